@@ -1,0 +1,131 @@
+"""The two thin drivers of the rollout loop: one for servers, one for engines in this process.
+
+Both take tasks as they come and give finished trajectories in the order of the tasks, with a bounded number in hand, so
+memory does not grow with the number of rows and the same run writes the same file.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from coa import rollout
+from coa.policy import BatchPolicy, Completion, Policy, RequestError
+from coa.rollout import Call, Done, Failure, Generate, Run, State, Task
+from coa.tools import Toolbox, ToolReply
+from coa.trajectory import Outcome, Trajectory
+
+_WAITING_PER_SLOT = 4
+"""How many finished trajectories may wait, per slot, for a slow one before them; more would only cost memory."""
+
+
+async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Trajectory:
+    """Roll out one task against a server; each turn starts as soon as the reply before it is there."""
+    state = rollout.start(task, run)
+    while not isinstance(state.pending, Done):
+        if isinstance(state.pending, Generate):
+            state = rollout.advance(state, await _complete(policy, state))
+        else:
+            state = rollout.observe(state, await _call(tools, state.pending))
+    return rollout.finish(state)
+
+
+async def _complete(policy: Policy, state: State) -> Completion | Failure:
+    try:
+        return await policy.complete(rollout.request(state))
+    except RequestError as error:
+        return Failure(str(error))
+
+
+async def _call(tools: Toolbox, call: Call) -> ToolReply:
+    tool = tools.get(call.tool)
+    if tool is None:
+        return ToolReply(Outcome.INVALID, f"There is no tool {call.tool}.")
+    return await tool.call(call.argument)
+
+
+async def roll_out_all(
+    tasks: Iterable[Task], run: Run, policy: Policy, tools: Toolbox, *, concurrency: int
+) -> AsyncIterator[Trajectory]:
+    """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
+
+    Raises:
+        ServiceError: the policy or a tool cannot be reached; the rollouts in hand are cancelled, finished calls are
+            in the journal.
+    """
+    slots = asyncio.Semaphore(concurrency)
+    window: deque[asyncio.Task[Trajectory]] = deque()
+
+    async def in_slot(task: Task) -> Trajectory:
+        async with slots:
+            return await roll_out(task, run, policy, tools)
+
+    try:
+        for task in tasks:
+            window.append(asyncio.create_task(in_slot(task)))
+            while len(window) >= concurrency * _WAITING_PER_SLOT or (window and window[0].done()):
+                yield await window.popleft()
+        while window:
+            yield await window.popleft()
+    finally:
+        for waiting in window:
+            waiting.cancel()
+        await asyncio.gather(*window, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class _Slot:
+    state: State
+    position: int = field(default=0)
+
+
+def roll_out_batched(
+    tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int
+) -> Iterator[Trajectory]:
+    """Roll out many tasks with an engine in this process; a slot that becomes free takes the next task at once.
+
+    Trajectories come in the order of the tasks.
+    """
+    source = enumerate(tasks)
+    slots: list[_Slot] = []
+    finished: dict[int, Trajectory] = {}
+    emitted = 0
+    with asyncio.Runner() as runner:
+        while True:
+            room = min(batch_size - len(slots), batch_size * _WAITING_PER_SLOT - len(finished))
+            slots += [_Slot(rollout.start(task, run), i) for i, task in _take(source, room)]
+            if not slots:
+                return
+            _generate_batch(slots, policy)
+            runner.run(_observe_batch(slots, tools))
+            finished |= {slot.position: rollout.finish(slot.state) for slot in slots if _is_done(slot)}
+            slots = [slot for slot in slots if not _is_done(slot)]
+            while emitted in finished:
+                yield finished.pop(emitted)
+                emitted += 1
+
+
+def _take(source: Iterator[tuple[int, Task]], count: int) -> Iterator[tuple[int, Task]]:
+    for _ in range(count):
+        item = next(source, None)
+        if item is None:
+            return
+        yield item
+
+
+def _is_done(slot: _Slot) -> bool:
+    return isinstance(slot.state.pending, Done)
+
+
+def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
+    ready = [slot for slot in slots if isinstance(slot.state.pending, Generate)]
+    completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
+    for slot, completion in zip(ready, completions, strict=True):
+        slot.state = rollout.advance(slot.state, completion)
+
+
+async def _observe_batch(slots: list[_Slot], tools: Toolbox) -> None:
+    async def observe(slot: _Slot, call: Call) -> None:
+        slot.state = rollout.observe(slot.state, await _call(tools, call))
+
+    await asyncio.gather(*(observe(slot, slot.state.pending) for slot in slots if isinstance(slot.state.pending, Call)))

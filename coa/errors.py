@@ -1,0 +1,66 @@
+"""Every error that a person is meant to read.
+
+CoaError                   what happened, where, expected, got, what to do next
+├── ConfigError            a setting is unknown, malformed or out of range (also a ValueError)
+├── InputError             a file or a row of it cannot be used (also a ValueError)
+├── OutputError            a result cannot be written: disk full, no permission (also an OSError)
+├── ServiceError           a teacher or search server cannot be reached or refuses us (also a ConnectionError)
+└── MissingExtraError      an optional dependency is not installed (also an ImportError)
+
+A bad rollout is not an error: it is a row with a stop reason. To add an exception, derive it from `CoaError` and from
+the standard exception that it refines, and draw it above.
+"""
+
+import os
+
+
+class CoaError(Exception):
+    """Base of all errors meant for a person."""
+
+    def __init__(
+        self, what: str, *, where: object = "", expected: object = "", got: object = "", fix: str = ""
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.details = {"where": str(where), "expected": str(expected), "got": str(got), "what to do": fix}
+
+    def __str__(self) -> str:
+        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in self.details.items() if text)])
+
+
+class ConfigError(CoaError, ValueError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class InputError(CoaError, ValueError):
+    """A file, or a row of it, cannot be used."""
+
+
+class OutputError(CoaError, OSError):
+    """A result cannot be written."""
+
+
+class ServiceError(CoaError, ConnectionError):
+    """A server that the run needs cannot be reached or refuses us."""
+
+
+class MissingExtraError(CoaError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"the package {package!r} is not installed", fix=f"pip install -e '.[{extra}]'")
+
+
+def unknown_name(kind: str, name: object, known: object, *, where: object = "") -> ConfigError:
+    """The error for a name that is not among the known ones; `known` is any iterable of names."""
+    names = ", ".join(sorted(str(item) for item in known))  # type: ignore[attr-defined]
+    return ConfigError(f"unknown {kind} {str(name)!r}", where=where, expected=f"one of {names}", got=repr(name))
+
+
+def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:
+    """Translate an operating-system error while writing `path`; what was finished before it is untouched."""
+    return OutputError(
+        f"cannot write {os.fspath(path)}",
+        got=error.strerror or str(error),
+        fix="free some space or choose another folder, then run the same command again: finished calls are kept",
+    )

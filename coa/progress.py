@@ -1,0 +1,45 @@
+"""The progress of a long command: one bar on stderr with rate and time left, and what a person wants to watch."""
+
+import sys
+from typing import Self
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar over a known number of items; shows tokens per second and the share that is correct where it is told them.
+
+    On a terminal it redraws itself; in a log file it adds a line now and then, so that a log stays readable.
+    """
+
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(
+            total=total, desc=title, unit=f" {unit}", mininterval=interval, smoothing=0.05, file=sys.stderr
+        )
+        self._num_items = self._num_tokens = self._num_correct = 0
+        self._is_graded = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def add(self, items: int = 1, *, tokens: int = 0, is_correct: bool | None = None) -> None:
+        """Count finished items, the tokens they cost, and whether they were right."""
+        self._num_items += items
+        self._num_tokens += tokens
+        self._num_correct += is_correct is True
+        self._is_graded |= is_correct is not None
+        if self._bar.update(items):
+            self._bar.set_postfix(self._postfix(), refresh=False)
+
+    def _postfix(self) -> dict[str, str]:
+        shown = {}
+        if self._num_tokens:
+            shown["tokens"] = tqdm.format_sizeof(self._num_tokens)
+            shown["tokens/s"] = tqdm.format_sizeof(self._num_tokens / max(self._bar.format_dict["elapsed"], 1e-9))
+        if self._is_graded:
+            shown["correct"] = f"{self._num_correct / max(self._num_items, 1):.1%}"
+        return shown

@@ -1,0 +1,61 @@
+"""From params.yaml to all that a rollout needs: the policy, the tools, the budgets and the journal around them."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from coa.drivers import roll_out_all
+from coa.journal import Journal, JournaledPolicy, JournaledTool
+from coa.microworld import MicroworldParams
+from coa.params import Params
+from coa.policy import Policy
+from coa.policy.opening import TeacherParams, open_policy
+from coa.rollout import Limits, Run, Task
+from coa.search.opening import SearchParams, open_search_tool
+from coa.tools import Toolbox
+from coa.trajectory import Trajectory
+
+JOURNALS = Path(".journal")
+"""Beside data/, not in it: DVC deletes a stage's outputs before it runs the stage again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A policy and tools whose every finished call is kept."""
+
+    run: Run
+    policy: Policy
+    tools: Toolbox
+    journal: Journal
+    concurrency: int
+
+    def roll_out_all(self, tasks: Iterable[Task]) -> AsyncIterator[Trajectory]:
+        """Roll out the tasks; trajectories come in their order."""
+        return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=self.concurrency)
+
+    @property
+    def saved(self) -> str:
+        """What the journal did, for a summary line."""
+        return f"{self.journal.num_recorded:,} calls made, {self.journal.num_replayed:,} taken from the journal"
+
+
+@asynccontextmanager
+async def open_runtime(params: Params, journal_name: str) -> AsyncIterator[Runtime]:
+    """Open what the sections teacher, search, rollout and microworld describe; closes it all at the end.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        InputError: the search index is missing.
+    """
+    teacher = params.section(TeacherParams, "teacher")
+    async with AsyncExitStack() as stack:
+        journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
+        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+        tool = open_search_tool(params.section(SearchParams, "search"))
+        for part in (policy, tool):
+            if hasattr(part, "aclose"):
+                stack.push_async_callback(part.aclose)
+        run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), tool.fingerprint)
+        tools = {tool.name: JournaledTool(tool, journal)}
+        yield Runtime(run, JournaledPolicy(policy, journal), tools, journal, teacher.concurrency)

@@ -1,0 +1,175 @@
+"""Records to parquet and back: the schema follows from the dataclass, rows stream, files appear whole or not at all."""
+
+import os
+import types
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coa.errors import InputError, writing_error
+from coa.trajectory import SCHEMA_VERSION
+
+Record = TypeVar("Record")
+
+_ROWS_PER_GROUP = 1000
+"""Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
+_VERSION_KEY = b"coa.schema_version"
+_SCALARS: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+def schema_of(record: type[Any]) -> pa.Schema:
+    """The columns of a dataclass: enums are strings, tuples lists, dataclasses structs, `X | None` nullable."""
+    return pa.schema(_fields_of(record), metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def _fields_of(record: type[Any]) -> list[pa.Field]:
+    hints = get_type_hints(record)
+    return [_field(field.name, hints[field.name]) for field in fields(record)]
+
+
+def _field(name: str, hint: Any) -> pa.Field:
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = next(part for part in get_args(hint) if part is not type(None))
+        return pa.field(name, _data_type(inner), nullable=True)
+    return pa.field(name, _data_type(hint), nullable=False)
+
+
+def _data_type(hint: Any) -> pa.DataType:
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return pa.string()
+    if isinstance(hint, type) and is_dataclass(hint):
+        return pa.struct(_fields_of(hint))
+    if get_origin(hint) is tuple:
+        return pa.list_(pa.field("item", _data_type(get_args(hint)[0]), nullable=False))
+    raise TypeError(f"no column type for {hint!r}")
+
+
+class TableWriter:
+    """Writes records of one kind to a parquet file that appears, complete, when the block ends without an error."""
+
+    def __init__(self, path: Path, record: type[Any]) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._schema = schema_of(record)
+        self._rows: list[Any] = []
+        self.num_rows = 0
+
+    def __enter__(self) -> Self:
+        with _writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+        return self
+
+    def write(self, record: Any) -> None:
+        """Add one record."""
+        self._rows.append(msgspec.to_builtins(record))
+        self.num_rows += 1
+        if len(self._rows) >= _ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            with _writing(self._path):
+                self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            with _writing(self._path):
+                self._writer.close()
+                if kind is None:
+                    self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise writing_error(path, error) from error
+
+
+def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> int:
+    """Write all `rows` to `path` and return how many there were.
+
+    Raises:
+        OutputError: the file cannot be written; what stood at `path` before is untouched.
+    """
+    with TableWriter(path, record) as table:
+        for row in rows:
+            table.write(row)
+    return table.num_rows
+
+
+def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
+    """The records of a parquet file, read a group at a time; memory does not grow with the number of rows.
+
+    Raises:
+        InputError: the file is missing, truncated, of another schema version, lacks a column, or a row does not fit.
+    """
+    file = open_parquet(path)
+    columns = [field.name for field in fields(record)]  # type: ignore[arg-type]
+    require_columns(path, file.schema_arrow.names, columns)
+    _check_version(path, file.schema_arrow.metadata or {})
+    row = 0
+    for batch in parquet_batches(path, file, columns):
+        for values in batch.to_pylist():
+            try:
+                yield msgspec.convert(values, record)
+            except msgspec.ValidationError as error:
+                raise InputError(
+                    f"a row of {path} is not a {record.__name__}", where=f"row {row}", got=error
+                ) from error
+            row += 1
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a parquet file, with errors that say what to do."""
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing", fix="`dvc repro` makes it, or name another file in params.yaml"
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        fix = "the file is truncated or not parquet: make it again (dvc repro -f, or dvc checkout)"
+        raise InputError(f"cannot read {path}", got=str(error).splitlines()[0], fix=fix) from error
+
+
+def parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of an open file; damage found on the way is an `InputError` that names the file."""
+    try:
+        yield from file.iter_batches(_ROWS_PER_GROUP, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is damaged", got=str(error).splitlines()[0], fix="make it again") from error
+
+
+def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> None:
+    """Complain about columns of `needed` that are not among the `found` ones.
+
+    Raises:
+        InputError: naming the missing columns and those that are there.
+    """
+    found = list(found)
+    if missing := [name for name in needed if name not in found]:
+        raise InputError(f"{path} lacks the column {missing[0]!r}", expected=f"columns {missing}", got=f"{found}")
+
+
+def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
+    version = metadata.get(_VERSION_KEY, b"").decode() or "none"
+    if version != str(SCHEMA_VERSION):
+        fix = "make the file again with this version of the code: dvc repro"
+        raise InputError(f"{path} has another schema version", expected=SCHEMA_VERSION, got=version, fix=fix)

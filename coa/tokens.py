@@ -1,0 +1,128 @@
+"""From a trajectory's text to token ids with exact masks, for any lossless Hugging Face tokenizer.
+
+Every piece of text with one author is encoded by itself and the ids are joined, as they are in a rollout. So no token
+has two authors, and a mask is right by construction: nothing is searched, nothing depends on how many newlines follow a
+tag.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from coa import protocol
+from coa.errors import ConfigError
+from coa.protocol import Piece
+from coa.trajectory import Author, Step
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used."""
+
+    all_special_tokens: list[str]
+
+    def __call__(self, text: str, **options: Any) -> Any:
+        """Encode; the result has `input_ids`."""
+
+    def decode(self, ids: Sequence[int], **options: Any) -> str:
+        """Decode."""
+
+
+class PieceEncoder:
+    """Encodes pieces of text as they stand in the middle of a context: without special tokens added around them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._harmful = [name for name in tokenizer.all_special_tokens if name not in protocol.all_tags(("search",))]
+
+    @cached_property
+    def _anchor(self) -> str:
+        """A text put before each piece and cut off again; empty unless the tokenizer adds a space before a text."""
+        plain, anchored = self._ids("x", parses_special=False), self._ids("\nx", parses_special=False)
+        return "" if anchored[-len(plain) :] == plain else "\n"
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        """The ids of one piece.
+
+        Names of special tokens mean those tokens in a prompt. In an observation they never do, and in a policy's text
+        only the protocol's own tags do, where a tokenizer knows these as special.
+
+        Raises:
+            ConfigError: the tokenizer cannot give the text back (it lower-cases, say), so masks could not be exact.
+        """
+        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._harmful)
+        parses_special = is_prompt or is_clean_policy
+        anchor = self._anchor
+        ids = self._ids(anchor + text, parses_special=parses_special)
+        if anchor:
+            ids = ids[len(self._ids(anchor, parses_special=parses_special)) :]
+        return tuple(ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, nothing left out and nothing tidied up."""
+        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _ids(self, text: str, *, parses_special: bool) -> list[int]:
+        ids: list[int] = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=not parses_special, verbose=False
+        )["input_ids"]
+        return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """Token ids of a text with the piece that each belongs to."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    lengths: tuple[int, ...]
+    """Number of ids of each piece; they add up to the number of ids."""
+
+    def mask(self, is_trained: Callable[[Piece], bool]) -> tuple[bool, ...]:
+        """True at the ids of the pieces that `is_trained` chooses."""
+        chosen = zip(self.pieces, self.lengths, strict=True)
+        return tuple(flag for piece, length in chosen for flag in (is_trained(piece),) * length)
+
+    @property
+    def loss_mask(self) -> tuple[bool, ...]:
+        """True at the policy's own tokens: what SFT stages 1 and 2 and RL train."""
+        return self.mask(lambda piece: piece.author is Author.POLICY)
+
+    @property
+    def world_mask(self) -> tuple[bool, ...]:
+        """The policy's tokens and the bodies of observations with their closing tags: what SFT stage 3 trains."""
+        return self.mask(lambda piece: piece.author is Author.POLICY or piece.is_world)
+
+
+def tokenise(prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_id: int | None = None) -> Tokenised:
+    """Encode a prompt and its steps piece by piece.
+
+    `end_id`, the end-of-turn token, is added as the policy's when given; leave it out where the text ends in an action.
+
+    Raises:
+        ConfigError: decoding the ids does not give the text back.
+    """
+    pieces = protocol.pieces(prompt, steps)
+    encoded = [encoder.encode(piece.text, is_prompt=piece.kind is None, author=piece.author) for piece in pieces]
+    ids = tuple(token for part in encoded for token in part)
+    text = prompt + protocol.render(steps)
+    if (decoded := encoder.decode(ids)) != text:
+        raise _lossy(text, decoded)
+    lengths = [len(part) for part in encoded]
+    if end_id is not None:
+        ids, lengths = (*ids, end_id), [*lengths, 1]
+        pieces = [*pieces, Piece("", Author.POLICY, pieces[-1].kind)]
+    return Tokenised(ids, tuple(pieces), tuple(lengths))
+
+
+def _lossy(text: str, decoded: str) -> ConfigError:
+    same = next(
+        (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), min(len(text), len(decoded))
+    )
+    return ConfigError(
+        "the tokenizer does not give a trajectory's text back, so its masks could not be exact",
+        where=f"character {same}",
+        expected=repr(text[same : same + 20]),
+        got=repr(decoded[same : same + 20]),
+        fix="use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation",
+    )

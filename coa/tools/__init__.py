@@ -1,0 +1,41 @@
+"""The library T of tools that a policy may call. Search is the first; to add one, implement `Tool`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from coa.trajectory import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReply:
+    """What a tool returned for one action."""
+
+    outcome: Outcome
+    text: str
+    """OK, EMPTY, INVALID: the observation's body (the loop neutralises it). ERROR: what failed, for the row."""
+    passages: tuple[str, ...] = ()
+    """Ids of the passages shown, in order."""
+
+
+class Tool(Protocol):
+    """A tool of the library."""
+
+    @property
+    def name(self) -> str:
+        """Lower-case word that its tags carry, such as `search`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies everything that its replies depend on; part of every trajectory and journal key."""
+
+    async def call(self, argument: str) -> ToolReply:
+        """Answer one action. Its own failure is a reply with outcome ERROR.
+
+        Raises:
+            ServiceError: its server cannot be reached at all, after retries.
+        """
+
+
+Toolbox = Mapping[str, Tool]
+"""The tools offered in a run, by name."""

@@ -1,0 +1,170 @@
+"""Filtered trajectories, pairs and questions to the sets: exact sizes, stratified, no question in two splits.
+
+    python -m curate.assemble
+
+Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet; writes data/assemble/{set}/
+{train,validation}.parquet for the sets cot_a (pairs, SFT stage 1), coa and cot (SFT stages 2 and 3) and rl (questions
+that no trajectory was sampled for), each sorted by id. (AutoCoA, section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from coa import tables
+from coa.errors import InputError
+from coa.graded import GradedTrajectory
+from coa.metrics import write_metrics
+from coa.pairs import PreferencePair
+from coa.params import Params
+from coa.question import Question
+from coa.trajectory import Mode
+from curate.strata import Candidate, choose, rank
+
+KEPT = Path("data/filter/kept.parquet")
+GRADED = Path("data/grade.parquet")
+PAIRS = Path("data/branch/pairs.parquet")
+QUESTIONS = Path("data/questions.parquet")
+OUT = Path("data/assemble")
+
+
+@dataclass(frozen=True, slots=True)
+class AssembleParams:
+    """How large the sets are."""
+
+    num_cot_a: int = 1_500
+    """Pairs of the train split."""
+    num_coa: int = 5_000
+    num_cot: int = 1_000
+    num_rl: int = 4_608
+    """Questions for reinforcement learning."""
+    validation_share: float = 0.04
+    """Share of the train questions whose rows go to the validation split instead, the same questions in every set."""
+    seed: int = 0
+
+
+class SetSource(NamedTuple):
+    """A set, where its rows come from and which way they are counted."""
+
+    name: str
+    record: type[Any]
+    path: Path
+    size: int
+    candidates: list[Candidate]
+    row_id: Callable[[Any], str]
+    remedy: str
+    """What to do when the pool is too small."""
+
+
+def trajectory_candidates(path: Path, mode: Mode) -> list[Candidate]:
+    """The trajectories of one mode, balanced over hops, actions and question type."""
+    field = pl.col("trajectory").struct.field
+    rows = pl.scan_parquet(path).select(
+        field("trajectory_id"), field("question_id"), field("mode"), "num_hops", field("num_actions"), "question_type"
+    )
+    return [
+        Candidate(row_id, question_id, stratum)
+        for row_id, question_id, _, *stratum in rows.filter(pl.col("mode") == mode).collect().iter_rows()
+    ]
+
+
+def pair_candidates(path: Path, graded: Path) -> list[Candidate]:
+    """The pairs, balanced over their kind and the hops and type of their question."""
+    field = pl.col("trajectory").struct.field
+    questions = pl.scan_parquet(graded).select(
+        trajectory_id=field("trajectory_id"), hops="num_hops", type="question_type"
+    )
+    rows = pl.scan_parquet(path).select("pair_id", "question_id", "trajectory_id", "kind")
+    joined = rows.join(questions, on="trajectory_id", how="left").select(
+        "pair_id", "question_id", "kind", "hops", "type"
+    )
+    return [Candidate(pair, question, tuple(stratum)) for pair, question, *stratum in joined.collect().iter_rows()]
+
+
+def question_candidates(path: Path, graded: Path) -> list[Candidate]:
+    """The train questions that no trajectory was sampled for, balanced over hops and type."""
+    sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
+    rows = pl.scan_parquet(path).filter(pl.col("split") == "train").join(sampled, on="question_id", how="anti")
+    chosen = rows.select("question_id", "num_hops", "question_type").sort("question_id").collect()
+    return [Candidate(question, question, (hops, kind)) for question, hops, kind in chosen.iter_rows()]
+
+
+def sources(params: AssembleParams) -> list[SetSource]:
+    """The four sets."""
+    more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
+    trajectory_id: Callable[[GradedTrajectory], str] = lambda row: row.trajectory.trajectory_id  # noqa: E731
+    coa, cot = (trajectory_candidates(KEPT, mode) for mode in (Mode.COA, Mode.COT))
+    return [
+        SetSource(
+            "cot_a", PreferencePair, PAIRS, params.num_cot_a, pair_candidates(PAIRS, GRADED), lambda row: row.pair_id,
+            "raise branch.max_trajectories, branch.points_per_trajectory or branch.num_continuations",
+        ),
+        SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, trajectory_id, more_rows),
+        SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, trajectory_id, more_rows),
+        SetSource(
+            "rl", Question, QUESTIONS, params.num_rl, question_candidates(QUESTIONS, GRADED),
+            lambda row: row.question_id, "lower sample.num_questions, or bring more questions",
+        ),
+    ]  # fmt: skip
+
+
+def split_candidates(pool: Iterable[Candidate], params: AssembleParams) -> dict[str, list[Candidate]]:
+    """Candidates by split; a question's split follows from its id alone, so it is the same in every set."""
+    limit = int(params.validation_share * 16**8)
+    split: dict[str, list[Candidate]] = {"train": [], "validation": []}
+    for candidate in pool:
+        is_held_out = int(rank(candidate.question_id, params.seed)[:8], 16) < limit
+        split["validation" if is_held_out else "train"].append(candidate)
+    return split
+
+
+def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]]:
+    """Ids of the rows of each split: exactly as many as asked for in train, in the same measure in validation.
+
+    Raises:
+        InputError: the pool is too small.
+    """
+    split = split_candidates(source.candidates, params)
+    if len(split["train"]) < source.size:
+        raise InputError(
+            f"there are too few rows for the set {source.name!r}", where=source.path,
+            expected=f"assemble.num_{source.name} = {source.size:,}", got=f"{len(split['train']):,} in the train split",
+            fix=source.remedy,
+        )  # fmt: skip
+    held_out = round(source.size * params.validation_share)
+    sizes = {"train": source.size, "validation": held_out}
+    return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}
+
+
+def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:
+    """Copy the chosen rows of each split to its file, sorted by id; returns the sizes."""
+    sizes = {}
+    for name, ids in chosen.items():
+        rows = (row for row in tables.read_table(source.path, source.record) if source.row_id(row) in ids)
+        path = OUT / source.name / f"{name}.parquet"
+        sizes[name] = tables.write_table(path, source.record, _sorted_rows(rows, source.row_id))
+    return sizes
+
+
+def _sorted_rows(rows: Iterator[Any], row_id: Callable[[Any], str]) -> list[Any]:
+    """A set is small by design (thousands of rows): it is sorted in memory."""
+    return sorted(rows, key=row_id)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Assemble the four sets; the summary line is returned."""
+    params = Params.load("assemble", arguments).section(AssembleParams)
+    chosen = [(source, choose_rows(source, params)) for source in sources(params)]
+    sizes = {source.name: write_set(source, rows) for source, rows in chosen}
+    write_metrics("assemble", sizes)
+    return f"{OUT}: " + ", ".join(f"{size['train']:,} {name}" for name, size in sizes.items())
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,229 @@
+"""Graded trajectories to preference pairs: fork at a point, take the other arm, keep what changes the outcome.
+
+    python -m curate.branch
+
+Reads data/grade.parquet, right and wrong rows alike. A trajectory that acted is continued from before an action without
+the tool; one that only reasoned is continued from the end of a thought with the tool. A pair is kept when the grader
+finds that exactly one of the two sides is right; both kinds of the paper come out (AutoCoA, section 3). Writes
+data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet (what became of every point).
+"""
+
+import asyncio
+import hashlib
+import re
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import polars as pl
+
+from coa import tables
+from coa.graded import GradedTrajectory, grade_like, is_sound
+from coa.metrics import write_metrics
+from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, make_pair
+from coa.params import Params
+from coa.policy.opening import TeacherParams
+from coa.progress import Progress
+from coa.prompts import Prompt, PromptParams
+from coa.rollout import Task
+from coa.runtime import open_runtime
+from curate.forks import action_points, fork_task, thought_points
+
+GRADED = Path("data/grade.parquet")
+OUT = Path("data/branch")
+
+
+class PointOutcome(StrEnum):
+    """What became of a point that was forked."""
+
+    PAIRED = "paired"
+    """A continuation's outcome differs from its parent's: a pair."""
+    SAME_OUTCOME = "same_outcome"
+    """Every continuation ended as its parent did."""
+    UNSOUND = "unsound"
+    """No continuation ended properly on its arm: it failed, acted where that is forbidden, or gave no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchParams:
+    """Where and how often to fork."""
+
+    max_trajectories: int = 6000
+    """Trajectories to fork, spread evenly over (mode, right or wrong)."""
+    points_per_trajectory: int = 1
+    num_continuations: int = 1
+    """Continuations of the other arm at each point."""
+    cue: str = r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|who|when|where|which)\b"
+    """Regular expression: a sentence with it is a place where a policy that reasoned on might have acted."""
+    seed: int = 0
+    """Chooses trajectories and points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point that was forked."""
+
+    parent_id: str
+    point: int
+    arm: Arm
+    """The arm that was tried; the parent took the other one."""
+    outcome: PointOutcome
+    parent_is_correct: bool
+    num_continuations: int
+    num_correct: int
+    pair_id: str
+    """Empty where there is no pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A parent, a point in it, and the arm that it did not take there."""
+
+    parent: GradedTrajectory
+    point: int
+    arm: Arm
+
+
+def choose_parents(path: Path, params: BranchParams) -> set[str]:
+    """Ids of the trajectories to fork: evenly from each (mode, right or wrong), as far as each reaches."""
+    ids: dict[tuple[str, bool], list[str]] = {}
+    rows = pl.scan_parquet(path).select(
+        id=pl.col("trajectory").struct.field("trajectory_id"),
+        mode=pl.col("trajectory").struct.field("mode"),
+        correct=pl.col("grade").struct.field("exact_match"),
+    )
+    for trajectory_id, mode, correct in rows.collect().iter_rows():
+        ids.setdefault((mode, correct), []).append(trajectory_id)
+    groups = [sorted(group, key=lambda item: _rank(item, params.seed)) for _, group in sorted(ids.items())]
+    chosen: list[str] = []
+    # Smallest group first: what it cannot fill is shared out among the others.
+    for left, group in zip(range(len(groups), 0, -1), sorted(groups, key=len), strict=True):
+        chosen += group[: (params.max_trajectories - len(chosen)) // left]
+    return set(chosen)
+
+
+def _rank(item: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{item}".encode()).hexdigest()
+
+
+def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
+    """Points of one trajectory and the arm to try there, chosen by the seed; none where it has no such point.
+
+    A trajectory that ended by accident (cut off, tags broken) is not forked: its outcome says nothing about acting.
+    """
+    if not is_sound(row):
+        return []
+    steps = row.trajectory.steps
+    acted = action_points(steps)
+    arm, points = (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
+    ranked = sorted(points, key=lambda point: _rank(f"{row.trajectory.trajectory_id}/{point}", params.seed))
+    return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
+
+
+def settle(fork: Fork, continuations: Sequence[GradedTrajectory]) -> tuple[Point, PreferencePair | None]:
+    """What became of a point, and the pair when an outcome differs: the first continuation that differs is the side."""
+    parent = fork.parent
+    sound = [row for row in continuations if is_sound(row)]
+    other = next((row for row in sound if row.grade.exact_match != parent.grade.exact_match), None)
+    tried = ArmCount(len(sound), sum(row.grade.exact_match for row in sound))
+    pair = _pair(fork, other, tried) if other else None
+    point = Point(
+        parent_id=parent.trajectory.trajectory_id,
+        point=fork.point,
+        arm=fork.arm,
+        outcome=PointOutcome.PAIRED if pair else PointOutcome.SAME_OUTCOME if sound else PointOutcome.UNSOUND,
+        parent_is_correct=parent.grade.exact_match,
+        num_continuations=tried.total,
+        num_correct=tried.correct,
+        pair_id=pair.pair_id if pair else "",
+    )
+    return point, pair
+
+
+def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount) -> PreferencePair:
+    parent = fork.parent
+    own = ArmCount(1, int(parent.grade.exact_match))
+    act, think = (tried, own) if fork.arm is Arm.ACT else (own, tried)
+    chosen = parent if parent.grade.exact_match else other
+    return make_pair(parent.trajectory, other.trajectory, fork.point, chosen=chosen.trajectory, act=act, think=think)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The three files of the stage."""
+
+    pairs: tables.TableWriter
+    forks: tables.TableWriter
+    points: tables.TableWriter
+
+
+async def branch(forks: Iterable[Fork], num_forks: int, params: Params, out: Tables) -> tuple[Counter[str], str]:
+    """Roll out every fork's continuations and settle it as soon as they are there; returns counts for the metrics."""
+    settings, prompts = params.section(BranchParams), load_prompts(params)
+    counts: Counter[str] = Counter()
+    waiting: deque[Fork] = deque()
+
+    def tasks() -> Iterator[Task]:
+        for fork in forks:
+            waiting.append(fork)
+            for k in range(settings.num_continuations):
+                yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompts[fork.arm])
+
+    group: list[GradedTrajectory] = []
+    async with open_runtime(params, "branch") as runtime, aclosing(runtime.roll_out_all(tasks())) as rollouts:
+        with Progress("branch", num_forks * settings.num_continuations, "continuations") as bar:
+            async for trajectory in rollouts:
+                row = grade_like(waiting[0].parent, trajectory)
+                out.forks.write(row)
+                group.append(row)
+                bar.add(tokens=trajectory.num_policy_tokens, is_correct=row.grade.exact_match)
+                if len(group) == settings.num_continuations:
+                    counts.update(_write_settled(waiting.popleft(), group, out))
+                    group = []
+        return counts, runtime.saved
+
+
+def _write_settled(fork: Fork, group: Sequence[GradedTrajectory], out: Tables) -> list[str]:
+    """Write what became of one fork; returns what to count."""
+    point, pair = settle(fork, group)
+    out.points.write(point)
+    if pair is None:
+        return [point.outcome]
+    out.pairs.write(pair)
+    return [point.outcome, pair.kind]
+
+
+def load_prompts(params: Params) -> dict[Arm, Prompt]:
+    """The prompt of each arm: with the tool or without it."""
+    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams, "teacher").chat_template
+    return {arm: Prompt.load(Path(file), template) for arm, file in ((Arm.ACT, files.coa), (Arm.THINK, files.cot))}
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Fork, continue, pair; the summary line is returned."""
+    params = Params.load("branch", arguments)
+    settings = params.section(BranchParams)
+    chosen = choose_parents(GRADED, settings)
+    rows = (row for row in tables.read_table(GRADED, GradedTrajectory) if row.trajectory.trajectory_id in chosen)
+    forks = (fork for row in rows for fork in forks_of(row, settings))
+    with (
+        tables.TableWriter(OUT / "pairs.parquet", PreferencePair) as pairs,
+        tables.TableWriter(OUT / "forks.parquet", GradedTrajectory) as continuations,
+        tables.TableWriter(OUT / "points.parquet", Point) as points,
+    ):
+        out = Tables(pairs, continuations, points)
+        counts, saved = asyncio.run(branch(forks, len(chosen) * settings.points_per_trajectory, params, out))
+    metrics = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
+    write_metrics("branch", {"forked_trajectories": len(chosen), "points": points.num_rows, **metrics})
+    kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
+    return f"{OUT}: {pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds}); {saved}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,210 @@
+"""Graded trajectories to those worth imitating: every rule has a reason, every dropped row keeps it.
+
+    python -m curate.filter
+
+Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet. Only the CoA and CoT sets
+are filtered; pairs are mined from right and wrong rows alike (curate.branch). To add a rule: a value of `DropReason`
+with its docstring, a function in `RULES`, and its smallest example in tests/test_filter.py.
+"""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory
+from coa.grading import Verdict
+from coa.metrics import write_metrics
+from coa.params import Params
+from coa.progress import Progress
+from coa.trajectory import FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
+
+GRADED = Path("data/grade.parquet")
+KEPT = Path("data/filter/kept.parquet")
+DROPPED = Path("data/filter/dropped.parquet")
+
+
+class DropReason(StrEnum):
+    """Why a trajectory is not imitated; the first rule that applies names it."""
+
+    FAILED = "failed"
+    """A tool or the policy's server failed."""
+    NO_ANSWER = "no_answer"
+    """The policy ended, or ran out of tokens, without an answer."""
+    FORMAT = "format"
+    """Tags that are broken, forged or left open, a forbidden action, or an answer outside the box."""
+    FORCED = "forced"
+    """A budget was used up and the scaffold forced the answer."""
+    WRONG = "wrong"
+    """The answer is not among the gold answers."""
+    REPEATED_SEARCH = "repeated_search"
+    """The same query twice."""
+    COPIED_OBSERVATION = "copied_observation"
+    """A thought copies a long run of words from an observation."""
+    LENGTH = "length"
+    """More policy tokens than allowed."""
+    LOOP = "loop"
+    """The same run of words again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterParams:
+    """The limits of the rules."""
+
+    keeps_forced_answers: bool = False
+    max_policy_tokens: int = 4096
+    max_copied_words: int = 24
+    """The longest run of words that a thought may share with an observation."""
+    max_repeats: int = 3
+    """How often the same run of `loop_words` words may occur in the policy's text."""
+    loop_words: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A dropped row with its reason."""
+
+    reason: DropReason
+    detail: str
+    """What exactly the rule saw."""
+    row: GradedTrajectory
+
+
+Rule = Callable[[GradedTrajectory, FilterParams], str | None]
+"""What the rule saw, where it applies; None where it does not."""
+
+_BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION})
+_UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED})
+_WORD = re.compile(r"\w+")
+
+
+def _failed(row: GradedTrajectory, _: FilterParams) -> str | None:
+    stop = row.trajectory.stop_reason
+    return f"{stop}: {row.trajectory.error}" if stop in (StopReason.TOOL_ERROR, StopReason.POLICY_ERROR) else None
+
+
+def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
+    trajectory = row.trajectory
+    if trajectory.stop_reason in _BROKEN:
+        return trajectory.stop_reason
+    if stray := protocol.stray_tags(trajectory.steps):
+        return f"stray tag {stray[0]}"
+    if trajectory.stop_reason not in _UNANSWERED and row.grade.verdict is Verdict.NO_ANSWER:
+        return "no answer in the box"
+    return None
+
+
+def _no_answer(row: GradedTrajectory, _: FilterParams) -> str | None:
+    return row.trajectory.stop_reason if row.trajectory.stop_reason in _UNANSWERED else None
+
+
+def _forced(row: GradedTrajectory, params: FilterParams) -> str | None:
+    stop = row.trajectory.stop_reason
+    return stop if stop in FORCED_STOPS and not params.keeps_forced_answers else None
+
+
+def _wrong(row: GradedTrajectory, _: FilterParams) -> str | None:
+    return None if row.grade.verdict is Verdict.CORRECT else f"answered {row.grade.prediction!r}"
+
+
+def _repeated_search(row: GradedTrajectory, _: FilterParams) -> str | None:
+    calls = Counter((step.tool, _words(step.argument or "")) for step in _of_kind(row, StepKind.ACTION))
+    repeated = next((call for call, count in calls.items() if count > 1), None)
+    return f"twice: {' '.join(repeated[1])!r}" if repeated else None
+
+
+def _copied_observation(row: GradedTrajectory, params: FilterParams) -> str | None:
+    size = params.max_copied_words + 1
+    seen: set[tuple[str, ...]] = set()
+    for step in row.trajectory.steps:
+        runs = _runs(_words(step.text), size)
+        if step.kind is StepKind.OBSERVATION:
+            seen.update(runs)
+        elif step.kind is StepKind.THOUGHT and step.author is Author.POLICY:
+            copied = next((run for run in runs if run in seen), None)
+            if copied:
+                return f"copies {' '.join(copied)!r}"
+    return None
+
+
+def _too_long(row: GradedTrajectory, params: FilterParams) -> str | None:
+    count = row.trajectory.num_policy_tokens
+    return f"{count} tokens" if count > params.max_policy_tokens else None
+
+
+def _loops(row: GradedTrajectory, params: FilterParams) -> str | None:
+    counts: Counter[tuple[str, ...]] = Counter()
+    for step in row.trajectory.steps:
+        if step.author is Author.POLICY:
+            counts.update(_runs(_words(step.text), params.loop_words))
+    run, count = counts.most_common(1)[0] if counts else ((), 0)
+    return f"{count} times {' '.join(run)!r}" if count > params.max_repeats else None
+
+
+def _of_kind(row: GradedTrajectory, kind: StepKind) -> list[Step]:
+    return [step for step in row.trajectory.steps if step.kind is kind]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text.lower()))
+
+
+def _runs(words: tuple[str, ...], size: int) -> Iterable[tuple[str, ...]]:
+    return zip(*(words[i:] for i in range(size)), strict=False)
+
+
+RULES: dict[DropReason, Rule] = {
+    DropReason.FAILED: _failed,
+    DropReason.NO_ANSWER: _no_answer,
+    DropReason.FORMAT: _broken_format,
+    DropReason.FORCED: _forced,
+    DropReason.WRONG: _wrong,
+    DropReason.REPEATED_SEARCH: _repeated_search,
+    DropReason.COPIED_OBSERVATION: _copied_observation,
+    DropReason.LENGTH: _too_long,
+    DropReason.LOOP: _loops,
+}
+
+
+def judge(row: GradedTrajectory, params: FilterParams) -> Dropped | None:
+    """The first rule that applies to the row, or None when it is kept."""
+    for reason, rule in RULES.items():
+        detail = rule(row, params)
+        if detail is not None:
+            return Dropped(reason, detail, row)
+    return None
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Filter all graded rows; the summary line is returned."""
+    params = Params.load("filter", arguments).section(FilterParams)
+    reasons = {mode: Counter[DropReason]() for mode in Mode}
+    kept_counts = dict.fromkeys(Mode, 0)
+    with (
+        tables.TableWriter(KEPT, GradedTrajectory) as kept,
+        tables.TableWriter(DROPPED, Dropped) as dropped,
+        Progress("filter", None, "trajectories") as bar,
+    ):
+        for row in tables.read_table(GRADED, GradedTrajectory):
+            mode = row.trajectory.mode
+            verdict = judge(row, params)
+            if verdict is None:
+                kept.write(row)
+                kept_counts[mode] += 1
+            else:
+                dropped.write(verdict)
+                reasons[mode][verdict.reason] += 1
+            bar.add()
+    funnel = {mode: {"kept": kept_counts[mode], **{r: reasons[mode][r] for r in DropReason}} for mode in Mode}
+    write_metrics("filter", funnel)
+    return f"{KEPT}: " + ", ".join(f"{kept_counts[mode]:,} {mode} kept" for mode in Mode)
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,164 @@
+"""Questions to trajectories: the teacher writes n rollouts a question, with or without the search tool.
+
+    python -m synth.sample mode=cot      # reasoning only
+    python -m synth.sample mode=coa      # search at knowledge gaps, real results inserted
+
+Writes data/sample/{mode}.parquet, sorted by question. Every finished call stands in .journal/sample-{mode}.sqlite, so a
+killed run goes on where it stopped and pays for nothing twice. (AutoCoA, section 3: data synthesis.)
+"""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from coa import tables
+from coa.errors import ConfigError
+from coa.graded import grade_trajectory
+from coa.metrics import rate, write_metrics
+from coa.params import Params
+from coa.policy.opening import TeacherParams
+from coa.progress import Progress
+from coa.prompts import Prompt, PromptParams
+from coa.question import Question
+from coa.rollout import Task
+from coa.runtime import open_runtime
+from coa.trajectory import Mode, Trajectory, trajectory_id
+
+QUESTIONS = Path("data/questions.parquet")
+OUT = Path("data/sample")
+
+
+class Assignment(StrEnum):
+    """Which questions each mode gets."""
+
+    DISJOINT = "disjoint"
+    """One half each, as in the paper."""
+    SAME = "same"
+    """Both modes get all, so that they can be compared question by question."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleParams:
+    """How trajectories are sampled."""
+
+    mode: Mode = Mode.COA
+    """cot forbids the tool, coa offers it."""
+    assignment: Assignment = Assignment.DISJOINT
+    num_questions: int = 20_000
+    """Train questions used for both modes together; the others are left for reinforcement learning."""
+    num_rollouts: int = 1
+    """Rollouts a question and mode: the group size."""
+    seed: int = 0
+    """Chooses the questions."""
+
+
+def choose_questions(questions: Sequence[Question], params: SampleParams, mode: Mode) -> list[Question]:
+    """The train questions that `mode` samples, sorted by id; the choice follows from the seed and the ids alone.
+
+    Raises:
+        ConfigError: there are fewer train questions than asked for.
+    """
+    train = [question for question in questions if question.split == "train"]
+    if len(train) < params.num_questions:
+        raise ConfigError(
+            "there are too few train questions", expected=f"sample.num_questions = {params.num_questions:,}",
+            got=f"{len(train):,} in {QUESTIONS}", fix="lower sample.num_questions or bring more questions",
+        )  # fmt: skip
+    chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[: params.num_questions]
+    if params.assignment is Assignment.DISJOINT:
+        chosen = chosen[list(Mode).index(mode) :: len(Mode)]
+    return sorted(chosen, key=lambda question: question.question_id)
+
+
+def _rank(question_id: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}/{question_id}".encode()).hexdigest()
+
+
+def make_tasks(questions: Sequence[Question], mode: Mode, num_rollouts: int, prompt: Prompt) -> Iterator[Task]:
+    """The tasks of one mode; in cot a call of the search tool ends the rollout."""
+    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
+    for question in questions:
+        for index in range(num_rollouts):
+            yield Task(
+                trajectory_id=trajectory_id(question.question_id, mode, index),
+                question_id=question.question_id,
+                mode=mode,
+                index=index,
+                question=question.question,
+                prompt=prompt.fill(question.question),
+                prompt_hash=prompt.prompt_hash,
+                tools=offered,
+                forbidden_tools=forbidden,
+            )
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run adds up to."""
+
+    trajectories: int = 0
+    correct: int = 0
+    actions: int = 0
+    policy_tokens: int = 0
+    calls: int = 0
+
+    def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
+        """Count one trajectory."""
+        self.trajectories += 1
+        self.correct += is_correct
+        self.actions += trajectory.num_actions
+        self.policy_tokens += trajectory.num_policy_tokens
+        self.calls += trajectory.num_calls
+
+
+async def sample(
+    questions: Sequence[Question], tasks: Iterator[Task], params: Params, mode: Mode, table: tables.TableWriter
+) -> tuple[Totals, str]:
+    """Roll out the tasks and write the trajectories as they come; returns the totals and what the journal did."""
+    by_id = {question.question_id: question for question in questions}
+    num_tasks = len(questions) * params.section(SampleParams).num_rollouts
+    totals = Totals()
+    async with open_runtime(params, f"sample-{mode}") as runtime, aclosing(runtime.roll_out_all(tasks)) as rollouts:
+        with Progress(f"sample {mode}", num_tasks, "trajectories") as bar:
+            async for trajectory in rollouts:
+                table.write(trajectory)
+                is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
+                totals.add(trajectory, is_correct=is_correct)
+                bar.add(tokens=trajectory.num_policy_tokens, is_correct=is_correct)
+        return totals, runtime.saved
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Sample one mode; the summary line is returned."""
+    params = Params.load("sample", arguments)
+    settings, teacher = params.section(SampleParams), params.section(TeacherParams, "teacher")
+    files = params.section(PromptParams, "prompts")
+    prompt = Prompt.load(Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template)
+    questions = choose_questions(list(tables.read_table(QUESTIONS, Question)), settings, settings.mode)
+    out = OUT / f"{settings.mode}.parquet"
+    with tables.TableWriter(out, Trajectory) as table:
+        tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt)
+        totals, saved = asyncio.run(sample(questions, tasks, params, settings.mode, table))
+    share = rate(totals.correct, totals.trajectories)
+    write_metrics(
+        f"sample_{settings.mode}",
+        {
+            "trajectories": totals.trajectories,
+            "correct_rate": share,
+            "actions_per_trajectory": rate(totals.actions, totals.trajectories),
+            "policy_tokens": totals.policy_tokens,
+            "policy_calls": totals.calls,
+        },
+    )
+    return f"{out}: {totals.trajectories:,} trajectories, {share:.1%} correct; {saved}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

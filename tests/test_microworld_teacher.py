@@ -1,0 +1,378 @@
+"""The scripted teacher, on the real search engine."""
+
+import itertools
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import pytest
+import tantivy
+
+from coa import protocol
+from coa.errors import InputError
+from coa.microworld.decisions import FORMAT_SLIPS, Decision, TeacherEvent, TeacherSettings
+from coa.microworld.phrases import SEARCH_CLOSE, SEARCH_OPEN, Said, read_back, results
+from coa.microworld.plans import Plan
+from coa.microworld.questions import make_questions, plan_question
+from coa.microworld.relations import RELATIONS, read_value
+from coa.microworld.teacher import Teacher
+from coa.microworld.vocabulary import vocabulary
+from coa.microworld.world import Group, World, WorldSettings, make_world
+from coa.policy import Request
+from coa.policy.scripted import ScriptedPolicy
+from coa.question import Question
+
+PERFECT = TeacherSettings(
+    remembers_known=1.0,
+    remembers_other=0.0,
+    searches_remembered=0.0,
+    searches_other=1.0,
+    searches_again=1.0,
+    poor_query=0.0,
+    misreads=0.0,
+    misreads_absent=0.0,
+    repeats=0.0,
+    copies=0.0,
+    unboxed=0.0,
+    unclosed=0.0,
+)
+_TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
+_SENTENCE_END = re.compile(r"(?<=\.)(?=\s)")
+Search = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One finished rollout of a test."""
+
+    question: Question
+    plan: Plan
+    prompt: str
+    response: str
+
+    @property
+    def num_actions(self) -> int:
+        return self.response.count(SEARCH_OPEN)
+
+    @property
+    def is_right(self) -> bool:
+        boxed = re.search(r"\\boxed\{(.*)\}", self.response)
+        return boxed is not None and boxed[1] in self.question.gold_answers
+
+    @property
+    def num_tokens(self) -> int:
+        return len(_TOKEN.findall(self.response))
+
+
+class Setting(NamedTuple):
+    """The world, its train questions and the search over its passages."""
+
+    world: World
+    questions: list[Question]
+    plans: list[Plan]
+    search: Search
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    world = make_world(WorldSettings())
+    questions = make_questions(world, Group.TRAIN, 22_000, seed=1)[:1_200]
+    return Setting(world, questions, [plan_question(world, q) for q in questions], _searcher(world))
+
+
+def _searcher(world: World) -> Search:
+    schema = tantivy.SchemaBuilder()
+    schema.add_text_field("title")
+    schema.add_text_field("text", stored=True)
+    index = tantivy.Index(schema.build())
+    writer = index.writer(heap_size=15_000_000, num_threads=1)
+    for passage in world.passages():
+        writer.add_document(tantivy.Document(title=passage.title, text=passage.text))
+    writer.commit()
+    writer.wait_merging_threads()
+    index.reload()
+    searcher = index.searcher()
+
+    def search(query: str) -> list[str]:
+        hits = searcher.search(index.parse_query(query, ["title", "text"]), 2).hits
+        return [searcher.doc(address)["text"][0] for _, address in hits]
+
+    return search
+
+
+def _prompt(question: str, *, is_offered: bool) -> str:
+    offer = f"Search like this: {SEARCH_OPEN} query {SEARCH_CLOSE}.\n" if is_offered else ""
+    return f"Answer the question.\n{offer}\nQuestion: {question}\n\n{protocol.THINK_OPEN}\n"
+
+
+def _request(context: str, seed: int = 0) -> Request:
+    return Request(context, (SEARCH_CLOSE,), 1_000, 0.6, 1.0, seed)
+
+
+def _go_on(teacher: Teacher, context: str, search: Search, seed: int) -> str:
+    """Roll out from any context to the end."""
+    turn = 0
+    while True:
+        context += teacher.write(_request(context, seed * 100 + turn))
+        if not context.endswith(SEARCH_CLOSE):
+            return context
+        query = context.rpartition(SEARCH_OPEN)[2].removesuffix(SEARCH_CLOSE).strip()
+        context += protocol.observation_text("search", results(search(query)) or "No results.")
+        turn += 1
+        assert turn < 30
+
+
+def _roll_out(setting: Setting, teacher: Teacher, *, is_offered: bool, count: int = 1_200) -> Iterator[Rollout]:
+    for i, (question, plan) in enumerate(zip(setting.questions[:count], setting.plans, strict=False)):
+        prompt = _prompt(question.question, is_offered=is_offered)
+        context = _go_on(teacher, prompt, setting.search, seed=i)
+        yield Rollout(question, plan, prompt, context[len(prompt) :])
+
+
+@pytest.fixture(scope="module")
+def events() -> list[TeacherEvent]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def coa(setting: Setting, events: list[TeacherEvent]) -> list[Rollout]:
+    teacher = Teacher(setting.world, setting.plans, on_event=events.append)
+    return list(_roll_out(setting, teacher, is_offered=True))
+
+
+@pytest.fixture(scope="module")
+def cot(setting: Setting) -> list[Rollout]:
+    return list(_roll_out(setting, Teacher(setting.world), is_offered=False))
+
+
+def _share(claims: list[bool]) -> float:
+    return sum(claims) / len(claims)
+
+
+def test_a_proper_query_finds_the_passage_of_nearly_every_fact(setting: Setting) -> None:
+    facts = list(setting.world.facts.values())[::7]
+    queries = [f"{f.entity} {f.relation} {RELATIONS[f.relation].verb}" for f in facts]
+    found = [
+        any(read_value(text, fact.entity, fact.relation) == fact.value for text in setting.search(query))
+        for fact, query in zip(facts, queries, strict=True)
+    ]
+    assert _share(found) > 0.95
+
+
+def test_with_search_it_is_right_on_about_three_questions_in_four(coa: list[Rollout]) -> None:
+    assert 0.70 < _share([rollout.is_right for rollout in coa]) < 0.82
+
+
+def test_without_search_it_is_right_on_about_three_in_ten(cot: list[Rollout]) -> None:
+    assert 0.25 < _share([rollout.is_right for rollout in cot]) < 0.36
+
+
+def test_it_never_acts_when_the_tool_is_not_offered(cot: list[Rollout]) -> None:
+    assert not any(rollout.num_actions for rollout in cot)
+
+
+def test_its_trajectories_are_short_enough_for_a_small_student(coa: list[Rollout]) -> None:
+    lengths = sorted(rollout.num_tokens for rollout in coa if rollout.num_actions)
+    assert lengths[len(lengths) // 2] <= 110
+    assert lengths[int(0.95 * len(lengths))] <= 175
+
+
+def test_it_writes_no_word_outside_the_vocabulary(setting: Setting, coa: list[Rollout], cot: list[Rollout]) -> None:
+    written = {token for rollout in coa + cot for token in _TOKEN.findall(rollout.response)}
+    words = {token for token in written if not token.startswith("<") or token == "<"}
+    assert words <= set(vocabulary(setting.world))
+
+
+def test_a_call_can_be_replayed_and_another_seed_writes_something_else(setting: Setting) -> None:
+    contexts = [_prompt(question.question, is_offered=True) for question in setting.questions[:50]]
+    first, again = Teacher(setting.world, setting.plans), Teacher(setting.world)
+    assert [first.write(_request(c)) for c in contexts] == [again.write(_request(c)) for c in contexts]
+    assert [first.write(_request(c)) for c in contexts] != [again.write(_request(c, seed=1)) for c in contexts]
+
+
+def test_it_hedges_exactly_when_it_does_not_remember(setting: Setting, cot: list[Rollout]) -> None:
+    memory = Teacher(setting.world).memory
+    said = [
+        ((entity, relation) in memory, how)
+        for rollout in cot
+        for relation, entity, how in re.findall(r"I need the (\w+) of ([^.]+)\. (Maybe|I recall) ", rollout.response)
+    ]
+    assert len(said) > 1_200
+    assert all(how == ("I recall" if is_remembered else "Maybe") for is_remembered, how in said)
+
+
+def test_what_it_remembers_is_fixed_and_mostly_the_known_facts(setting: Setting) -> None:
+    teacher = Teacher(setting.world)
+    known = [key in teacher.memory for key, fact in setting.world.facts.items() if setting.world.is_known(fact)]
+    other = [key in teacher.memory for key, fact in setting.world.facts.items() if not setting.world.is_known(fact)]
+    assert teacher.memory == Teacher(setting.world).memory
+    assert 0.88 < _share(known) < 0.96
+    assert 0.02 < _share(other) < 0.06
+
+
+def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[Rollout]) -> None:
+    teacher = Teacher(setting.world, settings=PERFECT)
+    for rollout in coa[:80]:
+        thought = rollout.response.split(protocol.THINK_CLOSE)[0]
+        observed = [m.span() for m in re.finditer("<search_result>.*?</search_result>", thought, re.DOTALL)]
+        for cut in (m.start() for m in _SENTENCE_END.finditer(thought)):
+            if any(start < cut < end for start, end in observed):
+                continue
+            whole = _go_on(teacher, rollout.prompt + thought[:cut], setting.search, seed=cut)
+            response = whole[len(rollout.prompt) :]
+            assert response.startswith(thought[:cut] + " ") or response[cut:].startswith(f"\n{protocol.THINK_CLOSE}")
+            assert re.search(r"</think>\n\n\\boxed\{[\w ]+\}$", response)
+            needs = [u.text for u in read_back(response) if u.said is Said.NEED]
+            assert len(needs) == len(rollout.plan.facts)
+
+
+def test_it_goes_on_in_the_same_way_with_and_without_a_blank_after_the_cut(setting: Setting) -> None:
+    prompt = _prompt(setting.questions[0].question, is_offered=True)
+    need = setting.plans[0].facts[0]
+    context = f"{prompt}I need the {need.relation} of {need.entity}."
+    teacher = Teacher(setting.world, settings=PERFECT)
+    assert teacher.write(_request(context)).startswith(" ")
+    assert not teacher.write(_request(context + " ")).startswith(" ")
+
+
+@pytest.mark.parametrize("said", ["", "I need the {r} of {e}.", "I need the {r} of {e}. I recall {v}."])
+def test_after_a_trigger_it_writes_a_query_for_the_hop_in_question(setting: Setting, said: str) -> None:
+    teacher = Teacher(setting.world, settings=PERFECT)
+    for plan in setting.plans[:40]:
+        first = plan.facts[0]
+        thought = said.format(r=first.relation, e=first.entity, v=first.value)
+        context = f"{_prompt(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
+        written = teacher.write(_request(context))
+        assert written.startswith(f" {first.entity} ")
+        assert written.count("<") == 1
+        assert written.endswith(f" {SEARCH_CLOSE}")
+
+
+def test_what_a_triggered_search_finds_replaces_what_was_recalled(setting: Setting) -> None:
+    teacher = Teacher(setting.world, settings=PERFECT)
+    plan = next(p for p in setting.plans if len(p.facts) == 1)
+    fact = plan.facts[0]
+    wrong = setting.world.invent_value(RELATIONS[fact.relation].value, random.Random(0))
+    thought = f"I need the {fact.relation} of {fact.entity}. Maybe {wrong}. So the answer is {wrong}."
+    context = f"{_prompt(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
+    assert _go_on(teacher, context, setting.search, seed=0).endswith(f"\\boxed{{{plan.answer}}}")
+
+
+def test_after_the_marker_it_writes_nothing_but_the_answer(setting: Setting, coa: list[Rollout]) -> None:
+    teacher = Teacher(setting.world)
+    for rollout in coa[:60]:
+        before = rollout.response.split(protocol.THINK_CLOSE)[0]
+        for end in (0, before.find(".") + 1, len(before.rstrip())):
+            context = rollout.prompt + before[:end] + protocol.ANSWER_MARKER
+            assert re.fullmatch(r"[\w ]+\}", teacher.write(_request(context)))
+
+
+def test_a_forced_answer_uses_what_was_found_before(setting: Setting) -> None:
+    plan = next(p for p in setting.plans if len(p.facts) == 1)
+    fact = plan.facts[0]
+    query = f"{fact.entity} {fact.relation} {RELATIONS[fact.relation].verb}"
+    observation = protocol.observation_text("search", results(setting.search(query)))
+    read = f"I need the {fact.relation} of {fact.entity}. It says {fact.value}."
+    prompt = _prompt(plan.question, is_offered=True)
+    teacher = Teacher(setting.world, settings=PERFECT)
+    assert teacher.write(_request(prompt + read + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+    assert teacher.write(_request(prompt + observation + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+
+
+def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Setting) -> None:
+    events: list[TeacherEvent] = []
+    teacher = Teacher(setting.world, setting.plans, PERFECT, events.append)
+    rollouts = list(_roll_out(setting, teacher, is_offered=True, count=200))
+    assert _share([rollout.is_right for rollout in rollouts]) > 0.98
+    mistakes = {Decision.MISREAD, Decision.POOR_QUERY, Decision.REPEATED, Decision.COPIED, *FORMAT_SLIPS}
+    assert not {event.what for event in events} & mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "decision"),
+    [
+        ({"poor_query": 1.0}, Decision.POOR_QUERY),
+        ({"misreads": 1.0}, Decision.MISREAD),
+        ({"copies": 1.0}, Decision.COPIED),
+        ({"unboxed": 1.0}, Decision.UNBOXED),
+        ({"unclosed": 1.0}, Decision.UNCLOSED),
+        ({"remembers_known": 0.0, "searches_other": 0.0}, Decision.HALLUCINATED),
+        ({"remembers_other": 1.0}, Decision.RECALLED),
+    ],
+)
+def test_each_setting_brings_about_its_own_decision(
+    setting: Setting, change: dict[str, float], decision: Decision
+) -> None:
+    events: list[TeacherEvent] = []
+    teacher = Teacher(setting.world, setting.plans, replace(PERFECT, **change), events.append)  # type: ignore[arg-type]
+    rollouts = list(_roll_out(setting, teacher, is_offered=True, count=40))
+    assert any(event.what is decision for event in events)
+    assert all((protocol.THINK_CLOSE in r.response) is (decision is not Decision.UNCLOSED) for r in rollouts)
+    assert all(("\\boxed" in r.response) is (decision not in FORMAT_SLIPS) for r in rollouts)
+
+
+def test_it_gives_up_after_so_many_searches_for_one_fact(setting: Setting) -> None:
+    events: list[TeacherEvent] = []
+    settings = replace(PERFECT, remembers_known=0.0, max_searches=3)
+    teacher = Teacher(setting.world, setting.plans, settings, events.append)
+    plan = next(p for p in setting.plans if len(p.facts) == 1)
+    context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
+    assert context.count("Not found.") == 3
+    assert [event.what for event in events if event.what is Decision.GAVE_UP] == [Decision.GAVE_UP]
+    assert "Maybe " in context
+
+
+def test_it_repeats_a_query_only_where_it_is_set_to(setting: Setting) -> None:
+    plan = next(p for p in setting.plans if len(p.facts) == 1)
+    for repeats in (0.0, 1.0):
+        teacher = Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0, repeats=repeats))
+        context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
+        queries = [u.text for u in read_back(context.partition(protocol.THINK_OPEN)[2]) if u.said is Said.SEARCH]
+        same_as_before = [a == b for a, b in itertools.pairwise(queries)]
+        assert same_as_before == [bool(repeats)] * 2
+
+
+def test_slips_are_a_few_percent_in_all(coa: list[Rollout], events: list[TeacherEvent]) -> None:
+    slips = {*FORMAT_SLIPS, Decision.REPEATED, Decision.COPIED}
+    slipping = {event.question_id for event in events if event.what in slips}
+    assert 0.03 < len(slipping) / len(coa) < 0.12
+
+
+def test_events_tell_the_truth_about_the_texts(coa: list[Rollout], events: list[TeacherEvent]) -> None:
+    by_question: dict[str, list[Decision]] = {}
+    for event in events:
+        by_question.setdefault(event.question_id, []).append(event.what)
+    for rollout in coa:
+        what = by_question[rollout.question.question_id]
+        assert what.count(Decision.SEARCHED) == rollout.num_actions
+        assert what.count(Decision.RECALLED) == rollout.response.count("I recall ")
+        assert what.count(Decision.HALLUCINATED) == rollout.response.count("Maybe ")
+        assert what.count(Decision.NOT_FOUND) == rollout.response.count("Not found.")
+        read = what.count(Decision.RIGHT_READ) + what.count(Decision.MISREAD)
+        assert read == rollout.response.count("It says ")
+        assert (Decision.UNCLOSED in what) is (protocol.THINK_CLOSE not in rollout.response)
+
+
+@pytest.mark.parametrize("context", ["Question: Who is it?\n<think>\n", "no question", "Question: Name it.\n"])
+def test_a_context_without_a_question_of_its_world_is_an_error(setting: Setting, context: str) -> None:
+    with pytest.raises(InputError):
+        Teacher(setting.world).write(_request(context))
+
+
+def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
+    policy = ScriptedPolicy(Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0)).write)
+    (completion,) = policy.complete_batch([_request(_prompt(setting.questions[0].question, is_offered=True))])
+    assert completion.text.endswith(SEARCH_CLOSE)
+    assert [u.said for u in read_back(completion.text)] == [Said.NEED, Said.SEARCH]
+
+
+def test_a_turn_takes_a_fraction_of_a_millisecond(setting: Setting, coa: list[Rollout]) -> None:
+    teacher = Teacher(setting.world, setting.plans)
+    contexts = [r.prompt + r.response.split("It says")[0] for r in coa]
+    start = time.process_time()
+    for seed, context in enumerate(contexts):
+        teacher.write(_request(context, seed))
+    assert (time.process_time() - start) / len(contexts) < 0.001
