@@ -6,7 +6,7 @@ memory does not grow with the number of rows and the same run writes the same fi
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from coa import rollout
@@ -46,7 +46,7 @@ async def _call(tools: Toolbox, call: Call) -> ToolReply:
 
 async def roll_out_all(
     tasks: Iterable[Task], run: Run, policy: Policy, tools: Toolbox, *, concurrency: int
-) -> AsyncIterator[Trajectory]:
+) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
     Raises:
@@ -79,9 +79,9 @@ class _Slot:
     position: int = field(default=0)
 
 
-def roll_out_batched(
+async def roll_out_batched(
     tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int
-) -> Iterator[Trajectory]:
+) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks with an engine in this process; a slot that becomes free takes the next task at once.
 
     Trajectories come in the order of the tasks.
@@ -90,19 +90,18 @@ def roll_out_batched(
     slots: list[_Slot] = []
     finished: dict[int, Trajectory] = {}
     emitted = 0
-    with asyncio.Runner() as runner:
-        while True:
-            room = min(batch_size - len(slots), batch_size * _WAITING_PER_SLOT - len(finished))
-            slots += [_Slot(rollout.start(task, run), i) for i, task in _take(source, room)]
-            if not slots:
-                return
-            _generate_batch(slots, policy)
-            runner.run(_observe_batch(slots, tools))
-            finished |= {slot.position: rollout.finish(slot.state) for slot in slots if _is_done(slot)}
-            slots = [slot for slot in slots if not _is_done(slot)]
-            while emitted in finished:
-                yield finished.pop(emitted)
-                emitted += 1
+    while True:
+        room = min(batch_size - len(slots), batch_size * _WAITING_PER_SLOT - len(finished))
+        slots += [_Slot(rollout.start(task, run), i) for i, task in _take(source, room)]
+        if not slots:
+            return
+        _generate_batch(slots, policy)
+        await _observe_batch(slots, tools)
+        finished |= {slot.position: rollout.finish(slot.state) for slot in slots if _is_done(slot)}
+        slots = [slot for slot in slots if not _is_done(slot)]
+        while emitted in finished:
+            yield finished.pop(emitted)
+            emitted += 1
 
 
 def _take(source: Iterator[tuple[int, Task]], count: int) -> Iterator[tuple[int, Task]]:

@@ -11,6 +11,7 @@ A bad rollout is not an error: it is a row with a stop reason. To add an excepti
 the standard exception that it refines, and draw it above.
 """
 
+import errno
 import os
 
 
@@ -59,8 +60,10 @@ def unknown_name(kind: str, name: object, known: object, *, where: object = "") 
 
 def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:
     """Translate an operating-system error while writing `path`; what was finished before it is untouched."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if is_full else "make the folder writable, or choose another"
     return OutputError(
         f"cannot write {os.fspath(path)}",
         got=error.strerror or str(error),
-        fix="free some space or choose another folder, then run the same command again: finished calls are kept",
+        fix=f"{remedy}, then run the same command again: finished calls are kept",
     )

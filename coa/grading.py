@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?:\.(?P<fracti
 _BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])(?:[^\w\s{_MINUS}{_POINT}]|_)+(?=[0-9])")
 _DIGIT = re.compile(r"[0-9]")
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
-_RAISED = re.compile(r"(?<=\d)[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209c\u2150-\u2189\u2460-\u249b]")
+_RAISED = re.compile(r"(?<=\d)[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u208e\u2150-\u215f\u2189\u2460-\u249b]")
 """Raised digits and fractions after a digit: NFKC alone would make 102 of 10² and 101/2 of 10½."""
 
 _HYPHENS = "\u2010\u2011\u2012\u2013\u2212"

@@ -97,7 +97,7 @@ class Journal:
         self.num_recorded = 0
         """Calls added since it was opened."""
         self.in_flight: dict[str, asyncio.Task[Any]] = {}
-        """Calls under way, by key: all wrappers of one journal share them."""
+        """Calls under way in the event loop, by key: all wrappers of one journal share them."""
         self._wait_seconds = wait_seconds
         self._lock = FileLock(f"{self.path}.lock", thread_local=False)  # one thread may open it, another close it
         self._guard = threading.Lock()
@@ -137,9 +137,8 @@ class Journal:
         Raises:
             OutputError: the disk is full or cannot be written; what was recorded before is untouched.
         """
-        finished_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         # On the event loop's own thread: a commit takes about as long as handing it to another one.
-        row = (key, kind.value, who, reply.decode(), seconds, finished_at)
+        row = (key, kind, who, reply.decode(), seconds, datetime.now(UTC).isoformat(timespec="milliseconds"))
         self.num_recorded += self._execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row).rowcount
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:

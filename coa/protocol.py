@@ -34,6 +34,7 @@ _TAG_LIKE = re.compile(
     rf"<(?=\s{{0,3}}/?\s{{0,3}}(?:think|begin_|end_|\w{{1,40}}_result|(?:{_SPECIALS})\s{{0,3}}>|[|｜]))",  # noqa: RUF001
     re.IGNORECASE,
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BOXED = re.compile(r"\\(?=boxed|fbox)")
 
 
@@ -58,15 +59,11 @@ def neutralise(text: str) -> str:
     Look-alikes that a tokenizer may fold to ASCII (full-width signs) are folded first, and only where folding would
     make a tag; all other text passes unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
     """  # noqa: RUF002
-    text = text.encode("utf-8", "replace").decode("utf-8") if _has_surrogates(text) else text
+    text = _SURROGATE.sub("\ufffd", text)
     folded = unicodedata.normalize("NFKC", text)
     if folded != text and (_TAG_LIKE.search(folded) or _BOXED.search(folded)):
         text = folded
     return _BOXED.sub("∖", _TAG_LIKE.sub("‹", text))  # noqa: RUF001
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
 
 
 def render(steps: Iterable[Step]) -> str:

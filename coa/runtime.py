@@ -1,16 +1,16 @@
 """From params.yaml to all that a rollout needs: the policy, the tools, the budgets and the journal around them."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.drivers import roll_out_all
-from coa.journal import Journal, JournaledPolicy, JournaledTool
+from coa.drivers import roll_out_all, roll_out_batched
+from coa.journal import Journal, JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld import MicroworldParams
 from coa.params import Params
-from coa.policy import Policy
-from coa.policy.opening import TeacherParams, open_policy
+from coa.policy import BatchPolicy
+from coa.policy.opening import AnyPolicy, TeacherParams, open_policy
 from coa.rollout import Limits, Run, Task
 from coa.search.opening import SearchParams, open_search_tool
 from coa.tools import Toolbox
@@ -25,13 +25,15 @@ class Runtime:
     """A policy and tools whose every finished call is kept."""
 
     run: Run
-    policy: Policy
+    policy: JournaledPolicy | JournaledBatchPolicy
     tools: Toolbox
     journal: Journal
     concurrency: int
 
-    def roll_out_all(self, tasks: Iterable[Task]) -> AsyncIterator[Trajectory]:
-        """Roll out the tasks; trajectories come in their order."""
+    def roll_out_all(self, tasks: Iterable[Task]) -> AsyncGenerator[Trajectory, None]:
+        """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order."""
+        if isinstance(self.policy, JournaledBatchPolicy):
+            return roll_out_batched(tasks, self.run, self.policy, self.tools, batch_size=self.concurrency)
         return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=self.concurrency)
 
     @property
@@ -54,8 +56,14 @@ async def open_runtime(params: Params, journal_name: str) -> AsyncIterator[Runti
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         tool = open_search_tool(params.section(SearchParams, "search"))
         for part in (policy, tool):
-            if hasattr(part, "aclose"):
-                stack.push_async_callback(part.aclose)
+            if close := getattr(part, "aclose", None):
+                stack.push_async_callback(close)
         run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), tool.fingerprint)
         tools = {tool.name: JournaledTool(tool, journal)}
-        yield Runtime(run, JournaledPolicy(policy, journal), tools, journal, teacher.concurrency)
+        yield Runtime(run, _journaled(policy, journal), tools, journal, teacher.concurrency)
+
+
+def _journaled(policy: AnyPolicy, journal: Journal) -> JournaledPolicy | JournaledBatchPolicy:
+    if isinstance(policy, BatchPolicy):
+        return JournaledBatchPolicy(policy, journal)
+    return JournaledPolicy(policy, journal)

@@ -123,7 +123,7 @@ def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
     file = open_parquet(path)
     columns = [field.name for field in fields(record)]  # type: ignore[arg-type]
     require_columns(path, file.schema_arrow.names, columns)
-    _check_version(path, file.schema_arrow.metadata or {})
+    _check_version(path, file.metadata.metadata or {})
     row = 0
     for batch in parquet_batches(path, file, columns):
         for values in batch.to_pylist():

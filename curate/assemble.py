@@ -67,13 +67,13 @@ def trajectory_candidates(path: Path, mode: Mode) -> list[Candidate]:
         field("trajectory_id"), field("question_id"), field("mode"), "num_hops", field("num_actions"), "question_type"
     )
     return [
-        Candidate(row_id, question_id, stratum)
+        Candidate(row_id, question_id, (), tuple(stratum))
         for row_id, question_id, _, *stratum in rows.filter(pl.col("mode") == mode).collect().iter_rows()
     ]
 
 
 def pair_candidates(path: Path, graded: Path) -> list[Candidate]:
-    """The pairs, balanced over their kind and the hops and type of their question."""
+    """The pairs: as many of each kind as there are, balanced over the hops and type of their question."""
     field = pl.col("trajectory").struct.field
     questions = pl.scan_parquet(graded).select(
         trajectory_id=field("trajectory_id"), hops="num_hops", type="question_type"
@@ -82,7 +82,10 @@ def pair_candidates(path: Path, graded: Path) -> list[Candidate]:
     joined = rows.join(questions, on="trajectory_id", how="left").select(
         "pair_id", "question_id", "kind", "hops", "type"
     )
-    return [Candidate(pair, question, tuple(stratum)) for pair, question, *stratum in joined.collect().iter_rows()]
+    return [
+        Candidate(pair, question, (kind,), tuple(stratum))
+        for pair, question, kind, *stratum in joined.collect().iter_rows()
+    ]
 
 
 def question_candidates(path: Path, graded: Path) -> list[Candidate]:
@@ -90,21 +93,24 @@ def question_candidates(path: Path, graded: Path) -> list[Candidate]:
     sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
     rows = pl.scan_parquet(path).filter(pl.col("split") == "train").join(sampled, on="question_id", how="anti")
     chosen = rows.select("question_id", "num_hops", "question_type").sort("question_id").collect()
-    return [Candidate(question, question, (hops, kind)) for question, hops, kind in chosen.iter_rows()]
+    return [Candidate(question, question, (), (hops, kind)) for question, hops, kind in chosen.iter_rows()]
+
+
+def _trajectory_id(row: GradedTrajectory) -> str:
+    return row.trajectory.trajectory_id
 
 
 def sources(params: AssembleParams) -> list[SetSource]:
     """The four sets."""
     more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
-    trajectory_id: Callable[[GradedTrajectory], str] = lambda row: row.trajectory.trajectory_id  # noqa: E731
     coa, cot = (trajectory_candidates(KEPT, mode) for mode in (Mode.COA, Mode.COT))
     return [
         SetSource(
             "cot_a", PreferencePair, PAIRS, params.num_cot_a, pair_candidates(PAIRS, GRADED), lambda row: row.pair_id,
             "raise branch.max_trajectories, branch.points_per_trajectory or branch.num_continuations",
         ),
-        SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, trajectory_id, more_rows),
-        SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, trajectory_id, more_rows),
+        SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows),
+        SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows),
         SetSource(
             "rl", Question, QUESTIONS, params.num_rl, question_candidates(QUESTIONS, GRADED),
             lambda row: row.question_id, "lower sample.num_questions, or bring more questions",

@@ -9,7 +9,6 @@ data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points
 """
 
 import asyncio
-import hashlib
 import re
 import sys
 from collections import Counter, deque
@@ -32,6 +31,7 @@ from coa.prompts import Prompt, PromptParams
 from coa.rollout import Task
 from coa.runtime import open_runtime
 from curate.forks import action_points, fork_task, thought_points
+from curate.strata import Stratum, divide_evenly, rank
 
 GRADED = Path("data/grade.parquet")
 OUT = Path("data/branch")
@@ -90,7 +90,7 @@ class Fork:
 
 def choose_parents(path: Path, params: BranchParams) -> set[str]:
     """Ids of the trajectories to fork: evenly from each (mode, right or wrong), as far as each reaches."""
-    ids: dict[tuple[str, bool], list[str]] = {}
+    ids: dict[Stratum, list[str]] = {}
     rows = pl.scan_parquet(path).select(
         id=pl.col("trajectory").struct.field("trajectory_id"),
         mode=pl.col("trajectory").struct.field("mode"),
@@ -98,16 +98,9 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
     )
     for trajectory_id, mode, correct in rows.collect().iter_rows():
         ids.setdefault((mode, correct), []).append(trajectory_id)
-    groups = [sorted(group, key=lambda item: _rank(item, params.seed)) for _, group in sorted(ids.items())]
-    chosen: list[str] = []
-    # Smallest group first: what it cannot fill is shared out among the others.
-    for left, group in zip(range(len(groups), 0, -1), sorted(groups, key=len), strict=True):
-        chosen += group[: (params.max_trajectories - len(chosen)) // left]
-    return set(chosen)
-
-
-def _rank(item: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{item}".encode()).hexdigest()
+    sizes = divide_evenly({group: len(names) for group, names in ids.items()}, params.max_trajectories)
+    ranked = {group: sorted(names, key=lambda name: rank(name, params.seed)) for group, names in ids.items()}
+    return {name for group, size in sizes.items() for name in ranked[group][:size]}
 
 
 def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
@@ -120,7 +113,7 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
     steps = row.trajectory.steps
     acted = action_points(steps)
     arm, points = (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
-    ranked = sorted(points, key=lambda point: _rank(f"{row.trajectory.trajectory_id}/{point}", params.seed))
+    ranked = sorted(points, key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed))
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 
 

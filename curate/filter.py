@@ -93,7 +93,8 @@ def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
         return trajectory.stop_reason
     if stray := protocol.stray_tags(trajectory.steps):
         return f"stray tag {stray[0]}"
-    if trajectory.stop_reason not in _UNANSWERED and row.grade.verdict is Verdict.NO_ANSWER:
+    has_answered = trajectory.stop_reason is StopReason.ANSWERED or trajectory.stop_reason in FORCED_STOPS
+    if has_answered and row.grade.verdict is Verdict.NO_ANSWER:
         return "no answer in the box"
     return None
 
@@ -179,6 +180,10 @@ def judge(row: GradedTrajectory, params: FilterParams) -> Dropped | None:
     return None
 
 
+def _counts(reasons: Counter[DropReason]) -> dict[str, int]:
+    return {str(reason): reasons[reason] for reason in DropReason}
+
+
 def main(arguments: Sequence[str]) -> str:
     """Filter all graded rows; the summary line is returned."""
     params = Params.load("filter", arguments).section(FilterParams)
@@ -199,8 +204,7 @@ def main(arguments: Sequence[str]) -> str:
                 dropped.write(verdict)
                 reasons[mode][verdict.reason] += 1
             bar.add()
-    funnel = {mode: {"kept": kept_counts[mode], **{r: reasons[mode][r] for r in DropReason}} for mode in Mode}
-    write_metrics("filter", funnel)
+    write_metrics("filter", {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode})
     return f"{KEPT}: " + ", ".join(f"{kept_counts[mode]:,} {mode} kept" for mode in Mode)
 
 

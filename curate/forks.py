@@ -1,8 +1,8 @@
 """Where a trajectory can be forked, and the tasks that go on from there with the tool enabled or forbidden.
 
 The paper makes contrastive pairs by changing a trajectory at one point: inserting an action trigger so that the tool
-may be used, or removing it so that reasoning must go on internally. Here the point is a character offset into the steps'
-text, at the end of a sentence or before an action; both sides share the exact text before it.
+may be used, or removing it so that reasoning must go on internally. Here the point is a character offset into the
+steps' text, at the end of a sentence or before an action; both sides share the exact text before it.
 """
 
 import re

@@ -1,8 +1,10 @@
-"""A fixed number of rows from a pool, in the pool's own proportions, the same for the same seed."""
+"""A fixed number of rows from a pool: groups evenly, strata in the pool's own proportions, decided by the seed."""
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+Stratum = tuple[Hashable, ...]
 
 
 class Candidate(NamedTuple):
@@ -10,8 +12,10 @@ class Candidate(NamedTuple):
 
     row_id: str
     question_id: str
-    stratum: tuple[Hashable, ...]
-    """What the choice is balanced over: hops, actions, question type."""
+    group: Stratum
+    """Groups get equal numbers of rows, as far as each reaches: the two kinds of pair."""
+    stratum: Stratum
+    """Within a group, strata get their share of the pool: hops, actions, question type."""
 
 
 def rank(item: str, seed: int) -> str:
@@ -20,17 +24,34 @@ def rank(item: str, seed: int) -> str:
 
 
 def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
-    """Ids of `count` rows of the pool (all of it, if it is smaller): each stratum gets its share of the pool."""
-    strata: dict[tuple[Hashable, ...], list[str]] = {}
+    """Ids of `count` rows of the pool (all of it, if it is smaller)."""
+    groups = _by(pool, lambda candidate: candidate.group)
+    chosen: set[str] = set()
+    for group, size in divide_evenly({group: len(rows) for group, rows in groups.items()}, count).items():
+        strata = _by(groups[group], lambda candidate: candidate.stratum)
+        shares = apportion({stratum: len(rows) for stratum, rows in strata.items()}, size)
+        for stratum, rows in strata.items():
+            ranked = sorted((row.row_id for row in rows), key=lambda row_id: rank(row_id, seed))
+            chosen.update(ranked[: shares[stratum]])
+    return chosen
+
+
+def _by(pool: Iterable[Candidate], key: Callable[[Candidate], Stratum]) -> dict[Stratum, list[Candidate]]:
+    found: dict[Stratum, list[Candidate]] = {}
     for candidate in pool:
-        strata.setdefault(candidate.stratum, []).append(candidate.row_id)
-    shares = apportion({stratum: len(ids) for stratum, ids in strata.items()}, count)
-    return {
-        row for stratum, ids in strata.items() for row in sorted(ids, key=lambda i: rank(i, seed))[: shares[stratum]]
-    }
+        found.setdefault(key(candidate), []).append(candidate)
+    return found
 
 
-def apportion(sizes: Mapping[tuple[Hashable, ...], int], count: int) -> dict[tuple[Hashable, ...], int]:
+def divide_evenly(sizes: Mapping[Stratum, int], count: int) -> dict[Stratum, int]:
+    """Divide `count` over groups as evenly as their sizes allow: what a small group cannot fill goes to the others."""
+    shares: dict[Stratum, int] = {}
+    for left, group in zip(range(len(sizes), 0, -1), sorted(sizes, key=lambda g: (sizes[g], str(g))), strict=True):
+        shares[group] = min(sizes[group], (count - sum(shares.values())) // left)
+    return shares
+
+
+def apportion(sizes: Mapping[Stratum, int], count: int) -> dict[Stratum, int]:
     """Divide `count` over strata in proportion to their sizes (largest remainder), never more than a stratum holds."""
     total = sum(sizes.values())
     if count >= total:

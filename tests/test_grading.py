@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coa.errors import InputError
@@ -20,7 +20,8 @@ from coa.grading import Grade, Verdict, boxed_answer, grade, grade_prediction, n
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "answers.json").read_text("utf-8"))
 REAL_DATA = os.environ.get("COA_REAL_DATA")
 
-TROUBLE = st.text(st.sampled_from("aAtheé e\u0301\u200dßİ٣²½⁻−–—-.,'\"’´_$€°%+^<=:/({[)}]0123459 \t\u00a0!｜．ﬁ\\"))  # noqa: RUF001
+TROUBLE = st.text(st.sampled_from("aAtheé e\u0301\u200dßİ٣²½⁻−–—-.,'\"’´_$€°%+^<=:/({[)}]0123459 \t\u00a0!｜．ﬁ\\"))
+law = settings(deadline=None)  # a busy machine stalls now and then; the time limit of the test itself stands
 ANY_TEXT = st.text() | TROUBLE
 SOME_TEXT = ANY_TEXT.filter(normalise)
 WORDS = st.lists(st.sampled_from(["yes", "no", "Paris", "New", "York", "3.5", "35", "-5", "the"]), min_size=1).map(
@@ -43,21 +44,25 @@ def test_there_are_at_least_sixty_cases_and_each_differs() -> None:
     assert len({json.dumps([case.get("text"), case.get("prediction"), case["gold"]]) for case in CASES}) >= 60
 
 
+@law
 @given(SOME_TEXT)
 def test_a_gold_answer_grades_itself_as_correct(gold: str) -> None:
     assert grade_prediction(gold, [gold]) == Grade(gold, Verdict.CORRECT, True, True, 1.0, 0)
 
 
+@law
 @given(st.text(st.characters(exclude_characters="\\{}$", exclude_categories=["Cs"])).filter(normalise))
 def test_a_boxed_gold_answer_grades_as_correct(gold: str) -> None:
     assert grade(f"</think>\n\nThe final answer is \\boxed{{{gold}}}.", [gold]).verdict is Verdict.CORRECT
 
 
+@law
 @given(ANY_TEXT)
 def test_normalise_is_idempotent(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
+@law
 @given(st.one_of(ANY_TEXT, WORDS), st.lists(st.one_of(SOME_TEXT, WORDS.filter(normalise)), min_size=1), st.randoms())
 def test_the_order_of_aliases_changes_nothing_but_the_index(
     prediction: str, golds: list[str], order: random.Random
@@ -70,6 +75,7 @@ def test_the_order_of_aliases_changes_nothing_but_the_index(
     assert (before.matched_alias is None) == (after.matched_alias is None)
 
 
+@law
 @given(WORDS, WORDS)
 def test_exact_match_implies_cover_and_full_f1_and_cover_implies_overlap(prediction: str, gold: str) -> None:
     result = grade_prediction(prediction, [gold])
@@ -86,6 +92,7 @@ def squad_normalize_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
+@law
 @given(st.text(st.sampled_from(sorted(set(string.printable) - set(string.digits)))))
 def test_text_without_digits_normalises_as_in_squad(text: str) -> None:
     expected = squad_normalize_answer(text)
@@ -93,6 +100,7 @@ def test_text_without_digits_normalises_as_in_squad(text: str) -> None:
     assert normalise(text) == expected or not expected
 
 
+@law
 @given(st.integers(-(10**9), 10**9), st.integers(0, 999))
 def test_numbers_are_equal_exactly_when_their_values_are(whole: int, thousandths: int) -> None:
     written = f"{whole:,}.{thousandths:03}"
@@ -103,6 +111,7 @@ def test_numbers_are_equal_exactly_when_their_values_are(whole: int, thousandths
     assert not grade_prediction(written, [digits]).exact_match
 
 
+@law
 @given(ANY_TEXT, ANY_TEXT)
 def test_text_around_the_last_box_does_not_change_it(before: str, after: str) -> None:
     after = after.replace("\\", "/").replace("}", ")")

@@ -246,6 +246,13 @@ def test_a_completion_stays_within_the_window(policy: LocalPolicy) -> None:
     assert (done.num_tokens, done.finish) == (5, Finish.LENGTH)
 
 
+def test_a_nearly_full_context_leaves_its_neighbours_their_room(policy: LocalPolicy) -> None:
+    ids = (policy.encode("who ", is_prompt=True) * WINDOW)[: WINDOW - 5]
+    requests = [request(context_ids=ids, max_tokens=50), request(max_tokens=90)]
+
+    assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
+
+
 def test_nothing_to_do_is_done_at_once(policy: LocalPolicy) -> None:
     assert policy.complete_batch([]) == []
 
@@ -300,7 +307,7 @@ def test_a_model_that_is_not_there_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_a_wrong_dtype_or_device_is_a_config_error(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="float12"):
+    with pytest.raises(ConfigError, match="unknown dtype 'float12'"):
         LocalPolicy.load(LocalSettings(str(folder), dtype="float12"))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="there is no GPU"):

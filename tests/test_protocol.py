@@ -15,8 +15,10 @@ TAGS = ["<think>", "</think>", "<begin_search>", "</end_search>", "<search_resul
 HOSTILE = st.lists(
     st.one_of(
         PLAIN,
-        st.sampled_from([*TAGS, "<", "</", "begin_search>", "<<", "<begin_", "\\", "boxed{", "＜begin_search＞", "<|im_end|>",
-                         "< / THINK >", "<｜User｜>", "</s>", "\ud800"]),
+        st.sampled_from(
+            [*TAGS, "<", "</", "begin_search>", "<<", "<begin_", "\\", "boxed{", "＜begin_search＞", "<|im_end|>",
+             "< / THINK >", "<｜User｜>", "</s>", "\ud800"]
+        ),
     ),
     max_size=12,
 ).map("".join)  # fmt: skip

@@ -32,6 +32,8 @@ class MicroworldParams:
     num_train: int = 22_000
     num_validation: int = 1_500
     num_test: int = 2_500
+    num_documents: int = 35_000
+    """Texts for pre-training, about 71 tokens each."""
 
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:

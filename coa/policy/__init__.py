@@ -7,7 +7,7 @@ implement either protocol; `coa/policy/scripted.py` is the smallest example.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Finish(StrEnum):
@@ -84,6 +84,7 @@ class Policy(Encoder, Protocol):
         """
 
 
+@runtime_checkable
 class BatchPolicy(Encoder, Protocol):
     """A policy that answers many requests in one call."""
 

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 _MAX_STOP_STRINGS = 4
 """What OpenAI's interface allows; several servers refuse more."""
 _CHARS_PER_TOKEN = 3.5
-"""English text with today's vocabularies, until the server's own counts say better."""
-_PRIOR_TOKENS = 1000
-"""Weight of that first guess against the server's counts."""
+"""English text with today's vocabularies. Fixed, not learned from replies: a resumed run must count as the first did."""
 _CONNECT_SECONDS = 10.0
 """A server that takes longer to accept a connection is not there."""
 _LISTING_SECONDS = 5.0
@@ -79,7 +77,6 @@ class CompletionsPolicy:
         self._settings = settings
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
-        self._num_chars, self._num_tokens = _CHARS_PER_TOKEN * _PRIOR_TOKENS, _PRIOR_TOKENS
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
 
     @property
@@ -92,10 +89,10 @@ class CompletionsPolicy:
         return self._encoder.encode(text, is_prompt=is_prompt) if self._encoder and self._gives_ids else None
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens `text` costs: by the tokenizer, else estimated from what the server has counted so far."""
+        """How many tokens `text` costs: by the tokenizer, else estimated; the next reply's own count corrects it."""
         if self._encoder:
             return len(self._encoder.encode(text, is_prompt=True))
-        return math.ceil(len(text) * self._num_tokens / self._num_chars)
+        return math.ceil(len(text) / _CHARS_PER_TOKEN)
 
     async def __aenter__(self) -> "CompletionsPolicy":
         return self
@@ -231,9 +228,6 @@ class CompletionsPolicy:
         num_context_tokens = getattr(usage, "prompt_tokens", None)
         num_tokens = getattr(usage, "completion_tokens", None)
         wrote_on = len(text) < len(choice.text)
-        if num_context_tokens is not None and num_tokens is not None:
-            self._num_chars += len(request.context) + len(choice.text)
-            self._num_tokens += num_context_tokens + num_tokens
         if num_tokens is None or wrote_on:
             num_tokens = self.count_tokens(text)
         ids = (choice.model_extra or {}).get("token_ids") if self._gives_ids and not wrote_on else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class LocalSettings:
     """Which model to load, and where."""
 
-    model: str
+    model: str = ""
     """A folder, or a name on the Hub."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` is the GPU where there is one."""
@@ -47,9 +47,7 @@ class LocalPolicy:
         self._name = name
         self._batch_size = batch_size
         self._end_ids = _end_ids(model, tokenizer)
-        self._pad_id: int = next(
-            (token for token in (tokenizer.pad_token_id, *sorted(self._end_ids)) if token is not None), 0
-        )
+        self._pad_id = tokenizer.pad_token_id or 0  # masked, so any will do
         self._window: int | None = getattr(model.config, "max_position_embeddings", None)
 
     @classmethod
@@ -60,6 +58,8 @@ class LocalPolicy:
             MissingExtraError: torch or transformers is not installed.
             ConfigError: there is no such model, device or dtype.
         """
+        if not settings.model:
+            raise ConfigError("no model is named", expected="teacher.local.model: a folder or a name on the Hub")
         try:
             import torch
             from transformers import AutoModelForCausalLM
@@ -67,8 +67,9 @@ class LocalPolicy:
             raise MissingExtraError(error.name or "torch", "train") from error
         tokenizer = load_tokenizer(settings.model)
         device = _device(torch.cuda.is_available(), settings.device)
+        dtype = _dtype(device, settings.dtype)
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=_dtype(device, settings.dtype))
+            model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=dtype)
         except (OSError, ValueError) as error:
             raise _not_loaded("model", settings.model, error) from error
         return cls(model.to(device).eval(), tokenizer, name=settings.model, batch_size=settings.batch_size)
@@ -217,12 +218,11 @@ class _Sampler:
 
         self._num_tokens = num_tokens
         self._generators = [random.Random(row.request.seed) for row in rows]
-        temperatures = [row.request.temperature for row in rows]
-        self._is_greedy = torch.tensor([temperature <= 0 for temperature in temperatures], device=device)
-        heat = [temperature if temperature > 0 else 1.0 for temperature in temperatures]
-        self._temperatures = torch.tensor(heat, device=device, dtype=torch.float64)[:, None]
-        tops = [row.request.top_p for row in rows]
-        self._top_p = torch.tensor(tops, device=device, dtype=torch.float64)[:, None] if min(tops) < 1 else None
+        temperatures = torch.tensor([row.request.temperature for row in rows], device=device)
+        self._is_greedy = temperatures <= 0
+        self._temperatures = temperatures.masked_fill(self._is_greedy, 1.0)[:, None]
+        top_p = torch.tensor([row.request.top_p for row in rows], device=device)[:, None]
+        self._top_p = top_p if bool((top_p < 1).any()) else None
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
         import torch
@@ -237,18 +237,19 @@ class _Sampler:
         import torch
 
         uniform = [[generator.random()] for generator in self._generators]
-        chances = torch.softmax(scores.double() / self._temperatures, dim=-1)
+        chances = torch.softmax(scores / self._temperatures, dim=-1)
         if self._top_p is not None:
             chances = self._nucleus(chances, self._top_p)
-        cumulative = chances.cumsum(dim=-1)
+        cumulative = chances.cumsum(dim=-1, dtype=torch.float64)  # so many small terms would lose bits in float32
         point = torch.tensor(uniform, device=scores.device, dtype=torch.float64) * cumulative[:, -1:]
-        return (cumulative <= point).sum(dim=-1).clamp(max=scores.shape[1] - 1)
+        return torch.searchsorted(cumulative, point, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
 
     @staticmethod
     def _nucleus(chances: "torch.Tensor", top_p: "torch.Tensor") -> "torch.Tensor":
         """Drop the tokens beyond the smallest set of likeliest ones that holds `top_p`; the likeliest always stays."""
         ranked, order = chances.sort(dim=-1, descending=True, stable=True)
-        keeps = ranked.cumsum(dim=-1) - ranked < top_p.clamp(min=1e-9)
+        before = ranked.double().cumsum(dim=-1) - ranked
+        keeps = (before < top_p) | (before <= 0)
         return chances.new_zeros(chances.shape).scatter_(1, order, ranked * keeps)
 
 

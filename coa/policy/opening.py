@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coa.microworld import MicroworldParams
-from coa.policy import Policy
-from coa.policy.completions import ServerSettings
+from coa.microworld import MicroworldParams, scripted_teacher
+from coa.policy import BatchPolicy, Policy
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.local import LocalPolicy, LocalSettings
 from coa.trajectory import Sampling
 
 
@@ -16,6 +17,12 @@ class PolicyKind(StrEnum):
     """The scripted teacher of the microworld: no model, no keys."""
     COMPLETIONS = "completions"
     """A server with OpenAI-compatible raw completions, such as vLLM."""
+    LOCAL = "local"
+    """A transformers model in this process."""
+
+
+AnyPolicy = Policy | BatchPolicy
+"""A server's policy or an engine in this process; each has its driver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,11 @@ class TeacherParams:
     """Rollouts in hand at once."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """For `completions`."""
+    local: LocalSettings = field(default_factory=LocalSettings)
+    """For `local`."""
 
 
-def open_policy(params: TeacherParams, microworld: MicroworldParams) -> Policy:
+def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolicy:
     """The policy that `params` describes; `microworld` is read only by the microworld's teacher.
 
     Raises:
@@ -40,9 +49,7 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> Policy:
         ConfigError: its settings are wrong.
     """
     if params.policy is PolicyKind.COMPLETIONS:
-        from coa.policy.completions import CompletionsPolicy
-
         return CompletionsPolicy(params.server)
-    from coa.microworld import scripted_teacher
-
+    if params.policy is PolicyKind.LOCAL:
+        return LocalPolicy.load(params.local)
     return scripted_teacher(microworld)

@@ -7,13 +7,14 @@ quotes, a line break, the text.
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coa.errors import InputError
 from coa.search import Passage
-from coa.sources import Row, read_rows
 
-_CHUNK_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from coa.sources import Row
+
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 
 
@@ -43,8 +44,10 @@ def read_passages(path: Path, columns: Mapping[str, str] | None = None) -> Itera
         raise InputError(f"{path} holds no passages", fix="check the path in params.yaml: index.corpus")
 
 
-def _decoded_rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[Row]":
     """The rows; text in a parquet file that is not UTF-8 surfaces only when its batch is decoded."""
+    from coa.sources import read_rows  # loads pyarrow, which clients of a server need not wait for
+
     where = f"{path}, row 0"
     try:
         for row in read_rows(path, columns):
@@ -55,7 +58,7 @@ def _decoded_rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
         raise InputError(f"{path} is not UTF-8", where=f"after {where}", got=error, fix=fix) from error
 
 
-def to_passage(row: Row) -> Passage:
+def to_passage(row: "Row") -> Passage:
     """One row as a passage.
 
     Raises:
@@ -98,12 +101,9 @@ def corpus_hash(path: Path) -> str:
     Raises:
         InputError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         fix = "check the path in params.yaml: index.corpus"
         raise InputError(f"cannot read {path}", got=error.strerror or error, fix=fix) from error
-    return digest.hexdigest()

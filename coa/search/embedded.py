@@ -1,6 +1,6 @@
 """Passages to a folder that is memory-mapped, and queries to ranked passages: the embedded BM25 engine (tantivy).
 
-    python -m coa.search.index      # builds the folder
+    python -m coa.search.index
 
 Two builds of the same passages give the same bytes, so that DVC sees a change only where there is one: passages are
 sorted by id, and the segments, which tantivy names at random, are renamed. The sorting also breaks ties by id.
@@ -21,7 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
-from tantivy import Document, Filter, Index, Occur, Query, SchemaBuilder, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+import tantivy
+from tantivy import DocAddress, Document, Filter, Index, Query, TextAnalyzer
 
 from coa.errors import CoaError, InputError, OutputError, writing_error
 from coa.progress import Progress
@@ -29,27 +30,24 @@ from coa.search import Hit, Passage
 
 FORMAT_VERSION = 1
 """Raised with every change of the folder's fields or files."""
-BUILD_COMMAND = "python -m coa.search.index"
 TITLE_BOOST = 0.5
 """Weight of a word in the title beside 1 in title and text. Measured on 80,477 Wikipedia passages: titles as queries
 find their passage first in 93% (without the field 82%), HotpotQA questions lose nothing; 1.0 costs those 3 points."""
 MAX_QUERY_TERMS = 64
 """Distinct words searched, the first ones of the query: more than any real question has, and a bound on the time that a
 policy which writes on and on can cost."""
-QUERY_STOP_WORDS = frozenset(
+_STOP_WORDS = (
     "a an the and or but nor of in on at by to from for with about into as than that this these those there "
     "is are was were be been being am do does did has have had having it its he his him she her hers they their them "
-    "what which who whom whose when where why how s t d ll m re ve".split()
+    "what which who whom whose when where why how s t d ll m re ve"
 )
+QUERY_STOP_WORDS = frozenset(_STOP_WORDS.split())
 """Words dropped from queries unless nothing else is left: question words, function words, tails of contractions. They
-say nothing, and their long posting lists are most of a query's time. `us`, `will`, `may` and `can` may be names."""
-_MAX_WORD_CHARS = 100
-"""Longer words are no words (base64, minified code)."""
-_TIE_MARGIN = 32
-"""Hits fetched beyond the cut where ties may cross segments."""
+say nothing, yet take most of a query's time. `us`, `will`, `may` and `can` are not among them: they may be names."""
+_MAX_WORD_CHARS = 100  # longer ones are no words (base64, minified code)
+_TIE_MARGIN = 32  # hits fetched beyond the cut where ties may cross segments
 HEAP_BYTES = 4_000_000_000
-"""A limit, not an allocation: about 700 bytes a passage are used. As large as tantivy takes, because what fits into it
-becomes one segment; merges of several happen in the background, at times of their own."""
+"""A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a single segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,9 @@ class EmbeddedSearch:
     def __init__(self, index: Index, settings: IndexSettings, corpus_hash: str) -> None:
         self._schema = index.schema
         self._searcher = index.searcher()
-        self._settings = settings
         self._words, self._terms = analyser(IndexSettings(is_stemmed=False)), analyser(settings)
-        self._fingerprint = fingerprint(corpus_hash, settings)
+        self.num_passages: int = self._searcher.num_docs
+        self.fingerprint = fingerprint(corpus_hash, settings)
 
     @classmethod
     def open(cls, path: Path) -> "EmbeddedSearch":
@@ -91,11 +89,10 @@ class EmbeddedSearch:
             InputError: there is no index, or it is damaged or of another format.
         """
         manifest = _read_manifest(path)
-        # tantivy leaves a lock file where it opens an index. In a folder of links to the files that does no harm, and
-        # the mapped files outlive the links.
-        with tempfile.TemporaryDirectory(prefix="coa-index-") as links:
+        # tantivy leaves a lock file where it opens an index: so it opens links, which the mapped files outlive.
+        with tempfile.TemporaryDirectory(prefix="coa-index-", ignore_cleanup_errors=True) as links:
             for file in path.iterdir():
-                (Path(links) / file.name).symlink_to(file.resolve())
+                Path(links, file.name).symlink_to(file.resolve())
             try:
                 return cls(Index.open(links), manifest.settings, manifest.corpus_hash)
             except ValueError as error:
@@ -105,20 +102,10 @@ class EmbeddedSearch:
     def in_memory(cls, passages: Iterable[Passage], settings: IndexSettings | None = None) -> "EmbeddedSearch":
         """Index `passages` in memory: for tests and small corpora."""
         settings = settings or IndexSettings()
-        digests: list[bytes] = []
-        index = _new_index(settings, None)
-        _fill(index, _hashed(passages, digests), HEAP_BYTES, None)
-        return cls(index, settings, hashlib.sha256(b"".join(sorted(digests))).hexdigest())
-
-    @property
-    def fingerprint(self) -> str:
-        """Corpus, engine, its version and settings, as `tantivy:` and 12 hex digits."""
-        return self._fingerprint
-
-    @property
-    def num_passages(self) -> int:
-        """How many passages are searched."""
-        return int(self._searcher.num_docs)
+        index, kept = _new_index(settings, None), list(passages)
+        _fill(index, kept, HEAP_BYTES, None)
+        content = json.dumps(sorted((passage.id, passage.title, passage.text) for passage in kept))
+        return cls(index, settings, hashlib.sha256(content.encode()).hexdigest())
 
     async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
         """`find` in a thread, so that other rollouts go on meanwhile."""
@@ -132,7 +119,7 @@ class EmbeddedSearch:
             return ()
         fetched = limit + (_TIE_MARGIN if self._searcher.num_segments > 1 else 0)
         found = self._searcher.search(self._query(terms), fetched, count=False).hits
-        hits = [Hit(_passage(self._searcher.doc(address)), score) for score, address in found]
+        hits = [Hit(self._passage(address), score) for score, address in found]
         return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:limit])
 
     def query_terms(self, query: str) -> list[str]:
@@ -143,26 +130,30 @@ class EmbeddedSearch:
         kept = [term for word, term in pairs if word not in QUERY_STOP_WORDS] or [term for _, term in pairs]
         return list(dict.fromkeys(kept))[:MAX_QUERY_TERMS]
 
+    def _passage(self, address: DocAddress) -> Passage:
+        document = self._searcher.doc(address)
+        return Passage(document.get_all("id")[0], *document.get_all("body"))
+
     def _query(self, terms: Iterable[str]) -> Query:
-        clauses: list[tuple[Occur, Query]] = []
+        clauses: list[tuple[tantivy.Occur, Query]] = []
         for term in terms:
             in_title = Query.term_query(self._schema, "title", term, "freq")
-            clauses.append((Occur.Should, Query.term_query(self._schema, "body", term, "freq")))
-            clauses.append((Occur.Should, Query.boost_query(in_title, TITLE_BOOST)))
+            clauses.append((tantivy.Occur.Should, Query.term_query(self._schema, "body", term, "freq")))
+            clauses.append((tantivy.Occur.Should, Query.boost_query(in_title, TITLE_BOOST)))
         return Query.boolean_query(clauses)
 
 
 def analyser(settings: IndexSettings) -> TextAnalyzer:
     """Text to terms: letters and digits, in lower case, without accents, stemmed where the settings say so."""
     filters = [Filter.remove_long(_MAX_WORD_CHARS), Filter.lowercase(), Filter.ascii_fold()]
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
     for step in [*filters, Filter.stemmer("english")] if settings.is_stemmed else filters:
         builder = builder.filter(step)
     return builder.build()
 
 
 def fingerprint(corpus_hash: str, settings: IndexSettings) -> str:
-    """Identifies a corpus, this engine and whatever decides about its ranking."""
+    """Corpus, engine, its version and all that decides about ranking, as `tantivy:` and 12 hex digits."""
     parts = [FORMAT_VERSION, corpus_hash, asdict(settings), version("tantivy"), TITLE_BOOST, MAX_QUERY_TERMS]
     text = json.dumps([*parts, _MAX_WORD_CHARS, sorted(QUERY_STOP_WORDS)], sort_keys=True)
     return f"tantivy:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -182,27 +173,19 @@ def build_index(
         InputError: there are no passages.
         OutputError: `out` cannot be written, or is something else than an index.
     """
-    with _appearing_folder(out) as folder:
-        index = _new_index(settings, folder)
-        num_passages = _fill(index, passages, heap_bytes, progress)
-        if not num_passages:
+    with _appearing_folder(out) as folder, _working_folder(out) as work:
+        if not (num_passages := _fill(_new_index(settings, Path(work)), passages, heap_bytes, progress)):
             raise InputError("there are no passages to index", where=out)
-        _name_segments(folder)
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            corpus_hash=corpus_hash,
-            num_passages=num_passages,
-            settings=settings,
-            tantivy_version=version("tantivy"),
-            fingerprint=fingerprint(corpus_hash, settings),
-        )
+        _move_segments(Path(work), folder)
+        made_from = (FORMAT_VERSION, corpus_hash, num_passages, settings, version("tantivy"))
+        manifest = Manifest(*made_from, fingerprint(corpus_hash, settings))
         (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
 def _new_index(settings: IndexSettings, folder: Path | None) -> Index:
     """An empty index, in memory without `folder`: `title` weighs titles, `body` is title and text and keeps both."""
-    fields = SchemaBuilder()
+    fields = tantivy.SchemaBuilder()
     fields.add_text_field("id", stored=True, fast=True, tokenizer_name="raw", index_option="basic")
     fields.add_text_field("title", tokenizer_name="passage", index_option="freq")
     fields.add_text_field("body", stored=True, tokenizer_name="passage", index_option="freq")
@@ -241,43 +224,33 @@ def _tantivy_writes() -> Iterator[None]:
         raise OSError(f"tantivy: {error}") from error
 
 
-def _passage(document: Document) -> Passage:
-    title, text = document.get_all("body")
-    return Passage(document.get_all("id")[0], title, text)
-
-
-def _hashed(passages: Iterable[Passage], digests: list[bytes]) -> Iterator[Passage]:
-    """The passages as they are; a digest of each is added to `digests`."""
-    for passage in passages:
-        fields = json.dumps([passage.id, passage.title, passage.text])
-        digests.append(hashlib.sha256(fields.encode()).digest())
-        yield passage
-
-
-def _name_segments(folder: Path) -> None:
-    """Number the segments in the order of their contents, and drop what tantivy needs only while it writes."""
-    meta = json.loads((folder / "meta.json").read_bytes())
-    stores = {segment["segment_id"]: folder / f"{_hex(segment)}.store" for segment in meta["segments"]}
-    digests = {name: hashlib.sha256(store.read_bytes()).digest() for name, store in stores.items()}
-    meta["segments"].sort(key=lambda segment: digests[segment["segment_id"]])
-    for number, segment in enumerate(meta["segments"], start=1):
-        old, new = _hex(segment), uuid.UUID(int=number)
-        for file in folder.glob(f"{old}.*"):
-            file.rename(folder / f"{new.hex}{file.suffix}")
-        segment["segment_id"] = str(new)
-    (folder / "meta.json").unlink()  # tantivy makes it readable to its owner alone
+def _move_segments(work: Path, folder: Path) -> None:
+    """Move what makes up an index, the segments numbered in the order of their contents."""
+    meta = json.loads((work / "meta.json").read_bytes())
+    stores = [(segment, work / f"{segment['segment_id'].replace('-', '')}.store") for segment in meta["segments"]]
+    stores.sort(key=lambda item: _file_digest(item[1]))
+    meta["segments"] = [segment for segment, _ in stores]
+    for number, (segment, store) in enumerate(stores, start=1):
+        name = uuid.UUID(int=number)
+        segment["segment_id"] = str(name)
+        for file in work.glob(f"{store.stem}.*"):
+            file.rename(folder / f"{name.hex}{file.suffix}")
     (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
-    for file in folder.glob(".*"):
-        file.unlink()
 
 
-def _hex(segment: dict[str, str]) -> str:
-    return uuid.UUID(segment["segment_id"]).hex
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _working_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """Where tantivy writes: threads of its own may add lock files at any time, which the index must not hold."""
+    return tempfile.TemporaryDirectory(".partial", f".{out.name}.", out.parent, ignore_cleanup_errors=True)
 
 
 @contextmanager
 def _appearing_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `out` when the block ends without an error."""
+    """A folder to write into; it becomes `out` when the block ends without an error."""
     if out.exists() and not (out / "manifest.json").exists() and (out.is_file() or any(out.iterdir())):
         fix = "choose another folder, or remove it yourself"
         raise OutputError(f"{out} is in the way", expected="nothing, an empty folder or an older index", fix=fix)
@@ -294,15 +267,16 @@ def _appearing_folder(out: Path) -> Iterator[Path]:
             out.rename(old)
         partial.rename(out)
         _sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except CoaError:
+        raise
     except OSError as error:
-        raise error if isinstance(error, CoaError) else writing_error(out, error) from error
+        raise writing_error(out, error) from error
     finally:
-        for folder in (partial, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
-    """Force a file or a folder's entries to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -312,16 +286,15 @@ def _sync(path: Path) -> None:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        content = (path / "manifest.json").read_bytes()
-        found = msgspec.json.decode(content).get("format_version") if content else None
-        if found != FORMAT_VERSION:
-            raise _unusable(path, "has another format", f"version {found}")
-        return msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
     except OSError as error:
         raise _unusable(path, "is not there or cannot be read", error.strerror or str(error)) from error
-    except (msgspec.DecodeError, AttributeError) as error:
-        raise _unusable(path, "is damaged", f"manifest.json: {error}") from error
+    except msgspec.DecodeError as error:
+        raise _unusable(path, "is damaged or of another version", f"manifest.json: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise _unusable(path, "is of another version", f"format {manifest.format_version}, not {FORMAT_VERSION}")
+    return manifest
 
 
 def _unusable(path: Path, fault: str, got: str) -> InputError:
-    return InputError(f"the search index {path} {fault}", got=got, fix=f"build it: {BUILD_COMMAND}")
+    return InputError(f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index")

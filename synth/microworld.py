@@ -1,0 +1,75 @@
+"""The microworld's files: its questions, its passages, and the text from which a student learns its known facts.
+
+    python -m synth.microworld
+
+Writes data/microworld/questions.parquet, corpus.parquet and pretraining.parquet. The teacher needs none of them: it
+follows from the same settings (coa/microworld/).
+"""
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coa import tables
+from coa.metrics import write_metrics
+from coa.microworld import MicroworldParams
+from coa.microworld.pretraining import pretraining_documents
+from coa.microworld.questions import make_questions
+from coa.microworld.vocabulary import vocabulary
+from coa.microworld.world import Group, World, make_world
+from coa.params import Params
+from coa.question import Question
+from coa.search import Passage
+
+OUT = Path("data/microworld")
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingDocument:
+    """One text for pre-training."""
+
+    texts: tuple[str, ...]
+    """Its pieces; joined, they are the document."""
+    is_trained: tuple[bool, ...]
+    """Which pieces carry loss: passages that are only read do not."""
+
+
+def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDocument]:
+    """The first so many documents of the endless stream."""
+    stream = pretraining_documents(world, params.seed)
+    for pieces in itertools.islice(stream, params.num_documents):
+        texts, flags = zip(*((piece.text, piece.is_trained) for piece in pieces), strict=True)
+        yield PretrainingDocument(texts, flags)
+
+
+def questions(world: World, params: MicroworldParams) -> Iterator[Question]:
+    """The questions of all three splits."""
+    counts = {Group.TRAIN: params.num_train, Group.VALIDATION: params.num_validation, Group.TEST: params.num_test}
+    for split, count in counts.items():
+        yield from make_questions(world, split, count, params.seed)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Make the world's files; the summary line is returned."""
+    params = Params.load("microworld", arguments).section(MicroworldParams)
+    world = make_world(params.world)
+    num_questions = tables.write_table(OUT / "questions.parquet", Question, questions(world, params))
+    num_passages = tables.write_table(OUT / "corpus.parquet", Passage, world.passages())
+    num_documents = tables.write_table(OUT / "pretraining.parquet", PretrainingDocument, documents(world, params))
+    counts = {
+        "facts": len(world.facts),
+        "passages": num_passages,
+        "questions": num_questions,
+        "pretraining_documents": num_documents,
+        "vocabulary": len(vocabulary(world)),
+    }
+    write_metrics("microworld", counts)
+    return f"{OUT}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

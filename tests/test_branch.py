@@ -1,0 +1,174 @@
+"""Forks: both kinds of pair from all four kinds of parent, the exact prefix on both sides."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from coa import protocol, tables
+from coa.drivers import roll_out
+from coa.graded import GradedTrajectory, grade_like, grade_trajectory
+from coa.pairs import Arm, PairKind, PreferencePair, acts_at_once, own_trigger
+from coa.policy.scripted import ScriptedPolicy
+from coa.prompts import Prompt
+from coa.question import Question
+from coa.rollout import Limits, Run
+from coa.search import Passage
+from coa.search.embedded import EmbeddedSearch
+from coa.tools.search import SearchTool
+from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
+from curate.branch import BranchParams, Fork, PointOutcome, choose_parents, forks_of, settle
+from curate.forks import action_points, fork_task, thought_points
+
+QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
+TOOL = SearchTool(EmbeddedSearch.in_memory([Passage("p", "France", "The capital of France is Paris.")]))
+PROMPTS = {arm: Prompt(f"{arm}: {{question}}\n<think>\n", str(arm)) for arm in Arm}
+ACT = f"I need the capital. {protocol.open_tag('search')} capital France {protocol.close_tag('search')}"
+RIGHT, WRONG = "It is Paris.\n</think> \\boxed{Paris}", "It is Rome.\n</think> \\boxed{Rome}"
+THINK = "I need the capital. "
+PARAMS = BranchParams(cue=r"\bneed\b")
+
+
+def roll(mode: Mode, *texts: str) -> GradedTrajectory:
+    prompt = PROMPTS[Arm.ACT if mode is Mode.COA else Arm.THINK]
+    offered = ("search",) if mode is Mode.COA else ()
+    from coa.rollout import Task
+
+    task = Task(f"q/{mode}/0", "q", mode, 0, QUESTION.question, prompt.fill(QUESTION.question), "h", offered)
+    return grade_trajectory(complete(task, *texts), QUESTION)
+
+
+def complete(task: object, *texts: str) -> Trajectory:
+    policy = ScriptedPolicy(texts)
+    run = Run(policy, Sampling(), Limits(), TOOL.fingerprint)
+    return asyncio.run(roll_out(task, run, policy, {"search": TOOL}))  # type: ignore[arg-type]
+
+
+def continued(fork: Fork, *texts: str) -> GradedTrajectory:
+    task = fork_task(fork.parent.trajectory, fork.point, fork.arm, 0, PROMPTS[fork.arm])
+    return grade_like(fork.parent, complete(task, *texts))
+
+
+CASES = [
+    # parent, what it wrote, the fork's continuation, the kind of pair
+    (Mode.COT, (THINK + WRONG,), (f" capital France {protocol.close_tag('search')}", RIGHT), PairKind.ACT_IS_BETTER),
+    (Mode.COT, (THINK + RIGHT,), (f" capital France {protocol.close_tag('search')}", WRONG), PairKind.THINK_IS_BETTER),
+    (Mode.COA, (ACT, RIGHT), (" " + WRONG,), PairKind.ACT_IS_BETTER),
+    (Mode.COA, (ACT, WRONG), (" " + RIGHT,), PairKind.THINK_IS_BETTER),
+]
+
+
+@pytest.mark.parametrize(("mode", "texts", "continuation", "kind"), CASES)
+def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
+    mode: Mode, texts: tuple[str, ...], continuation: tuple[str, ...], kind: PairKind
+) -> None:
+    parent = roll(mode, *texts)
+    (fork,) = forks_of(parent, PARAMS)
+    other = continued(fork, *continuation)
+    point, pair = settle(fork, [other])
+    assert pair is not None
+    assert (point.outcome, pair.kind, pair.pair_id) == (PointOutcome.PAIRED, kind, f"q/{mode}/0/{fork.point}")
+    assert acts_at_once(pair.chosen) == (kind is PairKind.ACT_IS_BETTER)
+    assert acts_at_once(pair.rejected) != acts_at_once(pair.chosen)
+    assert "Paris" in protocol.answer_text(pair.chosen)
+    assert "Rome" in protocol.answer_text(pair.rejected)
+    assert protocol.render(pair.prefix) == "I need the capital."
+    for side, whole in ((pair.chosen, pair.chosen_id), (pair.rejected, pair.rejected_id)):
+        trajectory = parent.trajectory if whole == parent.trajectory.trajectory_id else other.trajectory
+        assert protocol.render(pair.prefix) + protocol.render(side) == protocol.render(trajectory.steps)
+    assert pair.value_of_acting == (1 if kind is PairKind.ACT_IS_BETTER else -1)
+
+
+def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_fork() -> None:
+    (fork,) = forks_of(roll(Mode.COT, THINK + WRONG), PARAMS)
+    other = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
+    marker = next(step for step in other.trajectory.steps if step.kind is StepKind.MARKER)
+    assert (marker.author, marker.text) == (Author.SCAFFOLD, f" {protocol.open_tag('search')}")
+    _, pair = settle(fork, [other])
+    assert pair is not None
+    action = next(step for step in pair.chosen if step.kind is StepKind.ACTION)
+    assert (action.author, action.argument) == (Author.POLICY, "capital France")
+    assert action.text.startswith(protocol.open_tag("search"))
+    assert not any(step.author is Author.SCAFFOLD for step in pair.chosen)
+
+
+def test_a_continuation_that_ends_as_its_parent_makes_no_pair() -> None:
+    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
+    point, pair = settle(fork, [continued(fork, " " + RIGHT)])
+    assert (point.outcome, point.num_correct, pair) == (PointOutcome.SAME_OUTCOME, 1, None)
+
+
+def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
+    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
+    row = continued(fork, f" {protocol.open_tag('search')} q {protocol.close_tag('search')}")
+    assert row.trajectory.stop_reason is StopReason.FORBIDDEN_ACTION
+    point, pair = settle(fork, [row])
+    assert (point.outcome, point.num_continuations, pair) == (PointOutcome.UNSOUND, 0, None)
+
+
+def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:
+    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
+    point, pair = settle(fork, [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)])
+    assert pair is not None
+    assert (pair.num_act, pair.num_act_correct, pair.num_think, pair.num_think_correct) == (1, 1, 3, 1)
+    assert (point.num_continuations, point.num_correct) == (3, 1)
+    assert pair.value_of_acting == pytest.approx(2 / 3)
+
+
+def test_a_parent_that_ended_by_accident_is_not_forked() -> None:
+    assert forks_of(roll(Mode.COT, "I need the capital. It is"), PARAMS) == []
+
+
+def test_points_are_at_sentence_ends_with_a_cue_and_before_actions() -> None:
+    steps = (*protocol.parse_policy("First this. I need a. I need b! Then c. " + ACT),)
+    text = protocol.render(steps)
+    ends = [text[:point] for point in thought_points(steps, re.compile("need"))]
+    assert [end.rsplit(" ", 1)[-1] for end in ends] == ["a.", "b!", "capital."]
+    assert [text[:point][-8:] for point in action_points(steps)] == ["capital."]
+
+
+def test_a_fork_after_an_observation_keeps_all_steps_before_it() -> None:
+    parent = roll(Mode.COA, ACT, ACT.replace("need", "still need"), RIGHT)
+    point = action_points(parent.trajectory.steps)[1]
+    task = fork_task(parent.trajectory, point, Arm.THINK, 3, PROMPTS[Arm.THINK])
+    assert task.trajectory_id == f"q/coa/0/{point}/think/3"
+    assert [step.kind for step in task.prefix] == ["thought", "action", "observation", "thought"]
+    assert task.prefix[:3] == parent.trajectory.steps[:3]
+    assert (task.mode, task.tools, task.forbidden_tools) == (Mode.COT, (), ("search",))
+
+
+def test_owning_a_trigger_keeps_the_text(pair_steps: tuple[Step, ...]) -> None:
+    assert protocol.render(own_trigger(pair_steps)) == protocol.render(pair_steps)
+
+
+@pytest.fixture
+def pair_steps() -> tuple[Step, ...]:
+    trigger = protocol.marker(f"\n\n{protocol.open_tag('search')}", tool="search")
+    return (trigger, *protocol.parse_policy(f" q {protocol.close_tag('search')}", triggered_tool="search"))
+
+
+def test_parents_are_spread_over_modes_and_outcomes(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    def many(row: GradedTrajectory, count: int) -> list[GradedTrajectory]:
+        mode = row.trajectory.mode
+        ids = (f"q{i}-{row.grade.exact_match}/{mode}/0" for i in range(count))
+        return [replace(row, trajectory=replace(row.trajectory, trajectory_id=name)) for name in ids]
+
+    rows = [row for mode, texts, _, _ in CASES for row in many(roll(mode, *texts), 30 if mode is Mode.COA else 4)]
+    tables.write_table(tmp_path / "g.parquet", GradedTrajectory, rows)
+    chosen = choose_parents(tmp_path / "g.parquet", BranchParams(max_trajectories=28))
+    kinds = [(name.split("-")[1].split("/")[0], name.split("/")[1]) for name in chosen]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        ("True", "coa"): 10, ("False", "coa"): 10, ("True", "cot"): 4, ("False", "cot"): 4,
+    }  # fmt: skip
+    assert chosen == choose_parents(tmp_path / "g.parquet", BranchParams(max_trajectories=28))
+
+
+def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:
+    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
+    _, pair = settle(fork, [continued(fork, " " + WRONG)])
+    assert pair is not None
+    tables.write_table(tmp_path / "p.parquet", PreferencePair, [pair])
+    assert list(tables.read_table(tmp_path / "p.parquet", PreferencePair)) == [pair]
