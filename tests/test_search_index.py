@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from coa.errors import ConfigError, InputError, OutputError
 from coa.search import Passage
 from coa.search.corpus import corpus_hash, read_passages, split_contents

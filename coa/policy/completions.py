@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_STOP_STRINGS = 4
 """What OpenAI's interface allows; several servers refuse more."""
 _CHARS_PER_TOKEN = 3.5
-"""English text with today's vocabularies. Fixed, not learned from replies: a resumed run must count as the first did."""
+"""English text, today's vocabularies. Not learned from replies: a resumed run must count as the first did."""
 _CONNECT_SECONDS = 10.0
 """A server that takes longer to accept a connection is not there."""
 _LISTING_SECONDS = 5.0
