@@ -107,7 +107,7 @@ def sources(params: AssembleParams) -> list[SetSource]:
     return [
         SetSource(
             "cot_a", PreferencePair, PAIRS, params.num_cot_a, pair_candidates(PAIRS, GRADED), lambda row: row.pair_id,
-            "raise branch.max_trajectories, branch.points_per_trajectory or branch.num_continuations",
+            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
         ),
         SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows),
         SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows),
@@ -123,7 +123,7 @@ def split_candidates(pool: Iterable[Candidate], params: AssembleParams) -> dict[
     limit = int(params.validation_share * 16**8)
     split: dict[str, list[Candidate]] = {"train": [], "validation": []}
     for candidate in pool:
-        is_held_out = int(rank(candidate.question_id, params.seed)[:8], 16) < limit
+        is_held_out = int(rank(candidate.question_id, params.seed, "split")[:8], 16) < limit
         split["validation" if is_held_out else "train"].append(candidate)
     return split
 

@@ -14,7 +14,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -52,8 +52,11 @@ class PointOutcome(StrEnum):
 class BranchParams:
     """Where and how often to fork."""
 
-    max_trajectories: int = 6000
-    """Trajectories to fork, spread evenly over (mode, right or wrong)."""
+    max_parents: dict[PairKind, int] = field(
+        default_factory=lambda: {PairKind.ACT_IS_BETTER: 3000, PairKind.THINK_IS_BETTER: 3000}
+    )
+    """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted and those that did
+    not. Acting helps more often than it harms, so the second kind needs more parents."""
     points_per_trajectory: int = 1
     num_continuations: int = 1
     """Continuations of the other arm at each point."""
@@ -89,18 +92,27 @@ class Fork:
 
 
 def choose_parents(path: Path, params: BranchParams) -> set[str]:
-    """Ids of the trajectories to fork: evenly from each (mode, right or wrong), as far as each reaches."""
-    ids: dict[Stratum, list[str]] = {}
+    """Ids of the trajectories to fork: for each kind of pair evenly from those that acted and those that did not."""
+    trajectory = pl.col("trajectory").struct
     rows = pl.scan_parquet(path).select(
-        id=pl.col("trajectory").struct.field("trajectory_id"),
-        mode=pl.col("trajectory").struct.field("mode"),
+        id=trajectory.field("trajectory_id"),
+        acted=trajectory.field("num_actions") > 0,
         correct=pl.col("grade").struct.field("exact_match"),
     )
-    for trajectory_id, mode, correct in rows.collect().iter_rows():
-        ids.setdefault((mode, correct), []).append(trajectory_id)
-    sizes = divide_evenly({group: len(names) for group, names in ids.items()}, params.max_trajectories)
-    ranked = {group: sorted(names, key=lambda name: rank(name, params.seed)) for group, names in ids.items()}
-    return {name for group, size in sizes.items() for name in ranked[group][:size]}
+    ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
+    for name, acted, correct in rows.collect().iter_rows():
+        ids[hoped_kind(acted=acted, correct=correct)].setdefault((acted,), []).append(name)
+    chosen: set[str] = set()
+    for kind, groups in ids.items():
+        sizes = {group: len(names) for group, names in groups.items()}
+        for group, size in divide_evenly(sizes, params.max_parents.get(kind, 0)).items():
+            chosen.update(sorted(groups[group], key=lambda name: rank(name, params.seed, "parent"))[:size])
+    return chosen
+
+
+def hoped_kind(*, acted: bool, correct: bool) -> PairKind:
+    """The kind of pair that a parent makes if its other arm ends differently."""
+    return PairKind.ACT_IS_BETTER if acted == correct else PairKind.THINK_IS_BETTER
 
 
 def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
@@ -113,7 +125,7 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
     steps = row.trajectory.steps
     acted = action_points(steps)
     arm, points = (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
-    ranked = sorted(points, key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed))
+    ranked = sorted(points, key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"))
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 
 

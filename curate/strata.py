@@ -18,9 +18,12 @@ class Candidate(NamedTuple):
     """Within a group, strata get their share of the pool: hops, actions, question type."""
 
 
-def rank(item: str, seed: int) -> str:
-    """A position that looks random, follows from the seed and the id alone, and survives when other rows change."""
-    return hashlib.sha256(f"{seed}/{item}".encode()).hexdigest()
+def rank(item: str, seed: int, purpose: str) -> str:
+    """A position that looks random and follows from its arguments alone, so that it stays when other rows change.
+
+    `purpose` keeps choices apart: without it the same rows would come first in all of them.
+    """
+    return hashlib.sha256(f"{purpose}/{seed}/{item}".encode()).hexdigest()
 
 
 def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
@@ -31,7 +34,7 @@ def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
         strata = _by(groups[group], lambda candidate: candidate.stratum)
         shares = apportion({stratum: len(rows) for stratum, rows in strata.items()}, size)
         for stratum, rows in strata.items():
-            ranked = sorted((row.row_id for row in rows), key=lambda row_id: rank(row_id, seed))
+            ranked = sorted((row.row_id for row in rows), key=lambda row_id: rank(row_id, seed, "set"))
             chosen.update(ranked[: shares[stratum]])
     return chosen
 

@@ -148,7 +148,7 @@ def pair_steps() -> tuple[Step, ...]:
     return (trigger, *protocol.parse_policy(f" q {protocol.close_tag('search')}", triggered_tool="search"))
 
 
-def test_parents_are_spread_over_modes_and_outcomes(tmp_path: Path) -> None:
+def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) -> None:
     from dataclasses import replace
 
     def many(row: GradedTrajectory, count: int) -> list[GradedTrajectory]:
@@ -158,12 +158,13 @@ def test_parents_are_spread_over_modes_and_outcomes(tmp_path: Path) -> None:
 
     rows = [row for mode, texts, _, _ in CASES for row in many(roll(mode, *texts), 30 if mode is Mode.COA else 4)]
     tables.write_table(tmp_path / "g.parquet", GradedTrajectory, rows)
-    chosen = choose_parents(tmp_path / "g.parquet", BranchParams(max_trajectories=28))
+    params = BranchParams(max_parents={PairKind.ACT_IS_BETTER: 14, PairKind.THINK_IS_BETTER: 6})
+    chosen = choose_parents(tmp_path / "g.parquet", params)
     kinds = [(name.split("-")[1].split("/")[0], name.split("/")[1]) for name in chosen]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        ("True", "coa"): 10, ("False", "coa"): 10, ("True", "cot"): 4, ("False", "cot"): 4,
+        ("True", "coa"): 10, ("False", "cot"): 4, ("False", "coa"): 3, ("True", "cot"): 3,
     }  # fmt: skip
-    assert chosen == choose_parents(tmp_path / "g.parquet", BranchParams(max_trajectories=28))
+    assert chosen == choose_parents(tmp_path / "g.parquet", params)
 
 
 def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_two_builds_are_byte_equal_whatever_the_order(tmp_path: Path) -> None:
 
 
 def test_builds_of_several_segments_are_byte_equal_and_break_ties_by_id(tmp_path: Path) -> None:
-    passages = [*many(30_000), *(Passage(f"{chr(97 + n % 7)}{n}", "Twin", "same same words") for n in range(20))]
+    passages = [*many(14_000), *(Passage(f"{chr(97 + n % 7)}{n}", "Twin", "same same words") for n in range(20))]
     passages[:20], passages[-20:] = passages[-20:], passages[:20]
     for name in ("a", "b"):
         build(tmp_path / name, passages, heap_bytes=15_000_000)

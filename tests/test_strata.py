@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.assemble import AssembleParams, split_candidates
-from curate.strata import Candidate, apportion, choose, divide_evenly
+from curate.strata import Candidate, apportion, choose, divide_evenly, rank
 
 SIZES = st.dictionaries(st.tuples(st.integers(0, 5)), st.integers(1, 200), min_size=1)
 
@@ -50,3 +50,7 @@ def test_groups_add_up(sizes: dict[tuple[int], int], count: int) -> None:
     shares = divide_evenly(sizes, count)
     assert sum(shares.values()) == min(count, sum(sizes.values()))
     assert all(0 <= shares[group] <= size for group, size in sizes.items())
+
+
+def test_a_rank_depends_on_its_purpose() -> None:
+    assert rank("q1", 0, "split") != rank("q1", 0, "set")
