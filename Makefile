@@ -1,0 +1,57 @@
+# Three words to remember; each sets up .venv by itself, with uv where it is installed and with pip elsewhere.
+#
+#   make demo     the whole line of data on the embedded microworld: `dvc repro`, then a table of what came out
+#   make test     the tests
+#   make check    formatting, lint and types
+#
+# Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
+# gigabytes: make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+# Folders with wheels that pip is configured to look into; uv does not read pip's settings.
+export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
+export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.installed-base
+	dvc repro
+	@python -m curate.summary
+
+test: $(VENV)/.installed-dev
+	python -m pytest
+
+check: $(VENV)/.installed-dev
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: $(VENV)/.installed-dev
+	ruff format .
+	ruff check --fix .
+
+$(VENV)/.installed-base: pyproject.toml constraints.txt
+	$(call install,.)
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	$(call install,.[train$(comma)dev])
+	@touch $(VENV)/.installed-base
+
+comma := ,
+
+define install
+	@if command -v uv >/dev/null 2>&1; then \
+	  { [ -x $(VENV)/bin/python ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
+	  uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python -c constraints.txt -e "$(1)"; \
+	else \
+	  { [ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV); } && \
+	  $(VENV)/bin/python -m pip install --quiet -c constraints.txt -e "$(1)"; \
+	fi
+	@touch $@
+endef
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
