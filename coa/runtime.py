@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coa.drivers import roll_out_all, roll_out_batched
 from coa.journal import Journal, JournaledBatchPolicy, JournaledPolicy, JournaledTool
-from coa.microworld import MicroworldParams
+from coa.microworld.opening import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy
 from coa.policy.opening import AnyPolicy, TeacherParams, open_policy

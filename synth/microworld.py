@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coa import tables
 from coa.metrics import write_metrics
-from coa.microworld import MicroworldParams
+from coa.microworld.opening import MicroworldParams
 from coa.microworld.pretraining import pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError
-from coa.microworld import MicroworldParams, scripted_teacher
 from coa.microworld.names import POOLS, VALUES, Category
+from coa.microworld.opening import MicroworldParams, scripted_teacher
 from coa.microworld.plans import WORDING as QUESTION_WORDING
 from coa.microworld.plans import Kind, Plan
 from coa.microworld.questions import QuestionMix, make_questions, plan_question

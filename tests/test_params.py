@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError
-from coa.microworld import MicroworldParams
+from coa.microworld.opening import MicroworldParams
 from coa.params import Params, write_profile
 from coa.policy.opening import TeacherParams
 from coa.prompts import Prompt, PromptParams

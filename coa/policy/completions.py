@@ -57,7 +57,7 @@ class ServerSettings:
     tokenizer: str = ""
     """Folder or Hub name of the model's tokenizer, to count tokens exactly; empty: an estimate."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Sent with every request. For vLLM: `skip_special_tokens: false` (or a special `</think>` vanishes),
+    """Sent with every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is special vanishes),
     `add_special_tokens: false` (or contexts begin with two start tokens), and, with `tokenizer` set,
     `return_token_ids: true`, which makes this a policy with ids."""
 

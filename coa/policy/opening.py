@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coa.microworld import MicroworldParams, scripted_teacher
+from coa.microworld.opening import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.local import LocalPolicy, LocalSettings

@@ -1,0 +1,214 @@
+"""The pipeline as DVC sees it: stages list the code they run, and the tiny profile goes from nothing to the sets."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory
+from coa.grading import Verdict
+from coa.pairs import PreferencePair, acts_at_once
+from coa.question import Question
+from coa.trajectory import Mode
+
+ROOT = Path(__file__).parent.parent
+PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+TREE = ("coa", "synth", "curate", "conf", "dvc.yaml", ".dvcignore")
+SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}
+
+
+def stage(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = PIPELINE[name].get("do", PIPELINE[name])
+    return found
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_a_stage_lists_exactly_the_code_it_runs(name: str, reachable: Callable[[str], set[str]]) -> None:
+    module = stage(name)["cmd"].split()[2]
+    needed = reachable(module) | reachable("coa.cli")
+    listed = {path for path in stage(name)["deps"] if path.endswith(".py")}
+    assert not needed - listed, f"dvc.yaml: stage {name!r} must list {sorted(needed - listed)} under deps"
+    assert not listed - needed, f"dvc.yaml: stage {name!r} does not run {sorted(listed - needed)}"
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_one_word_stands_in_four_places(name: str) -> None:
+    module = stage(name)["cmd"].split()[2]
+    assert module.rpartition(".")[2] == name
+    assert all(path.startswith(f"data/{name}") for path in stage(name)["outs"])
+    assert name in stage(name).get("params", [name])
+
+
+def environment(**extra: str) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, **extra}
+
+
+def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the project in a git repository of its own, with the tiny profile."""
+    folder.mkdir()
+    for name in TREE:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    call(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
+    call(folder, "git", "init", "--quiet", "--initial-branch=main")
+    call(folder, "git", "config", "user.email", "test@example.org")
+    call(folder, "git", "config", "user.name", "test")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project after one `dvc repro` on the tiny profile."""
+    folder = make_project(tmp_path_factory.mktemp("pipeline") / "project")
+    call(folder, "dvc", "repro")
+    yield folder
+
+
+def rows(project: Path, name: str, record: type[Any], split: str = "train") -> list[Any]:
+    return list(tables.read_table(project / f"data/assemble/{name}/{split}.parquet", record))
+
+
+@pytest.mark.slow
+def test_the_sets_have_exactly_the_sizes_asked_for(project: Path) -> None:
+    sizes = json.loads((project / "metrics/assemble.json").read_text())
+    assert {name: size["train"] for name, size in sizes.items()} == SIZES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "mode"), [("coa", Mode.COA), ("cot", Mode.COT)])
+def test_the_trajectories_of_a_set_are_right_and_well_formed(project: Path, name: str, mode: Mode) -> None:
+    chosen = rows(project, name, GradedTrajectory)
+    assert [row.trajectory.trajectory_id for row in chosen] == sorted(row.trajectory.trajectory_id for row in chosen)
+    for row in chosen:
+        assert row.trajectory.mode is mode
+        assert row.grade.verdict is Verdict.CORRECT
+        assert not protocol.stray_tags(row.trajectory.steps)
+        assert (row.trajectory.num_actions == 0) or mode is Mode.COA
+
+
+@pytest.mark.slow
+def test_the_pairs_share_their_prefix_and_differ_in_acting_and_outcome(project: Path) -> None:
+    for pair in rows(project, "cot_a", PreferencePair):
+        assert acts_at_once(pair.chosen) != acts_at_once(pair.rejected)
+        assert protocol.answer_text(pair.chosen)
+        assert len(protocol.render(pair.prefix)) == pair.point
+
+
+@pytest.mark.slow
+def test_no_question_is_on_both_sides_of_a_split_nor_in_rl_and_sft(project: Path) -> None:
+    def ids(split: str) -> set[str]:
+        trajectories = [row for name in ("coa", "cot") for row in rows(project, name, GradedTrajectory, split)]
+        pairs = rows(project, "cot_a", PreferencePair, split)
+        return {row.trajectory.question_id for row in trajectories} | {pair.question_id for pair in pairs}
+
+    rl = {
+        question.question_id for split in ("train", "validation") for question in rows(project, "rl", Question, split)
+    }
+    assert not ids("train") & ids("validation")
+    assert not rl & (ids("train") | ids("validation"))
+    held_out = {
+        q.question_id for q in tables.read_table(project / "data/questions.parquet", Question) if q.split != "train"
+    }
+    assert not held_out & (rl | ids("train") | ids("validation"))
+
+
+@pytest.mark.slow
+def test_nothing_is_dropped_in_silence(project: Path) -> None:
+    metrics = {path.stem: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
+    for mode in Mode:
+        assert sum(metrics["filter"][mode].values()) == metrics[f"sample_{mode}"]["trajectories"]
+    outcomes = sum(metrics["branch"][name] for name in ("paired", "same_outcome", "unsound"))
+    assert outcomes == metrics["branch"]["points"]
+
+
+@pytest.mark.slow
+def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
+    assert "Running stage" not in call(project, "dvc", "repro").stdout
+
+
+@pytest.mark.slow
+def test_the_whole_line_again_from_nothing_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    again = make_project(tmp_path / "again")
+    call(again, "dvc", "repro")
+    assert (again / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.slow
+def test_sets_go_to_a_folder_remote_and_an_older_version_comes_back(project: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(project, work, symlinks=True)
+    call(work, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    call(work, "git", "add", "--all")
+    call(work, "git", "commit", "--quiet", "-m", "first")
+    call(work, "dvc", "push")
+    first = (work / "data/assemble/coa/train.parquet").read_bytes()
+
+    params = (work / "params.yaml").read_text().replace("num_coa: 180", "num_coa: 150")
+    (work / "params.yaml").write_text(params)
+    changed = call(work, "dvc", "repro").stdout
+    assert "Running stage 'assemble'" in changed
+    assert "Running stage 'sample" not in changed
+    call(work, "git", "commit", "--quiet", "-am", "second")
+    call(work, "dvc", "push")
+    second = (work / "data/assemble/coa/train.parquet").read_bytes()
+
+    clone = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(work), str(clone))
+    call(clone, "dvc", "pull", "assemble")
+    assert (clone / "data/assemble/coa/train.parquet").read_bytes() == second
+    call(clone, "git", "checkout", "--quiet", "HEAD~1")
+    call(clone, "dvc", "pull", "assemble")
+    assert (clone / "data/assemble/coa/train.parquet").read_bytes() == first != second
+
+
+@pytest.mark.slow
+def test_the_summary_shows_the_funnel(project: Path) -> None:
+    table = call(project, sys.executable, "-m", "curate.summary").stdout
+    assert "coa              180" in table
+    assert "dropped: wrong" in table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("synth.sample mode=telepathy", "telepathy"),
+        ("synth.sample sample.nun_questions=3", "num_questions"),
+        ("synth.sample num_questions=99999", "too few train questions"),
+        ("synth.sample teacher.policy=completions teacher.server.model=m teacher.server.base_url=http://127.0.0.1:9/v1 "
+         "teacher.server.max_retries=0", "127.0.0.1:9"),
+        ("synth.sample search.engine=search_r1 search.server.url=http://127.0.0.1:9 search.server.deadline_seconds=1",
+         "127.0.0.1:9"),
+        ("synth.sample search.index=nowhere", "coa.search.index"),
+        ("synth.sample prompts.coa=nowhere.txt", "nowhere.txt"),
+        ("synth.questions path=nowhere.parquet", "nowhere.parquet"),
+        ("curate.assemble num_coa=100000", "too few rows for the set 'coa'"),
+        ("coa.params nowhere.yaml", "nowhere.yaml"),
+    ],
+)  # fmt: skip
+def test_a_mistake_ends_with_a_clear_error_and_a_status(
+    project: Path, tmp_path: Path, command: str, message: str
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*.parquet")}
+    done = call(project, sys.executable, "-m", *command.split(), check=False)
+    assert done.returncode == 1
+    assert "error:" in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*.parquet")}
