@@ -66,6 +66,7 @@ class TableWriter:
     def __enter__(self) -> Self:
         with _writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(self._path)
             self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
         return self
 
@@ -92,6 +93,16 @@ class TableWriter:
                     self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a killed process left of `path`; the file of one that still runs stays."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        pid = int(partial.name.split(".")[-2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

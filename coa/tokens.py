@@ -5,7 +5,8 @@ has two authors, and a mask is right by construction: nothing is searched, nothi
 tag.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,10 +17,24 @@ from coa.protocol import Piece
 from coa.trajectory import Author, Step
 
 
+_BYTE_LEVEL = "use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation"
+_ANCHORS = ("\n", "x", ".")
+"""Texts to put before a piece; more than one, because a piece's first character may melt into one of them."""
+
+
+class AddedToken(Protocol):
+    """A token that stands outside a tokenizer's learned vocabulary."""
+
+    special: bool
+
+    def __str__(self) -> str:
+        """Its name."""
+
+
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that is used."""
 
-    all_special_tokens: list[str]
+    added_tokens_decoder: Mapping[int, AddedToken]
 
     def __call__(self, text: str, **options: Any) -> Any:
         """Encode; the result has `input_ids`."""
@@ -29,17 +44,28 @@ class Tokenizer(Protocol):
 
 
 class PieceEncoder:
-    """Encodes pieces of text as they stand in the middle of a context: without special tokens added around them."""
+    """Encodes and decodes pieces of text as they stand in the middle of a context, with nothing added around them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._harmful = [name for name in tokenizer.all_special_tokens if name not in protocol.all_tags(("search",))]
+        special = {token: str(added) for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        tags = protocol.all_tags(("search",))
+        self._harmful = {token: name for token, name in special.items() if name not in tags}
 
     @cached_property
-    def _anchor(self) -> str:
-        """A text put before each piece and cut off again; empty unless the tokenizer adds a space before a text."""
+    def _adds_space(self) -> bool:
+        """Whether the tokenizer puts a space before a text, as Llama 2's does."""
         plain, anchored = self._ids("x", parses_special=False), self._ids("\nx", parses_special=False)
-        return "" if anchored[-len(plain) :] == plain else "\n"
+        return anchored[-len(plain) :] != plain
+
+    @cached_property
+    def _inside_names(self) -> re.Pattern[str]:
+        """The places behind the first characters of special tokens' names."""
+        return re.compile("|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in self._names))
+
+    @property
+    def _names(self) -> Collection[str]:
+        return self._harmful.values()
 
     def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
         """The ids of one piece.
@@ -48,19 +74,34 @@ class PieceEncoder:
         only the protocol's own tags do, where a tokenizer knows these as special.
 
         Raises:
-            ConfigError: the tokenizer cannot give the text back (it lower-cases, say), so masks could not be exact.
+            ConfigError: the tokenizer encodes nothing the same way before different texts.
         """
-        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._harmful)
+        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._names)
         parses_special = is_prompt or is_clean_policy
-        anchor = self._anchor
-        ids = self._ids(anchor + text, parses_special=parses_special)
-        if anchor:
-            ids = ids[len(self._ids(anchor, parses_special=parses_special)) :]
+        ids = self._in_context(text, parses_special=parses_special)
+        if not parses_special and not self._harmful.keys().isdisjoint(ids):
+            # A model that has the names in its own vocabulary (Unigram, word level) finds them all the same.
+            parts = self._inside_names.split(text)
+            ids = [token for part in parts for token in self._in_context(part, parses_special=False)]
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, nothing left out and nothing tidied up."""
-        return self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        anchor = _ANCHORS[0] if self._adds_space else ""
+        ids = [*self._ids(anchor, parses_special=False), *ids] if anchor else ids
+        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text[len(anchor) :]
+
+    def _in_context(self, text: str, *, parses_special: bool) -> list[int]:
+        """The ids of `text` after other text: an anchor takes the space that the tokenizer adds, and is cut off."""
+        if not self._adds_space:
+            return self._ids(text, parses_special=parses_special)
+        for anchor in _ANCHORS:
+            before = self._ids(anchor, parses_special=False)
+            ids = self._ids(anchor + text, parses_special=parses_special)
+            if ids[: len(before)] == before:
+                return ids[len(before) :]
+        raise ConfigError("the tokenizer cannot encode a text by itself", where=repr(text[:20]), fix=_BYTE_LEVEL)
 
     def _ids(self, text: str, *, parses_special: bool) -> list[int]:
         ids: list[int] = self._tokenizer(
@@ -124,5 +165,5 @@ def _lossy(text: str, decoded: str) -> ConfigError:
         where=f"character {same}",
         expected=repr(text[same : same + 20]),
         got=repr(decoded[same : same + 20]),
-        fix="use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation",
+        fix=_BYTE_LEVEL,
     )

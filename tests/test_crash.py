@@ -1,0 +1,211 @@
+"""SIGKILL at seeded moments: a run started again ends with the same bytes and pays for no finished call twice."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from coa.microworld.opening import MicroworldParams, scripted_teacher
+from coa.params import Params
+from coa.policy import Completion, Request
+from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import serve
+
+ROOT = Path(__file__).parent.parent
+TREE = ("coa", "synth", "curate", "conf", "dvc.yaml", ".dvcignore")
+CONCURRENCY = 16
+
+pytestmark = pytest.mark.slow
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull}
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """A command in a process group of its own, so that it can be killed with or without its children."""
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(folder: Path, *command: str) -> str:
+    process = start(folder, *command)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on a small profile with its world, questions and index made, ready to sample."""
+    folder = tmp_path_factory.mktemp("crash") / "project"
+    folder.mkdir()
+    for name in TREE:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    finish(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
+    finish(folder, "git", "init", "--quiet")
+    finish(folder, "dvc", "repro", "questions", "index")
+    return folder
+
+
+def copy(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to, symlinks=True)
+    return to
+
+
+class Paid(ScriptedPolicy):
+    """The microworld's teacher as a slow, paid model that remembers which calls it answered."""
+
+    def __init__(self, params: MicroworldParams) -> None:
+        teacher = scripted_teacher(params)
+        super().__init__(lambda request: teacher._complete(request).text, "paid")
+        self.answered: Counter[tuple[str, int]] = Counter()
+
+    async def complete(self, request: Request) -> Completion:
+        await asyncio.sleep(0.01)
+        self.answered[request.context, request.seed] += 1
+        return await super().complete(request)
+
+
+@contextmanager
+def served(policy: Paid) -> Iterator[str]:
+    """The policy behind a real HTTP server, in a thread."""
+    ready, stop, found = threading.Event(), threading.Event(), list[str]()
+
+    async def run() -> None:
+        async with serve(policy) as base_url:
+            found.append(base_url)
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    ready.wait()
+    try:
+        yield found[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def recorded(journal: Path) -> int:
+    """The calls of the policy that a journal holds."""
+    if not journal.exists():
+        return 0
+    with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
+        try:
+            count: int = connection.execute("select count(*) from calls where kind = 'policy'").fetchone()[0]
+        except sqlite3.OperationalError:  # killed before the table was made
+            count = 0
+    connection.close()
+    return count
+
+
+def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_call(
+    prepared: Path, tmp_path: Path
+) -> None:
+    policy = Paid(Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams))
+    rng = random.Random(20)
+    with served(policy) as base_url:
+        command = (
+            sys.executable, "-m", "synth.sample", "mode=coa", "num_questions=400", "teacher.policy=completions",
+            f"teacher.server.base_url={base_url}", "teacher.server.model=paid", f"teacher.concurrency={CONCURRENCY}",
+        )  # fmt: skip
+        whole = copy(prepared, tmp_path / "whole")
+        finish(whole, *command)
+        expected, all_calls = (whole / "data/sample/coa.parquet").read_bytes(), set(policy.answered)
+        assert max(policy.answered.values()) == 1
+
+        policy.answered.clear()
+        killed = copy(prepared, tmp_path / "killed")
+        journal = killed / ".journal/sample-coa.sqlite"
+        num_kills = 0
+        for target in sorted(rng.sample(range(1, len(all_calls)), 4)):
+            process = start(killed, *command)
+            while recorded(journal) < target and process.poll() is None:
+                time.sleep(0.005)
+            num_kills += process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            assert not (killed / "data/sample/coa.parquet").exists() or process.returncode == 0
+        assert num_kills >= 3
+
+        held, answered_before = recorded(journal), policy.answered.copy()
+        finish(killed, *command)
+
+    assert (killed / "data/sample/coa.parquet").read_bytes() == expected
+    assert os.listdir(killed / "data/sample") == ["coa.parquet"]
+    assert set(policy.answered) == all_calls
+    # The last run asked for what the journal did not hold, and for nothing else.
+    assert (policy.answered - answered_before).total() == len(all_calls) - held
+    # Only calls in flight at a kill were asked for twice.
+    assert sum(count - 1 for count in policy.answered.values()) <= num_kills * CONCURRENCY
+
+
+def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
+    whole = copy(prepared, tmp_path / "whole")
+    began = time.monotonic()
+    finish(whole, "dvc", "repro")
+    seconds = time.monotonic() - began
+    expected = (whole / "dvc.lock").read_bytes()
+    keys = journal_keys(whole)
+
+    killed = copy(prepared, tmp_path / "killed")
+    rng = random.Random(7)
+    for with_children in (True, False, True):
+        process = start(killed, "dvc", "repro")
+        try:
+            process.communicate(timeout=seconds * rng.uniform(0.2, 0.6))
+        except subprocess.TimeoutExpired:
+            (os.killpg if with_children else os.kill)(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    finish(killed, "dvc", "repro")
+    assert (killed / "dvc.lock").read_bytes() == expected
+    assert journal_keys(killed) == keys
+
+
+def journal_keys(project: Path) -> dict[str, set[str]]:
+    """The keys of all calls, by journal."""
+    found = {}
+    for path in sorted((project / ".journal").glob("*.sqlite")):
+        connection = sqlite3.connect(path)
+        found[path.stem] = {row[0] for row in connection.execute("select key from calls")}
+        connection.close()
+    return found
+
+
+def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(prepared: Path, tmp_path: Path) -> None:
+    policy = Paid(Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams))
+    folder = copy(prepared, tmp_path / "interrupted")
+    journal = folder / ".journal/sample-coa.sqlite"
+    with served(policy) as base_url:
+        process = start(
+            folder, sys.executable, "-m", "synth.sample", "mode=coa", "num_questions=400", "teacher.policy=completions",
+            f"teacher.server.base_url={base_url}", "teacher.server.model=paid", "teacher.concurrency=4",
+        )  # fmt: skip
+        while recorded(journal) < 20 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "interrupted: finished calls are kept" in output
+    assert "Traceback" not in output
+    assert recorded(journal) >= 20
+    assert not list((folder / "data/sample").glob("*"))
