@@ -129,7 +129,7 @@ def marker(text: str, tool: str | None = None) -> Step:
 def parse(text: str) -> tuple[Step, ...]:
     """Read a rollout's text (without its prompt) back into steps; the inverse of `render`.
 
-    Authors follow from the form: an observation directly after a call is the environment's, the exact
+    Authors follow from the form: an observation after a call is the environment's with all blanks before it, the exact
     `ANSWER_MARKER` the scaffold's, the rest the policy's. Inserted triggers read as the policy's, and what only the
     runtime knows (outcomes, passages) is lost; so the pipeline stores steps and parses only foreign text.
     """
@@ -152,9 +152,9 @@ def parse(text: str) -> tuple[Step, ...]:
 
 def _observation_at(text: str, start: int, tool: str) -> list[Step]:
     """The observation of `tool` that begins at `start`, as a list of one; empty when there is none."""
-    opening, closing = f"<{tool}_result>", f"</{tool}_result>"
-    body = start + text.startswith("\n", start)
-    end = text.find(closing, body) if text.startswith(opening, body) else -1
+    opening = re.compile(rf"\s*<{tool}_result>").match(text, start)  # frameworks differ in how many blanks they write
+    closing = f"</{tool}_result>"
+    end = text.find(closing, opening.end()) if opening else -1
     if end < 0:
         return []
     end += len(closing)

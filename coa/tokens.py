@@ -16,7 +16,6 @@ from coa.errors import ConfigError
 from coa.protocol import Piece
 from coa.trajectory import Author, Step
 
-
 _BYTE_LEVEL = "use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation"
 _ANCHORS = ("\n", "x", ".")
 """Texts to put before a piece; more than one, because a piece's first character may melt into one of them."""

@@ -150,7 +150,7 @@ def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_c
         finish(killed, *command)
 
     assert (killed / "data/sample/coa.parquet").read_bytes() == expected
-    assert os.listdir(killed / "data/sample") == ["coa.parquet"]
+    assert [path.name for path in (killed / "data/sample").iterdir()] == ["coa.parquet"]
     assert set(policy.answered) == all_calls
     # The last run asked for what the journal did not hold, and for nothing else.
     assert (policy.answered - answered_before).total() == len(all_calls) - held
