@@ -8,11 +8,10 @@ from pathlib import Path
 from coa.drivers import roll_out_all, roll_out_batched
 from coa.journal import Journal, JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
+from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_policy, open_search_tool
 from coa.params import Params
 from coa.policy import BatchPolicy
-from coa.policy.opening import AnyPolicy, TeacherParams, open_policy
 from coa.rollout import Limits, Run, Task
-from coa.search.opening import SearchParams, open_search_tool
 from coa.tools import Toolbox
 from coa.trajectory import Trajectory
 

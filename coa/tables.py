@@ -147,6 +147,16 @@ def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
             row += 1
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a parquet file has, from its footer alone.
+
+    Raises:
+        InputError: the file is missing or truncated.
+    """
+    count: int = open_parquet(path).metadata.num_rows
+    return count
+
+
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file, with errors that say what to do."""
     try:

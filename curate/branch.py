@@ -23,9 +23,9 @@ import polars as pl
 from coa import tables
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.metrics import write_metrics
+from coa.opening import TeacherParams
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, make_pair
 from coa.params import Params
-from coa.policy.opening import TeacherParams
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Task

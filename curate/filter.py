@@ -192,7 +192,7 @@ def main(arguments: Sequence[str]) -> str:
     with (
         tables.TableWriter(KEPT, GradedTrajectory) as kept,
         tables.TableWriter(DROPPED, Dropped) as dropped,
-        Progress("filter", None, "trajectories") as bar,
+        Progress("filter", tables.count_rows(GRADED), "trajectories") as bar,
     ):
         for row in tables.read_table(GRADED, GradedTrajectory):
             mode = row.trajectory.mode

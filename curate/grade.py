@@ -61,7 +61,8 @@ def main(arguments: Sequence[str]) -> str:
     questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
     correct = dict.fromkeys(Mode, 0)
     counts = dict.fromkeys(Mode, 0)
-    with tables.TableWriter(OUT, GradedTrajectory) as table, Progress("grade", None, "trajectories") as bar:
+    total = sum(tables.count_rows(SAMPLES / f"{mode}.parquet") for mode in Mode)
+    with tables.TableWriter(OUT, GradedTrajectory) as table, Progress("grade", total, "trajectories") as bar:
         for mode in Mode:
             for row in grade_all(tables.read_table(SAMPLES / f"{mode}.parquet", Trajectory), questions):
                 table.write(row)

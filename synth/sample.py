@@ -20,8 +20,8 @@ from coa import tables
 from coa.errors import ConfigError
 from coa.graded import grade_trajectory
 from coa.metrics import rate, write_metrics
+from coa.opening import TeacherParams
 from coa.params import Params
-from coa.policy.opening import TeacherParams
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.question import Question

@@ -8,12 +8,11 @@ import pytest
 
 from coa.errors import ConfigError
 from coa.microworld.opening import MicroworldParams
+from coa.opening import SearchParams, TeacherParams
 from coa.params import Params, write_profile
-from coa.policy.opening import TeacherParams
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits
 from coa.search.index import IndexParams
-from coa.search.opening import SearchParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams
 from curate.filter import FilterParams

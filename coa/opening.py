@@ -1,12 +1,17 @@
-"""From the section `teacher` of params.yaml to the policy that it describes."""
+"""From the sections `teacher` and `search` of params.yaml to the policy and the tool that they describe."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from coa.microworld.opening import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.local import LocalPolicy, LocalSettings
+from coa.search import SearchEngine
+from coa.search.embedded import EmbeddedSearch
+from coa.search.search_r1 import SearchR1Client, SearchR1Settings
+from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Sampling
 
 
@@ -41,6 +46,28 @@ class TeacherParams:
     """For `local`."""
 
 
+class EngineKind(StrEnum):
+    """Which search engine a section describes."""
+
+    EMBEDDED = "embedded"
+    """The index of this project, memory-mapped, in this process."""
+    SEARCH_R1 = "search_r1"
+    """A retrieval server that speaks Search-R1's protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParams:
+    """The search that policies use."""
+
+    engine: EngineKind = EngineKind.EMBEDDED
+    index: str = "data/index"
+    """For `embedded`: the folder that `coa.search.index` wrote."""
+    server: SearchR1Settings = field(default_factory=SearchR1Settings)
+    """For `search_r1`."""
+    observation: ObservationSettings = field(default_factory=ObservationSettings)
+    """How results are shown to the policy."""
+
+
 def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolicy:
     """The policy that `params` describes; `microworld` is read only by the microworld's teacher.
 
@@ -53,3 +80,19 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
     return scripted_teacher(microworld)
+
+
+def open_engine(params: SearchParams) -> SearchEngine:
+    """The engine that `params` describes.
+
+    Raises:
+        InputError: the index is missing or of another version.
+    """
+    if params.engine is EngineKind.SEARCH_R1:
+        return SearchR1Client(params.server)
+    return EmbeddedSearch.open(Path(params.index))
+
+
+def open_search_tool(params: SearchParams) -> SearchTool:
+    """The search tool over the engine that `params` describes."""
+    return SearchTool(open_engine(params), params.observation)

@@ -1,0 +1,62 @@
+"""Which questions a mode samples, and what its rollouts are offered."""
+
+from pathlib import Path
+
+import pytest
+
+from coa.errors import ConfigError
+from coa.prompts import Prompt
+from coa.question import Question
+from coa.trajectory import Mode
+from synth.sample import Assignment, SampleParams, choose_questions, make_tasks
+
+QUESTIONS = [Question(f"q{i:03}", f"Who is {i}?", ("x",), "train" if i < 90 else "test") for i in range(100)]
+PROMPT = Prompt("Question: {question}\n<think>\n", "hash")
+
+
+def ids(mode: Mode, **changes: object) -> list[str]:
+    params = SampleParams(num_questions=60, **changes)  # type: ignore[arg-type]
+    return [question.question_id for question in choose_questions(QUESTIONS, params, mode)]
+
+
+def test_the_two_modes_get_disjoint_halves() -> None:
+    cot, coa = ids(Mode.COT), ids(Mode.COA)
+    assert (len(cot), len(coa)) == (30, 30)
+    assert not set(cot) & set(coa)
+    assert cot == sorted(cot)
+
+
+def test_or_both_get_the_same_questions() -> None:
+    assert ids(Mode.COT, assignment=Assignment.SAME) == ids(Mode.COA, assignment=Assignment.SAME)
+    assert len(ids(Mode.COT, assignment=Assignment.SAME)) == 60
+
+
+def test_only_train_questions_are_sampled() -> None:
+    train = {question.question_id for question in QUESTIONS if question.split == "train"}
+    assert set(ids(Mode.COT)) | set(ids(Mode.COA)) <= train
+
+
+def test_the_choice_follows_from_the_seed_and_not_from_the_order() -> None:
+    params = SampleParams(num_questions=60)
+    assert choose_questions(QUESTIONS[::-1], params, Mode.COA) == choose_questions(QUESTIONS, params, Mode.COA)
+    assert ids(Mode.COA, seed=1) != ids(Mode.COA, seed=2)
+
+
+def test_too_few_questions_are_an_error_that_says_what_to_change() -> None:
+    with pytest.raises(ConfigError, match=r"sample\.num_questions = 91"):
+        choose_questions(QUESTIONS, SampleParams(num_questions=91), Mode.COA)
+
+
+def test_cot_forbids_the_tool_and_coa_offers_it() -> None:
+    for mode, offered, forbidden in ((Mode.COT, (), ("search",)), (Mode.COA, ("search",), ())):
+        tasks = list(make_tasks(QUESTIONS[:2], mode, 3, PROMPT))
+        assert [task.trajectory_id for task in tasks[:3]] == [f"q000/{mode}/{k}" for k in range(3)]
+        assert len(tasks) == 6
+        assert {(task.tools, task.forbidden_tools) for task in tasks} == {(offered, forbidden)}
+
+
+def test_only_the_coa_prompt_mentions_the_tool(root: Path) -> None:
+    prompts = {mode: Prompt.load(root / f"synth/prompts/{mode}.txt", "{prompt}\n\n").fill("Who?") for mode in Mode}
+    assert "<begin_search>" in prompts[Mode.COA]
+    assert "search" not in prompts[Mode.COT]
+    assert all(prompt.endswith("Question: Who?\n\n<think>\n") for prompt in prompts.values())
