@@ -23,11 +23,24 @@ async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Traj
     """Roll out one task against a server; each turn starts as soon as the reply before it is there."""
     state = rollout.start(task, run)
     while not isinstance(state.pending, Done):
-        if isinstance(state.pending, Generate):
-            state = rollout.advance(state, await _complete(policy, state))
-        else:
-            state = rollout.observe(state, await _call(tools, state.pending))
+        state = await _next(state, policy, tools)
     return rollout.finish(state)
+
+
+async def follow(task: Task, run: Run, policy: Policy, tools: Toolbox) -> AsyncGenerator[State, None]:
+    """Roll out one task and give every state on the way, for those who want to watch; the last one is done."""
+    state = rollout.start(task, run)
+    yield state
+    while not isinstance(state.pending, Done):
+        state = await _next(state, policy, tools)
+        yield state
+
+
+async def _next(state: State, policy: Policy, tools: Toolbox) -> State:
+    if isinstance(state.pending, Generate):
+        return rollout.advance(state, await _complete(policy, state))
+    assert isinstance(state.pending, Call)
+    return rollout.observe(state, await _call(tools, state.pending))
 
 
 async def _complete(policy: Policy, state: State) -> Completion | Failure:

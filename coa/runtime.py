@@ -10,7 +10,7 @@ from coa.journal import Journal, JournaledBatchPolicy, JournaledPolicy, Journale
 from coa.microworld.opening import MicroworldParams
 from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_policy, open_search_tool
 from coa.params import Params
-from coa.policy import BatchPolicy
+from coa.policy import BatchPolicy, OneByOne, Policy
 from coa.rollout import Limits, Run, Task
 from coa.tools import Toolbox
 from coa.trajectory import Trajectory
@@ -34,6 +34,11 @@ class Runtime:
         if isinstance(self.policy, JournaledBatchPolicy):
             return roll_out_batched(tasks, self.run, self.policy, self.tools, batch_size=self.concurrency)
         return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=self.concurrency)
+
+    @property
+    def one_by_one(self) -> Policy:
+        """The policy for a single rollout."""
+        return OneByOne(self.policy) if isinstance(self.policy, JournaledBatchPolicy) else self.policy
 
     @property
     def saved(self) -> str:

@@ -6,7 +6,7 @@ tag.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -47,24 +47,17 @@ class PieceEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        special = {token: str(added) for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        added = tokenizer.added_tokens_decoder.items()
+        self._special = {str(name): token for token, name in added if name.special}
+        self._ordinary = {str(name): token for token, name in added if not name.special}
         tags = protocol.all_tags(("search",))
-        self._harmful = {token: name for token, name in special.items() if name not in tags}
+        self._harmful = {name: token for name, token in self._special.items() if name not in tags}
 
     @cached_property
     def _adds_space(self) -> bool:
-        """Whether the tokenizer puts a space before a text, as Llama 2's does."""
+        """Whether the tokenizer puts a space before every text, as Llama 2's does."""
         plain, anchored = self._ids("x", parses_special=False), self._ids("\nx", parses_special=False)
         return anchored[-len(plain) :] != plain
-
-    @cached_property
-    def _inside_names(self) -> re.Pattern[str]:
-        """The places behind the first characters of special tokens' names."""
-        return re.compile("|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in self._names))
-
-    @property
-    def _names(self) -> Collection[str]:
-        return self._harmful.values()
 
     def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
         """The ids of one piece.
@@ -73,15 +66,14 @@ class PieceEncoder:
         only the protocol's own tags do, where a tokenizer knows these as special.
 
         Raises:
-            ConfigError: the tokenizer encodes nothing the same way before different texts.
+            ConfigError: the tokenizer always melts the beginning of the text into what stands before it.
         """
-        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._names)
+        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._harmful)
         parses_special = is_prompt or is_clean_policy
         ids = self._in_context(text, parses_special=parses_special)
-        if not parses_special and not self._harmful.keys().isdisjoint(ids):
-            # A model that has the names in its own vocabulary (Unigram, word level) finds them all the same.
-            parts = self._inside_names.split(text)
-            ids = [token for part in parts for token in self._in_context(part, parses_special=False)]
+        if not parses_special and not set(self._harmful.values()).isdisjoint(ids):
+            # A model that has the names in its own vocabulary, as Unigram has, finds them unless they are broken.
+            ids = [token for part in self._break_names(text) for token in self._in_context(part, parses_special=False)]
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -91,13 +83,26 @@ class PieceEncoder:
         text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text[len(anchor) :]
 
+    def _break_names(self, text: str) -> list[str]:
+        """Cut `text` after the first character of each special token's name."""
+        inside = (f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in self._harmful)
+        return re.split("|".join(inside), text)
+
     def _in_context(self, text: str, *, parses_special: bool) -> list[int]:
-        """The ids of `text` after other text: an anchor takes the space that the tokenizer adds, and is cut off."""
+        """The ids of `text` after other text, without the space that some tokenizers add at every beginning."""
         if not self._adds_space:
             return self._ids(text, parses_special=parses_special)
+        known = self._ordinary | (self._special if parses_special else {})
+        # Such a tokenizer adds a space after each added token, too.
+        names = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
+        parts = re.split(f"({names})", text) if names else [text]
+        return [token for part in parts for token in ([known[part]] if part in known else self._anchored(part))]
+
+    def _anchored(self, text: str) -> list[int]:
+        """The ids of `text` with an anchor before it that takes the space and is cut off again."""
         for anchor in _ANCHORS:
             before = self._ids(anchor, parses_special=False)
-            ids = self._ids(anchor + text, parses_special=parses_special)
+            ids = self._ids(anchor + text, parses_special=False)
             if ids[: len(before)] == before:
                 return ids[len(before) :]
         raise ConfigError("the tokenizer cannot encode a text by itself", where=repr(text[:20]), fix=_BYTE_LEVEL)

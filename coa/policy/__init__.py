@@ -92,6 +92,18 @@ class BatchPolicy(Encoder, Protocol):
         """Continue each request's context; the results come in the requests' order."""
 
 
+class OneByOne:
+    """An engine in this process as a policy that answers one request at a time."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self.name, self.encode, self.count_tokens = policy.name, policy.encode, policy.count_tokens
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue the request's context, in a batch of one."""
+        return self._policy.complete_batch([request])[0]
+
+
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """`text` up to the end of the stop string that comes first, and whether there was one.
 

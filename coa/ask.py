@@ -1,0 +1,98 @@
+"""One question to any policy, in the terminal: every step in the colour of its author, as it comes.
+
+    python -m coa.ask "What is the hometown of the director of Kindred Quarry?" [mode=cot] [teacher.policy=...]
+
+Policy, search and budgets are those of params.yaml (the microworld's teacher knows only questions about its world).
+Calls are kept in .journal/ask.sqlite, so the same question with the same settings is answered again for nothing.
+Another answer: teacher.sampling.seed=1.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from coa.drivers import follow
+from coa.errors import ConfigError, unknown_name
+from coa.grading import boxed_answer
+from coa.opening import TeacherParams
+from coa.params import Params
+from coa.prompts import Prompt, PromptParams
+from coa.protocol import answer_text
+from coa.rollout import State, Task, finish
+from coa.runtime import open_runtime
+from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, trajectory_id
+
+_STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
+_AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
+# Control characters and those that change the direction of text could move the cursor, hide text or set the title.
+_HIDDEN = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_HIDDEN |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+
+
+def styled(step: Step) -> Text:
+    """A step in its colour; what would act on the terminal is spelled out."""
+    return Text(step.text.translate(_HIDDEN), style=_AUTHOR_STYLES.get(step.author, _STYLES.get(step.kind, "")))
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
+    """The question, the mode and the settings of a command line.
+
+    Raises:
+        ConfigError: there is no question, or the mode is unknown.
+    """
+    if not arguments or not arguments[0].strip():
+        raise ConfigError("there is no question", expected='python -m coa.ask "QUESTION" [mode=cot] [key=value ...]')
+    question, *settings = arguments
+    modes = [item.removeprefix("mode=") for item in settings if item.startswith("mode=")] or [Mode.COA]
+    if modes[-1] not in list(Mode):
+        raise unknown_name("mode", modes[-1], Mode)
+    return question, Mode(modes[-1]), [item for item in settings if not item.startswith("mode=")]
+
+
+def make_task(question: str, mode: Mode, params: Params) -> Task:
+    """The rollout of a question that no table holds."""
+    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams).chat_template
+    prompt = Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
+    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
+    return Task(
+        trajectory_id("ask", mode, 0), "ask", mode, 0, question, prompt.fill(question), prompt.prompt_hash, offered,
+        forbidden,
+    )  # fmt: skip
+
+
+async def ask(task: Task, params: Params, console: Console) -> Trajectory:
+    """Roll out the task, printing each step as soon as it is there."""
+    async with open_runtime(params, "ask") as runtime:
+        shown, state = 0, None
+        async for state in follow(task, runtime.run, runtime.one_by_one, runtime.tools):
+            shown = _show_new(state, shown, console)
+        assert state is not None
+        return finish(state)
+
+
+def _show_new(state: State, shown: int, console: Console) -> int:
+    for step in state.steps[shown:]:
+        console.print(styled(step), end="", soft_wrap=True)
+    return len(state.steps)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Ask, show, and return the answer with what it cost."""
+    question, mode, settings = read_arguments(arguments)
+    params = Params.load("teacher", settings)
+    row = asyncio.run(ask(make_task(question, mode, params), params, Console()))
+    answer = boxed_answer(answer_text(row.steps))
+    tokens = f"{row.num_policy_tokens:,} tokens written, {row.num_environment_tokens:,} read"
+    said = f"answer: {answer}" if answer else "no answer"
+    reason = f"; {row.error}" if row.error else ""
+    return f"\n\n{said.translate(_HIDDEN)}  [{row.stop_reason}{reason}; {row.num_actions} actions, {tokens}]"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])
