@@ -16,7 +16,8 @@ INTERRUPTED = 130
 
 def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoReturn:
     """Call `main` with the arguments and exit; `main` returns the summary line that a person wants to read last."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # Only warnings: HTTP clients log every request.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     if {"-h", "--help"} & set(arguments):
         module = sys.modules[main.__module__]
         print((module.__doc__ or "").strip())

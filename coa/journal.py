@@ -10,27 +10,24 @@ disk must be a local one: SQLite's WAL does not work over a network.
 """
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from coa.errors import InputError, OutputError, writing_error
-from coa.policy import BatchPolicy, Completion, Policy, Request
-from coa.tools import Tool, ToolReply
-from coa.trajectory import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +51,8 @@ PRAGMA user_version = {JOURNAL_VERSION};
 COMMIT;
 """
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_OTHER_VERSION = "use the version of this project that wrote it, or move the journal away and pay for its calls anew"
+OTHER_VERSION = "use the version of this project that wrote it, or move the journal away and pay for its calls anew"
 _OTHER_RUN = "wait for that run, or stop it (a killed run may have left it behind), then run the same command again"
-
-_Reply = TypeVar("_Reply", bound=Completion | ToolReply)
-_Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
 
 
 class Kind(StrEnum):
@@ -72,10 +66,11 @@ class Kind(StrEnum):
 
 def request_key(*parts: object) -> str:
     """The key of a call: the first 32 hex digits of SHA-256 over the parts as JSON, mappings sorted by key."""
-    return hashlib.sha256(_json(parts)).hexdigest()[:32]
+    return hashlib.sha256(to_json(parts)).hexdigest()[:32]
 
 
-def _json(value: object) -> bytes:
+def to_json(value: object) -> bytes:
+    """Records as JSON, the same bytes for equal records; lone surrogates, which JSON cannot hold, are replaced."""
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
@@ -180,7 +175,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise InputError("the file is not a journal", where=path, got="another database", fix="name another path")
     if not is_new and version != JOURNAL_VERSION:
         what = "the journal has a version that is not known here"
-        raise InputError(what, where=path, expected=JOURNAL_VERSION, got=version, fix=_OTHER_VERSION)
+        raise InputError(what, where=path, expected=JOURNAL_VERSION, got=version, fix=OTHER_VERSION)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     if is_new:
@@ -196,104 +191,7 @@ def _translated(path: Path) -> Iterator[None]:
         if name == "SQLITE_NOTADB":
             raise InputError("the file is not a journal", where=path, got=error, fix="name another path") from error
         if name.startswith("SQLITE_CORRUPT"):
-            fix = f"move it away, then save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
+            fix = f"move it away and save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
             raise InputError("the journal is damaged", where=path, got=error, fix=fix) from error
-        raise writing_error(path, OSError(0, f"{error} ({name})")) from error
-
-
-class _Calls(Generic[_Reply]):
-    """The calls of one policy or tool, as the journal knows them."""
-
-    def __init__(self, journal: Journal, reply_type: type[_Reply], kind: Kind, who: str) -> None:
-        self._journal, self._kind, self._who = journal, kind, who
-        self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
-
-    def find(self, key: str) -> _Reply | None:
-        recorded = self._journal.get(key)
-        return None if recorded is None else self._read(key, recorded)
-
-    def record(self, key: str, reply: _Reply, seconds: float) -> _Reply:
-        """The reply as every later run will read it; a failure is not recorded, so that a re-run tries again."""
-        if isinstance(reply, ToolReply) and reply.outcome is Outcome.ERROR:
-            return reply
-        recorded = _json(reply)
-        self._journal.put(key, recorded, kind=self._kind, who=self._who, seconds=seconds)
-        return self._read(key, recorded)
-
-    async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """The recorded reply, or that of the same call under way, or of `call`, which is then recorded."""
-        found = self.find(key)
-        if found is not None:
-            return found
-        task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
-        if task is None:
-            task = self._journal.in_flight[key] = asyncio.create_task(self._make(key, call))
-            task.add_done_callback(lambda done: self._forget(key, done))
-        # A caller that is cancelled does not cancel the call: it is paid for, so its reply is kept.
-        return await asyncio.shield(task)
-
-    async def _make(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        started = time.perf_counter()
-        reply = await call()
-        return self.record(key, reply, time.perf_counter() - started)
-
-    def _forget(self, key: str, task: asyncio.Task[_Reply]) -> None:
-        del self._journal.in_flight[key]
-        if not task.cancelled():
-            task.exception()  # seen here, because every caller may have been cancelled meanwhile
-
-    def _read(self, key: str, recorded: bytes) -> _Reply:
-        try:
-            return self._decoder.decode(recorded)
-        except msgspec.DecodeError as error:
-            where = f"{self._journal.path}, key {key}"
-            raise InputError("a recorded reply cannot be read", where=where, got=error, fix=_OTHER_VERSION) from error
-
-
-class _Journaled(Generic[_Inner]):
-    """A policy's name and tokens, passed through."""
-
-    def __init__(self, policy: _Inner, journal: Journal) -> None:
-        self._policy: _Inner = policy
-        self._calls = _Calls(journal, Completion, Kind.POLICY, policy.name)
-        self.name, self.encode, self.count_tokens = policy.name, policy.encode, policy.count_tokens
-
-    def _key(self, request: Request) -> str:
-        return request_key(Kind.POLICY, self.name, request)
-
-
-class JournaledPolicy(_Journaled[Policy]):
-    """A policy that is asked only what the journal cannot answer; the same request twice in flight is made once."""
-
-    async def complete(self, request: Request) -> Completion:
-        """Continue the request's context; errors are the policy's own and are not recorded."""
-        return await self._calls.once(self._key(request), lambda: self._policy.complete(request))
-
-
-class JournaledBatchPolicy(_Journaled[BatchPolicy]):
-    """A batch policy that is asked only what the journal cannot answer, as one batch, each request once."""
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Continue each request's context; the results come in the requests' order."""
-        keys = [self._key(request) for request in requests]
-        replies = {key: found for key in dict.fromkeys(keys) if (found := self._calls.find(key))}
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
-        started = time.perf_counter()
-        completions = self._policy.complete_batch(list(missing.values())) if missing else []
-        share = (time.perf_counter() - started) / max(len(missing), 1)
-        for key, completion in list(zip(missing, completions, strict=True)):
-            replies[key] = self._calls.record(key, completion, share)
-        return [replies[key] for key in keys]
-
-
-class JournaledTool:
-    """A tool that is called only where the journal has no answer; the same call twice in flight is made once."""
-
-    def __init__(self, tool: Tool, journal: Journal) -> None:
-        self._tool, self.name, self.fingerprint = tool, tool.name, tool.fingerprint
-        self._calls = _Calls(journal, ToolReply, Kind.TOOL, tool.fingerprint)
-
-    async def call(self, argument: str) -> ToolReply:
-        """Answer one action; a reply with outcome ERROR is not recorded, and errors are the tool's own."""
-        key = request_key(Kind.TOOL, self.name, self.fingerprint, argument)
-        return await self._calls.once(key, lambda: self._tool.call(argument))
+        code = errno.ENOSPC if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) else errno.EACCES
+        raise writing_error(path, OSError(code, f"{error} ({name})")) from error

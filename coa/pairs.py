@@ -41,6 +41,7 @@ class PreferencePair:
     """Where the sides part: a character offset into the steps of the forked trajectory."""
     question: str
     prompt: str
+    """The prompt that offers the tool, for both sides."""
     prefix: tuple[Step, ...]
     """The steps that both sides share after the prompt."""
     chosen: tuple[Step, ...]
@@ -93,9 +94,20 @@ class ArmCount(NamedTuple):
 
 
 def make_pair(
-    parent: Trajectory, other: Trajectory, point: int, *, chosen: Trajectory, act: ArmCount, think: ArmCount
+    parent: Trajectory,
+    other: Trajectory,
+    point: int,
+    *,
+    chosen: Trajectory,
+    prompt: str,
+    act: ArmCount,
+    think: ArmCount,
 ) -> PreferencePair:
-    """The pair of a trajectory and its fork at `point`; `chosen` is the one of the two that is right."""
+    """The pair of a trajectory and its fork at `point`; `chosen` is the one of the two that is right.
+
+    `prompt` offers the tool, whatever the parent's did: a pair teaches when to act, which is no question where acting
+    is forbidden.
+    """
     rejected = other if chosen is parent else parent
     prefix, _ = protocol.split_at(parent.steps, point)
     chosen_side, rejected_side = (own_trigger(protocol.split_at(side.steps, point)[1]) for side in (chosen, rejected))
@@ -106,7 +118,7 @@ def make_pair(
         kind=PairKind.ACT_IS_BETTER if acts_at_once(chosen_side) else PairKind.THINK_IS_BETTER,
         point=point,
         question=parent.question,
-        prompt=parent.prompt,
+        prompt=prompt,
         prefix=prefix,
         chosen=chosen_side,
         rejected=rejected_side,

@@ -10,6 +10,7 @@ lists the known ones.
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
+from enum import EnumType
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -62,11 +63,14 @@ class Params:
         given = OmegaConf.select(self._values, name)
         if given is None:
             raise ConfigError(f"the section {name!r} is missing", where=self._path, expected=_names(self._values))
-        _check_known(given, kind, where)
+        _check_keys(given, kind, where)
         try:
             return msgspec.convert(OmegaConf.to_container(given, resolve=True), kind)
         except (msgspec.ValidationError, OmegaConfBaseException) as error:
-            raise ConfigError("a setting has a bad value", where=where, got=str(error).splitlines()[0]) from error
+            got = str(error).splitlines()[0]
+            raise ConfigError(
+                "a setting has a bad value", where=where, expected=_choices(kind, got), got=got
+            ) from error
 
     def dump(self, sections: Iterable[str]) -> str:
         """The resolved values of `sections` as YAML, to be written beside an output."""
@@ -74,14 +78,26 @@ class Params:
         return OmegaConf.to_yaml(OmegaConf.create(chosen), resolve=True)
 
 
-def _check_known(given: DictConfig, kind: type[Any], where: str) -> None:
-    """Every key of a section is a field of its dataclass, and likewise below."""
+def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
+    """A section has exactly the keys of its dataclass, and likewise below: no value is hidden in the code."""
     hints = get_type_hints(kind)
     for key in given:
         if key not in hints:
             raise ConfigError(f"unknown key {str(key)!r}", where=where, expected=f"one of {_names(hints)}")
-        if is_dataclass(hints[key]) and isinstance(given[key], DictConfig):
-            _check_known(given[key], hints[key], f"{where}, key {str(key)!r}")
+    for key, hint in hints.items():
+        if key not in given:
+            fix = f"add it, or write the file again: python -m coa.params {DEFAULT_PROFILE}"
+            raise ConfigError(f"the key {key!r} is missing", where=where, expected=_names(hints), fix=fix)
+        if is_dataclass(hint) and isinstance(given[key], DictConfig):
+            _check_keys(given[key], hint, f"{where}, key {key!r}")  # type: ignore[arg-type]
+
+
+def _choices(kind: type[Any], message: str) -> str:
+    """The values that a setting knows, where msgspec's message (`... - at `$.a.b``) is about an enum."""
+    hint: Any = kind
+    for name in message.rpartition("$.")[2].rstrip("`").split("."):
+        hint = get_type_hints(hint).get(name) if is_dataclass(hint) else None
+    return f"one of {_names(hint)}" if isinstance(hint, EnumType) else ""
 
 
 def _names(names: Iterable[Any]) -> str:

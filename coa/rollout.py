@@ -1,7 +1,7 @@
 """Algorithm 1 of AutoCoA, and the only rollout loop of the project: synthesis, forking, RL and evaluation all run here.
 
 A rollout is a `State` and one pure transition, `advance(state, event)`: it reads what the policy wrote or the tool
-returned, charges the budgets and says what comes next. The drivers in `coa/drive.py` feed it.
+returned, charges the budgets and says what comes next. The drivers in `coa/drivers.py` feed it.
 
     while actions t < T_max and context n < N_max and no answer:  generate; on an action t += 1, call the tool, append
     budget used up:  append the answer marker and let the policy answer

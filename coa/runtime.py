@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa.drivers import roll_out_all, roll_out_batched
-from coa.journal import Journal, JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.journal import Journal
+from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
 from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_policy, open_search_tool
 from coa.params import Params

@@ -54,7 +54,7 @@ class Outcome(StrEnum):
     EMPTY = "empty"
     """The tool answered that it found nothing."""
     INVALID = "invalid"
-    """The policy's arguments cannot be used (an empty query); the observation says so."""
+    """The policy's arguments cannot be used (an empty or overlong query); the observation says so."""
     ERROR = "error"
     """The tool itself failed; no observation was shown."""
 
@@ -135,15 +135,19 @@ class Trajectory:
     """The policy's name, as its server knows it."""
     sampling: Sampling
     prompt_hash: str
-    """SHA-256 of the prompt's template file, first 16 hex digits."""
+    """SHA-256 of the prompt's file inside its chat template, before a question is filled in; first 16 hex digits."""
     search_fingerprint: str
     """Corpus, engine and settings that answered; empty where no tool was offered."""
     num_prompt_tokens: int
+    """What was there before the first own token: the prompt, and in a fork its prefix."""
     num_policy_tokens: int
+    """Written in this rollout; in a fork without its prefix."""
     num_environment_tokens: int
+    """Read in this rollout; in a fork without its prefix."""
     num_calls: int
-    """Requests to the policy."""
+    """Requests to the policy in this rollout."""
     num_actions: int
+    """Actions among the steps, in a fork with those of its prefix: they count against the budget."""
     error: str = ""
     """What a failing tool or server said, for the two error stops."""
 

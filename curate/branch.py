@@ -129,13 +129,18 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 
 
-def settle(fork: Fork, continuations: Sequence[GradedTrajectory]) -> tuple[Point, PreferencePair | None]:
-    """What became of a point, and the pair when an outcome differs: the first continuation that differs is the side."""
+def settle(
+    fork: Fork, continuations: Sequence[GradedTrajectory], prompt: Prompt
+) -> tuple[Point, PreferencePair | None]:
+    """What became of a point, and the pair when an outcome differs: the first continuation that differs is the side.
+
+    `prompt` is the one that offers the tool.
+    """
     parent = fork.parent
     sound = [row for row in continuations if is_sound(row)]
     other = next((row for row in sound if row.grade.exact_match != parent.grade.exact_match), None)
     tried = ArmCount(len(sound), sum(row.grade.exact_match for row in sound))
-    pair = _pair(fork, other, tried) if other else None
+    pair = _pair(fork, other, tried, prompt) if other else None
     point = Point(
         parent_id=parent.trajectory.trajectory_id,
         point=fork.point,
@@ -149,12 +154,14 @@ def settle(fork: Fork, continuations: Sequence[GradedTrajectory]) -> tuple[Point
     return point, pair
 
 
-def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount) -> PreferencePair:
+def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount, prompt: Prompt) -> PreferencePair:
     parent = fork.parent
     own = ArmCount(1, int(parent.grade.exact_match))
     act, think = (tried, own) if fork.arm is Arm.ACT else (own, tried)
     chosen = parent if parent.grade.exact_match else other
-    return make_pair(parent.trajectory, other.trajectory, fork.point, chosen=chosen.trajectory, act=act, think=think)
+    text = prompt.fill(parent.trajectory.question)
+    sides = (parent.trajectory, other.trajectory)
+    return make_pair(*sides, fork.point, chosen=chosen.trajectory, prompt=text, act=act, think=think)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +194,13 @@ async def branch(forks: Iterable[Fork], num_forks: int, params: Params, out: Tab
                 group.append(row)
                 bar.add(tokens=trajectory.num_policy_tokens, is_correct=row.grade.exact_match)
                 if len(group) == settings.num_continuations:
-                    counts.update(_write_settled(waiting.popleft(), group, out))
+                    counts.update(_write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out))
                     group = []
         return counts, runtime.saved
 
 
-def _write_settled(fork: Fork, group: Sequence[GradedTrajectory], out: Tables) -> list[str]:
+def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> list[str]:
     """Write what became of one fork; returns what to count."""
-    point, pair = settle(fork, group)
     out.points.write(point)
     if pair is None:
         return [point.outcome]
@@ -223,7 +229,7 @@ def main(arguments: Sequence[str]) -> str:
         out = Tables(pairs, continuations, points)
         counts, saved = asyncio.run(branch(forks, len(chosen) * settings.points_per_trajectory, params, out))
     metrics = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
-    write_metrics("branch", {"forked_trajectories": len(chosen), "points": points.num_rows, **metrics})
+    write_metrics("branch", {"parents": len(chosen), "points": points.num_rows, **metrics})
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
     return f"{OUT}: {pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds}); {saved}"
 

@@ -66,7 +66,7 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
     parent = roll(mode, *texts)
     (fork,) = forks_of(parent, PARAMS)
     other = continued(fork, *continuation)
-    point, pair = settle(fork, [other])
+    point, pair = settle(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     assert (point.outcome, pair.kind, pair.pair_id) == (PointOutcome.PAIRED, kind, f"q/{mode}/0/{fork.point}")
     assert acts_at_once(pair.chosen) == (kind is PairKind.ACT_IS_BETTER)
@@ -77,6 +77,7 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
     for side, whole in ((pair.chosen, pair.chosen_id), (pair.rejected, pair.rejected_id)):
         trajectory = parent.trajectory if whole == parent.trajectory.trajectory_id else other.trajectory
         assert protocol.render(pair.prefix) + protocol.render(side) == protocol.render(trajectory.steps)
+    assert pair.prompt == PROMPTS[Arm.ACT].fill(QUESTION.question)
     assert pair.value_of_acting == (1 if kind is PairKind.ACT_IS_BETTER else -1)
 
 
@@ -85,7 +86,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
     other = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
     marker = next(step for step in other.trajectory.steps if step.kind is StepKind.MARKER)
     assert (marker.author, marker.text) == (Author.SCAFFOLD, f" {protocol.open_tag('search')}")
-    _, pair = settle(fork, [other])
+    _, pair = settle(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     action = next(step for step in pair.chosen if step.kind is StepKind.ACTION)
     assert (action.author, action.argument) == (Author.POLICY, "capital France")
@@ -95,7 +96,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
 
 def test_a_continuation_that_ends_as_its_parent_makes_no_pair() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = settle(fork, [continued(fork, " " + RIGHT)])
+    point, pair = settle(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_correct, pair) == (PointOutcome.SAME_OUTCOME, 1, None)
 
 
@@ -103,13 +104,15 @@ def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
     row = continued(fork, f" {protocol.open_tag('search')} q {protocol.close_tag('search')}")
     assert row.trajectory.stop_reason is StopReason.FORBIDDEN_ACTION
-    point, pair = settle(fork, [row])
+    point, pair = settle(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, pair) == (PointOutcome.UNSOUND, 0, None)
 
 
 def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = settle(fork, [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)])
+    point, pair = settle(
+        fork, [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)], PROMPTS[Arm.ACT]
+    )
     assert pair is not None
     assert (pair.num_act, pair.num_act_correct, pair.num_think, pair.num_think_correct) == (1, 1, 3, 1)
     assert (point.num_continuations, point.num_correct) == (3, 1)
@@ -169,7 +172,7 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
 
 def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    _, pair = settle(fork, [continued(fork, " " + WRONG)])
+    _, pair = settle(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
     assert pair is not None
     tables.write_table(tmp_path / "p.parquet", PreferencePair, [pair])
     assert list(tables.read_table(tmp_path / "p.parquet", PreferencePair)) == [pair]

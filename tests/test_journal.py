@@ -22,15 +22,8 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError, OutputError, ServiceError
-from coa.journal import (
-    JOURNAL_VERSION,
-    Journal,
-    JournaledBatchPolicy,
-    JournaledPolicy,
-    JournaledTool,
-    Kind,
-    request_key,
-)
+from coa.journal import JOURNAL_VERSION, Journal, Kind, request_key
+from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.tools import ToolReply
@@ -310,7 +303,8 @@ def test_every_reported_row_outlives_a_sigkill(path: Path, seed: int) -> None:
 def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(path: Path, tmp_path: Path) -> None:
     script = """
         import asyncio, os, sys
-        from coa.journal import Journal, JournaledPolicy
+        from coa.journal import Journal
+        from coa.journaled import JournaledPolicy
         from coa.policy import Request
         from coa.policy.scripted import ScriptedPolicy
 

@@ -96,7 +96,7 @@ def test_a_key_without_a_dot_belongs_to_the_stage(file: Path) -> None:
         ("nowhere.size=7", "in the file: other, stage"),
         ("size", "key=value"),
         ("size=big", "expected: |\\$.size|size"),
-        ("colour=blue", "blue"),
+        ("colour=blue", "one of red"),
         ("inner.deep=1", "inner"),
     ],
 )
@@ -105,8 +105,14 @@ def test_a_wrong_argument_is_an_error_that_says_what_is_known(file: Path, argume
         Params.load("stage", [argument], file).section(Stage)
 
 
+def test_a_key_that_is_missing_in_the_file_is_an_error(file: Path) -> None:
+    file.write_text("stage: {size: 3, colour: red, names: []}")
+    with pytest.raises(ConfigError, match="the key 'inner' is missing"):
+        Params.load("stage", [], file).section(Stage)
+
+
 def test_an_unknown_key_in_the_file_is_an_error(file: Path) -> None:
-    file.write_text("stage: {size: 3, inner: {deep: 2}}")
+    file.write_text("stage: {size: 3, colour: red, inner: {deep: 2}, names: []}")
     with pytest.raises(ConfigError, match="unknown key 'deep'"):
         Params.load("stage", [], file).section(Stage)
 

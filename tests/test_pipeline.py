@@ -1,5 +1,6 @@
 """The pipeline as DVC sees it: stages list the code they run, and the tiny profile goes from nothing to the sets."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,14 @@ from coa.question import Question
 from coa.trajectory import Mode
 
 ROOT = Path(__file__).parent.parent
-PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def yaml(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
+    return found
+
+
+PIPELINE = yaml("dvc.yaml")["stages"]
 TREE = ("coa", "synth", "curate", "conf", "dvc.yaml", ".dvcignore")
 SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}
 
@@ -45,6 +53,15 @@ def test_one_word_stands_in_four_places(name: str) -> None:
     assert module.rpartition(".")[2] == name
     assert all(path.startswith(f"data/{name}") for path in stage(name)["outs"])
     assert name in stage(name).get("params", [name])
+
+
+@pytest.mark.parametrize("name", yaml("dvc.lock")["stages"])
+def test_the_committed_lock_belongs_to_this_code(name: str) -> None:
+    listed = {
+        dep["path"]: dep["md5"] for dep in yaml("dvc.lock")["stages"][name]["deps"] if dep["path"].endswith(".py")
+    }
+    found = {path: hashlib.md5((ROOT / path).read_bytes()).hexdigest() for path in listed}
+    assert found == listed, "run `dvc repro` on the default profile and commit dvc.lock and metrics/"
 
 
 def environment(**extra: str) -> dict[str, str]:

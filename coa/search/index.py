@@ -24,7 +24,7 @@ class IndexParams:
     """What is searched, and how its text is cut into terms."""
 
     corpus: str
-    """A .parquet or .jsonl file of passages."""
+    """A .parquet, .jsonl or .csv file of passages."""
     columns: dict[str, str] = field(default_factory=dict)
     """Our column to the file's, where the names differ: {text: body}; {contents: contents} for wiki-18's form."""
     is_stemmed: bool = True

@@ -1,0 +1,116 @@
+"""How fast curation reads, grades and filters: rows a second on one core, and which part costs what.
+
+    python -m bench.curate               # 20,000 trajectories of 600 words
+    python -m bench.curate 100000
+
+A trajectory has five thoughts, four searches with results, and an answer; one in ten breaks a rule. Each part is timed
+as the stages run it, over rows that are already in memory; then the two stages are run from file to file.
+Target: under 60 s for 100,000 trajectories, reading, grading and filtering together.
+"""
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.question import Question
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from curate.filter import RULES, Dropped, FilterParams, Rule, judge
+
+NUM_ROWS = 20_000
+NUM_SEARCHES = 4
+QUESTION = Question("q", "Who wrote the book?", ("Ada Lovelace", "Ada", "Countess of Lovelace"), "train", "bridge", 2)
+PARAMS = FilterParams()
+
+
+def make_rows(count: int) -> Iterator[Trajectory]:
+    """Trajectories of about 600 words out of a vocabulary of 5,000, its words as unequal as those of a language."""
+    generator = random.Random(0)
+    vocabulary = [f"w{i:x}" for i in range(5000)]
+    draw = partial(
+        generator.choices, vocabulary, [1 / (rank + 10) for rank in range(5000)]
+    )  # as often as in a language
+    for i in range(count):
+        steps: list[Step] = []
+        for _ in range(NUM_SEARCHES):
+            thought, query, found = (" ".join(draw(k=k)) for k in (50, 5, 80))
+            call = f"{protocol.open_tag('search')} {query} {protocol.close_tag('search')}"
+            steps.append(Step(StepKind.THOUGHT, Author.POLICY, thought))
+            steps.append(Step(StepKind.ACTION, Author.POLICY, call, "search", query))
+            steps.append(protocol.observation("search", found, Outcome.OK, ("p1", "p2")))
+        steps.append(Step(StepKind.THOUGHT, Author.POLICY, " ".join(draw(k=50))))
+        answer = "Somebody else" if i % 10 == 0 else "Ada"
+        steps.append(Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}."))
+        yield Trajectory(
+            f"q{i}/coa/0", "q", Mode.COA, 0, QUESTION.question, "Question: Who?\n", tuple(steps), StopReason.ANSWERED,
+            "words", Sampling(), "hash", "words", 8, 300, 400, 5, NUM_SEARCHES,
+        )  # fmt: skip
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of `work`."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def apply(rule: Rule, rows: Iterable[GradedTrajectory]) -> None:
+    """Try one rule on all rows."""
+    for row in rows:
+        rule(row, PARAMS)
+
+
+def grade_file(folder: Path) -> None:
+    """What `curate.grade` does with rows."""
+    rows = tables.read_table(folder / "sample.parquet", Trajectory)
+    graded = (grade_trajectory(row, QUESTION) for row in rows)
+    tables.write_table(folder / "grade.parquet", GradedTrajectory, graded)
+
+
+def filter_file(folder: Path) -> None:
+    """What `curate.filter` does with rows."""
+    with (
+        tables.TableWriter(folder / "kept.parquet", GradedTrajectory) as kept,
+        tables.TableWriter(folder / "dropped.parquet", Dropped) as dropped,
+    ):
+        for row in tables.read_table(folder / "grade.parquet", GradedTrajectory):
+            verdict = judge(row, PARAMS)
+            table, record = (kept, row) if verdict is None else (dropped, verdict)
+            table.write(record)
+
+
+def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
+    """Name and CPU seconds of each part, then of the stages."""
+    made = list(make_rows(min(count, 2000)))
+    scale = count / len(made)
+    graded = [grade_trajectory(row, QUESTION) for row in made]
+    yield "part: grade", scale * seconds(lambda: [grade_trajectory(row, QUESTION) for row in made])
+    for reason, rule in RULES.items():
+        yield f"part: rule {reason}", scale * seconds(partial(apply, rule, graded))
+    yield "part: all rules", scale * seconds(lambda: [judge(row, PARAMS) for row in graded])
+    file = folder / "part.parquet"
+    tables.write_table(file, GradedTrajectory, graded[:1])  # what is imported at the first write is not counted
+    yield "part: write", scale * seconds(lambda: tables.write_table(file, GradedTrajectory, graded))
+    yield "part: read", scale * seconds(lambda: sum(1 for _ in tables.read_table(file, GradedTrajectory)))
+    tables.write_table(folder / "sample.parquet", Trajectory, make_rows(count))
+    yield "stage: grade", seconds(lambda: grade_file(folder))
+    yield "stage: filter", seconds(lambda: filter_file(folder))
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table."""
+    count = int(arguments[0]) if arguments else NUM_ROWS
+    print(f"{count:,} trajectories of about 600 words, CPU of one core; parts are scaled up from 2,000 rows")
+    print(f"{'':30}{'seconds':>10}{'rows a second':>15}{'s for 100,000':>15}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, spent in measure(Path(folder), count):
+            print(f"{name:30}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}{spent / count * 100_000:15.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,252 @@
+"""The documents against the code: fields, values, defaults, commands, files, links and tests that they name exist."""
+
+import json
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from ruamel.yaml import YAML
+
+from coa import protocol
+from coa.graded import GradedTrajectory
+from coa.grading import Grade, Verdict
+from coa.microworld.opening import MicroworldParams
+from coa.microworld.world import GroupSize
+from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
+from coa.pairs import Arm, PairKind, PreferencePair
+from coa.prompts import PromptParams
+from coa.question import Question
+from coa.rollout import Limits
+from coa.search import Passage
+from coa.search.embedded import IndexSettings, Manifest
+from coa.search.index import IndexParams
+from coa.trajectory import (
+    SCHEMA_VERSION,
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from curate.assemble import AssembleParams
+from curate.branch import BranchParams, Point, PointOutcome
+from curate.filter import Dropped, DropReason, FilterParams
+from curate.summary import read_metrics, render
+from synth.microworld import PretrainingDocument
+from synth.questions import QuestionParams
+from synth.sample import Assignment, SampleParams
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
+RECORDS: list[type[Any]] = [
+    Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
+    PretrainingDocument, Manifest, IndexSettings,
+]  # fmt: skip
+VALUES: dict[str, list[type[StrEnum]]] = {
+    "data_model.md": [
+        Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome,
+    ],
+    "params.md": [Assignment, PolicyKind, EngineKind],
+}  # fmt: skip
+SECTIONS: dict[str, type[Any]] = {
+    "microworld": MicroworldParams,
+    "questions": QuestionParams,
+    "index": IndexParams,
+    "search": SearchParams,
+    "teacher": TeacherParams,
+    "prompts": PromptParams,
+    "rollout": Limits,
+    "sample": SampleParams,
+    "filter": FilterParams,
+    "branch": BranchParams,
+    "assemble": AssembleParams,
+}
+DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
+PROGRAMS = {"python", "make", "dvc", "git", "vllm", "kill"}
+
+
+def text_of(document: Path | str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def rows_under(document: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without backticks around them; its head is left out."""
+    body = re.split(rf"^#+ `?{re.escape(heading)}`?$", text_of(document), maxsplit=1, flags=re.MULTILINE)
+    assert len(body) == 2, f"{document} has no heading {heading!r}"
+    table = re.search(
+        r"^\|.*\n\|[-|]+\n((?:\|.*\n?)+)", re.split(r"^#", body[1], maxsplit=1, flags=re.MULTILINE)[0], re.M
+    )
+    assert table, f"{document} has no table under {heading!r}"
+    lines = table[1].strip().splitlines()
+    return [[cell.strip().removeprefix("`").removesuffix("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def type_name(hint: Any) -> str:
+    """How docs/data_model.md calls a field's type."""
+    if isinstance(hint, types.UnionType):
+        return f"{type_name(next(part for part in get_args(hint) if part is not types.NoneType))} or null"
+    if get_origin(hint) is tuple:
+        return f"list of {type_name(get_args(hint)[0])}"
+    plain = {str: "text", int: "integer", float: "number", bool: "boolean"}.get(hint)
+    return plain or f"[{hint.__name__}](#{hint.__name__.lower()})"
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command in a console block, with the document that shows it; comments are left out."""
+    for document in DOCUMENTS:
+        for block in re.findall(
+            r"^```console\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            for line in block.splitlines():
+                if line.startswith("$ "):
+                    yield document.relative_to(ROOT).as_posix(), line[2:].partition(" #")[0].split()
+
+
+def tree() -> list[str]:
+    """The paths in the tree of README.md."""
+    block = text_of("README.md").partition("## Where things are")[2].split("```")[1]
+    folders: list[str] = []
+    found = []
+    for line in block.splitlines()[1:]:
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        found.append("".join([*folders[:depth], name]))
+        folders[depth:] = [name]
+    return found
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_column_of_a_record_is_documented_with_its_type(record: type[Any]) -> None:
+    hints = get_type_hints(record)
+    documented = [(name, kind) for name, kind, _ in rows_under("docs/data_model.md", record.__name__)]
+    assert documented == [(field.name, type_name(hints[field.name])) for field in fields(record)]
+
+
+def test_every_record_within_a_documented_record_is_documented() -> None:
+    linked = set(re.findall(r"\]\(#(\w+)\)", text_of("docs/data_model.md")))
+    assert linked <= {kind.__name__.lower() for kind in (*RECORDS, *VALUES["data_model.md"])}
+
+
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [(document, kind) for document, kinds in VALUES.items() for kind in kinds],
+    ids=lambda item: item if isinstance(item, str) else item.__name__,
+)
+def test_every_value_of_an_enum_is_documented(document: str, kind: type[StrEnum]) -> None:
+    assert [row[0] for row in rows_under(f"docs/{document}", kind.__name__)] == [str(value) for value in kind]
+
+
+def test_the_schema_version_is_documented() -> None:
+    assert f"the schema version is {SCHEMA_VERSION}." in text_of("docs/data_model.md")
+    assert f"Schema version {SCHEMA_VERSION}" in text_of("CHANGELOG.md")
+
+
+def sections(name: str, kind: type[Any], defaults: dict[str, Any]) -> Iterator[tuple[str, type[Any], dict[str, Any]]]:
+    """A section of the settings and those within it."""
+    yield name, kind, defaults
+    for key, hint in get_type_hints(kind).items():
+        if is_dataclass(hint) and hint is not GroupSize:
+            assert isinstance(hint, type)
+            yield from sections(f"{name}.{key}", hint, defaults[key])
+
+
+ALL_SECTIONS = [part for name, kind in SECTIONS.items() for part in sections(name, kind, DEFAULTS[name])]
+
+
+@pytest.mark.parametrize(("name", "kind", "defaults"), ALL_SECTIONS, ids=[name for name, *_ in ALL_SECTIONS])
+def test_every_setting_is_documented_with_its_default(name: str, kind: type[Any], defaults: dict[str, Any]) -> None:
+    inner = {section for section, *_ in ALL_SECTIONS}
+    expected = [
+        (field.name, "" if f"{name}.{field.name}" in inner else json.dumps(defaults[field.name]))
+        for field in fields(kind)
+    ]
+    assert [(field, default) for field, default, _ in rows_under("docs/params.md", name)] == expected
+
+
+def test_every_section_of_the_default_profile_is_documented() -> None:
+    assert set(SECTIONS) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize(("document", "command"), list(commands()), ids=lambda item: "".join(item)[:40])
+def test_every_command_shown_can_be_run(document: str, command: list[str]) -> None:
+    program, *arguments = command
+    assert program in PROGRAMS, document
+    if program == "make":
+        assert re.search(rf"^{arguments[0]}:", text_of("Makefile"), re.MULTILINE), f"{document}: make {arguments[0]}"
+    if program == "python" and arguments[1] != "pytest":
+        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file(), f"{document}: {arguments[1]}"
+    for setting in re.findall(r"-S (\S+)=", " ".join(arguments)):
+        section, _, field = setting.partition(".")
+        assert field in DEFAULTS[section], f"{document}: {setting}"
+    for path in re.findall(r"conf/\w+\.yaml", " ".join(arguments)):
+        assert (ROOT / path).is_file(), f"{document}: {path}"
+
+
+def test_the_stages_of_the_readme_are_those_of_the_pipeline() -> None:
+    stages = YAML(typ="safe").load(text_of("dvc.yaml"))["stages"]
+    names = [f"{name}@{key}" for name in stages for key in stages[name].get("foreach", [])] + list(stages)
+    commands_by_stage = {row[0]: row[1] for row in rows_under("README.md", "The pipeline")}
+    assert set(commands_by_stage) == {name for name in names if "foreach" not in stages.get(name, {})}
+    for name, command in commands_by_stage.items():
+        stage, _, key = name.partition("@")
+        assert command == stages[stage].get("do", stages[stage])["cmd"].replace("${key}", key)
+
+
+def test_every_file_of_the_readmes_tree_exists() -> None:
+    assert [path for path in tree() if not (ROOT / path).exists()] == []
+
+
+def test_every_module_stands_in_the_readmes_tree() -> None:
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    assert [path for module in modules if (path := module.relative_to(ROOT).as_posix()) not in tree()] == []
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        assert path.exists(), f"{document}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{document}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_path_and_test_that_is_named_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, f"{document}: {name}"
+    for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|conf|tests|docs)/[\w/]+\.\w+)`", text):
+        assert (ROOT / path).is_file(), f"{document}: {path}"
+
+
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    assert render(read_metrics()) in text_of("README.md")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/protocol.md"])
+def test_the_trajectory_shown_is_well_formed(document: str) -> None:
+    shown = next(block for block in text_of(document).split("```") if f"\n{protocol.THINK_OPEN}\n" in block)
+    steps = protocol.parse(shown.partition(f"{protocol.THINK_OPEN}\n")[2].rstrip())
+    kinds = [step.kind for step in steps]
+    assert not protocol.stray_tags(steps)
+    assert kinds.count(StepKind.ACTION) == kinds.count(StepKind.OBSERVATION) > 0
+    assert kinds[-1] is StepKind.ANSWER
