@@ -20,7 +20,7 @@ from coa.microworld.questions import QuestionMix, make_questions, plan_question
 from coa.microworld.relations import ASIDES, RELATIONS, read_value, sentence
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, GroupSize, World, WorldSettings, make_world
-from coa.params import Params
+from coa.params import Params, write_profile
 from coa.policy import Request
 from coa.question import Question
 
@@ -209,10 +209,11 @@ def test_a_question_from_elsewhere_has_no_plan(world: World, text: str) -> None:
         plan_question(world, Question("q1", text, ("x",), "test"))
 
 
-def test_the_section_of_the_parameters_file_makes_a_teacher(tmp_path: Path) -> None:
+def test_the_section_of_the_parameters_file_makes_a_teacher(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
-    file.write_text("microworld:\n  num_train: 10\n  world: {seed: 7}\n  teacher: {remembers_known: 1.0}\n")
-    params = Params.load("microworld", path=file).section(MicroworldParams)
+    write_profile(root / "conf/tiny.yaml", file, root / "conf/microworld.yaml")
+    settings = ["num_train=10", "microworld.world.seed=7", "microworld.teacher.remembers_known=1.0"]
+    params = Params.load("microworld", settings, file).section(MicroworldParams)
     world = make_world(params.world)
     question = make_questions(world, Group.TRAIN, params.num_train, params.seed)[0].question
     request = Request(f"Question: {question}\n<think>\n", (), 200, 0.6, 1.0, seed=0)
