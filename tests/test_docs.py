@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from coa import protocol
+from coa.dialects import UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
 from coa.microworld.opening import MicroworldParams
@@ -40,6 +41,9 @@ from curate.assemble import AssembleParams
 from curate.branch import BranchParams, Point, PointOutcome
 from curate.filter import Dropped, DropReason, FilterParams
 from curate.summary import read_metrics, render
+from synth.foreign_rows import Format
+from synth.ingest import DroppedLine, IngestParams, Recorded
+from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.microworld import PretrainingDocument
 from synth.questions import QuestionParams
 from synth.sample import Assignment, SampleParams
@@ -49,17 +53,19 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
-    PretrainingDocument, Manifest, IndexSettings,
+    PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
-        Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome,
+        Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
+        Measure, DisagreementReason,
     ],
-    "params.md": [Assignment, PolicyKind, EngineKind],
+    "params.md": [Assignment, PolicyKind, EngineKind, Format],
 }  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "microworld": MicroworldParams,
     "questions": QuestionParams,
+    "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
     "teacher": TeacherParams,

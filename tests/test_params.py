@@ -16,6 +16,7 @@ from coa.search.index import IndexParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams
 from curate.filter import FilterParams
+from synth.ingest import IngestParams
 from synth.questions import QuestionParams
 from synth.sample import SampleParams
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 SECTIONS = {
     "microworld": MicroworldParams,
     "questions": QuestionParams,
+    "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
     "teacher": TeacherParams,

@@ -1,0 +1,197 @@
+"""One row of a foreign file into its question, gold answers, steps and what the file says of the answer.
+
+Formats are told apart by their columns. To add one: a member of `Format`, a reader, an entry in `_READERS`; its tags
+belong in coa/dialects.py.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from coa.dialects import UnreadableError, UnreadableReason, read_r1_searcher, read_react_chat, read_react_text
+from coa.trajectory import Mode, Sampling, Step, StepKind
+
+
+class Format(StrEnum):
+    """The columns of a foreign file."""
+
+    AUTO = "auto"
+    """Told for each row from its columns."""
+    R1_SEARCHER = "r1_searcher"
+    """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output."""
+    FIREACT_CHAT = "fireact_chat"
+    """FireAct's runs of chat models: idx, gt, pred, em, f1, and `traj` as messages."""
+    FIREACT_TEXT = "fireact_text"
+    """FireAct's runs of Llama: the same, with `traj` as one text in Alpaca's template."""
+    FIREACT_TRAINING = "fireact_training"
+    """FireAct's training rows in Alpaca's columns: instruction, input, output; no gold answer."""
+
+
+class ForeignRow(NamedTuple):
+    """One readable row."""
+
+    format: Format
+    question_id: str
+    """The file's own; empty where it has none, or one with `/`."""
+    question: str
+    gold_answers: tuple[str, ...]
+    """Empty where the file has none."""
+    prompt: str
+    """Empty where the file does not have it."""
+    steps: tuple[Step, ...]
+    mode: Mode
+    sampling: Sampling
+    search_fingerprint: str
+    prediction: str | None = None
+    exact_match: bool | None = None
+    f1: float | None = None
+    judge: bool | None = None
+
+
+_GOOGLE = "google (SerpAPI): answer box or first snippet; date unknown"
+_WIKIPEDIA = "unknown: R1-Searcher's retriever, five Wikipedia passages"
+_UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
+"""No file says how its policy was sampled; -1, which no server accepts, so that nobody takes it for a setting."""
+_RESPONSE = "\n\n### Response:\n"
+_INSTRUCTION = "### Instruction:\n"
+
+
+def read_foreign_row(values: Mapping[str, Any], expected: Format = Format.AUTO) -> ForeignRow:
+    """Read a row of any known format, or of the expected one.
+
+    Raises:
+        UnreadableError: the row has other columns, no question, or a text that its dialect does not allow.
+    """
+    found = tell_format(values)
+    if found is None or expected not in (Format.AUTO, found):
+        columns = ", ".join(sorted(values))[:200]
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, f"{found or 'no known format'}; columns {columns}")
+    return _READERS[found](values)
+
+
+def tell_format(values: Mapping[str, Any]) -> Format | None:
+    """The format that a row's columns show; None when it is none we know."""
+    if isinstance(values.get("gen_text_store"), str):
+        return Format.R1_SEARCHER
+    if isinstance(values.get("traj"), list):
+        return Format.FIREACT_CHAT
+    if isinstance(values.get("traj"), str):
+        return Format.FIREACT_TEXT
+    if isinstance(values.get("output"), str) and "instruction" in values:
+        return Format.FIREACT_TRAINING
+    return None
+
+
+def question_hash(question: str) -> str:
+    """The id of a question whose file has none: SHA-256 of its text, first 16 hex digits."""
+    return hashlib.sha256(question.encode()).hexdigest()[:16]
+
+
+def _read_r1_searcher(values: Mapping[str, Any]) -> ForeignRow:
+    return ForeignRow(
+        format=Format.R1_SEARCHER,
+        question_id=_identifier(values.get("id")),
+        question=_question(values.get("question")),
+        gold_answers=_golds(values.get("answer")),
+        prompt="",
+        steps=read_r1_searcher(values["gen_text_store"]),
+        mode=Mode.COA,
+        sampling=_UNKNOWN_SAMPLING,
+        search_fingerprint=_WIKIPEDIA,
+        prediction=_optional_text(values.get("pred_ans")),
+        judge={"true": True, "false": False}.get(str(values.get("gpt4o_output")).strip().lower()),
+    )
+
+
+def _read_fireact_chat(values: Mapping[str, Any]) -> ForeignRow:
+    messages = [_message(item) for item in values["traj"]]
+    if not messages or messages[0][0] != "user":
+        raise UnreadableError(UnreadableReason.NO_QUESTION, 0, "the first message is not the user's")
+    prompt = messages[0][1]
+    return _fireact(Format.FIREACT_CHAT, values, prompt, prompt, read_react_chat(messages[1:]))
+
+
+def _message(item: Any) -> tuple[str, str]:
+    role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, "a message without role or content")
+    return role, content
+
+
+def _read_fireact_text(values: Mapping[str, Any]) -> ForeignRow:
+    text: str = values["traj"]
+    head, response, body = text.partition(_RESPONSE)
+    _, instruction, question = head.partition(_INSTRUCTION)
+    if not response or not instruction:
+        raise UnreadableError(
+            UnreadableReason.WRONG_FORMAT, 0, "no instruction and response as Alpaca's template has them"
+        )
+    return _fireact(Format.FIREACT_TEXT, values, question, head + response, read_react_text(body))
+
+
+def _fireact(
+    kind: Format, values: Mapping[str, Any], question: str, prompt: str, steps: tuple[Step, ...]
+) -> ForeignRow:
+    exact_match, f1 = values.get("em"), values.get("f1")
+    return ForeignRow(
+        format=kind,
+        question_id=_identifier(values.get("idx")),
+        question=_question(question),
+        gold_answers=_golds(values.get("gt")),
+        prompt=prompt,
+        steps=steps,
+        mode=Mode.COA,
+        sampling=_UNKNOWN_SAMPLING,
+        search_fingerprint=_GOOGLE,
+        prediction=_optional_text(values.get("pred")),
+        exact_match=exact_match if isinstance(exact_match, bool) else None,
+        f1=float(f1) if isinstance(f1, int | float) else None,
+    )
+
+
+def _read_fireact_training(values: Mapping[str, Any]) -> ForeignRow:
+    asked = "\n".join(text for name in ("instruction", "input") if (text := _optional_text(values.get(name))))
+    steps = read_react_text(values["output"])
+    acts = any(step.kind is StepKind.ACTION for step in steps)
+    return ForeignRow(
+        format=Format.FIREACT_TRAINING,
+        question_id="",
+        question=_question(asked),
+        gold_answers=(),
+        prompt=asked,
+        steps=steps,
+        # The rows do not say which method wrote them; those without a search are (but for a handful) its CoT rows.
+        mode=Mode.COA if acts else Mode.COT,
+        sampling=_UNKNOWN_SAMPLING,
+        search_fingerprint=_GOOGLE,
+    )
+
+
+def _question(value: Any) -> str:
+    question = value.strip() if isinstance(value, str) else ""
+    if not question:
+        raise UnreadableError(UnreadableReason.NO_QUESTION, 0)
+    return question
+
+
+def _identifier(value: Any) -> str:
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    return "" if "/" in text else text  # the separator within a trajectory's id
+
+
+def _golds(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(text for item in items if isinstance(item, str) and (text := item.strip()))
+
+
+def _optional_text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+_READERS: dict[Format, Callable[[Mapping[str, Any]], ForeignRow]] = {
+    Format.R1_SEARCHER: _read_r1_searcher,
+    Format.FIREACT_CHAT: _read_fireact_chat,
+    Format.FIREACT_TEXT: _read_fireact_text,
+    Format.FIREACT_TRAINING: _read_fireact_training,
+}

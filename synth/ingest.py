@@ -1,0 +1,265 @@
+"""Trajectories that other people's models wrote, from files into our record; what cannot be read keeps its reason.
+
+    python -m synth.ingest path=FILE [format=auto] [model=NAME] [split=test]
+
+Reads JSON lines row by row: memory grows only by one short text per distinct question. The steps keep the foreign tags
+(coa/dialects.py); `coa.own_tags.to_own_tags` re-renders them for training. Tokens are counted as words.
+Writes data/ingest/trajectories.parquet, questions.parquet, recorded.parquet and dropped.parquet.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa import tables
+from coa.dialects import UnreadableError, UnreadableReason
+from coa.errors import InputError
+from coa.metrics import write_metrics
+from coa.own_tags import count_words
+from coa.params import Params
+from coa.question import Question
+from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
+from synth.foreign_rows import ForeignRow, Format, question_hash, read_foreign_row
+from synth.questions import SPLITS
+
+OUT = Path("data/ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class IngestParams:
+    """Which files of foreign trajectories are read, and what their rows do not say of themselves."""
+
+    path: str
+    """A file of JSON lines, or a pattern such as raw/*.jsonl; its files share one run, so that ids stay unique."""
+    format: Format = Format.AUTO
+    """The format of all rows; auto tells it for each row from its columns."""
+    model: str = ""
+    """Who wrote them; empty: the row's column `model`, or else the file's name without its ending."""
+    split: str = "test"
+    """The split of the questions; test, unless you know that they may be trained on."""
+    source: str = ""
+    """Where the questions come from: hotpotqa, ..."""
+    max_row_bytes: int = 4_000_000
+    """Longer lines are dropped unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a foreign file says of a trajectory's answer; None where it is silent."""
+
+    trajectory_id: str
+    model: str
+    prediction: str | None
+    """As the file has it, perhaps normalised."""
+    exact_match: bool | None
+    f1: float | None
+    judge: bool | None
+    """A language model's verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLine:
+    """A foreign row that could not be used."""
+
+    file: str
+    line: int
+    """From 1, as editors count."""
+    character: int
+    """Where in the text that was being read: the trajectory's without its prompt, or the line itself; from 0."""
+    reason: UnreadableReason
+    detail: str
+
+
+class Ingested(NamedTuple):
+    """One row that was read."""
+
+    trajectory: Trajectory
+    recorded: Recorded
+    question: Question | None
+    """None for a question that came before, or that has no gold answer in the file."""
+    format: Format
+
+
+@dataclass(slots=True)
+class Ingestion:
+    """Turns lines into records; remembers which ids it has given, and nothing else."""
+
+    params: IngestParams
+    _asked: dict[str, str] = field(default_factory=dict)
+    """The hash of the question behind each question id."""
+    _given: Counter[tuple[str, Mode]] = field(default_factory=Counter)
+    _written: set[str] = field(default_factory=set)
+
+    def read_line(self, line: bytes, model: str) -> Ingested:
+        """One line of a file as a trajectory with its question.
+
+        Raises:
+            UnreadableError: the row cannot be used.
+        """
+        values = _parse_json(line)
+        row = read_foreign_row(values, self.params.format)
+        question_id = self._identify(row)
+        index = self._given[question_id, row.mode]
+        self._given[question_id, row.mode] += 1
+        model = self.params.model or str(values.get("model") or model)
+        trajectory = to_trajectory(row, question_id, index, model)
+        recorded = Recorded(trajectory.trajectory_id, model, row.prediction, row.exact_match, row.f1, row.judge)
+        return Ingested(trajectory, recorded, self._new_question(row, question_id), row.format)
+
+    def _identify(self, row: ForeignRow) -> str:
+        digest = question_hash(row.question)
+        question_id = row.question_id or digest
+        if self._asked.setdefault(question_id, digest) != digest:
+            raise UnreadableError(UnreadableReason.ID_CLASH, 0, question_id)
+        return question_id
+
+    def _new_question(self, row: ForeignRow, question_id: str) -> Question | None:
+        if not row.gold_answers or question_id in self._written:
+            return None
+        self._written.add(question_id)
+        return Question(question_id, row.question, row.gold_answers, self.params.split, source=self.params.source)
+
+
+def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> Trajectory:
+    """The record of a row; what nobody recorded is empty, and tokens are words."""
+    num_actions = sum(step.kind is StepKind.ACTION for step in row.steps)
+    return Trajectory(
+        trajectory_id=trajectory_id(question_id, row.mode, index),
+        question_id=question_id,
+        mode=row.mode,
+        index=index,
+        question=row.question,
+        prompt=row.prompt,
+        steps=row.steps,
+        stop_reason=StopReason.ANSWERED,
+        model=model,
+        sampling=row.sampling,
+        prompt_hash="",
+        search_fingerprint=row.search_fingerprint if row.mode is Mode.COA else "",
+        num_prompt_tokens=len(row.prompt.split()),
+        num_policy_tokens=count_words(row.steps, Author.POLICY),
+        num_environment_tokens=count_words(row.steps, Author.ENVIRONMENT),
+        num_calls=num_actions + 1,
+        num_actions=num_actions,
+    )
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _parse_json(line: bytes) -> dict[str, Any]:
+    if (null := line.find(b"\0")) >= 0:
+        raise UnreadableError(UnreadableReason.NULL_BYTE, null)
+    try:
+        values = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UnreadableError(UnreadableReason.NOT_UTF8, error.start, error.reason) from error
+    except json.JSONDecodeError as error:
+        raise UnreadableError(UnreadableReason.NOT_JSON, error.pos, error.msg) from error
+    except (RecursionError, ValueError) as error:  # ValueError: an integer of too many digits
+        raise UnreadableError(UnreadableReason.NOT_JSON, 0, str(error)) from error
+    if not isinstance(values, dict):
+        raise UnreadableError(UnreadableReason.NOT_JSON, 0, f"a {type(values).__name__}, not an object")
+    for text in _texts(values):
+        if found := _UNSTORABLE.search(text):
+            reason = UnreadableReason.NULL_BYTE if found[0] == "\0" else UnreadableReason.NOT_UTF8
+            raise UnreadableError(reason, found.start(), text[max(0, found.start() - 20) : found.start()])
+    return values
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, however deep."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list | dict):
+            todo += item.values() if isinstance(item, dict) else item
+
+
+def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """Number and bytes of each line that is not blank; None for one longer than `max_bytes`, which is never held."""
+    with path.open("rb") as file:
+        number = 0
+        while chunk := file.readline(max_bytes + 1):
+            number += 1
+            is_long = len(chunk) > max_bytes and not chunk.endswith(b"\n")
+            while is_long and chunk and not chunk.endswith(b"\n"):
+                chunk = file.readline(max_bytes)
+            if is_long or chunk.strip():
+                yield number, None if is_long else chunk
+
+
+def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
+    """Every row of the files, in order: read, or dropped with its reason and place.
+
+    Raises:
+        InputError: no file has this name, or the split is unknown.
+    """
+    if params.split not in SPLITS:
+        raise InputError(f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}")
+    paths = [Path(name) for name in sorted(glob(params.path)) or [params.path]]  # noqa: PTH207 (may be absolute)
+    ingestion = Ingestion(params)
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} is missing", fix="check the path: python -m synth.ingest path=FILE")
+        for number, line in read_lines(path, params.max_row_bytes):
+            try:
+                if line is None:
+                    raise UnreadableError(UnreadableReason.TOO_LARGE, 0, f"more than {params.max_row_bytes:,} bytes")
+                yield ingestion.read_line(line, path.stem)
+            except UnreadableError as error:
+                detail = error.detail.encode("utf-8", "replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
+                yield DroppedLine(str(path), number, error.character, error.reason, detail)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Read the foreign files and write the four tables; the summary line is returned."""
+    params = Params.load("ingest", arguments).section(IngestParams)
+    kinds: dict[str, type[Any]] = {
+        "trajectories": Trajectory,
+        "questions": Question,
+        "recorded": Recorded,
+        "dropped": DroppedLine,
+    }
+    formats: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    with ExitStack() as stack:
+        out = {name: stack.enter_context(tables.TableWriter(OUT / f"{name}.parquet", kinds[name])) for name in kinds}
+        for row in ingest(params):
+            if isinstance(row, DroppedLine):
+                out["dropped"].write(row)
+                reasons[row.reason] += 1
+                continue
+            out["trajectories"].write(row.trajectory)
+            out["recorded"].write(row.recorded)
+            if row.question:
+                out["questions"].write(row.question)
+            formats[row.format] += 1
+        if not formats and not reasons:
+            raise InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
+    num_questions = out["questions"].num_rows
+    write_metrics("ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions})
+    return (
+        f"{OUT}: {formats.total():,} of {formats.total() + reasons.total():,} rows from {params.path} "
+        f"({_listed(formats) or 'none readable'}), {num_questions:,} questions with gold answers; "
+        f"dropped {reasons.total():,}{f' ({_listed(reasons)})' if reasons else ''}"
+    )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])
