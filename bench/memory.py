@@ -29,7 +29,7 @@ from coa.rollout import Limits, Run, Task
 from coa.tools import ToolReply
 from coa.trajectory import Mode, Outcome, Sampling, Trajectory, trajectory_id
 from curate.filter import Dropped, FilterParams, judge
-from curate.grade import by_mode_and_actions, grade_all
+from curate.grade import by_actions, grade_all
 
 SIZES = (1_000, 10_000, 100_000)
 CONCURRENCY = 64
@@ -115,7 +115,7 @@ def grade(folder: Path) -> None:
     """Trajectories to graded trajectories, with the table by number of actions."""
     rows = tables.read_table(folder / "sample.parquet", Trajectory)
     tables.write_table(folder / "grade.parquet", GradedTrajectory, grade_all(rows, read_questions(folder)))
-    by_mode_and_actions(folder / "grade.parquet")
+    by_actions(folder / "grade.parquet")
 
 
 def filter_(folder: Path) -> None:

@@ -3,8 +3,8 @@
     python -m bench.pipeline                        # conf/microworld.yaml
     python -m bench.pipeline conf/tiny.yaml         # another profile
 
-Works in a fresh temporary copy of the files that git knows or would add, without data, journals or DVC's cache. A stage's
-time goes from its start to the start of the next, so it includes what DVC hashes and stores for it.
+Works in a fresh temporary copy of the files that git knows or would add, without data, journals or DVC's cache. The
+time of a stage goes from its start to the start of the next, so it includes what DVC hashes and stores for it.
 PYTHONDONTWRITEBYTECODE is unset for the measurement: with it every stage would compile all its modules again.
 Targets for the default profile on two cores: all within 240 s; nothing changed under 5 s.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 PROFILE = "conf/microworld.yaml"
 NUM_IDLE_RUNS = 3
@@ -101,12 +101,18 @@ def idle_seconds(folder: Path) -> float:
 def main(arguments: list[str]) -> None:
     """Print the table."""
     profile = arguments[0] if arguments else PROFILE
-    print(f"{profile} on {os.cpu_count()} cores; seconds")
+    print(f"{profile} on {os.cpu_count()} cores; seconds", flush=True)
     print(f"{'stage':20}{'wall':>8}{'CPU':>8}{'share':>8}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_project(folder)
-        subprocess.run([sys.executable, "-m", "coa.params", profile], cwd=folder, env=environment(), check=True)
+        subprocess.run(
+            [sys.executable, "-m", "coa.params", profile],
+            cwd=folder,
+            env=environment(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         spent = list(repro_by_stage(folder))
         total = Spent("all", sum(row.wall for row in spent), sum(row.cpu for row in spent))
         for row in (*spent, total):

@@ -42,17 +42,14 @@ def grade_all(trajectories: Iterator[Trajectory], questions: Mapping[str, Questi
         yield grade_trajectory(trajectory, question)
 
 
-def by_mode_and_actions(path: Path) -> pl.DataFrame:
-    """Trajectories and the share that is correct, by mode and number of actions."""
-    rows = pl.scan_parquet(path).select(
-        mode=pl.col("trajectory").struct.field("mode"),
-        actions=pl.col("trajectory").struct.field("num_actions"),
-        correct=pl.col("grade").struct.field("exact_match"),
+def by_actions(path: Path) -> pl.DataFrame:
+    """The CoA trajectories and the share of them that is correct, by number of actions (the paper's Figure 3)."""
+    trajectory = pl.col("trajectory").struct
+    rows = pl.scan_parquet(path).filter(trajectory.field("mode") == Mode.COA)
+    grouped = rows.group_by(actions=trajectory.field("num_actions")).agg(
+        trajectories=pl.len(), correct_rate=pl.col("grade").struct.field("exact_match").mean().round(4)
     )
-    grouped = rows.group_by("mode", "actions").agg(
-        trajectories=pl.len(), correct_rate=pl.col("correct").mean().round(4)
-    )
-    return grouped.sort("mode", "actions").collect()
+    return grouped.sort("actions").collect()
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -71,7 +68,7 @@ def main(arguments: Sequence[str]) -> str:
                 bar.add(is_correct=row.grade.exact_match)
     rates = {f"{mode}_correct_rate": rate(correct[mode], counts[mode]) for mode in Mode}
     write_metrics("grade", {**{f"{mode}_trajectories": counts[mode] for mode in Mode}, **rates})
-    by_mode_and_actions(OUT).write_csv(PLOT)
+    by_actions(OUT).write_csv(PLOT)
     return f"{OUT}: " + ", ".join(f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in Mode)
 
 
