@@ -24,7 +24,7 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request
 from coa.rollout import Limits, Run, Task
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling, Trajectory
+from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 
 NUM_TRAJECTORIES = 300
 NUM_REPEATS = 5
@@ -48,7 +48,9 @@ class InstantPolicy:
         finish = Finish.STOP if text is CALL else Finish.END
         return Completion(text, finish, self.count_tokens(text), None, ids)
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> tuple[int, ...] | None:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...] | None:
         """One id for four characters."""
         return _ids(self.count_tokens(text)) if self._has_ids else None
 

@@ -27,7 +27,7 @@ from coa.policy import Completion, Finish, Request
 from coa.question import Question
 from coa.rollout import Limits, Run, Task
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling, Trajectory, trajectory_id
+from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
 from curate.filter import Dropped, FilterParams, judge
 from curate.grade import by_actions, grade_all
 
@@ -42,7 +42,7 @@ class WordPolicy:
 
     name = "words"
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> None:
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
         """It has no ids."""
 
     def count_tokens(self, text: str) -> int:

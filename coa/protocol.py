@@ -27,13 +27,11 @@ _TOOL = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _CLOSE = re.compile(rf"</end_(?P<tool>{_TOOL})>")
 _EDGE = re.compile(rf"<begin_(?P<open>{_TOOL})>|</end_(?P<close>{_TOOL})>|{THINK_CLOSE}")
 _STRAY = re.compile(rf"</?think>|<begin_{_TOOL}>|</end_{_TOOL}>|</?{_TOOL}_result>")
-# What a tokenizer or a lenient reader may take for a tag: ours in any case and spacing, and chat-template specials.
+# What may be taken for a tag: ours in any case and spacing, and chat-template specials. Counts are bounded: a megabyte
+# of blanks after a `<` costs no more than a word.
 _SPECIALS = r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
-_TAG_LIKE = re.compile(
-    # Counts are bounded so that a megabyte of blanks after a `<` costs no more than a word.
-    rf"<(?=\s{{0,3}}/?\s{{0,3}}(?:think|begin_|end_|\w{{1,40}}_result|(?:{_SPECIALS})\s{{0,3}}>|[|｜]))",  # noqa: RUF001
-    re.IGNORECASE,
-)
+_NAMES = rf"think|begin_|end_|\w{{1,40}}_result|(?:{_SPECIALS})\s{{0,3}}>|[|｜]"  # noqa: RUF001
+_TAG_LIKE = re.compile(rf"<(?=\s{{0,3}}/?\s{{0,3}}(?:{_NAMES}))", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOXED = re.compile(r"\\(?=boxed|fbox)")
 
@@ -135,6 +133,7 @@ def parse(text: str) -> tuple[Step, ...]:
     """
     steps: list[Step] = []
     position, edge = 0, _EDGE.search(text)
+    unclosed: set[str] = set()  # tools whose observations are closed no more: nobody looks again
     opened: dict[str, int] = {}  # where each tool's last opening tag begins, since the last call
     while edge is not None and edge[0] != THINK_CLOSE:
         end = edge.end()
@@ -142,7 +141,7 @@ def parse(text: str) -> tuple[Step, ...]:
             opened[edge["open"]] = edge.start()
         elif (start := opened.get(tool := edge["close"])) is not None:
             steps += [*_thought(text[position:start]), _action(text[start:end], tool, len(open_tag(tool)))]
-            found = _observation_at(text, end, tool)
+            found = _observation_at(text, end, tool, unclosed)
             steps += found
             position = end = end + sum(len(step.text) for step in found)
             opened = {}
@@ -150,12 +149,15 @@ def parse(text: str) -> tuple[Step, ...]:
     return (*steps, *_parse_end(text[position:]))
 
 
-def _observation_at(text: str, start: int, tool: str) -> list[Step]:
+def _observation_at(text: str, start: int, tool: str, unclosed: set[str]) -> list[Step]:
     """The observation of `tool` that begins at `start`, as a list of one; empty when there is none."""
     opening = re.compile(rf"\s*<{tool}_result>").match(text, start)  # frameworks differ in how many blanks they write
     closing = f"</{tool}_result>"
-    end = text.find(closing, opening.end()) if opening else -1
+    if opening is None or tool in unclosed:
+        return []
+    end = text.find(closing, opening.end())
     if end < 0:
+        unclosed.add(tool)
         return []
     end += len(closing)
     end += text.startswith("\n", end)
@@ -294,4 +296,4 @@ def forges_observation(steps: Iterable[Step]) -> bool:
 def all_tags(tools: Iterable[str]) -> set[str]:
     """Every tag that the protocol may write with `tools`."""
     forms = ("<begin_{}>", "</end_{}>", "<{}_result>", "</{}_result>")
-    return {THINK_OPEN, THINK_CLOSE} | {form.format(tool) for tool in tools for form in forms}
+    return {THINK_OPEN, THINK_CLOSE, *(form.format(tool) for tool in tools for form in forms)}

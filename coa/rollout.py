@@ -216,7 +216,7 @@ def _append_given(state: State, step: Step) -> State:
 
 def _charge(state: State, text: str, author: Author, *, is_prompt: bool = False) -> State:
     encoder = state.run.encoder
-    ids = encoder.encode(text, is_prompt=is_prompt) if state.ids is not None else None
+    ids = encoder.encode(text, is_prompt=is_prompt, author=author) if state.ids is not None else None
     num_tokens = encoder.count_tokens(text) if ids is None else len(ids)
     return _count(state, num_tokens, ids, author)
 

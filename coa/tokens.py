@@ -62,14 +62,14 @@ class PieceEncoder:
     def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
         """The ids of one piece.
 
-        Names of special tokens mean those tokens in a prompt. In an observation they never do, and in a policy's text
-        only the protocol's own tags do, where a tokenizer knows these as special.
+        Names of special tokens mean those tokens in a prompt. In an observation they never do, and in text of the
+        policy or the scaffold only the protocol's own tags do, where a tokenizer knows these as special.
 
         Raises:
             ConfigError: the tokenizer always melts the beginning of the text into what stands before it.
         """
-        is_clean_policy = author is Author.POLICY and not any(name in text for name in self._harmful)
-        parses_special = is_prompt or is_clean_policy
+        is_clean = author is not Author.ENVIRONMENT and not any(name in text for name in self._harmful)
+        parses_special = is_prompt or is_clean
         ids = self._in_context(text, parses_special=parses_special)
         if not parses_special and not set(self._harmful.values()).isdisjoint(ids):
             # A model that has the names in its own vocabulary, as Unigram has, finds them unless they are broken.

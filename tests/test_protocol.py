@@ -167,7 +167,20 @@ def test_a_triggered_call_needs_no_opening_tag_of_its_own() -> None:
     assert (step.kind, step.argument) == (StepKind.ACTION, "who wrote it")
 
 
-@pytest.mark.parametrize("unit", ["<", "< ", " ", "<begin_", "\\boxed{", "<search_result>", "</end_search>", "<a"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "< ",
+        " ",
+        "<begin_",
+        "<begin_search>a</end_search>\n<search_result>",
+        "\\boxed{",
+        "<search_result>",
+        "</end_search>",
+        "<a",
+    ],
+)
 def test_a_megabyte_of_hostile_text_takes_no_quadratic_time(unit: str) -> None:
     text = unit * (1_000_000 // len(unit))
     protocol.neutralise(text)

@@ -235,7 +235,7 @@ def test_every_trajectory_and_turn_has_its_own_seed() -> None:
 class WithIds(ScriptedPolicy):
     """A policy whose token ids are the characters' code points, and which remembers what it was sent."""
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> tuple[int, ...]:  # type: ignore[override]
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(map(ord, text))
 
     async def complete(self, request: Request) -> Completion:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from coa.trajectory import Author
+
 
 class Finish(StrEnum):
     """Why a completion ended."""
@@ -62,10 +64,13 @@ class Encoder(Protocol):
     def name(self) -> str:
         """The model, as results and journals should call it."""
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> tuple[int, ...] | None:
-        """Token ids of a piece of text that the policy did not write; None for policies without ids.
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...] | None:
+        """Token ids of a piece of text by one author; None for policies without ids.
 
-        Only in a prompt do the names of special tokens mean those tokens: an observation cannot end a turn.
+        Only in a prompt do the names of special tokens mean those tokens: an observation cannot end a turn
+        (`coa.tokens.PieceEncoder.encode`).
         """
 
     def count_tokens(self, text: str) -> int:

@@ -18,6 +18,7 @@ from coa import protocol
 from coa.errors import ConfigError, ServiceError
 from coa.policy import Completion, Finish, Request, RequestError, cut_at_stop
 from coa.tokens import PieceEncoder
+from coa.trajectory import Author
 
 if TYPE_CHECKING:
     import openai
@@ -84,9 +85,13 @@ class CompletionsPolicy:
         """The model, as the server knows it."""
         return self._settings.model
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> tuple[int, ...] | None:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...] | None:
         """Token ids of a piece of text; None unless the server gives ids too (`return_token_ids`)."""
-        return self._encoder.encode(text, is_prompt=is_prompt) if self._encoder and self._gives_ids else None
+        if self._encoder is None or not self._gives_ids:
+            return None
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` costs: by the tokenizer, else estimated; the next reply's own count corrects it."""

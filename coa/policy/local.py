@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coa.errors import ConfigError, MissingExtraError, unknown_name
 from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.tokens import PieceEncoder
+from coa.trajectory import Author
 
 if TYPE_CHECKING:
     import torch
@@ -79,13 +80,12 @@ class LocalPolicy:
         """The model, as results and journals should call it."""
         return self._name
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> tuple[int, ...]:
-        """Token ids of a piece of text that the policy did not write, with nothing added.
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        """Token ids of a piece of text, with nothing added.
 
-        Only in a prompt do the names of special tokens mean those tokens. Tokens added as ordinary ones
-        (`special=False`), as a student's tags should be, are tokens everywhere.
+        Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens everywhere.
         """
-        return self._encoder.encode(text, is_prompt=is_prompt)
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` costs as a prompt."""

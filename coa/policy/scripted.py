@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 
@@ -27,7 +28,7 @@ class ScriptedPolicy:
         """The model, as results and journals should call it."""
         return self._name
 
-    def encode(self, text: str, *, is_prompt: bool = False) -> None:
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
         """A script has no token ids."""
 
     def count_tokens(self, text: str) -> int:
