@@ -173,8 +173,11 @@ def test_a_failed_search_is_an_error_with_its_reason() -> None:
     assert reply == ToolReply(Outcome.ERROR, "no reply to 'q'")
 
 
-def test_a_tool_over_an_engine_without_connections_closes() -> None:
-    asyncio.run(SearchTool(DANUBE).aclose())
+def test_closing_a_tool_over_an_engine_without_connections_changes_nothing() -> None:
+    tool = SearchTool(DANUBE)
+    before = asyncio.run(tool.call("danube"))
+    asyncio.run(tool.aclose())
+    assert asyncio.run(tool.call("danube")) == before
 
 
 def test_a_long_passage_ends_with_a_sentence() -> None:
