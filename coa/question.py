@@ -23,3 +23,5 @@ class Question:
     """Titles of the passages that hold the facts, where the source says so."""
     source: str = ""
     """Where it comes from: microworld, hotpotqa, ..."""
+    also_in: tuple[str, ...] = ()
+    """Evaluation sets that hold this question too; such a question never enters a training set."""

@@ -1,14 +1,30 @@
-"""Questions from local files: three formats, one table; every bad row is named."""
+"""Questions from local files: every format, one table; every bad row is named, or dropped with its reason."""
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.question import Question
-from synth.questions import QuestionParams, read_questions
+from synth.question_formats import QuestionFormat, RefusalReason
+from synth.questions import (
+    DROPPED,
+    OUT,
+    DroppedQuestion,
+    LeftOut,
+    QuestionParams,
+    main,
+    read_outcomes,
+    read_questions,
+)
 
 ROW = {"qid": "q1", "text": " Who? ", "answers": ["Paris", ""], "type": "bridge", "hops": 2, "titles": ["A", "B"]}
 COLUMNS = {
@@ -63,7 +79,12 @@ def test_a_limit_keeps_the_first_rows(tmp_path: Path) -> None:
         ({"answers": []}, "no gold answer"),
         ({"answers": ["", " "]}, "no gold answer"),
         ({"answers": None}, "no value in column 'answers'"),
+        ({"answers": ["n", "o"]}, "letters of 'no'"),
         ({"hops": "two"}, "hops is not a number"),
+        ({"hops": 1e999}, "hops is not a number"),
+        ({"text": {"a": 1}}, "dict stands where a text should"),
+        ({"titles": [["a"]]}, "list stands where a text should"),
+        ({"titles": ["\ud800"]}, "surrogate pair"),
     ],
 )
 def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -108,3 +129,144 @@ def test_a_missing_file_and_an_unknown_format_are_errors(tmp_path: Path) -> None
         read(tmp_path / "q.parquet")
     with pytest.raises(ConfigError, match="cannot tell the format"):
         read(tmp_path / "q.xlsx")
+
+
+def outcomes(path: Path, **changes: object) -> list[Question | LeftOut | DroppedQuestion]:
+    settings = {"path": str(path), "columns": COLUMNS, "split": "train", "drops_bad_rows": True, **changes}
+    return list(read_outcomes(QuestionParams(**settings)))  # type: ignore[arg-type]
+
+
+def test_evaluation_sets_that_hold_a_question_are_read(tmp_path: Path) -> None:
+    (question,) = read(jsonl(tmp_path, {**ROW, "also_in": ["autocoa_test"]}))
+    assert question.also_in == ("autocoa_test",)
+
+
+def test_only_the_sources_that_are_kept_are_read(tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path, *({**ROW, "qid": f"q{i}", "source": source} for i, source in enumerate(("a", "b", "a", "c")))
+    )
+    found = outcomes(path, keeps=("a", "c"))
+    assert [outcome.source for outcome in found if isinstance(outcome, Question)] == ["a", "a", "c"]
+    assert found[1] == LeftOut("b")
+
+
+def test_a_limit_counts_what_is_kept(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, *({**ROW, "qid": f"q{i}", "source": "ab"[i % 2]} for i in range(9)))
+    assert [question.question_id for question in read(path, keeps=("b",), limit=2)] == ["q1", "q3"]
+
+
+def test_a_bad_row_of_a_source_that_is_not_kept_stops_no_run(tmp_path: Path) -> None:
+    path = jsonl(tmp_path, ROW, {**ROW, "answers": ["n", "o"], "source": "other"}, {**ROW, "source": "other"})
+    assert read(path, keeps=("here",)) == [EXPECTED]
+
+
+def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no question is of the source 'hotpot'"):
+        read(jsonl(tmp_path, ROW), keeps=("here", "hotpot"))
+
+
+BAD_ROWS: dict[RefusalReason, dict[str, object]] = {
+    RefusalReason.WRONG_FORMAT: {"hops": "two"},
+    RefusalReason.NOT_UNICODE: {"text": "\ud800?"},
+    RefusalReason.NO_ID: {"qid": None},
+    RefusalReason.BAD_ID: {"qid": "a/b"},
+    RefusalReason.REPEATED_ID: {"qid": "good"},
+    RefusalReason.NO_QUESTION: {"text": " "},
+    RefusalReason.NO_ANSWER: {"answers": []},
+    RefusalReason.SPELT_ANSWER: {"answers": ["1", "5", " ", "M", "a", "y"]},
+    RefusalReason.UNKNOWN_SPLIT: {"split": "dev"},
+}
+
+
+def test_every_reason_has_a_smallest_row() -> None:
+    assert set(BAD_ROWS) == set(RefusalReason)
+
+
+@pytest.mark.parametrize("reason", BAD_ROWS)
+def test_a_bad_row_is_dropped_with_its_reason_and_the_others_are_read(tmp_path: Path, reason: RefusalReason) -> None:
+    bad = {**ROW, "qid": "bad", **BAD_ROWS[reason]}
+    first, dropped, last = outcomes(jsonl(tmp_path, {**ROW, "qid": "good"}, bad, {**ROW, "qid": "also good"}))
+    assert isinstance(first, Question)
+    assert isinstance(last, Question)
+    assert isinstance(dropped, DroppedQuestion)
+    assert (dropped.reason, dropped.question_id) == (reason, bad["qid"] or "")
+    assert dropped.where.endswith("q.jsonl, line 2")
+
+
+def test_a_file_without_a_usable_row_is_an_error_that_shows_the_first_reason(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no question\n.*first reason.*the question id is empty"):
+        outcomes(jsonl(tmp_path, ROW, ROW), columns={})
+
+
+def test_the_rows_of_a_public_data_set_are_read_as_they_are_published(tmp_path: Path) -> None:
+    row = {
+        "id": "5a7a", "question": "Who?", "answer": "Ann", "type": "bridge", "level": "easy",
+        "supporting_facts": {"title": ["B", "A"], "sent_id": [0, 1]}, "context": {"title": ["A"], "sentences": [["x"]]},
+    }  # fmt: skip
+    pl.DataFrame([row]).write_parquet(tmp_path / "hotpot.parquet")
+    (question,) = read(tmp_path / "hotpot.parquet", columns={}, format=QuestionFormat.HOTPOTQA)
+    assert question == Question("5a7a", "Who?", ("Ann",), "train", "bridge", 2, ("B", "A"), "hotpotqa")
+
+
+def test_a_format_leaves_no_room_for_columns(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"questions.columns has no meaning"):
+        read(jsonl(tmp_path, ROW), format=QuestionFormat.NQ)
+
+
+def test_parquet_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    texts = pa.array([b"Who?", b"\xff\xfe"], pa.binary()).view(pa.string())
+    columns = {"question_id": ["a", "b"], "question": texts, "gold_answers": ["x", "y"]}
+    pq.write_table(pa.table(columns), tmp_path / "q.parquet")
+    with pytest.raises(InputError, match="not UTF-8"):
+        outcomes(tmp_path / "q.parquet", columns={})
+
+
+PARAMS = """questions: {path: q.jsonl, format: "", columns: {question_id: qid, question: text, gold_answers: answers},
+  split: train, source: mine, answer_separator: "", keeps: [mine], drops_bad_rows: true, limit: 0}
+"""
+
+
+def test_the_command_writes_questions_dropped_rows_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    jsonl(tmp_path, ROW, ROW, {**ROW, "qid": "q2", "source": "other"})
+
+    summary = main([])
+
+    assert "1 questions from q.jsonl (1 train, 0 validation, 0 test, 1 of other sources left out, 1 dropped" in summary
+    assert [row.question_id for row in tables.read_table(OUT, Question)] == ["q1"]
+    (dropped,) = tables.read_table(DROPPED, DroppedQuestion)
+    assert (dropped.where, dropped.reason) == ("q.jsonl, line 2", RefusalReason.REPEATED_ID)
+    metrics = json.loads(Path("metrics/questions.json").read_text())
+    assert (metrics["train"], metrics["of_other_sources"], metrics["dropped"]["repeated_id"]) == (1, 1, 1)
+
+
+REAL_DATA = os.environ.get("COA_REAL_DATA")
+real_data = pytest.mark.skipif(not REAL_DATA, reason="needs the folder of real data named by COA_REAL_DATA")
+REAL_COLUMNS = {
+    "question_id": "qid", "gold_answers": "answers", "question_type": "type", "source": "dataset", "split": "none",
+}  # fmt: skip
+
+
+def count_real(name: str, **changes: Any) -> Counter[str]:
+    found = outcomes(Path(str(REAL_DATA)) / name, columns=REAL_COLUMNS, **changes)
+    return Counter(str(item.reason) if isinstance(item, DroppedQuestion) else type(item).__name__ for item in found)
+
+
+@real_data
+def test_of_3735_real_questions_120_are_refused_for_their_spelt_answers() -> None:
+    assert count_real("questions.parquet") == {"Question": 3615, "spelt_answer": 120}
+
+
+@real_data
+def test_real_questions_of_one_source_are_read_whole_and_know_the_evaluation_sets_that_hold_them() -> None:
+    found = read(Path(str(REAL_DATA)) / "questions.parquet", columns=REAL_COLUMNS, keeps=("hotpotqa",))
+    assert len(found) == 1864
+    assert Counter(name for question in found for name in question.also_in)["autocoa_train"] > 0
+
+
+@real_data
+def test_of_autocoas_9480_questions_those_that_repeat_an_id_of_another_set_are_refused() -> None:
+    assert count_real("questions_autocoa.parquet") == {"Question": 9110, "repeated_id": 370}
+    one_set = count_real("questions_autocoa.parquet", keeps=("triviaqa",))
+    assert one_set == {"Question": 500, "repeated_id": 1, "LeftOut": 8979}

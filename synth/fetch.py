@@ -1,0 +1,195 @@
+"""A public question set from the Hugging Face Hub into a local parquet file, row for row as it is published.
+
+    python -m synth.fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet [revision=...] [limit=...]
+
+Then: python -m synth.questions path=data/raw/hotpotqa_train.parquet format=hotpotqa split=train
+
+A command and no stage: what the Hub serves tomorrow is no dependency, the file is (`dvc add` it). Its metadata names
+repository, configuration, split and commit. HF_ENDPOINT names a mirror, HF_TOKEN a token; with HF_HUB_OFFLINE=1 an
+earlier download is used.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coa.errors import ConfigError, InputError, MissingExtraError, ServiceError, unknown_name, writing_error
+from coa.params import Params
+from synth.question_formats import QuestionFormat
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetBuilder  # type: ignore[import-untyped]
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_ROWS_PER_GROUP = 1000
+"""As in coa/tables.py: rows with ten long passages stay a few megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchParams:
+    """What is downloaded, and where to."""
+
+    dataset: QuestionFormat
+    """The data set; decides repository and configuration."""
+    split: str
+    """As the repository calls it: train, validation, dev, ..."""
+    out: str
+    """A .parquet file."""
+    repo: str = ""
+    """Another repository, or a folder, with rows in the same form or in FlashRAG's; empty: the usual one."""
+    config: str = ""
+    """The configuration of another repository."""
+    revision: str = ""
+    """A branch, tag or commit; empty: the newest."""
+    limit: int = 0
+    """Write only the first so many rows; 0 writes all. The download is whole either way."""
+
+
+class HubSource(NamedTuple):
+    """Where the Hub has a data set, in files that load without a script."""
+
+    repo: str
+    config: str = ""
+
+
+SOURCES = {
+    QuestionFormat.HOTPOTQA: HubSource("hotpotqa/hotpot_qa", "fullwiki"),
+    QuestionFormat.TWO_WIKI: HubSource("framolfese/2WikiMultihopQA"),
+    QuestionFormat.MUSIQUE: HubSource("dgslibisey/MuSiQue"),
+    QuestionFormat.NQ: HubSource("google-research-datasets/nq_open", "nq_open"),
+    QuestionFormat.TRIVIAQA: HubSource("mandarjoshi/trivia_qa", "rc.nocontext"),
+    QuestionFormat.BAMBOOGLE: HubSource("chiayewken/bamboogle"),
+}
+
+
+def source_of(params: FetchParams) -> HubSource:
+    """The repository that is read.
+
+    Raises:
+        ConfigError: nobody has named one, and the usual one of the data set is not known.
+    """
+    if params.repo:
+        return HubSource(params.repo, params.config)
+    source = SOURCES.get(params.dataset)
+    if source is None:
+        raise unknown_name("data set", params.dataset, SOURCES, where="fetch.dataset; or name a repository: fetch.repo")
+    return HubSource(source.repo, params.config or source.config)
+
+
+def fetch(params: FetchParams) -> tuple[int, dict[str, str]]:
+    """Download the split and write it; the number of rows and the file's metadata are returned.
+
+    Raises:
+        ConfigError: the data set is not known, or the file's ending is not .parquet.
+        InputError: the Hub has no such repository, configuration, revision or split, or its files cannot be read.
+        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier download.
+        MissingExtraError: `datasets` is not installed.
+        OutputError: the file cannot be written.
+    """
+    out, source = Path(params.out), source_of(params)
+    if out.suffix != ".parquet":
+        raise ConfigError(f"fetch.out must end in .parquet: {params.out!r}", where="fetch.out")
+    builder, rows = _download(source, params)
+    metadata = {
+        "coa.dataset": str(params.dataset),
+        "coa.repo": source.repo,
+        "coa.config": str(builder.config.name),
+        "coa.split": params.split,
+        "coa.revision": str(builder.hash),  # the commit; for a folder, a hash of its files
+    }
+    return _write(out, rows, metadata, params.limit), metadata
+
+
+def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, Dataset]":
+    try:
+        from datasets import load_dataset_builder
+    except ImportError:
+        raise MissingExtraError("datasets", "train") from None
+    with _readable_errors(source, params.revision):
+        builder = load_dataset_builder(source.repo, source.config or None, revision=params.revision or None)
+        builder.download_and_prepare()
+    if _COMMIT.fullmatch(params.revision) and builder.hash != params.revision:
+        # The Hub's client falls back on any earlier download, and a folder has no revisions.
+        fix = "reach the Hub, or leave fetch.revision empty and take what is there"
+        raise InputError("only another revision is there", where=source.repo, got=builder.hash, fix=fix)
+    known = sorted(builder.info.splits or {})
+    if params.split not in known:
+        expected = f"one of {', '.join(known)}"
+        raise InputError(
+            f"there is no split {params.split!r}", where=source.repo, expected=expected, fix="set fetch.split"
+        )
+    return builder, builder.as_dataset(params.split)
+
+
+@contextmanager
+def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
+    """What `datasets` and the Hub's client raise, as errors for a person; the narrower kinds come first."""
+    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+    from httpx import HTTPError
+
+    where = " ".join(filter(None, (source.repo, source.config, revision)))
+    try:
+        yield
+    except ConnectionError as error:
+        fix = "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
+        raise ServiceError("the Hub cannot be reached", where=where, got=_line(error), fix=fix) from error
+    except FileNotFoundError as error:
+        fix = "check fetch.repo and fetch.revision; a private repository needs HF_TOKEN"
+        raise InputError("there is no such data set", where=where, got=_line(error), fix=fix) from error
+    except (OSError, HTTPError) as error:
+        fix = "check the network and the free space of the Hub's cache (HF_HOME), then run the same command again"
+        raise ServiceError("the download failed", where=where, got=_line(error), fix=fix) from error
+    except (ValueError, RuntimeError, DatasetsError) as error:
+        fix = (
+            "check fetch.config; a repository that needs a script of its own cannot be loaded: choose one with parquet"
+        )
+        raise InputError("the data set cannot be loaded", where=where, got=_line(error), fix=fix) from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _write(out: Path, rows: "Dataset", metadata: dict[str, str], limit: int) -> int:
+    """Write the rows as they are; the file appears, complete, at the end."""
+    count: int = min(limit, rows.num_rows) if limit else rows.num_rows
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        schema = rows.features.arrow_schema.with_metadata(metadata)
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            for batch in rows.with_format("arrow").select(range(count)).iter(_ROWS_PER_GROUP):
+                writer.write_table(_as_table(batch, schema))
+        partial.replace(out)
+    except OSError as error:
+        raise writing_error(out, error) from error
+    finally:
+        with suppress(OSError):  # where nothing could be written there is nothing to remove
+            partial.unlink()
+    return count
+
+
+def _as_table(batch: pa.Table, schema: pa.Schema) -> pa.Table:
+    return batch.cast(schema.with_metadata(None)).replace_schema_metadata(schema.metadata)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Download one split; the summary line is returned."""
+    params = Params.load("fetch", arguments).section(FetchParams)
+    count, metadata = fetch(params)
+    revision = metadata["coa.revision"]
+    return f"{params.out}: {count:,} rows of {metadata['coa.repo']}, {metadata['coa.config']}, at {revision}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])
