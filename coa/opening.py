@@ -7,6 +7,7 @@ from pathlib import Path
 from coa.microworld.opening import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.gold import GoldSettings, gold_teacher
 from coa.policy.local import LocalPolicy, LocalSettings
 from coa.search import SearchEngine
 from coa.search.embedded import EmbeddedSearch
@@ -24,6 +25,8 @@ class PolicyKind(StrEnum):
     """A server with OpenAI-compatible raw completions, such as vLLM."""
     LOCAL = "local"
     """A transformers model in this process."""
+    GOLD = "gold"
+    """A script that is told the gold titles and answers: no model, no keys."""
 
 
 AnyPolicy = Policy | BatchPolicy
@@ -44,6 +47,8 @@ class TeacherParams:
     """For `completions`."""
     local: LocalSettings = field(default_factory=LocalSettings)
     """For `local`."""
+    gold: GoldSettings = field(default_factory=GoldSettings)
+    """For `gold`."""
 
 
 class EngineKind(StrEnum):
@@ -74,11 +79,14 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
     Raises:
         MissingExtraError: it needs an optional dependency.
         ConfigError: its settings are wrong.
+        InputError: the questions that a script is told are missing.
     """
     if params.policy is PolicyKind.COMPLETIONS:
         return CompletionsPolicy(params.server)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
+    if params.policy is PolicyKind.GOLD:
+        return gold_teacher(params.gold)
     return scripted_teacher(microworld)
 
 

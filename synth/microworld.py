@@ -9,13 +9,12 @@ follows from the same settings (coa/microworld/).
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from coa import tables
 from coa.metrics import write_metrics
 from coa.microworld.opening import MicroworldParams
-from coa.microworld.pretraining import pretraining_documents
+from coa.microworld.pretraining import PretrainingDocument, pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, World, make_world
@@ -24,16 +23,6 @@ from coa.question import Question
 from coa.search import Passage
 
 OUT = Path("data/microworld")
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainingDocument:
-    """One text for pre-training."""
-
-    texts: tuple[str, ...]
-    """Its pieces; joined, they are the document."""
-    is_trained: tuple[bool, ...]
-    """Which pieces carry loss: passages that are only read do not."""
 
 
 def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDocument]:

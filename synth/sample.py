@@ -10,7 +10,7 @@ killed run goes on where it stopped and pays for nothing twice. (AutoCoA, sectio
 import asyncio
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -50,7 +50,8 @@ class SampleParams:
     """cot forbids the tool, coa offers it."""
     assignment: Assignment = Assignment.DISJOINT
     num_questions: int = 20_000
-    """Train questions used for both modes together; the others are left for reinforcement learning."""
+    """Train questions used for both modes together; the others are left for reinforcement learning. Those that an
+    evaluation set holds too (`also_in`) are never used."""
     num_rollouts: int = 1
     """Rollouts a question and mode: the group size."""
     seed: int = 0
@@ -61,18 +62,25 @@ def choose_questions(questions: Sequence[Question], params: SampleParams, mode: 
     """The train questions that `mode` samples, sorted by id; the choice follows from the seed and the ids alone.
 
     Raises:
-        ConfigError: there are fewer train questions than asked for.
+        ConfigError: there are fewer train questions than asked for, those left out that an evaluation set holds too.
     """
-    train = [question for question in questions if question.split == "train"]
+    train = [question for question in questions if question.split == "train" and not question.also_in]
     if len(train) < params.num_questions:
+        num_held = count_held_elsewhere(questions)
+        held = f", {num_held:,} more are also in an evaluation set" if num_held else ""
         raise ConfigError(
             "there are too few train questions", expected=f"sample.num_questions = {params.num_questions:,}",
-            got=f"{len(train):,} in {QUESTIONS}", fix="lower sample.num_questions or bring more questions",
+            got=f"{len(train):,} in {QUESTIONS}{held}", fix="lower sample.num_questions or bring more questions",
         )  # fmt: skip
     chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[: params.num_questions]
     if params.assignment is Assignment.DISJOINT:
         chosen = chosen[list(Mode).index(mode) :: len(Mode)]
     return sorted(chosen, key=lambda question: question.question_id)
+
+
+def count_held_elsewhere(questions: Iterable[Question]) -> int:
+    """How many train questions an evaluation set holds too: they are never sampled."""
+    return sum(question.split == "train" and bool(question.also_in) for question in questions)
 
 
 def _rank(question_id: str, seed: int) -> str:
@@ -101,6 +109,8 @@ def make_tasks(questions: Sequence[Question], mode: Mode, num_rollouts: int, pro
 class Totals:
     """What a run adds up to."""
 
+    model: str = ""
+    """Who wrote them."""
     trajectories: int = 0
     correct: int = 0
     actions: int = 0
@@ -109,6 +119,7 @@ class Totals:
 
     def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
         """Count one trajectory."""
+        self.model = trajectory.model
         self.trajectories += 1
         self.correct += is_correct
         self.actions += trajectory.num_actions
@@ -139,7 +150,8 @@ def main(arguments: Sequence[str]) -> str:
     settings, teacher = params.section(SampleParams), params.section(TeacherParams, "teacher")
     files = params.section(PromptParams, "prompts")
     prompt = Prompt.load(Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template)
-    questions = choose_questions(list(tables.read_table(QUESTIONS, Question)), settings, settings.mode)
+    known = list(tables.read_table(QUESTIONS, Question))
+    questions = choose_questions(known, settings, settings.mode)
     out = OUT / f"{settings.mode}.parquet"
     with tables.TableWriter(out, Trajectory) as table:
         tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt)
@@ -148,6 +160,8 @@ def main(arguments: Sequence[str]) -> str:
     write_metrics(
         f"sample_{settings.mode}",
         {
+            "model": totals.model,
+            "questions_held_elsewhere": count_held_elsewhere(known),
             "trajectories": totals.trajectories,
             "correct_rate": share,
             "actions_per_trajectory": rate(totals.actions, totals.trajectories),

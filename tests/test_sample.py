@@ -1,5 +1,6 @@
 """Which questions a mode samples, and what its rollouts are offered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from coa.errors import ConfigError
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.trajectory import Mode
-from synth.sample import Assignment, SampleParams, choose_questions, make_tasks
+from synth.sample import Assignment, SampleParams, choose_questions, count_held_elsewhere, make_tasks
 
 QUESTIONS = [Question(f"q{i:03}", f"Who is {i}?", ("x",), "train" if i < 90 else "test") for i in range(100)]
 PROMPT = Prompt("Question: {question}\n<think>\n", "hash")
@@ -34,6 +35,22 @@ def test_or_both_get_the_same_questions() -> None:
 def test_only_train_questions_are_sampled() -> None:
     train = {question.question_id for question in QUESTIONS if question.split == "train"}
     assert set(ids(Mode.COT)) | set(ids(Mode.COA)) <= train
+
+
+HELD = [replace(question, also_in=("hotpotqa_dev",)) for question in QUESTIONS[:30]] + QUESTIONS[30:]
+
+
+@pytest.mark.parametrize("assignment", Assignment)
+def test_a_question_that_an_evaluation_set_holds_is_never_sampled(assignment: Assignment) -> None:
+    params = SampleParams(num_questions=60, assignment=assignment)
+    chosen = {question for mode in Mode for question in choose_questions(HELD, params, mode)}
+    assert chosen == set(HELD[30:90])
+    assert count_held_elsewhere(HELD) == 30
+
+
+def test_questions_held_elsewhere_are_named_where_too_few_are_left() -> None:
+    with pytest.raises(ConfigError, match=r"60 in data/questions\.parquet, 30 more are also in an evaluation set"):
+        choose_questions(HELD, SampleParams(num_questions=61), Mode.COA)
 
 
 def test_the_choice_follows_from_the_seed_and_not_from_the_order() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from coa.microworld.decisions import TeacherSettings
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import WorldSettings, make_world
-from coa.policy.scripted import ScriptedPolicy
+from coa.policy.scripted import ScriptedPolicy, scripted_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +25,5 @@ class MicroworldParams:
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:
     """The policy that answers any question of the world that `params` describes."""
-    return ScriptedPolicy(Teacher(make_world(params.world), settings=params.teacher).write, "microworld-teacher")
+    name = scripted_name("microworld", params.world, params.teacher)
+    return ScriptedPolicy(Teacher(make_world(params.world), settings=params.teacher).write, name)

@@ -9,6 +9,7 @@ unknown things are invented afresh, so the only way to be right about them is to
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from coa.microworld.names import POOLS, VALUES, Category
@@ -42,6 +43,16 @@ class Piece(NamedTuple):
 
 
 Document = tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingDocument:
+    """A document as it stands in a file."""
+
+    texts: tuple[str, ...]
+    """Its pieces; joined, they are the document."""
+    is_trained: tuple[bool, ...]
+    """Which pieces carry loss: passages that are only read do not."""
 
 
 def pretraining_documents(world: World, seed: int) -> Iterator[Document]:

@@ -1,5 +1,6 @@
-"""A policy that follows a script: the shipped stand-in for a model, in tests and in the microworld."""
+"""A policy that follows a script: the shipped stand-in for a model, in tests, in the microworld and for gold titles."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,14 @@ from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
+
+
+def scripted_name(kind: str, *told: object) -> str:
+    """The name of a policy whose script depends on `told`: `scripted/{kind}-{8 hex digits}`.
+
+    Whoever reads a row sees that no model wrote it, and calls made with other settings are not taken from the journal.
+    """
+    return f"scripted/{kind}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
 
 
 class ScriptedPolicy:

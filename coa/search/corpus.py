@@ -1,47 +1,120 @@
-"""Corpus files to passages: parquet or JSON lines, streamed and checked row by row.
+"""Corpus files to passages: parquet, JSON lines or CSV, streamed and checked row by row.
 
 Columns are id, title and text under any name, or id and `contents`, the form of the wiki-18 corpus: the title in
 quotes, a line break, the text.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coa.errors import InputError
+from coa.errors import ConfigError, InputError
 from coa.search import Passage
 
 if TYPE_CHECKING:
     from coa.sources import Row
 
+ENDINGS = (".parquet", ".jsonl", ".csv")
+"""Of the files that `coa.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
+_FIX_PATH = "check the path in params.yaml: index.corpus"
+_FIRST_CHECK = 4096
+"""Ids after which repeated ones are looked for the first time; then whenever their number has doubled."""
+_MAX_NAMED = 1000
+"""Repeated ids that are looked up in the files: a corpus that is there twice would otherwise fill the memory."""
 
 
-def read_passages(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Passage]:
-    """The passages of `path`, in its order; of all that was read only 8 bytes an id are kept.
+def corpus_files(corpus: str) -> tuple[Path, ...]:
+    """The files that `index.corpus` names, sorted: a file, the files in a folder, or those that a pattern matches.
 
-    `columns` maps our column to the file's, where the names differ: `{text: body}`. A key `contents` says that title
-    and text stand in one column: `{contents: contents}`.
+    Hidden files in a folder are passed over (DVC and git leave some); any other file must be one of passages.
 
     Raises:
-        InputError: the file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a row has no id or
-            no text, or repeats an id. It names the file and the row.
-        ConfigError: the file's ending is not .parquet, .jsonl or .csv.
+        InputError: the folder is empty, or nothing matches the pattern.
+        ConfigError: a file's ending is not .parquet, .jsonl or .csv, or the folder holds a folder.
     """
-    columns = columns or {}
-    names = ("id", "contents") if "contents" in columns else ("id", "title", "text")
-    seen: set[int] = set()
-    for row in _decoded_rows(path, {name: columns.get(name, name) for name in names}):
-        passage = to_passage(row)
-        digest = int.from_bytes(hashlib.blake2b(passage.id.encode(), digest_size=8).digest())
-        if digest in seen:
+    path = Path(corpus)
+    if path.is_dir():
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+    elif has_magic(corpus) and not path.exists():
+        matching = Path(path.anchor).glob(path.relative_to(path.anchor).as_posix())
+        files = [file for file in matching if not file.is_dir()]
+    else:
+        files = [path]
+    if not files:
+        raise InputError(f"there are no corpus files at {corpus}", expected=f"*{', *'.join(ENDINGS)}", fix=_FIX_PATH)
+    for file in files:
+        if file.suffix not in ENDINGS or file.is_dir():
+            folder = path if path.is_dir() else path.parent
+            fix = f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
+            expected = f"a name ending in {', '.join(ENDINGS)}"
+            raise ConfigError(f"cannot tell the format of {file}", where="index.corpus", expected=expected, fix=fix)
+    return tuple(sorted(files))
+
+
+def read_passages(files: Sequence[Path], columns: Mapping[str, str] | None = None) -> Iterator[Passage]:
+    """The passages of `files`, in their order; of all that was read only 8 bytes an id are kept.
+
+    `columns` maps our column to the file's, where the names differ: `{text: body}`. A key `contents` says that title
+    and text stand in one column: `{contents: contents}`. That an id occurs twice may be noticed only at the end.
+
+    Raises:
+        InputError: a file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a row has no id or
+            no text, or the id of another row, in whichever file. It names the file and the row.
+        ConfigError: a file's ending is not .parquet, .jsonl or .csv.
+    """
+    names = _names(columns or {})
+    digests = array("Q")
+    next_check = _FIRST_CHECK
+    for file in files:
+        count = len(digests)
+        for row in _decoded_rows(file, names):
+            passage = to_passage(row)
+            digests.append(_digest(passage.id))
+            yield passage
+            if len(digests) == next_check:
+                _require_unique(digests, files, names)
+                next_check *= 2
+        if len(digests) == count:
+            raise InputError(f"{file} holds no passages", fix=_FIX_PATH)
+    _require_unique(digests, files, names)
+
+
+def _names(columns: Mapping[str, str]) -> dict[str, str]:
+    """Our column to the file's, for the columns that are read."""
+    ours = ("id", "contents") if "contents" in columns else ("id", "title", "text")
+    return {name: columns.get(name, name) for name in ours}
+
+
+def _digest(passage_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(passage_id.encode(), digest_size=8).digest())
+
+
+def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping[str, str]) -> None:
+    """Raise where an id occurs twice: 8 bytes an id are sorted, and the files read again only when some are equal."""
+    import numpy as np  # not at the top: clients of a search server need not wait for it
+
+    ordered = np.sort(np.frombuffer(digests, dtype=np.uint64))
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if repeated.size:
+        _name_repeated(files, names, set(repeated[:_MAX_NAMED].tolist()))
+
+
+def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set[int]) -> None:
+    """Find the two rows that share an id; there are none where only the digests of two ids are equal."""
+    first: dict[str, str] = {}
+    for row in (row for file in files for row in _decoded_rows(file, names)):
+        passage_id = str(row.values["id"])
+        if _digest(passage_id) not in digests:
+            continue
+        if passage_id in first:
             fix = "give every passage an id of its own: trajectories name the passages they saw by id"
-            raise InputError(f"the passage id {passage.id!r} occurs twice", where=row.where, fix=fix)
-        seen.add(digest)
-        yield passage
-    if not seen:
-        raise InputError(f"{path} holds no passages", fix="check the path in params.yaml: index.corpus")
+            where = f"{first[passage_id]} and {row.where}"
+            raise InputError(f"the passage id {passage_id!r} occurs twice", where=where, fix=fix)
+        first[passage_id] = row.where
 
 
 def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[Row]":
@@ -95,15 +168,19 @@ def split_contents(contents: str) -> tuple[str, str]:
     return title[1:-1] if is_quoted else title, text
 
 
-def corpus_hash(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hex.
+def corpus_hash(files: Sequence[Path]) -> str:
+    """SHA-256 of a file's bytes, in hex; of several files that of their hashes, sorted, so that names do not matter.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: a file cannot be read.
     """
+    hashes = sorted(_file_hash(file) for file in files)
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        fix = "check the path in params.yaml: index.corpus"
-        raise InputError(f"cannot read {path}", got=error.strerror or error, fix=fix) from error
+        raise InputError(f"cannot read {path}", got=error.strerror or error, fix=_FIX_PATH) from error

@@ -1,0 +1,73 @@
+"""The sentences of the scripted teacher for gold titles: plain English, with the words at which rollouts are forked."""
+
+from enum import StrEnum
+
+
+class Said(StrEnum):
+    """What a sentence does."""
+
+    NEED = "need"
+    """Says what has to be known; after it stands the decision to search or not."""
+    FOUND = "found"
+    NOT_FOUND = "not_found"
+    NO_SEARCH = "no_search"
+    """Goes on from memory."""
+    READ = "read"
+    """An answer from the results."""
+    DISTRUST = "distrust"
+    """An answer from memory against the results."""
+    RECALL = "recall"
+    """A right answer from memory."""
+    CONFIDENT = "confident"
+    """A wrong answer from memory, stated as if it were known."""
+    GUESS = "guess"
+    """A wrong answer from memory, hedged."""
+    VAGUE = "vague"
+    """Something wrong from memory before a search, hedged."""
+    ANSWER = "answer"
+
+
+PHRASES: dict[Said, tuple[str, ...]] = {
+    Said.NEED: (
+        "I need to look up {}.",
+        "I am not sure about {}, so I need to find out more.",
+        "Let me check what is known about {}.",
+        "What matters now is {}, and I have to find more on it.",
+    ),
+    Said.FOUND: (
+        "The results tell me about {}.",
+        "There is a passage on {} here.",
+    ),
+    Said.NOT_FOUND: (
+        "The results do not mention {}.",
+        "I cannot find {} in these results.",
+    ),
+    Said.NO_SEARCH: (
+        "I will go by what I remember.",
+        "I have to rely on memory here.",
+    ),
+    Said.READ: (
+        "According to the results, it is {}.",
+        "The results say that it is {}.",
+    ),
+    Said.DISTRUST: ("I do not trust these results: I remember that it is {}.",),
+    Said.RECALL: (
+        "I recall that it is {}.",
+        "I remember that it is {}.",
+    ),
+    Said.CONFIDENT: (
+        "I recall that it is {}.",
+        "It is well known that it is {}.",
+    ),
+    Said.GUESS: (
+        "Perhaps it is {}, but I am not sure.",
+        "Maybe it is {}.",
+    ),
+    Said.VAGUE: (
+        "It might be {}, but I am not sure.",
+        "Perhaps it has to do with {}.",
+    ),
+    Said.ANSWER: ("So the answer is {}.",),
+}
+"""What each is said with, `{}` standing for what it is about."""
+COPIED = "I note what it says: {}."

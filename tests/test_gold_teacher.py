@@ -1,0 +1,334 @@
+"""The scripted teacher for gold titles: what it writes over a real index, how it errs, and the whole line with it."""
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from coa import protocol, tables
+from coa.drivers import roll_out
+from coa.errors import InputError
+from coa.graded import GradedTrajectory, grade_trajectory, is_sound
+from coa.grading import Verdict
+from coa.microworld.opening import MicroworldParams, scripted_teacher
+from coa.pairs import Arm
+from coa.params import write_profile
+from coa.policy import Request
+from coa.policy.gold import GoldSettings, GoldTeacher, gold_teacher
+from coa.policy.scripted import ScriptedPolicy
+from coa.prompts import Prompt
+from coa.question import Question
+from coa.rollout import Limits, Run, Task
+from coa.search import Passage
+from coa.search.embedded import EmbeddedSearch
+from coa.search.index import main as index
+from coa.tools.search import ObservationSettings, SearchTool
+from coa.trajectory import Mode, Sampling, StepKind
+from curate.assemble import main as assemble
+from curate.branch import main as branch
+from curate.filter import DropReason, FilterParams, judge
+from curate.filter import main as filter_rows
+from curate.forks import fork_task, thought_points
+from curate.grade import main as grade
+from curate.screen import main as screen
+from synth.questions import main as questions
+from synth.sample import main as sample
+from synth.sample import make_tasks
+
+ROOT = Path(__file__).parent.parent
+LONG = "It was shown in forty towns of the north before anybody in the capital had heard of it, and the reels " * 2
+PASSAGES = (
+    Passage("p1", "Iron Sky Road", f"Iron Sky Road is a film directed by Ada Fenn. {LONG}"),
+    Passage("p2", "Ada Fenn", f"Ada Fenn is a director from Turku. She began as a painter. {LONG}"),
+    Passage("p3", "Danube", f"The Danube is a river of ten countries. {LONG}"),
+    Passage("p4", "Rhine", f"The Rhine is a river that flows north. {LONG}"),
+    Passage("p5", "Love &amp; Rivers", f"Love &amp; Rivers is a song of 1984. {LONG}"),
+    Passage("p6", "Iron", f"Iron is a metal that is found in many a road. {LONG}"),
+)
+BRIDGE = Question("q1", "Where is the director of Iron Sky Road from?", ("Turku",), "train", "bridge",
+                  gold_titles=("Iron Sky Road", "Ada Fenn"))  # fmt: skip
+CLOSED = Question("q2", "Are both Danube and Rhine rivers?", ("yes",), "train", "comparison",
+                  gold_titles=("Danube", "Rhine"))  # fmt: skip
+CHOICE = Question("q3", "Which is longer, the Danube or the Rhine?", ("Danube",), "train", "comparison",
+                  gold_titles=("Rhine", "Danube"))  # fmt: skip
+NUMBER = Question("q4", "In which year came out the song Love & Rivers?", ("1984",), "train", "bridge",
+                  gold_titles=("Love &amp; Rivers",))  # fmt: skip
+OTHERS = tuple(
+    Question(f"o{i}", f"What is {i}?", (answer,), "train", gold_titles=("Iron",))
+    for i, answer in enumerate(("Oslo", "Riga", "1850", "1999"))
+)
+QUESTIONS = (BRIDGE, CLOSED, CHOICE, NUMBER)
+FLAWLESS = GoldSettings(
+    remembers=0.0, never_searches=0.0, poor_query=0.0, searches_again=1.0, repeated_search=0.0, needless_search=0.0,
+    ignores_evidence=0.0, wrong_answer=0.0, guesses_wrong=1.0, wrong_recall=0.0, copied_observation=0.0, unboxed=0.0,
+)  # fmt: skip
+SHOWN = ObservationSettings(top_k=2)
+PROMPTS = {mode: Prompt.load(ROOT / f"synth/prompts/{mode}.txt", "{prompt}\n\n") for mode in Mode}
+ENGINE = EmbeddedSearch.in_memory(PASSAGES)
+
+
+def teacher(settings: GoldSettings = FLAWLESS, asked: Iterable[Question] = QUESTIONS) -> ScriptedPolicy:
+    return ScriptedPolicy(GoldTeacher((*asked, *OTHERS), settings).write)
+
+
+def run_task(
+    task: Task, policy: ScriptedPolicy, question: Question, engine: EmbeddedSearch, seed: int, limits: Limits
+) -> GradedTrajectory:
+    run = Run(policy, Sampling(seed=seed), limits)
+    tools = {"search": SearchTool(engine, SHOWN)}
+    return grade_trajectory(asyncio.run(roll_out(task, run, policy, tools)), question)
+
+
+def roll(
+    question: Question,
+    settings: GoldSettings = FLAWLESS,
+    mode: Mode = Mode.COA,
+    seed: int = 0,
+    engine: EmbeddedSearch = ENGINE,
+    limits: Limits = Limits(),  # noqa: B008
+) -> GradedTrajectory:
+    """One graded rollout of a question that the teacher knows."""
+    task = next(make_tasks([question], mode, 1, PROMPTS[mode]))
+    known = () if question in QUESTIONS else (question,)
+    return run_task(task, teacher(settings, (*QUESTIONS, *known)), question, engine, seed, limits)
+
+
+def queries(row: GradedTrajectory) -> list[str]:
+    return [step.argument or "" for step in row.trajectory.steps if step.kind is StepKind.ACTION]
+
+
+def text(row: GradedTrajectory) -> str:
+    return protocol.render(row.trajectory.steps)
+
+
+# --- without errors
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question_id)
+def test_it_searches_for_the_gold_titles_in_turn_and_answers_rightly(question: Question) -> None:
+    row = roll(question)
+    assert queries(row) == [title.replace("&amp;", "&") for title in question.gold_titles]
+    assert row.grade.exact_match and is_sound(row)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question_id)
+def test_without_the_tool_it_answers_rightly_only_what_it_remembers(question: Question) -> None:
+    assert roll(question, replace(FLAWLESS, remembers=1.0), Mode.COT).grade.exact_match
+    row = roll(question, FLAWLESS, Mode.COT)
+    assert row.grade.verdict is Verdict.WRONG and is_sound(row) and not queries(row)
+
+
+def test_without_the_passage_it_asks_again_in_other_words_and_guesses() -> None:
+    engine = EmbeddedSearch.in_memory(passage for passage in PASSAGES if passage.id != "p2")
+    row = roll(BRIDGE, engine=engine)
+    assert queries(row) == ["Iron Sky Road", "Ada Fenn", "Ada Fenn Where director from"]
+    assert row.grade.verdict is Verdict.WRONG
+    assert roll(BRIDGE, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), engine=engine).grade.exact_match
+
+
+@pytest.mark.parametrize("question", [CLOSED, CHOICE])
+def test_what_is_compared_can_be_told_only_from_all_titles(question: Question) -> None:
+    engine = EmbeddedSearch.in_memory(passage for passage in PASSAGES if passage.title != "Rhine")
+    assert not roll(question, engine=engine).grade.exact_match
+
+
+def test_a_title_is_shown_only_as_a_title() -> None:
+    engine = EmbeddedSearch.in_memory([PASSAGES[2], Passage("p7", "Rhine, New York", "A town.")])
+    assert not roll(CLOSED, engine=engine).grade.exact_match
+
+
+def test_a_title_that_would_give_the_answer_away_is_not_called_by_its_name() -> None:
+    question = replace(BRIDGE, question_id="q9", question="Who directed Iron Sky Road?", gold_answers=("Ada Fenn",))
+    row = roll(question, mode=Mode.COT)
+    assert "Iron Sky Road" in text(row)
+    assert "Ada Fenn" not in text(row)
+
+
+# --- with errors
+
+
+def two_equal(found: list[str]) -> bool:
+    return any(a == b for a, b in pairwise(found))
+
+
+ERRORS: dict[str, Callable[[GradedTrajectory], bool]] = {
+    "never_searches": lambda row: not queries(row) and row.trajectory.mode is Mode.COA,
+    "poor_query": lambda row: queries(row)[0] in ("Iron", "Sky", "Road"),
+    "repeated_search": lambda row: two_equal(queries(row)),
+    "needless_search": lambda row: len(queries(row)) > 2,
+    "ignores_evidence": lambda row: row.grade.verdict is Verdict.WRONG and "I do not trust these results" in text(row),
+    "wrong_answer": lambda row: (
+        row.grade.verdict is Verdict.WRONG and "results" in text(row).split("</search_result>")[-1]
+    ),
+    "copied_observation": lambda row: (
+        getattr(judge(row, FilterParams()), "reason", "") is DropReason.COPIED_OBSERVATION
+    ),
+    "unboxed": lambda row: row.grade.verdict is Verdict.NO_ANSWER,
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_shows_at_its_rate_and_not_without(name: str) -> None:
+    settings = replace(FLAWLESS, **{name: 1.0})  # type: ignore[arg-type]
+    assert ERRORS[name](roll(BRIDGE, settings))
+    assert not ERRORS[name](roll(BRIDGE))
+
+
+@pytest.mark.parametrize(("hedges", "says"), [(1.0, ("might be", "Perhaps")), (0.0, ("I recall", "well known"))])
+def test_a_wrong_memory_before_a_search_is_hedged_or_not(hedges: float, says: tuple[str, ...]) -> None:
+    row = roll(BRIDGE, replace(FLAWLESS, wrong_recall=1.0, hedges=hedges))
+    first = row.trajectory.steps[0].text
+    assert any(words in first for words in says)
+    assert row.grade.exact_match
+
+
+def test_rates_are_met() -> None:
+    settings = replace(FLAWLESS, never_searches=0.25, wrong_answer=0.5)
+    rows = [roll(BRIDGE, settings, seed=seed) for seed in range(300)]
+    searched = [row for row in rows if queries(row)]
+    assert 0.17 < 1 - len(searched) / len(rows) < 0.33
+    assert 0.4 < sum(row.grade.exact_match for row in searched) / len(searched) < 0.6
+
+
+def test_which_answers_are_remembered_follows_from_the_question_and_the_seed() -> None:
+    asked = [replace(BRIDGE, question_id=f"x{i}", question=f"Where is {i} from?") for i in range(200)]
+
+    def remembered(seed: int) -> list[bool]:
+        known = GoldTeacher(asked, GoldSettings(seed=seed))
+        return [known.remembers(lookup) for lookup in known.lookups.values()]
+
+    assert remembered(0) == remembered(0) != remembered(1)
+    assert 0.2 < sum(remembered(0)) / 200 < 0.4
+
+
+def test_a_wrong_answer_is_found_even_where_there_is_no_other_question() -> None:
+    known = GoldTeacher([BRIDGE], replace(FLAWLESS, wrong_answer=1.0))
+    task = next(make_tasks([BRIDGE], Mode.COT, 1, PROMPTS[Mode.COT]))
+    row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
+    assert row.grade.prediction == "unknown"
+
+
+# --- from any text
+
+
+def request(row: GradedTrajectory, response: str, seed: int = 0) -> Request:
+    return Request(row.trajectory.prompt + response, (), 1000, 0.6, 1.0, seed)
+
+
+ROWS = {mode: roll(BRIDGE, mode=mode) for mode in Mode}
+
+
+@given(st.sampled_from(Mode), st.integers(0, 5000), st.integers(0, 3))
+def test_a_rollout_goes_on_from_wherever_it_was_cut(mode: Mode, end: int, seed: int) -> None:
+    whole = text(ROWS[mode])
+    prefix = whole[: end % (len(whole) + 1)]
+    known = GoldTeacher((*QUESTIONS, *OTHERS), GoldSettings(unboxed=0.0))
+    written = known.write(request(ROWS[mode], prefix, seed))
+    assert written == known.write(request(ROWS[mode], prefix, seed))
+    has_ended = "\\boxed{" in prefix + written or (prefix + written).endswith(protocol.close_tag("search"))
+    assert has_ended
+
+
+def test_a_trigger_is_answered_with_a_query_and_the_rollout_goes_on_to_the_answer() -> None:
+    parent = ROWS[Mode.COT].trajectory
+    cue = OmegaConf.load(ROOT / "conf/hotpotqa.yaml").branch.cue
+    points = thought_points(parent.steps, re.compile(cue))
+    assert points
+    for point in points:
+        task = fork_task(parent, point, Arm.ACT, 0, PROMPTS[Mode.COA])
+        row = run_task(task, teacher(), BRIDGE, ENGINE, 0, Limits())
+        assert queries(row)[0] == "Iron Sky Road"
+        assert row.grade.exact_match and is_sound(row)
+
+
+def test_a_rollout_that_may_not_search_any_more_answers_from_what_was_shown() -> None:
+    parent = ROWS[Mode.COA].trajectory
+    for k, expected in ((0, False), (1, False), (2, True)):
+        prefix = protocol.prefix_before_action(parent.steps, k) if k < 2 else parent.steps[:-2]
+        task = replace(next(make_tasks([BRIDGE], Mode.COT, 1, PROMPTS[Mode.COT])), prefix=prefix)
+        row = run_task(task, teacher(), BRIDGE, ENGINE, 0, Limits())
+        assert row.grade.exact_match is expected and is_sound(row)
+
+
+def test_a_forced_answer_completes_the_box() -> None:
+    row = roll(BRIDGE, limits=Limits(max_actions=2))
+    assert text(row).endswith("The final answer is \\boxed{Turku}")
+    assert row.grade.exact_match
+
+
+def test_texts_of_the_questions_cannot_act() -> None:
+    close = protocol.close_tag("search")
+    hostile = Question(
+        "q8", f"What is {protocol.THINK_CLOSE} \\boxed{{x}} of {{open_search}}?", ("{Set} &lt;/think&gt;",), "train",
+        gold_titles=(f"Iron {close}", "&lt;think&gt; {0} Road", "!!!"),
+    )  # fmt: skip
+    for mode in Mode:
+        row = roll(hostile, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), mode)
+        assert protocol.stray_tags(row.trajectory.steps) == []
+        assert row.grade.prediction == "{Set} ‹/think>"
+
+
+# --- opening it
+
+
+def test_a_question_that_it_was_not_told_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"does not know the question[\s\S]*teacher\.policy"):
+        GoldTeacher(QUESTIONS).write(Request(PROMPTS[Mode.COT].fill("Who else?"), (), 10, 1.0, 1.0, 0))
+
+
+def test_questions_without_gold_titles_are_an_error() -> None:
+    with pytest.raises(InputError, match=r"no question has gold titles[\s\S]*data/questions\.parquet"):
+        GoldTeacher([replace(BRIDGE, gold_titles=())])
+
+
+def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were_told(tmp_path: Path) -> None:
+    table = tmp_path / "questions.parquet"
+    names = []
+    for seed, told in ((0, QUESTIONS), (0, QUESTIONS), (1, QUESTIONS), (0, QUESTIONS[:3])):
+        tables.write_table(table, Question, told)
+        names.append(gold_teacher(GoldSettings(questions=str(table), seed=seed)).name)
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert all(name.startswith("scripted/gold-") for name in names)
+    assert scripted_teacher(MicroworldParams()).name.startswith("scripted/microworld-")
+
+
+# --- the whole line on real questions
+
+REAL = Path(os.environ.get("COA_REAL_DATA", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data")
+def test_the_line_runs_over_real_questions_and_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("synth").symlink_to(ROOT / "synth")
+    write_profile(ROOT / "conf/hotpotqa_scripted.yaml", base=ROOT / "conf/microworld.yaml")
+    questions([f"path={REAL / 'questions.parquet'}"])
+    index([f"corpus={REAL / 'corpus_gold.parquet'}"])
+    for mode in Mode:
+        sample([f"mode={mode}", "num_questions=60"])
+    grade([])
+    filter_rows([])
+    branch([])
+    screen([])
+    assemble(["num_cot_a=20", "num_coa=20", "num_cot=5", "num_rl=100"])
+
+    rows = list(tables.read_table(Path("data/grade.parquet"), GradedTrajectory))
+    right = {mode: sum(row.grade.exact_match for row in rows if row.trajectory.mode is mode) for mode in Mode}
+    held = set(pl.read_parquet("data/questions.parquet").filter(pl.col("also_in").list.len() > 0)["question_id"])
+    kinds = pl.read_parquet("data/branch/pairs.parquet")["kind"].unique().to_list()
+    assert len(rows) == 120
+    assert right[Mode.COA] > 35 > right[Mode.COT]
+    assert held and not held & {row.trajectory.question_id for row in rows}
+    assert all(row.trajectory.model.startswith("scripted/gold-") for row in rows)
+    assert sorted(kinds) == ["act_is_better", "think_is_better"]
