@@ -2,13 +2,14 @@
 
     python -m curate.assemble
 
-Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet; writes data/assemble/{set}/
-{train,validation}.parquet for the sets cot_a (pairs, SFT stage 1), coa and cot (SFT stages 2 and 3) and rl (questions
-that no trajectory was sampled for), each sorted by id. (AutoCoA, section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
+Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet, without the rows of
+data/screen/excluded.parquet; writes data/assemble/{set}/{train,validation}.parquet for the sets cot_a (pairs, SFT stage
+1), coa and cot (SFT stages 2 and 3) and rl (questions that no trajectory was sampled for), each sorted by id. (AutoCoA,
+section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ KEPT = Path("data/filter/kept.parquet")
 GRADED = Path("data/grade.parquet")
 PAIRS = Path("data/branch/pairs.parquet")
 QUESTIONS = Path("data/questions.parquet")
+EXCLUDED = Path("data/screen/excluded.parquet")
 OUT = Path("data/assemble")
 
 
@@ -47,6 +49,14 @@ class AssembleParams:
     seed: int = 0
 
 
+class Pool(NamedTuple):
+    """What a set is chosen from."""
+
+    candidates: list[Candidate]
+    screened: dict[str, int]
+    """How many rows curate.screen took out of it, by reason."""
+
+
 class SetSource(NamedTuple):
     """A set, where its rows come from and which way they are counted."""
 
@@ -54,25 +64,37 @@ class SetSource(NamedTuple):
     record: type[Any]
     path: Path
     size: int
-    candidates: list[Candidate]
+    pool: Pool
     row_id: Callable[[Any], str]
     remedy: str
     """What to do when the pool is too small."""
 
 
-def trajectory_candidates(path: Path, mode: Mode) -> list[Candidate]:
+def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The rows, known by their first column, that curate.screen left in, and how many it took by reason."""
+    columns = tables.open_parquet(excluded).schema_arrow.names
+    tables.require_columns(excluded, columns, ["row_id", "what", "reason"])
+    taken = pl.scan_parquet(excluded).filter(pl.col("what") == what).select("row_id", "reason")
+    own = rows.collect_schema().names()[0]
+    reasons = taken.join(rows, left_on="row_id", right_on=own, how="semi").group_by("reason").len().sort("reason")
+    left = rows.join(taken, left_on=own, right_on="row_id", how="anti", maintain_order="left")
+    return left.collect(), dict(reasons.collect().iter_rows())
+
+
+def trajectory_pool(path: Path, mode: Mode, excluded: Path) -> Pool:
     """The trajectories of one mode, balanced over hops, actions and question type."""
     field = pl.col("trajectory").struct.field
     rows = pl.scan_parquet(path).select(
         field("trajectory_id"), field("question_id"), field("mode"), "num_hops", field("num_actions"), "question_type"
     )
-    return [
-        Candidate(row_id, question_id, (), tuple(stratum))
-        for row_id, question_id, _, *stratum in rows.filter(pl.col("mode") == mode).collect().iter_rows()
+    left, reasons = screened(rows.filter(pl.col("mode") == mode), excluded, "trajectory")
+    candidates = [
+        Candidate(row_id, question_id, (), tuple(stratum)) for row_id, question_id, _, *stratum in left.iter_rows()
     ]
+    return Pool(candidates, reasons)
 
 
-def pair_candidates(path: Path, graded: Path) -> list[Candidate]:
+def pair_pool(path: Path, graded: Path, excluded: Path) -> Pool:
     """The pairs: as many of each kind as there are, balanced over the hops and type of their question."""
     field = pl.col("trajectory").struct.field
     questions = pl.scan_parquet(graded).select(
@@ -82,18 +104,20 @@ def pair_candidates(path: Path, graded: Path) -> list[Candidate]:
     joined = rows.join(questions, on="trajectory_id", how="left").select(
         "pair_id", "question_id", "kind", "hops", "type"
     )
-    return [
-        Candidate(pair, question, (kind,), tuple(stratum))
-        for pair, question, kind, *stratum in joined.collect().iter_rows()
+    left, reasons = screened(joined, excluded, "pair")
+    candidates = [
+        Candidate(pair, question, (kind,), tuple(stratum)) for pair, question, kind, *stratum in left.iter_rows()
     ]
+    return Pool(candidates, reasons)
 
 
-def question_candidates(path: Path, graded: Path) -> list[Candidate]:
+def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
     """The train questions that no trajectory was sampled for, balanced over hops and type."""
     sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
     rows = pl.scan_parquet(path).filter(pl.col("split") == "train").join(sampled, on="question_id", how="anti")
-    chosen = rows.select("question_id", "num_hops", "question_type").sort("question_id").collect()
-    return [Candidate(question, question, (), (hops, kind)) for question, hops, kind in chosen.iter_rows()]
+    left, reasons = screened(rows.select("question_id", "num_hops", "question_type"), excluded, "question")
+    ordered = left.sort("question_id").iter_rows()
+    return Pool([Candidate(question, question, (), (hops, kind)) for question, hops, kind in ordered], reasons)
 
 
 def _trajectory_id(row: GradedTrajectory) -> str:
@@ -103,16 +127,17 @@ def _trajectory_id(row: GradedTrajectory) -> str:
 def sources(params: AssembleParams) -> list[SetSource]:
     """The four sets."""
     more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
-    coa, cot = (trajectory_candidates(KEPT, mode) for mode in (Mode.COA, Mode.COT))
+    coa, cot = (trajectory_pool(KEPT, mode, EXCLUDED) for mode in (Mode.COA, Mode.COT))
+    pairs, questions = pair_pool(PAIRS, GRADED, EXCLUDED), question_pool(QUESTIONS, GRADED, EXCLUDED)
     return [
         SetSource(
-            "cot_a", PreferencePair, PAIRS, params.num_cot_a, pair_candidates(PAIRS, GRADED), lambda row: row.pair_id,
+            "cot_a", PreferencePair, PAIRS, params.num_cot_a, pairs, lambda row: row.pair_id,
             "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
         ),
         SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows),
         SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows),
         SetSource(
-            "rl", Question, QUESTIONS, params.num_rl, question_candidates(QUESTIONS, GRADED),
+            "rl", Question, QUESTIONS, params.num_rl, questions,
             lambda row: row.question_id, "lower sample.num_questions, or bring more questions",
         ),
     ]  # fmt: skip
@@ -134,16 +159,25 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
     Raises:
         InputError: the pool is too small.
     """
-    split = split_candidates(source.candidates, params)
+    split = split_candidates(source.pool.candidates, params)
     if len(split["train"]) < source.size:
         raise InputError(
             f"there are too few rows for the set {source.name!r}", where=source.path,
-            expected=f"assemble.num_{source.name} = {source.size:,}", got=f"{len(split['train']):,} in the train split",
+            expected=f"assemble.num_{source.name} = {source.size:,}",
+            got=f"{len(split['train']):,} in the train split{_taken(source.pool.screened)}",
             fix=source.remedy,
         )  # fmt: skip
     held_out = round(source.size * params.validation_share)
     sizes = {"train": source.size, "validation": held_out}
     return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}
+
+
+def _taken(screened: Mapping[str, int]) -> str:
+    """How many rows the screen took, where it took any."""
+    if not screened:
+        return ""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in screened.items())
+    return f"; the screen took {sum(screened.values()):,} of both splits ({reasons}), see {EXCLUDED}"
 
 
 def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:

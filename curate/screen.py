@@ -1,0 +1,236 @@
+"""Rows that are right and well-formed to those that must not be trained on all the same: copies, and what is evaluated.
+
+    python -m curate.screen
+
+Reads data/filter/kept.parquet, data/branch/pairs.parquet, data/grade.parquet (which questions were sampled),
+data/questions.parquet and the files in `screen.evaluation`; writes data/screen/excluded.parquet, one row for each
+trajectory, pair and question that curate.assemble leaves out, with its reason. Compared are the question and what the
+policy wrote, never an observation: that a passage says what a test asks is no leak.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.metrics import write_metrics
+from coa.pairs import PreferencePair
+from coa.params import Params
+from coa.progress import Progress
+from coa.question import Question
+from coa.trajectory import Author, Step
+from curate.evaluation_files import read_evaluation
+from curate.near_duplicates import NearDuplicates
+from curate.overlap import EvaluationSets, SharedRun
+from curate.shingles import hash_words, words
+
+QUESTIONS = Path("data/questions.parquet")
+GRADED = Path("data/grade.parquet")
+KEPT = Path("data/filter/kept.parquet")
+PAIRS = Path("data/branch/pairs.parquet")
+EXCLUDED = Path("data/screen/excluded.parquet")
+
+_ROWS_AT_ONCE = 1000
+_CHARACTERS_AT_ONCE = 4_000_000
+"""Texts in memory at a time; what is computed of them takes about twenty times as much."""
+
+
+class Kind(StrEnum):
+    """What a row is."""
+
+    TRAJECTORY = "trajectory"
+    PAIR = "pair"
+    QUESTION = "question"
+    """A train question that no trajectory was sampled for."""
+
+
+class ExclusionReason(StrEnum):
+    """Why a row is left out; the first one that applies names it."""
+
+    MARKED = "marked"
+    """The question says itself that an evaluation set holds it (`also_in`)."""
+    EVALUATION_QUESTION = "evaluation_question"
+    """An evaluation set holds the question, in the same words."""
+    EVALUATION_NGRAM = "evaluation_ngram"
+    """The question, or what the policy wrote, shares a run of words around a name with an evaluation question."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """The text nearly repeats another row of the same kind, which stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenParams:
+    """When rows are copies, and what is evaluated on."""
+
+    evaluation: str = QUESTIONS.as_posix()
+    """Questions that models will be evaluated on: a file or a folder of them (.parquet, .jsonl, .csv), each one set.
+    Validation and test questions of data/questions.parquet always count: the name of that file adds none."""
+    evaluation_columns: Mapping[str, str] = field(default_factory=dict)
+    """`question_id` and `question` to the names of these columns in the evaluation files, where they differ."""
+    ngram_words: Annotated[int, msgspec.Meta(ge=1)] = 8
+    """Length of a run of words that a row may not share with an evaluation question."""
+    shingle_words: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """Length of the runs of words in which near-duplicates are counted."""
+    min_similarity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
+    """Share of common runs (Jaccard) from which on two rows are near-duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A row that must not enter a training set."""
+
+    row_id: str
+    """Trajectory id, pair id or question id."""
+    question_id: str
+    what: Kind
+    reason: ExclusionReason
+    detail: str
+    """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of the row that
+    stays."""
+
+
+class Row(NamedTuple):
+    """What is compared of a row."""
+
+    row_id: str
+    question_id: str
+    question: str
+    own_text: str
+    """What the policy wrote."""
+
+
+def trajectory_rows(path: Path) -> Iterator[Row]:
+    """The kept trajectories."""
+    for row in tables.read_table(path, GradedTrajectory):
+        it = row.trajectory
+        yield Row(it.trajectory_id, it.question_id, it.question, _policy_text(it.steps))
+
+
+def pair_rows(path: Path) -> Iterator[Row]:
+    """The pairs: the prefix and both sides."""
+    for pair in tables.read_table(path, PreferencePair):
+        text = _policy_text([*pair.prefix, *pair.chosen, *pair.rejected])
+        yield Row(pair.pair_id, pair.question_id, pair.question, text)
+
+
+def question_rows(path: Path, graded: Path) -> Iterator[Row]:
+    """The train questions that no trajectory was sampled for."""
+    tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
+    sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
+    train = pl.scan_parquet(path).filter(pl.col("split") == "train").select("question_id")
+    unsampled = set(train.join(sampled, on="question_id", how="anti").collect()["question_id"])
+    for row in tables.read_table(path, Question):
+        if row.question_id in unsampled:
+            yield Row(row.question_id, row.question_id, row.question, "")
+
+
+def _policy_text(steps: Iterable[Step]) -> str:
+    return "\n".join(step.text for step in steps if step.author is Author.POLICY)
+
+
+def read_marks(path: Path) -> dict[str, tuple[str, ...]]:
+    """The questions that say themselves that an evaluation set holds them, with the names of the sets."""
+    return {row.question_id: row.also_in for row in tables.read_table(path, Question) if row.also_in}
+
+
+class Screen:
+    """What rows are held against; it looks at the rows of one kind after the other."""
+
+    def __init__(
+        self, params: ScreenParams, marks: Mapping[str, tuple[str, ...]], evaluation: EvaluationSets, spool: Path
+    ) -> None:
+        """`spool` is the folder for a temporary file, see `curate.near_duplicates`."""
+        self._params = params
+        self._marks = marks
+        self._evaluation = evaluation
+        self._spool = spool
+
+    def excluded(self, what: Kind, rows: Iterable[Row]) -> Iterator[Excluded]:
+        """The rows that are left out: first those that touch an evaluation set, then copies among the others."""
+        size, similarity = self._params.shingle_words, self._params.min_similarity
+        questions: dict[str, str] = {}
+        with NearDuplicates(self._spool, shingle_words=size, min_similarity=similarity) as copies:
+            for batch in batches(rows):
+                texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
+                hashed = hash_words(texts)
+                found = list(map(self._overlap, batch, self._evaluation.shared(texts, hashed)))
+                yield from (
+                    Excluded(row.row_id, row.question_id, what, *overlap)
+                    for row, overlap in zip(batch, found, strict=True)
+                    if overlap
+                )
+                left = {row.row_id: row.question_id for row, overlap in zip(batch, found, strict=True) if not overlap}
+                copies.add(list(left), hashed.take(np.array([not overlap for overlap in found])))
+                questions |= left
+            for row_id, other, value in copies.find():
+                detail = f"similarity {value:.2f} with {other}"
+                yield Excluded(row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail)
+
+    def _overlap(self, row: Row, shared: SharedRun | None) -> tuple[ExclusionReason, str] | None:
+        """Why a row touches an evaluation set, and what it touches."""
+        if marks := self._marks.get(row.question_id):
+            return ExclusionReason.MARKED, f"also in {', '.join(marks)}"
+        if equal := self._evaluation.equal(row.question):
+            return ExclusionReason.EVALUATION_QUESTION, f"asks what {equal.question_id} of {equal.set_name} asks"
+        if shared:
+            question = shared.question
+            detail = f"shares {shared.words!r} with {question.question_id} of {question.set_name}"
+            return ExclusionReason.EVALUATION_NGRAM, detail
+        return None
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in batches that stay small in number and in text."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.question) + len(row.own_text)
+        if len(batch) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Screen all rows; the summary line is returned."""
+    params = Params.load("screen", arguments).section(ScreenParams)
+    questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
+    evaluation = EvaluationSets(questions, run_words=params.ngram_words)
+    screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
+    sources = {
+        Kind.TRAJECTORY: trajectory_rows(KEPT),
+        Kind.PAIR: pair_rows(PAIRS),
+        Kind.QUESTION: question_rows(QUESTIONS, GRADED),
+    }
+    counts = {what: Counter[ExclusionReason]() for what in Kind}
+    with tables.TableWriter(EXCLUDED, Excluded) as table, Progress("screen", None, "rows") as bar:
+        for what, rows in sources.items():
+            for found in screen.excluded(what, counted(rows, bar)):
+                table.write(found)
+                counts[what][found.reason] += 1
+    excluded = {str(what): {str(reason): count[reason] for reason in ExclusionReason} for what, count in counts.items()}
+    write_metrics("screen", {"evaluation_questions": len(evaluation), **excluded})
+    return f"{EXCLUDED}: " + ", ".join(f"{count.total():,} of kind {what}" for what, count in counts.items())
+
+
+def counted(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:
+    """The rows, each shown on the bar as it passes."""
+    for row in rows:
+        yield row
+        bar.add()
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

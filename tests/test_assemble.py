@@ -1,0 +1,116 @@
+"""The sets: what the screen excluded is in none of them, and a set that cannot be filled says why."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from coa import protocol, tables
+from coa.errors import InputError
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.pairs import PairKind, PreferencePair
+from coa.question import Question
+from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from curate import assemble
+from curate.screen import EXCLUDED, Excluded, ExclusionReason, Kind
+
+SETTINGS = {"num_cot_a": 2, "num_coa": 3, "num_cot": 3, "num_rl": 3, "validation_share": 0.0, "seed": 0}
+QUESTIONS = [Question(f"q{i}", f"Who is {i}?", ("Ada",), "train", "bridge", 2) for i in range(12)]
+
+
+def trajectory(asked: Question, mode: Mode) -> GradedTrajectory:
+    steps = protocol.parse_policy(f"Hm. {protocol.THINK_CLOSE} \\boxed{{Ada}}")
+    made = Trajectory(
+        f"{asked.question_id}/{mode}/0", asked.question_id, mode, 0, asked.question, "prompt", steps,
+        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 0, 1, 0,
+    )  # fmt: skip
+    return grade_trajectory(made, asked)
+
+
+def pair(row: GradedTrajectory, kind: PairKind) -> PreferencePair:
+    it = row.trajectory
+    return PreferencePair(
+        f"{it.trajectory_id}/3", it.question_id, it.trajectory_id, kind, 3, it.question, "prompt", (), it.steps,
+        it.steps, it.trajectory_id, it.trajectory_id, 1, 1, 1, 0, "m", "fp",
+    )  # fmt: skip
+
+
+def exclude(*rows: tuple[str, Kind]) -> None:
+    excluded = [
+        Excluded(row_id, row_id.split("/")[0], what, ExclusionReason.MARKED, "also in nq") for row_id, what in rows
+    ]
+    tables.write_table(EXCLUDED, Excluded, excluded)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four trajectories of each mode, four pairs and four questions without a trajectory, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(json.dumps({"assemble": SETTINGS}))
+    kept = [trajectory(asked, mode) for mode in Mode for asked in QUESTIONS[:4]]
+    kept += [trajectory(asked, Mode.COA) for asked in QUESTIONS[4:8]]
+    tables.write_table(assemble.QUESTIONS, Question, QUESTIONS)
+    tables.write_table(assemble.GRADED, GradedTrajectory, kept)
+    tables.write_table(assemble.KEPT, GradedTrajectory, kept)
+    kinds = [*PairKind, *PairKind]
+    tables.write_table(assemble.PAIRS, PreferencePair, map(pair, kept[:4], kinds))
+    exclude()
+    return tmp_path
+
+
+def ids(name: str, column: pl.Expr) -> list[str]:
+    return pl.read_parquet(assemble.OUT / name / "train.parquet").select(column).to_series().to_list()
+
+
+TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
+
+
+def test_without_exclusions_the_sets_are_filled(folder: Path) -> None:
+    summary = assemble.main([])
+    assert summary == f"{assemble.OUT}: 2 cot_a, 3 coa, 3 cot, 3 rl"
+
+
+def test_excluded_rows_are_in_no_set_and_other_kinds_with_their_id_are(folder: Path) -> None:
+    exclude(
+        ("q0/cot/0", Kind.TRAJECTORY), ("q0/cot/0/3", Kind.PAIR), ("q3/cot/0/3", Kind.PAIR), ("q9", Kind.QUESTION),
+        ("q10", Kind.TRAJECTORY), ("q0/coa/0", Kind.QUESTION),
+    )  # fmt: skip
+    assemble.main(["num_coa=8"])
+    assert ids("cot", TRAJECTORY_ID) == ["q1/cot/0", "q2/cot/0", "q3/cot/0"]
+    assert ids("cot_a", pl.col("pair_id")) == ["q1/cot/0/3", "q2/cot/0/3"]
+    assert ids("rl", pl.col("question_id")) == ["q10", "q11", "q8"]
+    assert ids("coa", TRAJECTORY_ID)[0] == "q0/coa/0"
+
+
+@pytest.mark.parametrize(
+    ("row_ids", "what", "name"),
+    [
+        (["q0/cot/0", "q1/cot/0"], Kind.TRAJECTORY, "cot"),
+        (["q0/cot/0/3", "q1/cot/0/3", "q2/cot/0/3"], Kind.PAIR, "cot_a"),
+        (["q8", "q9"], Kind.QUESTION, "rl"),
+    ],
+)
+def test_a_set_that_the_screen_left_too_small_says_how_much_it_took(
+    folder: Path, row_ids: list[str], what: Kind, name: str
+) -> None:
+    exclude(*((row_id, what) for row_id in row_ids))
+    with pytest.raises(InputError, match=f"too few rows for the set '{name}'") as raised:
+        assemble.main([])
+    assert f"the screen took {len(row_ids)} of both splits ({len(row_ids)} marked)" in str(raised.value)
+
+
+def test_a_set_that_was_too_small_before_says_nothing_of_the_screen(folder: Path) -> None:
+    exclude(("q0/cot/0", Kind.TRAJECTORY))
+    with pytest.raises(InputError, match="set 'coa'") as raised:
+        assemble.main(["num_coa=100"])
+    assert "screen" not in str(raised.value)
+
+
+def test_a_file_of_exclusions_that_is_missing_or_lacks_a_column_is_named(folder: Path) -> None:
+    pl.DataFrame({"row_id": ["q0"], "what": ["question"]}).write_parquet(EXCLUDED)
+    with pytest.raises(InputError, match="lacks the column 'reason'"):
+        assemble.main([])
+    EXCLUDED.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        assemble.main([])
