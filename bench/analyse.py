@@ -1,0 +1,132 @@
+"""How fast the error analysis is, and that its memory does not grow with the number of trajectories.
+
+    python -m bench.analyse              # 10,000 and 100,000 trajectories
+    python -m bench.analyse 1000 5000    # other sizes
+
+A trajectory has four thoughts of 50 words, three searches with two passages of 80 words each, and an answer; four in
+five are wrong, half of these although the passages under the gold titles were shown. 2,000 questions with two gold
+titles each, a corpus of 20,000 passages. The stages run from file to file in a process of their own, with one thread.
+Target: 100,000 trajectories in under 5 minutes.
+"""
+
+import itertools
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.question import Question
+from coa.search import Passage
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+
+SIZES = (10_000, 100_000)
+NUM_QUESTIONS, NUM_PASSAGES, NUM_SEARCHES = 2_000, 20_000, 3
+PARAMS = """
+index: {corpus: corpus.parquet, columns: {}, is_stemmed: true}
+analyse: {reads_corpus: true, near_f1: 0.75}
+"""
+VOCABULARY = ["".join(letters) for letters in itertools.islice(itertools.product("aeioklmnprst", repeat=4), 5000)]
+WEIGHTS = [1 / (rank + 10) for rank in range(5000)]  # as unequal as the words of a language
+
+
+def name(i: int) -> str:
+    """The i-th name: two capitalised words."""
+    return f"Person{i % 997} Family{i}"
+
+
+def words(generator: random.Random, count: int) -> str:
+    """A sentence of so many words."""
+    return f"{' '.join(generator.choices(VOCABULARY, WEIGHTS, k=count))}."
+
+
+def make_questions() -> Iterator[Question]:
+    """Each asks for the third of three names; the first two are its gold titles."""
+    for i in range(NUM_QUESTIONS):
+        first, second, answer = (name(3 * i + k) for k in range(3))
+        yield Question(f"q{i}", f"Who is the teacher of the friend of {first}?", (answer,), "train", "bridge", 2,
+                       (first, second))  # fmt: skip
+
+
+def make_passages() -> Iterator[Passage]:
+    """One under each name; it mentions the next."""
+    generator = random.Random(0)
+    for i in range(NUM_PASSAGES):
+        yield Passage(f"p{i}", name(i), f"{name(i)} knows {name(i + 1)}. {words(generator, 75)}")
+
+
+def make_rows(count: int) -> Iterator[GradedTrajectory]:
+    """Rollouts over the questions in turn."""
+    generator = random.Random(1)
+    passages = list(make_passages())
+    questions = list(make_questions())
+    for i in range(count):
+        question = questions[i % NUM_QUESTIONS]
+        yield grade_trajectory(make_rollout(i, 3 * (i % NUM_QUESTIONS), question, passages, generator), question)
+
+
+def make_rollout(
+    i: int, first: int, question: Question, passages: list[Passage], generator: random.Random
+) -> Trajectory:
+    """One rollout; every fifth is right."""
+    steps: list[Step] = []
+    for k in range(NUM_SEARCHES):
+        asked = name(first + min(k, 1))
+        thought = f"{words(generator, 25)} I need the friend of {asked}. {words(generator, 20)}"
+        call = f"{protocol.open_tag('search')} {asked} friend {protocol.close_tag('search')}"
+        steps += protocol.parse_policy(f"{thought} {call}")
+        shown = [passages[first + k if i % 2 else generator.randrange(NUM_PASSAGES)], generator.choice(passages)]
+        body = "\n".join(passage.text for passage in shown)
+        steps.append(protocol.observation("search", body, Outcome.OK, tuple(passage.id for passage in shown)))
+    answer = question.gold_answers[0] if i % 5 == 0 else name(generator.randrange(NUM_PASSAGES))
+    steps.append(Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}."))
+    steps.append(Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"))
+    return Trajectory(
+        f"{question.question_id}/coa/{i}", question.question_id, Mode.COA, i, question.question, "prompt", tuple(steps),
+        StopReason.ANSWERED, "words", Sampling(), "hash", "words", 8, 300, 400, 4, NUM_SEARCHES,
+    )  # fmt: skip
+
+
+def run_stage(module: str, folder: Path) -> tuple[float, float, int]:
+    """Wall seconds, CPU seconds and peak memory in MB of one stage in a process of its own."""
+    code = f"import sys, resource; from {module} import main; print(main([]), file=sys.stderr);"
+    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    threads = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | threads,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - started, spent, int(done.stdout)
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table."""
+    print(f"{'trajectories':>12}{'stage':>18}{'wall s':>9}{'CPU s':>9}{'rows a second':>15}{'peak MB':>9}")
+    for count in map(int, arguments or SIZES):
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            tables.write_table(folder / "corpus.parquet", Passage, make_passages())
+            tables.write_table(folder / "data/questions.parquet", Question, make_questions())
+            tables.write_table(folder / "data/grade.parquet", GradedTrajectory, make_rows(count))
+            (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
+            for module in ("curate.analyse", "curate.report"):
+                wall, spent, peak = run_stage(module, folder)
+                print(f"{count:12,}{module:>18}{wall:9.1f}{spent:9.1f}{count / wall:15,.0f}{peak:9}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

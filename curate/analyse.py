@@ -1,0 +1,173 @@
+"""Graded trajectories to causes: why each one failed, with the step and the evidence.
+
+    python -m curate.analyse
+
+Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages under gold titles from
+`index.corpus`; writes data/analyse.parquet, one row per graded trajectory. What no rule decides is `unknown`: questions
+without gold titles decide little, and questions that compare need the corpus as well. Rows stream; what is kept of the
+whole are the questions and the gold passages of failed ones. The causes stand in curate/diagnosis/causes.py.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from coa import tables
+from coa.errors import InputError
+from coa.graded import GradedTrajectory
+from coa.grading import Verdict
+from coa.metrics import rate, write_metrics
+from coa.params import Params
+from coa.progress import Progress
+from coa.question import Question
+from coa.search.corpus import corpus_files, read_passages
+from coa.search.index import IndexParams
+from coa.trajectory import Mode
+from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from curate.diagnosis.gold import gold_passages
+from curate.diagnosis.queries import asking_words
+from curate.diagnosis.rules import Context, diagnose
+
+GRADED = Path("data/grade.parquet")
+QUESTIONS = Path("data/questions.parquet")
+OUT = Path("data/analyse.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyseParams:
+    """What the rules may use."""
+
+    reads_corpus: bool = True
+    """Read the passages under gold titles from `index.corpus`; without them the rules that need them say unknown."""
+    near_f1: float = 0.75
+    """A wrong answer that overlaps an accepted one at least so much is blamed on the grader."""
+
+
+def analyse(row: GradedTrajectory, question: Question, context: Context) -> Analysis:
+    """Apply the rules to one row."""
+    trajectory = row.trajectory
+    found = diagnose(row, question, context)
+    is_correct = row.grade.verdict is Verdict.CORRECT
+    primary, contributing = (None, found) if is_correct else (found[0], found[1:])
+    return Analysis(
+        trajectory_id=trajectory.trajectory_id,
+        question_id=trajectory.question_id,
+        mode=trajectory.mode,
+        index=trajectory.index,
+        question_type=row.question_type,
+        num_hops=row.num_hops,
+        num_actions=trajectory.num_actions,
+        stop_reason=trajectory.stop_reason,
+        verdict=row.grade.verdict,
+        cause=primary.cause if primary else None,
+        step=primary.step if primary else None,
+        evidence=primary.evidence if primary else "",
+        passages=primary.passages if primary else (),
+        needs_gold_titles=primary.needs_gold_titles if primary else False,
+        contributing=contributing,
+    )
+
+
+def analyse_all(
+    rows: Iterable[GradedTrajectory], questions: Mapping[str, Question], context: Context
+) -> Iterator[Analysis]:
+    """Apply the rules to each row, as it comes.
+
+    Raises:
+        InputError: a trajectory's question is not in the table.
+    """
+    for row in rows:
+        question = questions.get(row.trajectory.question_id)
+        if question is None:
+            raise InputError(
+                f"the question {row.trajectory.question_id!r} is not in {QUESTIONS}",
+                where=row.trajectory.trajectory_id,
+                fix="questions and trajectories are of different runs: dvc repro",
+            )
+        yield analyse(row, question, context)
+
+
+def failed_questions(path: Path) -> set[str]:
+    """Ids of the questions that a trajectory of the graded table failed: only their gold passages are needed.
+
+    Raises:
+        InputError: the file is missing or broken, or lacks a column.
+    """
+    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"])
+    rows = pl.scan_parquet(path).filter(~pl.col("grade").struct.field("exact_match"))
+    return set(rows.select(pl.col("trajectory").struct.field("question_id").unique()).collect().to_series())
+
+
+def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
+    """What the rules know: of the corpus, one pass keeps the passages under gold titles of failed questions.
+
+    Raises:
+        InputError: the corpus is missing or broken.
+    """
+    settings = params.section(AnalyseParams)
+    asking = asking_words(question.question for question in questions.values())
+    if not settings.reads_corpus:
+        return Context(asking=asking, near_f1=settings.near_f1)
+    index, failed = params.section(IndexParams, "index"), failed_questions(GRADED)
+    titles = {title for name in failed & questions.keys() for title in questions[name].gold_titles}
+    passages = read_passages(corpus_files(index.corpus), index.columns) if titles else ()
+    return Context(gold_passages(passages, titles), asking, settings.near_f1)
+
+
+class _Totals:
+    """What a run adds up to."""
+
+    def __init__(self) -> None:
+        self.analysed: Counter[Mode] = Counter()
+        self.causes: Counter[tuple[Mode, Cause]] = Counter()
+        self.contributing: Counter[tuple[Mode, Cause]] = Counter()
+
+    def add(self, row: Analysis) -> None:
+        self.analysed[row.mode] += 1
+        if row.cause:
+            self.causes[row.mode, row.cause] += 1
+        self.contributing.update((row.mode, finding.cause) for finding in row.contributing)
+
+    def metrics(self) -> dict[str, Any]:
+        return {str(mode): self._of(mode) for mode in Mode}
+
+    def _of(self, mode: Mode) -> dict[str, Any]:
+        causes = {str(cause): self.causes[mode, cause] for cause in Cause if cause not in CONTRIBUTING_ONLY}
+        failed = sum(causes.values())
+        return {
+            "analysed": self.analysed[mode],
+            "failed": failed,
+            "decided_rate": rate(failed - causes[Cause.UNKNOWN], failed),
+            "causes": causes,
+            "contributing": {str(c): self.contributing[mode, c] for c in Cause if c is not Cause.UNKNOWN},
+        }
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Analyse all graded rows; the summary line is returned."""
+    params = Params.load("analyse", arguments)
+    questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
+    context = load_context(params, questions)
+    totals = _Totals()
+    rows = analyse_all(tables.read_table(GRADED, GradedTrajectory), questions, context)
+    with tables.TableWriter(OUT, Analysis) as table, Progress("analyse", None, "trajectories") as bar:
+        for row in rows:
+            table.write(row)
+            totals.add(row)
+            bar.add()
+    write_metrics("analyse", totals.metrics())
+    unknown = sum(totals.causes[mode, Cause.UNKNOWN] for mode in Mode)
+    return (
+        f"{OUT}: {totals.causes.total():,} of {totals.analysed.total():,} failed; of {unknown:,} the cause is unknown"
+    )
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,178 @@
+"""The page: whole without anything from elsewhere, the same bytes every time, and hostile text is only ever text."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from coa import protocol, tables
+from coa.errors import InputError, OutputError
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.pairs import Arm
+from coa.question import Question
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from curate import report
+from curate.analyse import analyse_all
+from curate.branch import Point, PointOutcome
+from curate.charts import CAUSE_COLOURS, wilson
+from curate.diagnosis.causes import Analysis, Cause
+from curate.diagnosis.rules import Context
+from curate.filter import Dropped, FilterParams, judge
+
+QUESTION = "Where was Ada Novak born?"
+POINT = Point("p", 1, Arm.ACT, PointOutcome.PAIRED, False, 3, 2, "pair")
+HOSTILE = "</div><script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7*7 }} $x_1$ \x00 \u202e"
+
+
+def row(name: str, mode: Mode, thought: str, answer: str) -> GradedTrajectory:
+    """A trajectory with one thought and an answer; one that may act searches before it answers."""
+    call = f"{thought} {protocol.open_tag('search')} Ada Novak {protocol.close_tag('search')}"
+    search = (*protocol.parse_policy(call), protocol.observation("search", "Otto lives in Oslo.", Outcome.OK, ("o",)))
+    steps = (*(search if mode is Mode.COA else ()), *protocol.parse_policy(
+        f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"
+    ))  # fmt: skip
+    trajectory = Trajectory(
+        f"{name}/{mode}/0", name, mode, 0, QUESTION, "prompt", steps, StopReason.ANSWERED, "m", Sampling(), "hash",
+        "fp", 1, 9, 0, 1, int(mode is Mode.COA),
+    )  # fmt: skip
+    return grade_trajectory(trajectory, Question(name, QUESTION, ("Riga",), "train", num_hops=2))
+
+
+ROWS = [
+    row("a", Mode.COT, "I recall Riga.", "Riga"),
+    row("b", Mode.COT, "Maybe Oslo.", "Oslo"),
+    row("a", Mode.COA, "It says Oslo.", "Oslo"),
+    row("b", Mode.COA, "I see Riga.", "Riga"),
+    row("c", Mode.COA, "Maybe Bergen.", "Bergen"),
+]
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the page is made of."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(ROWS)
+    tables.write_table(report.POINTS, Point, [POINT])
+    return tmp_path
+
+
+def write_rows(rows: list[GradedTrajectory]) -> None:
+    questions = {name: Question(name, QUESTION, ("Riga",), "train") for name in "abc"}
+    tables.write_table(report.ANALYSED, Analysis, analyse_all(rows, questions, Context()))
+    tables.write_table(report.GRADED, GradedTrajectory, rows)
+    tables.write_table(report.DROPPED, Dropped, filter(None, (judge(row, FilterParams()) for row in rows)))
+
+
+def make_page() -> str:
+    report.main([])
+    return report.OUT.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_offline_and_the_same_every_time() -> None:
+    page = make_page()
+    files = [report.OUT, *sorted(report.PICTURES.glob("*.png"))]
+    first = [path.read_bytes() for path in files]
+    report.main([])
+    assert [path.read_bytes() for path in files] == first
+    assert [path.stem for path in files] == ["errors", "actions", "causes", "funnel", "quadrants"]
+    assert not re.findall(r"<script|<link|<img|(?:src|href)=\"(?!#)|url\((?!#)|@import", page)
+    for heading in (
+        "From sampled to kept",
+        "Primary causes",
+        "Thinking against acting",
+        "Number of actions",
+        "Examples",
+    ):
+        assert heading in page
+
+
+def test_thinking_and_acting_are_compared_on_the_same_questions_and_at_forks() -> None:
+    page = make_page()
+    assert "2 pairs of a CoT and a CoA rollout" in page
+    assert "3 continuations of forked trajectories" in page
+    for field in ("1  (50.0%)", "2  (66.7%)", "only acting helps", "only thinking helps"):
+        assert field in page
+
+
+def test_modes_that_share_no_question_are_said_not_to_be_comparable() -> None:
+    write_rows([ROWS[0], ROWS[4]])
+    assert "no question was sampled in both modes" in make_page()
+
+
+def test_files_that_were_not_made_are_missed_on_the_page_only() -> None:
+    report.DROPPED.unlink()
+    report.POINTS.unlink()
+    page = make_page()
+    assert "that file is not there, so the step is missing" in page
+    assert "no trajectory was forked, or the file of forked points is not there" in page
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(report.ANALYSED, "verdict"), (report.DROPPED, "row"), (report.POINTS, "num_correct"), (report.GRADED, "grade")],
+)
+def test_a_missing_column_is_named(file: Path, name: str) -> None:
+    table = pq.read_table(file)
+    pq.write_table(table.drop_columns([name]).replace_schema_metadata(table.schema.metadata), file)
+    with pytest.raises(InputError, match=name):
+        report.main([])
+
+
+def test_a_page_that_cannot_be_written_is_an_error_that_names_it() -> None:
+    report.OUT.mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"errors\.html"):
+        report.main([])
+
+
+@pytest.mark.parametrize("keep", [lambda row: row.grade.exact_match, lambda row: False])
+def test_a_run_without_failures_or_without_rows_makes_a_page_too(keep: Callable[[GradedTrajectory], bool]) -> None:
+    write_rows(list(filter(keep, ROWS)))
+    assert "No trajectory failed" in make_page()
+
+
+def _hostile(step: Step) -> Step:
+    """The same step with text that would act, and two megabytes of it."""
+    is_long = step.kind is StepKind.THOUGHT
+    return replace(step, text=f"{HOSTILE}{step.text}{'<' * 2_000_000 * is_long}")
+
+
+def test_text_from_models_is_only_ever_text() -> None:
+    trajectory = replace(ROWS[4].trajectory, question=HOSTILE, steps=tuple(map(_hostile, ROWS[4].trajectory.steps)))
+    graded = replace(ROWS[4], trajectory=trajectory, question_type=HOSTILE, gold_answers=(HOSTILE,))
+    write_rows([graded])
+    page = make_page()
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "{{ 7*7 }}" in page
+    assert "\x00" not in page
+    assert len(page.encode()) < 200_000
+
+
+def test_a_long_trajectory_is_shown_in_part_and_says_so() -> None:
+    many = tuple(Step(StepKind.THOUGHT, Author.POLICY, f"Thought {i}.") for i in range(200))
+    steps = (*many, *ROWS[1].trajectory.steps)
+    write_rows([replace(ROWS[1], trajectory=replace(ROWS[1].trajectory, steps=steps))])
+    page = make_page()
+    assert "Thought 59." in page
+    assert "Thought 60." not in page
+    assert "steps left out" in page
+
+
+def test_an_interval_holds_the_share_and_stays_within_bounds() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    for part, whole in ((0, 5), (5, 5), (31, 39)):
+        low, high = wilson(part, whole)
+        assert 0 <= low <= part / whole <= high <= 1
+
+
+def test_every_cause_has_a_colour_and_a_meaning_on_the_page() -> None:
+    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
+    assert all(f'"{cause}": "' in template and cause in CAUSE_COLOURS for cause in Cause)
+
+
+def test_tags_that_a_page_shows_come_from_the_trajectories_only() -> None:
+    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
+    assert not any(tag in template for tag in protocol.all_tags(["search"]))
