@@ -1,0 +1,117 @@
+"""params.yaml to what cards need of it: their own section, the settings of the stages before, and the prompts.
+
+Addresses of servers and names of keys are left out: they say nothing about the data, and a card is public.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from coa.errors import ConfigError
+from coa.params import Params
+from coa.prompts import Prompt
+from data_cards.catalogue import SetName
+from data_cards.safe_markdown import Markdown, fence
+
+SECTIONS = (
+    "microworld", "questions", "index", "search", "teacher", "prompts", "rollout", "sample", "filter", "branch",
+    "screen", "assemble",
+)  # fmt: skip
+"""The settings that shape a set, in the order of the stages."""
+_PLACE = "{question}"
+_PRIVATE = frozenset({"base_url", "url", "api_key_env", "extra_body"})
+_REPOSITORY = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_MAX_TITLE_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RenderParams:
+    """What the cards cannot count."""
+
+    title: str
+    """What all sets together are called, on one line."""
+    repository: str = ""
+    """Where the sets are published, as `owner/name`; empty: not yet."""
+    languages: tuple[str, ...] = ("en",)
+    """Of questions and passages: ISO 639 codes of two or three letters."""
+    licenses: dict[str, str] = field(default_factory=dict)
+    """SPDX ids by source: a source of questions, `corpus` for the passages, a teacher's name. Others are unknown."""
+
+
+def check(params: RenderParams) -> None:
+    """Complain about settings that cannot stand in a card.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    title = params.title
+    if not title.isprintable() or not 0 < len(title.strip()) <= _MAX_TITLE_CHARS:
+        raise ConfigError("bad title", where="render.title", expected="one line of text", got=repr(title[:200]))
+    if not _REPOSITORY.fullmatch(params.repository):
+        raise ConfigError(
+            "bad repository", where="render.repository", expected="owner/name", got=repr(params.repository[:200])
+        )
+    for language in params.languages:
+        if not _LANGUAGE.fullmatch(language):
+            raise ConfigError(
+                "bad language", where="render.languages", expected="a code such as en", got=repr(language[:200])
+            )
+
+
+def shown_settings(params: Params) -> dict[str, Any]:
+    """The resolved settings of the stages, without what is private."""
+    values: dict[str, Any] = {}
+    for section in SECTIONS:
+        with suppress(KeyError):  # a run without this stage
+            values |= yaml.safe_load(params.dump([section]))
+    return _public(values)
+
+
+def _public(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _public(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if key not in _PRIVATE
+    }
+
+
+def settings_block(settings: Mapping[str, Any]) -> Markdown:
+    """The settings as a block of YAML."""
+    return fence(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip(), "yaml")
+
+
+class ShownPrompt(NamedTuple):
+    """A prompt file inside its chat template."""
+
+    prompt_hash: str
+    head: str
+    """The text before the question."""
+    text: Markdown
+    """The whole, with `{question}` where the question stands."""
+
+
+def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | None:
+    """The prompt that the rows of a set begin with; pairs offer the tool, questions have none.
+
+    Raises:
+        ConfigError: the prompt file is missing or has no place for the question, or a setting is missing.
+    """
+    if name is SetName.RL:
+        return None
+    mode = SetName.COA if name is SetName.COT_A else name
+    try:
+        path, template = settings["prompts"][mode], settings["teacher"]["chat_template"]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"the setting {error} is missing", where="params.yaml",
+            expected=f"prompts.{mode} and teacher.chat_template", fix="python -m coa.params conf/microworld.yaml",
+        ) from error  # fmt: skip
+    prompt = Prompt.load(Path(path), template)
+    text = prompt.fill(_PLACE)
+    return ShownPrompt(prompt.prompt_hash, text.partition(_PLACE)[0], fence(text.rstrip("\n")))
