@@ -24,7 +24,7 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 
 ROOT = Path(__file__).parent.parent
-TREE = ("coa", "synth", "curate", "conf", "dvc.yaml", ".dvcignore")
+TREE = ("coa", "synth", "curate", "data_cards", "conf", "dvc.yaml", ".dvcignore")
 CONCURRENCY = 16
 
 pytestmark = pytest.mark.slow

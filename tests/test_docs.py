@@ -17,6 +17,7 @@ from coa.dialects import UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
 from coa.microworld.opening import MicroworldParams
+from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
 from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
@@ -37,15 +38,20 @@ from coa.trajectory import (
     StopReason,
     Trajectory,
 )
+from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams, Point, PointOutcome
+from curate.diagnosis.causes import Analysis, Cause, Finding
 from curate.filter import Dropped, DropReason, FilterParams
+from curate.screen import Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
+from data_cards.settings import RenderParams
+from synth.fetch import FetchParams
 from synth.foreign_rows import Format
 from synth.ingest import DroppedLine, IngestParams, Recorded
 from synth.ingest_grades import Disagreement, DisagreementReason, Measure
-from synth.microworld import PretrainingDocument
-from synth.questions import QuestionParams
+from synth.question_formats import QuestionFormat, RefusalReason
+from synth.questions import DroppedQuestion, QuestionParams
 from synth.sample import Assignment, SampleParams
 
 ROOT = Path(__file__).parent.parent
@@ -54,17 +60,20 @@ PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
     PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
+    DroppedQuestion, Excluded, Analysis, Finding,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
         Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
-        Measure, DisagreementReason,
+        Measure, DisagreementReason, RefusalReason, Cause,
+        ExclusionReason, Kind,
     ],
-    "params.md": [Assignment, PolicyKind, EngineKind, Format],
+    "params.md": [Assignment, PolicyKind, EngineKind, Format, QuestionFormat],
 }  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "microworld": MicroworldParams,
     "questions": QuestionParams,
+    "fetch": FetchParams,
     "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
@@ -72,9 +81,12 @@ SECTIONS: dict[str, type[Any]] = {
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,
+    "analyse": AnalyseParams,
     "filter": FilterParams,
     "branch": BranchParams,
+    "screen": ScreenParams,
     "assemble": AssembleParams,
+    "render": RenderParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
 PROGRAMS = {"python", "make", "dvc", "git", "vllm", "kill"}

@@ -13,9 +13,13 @@ from coa.params import Params, write_profile
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits
 from coa.search.index import IndexParams
+from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams
 from curate.filter import FilterParams
+from curate.screen import ScreenParams
+from data_cards.settings import RenderParams
+from synth.fetch import FetchParams
 from synth.ingest import IngestParams
 from synth.questions import QuestionParams
 from synth.sample import SampleParams
@@ -24,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 SECTIONS = {
     "microworld": MicroworldParams,
     "questions": QuestionParams,
+    "fetch": FetchParams,
     "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
@@ -31,9 +36,12 @@ SECTIONS = {
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,
+    "analyse": AnalyseParams,
     "filter": FilterParams,
     "branch": BranchParams,
+    "screen": ScreenParams,
     "assemble": AssembleParams,
+    "render": RenderParams,
 }
 
 
