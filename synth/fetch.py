@@ -133,7 +133,7 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
 def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
     """What `datasets` and the Hub's client raise, as errors for a person; the narrower kinds come first."""
     from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
-    from httpx import HTTPError
+    from httpx2 import HTTPError
 
     where = " ".join(filter(None, (source.repo, source.config, revision)))
     try:
