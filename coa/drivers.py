@@ -6,7 +6,7 @@ memory does not grow with the number of rows and the same run writes the same fi
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coa import rollout
@@ -14,6 +14,9 @@ from coa.policy import BatchPolicy, Completion, Policy, RequestError
 from coa.rollout import Call, Done, Failure, Generate, Run, State, Task
 from coa.tools import Toolbox, ToolReply
 from coa.trajectory import Outcome, Trajectory
+
+Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
+"""Answers the calls that states wait for, in their order: tools, or a simulation of them (`coa/tools/simulated.py`)."""
 
 _WAITING_PER_SLOT = 4
 """How many finished trajectories may wait, per slot, for a slow one before them; more would only cost memory."""
@@ -95,13 +98,21 @@ class _Slot:
 async def roll_out_batched(
     tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int
 ) -> AsyncGenerator[Trajectory, None]:
-    """Roll out many tasks with an engine in this process; a slot that becomes free takes the next task at once.
+    """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
+    async for state in roll_out_states(tasks, run, policy, tool_environment(tools), batch_size=batch_size):
+        yield rollout.finish(state)
 
-    Trajectories come in the order of the tasks.
+
+async def roll_out_states(
+    tasks: Iterable[Task], run: Run, policy: BatchPolicy, environment: Environment, *, batch_size: int
+) -> AsyncGenerator[State, None]:
+    """Like `roll_out_batched`, in any environment, for those who need the ids: the final states, all `Done`.
+
+    A slot that becomes free takes the next task at once.
     """
     source = enumerate(tasks)
     slots: list[_Slot] = []
-    finished: dict[int, Trajectory] = {}
+    finished: dict[int, State] = {}
     emitted = 0
     while True:
         room = min(batch_size - len(slots), batch_size * _WAITING_PER_SLOT - len(finished))
@@ -109,8 +120,8 @@ async def roll_out_batched(
         if not slots:
             return
         _generate_batch(slots, policy)
-        await _observe_batch(slots, tools)
-        finished |= {slot.position: rollout.finish(slot.state) for slot in slots if _is_done(slot)}
+        await _observe_batch(slots, environment)
+        finished |= {slot.position: slot.state for slot in slots if _is_done(slot)}
         slots = [slot for slot in slots if not _is_done(slot)]
         while emitted in finished:
             yield finished.pop(emitted)
@@ -136,8 +147,18 @@ def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
         slot.state = rollout.advance(slot.state, completion)
 
 
-async def _observe_batch(slots: list[_Slot], tools: Toolbox) -> None:
-    async def observe(slot: _Slot, call: Call) -> None:
-        slot.state = rollout.observe(slot.state, await _call(tools, call))
+async def _observe_batch(slots: list[_Slot], environment: Environment) -> None:
+    waiting = [slot for slot in slots if isinstance(slot.state.pending, Call)]
+    replies = await environment([slot.state for slot in waiting]) if waiting else ()
+    for slot, reply in zip(waiting, replies, strict=True):
+        slot.state = rollout.observe(slot.state, reply)
 
-    await asyncio.gather(*(observe(slot, slot.state.pending) for slot in slots if isinstance(slot.state.pending, Call)))
+
+def tool_environment(tools: Toolbox) -> Environment:
+    """The environment in which each call goes to its tool, all at once."""
+
+    async def answer(states: Sequence[State]) -> Sequence[ToolReply]:
+        calls = [state.pending for state in states if isinstance(state.pending, Call)]
+        return await asyncio.gather(*(_call(tools, call) for call in calls))
+
+    return answer

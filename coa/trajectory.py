@@ -57,6 +57,8 @@ class Outcome(StrEnum):
     """The policy's arguments cannot be used (an empty or overlong query); the observation says so."""
     ERROR = "error"
     """The tool itself failed; no observation was shown."""
+    SIMULATED = "simulated"
+    """No tool was asked: the policy itself wrote what it would have returned (AutoCoA's RL stage 1)."""
 
 
 class StopReason(StrEnum):

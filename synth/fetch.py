@@ -26,7 +26,7 @@ from coa.params import Params
 from synth.question_formats import QuestionFormat
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetBuilder  # type: ignore[import-untyped]
+    from datasets import Dataset, DatasetBuilder
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _ROWS_PER_GROUP = 1000
@@ -132,7 +132,7 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
 @contextmanager
 def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
     """What `datasets` and the Hub's client raise, as errors for a person; the narrower kinds come first."""
-    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+    from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError
 
     where = " ".join(filter(None, (source.repo, source.config, revision)))

@@ -53,6 +53,10 @@ from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DroppedQuestion, QuestionParams
 from synth.sample import Assignment, SampleParams
+from train.evaluate import EvaluateParams
+from train.fidelity import FidelityParams
+from train.settings import TrainParams
+from train.table import TableParams
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -87,6 +91,10 @@ SECTIONS: dict[str, type[Any]] = {
     "screen": ScreenParams,
     "assemble": AssembleParams,
     "render": RenderParams,
+    "train": TrainParams,
+    "evaluate": EvaluateParams,
+    "fidelity": FidelityParams,
+    "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
 PROGRAMS = {"python", "make", "dvc", "git", "vllm", "kill"}

@@ -23,6 +23,10 @@ from synth.fetch import FetchParams
 from synth.ingest import IngestParams
 from synth.questions import QuestionParams
 from synth.sample import SampleParams
+from train.evaluate import EvaluateParams
+from train.fidelity import FidelityParams
+from train.settings import TrainParams
+from train.table import TableParams
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = {
@@ -42,6 +46,10 @@ SECTIONS = {
     "screen": ScreenParams,
     "assemble": AssembleParams,
     "render": RenderParams,
+    "train": TrainParams,
+    "evaluate": EvaluateParams,
+    "fidelity": FidelityParams,
+    "table": TableParams,
 }
 
 

@@ -1,0 +1,156 @@
+r"""ReAct prompting (Yao et al., arXiv 2210.03629) behind the project's loop: the loop speaks tags, the policy lines.
+
+    Thought: I need the director.          a thought
+    Action: search[Iron Harbor]            an action
+    Observation: result 1: ...             an observation
+    Thought: It says Nora Brandt.          a thought
+    Answer: Nora Brandt                    the end of the thinking, and \boxed{Nora Brandt}
+
+`as_react` wraps any policy. What it writes counts only in these forms: its first `Action:` or `Answer:` line ends the
+turn and whatever follows is dropped; tags in it are neutralised, so it can act in no other way. `Action: Finish[x]` is
+an answer too. A turn with neither, or with an action that cannot be read, ends the rollout without an answer.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from coa import protocol
+from coa.grading import boxed_answer
+from coa.policy import BatchPolicy, Completion, Finish, Policy, Request
+from coa.trajectory import Author, Step, StepKind
+
+THOUGHT, ACTION, OBSERVATION, ANSWER = "Thought:", "Action:", "Observation:", "Answer:"
+"""How the lines begin."""
+STOP = (f"\n{OBSERVATION}", "\nQuestion:")
+"""Where the inner policy is stopped: it would go on to invent the observation, or the next question."""
+_THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
+_MOVE = re.compile(rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE)
+_CALL = re.compile(r"\s*(?P<tool>[A-Za-z]+)\s*\[(?P<argument>.*)\]\s*")
+
+
+class ReactContext(NamedTuple):
+    """A context of the loop as the inner policy reads it."""
+
+    text: str
+    """Ends with the opening of the next line: a thought, or the answer where the loop forces one."""
+    is_forced: bool
+    """Whether the loop forces the answer."""
+
+
+def to_react(context: str) -> ReactContext:
+    """Translate the loop's context; only its prompt stays as it is, without the opening of the thinking."""
+    prompt, _, written = context.rpartition(_THINKING_OPENED)
+    steps = protocol.parse(written)
+    is_forced = any(protocol.closes_thinking(step) for step in steps)
+    lines = [line for step in steps if (line := _line(step))]
+    return ReactContext(prompt + "\n".join([*lines, ANSWER if is_forced else THOUGHT]), is_forced)
+
+
+def _line(step: Step) -> str:
+    """The line of a step; empty for what ReAct does not show."""
+    if step.kind is StepKind.THOUGHT and step.text.strip():
+        return f"{THOUGHT} {step.text.strip()}"
+    if step.kind is StepKind.ACTION:
+        return f"{ACTION} {step.tool}[{step.argument}]"
+    if step.kind is StepKind.OBSERVATION:
+        opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
+        return f"{OBSERVATION} {step.text.removeprefix(opening).removesuffix(closing).strip()}"
+    return ""
+
+
+def from_react(written: str) -> tuple[str, bool]:
+    """What the inner policy wrote after `Thought:`, in the loop's text, and whether it acted or answered."""
+    move = _MOVE.search(written)
+    thought = _harmless(written[: move.start()] if move else written)
+    if move is None or move["head"] == OBSERVATION:
+        return thought, False
+    said = f"{thought} " if thought else ""
+    call = _CALL.fullmatch(move["rest"])
+    if move["head"] == ANSWER:
+        return thought + _boxed(move["rest"]), True
+    if call and call["tool"].lower() == "finish":
+        return thought + _boxed(call["argument"]), True
+    if call is None:
+        return f"{said}{_harmless(move[0])}", False
+    tool = call["tool"].lower()
+    return f"{said}{protocol.open_tag(tool)} {_harmless(call['argument'])} {protocol.close_tag(tool)}", True
+
+
+def _harmless(text: str) -> str:
+    return protocol.neutralise(text).strip()
+
+
+def _boxed(answer: str) -> str:
+    """The end of the thinking and the answer."""
+    return f"\n{protocol.THINK_CLOSE}\n\n\\boxed{{{_answer(answer)}}}"
+
+
+def _answer(written: str) -> str:
+    """An answer that can stand in a box, its own box taken off."""
+    plain = _harmless(boxed_answer(written) or written)
+    return plain.rstrip("\\").replace("{", "\\{").replace("}", "\\}")
+
+
+class _Translator:
+    """What both wrappers share. There are no ids: what the inner policy reads is not the loop's text."""
+
+    def __init__(self, policy: Policy | BatchPolicy) -> None:
+        self.name = f"{policy.name}+react"
+        self.count_tokens = policy.count_tokens
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
+        """The loop's text is not what the policy reads: it has no ids."""
+
+    @staticmethod
+    def _inner(request: Request) -> Request:
+        context = to_react(request.context)
+        stop = ("\n",) if context.is_forced else STOP
+        return replace(request, context=context.text, stop=stop, context_ids=None)
+
+    @staticmethod
+    def _outer(request: Request, completion: Completion) -> Completion:
+        if to_react(request.context).is_forced:
+            first_line = completion.text.strip().partition("\n")[0]
+            return replace(completion, text=f"{_answer(first_line)}}}", finish=Finish.END, ids=None)
+        text, has_moved = from_react(completion.text)
+        is_cut = completion.finish is Finish.LENGTH and not has_moved
+        stopped = any(text.endswith(tag) for tag in request.stop)
+        finish = Finish.LENGTH if is_cut else Finish.STOP if stopped else Finish.END
+        return replace(completion, text=text, finish=finish, ids=None)
+
+
+class ReactPolicy(_Translator):
+    """A server's policy under ReAct prompting."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self._policy = policy
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue the request's context.
+
+        Raises:
+            RequestError: this request cannot be answered; others can.
+            ServiceError: the policy cannot be reached at all.
+        """
+        return self._outer(request, await self._policy.complete(self._inner(request)))
+
+
+class ReactBatchPolicy(_Translator):
+    """An engine in this process under ReAct prompting."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        super().__init__(policy)
+        self._policy = policy
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Continue each request's context; the results come in the requests' order."""
+        completions = self._policy.complete_batch([self._inner(request) for request in requests])
+        return [self._outer(request, done) for request, done in zip(requests, completions, strict=True)]
+
+
+def as_react(policy: Policy | BatchPolicy) -> ReactPolicy | ReactBatchPolicy:
+    """The policy under ReAct prompting; its prompt should describe the lines, or show some."""
+    return ReactBatchPolicy(policy) if isinstance(policy, BatchPolicy) else ReactPolicy(policy)

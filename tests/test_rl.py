@@ -1,0 +1,398 @@
+"""RL on the project's loop: what TRL is handed, and that nothing but the policy's own tokens is trained."""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from omegaconf import OmegaConf
+
+from coa.errors import ConfigError
+from coa.opening import SearchParams
+from coa.policy import Completion, Finish, Request
+from coa.policy.local import LocalPolicy
+from coa.question import Question
+from coa.rollout import Limits
+from coa.search import Hit, Passage
+from coa.search.embedded import IndexSettings, build_index
+from coa.tables import write_table
+from coa.tokens import PieceEncoder
+from coa.tools.search import SearchTool
+from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
+from train.settings import RlParams, Stage, TrainParams
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from train.checkpoint import Student, load_student  # noqa: E402
+from train.rl import Ask, Rollouts, choose_modes, make_trainer  # noqa: E402
+from train.run import main  # noqa: E402
+from train.stage import StageRun  # noqa: E402
+from train.student import StudentSettings, new_student  # noqa: E402
+
+TEXTS = [
+    "Question: who wrote the book? need the author of book. it says Ada. so answer is Ada \\boxed{Ada} result 1: by"
+]
+QUESTIONS = [Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)]
+TURNS = [
+    "need the author. <begin_search> who wrote </end_search>",
+    "it says Ada. so</think>\\boxed{Ada}",
+    "so answer is</think>\\boxed{book}",
+    "<search_result> forged </search_result> so</think>\\boxed{Ada}",
+    " result 1: Ada </search_result>",
+]
+
+
+class Library:
+    """An engine with one passage."""
+
+    fingerprint = "library"
+
+    async def search(self, query: str, top_k: int) -> list[Hit]:
+        return [Hit(Passage("p1", "book", f"the book by Ada </search_result> {query}"), 1.0)]
+
+
+class Wanderer:
+    """Continues with one of some texts, chosen by the request's seed, as ids of the student's tokenizer."""
+
+    name = "wanderer"
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
+        self.sampled: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        fits = [text for text in TURNS if ("</think>" in text) or any(text.endswith(stop) for stop in request.stop)]
+        text = random.Random(request.seed).choice(fits)
+        ids = self.encode(text, author=Author.POLICY)
+        ends = "</think>" in text
+        ids = (*ids, self._end_id) if ends else ids
+        self.sampled.append((request.context_ids or (), ids))
+        return Completion(text, Finish.END if ends else Finish.STOP, len(ids), None, ids)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("student")
+    student = new_student(TEXTS, StudentSettings(32, 1, 2, 64, 256), seed=0)
+    student.model.save_pretrained(path)
+    student.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def student(folder: Path) -> Student:
+    return load_student(str(folder))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def make_run(
+    tmp_path: Path, stage: Stage = Stage.RL2, rewards: dict[str, float] | None = None, **arguments: Any
+) -> StageRun:
+    (tmp_path / "question.txt").write_text("Question: {question}")
+    given = {
+        "output_dir": str(tmp_path / "checkpoints"), "per_device_train_batch_size": 16, "num_generations": 4,
+        "learning_rate": 1e-3, "max_steps": 2, "save_strategy": "no", "temperature": 0.7, "loss_type": "grpo",
+        "scale_rewards": "none", "disable_tqdm": True, "use_bias_correction_kl": False, **arguments,
+    }  # fmt: skip
+    settings = RlParams("student", arguments=given, rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1})
+    params = TrainParams(
+        stage, prompt=str(tmp_path / "question.txt"), max_context_tokens=160, rl1=settings, rl2=settings
+    )
+    return StageRun(stage, params, "")
+
+
+def make_rollouts(
+    run: StageRun, student: Student, loop: asyncio.Runner, *, mode: Mode = Mode.COA, max_tokens: int = 160
+) -> Rollouts:
+    asks = [Ask(question, mode) for question in QUESTIONS]
+    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
+    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tool, loop)
+
+
+KEYS = [f"q{i // 4}/coa" for i in range(16)]
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(
+    stage: Stage, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = Wanderer(student.tokenizer)
+
+    out = make_rollouts(make_run(tmp_path, stage), student, loop).roll_out(KEYS, policy, Sampling(0.7))
+
+    contexts: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for context, ids in policy.sampled:
+        contexts.setdefault(context, []).append(ids)
+    observing = student.tokenizer.convert_tokens_to_ids("<search_result>")
+    for prompt, completion, mask in zip(out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True):
+        for start, stop in runs_of_ones(mask):
+            context = (*prompt, *completion[:start])
+            assert context[-1] != observing
+            assert tuple(completion[start:stop]) in contexts[context]
+
+
+def runs_of_ones(mask: list[int]) -> list[tuple[int, int]]:
+    """Where each run begins and ends."""
+    edges = [i for i in range(len(mask) + 1) if (mask[i - 1] if i else 0) != (mask[i] if i < len(mask) else 0)]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_the_mask_leaves_out_observations_and_keeps_what_the_policy_forges(
+    stage: Stage, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    out = make_rollouts(make_run(tmp_path, stage), student, loop).roll_out(
+        KEYS, Wanderer(student.tokenizer), Sampling()
+    )
+
+    outcome = Outcome.SIMULATED if stage is Stage.RL1 else Outcome.OK
+    assert any(step.outcome is outcome for row in out["graded"] for step in row.trajectory.steps)
+    for row, ids, mask in zip(out["graded"], out["completion_ids"], out["env_mask"], strict=True):
+        own = [token for token, is_own in zip(ids, mask, strict=True) if is_own]
+        expected = "".join(step.text for step in row.trajectory.steps if step.author is Author.POLICY)
+        assert student.tokenizer.decode(own).replace(student.tokenizer.eos_token, "") == expected
+    assert any("forged" in step.text for row in out["graded"] for step in row.trajectory.steps)
+
+
+def test_a_question_asked_without_the_tool_ends_where_it_is_called(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    rollouts = make_rollouts(make_run(tmp_path), student, loop, mode=Mode.COT)
+
+    out = rollouts.roll_out([f"q{i // 4}/cot" for i in range(16)], Wanderer(student.tokenizer), Sampling())
+
+    reasons = {row.trajectory.stop_reason for row in out["graded"]}
+    assert reasons == {StopReason.FORBIDDEN_ACTION, StopReason.ANSWERED}
+    assert not any(step.kind is StepKind.OBSERVATION for row in out["graded"] for step in row.trajectory.steps)
+
+
+def test_a_group_is_one_question_and_its_rollouts_differ(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = LocalPolicy(student.model.eval(), student.tokenizer, name="student")
+
+    out = make_rollouts(make_run(tmp_path), student, loop).roll_out(KEYS[:8], policy, Sampling(1.0))
+
+    assert len({tuple(ids) for ids in out["prompt_ids"][:4]}) == 1
+    assert len({tuple(ids) for ids in out["completion_ids"]}) == 8
+
+
+def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = LocalPolicy(student.model.eval(), student.tokenizer, name="student")
+    rollouts = make_rollouts(make_run(tmp_path), student, loop, max_tokens=50)
+
+    def sample(seed: int, first: int = 0) -> Any:
+        return rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)["completion_ids"]
+
+    assert sample(1) == sample(1)
+    assert sample(1) != sample(2)
+    assert sample(1) != sample(1, first=4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_share_of_questions_without_the_tool_is_exact_and_follows_from_the_seed(share: float) -> None:
+    asks = choose_modes(QUESTIONS, share, seed=3)
+
+    assert sum(ask.mode is Mode.COT for ask in asks) == share * len(QUESTIONS)
+    assert choose_modes(reversed(QUESTIONS), share, seed=3) == asks
+
+
+def test_a_share_that_is_none_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="cot_share"):
+        choose_modes(QUESTIONS, 1.5, seed=0)
+
+
+@pytest.mark.parametrize("name", ["use_vllm", "top_k", "repetition_penalty", "no_such_setting"])
+def test_a_setting_that_would_be_ignored_is_refused_by_name(
+    name: str, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {name: 2}
+    run = make_run(tmp_path, **settings)
+    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+
+    with pytest.raises(ConfigError, match="setting") as error:
+        make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop))
+    assert name in str(error.value)
+
+
+class Scripted(Rollouts):
+    """Rollouts of a policy that is not the model in training: a random model hardly ever searches."""
+
+    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+        return self.roll_out(list(prompts), Wanderer(self._tokenizer), Sampling(seed=trainer.state.global_step))
+
+
+def prepared(run: StageRun, student: Student, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
+    """A trainer, and one batch of rollouts as its loss gets them."""
+    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
+    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tool, loop)
+    trainer = make_trainer(run, student, {"train": asks}, rollouts)
+    batch = [{"prompt": key} for key in KEYS]
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer, trainer._generate_and_score_completions(batch)
+
+
+def own_mask(batch: dict[str, Any]) -> Any:
+    return (batch["completion_mask"] * batch["tool_mask"]).float()
+
+
+def by_hand(model: Any, reference: Any, batch: dict[str, Any], beta: float, bonus: float) -> tuple[Any, Any, Any]:
+    """GRPO's first step over the policy's tokens alone: loss, mean KL, mean entropy."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    length = batch["completion_ids"].shape[1]
+
+    def log_chances(of: Any) -> Any:
+        return (of(input_ids=ids, attention_mask=attention).logits[:, -length - 1 : -1] / 0.7).log_softmax(-1)
+
+    own = own_mask(batch).bool()
+    chances, wanted = log_chances(model), batch["completion_ids"][..., None]
+    losses, divergences, entropies = [], [], []
+    with torch.no_grad():
+        given = log_chances(reference).gather(-1, wanted)[..., 0]
+    taken = chances.gather(-1, wanted)[..., 0]
+    for row in range(len(ids)):
+        new, old = taken[row][own[row]], given[row][own[row]]
+        divergence = (old - new).exp() - (old - new) - 1
+        gain = (new - new.detach()).exp() * batch["advantages"][row]
+        losses.append((beta * divergence - gain).mean())
+        divergences.append(divergence)
+        entropies.append(-(chances[row].exp() * chances[row]).sum(-1)[own[row]])
+    entropy = torch.cat(entropies).mean()
+    return torch.stack(losses).mean() - bonus * entropy, torch.cat(divergences).mean(), entropy
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
+    stage: Stage, student: Student, folder: Path, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    beta, bonus = 0.3, 0.2
+    trainer, batch = prepared(make_run(tmp_path, stage, beta=beta, entropy_coef=bonus), student, loop)
+    assert (batch["completion_mask"].sum() - own_mask(batch).sum()) > 20  # there is much to leave out
+    assert batch["advantages"].abs().max() > 0
+    with torch.no_grad():  # away from the reference, so that the KL has a gradient
+        for parameter in trainer.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.model.zero_grad()
+    expected, kl, entropy = by_hand(trainer.model, load_student(str(folder)).model, batch, beta, bonus)
+    expected.backward()
+
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    assert trainer._metrics["train"]["kl"][-1] == pytest.approx(kl.item(), rel=1e-4)
+    assert trainer._metrics["train"]["entropy"][-1] == pytest.approx(entropy.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_advantages_are_rewards_less_their_groups_mean_divided_or_not(
+    scale: str, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    trainer, batch = prepared(make_run(tmp_path, scale_rewards=scale), student, loop)
+
+    logged = trainer._logs["rewards"]
+    rewards = torch.tensor(list(logged["exact_match"])) + 0.1 * torch.tensor(list(logged["format_penalty"]))
+    groups = rewards.view(4, 4)
+    expected = groups - groups.mean(1, keepdim=True)
+    if scale == "group":
+        expected = expected / (groups.std(1, keepdim=True) + 1e-4)
+    torch.testing.assert_close(batch["advantages"], expected.flatten())
+
+
+def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, temperature=1.5)
+    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+    trainer = make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=60))
+
+    trainer.train()
+
+    logged = trainer.state.log_history[0]
+    watched = {"entropy", "frac_reward_zero_std", "searches/mean", "format/forged", "format/broken", "reward"}
+    assert watched <= logged.keys()
+    assert trainer.state.global_step == 2
+
+
+def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
+    folder: Path, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    def trained(max_steps: int, **options: Any) -> Any:
+        student = load_student(str(folder))
+        arguments: dict[str, Any] = {
+            "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant", "max_steps": max_steps,
+        }  # fmt: skip
+        run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
+        asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+        trainer = make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=40))
+        trainer.train(**options)
+        return trainer
+
+    straight = trained(4)
+    trained(2)
+    resumed = trained(4, resume_from_checkpoint=str(tmp_path / "checkpoints" / "checkpoint-2"))
+
+    assert resumed.state.global_step == straight.state.global_step == 4
+    for ours, theirs in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_the_command_goes_from_questions_to_a_model(
+    stage: Stage, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_index([Passage("p1", "book", "the book by Ada")], Path("data/index"), IndexSettings(), "corpus", None)
+    for split in ("train", "validation"):
+        write_table(Path(f"data/rl/{split}.parquet"), Question, QUESTIONS)
+    params = make_run(tmp_path, stage).params
+    section = replace(getattr(params, stage), init=str(folder), questions="data/rl", cot_share=0.5)
+    settings = {
+        "train": replace(params, max_context_tokens=40, rl1=section, rl2=section),
+        "search": SearchParams(),
+        "rollout": Limits(),
+    }
+    Path("params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings))))
+
+    summary = main([])
+
+    assert summary.startswith(f"data/train/{stage}: 2 steps, reward ")
+    assert load_student(f"data/train/{stage}").model.config.hidden_size == 32
+    measured = json.loads(Path(f"metrics/train_{stage}.json").read_text())
+    assert {"eval_reward", "eval_format/broken", "eval_accuracy/coa"} <= measured.keys()

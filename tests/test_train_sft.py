@@ -1,0 +1,154 @@
+"""Labels of SFT stages 2 and 3, and their loss and gradient under packing against a count by hand."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("trl")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+from coa import protocol  # noqa: E402
+from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
+from coa.prompts import Prompt  # noqa: E402
+from coa.question import Question  # noqa: E402
+from coa.trajectory import Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
+from train.encode import IGNORED, Encoder, Example, to_dataset  # noqa: E402
+from train.student import StudentSettings, new_student  # noqa: E402
+
+PROMPT = Prompt("Question: {question}\n<think>\n", "")
+CALL = "I need it. <begin_search> Ada's book </end_search>"
+SEEN = protocol.observation("search", "Ada wrote it.", Outcome.OK)
+REST = "It says Ada.\n</think>\n\n\\boxed{Ada}"
+STEPS = (*protocol.parse_policy(CALL), SEEN, *protocol.parse_policy(REST))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def row(steps: tuple[Step, ...], question: str = "who?") -> GradedTrajectory:
+    made = Trajectory(
+        "q/coa/0", "q", Mode.COA, 0, question, "the teacher's prompt", steps, StopReason.ANSWERED, "m", Sampling(),
+        "hash", "fp", 1, 10, 5, 2, 1,
+    )  # fmt: skip
+    return grade_trajectory(made, Question("q", question, ("Ada",), "train", "bridge", 1))
+
+
+def trained_text(tokenizer: Any, example: Example) -> str:
+    ids = [label for label in example["labels"] if label != IGNORED]
+    text: str = tokenizer.decode(ids, skip_special_tokens=False)
+    return text
+
+
+def test_stage_2_trains_the_policys_text_and_the_end_of_turn_under_the_students_prompt() -> None:
+    tokenizer = new_student([CALL, REST], StudentSettings(), seed=0).tokenizer
+    example = Encoder(tokenizer, PROMPT, 200).trajectory(row(STEPS), trains_world=False)
+    assert example is not None
+    assert trained_text(tokenizer, example) == CALL + REST + tokenizer.eos_token
+    whole = "Question: who?\n<think>\n" + protocol.render(STEPS) + tokenizer.eos_token
+    assert tokenizer.decode(example["input_ids"], skip_special_tokens=False) == whole
+
+
+def test_stage_3_adds_the_observations_body_with_its_closing_tag() -> None:
+    tokenizer = new_student([CALL, REST], StudentSettings(), seed=0).tokenizer
+    example = Encoder(tokenizer, PROMPT, 200).trajectory(row(STEPS), trains_world=True)
+    assert example is not None
+    assert trained_text(tokenizer, example) == f"{CALL} Ada wrote it. </search_result>{REST}{tokenizer.eos_token}"
+
+
+def test_a_row_too_long_for_the_context_is_left_out_whole_and_counted() -> None:
+    tokenizer = new_student([CALL, REST], StudentSettings(), seed=0).tokenizer
+    encoder = Encoder(tokenizer, PROMPT, 60)
+    assert encoder.trajectory(row(STEPS), trains_world=False) is not None
+    assert encoder.trajectory(row(STEPS, "who " * 30 + "?"), trains_world=False) is None
+    assert encoder.counts == {"kept": 1, "too_long": 1}
+
+
+EXAMPLES = [
+    Example(input_ids=[5, 6, 7, 8, 9], labels=[IGNORED, IGNORED, 7, 8, 9]),
+    Example(input_ids=[10, 11, 12], labels=[10, IGNORED, 12]),
+    Example(input_ids=[20, 21, 22, 23, 24, 25, 26], labels=[IGNORED, 21, IGNORED, IGNORED, 24, 25, 26]),
+    Example(input_ids=[30, 31], labels=[30, 31]),
+    Example(input_ids=[40, 41, 42, 43], labels=[IGNORED, IGNORED, IGNORED, 43]),
+]
+
+
+def hand_loss(model: Any) -> Any:
+    """Mean over the trained tokens of all sequences; a sequence's first token is predicted by nothing."""
+    losses = []
+    for example in EXAMPLES:
+        found = model(torch.tensor([example["input_ids"]])).logits[0].log_softmax(dim=-1)
+        pairs = enumerate(example["labels"])
+        losses += [-found[i - 1, label] for i, label in pairs if i and label != IGNORED]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(4, 1), (1, 4)])
+def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
+    tmp_path: Path, batch_size: int, accumulation: int
+) -> None:
+    from trl import SFTConfig, SFTTrainer
+
+    settings = StudentSettings(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64)
+    student, twin = (new_student(["a few words"], settings, seed=0) for _ in range(2))
+    wanted = hand_loss(twin.model)
+    wanted.backward()
+    arguments = SFTConfig(
+        str(tmp_path), report_to="none", use_cpu=True, bf16=False, max_steps=1, logging_steps=1, disable_tqdm=True,
+        max_grad_norm=0.0, learning_rate=1.0, optim="sgd", lr_scheduler_type="constant", save_strategy="no",
+        per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation, packing=True, max_length=8,
+        activation_checkpointing=False,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=student.model, args=arguments, train_dataset=to_dataset(EXAMPLES, Example),
+        processing_class=student.tokenizer,
+    )  # fmt: skip
+
+    trainer.train()
+
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), abs=1e-6)
+    for before, after in zip(twin.model.parameters(), student.model.parameters(), strict=True):
+        assert torch.allclose(before.detach() - after.detach(), before.grad, atol=1e-6)
+
+
+REAL_TAGS = {
+    "<|begin_of_query|>": "<begin_search>",
+    "<|end_of_query|>": "</end_search>",
+    "<|begin_of_documents|>": "<search_result>",
+    "<|end_of_documents|>": "</search_result>",
+}
+# The oracle: an observation is what stands between its tags right after a call, found in the text alone.
+OBSERVATION = re.compile(r"(?<=</end_search>)\s*<search_result>.*?</search_result>\n?", re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["llama", "qwen"])
+def test_the_labels_of_real_trajectories_are_what_an_oracle_leaves_of_their_text(model: str) -> None:
+    if "COA_REAL_DATA" not in os.environ:
+        pytest.skip("COA_REAL_DATA is not set")
+    folder = Path(os.environ["COA_REAL_DATA"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer_qwen2")
+    encoder = Encoder(tokenizer, PROMPT, 100_000)
+    path = folder / f"trajectories/trajectories_r1searcher_hotpotqa_{model}.jsonl"
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            written = json.loads(line)["gen_text_store"]
+            for theirs, ours in REAL_TAGS.items():
+                written = written.replace(theirs, ours)
+            steps = protocol.parse(written)
+            example = encoder.trajectory(row(steps), trains_world=False)
+            assert example is not None
+            end = tokenizer.eos_token if protocol.answer_text(steps) else ""
+            assert trained_text(tokenizer, example) == OBSERVATION.sub("", written) + end
+    assert encoder.counts == {"kept": 500}

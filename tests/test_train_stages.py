@@ -1,0 +1,240 @@
+"""The training command: the likelihood stages on a few rows, killed and resumed, and what it says of bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("trl")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+]
+
+from coa import protocol, tables  # noqa: E402
+from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
+from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
+from coa.microworld.pretraining import PretrainingDocument  # noqa: E402
+from coa.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.policy.local import LocalPolicy, LocalSettings  # noqa: E402
+from coa.question import Question  # noqa: E402
+from coa.search import Passage  # noqa: E402
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory  # noqa: E402
+from train.checkpoint import Workspace  # noqa: E402
+from train.run import main  # noqa: E402
+from train.settings import TrainParams  # noqa: E402
+
+STEPS = (
+    *protocol.parse_policy("I need it. <begin_search> Ada's book </end_search>"),
+    protocol.observation("search", "Ada wrote it.", Outcome.OK),
+    *protocol.parse_policy("It says Ada.\n</think>\n\n\\boxed{Ada}"),
+)
+PAIRS, SET = "data/assemble/cot_a", "data/assemble/coa"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with tiny sets and settings."""
+    monkeypatch.chdir(tmp_path)
+    params: dict[str, Any] = msgspec.to_builtins(TrainParams())
+    few = {"per_device_train_batch_size": 2, "max_steps": 3, "use_cpu": True, "logging_steps": 1}
+    params |= {"prompt": str(root / "train/prompts/question.txt"), "max_context_tokens": 96}
+    params["pretrain"] |= {
+        "documents": "documents.parquet", "corpus": "corpus.parquet", "arguments": {"learning_rate": 0.01, **few},
+        "student": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 48, "max_context": 128},
+    }  # fmt: skip
+    params["sft1"] |= {"arguments": few}
+    for stage in ("sft2", "sft3"):
+        params[stage] |= {"trajectories": [SET], "arguments": few}
+    (tmp_path / "params.yaml").write_text(json.dumps({"train": params}))
+    documents = [PretrainingDocument(("Ada wrote ", f"book {i}."), (False, True)) for i in range(40)]
+    tables.write_table(Path("documents.parquet"), PretrainingDocument, documents)
+    tables.write_table(Path("corpus.parquet"), Passage, [Passage("p", "Ada", "Ada wrote it.")])
+    for split, count in (("train", 20), ("validation", 3)):
+        tables.write_table(Path(SET, f"{split}.parquet"), GradedTrajectory, map(trajectory, range(count)))
+        tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, map(pair, range(count)))
+    return tmp_path
+
+
+def trajectory(i: int) -> GradedTrajectory:
+    question = f"Who wrote {'the ' * (i % 3)}book {i}?"
+    made = Trajectory(
+        f"q{i}/coa/0", f"q{i}", Mode.COA, 0, question, "prompt", STEPS, StopReason.ANSWERED, "m", Sampling(), "hash",
+        "fp", 1, 10, 5, 2, 1,
+    )  # fmt: skip
+    return grade_trajectory(made, Question(f"q{i}", question, ("Ada",), "train", "bridge", 1))
+
+
+def pair(i: int) -> PreferencePair:
+    wrong = protocol.parse_policy(f"Maybe Bob {i}.\n</think>\n\n\\boxed{{Bob}}")
+    prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
+    return PreferencePair(
+        f"q{i}/coa/0/11", f"q{i}", f"q{i}/coa/0", PairKind.ACT_IS_BETTER, 11, f"Who wrote book {i}?", "prompt", prefix,
+        STEPS[1:], wrong, "c", "r", 1, 1, 1, 0, "m", "fp",
+    )  # fmt: skip
+
+
+def weights(name: str) -> dict[str, Any]:
+    return dict(transformers.AutoModelForCausalLM.from_pretrained(f"data/train/{name}").state_dict())
+
+
+def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_settings_and_figures(
+    folder: Path,
+) -> None:
+    for stage in ("pretrain", "sft1", "sft2", "sft3"):
+        summary = main([f"stage={stage}"])
+        assert summary.startswith(f"data/train/{stage}: 3 steps on ")
+        out = folder / "data/train" / stage
+        for file in ("config.json", "tokenizer.json", "params.yaml", "log.jsonl", "curves.png"):
+            assert (out / file).is_file()
+        assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()][:3] == [1, 2, 3]
+        assert json.loads((folder / f"metrics/train_{stage}.json").read_text())["eval_loss"] > 0
+        assert not (folder / ".checkpoints" / stage).exists()
+    policy = LocalPolicy.load(LocalSettings(model="data/train/sft3", device="cpu"))
+    assert policy.count_tokens("<begin_search>") == 1
+    before, after = weights("sft2"), weights("sft3")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(folder: Path, root: Path) -> None:
+    main(["stage=pretrain"])
+    arguments = [
+        "stage=sft2", "train.sft2.init=data/train/pretrain", "train.sft2.arguments.max_steps=60",
+        "train.sft2.arguments.save_steps=20",
+    ]  # fmt: skip
+    allow_save_steps(folder)
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "train.run", *arguments]
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_for(folder / ".checkpoints/sft2/checkpoint-20/trainer_state.json", process)
+        process.send_signal(signal.SIGKILL)
+    assert not (folder / "data/train/sft2/config.json").exists()
+
+    main(arguments)
+    main([*arguments, "name=never_stopped"])
+
+    resumed, whole = weights("sft2"), weights("never_stopped")
+    assert all(torch.allclose(resumed[name], whole[name], rtol=0, atol=1e-6) for name in whole)
+    log = (folder / "data/train/sft2/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log if '"loss"' in line] == list(range(1, 61))
+
+
+def allow_save_steps(folder: Path) -> None:
+    """Overriding never adds a key, so the file must have it."""
+    params = json.loads((folder / "params.yaml").read_text())
+    params["train"]["sft2"]["arguments"]["save_steps"] = 20
+    (folder / "params.yaml").write_text(json.dumps(params))
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 200
+    while not path.is_file():
+        assert process.poll() is None and time.monotonic() < end, f"{path} never appeared"
+        time.sleep(0.005)
+
+
+def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace("sft2")
+    assert workspace.resume_from("settings", []) is None
+    for step, state in ((10, "{}"), (20, "{}"), (30, '{"cut'), (40, None)):
+        checkpoint = workspace.checkpoints / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        if state is not None:
+            (checkpoint / "trainer_state.json").write_text(state)
+    assert workspace.resume_from("settings", []) == str(workspace.checkpoints / "checkpoint-20")
+    assert workspace.resume_from("other settings", []) is None
+    assert workspace.resume_from("other settings", []) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "fix"),
+    [
+        (["stage=rl3"], "a setting has a bad value", ""),
+        ([], "no stage is named", ""),
+        (["stage=sft2"], "there is no model in data/train/sft1", "dvc repro sft1"),
+        (["stage=sft2", "train.sft2.init=nowhere/at/all"], "cannot load the tokenizer", "a folder"),
+        (["stage=sft2", "name=../evil"], "not a plain folder name", ""),
+    ],
+)
+def test_bad_settings_are_named(folder: Path, arguments: Sequence[str], what: str, fix: str) -> None:
+    with pytest.raises(CoaError, match=what) as caught:
+        main(arguments)
+    assert fix in caught.value.details["what to do"]
+
+
+def test_bad_inputs_are_named_with_what_to_change(folder: Path) -> None:
+    main(["stage=pretrain"])
+    start = ["stage=sft2", "train.sft2.init=data/train/pretrain"]
+    with pytest.raises(ConfigError, match="no chat template") as no_template:
+        main([*start, "train.chat_template=''"])
+    assert "train.chat_template" in no_template.value.details["what to do"]
+    with pytest.raises(InputError, match="no row can be trained") as too_long:
+        main([*start, "train.max_context_tokens=20"])
+    assert too_long.value.details["got"] == "{'too_long': 23}"
+    with pytest.raises(ConfigError, match="context is too short"):
+        main([*start, "train.max_context_tokens=129"])
+    with pytest.raises(ConfigError, match="SFTConfig refuses a setting"):
+        main([*start, "train.sft2.arguments={learning_rat: 1}"])
+    tables.write_table(Path(SET, "train.parquet"), Passage, [Passage("p", "Ada", "Ada wrote it.")])
+    with pytest.raises(InputError, match="lacks the column 'trajectory'"):
+        main(start)
+    Path(SET, "train.parquet").unlink()
+    with pytest.raises(InputError, match=r"train\.parquet is missing") as missing:
+        main(start)
+    assert missing.value.details["what to do"].endswith("dvc repro assemble")
+
+
+def test_running_out_of_memory_says_what_to_change() -> None:
+    from train.settings import Stage
+    from train.stage import explaining_memory
+
+    with pytest.raises(ConfigError, match="out of memory") as caught, explaining_memory(Stage.SFT2):
+        torch.empty(2**50)
+    assert "per_device_train_batch_size" in caught.value.details["what to do"]
+
+
+def test_a_dry_run_takes_one_step_on_a_tiny_model_of_the_architecture_and_leaves_the_real_one_alone(
+    folder: Path,
+) -> None:
+    main(["stage=pretrain"])
+    Path("data/train/pretrain/model.safetensors").unlink()
+    main(["stage=sft2", "train.sft2.init=data/train/pretrain", "dry_run=true"])
+    assert transformers.AutoConfig.from_pretrained("data/train/sft2_dry_run").model_type == "qwen3"
+    assert not Path("data/train/sft2").exists()
+
+
+def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(folder: Path) -> None:
+    main(["stage=pretrain"])
+    for opening in ("", "<think>\n"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained("data/train/pretrain")
+        tokenizer.chat_template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}ME: " + opening
+        tokenizer.save_pretrained("data/train/pretrain")
+        params = msgspec.convert(
+            json.loads(Path("params.yaml").read_text())["train"] | {"chat_template": ""}, TrainParams
+        )
+        from train.settings import Stage
+        from train.stage import StageRun
+
+        prompt = StageRun(Stage.SFT2, params, "").prompt(tokenizer)
+        assert prompt.fill("who?") == "[Question: who?]ME: <think>\n"

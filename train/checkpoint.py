@@ -1,0 +1,154 @@
+"""Models in and out: what a stage starts from, what it leaves, and where a killed run goes on.
+
+data/train/{name}/ is the result: a folder that `transformers` loads, with the resolved params, the log as JSON lines
+and the curves. .checkpoints/{name}/ holds the trainer's own checkpoints: outside DVC's outputs, which DVC deletes
+before it runs a stage again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa.errors import ConfigError, InputError, writing_error
+from coa.policy.local import load_tokenizer
+
+OUT = Path("data/train")
+CHECKPOINTS = Path(".checkpoints")
+_INPUTS = "inputs.json"
+_STATE = "trainer_state.json"
+"""What a trainer writes last into a checkpoint: one without it was cut off by a kill."""
+_TINY = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16,
+}  # fmt: skip
+"""The sizes of a dry run's model, where its architecture has them."""
+
+
+class Student(NamedTuple):
+    """A model with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False) -> Student:
+    """The model and tokenizer in a folder or on the Hub, in float32: bfloat16 weights would lose small updates.
+
+    A frozen model, which only gets adapters, is loaded in bfloat16 where there is a GPU. A dry run gets a tiny random
+    model of the same architecture instead of the weights, which need not even be there.
+
+    Raises:
+        InputError: a stage's model is not there yet; says which command makes it.
+        ConfigError: there is no such model, or its tokenizer does not belong to it.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    folder = Path(init)
+    if folder.parent == OUT and not (folder / "config.json").is_file():
+        raise InputError(f"there is no model in {init}", fix=f"train it first: dvc repro {folder.name}")
+    tokenizer = load_tokenizer(init)
+    try:
+        model = _tiny_model(init) if is_dry_run else _load_model(init, is_frozen)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"cannot load the model {init!r}", got=reason, fix="give a folder or a name on the Hub"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            "the tokenizer has no end-of-turn token", where=init, expected="eos_token in tokenizer_config.json"
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ConfigError(
+            "the tokenizer is not this model's", where=init, expected=f"at most {rows} tokens", got=len(tokenizer)
+        )
+    return Student(model, tokenizer)
+
+
+def _load_model(init: str, is_frozen: bool) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if is_frozen and torch.cuda.is_available() else torch.float32
+    return AutoModelForCausalLM.from_pretrained(init, dtype=dtype)
+
+
+def _tiny_model(init: str) -> Any:
+    """A random model of the architecture of `init` with its vocabulary and two thin layers."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config: Any = AutoConfig.from_pretrained(init)
+    for name, size in _TINY.items():
+        if getattr(config, name, None) is not None:
+            setattr(config, name, size)
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: config.num_hidden_layers]
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+
+
+class Workspace:
+    """The folders of one run."""
+
+    def __init__(self, name: str) -> None:
+        if not name or name != Path(name).name or name.startswith("."):
+            raise ConfigError("the run's name is not a plain folder name", expected="train.name=sft2_only", got=name)
+        self.name = name
+        self.out = OUT / name
+        self.checkpoints = CHECKPOINTS / name
+
+    def resume_from(self, settings: str, inputs: Iterable[str]) -> str | None:
+        """The last checkpoint of a run with these settings and inputs; None where there is none.
+
+        Checkpoints of other settings or inputs are left behind: they are removed.
+        """
+        wanted = {"settings": hashlib.sha256(settings.encode()).hexdigest(), "inputs": _stamps(inputs)}
+        note = self.checkpoints / _INPUTS
+        try:
+            found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+            if found == wanted:
+                return self._last()
+            self.clear()
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(wanted), encoding="utf-8")
+        except OSError as error:
+            raise writing_error(self.checkpoints, error) from error
+        return None
+
+    def _last(self) -> str | None:
+        whole = [state.parent for state in self.checkpoints.glob(f"checkpoint-*/{_STATE}") if _is_json(state)]
+        return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+
+    def clear(self) -> None:
+        """Remove the checkpoints: the run is finished, or another begins."""
+        import shutil
+
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def save(self, student: Student, state: Mapping[str, Any] | None = None) -> None:
+        """Write the model and its tokenizer; `state` holds all weights where the model itself has only its shard."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            student.model.save_pretrained(self.out, state_dict=state)
+            student.tokenizer.save_pretrained(self.out)
+        except OSError as error:
+            raise writing_error(self.out, error) from error
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def _stamps(inputs: Iterable[str]) -> list[list[str]]:
+    """Name, size and time of every file of the inputs: another file is another run."""
+    files = sorted(
+        file for item in inputs for file in ([Path(item)] if Path(item).is_file() else Path(item).rglob("*"))
+    )
+    return [[str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)] for file in files if file.is_file()]

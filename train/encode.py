@@ -1,0 +1,123 @@
+"""Rows of the sets to token ids with labels: what each stage trains is read from who wrote what.
+
+A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not fit the context is
+left out and counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import pyarrow as pa
+
+from coa import tables
+from coa.errors import InputError
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.prompts import Prompt
+from coa.tokens import PieceEncoder, Tokenised, tokenise
+from coa.trajectory import Step, StepKind
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+IGNORED = -100
+"""The label of a token that is not trained (PyTorch's cross entropy)."""
+_ROWS_PER_BATCH = 1000
+
+
+class Example(TypedDict):
+    """One sequence for SFT stages 2 and 3."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class PairExample(TypedDict):
+    """One pair for SFT stage 1: the sides follow the shared prefix."""
+
+    prompt_ids: list[int]
+    """The prompt and the shared prefix."""
+    chosen_ids: list[int]
+    chosen_mask: list[int]
+    """1 at the policy's own tokens."""
+    rejected_ids: list[int]
+    rejected_mask: list[int]
+
+
+class Encoder:
+    """Encodes rows for one tokenizer and prompt; counts what it leaves out."""
+
+    def __init__(self, tokenizer: Any, prompt: Prompt, max_tokens: int) -> None:
+        self._encoder = PieceEncoder(tokenizer)
+        self._end_id: int = tokenizer.eos_token_id
+        self._prompt = prompt
+        self._max_tokens = max_tokens
+        self.counts: Counter[str] = Counter()
+        """Rows `kept`, and rows left out as `too_long` or with `nothing_trained`."""
+
+    def trajectory(self, row: GradedTrajectory, *, trains_world: bool) -> Example | None:
+        """One trajectory under the student's prompt, ended by the end-of-turn token."""
+        steps = row.trajectory.steps
+        tokens = tokenise(self._prompt.fill(row.trajectory.question), steps, self._encoder, end_id=self._end_of(steps))
+        mask = tokens.world_mask if trains_world else tokens.loss_mask
+        if not self._fits(len(tokens.ids), any(mask)):
+            return None
+        labels = [token if trained else IGNORED for token, trained in zip(tokens.ids, mask, strict=True)]
+        return Example(input_ids=list(tokens.ids), labels=labels)
+
+    def pair(self, row: PreferencePair) -> PairExample | None:
+        """Both sides of a pair; a side that ends in an action has no end-of-turn token."""
+        prompt = self._prompt.fill(row.question)
+        start = len(tokenise(prompt, row.prefix, self._encoder).ids)
+        sides = [
+            tokenise(prompt, (*row.prefix, *side), self._encoder, end_id=self._end_of(side))
+            for side in (row.chosen, row.rejected)
+        ]
+        is_trained = all(any(side.loss_mask[start:]) for side in sides)
+        if not self._fits(max(len(side.ids) for side in sides), is_trained):
+            return None
+        (chosen, chosen_mask), (rejected, rejected_mask) = (_after(side, start) for side in sides)
+        prompt_ids = list(sides[0].ids[:start])
+        return PairExample(
+            prompt_ids=prompt_ids, chosen_ids=chosen, chosen_mask=chosen_mask,
+            rejected_ids=rejected, rejected_mask=rejected_mask,
+        )  # fmt: skip
+
+    def _end_of(self, steps: tuple[Step, ...]) -> int | None:
+        return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
+
+    def _fits(self, length: int, is_trained: bool) -> bool:
+        reason = "too_long" if length > self._max_tokens else "kept" if is_trained else "nothing_trained"
+        self.counts[reason] += 1
+        return reason == "kept"
+
+
+def _after(side: Tokenised, start: int) -> tuple[list[int], list[int]]:
+    return list(side.ids[start:]), [int(flag) for flag in side.loss_mask[start:]]
+
+
+def read_split(folder: str, split: str, record: type[Any]) -> Iterator[Any]:
+    """The rows of one split of a set.
+
+    Raises:
+        InputError: the file is missing, broken or lacks a column; says which command makes it.
+    """
+    path = Path(folder) / f"{split}.parquet"
+    if not path.is_file():
+        raise InputError(f"{path} is missing", fix="make the sets first: dvc repro assemble")
+    yield from tables.read_table(path, record)
+
+
+def to_dataset(examples: Iterable[Mapping[str, Any] | None], kind: type[Any]) -> "Dataset":
+    """The examples that are not None as a data set of `datasets`; in memory four bytes a token and column."""
+    from datasets import Dataset
+
+    schema = pa.schema([(name, pa.list_(pa.int32())) for name in kind.__annotations__])
+    kept = (example for example in examples if example is not None)
+    batches = [schema.empty_table()]
+    while chunk := list(islice(kept, _ROWS_PER_BATCH)):
+        batches.append(pa.Table.from_pylist(chunk, schema=schema))
+    return Dataset(pa.concat_tables(batches))

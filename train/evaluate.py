@@ -1,0 +1,243 @@
+"""A policy on held-out questions, through the one rollout loop: exact match and what else its rollouts show.
+
+    python -m train.evaluate model=data/train/sft2                        # a checkpoint, or a name on the Hub
+    python -m train.evaluate model=data/train/pretrain mode=react name=pretrain_react
+    python -m train.evaluate model=data/train/pretrain mode=cot name=pretrain_cot split=test
+    python -m train.evaluate evaluate.policy.policy=completions name=served      # what evaluate.policy describes
+
+Writes results/evaluate/{name}.json (figures, intervals, fingerprints, every question's outcome) and the rollouts to
+data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where it stopped.
+"""
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+from coa import tables
+from coa.drivers import roll_out_all, roll_out_batched
+from coa.errors import ConfigError
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.journal import Journal
+from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.microworld.opening import MicroworldParams
+from coa.microworld.questions import SOURCE
+from coa.microworld.world import World, make_world
+from coa.opening import AnyPolicy, PolicyKind, SearchParams, TeacherParams, open_policy, open_search_tool
+from coa.params import Params
+from coa.policy import BatchPolicy
+from coa.policy.react import as_react
+from coa.progress import Progress
+from coa.prompts import Prompt
+from coa.question import Question
+from coa.rollout import Limits, Run, Task
+from coa.runtime import JOURNALS
+from coa.tools.search import SearchTool
+from coa.trajectory import Mode, Trajectory, trajectory_id
+from train.knowledge import decisions, needs_no_search
+from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
+from train.results import file_name, fingerprint_model
+
+QUESTIONS = Path("data/questions.parquet")
+ROLLOUTS = Path("data/evaluate")
+
+
+class Asking(StrEnum):
+    """How the questions are asked."""
+
+    COA = "coa"
+    """The search tool is offered."""
+    COT = "cot"
+    """No action: a search ends the rollout."""
+    REACT = "react"
+    """The search tool is offered in ReAct's lines (coa/policy/react.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskingPrompts:
+    """The prompt file of each way of asking."""
+
+    coa: str = "train/prompts/question.txt"
+    cot: str = "train/prompts/question.txt"
+    react: str = "train/prompts/react.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateParams:
+    """Who is asked what, and how."""
+
+    model: str = ""
+    """A folder or a name on the Hub, loaded in this process; empty: what `policy` describes."""
+    name: str = ""
+    """Of the result; empty: the last part of `model`."""
+    split: str = "validation"
+    """Settings are chosen on validation; test is for the final table."""
+    mode: Asking = Asking.COA
+    num_questions: int = 0
+    """Of the split, chosen by `seed`; 0 asks all."""
+    seed: int = 0
+    """Chooses questions and resamples."""
+    num_resamples: int = 2000
+    """Of the bootstrap."""
+    prompts: AskingPrompts = field(default_factory=AskingPrompts)
+    policy: TeacherParams = field(default_factory=TeacherParams)
+    """As in the section `teacher`; with a `model`, `policy.local` says how it is loaded."""
+    limits: Limits = field(default_factory=Limits)
+    """As in the section `rollout`."""
+
+
+def check(params: EvaluateParams) -> EvaluateParams:
+    """The same with its name and its policy settled.
+
+    Raises:
+        ConfigError: the result has no name that can be a file's.
+    """
+    name = file_name(params.name, params.model, "name")
+    if not params.model:
+        return replace(params, name=name)
+    local = replace(params.policy.local, model=params.model)
+    return replace(params, name=name, policy=replace(params.policy, policy=PolicyKind.LOCAL, local=local))
+
+
+def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> list[Question]:
+    """The questions that are asked, sorted by id; the choice follows from the seed and the ids alone.
+
+    Raises:
+        ConfigError: the split is train's, or has fewer questions than asked for.
+    """
+    found = [question for question in questions if question.split == params.split]
+    if params.split == "train" or len(found) < max(params.num_questions, 1):
+        raise ConfigError(
+            f"the split {params.split!r} cannot be evaluated on", where=QUESTIONS,
+            expected="split=validation or split=test, with enough questions", got=f"{len(found):,} questions",
+            fix="lower evaluate.num_questions, or choose another split",
+        )  # fmt: skip
+    found.sort(key=lambda question: hashlib.sha256(f"{params.seed}/{question.question_id}".encode()).digest())
+    return sorted(found[: params.num_questions or None], key=lambda question: question.question_id)
+
+
+def make_task(question: Question, mode: Asking, prompt: Prompt) -> Task:
+    """The rollout of one question; in cot a call of the search tool ends it."""
+    is_offered = mode is not Asking.COT
+    asked = Mode.COA if is_offered else Mode.COT
+    return Task(
+        trajectory_id=trajectory_id(question.question_id, asked, 0),
+        question_id=question.question_id,
+        mode=asked,
+        index=0,
+        question=question.question,
+        prompt=prompt.fill(question.question),
+        prompt_hash=prompt.prompt_hash,
+        tools=("search",) if is_offered else (),
+        forbidden_tools=() if is_offered else ("search",),
+    )
+
+
+def questions_hash(questions: Iterable[Question]) -> str:
+    """SHA-256 of ids, texts and gold answers, first 16 hex digits."""
+    told = ((question.question_id, question.question, question.gold_answers) for question in questions)
+    return hashlib.sha256(repr(list(told)).encode()).hexdigest()[:16]
+
+
+def _roll_out(
+    tasks: Iterable[Task], run: Run, policy: AnyPolicy, tool: SearchTool, journal: Journal, concurrency: int
+) -> AsyncGenerator[Trajectory, None]:
+    tools = {tool.name: JournaledTool(tool, journal)}
+    if isinstance(policy, BatchPolicy):
+        batched = JournaledBatchPolicy(policy, journal)
+        return roll_out_batched(tasks, run, batched, tools, batch_size=concurrency)
+    return roll_out_all(tasks, run, JournaledPolicy(policy, journal), tools, concurrency=concurrency)
+
+
+def read_outcome(row: GradedTrajectory, question: Question, world: World | None) -> Outcome:
+    """What became of a question; where the world is known, also what the rollout searched for."""
+    if world is None or question.source != SOURCE:
+        return outcome_of(row, None, ())
+    steps = row.trajectory.steps
+    return outcome_of(row, needs_no_search(world, question), list(decisions(world, steps)))
+
+
+@asynccontextmanager
+async def _open(params: EvaluateParams, loaded: Params) -> AsyncIterator[tuple[AnyPolicy, SearchTool, Journal]]:
+    """The policy, the search tool and the journal of this policy's calls; closes them at the end."""
+    stamp = fingerprint_model(params.model)
+    async with AsyncExitStack() as stack:
+        policy = open_policy(params.policy, loaded.section(MicroworldParams, "microworld"))
+        tool = open_search_tool(loaded.section(SearchParams, "search"))
+        for part in (policy, tool):
+            if close := getattr(part, "aclose", None):
+                stack.push_async_callback(close)
+        # The fingerprint is in the name: the calls of a model that has been trained again are others.
+        path = JOURNALS / f"evaluate-{'-'.join(filter(None, (params.name, stamp)))}.sqlite"
+        journal = stack.enter_context(Journal(path))
+        yield as_react(policy) if params.mode is Asking.REACT else policy, tool, journal
+
+
+async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
+    """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
+    prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
+    world = _world_of(questions, loaded)
+    async with _open(params, loaded) as (policy, tool, journal):
+        run = Run(policy, params.policy.sampling, params.limits, tool.fingerprint)
+        tasks = (make_task(question, params.mode, prompt) for question in questions)
+        rollouts = _roll_out(tasks, run, policy, tool, journal, params.policy.concurrency)
+        outcomes = await _collect(params.name, rollouts, questions, world)
+    setting = Setting(
+        name=params.name,
+        model=policy.name,
+        model_fingerprint=fingerprint_model(params.model),
+        mode=str(params.mode),
+        split=params.split,
+        questions=questions_hash(questions),
+        prompt_hash=prompt.prompt_hash,
+        search="" if params.mode is Asking.COT else tool.fingerprint,
+        sampling=params.policy.sampling,
+        limits=asdict(params.limits),
+    )
+    return summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
+
+
+def _world_of(questions: Iterable[Question], loaded: Params) -> World | None:
+    """The microworld, where a question is about it."""
+    if not any(question.source == SOURCE for question in questions):
+        return None
+    return make_world(loaded.section(MicroworldParams, "microworld").world)
+
+
+async def _collect(
+    name: str, rollouts: AsyncGenerator[Trajectory, None], questions: Sequence[Question], world: World | None
+) -> list[Outcome]:
+    by_id = {question.question_id: question for question in questions}
+    outcomes = []
+    with (
+        tables.TableWriter(ROLLOUTS / f"{name}.parquet", GradedTrajectory) as table,
+        Progress(f"evaluate {name}", len(by_id), "questions") as bar,
+    ):
+        async with aclosing(rollouts) as finished:
+            async for trajectory in finished:
+                row = grade_trajectory(trajectory, by_id[trajectory.question_id])
+                table.write(row)
+                outcomes.append(read_outcome(row, by_id[trajectory.question_id], world))
+                bar.add(tokens=trajectory.num_policy_tokens, is_correct=row.grade.exact_match)
+    return outcomes
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Evaluate one policy; the summary line is returned."""
+    loaded = Params.load("evaluate", arguments)
+    params = check(loaded.section(EvaluateParams))
+    questions = choose_held_out(tables.read_table(QUESTIONS, Question), params)
+    result = asyncio.run(evaluate(params, loaded, questions))
+    path = write_result(result)
+    failed = f"; {result.num_failed:,} FAILED and count as wrong" if result.num_failed else ""
+    return f"{path}: exact match {result.metrics['exact_match']} on {len(questions):,} questions{failed}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run as run_command
+
+    run_command(main, sys.argv[1:])

@@ -1,0 +1,59 @@
+"""Numbers with their uncertainty: means over questions, and differences between two results on the same questions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_PLACES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its 95% bootstrap interval over questions."""
+
+    value: float
+    low: float
+    high: float
+    num: int
+    """How many questions it is the mean of."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference is beyond noise."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Sequence[float], *, num_resamples: int, seed: int) -> Interval | None:
+    """The mean with its percentile bootstrap interval; None of nothing.
+
+    Of equal values it has no width: then the sample says nothing of its own uncertainty.
+    """
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    low = high = mean
+    if min(values) < max(values):
+        low, high = _bootstrap(values, num_resamples, seed)
+    return Interval(round(mean, _PLACES), round(low, _PLACES), round(high, _PLACES), num=len(values))
+
+
+def _bootstrap(values: Sequence[float], num_resamples: int, seed: int) -> tuple[float, float]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(seed)
+    # Batches bound the memory: all resamples at once would be num_resamples times as many numbers as questions.
+    found = bootstrap(
+        (np.asarray(values),), np.mean, n_resamples=num_resamples, batch=100, method="percentile", rng=rng
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float], *, num_resamples: int, seed: int
+) -> Interval | None:
+    """The mean of `ours - theirs`, question by question: what both find hard cancels out."""
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    return mean_interval(differences, num_resamples=num_resamples, seed=seed)

@@ -1,0 +1,119 @@
+"""Watches a training's log for the known ways to fail, warns, and can stop it (`train.monitors` in params).
+
+`ALARMS` is the list; to add one, add a row. What RL logs of its rollouts is measured in train/rewards.py.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from transformers import TrainerCallback
+
+from coa.errors import unknown_name
+from train.rewards import MANY_ACTIONS
+from train.settings import MonitorSettings
+
+Entry = Mapping[str, Any]
+
+
+class Condition(StrEnum):
+    """When a quantity is alarming."""
+
+    BELOW = "is below"
+    ABOVE = "is above"
+    FELL = "fell from its first value by more than"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One way to fail, and how the log shows it."""
+
+    name: str
+    quantities: tuple[str, ...]
+    """Names in the log; all of them must meet the condition."""
+    condition: Condition
+    limit: float
+    advice: str
+    """What it means and what helps."""
+
+
+ALARMS = (
+    Alarm("likelihood_collapse", ("logps/chosen", "logps/rejected"), Condition.FELL, 0.3,
+          "both sides of the pairs become less likely: raise alpha or lower the learning rate"),
+    Alarm("no_searches", ("searches/mean",), Condition.BELOW, 0.05,
+          "the policy has stopped searching: lower the temperature or the learning rate, or start from another model"),
+    Alarm("only_searches", ("searches/at_cap",), Condition.ABOVE, 0.3,
+          "the policy searches until its actions are used up"),
+    Alarm("over_triggering", ("searches/trigger_rate",), Condition.ABOVE, 0.99,
+          "the policy searches on every question, needed or not: more CoT rows in SFT help"),
+    Alarm("no_contrast", ("frac_reward_zero_std",), Condition.ABOVE, 0.95,
+          "nearly all groups have one and the same reward: nothing is learned; choose other questions"),
+    Alarm("far_from_reference", ("kl",), Condition.ABOVE, 1.0,
+          "the policy has left its reference: raise beta or lower the learning rate"),
+    Alarm("entropy_collapse", ("entropy",), Condition.BELOW, 0.01,
+          "the policy hardly varies any more: raise the temperature or add an entropy bonus"),
+    Alarm("forged_observations", ("format/forged",), Condition.ABOVE, 0.05,
+          "the policy writes observations itself: raise the weight of format_penalty"),
+    Alarm("stray_tags", ("format/stray_tags",), Condition.ABOVE, 0.1,
+          "the policy leaves tags open or writes them where they do not belong: raise the weight of format_penalty"),
+    Alarm("broken_format", ("format/broken",), Condition.ABOVE, 0.5,
+          "most rollouts end without a proper answer: more SFT before RL"),
+    Alarm("truncation", ("format/truncated",), Condition.ABOVE, 0.25,
+          "rollouts are cut at the context's end: raise max_context_tokens or look for loops"),
+    Alarm("unclosed_simulations", ("simulated/unclosed",), Condition.ABOVE, 0.2,
+          "the policy does not close the observations that it simulates: SFT stage 3 first, or a higher cap"),
+    Alarm("long_horizon", (f"accuracy/{MANY_ACTIONS}_or_more_actions",), Condition.FELL, 0.3,
+          "rollouts with many actions get worse"),
+    Alarm("failing_tools", ("failures",), Condition.ABOVE, 0.1,
+          "the search or the policy's server fails: such rollouts teach nothing"),
+)  # fmt: skip
+
+
+def is_alarmed(alarm: Alarm, history: Sequence[Entry], patience: int) -> bool:
+    """Whether each of the last `patience` entries that hold the alarm's quantities meets its condition."""
+    rows = [values for entry in history if (values := _values(alarm, entry))]
+    return len(rows) >= patience and all(_meets(alarm, row, rows[0]) for row in rows[-patience:])
+
+
+def _values(alarm: Alarm, entry: Entry) -> list[float]:
+    """The alarm's quantities; empty where one of them was not logged or is unknown."""
+    values = [entry.get(name) for name in alarm.quantities]
+    return [float(value) for value in values if value is not None] if None not in values else []
+
+
+def _meets(alarm: Alarm, row: Sequence[float], first: Sequence[float]) -> bool:
+    if alarm.condition is Condition.BELOW:
+        return all(value < alarm.limit for value in row)
+    if alarm.condition is Condition.ABOVE:
+        return all(value > alarm.limit for value in row)
+    return all(start - value > alarm.limit for value, start in zip(row, first, strict=True))
+
+
+class Monitor(TrainerCallback):
+    """Warns once when an alarm goes off, and again only after it has passed."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        names = [alarm.name for alarm in ALARMS]
+        if unknown := [name for name in settings.limits if name not in names]:
+            raise unknown_name("alarm", unknown[0], names, where="params.yaml, train.monitors.limits")
+        self._alarms = [replace(alarm, limit=settings.limits.get(alarm.name, alarm.limit)) for alarm in ALARMS]
+        self._settings = settings
+        self._active: set[str] = set()
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: object) -> None:
+        """Read the log so far: so a resumed run sees what one that never stopped sees."""
+        for alarm in self._alarms:
+            if not is_alarmed(alarm, state.log_history, self._settings.patience):
+                self._active.discard(alarm.name)
+            elif alarm.name not in self._active:
+                self._active.add(alarm.name)
+                self._warn(alarm, state)
+                control.should_training_stop |= self._settings.stops
+
+    def _warn(self, alarm: Alarm, state: Any) -> None:
+        quantities = " and ".join(alarm.quantities)
+        verdict = "stopping" if self._settings.stops else "warning"
+        what = f"{quantities} {alarm.condition} {alarm.limit:g}"
+        print(f"\n{verdict} at step {state.global_step}: {alarm.name}: {what}; {alarm.advice}", file=sys.stderr)

@@ -1,0 +1,193 @@
+"""Graded rollouts of held-out questions to one result: rates with intervals, and what became of every question.
+
+The outcomes are kept by column, so that two results can be compared question by question and a result of thousands of
+questions stays a small file.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from coa.graded import GradedTrajectory
+from coa.grading import Verdict
+from coa.metrics import rate
+from coa.protocol import stray_tags
+from coa.trajectory import Sampling, StopReason
+from train.intervals import Interval, mean_interval
+from train.knowledge import Decision
+from train.results import read_json, write_text
+
+FOLDER = Path("results/evaluate")
+_FAILURES = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
+_PLACES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one question."""
+
+    question_id: str
+    exact_match: bool
+    cover_exact_match: bool
+    f1: float
+    num_actions: int
+    num_hops: int | None
+    needs_no_search: bool | None
+    """Whether known facts answer it, where the world is known."""
+    searched_known: int
+    """Known facts for which it searched, of `needed_known`."""
+    needed_known: int
+    """Known facts that it said it needed."""
+    searched_unknown: int
+    needed_unknown: int
+    is_broken: bool
+    """No boxed answer, a call where none is offered, or tags that are forged, broken or left open."""
+    stop_reason: StopReason
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a tool or the policy's server failed: it says nothing about the model."""
+        return self.stop_reason in _FAILURES
+
+
+def outcome_of(row: GradedTrajectory, needs_no_search: bool | None, decided: Sequence[Decision]) -> Outcome:
+    """Reduce a graded rollout to what is compared."""
+    known = [decision.searched for decision in decided if decision.is_known]
+    unknown = [decision.searched for decision in decided if not decision.is_known]
+    return Outcome(
+        question_id=row.trajectory.question_id,
+        exact_match=row.grade.exact_match,
+        cover_exact_match=row.grade.cover_exact_match,
+        f1=round(row.grade.f1, _PLACES),
+        num_actions=row.trajectory.num_actions,
+        num_hops=row.num_hops,
+        needs_no_search=needs_no_search,
+        searched_known=sum(known),
+        needed_known=len(known),
+        searched_unknown=sum(unknown),
+        needed_unknown=len(unknown),
+        is_broken=row.grade.verdict is Verdict.NO_ANSWER or bool(stray_tags(row.trajectory.steps)),
+        stop_reason=row.trajectory.stop_reason,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """All that a result depends on; results are comparable where the questions and the search are the same."""
+
+    name: str
+    model: str
+    model_fingerprint: str
+    """SHA-256 of the model's folder, first 16 hex digits; empty for a model on the Hub or behind a server."""
+    mode: str
+    split: str
+    questions: str
+    """SHA-256 of the questions asked, first 16 hex digits."""
+    prompt_hash: str
+    search: str
+    """Corpus, engine, top-k and how results are shown."""
+    sampling: Sampling
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The evaluation of one policy."""
+
+    setting: Setting
+    num_questions: int
+    num_failed: int
+    """Rollouts in which a tool or server failed; they count as wrong."""
+    metrics: dict[str, Interval | None]
+    by_hops: dict[str, Interval | None]
+    """Exact match by the number of facts that a question joins."""
+    by_actions: dict[str, Interval | None]
+    """Exact match by the number of actions that the rollout took."""
+    search_rate_known: float | None
+    """P(search | known): of the known facts that it said it needed."""
+    search_rate_unknown: float | None
+    stop_reasons: dict[str, int]
+    outcomes: dict[str, list[Any]]
+    """One list for each field of `Outcome`, in the order of the question ids."""
+
+    def rows(self) -> list[Outcome]:
+        """What became of every question."""
+        return [
+            msgspec.convert(dict(zip(self.outcomes, values, strict=True)), Outcome, strict=False)
+            for values in zip(*self.outcomes.values(), strict=True)
+        ]
+
+
+Measure = Callable[[Outcome], float | None]
+"""A number for each question; None where it does not apply."""
+
+MEASURES: dict[str, Measure] = {
+    "exact_match": lambda row: row.exact_match,
+    "cover_exact_match": lambda row: row.cover_exact_match,
+    "f1": lambda row: row.f1,
+    "exact_match_no_search_needed": lambda row: row.exact_match if row.needs_no_search else None,
+    "exact_match_search_needed": lambda row: row.exact_match if row.needs_no_search is False else None,
+    "actions": lambda row: row.num_actions,
+    "needless_search": lambda row: row.num_actions > 0 if row.needs_no_search else None,
+    "broken_format": lambda row: row.is_broken,
+}
+"""What is averaged over questions; to add a measure, add it here."""
+
+
+def summarise(setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: int, seed: int) -> Result:
+    """Average the outcomes; memory holds one small record a question."""
+    rows = sorted(outcomes, key=lambda row: row.question_id)
+
+    def interval(values: Iterable[float | None]) -> Interval | None:
+        applying = [float(value) for value in values if value is not None]
+        return mean_interval(applying, num_resamples=num_resamples, seed=seed)
+
+    def by(key: Callable[[Outcome], int | None]) -> dict[str, Interval | None]:
+        found = sorted({value for row in rows if (value := key(row)) is not None})
+        return {str(value): interval(row.exact_match for row in rows if key(row) == value) for value in found}
+
+    reasons = [row.stop_reason for row in rows]
+    return Result(
+        setting=setting,
+        num_questions=len(rows),
+        num_failed=sum(row.has_failed for row in rows),
+        metrics={name: interval(map(measure, rows)) for name, measure in MEASURES.items()},
+        by_hops=by(lambda row: row.num_hops),
+        by_actions=by(lambda row: row.num_actions),
+        search_rate_known=_share(sum(row.searched_known for row in rows), sum(row.needed_known for row in rows)),
+        search_rate_unknown=_share(sum(row.searched_unknown for row in rows), sum(row.needed_unknown for row in rows)),
+        stop_reasons={str(reason): reasons.count(reason) for reason in StopReason if reason in reasons},
+        outcomes={field.name: [getattr(row, field.name) for row in rows] for field in fields(Outcome)},
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return rate(part, whole) if whole else None
+
+
+def write_result(result: Result, folder: Path = FOLDER) -> Path:
+    """Write results/evaluate/{name}.json, each column of outcomes on a line of its own.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    values = asdict(result)
+    columns = values.pop("outcomes")
+    lines = [f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}" for name, column in columns.items()]
+    text = json.dumps(values, indent=2).removesuffix("\n}") + ',\n  "outcomes": {\n' + ",\n".join(lines) + "\n  }\n}\n"
+    path = folder / f"{result.setting.name}.json"
+    write_text(path, text)
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read a result back.
+
+    Raises:
+        InputError: the file is missing or no result.
+    """
+    return read_json(path, Result, command="python -m train.evaluate")

@@ -1,0 +1,87 @@
+"""The microworld's student: a tokenizer and a small model from nothing, trained on the microworld's text.
+
+Reads data/microworld/pretraining.parquet: the student learns the known facts, how to read passages, and to hedge on
+what it does not know. Every other profile starts from a model on the Hub instead.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coa import tables
+from coa.microworld.pretraining import PretrainingDocument
+from coa.search import Passage
+from train.checkpoint import Student
+from train.encode import IGNORED, Example, to_dataset
+from train.muon import MuonWithAdamW
+from train.settings import PretrainParams
+from train.sft import make_trainer
+from train.stage import StageRun
+from train.student import new_student, start_unseen_tokens
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_HELD_OUT = 400
+"""Documents for the validation loss, but at most a tenth of all."""
+_DOCUMENTS_PER_CALL = 1000
+
+
+def train(run: StageRun) -> None:
+    """Run stage pretrain."""
+    settings = run.params.pretrain
+    student = new_student(_texts(settings), settings.student, run.params.seed)
+    splits, is_seen = _splits(run, student)
+    optimizer = MuonWithAdamW(
+        student.model,
+        muon_learning_rate=settings.muon_learning_rate,
+        learning_rate=settings.arguments.get("learning_rate", 1e-2),
+    )
+    trainer = make_trainer(run, student, splits, settings.arguments, optimizer)
+    inputs = (settings.documents, settings.corpus)
+    run.fit(trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
+
+
+def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[int]]:
+    """The documents, the last few of them for validation, and the ids of all tokens in them."""
+    counts: Counter[str] = Counter()
+    seen: set[int] = set()
+
+    def fitting() -> Iterator[Example]:
+        for example in _examples(Path(run.params.pretrain.documents), student.tokenizer):
+            fits = len(example["input_ids"]) <= run.params.max_context_tokens
+            counts["kept" if fits else "too_long"] += 1
+            if fits:
+                seen.update(example["input_ids"])
+                yield example
+
+    documents = to_dataset(fitting(), Example)
+    run.report_rows(counts)
+    start = len(documents) - min(_HELD_OUT, len(documents) // 10)
+    splits = {"train": documents.select(range(start)), "validation": documents.select(range(start, len(documents)))}
+    return splits, seen
+
+
+def _texts(settings: PretrainParams) -> Iterator[str]:
+    for document in tables.read_table(Path(settings.documents), PretrainingDocument):
+        yield "".join(document.texts)
+    for passage in tables.read_table(Path(settings.corpus), Passage):
+        yield f"{passage.title} {passage.text}"
+
+
+def _examples(documents: Path, tokenizer: Any) -> Iterator[Example]:
+    """The documents with their end-of-turn token, tokenised many at a time."""
+    rows = tables.read_table(documents, PretrainingDocument)
+    while chunk := list(islice(rows, _DOCUMENTS_PER_CALL)):
+        texts = [text for document in chunk for text in document.texts]
+        pieces = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+        for document in chunk:
+            ids: list[int] = []
+            labels: list[int] = []
+            for piece, is_trained in zip(islice(pieces, len(document.texts)), document.is_trained, strict=True):
+                ids += piece
+                labels += piece if is_trained else [IGNORED] * len(piece)
+            end = tokenizer.eos_token_id
+            yield Example(input_ids=[*ids, end], labels=[*labels, end])

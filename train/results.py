@@ -1,0 +1,61 @@
+"""Files under results/: small, made for reading and comparing, written whole."""
+
+import hashlib
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from coa.errors import ConfigError, InputError, writing_error
+
+Record = TypeVar("Record")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
+"""The files of a model's folder that decide what it writes."""
+
+
+def file_name(name: str, fallback: str, key: str) -> str:
+    """The name of a result: `name`, or the last part of `fallback`.
+
+    Raises:
+        ConfigError: it cannot be a file's name.
+    """
+    name = name or Path(fallback).name
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ConfigError("the result's name is no file name", expected=f"{key}=sft2_react", got=repr(name))
+    return name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and the folders above it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise writing_error(path, error) from error
+
+
+def read_json(path: Path, record: type[Record], *, command: str) -> Record:
+    """Read a record back; `command` makes it.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=record)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError(f"cannot read {path}", got=error, fix=f"make it again: {command}") from error
+
+
+def fingerprint_model(model: str) -> str:
+    """SHA-256 of the files of a model's folder, first 16 hex digits; empty for what is no folder here."""
+    if not model or not Path(model).is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _WEIGHTS for path in Path(model).glob(pattern)):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

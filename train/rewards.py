@@ -1,0 +1,184 @@
+"""What a rollout is worth in RL: named rewards of its graded record, weighted in params (`train.rl2.rewards`).
+
+To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says nothing about the
+policy, because a tool or server failed, has no reward: it is left out of its group's mean and gets no advantage.
+`measure` says what else is logged of every rollout.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coa import protocol
+from coa.errors import ConfigError, unknown_name
+from coa.graded import GradedTrajectory
+from coa.grading import Verdict
+from coa.policy import Policy, Request, RequestError
+from coa.policy.completions import CompletionsPolicy
+from coa.trajectory import FORCED_STOPS, Mode, StopReason
+from train.settings import RubricSettings
+
+Reward = Callable[[GradedTrajectory], float]
+
+FAILURES = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
+"""Rollouts that ended through no fault of the policy."""
+
+
+def exact_match(row: GradedTrajectory) -> float:
+    """1 where the boxed answer equals an accepted one after normalisation, else 0."""
+    return float(row.grade.exact_match)
+
+
+def cover_match(row: GradedTrajectory) -> float:
+    """1 where the boxed answer holds an accepted one, else 0."""
+    return float(row.grade.cover_exact_match)
+
+
+def f1(row: GradedTrajectory) -> float:
+    """Token F1 of the boxed answer, 0 to 1."""
+    return row.grade.f1
+
+
+def format_penalty(row: GradedTrajectory) -> float:
+    """-1 where the format is broken, else 0."""
+    return -float(breaks_format(row))
+
+
+def breaks_format(row: GradedTrajectory) -> bool:
+    """Whether there is no boxed answer, the rollout ended other than in an answer, or a tag stands where none belongs.
+
+    A tag of an observation that the policy wrote itself is such a tag. An answer that a budget forced breaks nothing.
+    """
+    ends_well = row.trajectory.stop_reason in {StopReason.ANSWERED, *FORCED_STOPS}
+    is_boxed = row.grade.verdict is not Verdict.NO_ANSWER
+    return not (ends_well and is_boxed) or bool(protocol.stray_tags(row.trajectory.steps))
+
+
+REWARDS: Mapping[str, Reward] = {
+    "exact_match": exact_match,
+    "cover_match": cover_match,
+    "f1": f1,
+    "format_penalty": format_penalty,
+}
+"""The rewards that follow from the record alone."""
+RUBRIC = "rubric"
+"""The reward of a served judge, for tasks without an exact answer."""
+MANY_ACTIONS = 4
+"""Rollouts with this many actions or more are measured together."""
+
+_TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.CONTEXT_BUDGET})
+
+
+def measure(row: GradedTrajectory) -> Iterator[tuple[str, float]]:
+    """What one rollout adds to the log's means; those of searching only where the tool was offered."""
+    trajectory = row.trajectory
+    yield "failures", trajectory.stop_reason in FAILURES
+    if trajectory.stop_reason in FAILURES:
+        return
+    yield f"accuracy/{trajectory.mode}", row.grade.exact_match
+    yield "format/broken", breaks_format(row)
+    yield "format/stray_tags", bool(protocol.stray_tags(trajectory.steps))
+    yield "format/forged", protocol.forges_observation(trajectory.steps)
+    yield "format/truncated", trajectory.stop_reason in _TRUNCATED
+    if trajectory.mode is Mode.COA:
+        number = trajectory.num_actions
+        yield "searches/mean", number
+        yield "searches/trigger_rate", number > 0
+        yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
+        bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
+        yield f"accuracy/{bucket}_actions", row.grade.exact_match
+
+
+def reward_functions(weights: Mapping[str, float], rubric: RubricSettings) -> dict[Any, float]:
+    """The rewards as TRL calls them, with their weights; exact match is always among them, to be seen in the log.
+
+    Raises:
+        ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is missing.
+    """
+    if not any(weights.values()):
+        raise ConfigError("no reward is weighted", expected="rewards: {exact_match: 1.0, format_penalty: 0.1}")
+    for name in weights:
+        if name != RUBRIC and name not in REWARDS:
+            raise unknown_name("reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards")
+    named = {exact_match.__name__: 0.0, **weights}
+    return {_reward(name, rubric): weight for name, weight in named.items()}
+
+
+def _reward(name: str, rubric: RubricSettings) -> Any:
+    return _judged(Judge(rubric, CompletionsPolicy(rubric.server))) if name == RUBRIC else _computed(name)
+
+
+def _computed(name: str) -> Callable[..., list[float | None]]:
+    def reward(
+        graded: Sequence[GradedTrajectory],
+        unclosed: Sequence[float | None],
+        log_metric: Callable[[str, float], None],
+        **_: object,
+    ) -> list[float | None]:
+        if name == exact_match.__name__:
+            for quantity, value in (pair for row in graded for pair in measure(row)):
+                log_metric(quantity, value)
+            if unclosed[0] is not None:
+                log_metric("simulated/unclosed", unclosed[0])
+        return [None if row.trajectory.stop_reason in FAILURES else REWARDS[name](row) for row in graded]
+
+    reward.__name__ = name  # under which TRL logs it
+    return reward
+
+
+def _judged(judge: "Judge") -> Callable[..., Awaitable[list[float | None]]]:
+    async def reward(graded: Sequence[GradedTrajectory], **_: object) -> list[float | None]:
+        return await asyncio.gather(*(judge.score(row) for row in graded))
+
+    reward.__name__ = RUBRIC
+    return reward
+
+
+class Judge:
+    """A served model that scores answers by a rubric, a prompt file with `{question}`, `{gold}` and `{answer}`."""
+
+    _PLACE = re.compile(r"\{(question|gold|answer)\}")
+    _SCORE = re.compile(r"\s*(10|[0-9])(?![0-9.])")
+
+    def __init__(self, settings: RubricSettings, policy: Policy) -> None:
+        try:
+            rubric = Path(settings.prompt).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the rubric {settings.prompt}", got=error) from error
+        places = {"{prompt}": settings.chat_template, "{question}": rubric, "{answer}": rubric}
+        if missing := [place for place, text in places.items() if place not in text]:
+            raise ConfigError("the rubric lacks a place", where=settings.prompt, expected=", ".join(missing))
+        self._prompt = settings.chat_template.replace("{prompt}", rubric)
+        self._policy = policy
+        self._slots = asyncio.Semaphore(settings.concurrency)
+
+    async def score(self, row: GradedTrajectory) -> float | None:
+        """From 0 to 1; 0 where there is no answer, None where the judge gives no score.
+
+        Raises:
+            ServiceError: the judge cannot be reached after all retries.
+        """
+        if row.trajectory.stop_reason in FAILURES:
+            return None
+        if row.grade.prediction is None:
+            return 0.0
+        async with self._slots:
+            try:
+                reply = await self._policy.complete(self._request(row))
+            except RequestError:
+                return None
+        found = self._SCORE.match(reply.text)
+        return int(found[1]) / 10 if found else None
+
+    def _request(self, row: GradedTrajectory) -> Request:
+        texts = {
+            "question": row.trajectory.question,
+            "gold": "; ".join(row.gold_answers),
+            "answer": row.grade.prediction or "",
+        }
+        # The policy is trained against this prompt: its answer stays on one line, without tags and chat markers.
+        harmless = {name: " ".join(protocol.neutralise(text).split()) for name, text in texts.items()}
+        prompt = self._PLACE.sub(lambda place: harmless[place[1]], self._prompt)
+        return Request(prompt, stop=("\n",), max_tokens=8, temperature=0.0, top_p=1.0, seed=0)

@@ -1,0 +1,53 @@
+"""Train one stage: from the model that its section names to a model in data/train/.
+
+    python -m train.run stage=sft2                                   # pretrain, sft1, sft2, sft3, rl1 or rl2
+    python -m train.run stage=rl2 train.rl2.arguments.max_steps=10   # every setting of params.yaml
+    python -m train.run stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
+    python -m train.run stage=rl2 dry_run=true                       # one step on a tiny model of the same architecture
+
+Run again, it goes on from its last checkpoint. On several GPUs:
+`accelerate launch --config_file conf/accelerate/fsdp2.yaml -m train.run stage=sft2`.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from coa.errors import ConfigError, MissingExtraError
+from coa.params import Params
+from train.settings import Stage, TrainParams
+
+MODULES = {
+    Stage.PRETRAIN: "train.pretrain",
+    Stage.SFT1: "train.sft1",
+    Stage.SFT2: "train.sft",
+    Stage.SFT3: "train.sft",
+    Stage.RL1: "train.rl",
+    Stage.RL2: "train.rl",
+}
+"""Each stage's module, imported when it is chosen: so rl2 does not depend on the code of sft1."""
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Train the stage; the summary line is returned."""
+    loaded = Params.load("train", arguments)
+    params = loaded.section(TrainParams)
+    if params.stage is None:
+        raise ConfigError("no stage is named", expected=f"stage=, one of {', '.join(Stage)}")
+    try:
+        import torch  # noqa: F401
+        import trl  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "trl", "train") from error
+    from train.stage import StageRun
+
+    sections = ["train", "search", "rollout"] if params.stage in (Stage.RL1, Stage.RL2) else ["train"]
+    run = StageRun(params.stage, params, loaded.dump(sections), loaded)
+    import_module(MODULES[params.stage]).train(run)
+    return run.summary
+
+
+if __name__ == "__main__":
+    from coa.cli import run as run_command
+
+    run_command(main, sys.argv[1:])

@@ -1,0 +1,141 @@
+"""The section `train` of params.yaml: what each stage starts from, reads and is given to its trainer.
+
+`arguments` go as they are to TRL's and transformers' own settings (SFTConfig, GRPOConfig, TrainingArguments): learning
+rate, batch size, steps, precision, FSDP, DeepSpeed, vLLM. Nothing of theirs is renamed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from coa.policy.completions import ServerSettings
+from train.student import StudentSettings
+
+Arguments = Mapping[str, Any]
+
+
+class Stage(StrEnum):
+    """What is trained (AutoCoA, section 3)."""
+
+    PRETRAIN = "pretrain"
+    """A small model from nothing, on the microworld's text."""
+    SFT1 = "sft1"
+    """When to act: the contrastive loss on pairs that part at one point."""
+    SFT2 = "sft2"
+    """How to act: likelihood of trajectories, observations masked out."""
+    SFT3 = "sft3"
+    """The world model: the same with observations trained."""
+    RL1 = "rl1"
+    """GRPO in which the policy itself writes the observations."""
+    RL2 = "rl2"
+    """GRPO with the real search."""
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainParams:
+    """A model from nothing."""
+
+    documents: str = "data/microworld/pretraining.parquet"
+    corpus: str = "data/microworld/corpus.parquet"
+    """Its words are known to the tokenizer, its facts are not trained."""
+    student: StudentSettings = field(default_factory=StudentSettings)
+    muon_learning_rate: float = 0.02
+    """For the matrices inside the layers (Muon); `learning_rate` is for embeddings and norms. 0: AdamW for all."""
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sft1Params:
+    """The contrastive stage."""
+
+    init: str = "data/train/pretrain"
+    """The model to start from: a folder, or a name on the Hub."""
+    pairs: str = "data/assemble/cot_a"
+    """Folder with train.parquet and validation.parquet."""
+    alpha: float = 0.2
+    """Weight of the chosen side's own likelihood; without it both sides' probabilities fall together."""
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SftParams:
+    """The two likelihood stages; what they mask is what makes them two."""
+
+    init: str
+    trajectories: tuple[str, ...] = ("data/assemble/coa", "data/assemble/cot")
+    """Folders with train.parquet and validation.parquet, mixed as they come."""
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RlParams:
+    """The two GRPO stages; where observations come from is what makes them two."""
+
+    init: str
+    questions: str = "data/assemble/rl"
+    """Folder with train.parquet and validation.parquet."""
+    cot_share: float = 0.1
+    """Share of the questions that are asked without the tool."""
+    max_observation_tokens: int = 64
+    """rl1: where an observation that the policy does not close is cut."""
+    batch_size: int = 128
+    """Rollouts that go through the model together."""
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1})
+    """Weight of each reward of train/rewards.py."""
+    arguments: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RubricSettings:
+    """The judge behind the reward `rubric`."""
+
+    prompt: str = "train/prompts/rubric.txt"
+    """Asks for a whole number from 0 to 10; has the places `{question}`, `{gold}` and `{answer}`."""
+    chat_template: str = "{prompt}"
+    """The judge's chat format around `{prompt}`, up to where its own text begins."""
+    concurrency: int = 16
+    """Answers in its hands at once."""
+    server: ServerSettings = field(default_factory=ServerSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """What becomes of the alarms of train/monitors.py."""
+
+    stops: bool = False
+    """End the training at an alarm, with the model as it is then; else only warn."""
+    patience: int = 3
+    """Entries of the log, one after the other, that make an alarm."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """Another limit than its own for an alarm, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainParams:
+    """All stages, and what they share."""
+
+    stage: Stage | None = None
+    """Given on the command line: `stage=rl2`."""
+    name: str = ""
+    """The run's name, under which data/train/ keeps its model; empty: the stage's."""
+    dry_run: bool = False
+    """One step of the stage on a tiny random model of the same architecture."""
+    prompt: str = "train/prompts/question.txt"
+    """The prompt file of the student."""
+    chat_template: str = "{prompt}\n\n"
+    """The text around `{prompt}`; empty: the tokenizer's own chat template."""
+    max_context_tokens: int = 384
+    """Longer rows are left out, counted and reported; never cut. In RL the context budget."""
+    lora: Arguments = field(default_factory=dict)
+    """peft's LoraConfig; empty: all weights are trained."""
+    seed: int = 0
+    rubric: RubricSettings = field(default_factory=RubricSettings)
+    """For the reward of that name."""
+    monitors: MonitorSettings = field(default_factory=MonitorSettings)
+    pretrain: PretrainParams = field(default_factory=PretrainParams)
+    sft1: Sft1Params = field(default_factory=Sft1Params)
+    sft2: SftParams = field(default_factory=lambda: SftParams("data/train/sft1"))
+    sft3: SftParams = field(default_factory=lambda: SftParams("data/train/sft2"))
+    rl1: RlParams = field(default_factory=lambda: RlParams("data/train/sft3"))
+    rl2: RlParams = field(default_factory=lambda: RlParams("data/train/sft2"))

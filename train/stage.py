@@ -1,0 +1,204 @@
+"""What every stage shares while it runs: its settings, its folders, its prompt and how its trainer is driven.
+
+`StageRun.fit` resumes from the last checkpoint, trains, and writes the model, the resolved params, the log and the
+curves; a stage only makes its trainer.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from coa import protocol
+from coa.errors import ConfigError, InputError, MissingExtraError, writing_error
+from coa.metrics import write_metrics
+from coa.params import Params
+from coa.prompts import Prompt
+from train.checkpoint import Student, Workspace, load_student
+from train.curves import write_curves, write_log
+from train.settings import Arguments, Stage, TrainParams
+
+_ALWAYS: Arguments = {
+    "report_to": "none", "logging_steps": 10, "save_steps": 0.2, "save_total_limit": 1,
+    "activation_checkpointing": False,
+}  # fmt: skip
+"""What differs from the libraries' defaults in every stage; a stage's `arguments` overrule it."""
+
+
+class StageRun:
+    """One run of one stage."""
+
+    def __init__(self, stage: Stage, params: TrainParams, resolved: str, sections: Params | None = None) -> None:
+        self.stage = stage
+        self.params = params
+        self.sections = sections
+        """All of params.yaml, for the stages that search while they train."""
+        self.workspace = Workspace(params.name or (f"{stage}_dry_run" if params.dry_run else stage))
+        self.callbacks: list[Any] = []
+        """What watches the training (train/monitors.py)."""
+        self.summary = ""
+        """The line that a person wants to read last; set when the stage is done."""
+        self._resolved = resolved
+        self._rows: dict[str, int] = {}
+
+    def load(self, init: str) -> Student:
+        """The student to start from.
+
+        Raises:
+            ConfigError: there is none, or rows may be longer than its positions reach.
+        """
+        student = load_student(init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run)
+        window = getattr(student.model.config, "max_position_embeddings", None)
+        if window is not None and self.params.max_context_tokens > window:
+            expected = f"train.max_context_tokens of at most {window}"
+            raise ConfigError(
+                "the model's context is too short", where=init, expected=expected, got=self.params.max_context_tokens
+            )
+        return student
+
+    def prompt(self, tokenizer: Any) -> Prompt:
+        """The student's prompt inside its chat template, the thinking opened.
+
+        Raises:
+            ConfigError: no template is given and the tokenizer has none.
+        """
+        return Prompt.load(Path(self.params.prompt), self.params.chat_template or _own_template(tokenizer))
+
+    def report_rows(self, counts: Mapping[str, int]) -> None:
+        """Say how many rows are trained on and how many were left out.
+
+        Raises:
+            InputError: all were.
+        """
+        self._rows = dict(counts)
+        if left_out := {reason: count for reason, count in counts.items() if reason != "kept" and count}:
+            listed = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items())
+            print(f"left out: {listed} (train.max_context_tokens = {self.params.max_context_tokens})", file=sys.stderr)
+        if not counts.get("kept"):
+            raise InputError(
+                "no row can be trained", expected=f"rows of at most {self.params.max_context_tokens} tokens",
+                got=dict(counts), fix="raise train.max_context_tokens",
+            )  # fmt: skip
+
+    def arguments(self, kind: type[Any], given: Arguments, **defaults: Any) -> Any:
+        """The trainer's own settings: `given` over the stage's and the project's defaults.
+
+        Raises:
+            ConfigError: the trainer does not know one of them, or refuses its value.
+        """
+        import torch
+
+        has_gpu = torch.cuda.is_available()
+        here = {
+            "output_dir": str(self.workspace.checkpoints),
+            "seed": self.params.seed,
+            "bf16": has_gpu,
+            "use_cpu": not has_gpu,
+        }
+        steps = {"max_steps": 1} if self.params.dry_run else {}
+        try:
+            return kind(**{**_ALWAYS, **defaults, **here, **given, **steps})
+        except (TypeError, ValueError) as error:
+            where = f"params.yaml, train.{self.stage}.arguments"
+            raise ConfigError(f"{kind.__name__} refuses a setting", where=where, got=error) from error
+
+    def adapted(self, model: Any) -> Any:
+        """The model with its LoRA adapters, for a trainer that does not add them itself."""
+        settings = self.lora()
+        if settings is None:
+            return model
+        from peft import get_peft_model
+
+        return get_peft_model(model, settings)
+
+    def lora(self) -> Any:
+        """Settings of LoRA; None where all weights are trained."""
+        if not self.params.lora:
+            return None
+        try:
+            from peft import LoraConfig
+        except ImportError as error:
+            raise MissingExtraError("peft", "train") from error
+        try:
+            return LoraConfig(**self.params.lora)
+        except TypeError as error:
+            raise ConfigError("LoraConfig refuses a setting", where="params.yaml, train.lora", got=error) from error
+
+    def fit(
+        self, trainer: Any, student: Student, inputs: tuple[str, ...], finish: Callable[[], None] | None = None
+    ) -> None:
+        """Train, from the last checkpoint where there is one, and write what came of it.
+
+        Args:
+            trainer: transformers' Trainer or one derived from it.
+            student: its tokenizer is saved beside the trained model.
+            inputs: files and folders; a checkpoint made from others is not taken up.
+            finish: called when the model is trained and measured, before it is saved.
+
+        Raises:
+            ConfigError: the memory does not suffice; says what to change.
+        """
+        checkpoint = self.workspace.resume_from(self._resolved, inputs)
+        if checkpoint:
+            print(f"going on from {checkpoint}", file=sys.stderr)
+        with explaining_memory(self.stage):
+            trainer.train(resume_from_checkpoint=checkpoint)
+            final = trainer.evaluate() if trainer.eval_dataset is not None else {}
+        if finish is not None:
+            finish()
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        # Every process takes part in collecting the weights; adapters are merged, so that transformers loads the model.
+        state = None if self.params.lora else trainer.accelerator.get_state_dict(trainer.model)
+        if not trainer.is_world_process_zero():
+            return
+        self.workspace.save(Student(model.merge_and_unload() if self.params.lora else model, student.tokenizer), state)
+        self._write_report(trainer.state.log_history, final)
+        self.workspace.clear()
+        loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
+        self.summary = f"{self.workspace.out}: {trainer.state.global_step:,} steps on {self._rows['kept']:,} rows{loss}"
+
+    def _write_report(self, history: list[dict[str, float]], final: Mapping[str, float]) -> None:
+        out = self.workspace.out
+        try:
+            (out / "params.yaml").write_text(self._resolved, encoding="utf-8")
+        except OSError as error:
+            raise writing_error(out, error) from error
+        write_log(out / "log.jsonl", history)
+        write_curves(
+            out / "curves.png", Path("metrics") / f"train_{self.workspace.name}.csv", history, self.workspace.name
+        )
+        write_metrics(f"train_{self.workspace.name}", {"rows": self._rows, **_rounded(final)})
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items() if not name.endswith(("runtime", "per_second"))}
+
+
+@contextmanager
+def explaining_memory(stage: Stage) -> Iterator[None]:
+    """Turn what torch says when memory runs out into what to change."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+        if not is_memory:
+            raise
+        fix = (
+            "halve per_device_train_batch_size and double gradient_accumulation_steps; "
+            "then activation_checkpointing: true, train.lora, or a smaller train.max_context_tokens"
+        )
+        where = f"params.yaml, train.{stage}.arguments"
+        raise ConfigError("out of memory", where=where, got=str(error).partition("\n")[0], fix=fix) from error
+
+
+def _own_template(tokenizer: Any) -> str:
+    if not tokenizer.chat_template:
+        fix = "set train.chat_template, such as '{prompt}\\n\\n'"
+        raise ConfigError("the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix)
+    message = [{"role": "user", "content": "{prompt}"}]
+    text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    # Some templates open the thinking themselves; `Prompt.load` does it for all.
+    return text.rstrip().removesuffix(protocol.THINK_OPEN) if text.rstrip().endswith(protocol.THINK_OPEN) else text

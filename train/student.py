@@ -1,0 +1,91 @@
+"""Texts to a student that starts from nothing: a word tokenizer and a small Qwen3 with random weights.
+
+Only the microworld's `pretrain` stage needs it; every other profile starts from a model on the Hub.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from coa import protocol
+from train.checkpoint import Student
+
+END = "<|im_end|>"
+PAD = "<|endoftext|>"
+_BYTE_SCORE = -10.0
+_STRETCH = re.compile(r"\s*\S+|\s+$")
+
+
+@dataclass(frozen=True, slots=True)
+class StudentSettings:
+    """The shape of the model (Qwen3: grouped-query attention with QK-norm, SwiGLU, tied embeddings)."""
+
+    hidden_size: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    intermediate_size: int = 320
+    max_context: int = 512
+    """Tokens; what positions reach."""
+
+
+def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
+    """A tokenizer for `texts` and a model with random weights."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = word_tokenizer(texts, settings.max_context)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        num_key_value_heads=settings.num_heads,
+        head_dim=settings.hidden_size // settings.num_heads,
+        intermediate_size=settings.intermediate_size,
+        max_position_embeddings=settings.max_context,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    model: Any = Qwen3ForCausalLM(config)
+    return Student(model, tokenizer)
+
+
+def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
+    """A tokenizer whose tokens are the words and signs of `texts`, with bytes for everything else: it loses nothing.
+
+    The protocol's tags are tokens of their own, ordinary ones, so that they survive decoding.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    # The splitter is slow: it sees every stretch between blanks once.
+    stretches = {stretch for text in texts for stretch in _STRETCH.findall(text)}
+    words = {word for stretch in stretches for word, _ in splitter.pre_tokenize_str(stretch)}
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Unigram takes the segmentation with the highest total score: a known word whole, anything else byte by byte.
+    vocabulary = [(byte, _BYTE_SCORE) for byte in bytes_] + [(word, 0.0) for word in sorted(words - set(bytes_))]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, None, False))
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.decoder = decoders.ByteLevel()
+    fast: Any = PreTrainedTokenizerFast
+    student = fast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context)
+    student.add_tokens(sorted(protocol.all_tags(("search",))))
+    return student
+
+
+def start_unseen_tokens(student: Student, seen: Collection[int]) -> None:
+    """Set the embeddings of tokens that are not among the `seen` ids to the mean of those that are.
+
+    Training pushes what never occurs down in every softmax: without this no later stage would ever sample a new tag.
+    """
+    import torch
+
+    weights = student.model.get_input_embeddings().weight
+    is_seen = torch.zeros(len(weights), dtype=torch.bool)
+    is_seen[sorted(seen)] = True
+    with torch.no_grad():
+        weights[~is_seen] = weights[is_seen].mean(dim=0)
