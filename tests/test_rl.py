@@ -353,20 +353,22 @@ def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
 def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
     folder: Path, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    def trained(max_steps: int, **options: Any) -> Any:
+    def trained(workspace: Path, max_steps: int, **options: Any) -> Any:
+        workspace.mkdir(exist_ok=True)
         student = load_student(str(folder))
         arguments: dict[str, Any] = {
             "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant", "max_steps": max_steps,
         }  # fmt: skip
-        run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
+        run = make_run(workspace, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
         asks = [Ask(question, Mode.COA) for question in QUESTIONS]
         trainer = make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=40))
         trainer.train(**options)
         return trainer
 
-    straight = trained(4)
-    trained(2)
-    resumed = trained(4, resume_from_checkpoint=str(tmp_path / "checkpoints" / "checkpoint-2"))
+    straight = trained(tmp_path / "straight", 4)
+    trained(tmp_path / "killed", 2)
+    last = tmp_path / "killed" / "checkpoints" / "checkpoint-2"
+    resumed = trained(tmp_path / "killed", 4, resume_from_checkpoint=str(last))
 
     assert resumed.state.global_step == straight.state.global_step == 4
     for ours, theirs in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
