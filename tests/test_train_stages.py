@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 from coa import protocol, tables  # noqa: E402
-from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
+from coa.errors import CoaError, ConfigError, InputError, OutputError  # noqa: E402
 from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
 from coa.microworld.pretraining import PretrainingDocument  # noqa: E402
 from coa.pairs import PairKind, PreferencePair  # noqa: E402
@@ -94,6 +94,18 @@ def pair(i: int) -> PreferencePair:
 
 def weights(name: str) -> dict[str, Any]:
     return dict(transformers.AutoModelForCausalLM.from_pretrained(f"data/train/{name}").state_dict())
+
+
+def test_a_run_that_could_not_be_saved_takes_no_further_step(folder: Path) -> None:
+    main(["stage=pretrain", "name=straight"])
+    (folder / "data/train/blocked").write_text("in the way")
+    with pytest.raises(OutputError):
+        main(["stage=pretrain", "name=blocked"])
+    (folder / "data/train/blocked").unlink()
+    summary = main(["stage=pretrain", "name=blocked"])
+    assert summary.startswith("data/train/blocked: 3 steps on ")
+    straight, saved = weights("straight"), weights("blocked")
+    assert all(torch.equal(saved[name], straight[name]) for name in straight)
 
 
 def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_settings_and_figures(
@@ -172,7 +184,7 @@ def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken
     [
         (["stage=rl3"], "a setting has a bad value", ""),
         ([], "no stage is named", ""),
-        (["stage=sft2"], "there is no model in data/train/sft1", "dvc repro sft1"),
+        (["stage=sft2"], "there is no model in data/train/sft1", "python -m train.run stage=sft1"),
         (["stage=sft2", "train.sft2.init=nowhere/at/all"], "cannot load the tokenizer", "a folder"),
         (["stage=sft2", "name=../evil"], "not a plain folder name", ""),
     ],

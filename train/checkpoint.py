@@ -46,7 +46,7 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
     """
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
-        raise InputError(f"there is no model in {init}", fix=f"train it first: dvc repro {folder.name}")
+        raise InputError(f"there is no model in {init}", fix=f"train it first: python -m train.run stage={folder.name}")
     tokenizer = load_tokenizer(init)
     try:
         model = _tiny_model(init) if is_dry_run else _load_model(init, is_frozen)

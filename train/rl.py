@@ -58,9 +58,10 @@ def train(run: StageRun) -> None:
     # One event loop for all steps: the connections of a search client live in it.
     with asyncio.Runner() as loop:
         tool = open_search_tool(search) if search else None
-        asks = {split: _read_asks(settings, split, run.params.seed) for split in ("train", "validation")}
+        splits = ("train",) if run.params.dry_run else ("train", "validation")
+        asks = {split: _read_asks(settings, split, run.params.seed) for split in splits}
         run.report_rows({"kept": len(asks["train"])})
-        rollouts = Rollouts(run, student.tokenizer, [*asks["train"], *asks["validation"]], limits, tool, loop)
+        rollouts = Rollouts(run, student.tokenizer, [ask for part in asks.values() for ask in part], limits, tool, loop)
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
         run.fit(trainer, student, (settings.init, settings.questions))

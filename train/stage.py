@@ -96,9 +96,12 @@ class StageRun:
             "bf16": has_gpu,
             "use_cpu": not has_gpu,
         }
-        steps = {"max_steps": 1} if self.params.dry_run else {}
+        # A dry run proves that a step works, so the smallest will do: in GRPO that is one group.
+        smallest = {"max_steps": 1, "gradient_accumulation_steps": 1}
+        if "num_generations" in given:
+            smallest["per_device_train_batch_size"] = given["num_generations"]
         try:
-            return kind(**{**_ALWAYS, **defaults, **here, **given, **steps})
+            return kind(**{**_ALWAYS, **defaults, **here, **given, **(smallest if self.params.dry_run else {})})
         except (TypeError, ValueError) as error:
             where = f"params.yaml, train.{self.stage}.arguments"
             raise ConfigError(f"{kind.__name__} refuses a setting", where=where, got=error) from error
@@ -139,11 +142,13 @@ class StageRun:
         Raises:
             ConfigError: the memory does not suffice; says what to change.
         """
+        if self.params.dry_run:
+            self.workspace.clear()
         checkpoint = self.workspace.resume_from(self._resolved, inputs)
         if checkpoint:
             print(f"going on from {checkpoint}", file=sys.stderr)
         with explaining_memory(self.stage):
-            trainer.train(resume_from_checkpoint=checkpoint)
+            _train(trainer, checkpoint)
             final = trainer.evaluate() if trainer.eval_dataset is not None else {}
         if finish is not None:
             finish()
@@ -173,6 +178,18 @@ class StageRun:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items() if not name.endswith(("runtime", "per_second"))}
+
+
+def _train(trainer: Any, checkpoint: str | None) -> None:
+    """Train to the end; a checkpoint of the last step is only loaded: the trainer itself would take one step more."""
+    from transformers import TrainerState
+
+    reached: Any = checkpoint and TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    if reached and reached.global_step >= reached.max_steps:
+        trainer._load_from_checkpoint(checkpoint)
+        trainer.state = reached
+    else:
+        trainer.train(resume_from_checkpoint=checkpoint)
 
 
 @contextmanager
