@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from coa.asking import task_of
 from coa.drivers import follow
 from coa.errors import ConfigError, unknown_name
 from coa.grading import boxed_answer
@@ -24,7 +25,7 @@ from coa.prompts import Prompt, PromptParams
 from coa.protocol import answer_text
 from coa.rollout import State, Task, finish
 from coa.runtime import open_runtime
-from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, trajectory_id
+from coa.trajectory import Author, Mode, Step, StepKind, Trajectory
 
 _STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
 _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
@@ -57,11 +58,7 @@ def make_task(question: str, mode: Mode, params: Params) -> Task:
     """The rollout of a question that no table holds."""
     files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams).chat_template
     prompt = Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
-    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
-    return Task(
-        trajectory_id("ask", mode, 0), "ask", mode, 0, question, prompt.fill(question), prompt.prompt_hash, offered,
-        forbidden,
-    )  # fmt: skip
+    return task_of("ask", question, mode, 0, prompt)
 
 
 async def ask(task: Task, params: Params, console: Console) -> Trajectory:

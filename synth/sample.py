@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from coa import tables
+from coa.asking import task_of
 from coa.errors import ConfigError
 from coa.graded import grade_trajectory
 from coa.metrics import rate, write_metrics
@@ -27,7 +28,7 @@ from coa.prompts import Prompt, PromptParams
 from coa.question import Question
 from coa.rollout import Task
 from coa.runtime import open_runtime
-from coa.trajectory import Mode, Trajectory, trajectory_id
+from coa.trajectory import Mode, Trajectory
 
 QUESTIONS = Path("data/questions.parquet")
 OUT = Path("data/sample")
@@ -88,21 +89,10 @@ def _rank(question_id: str, seed: int) -> str:
 
 
 def make_tasks(questions: Sequence[Question], mode: Mode, num_rollouts: int, prompt: Prompt) -> Iterator[Task]:
-    """The tasks of one mode; in cot a call of the search tool ends the rollout."""
-    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
+    """The tasks of one mode."""
     for question in questions:
         for index in range(num_rollouts):
-            yield Task(
-                trajectory_id=trajectory_id(question.question_id, mode, index),
-                question_id=question.question_id,
-                mode=mode,
-                index=index,
-                question=question.question,
-                prompt=prompt.fill(question.question),
-                prompt_hash=prompt.prompt_hash,
-                tools=offered,
-                forbidden_tools=forbidden,
-            )
+            yield task_of(question.question_id, question.question, mode, index, prompt)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from coa import tables
+from coa.asking import task_of
 from coa.drivers import roll_out_all, roll_out_batched
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
@@ -37,7 +38,7 @@ from coa.question import Question
 from coa.rollout import Limits, Run, Task
 from coa.runtime import JOURNALS
 from coa.tools.search import SearchTool
-from coa.trajectory import Mode, Trajectory, trajectory_id
+from coa.trajectory import Mode, Trajectory
 from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
 from train.results import file_name, fingerprint_model
@@ -122,19 +123,8 @@ def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> li
 
 def make_task(question: Question, mode: Asking, prompt: Prompt) -> Task:
     """The rollout of one question; in cot a call of the search tool ends it."""
-    is_offered = mode is not Asking.COT
-    asked = Mode.COA if is_offered else Mode.COT
-    return Task(
-        trajectory_id=trajectory_id(question.question_id, asked, 0),
-        question_id=question.question_id,
-        mode=asked,
-        index=0,
-        question=question.question,
-        prompt=prompt.fill(question.question),
-        prompt_hash=prompt.prompt_hash,
-        tools=("search",) if is_offered else (),
-        forbidden_tools=() if is_offered else ("search",),
-    )
+    asked = Mode.COT if mode is Asking.COT else Mode.COA
+    return task_of(question.question_id, question.question, asked, 0, prompt)
 
 
 def questions_hash(questions: Iterable[Question]) -> str:

@@ -13,18 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from coa import rollout
+from coa.asking import task_of
 from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.errors import ConfigError
 from coa.graded import grade_trajectory
 from coa.opening import SearchParams, open_search_tool
 from coa.policy import BatchPolicy, Finish
 from coa.policy.local import LocalPolicy
-from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, Run, State, Task
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Author, Mode, Sampling, trajectory_id
+from coa.trajectory import Author, Mode, Sampling
 from train.checkpoint import Student
 from train.encode import read_split
 from train.monitors import Monitor
@@ -221,7 +221,9 @@ class Rollouts:
         seen: Counter[str] = Counter()
         tasks = []
         for key in keys:
-            tasks.append(make_task(self._asks[key], first + seen[key], self._prompt))
+            question, mode = self._asks[key]
+            index = first + seen[key]
+            tasks.append(task_of(question.question_id, question.question, mode, index, self._prompt))
             seen[key] += 1
         return tasks
 
@@ -229,23 +231,6 @@ class Rollouts:
         self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
     ) -> list[State]:
         return [state async for state in roll_out_states(tasks, run, policy, environment, batch_size=len(tasks))]
-
-
-def make_task(ask: Ask, index: int, prompt: Prompt) -> Task:
-    """One rollout of a question."""
-    question, mode = ask
-    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
-    return Task(
-        trajectory_id=trajectory_id(question.question_id, mode, index),
-        question_id=question.question_id,
-        mode=mode,
-        index=index,
-        question=question.question,
-        prompt=prompt.fill(question.question),
-        prompt_hash=prompt.prompt_hash,
-        tools=offered,
-        forbidden_tools=forbidden,
-    )
 
 
 def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
