@@ -37,7 +37,7 @@ $(VENV)/.installed-base: pyproject.toml constraints.txt
 	$(call install,.)
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call install,.[train$(comma)dev])
+	$(call install,.[train$(comma)tools$(comma)dev])
 	@touch $(VENV)/.installed-base
 
 comma := ,
