@@ -165,15 +165,25 @@ class StageRun:
 
     def _write_report(self, history: list[dict[str, float]], final: Mapping[str, float]) -> None:
         out = self.workspace.out
-        try:
-            (out / "params.yaml").write_text(self._resolved, encoding="utf-8")
-        except OSError as error:
-            raise writing_error(out, error) from error
         write_log(out / "log.jsonl", history)
-        write_curves(
-            out / "curves.png", Path("metrics") / f"train_{self.workspace.name}.csv", history, self.workspace.name
-        )
-        write_metrics(f"train_{self.workspace.name}", {"rows": self._rows, **_rounded(final)})
+        name = self.workspace.name
+        # Another chain's figures stay beside its model; metrics/ is for the stages of `dvc repro`.
+        plots = Path("metrics") / f"train_{name}.csv" if name == self.stage else out / "curves.csv"
+        write_curves(out / "curves.png", plots, history, name)
+        if name == self.stage:
+            write_metrics(f"train_{name}", {"rows": self._rows, **_rounded(final)})
+        self.write_params()
+
+    def write_params(self) -> None:
+        """Write the resolved settings beside the model, last of all: a folder that has them is whole.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            (self.workspace.out / "params.yaml").write_text(self._resolved, encoding="utf-8")
+        except OSError as error:
+            raise writing_error(self.workspace.out, error) from error
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -27,6 +27,8 @@ class StudentSettings:
     intermediate_size: int = 320
     max_context: int = 512
     """Tokens; what positions reach."""
+    initializer_range: float = 0.088
+    """Standard deviation of the random weights; 1 / sqrt(hidden_size) where a small model is to learn fast."""
 
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
@@ -44,6 +46,7 @@ def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> S
         head_dim=settings.hidden_size // settings.num_heads,
         intermediate_size=settings.intermediate_size,
         max_position_embeddings=settings.max_context,
+        initializer_range=settings.initializer_range,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
