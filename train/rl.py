@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from coa import rollout
@@ -25,6 +26,8 @@ from coa.rollout import Limits, Run, State, Task
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
+from train import vllm_policy
+from train.arguments import uses_fsdp
 from train.checkpoint import Student
 from train.encode import read_split
 from train.monitors import Monitor
@@ -32,8 +35,8 @@ from train.rewards import reward_functions
 from train.settings import RlParams, Stage
 from train.stage import StageRun
 
-_NOT_HONOURED: Mapping[str, Any] = {
-    "use_vllm": False, "use_transformers_paged": False, "use_transformers_continuous_batching": False,
+_NOT_HONOURED: dict[str, Any] = {
+    "use_transformers_paged": False, "use_transformers_continuous_batching": False,
     "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None, "chat_template_kwargs": None,
 }  # fmt: skip
 """Settings of GRPOConfig that the loop would ignore, with the only values that they may have."""
@@ -132,9 +135,9 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
         rollout_func=rollouts,
         callbacks=run.callbacks,
     )
-    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1:
+    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1 and not arguments.use_vllm:
         # Its ranks meet at every layer, and rollouts differ in length: they would wait for each other for ever.
-        fix = "use DDP (with train.lora) or DeepSpeed, whose weights are gathered for the rollouts"
+        fix = "set use_vllm: true, or use DDP or DeepSpeed, whose weights are gathered for the rollouts"
         raise ConfigError("rollouts need the whole model in each process", got="FSDP", fix=fix)
     return trainer
 
@@ -145,8 +148,11 @@ def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
     arguments = run.arguments(
         GRPOConfig, settings.arguments, reward_weights=weights, num_generations_eval=1, logging_steps=1,
         max_completion_length=run.params.max_context_tokens, per_device_eval_batch_size=64,
+        vllm_importance_sampling_correction=False,
+        # TRL would spread the reference model over all GPUs before FSDP shards it.
+        **({"model_init_kwargs": {"device_map": None}} if uses_fsdp() else {}),
     )  # fmt: skip
-    for name, only in _NOT_HONOURED.items():
+    for name, only in (_NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})).items():
         if (got := getattr(arguments, name)) != only:
             where = f"params.yaml, train.{run.stage}.arguments.{name}"
             raise ConfigError("rollouts do not honour a setting", where=where, expected=only, got=got)
@@ -177,24 +183,10 @@ class Rollouts:
         A rollout's draws follow from the seed, the step, the question and its place in the group alone, so a resumed
         run makes the same ones.
         """
-        import torch
-        from trl.models.utils import unwrap_model_for_generation
-
-        gathers = trainer.args.ds3_gather_for_generation
-        with (
-            torch.no_grad(),
-            unwrap_model_for_generation(
-                trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=gathers
-            ) as model,
-        ):
-            was_training = model.training
-            model.eval()
-            policy = LocalPolicy(model, self._tokenizer, name=self._name, batch_size=self._settings.batch_size)
+        with _policy(trainer, self._tokenizer, self._name, self._settings.batch_size) as policy:
             step = Sampling(trainer.temperature, trainer.top_p, self._seed * 1_000_003 + trainer.state.global_step)
             first = trainer.accelerator.process_index * len(prompts)
-            result = self.roll_out(list(prompts), policy, step, first)
-            model.train(was_training)
-        return result
+            return self.roll_out(list(prompts), policy, step, first)
 
     def roll_out(self, keys: Sequence[str], policy: BatchPolicy, sampling: Sampling, first: int = 0) -> dict[str, Any]:
         """The same with any policy; `first` numbers the rollouts apart from those of other processes."""
@@ -231,6 +223,28 @@ class Rollouts:
         self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
     ) -> list[State]:
         return [state async for state in roll_out_states(tasks, run, policy, environment, batch_size=len(tasks))]
+
+
+@contextmanager
+def _policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterator[BatchPolicy]:
+    """The model in training as a policy: in vLLM, or in this process with its weights gathered."""
+    if trainer.args.use_vllm:
+        yield vllm_policy.open_policy(trainer, tokenizer, name=name, concurrency=batch_size)
+        return
+    import torch
+    from trl.models.utils import unwrap_model_for_generation
+
+    gathers = trainer.args.ds3_gather_for_generation
+    with (
+        torch.no_grad(),
+        unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=gathers
+        ) as model,
+    ):
+        was_training = model.training
+        model.eval()
+        yield LocalPolicy(model, tokenizer, name=name, batch_size=batch_size)
+        model.train(was_training)
 
 
 def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
