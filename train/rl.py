@@ -19,6 +19,8 @@ from coa.opening import SearchParams, open_search_tool
 from coa.question import Question
 from coa.rollout import Limits
 from coa.trajectory import Mode
+from train import vllm_policy
+from train.arguments import uses_fsdp
 from train.checkpoint import Student
 from train.encode import read_split
 from train.monitors import Monitor
@@ -27,8 +29,8 @@ from train.rollouts import Ask, Rollouts, key_of
 from train.settings import Baseline, RlParams, Stage
 from train.stage import StageRun
 
-_NOT_HONOURED: Mapping[str, Any] = {
-    "use_vllm": False, "use_transformers_paged": False, "use_transformers_continuous_batching": False,
+_NOT_HONOURED: dict[str, Any] = {
+    "use_transformers_paged": False, "use_transformers_continuous_batching": False,
     "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None, "chat_template_kwargs": None,
 }  # fmt: skip
 """Settings of GRPOConfig that the loop would ignore, with the only values that they may have."""
@@ -120,9 +122,9 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
         rollout_func=rollouts,
         callbacks=run.callbacks,
     )
-    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1:
+    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1 and not arguments.use_vllm:
         # Its ranks meet at every layer, and rollouts differ in length: they would wait for each other for ever.
-        fix = "use DDP (with train.lora) or DeepSpeed, whose weights are gathered for the rollouts"
+        fix = "set use_vllm: true, or use DDP or DeepSpeed, whose weights are gathered for the rollouts"
         raise ConfigError("rollouts need the whole model in each process", got="FSDP", fix=fix)
     return trainer
 
@@ -168,8 +170,11 @@ def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
     arguments = run.arguments(
         GRPOConfig, settings.arguments, reward_weights=weights, num_generations_eval=1, logging_steps=1,
         max_completion_length=run.params.max_context_tokens, per_device_eval_batch_size=64,
+        vllm_importance_sampling_correction=False,
+        # TRL would spread the reference model over all GPUs before FSDP shards it.
+        **({"model_init_kwargs": {"device_map": None}} if uses_fsdp() else {}),
     )  # fmt: skip
-    for name, only in _NOT_HONOURED.items():
+    for name, only in (_NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})).items():
         if (got := getattr(arguments, name)) != only:
             where = f"params.yaml, train.{run.stage}.arguments.{name}"
             raise ConfigError("rollouts do not honour a setting", where=where, expected=only, got=got)

@@ -6,7 +6,8 @@ policy sampled in its own turns: nothing is decoded and encoded again on the way
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from coa import rollout
@@ -20,6 +21,7 @@ from coa.rollout import Limits, Run, State, Task
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
+from train import vllm_policy
 from train.settings import RlParams, Stage
 from train.stage import StageRun
 
@@ -59,24 +61,11 @@ class Rollouts:
         A rollout's draws follow from the seed, the step, the question and its place in the group alone, so a resumed
         run makes the same ones.
         """
-        import torch
-        from trl.models.utils import unwrap_model_for_generation
-
-        gathers = trainer.args.ds3_gather_for_generation
-        with (
-            torch.no_grad(),
-            unwrap_model_for_generation(
-                trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=gathers
-            ) as model,
-        ):
-            was_training = model.training
-            model.eval()
-            policy = LocalPolicy(model, self._tokenizer, name=self._name, batch_size=self._settings.batch_size)
+        is_validation = not trainer.model.training
+        with _policy(trainer, self._tokenizer, self._name, self._settings.batch_size) as policy:
             step = Sampling(trainer.temperature, trainer.top_p, self._seed * 1_000_003 + trainer.state.global_step)
             first = trainer.accelerator.process_index * len(prompts)
-            result = self.roll_out(list(prompts), policy, step, first, is_validation=not was_training)
-            model.train(was_training)
-        return result
+            return self.roll_out(list(prompts), policy, step, first, is_validation=is_validation)
 
     def roll_out(
         self,
@@ -132,6 +121,28 @@ class Rollouts:
         self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
     ) -> list[State]:
         return [state async for state in roll_out_states(tasks, run, policy, environment, batch_size=len(tasks))]
+
+
+@contextmanager
+def _policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterator[BatchPolicy]:
+    """The model in training as a policy: in vLLM, or in this process with its weights gathered."""
+    if trainer.args.use_vllm:
+        yield vllm_policy.open_policy(trainer, tokenizer, name=name, concurrency=batch_size)
+        return
+    import torch
+    from trl.models.utils import unwrap_model_for_generation
+
+    gathers = trainer.args.ds3_gather_for_generation
+    with (
+        torch.no_grad(),
+        unwrap_model_for_generation(
+            trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=gathers
+        ) as model,
+    ):
+        was_training = model.training
+        model.eval()
+        yield LocalPolicy(model, tokenizer, name=name, batch_size=batch_size)
+        model.train(was_training)
 
 
 def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
