@@ -1,6 +1,7 @@
 """From `params.yaml` and `key=value` arguments to one typed, frozen section; and from a profile to `params.yaml`.
 
-    python -m coa.params conf/tiny.yaml      # write params.yaml from a profile
+    python -m coa.params conf/tiny.yaml                   # write params.yaml from a profile
+    python -m coa.params conf/paper.yaml conf/7b.yaml     # from several: a later one has the last word
 
 Each section is a frozen dataclass beside its stage. A key without a dot means the stage's own section
 (`mode=cot` is `sample.mode=cot`); a dotted key names its section. Types are checked, an unknown key is an error that
@@ -129,33 +130,46 @@ def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
 
 
 def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
-    """Write `out`: the base profile with `profile` laid over it; every key is then spelled out.
+    """Write `out`: the base profile with `profile` laid over it.
 
     Raises:
         ConfigError: a file is missing or broken, or the profile has a key that the base does not know.
     """
-    values, overlay = _read_yaml(base), _read_yaml(profile)
-    for section, settings in overlay.items():
-        for key in settings if isinstance(settings, DictConfig) else ():
-            _check_key(values, ".".join(map(str, (section, key))), profile)
-        _check_key(values, str(section), profile)
-    merged = OmegaConf.merge(values, overlay)
-    head = (
-        f"# Written by `python -m coa.params {profile.as_posix()}`; change it freely, or sweep with `dvc exp run -S`.\n"
-    )
+    write_profiles([profile], out, base)
+
+
+def write_profiles(profiles: Sequence[Path], out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
+    """Write `out`: the base profile with `profiles` laid over it, one after the other; every key is then spelled out.
+
+    Raises:
+        ConfigError: a file is missing or broken, or a profile has a key that the base does not know.
+    """
+    values = _read_yaml(base)
+    merged = OmegaConf.merge(values, *(_read_profile(profile, values) for profile in profiles))
+    names = " ".join(profile.as_posix() for profile in profiles)
+    head = f"# Written by `python -m coa.params {names}`; change it freely, or sweep with `dvc exp run -S`.\n"
     try:
         out.write_text(head + OmegaConf.to_yaml(merged), encoding="utf-8")
     except OSError as error:
         raise writing_error(out, error) from error
 
 
+def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
+    overlay = _read_yaml(profile)
+    for section, settings in overlay.items():
+        for key in settings if isinstance(settings, DictConfig) else ():
+            _check_key(base, ".".join(map(str, (section, key))), profile)
+        _check_key(base, str(section), profile)
+    return overlay
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Write `params.yaml` from the profile that is named; the summary line is returned."""
-    if len(arguments) != 1:
+    """Write `params.yaml` from the profiles that are named; the summary line is returned."""
+    if not arguments:
         profiles = _names(path.as_posix() for path in DEFAULT_PROFILE.parent.glob("*.yaml"))
-        raise ConfigError("name one profile", expected=f"python -m coa.params PROFILE, one of {profiles}")
-    write_profile(Path(arguments[0]))
-    return f"{PARAMS_FILE} holds the profile {arguments[0]}"
+        raise ConfigError("name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}")
+    write_profiles([Path(argument) for argument in arguments])
+    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}"
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from train.intervals import mean_interval, paired_difference
 from train.knowledge import Decision, decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, read_result, summarise, write_result
 from train.results import fingerprint_model
-from train.table import TableParams, arrange, difference, write_markdown
+from train.table import TableParams, arrange, by_questions, difference, write_markdown
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
@@ -200,10 +200,15 @@ def test_seeds_are_one_row_and_a_question_counts_with_its_mean() -> None:
     assert rows[0].per_question("exact_match") == {"q000": 1.0, "q001": 0.5}
 
 
-@pytest.mark.parametrize("key", ["split", "questions", "search"])
-def test_results_that_do_not_compare_stand_in_no_table(key: str) -> None:
-    with pytest.raises(InputError, match=f"differ in {key}"):
-        arrange([result("a", [True]), result("b", [True], **{key: "other"})], {})
+def test_results_over_another_search_stand_in_no_table() -> None:
+    with pytest.raises(InputError, match="differ in search"):
+        arrange([result("a", [True]), result("b", [True], search="other")], {})
+
+
+@pytest.mark.parametrize("key", ["split", "questions"])
+def test_results_on_other_questions_stand_in_a_part_of_their_own(key: str) -> None:
+    groups = by_questions([result("c", [True], **{key: "zzz"}), result("a", [True]), result("b", [True])])
+    assert [[found.setting.name for found in group] for group in groups] == [["a", "b"], ["c"]]
 
 
 def test_a_result_without_a_tool_compares_with_every_search() -> None:

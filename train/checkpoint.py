@@ -7,6 +7,9 @@ before it runs a stage again.
 
 import hashlib
 import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +23,10 @@ _INPUTS = "inputs.json"
 _STATE = "trainer_state.json"
 """What a trainer writes last into a checkpoint: one without it was cut off by a kill."""
 _TINY = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16,
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 32,
 }  # fmt: skip
-"""The sizes of a dry run's model, where its architecture has them."""
+"""The sizes of a dry run's model, where its architecture has them; vLLM takes no smaller heads."""
 
 
 class Student(NamedTuple):
@@ -37,7 +40,8 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
     """The model and tokenizer in a folder or on the Hub, in float32: bfloat16 weights would lose small updates.
 
     A frozen model, which only gets adapters, is loaded in bfloat16 where there is a GPU. A dry run gets a tiny random
-    model of the same architecture instead of the weights, which need not even be there.
+    model of the same architecture instead of the weights, which need not even be there: it asks for config.json and the
+    tokenizer alone.
 
     Raises:
         InputError: a stage's model is not there yet; says which command makes it.
@@ -49,7 +53,7 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
         raise InputError(f"there is no model in {init}", fix=f"train it first: python -m train.run stage={folder.name}")
     tokenizer = load_tokenizer(init)
     try:
-        model = _tiny_model(init) if is_dry_run else _load_model(init, is_frozen)
+        model = _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
@@ -75,8 +79,12 @@ def _load_model(init: str, is_frozen: bool) -> Any:
     return AutoModelForCausalLM.from_pretrained(init, dtype=dtype)
 
 
-def _tiny_model(init: str) -> Any:
-    """A random model of the architecture of `init` with its vocabulary and two thin layers."""
+def _tiny_model(init: str, tokenizer: Any) -> Any:
+    """A random model of the architecture of `init` with its vocabulary and two thin layers.
+
+    It is loaded from a folder of its own, which goes when the model does: GRPO's reference model and vLLM's copy are
+    loaded by the name that a model was loaded from, and with that of `init` they would be the real weights.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -87,7 +95,12 @@ def _tiny_model(init: str) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    folder = tempfile.mkdtemp(prefix="coa_dry_run_")
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
 
 
 class Workspace:
@@ -124,8 +137,6 @@ class Workspace:
 
     def clear(self) -> None:
         """Remove the checkpoints: the run is finished, or another begins."""
-        import shutil
-
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def save(self, student: Student, state: Mapping[str, Any] | None = None) -> None:

@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coa import protocol
 from coa.errors import ConfigError, InputError, MissingExtraError, writing_error
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.prompts import Prompt
-from train.checkpoint import Student, Workspace, load_student
+from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
+from train.checkpoint import OUT, Student, Workspace, load_student
 from train.curves import write_curves, write_log
 from train.settings import Arguments, Stage, TrainParams
+from train.templates import own_template
 
 _ALWAYS: Arguments = {
     "report_to": "none", "logging_steps": 10, "save_steps": 0.2, "save_total_limit": 1,
@@ -48,6 +49,8 @@ class StageRun:
         Raises:
             ConfigError: there is none, or rows may be longer than its positions reach.
         """
+        if self.params.dry_run:
+            init = self._beginning(init)
         student = load_student(init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run)
         window = getattr(student.model.config, "max_position_embeddings", None)
         if window is not None and self.params.max_context_tokens > window:
@@ -57,13 +60,21 @@ class StageRun:
             )
         return student
 
+    def _beginning(self, init: str) -> str:
+        """The model itself, or where its chain of stages begins: a dry run asks for no stage before it."""
+        base = self.params.pretrain.base
+        by_folder = {str(OUT / stage): getattr(self.params, stage) for stage in Stage}
+        while init in by_folder and not (Path(init) / "config.json").is_file() and hasattr(by_folder[init], "init"):
+            init = by_folder.pop(init).init
+        return base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
+
     def prompt(self, tokenizer: Any) -> Prompt:
         """The student's prompt inside its chat template, the thinking opened.
 
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        return Prompt.load(Path(self.params.prompt), self.params.chat_template or _own_template(tokenizer))
+        return Prompt.load(Path(self.params.prompt), self.params.chat_template or own_template(tokenizer))
 
     def report_rows(self, counts: Mapping[str, int]) -> None:
         """Say how many rows are trained on and how many were left out.
@@ -86,6 +97,7 @@ class StageRun:
 
         Raises:
             ConfigError: the trainer does not know one of them, or refuses its value.
+            MissingExtraError: they ask for DeepSpeed or vLLM, which is not installed.
         """
         import torch
 
@@ -100,11 +112,10 @@ class StageRun:
         smallest = {"max_steps": 1, "gradient_accumulation_steps": 1}
         if "num_generations" in given:
             smallest["per_device_train_batch_size"] = given["num_generations"]
-        try:
-            return kind(**{**_ALWAYS, **defaults, **here, **given, **(smallest if self.params.dry_run else {})})
-        except (TypeError, ValueError) as error:
-            where = f"params.yaml, train.{self.stage}.arguments"
-            raise ConfigError(f"{kind.__name__} refuses a setting", where=where, got=error) from error
+        values = {**_ALWAYS, **defaults, **here, **given, **(smallest if self.params.dry_run else {})}
+        if fsdp_checkpoints():
+            values["activation_checkpointing"] = False
+        return make_arguments(kind, values, where=f"params.yaml, train.{self.stage}.arguments")
 
     def adapted(self, model: Any) -> Any:
         """The model with its LoRA adapters, for a trainer that does not add them itself."""
@@ -116,9 +127,17 @@ class StageRun:
         return get_peft_model(model, settings)
 
     def lora(self) -> Any:
-        """Settings of LoRA; None where all weights are trained."""
+        """Settings of LoRA; None where all weights are trained.
+
+        Raises:
+            ConfigError: one of them is refused, or the weights are sharded.
+        """
         if not self.params.lora:
             return None
+        if shards_weights():
+            # The first process alone merges the adapters into the weights: it must hold all of them.
+            fix = "launch with conf/accelerate/ddp.yaml or deepspeed_zero2.yaml"
+            raise ConfigError("LoRA needs the whole model in each process", got="FSDP or ZeRO stage 3", fix=fix)
         try:
             from peft import LoraConfig
         except ImportError as error:
@@ -154,7 +173,8 @@ class StageRun:
             finish()
         model = trainer.accelerator.unwrap_model(trainer.model)
         # Every process takes part in collecting the weights; adapters are merged, so that transformers loads the model.
-        state = None if self.params.lora else trainer.accelerator.get_state_dict(trainer.model)
+        sharded = trainer.model if trainer.deepspeed is None else trainer.deepspeed
+        state = None if self.params.lora else trainer.accelerator.get_state_dict(sharded)
         if not trainer.is_world_process_zero():
             return
         self.workspace.save(Student(model.merge_and_unload() if self.params.lora else model, student.tokenizer), state)
@@ -165,15 +185,25 @@ class StageRun:
 
     def _write_report(self, history: list[dict[str, float]], final: Mapping[str, float]) -> None:
         out = self.workspace.out
-        try:
-            (out / "params.yaml").write_text(self._resolved, encoding="utf-8")
-        except OSError as error:
-            raise writing_error(out, error) from error
         write_log(out / "log.jsonl", history)
-        write_curves(
-            out / "curves.png", Path("metrics") / f"train_{self.workspace.name}.csv", history, self.workspace.name
-        )
-        write_metrics(f"train_{self.workspace.name}", {"rows": self._rows, **_rounded(final)})
+        name = self.workspace.name
+        # Another chain's figures stay beside its model; metrics/ is for the stages of `dvc repro`.
+        plots = Path("metrics") / f"train_{name}.csv" if name == self.stage else out / "curves.csv"
+        write_curves(out / "curves.png", plots, history, name)
+        if name == self.stage:
+            write_metrics(f"train_{name}", {"rows": self._rows, **_rounded(final)})
+        self.write_params()
+
+    def write_params(self) -> None:
+        """Write the resolved settings beside the model, last of all: a folder that has them is whole.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            (self.workspace.out / "params.yaml").write_text(self._resolved, encoding="utf-8")
+        except OSError as error:
+            raise writing_error(self.workspace.out, error) from error
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
@@ -209,13 +239,3 @@ def explaining_memory(stage: Stage) -> Iterator[None]:
         )
         where = f"params.yaml, train.{stage}.arguments"
         raise ConfigError("out of memory", where=where, got=str(error).partition("\n")[0], fix=fix) from error
-
-
-def _own_template(tokenizer: Any) -> str:
-    if not tokenizer.chat_template:
-        fix = "set train.chat_template, such as '{prompt}\\n\\n'"
-        raise ConfigError("the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix)
-    message = [{"role": "user", "content": "{prompt}"}]
-    text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    # Some templates open the thinking themselves; `Prompt.load` does it for all.
-    return text.rstrip().removesuffix(protocol.THINK_OPEN) if text.rstrip().endswith(protocol.THINK_OPEN) else text

@@ -1,0 +1,23 @@
+"""From a tokenizer's chat template to a text with a place for the prompt, as `train.chat_template` has it."""
+
+from typing import Any
+
+from coa import protocol
+from coa.errors import ConfigError
+
+
+def own_template(tokenizer: Any) -> str:
+    """The tokenizer's chat template around `{prompt}`, up to where the policy's own text begins.
+
+    Some templates open the thinking themselves (DeepSeek-R1's distilled models); `Prompt.load` does it for all, so
+    that opening is taken away here: the thinking is opened once.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        fix = "set train.chat_template, such as '{prompt}\\n\\n'"
+        raise ConfigError("the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix)
+    message = [{"role": "user", "content": "{prompt}"}]
+    text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return text.rstrip().removesuffix(protocol.THINK_OPEN) if text.rstrip().endswith(protocol.THINK_OPEN) else text

@@ -1,0 +1,222 @@
+"""GRPO's rollouts through vLLM: the policy of the rollout loop over an engine to which TRL has sent the weights.
+
+    python -m train.run stage=rl2     # with use_vllm: true, vllm_mode: server or colocate
+
+TRL keeps vLLM's weights those of the model in training; its own `generate` is not used: it has one limit, seed and list
+of stop strings for a whole batch. A request of the loop becomes a request of vLLM with its own: ids in, ids out, ended
+with the token that completed a stop string, and these ids are what is trained. No process waits for another within a
+turn: in server mode each one sends its own requests, in colocate mode each has its own engine.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from coa.errors import ConfigError, ServiceError
+from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.tokens import PieceEncoder
+from coa.trajectory import Author
+
+NOT_HONOURED: dict[str, Any] = {
+    "vllm_importance_sampling_correction": False, "vllm_enable_sleep_mode": False,
+    "vllm_structured_outputs_regex": None, "vllm_tensor_parallel_size": 1,
+}  # fmt: skip
+"""Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they may have."""
+_AS_TRAINED = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""Sent with every request: else a server takes these from the model's generation_config.json."""
+_TIMEOUTS = (10.0, 1800.0)
+"""Seconds to connect and to reply; torch lets processes wait as long for each other."""
+_MAX_MESSAGE_CHARS = 300
+
+Sampling = Mapping[str, Any]
+"""Fields of vLLM's SamplingParams; its server takes the same names."""
+
+
+class Engine(Protocol):
+    """vLLM, wherever it runs."""
+
+    @property
+    def window(self) -> int:
+        """Tokens that a sequence may have (max_model_len)."""
+
+    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+        """The ids that continue each context."""
+
+
+class VllmPolicy:
+    """Continues requests with vLLM; the seed of each is its own, so only rounding depends on what else is running."""
+
+    def __init__(self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()) -> None:
+        self._engine = engine
+        self._encoder = PieceEncoder(tokenizer)
+        self._end_ids = sorted({*end_ids, tokenizer.eos_token_id})
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The model, as results and journals should call it."""
+        return self._name
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        """Token ids of a piece of text, with nothing added."""
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` costs as a prompt."""
+        return len(self.encode(text, is_prompt=True))
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Continue each request's context; the results come in the requests' order.
+
+        A context that fills the window gets an empty completion that ends for its length.
+
+        Raises:
+            ServiceError: the server cannot be reached, refuses a request, or ends a text for no reason that we know.
+        """
+        contexts = [self._context(request) for request in requests]
+        limits = [
+            min(request.max_tokens, self._engine.window - len(context))
+            for request, context in zip(requests, contexts, strict=True)
+        ]
+        open_rows = [i for i, limit in enumerate(limits) if limit > 0]
+        sampled: list[list[int]] = [[] for _ in requests]
+        given = [self._sampling(requests[i], limits[i]) for i in open_rows]
+        for i, ids in zip(open_rows, self._engine.sample([contexts[i] for i in open_rows], given), strict=True):
+            sampled[i] = ids
+        rows = zip(requests, contexts, limits, sampled, strict=True)
+        return [self._completion(request, len(context), limit, ids) for request, context, limit, ids in rows]
+
+    def _context(self, request: Request) -> tuple[int, ...]:
+        ids = self.encode(request.context, is_prompt=True) if request.context_ids is None else request.context_ids
+        if not ids:
+            raise ConfigError("a context is empty", expected="at least one token to continue")
+        return ids
+
+    def _sampling(self, request: Request, limit: int) -> Sampling:
+        return {
+            **_AS_TRAINED,
+            "max_tokens": limit,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": request.seed,
+            "stop": list(request.stop),
+            "stop_token_ids": self._end_ids,
+            "include_stop_str_in_output": True,
+            # A tag that a tokenizer knows as a special token would vanish from the text in which vLLM looks for it.
+            "skip_special_tokens": False,
+        }
+
+    def _completion(self, request: Request, num_context: int, limit: int, ids: list[int]) -> Completion:
+        """Read from the ids how the text ended: it is only ever decoded from them."""
+        if ids and ids[-1] in self._end_ids:
+            text, finish = self._encoder.decode(ids[:-1]), Finish.END
+        else:
+            text, has_stopped = cut_at_stop(self._encoder.decode(ids), request.stop)
+            finish = Finish.STOP if has_stopped else Finish.LENGTH
+            ids = self._up_to_stop(ids, request.stop) if has_stopped else ids
+        if finish is Finish.LENGTH and len(ids) < limit:
+            got = f"{len(ids)} of {limit} tokens, ending in {text[-20:]!r}"
+            fix = "give vLLM the model and tokenizer that are trained"
+            raise ServiceError("vLLM ended a text for no reason that we know", got=got, fix=fix)
+        return Completion(text, finish, len(ids), num_context, tuple(ids))
+
+    def _up_to_stop(self, ids: list[int], stop: Sequence[str]) -> list[int]:
+        """The ids up to the token that completed a stop string: vLLM may have sampled several more in one go."""
+        while cut_at_stop(self._encoder.decode(ids[:-1]), stop)[1]:
+            ids = ids[:-1]
+        return ids
+
+
+class ColocatedEngine:
+    """vLLM in this process (`vllm_mode: colocate`)."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+
+    @property
+    def window(self) -> int:
+        """Tokens that a sequence may have."""
+        return int(self._llm.llm_engine.model_config.max_model_len)
+
+    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+        """The ids that continue each context."""
+        from vllm import SamplingParams
+
+        if not contexts:
+            return []
+        prompts = [{"prompt_token_ids": list(ids)} for ids in contexts]
+        outputs = self._llm.generate(prompts, [SamplingParams(**given) for given in sampling], use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]
+
+
+class ServedEngine:
+    """vLLM behind its server (`vllm_mode: server`), through TRL's client: its session repeats what fails for a moment.
+
+    Args:
+        client: TRL's VLLMClient.
+        concurrency: requests in flight at once; the server batches them as they come.
+    """
+
+    def __init__(self, client: Any, *, concurrency: int) -> None:
+        self._client = client
+        self._concurrency = concurrency
+        self._window = int(self._reply("GET", "/v1/models")["data"][0]["max_model_len"])
+
+    @property
+    def window(self) -> int:
+        """Tokens that a sequence may have."""
+        return self._window
+
+    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+        """The ids that continue each context, each a request of its own.
+
+        Raises:
+            ServiceError: the server cannot be reached or refuses a request.
+        """
+        with ThreadPoolExecutor(self._concurrency) as threads:
+            return list(threads.map(self._ask, contexts, sampling))
+
+    def _ask(self, context: Sequence[int], sampling: Sampling) -> list[int]:
+        body = {"model": self._client.model, "prompt": list(context), "return_token_ids": True, **sampling}
+        reply = self._reply("POST", "/v1/completions", json=body)
+        return [int(token) for token in reply["choices"][0]["token_ids"]]
+
+    def _reply(self, method: str, path: str, **options: Any) -> Any:
+        import requests
+
+        url = f"{self._client.base_url}{path}"
+        fix = "see the server's log, and docs/gpu.md for how to start it"
+        try:
+            response = self._client.session.request(method, url, timeout=_TIMEOUTS, **options)
+            if response.status_code == 200:
+                return response.json()
+        except requests.RequestException as error:
+            raise ServiceError("vLLM's server cannot be reached", where=url, got=error, fix=fix) from error
+        got = f"{response.status_code}: {response.text[:_MAX_MESSAGE_CHARS]}"
+        raise ServiceError("vLLM's server refuses a request", where=url, got=got, fix=fix)
+
+
+def open_policy(trainer: Any, tokenizer: Any, *, name: str, concurrency: int) -> VllmPolicy:
+    """The policy over the engine of TRL's trainer, which holds the weights of this step.
+
+    Every process calls this equally often: in server mode they wait here until the first one has sent the weights.
+    """
+    generation = trainer.vllm_generation
+    engine: Engine
+    if generation.mode == "colocate":
+        engine = ColocatedEngine(generation.llm)
+    else:
+        trainer.accelerator.wait_for_everyone()
+        engine = ServedEngine(_client(generation), concurrency=concurrency)
+    end_ids = trainer.model.generation_config.eos_token_id or ()
+    return VllmPolicy(engine, tokenizer, name=name, end_ids=[end_ids] if isinstance(end_ids, int) else end_ids)
+
+
+def _client(generation: Any) -> Any:
+    """TRL's client; only the first process has one, with which it sends the weights."""
+    from trl.generation.vllm_client import VLLMClient
+
+    if not hasattr(generation, "vllm_client"):
+        base_url = generation.server_base_url or f"http://{generation.server_host}:{generation.server_port}"
+        generation.vllm_client = VLLMClient(base_url=base_url, connection_timeout=generation.server_timeout)
+    return generation.vllm_client
