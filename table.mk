@@ -1,12 +1,13 @@
 # Every row of the table for one seed, each a chain of stages: `make table SEED=0`, two rows at a time with `make -j2`.
 #
 # A row is made when the file that its stage writes last is missing: a killed run goes on where it stopped. Settings are
-# those of params.yaml. The steps of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths
+# those of params.yaml but for the steps below: `make demo` is for a first look and trains for a shorter time. The steps of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths
 # simulated and one sixth real, or half as many again from the model without SFT.
 
 SEED ?= 0
 SPLIT ?= test
 NUM_QUESTIONS ?= 2000
+PRETRAIN_STEPS ?= 1700
 RL_STEPS ?= 24
 # Of plain SFT instead of sft1: as many tokens as an epoch of the pairs has, 1,152 of them a step.
 PLAIN_STEPS ?= 217
@@ -33,7 +34,7 @@ SIMULATED := $(shell expr $(RL_STEPS) \* 5 / 6)
 REAL := $(shell expr $(RL_STEPS) - $(SIMULATED))
 MORE := $(shell expr $(RL_STEPS) \* 3 / 2)
 
-$(eval $(call chain,pretrain,pretrain,))
+$(eval $(call chain,pretrain,pretrain,,train.pretrain.arguments.max_steps=$(PRETRAIN_STEPS)))
 $(eval $(call chain,sft1,sft1,pretrain))
 $(eval $(call chain,sft2_only,sft2,pretrain))
 $(eval $(call chain,sft2,sft2,sft1))
