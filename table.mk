@@ -40,12 +40,15 @@ $(eval $(call chain,rl1,rl1,sft3,train.rl1.arguments.max_steps=$(SIMULATED)))
 $(eval $(call chain,rl1_rl2,rl2,rl1,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,sft3_rl2,rl2,sft3,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,rl2,rl2,sft2,train.rl2.arguments.max_steps=$(RL_STEPS)))
+# The model without SFT acts in ReAct's lines: it has never seen the tags.
+$(eval $(call chain,rl2_only,rl2,pretrain,train.rl2.asking=react train.rl2.arguments.max_steps=$(MORE)))
 # As much plain SFT instead of sft1: as many rows, each twice as long as a side of a pair.
 $(eval $(call chain,plain_sft1,sft2,pretrain,train.sft2.arguments.max_steps=$(PLAIN_STEPS)))
 $(eval $(call chain,plain_sft2,sft2,plain_sft1))
 
 $(eval $(call result,pretrain_cot,pretrain,cot))
 $(eval $(call result,pretrain_react,pretrain,react))
+$(eval $(call result,rl2_only,rl2_only,react))
 $(foreach row,sft1 sft2_only sft2 sft3 rl1 rl1_rl2 sft3_rl2 rl2 plain_sft2,$(eval $(call result,$(row),$(row),coa)))
 
 .PHONY: table sets
