@@ -7,7 +7,9 @@
 SEED ?= 0
 SPLIT ?= test
 NUM_QUESTIONS ?= 2000
-RL_STEPS ?= 30
+RL_STEPS ?= 24
+# Of plain SFT instead of sft1: as many tokens as an epoch of the pairs has, 1,152 of them a step.
+PLAIN_STEPS ?= 217
 
 trained = data/train/$(1)-s$(SEED)/params.yaml
 arguments = train.rl$(1).arguments
@@ -42,7 +44,7 @@ $(eval $(call chain,sft3_rl2,rl2,sft3,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,rl2,rl2,sft2,train.rl2.arguments.max_steps=$(RL_STEPS)))
 # The model without SFT acts in ReAct's lines: it has never seen the tags.
 $(eval $(call chain,rl2_only,rl2,pretrain,train.rl2.asking=react train.rl2.arguments.max_steps=$(MORE)))
-# As much plain SFT instead of sft1: as many rows, each twice as long as a side of a pair.
+# SFT 1 replaced by as much plain SFT.
 $(eval $(call chain,plain_sft1,sft2,pretrain,train.sft2.arguments.max_steps=$(PLAIN_STEPS)))
 $(eval $(call chain,plain_sft2,sft2,plain_sft1))
 

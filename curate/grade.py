@@ -33,6 +33,7 @@ class GradeParams:
     samples: str = "data/sample"
     """Folder with a file for each mode."""
     modes: tuple[Mode, ...] = tuple(Mode)
+    """The modes that were sampled."""
     out: str = "data/grade.parquet"
     """A file under data/; it names the metrics too."""
 

@@ -43,6 +43,7 @@ from curate.assemble import AssembleParams
 from curate.branch import BranchParams, Point, PointOutcome
 from curate.diagnosis.causes import Analysis, Cause, Finding
 from curate.filter import Dropped, DropReason, FilterParams
+from curate.grade import GradeParams
 from curate.screen import Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
 from data_cards.settings import RenderParams
@@ -85,6 +86,7 @@ SECTIONS: dict[str, type[Any]] = {
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,
+    "grade": GradeParams,
     "analyse": AnalyseParams,
     "filter": FilterParams,
     "branch": BranchParams,

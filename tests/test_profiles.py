@@ -134,7 +134,7 @@ def test_a_setting_that_is_misspelt_is_answered_with_the_right_one() -> None:
 
 
 def test_a_value_that_the_trainer_itself_refuses_is_told_with_its_own_words(tmp_path: Path) -> None:
-    given = {"lr_scheduler_type": "zigzag", "output_dir": str(tmp_path)}
+    given = {"lr_scheduler_type": "zigzag", "output_dir": str(tmp_path), "activation_checkpointing": False}
     with pytest.raises(ConfigError, match="SFTConfig refuses a setting") as caught:
         make_arguments(kind_of(Stage.SFT2), given, where="here")
     assert "zigzag" in caught.value.details["got"]

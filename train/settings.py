@@ -101,6 +101,8 @@ class RlParams:
     validates_with_search: bool = False
     """rl1: roll out the validation questions with the real search, to see whether what is learned holds there."""
     baseline: Baseline = Baseline.GROUP
+    """What a rollout's reward is compared with: `group`, the mean of its group, as in the paper; `actions`, the mean of
+    those of its group that acted as often, so that whether to act is not trained."""
     batch_size: int = 128
     """Rollouts that go through the model together."""
     rewards: Mapping[str, float] = field(default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1})

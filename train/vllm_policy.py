@@ -19,7 +19,7 @@ from coa.trajectory import Author
 
 NOT_HONOURED: dict[str, Any] = {
     "vllm_importance_sampling_correction": False, "vllm_enable_sleep_mode": False,
-    "vllm_structured_outputs_regex": None,
+    "vllm_structured_outputs_regex": None, "vllm_tensor_parallel_size": 1,
 }  # fmt: skip
 """Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they may have."""
 _AS_TRAINED = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
