@@ -1,6 +1,8 @@
-# Three words to remember; each sets up .venv by itself, with uv where it is installed and with pip elsewhere.
+# Words to remember; each sets up .venv by itself, with uv where it is installed and with pip elsewhere.
 #
-#   make demo     the whole line of data on the embedded microworld: `dvc repro`, then a table of what came out
+#   make demo     all of `dvc repro` on the embedded microworld: the sets, a chain of training on them, its evaluation
+#   make data     the line of data alone; needs no torch
+#   make table    every row of the paper's table for one seed (table.mk)
 #   make test     the tests
 #   make check    formatting, lint and types
 #
@@ -15,10 +17,15 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check format clean
+.PHONY: demo data test check format clean
 
-demo: $(VENV)/.installed-base
+demo: $(VENV)/.installed-train
 	dvc repro
+	@python -m curate.summary
+	@cat results/table.md
+
+data: $(VENV)/.installed-base
+	dvc repro report render
 	@python -m curate.summary
 
 test: $(VENV)/.installed-dev
@@ -36,9 +43,13 @@ format: $(VENV)/.installed-dev
 $(VENV)/.installed-base: pyproject.toml constraints.txt
 	$(call install,.)
 
+$(VENV)/.installed-train: pyproject.toml constraints.txt
+	$(call install,.[train])
+	@touch $(VENV)/.installed-base
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(call install,.[train$(comma)dev])
-	@touch $(VENV)/.installed-base
+	@touch $(VENV)/.installed-base $(VENV)/.installed-train
 
 comma := ,
 
@@ -52,6 +63,8 @@ define install
 	fi
 	@touch $@
 endef
+
+include table.mk
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

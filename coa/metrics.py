@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coa.errors import writing_error
+from coa.errors import ConfigError, writing_error
 
 FOLDER = Path("metrics")
 
@@ -22,6 +22,18 @@ def write_metrics(name: str, values: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise writing_error(path, error) from error
+
+
+def metrics_name(out: str) -> str:
+    """What the metrics of an output are called: data/student/grade.parquet has metrics/student_grade.json.
+
+    Raises:
+        ConfigError: the output is not under data/.
+    """
+    data, *parts = Path(out).with_suffix("").parts or ("",)
+    if data != "data" or not parts or ".." in parts:
+        raise ConfigError("an output of a data stage stands under data/", expected="out=data/student/...", got=out)
+    return "_".join(parts)
 
 
 def rate(part: int, whole: int) -> float:

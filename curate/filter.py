@@ -2,9 +2,9 @@
 
     python -m curate.filter
 
-Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet. Only the CoA and CoT sets
-are filtered; pairs are mined from right and wrong rows alike (curate.branch). To add a rule: a value of `DropReason`
-with its docstring, a function in `RULES`, and its smallest example in tests/test_filter.py.
+Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (others: `graded=`, `out=`).
+Only the CoA and CoT sets are filtered; pairs are mined from right and wrong rows alike (curate.branch). To add a rule:
+a value of `DropReason` with its docstring, a function in `RULES`, and its smallest example in tests/test_filter.py.
 """
 
 import re
@@ -19,14 +19,10 @@ from pathlib import Path
 from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
-from coa.metrics import write_metrics
+from coa.metrics import metrics_name, write_metrics
 from coa.params import Params
 from coa.progress import Progress
 from coa.trajectory import FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
-
-GRADED = Path("data/grade.parquet")
-KEPT = Path("data/filter/kept.parquet")
-DROPPED = Path("data/filter/dropped.parquet")
 
 
 class DropReason(StrEnum):
@@ -63,6 +59,10 @@ class FilterParams:
     max_repeats: int = 3
     """How often the same run of `loop_words` words may occur in the policy's text."""
     loop_words: int = 8
+    graded: str = "data/grade.parquet"
+    """What is filtered."""
+    out: str = "data/filter"
+    """The folder under data/ that gets both tables; it names the metrics too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +209,15 @@ def _counts(reasons: Counter[DropReason]) -> dict[str, int]:
 def main(arguments: Sequence[str]) -> str:
     """Filter all graded rows; the summary line is returned."""
     params = Params.load("filter", arguments).section(FilterParams)
+    graded, out, name = Path(params.graded), Path(params.out), metrics_name(params.out)
     reasons = {mode: Counter[DropReason]() for mode in Mode}
     kept_counts = dict.fromkeys(Mode, 0)
     with (
-        tables.TableWriter(KEPT, GradedTrajectory) as kept,
-        tables.TableWriter(DROPPED, Dropped) as dropped,
-        Progress("filter", tables.count_rows(GRADED), "trajectories") as bar,
+        tables.TableWriter(out / "kept.parquet", GradedTrajectory) as kept,
+        tables.TableWriter(out / "dropped.parquet", Dropped) as dropped,
+        Progress("filter", tables.count_rows(graded), "trajectories") as bar,
     ):
-        for row in tables.read_table(GRADED, GradedTrajectory):
+        for row in tables.read_table(graded, GradedTrajectory):
             mode = row.trajectory.mode
             verdict = judge(row, params)
             if verdict is None:
@@ -226,8 +227,8 @@ def main(arguments: Sequence[str]) -> str:
                 dropped.write(verdict)
                 reasons[mode][verdict.reason] += 1
             bar.add()
-    write_metrics("filter", {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode})
-    return f"{KEPT}: " + ", ".join(f"{kept_counts[mode]:,} {mode} kept" for mode in Mode)
+    write_metrics(name, {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode})
+    return f"{out / 'kept.parquet'}: " + ", ".join(f"{kept_counts[mode]:,} {mode} kept" for mode in Mode)
 
 
 if __name__ == "__main__":

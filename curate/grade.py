@@ -2,11 +2,13 @@
 
     python -m curate.grade
 
-Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet.
+Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet. `samples=`, `modes=` and
+`out=` grade another folder's.
 """
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -14,16 +16,26 @@ import polars as pl
 from coa import tables
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.metrics import rate, write_metrics
+from coa.metrics import metrics_name, rate, write_metrics
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
 from coa.trajectory import Mode, Trajectory
 
-SAMPLES = Path("data/sample")
 QUESTIONS = Path("data/questions.parquet")
-OUT = Path("data/grade.parquet")
-PLOT = Path("metrics/by_actions.csv")
+METRICS = Path("metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class GradeParams:
+    """What is graded, and where the verdicts go."""
+
+    samples: str = "data/sample"
+    """Folder with a file for each mode."""
+    modes: tuple[Mode, ...] = tuple(Mode)
+    """The modes that were sampled."""
+    out: str = "data/grade.parquet"
+    """A file under data/; it names the metrics too."""
 
 
 def grade_all(trajectories: Iterator[Trajectory], questions: Mapping[str, Question]) -> Iterator[GradedTrajectory]:
@@ -53,23 +65,29 @@ def by_actions(path: Path) -> pl.DataFrame:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Grade both modes; the summary line is returned."""
-    Params.load("grade", arguments)
+    """Grade the modes; the summary line is returned."""
+    settings = Params.load("grade", arguments).section(GradeParams)
+    files = {mode: Path(settings.samples) / f"{mode}.parquet" for mode in settings.modes}
     questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
-    correct = dict.fromkeys(Mode, 0)
-    counts = dict.fromkeys(Mode, 0)
-    total = sum(tables.count_rows(SAMPLES / f"{mode}.parquet") for mode in Mode)
-    with tables.TableWriter(OUT, GradedTrajectory) as table, Progress("grade", total, "trajectories") as bar:
-        for mode in Mode:
-            for row in grade_all(tables.read_table(SAMPLES / f"{mode}.parquet", Trajectory), questions):
+    correct = dict.fromkeys(files, 0)
+    counts = dict.fromkeys(files, 0)
+    total = sum(map(tables.count_rows, files.values()))
+    out, name = Path(settings.out), metrics_name(settings.out)
+    with tables.TableWriter(out, GradedTrajectory) as table, Progress("grade", total, "trajectories") as bar:
+        for mode, file in files.items():
+            for row in grade_all(tables.read_table(file, Trajectory), questions):
                 table.write(row)
                 counts[mode] += 1
                 correct[mode] += row.grade.exact_match
                 bar.add(is_correct=row.grade.exact_match)
-    rates = {f"{mode}_correct_rate": rate(correct[mode], counts[mode]) for mode in Mode}
-    write_metrics("grade", {**{f"{mode}_trajectories": counts[mode] for mode in Mode}, **rates})
-    by_actions(OUT).write_csv(PLOT)
-    return f"{OUT}: " + ", ".join(f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in Mode)
+    _write_metrics(name, counts, correct)
+    by_actions(out).write_csv(METRICS / f"{name.removesuffix('grade')}by_actions.csv")
+    return f"{out}: " + ", ".join(f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in files)
+
+
+def _write_metrics(name: str, counts: Mapping[Mode, int], correct: Mapping[Mode, int]) -> None:
+    rates = {f"{mode}_correct_rate": rate(correct[mode], counts[mode]) for mode in counts}
+    write_metrics(name, {**{f"{mode}_trajectories": counts[mode] for mode in counts}, **rates})
 
 
 if __name__ == "__main__":

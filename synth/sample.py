@@ -3,8 +3,9 @@
     python -m synth.sample mode=cot      # reasoning only
     python -m synth.sample mode=coa      # search at knowledge gaps, real results inserted
 
-Writes data/sample/{mode}.parquet, sorted by question. Every finished call stands in .journal/sample-{mode}.sqlite, so a
-killed run goes on where it stopped and pays for nothing twice. (AutoCoA, section 3: data synthesis.)
+Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by question. Every finished call stands in
+.journal/sample-{mode}.sqlite, so a killed run goes on where it stopped and pays for nothing twice. (AutoCoA, section 3:
+data synthesis.)
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from coa import tables
 from coa.asking import task_of
 from coa.errors import ConfigError
 from coa.graded import grade_trajectory
-from coa.metrics import rate, write_metrics
+from coa.metrics import metrics_name, rate, write_metrics
 from coa.opening import TeacherParams
 from coa.params import Params
 from coa.progress import Progress
@@ -31,7 +32,6 @@ from coa.runtime import open_runtime
 from coa.trajectory import Mode, Trajectory
 
 QUESTIONS = Path("data/questions.parquet")
-OUT = Path("data/sample")
 
 
 class Assignment(StrEnum):
@@ -57,6 +57,8 @@ class SampleParams:
     """Rollouts a question and mode: the group size."""
     seed: int = 0
     """Chooses the questions."""
+    out: str = "data/sample"
+    """The folder under data/ that gets the trajectories; it names the journal and the metrics too."""
 
 
 def choose_questions(questions: Sequence[Question], params: SampleParams, mode: Mode) -> list[Question]:
@@ -118,14 +120,18 @@ class Totals:
 
 
 async def sample(
-    questions: Sequence[Question], tasks: Iterator[Task], params: Params, mode: Mode, table: tables.TableWriter
+    questions: Sequence[Question], tasks: Iterator[Task], params: Params, table: tables.TableWriter
 ) -> tuple[Totals, str]:
     """Roll out the tasks and write the trajectories as they come; returns the totals and what the journal did."""
     by_id = {question.question_id: question for question in questions}
-    num_tasks = len(questions) * params.section(SampleParams).num_rollouts
+    settings = params.section(SampleParams)
+    name = f"{metrics_name(settings.out)}_{settings.mode}"
     totals = Totals()
-    async with open_runtime(params, f"sample-{mode}") as runtime, aclosing(runtime.roll_out_all(tasks)) as rollouts:
-        with Progress(f"sample {mode}", num_tasks, "trajectories") as bar:
+    async with (
+        open_runtime(params, name.replace("_", "-")) as runtime,
+        aclosing(runtime.roll_out_all(tasks)) as rollouts,
+    ):
+        with Progress(name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories") as bar:
             async for trajectory in rollouts:
                 table.write(trajectory)
                 is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
@@ -142,13 +148,13 @@ def main(arguments: Sequence[str]) -> str:
     prompt = Prompt.load(Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template)
     known = list(tables.read_table(QUESTIONS, Question))
     questions = choose_questions(known, settings, settings.mode)
-    out = OUT / f"{settings.mode}.parquet"
+    out = Path(settings.out) / f"{settings.mode}.parquet"
     with tables.TableWriter(out, Trajectory) as table:
         tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt)
-        totals, saved = asyncio.run(sample(questions, tasks, params, settings.mode, table))
+        totals, saved = asyncio.run(sample(questions, tasks, params, table))
     share = rate(totals.correct, totals.trajectories)
     write_metrics(
-        f"sample_{settings.mode}",
+        f"{metrics_name(settings.out)}_{settings.mode}",
         {
             "model": totals.model,
             "questions_held_elsewhere": count_held_elsewhere(known),

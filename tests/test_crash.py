@@ -161,7 +161,7 @@ def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_c
 def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
     whole = copy(prepared, tmp_path / "whole")
     began = time.monotonic()
-    finish(whole, "dvc", "repro")
+    finish(whole, "dvc", "repro", "report", "render")
     seconds = time.monotonic() - began
     expected = (whole / "dvc.lock").read_bytes()
     keys = journal_keys(whole)
@@ -169,14 +169,14 @@ def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Pa
     killed = copy(prepared, tmp_path / "killed")
     rng = random.Random(7)
     for with_children in (True, False, True):
-        process = start(killed, "dvc", "repro")
+        process = start(killed, "dvc", "repro", "report", "render")
         try:
             process.communicate(timeout=seconds * rng.uniform(0.2, 0.6))
         except subprocess.TimeoutExpired:
             (os.killpg if with_children else os.kill)(process.pid, signal.SIGKILL)
             process.communicate()
 
-    finish(killed, "dvc", "repro")
+    finish(killed, "dvc", "repro", "report", "render")
     assert (killed / "dvc.lock").read_bytes() == expected
     assert journal_keys(killed) == keys
 

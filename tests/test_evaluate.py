@@ -27,13 +27,14 @@ from coa.search.embedded import IndexSettings, build_index
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
 from train import evaluate, fidelity, table
-from train.evaluate import AskingPrompts, EvaluateParams, check, choose_held_out
+from train.asking import AskingPrompts
+from train.evaluate import EvaluateParams, check, choose_held_out
 from train.fidelity import FidelityParams, Prediction, Probe, compare, find_probes, request_for
 from train.intervals import mean_interval, paired_difference
 from train.knowledge import Decision, decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, read_result, summarise, write_result
 from train.results import fingerprint_model
-from train.table import TableParams, arrange, difference, write_markdown
+from train.table import TableParams, arrange, by_questions, difference, write_markdown
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
@@ -199,10 +200,15 @@ def test_seeds_are_one_row_and_a_question_counts_with_its_mean() -> None:
     assert rows[0].per_question("exact_match") == {"q000": 1.0, "q001": 0.5}
 
 
-@pytest.mark.parametrize("key", ["split", "questions", "search"])
-def test_results_that_do_not_compare_stand_in_no_table(key: str) -> None:
-    with pytest.raises(InputError, match=f"differ in {key}"):
-        arrange([result("a", [True]), result("b", [True], **{key: "other"})], {})
+def test_results_over_another_search_stand_in_no_table() -> None:
+    with pytest.raises(InputError, match="differ in search"):
+        arrange([result("a", [True]), result("b", [True], search="other")], {})
+
+
+@pytest.mark.parametrize("key", ["split", "questions"])
+def test_results_on_other_questions_stand_in_a_part_of_their_own(key: str) -> None:
+    groups = by_questions([result("c", [True], **{key: "zzz"}), result("a", [True]), result("b", [True])])
+    assert [[found.setting.name for found in group] for group in groups] == [["a", "b"], ["c"]]
 
 
 def test_a_result_without_a_tool_compares_with_every_search() -> None:

@@ -17,6 +17,7 @@ from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams
 from curate.filter import FilterParams
+from curate.grade import GradeParams
 from curate.screen import ScreenParams
 from data_cards.settings import RenderParams
 from synth.fetch import FetchParams
@@ -40,6 +41,7 @@ SECTIONS = {
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,
+    "grade": GradeParams,
     "analyse": AnalyseParams,
     "filter": FilterParams,
     "branch": BranchParams,

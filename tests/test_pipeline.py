@@ -19,6 +19,8 @@ from coa.grading import Verdict
 from coa.pairs import PreferencePair, acts_at_once
 from coa.question import Question
 from coa.trajectory import Mode
+from train.run import MODULES
+from train.settings import Stage
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,7 +31,9 @@ def yaml(name: str) -> dict[str, Any]:
 
 
 PIPELINE = yaml("dvc.yaml")["stages"]
-TREE = ("coa", "synth", "curate", "data_cards", "conf", "dvc.yaml", ".dvcignore")
+TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "dvc.yaml", ".dvcignore")
+REPRO = ("dvc", "repro", "report", "render")
+"""The line of data; the chain of training on it is run by the stages' own tests."""
 SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}
 
 
@@ -38,10 +42,15 @@ def stage(name: str) -> dict[str, Any]:
     return found
 
 
+def modules(name: str) -> tuple[str, ...]:
+    """The module that a stage runs and, for one of training, the stage's own, which it imports by name."""
+    module = stage(name)["cmd"].replace("python -m", "").replace("${train.launch}", "").split()[0]
+    return (module, MODULES[Stage(name)]) if module == "train.run" else (module,)
+
+
 @pytest.mark.parametrize("name", PIPELINE)
 def test_a_stage_lists_exactly_the_code_it_runs(name: str, reachable: Callable[[str], set[str]]) -> None:
-    module = stage(name)["cmd"].split()[2]
-    needed = reachable(module) | reachable("coa.cli")
+    needed = reachable("coa.cli").union(*map(reachable, modules(name)))
     listed = {path for path in stage(name)["deps"] if path.endswith(".py")}
     assert not needed - listed, f"dvc.yaml: stage {name!r} must list {sorted(needed - listed)} under deps"
     assert not listed - needed, f"dvc.yaml: stage {name!r} does not run {sorted(listed - needed)}"
@@ -49,10 +58,16 @@ def test_a_stage_lists_exactly_the_code_it_runs(name: str, reachable: Callable[[
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_one_word_stands_in_four_places(name: str) -> None:
-    module = stage(name)["cmd"].split()[2]
-    assert module.rpartition(".")[2] == name
-    assert all(path.startswith((f"data/{name}", f"{name}s/")) for path in stage(name)["outs"])  # reports/ is for people
-    assert name in stage(name).get("params", [name])
+    module, word = modules(name)[0], name.rpartition("_")[2]  # student_grade: the stage grade once more
+    section = f"train.{name}" if module == "train.run" else name
+    folders = [f"data/{name.replace('_', '/')}", f"data/train/{name}", f"{name}s/", f"results/{name}"]
+    assert module.rpartition(".")[2] == word or f"stage={name}" in stage(name)["cmd"]
+    assert all(path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", [])))
+    assert {section, word} & set(stage(name).get("params", [word])) or name.startswith("student_")
+
+
+def path_of(out: str | dict[str, Any]) -> str:
+    return out if isinstance(out, str) else next(iter(out))
 
 
 @pytest.mark.parametrize("name", yaml("dvc.lock")["stages"])
@@ -92,7 +107,7 @@ def make_project(folder: Path) -> Path:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project after one `dvc repro` on the tiny profile."""
     folder = make_project(tmp_path_factory.mktemp("pipeline") / "project")
-    call(folder, "dvc", "repro")
+    call(folder, *REPRO)
     yield folder
 
 
@@ -155,14 +170,14 @@ def test_nothing_is_dropped_in_silence(project: Path) -> None:
 
 @pytest.mark.slow
 def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
-    assert "Running stage" not in call(project, "dvc", "repro").stdout
+    assert "Running stage" not in call(project, *REPRO).stdout
 
 
 @pytest.mark.slow
 def test_the_whole_line_again_from_nothing_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
     lock = (project / "dvc.lock").read_bytes()
     again = make_project(tmp_path / "again")
-    call(again, "dvc", "repro")
+    call(again, *REPRO)
     assert (again / "dvc.lock").read_bytes() == lock
 
 
@@ -178,7 +193,7 @@ def test_sets_go_to_a_folder_remote_and_an_older_version_comes_back(project: Pat
 
     params = (work / "params.yaml").read_text().replace("num_coa: 180", "num_coa: 150")
     (work / "params.yaml").write_text(params)
-    changed = call(work, "dvc", "repro").stdout
+    changed = call(work, *REPRO).stdout
     assert "Running stage 'assemble'" in changed
     assert "Running stage 'sample" not in changed
     call(work, "git", "commit", "--quiet", "-am", "second")

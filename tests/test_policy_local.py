@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,81 @@ def test_a_batch_gives_what_its_requests_give_one_by_one(policy: LocalPolicy, te
     requests = [request(text, temperature=temperature, seed=i) for i, text in enumerate(CONTEXTS)]
 
     assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Qwen3": {"head_dim": 8},
+    "Qwen2": {},
+    "Llama": {},
+    "Mistral": {"sliding_window": 8},  # most contexts below are longer
+    "Lfm2": {"layer_types": ["conv", "full_attention"]},
+    "Mamba": {"state_size": 4},
+}
+
+
+@cache
+def tiny_policy(architecture: str, kind_of_cache: str | None = None) -> tuple[LocalPolicy, list[int]]:
+    """A random model of this architecture; the list grows by the number of rows of each of its forward passes."""
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=WINDOW, initializer_range=0.5,
+        **sizes, **ends, **ARCHITECTURES[architecture],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+    model.generation_config.cache_implementation = kind_of_cache
+    rows: list[int] = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    return LocalPolicy(model, tokenizer, name=architecture), rows
+
+
+def of_spread_lengths(temperature: float) -> list[Request]:
+    return [request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i) for i, text in enumerate(CONTEXTS * 2)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rows_that_go_on_without_the_others_write_what_they_write_alone(architecture: str, temperature: float) -> None:
+    policy, _ = tiny_policy(architecture)
+    requests = of_spread_lengths(temperature)
+
+    assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
+
+
+@pytest.mark.parametrize("architecture", ["Qwen3", "Qwen2", "Llama", "Mistral"])
+def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(architecture: str) -> None:
+    policy, rows = tiny_policy(architecture)
+    requests = of_spread_lengths(0.0)
+    one(policy, request(max_tokens=1))
+    rows.clear()
+
+    done = policy.complete_batch(requests)
+
+    assert len(rows) == max(item.num_tokens for item in done)  # one pass for each token of the longest row
+    assert rows == sorted(rows, reverse=True)
+    assert (rows[0], rows[-1]) == (len(requests), 1)
+
+
+@pytest.mark.parametrize("architecture", ["Lfm2", "Mamba"])
+def test_a_model_that_caches_other_states_keeps_its_rows(architecture: str) -> None:
+    policy, rows = tiny_policy(architecture)
+    one(policy, request(max_tokens=1))
+    rows.clear()
+
+    policy.complete_batch(of_spread_lengths(0.0))
+
+    assert set(rows) == {8}
+
+
+def test_a_model_that_asks_for_a_cache_of_its_own_kind_keeps_its_rows() -> None:
+    policy, _ = tiny_policy("Qwen3")
+    wanted = policy.complete_batch(of_spread_lengths(1.0))
+    asking, rows = tiny_policy("Qwen3", "dynamic")
+
+    assert asking.complete_batch(of_spread_lengths(1.0)) == wanted
+    assert set(rows) == {8}
 
 
 def test_a_batch_larger_than_the_batch_size_keeps_its_order(folder: Path, policy: LocalPolicy) -> None:

@@ -71,7 +71,7 @@ def test_a_boxed_answer_is_well_formed_right_or_wrong_even_if_it_was_forced(text
 def call(functions: dict[Any, float], rows: list[GradedTrajectory]) -> dict[str, list[float | None]]:
     """Call the rewards as TRL does."""
     logged: list[tuple[str, float]] = []
-    columns = {"graded": rows, "unclosed": [None] * len(rows), "prompts": [], "completions": []}
+    columns = {"graded": rows, "logged": [{}] * len(rows), "prompts": [], "completions": []}
     return {
         function.__name__: function(**columns, log_metric=lambda *pair: logged.append(pair)) for function in functions
     }

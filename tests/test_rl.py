@@ -30,7 +30,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from train.checkpoint import Student, load_student  # noqa: E402
-from train.rl import Ask, Rollouts, choose_modes, make_trainer  # noqa: E402
+from train.rl import centred, choose_modes, make_trainer  # noqa: E402
+from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
 from train.stage import StageRun  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
@@ -203,6 +204,33 @@ def test_a_group_is_one_question_and_its_rollouts_differ(
 
     assert len({tuple(ids) for ids in out["prompt_ids"][:4]}) == 1
     assert len({tuple(ids) for ids in out["completion_ids"]}) == 8
+
+
+def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+    run = make_run(tmp_path, Stage.RL1)
+    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), SearchTool(Library()), loop)
+
+    simulated = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=1))
+    real = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=2), is_validation=True)
+
+    def accuracy(out: dict[str, Any]) -> float:
+        return sum(row.grade.exact_match for row in out["graded"]) / len(KEYS)
+
+    assert "simulated/gap" not in simulated["logged"]
+    assert real["logged"] == {"simulated/gap": accuracy(simulated) - accuracy(real)}
+    outcomes = {step.outcome for row in real["graded"] for step in row.trajectory.steps}
+    assert Outcome.OK in outcomes and Outcome.SIMULATED not in outcomes
+
+
+def test_advantages_within_equal_numbers_of_actions_say_nothing_of_acting() -> None:
+    rewards = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
+
+    found = centred(rewards, [("q", 1), ("q", 1), ("q", 0), ("q", 0), ("p", 0)])
+
+    assert found.tolist() == [0.5, -0.5, 0.0, 0.0, 0.0]
 
 
 def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(

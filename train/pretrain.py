@@ -1,7 +1,7 @@
-"""The microworld's student: a tokenizer and a small model from nothing, trained on the microworld's text.
+"""The model that a chain starts from: a small one, trained from nothing on the microworld's text, or another maker's.
 
 Reads data/microworld/pretraining.parquet: the student learns the known facts, how to read passages, and to hedge on
-what it does not know. Every other profile starts from a model on the Hub instead.
+what it does not know. Where `train.pretrain.base` names a model, that one is fetched instead (train/base.py).
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
 from coa.search import Passage
+from train.base import fetch_base
 from train.checkpoint import Student
 from train.encode import IGNORED, Example, to_dataset
 from train.muon import MuonWithAdamW
@@ -32,6 +33,12 @@ _DOCUMENTS_PER_CALL = 1000
 def train(run: StageRun) -> None:
     """Run stage pretrain."""
     settings = run.params.pretrain
+    if settings.base:
+        out = run.workspace.out
+        origin = fetch_base(settings.base, settings.revision, out, has_weights=not run.params.dry_run)
+        run.write_params()
+        run.summary = f"{out}: {origin}"
+        return
     student = new_student(_texts(settings), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)
     optimizer = MuonWithAdamW(

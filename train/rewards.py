@@ -15,9 +15,11 @@ from coa import protocol
 from coa.errors import ConfigError, unknown_name
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
+from coa.microworld.world import World
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
 from coa.trajectory import FORCED_STOPS, Mode, StopReason
+from train.knowledge import decisions
 from train.settings import RubricSettings
 
 Reward = Callable[[GradedTrajectory], float]
@@ -71,8 +73,11 @@ MANY_ACTIONS = 4
 _TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.CONTEXT_BUDGET})
 
 
-def measure(row: GradedTrajectory) -> Iterator[tuple[str, float]]:
-    """What one rollout adds to the log's means; those of searching only where the tool was offered."""
+def measure(row: GradedTrajectory, world: World | None = None) -> Iterator[tuple[str, float]]:
+    """What one rollout adds to the log's means; those of searching only where the tool was offered.
+
+    In the microworld also whether it searched for facts that it knows, and for those that it does not.
+    """
     trajectory = row.trajectory
     yield "failures", trajectory.stop_reason in FAILURES
     if trajectory.stop_reason in FAILURES:
@@ -89,10 +94,19 @@ def measure(row: GradedTrajectory) -> Iterator[tuple[str, float]]:
         yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
         bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
         yield f"accuracy/{bucket}_actions", row.grade.exact_match
+        for decision in decisions(world, trajectory.steps) if world else ():
+            yield f"searches/{'known' if decision.is_known else 'unknown'}", decision.searched
 
 
-def reward_functions(weights: Mapping[str, float], rubric: RubricSettings) -> dict[Any, float]:
+def reward_functions(
+    weights: Mapping[str, float], rubric: RubricSettings, world: World | None = None
+) -> dict[Any, float]:
     """The rewards as TRL calls them, with their weights; exact match is always among them, to be seen in the log.
+
+    Args:
+        weights: by name; a reward that is not named does not count.
+        rubric: of the reward of that name.
+        world: where all questions are the microworld's, so that the log says what is searched.
 
     Raises:
         ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is missing.
@@ -103,25 +117,24 @@ def reward_functions(weights: Mapping[str, float], rubric: RubricSettings) -> di
         if name != RUBRIC and name not in REWARDS:
             raise unknown_name("reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards")
     named = {exact_match.__name__: 0.0, **weights}
-    return {_reward(name, rubric): weight for name, weight in named.items()}
+    return {_reward(name, rubric, world): weight for name, weight in named.items()}
 
 
-def _reward(name: str, rubric: RubricSettings) -> Any:
-    return _judged(Judge(rubric, CompletionsPolicy(rubric.server))) if name == RUBRIC else _computed(name)
+def _reward(name: str, rubric: RubricSettings, world: World | None) -> Any:
+    return _judged(Judge(rubric, CompletionsPolicy(rubric.server))) if name == RUBRIC else _computed(name, world)
 
 
-def _computed(name: str) -> Callable[..., list[float | None]]:
+def _computed(name: str, world: World | None) -> Callable[..., list[float | None]]:
     def reward(
         graded: Sequence[GradedTrajectory],
-        unclosed: Sequence[float | None],
+        logged: Sequence[Mapping[str, float]],
         log_metric: Callable[[str, float], None],
         **_: object,
     ) -> list[float | None]:
         if name == exact_match.__name__:
-            for quantity, value in (pair for row in graded for pair in measure(row)):
+            measured = (pair for row in graded for pair in measure(row, world))
+            for quantity, value in (*measured, *logged[0].items()):
                 log_metric(quantity, value)
-            if unclosed[0] is not None:
-                log_metric("simulated/unclosed", unclosed[0])
         return [None if row.trajectory.stop_reason in FAILURES else REWARDS[name](row) for row in graded]
 
     reward.__name__ = name  # under which TRL logs it

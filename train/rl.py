@@ -8,31 +8,26 @@ KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own
 import asyncio
 import hashlib
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
-from coa import rollout
-from coa.asking import task_of
-from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.errors import ConfigError
-from coa.graded import grade_trajectory
+from coa.microworld.opening import MicroworldParams
+from coa.microworld.questions import SOURCE
+from coa.microworld.world import World, make_world
 from coa.opening import SearchParams, open_search_tool
-from coa.policy import BatchPolicy, Finish
-from coa.policy.local import LocalPolicy
 from coa.question import Question
-from coa.rollout import Limits, Run, State, Task
-from coa.tools.search import SearchTool
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Author, Mode, Sampling
+from coa.rollout import Limits
+from coa.trajectory import Mode
 from train import vllm_policy
 from train.arguments import uses_fsdp
+from train.asking import Asking
 from train.checkpoint import Student
 from train.encode import read_split
 from train.monitors import Monitor
-from train.rewards import reward_functions
-from train.settings import RlParams, Stage
+from train.rewards import FAILURES, reward_functions
+from train.rollouts import Ask, Rollouts, key_of
+from train.settings import Baseline, RlParams, Stage
 from train.stage import StageRun
 
 _NOT_HONOURED: dict[str, Any] = {
@@ -42,21 +37,15 @@ _NOT_HONOURED: dict[str, Any] = {
 """Settings of GRPOConfig that the loop would ignore, with the only values that they may have."""
 
 
-class Ask(NamedTuple):
-    """A question as it is asked."""
-
-    question: Question
-    mode: Mode
-    """In cot a call of the tool ends the rollout."""
-
-
 def train(run: StageRun) -> None:
     """Run stage rl1 or rl2."""
     assert run.sections is not None
     settings: RlParams = getattr(run.params, run.stage)
+    check_asking(settings.asking, run.stage)
     budget = run.sections.section(Limits, "rollout")
     limits = Limits(budget.max_actions, run.params.max_context_tokens, budget.max_answer_tokens)
-    search = run.sections.section(SearchParams, "search") if run.stage is Stage.RL2 else None
+    searches = run.stage is Stage.RL2 or (settings.validates_with_search and not run.params.dry_run)
+    search = run.sections.section(SearchParams, "search") if searches else None
     student = run.load(settings.init)
     # One event loop for all steps: the connections of a search client live in it.
     with asyncio.Runner() as loop:
@@ -71,6 +60,18 @@ def train(run: StageRun) -> None:
         run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
         if tool:
             loop.run(tool.aclose())
+
+
+def check_asking(asking: Asking, stage: Stage) -> None:
+    """Refuse a way of asking that the stage does not have.
+
+    Raises:
+        ConfigError: cot, of which `cot_share` decides; or react in rl1, where an observation is simulated in tags.
+    """
+    known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
+    if asking not in known:
+        where, fix = f"params.yaml, train.{stage}.asking", "cot_share says which questions are asked without the tool"
+        raise ConfigError("the stage cannot ask so", where=where, expected=" or ".join(known), got=asking, fix=fix)
 
 
 def _summary(history: Sequence[Mapping[str, Any]]) -> str:
@@ -107,7 +108,7 @@ def choose_modes(questions: Iterable[Question], cot_share: float, seed: int) -> 
     return [Ask(question, Mode.COT if i < num_cot else Mode.COA) for i, question in enumerate(ranked)]
 
 
-def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: "Rollouts") -> Any:
+def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: Rollouts) -> Any:
     """TRL's trainer with our rollouts and rewards.
 
     Raises:
@@ -117,13 +118,13 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     settings: RlParams = getattr(run.params, run.stage)
-    rewards = reward_functions(settings.rewards, run.params.rubric)
+    rewards = reward_functions(settings.rewards, run.params.rubric, _world_of(run, asks))
     arguments = _arguments(run, settings, list(rewards.values()))
     # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames: nothing to act on.
     warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    keys = {split: Dataset.from_list([{"prompt": _key(ask)} for ask in part]) for split, part in asks.items() if part}
-    kind: Any = GRPOTrainer
+    keys = {split: Dataset.from_list([{"prompt": key_of(ask)} for ask in part]) for split, part in asks.items() if part}
+    kind: Any = _within_actions(GRPOTrainer) if settings.baseline is Baseline.ACTIONS else GRPOTrainer
     trainer = kind(
         model=student.model,
         reward_funcs=list(rewards),
@@ -142,6 +143,41 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
     return trainer
 
 
+def _world_of(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> World | None:
+    """The microworld, where all questions are about it."""
+    if run.sections is None or any(ask.question.source != SOURCE for part in asks.values() for ask in part):
+        return None
+    return make_world(run.sections.section(MicroworldParams, "microworld").world)
+
+
+def _within_actions(trainer: Any) -> Any:
+    """TRL's trainer with advantages over those of a group that acted as often."""
+
+    class Trainer(trainer):  # type: ignore[misc]
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            output["advantages"] = centred(output["advantages"], list(map(_stratum, inputs)))
+            return output
+
+    return Trainer
+
+
+def _stratum(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
+    trajectory = row["graded"].trajectory
+    return (row["prompt"], trajectory.num_actions, row["graded"] if trajectory.stop_reason in FAILURES else None)
+
+
+def centred(values: Any, strata: Sequence[Hashable]) -> Any:
+    """`values`, a tensor of shape (rows,), less the mean of their stratum."""
+    import torch
+
+    numbers: dict[Hashable, int] = {}
+    index = torch.tensor([numbers.setdefault(stratum, len(numbers)) for stratum in strata], device=values.device)
+    sums = values.new_zeros(len(numbers)).index_add(0, index, values)
+    return values - (sums / index.bincount())[index]
+
+
 def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
     from trl.trainer.grpo_config import GRPOConfig
 
@@ -157,106 +193,3 @@ def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
             where = f"params.yaml, train.{run.stage}.arguments.{name}"
             raise ConfigError("rollouts do not honour a setting", where=where, expected=only, got=got)
     return arguments
-
-
-def _key(ask: Ask) -> str:
-    """What stands in TRL's `prompt`, the only column that reaches a rollout function."""
-    return f"{ask.question.question_id}/{ask.mode}"
-
-
-class Rollouts:
-    """TRL's rollout function: keys of questions in; ids, who wrote them, and graded records out."""
-
-    def __init__(
-        self, run: StageRun, tokenizer: Any, asks: Iterable[Ask], limits: Limits, tool: SearchTool | None,
-        loop: asyncio.Runner,
-    ) -> None:  # fmt: skip
-        self._settings: RlParams = getattr(run.params, run.stage)
-        self._name, self._seed = run.workspace.name, run.params.seed
-        self._tokenizer, self._prompt = tokenizer, run.prompt(tokenizer)
-        self._asks = {_key(ask): ask for ask in asks}
-        self._limits, self._tool, self._loop = limits, tool, loop
-
-    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        """Roll out each prompt once; TRL has repeated them as often as the group is large.
-
-        A rollout's draws follow from the seed, the step, the question and its place in the group alone, so a resumed
-        run makes the same ones.
-        """
-        with _policy(trainer, self._tokenizer, self._name, self._settings.batch_size) as policy:
-            step = Sampling(trainer.temperature, trainer.top_p, self._seed * 1_000_003 + trainer.state.global_step)
-            first = trainer.accelerator.process_index * len(prompts)
-            return self.roll_out(list(prompts), policy, step, first)
-
-    def roll_out(self, keys: Sequence[str], policy: BatchPolicy, sampling: Sampling, first: int = 0) -> dict[str, Any]:
-        """The same with any policy; `first` numbers the rollouts apart from those of other processes."""
-        simulated = SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
-        environment: Environment = simulated if self._tool is None else tool_environment({self._tool.name: self._tool})
-        fingerprint = simulated.fingerprint if self._tool is None else self._tool.fingerprint
-        run = Run(policy, sampling, self._limits, fingerprint)
-        states = self._loop.run(self._finish(self._tasks(keys, first), run, policy, environment))
-        graded = [
-            grade_trajectory(rollout.finish(state), self._asks[key].question)
-            for key, state in zip(keys, states, strict=True)
-        ]
-        columns = [_columns(state) for state in states]
-        return {
-            "prompt_ids": [prompt for prompt, _, _ in columns],
-            "completion_ids": [completion for _, completion, _ in columns],
-            "env_mask": [mask for _, _, mask in columns],
-            "logprobs": None,
-            "graded": graded,
-            "unclosed": _unclosed_share(simulated.finishes),
-        }
-
-    def _tasks(self, keys: Sequence[str], first: int) -> list[Task]:
-        seen: Counter[str] = Counter()
-        tasks = []
-        for key in keys:
-            question, mode = self._asks[key]
-            index = first + seen[key]
-            tasks.append(task_of(question.question_id, question.question, mode, index, self._prompt))
-            seen[key] += 1
-        return tasks
-
-    async def _finish(
-        self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
-    ) -> list[State]:
-        return [state async for state in roll_out_states(tasks, run, policy, environment, batch_size=len(tasks))]
-
-
-@contextmanager
-def _policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterator[BatchPolicy]:
-    """The model in training as a policy: in vLLM, or in this process with its weights gathered."""
-    if trainer.args.use_vllm:
-        yield vllm_policy.open_policy(trainer, tokenizer, name=name, concurrency=batch_size)
-        return
-    import torch
-    from trl.models.utils import unwrap_model_for_generation
-
-    gathers = trainer.args.ds3_gather_for_generation
-    with (
-        torch.no_grad(),
-        unwrap_model_for_generation(
-            trainer.model_wrapped, trainer.accelerator, gather_deepspeed3_params=gathers
-        ) as model,
-    ):
-        was_training = model.training
-        model.eval()
-        yield LocalPolicy(model, tokenizer, name=name, batch_size=batch_size)
-        model.train(was_training)
-
-
-def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
-    """The prompt's ids, all ids after it, and 1 where these are the policy's own."""
-    assert state.ids is not None
-    mask = [int(author is Author.POLICY) for author, length in state.id_runs for _ in range(length)]
-    start = state.num_prompt_tokens
-    # TRL would pad a mask that is too short with ones, and train what others wrote.
-    assert len(mask) == len(state.ids) > start
-    return list(state.ids[:start]), list(state.ids[start:]), mask[start:]
-
-
-def _unclosed_share(finishes: Counter[Finish]) -> float | None:
-    """Share of the simulated observations that the policy did not close; None where there were none."""
-    return 1 - finishes[Finish.STOP] / finishes.total() if finishes else None

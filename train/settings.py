@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from coa.policy.completions import ServerSettings
+from train.asking import Asking
 from train.student import StudentSettings
 
 Arguments = Mapping[str, Any]
@@ -19,7 +20,7 @@ class Stage(StrEnum):
     """What is trained (AutoCoA, section 3)."""
 
     PRETRAIN = "pretrain"
-    """A small model from nothing, on the microworld's text."""
+    """The model to start from: a small one, made from nothing on the microworld's text, or another maker's."""
     SFT1 = "sft1"
     """When to act: the contrastive loss on pairs that part at one point."""
     SFT2 = "sft2"
@@ -34,8 +35,12 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PretrainParams:
-    """A model from nothing."""
+    """The model that a chain starts from: another maker's, or one from nothing."""
 
+    base: str = ""
+    """A folder or a name on the Hub, brought to data/train/; empty: a new model is trained on the microworld's text."""
+    revision: str = ""
+    """Of the base on the Hub: a commit or branch; empty for the newest."""
     documents: str = "data/microworld/pretraining.parquet"
     corpus: str = "data/microworld/corpus.parquet"
     """Its words are known to the tokenizer, its facts are not trained."""
@@ -68,6 +73,16 @@ class SftParams:
     arguments: Arguments = field(default_factory=dict)
 
 
+class Baseline(StrEnum):
+    """What a rollout's reward is compared with."""
+
+    GROUP = "group"
+    """The mean of its group, as in the paper."""
+    ACTIONS = "actions"
+    """The mean of those of its group that acted as often: whether to act is not trained, only what follows. With a
+    world model that cannot know the answers, rl1 otherwise teaches not to act."""
+
+
 @dataclass(frozen=True, slots=True)
 class RlParams:
     """The two GRPO stages; where observations come from is what makes them two."""
@@ -77,8 +92,17 @@ class RlParams:
     """Folder with train.parquet and validation.parquet."""
     cot_share: float = 0.1
     """Share of the questions that are asked without the tool."""
+    asking: Asking = Asking.COA
+    """coa, or in rl2 react: in ReAct's lines, for a model that has never seen the protocol's tags."""
+    react_prompt: str = "train/prompts/react.txt"
+    """The prompt file for react, in place of `train.prompt`."""
     max_observation_tokens: int = 64
     """rl1: where an observation that the policy does not close is cut."""
+    validates_with_search: bool = False
+    """rl1: roll out the validation questions with the real search, to see whether what is learned holds there."""
+    baseline: Baseline = Baseline.GROUP
+    """What a rollout's reward is compared with: `group`, the mean of its group, as in the paper; `actions`, the mean of
+    those of its group that acted as often, so that whether to act is not trained."""
     batch_size: int = 128
     """Rollouts that go through the model together."""
     rewards: Mapping[str, float] = field(default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1})
@@ -115,6 +139,8 @@ class MonitorSettings:
 class TrainParams:
     """All stages, and what they share."""
 
+    launch: str = "python -m"
+    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     stage: Stage | None = None
     """Given on the command line: `stage=rl2`."""
     name: str = ""

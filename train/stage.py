@@ -62,18 +62,19 @@ class StageRun:
 
     def _beginning(self, init: str) -> str:
         """The model itself, or where its chain of stages begins: a dry run asks for no stage before it."""
+        base = self.params.pretrain.base
         by_folder = {str(OUT / stage): getattr(self.params, stage) for stage in Stage}
         while init in by_folder and not (Path(init) / "config.json").is_file() and hasattr(by_folder[init], "init"):
             init = by_folder.pop(init).init
-        return init
+        return base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
 
-    def prompt(self, tokenizer: Any) -> Prompt:
-        """The student's prompt inside its chat template, the thinking opened.
+    def prompt(self, tokenizer: Any, file: str = "") -> Prompt:
+        """The student's prompt, or that of another file, inside its chat template, the thinking opened.
 
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        return Prompt.load(Path(self.params.prompt), self.params.chat_template or own_template(tokenizer))
+        return Prompt.load(Path(file or self.params.prompt), self.params.chat_template or own_template(tokenizer))
 
     def report_rows(self, counts: Mapping[str, int]) -> None:
         """Say how many rows are trained on and how many were left out.
@@ -184,15 +185,25 @@ class StageRun:
 
     def _write_report(self, history: list[dict[str, float]], final: Mapping[str, float]) -> None:
         out = self.workspace.out
-        try:
-            (out / "params.yaml").write_text(self._resolved, encoding="utf-8")
-        except OSError as error:
-            raise writing_error(out, error) from error
         write_log(out / "log.jsonl", history)
-        write_curves(
-            out / "curves.png", Path("metrics") / f"train_{self.workspace.name}.csv", history, self.workspace.name
-        )
-        write_metrics(f"train_{self.workspace.name}", {"rows": self._rows, **_rounded(final)})
+        name = self.workspace.name
+        # Another chain's figures stay beside its model; metrics/ is for the stages of `dvc repro`.
+        plots = Path("metrics") / f"train_{name}.csv" if name == self.stage else out / "curves.csv"
+        write_curves(out / "curves.png", plots, history, name)
+        if name == self.stage:
+            write_metrics(f"train_{name}", {"rows": self._rows, **_rounded(final)})
+        self.write_params()
+
+    def write_params(self) -> None:
+        """Write the resolved settings beside the model, last of all: a folder that has them is whole.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            (self.workspace.out / "params.yaml").write_text(self._resolved, encoding="utf-8")
+        except OSError as error:
+            raise writing_error(self.workspace.out, error) from error
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from train.checkpoint import Student
 END = "<|im_end|>"
 PAD = "<|endoftext|>"
 _BYTE_SCORE = -10.0
+_EMBEDDING_STD = 0.02
 _STRETCH = re.compile(r"\s*\S+|\s+$")
 
 
@@ -27,6 +28,8 @@ class StudentSettings:
     intermediate_size: int = 320
     max_context: int = 512
     """Tokens; what positions reach."""
+    initializer_range: float = 0.088
+    """Standard deviation of the random matrices; 1 / sqrt(hidden_size) where a small model is to learn fast."""
 
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
@@ -44,12 +47,15 @@ def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> S
         head_dim=settings.hidden_size // settings.num_heads,
         intermediate_size=settings.intermediate_size,
         max_position_embeddings=settings.max_context,
+        initializer_range=settings.initializer_range,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(seed)
     model: Any = Qwen3ForCausalLM(config)
+    # Larger ones, tied to the output as they are, make a small model slow to read from its context.
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
     return Student(model, tokenizer)
 
 

@@ -2,8 +2,9 @@
 
     python -m train.table
 
-Reads results/evaluate/*.json; writes results/table.md and results/table.png. Results `sft2-s0`, `sft2-s1`, ... are the
-seeds of one row: a question counts with its mean over them. Rows that have no result are left out.
+Reads results/evaluate/*.json; writes results/table.md and results/table.png, with a part for each set of questions.
+Results `sft2-s0`, `sft2-s1`, ... are the seeds of one row: a question counts with its mean over them. Rows that have no
+result are left out.
 """
 
 import re
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from coa.errors import ConfigError, InputError, writing_error
 from coa.params import Params
@@ -73,7 +75,7 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[Row]:
     """Results to rows, in the order of the titles; what they do not name follows.
 
     Raises:
-        InputError: the results are not about the same questions and the same search.
+        InputError: the results are not about the same search.
     """
     by_name: dict[str, list[Result]] = defaultdict(list)
     for result in sorted(results, key=lambda result: result.setting.name):
@@ -83,18 +85,26 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[Row]:
     return [Row(name, titles.get(name, name), tuple(by_name[name])) for name in names]
 
 
+def by_questions(results: Iterable[Result]) -> list[list[Result]]:
+    """The results apart by the questions that were asked, validation first: only equal questions can be compared."""
+    groups: dict[tuple[bool, str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        setting = result.setting
+        groups[setting.split != "validation", setting.split, setting.questions].append(result)
+    return [groups[key] for key in sorted(groups)]
+
+
 def _check_comparable(results: Sequence[Result]) -> None:
-    for key in ("split", "questions", "search"):
-        found: dict[str, str] = {}
-        for result in results:
-            if value := getattr(result.setting, key):  # without a tool there is no search
-                found.setdefault(value, result.setting.name)
-        if len(found) > 1:
-            raise InputError(
-                f"results cannot stand in one table: they differ in {key}",
-                got=", ".join(f"{name}: {value}" for value, name in found.items()),
-                fix=f"evaluate again, or move the others out of {FOLDER}",
-            )
+    found: dict[str, str] = {}
+    for result in results:
+        if value := result.setting.search:  # without a tool there is no search
+            found.setdefault(value, result.setting.name)
+    if len(found) > 1:
+        raise InputError(
+            "results cannot stand in one table: they differ in search",
+            got=", ".join(f"{name}: {value}" for value, name in found.items()),
+            fix=f"evaluate again, or move the others out of {FOLDER}",
+        )
 
 
 def difference(first: Row, second: Row, measure: str, params: TableParams) -> Interval | None:
@@ -109,23 +119,23 @@ def difference(first: Row, second: Row, measure: str, params: TableParams) -> In
     )
 
 
-_HEAD = """# Results
+_HEAD = """## {num:,} questions of the split {split}
 
-{num:,} questions of the split {split} (`{questions}`), search `{search}`. In percent, with 95% bootstrap intervals over
-questions; a question counts with its mean over the seeds."""
-_DIFFERENCES = """## Paired differences
+Questions `{questions}`, search `{search}`. In percent, with 95% bootstrap intervals over questions; a question counts
+with its mean over the seeds."""
+_DIFFERENCES = """### Paired differences
 
 In points of exact match, question by question; bold where the interval excludes zero."""
-_BY_HOPS = """## Exact match by hops
+_BY_HOPS = """### Exact match by hops
 
 By the number of facts that a question joins; in brackets the number of rollouts."""
-_BY_ACTIONS = """## Exact match by actions
+_BY_ACTIONS = """### Exact match by actions
 
 By the number of actions that the rollout took; in brackets the number of rollouts."""
 
 
 def write_markdown(rows: Sequence[Row], params: TableParams) -> str:
-    """The page."""
+    """The part of the page about one set of questions."""
     first = rows[0].results[0]
     searches = [row.results[0].setting.search for row in rows if row.results[0].setting.search]
     head = _HEAD.format(
@@ -216,18 +226,29 @@ def _escaped(text: str) -> str:
     return re.sub(r"([|`<>*_\[\]\\])", r"\\\1", " ".join(text.split()))
 
 
-def draw(rows: Sequence[Row], params: TableParams, path: Path) -> None:
-    """Exact match of every row with its interval, the first row on top.
+def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> None:
+    """Exact match of every row with its interval, the first row on top; a panel for each set of questions.
 
     Raises:
         OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
 
+    heights = [1.0 + 0.36 * len(rows) for rows in groups]
+    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for axes, rows in zip(panels, groups, strict=True):
+        _draw_rows(axes, rows, params)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+    except OSError as error:
+        raise writing_error(path, error) from error
+
+
+def _draw_rows(axes: Any, rows: Sequence[Row], params: TableParams) -> None:
     means = [_mean(row, "exact_match", params) for row in rows]
     shown = [(row.title, mean) for row, mean in zip(rows, means, strict=True) if mean]
-    figure = Figure(figsize=(7.5, 1.0 + 0.36 * len(shown)), layout="constrained")
-    axes = figure.subplots()
     values = [100 * mean.value for _, mean in shown]
     errors = [
         [100 * (mean.value - mean.low) for _, mean in shown],
@@ -236,13 +257,9 @@ def draw(rows: Sequence[Row], params: TableParams, path: Path) -> None:
     axes.barh(range(len(shown)), values, xerr=errors, color="#2f77a3", ecolor="#1f2933", capsize=3, height=0.65)
     axes.set_yticks(range(len(shown)), [title for title, _ in shown], parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlabel("exact match (%), 95% interval over questions")
+    first = rows[0].results[0]
+    axes.set_xlabel(f"exact match (%), {first.num_questions:,} questions, {first.setting.split}; 95% interval")
     axes.spines[["top", "right"]].set_visible(False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise writing_error(path, error) from error
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -253,10 +270,10 @@ def main(arguments: Sequence[str]) -> str:
         raise ConfigError(
             f"there is no result in {FOLDER}", fix="make one: python -m train.evaluate model=data/train/sft2"
         )
-    rows = arrange((read_result(path) for path in files), params.rows)
-    write_text(OUT, write_markdown(rows, params))
-    draw(rows, params, PICTURE)
-    return f"{OUT}: {len(rows)} systems from {len(files)} results; {PICTURE}"
+    groups = [arrange(group, params.rows) for group in by_questions(read_result(path) for path in files)]
+    write_text(OUT, "\n".join(["# Results\n", *(write_markdown(rows, params) for rows in groups)]))
+    draw(groups, params, PICTURE)
+    return f"{OUT}: {sum(map(len, groups))} systems from {len(files)} results; {PICTURE}"
 
 
 if __name__ == "__main__":

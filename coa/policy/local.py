@@ -5,18 +5,22 @@ the ids that come back end with the token that completed the stop string, or wit
 ever decoded from them.
 """
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, unknown_name
-from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.policy import Completion, Request
+from coa.policy.sampler import Row, Sampler
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
 if TYPE_CHECKING:
     import torch
+
+_FULL_ENOUGH = 0.8
+"""The rest of a batch goes on without the rows that are over when fewer than this share are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,37 +111,77 @@ class LocalPolicy:
             self._generate(waiting[start : start + self._batch_size])
         return [row.completion() for row in rows]
 
-    def _row(self, request: Request) -> "_Row":
+    def _row(self, request: Request) -> Row:
         given = request.context_ids
         ids = self.encode(request.context, is_prompt=True) if given is None else given
         if not ids:
             raise ConfigError("a context is empty", expected="at least one token to continue")
         room = request.max_tokens if self._window is None else self._window - len(ids)
-        return _Row(request, ids, min(request.max_tokens, room), self._encoder, self._end_ids)
+        return Row(request, ids, min(request.max_tokens, room), self._encoder, self._end_ids)
 
-    def _generate(self, rows: Sequence["_Row"]) -> None:
-        """Run the rows to their ends; each takes its tokens as they are sampled."""
+    def _generate(self, rows: list[Row]) -> None:
+        """Run the rows to their ends; those that are over leave the batch, the others go on from what is cached."""
         import torch
 
-        def take(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-            """Hand each open row its new token; say which rows are over (a stopping criterion)."""
-            for row, token in zip(rows, input_ids[:, -1].tolist(), strict=True):
-                if row.finish is None:
-                    row.take(token)
-            return torch.tensor([row.finish is not None for row in rows], device=input_ids.device)
+        ids, mask = self._padded(rows)
+        cached: dict[str, Any] = {}
+        while True:
+            done = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=self._plain(max(row.limit - len(row.ids) for row in rows)),
+                logits_processor=[Sampler(rows, self._num_tokens, ids.device)],
+                stopping_criteria=[self._taker(rows)],
+                **cached,
+            )
+            open_ = [i for i, row in enumerate(rows) if row.finish is None]
+            if not open_:
+                return
+            kept = torch.tensor(open_, device=ids.device)
+            rows, ids = [rows[i] for i in open_], done.sequences[kept]
+            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)[kept]
+            cached = {"past_key_values": done.past_key_values}
+            done.past_key_values.batch_select_indices(kept)
+
+    def _padded(self, rows: Sequence[Row]) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """The contexts, padded on the left, and 1 where they are."""
+        import torch
 
         width = max(len(row.context_ids) for row in rows)
         gaps = [width - len(row.context_ids) for row in rows]
         ids = [[self._pad_id] * gap + list(row.context_ids) for gap, row in zip(gaps, rows, strict=True)]
         mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
-        device = self._model.device
-        self._model.generate(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=torch.tensor(mask, device=device),
-            generation_config=self._plain(max(row.limit for row in rows)),
-            logits_processor=[_Sampler(rows, self._num_tokens, device)],
-            stopping_criteria=[take],
-        )
+        return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
+
+    def _taker(self, rows: Sequence[Row]) -> Callable[..., "torch.Tensor"]:
+        """A stopping criterion that hands each open row its new token and ends the run when too few are left."""
+        import torch
+
+        def take(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+            for row, token in zip(rows, input_ids[:, -1].tolist(), strict=True):
+                if row.finish is None:
+                    row.take(token)
+            is_over = [row.finish is not None for row in rows]
+            if self._can_drop_rows and is_over.count(False) < _FULL_ENOUGH * len(rows):
+                is_over = [True] * len(rows)
+            return torch.tensor(is_over, device=input_ids.device)
+
+        return take
+
+    @cached_property
+    def _can_drop_rows(self) -> bool:
+        """Whether the model caches nothing but keys and values: what else models keep, not all can cut by rows."""
+        import torch
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+        if self._model.generation_config.cache_implementation is not None:
+            return False  # `generate` takes no cache where the model asks for one of a kind
+        with torch.no_grad():
+            probe = self._model(input_ids=torch.tensor([[self._pad_id]], device=self._model.device), use_cache=True)
+        cache = getattr(probe, "past_key_values", None)
+        known = (DynamicLayer, DynamicSlidingWindowLayer)
+        return type(cache) is DynamicCache and all(type(layer) in known for layer in cache.layers)
 
     def _plain(self, max_new_tokens: int) -> Any:
         """Settings that keep `generate` from adding what the model's own defaults ask for; `_Sampler` does the rest."""
@@ -152,105 +196,10 @@ class LocalPolicy:
             top_p=1.0,
             top_k=50,
             repetition_penalty=1.0,
+            return_dict_in_generate=True,
             pad_token_id=self._pad_id,
             eos_token_id=sorted(self._end_ids) or None,
         )
-
-
-@dataclass(slots=True)
-class _Row:
-    """One request on its way through the model."""
-
-    request: Request
-    context_ids: tuple[int, ...]
-    limit: int
-    """How many tokens it may write: what was asked for, or what the model's window leaves."""
-    encoder: PieceEncoder
-    end_ids: frozenset[int]
-    ids: list[int] = field(default_factory=list)
-    text: str = ""
-    finish: Finish | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit <= 0:
-            self.finish = Finish.LENGTH
-
-    def take(self, token: int) -> None:
-        """Append a sampled token and find out whether the row is over."""
-        self.ids.append(token)
-        if token in self.end_ids:
-            self.text, self.finish = self.encoder.decode(self.ids[:-1]), Finish.END
-        elif self._has_stopped():
-            self.finish = Finish.STOP
-        elif len(self.ids) >= self.limit:
-            self.text, self.finish = self.encoder.decode(self.ids), Finish.LENGTH
-
-    def _has_stopped(self) -> bool:
-        """Whether the last token completed a stop string.
-
-        A token is at least one byte, so the tail of as many tokens as the stop string has bytes holds it; decoding
-        all the text for every token would cost the square of its length.
-        """
-        stop = self.request.stop
-        if not stop:
-            return False
-        tail = self.encoder.decode(self.ids[-max(len(item.encode()) for item in stop) :])
-        if not any(item in tail for item in stop):
-            return False
-        self.text, stopped = cut_at_stop(self.encoder.decode(self.ids), stop)
-        return stopped
-
-    def completion(self) -> Completion:
-        """The row's outcome."""
-        assert self.finish is not None
-        return Completion(self.text, self.finish, len(self.ids), len(self.context_ids), tuple(self.ids))
-
-
-class _Sampler:
-    """Picks each row's next token by the row's own temperature, top_p and generator (a logits processor).
-
-    `generate` then takes the only token that is left. A uniform number is looked up in the cumulative distribution in
-    the order of the vocabulary, so that rounding can change a pick only at a boundary.
-    """
-
-    def __init__(self, rows: Sequence[_Row], num_tokens: int, device: "torch.device") -> None:
-        import torch
-
-        self._num_tokens = num_tokens
-        self._generators = [random.Random(row.request.seed) for row in rows]
-        temperatures = torch.tensor([row.request.temperature for row in rows], device=device)
-        self._is_greedy = temperatures <= 0
-        self._temperatures = temperatures.masked_fill(self._is_greedy, 1.0)[:, None]
-        top_p = torch.tensor([row.request.top_p for row in rows], device=device)[:, None]
-        self._top_p = top_p if bool((top_p < 1).any()) else None
-
-    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        import torch
-
-        known = scores[:, : self._num_tokens]  # a model's vocabulary may be padded beyond its tokenizer's
-        picked = known.argmax(dim=-1)
-        if not self._is_greedy.all():
-            picked = torch.where(self._is_greedy, picked, self._draw(known))
-        return torch.full_like(scores, -torch.inf).scatter_(1, picked[:, None], 0.0)
-
-    def _draw(self, scores: "torch.Tensor") -> "torch.Tensor":
-        import torch
-
-        uniform = [[generator.random()] for generator in self._generators]
-        chances = torch.softmax(scores / self._temperatures, dim=-1)
-        if self._top_p is not None:
-            chances = self._nucleus(chances, self._top_p)
-        cumulative = chances.cumsum(dim=-1, dtype=torch.float64)  # so many small terms would lose bits in float32
-        point = torch.tensor(uniform, device=scores.device, dtype=torch.float64) * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, point, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
-
-    @staticmethod
-    def _nucleus(chances: "torch.Tensor", top_p: "torch.Tensor") -> "torch.Tensor":
-        """Drop the tokens beyond the smallest set of likeliest ones that holds `top_p`; the likeliest always stays."""
-        ranked, order = chances.sort(dim=-1, descending=True, stable=True)
-        before = ranked.double().cumsum(dim=-1) - ranked
-        keeps = (before < top_p) | (before <= 0)
-        return chances.new_zeros(chances.shape).scatter_(1, order, ranked * keeps)
 
 
 def load_tokenizer(name: str) -> Any:

@@ -1,0 +1,71 @@
+"""What the benchmarks of training share: an untrained student, the sets that `dvc repro` left in data/, fair timing."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.microworld.pretraining import PretrainingDocument
+from coa.params import Params
+from coa.prompts import Prompt
+from train.checkpoint import Student
+from train.encode import Encoder, Example, read_split
+from train.settings import TrainParams
+from train.student import new_student
+
+NUM_TEXTS = 20_000
+"""Documents from which the tokenizer takes its words; enough for nearly all of them."""
+
+
+def untrained_student() -> tuple[Student, TrainParams]:
+    """The default profile's student with random weights, and the settings that it is trained with.
+
+    Speed does not depend on the weights.
+    """
+    params = Params.load("train", []).section(TrainParams)
+    texts = ("".join(document.texts) for document in islice(documents(params), NUM_TEXTS))
+    return new_student(texts, params.pretrain.student, params.seed), params
+
+
+def documents(params: TrainParams) -> Iterator[PretrainingDocument]:
+    """The pre-training text."""
+    return tables.read_table(Path(params.pretrain.documents), PretrainingDocument)
+
+
+def encoder(student: Student, params: TrainParams) -> Encoder:
+    """The stages' own way from rows to ids."""
+    return Encoder(student.tokenizer, Prompt.load(Path(params.prompt), params.chat_template), params.max_context_tokens)
+
+
+def trajectories(student: Student, params: TrainParams) -> Iterator[Example]:
+    """What stage sft2 trains on, encoded as it does."""
+    encode = encoder(student, params)
+    for folder in params.sft2.trajectories:
+        for row in read_split(folder, "train", GradedTrajectory):
+            if example := encode.trajectory(row, trains_world=False):
+                yield example
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of one call: on a busy machine it says more than the clock on the wall."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def interleaved(works: Mapping[str, Callable[[], float]], num_repeats: int) -> dict[str, float]:
+    """Median of what each returns, called in turn, so that all meet the same machine."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(num_repeats):
+        for name, work in works.items():
+            found[name].append(work())
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def spread(values: Iterable[int]) -> str:
+    """Median, ninth decile and largest of some lengths."""
+    ranked = sorted(values)
+    return f"{ranked[len(ranked) // 2]}, {ranked[len(ranked) * 9 // 10]}, {ranked[-1]}"
