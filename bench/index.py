@@ -21,8 +21,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import tantivy
 
+from coa.search.analysis import IndexSettings, analyser
+from coa.search.building import HEAP_BYTES, build_index
 from coa.search.corpus import corpus_files, corpus_hash, read_passages
-from coa.search.embedded import HEAP_BYTES, IndexSettings, analyser, build_index
 
 NUM_ROUNDS = 3
 POLL_SECONDS = 0.1

@@ -13,6 +13,7 @@ from coa import rollout
 from coa.policy import BatchPolicy, Completion, Policy, RequestError
 from coa.rollout import Call, Done, Failure, Generate, Run, State, Task
 from coa.tools import Toolbox, ToolReply
+from coa.tools.repeats import without_repeats
 from coa.trajectory import Outcome, Trajectory
 
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
@@ -43,7 +44,7 @@ async def _next(state: State, policy: Policy, tools: Toolbox) -> State:
     if isinstance(state.pending, Generate):
         return rollout.advance(state, await _complete(policy, state))
     assert isinstance(state.pending, Call)
-    return rollout.observe(state, await _call(tools, state.pending))
+    return rollout.observe(state, without_repeats(await _call(tools, state.pending), state.steps))
 
 
 async def _complete(policy: Policy, state: State) -> Completion | Failure:
@@ -151,7 +152,7 @@ async def _observe_batch(slots: list[_Slot], environment: Environment) -> None:
     waiting = [slot for slot in slots if isinstance(slot.state.pending, Call)]
     replies = await environment([slot.state for slot in waiting]) if waiting else ()
     for slot, reply in zip(waiting, replies, strict=True):
-        slot.state = rollout.observe(slot.state, reply)
+        slot.state = rollout.observe(slot.state, without_repeats(reply, slot.state.steps))
 
 
 def tool_environment(tools: Toolbox) -> Environment:

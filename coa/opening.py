@@ -11,7 +11,9 @@ from coa.policy.gold import GoldSettings, gold_teacher
 from coa.policy.local import LocalPolicy, LocalSettings
 from coa.search import SearchEngine
 from coa.search.embedded import EmbeddedSearch
-from coa.search.search_r1 import SearchR1Client, SearchR1Settings
+from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
+from coa.search.remote import RemoteSearch, RemoteSettings
+from coa.search.web import WebSearch, WebSettings
 from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Sampling
 
@@ -56,8 +58,10 @@ class EngineKind(StrEnum):
 
     EMBEDDED = "embedded"
     """The index of this project, memory-mapped, in this process."""
-    SEARCH_R1 = "search_r1"
-    """A retrieval server that speaks Search-R1's protocol."""
+    SERVER = "server"
+    """A retrieval server: this project's, or any that speaks one of the dialects."""
+    WEB = "web"
+    """A search engine of the web."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,12 @@ class SearchParams:
     engine: EngineKind = EngineKind.EMBEDDED
     index: str = "data/index"
     """For `embedded`: the folder that `coa.search.index` wrote."""
-    server: SearchR1Settings = field(default_factory=SearchR1Settings)
-    """For `search_r1`."""
+    server: RemoteSettings = field(default_factory=RemoteSettings)
+    """For `server`."""
+    web: WebSettings = field(default_factory=WebSettings)
+    """For `web`."""
+    recording: RecordingSettings = field(default_factory=RecordingSettings)
+    """Searches kept and replayed."""
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     """How results are shown to the policy."""
 
@@ -96,8 +104,15 @@ def open_engine(params: SearchParams) -> SearchEngine:
     Raises:
         InputError: the index is missing or of another version.
     """
-    if params.engine is EngineKind.SEARCH_R1:
-        return SearchR1Client(params.server)
+    engine = _open_plain_engine(params)
+    return engine if params.recording.mode is RecordingMode.OFF else RecordedSearch(engine, params.recording)
+
+
+def _open_plain_engine(params: SearchParams) -> SearchEngine:
+    if params.engine is EngineKind.SERVER:
+        return RemoteSearch.connect(params.server)
+    if params.engine is EngineKind.WEB:
+        return WebSearch(params.web)
     return EmbeddedSearch.open(Path(params.index))
 
 

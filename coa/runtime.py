@@ -14,6 +14,7 @@ from coa.params import Params
 from coa.policy import BatchPolicy, OneByOne, Policy
 from coa.rollout import Limits, Run, Task
 from coa.tools import Toolbox
+from coa.tools.opening import ToolsParams, open_tools
 from coa.trajectory import Trajectory
 
 JOURNALS = Path(".journal")
@@ -63,8 +64,9 @@ async def open_runtime(params: Params, journal_name: str) -> AsyncIterator[Runti
         for part in (policy, tool):
             if close := getattr(part, "aclose", None):
                 stack.push_async_callback(close)
+        others = await open_tools(params.section(ToolsParams, "tools"), stack)
         run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), tool.fingerprint)
-        tools = {tool.name: JournaledTool(tool, journal)}
+        tools = {it.name: JournaledTool(it, journal) for it in (tool, *others)}
         yield Runtime(run, _journaled(policy, journal), tools, journal, teacher.concurrency)
 
 

@@ -1,10 +1,14 @@
 """Rows of files that others made: parquet, JSON lines or CSV, streamed, each with the place it came from."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
 
 from coa.errors import ConfigError, InputError
 from coa.tables import open_parquet, parquet_batches, require_columns
@@ -27,8 +31,8 @@ def read_rows(path: Path, columns: Mapping[str, str], optional: tuple[str, ...] 
         InputError: the file is missing, broken or not UTF-8, or lacks a column.
         ConfigError: the file's ending is not .parquet, .jsonl or .csv.
     """
-    reader = _READERS.get(path.suffix)
-    if reader is None:
+    reader = _READERS.get(ending_of(path))
+    if reader is None or (path.suffix in COMPRESSIONS and reader is not _jsonl_rows):
         raise ConfigError(f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}")
     if not path.is_file():
         raise InputError(
@@ -55,7 +59,7 @@ def _parquet_rows(
 
 
 def _jsonl_rows(path: Path, *_: object) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as lines:
+    with open_lines(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -87,6 +91,31 @@ def _csv_rows(
         raise InputError(f"{path} is not CSV", where=f"line {reader.line_num}", got=error) from error
 
 
+@contextmanager
+def open_lines(path: Path) -> Iterator[BinaryIO]:
+    """The lines of a file, which gzip or zstd may have compressed.
+
+    Raises:
+        InputError: the compressed data is damaged.
+    """
+    compression = COMPRESSIONS.get(path.suffix)
+    if compression is None:
+        with path.open("rb") as plain:
+            yield plain
+        return
+    try:
+        with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, compression) as stream:
+            yield io.BufferedReader(stream, 1 << 20)
+    except OSError as error:
+        raise InputError(f"{path} cannot be decompressed", got=error, fix="fetch or make the file again") from error
+
+
+def ending_of(path: Path) -> str:
+    """What tells a file's format: its ending, without one that only names a compression."""
+    return path.with_suffix("").suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _Reader = Callable[[Path, Mapping[str, str], tuple[str, ...]], Iterator[tuple[str, dict[str, Any]]]]
 _READERS: dict[str, _Reader] = {".parquet": _parquet_rows, ".jsonl": _jsonl_rows, ".csv": _csv_rows}
 _UTF8 = "convert it: iconv -f latin1 -t utf-8 OLD > NEW"

@@ -5,7 +5,13 @@ search (needs the internet; opt-in by the marker `network`).
 """
 
 import ast
+import json
 import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,3 +77,49 @@ def reachable(root: Path) -> Callable[[str], set[str]]:
 def imports() -> Callable[[Path], set[str]]:
     """The function from a file to the names of the modules that it imports."""
     return imported_modules
+
+
+class ServedSearch:
+    """A search server in a thread of this process, for as long as the `with` statement lasts."""
+
+    def __init__(self, finder: object, serving: object) -> None:
+        import uvicorn
+
+        from coa.search.app import create_app
+
+        config = uvicorn.Config(
+            create_app(finder, serving),  # type: ignore[arg-type]
+            log_level="error",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = uvicorn.Server(config)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def __enter__(self) -> "ServedSearch":
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+    def send(self, path: str, body: object = None, **headers: str) -> tuple[int, object, dict[str, str]]:
+        """Status, decoded body and headers of a GET, or of a POST where there is a body (bytes go as they are)."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return reply.status, json.loads(reply.read()), dict(reply.headers.items())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read()), dict(error.headers.items())
+
+
+@pytest.fixture(scope="session")
+def served_search() -> type[ServedSearch]:
+    """The class of search servers to test against."""
+    return ServedSearch

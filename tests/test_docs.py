@@ -25,8 +25,17 @@ from coa.prompts import PromptParams
 from coa.question import Question
 from coa.rollout import Limits
 from coa.search import Passage
-from coa.search.embedded import IndexSettings, Manifest
+from coa.search.analysis import IndexSettings
+from coa.search.building import Manifest
+from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
+from coa.search.recorded import RecordingMode
+from coa.search.serve import ServeParams
+from coa.search.web import Provider
+from coa.search.wire import Dialect
+from coa.tools import Repeats
+from coa.tools.opening import ToolsParams
+from coa.tools.search import Numbering
 from coa.trajectory import (
     SCHEMA_VERSION,
     Author,
@@ -73,7 +82,10 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Measure, DisagreementReason, RefusalReason, Cause,
         ExclusionReason, Kind,
     ],
-    "params.md": [Assignment, PolicyKind, EngineKind, Format, QuestionFormat],
+    "params.md": [
+        Assignment, PolicyKind, EngineKind, Dialect, Provider, RecordingMode, Numbering, Repeats, Format,
+        QuestionFormat,
+    ],
 }  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
     "microworld": MicroworldParams,
@@ -82,6 +94,9 @@ SECTIONS: dict[str, type[Any]] = {
     "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
+    "serve": ServeParams,
+    "search_evaluate": SearchEvaluateParams,
+    "tools": ToolsParams,
     "teacher": TeacherParams,
     "prompts": PromptParams,
     "rollout": Limits,
@@ -99,7 +114,7 @@ SECTIONS: dict[str, type[Any]] = {
     "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
-PROGRAMS = {"python", "make", "dvc", "git", "vllm", "kill"}
+PROGRAMS = {"curl", "python", "make", "dvc", "git", "vllm", "kill"}
 
 
 def text_of(document: Path | str) -> str:

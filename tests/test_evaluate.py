@@ -22,8 +22,9 @@ from coa.progress import Progress
 from coa.protocol import observation, parse
 from coa.question import Question
 from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
-from coa.search.embedded import IndexSettings, build_index
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
 from train import evaluate, fidelity, table

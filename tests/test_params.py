@@ -12,7 +12,10 @@ from coa.opening import SearchParams, TeacherParams
 from coa.params import Params, write_profile
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits
+from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
+from coa.search.serve import ServeParams
+from coa.tools.opening import ToolsParams
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams
@@ -37,6 +40,9 @@ SECTIONS = {
     "ingest": IngestParams,
     "index": IndexParams,
     "search": SearchParams,
+    "serve": ServeParams,
+    "search_evaluate": SearchEvaluateParams,
+    "tools": ToolsParams,
     "teacher": TeacherParams,
     "prompts": PromptParams,
     "rollout": Limits,

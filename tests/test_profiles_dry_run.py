@@ -20,7 +20,9 @@ from coa.policy import Completion, Finish, Request
 from coa.question import Question
 from coa.rollout import Limits
 from coa.search import Passage
-from coa.search.embedded import EmbeddedSearch, IndexSettings, build_index
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+from coa.search.embedded import EmbeddedSearch
 from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory

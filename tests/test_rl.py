@@ -19,7 +19,8 @@ from coa.policy.local import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
 from coa.search import Hit, Passage
-from coa.search.embedded import IndexSettings, build_index
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool

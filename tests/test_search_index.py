@@ -18,11 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.errors import ConfigError, InputError, OutputError
+from coa.errors import ConfigError, InputError, OutputError, ServiceError
 from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import HEAP_BYTES, Manifest, build_index
 from coa.search.corpus import corpus_files, corpus_hash, read_passages, split_contents
-from coa.search.embedded import HEAP_BYTES, EmbeddedSearch, IndexSettings, Manifest, build_index
-from coa.search.index import OUT, main
+from coa.search.corpus_files import expected_rows, files_of
+from coa.search.embedded import EmbeddedSearch
+from coa.search.index import main
 
 RIVERS = [
     Passage("p1", "Danube", "The Danube is a river that flows through ten countries."),
@@ -137,6 +140,49 @@ def test_the_corpus_hash_follows_the_bytes_of_all_files_and_not_their_names(tmp_
     assert len({corpus_hash(files) for files in ([first], [first, same], [first, other])}) == 3
     with pytest.raises(InputError, match="missing"):
         corpus_hash([first, tmp_path / "missing.jsonl"])
+
+
+@pytest.mark.parametrize(("name", "compression"), [("c.jsonl.gz", "gzip"), ("c.jsonl.zst", "zstd")])
+def test_compressed_json_lines_are_read(tmp_path: Path, name: str, compression: str) -> None:
+    plain = write_jsonl(tmp_path / "c.jsonl", *(row(number) for number in range(3000)))
+    with pa.CompressedOutputStream(str(tmp_path / name), compression) as out:
+        out.write(plain.read_bytes())
+    assert list(read_passages(corpus_files(str(tmp_path / name)))) == list(read_passages([plain]))
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
+    with pytest.raises(InputError, match=r"c\.jsonl\.\w+ (cannot be decompressed|is)|not JSON"):
+        list(read_passages([tmp_path / name]))
+
+
+def test_the_number_of_rows_is_known_before_they_are_read(tmp_path: Path) -> None:
+    rows = [row(number, text="x" * 50) for number in range(2000)]
+    lines = write_jsonl(tmp_path / "c.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
+    assert expected_rows([tmp_path / "c.parquet"]) == 2000
+    assert expected_rows([lines, tmp_path / "c.parquet"]) == pytest.approx(4000, rel=0.02)
+    (tmp_path / "c.jsonl.gz").write_bytes(b"")
+    assert expected_rows([lines, tmp_path / "c.jsonl.gz"]) is None
+
+
+def test_a_data_set_of_the_hub_is_taken_from_an_earlier_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "a" * 40
+    folder = tmp_path / "datasets--me--wiki"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text(commit)
+    (folder / f"snapshots/{commit}/data").mkdir(parents=True)
+    write_jsonl(folder / f"snapshots/{commit}/data/a.jsonl", row(1))
+    write_jsonl(folder / f"snapshots/{commit}/b.jsonl", row(2))
+    (folder / f"snapshots/{commit}/README.md").write_text("A corpus.")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert [file.name for file in files_of("hub:me/wiki")] == ["b.jsonl", "a.jsonl"]
+    assert [file.name for file in files_of(f"hub:me/wiki@{commit}:data/*.jsonl")] == ["a.jsonl"]
+    with pytest.raises(InputError, match="no corpus files"):
+        files_of("hub:me/wiki:*.csv")
+    with pytest.raises(ServiceError, match=r"download failed[\s\S]*HF_HUB_OFFLINE"):
+        files_of("hub:me/other")
+    with pytest.raises(ConfigError, match="hub:OWNER/NAME"):
+        files_of("hub:wiki")
 
 
 # --- several corpus files
@@ -350,10 +396,37 @@ ENDLESS_BUILD = """
 import itertools, sys
 from pathlib import Path
 from coa.search import Passage
-from coa.search.embedded import IndexSettings, build_index
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
 passages = (Passage(str(n), "T", f"text {n}") for n in itertools.count())
 build_index(passages, Path(sys.argv[1]), IndexSettings(), "hash", heap_bytes=15_000_000)
 """
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from coa.errors import OutputError
+from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # no file may grow beyond: as on a full disk
+passages = (Passage(str(n), f"Title {n}", f"text {n * 7919} and {n * 104729}") for n in range(50_000))
+try:
+    build_index(passages, Path(sys.argv[1]), IndexSettings(), "hash")
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_older_index_and_says_what_to_do(root: Path, tmp_path: Path) -> None:
+    build(tmp_path / "index")
+    before = contents(tmp_path / "index")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "index")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    assert "cannot write" in done.stdout, done.stderr
+    assert contents(tmp_path / "index") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
 def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(root: Path, tmp_path: Path) -> None:
@@ -377,13 +450,14 @@ def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(root: Path, t
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "corpus.jsonl", *(row(number) for number in range(20)))
-    (tmp_path / "params.yaml").write_text("index:\n  corpus: corpus.jsonl\n  columns: {}\n  is_stemmed: true\n")
+    params = "index:\n  corpus: corpus.jsonl\n  out: data/index\n  columns: {}\n  is_stemmed: true\n"
+    (tmp_path / "params.yaml").write_text(params)
     return tmp_path
 
 
 def test_the_command_builds_an_index_that_opens(workplace: Path) -> None:
     summary = main([])
-    engine = EmbeddedSearch.open(OUT)
+    engine = EmbeddedSearch.open(Path("data/index"))
     assert summary == f"data/index: 20 passages from corpus.jsonl, {engine.fingerprint}"
     assert found(engine, "title 7", 1) == ["p7"]
 
@@ -395,7 +469,7 @@ def test_the_command_reads_a_folder_and_its_fingerprint_covers_every_file(workpl
     for number in (30, 31):
         write_jsonl(Path("corpora/b.jsonl"), row(number))
         assert main(["corpus=corpora"]).startswith("data/index: 21 passages from corpora, ")
-        engine = EmbeddedSearch.open(OUT)
+        engine = EmbeddedSearch.open(Path("data/index"))
         assert found(engine, f"title {number}", 1) == [f"p{number}"]
         fingerprints.append(engine.fingerprint)
     assert len(set(fingerprints)) == 2
@@ -407,4 +481,4 @@ def test_the_command_says_what_is_wrong(workplace: Path) -> None:
     shutil.copy("corpus.jsonl", "corpus.txt")
     with pytest.raises(ConfigError, match="format"):
         main(["corpus=corpus.txt"])
-    assert not OUT.exists()
+    assert not Path("data/index").exists()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from coa.errors import ConfigError
 from coa.search import Hit, Passage, SearchError
-from coa.search.embedded import MAX_QUERY_TERMS, QUERY_STOP_WORDS, EmbeddedSearch, IndexSettings
+from coa.search.analysis import MAX_QUERY_TERMS, QUERY_STOP_WORDS, IndexSettings
+from coa.search.embedded import EmbeddedSearch
 from coa.tools import Tool, ToolReply
 from coa.tools.search import ObservationSettings, SearchTool, shorten
 from coa.trajectory import Outcome

@@ -139,12 +139,12 @@ class MonitorSettings:
 class TrainParams:
     """All stages, and what they share."""
 
-    launch: str = "python -m"
-    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     stage: Stage | None = None
     """Given on the command line: `stage=rl2`."""
     name: str = ""
     """The run's name, under which data/train/ keeps its model; empty: the stage's."""
+    launch: str = "python -m"
+    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     dry_run: bool = False
     """One step of the stage on a tiny random model of the same architecture."""
     prompt: str = "train/prompts/question.txt"

@@ -17,7 +17,7 @@ from coa.search import Passage
 if TYPE_CHECKING:
     from coa.sources import Row
 
-ENDINGS = (".parquet", ".jsonl", ".csv")
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 """Of the files that `coa.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
@@ -47,7 +47,7 @@ def corpus_files(corpus: str) -> tuple[Path, ...]:
     if not files:
         raise InputError(f"there are no corpus files at {corpus}", expected=f"*{', *'.join(ENDINGS)}", fix=_FIX_PATH)
     for file in files:
-        if file.suffix not in ENDINGS or file.is_dir():
+        if not file.name.endswith(ENDINGS) or file.is_dir():
             folder = path if path.is_dir() else path.parent
             fix = f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
             expected = f"a name ending in {', '.join(ENDINGS)}"

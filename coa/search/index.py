@@ -1,8 +1,8 @@
 """Corpus files to the index folder of the embedded search engine.
 
-    python -m coa.search.index [corpus=FILE_OR_FOLDER]
+    python -m coa.search.index [corpus=FILE_OR_FOLDER] [out=data/index]
 
-Reads parquet, JSON lines or CSV; `index.columns` says which of their columns holds what. Writes data/index.
+Reads parquet, JSON lines or CSV; `index.columns` says which of their columns holds what.
 """
 
 import sys
@@ -13,10 +13,10 @@ from pathlib import Path
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.progress import Progress
-from coa.search.corpus import corpus_files, corpus_hash, read_passages
-from coa.search.embedded import IndexSettings, build_index
-
-OUT = Path("data/index")
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+from coa.search.corpus import corpus_hash, read_passages
+from coa.search.corpus_files import expected_rows, files_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,11 @@ class IndexParams:
     """What is searched, and how its text is cut into terms."""
 
     corpus: str
-    """A .parquet, .jsonl or .csv file of passages, a folder of them, or a pattern such as raw/*.parquet; `dvc repro`
-    follows files and folders, not patterns. Ids are unique over all files, and all have the same columns."""
+    """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern such as raw/*.parquet,
+    or hub:OWNER/NAME[@REVISION][:PATTERN] for a data set of the Hugging Face Hub; `dvc repro` follows files and folders
+    alone. Ids are unique over all files, and all have the same columns."""
+    out: str = "data/index"
+    """The folder that is written; `dvc repro` knows the default alone."""
     columns: dict[str, str] = field(default_factory=dict)
     """Our column to the file's, where the names differ: {text: body}; {contents: contents} for wiki-18's form."""
     is_stemmed: bool = True
@@ -35,13 +38,14 @@ class IndexParams:
 def main(arguments: Sequence[str]) -> str:
     """Build the index that `params.yaml` describes; the summary line is returned."""
     params = Params.load("index", arguments).section(IndexParams)
-    files = corpus_files(params.corpus)
+    files, out = files_of(params.corpus), Path(params.out)
     passages = read_passages(files, params.columns)
     settings = IndexSettings(is_stemmed=params.is_stemmed)
-    with Progress("index", None, "passages") as progress:
-        manifest = build_index(passages, OUT, settings, corpus_hash(files), progress)
+    digest = corpus_hash(files)
+    with Progress("index", expected_rows(files), "passages") as progress:
+        manifest = build_index(passages, out, settings, digest, progress)
     write_metrics("index", {"num_passages": manifest.num_passages})
-    return f"{OUT}: {manifest.num_passages:,} passages from {params.corpus}, {manifest.fingerprint}"
+    return f"{out}: {manifest.num_passages:,} passages from {params.corpus}, {manifest.fingerprint}"
 
 
 if __name__ == "__main__":

@@ -2,9 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from coa.trajectory import Outcome
+
+
+class Repeats(StrEnum):
+    """What becomes of a passage that the trajectory has shown before."""
+
+    KEEP = "keep"
+    """It is shown again."""
+    MARK = "mark"
+    """Its place says that it stands above."""
+    DROP = "drop"
+    """It is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +28,9 @@ class ToolReply:
     """OK, EMPTY, INVALID: the observation's body (the loop neutralises it). ERROR: what failed, for the row."""
     passages: tuple[str, ...] = ()
     """Ids of the passages shown, in order."""
+    lines: tuple[str, ...] = ()
+    """The text, a piece for each passage, where repeats are not to be kept."""
+    repeats: Repeats = Repeats.KEEP
 
 
 class Tool(Protocol):

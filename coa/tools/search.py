@@ -2,19 +2,37 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import StrEnum
 
 from coa.errors import ConfigError
 from coa.search import Hit, SearchEngine, SearchError
-from coa.tools import ToolReply
+from coa.tools import Repeats, ToolReply
+from coa.tools.token_counts import TokenCounter
 from coa.trajectory import Outcome
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*(?=\s+[\"'(\[“‘]?[A-Z0-9]|$)")  # noqa: RUF001
 
 
+class Numbering(StrEnum):
+    """How results are numbered."""
+
+    RESULT = "result"
+    """`result 1: `, as AutoCoA does."""
+    BRACKET = "bracket"
+    """`[1] `."""
+    DOC = "doc"
+    """`Doc 1: `, much as Search-R1 does."""
+    NONE = "none"
+    """Not at all."""
+
+
+_HEADS = {Numbering.RESULT: "result {}: ", Numbering.BRACKET: "[{}] ", Numbering.DOC: "Doc {}: ", Numbering.NONE: ""}
+
+
 @dataclass(frozen=True, slots=True)
 class ObservationSettings:
-    """How results are shown to the policy."""
+    """How results are shown to the policy. A passage's text ends with a sentence where a limit cuts it, if possible."""
 
     top_k: int = 3
     """Passages shown."""
@@ -23,13 +41,29 @@ class ObservationSettings:
     """Words of a passage's text; longer ones end with a sentence where possible. 0 shows whole passages."""
     max_query_chars: int = 1000
     """Longer queries are invalid."""
+    max_chars: int = 0
+    """Characters of a passage's text; 0 sets no limit."""
+    max_tokens: int = 0
+    """Tokens of a passage's text, counted by `tokenizer`; 0 sets no limit."""
+    tokenizer: str = ""
+    """Folder or Hub name of a tokenizer, for `max_tokens`. Needs the extra `train`."""
+    numbering: Numbering = Numbering.RESULT
+    """How results are numbered."""
+    repeats: Repeats = Repeats.KEEP
+    """What becomes of a passage that the trajectory has shown before."""
 
     def __post_init__(self) -> None:
-        for name, least in (("top_k", 1), ("max_words", 0), ("max_query_chars", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"search.observation.{name} is too small", expected=f"at least {least}", got=getattr(self, name)
-                )
+        least = {"top_k": 1, "max_words": 0, "max_query_chars": 1, "max_chars": 0, "max_tokens": 0}
+        for name, least_value in least.items():
+            if getattr(self, name) < least_value:
+                what, got = f"search.observation.{name} is too small", getattr(self, name)
+                raise ConfigError(what, expected=f"at least {least_value}", got=got)
+        if self.max_tokens and not self.tokenizer:
+            raise ConfigError("search.observation.max_tokens needs a tokenizer", expected="the name of one")
+
+
+_FIRST_FIELDS = 4
+"""Those that the fingerprint always names; the others where they are not at their defaults."""
 
 
 class SearchTool:
@@ -40,6 +74,7 @@ class SearchTool:
     def __init__(self, engine: SearchEngine, settings: ObservationSettings | None = None) -> None:
         self._engine = engine
         self._settings = settings or ObservationSettings()
+        self._counter = TokenCounter.load(self._settings.tokenizer) if self._settings.max_tokens else None
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +82,10 @@ class SearchTool:
         settings = self._settings
         titles = "titles" if settings.shows_titles else "texts"
         shown = f"top{settings.top_k}-{titles}-{settings.max_words}words-{settings.max_query_chars}chars"
-        return f"{self._engine.fingerprint}/{shown}"
+        others = [item for item in fields(settings)[_FIRST_FIELDS:] if getattr(settings, item.name) != item.default]
+        return "-".join(
+            [f"{self._engine.fingerprint}/{shown}", *(f"{item.name}={getattr(settings, item.name)}" for item in others)]
+        )
 
     async def aclose(self) -> None:
         """Close the engine's connections, if it has any."""
@@ -72,16 +110,24 @@ class SearchTool:
             return ToolReply(Outcome.ERROR, str(error))
         if not hits:
             return ToolReply(Outcome.EMPTY, "No results.")
-        return ToolReply(Outcome.OK, show(hits, self._settings), tuple(hit.passage.id for hit in hits))
+        lines = show(hits, self._settings, self._counter)
+        passages = tuple(hit.passage.id for hit in hits)
+        if self._settings.repeats is Repeats.KEEP:
+            return ToolReply(Outcome.OK, "\n".join(lines), passages)
+        return ToolReply(Outcome.OK, "\n".join(lines), passages, lines, self._settings.repeats)
 
 
-def show(hits: Sequence[Hit], settings: ObservationSettings) -> str:
-    """The hits as the policy reads them, one a line."""
+def show(hits: Sequence[Hit], settings: ObservationSettings, counter: TokenCounter | None = None) -> tuple[str, ...]:
+    """The hits as the policy reads them, a line each."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
         title = f"{_one_line(hit.passage.title)}: " if settings.shows_titles and hit.passage.title.strip() else ""
-        lines.append(f"result {rank}: {title}{shorten(_one_line(hit.passage.text), settings.max_words)}")
-    return "\n".join(lines)
+        text = shorten(_one_line(hit.passage.text), settings.max_words)
+        text = shorten_to_chars(text, settings.max_chars)
+        if counter and counter.count(text) > settings.max_tokens:
+            text = shorten_to_chars(text, counter.length_of(text, settings.max_tokens))
+        lines.append(f"{_HEADS[settings.numbering].format(rank)}{title}{text}")
+    return tuple(lines)
 
 
 def shorten(text: str, max_words: int) -> str:
@@ -89,7 +135,20 @@ def shorten(text: str, max_words: int) -> str:
     words = text.split(" ")
     if not max_words or len(words) <= max_words:
         return text
-    start = " ".join(words[:max_words])
+    return _ended(" ".join(words[:max_words]))
+
+
+def shorten_to_chars(text: str, max_chars: int) -> str:
+    """At most `max_chars` characters of a one-line text, up to the end of a sentence or of a word where possible."""
+    if not max_chars or len(text) <= max_chars:
+        return text
+    start = text[:max_chars]
+    if not text[max_chars].isspace() and " " in start:
+        start = start[: start.rindex(" ")]
+    return _ended(start.rstrip())
+
+
+def _ended(start: str) -> str:
     ends = [found.end() for found in _SENTENCE_END.finditer(start, len(start) // 2)]
     return start[: ends[-1]] if ends else f"{start} ..."
 

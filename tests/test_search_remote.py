@@ -2,20 +2,28 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coa.errors import ConfigError, ServiceError
 from coa.search import Hit, Passage, SearchError
+from coa.search.app import Serving
+from coa.search.credentials import TOKEN_VARIABLE
 from coa.search.embedded import EmbeddedSearch
-from coa.search.search_r1 import TOKEN_VARIABLE, SearchR1Client, SearchR1Settings
+from coa.search.remote import RemoteSearch, RemoteSettings
+from coa.search.wire import Dialect
+from coa.search.wire.endpoints import of_dialect
 
 ENGINE = EmbeddedSearch.in_memory(
     [
@@ -94,11 +102,11 @@ def free_url() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def search(url: str, *queries: str, top_k: int = 2, **settings: float) -> list[list[Hit]]:
+def search(url: str, *queries: str, top_k: int = 2, **settings: float | str) -> list[list[Hit]]:
     options = {"url": url, "deadline_seconds": 5.0, **settings}
 
     async def run() -> list[list[Hit]]:
-        async with SearchR1Client(SearchR1Settings(**options)) as client:  # type: ignore[arg-type]
+        async with RemoteSearch(RemoteSettings(**options)) as client:  # type: ignore[arg-type]
             return [list(hits) for hits in await asyncio.gather(*(client.search(query, top_k) for query in queries))]
 
     return asyncio.run(run())
@@ -214,9 +222,9 @@ def test_a_query_that_the_server_rejects_is_a_search_error_at_once(server: Serve
         ("[]", r'expected \{"result"'),
         ('{"result": []}', r'expected \{"result"'),
         ('{"result": [[], []]}', "for the one query"),
-        ('{"result": [["text"]]}', "expected documents"),
+        ('{"result": [[1]]}', "expected documents"),
         ('{"result": [[{"document": {"id": "1"}, "score": 1}]]}', "expected documents"),
-        ('{"result": [[{"document": {"contents": "t"}, "score": 1}]]}', "expected documents"),
+        ('{"result": [[{"document": {"contents": 7}, "score": 1}]]}', "expected documents"),
         ('{"result": [[{"document": {"id": "1", "contents": "t"}, "score": "high"}]]}', "scores that are numbers"),
         ('{"result": [[{"document": {"id": "1", "contents": "t"}, "score": NaN}]]}', "scores that are numbers"),
     ],
@@ -234,7 +242,7 @@ def test_no_more_searches_are_in_flight_than_allowed(server: Server) -> None:
 
 
 def test_a_client_can_be_used_again_in_another_event_loop(server: Server) -> None:
-    client = SearchR1Client(SearchR1Settings(url=server.url))
+    client = RemoteSearch(RemoteSettings(url=server.url))
 
     async def search_and_close() -> str:
         hits = await client.search("rhine", 1)
@@ -251,8 +259,8 @@ def test_the_token_is_sent_and_shown_nowhere(server: Server, monkeypatch: pytest
         search(server.url, "rhine")
     assert server.authorizations == ["Bearer s3cret"]
     assert "bad token ***" in str(refused.value)
-    settings = SearchR1Settings(url=server.url)
-    shown = [str(refused.value), repr(SearchR1Client(settings)), repr(settings), SearchR1Client(settings).fingerprint]
+    settings = RemoteSettings(url=server.url)
+    shown = [str(refused.value), repr(RemoteSearch(settings)), repr(settings), RemoteSearch(settings).fingerprint]
     assert not any("s3cret" in text for text in shown)
 
 
@@ -270,18 +278,117 @@ def test_without_a_token_none_is_sent(server: Server, monkeypatch: pytest.Monkey
 
 
 def test_the_fingerprint_is_the_name_and_the_url() -> None:
-    client = SearchR1Client(SearchR1Settings(url="http://search:8000/", name="wiki-18-e5"))
+    client = RemoteSearch(RemoteSettings(url="http://search:8000/", name="wiki-18-e5"))
     assert client.fingerprint == "search_r1:wiki-18-e5@http://search:8000"
 
 
 @pytest.mark.parametrize("url", ["", "search:8000", "ftp://search", "http://user:s3cret@search"])
 def test_an_unusable_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigError, match=r"search\.server\.url") as error:
-        SearchR1Settings(url=url)
+        RemoteSettings(url=url)
     assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["timeout_seconds", "deadline_seconds", "max_concurrency"])
 def test_a_setting_out_of_range_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"search\.server\.{name}"):
-        SearchR1Settings(**{name: 0})  # type: ignore[arg-type]
+        RemoteSettings(**{name: 0})  # type: ignore[arg-type]
+
+
+# --- other dialects
+
+
+@pytest.fixture(scope="module")
+def ours(served_search: Any) -> Iterator[Any]:
+    """This project's server, which speaks them all."""
+    with served_search(ENGINE, Serving()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("query", ["blue danube", "another river", "zymurgy", "a lone \ud800 surrogate", "😀\0"])
+def test_every_dialect_brings_the_same_passages_in_the_same_order(ours: Any, dialect: Dialect, query: str) -> None:
+    (hits,) = search(ours.url, query, top_k=3, dialect=dialect)
+    found = ENGINE.find(query, 3)
+    assert [(hit.passage.title, hit.passage.text) for hit in hits] == [
+        (hit.passage.title, hit.passage.text) for hit in found
+    ]
+    if dialect is not Dialect.R1_SEARCHER:  # which sends texts alone
+        assert [hit.passage.id for hit in hits] == [hit.passage.id for hit in found]
+    if dialect not in (Dialect.R1_SEARCHER, Dialect.OPENRESEARCHER):
+        assert [hit.score for hit in hits] == [hit.score for hit in found]
+
+
+@pytest.mark.parametrize("dialect", [item for item in Dialect if item is not Dialect.RECALL])
+def test_a_blank_query_finds_nothing(ours: Any, dialect: Dialect) -> None:
+    assert search(ours.url, " ", dialect=dialect) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text"),
+    [
+        (Dialect.FLASHRAG, '{"documents": [{"contents": "t"}], "scores": []}'),
+        (Dialect.FLASHRAG, '{"documents": 1}'),
+        (Dialect.FLASHRAG, "[]"),
+        (Dialect.RECALL, '[[{"contents": "t"}], []]'),
+        (Dialect.RECALL, '{"result": []}'),
+        (Dialect.R1_SEARCHER, '{"answers": ["t"]}'),
+        (Dialect.R1_SEARCHER, '{"answers": [[]], "answers": 1}'),
+        (Dialect.OPENRESEARCHER, '{"results": [{"title": "t"}]}'),
+        (Dialect.OPENRESEARCHER, "null"),
+    ],
+)
+def test_a_malformed_reply_is_a_failed_search_in_every_dialect(dialect: Dialect, text: str) -> None:
+    with pytest.raises(SearchError, match="malformed"):
+        of_dialect(dialect).hits(json.loads(text))
+
+
+@given(
+    st.sampled_from(Dialect),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+            st.sampled_from(["result", "documents", "scores", "answers", "results", "document", "score", "contents",
+                             "id", "url", "title", "text", "summary"]), inner, max_size=4),
+    ),
+)  # fmt: skip
+def test_any_json_is_read_or_refused(dialect: Dialect, reply: Any) -> None:
+    with contextlib.suppress(SearchError):
+        assert all(hit.passage.text for hit in of_dialect(dialect).hits(reply))
+
+
+def test_a_document_without_an_id_is_named_by_its_text() -> None:
+    (hit,) = of_dialect(Dialect.SEARCH_R1).hits({"result": [[{"document": {"contents": '"T"\nx'}, "score": 1}]]})
+    assert hit.passage == Passage("sha256:842515f9ccff04ee", "T", "x")
+
+
+def test_title_and_text_may_stand_apart() -> None:
+    (hit,) = of_dialect(Dialect.SEARCH_R1).hits({"result": [[{"id": 7, "title": "T", "text": "x\ny"}]]})
+    assert hit.passage == Passage("7", "T", "x\ny")
+
+
+def test_a_server_of_ours_tells_its_index_which_becomes_the_fingerprint(ours: Any, free_url: str) -> None:
+    client = RemoteSearch.connect(RemoteSettings(url=ours.url))
+    assert client.fingerprint == f"search_r1:{ENGINE.fingerprint}@{ours.url}"
+    assert RemoteSearch.connect(RemoteSettings(url=ours.url, name="mine")).fingerprint == f"search_r1:mine@{ours.url}"
+    assert RemoteSearch.connect(RemoteSettings(url=free_url)).fingerprint == f"search_r1:@{free_url}"
+
+
+def test_a_server_that_gets_another_index_ends_the_run(ours: Any) -> None:
+    with pytest.raises(ServiceError, match=rf"another index[\s\S]*tantivy:000[\s\S]*{ENGINE.fingerprint}"):
+        search(ours.url, "rhine", name="tantivy:000")
+
+
+def test_no_more_requests_a_second_are_sent_than_allowed(server: Server) -> None:
+    started = time.monotonic()
+    search(server.url, *["rhine"] * 6, max_per_second=10)
+    assert time.monotonic() - started > 0.45
+
+
+def test_a_reply_that_never_ends_is_given_up(server: Server) -> None:
+    def endless(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b" " * 64_000_001)
+
+    server.faults = [endless]
+    with pytest.raises(SearchError, match="too large"):
+        search(server.url, "rhine")

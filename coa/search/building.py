@@ -1,0 +1,190 @@
+"""Passages to a folder that is memory-mapped, the same bytes from the same passages.
+
+DVC sees a change only where there is one: passages are sorted by id, and the segments, which tantivy names at random,
+are renamed. The sorting also breaks ties by id. The folder appears whole or not at all.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import tantivy
+from tantivy import Document, Index
+
+from coa.errors import CoaError, InputError, OutputError, writing_error
+from coa.progress import Progress
+from coa.search import Passage
+from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerprint
+
+HEAP_BYTES = 4_000_000_000
+"""A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a single segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an index folder was made from."""
+
+    format_version: int
+    corpus_hash: str
+    num_passages: int
+    settings: IndexSettings
+    tantivy_version: str
+    fingerprint: str
+    """As of the build; an engine of another version that opens the folder reports its own."""
+
+
+def build_index(
+    passages: Iterable[Passage],
+    out: Path,
+    settings: IndexSettings,
+    corpus_hash: str,
+    progress: Progress | None = None,
+    heap_bytes: int = HEAP_BYTES,
+) -> Manifest:
+    """Index `passages` into the folder `out`, which appears whole or not at all and replaces an older index.
+
+    Raises:
+        InputError: there are no passages.
+        OutputError: `out` cannot be written, or is something else than an index.
+    """
+    with _appearing_folder(out) as folder, _working_folder(out) as work:
+        if not (num_passages := fill(new_index(settings, Path(work)), passages, heap_bytes, progress)):
+            raise InputError("there are no passages to index", where=out)
+        _move_segments(Path(work), folder)
+        made_from = (FORMAT_VERSION, corpus_hash, num_passages, settings, version("tantivy"))
+        manifest = Manifest(*made_from, fingerprint(corpus_hash, settings))
+        (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def new_index(settings: IndexSettings, folder: Path | None) -> Index:
+    """An empty index, in memory without `folder`: `title` weighs titles, `body` is title and text and keeps both."""
+    fields = tantivy.SchemaBuilder()
+    fields.add_text_field("id", stored=True, fast=True, tokenizer_name="raw", index_option="basic")
+    fields.add_text_field("title", tokenizer_name="passage", index_option="freq")
+    fields.add_text_field("body", stored=True, tokenizer_name="passage", index_option="freq")
+    index = Index(fields.build(), path=str(folder) if folder else None, sort_by_field="id")
+    index.register_tokenizer("passage", analyser(settings))
+    return index
+
+
+def fill(index: Index, passages: Iterable[Passage], heap_bytes: int, progress: Progress | None) -> int:
+    """Index the passages and return how many there were."""
+    num_passages = 0
+    writer = index.writer(heap_bytes, num_threads=1)
+    try:
+        for passage in passages:
+            document = Document(id=[passage.id], title=[passage.title], body=[passage.title, passage.text])
+            with _tantivy_writes():
+                writer.add_document(document)
+            num_passages += 1
+            if progress:
+                progress.add()
+        with _tantivy_writes():
+            writer.commit()
+    finally:  # also after an error: its threads must not write into a folder that is being removed
+        with _tantivy_writes():
+            writer.wait_merging_threads()
+    index.reload()
+    return num_passages
+
+
+@contextmanager
+def _tantivy_writes() -> Iterator[None]:
+    """Tantivy reports a full disk as a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(f"tantivy: {error}") from error
+
+
+def _move_segments(work: Path, folder: Path) -> None:
+    """Move what makes up an index, the segments numbered in the order of their contents."""
+    meta = json.loads((work / "meta.json").read_bytes())
+    stores = [(segment, work / f"{segment['segment_id'].replace('-', '')}.store") for segment in meta["segments"]]
+    stores.sort(key=lambda item: _file_digest(item[1]))
+    meta["segments"] = [segment for segment, _ in stores]
+    for number, (segment, store) in enumerate(stores, start=1):
+        name = uuid.UUID(int=number)
+        segment["segment_id"] = str(name)
+        for file in work.glob(f"{store.stem}.*"):
+            file.rename(folder / f"{name.hex}{file.suffix}")
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _working_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """Where tantivy writes: threads of its own may add lock files at any time, which the index must not hold."""
+    return tempfile.TemporaryDirectory(".partial", f".{out.name}.", out.parent, ignore_cleanup_errors=True)
+
+
+@contextmanager
+def _appearing_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into; it becomes `out` when the block ends without an error."""
+    if out.exists() and not (out / "manifest.json").exists() and (out.is_file() or any(out.iterdir())):
+        fix = "choose another folder, or remove it yourself"
+        raise OutputError(f"{out} is in the way", expected="nothing, an empty folder or an older index", fix=fix)
+    name = glob.escape(f".{out.name}.")
+    for leftover in (*out.parent.glob(f"{name}*.partial"), *out.parent.glob(f"{name}*.old")):
+        shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
+    partial, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("partial", "old"))
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        if out.exists():
+            out.rename(old)
+        partial.rename(out)
+        _sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except CoaError:
+        raise
+    except OSError as error:
+        raise writing_error(out, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What the index folder `path` was made from.
+
+    Raises:
+        InputError: there is no index, or it is damaged or of another format.
+    """
+    try:
+        manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
+    except OSError as error:
+        raise unusable(path, "is not there or cannot be read", error.strerror or str(error)) from error
+    except msgspec.DecodeError as error:
+        raise unusable(path, "is damaged or of another version", f"manifest.json: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise unusable(path, "is of another version", f"format {manifest.format_version}, not {FORMAT_VERSION}")
+    return manifest
+
+
+def unusable(path: Path, fault: str, got: str) -> InputError:
+    """The error for an index folder that cannot be opened."""
+    return InputError(f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index")

@@ -1,0 +1,20 @@
+"""The bearer token of search servers, from the environment and from nowhere else."""
+
+import os
+
+from coa.errors import ConfigError
+
+TOKEN_VARIABLE = "COA_SEARCH_TOKEN"
+"""Environment variable of the token, for servers that want one and clients that send it."""
+
+
+def bearer_token() -> str:
+    """The token; empty where there is none.
+
+    Raises:
+        ConfigError: it cannot be sent in a header.
+    """
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(f"the token in {TOKEN_VARIABLE} cannot be sent", expected="printable ASCII on one line")
+    return token

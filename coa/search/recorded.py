@@ -1,0 +1,117 @@
+"""Searches kept in a file and replayed from it, byte for byte: a run on the live web can be repeated offline.
+
+The journal (`coa/journal.py`) spares a run that goes on what it has paid for; a recording is a thing of its own, kept
+with the results, that stands in for the engine. Failed searches are kept too: a replay fails where the run failed.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from coa.errors import ConfigError, InputError
+from coa.journal import Journal, Kind, request_key, to_json
+from coa.search import Hit, SearchEngine, SearchError
+
+
+class RecordingMode(StrEnum):
+    """What is done with a recording."""
+
+    OFF = "off"
+    """Nothing: every search goes to the engine."""
+    RECORD = "record"
+    """A search that is not in the recording goes to the engine and is added; the others are answered from it."""
+    REPLAY = "replay"
+    """The recording answers; a search that it does not hold is an error. The engine is never asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSettings:
+    """A recording of searches."""
+
+    mode: RecordingMode = RecordingMode.OFF
+    """What is done with it."""
+    path: str = ""
+    """The file, such as data/raw/searches.sqlite."""
+
+    def __post_init__(self) -> None:
+        if self.mode is not RecordingMode.OFF and not self.path:
+            raise ConfigError("search.recording.path is missing", expected="the file to record into or replay from")
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What a search gave: hits, or why it failed."""
+
+    hits: tuple[Hit, ...] = ()
+    error: str | None = None
+
+
+class RecordedSearch:
+    """A search engine that asks another one only what its recording does not hold. Close it with `aclose`."""
+
+    def __init__(self, engine: SearchEngine, settings: RecordingSettings) -> None:
+        self._engine, self._settings = engine, settings
+        self._journal = Journal(settings.path)
+        self._is_open = False
+        self._under_way: dict[str, asyncio.Task[Recorded]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """The engine's own: a replay is worth what the recorded searches were worth."""
+        return self._engine.fingerprint
+
+    async def aclose(self) -> None:
+        """Close the recording, and the engine's connections if it has any."""
+        if self._is_open:
+            self._journal.__exit__()
+            self._is_open = False
+        if close := getattr(self._engine, "aclose", None):
+            await close()
+
+    async def search(self, query: str, top_k: int) -> Sequence[Hit]:
+        """The recorded hits, or in mode `record` those of the engine, which are then recorded.
+
+        Raises:
+            SearchError: this search failed, now or when it was recorded.
+            InputError: in mode `replay`, the recording does not hold this search.
+            ServiceError: the engine cannot be reached.
+        """
+        key = request_key("search", self.fingerprint, query, top_k)
+        recorded = self._find(key)
+        if recorded is None and self._settings.mode is RecordingMode.REPLAY:
+            fix = "record it first (search.recording.mode=record), or check that index, engine and top_k are the same"
+            where = f"{self._settings.path}, {self.fingerprint}, top {top_k}"
+            raise InputError("the recording does not hold this search", where=where, got=repr(query[:200]), fix=fix)
+        found = recorded or await self._ask_once(key, query, top_k)
+        if found.error is not None:
+            raise SearchError(found.error)
+        return found.hits
+
+    def _find(self, key: str) -> Recorded | None:
+        if not self._is_open:
+            self._journal.__enter__()
+            self._is_open = True
+        reply = self._journal.get(key)
+        return None if reply is None else msgspec.json.decode(reply, type=Recorded)
+
+    async def _ask_once(self, key: str, query: str, top_k: int) -> Recorded:
+        """The same search twice at once is made once, or two replies would be given and one be kept."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(self._ask(key, query, top_k))
+            task.add_done_callback(lambda _: self._under_way.pop(key))
+        return await asyncio.shield(task)
+
+    async def _ask(self, key: str, query: str, top_k: int) -> Recorded:
+        started = time.perf_counter()
+        try:
+            found = Recorded(hits=tuple(await self._engine.search(query, top_k)))
+        except SearchError as error:
+            found = Recorded(error=str(error))
+        seconds = time.perf_counter() - started
+        kept = to_json(found)
+        self._journal.put(key, kept, kind=Kind.TOOL, who=self.fingerprint, seconds=seconds)
+        return msgspec.json.decode(kept, type=Recorded)  # as every replay will read it

@@ -1,0 +1,138 @@
+"""An index folder to a search server in every dialect that trainers speak (docs/search.md).
+
+    python -m coa.search.serve index=data/index port=8000 [workers=2] [default_dialect=flashrag]
+
+Starts in a second and serves from disk: all workers share the mapped files. A bearer token is demanded where the
+environment variable COA_SEARCH_TOKEN holds one. SIGTERM finishes what is in flight; with several workers SIGHUP
+replaces them one after another, so that they open an index that was built anew.
+"""
+
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from coa.errors import ConfigError, ServiceError
+from coa.params import Params
+from coa.search.app import Serving, create_app
+from coa.search.building import read_manifest
+from coa.search.credentials import bearer_token
+from coa.search.embedded import EmbeddedSearch
+from coa.search.limits import RequestLimits
+from coa.search.wire import Dialect
+
+_PARAMS_VARIABLE = "COA_SEARCH_SERVE"
+"""How the settings reach the workers, which are processes of their own."""
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ServeParams:
+    """What is served, and how."""
+
+    index: str = "data/index"
+    """The folder that `coa.search.index` wrote."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 lets other machines in."""
+    port: int = 8000
+    """0 takes any free one."""
+    workers: int = 1
+    """Processes that answer; they share the mapped index."""
+    threads: int = 1
+    """Threads of a worker that search."""
+    default_dialect: Dialect = Dialect.SEARCH_R1
+    """For requests on a path without a dialect that nothing tells apart."""
+    stop_seconds: int = 30
+    """How long requests in flight may go on after SIGTERM."""
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    """What may be asked for."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("port", 0), ("workers", 1), ("threads", 1), ("stop_seconds", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"serve.{name} is too small", expected=f"at least {least}", got=getattr(self, name))
+        for name in RequestLimits.__dataclass_fields__:
+            if not getattr(self.limits, name) > 0:
+                raise ConfigError(f"serve.limits.{name} must be positive", got=getattr(self.limits, name))
+
+
+def app_from_environment() -> Starlette:
+    """The application of one worker; what `main` has checked is taken from the environment."""
+    params = msgspec.json.decode(os.environ[_PARAMS_VARIABLE], type=ServeParams)
+    if supervisor := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+    serving = Serving(params.default_dialect, params.threads, params.limits, bearer_token())
+    return create_app(EmbeddedSearch.open(Path(params.index)), serving)
+
+
+def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
+    """A killed supervisor must not leave workers behind that hold the port."""
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that all workers share.
+
+    Raises:
+        ServiceError: the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}"
+        fix = "choose another serve.port, or 0 for a free one"
+        raise ServiceError(what, got=error.strerror or error, fix=fix) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Serve until a signal ends it; the summary line is returned."""
+    params = Params.load("serve", arguments).section(ServeParams)
+    manifest = read_manifest(Path(params.index))
+    bearer_token()  # one that cannot be sent is an error now, not in each worker
+    os.environ[_PARAMS_VARIABLE] = msgspec.json.encode(params).decode()
+    listener = listen(params.host, params.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    served = f"{manifest.num_passages:,} passages ({manifest.fingerprint}) at http://{shown}:{port}"
+    print(f"serving {served}", file=sys.stderr, flush=True)
+    _run(params, listener)
+    return f"served {served}"
+
+
+def _run(params: ServeParams, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        "coa.search.serve:app_from_environment",
+        factory=True,
+        workers=params.workers,
+        backlog=_BACKLOG,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=params.stop_seconds,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it is done: that is a normal end
+    if params.workers == 1:
+        uvicorn.Server(config).run(sockets=[listener])
+    else:
+        Multiprocess(config, sockets=[listener]).run()
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

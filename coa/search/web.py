@@ -1,0 +1,171 @@
+"""Queries to web pages through Serper, SearXNG or Tavily; each hit is a page's address, title and snippet."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from coa.errors import ConfigError, ServiceError
+from coa.search import Hit, Passage
+from coa.search.calls import Caller, Patience
+from coa.search.remote import decode
+from coa.search.wire import malformed
+
+
+class Provider(StrEnum):
+    """Who searches the web."""
+
+    SERPER = "serper"
+    """Serper (Google's results); paid, the key is in SERPER_API_KEY."""
+    SEARXNG = "searxng"
+    """A SearXNG server of one's own, with its JSON format switched on; no key."""
+    TAVILY = "tavily"
+    """Tavily; paid, the key is in TAVILY_API_KEY."""
+
+
+_KEYS = {Provider.SERPER: "SERPER_API_KEY", Provider.TAVILY: "TAVILY_API_KEY"}
+_URLS = {
+    Provider.SERPER: "https://google.serper.dev",
+    Provider.SEARXNG: "http://127.0.0.1:8888",
+    Provider.TAVILY: "https://api.tavily.com",
+}
+_LISTS = {Provider.SERPER: "organic", Provider.SEARXNG: "results", Provider.TAVILY: "results"}
+_FIELDS = {
+    Provider.SERPER: ("link", "title", "snippet"),
+    Provider.SEARXNG: ("url", "title", "content"),
+    Provider.TAVILY: ("url", "title", "content"),
+}
+"""Where a result has its address, title and snippet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """Who searches the web, and what it may cost. Keys come from the environment only."""
+
+    provider: Provider = Provider.SEARXNG
+    """Who is asked."""
+    url: str = ""
+    """Another address than the provider's usual one."""
+    timeout_seconds: float = 20.0
+    """For one attempt."""
+    deadline_seconds: float = 60.0
+    """For one search with all its attempts; waiting for its turn does not count."""
+    max_concurrency: int = 8
+    """Searches in flight at once."""
+    max_per_second: float = 5.0
+    """Requests a second; 0 sets no limit."""
+    max_paid_calls: int = 1000
+    """A run that has sent so many paid requests ends with an error rather than with a surprise."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(https?://[^@\s]+)?", self.url):
+            raise ConfigError("search.web.url is not usable", expected="http(s)://host without credentials, or nothing")
+        for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"search.web.{name} must be positive", got=getattr(self, name))
+        for name in ("max_per_second", "max_paid_calls"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"search.web.{name} must not be negative", got=getattr(self, name))
+
+    @property
+    def address(self) -> str:
+        """Where requests go."""
+        return (self.url or _URLS[self.provider]).rstrip("/")
+
+
+class WebSearch:
+    """A search engine over the web. Its results change from day to day: record them (`search.recording`)."""
+
+    def __init__(self, settings: WebSettings | None = None) -> None:
+        self._settings = settings or WebSettings()
+        self._caller: Caller | None = None
+        self._num_sent_before = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """`{provider}@{address}`; no more can be known of the web."""
+        return f"{self._settings.provider}@{self._settings.address}"
+
+    @property
+    def num_paid_calls(self) -> int:
+        """Requests that the provider charges for, repeated ones included."""
+        is_paid = self._settings.provider in _KEYS
+        return (self._num_sent_before + (self._caller.num_sent if self._caller else 0)) if is_paid else 0
+
+    async def aclose(self) -> None:
+        """Close the connections; the client can be used again."""
+        self._num_sent_before, caller, self._caller = self.num_paid_calls, self._caller, None
+        if caller:
+            await caller.aclose()
+
+    async def search(self, query: str, top_k: int) -> Sequence[Hit]:
+        """The provider's best pages in its order, without scores.
+
+        Raises:
+            SearchError: the search kept failing until its deadline, or the reply is malformed.
+            ServiceError: the provider cannot be reached or refuses us, or the paid calls are used up.
+            ConfigError: the key is missing in the environment.
+        """
+        if self.num_paid_calls >= self._settings.max_paid_calls and self._settings.provider in _KEYS:
+            what = f"{self.num_paid_calls:,} paid searches were made, which is the limit"
+            fix = "raise search.web.max_paid_calls and run the same command again: finished calls are kept"
+            raise ServiceError(what, where="search.web.max_paid_calls", fix=fix)
+        caller = self._open()
+        method, path, options = _request(self._settings.provider, query.encode("utf-8", "replace").decode(), top_k)
+        reply = await caller.call(method, self._settings.address + path, **options)
+        return to_hits(decode(reply, caller), self._settings.provider)[:top_k]
+
+    def _open(self) -> Caller:
+        if self._caller is None:
+            settings, key = self._settings, _key(self._settings.provider)
+            patience = Patience(
+                settings.timeout_seconds, settings.deadline_seconds, settings.max_concurrency, settings.max_per_second
+            )
+            fix = f"check search.web and the key in {_KEYS.get(settings.provider, 'the environment')}"
+            name = f"web search ({settings.provider})"
+            headers = _headers(settings.provider, key)
+            self._caller = Caller(patience, headers=headers, secrets=(key,), name=name, fix=fix)
+        return self._caller
+
+
+def _key(provider: Provider) -> str:
+    variable = _KEYS.get(provider, "")
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if variable and not (key and key.isascii() and key.isprintable()):
+        raise ConfigError(f"there is no usable key for {provider}", where=f"environment variable {variable}")
+    return key
+
+
+def _headers(provider: Provider, key: str) -> Mapping[str, str]:
+    by_provider = {Provider.SERPER: {"X-API-KEY": key}, Provider.TAVILY: {"Authorization": f"Bearer {key}"}}
+    return by_provider.get(provider, {})
+
+
+def _request(provider: Provider, query: str, top_k: int) -> tuple[str, str, dict[str, Any]]:
+    """Method, path and options of a request."""
+    if provider is Provider.SEARXNG:
+        return "GET", "/search", {"params": {"q": query, "format": "json"}}
+    if provider is Provider.SERPER:
+        return "POST", "/search", {"json": {"q": query, "num": top_k}}
+    return "POST", "/search", {"json": {"query": query, "max_results": min(top_k, 20)}}
+
+
+def to_hits(reply: Any, provider: Provider) -> list[Hit]:
+    """The hits of a provider's reply; results without an address or any text are passed over.
+
+    Raises:
+        SearchError: the reply does not follow the provider's protocol.
+    """
+    results = reply.get(_LISTS[provider], []) if isinstance(reply, dict) else None
+    if not isinstance(results, list):
+        raise malformed(f'{{"{_LISTS[provider]}": [...]}}', reply)
+    hits = []
+    for result in results:
+        if not isinstance(result, dict):
+            raise malformed("results that are objects", result)
+        url, title, snippet = (str(result.get(name) or "") for name in _FIELDS[provider])
+        if url and (title or snippet):
+            hits.append(Hit(Passage(url, title, snippet or title), 0.0))
+    return hits

@@ -1,0 +1,214 @@
+"""What retrieval servers and their clients say to each other: one module a family of dialects, read both ways.
+
+`SEARCHES` and `PAGES` list the endpoints; the server (`coa/search/app.py`) mounts each under `/{dialect}{path}` and on
+the bare path, the client (`coa/search/remote.py`) writes requests and reads replies with the same endpoint. To add a
+dialect: a value in `Dialect`, its endpoints in a module here, and both lists.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from coa.search import Hit, Passage, SearchError
+from coa.search.corpus import split_contents
+
+
+class Dialect(StrEnum):
+    """Whose protocol is spoken."""
+
+    FLASHRAG = "flashrag"
+    """AutoCoA's and FlashRAG's `/retrieve`: `query`, `tok_k` (so misspelt) or `top_k`, `return_score`."""
+    RECALL = "recall"
+    """ReCall's and ReSearch's `/search` and `/batch_search`: `query`, `top_n`, `return_score`."""
+    SEARCH_R1 = "search_r1"
+    """Search-R1's `/retrieve`, also that of slime, Tree-GRPO and verl: `queries`, `topk`, `return_scores`."""
+    SKYRL = "skyrl"
+    """SkyRL's `/retrieve`: Search-R1's with one `query`."""
+    ASEARCHER = "asearcher"
+    """ASearcher's `/retrieve`, whose documents have a `url`, and `/access`, which reads them."""
+    R1_SEARCHER = "r1_searcher"
+    """R1-Searcher's `/queries`: `queries`, `k`; documents are texts."""
+    OPENRESEARCHER = "openresearcher"
+    """OpenResearcher's `/search` (`query`, `topn`) and `/get_content`."""
+
+
+Size = Annotated[float, msgspec.Meta(ge=1, multiple_of=1)]
+"""A number of passages; JSON knows one kind of number, and some clients write 3.0."""
+SPELLINGS = ("top_k", "topk", "tok_k", "top_n", "topn", "k")
+"""How clients name the number of passages wanted; every endpoint takes each of them, the first in this order."""
+
+
+class SearchRequest(msgspec.Struct, kw_only=True):
+    """What all search requests may say; fields that are not known are passed over."""
+
+    top_k: Size | None = None
+    topk: Size | None = None
+    tok_k: Size | None = None
+    top_n: Size | None = None
+    topn: Size | None = None
+    k: Size | None = None
+    return_score: bool | None = None
+    return_scores: bool | None = None
+
+
+class Asked(NamedTuple):
+    """A search request without its dialect."""
+
+    queries: tuple[str, ...]
+    top_k: int
+    has_scores: bool
+    is_batch: bool
+
+
+class RequestError(ValueError):
+    """The request cannot be answered; the message says why."""
+
+
+Request = TypeVar("Request", bound=SearchRequest)
+
+
+class SearchEndpoint(Generic[Request]):
+    """One search endpoint of a dialect, from both ends."""
+
+    dialect: ClassVar[Dialect]
+    path: ClassVar[str]
+    request: type[Request]
+    replies: ClassVar[tuple[Any, ...]]
+    """The types that the reply's body may have."""
+    default_top_k: ClassVar[int]
+    gives_scores: ClassVar[bool]
+    """Whether scores come when the request does not say."""
+    blank_is_error: ClassVar[bool] = False
+
+    def claims(self, body: dict[str, Any]) -> bool:
+        """Whether a body sent to the bare path can only be meant for this endpoint."""
+        raise NotImplementedError
+
+    def queries(self, request: Request) -> str | list[str]:
+        """The query, or the list of them."""
+        raise NotImplementedError
+
+    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+        """The reply's body; one sequence of hits for each query."""
+        raise NotImplementedError
+
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """The body of a request for one query."""
+        raise NotImplementedError
+
+    def hits(self, reply: Any) -> list[Hit]:
+        """The hits of the reply to such a request.
+
+        Raises:
+            SearchError: the reply does not follow the protocol.
+        """
+        raise NotImplementedError
+
+    def read(self, request: Request) -> Asked:
+        """The request without its dialect.
+
+        Raises:
+            RequestError: the query is blank where this is an error.
+        """
+        queries = self.queries(request)
+        is_batch = not isinstance(queries, str)
+        asked = (queries,) if isinstance(queries, str) else tuple(queries)
+        if self.blank_is_error and not all(query.strip() for query in asked):
+            raise RequestError("query: it is blank")
+        flags = [flag for flag in (request.return_score, request.return_scores) if flag is not None]
+        top_k, has_scores = (*sizes_in(request), self.default_top_k)[0], (*flags, self.gives_scores)[0]
+        return Asked(asked, top_k, has_scores, is_batch)
+
+
+def sizes_in(request: SearchRequest) -> list[int]:
+    """What a request says of the number of passages, in the order in which it counts."""
+    return [int(size) for name in SPELLINGS if (size := getattr(request, name)) is not None]
+
+
+class Document(msgspec.Struct):
+    """A passage as most dialects write it, the form of the wiki-18 corpus."""
+
+    id: str
+    contents: str
+    """`"Title"`, a line break, the text."""
+
+
+class ScoredDocument(msgspec.Struct):
+    """A passage with its score, as Search-R1 writes it."""
+
+    document: Document
+    score: float
+
+
+def contents_of(passage: Passage) -> str:
+    r"""Title and text in one, `"Title"\ntext`: what `split_contents` takes apart."""
+    return f'"{passage.title}"\n{passage.text}'
+
+
+def document_of(passage: Passage) -> Document:
+    """The passage as most dialects write it."""
+    return Document(passage.id, contents_of(passage))
+
+
+_SCHEME = "passage:"
+
+
+def url_of(passage: Passage) -> str:
+    """A passage's address for dialects that open pages: its id where that is one, else `passage:` and the id."""
+    is_url = passage.id.startswith(("http://", "https://"))
+    return passage.id if is_url else _SCHEME + quote(passage.id, safe="")
+
+
+def id_of(url: str) -> str:
+    """The id of the passage at an address that `url_of` gave."""
+    return unquote(url.removeprefix(_SCHEME)) if url.startswith(_SCHEME) else url
+
+
+def passage_from(document: Any) -> Passage:
+    """The passage in a document that a server sent, whichever of the usual forms it has.
+
+    A document without an id, which some servers send, is named by its text: `sha256:` and 16 hex digits.
+
+    Raises:
+        SearchError: it has no text.
+    """
+    fields = {"contents": document} if isinstance(document, str) else document
+    if not isinstance(fields, dict):
+        raise malformed("documents that are objects or texts", document)
+    contents = next((fields[name] for name in ("contents", "text", "summary") if isinstance(fields.get(name), str)), "")
+    title, text = split_contents(contents) if "contents" in fields else (fields.get("title"), contents)
+    if not contents:
+        raise malformed('documents {"id", "contents"}', document)
+    named = next((fields[name] for name in ("id", "url") if isinstance(fields.get(name), str | int)), None)
+    digest = hashlib.sha256(contents.encode("utf-8", "replace")).hexdigest()[:16]
+    return Passage(id_of(str(named)) if named is not None else f"sha256:{digest}", str(title or ""), text)
+
+
+def score_from(score: Any) -> float:
+    """A score that a server sent.
+
+    Raises:
+        SearchError: it is not a finite number.
+    """
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise malformed("scores that are numbers", score)
+    return float(score)
+
+
+def ranked(hits: list[Hit]) -> list[Hit]:
+    """Best first, ties by id; in the server's order where it gives no scores."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id)) if any(hit.score for hit in hits) else hits
+
+
+def malformed(expected: str, got: Any) -> SearchError:
+    """The error for a reply that does not follow the protocol."""
+    try:
+        shown = msgspec.json.encode(got).decode("utf-8", "replace")
+    except (UnicodeEncodeError, TypeError):
+        shown = repr(got)
+    return SearchError(f"the search server's reply is malformed: expected {expected}, got {shown[:200]!r}")

@@ -1,0 +1,40 @@
+"""All endpoints, and which of them a body sent to a bare path is meant for."""
+
+from typing import Any
+
+from coa.search.wire import Dialect, SearchEndpoint
+from coa.search.wire.pages import Access, GetContent, PageEndpoint
+from coa.search.wire.queries import OpenResearcher, R1Searcher, ReCall, ReCallBatch
+from coa.search.wire.retrieve import ASearcher, FlashRag, SearchR1, SkyRl
+
+SEARCHES: tuple[SearchEndpoint[Any], ...] = (
+    FlashRag(),
+    SearchR1(),
+    SkyRl(),
+    ASearcher(),
+    ReCall(),
+    ReCallBatch(),
+    R1Searcher(),
+    OpenResearcher(),
+)
+PAGES: tuple[PageEndpoint[Any], ...] = (Access(), GetContent())
+
+
+def of_dialect(dialect: Dialect) -> SearchEndpoint[Any]:
+    """The endpoint that a client of `dialect` asks."""
+    return next(endpoint for endpoint in SEARCHES if endpoint.dialect is dialect)
+
+
+def told_apart(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:
+    """The endpoint that a body sent to the bare `path` is meant for.
+
+    Told by the keys where one dialect alone has them; else `default` where it can read the body, else the first that
+    can: FlashRAG before SkyRL, Search-R1 before ASearcher, ReCall before OpenResearcher.
+    """
+    on_path = [endpoint for endpoint in SEARCHES if endpoint.path == path]
+    if claiming := [endpoint for endpoint in on_path if endpoint.claims(body)]:
+        return claiming[0]
+    wanted = "queries" if "queries" in body else "query"
+    able = [endpoint for endpoint in on_path if wanted in endpoint.request.__struct_fields__]
+    chosen = [endpoint for endpoint in able if endpoint.dialect is default]
+    return (chosen or able or on_path)[0]

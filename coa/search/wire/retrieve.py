@@ -1,0 +1,222 @@
+r"""The dialects of `/retrieve`: FlashRAG's (AutoCoA), Search-R1's, SkyRL's and ASearcher's."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from coa.search import Hit
+from coa.search.wire import (
+    Asked,
+    Dialect,
+    Document,
+    ScoredDocument,
+    SearchEndpoint,
+    SearchRequest,
+    contents_of,
+    document_of,
+    malformed,
+    passage_from,
+    ranked,
+    score_from,
+    url_of,
+)
+
+
+class FlashRagRequest(SearchRequest, kw_only=True):
+    """`{"query": text or texts, "tok_k": 3, "return_score": true}`."""
+
+    query: str | list[str]
+
+
+class FlashRagReply(msgspec.Struct, omit_defaults=True):
+    """The documents for one query, the scores in a list of their own."""
+
+    documents: list[Document]
+    scores: list[float] | None = None
+
+
+class FlashRag(SearchEndpoint[FlashRagRequest]):
+    """AutoCoA's server: one query gives one reply, a list of queries a list of replies."""
+
+    dialect, path = Dialect.FLASHRAG, "/retrieve"
+    request, replies = FlashRagRequest, (FlashRagReply, list[FlashRagReply])
+    default_top_k, gives_scores = 3, True
+
+    def claims(self, body: dict[str, Any]) -> bool:
+        """`query` is a list, or another key has a spelling of its own."""
+        has_spelling = "query" in body and bool({"tok_k", "return_score"} & body.keys())
+        return has_spelling or isinstance(body.get("query"), list)
+
+    def queries(self, request: FlashRagRequest) -> str | list[str]:
+        """The query, or the list of them."""
+        return request.query
+
+    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+        """Documents and scores side by side."""
+        replies = [_flashrag(hits, asked.has_scores) for hits in results]
+        return replies if asked.is_batch else replies[0]
+
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """Both spellings: AutoCoA's server reads one, FlashRAG's the other."""
+        return {"query": query, "tok_k": top_k, "top_k": top_k, "return_score": True}
+
+    def hits(self, reply: Any) -> list[Hit]:
+        """The hits of one reply."""
+        documents = reply.get("documents") if isinstance(reply, dict) else None
+        scores = reply.get("scores") if isinstance(reply, dict) else None
+        if not isinstance(documents, list) or (scores is not None and not isinstance(scores, list)):
+            raise malformed('{"documents": [...], "scores": [...]}', reply)
+        if scores is not None and len(scores) != len(documents):
+            raise malformed("as many scores as documents", reply)
+        pairs = zip(documents, scores or [0.0] * len(documents), strict=True)
+        return ranked([Hit(passage_from(document), score_from(score)) for document, score in pairs])
+
+
+def _flashrag(hits: Sequence[Hit], has_scores: bool) -> FlashRagReply:
+    scores = [hit.score for hit in hits] if has_scores else None
+    return FlashRagReply([document_of(hit.passage) for hit in hits], scores)
+
+
+class SearchR1Request(SearchRequest, kw_only=True):
+    """`{"queries": texts, "topk": 3, "return_scores": false}`."""
+
+    queries: list[str]
+
+
+class ScoredReply(msgspec.Struct):
+    """A list for each query: documents with their scores."""
+
+    result: list[list[ScoredDocument]]
+
+
+class BareReply(msgspec.Struct):
+    """A list for each query: documents."""
+
+    result: list[list[Document]]
+
+
+AnyRequest = TypeVar("AnyRequest", bound=SearchRequest)
+
+
+class _ResultLists(SearchEndpoint[AnyRequest]):
+    """What Search-R1's dialect and its relatives have in common."""
+
+    path = "/retrieve"
+    replies: ClassVar[tuple[Any, ...]] = (ScoredReply, BareReply)
+    default_top_k, gives_scores = 3, False
+
+    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+        """`{"result": [[...]]}`."""
+        return {"result": [[self._item(hit, asked.has_scores) for hit in hits] for hits in results]}
+
+    def _item(self, hit: Hit, has_scores: bool) -> object:
+        document = self._document(hit)
+        return {"document": document, "score": hit.score} if has_scores else document
+
+    def _document(self, hit: Hit) -> object:
+        return document_of(hit.passage)
+
+    def hits(self, reply: Any) -> list[Hit]:
+        """The hits of the only list, scored or bare."""
+        results = reply.get("result") if isinstance(reply, dict) else None
+        if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], list):
+            raise malformed('{"result": [[...]]} with one list for the one query', reply)
+        return ranked([_hit(item) for item in results[0]])
+
+
+def _hit(item: Any) -> Hit:
+    is_scored = isinstance(item, dict) and "document" in item
+    document, score = (item["document"], item.get("score", 0.0)) if is_scored else (item, 0.0)
+    return Hit(passage_from(document), score_from(score))
+
+
+class SearchR1(_ResultLists[SearchR1Request]):
+    """Search-R1's server."""
+
+    dialect, request = Dialect.SEARCH_R1, SearchR1Request
+
+    def claims(self, body: dict[str, Any]) -> bool:
+        """Never for certain: ASearcher's requests look the same."""
+        return False
+
+    def queries(self, request: SearchR1Request) -> str | list[str]:
+        """The list of queries."""
+        return request.queries
+
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """One query in a list."""
+        return {"queries": [query], "topk": top_k, "return_scores": True}
+
+
+class SkyRlRequest(SearchRequest, kw_only=True):
+    """`{"query": text, "topk": 3, "return_scores": true}`."""
+
+    query: str
+
+
+class SkyRl(_ResultLists[SkyRlRequest]):
+    """SkyRL's server: one query, in a list of one list."""
+
+    dialect, request = Dialect.SKYRL, SkyRlRequest
+
+    def claims(self, body: dict[str, Any]) -> bool:
+        """One `query` beside Search-R1's spellings."""
+        return isinstance(body.get("query"), str) and bool({"topk", "return_scores"} & body.keys())
+
+    def queries(self, request: SkyRlRequest) -> str | list[str]:
+        """The one query."""
+        return request.query
+
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """The query as it is."""
+        return {"query": query, "topk": top_k, "return_scores": True}
+
+
+class UrlDocument(msgspec.Struct):
+    """A passage with an address at which `/access` gives it."""
+
+    id: str
+    contents: str
+    url: str
+
+
+class ScoredUrlDocument(msgspec.Struct):
+    """The same with its score."""
+
+    document: UrlDocument
+    score: float
+
+
+class ScoredUrlReply(msgspec.Struct):
+    """Search-R1's scored reply with addresses."""
+
+    result: list[list[ScoredUrlDocument]]
+
+
+class UrlReply(msgspec.Struct):
+    """Search-R1's bare reply with addresses."""
+
+    result: list[list[UrlDocument]]
+
+
+class ASearcher(_ResultLists[SearchR1Request]):
+    """ASearcher's server."""
+
+    dialect, request, replies = Dialect.ASEARCHER, SearchR1Request, (ScoredUrlReply, UrlReply)
+    default_top_k = 10
+
+    def claims(self, body: dict[str, Any]) -> bool:
+        """Never for certain: Search-R1's requests look the same."""
+        return False
+
+    def queries(self, request: SearchR1Request) -> str | list[str]:
+        """The list of queries."""
+        return request.queries
+
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """One query in a list."""
+        return {"queries": [query], "topk": top_k, "return_scores": True}
+
+    def _document(self, hit: Hit) -> object:
+        return UrlDocument(hit.passage.id, contents_of(hit.passage), url_of(hit.passage))

@@ -1,0 +1,166 @@
+"""Tools of a server that speaks the Model Context Protocol (MCP), through its official SDK, as tools of the library.
+
+A policy writes one argument between its tags: the value of the tool's only parameter, or a JSON object that names them.
+"""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coa.errors import ConfigError, MissingExtraError, ServiceError, unknown_name
+from coa.tools import ToolReply
+from coa.trajectory import Outcome
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp import Tool as Described
+
+_PLAIN = {"string": str, "integer": int, "number": float}
+
+
+@dataclass(frozen=True, slots=True)
+class McpSettings:
+    """A server and which of its tools are offered."""
+
+    command: str = ""
+    """Starts a server that speaks over stdin and stdout: `python weather.py`. No shell runs it."""
+    url: str = ""
+    """Or the address of one that is running: `http://127.0.0.1:8000/mcp`."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that are offered; empty: all of them."""
+    timeout_seconds: float = 30.0
+    """For one call."""
+    max_chars: int = 4000
+    """Characters of a reply that are shown."""
+
+    def __post_init__(self) -> None:
+        if bool(self.command.strip()) == bool(self.url.strip()):
+            raise ConfigError("an MCP server needs either a command or a url", where="tools.mcp")
+        if not (self.timeout_seconds > 0 and self.max_chars > 0):
+            raise ConfigError("timeout_seconds and max_chars must be positive", where="tools.mcp")
+
+
+class McpTool:
+    """One tool of an MCP server."""
+
+    def __init__(self, client: "Client", described: "Described", server: str, settings: McpSettings) -> None:
+        self._client, self._described, self._settings = client, described, settings
+        self._parameters = Parameters.of(described.input_schema)
+        self.name = tag_name(described.name)
+        told = json.dumps([described.name, described.description, described.input_schema], sort_keys=True)
+        digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+        self.fingerprint = f"mcp:{server}/{described.name}:{digest}/{settings.max_chars}chars"
+
+    async def call(self, argument: str) -> ToolReply:
+        """Call the tool; what it says of a bad argument is INVALID, its own failure ERROR."""
+        from mcp import MCPError
+
+        arguments = self._parameters.read(argument)
+        if arguments is None:
+            return ToolReply(Outcome.INVALID, f"The argument cannot be used: {self._parameters.wanted}.")
+        try:
+            seconds = self._settings.timeout_seconds
+            result = await self._client.call_tool(self._described.name, arguments, read_timeout_seconds=seconds)
+        except (MCPError, OSError, TimeoutError) as error:
+            return ToolReply(Outcome.ERROR, f"{self.fingerprint}: {error!r}"[:500])
+        text = "\n".join(getattr(block, "text", f"({block.type})") for block in result.content).strip()
+        text = text[: self._settings.max_chars]
+        if result.is_error:
+            return ToolReply(Outcome.INVALID, text or "The tool refuses the argument.")
+        return ToolReply(Outcome.OK, text) if text else ToolReply(Outcome.EMPTY, "No result.")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a tool wants to be given."""
+
+    kinds: Mapping[str, str]
+    """JSON Schema's type of each parameter."""
+    required: tuple[str, ...]
+
+    @classmethod
+    def of(cls, schema: Mapping[str, Any]) -> "Parameters":
+        """The parameters in a tool's input schema."""
+        described = schema.get("properties") or {}
+        kinds = {
+            name: str(shape.get("type", "any")) if isinstance(shape, dict) else "any"
+            for name, shape in described.items()
+        }
+        return cls(kinds, tuple(schema.get("required") or ()))
+
+    @property
+    def wanted(self) -> str:
+        """What a policy should write."""
+        if self._only in self.kinds:
+            return f"{self._only} ({self.kinds[self._only]})"
+        return f"a JSON object with {', '.join(f'{name} ({kind})' for name, kind in self.kinds.items()) or 'nothing'}"
+
+    @property
+    def _only(self) -> str:
+        """The one parameter that must be given; empty where there is none or more than one."""
+        names = self.required or tuple(self.kinds)
+        return names[0] if len(names) == 1 else ""
+
+    def read(self, argument: str) -> dict[str, Any] | None:
+        """The arguments of a call; None where they cannot be told."""
+        text = argument.strip()
+        if not self.kinds:
+            return {} if text in ("", "{}") else None
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError):
+            given = None
+        if isinstance(given, dict):
+            return given if set(self.required) <= given.keys() <= self.kinds.keys() else None
+        kind = _PLAIN.get(self.kinds.get(self._only, ""))
+        if kind is None:
+            return None
+        try:
+            return {self._only: kind(text)}
+        except ValueError:
+            return None
+
+
+def tag_name(name: str) -> str:
+    """A tool's name as tags can carry it: small letters, digits and single underscores, a letter first."""
+    plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+    return plain if plain[:1].isalpha() else f"tool_{plain}".rstrip("_")
+
+
+@asynccontextmanager
+async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
+    """Connect to the server and give the tools that are offered; the connection ends with the block.
+
+    Raises:
+        MissingExtraError: the SDK is not installed.
+        ServiceError: the server cannot be started or reached.
+        ConfigError: it has no tool of a name that is asked for.
+    """
+    try:
+        from mcp import Client, MCPError, StdioServerParameters
+    except ImportError:
+        raise MissingExtraError("mcp", "tools") from None
+    where = settings.url or settings.command
+    program, *arguments = shlex.split(settings.command) or [""]
+    server = settings.url or StdioServerParameters(command=program, args=arguments)
+    client = Client(server, read_timeout_seconds=settings.timeout_seconds)
+    try:
+        await client.__aenter__()
+    except (MCPError, OSError, TimeoutError, BaseExceptionGroup) as error:
+        fix = "start it by hand to see what it says"
+        raise ServiceError("the MCP server cannot be reached", where=where, got=repr(error)[:300], fix=fix) from error
+    try:
+        described = {tool.name: tool for tool in (await client.list_tools()).tools}
+        for name in settings.tools:
+            if name not in described:
+                raise unknown_name("MCP tool", name, described, where=where)
+        info = client.server_info
+        known_as = f"{info.name}-{info.version}" if info else where
+        yield [McpTool(client, described[name], known_as, settings) for name in settings.tools or described]
+    finally:
+        await client.__aexit__(None, None, None)

@@ -1,0 +1,43 @@
+"""From the section `tools` of params.yaml to the tools beside search."""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from coa.errors import ConfigError
+from coa.tools import Tool
+from coa.tools.calculator import Calculator
+from coa.tools.model_context import McpSettings, open_mcp_tools
+from coa.tools.open_page import OpenSettings, OpenTool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsParams:
+    """The tools of the library beside `search`. A prompt must tell the policy of those that are offered."""
+
+    calculator: bool = False
+    """`calculate`: arithmetic."""
+    open: OpenSettings = field(default_factory=OpenSettings)
+    """`open`: the text of a web page."""
+    mcp: tuple[McpSettings, ...] = ()
+    """Servers that speak the Model Context Protocol; each of their tools has its own name."""
+
+
+async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
+    """The tools that `params` describes; `stack` closes them.
+
+    Raises:
+        MissingExtraError: a tool's library is not installed.
+        ServiceError: an MCP server cannot be reached.
+        ConfigError: two tools have the same name.
+    """
+    tools: list[Tool] = [Calculator()] if params.calculator else []
+    if params.open.is_offered:
+        opener = OpenTool(params.open)
+        stack.push_async_callback(opener.aclose)
+        tools.append(opener)
+    for server in params.mcp:
+        tools += await stack.enter_async_context(open_mcp_tools(server))
+    names = ["search", *(tool.name for tool in tools)]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two tools have the name {', '.join(sorted(twice))}", where="tools", fix="leave one out")
+    return tools

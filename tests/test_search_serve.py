@@ -1,0 +1,168 @@
+"""The command that serves an index: start, signals, workers, an index that is replaced."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import Manifest, build_index
+from coa.search.credentials import TOKEN_VARIABLE
+
+COMMON = " ".join(f"word{number}" for number in range(60))
+"""In every passage, so that a query for all of them takes its time."""
+TOWNS = [Passage(f"{n:04d}", f"Town {n}", f"Town number {n} lies near the river. {COMMON}") for n in range(2000)]
+
+
+def build(out: Path, passages: list[Passage] = TOWNS) -> Manifest:
+    return build_index(passages, out, IndexSettings(), str(len(passages)))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    build(tmp_path / "index")
+    return tmp_path / "index"
+
+
+class Process:
+    """`python -m coa.search.serve` in a process of its own."""
+
+    def __init__(self, root: Path, *arguments: str, **variables: str) -> None:
+        command = [sys.executable, "-m", "coa.search.serve", "port=0", *arguments]
+        environment = {**os.environ, **variables}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+        assert self.process.stderr is not None
+        self.first_line = self.process.stderr.readline()
+        found = re.search(r"at (http://\S+)", self.first_line)
+        self.url = found[1] if found else ""
+
+    def wait_until_ready(self) -> "Process":
+        for _ in range(600):
+            try:
+                self.get("/health")
+            except (urllib.error.URLError, ConnectionError):
+                assert self.process.poll() is None, self.first_line
+                time.sleep(0.05)
+            else:
+                return self
+        raise AssertionError("the server does not start")
+
+    def get(self, path: str) -> dict[str, object]:
+        with urllib.request.urlopen(self.url + path, timeout=10) as reply:
+            return json.loads(reply.read())  # type: ignore[no-any-return]
+
+    def search(self, *queries: str) -> list[list[dict[str, str]]]:
+        body = json.dumps({"queries": queries, "topk": 2}).encode()
+        with urllib.request.urlopen(f"{self.url}/retrieve", body, timeout=20) as reply:
+            return json.loads(reply.read())["result"]  # type: ignore[no-any-return]
+
+    def stop(self, sent: int = signal.SIGTERM) -> tuple[int, str, str]:
+        self.process.send_signal(sent)
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for process in started:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.communicate()
+
+
+def start(root: Path, processes: list[Process], index: Path, *arguments: str, **variables: str) -> Process:
+    processes.append(Process(root, f"index={index}", *arguments, **variables))
+    return processes[-1].wait_until_ready()
+
+
+def test_a_server_says_what_it_serves_and_ends_with_a_summary(
+    root: Path, processes: list[Process], index: Path
+) -> None:
+    server = start(root, processes, index)
+    assert "2,000 passages (tantivy:" in server.first_line
+    assert server.search("town 7", "zymurgy")[0][0]["id"] == "0007"
+    code, out, err = server.stop()
+    assert (code, out.startswith("served 2,000 passages")) == (0, True)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_under_load_finishes_what_is_in_flight(
+    root: Path, processes: list[Process], index: Path, workers: int
+) -> None:
+    server = start(root, processes, index, f"workers={workers}")
+    body = json.dumps({"queries": [COMMON] * 150, "topk": 1})
+    clients = [http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=20) for _ in range(6)]
+    for client in clients:
+        client.request("POST", "/retrieve", body)
+    time.sleep(0.2)
+    assert any(server.get("/health")["num_waiting"] for _ in range(4)), "all was answered before the signal"
+    assert server.stop()[0] == 0
+    with contextlib.ExitStack() as stack:
+        replies = [stack.enter_context(client.getresponse()) for client in clients]
+        assert [len(json.loads(reply.read())["result"]) for reply in replies] == [150] * 6
+    for client in clients:
+        client.close()
+
+
+def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_told(
+    root: Path, processes: list[Process], index: Path
+) -> None:
+    server = start(root, processes, index, "workers=2")
+    before = server.search("town 7")
+    build(index, [Passage("new", "Town 7", "Built anew.")])
+    assert [server.search("town 7") for _ in range(20)] == [before] * 20
+    server.process.send_signal(signal.SIGHUP)
+    for _ in range(200):
+        found = server.search("town 7")  # never refused while workers take turns
+        if found[0][0]["id"] == "new":
+            break
+        time.sleep(0.05)
+    assert found[0][0]["contents"] == '"Town 7"\nBuilt anew.'
+
+
+def test_mistakes_end_with_a_clear_error(root: Path, processes: list[Process], index: Path, tmp_path: Path) -> None:
+    taken = start(root, processes, index).url.rpartition(":")[2]
+    for arguments, message in (
+        ([f"index={tmp_path}/none"], "python -m coa.search.index"),
+        ([f"index={index}", f"port={taken}"], "cannot listen"),
+        ([f"index={index}", "host=nowhere.invalid"], "cannot listen"),
+        ([f"index={index}", "workers=0"], "serve.workers"),
+        ([f"index={index}", "limits.max_batch=0"], "serve.limits.max_batch"),
+        ([f"index={index}", "default_dialect=klingon"], "one of asearcher"),
+    ):
+        settings = [item if "limits" not in item else f"serve.{item}" for item in arguments]
+        command = [sys.executable, "-m", "coa.search.serve", *settings]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20)
+        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+
+
+def test_the_token_comes_from_the_environment(root: Path, processes: list[Process], index: Path) -> None:
+    server = start(root, processes, index, **{TOKEN_VARIABLE: "s3cret"})
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        server.search("town")
+    _, out, err = server.stop()
+    assert "s3cret" not in out + err + server.first_line
+
+
+def test_workers_end_when_their_supervisor_is_killed(root: Path, processes: list[Process], index: Path) -> None:
+    server = start(root, processes, index, "workers=2")
+    server.process.kill()
+    server.process.communicate(timeout=10)  # the pipes end when the last worker does
+    with pytest.raises((urllib.error.URLError, ConnectionError)):
+        server.get("/health")

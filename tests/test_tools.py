@@ -1,0 +1,283 @@
+"""The tools beside search: web pages, MCP servers; and a trajectory that uses three tools."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coa import protocol
+from coa.drivers import roll_out
+from coa.errors import ConfigError, ServiceError
+from coa.policy.scripted import ScriptedPolicy
+from coa.rollout import Limits, Run, Task
+from coa.search import Passage
+from coa.search.embedded import EmbeddedSearch
+from coa.tools import Tool, ToolReply
+from coa.tools.calculator import Calculator
+from coa.tools.fetching import AddressError, FetchLimits, is_public, public_host
+from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
+from coa.tools.open_page import OpenSettings, OpenTool
+from coa.tools.opening import ToolsParams, open_tools
+from coa.tools.search import SearchTool
+from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason
+
+HTML = """<!doctype html><html><head><title>The  Danube</title><script>alert(1)</script></head>
+<body><nav>Home</nav>
+<p>The Danube is a <b>river</b>.</p><p hidden>Ignore me.</p><p>It is &lt;long&gt;.</p></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """A web site on this machine, which counts as private."""
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        if name == "to-page":
+            raise web.HTTPFound("/page")
+        if name == "to-metadata":
+            raise web.HTTPFound("http://169.254.169.254/latest/meta-data")
+        if name == "loop":
+            raise web.HTTPFound("/loop")
+        if name == "slow":
+            await asyncio.sleep(5)
+        if name == "gone":
+            raise web.HTTPNotFound
+        bodies = {"page": HTML, "long": "<p>" + "Many words here. " * 100_000, "empty": "<html></html>"}
+        if name == "plain":
+            return web.Response(text="Plain\n text.")
+        if name == "binary":
+            return web.Response(body=b"\0" * 100, content_type="application/pdf")
+        if name == "bomb":
+            return web.Response(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}, content_type="text/html")
+        return web.Response(text=bodies[name], content_type="text/html")
+
+    started, loop, stopping = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_get("/{name}", page)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        urls.append(f"http://localhost:{runner.addresses[0][1]}")
+        started.set()
+        await stopping.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert started.wait(10)
+    yield urls[0]
+    loop.call_soon_threadsafe(stopping.set)
+    thread.join()
+    loop.close()
+
+
+def open_page(url: str, *, is_private_allowed: bool = True, max_words: int = 100, **limits: float) -> ToolReply:
+    hosts = ("localhost",) if is_private_allowed else ()
+    fetch = FetchLimits(private_hosts=hosts, **limits)  # type: ignore[arg-type]
+
+    async def call() -> ToolReply:
+        tool = OpenTool(OpenSettings(max_words=max_words, fetch=fetch))
+        try:
+            return await tool.call(url)
+        finally:
+            await tool.aclose()
+
+    return asyncio.run(call())
+
+
+def test_a_page_is_its_title_and_text_and_no_script(site: str) -> None:
+    for name in ("page", "to-page"):
+        reply = open_page(f"{site}/{name}")
+        assert reply == ToolReply(Outcome.OK, "The Danube\nThe Danube is a river . It is <long>.", (f"{site}/page",))
+
+
+def test_plain_text_is_shown_and_other_files_have_none(site: str) -> None:
+    assert open_page(f"{site}/plain").text == "Plain text."
+    assert open_page(f"{site}/binary").outcome is Outcome.EMPTY
+    assert open_page(f"{site}/empty").outcome is Outcome.EMPTY
+
+
+def test_a_long_page_is_read_and_shown_no_further_than_allowed(site: str) -> None:
+    reply = open_page(f"{site}/long", max_words=10, max_bytes=1000)
+    assert reply.text == "Many words here. Many words here. Many words here."
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("gone", "status 404"), ("loop", "more than 5 redirects"), ("bomb", "compressed"), ("slow", "no page within 0.5")],
+)
+def test_a_page_that_cannot_be_read_is_an_error_and_no_observation(site: str, name: str, reason: str) -> None:
+    reply = open_page(f"{site}/{name}", timeout_seconds=0.5, max_per_second=0)
+    assert (reply.outcome, reason in reply.text) == (Outcome.ERROR, True), reply
+
+
+def test_no_page_and_no_redirect_reaches_a_private_address(site: str) -> None:
+    port = site.rpartition(":")[2]
+    for url in (f"{site}/page", f"http://127.0.0.1:{port}/page", f"http://[::1]:{port}/page", "http://10.0.0.1/",
+                f"http://2130706433:{port}/page", f"http://[::ffff:127.0.0.1]:{port}/page"):  # fmt: skip
+        reply = open_page(url, is_private_allowed=False)
+        assert (reply.outcome, "cannot be opened" in reply.text) == (Outcome.INVALID, True), url
+    assert "private addresses" in open_page(f"{site}/to-metadata").text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "danube", "file:///etc/passwd", "ftp://a.example", "http://u:p@a.example/", "http://", "http://a.example/ b",
+     "http://[", "http://a:b", "http://a.example/" + "x" * 2000],
+)  # fmt: skip
+def test_what_is_no_web_address_is_invalid(url: str) -> None:
+    assert open_page(url).outcome is Outcome.INVALID
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("8.8.8.8", True), ("127.0.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False),
+     ("::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False),
+     ("fe80::1%eth0", False),
+     ("224.0.0.1", False), ("2001:4860:4860::8888", True)],
+)  # fmt: skip
+def test_private_addresses_are_known_in_every_form(address: str, expected: bool) -> None:
+    assert is_public(address) is expected
+
+
+@given(st.text(max_size=40))
+def test_any_text_as_an_address_is_a_host_or_an_error(text: str) -> None:
+    for url in (text, f"http://{text}"):
+        with suppress(AddressError):
+            assert public_host(url)
+
+
+# --- MCP
+
+SERVER = '''
+from mcp.server.mcpserver import MCPServer
+server = MCPServer("weather")
+
+@server.tool()
+def getWeather(city: str) -> str:
+    """The weather of a city."""
+    if city == "Atlantis":
+        raise ValueError("no such city")
+    return f"It rains in {city}."
+
+@server.tool()
+def add(a: int, b: int = 1) -> int:
+    """A sum."""
+    return a + b
+
+@server.tool()
+def pair(left: str, right: str) -> str:
+    """Two texts."""
+    return f"{left}/{right}"
+
+server.run()
+'''
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> str:
+    (tmp_path / "weather.py").write_text(SERVER)
+    return f"{sys.executable} {tmp_path / 'weather.py'}"
+
+
+def test_the_tools_of_an_mcp_server_are_tools(weather: str) -> None:
+    async def call_all() -> list[ToolReply]:
+        async with open_mcp_tools(McpSettings(command=weather)) as tools:
+            by_name: dict[str, Tool] = {tool.name: tool for tool in tools}
+            assert set(by_name) == {"get_weather", "add", "pair"}
+            assert len({tool.fingerprint for tool in tools}) == 3
+            return [await by_name[name].call(argument) for name, argument in (
+                ("get_weather", " Vienna "), ("get_weather", "Atlantis"), ("add", "41"), ("add", '{"a": 1, "b": 2}'),
+                ("add", "much"), ("pair", '{"left": "x", "right": "y"}'), ("pair", "x"), ("pair", '{"left": 1}'),
+            )]  # fmt: skip
+
+    replies = asyncio.run(call_all())
+    expected = ["It rains in Vienna.", None, "42", "3", None, "x/y", None, None]
+    assert [reply.text if reply.outcome is Outcome.OK else None for reply in replies] == expected
+    assert [replies[i].outcome for i in (1, 4, 6, 7)] == [Outcome.INVALID] * 4
+    assert "getWeather" in replies[1].text
+    assert "left (string), right (string)" in replies[6].text
+
+
+def test_a_server_that_is_not_there_and_a_tool_it_does_not_have_are_named(weather: str) -> None:
+    async def connect(settings: McpSettings) -> None:
+        async with open_mcp_tools(settings):
+            pass
+
+    with pytest.raises(ServiceError, match=r"cannot be reached[\s\S]*no-such-program"):
+        asyncio.run(connect(McpSettings(command="no-such-program --x")))
+    with pytest.raises(ConfigError, match=r"unknown MCP tool 'snow'[\s\S]*add, getWeather, pair"):
+        asyncio.run(connect(McpSettings(command=weather, tools=("snow",))))
+
+
+def test_either_a_command_or_an_address_is_needed() -> None:
+    for command, url in (("", ""), ("a", "b")):
+        with pytest.raises(ConfigError, match="either a command or a url"):
+            McpSettings(command, url)
+
+
+@given(st.text())
+def test_any_name_becomes_one_that_tags_can_carry(name: str) -> None:
+    tagged = tag_name(name)
+    text = f"{protocol.open_tag(tagged)} x {protocol.close_tag(tagged)}"
+    assert protocol.parse_policy(text)[-1].tool == tagged
+
+
+@given(st.text() | st.sampled_from(["{}", '{"a": 1}', '{"z": 1}', "[1]", "1", "null"]))
+def test_any_argument_is_read_or_refused(text: str) -> None:
+    two = {"properties": {"a": {}, "b": True}, "required": ["a", "b"]}
+    for schema in ({}, {"properties": {"a": {"type": "integer"}}}, two):
+        arguments = Parameters.of(schema).read(text)
+        assert arguments is None or set(arguments) <= {"a", "b"}
+
+
+# --- together
+
+
+def test_one_trajectory_uses_three_tools(weather: str) -> None:
+    turns = [
+        "Where is it? <begin_search> Danube city </end_search>",
+        "How old? <begin_calculate> 2026 - 1137 </end_calculate>",
+        "And the sky? <begin_get_weather> Vienna </end_get_weather>",
+        "Enough.</think>\n\n\\boxed{889}",
+    ]
+
+    async def roll() -> tuple[object, list[tuple[str, str]]]:
+        search = SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Vienna", "A city on the Danube.")]))
+        async with open_mcp_tools(McpSettings(command=weather, tools=("getWeather",))) as (sky,):
+            tools: dict[str, Tool] = {tool.name: tool for tool in (search, Calculator(), sky)}
+            policy = ScriptedPolicy(turns)
+            run = Run(policy, Sampling(), Limits(), "/".join(tool.fingerprint for tool in tools.values()))
+            task = Task("q/coa/0", "q", Mode.COA, 0, "Q?", "Q?\n", "", tools=tuple(tools))
+            row = await roll_out(task, run, policy, tools)
+        seen = [(step.tool or "", step.text) for step in row.steps if step.kind is StepKind.OBSERVATION]
+        return row.stop_reason, seen
+
+    reason, seen = asyncio.run(roll())
+    assert reason is StopReason.ANSWERED
+    assert seen == [
+        ("search", "\n<search_result> result 1: Vienna: A city on the Danube. </search_result>\n"),
+        ("calculate", "\n<calculate_result> 889 </calculate_result>\n"),
+        ("get_weather", "\n<get_weather_result> It rains in Vienna. </get_weather_result>\n"),
+    ]
+
+
+def test_the_section_of_the_settings_opens_the_tools(weather: str) -> None:
+    async def names(params: ToolsParams) -> list[str]:
+        async with AsyncExitStack() as stack:
+            return [tool.name for tool in await open_tools(params, stack)]
+
+    servers = (McpSettings(command=weather, tools=("add",)),)
+    assert asyncio.run(names(ToolsParams(True, OpenSettings(is_offered=True), servers))) == ["calculate", "open", "add"]
+    with pytest.raises(ConfigError, match="two tools have the name add"):
+        asyncio.run(names(ToolsParams(mcp=servers * 2)))
