@@ -208,5 +208,5 @@ def test_a_good_answer_after_either_template_keeps_the_format(model: str, openin
 
     assert [tokenizer.decode(ids).count("<think>") for ids in out["prompt_ids"]] == [1, 1]
     rewards = {reward.__name__: reward for reward in reward_functions({"format_penalty": 1.0}, params.rubric)}
-    given = {"graded": out["graded"], "unclosed": [out["unclosed"]] * 2, "log_metric": lambda name, value: None}
+    given = {"graded": out["graded"], "logged": [out["logged"]] * 2, "log_metric": lambda name, value: None}
     assert [rewards["exact_match"](**given), rewards["format_penalty"](**given)] == [[1.0, 1.0], [0.0, 0.0]]
