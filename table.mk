@@ -1,18 +1,19 @@
 # Every row of the table for one seed, each a chain of stages: `make table SEED=0`, two rows at a time with `make -j2`.
 #
 # A row is made when the file that its stage writes last is missing: a killed run goes on where it stopped. Settings are
-# those of params.yaml. The steps of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths
-# simulated and one sixth real, or half as many again from the model without SFT.
+# those of params.yaml but for the steps below: `make demo` is for a first look and trains for a shorter time. The steps
+# of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths simulated and one sixth real, or
+# half as many again from the model without SFT.
 
 SEED ?= 0
 SPLIT ?= test
 NUM_QUESTIONS ?= 2000
+PRETRAIN_STEPS ?= 1700
 RL_STEPS ?= 24
 # Of plain SFT instead of sft1: as many tokens as an epoch of the pairs has, 1,152 of them a step.
 PLAIN_STEPS ?= 217
 
 trained = data/train/$(1)-s$(SEED)/params.yaml
-arguments = train.rl$(1).arguments
 
 # $(1) the row's name, $(2) its stage, $(3) the row it starts from, $(4) further settings
 define chain
@@ -33,7 +34,7 @@ SIMULATED := $(shell expr $(RL_STEPS) \* 5 / 6)
 REAL := $(shell expr $(RL_STEPS) - $(SIMULATED))
 MORE := $(shell expr $(RL_STEPS) \* 3 / 2)
 
-$(eval $(call chain,pretrain,pretrain,))
+$(eval $(call chain,pretrain,pretrain,,train.pretrain.arguments.max_steps=$(PRETRAIN_STEPS)))
 $(eval $(call chain,sft1,sft1,pretrain))
 $(eval $(call chain,sft2_only,sft2,pretrain))
 $(eval $(call chain,sft2,sft2,sft1))
@@ -42,12 +43,15 @@ $(eval $(call chain,rl1,rl1,sft3,train.rl1.arguments.max_steps=$(SIMULATED)))
 $(eval $(call chain,rl1_rl2,rl2,rl1,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,sft3_rl2,rl2,sft3,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,rl2,rl2,sft2,train.rl2.arguments.max_steps=$(RL_STEPS)))
+# The model without SFT acts in ReAct's lines: it has never seen the tags.
+$(eval $(call chain,rl2_only,rl2,pretrain,train.rl2.asking=react train.rl2.arguments.max_steps=$(MORE)))
 # SFT 1 replaced by as much plain SFT.
 $(eval $(call chain,plain_sft1,sft2,pretrain,train.sft2.arguments.max_steps=$(PLAIN_STEPS)))
 $(eval $(call chain,plain_sft2,sft2,plain_sft1))
 
 $(eval $(call result,pretrain_cot,pretrain,cot))
 $(eval $(call result,pretrain_react,pretrain,react))
+$(eval $(call result,rl2_only,rl2_only,react))
 $(foreach row,sft1 sft2_only sft2 sft3 rl1 rl1_rl2 sft3_rl2 rl2 plain_sft2,$(eval $(call result,$(row),$(row),coa)))
 
 .PHONY: table sets

@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.utils import selective_log_softmax
 
-from bench.student import encoder, interleaved, untrained_student
+from bench.student import cpu_seconds, encoder, interleaved, untrained_student
 from coa.pairs import PreferencePair
 from train.encode import PairExample, read_split
 from train.sft1 import collate, side_means
@@ -81,13 +81,11 @@ def measure(model: Any, examples: Sequence[PairExample], pad_id: int) -> tuple[f
     together, alone = collate(examples, pad_id), apart(examples)
     with torch.no_grad():
         torch.testing.assert_close(side_means(model, together), means_apart(model, alone), atol=1e-4, rtol=1e-4)
-    found = interleaved(
-        {
-            "apart": lambda: loss(means_apart(model, alone)).backward(),
-            "together": lambda: loss(side_means(model, together)).backward(),
-        },
-        NUM_REPEATS,
-    )
+    works = {
+        "apart": lambda: cpu_seconds(lambda: loss(means_apart(model, alone)).backward()),
+        "together": lambda: cpu_seconds(lambda: loss(side_means(model, together)).backward()),
+    }
+    found = interleaved(works, NUM_REPEATS)
     return found["apart"], found["together"]
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 import torch
 
-from bench.student import interleaved, spread, trajectories, untrained_student
+from bench.student import cpu_seconds, interleaved, spread, trajectories, untrained_student
 from coa import protocol
 from coa.policy import Request
 from coa.policy.local import LocalPolicy
@@ -54,7 +54,9 @@ def measure(student: Student, requests: Sequence[Request], size: int) -> dict[st
         name: sum(item.num_tokens for item in policy.complete_batch(given[name])) for name, policy in policies.items()
     }
     assert num_tokens["rows kept"] == num_tokens["rows dropped"]
-    works = {name: lambda name=name: policies[name].complete_batch(given[name]) for name in policies}
+    works = {
+        name: lambda name=name: cpu_seconds(lambda: policies[name].complete_batch(given[name])) for name in policies
+    }
     return {name: num_tokens[name] / seconds for name, seconds in interleaved(works, NUM_REPEATS).items()}
 
 

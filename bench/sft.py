@@ -10,6 +10,7 @@ batches: what is missing to it in the packed trainer's line is the trainer. Targ
 
 import copy
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -17,11 +18,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from bench.student import documents, interleaved, spread, trajectories, untrained_student
+from bench.student import cpu_seconds, documents, interleaved, spread, trajectories, untrained_student
 from train.checkpoint import Student
 from train.encode import Example, to_dataset
 from train.settings import TrainParams
@@ -51,6 +52,18 @@ def pretraining_examples(student: Student, params: TrainParams) -> Iterable[Exam
     for document in documents(params):
         ids = student.tokenizer("".join(document.texts), add_special_tokens=False)["input_ids"]
         yield Example(input_ids=ids, labels=ids)
+
+
+class Stopwatch(TrainerCallback):  # type: ignore[misc]
+    """CPU time from the first step to the last: what a trainer does once, before, would not count in a real run."""
+
+    def on_train_begin(self, *_: object, **__: object) -> None:
+        """Start."""
+        self.seconds = -time.process_time()
+
+    def on_train_end(self, *_: object, **__: object) -> None:
+        """Stop."""
+        self.seconds += time.process_time()
 
 
 class OwnLoss(SFTTrainer):  # type: ignore[misc]
@@ -91,17 +104,22 @@ def bare_loop(trainer: Any, batches: list[list[dict[str, Any]]]) -> None:
 def measure(student: Student, rows: Dataset, max_tokens: int, folder: str) -> dict[str, float]:
     """Median CPU seconds of an epoch, by way."""
 
-    def epoch(way: dict[str, Any]) -> Callable[[], object]:
-        trainer = make_trainer(student, rows, max_tokens, way, folder)
-        return trainer.train
+    def epoch(way: dict[str, Any], kind: Any = SFTTrainer) -> Callable[[], float]:
+        trainer, watch = make_trainer(student, rows, max_tokens, way, folder, kind), Stopwatch()
+        trainer.add_callback(watch)
+
+        def run() -> float:
+            trainer.train()
+            return watch.seconds
+
+        return run
 
     works = {name: epoch(way) for name, way in WAYS.items()}
+    works["packed, the model's own loss"] = epoch(PACKED, OwnLoss)
     packed = make_trainer(student, rows, max_tokens, PACKED, folder)
     batches = list(packed.get_train_dataloader())
     steps = [batches[i : i + 6] for i in range(0, len(batches), 6)]
-    own_loss = make_trainer(student, rows, max_tokens, PACKED, folder, OwnLoss)
-    works["packed, the model's own loss"] = own_loss.train
-    works["packed, bare loop"] = lambda: bare_loop(packed, steps)
+    works["packed, bare loop"] = lambda: cpu_seconds(lambda: bare_loop(packed, steps))
     return interleaved(works, NUM_REPEATS)
 
 

@@ -56,12 +56,12 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def interleaved(works: Mapping[str, Callable[[], object]], num_repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each, measured in turn, so that all meet the same machine."""
+def interleaved(works: Mapping[str, Callable[[], float]], num_repeats: int) -> dict[str, float]:
+    """Median of what each returns, called in turn, so that all meet the same machine."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(num_repeats):
         for name, work in works.items():
-            found[name].append(cpu_seconds(work))
+            found[name].append(work())
     return {name: statistics.median(values) for name, values in found.items()}
 
 

@@ -237,7 +237,12 @@ def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> S
         num_context_tokens=counted,
         num_policy_tokens=state.num_policy_tokens + event.num_tokens,
     )
-    return _count(state, event.num_tokens, event.ids, Author.POLICY)
+    if event.opening_ids:
+        state = _count(state, len(event.opening_ids), event.opening_ids, Author.SCAFFOLD)
+    state = _count(state, event.num_tokens, event.ids, Author.POLICY)
+    if event.closing_ids:
+        state = _count(state, len(event.closing_ids), event.closing_ids, Author.SCAFFOLD)
+    return state
 
 
 def request(state: State) -> Request:

@@ -28,7 +28,8 @@ from coa.search.corpus import corpus_hash
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
 from train import evaluate, fidelity, table
-from train.evaluate import AskingPrompts, EvaluateParams, check, choose_held_out
+from train.asking import AskingPrompts
+from train.evaluate import EvaluateParams, check, choose_held_out
 from train.fidelity import FidelityParams, Prediction, Probe, compare, find_probes, request_for
 from train.intervals import mean_interval, paired_difference
 from train.knowledge import Decision, decisions, needs_no_search

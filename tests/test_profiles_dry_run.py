@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,17 @@ def pair(question: Question) -> PreferencePair:
     )  # fmt: skip
 
 
-def write_params(folder: Path, model: str, **train: Any) -> None:
-    """params.yaml of the 7B profile, short enough for a CPU, without vLLM."""
+def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: Any) -> None:
+    """params.yaml of the 7B profile, short enough for a CPU."""
     files = [ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]
     write_profiles(files, folder / "params.yaml", ROOT / "conf/microworld.yaml")
     params = OmegaConf.load(folder / "params.yaml")
     short = {"prompt": str(ROOT / "train/prompts/question.txt"), "max_context_tokens": 96, "dry_run": True}
     params = OmegaConf.merge(params, {"train": {**short, "sft1": {"init": model}, **train}})
     for stage in ("rl1", "rl2"):
-        params.train[stage].arguments = {
-            **{name: value for name, value in params.train[stage].arguments.items() if "vllm" not in name}
-        }
+        params.train[stage].arguments.use_vllm = use_vllm
+        params.train[stage].arguments.vllm_max_model_length = 512
         params.train[stage].max_observation_tokens = 8
-        params.train[stage].arguments.temperature = 3.0  # a random model repeats itself, and TRL wants contrast
     (folder / "params.yaml").write_text(OmegaConf.to_yaml(params))
 
 
@@ -150,6 +149,16 @@ def test_a_dry_run_goes_from_the_sets_to_a_model_that_transformers_loads(
     assert any(entry.get("train_loss") is not None for entry in log)
     if stage.startswith("rl"):
         assert any("kl" in entry for entry in log)  # of the tiny model's own reference, not of the weights
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not (torch.cuda.is_available() and find_spec("vllm")), reason="needs a GPU and vLLM")
+def test_a_dry_run_of_rl2_samples_through_vllm_in_this_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from train.run import main
+
+    monkeypatch.chdir(project)
+    write_params(project, "models/own", use_vllm=True)
+    assert main(["stage=rl2"]).startswith("data/train/rl2_dry_run: 1 steps")
 
 
 class Writer:
@@ -199,5 +208,5 @@ def test_a_good_answer_after_either_template_keeps_the_format(model: str, openin
 
     assert [tokenizer.decode(ids).count("<think>") for ids in out["prompt_ids"]] == [1, 1]
     rewards = {reward.__name__: reward for reward in reward_functions({"format_penalty": 1.0}, params.rubric)}
-    given = {"graded": out["graded"], "unclosed": [out["unclosed"]] * 2, "log_metric": lambda name, value: None}
+    given = {"graded": out["graded"], "logged": [out["logged"]] * 2, "log_metric": lambda name, value: None}
     assert [rewards["exact_match"](**given), rewards["format_penalty"](**given)] == [[1.0, 1.0], [0.0, 0.0]]

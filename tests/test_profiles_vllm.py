@@ -1,10 +1,13 @@
 """The policy over vLLM: against engines of known behaviour everywhere, and against a real vLLM where there is one.
 
-The real one is opt-in: COA_VLLM_URL names a running server (docs/gpu.md) that serves the folder in COA_VLLM_MODEL.
+The real one is opt-in: COA_VLLM_URL names a running server (docs/gpu.md), such as http://127.0.0.1:8000, that serves
+the folder in COA_VLLM_MODEL.
 """
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,3 +166,24 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with client.session, pytest.raises(ServiceError, match="cannot be reached") as caught:
         ServedEngine(client, concurrency=1)
     assert caught.value.details["where"] == "http://127.0.0.1:9/v1/models"
+
+
+@pytest.mark.skipif("COA_VLLM_URL" not in os.environ, reason="COA_VLLM_URL names no running vLLM server")
+def test_a_real_vllm_gives_the_ids_up_to_the_token_that_completed_a_stop_string() -> None:
+    base_url, folder = os.environ["COA_VLLM_URL"], os.environ["COA_VLLM_MODEL"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with requests.Session() as session:
+        model = session.get(f"{base_url}/v1/models").json()["data"][0]["id"]
+        client = SimpleNamespace(session=session, base_url=base_url, model=model)
+        policy = VllmPolicy(ServedEngine(client, concurrency=4), tokenizer, name="vllm")
+        rows = asked(policy, 8, max_tokens=32)
+        free = policy.complete_batch(rows)
+        assert policy.complete_batch(rows) == free  # a seed of its own for each
+        assert len({completion.ids for completion in free}) == len(free)
+        for row, completion in zip(rows, free, strict=True):
+            assert completion.ids is not None
+            stop = next(text for text in map(tokenizer.decode, completion.ids[3:]) if text.isascii() and len(text) > 3)
+            [stopped] = policy.complete_batch([replace(row, stop=(stop[:-1],))])
+            assert stopped.finish is Finish.STOP
+            assert stopped.text.endswith(stop[:-1])
+            assert stopped.ids == completion.ids[: stopped.num_tokens]

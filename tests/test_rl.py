@@ -261,7 +261,7 @@ def test_a_share_that_is_none_is_a_config_error() -> None:
         choose_modes(QUESTIONS, 1.5, seed=0)
 
 
-@pytest.mark.parametrize("name", ["use_vllm", "top_k", "repetition_penalty", "no_such_setting"])
+@pytest.mark.parametrize("name", ["use_transformers_paged", "top_k", "repetition_penalty", "no_such_setting"])
 def test_a_setting_that_would_be_ignored_is_refused_by_name(
     name: str, student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 
 from coa import tables
@@ -39,32 +38,13 @@ from coa.rollout import Limits, Run, Task
 from coa.runtime import JOURNALS
 from coa.tools.search import SearchTool
 from coa.trajectory import Mode, Trajectory
+from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
 from train.results import file_name, fingerprint_model
 
 QUESTIONS = Path("data/questions.parquet")
 ROLLOUTS = Path("data/evaluate")
-
-
-class Asking(StrEnum):
-    """How the questions are asked."""
-
-    COA = "coa"
-    """The search tool is offered."""
-    COT = "cot"
-    """No action: a search ends the rollout."""
-    REACT = "react"
-    """The search tool is offered in ReAct's lines (coa/policy/react.py)."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskingPrompts:
-    """The prompt file of each way of asking."""
-
-    coa: str = "train/prompts/question.txt"
-    cot: str = "train/prompts/question.txt"
-    react: str = "train/prompts/react.txt"
 
 
 @dataclass(frozen=True, slots=True)

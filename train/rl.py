@@ -21,6 +21,7 @@ from coa.rollout import Limits
 from coa.trajectory import Mode
 from train import vllm_policy
 from train.arguments import uses_fsdp
+from train.asking import Asking
 from train.checkpoint import Student
 from train.encode import read_split
 from train.monitors import Monitor
@@ -40,6 +41,7 @@ def train(run: StageRun) -> None:
     """Run stage rl1 or rl2."""
     assert run.sections is not None
     settings: RlParams = getattr(run.params, run.stage)
+    check_asking(settings.asking, run.stage)
     budget = run.sections.section(Limits, "rollout")
     limits = Limits(budget.max_actions, run.params.max_context_tokens, budget.max_answer_tokens)
     searches = run.stage is Stage.RL2 or (settings.validates_with_search and not run.params.dry_run)
@@ -58,6 +60,18 @@ def train(run: StageRun) -> None:
         run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
         if tool:
             loop.run(tool.aclose())
+
+
+def check_asking(asking: Asking, stage: Stage) -> None:
+    """Refuse a way of asking that the stage does not have.
+
+    Raises:
+        ConfigError: cot, of which `cot_share` decides; or react in rl1, where an observation is simulated in tags.
+    """
+    known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
+    if asking not in known:
+        where, fix = f"params.yaml, train.{stage}.asking", "cot_share says which questions are asked without the tool"
+        raise ConfigError("the stage cannot ask so", where=where, expected=" or ".join(known), got=asking, fix=fix)
 
 
 def _summary(history: Sequence[Mapping[str, Any]]) -> str:

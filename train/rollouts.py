@@ -16,12 +16,14 @@ from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import BatchPolicy, Finish
 from coa.policy.local import LocalPolicy
+from coa.policy.react_ids import ReactIdsPolicy
 from coa.question import Question
 from coa.rollout import Limits, Run, State, Task
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
 from train import vllm_policy
+from train.asking import Asking
 from train.settings import RlParams, Stage
 from train.stage import StageRun
 
@@ -48,7 +50,9 @@ class Rollouts:
     ) -> None:  # fmt: skip
         self._settings: RlParams = getattr(run.params, run.stage)
         self._name, self._seed = run.workspace.name, run.params.seed
-        self._tokenizer, self._prompt = tokenizer, run.prompt(tokenizer)
+        self._is_react = self._settings.asking is Asking.REACT
+        self._tokenizer = tokenizer
+        self._prompt = run.prompt(tokenizer, self._settings.react_prompt if self._is_react else "")
         self._asks = {key_of(ask): ask for ask in asks}
         self._limits, self._tool, self._loop = limits, tool, loop
         self._simulates = run.stage is Stage.RL1
@@ -80,6 +84,7 @@ class Rollouts:
 
         In rl1 the policy writes the observations, but for a validation with the real search.
         """
+        policy = ReactIdsPolicy(policy) if self._is_react else policy
         tool = None if self._simulates and not is_validation else self._tool
         simulated = SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
         environment: Environment = simulated if tool is None else tool_environment({tool.name: tool})

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from coa.policy.completions import ServerSettings
+from train.asking import Asking
 from train.student import StudentSettings
 
 Arguments = Mapping[str, Any]
@@ -91,6 +92,10 @@ class RlParams:
     """Folder with train.parquet and validation.parquet."""
     cot_share: float = 0.1
     """Share of the questions that are asked without the tool."""
+    asking: Asking = Asking.COA
+    """coa, or in rl2 react: in ReAct's lines, for a model that has never seen the protocol's tags."""
+    react_prompt: str = "train/prompts/react.txt"
+    """The prompt file for react, in place of `train.prompt`."""
     max_observation_tokens: int = 64
     """rl1: where an observation that the policy does not close is cut."""
     validates_with_search: bool = False
@@ -134,12 +139,12 @@ class MonitorSettings:
 class TrainParams:
     """All stages, and what they share."""
 
-    launch: str = "python -m"
-    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     stage: Stage | None = None
     """Given on the command line: `stage=rl2`."""
     name: str = ""
     """The run's name, under which data/train/ keeps its model; empty: the stage's."""
+    launch: str = "python -m"
+    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     dry_run: bool = False
     """One step of the stage on a tiny random model of the same architecture."""
     prompt: str = "train/prompts/question.txt"

@@ -68,13 +68,13 @@ class StageRun:
             init = by_folder.pop(init).init
         return base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
 
-    def prompt(self, tokenizer: Any) -> Prompt:
-        """The student's prompt inside its chat template, the thinking opened.
+    def prompt(self, tokenizer: Any, file: str = "") -> Prompt:
+        """The student's prompt, or that of another file, inside its chat template, the thinking opened.
 
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        return Prompt.load(Path(self.params.prompt), self.params.chat_template or own_template(tokenizer))
+        return Prompt.load(Path(file or self.params.prompt), self.params.chat_template or own_template(tokenizer))
 
     def report_rows(self, counts: Mapping[str, int]) -> None:
         """Say how many rows are trained on and how many were left out.

@@ -51,6 +51,10 @@ class Completion:
     """Tokens of the request's context as the policy counts them; None when it does not say."""
     ids: tuple[int, ...] | None = None
     """The sampled ids, for policies that give them."""
+    opening_ids: tuple[int, ...] = ()
+    """Ids that a wrapper put between the request's context and `ids`: the policy read them and wrote none of them."""
+    closing_ids: tuple[int, ...] = ()
+    """Ids that a wrapper puts after `ids`."""
 
 
 class RequestError(Exception):

@@ -9,6 +9,8 @@ r"""ReAct prompting (Yao et al., arXiv 2210.03629) behind the project's loop: th
 `as_react` wraps any policy. What it writes counts only in these forms: its first `Action:` or `Answer:` line ends the
 turn and whatever follows is dropped; tags in it are neutralised, so it can act in no other way. `Action: Finish[x]` is
 an answer too. A turn with neither, or with an action that cannot be read, ends the rollout without an answer.
+
+Here all is text; `coa/policy/react_ids.py` does the same in ids, for training.
 """
 
 import re
@@ -25,7 +27,8 @@ THOUGHT, ACTION, OBSERVATION, ANSWER = "Thought:", "Action:", "Observation:", "A
 """How the lines begin."""
 STOP = (f"\n{OBSERVATION}", "\nQuestion:")
 """Where the inner policy is stopped: it would go on to invent the observation, or the next question."""
-_THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
+THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
+"""How a prompt of the loop ends; the lines come in its place."""
 _MOVE = re.compile(rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE)
 _CALL = re.compile(r"\s*(?P<tool>[A-Za-z]+)\s*\[(?P<argument>.*)\]\s*")
 
@@ -41,7 +44,7 @@ class ReactContext(NamedTuple):
 
 def to_react(context: str) -> ReactContext:
     """Translate the loop's context; only its prompt stays as it is, without the opening of the thinking."""
-    prompt, _, written = context.rpartition(_THINKING_OPENED)
+    prompt, _, written = context.rpartition(THINKING_OPENED)
     steps = protocol.parse(written)
     is_forced = any(protocol.closes_thinking(step) for step in steps)
     lines = [line for step in steps if (line := _line(step))]
@@ -78,6 +81,23 @@ def from_react(written: str) -> tuple[str, bool]:
     return f"{said}{protocol.open_tag(tool)} {_harmless(call['argument'])} {protocol.close_tag(tool)}", True
 
 
+def has_moved(written: str) -> bool:
+    """Whether a line of what the inner policy wrote after `Thought:` has ended its turn."""
+    return _MOVE.search(written) is not None or any(stop in written for stop in STOP)
+
+
+def to_loop(request: Request, completion: Completion) -> Completion:
+    """What the inner policy wrote in its lines, as a completion of the loop's request; it has no ids."""
+    if to_react(request.context).is_forced:
+        first_line = completion.text.strip().partition("\n")[0]
+        return replace(completion, text=f"{_answer(first_line)}}}", finish=Finish.END, ids=None)
+    text, is_over = from_react(completion.text)
+    is_cut = completion.finish is Finish.LENGTH and not is_over
+    stopped = any(text.endswith(tag) for tag in request.stop)
+    finish = Finish.LENGTH if is_cut else Finish.STOP if stopped else Finish.END
+    return replace(completion, text=text, finish=finish, ids=None)
+
+
 def _harmless(text: str) -> str:
     return protocol.neutralise(text).strip()
 
@@ -109,17 +129,6 @@ class _Translator:
         stop = ("\n",) if context.is_forced else STOP
         return replace(request, context=context.text, stop=stop, context_ids=None)
 
-    @staticmethod
-    def _outer(request: Request, completion: Completion) -> Completion:
-        if to_react(request.context).is_forced:
-            first_line = completion.text.strip().partition("\n")[0]
-            return replace(completion, text=f"{_answer(first_line)}}}", finish=Finish.END, ids=None)
-        text, has_moved = from_react(completion.text)
-        is_cut = completion.finish is Finish.LENGTH and not has_moved
-        stopped = any(text.endswith(tag) for tag in request.stop)
-        finish = Finish.LENGTH if is_cut else Finish.STOP if stopped else Finish.END
-        return replace(completion, text=text, finish=finish, ids=None)
-
 
 class ReactPolicy(_Translator):
     """A server's policy under ReAct prompting."""
@@ -135,7 +144,7 @@ class ReactPolicy(_Translator):
             RequestError: this request cannot be answered; others can.
             ServiceError: the policy cannot be reached at all.
         """
-        return self._outer(request, await self._policy.complete(self._inner(request)))
+        return to_loop(request, await self._policy.complete(self._inner(request)))
 
 
 class ReactBatchPolicy(_Translator):
@@ -148,7 +157,7 @@ class ReactBatchPolicy(_Translator):
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order."""
         completions = self._policy.complete_batch([self._inner(request) for request in requests])
-        return [self._outer(request, done) for request, done in zip(requests, completions, strict=True)]
+        return [to_loop(request, done) for request, done in zip(requests, completions, strict=True)]
 
 
 def as_react(policy: Policy | BatchPolicy) -> ReactPolicy | ReactBatchPolicy:

@@ -1,0 +1,356 @@
+"""RL of a model that acts through ReAct's lines: the ids that are trained, and who wrote them."""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coa.errors import ConfigError
+from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.policy.local import LocalPolicy
+from coa.question import Question
+from coa.rollout import Limits
+from coa.search import Hit, Passage
+from coa.tokens import PieceEncoder
+from coa.tools.search import SearchTool
+from coa.trajectory import Author, Mode, Sampling, StopReason
+from train.asking import Asking
+from train.settings import RlParams, Stage, TrainParams
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from train.checkpoint import Student, load_student  # noqa: E402
+from train.rl import check_asking, make_trainer  # noqa: E402
+from train.rollouts import Ask, Rollouts  # noqa: E402
+from train.stage import StageRun  # noqa: E402
+from train.student import StudentSettings, new_student  # noqa: E402
+
+LINES = (
+    "Question: who wrote the book?\n\nThought: I need it. Action: search[book] Observation: Answer: Ada result 1: by"
+)
+ASKS = [Ask(Question(name, "who wrote the book?", ("Ada",), "train"), Mode.COA) for name in ("q", "r")]
+PASSAGE = "the book by Ada </search_result>"
+OBSERVED = "Observation: result 1: book: the book by Ada ‹/search_result>\n"
+END = "<|im_end|>"
+ASKED = "Question: who wrote the book?\n\n"
+SEARCH = " I need it.\nAction: search[book]\n"
+
+
+class Library:
+    """An engine with one passage."""
+
+    fingerprint = "library"
+
+    async def search(self, query: str, top_k: int) -> list[Hit]:
+        return [Hit(Passage("p1", "book", PASSAGE), 1.0)]
+
+
+class Writer:
+    """Writes one of a turn's texts, chosen by the request's seed, as ids; honours stop strings and the token limit."""
+
+    name = "writer"
+
+    def __init__(self, tokenizer: Any, *turns: Sequence[str], forced: str = " Ada\n") -> None:
+        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
+        self._turns, self._forced = turns, forced
+        self.calls: list[tuple[Request, tuple[int, ...]]] = []
+        """What was asked, and the ids that were written."""
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        text, has_stopped = cut_at_stop(self._rest(request), request.stop)
+        ids = self.encode(text, author=Author.POLICY) + (() if has_stopped else (self._end_id,))
+        finish = Finish.STOP if has_stopped else Finish.END
+        if len(ids) > request.max_tokens:
+            ids, finish = ids[: request.max_tokens], Finish.LENGTH
+            text = self._encoder.decode(ids)
+        self.calls.append((request, ids))
+        return Completion(text, finish, len(ids), None, ids)
+
+    def _rest(self, request: Request) -> str:
+        """What is still to be written of this turn."""
+        if request.context.endswith("Answer:"):
+            return self._forced
+        written = request.context.rpartition("Thought:")[2]
+        fits = [text for text in self._turns[request.context.count("\nObservation:")] if text.startswith(written)]
+        return random.Random(request.seed).choice(fits)[len(written) :]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("student")
+    student = new_student([LINES], StudentSettings(32, 1, 2, 64, 256), seed=0)
+    student.model.save_pretrained(path)
+    student.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def student(folder: Path) -> Student:
+    return load_student(str(folder))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+def make_run(tmp_path: Path) -> StageRun:
+    (tmp_path / "react.txt").write_text("Question: {question}")
+    arguments = {
+        "output_dir": str(tmp_path / "checkpoints"), "per_device_train_batch_size": 8, "num_generations": 4,
+        "learning_rate": 1e-3, "max_steps": 1, "save_strategy": "no", "temperature": 0.7, "beta": 0.0,
+        "loss_type": "grpo", "scale_rewards": "none", "disable_tqdm": True, "use_bias_correction_kl": False,
+    }  # fmt: skip
+    settings = RlParams(
+        "student", asking=Asking.REACT, react_prompt=str(tmp_path / "react.txt"), arguments=arguments,
+        rewards={"f1": 1.0, "format_penalty": 1.0},
+    )  # fmt: skip
+    params = TrainParams(Stage.RL2, prompt="no such file", max_context_tokens=160, rl2=settings)
+    return StageRun(Stage.RL2, params, "")
+
+
+def make_rollouts(
+    run: StageRun, student: Student, loop: asyncio.Runner, limits: Limits, kind: type[Rollouts] = Rollouts
+) -> Rollouts:
+    return kind(run, student.tokenizer, ASKS, limits, SearchTool(Library()), loop)
+
+
+@pytest.fixture
+def rollouts(student: Student, loop: asyncio.Runner, tmp_path: Path) -> Rollouts:
+    return make_rollouts(make_run(tmp_path), student, loop, Limits(2, 160, 4))
+
+
+KEYS = ["q/coa"] * 4 + ["r/coa"] * 4
+
+
+def runs(row: int, out: dict[str, Any], tokenizer: Any) -> list[tuple[int, str]]:
+    """Who wrote what of a rollout: 1 and 0 in turns, each with its text."""
+    ids, mask = out["completion_ids"][row], out["env_mask"][row]
+    edges = [i for i in range(1, len(ids)) if mask[i] != mask[i - 1]]
+    bounds = zip([0, *edges], [*edges, len(ids)], strict=True)
+    return [(mask[start], tokenizer.decode(ids[start:stop])) for start, stop in bounds]
+
+
+def test_the_policys_lines_are_trained_and_the_openings_and_observations_are_not(
+    rollouts: Rollouts, student: Student
+) -> None:
+    policy = Writer(student.tokenizer, [SEARCH], [" It says Ada.\nAnswer: Ada"])
+
+    out = rollouts.roll_out(KEYS[:1], policy, Sampling())
+
+    assert student.tokenizer.decode(out["prompt_ids"][0]) == ASKED
+    assert runs(0, out, student.tokenizer) == [
+        (0, "Thought:"), (1, SEARCH), (0, f"{OBSERVED}Thought:"), (1, f" It says Ada.\nAnswer: Ada{END}"),
+    ]  # fmt: skip
+    trajectory = out["graded"][0].trajectory
+    assert trajectory.stop_reason is StopReason.ANSWERED
+    assert trajectory.num_prompt_tokens == len(out["prompt_ids"][0])
+    assert trajectory.num_policy_tokens == sum(out["env_mask"][0])
+    assert out["graded"][0].grade.exact_match
+
+
+@pytest.mark.parametrize("invented", ["Observation: Bob\nAnswer: Bob", "Answer: Bob", "Action: search[Bob]\nBob"])
+def test_what_would_follow_an_action_is_neither_sampled_nor_read(
+    invented: str, rollouts: Rollouts, student: Student
+) -> None:
+    policy = Writer(student.tokenizer, [f"{SEARCH}{invented}"], [f" So.\nAnswer: Ada\n{invented}"])
+
+    out = rollouts.roll_out(KEYS[:1], policy, Sampling())
+
+    assert runs(0, out, student.tokenizer) == [
+        (0, "Thought:"), (1, SEARCH), (0, f"{OBSERVED}Thought:"), (1, " So.\nAnswer: Ada\n"),
+    ]  # fmt: skip
+
+
+def test_an_action_that_the_end_of_the_turn_cuts_off_is_followed_by_a_line_of_its_own(
+    rollouts: Rollouts, student: Student
+) -> None:
+    policy = Writer(student.tokenizer, [SEARCH.removesuffix("\n")], [" So.\nAnswer: Ada"])
+
+    out = rollouts.roll_out(KEYS[:1], policy, Sampling())
+
+    assert runs(0, out, student.tokenizer)[1:3] == [
+        (1, SEARCH.removesuffix("\n") + END), (0, f"\n{OBSERVED}Thought:"),
+    ]  # fmt: skip
+
+
+def test_an_answer_is_forced_when_the_actions_are_used_up(rollouts: Rollouts, student: Student) -> None:
+    policy = Writer(student.tokenizer, [SEARCH], [SEARCH])
+
+    out = rollouts.roll_out(KEYS[:1], policy, Sampling())
+
+    assert runs(0, out, student.tokenizer)[-2:] == [(0, f"{OBSERVED}Answer:"), (1, " Ada\n")]
+    assert out["graded"][0].trajectory.stop_reason is StopReason.ACTION_BUDGET
+    assert out["graded"][0].grade.exact_match
+
+
+def test_an_answer_is_forced_when_the_context_is_used_up(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = Writer(student.tokenizer, [" I need it. I need it.\n I need it. I need it. I need it.\nAnswer: Bob"])
+    rollouts = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 24, 4))
+
+    out = rollouts.roll_out(KEYS[:1], policy, Sampling())
+
+    (_, thought), closing, answer = runs(0, out, student.tokenizer)[1:]
+    assert "I need it. I need it.\n I need" in thought
+    assert (closing, answer) == ((0, "\nAnswer:"), (1, " Ada\n"))
+    assert out["graded"][0].trajectory.stop_reason is StopReason.CONTEXT_BUDGET
+
+
+@pytest.mark.parametrize(
+    "turn", [" I need it.", " I need it.\nObservation: Ada\nAnswer: Ada", " So.\nQuestion: who?\n"]
+)
+def test_a_turn_without_a_move_ends_the_rollout(turn: str, rollouts: Rollouts, student: Student) -> None:
+    out = rollouts.roll_out(KEYS[:1], Writer(student.tokenizer, [turn]), Sampling())
+
+    assert out["graded"][0].trajectory.stop_reason is StopReason.NO_ANSWER
+    assert "Answer:" not in student.tokenizer.decode(out["completion_ids"][0])
+
+
+FIRST = [SEARCH, " I need it.\nAction: search[Ada]\n", " I need it.\n I need it.\nAnswer: Ada", " Ada.\nAnswer: book\n"]
+THEN = [SEARCH, " It says Ada.\nAnswer: Ada", " It says\nAnswer: by\n", " I need it.\nAction: search[by]"]
+
+
+def check_traces(out: dict[str, Any], calls: Sequence[tuple[Request, tuple[int, ...]]]) -> None:
+    """Each of the policy's tokens was sampled after exactly the ids before it, and each sampled token is in a trace."""
+    left = [(request.context_ids, ids) for request, ids in calls]
+    for prompt, completion, mask in zip(out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True):
+        position = 0
+        while 1 in mask[position:]:
+            position = mask.index(1, position)
+            context = (*prompt, *completion[:position])
+            fits = [
+                call for call in left if call[0] == context and call[1] == tuple(completion[position:][: len(call[1])])
+            ]
+            call = max(fits, key=lambda call: len(call[1]))
+            assert set(mask[position : position + len(call[1])]) == {1}
+            left.remove(call)
+            position += len(call[1])
+    assert left == []
+
+
+def test_each_rollout_of_a_group_keeps_its_own_sampled_ids(rollouts: Rollouts, student: Student) -> None:
+    policy = Writer(student.tokenizer, FIRST, THEN, THEN)
+
+    out = rollouts.roll_out(KEYS, policy, Sampling(seed=1))
+
+    assert 1 < len({tuple(ids) for ids in out["completion_ids"]}) < len(KEYS)  # some are equal, others are not
+    check_traces(out, policy.calls)
+
+
+def test_equal_rollouts_each_have_all_their_ids(rollouts: Rollouts, student: Student) -> None:
+    policy = Writer(student.tokenizer, [SEARCH], [" It says Ada.\nAnswer: Ada"])
+
+    out = rollouts.roll_out(KEYS, policy, Sampling())
+
+    assert len({tuple(ids) for ids in out["completion_ids"]}) == 1
+    check_traces(out, policy.calls)
+
+
+class Watched(LocalPolicy):
+    """A model whose calls are kept."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__(student.model.eval(), student.tokenizer, name="student")
+        self.calls: list[tuple[Request, tuple[int, ...]]] = []
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        completions = super().complete_batch(requests)
+        self.calls += [(request, done.ids or ()) for request, done in zip(requests, completions, strict=True)]
+        return completions
+
+
+def test_the_ids_that_are_trained_are_those_that_a_model_sampled(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = Watched(student)
+
+    out = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 80, 4)).roll_out(KEYS, policy, Sampling(1.0))
+
+    check_traces(out, policy.calls)
+    assert len({request.seed for request, _ in policy.calls}) == len(policy.calls)
+
+
+class Scripted(Rollouts):
+    """Rollouts of a policy that is not the model in training: a random model hardly ever acts."""
+
+    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+        policy = Writer(self._tokenizer, FIRST, THEN, THEN)
+        return self.roll_out(list(prompts), policy, Sampling(seed=trainer.state.global_step))
+
+
+def loss_of_own(model: Any, batch: dict[str, Any], own: Any) -> Any:
+    """GRPO's first step over the policy's tokens alone."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    logits = model(input_ids=ids, attention_mask=attention).logits[:, -own.shape[1] - 1 : -1] / 0.7
+    taken = logits.log_softmax(-1).gather(-1, batch["completion_ids"][..., None])[..., 0]
+    gain = (taken - taken.detach()).exp() * batch["advantages"][:, None] * own
+    return -(gain.sum(1) / own.sum(1)).mean()
+
+
+def test_loss_and_gradient_are_those_of_the_policys_tokens_alone(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path)
+    rollouts = make_rollouts(run, student, loop, Limits(2, 160, 4), Scripted)
+    trainer = make_trainer(run, student, {"train": ASKS}, rollouts)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    batch = trainer._generate_and_score_completions([{"prompt": key} for key in KEYS])
+    own = (batch["completion_mask"] * batch["tool_mask"]).float()
+    assert (batch["completion_mask"].sum() - own.sum()) > 20  # there is much to leave out
+    assert batch["advantages"].abs().max() > 0
+
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    gradients = [parameter.grad.clone() for parameter in trainer.model.parameters()]
+    trainer.model.zero_grad()
+    expected = loss_of_own(trainer.model, batch, own)
+    expected.backward()
+
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    for gradient, parameter in zip(gradients, trainer.model.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_real_step_changes_the_model(student: Student, loop: asyncio.Runner, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    rollouts = make_rollouts(run, student, loop, Limits(2, 160, 4), Scripted)
+    trainer = make_trainer(run, student, {"train": ASKS}, rollouts)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+
+    trainer.train()
+
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("stage", "asking"), [(Stage.RL1, Asking.REACT), (Stage.RL1, Asking.COT), (Stage.RL2, Asking.COT)]
+)
+def test_a_way_of_asking_that_the_stage_does_not_have_is_refused(stage: Stage, asking: Asking) -> None:
+    with pytest.raises(ConfigError, match=rf"train\.{stage}\.asking"):
+        check_asking(asking, stage)

@@ -1,0 +1,24 @@
+"""How a model is asked, in evaluation and in RL alike."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Asking(StrEnum):
+    """How the questions are asked."""
+
+    COA = "coa"
+    """The search tool is offered."""
+    COT = "cot"
+    """No action: a search ends the rollout."""
+    REACT = "react"
+    """The search tool is offered in ReAct's lines (coa/policy/react.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskingPrompts:
+    """The prompt file of each way of asking."""
+
+    coa: str = "train/prompts/question.txt"
+    cot: str = "train/prompts/question.txt"
+    react: str = "train/prompts/react.txt"
