@@ -150,8 +150,9 @@ def test_of_spellings_that_disagree_the_first_counts(server: Any) -> None:
     assert len(reply["result"][0]) == 2
 
 
-def test_a_blank_query_is_a_400_for_recall_and_finds_nothing_for_the_others(server: Any) -> None:
-    assert server.send("/recall/search", {"query": " \n"})[0] == 400
+def test_a_blank_query_is_a_400_for_one_search_and_finds_nothing_in_the_other_dialects(server: Any) -> None:
+    for path in ("/search", "/recall/search", "/openresearcher/search"):
+        assert server.send(path, {"query": " \n"})[0] == 400
     assert server.send("/search_r1/retrieve", {"queries": ["", "waltz"]})[1] == {"result": [[], [WALTZ_DOCUMENT]]}
     assert server.send("/recall/batch_search", {"query": []})[1] == []
 

@@ -52,7 +52,7 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
     endpoints: list[SearchEndpoint[Any] | PageEndpoint[Any]] = [*SEARCHES, *PAGES]
     kinds = [kind for endpoint in endpoints for kind in (endpoint.request, *endpoint.replies)]
     schemas, components = msgspec.json.schema_components([*kinds, Failure, Health], ref_template=_COMPONENT)
-    shapes = dict(zip(map(id, (*kinds, Failure, Health)), schemas, strict=True))
+    shapes = dict(zip(map(id, (*kinds, Failure, Health)), map(_without_prefix, schemas), strict=True))
     _add_limits(components, limits)
     paths: dict[str, Any] = {}
     for path in dict.fromkeys(endpoint.path for endpoint in endpoints):
@@ -89,6 +89,14 @@ def _content(schema: Any, text: str) -> dict[str, Any]:
 def _any_of(schemas: list[Any]) -> Any:
     different = [schema for i, schema in enumerate(schemas) if schema not in schemas[:i]]
     return different[0] if len(different) == 1 else {"anyOf": different}
+
+
+def _without_prefix(schema: Any) -> Any:
+    """A pair as a list of two: readers of older drafts of JSON Schema stumble over `prefixItems`."""
+    if "prefixItems" not in schema:
+        return schema
+    kept = {name: value for name, value in schema.items() if name != "prefixItems"}
+    return kept | {"items": _any_of(schema["prefixItems"])}
 
 
 def _add_limits(components: dict[str, Any], limits: RequestLimits) -> None:

@@ -21,11 +21,14 @@ from coa.search.wire import (
     url_of,
 )
 
+NotBlank = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})]
+"""Said in the description; refused with ReCall's status rather than that of a wrong type."""
+
 
 class ReCallRequest(SearchRequest, kw_only=True):
     """`{"query": text, "top_n": 10, "return_score": false}`."""
 
-    query: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})]
+    query: NotBlank
 
 
 class ReCall(SearchEndpoint[ReCallRequest]):
@@ -143,7 +146,7 @@ class R1Searcher(SearchEndpoint[R1SearcherRequest]):
 class OpenResearcherRequest(SearchRequest, kw_only=True):
     """`{"query": text, "topn": 10}`."""
 
-    query: str
+    query: NotBlank
 
 
 class PageSummary(msgspec.Struct):
@@ -166,6 +169,7 @@ class OpenResearcher(SearchEndpoint[OpenResearcherRequest]):
     dialect, path = Dialect.OPENRESEARCHER, "/search"
     request, replies = OpenResearcherRequest, (OpenResearcherReply,)
     default_top_k, gives_scores = 10, False
+    blank_is_error = True  # as for ReCall, whose requests on this path may look the same
 
     def claims(self, body: dict[str, Any]) -> bool:
         """The spelling of its own."""
