@@ -338,7 +338,7 @@ def test_without_the_corpus_the_text_of_the_observations_decides(sampled: Sample
 # The command
 
 PARAMS = """
-index: {corpus: corpus.parquet, columns: {}, is_stemmed: true}
+index: {corpus: corpus.parquet, out: data/index, columns: {}, is_stemmed: true}
 analyse: {reads_corpus: true, near_f1: 0.75}
 """
 

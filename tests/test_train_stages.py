@@ -59,7 +59,8 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     params |= {"prompt": str(root / "train/prompts/question.txt"), "max_context_tokens": 96}
     params["pretrain"] |= {
         "documents": "documents.parquet", "corpus": "corpus.parquet", "arguments": {"learning_rate": 0.01, **few},
-        "student": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 48, "max_context": 128},
+        "student": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 48, "max_context": 128,
+                    "initializer_range": 0.088},
     }  # fmt: skip
     params["sft1"] |= {"arguments": few}
     for stage in ("sft2", "sft3"):
