@@ -234,6 +234,15 @@ def test_a_hostile_name_stays_in_its_cell() -> None:
 # World-model fidelity
 
 
+def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_path: Path) -> None:
+    found = fidelity.report(FidelityParams(model=str(tmp_path)), [])
+    assert (found.num_observations, found.all.well_formed) == (0, None)
+    assert found.warnings == (
+        "well formed: nothing to measure, below 0.95",
+        "answer bearing: nothing to measure, below 0.5",
+    )
+
+
 def probe(real: str = "result 1: The year of Iron Harbor is 1999.", answers: tuple[str, ...] = ("1999",)) -> Probe:
     rows = [row_of(real)]
     return replace(next(find_probes(rows, {"q": Question("q", "When?", ("1999",), "test")}, None)), answers=answers)
