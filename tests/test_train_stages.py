@@ -251,3 +251,15 @@ def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(
 
         prompt = StageRun(Stage.SFT2, params, "").prompt(tokenizer)
         assert prompt.fill("who?") == "[Question: who?]ME: <think>\n"
+
+
+def test_a_fetched_base_leaves_what_the_pipeline_asks_of_the_stage(folder: Path) -> None:
+    (folder / "base").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / "base" / name).write_text("{}")
+
+    assert "base" in main(["stage=pretrain", "train.pretrain.base=base"])
+
+    assert json.loads((folder / "metrics/train_pretrain.json").read_text()) == {"base": "base"}
+    assert (folder / "metrics/train_pretrain.csv").read_text().split() == ["step,loss"]
+    assert (folder / "data/train/pretrain/params.yaml").is_file()

@@ -34,15 +34,27 @@ def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: st
         OutputError: a file cannot be written.
     """
     names = curve_names(history)
+    write_table(table, history, names)
     try:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        with table.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *names], extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(entry for entry in history if any(name in entry for name in names))
         _draw(picture, names, history, title)
     except OSError as error:
         raise writing_error(picture, error) from error
+
+
+def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> None:
+    """The quantities `names` of a log as CSV, a row for each entry that has one of them.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *names], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(entry for entry in history if any(name in entry for name in names))
+    except OSError as error:
+        raise writing_error(path, error) from error
 
 
 def curve_names(history: Sequence[Entry]) -> list[str]:

@@ -36,8 +36,7 @@ def train(run: StageRun) -> None:
     if settings.base:
         out = run.workspace.out
         origin = fetch_base(settings.base, settings.revision, out, has_weights=not run.params.dry_run)
-        run.write_params()
-        run.summary = f"{out}: {origin}"
+        run.report_fetched(origin)
         return
     student = new_student(_texts(settings), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)

@@ -16,7 +16,7 @@ from coa.params import Params
 from coa.prompts import Prompt
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
-from train.curves import write_curves, write_log
+from train.curves import write_curves, write_log, write_table
 from train.settings import Arguments, Stage, TrainParams
 from train.templates import own_template
 
@@ -193,6 +193,18 @@ class StageRun:
         if name == self.stage:
             write_metrics(f"train_{name}", {"rows": self._rows, **_rounded(final)})
         self.write_params()
+
+    def report_fetched(self, origin: str) -> None:
+        """Write what a stage leaves beside a model, for one that was fetched and not trained.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if self.workspace.name == self.stage:
+            write_metrics(f"train_{self.stage}", {"base": origin})
+            write_table(Path("metrics") / f"train_{self.stage}.csv", [], ["loss"])
+        self.write_params()
+        self.summary = f"{self.workspace.out}: {origin}"
 
     def write_params(self) -> None:
         """Write the resolved settings beside the model, last of all: a folder that has them is whole.
