@@ -60,6 +60,15 @@ class Process:
                 return self
         raise AssertionError("the server does not start")
 
+    def wait_until_mapped(self, index: Path, num_workers: int) -> None:
+        """One worker answers for all before the others have opened the index."""
+        for _ in range(600):
+            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            if sum(str(index) in Path(f"/proc/{child}/maps").read_text() for child in children) == num_workers:
+                return
+            time.sleep(0.05)
+        raise AssertionError("not all workers open the index")
+
     def get(self, path: str) -> dict[str, object]:
         with urllib.request.urlopen(self.url + path, timeout=10) as reply:
             return json.loads(reply.read())  # type: ignore[no-any-return]
@@ -124,6 +133,7 @@ def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_to
     root: Path, processes: list[Process], index: Path
 ) -> None:
     server = start(root, processes, index, "workers=2")
+    server.wait_until_mapped(index, num_workers=2)
     before = server.search("town 7")
     build(index, [Passage("new", "Town 7", "Built anew.")])
     assert [server.search("town 7") for _ in range(20)] == [before] * 20
