@@ -3,14 +3,16 @@
     python -m curate.assemble
 
 Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet, without the rows of
-data/screen/excluded.parquet; writes data/assemble/{set}/{train,validation}.parquet for the sets cot_a (pairs, SFT stage
-1), coa and cot (SFT stages 2 and 3) and rl (questions that no trajectory was sampled for), each sorted by id. (AutoCoA,
-section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
+data/screen/excluded.parquet and with what the reviews in data/reviews.parquet change (curate.verdicts). Writes
+data/assemble/{set}/{train,validation}.parquet for the sets cot_a (pairs, SFT stage 1), coa and cot (SFT stages 2 and
+3) and rl (questions that no trajectory was sampled for), each sorted by id, and what became of each reviewed item to
+data/assemble/reviewed.parquet. (AutoCoA, section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,18 +22,18 @@ from coa import tables
 from coa.errors import InputError
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
-from coa.pairs import PreferencePair
+from coa.pairs import PairKind, PreferencePair
 from coa.params import Params
 from coa.question import Question
 from coa.trajectory import Mode
+from curate.revising import read_revision
+from curate.screen import EXCLUDED, KEPT, PAIRS, QUESTIONS
 from curate.strata import Candidate, choose, rank
+from curate.verdicts import Applied, Revision, other_kind
 
-KEPT = Path("data/filter/kept.parquet")
 GRADED = Path("data/grade.parquet")
-PAIRS = Path("data/branch/pairs.parquet")
-QUESTIONS = Path("data/questions.parquet")
-EXCLUDED = Path("data/screen/excluded.parquet")
 OUT = Path("data/assemble")
+REVIEWED = OUT / "reviewed.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Pool(NamedTuple):
     candidates: list[Candidate]
     screened: dict[str, int]
     """How many rows curate.screen took out of it, by reason."""
+    num_reviewed_out: int = 0
+    """How many rows reviewers took out of it."""
 
 
 class SetSource(NamedTuple):
@@ -68,6 +72,10 @@ class SetSource(NamedTuple):
     row_id: Callable[[Any], str]
     remedy: str
     """What to do when the pool is too small."""
+    revise: Callable[[Any], Any]
+    """A row to what its set gets."""
+    more: Sequence[Any] = ()
+    """Rows that reviewers let in, beside those at `path`."""
 
 
 def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -81,8 +89,8 @@ def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFram
     return left.collect(), dict(reasons.collect().iter_rows())
 
 
-def trajectory_pool(path: Path, mode: Mode, excluded: Path) -> Pool:
-    """The trajectories of one mode, balanced over hops, actions and question type."""
+def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) -> Pool:
+    """The trajectories of one mode with those let in, balanced over hops, actions and question type."""
     field = pl.col("trajectory").struct.field
     rows = pl.scan_parquet(path).select(
         field("trajectory_id"), field("question_id"), field("mode"), "num_hops", field("num_actions"), "question_type"
@@ -91,10 +99,25 @@ def trajectory_pool(path: Path, mode: Mode, excluded: Path) -> Pool:
     candidates = [
         Candidate(row_id, question_id, (), tuple(stratum)) for row_id, question_id, _, *stratum in left.iter_rows()
     ]
-    return Pool(candidates, reasons)
+    candidates += [
+        Candidate(it.trajectory_id, it.question_id, (), (row.num_hops, it.num_actions, row.question_type))
+        for row in let_in(mode, revision)
+        for it in [row.trajectory]
+    ]
+    return _reviewed(Pool(candidates, reasons), revision)
 
 
-def pair_pool(path: Path, graded: Path, excluded: Path) -> Pool:
+def let_in(mode: Mode, revision: Revision) -> list[GradedTrajectory]:
+    """The trajectories of a mode that reviewers let in."""
+    return [row for row in revision.let_in.values() if row.trajectory.mode is mode]
+
+
+def _reviewed(pool: Pool, revision: Revision) -> Pool:
+    left = [candidate for candidate in pool.candidates if candidate.row_id not in revision.left_out]
+    return Pool(left, pool.screened, len(pool.candidates) - len(left))
+
+
+def pair_pool(path: Path, graded: Path, excluded: Path, revision: Revision) -> Pool:
     """The pairs: as many of each kind as there are, balanced over the hops and type of their question."""
     field = pl.col("trajectory").struct.field
     questions = pl.scan_parquet(graded).select(
@@ -106,9 +129,14 @@ def pair_pool(path: Path, graded: Path, excluded: Path) -> Pool:
     )
     left, reasons = screened(joined, excluded, "pair")
     candidates = [
-        Candidate(pair, question, (kind,), tuple(stratum)) for pair, question, kind, *stratum in left.iter_rows()
+        Candidate(pair, question, (_kind(kind, pair in revision.flipped),), tuple(stratum))
+        for pair, question, kind, *stratum in left.iter_rows()
     ]
-    return Pool(candidates, reasons)
+    return _reviewed(Pool(candidates, reasons), revision)
+
+
+def _kind(kind: str, is_flipped: bool) -> str:
+    return other_kind(PairKind(kind)) if is_flipped else kind
 
 
 def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
@@ -124,21 +152,27 @@ def _trajectory_id(row: GradedTrajectory) -> str:
     return row.trajectory.trajectory_id
 
 
-def sources(params: AssembleParams) -> list[SetSource]:
+def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
     """The four sets."""
     more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
-    coa, cot = (trajectory_pool(KEPT, mode, EXCLUDED) for mode in (Mode.COA, Mode.COT))
-    pairs, questions = pair_pool(PAIRS, GRADED, EXCLUDED), question_pool(QUESTIONS, GRADED, EXCLUDED)
+    coa, cot = (trajectory_pool(KEPT, mode, EXCLUDED, revision) for mode in (Mode.COA, Mode.COT))
+    pairs, questions = pair_pool(PAIRS, GRADED, EXCLUDED, revision), question_pool(QUESTIONS, GRADED, EXCLUDED)
     return [
         SetSource(
             "cot_a", PreferencePair, PAIRS, params.num_cot_a, pairs, lambda row: row.pair_id,
-            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
+            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations", revision.pair,
         ),
-        SetSource("coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows),
-        SetSource("cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows),
+        SetSource(
+            "coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows, revision.trajectory,
+            let_in(Mode.COA, revision),
+        ),
+        SetSource(
+            "cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows, revision.trajectory,
+            let_in(Mode.COT, revision),
+        ),
         SetSource(
             "rl", Question, QUESTIONS, params.num_rl, questions,
-            lambda row: row.question_id, "lower sample.num_questions, or bring more questions",
+            lambda row: row.question_id, "lower sample.num_questions, or bring more questions", lambda row: row,
         ),
     ]  # fmt: skip
 
@@ -164,7 +198,7 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
         raise InputError(
             f"there are too few rows for the set {source.name!r}", where=source.path,
             expected=f"assemble.num_{source.name} = {source.size:,}",
-            got=f"{len(split['train']):,} in the train split{_taken(source.pool.screened)}",
+            got=f"{len(split['train']):,} in the train split{_taken(source.pool)}",
             fix=source.remedy,
         )  # fmt: skip
     held_out = round(source.size * params.validation_share)
@@ -172,19 +206,20 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
     return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}
 
 
-def _taken(screened: Mapping[str, int]) -> str:
-    """How many rows the screen took, where it took any."""
-    if not screened:
-        return ""
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in screened.items())
-    return f"; the screen took {sum(screened.values()):,} of both splits ({reasons}), see {EXCLUDED}"
+def _taken(pool: Pool) -> str:
+    """How many rows the screen and the reviewers took, where they took any."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in pool.screened.items())
+    screen = f"; the screen took {sum(pool.screened.values()):,} of both splits ({reasons}), see {EXCLUDED}"
+    reviews = f"; reviewers took {pool.num_reviewed_out:,}, see {REVIEWED}"
+    return (screen if pool.screened else "") + (reviews if pool.num_reviewed_out else "")
 
 
 def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:
     """Copy the chosen rows of each split to its file, sorted by id; returns the sizes."""
     sizes = {}
     for name, ids in chosen.items():
-        rows = (row for row in tables.read_table(source.path, source.record) if source.row_id(row) in ids)
+        pool = chain(tables.read_table(source.path, source.record), source.more)
+        rows = (source.revise(row) for row in pool if source.row_id(row) in ids)
         path = OUT / source.name / f"{name}.parquet"
         sizes[name] = tables.write_table(path, source.record, _sorted_rows(rows, source.row_id))
     return sizes
@@ -197,9 +232,11 @@ def _sorted_rows(rows: Iterator[Any], row_id: Callable[[Any], str]) -> list[Any]
 
 def main(arguments: Sequence[str]) -> str:
     """Assemble the four sets; the summary line is returned."""
-    params = Params.load("assemble", arguments).section(AssembleParams)
-    chosen = [(source, choose_rows(source, params)) for source in sources(params)]
+    settings = Params.load("assemble", arguments)
+    params, revision = settings.section(AssembleParams), read_revision(settings)
+    chosen = [(source, choose_rows(source, params)) for source in sources(params, revision)]
     sizes = {source.name: write_set(source, rows) for source, rows in chosen}
+    tables.write_table(REVIEWED, Applied, revision.applied)
     write_metrics("assemble", sizes)
     return f"{OUT}: " + ", ".join(f"{size['train']:,} {name}" for name, size in sizes.items())
 

@@ -27,7 +27,7 @@ from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
-from coa.trajectory import Author, Step
+from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import NearDuplicates
 from curate.overlap import EvaluationSets, SharedRun
@@ -109,9 +109,13 @@ class Row(NamedTuple):
 
 def trajectory_rows(path: Path) -> Iterator[Row]:
     """The kept trajectories."""
-    for row in tables.read_table(path, GradedTrajectory):
-        it = row.trajectory
-        yield Row(it.trajectory_id, it.question_id, it.question, _policy_text(it.steps))
+    return (row_of(row.trajectory) for row in tables.read_table(path, GradedTrajectory))
+
+
+def row_of(trajectory: Trajectory) -> Row:
+    """What is compared of a trajectory."""
+    own_text = _policy_text(trajectory.steps)
+    return Row(trajectory.trajectory_id, trajectory.question_id, trajectory.question, own_text)
 
 
 def pair_rows(path: Path) -> Iterator[Row]:

@@ -1,16 +1,17 @@
 """The sets: what the screen excluded is in none of them, and a set that cannot be filled says why."""
 
-import json
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from coa import protocol, tables
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
+from coa.reviews import write_reviews
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
 from curate.screen import EXCLUDED, Excluded, ExclusionReason, Kind
@@ -44,10 +45,11 @@ def exclude(*rows: tuple[str, Kind]) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four trajectories of each mode, four pairs and four questions without a trajectory, in the current folder."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(json.dumps({"assemble": SETTINGS}))
+    sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    Path("params.yaml").write_text(yaml.safe_dump({**sections, "assemble": SETTINGS}))
     kept = [trajectory(asked, mode) for mode in Mode for asked in QUESTIONS[:4]]
     kept += [trajectory(asked, Mode.COA) for asked in QUESTIONS[4:8]]
     tables.write_table(assemble.QUESTIONS, Question, QUESTIONS)
@@ -56,6 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kinds = [*PairKind, *PairKind]
     tables.write_table(assemble.PAIRS, PreferencePair, map(pair, kept[:4], kinds))
     exclude()
+    write_reviews([])
     return tmp_path
 
 

@@ -12,7 +12,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from ruamel.yaml import YAML
 
+from annotate.settings import Action, AnnotateParams
 from coa import protocol
+from coa.adjudication import Rule
 from coa.dialects import UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
@@ -23,6 +25,7 @@ from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.prompts import PromptParams
 from coa.question import Question
+from coa.reviews import Answer, Asked, Preference, Review, ReviewKind, Usage
 from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
@@ -55,6 +58,7 @@ from curate.filter import Dropped, DropReason, FilterParams
 from curate.grade import GradeParams
 from curate.screen import Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
+from curate.verdicts import Applied, Effect
 from data_cards.settings import RenderParams
 from synth.fetch import FetchParams
 from synth.foreign_rows import Format
@@ -74,17 +78,17 @@ PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
     PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
-    DroppedQuestion, Excluded, Analysis, Finding,
+    DroppedQuestion, Excluded, Analysis, Finding, Review, Answer, Applied,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
         Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
         Measure, DisagreementReason, RefusalReason, Cause,
-        ExclusionReason, Kind,
+        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Effect,
     ],
     "params.md": [
         Assignment, PolicyKind, EngineKind, Dialect, Provider, RecordingMode, Numbering, Repeats, Format,
-        QuestionFormat,
+        QuestionFormat, Action, Rule,
     ],
 }  # fmt: skip
 SECTIONS: dict[str, type[Any]] = {
@@ -107,6 +111,7 @@ SECTIONS: dict[str, type[Any]] = {
     "branch": BranchParams,
     "screen": ScreenParams,
     "assemble": AssembleParams,
+    "annotate": AnnotateParams,
     "render": RenderParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,

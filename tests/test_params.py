@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate.settings import AnnotateParams
 from coa.errors import ConfigError
 from coa.microworld.opening import MicroworldParams
 from coa.opening import SearchParams, TeacherParams
@@ -53,6 +54,7 @@ SECTIONS = {
     "branch": BranchParams,
     "screen": ScreenParams,
     "assemble": AssembleParams,
+    "annotate": AnnotateParams,
     "render": RenderParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,

@@ -1,0 +1,170 @@
+"""What people said of trajectories, pairs and disputed grades: the record that `annotate.pull` writes and others read.
+
+data/reviews.parquet is an input of the pipeline, tracked in git, and starts empty (docs/decisions/0002). A review
+names the version of the item that was seen: an item made anew has the same id and another version, and a verdict on the
+old one says nothing of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.trajectory import Step
+
+REVIEWS = Path("data/reviews.parquet")
+LAYOUT_VERSION = 1
+"""Raised when a question to the reviewer changes its meaning; stored with each review."""
+
+
+class ReviewKind(StrEnum):
+    """What was reviewed."""
+
+    TRAJECTORY = "trajectory"
+    """A whole trajectory, kept or dropped."""
+    PAIR = "pair"
+    """Two continuations, which of them is better."""
+    DISPUTE = "dispute"
+    """An answer that the grader called wrong: does it say what an accepted answer says?"""
+
+
+class Asked(StrEnum):
+    """The questions to a reviewer."""
+
+    VERDICT = "verdict"
+    """Trajectory: a `Usage`."""
+    ANSWER_RIGHT = "answer_right"
+    """Trajectory: yes, partly or no."""
+    ACCEPTED_ANSWER = "accepted_answer"
+    """Trajectory: the answer that the accepted ones lack, as free text."""
+    CAUSES = "causes"
+    """Trajectory: what went wrong, any number of causes. Pair: what is wrong with the worse side."""
+    FIRST_BAD_STEP = "first_bad_step"
+    """Trajectory: the number of the step, as free text."""
+    SEARCH_QUALITY = "search_quality"
+    """Trajectory: 1 to 5."""
+    PREFERENCE = "preference"
+    """Pair: a `Preference`."""
+    CLARITY = "clarity"
+    """Pair: how clear it is, 1 to 5."""
+    POINT_RIGHT = "point_right"
+    """Pair: whether the sides part at a sensible place, yes or no."""
+    SAME_ANSWER = "same_answer"
+    """Dispute: yes, no or unsure."""
+    COMMENT = "comment"
+    """All: free text."""
+
+
+class Usage(StrEnum):
+    """What a trajectory is good for."""
+
+    KEEP = "keep"
+    """Train on it."""
+    FIX = "fix"
+    """Usable once the accepted answers are mended."""
+    DROP = "drop"
+    """Do not train on it."""
+
+
+class Preference(StrEnum):
+    """Which side of a pair is better; the reviewer saw A and B and not which of them was chosen."""
+
+    CHOSEN = "chosen"
+    """The side that the pipeline chose."""
+    REJECTED = "rejected"
+    """The other one."""
+    TIE = "tie"
+    """There is no real difference."""
+    BOTH_BAD = "both_bad"
+    """Neither should be learned."""
+
+
+DECISIVE = {
+    ReviewKind.TRAJECTORY: Asked.VERDICT,
+    ReviewKind.PAIR: Asked.PREFERENCE,
+    ReviewKind.DISPUTE: Asked.SAME_ANSWER,
+}
+"""The question of each kind whose answer has an effect; nobody can submit a review without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one question of a review."""
+
+    question: Asked
+    """Which question."""
+    values: tuple[str, ...]
+    """One value, or several where several may be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What one person said of one item."""
+
+    item_id: str
+    """Trajectory id or pair id; for a dispute the id of the trajectory whose answer is disputed."""
+    kind: ReviewKind
+    """What was reviewed."""
+    version: str
+    """Of the item as it was shown: first 16 hex digits of the SHA-256 of its texts."""
+    layout: int
+    """`LAYOUT_VERSION` of the questions that were asked."""
+    round: int
+    """1, or 2 where reviewers of the first round disagreed."""
+    reviewer: str
+    """Name of the account."""
+    submitted: str
+    """When it was last submitted: UTC, ISO 8601."""
+    answers: tuple[Answer, ...]
+    """Only questions that were answered."""
+
+    def values(self, question: Asked) -> tuple[str, ...]:
+        """What was answered to `question`; empty where nothing was."""
+        return next((answer.values for answer in self.answers if answer.question is question), ())
+
+    def value(self, question: Asked) -> str:
+        """The one answer to `question`; empty where there is none."""
+        return next(iter(self.values(question)), "")
+
+
+def read_reviews(path: Path = REVIEWS) -> list[Review]:
+    """All reviews; people write few enough to hold them in memory.
+
+    Raises:
+        InputError: the file is missing, broken or of another schema version.
+    """
+    return list(tables.read_table(path, Review))
+
+
+def write_reviews(reviews: Iterable[Review], path: Path = REVIEWS) -> int:
+    """Write the reviews in one order, so that the same reviews are the same bytes; returns their number."""
+    ordered = sorted(reviews, key=lambda it: (it.kind, it.item_id, it.version, it.round, it.reviewer))
+    return tables.write_table(path, Review, ordered)
+
+
+def trajectory_version(row: GradedTrajectory) -> str:
+    """The version of a trajectory under review."""
+    return _hash(row.trajectory.question, _texts(row.trajectory.steps))
+
+
+def pair_version(pair: PreferencePair) -> str:
+    """The version of a pair under review."""
+    return _hash(pair.question, _texts(pair.prefix), _texts(pair.chosen), _texts(pair.rejected))
+
+
+def dispute_version(row: GradedTrajectory) -> str:
+    """The version of a disputed grade."""
+    return _hash(row.trajectory.question, list(row.gold_answers), row.grade.prediction)
+
+
+def _texts(steps: Iterable[Step]) -> list[list[str]]:
+    return [[step.kind, step.author, step.text] for step in steps]
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
