@@ -48,7 +48,7 @@ $(VENV)/.installed-train: pyproject.toml constraints.txt
 	@touch $(VENV)/.installed-base
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call install,.[train$(comma)tools$(comma)dev])
+	$(call install,.[train$(comma)tools$(comma)publish$(comma)dev])
 	@touch $(VENV)/.installed-base $(VENV)/.installed-train
 
 comma := ,

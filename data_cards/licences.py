@@ -22,6 +22,21 @@ _HUB = frozenset(
     """.split()  # noqa: SIM905
 )
 """Licences with a name of their own on the Hub (huggingface.co/docs/hub/repositories-licenses); others are `other`."""
+_SHARE_ALIKE = (
+    "cc-by-sa",
+    "cc-by-nc-sa",
+    "gpl",
+    "agpl",
+    "lgpl",
+    "gfdl",
+    "odbl",
+    "cdla-sharing",
+    "osl",
+    "eupl",
+    "mpl",
+    "epl",
+)
+"""Families whose licence what is made of it must bear."""
 _SPDX_TO_HUB = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}
 
 
@@ -76,3 +91,31 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
 def _hub_name(licence: str) -> str:
     name = licence.lower().removesuffix("-only").removesuffix("-or-later")
     return _SPDX_TO_HUB.get(name, name)
+
+
+def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
+    """Why the sources of a set cannot be published together: one sentence each, none where they can.
+
+    No lawyer's judgement: it finds what nobody stated, what forbids derived works, and two licences that each want what
+    is made of them under their own terms. Versions of one family are taken to go together.
+    """
+    found: list[str] = []
+    families: dict[str, str] = {}
+    for source in dict.fromkeys(sources):
+        name = _hub_name(known.get(source.name, UNKNOWN))
+        if name not in _HUB:
+            found.append(f"the licence of {source.name or 'a source'} ({source.what}) is unknown: {name}")
+        elif "-nd-" in name:
+            found.append(f"{name} of {source.name} ({source.what}) forbids derived works")
+        else:
+            families |= {family: name for family in _SHARE_ALIKE if _family(name) == family}
+            if _family(name) == "cc-by-nc":
+                families["cc-by-nc"] = name
+    if len(families) > 1 and families.keys() != {"cc-by-nc", "cc-by-nc-sa"}:
+        found.append(f"{' and '.join(sorted(families.values()))} each want what is made of them under their own terms")
+    return found
+
+
+def _family(name: str) -> str:
+    """A licence without its version: cc-by-sa-4.0 is of the family cc-by-sa."""
+    return re.sub(r"-[\d.]+[a-z]?$", "", name)

@@ -3,8 +3,8 @@
     python -m data_cards.render
 
 Reads data/assemble/, data/questions.parquet, data/filter/, data/branch/, data/grade.parquet, the prompts and, where
-they are there, data/screen/excluded.parquet, data/analyse.parquet and reports/pictures/*.png. Writes
-data/render/README.md for all sets, and data/render/{set}/README.md for each with the pictures it shows.
+they are there, data/screen/, data/analyse.parquet and reports/pictures/*.png. Writes data/render/README.md for all
+sets, and data/render/{set}/README.md for each with the pictures it shows.
 
 One repository on the Hub holds all sets, each as a configuration of its own, with its files at
 data/{set}/{split}.parquet. data/render/ with those files beside it is that repository; data/render/{set}/ with its own
@@ -14,47 +14,81 @@ dates, nothing from the network.
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from coa.errors import writing_error
 from coa.params import Params
-from data_cards.card import Card, front_page, set_card
+from data_cards.card import Card, SetCard, front_page, set_card
 from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams, check, shown_settings
 
 OUT = Path("data/render")
 
 
-def write_card(folder: Path, card: Card) -> None:
-    """Write a card and its pictures; what stood in `folder` before is removed.
+class Rendered(NamedTuple):
+    """All cards of a run."""
+
+    front: Card
+    sets: tuple[SetCard, ...]
+
+    def files(self) -> dict[str, bytes]:
+        """The cards and their pictures by their path in a repository, the front page first.
+
+        Raises:
+            OutputError: a picture cannot be read.
+        """
+        found = {"README.md": self.front.text.encode()}
+        for card in self.sets:
+            found[f"{card.info.name}/README.md"] = card.card.text.encode()
+            for picture in card.card.pictures:
+                found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
+        return found
+
+
+def render(params: Params, section: RenderParams) -> Rendered:
+    """Measure the sets and write their cards.
+
+    Raises:
+        ConfigError: a setting cannot stand in a card.
+        InputError: a file is missing or broken, or a set is empty.
+    """
+    check(section)
+    settings = shown_settings(params)
+    cards = tuple(set_card(name, settings, section) for name in SetName)
+    return Rendered(front_page(cards, section), cards)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files; what stood in `folder` before is removed.
 
     Raises:
         OutputError: a file cannot be written.
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / "README.md").write_text(card.text, encoding="utf-8", newline="\n")
-        for picture in card.pictures:
-            target = folder / "pictures" / picture.name
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(picture, target)
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
     except OSError as error:
         raise writing_error(folder, error) from error
+
+
+def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """The files in `folder` that are missing, others than `files`, or not among them."""
+    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    differing = [name for name, content in files.items() if name not in there or there[name].read_bytes() != content]
+    return sorted({*differing, *(there.keys() - files.keys())})
 
 
 def main(arguments: Sequence[str]) -> str:
     """Render the cards; the summary line is returned."""
     params = Params.load("render", arguments)
-    section = params.section(RenderParams)
-    check(section)
-    settings = shown_settings(params)
-    cards = [set_card(name, settings, section) for name in SetName]
-    write_card(OUT, front_page(cards, section))
-    for card in cards:
-        write_card(OUT / card.info.name, card.card)
-    return f"{OUT}: " + ", ".join(f"{card.info.num_rows:,} {card.info.name}" for card in cards)
+    rendered = render(params, params.section(RenderParams))
+    write_files(OUT, rendered.files())
+    return f"{OUT}: " + ", ".join(f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets)
 
 
 if __name__ == "__main__":

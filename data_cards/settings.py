@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import yaml
 
 from coa.errors import ConfigError
@@ -42,6 +43,30 @@ class RenderParams:
     """Of questions and passages: ISO 639 codes of two or three letters."""
     licenses: dict[str, str] = field(default_factory=dict)
     """SPDX ids by source: a source of questions, `corpus` for the passages, a teacher's name. Others are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishParams:
+    """What is published where, and on what conditions."""
+
+    repository: str = ""
+    """`owner/name` on the Hub; empty: `render.repository`."""
+    model: str = ""
+    """The folder of a trained model; empty: the sets are published."""
+    private: bool = True
+    """Whether a repository that is not there yet is made a private one; an existing one stays what it is."""
+    dry_run: bool = False
+    """Only say what would be refused and what would change."""
+    allow: str = ""
+    """Names of the gate's reasons that are waived, joined by commas; the card names them."""
+    tag: str = ""
+    """The version's name; empty: v1, v2, ... A version that is tagged never changes."""
+    phone_region: str = "US"
+    """A country whose phone numbers count without its +code, too; empty: international ones alone."""
+    required_reviews: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many rows of each set of pairs and trajectories people must have reviewed."""
+    num_traces: Annotated[int, msgspec.Meta(ge=0)] = 20
+    """How many trajectories of each set are published as session traces, which the Hub's viewer shows turn by turn."""
 
 
 def check(params: RenderParams) -> None:

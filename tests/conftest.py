@@ -5,8 +5,10 @@ search (needs the internet; opt-in by the marker `network`).
 """
 
 import ast
+import importlib
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -117,6 +119,37 @@ class ServedSearch:
                 return reply.status, json.loads(reply.read()), dict(reply.headers.items())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read()), dict(error.headers.items())
+
+
+SMALL_WORLD = """
+sample: {num_questions: 80}
+branch: {max_parents: {act_is_better: 20, think_is_better: 30}}
+assemble: {num_cot_a: 6, num_coa: 20, num_cot: 6, num_rl: 10, validation_share: 0.2}
+"""
+"""What is smaller than in the tiny profile: a whole run in four seconds."""
+SMALL_STAGES = (
+    ("synth.microworld",), ("synth.questions",), ("coa.search.index",), ("synth.sample", "mode=cot"),
+    ("synth.sample", "mode=coa"), ("curate.grade",), ("curate.analyse",), ("curate.filter",), ("curate.branch",),
+    ("curate.screen",), ("curate.assemble",), ("data_cards.render",),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all files, settings and journals of a small run of the line of data: to be read, or copied."""
+    from coa.params import write_profiles
+
+    folder = tmp_path_factory.mktemp("small") / "run"
+    shutil.copytree(root / "synth/prompts", folder / "synth/prompts")
+    (folder / "data").mkdir()
+    shutil.copy2(root / "data/reviews.parquet", folder / "data")
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        Path("small.yaml").write_text(SMALL_WORLD, encoding="utf-8")
+        write_profiles([root / "conf/tiny.yaml", Path("small.yaml")], base=root / "conf/microworld.yaml")
+        for module, *arguments in SMALL_STAGES:
+            importlib.import_module(module).main(arguments)
+    return folder
 
 
 @pytest.fixture(scope="session")

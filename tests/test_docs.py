@@ -59,7 +59,9 @@ from curate.grade import GradeParams
 from curate.screen import Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
 from curate.verdicts import Applied, Effect
-from data_cards.settings import RenderParams
+from data_cards.gate import Reason
+from data_cards.local_hub import LocalHubParams
+from data_cards.settings import PublishParams, RenderParams
 from synth.fetch import FetchParams
 from synth.foreign_rows import Format
 from synth.ingest import DroppedLine, IngestParams, Recorded
@@ -86,6 +88,7 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Measure, DisagreementReason, RefusalReason, Cause,
         ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Effect,
     ],
+    "publishing.md": [Reason],
     "params.md": [
         Assignment, PolicyKind, EngineKind, Dialect, Provider, RecordingMode, Numbering, Repeats, Format,
         QuestionFormat, Action, Rule,
@@ -113,13 +116,15 @@ SECTIONS: dict[str, type[Any]] = {
     "assemble": AssembleParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
+    "publish": PublishParams,
+    "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,
     "fidelity": FidelityParams,
     "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
-PROGRAMS = {"curl", "python", "make", "dvc", "git", "vllm", "kill"}
+PROGRAMS = {"curl", "python", "make", "dvc", "git", "vllm", "kill", "export"}
 
 
 def text_of(document: Path | str) -> str:

@@ -23,7 +23,8 @@ from curate.branch import BranchParams
 from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams
-from data_cards.settings import RenderParams
+from data_cards.local_hub import LocalHubParams
+from data_cards.settings import PublishParams, RenderParams
 from synth.fetch import FetchParams
 from synth.ingest import IngestParams
 from synth.questions import QuestionParams
@@ -56,6 +57,8 @@ SECTIONS = {
     "assemble": AssembleParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
+    "publish": PublishParams,
+    "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,
     "fidelity": FidelityParams,

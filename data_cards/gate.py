@@ -1,0 +1,192 @@
+"""What is about to be published to the reasons why it must not be: all of them at once, each of which has a name.
+
+A reason can be waived by its name (`publish.allow`), never all of them together; the published card names the waived.
+To add a reason: a value of `Reason` with its docstring, a function that gives `Refusal`s, a line in `check_sets`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa import tables
+from coa.errors import InputError, OutputError, unknown_name
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.trajectory import Author, Step
+from data_cards import licences, provenance
+from data_cards.card import SCRIPTED, SetCard
+from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.evaluation_overlap import EvaluationQuestions, screened_overlaps
+from data_cards.loss_masks import mask_fault
+from data_cards.private_text import find_private
+from data_cards.provenance import shown
+from data_cards.review_state import num_reviewed
+from data_cards.settings import PublishParams
+from data_cards.yields import EXCLUDED
+
+
+class Reason(StrEnum):
+    """Why something is not published."""
+
+    EVALUATION_OVERLAP = "evaluation_overlap"
+    """A row touches an evaluation set, or the rows were never screened."""
+    PRIVATE_TEXT = "private_text"
+    """The policy wrote an e-mail address, a phone number or a key."""
+    LICENCE = "licence"
+    """The licence of a source is unknown, or the licences cannot stand together."""
+    SCRIPTED_TEACHER = "scripted_teacher"
+    """A program wrote the text, no language model."""
+    UNCOMMITTED_CODE = "uncommitted_code"
+    """Code or settings are not committed: nobody could make the rows again."""
+    STALE_LOCK = "stale_lock"
+    """dvc.lock does not belong to the code, the settings and the files."""
+    CARD_OUT_OF_DATE = "card_out_of_date"
+    """The rendered cards are not those of the files."""
+    LOSS_MASK = "loss_mask"
+    """A loss mask would cover text of the environment or leave out text of the policy."""
+    REVIEWS_MISSING = "reviews_missing"
+    """Fewer rows were reviewed by people than `publish.required_reviews` asks for."""
+    RESULTS_MISSING = "results_missing"
+    """Models: there are no results of an evaluation, or they are of other weights."""
+
+
+SET_REASONS = tuple(reason for reason in Reason if reason is not Reason.RESULTS_MISSING)
+"""What is checked before sets are published."""
+
+
+class Refusal(NamedTuple):
+    """One thing that stands against publishing."""
+
+    reason: Reason
+    detail: str
+
+
+def read_allowed(allow: str) -> frozenset[Reason]:
+    """The reasons named in `publish.allow`.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    names = [name.strip() for name in allow.split(",") if name.strip()]
+    for name in names:
+        if name not in frozenset(Reason):
+            raise unknown_name("reason", name, Reason, where="publish.allow")
+    return frozenset(map(Reason, names))
+
+
+def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> tuple[Reason, ...]:
+    """The reasons that apply and are waived, sorted.
+
+    Raises:
+        OutputError: a reason applies that is not waived; names every one of them.
+    """
+    against = [refusal for refusal in refusals if refusal.reason not in allowed]
+    if against:
+        lines = "".join(f"\n    {refusal.reason}: {refusal.detail}" for refusal in against)
+        names = ",".join(dict.fromkeys(refusal.reason for refusal in against))
+        raise OutputError(
+            "publishing is refused", got=lines, fix=f"mend it, or waive by name, which the card will say: allow={names}"
+        )
+    return tuple(sorted({refusal.reason for refusal in refusals}))
+
+
+def check_sets(
+    cards: Sequence[SetCard],
+    stale_cards: Sequence[str],
+    settings: Mapping[str, Any],
+    params: PublishParams,
+    known_licences: Mapping[str, str],
+) -> list[Refusal]:
+    """Everything that stands against publishing the sets.
+
+    Args:
+        cards: The sets' cards, as rendered from the files.
+        stale_cards: Files under data/render/ that differ from what is rendered from the files.
+        settings: The sections of params.yaml that shape a set.
+        params: What is published where.
+        known_licences: `render.licenses`.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    names = [card.info.name for card in cards]
+    found = [*evaluation_refusals(names, settings.get("screen", {})), *row_refusals(names, params.phone_region)]
+    found += [Refusal(Reason.LICENCE, line) for line in _licence_lines(cards, known_licences)]
+    found += _teacher_refusals(model.value for card in cards for model in card.models)
+    found += [*tree_refusals("render"), *review_refusals(names, params.required_reviews)]
+    if stale_cards:
+        detail = f"{shown(stale_cards)}: render again (dvc repro render)"
+        found.append(Refusal(Reason.CARD_OUT_OF_DATE, detail))
+    return found
+
+
+def _licence_lines(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[str]:
+    return list(dict.fromkeys(line for card in cards for line in licences.conflicts(card.sources, known)))
+
+
+def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
+    scripted = sorted({model for model in models if model.startswith(SCRIPTED)})
+    return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")] if scripted else []
+
+
+def tree_refusals(stage: str) -> list[Refusal]:
+    """What stands against the working tree: uncommitted code, a lock that belongs to something else."""
+    found, code = [], provenance.code_state()
+    if not code.commit:
+        found.append(Refusal(Reason.UNCOMMITTED_CODE, "the folder is in no git repository with a commit"))
+    elif code.changed:
+        found.append(Refusal(Reason.UNCOMMITTED_CODE, shown(code.changed)))
+    try:
+        stale = provenance.stale_stages(stage)
+    except InputError as error:
+        return [*found, Refusal(Reason.STALE_LOCK, f"{error.what}: {error.details['got']}")]
+    return [*found, Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}")] if stale else found
+
+
+def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Rows that touch an evaluation set."""
+    if not Path(EXCLUDED).exists():
+        yield Refusal(Reason.EVALUATION_OVERLAP, f"the rows were never screened: {EXCLUDED} is missing")
+        return
+    questions = EvaluationQuestions(screen)
+    for name in names:
+        found = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
+        if found:
+            yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples([f'{it[0]} {it[1]}' for it in found])}")
+
+
+def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusal]:
+    """Rows whose policy wrote something private, and rows whose loss mask would be wrong; each row is read once."""
+    for name in names:
+        private, faults = [], []
+        for row_id, row, steps in _rows(name):
+            own = "\n".join(step.text for step in steps if step.author is Author.POLICY)
+            private += [f"{row_id} {found.kind} {found.shown}" for found in find_private(own, phone_region)]
+            if fault := mask_fault(row):
+                faults.append(f"{row_id} {fault}")
+        if private:
+            yield Refusal(Reason.PRIVATE_TEXT, f"{name}: {_examples(private)}")
+        if faults:
+            yield Refusal(Reason.LOSS_MASK, f"{name}: {_examples(faults)}")
+
+
+def _rows(name: SetName) -> Iterator[tuple[str, GradedTrajectory | PreferencePair, Sequence[Step]]]:
+    for path in (local_path(name, split) for split in SPLITS if name is not SetName.RL):
+        if name is SetName.COT_A:
+            for pair in tables.read_table(path, PreferencePair):
+                yield pair.pair_id, pair, (*pair.prefix, *pair.chosen, *pair.rejected)
+        else:
+            for row in tables.read_table(path, GradedTrajectory):
+                yield row.trajectory.trajectory_id, row, row.trajectory.steps
+
+
+def _examples(lines: Sequence[str]) -> str:
+    return f"{len(lines):,} row{'s' * (len(lines) > 1)}: {'; '.join(lines[:3])}"
+
+
+def review_refusals(names: Iterable[SetName], required: int) -> Iterator[Refusal]:
+    """Sets of which people have read too little."""
+    for name in names if required else ():
+        if name is not SetName.RL and (done := num_reviewed(name)) < required:
+            yield Refusal(Reason.REVIEWS_MISSING, f"{name}: {done:,} rows reviewed of {required:,} required")

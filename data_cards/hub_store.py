@@ -1,0 +1,158 @@
+"""Repositories of the local Hub: a folder of contents by hash, and a JSON file for each repository.
+
+A commit is whole or not there: contents come first, the file that names them last and at once.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a commit."""
+
+    size: int
+    sha256: str
+    """The name of its contents."""
+    git_oid: str
+    """SHA-1 as git computes it: of the contents, or of the pointer where it is a large file."""
+    is_lfs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One state of a repository."""
+
+    oid: str
+    parent: str
+    title: str
+    date: str
+    """UTC, ISO 8601."""
+    files: dict[str, StoredFile]
+
+
+@dataclass(slots=True)
+class Repository:
+    """A model or data set."""
+
+    kind: str
+    """`model` or `dataset`."""
+    name: str
+    """`owner/name`."""
+    private: bool
+    commits: list[Commit] = field(default_factory=list)
+    """The oldest first; the last one is the head of the one branch, `main`."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Name to commit."""
+
+    @property
+    def head(self) -> Commit:
+        """The newest commit."""
+        return self.commits[-1]
+
+    def at(self, revision: str) -> Commit | None:
+        """The commit that a branch, a tag or an id names."""
+        if revision in (MAIN, f"refs/heads/{MAIN}"):
+            return self.head
+        oid = self.tags.get(revision.removeprefix("refs/tags/"), revision)
+        return next((commit for commit in self.commits if commit.oid == oid), None)
+
+
+class Store:
+    """All repositories, in a folder that outlives the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "contents").mkdir(parents=True, exist_ok=True)
+        self._known: dict[tuple[str, str], Repository] = {}
+        for path in sorted(folder.glob("repositories/*/*/*.json")):
+            found = msgspec.json.decode(path.read_bytes(), type=Repository)
+            self._known[found.kind, found.name] = found
+
+    def find(self, kind: str, name: str) -> Repository | None:
+        """The repository of this kind and name."""
+        return self._known.get((kind, name))
+
+    def create(self, kind: str, name: str, *, private: bool) -> Repository:
+        """A new repository with one empty commit, as the Hub's have."""
+        made = self._known[kind, name] = Repository(kind, name, private)
+        self.commit(made, "initial commit", {})
+        return made
+
+    def commit(self, repository: Repository, title: str, files: dict[str, StoredFile]) -> Commit:
+        """Add a commit with exactly these files."""
+        parent = repository.head.oid if repository.commits else ""
+        date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        content = [repository.kind, repository.name, parent, title, date, sorted(map(str, files.items()))]
+        oid = hashlib.sha1(json.dumps(content).encode()).hexdigest()
+        repository.commits.append(Commit(oid, parent, title, date, files))
+        self.save(repository)
+        return repository.head
+
+    def save(self, repository: Repository) -> None:
+        """Write a repository's file anew, in one step."""
+        path = self._folder / "repositories" / repository.kind / f"{repository.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(repository)), encoding="utf-8")
+        partial.replace(path)
+
+    def content_path(self, sha256: str) -> Path:
+        """Where contents lie, or would."""
+        return self._folder / "contents" / sha256
+
+    @contextmanager
+    def receiving(self) -> Iterator["Receiving"]:
+        """Take in contents piece by piece; what is broken off leaves nothing."""
+        partial = self._folder / f"{uuid.uuid4().hex}.partial"
+        try:
+            with partial.open("wb") as file:
+                received = Receiving(file)
+                yield received
+            partial.replace(self.content_path(received.sha256))
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def regular_file(self, content: bytes) -> StoredFile:
+        """A small file, kept as git keeps it."""
+        with self.receiving() as received:
+            received.write(content)
+        return StoredFile(len(content), received.sha256, _git_oid(content), is_lfs=False)
+
+
+class Receiving:
+    """Contents on their way in."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        self._file.write(chunk)
+        self._digest.update(chunk)
+
+    @property
+    def sha256(self) -> str:
+        """The name of what has come so far."""
+        return self._digest.hexdigest()
+
+
+def large_file(sha256: str, size: int) -> StoredFile:
+    """A file of which git holds only a pointer."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+    return StoredFile(size, sha256, _git_oid(pointer.encode()), is_lfs=True)
+
+
+def _git_oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content)).hexdigest()

@@ -1,0 +1,87 @@
+"""A Hugging Face Hub on this machine: a folder to a server that the real `huggingface_hub` and `datasets` work with.
+
+    python -m data_cards.local_hub              # 127.0.0.1:8040, everything in .local_hub/
+    export HF_ENDPOINT=http://127.0.0.1:8040 HF_TOKEN=hf_local HF_HUB_DISABLE_XET=1
+
+For trying out publishing, and for tests. It speaks the part of the Hub's HTTP API that creating, committing, tagging,
+listing and loading need. Small files come with the commit, large ones by LFS; there is no Xet, no pull request and no
+web page. It has one account with one token, which writes to that account's names alone.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from coa.params import Params
+from data_cards.hub_store import Store
+from data_cards.hub_uploads import Uploads
+from data_cards.hub_views import Access, Views, answered
+
+
+@dataclass(frozen=True, slots=True)
+class LocalHubParams:
+    """The server."""
+
+    folder: str = ".local_hub"
+    """Where repositories lie; made when it is not there."""
+    host: str = "127.0.0.1"
+    """Where it listens."""
+    port: int = 8040
+    """The port."""
+    owner: str = "local"
+    """The account."""
+    token: str = "hf_local"
+    """What HF_TOKEN must be. It guards nothing but the folder: no secret."""
+
+
+def create_app(params: LocalHubParams) -> Starlette:
+    """The server as an application."""
+    access = Access(Store(Path(params.folder)), params.owner, params.token)
+    see, take = Views(access), Uploads(access)
+    endpoints = [
+        ("GET", "/api/whoami-v2", see.whoami),
+        ("POST", "/api/repos/create", take.create),
+        ("POST", "/api/validate-yaml", take.validate_card),
+        ("PUT", "/lfs/{sha256}", take.lfs_put),
+    ]
+    for api, files in (("/api/models", ""), ("/api/datasets", "/datasets")):
+        repository, contents = f"{api}/{{owner}}/{{name}}", f"{files}/{{owner}}/{{name}}"
+        endpoints += [
+            ("GET", repository, see.info),
+            ("GET", f"{repository}/revision/{{revision}}", see.info),
+            ("GET", f"{repository}/refs", see.refs),
+            ("GET", f"{repository}/commits/{{revision}}", see.commits),
+            ("GET", f"{repository}/tree/{{revision}}", see.tree),
+            ("GET", f"{repository}/tree/{{revision}}/{{path:path}}", see.tree),
+            ("POST", f"{repository}/paths-info/{{revision}}", see.paths_info),
+            ("POST", f"{repository}/preupload/{{revision}}", take.preupload),
+            ("POST", f"{repository}/commit/{{revision}}", take.commit),
+            ("POST", f"{repository}/tag/{{revision}}", take.tag),
+            ("POST", f"{contents}.git/info/lfs/objects/batch", take.lfs_batch),
+            ("GET", f"{contents}/resolve/{{revision}}/{{path:path}}", see.resolve),
+        ]
+    # `/datasets/a/b/...` must be tried before `/{owner}/{name}/...`.
+    endpoints.sort(key=lambda it: not it[1].startswith(("/api/", "/datasets/", "/lfs/")))
+    return Starlette(routes=[Route(path, answered(call), methods=[method]) for method, path, call in endpoints])
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Serve until interrupted."""
+    import uvicorn
+
+    params = Params.load("local_hub", arguments).section(LocalHubParams)
+    print(
+        f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1", file=sys.stderr
+    )
+    uvicorn.run(create_app(params), host=params.host, port=params.port, log_level="warning", access_log=False)
+    return f"{params.folder}/ keeps what was published"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

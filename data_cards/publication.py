@@ -1,0 +1,169 @@
+"""What is published together: the files of one version, by their path in the repository, and what they say of it.
+
+`lineage.json` is the version's own record: code commit, the hash of dvc.lock, the hash of every file of the run, what
+was waived. It holds no date and no address, so the same version is the same bytes.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from coa.trajectory import SCHEMA_VERSION
+from data_cards import provenance
+from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path, published_path
+from data_cards.gate import Reason
+from data_cards.safe_markdown import Markdown, table
+from data_cards.traces import trace_files
+
+LINEAGE = "lineage.json"
+_CHECKED = {
+    Reason.EVALUATION_OVERLAP: "no row touches an evaluation set",
+    Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
+    Reason.LICENCE: "the licences of all sources are known and go together",
+    Reason.SCRIPTED_TEACHER: "language models wrote the text",
+    Reason.UNCOMMITTED_CODE: "the code is committed",
+    Reason.STALE_LOCK: "dvc.lock belongs to code, settings and files",
+    Reason.CARD_OUT_OF_DATE: "the cards are those of the files",
+    Reason.LOSS_MASK: "loss masks cover all of the policy's text and nothing else",
+    Reason.REVIEWS_MISSING: "as many rows were reviewed by people as were asked for",
+    Reason.RESULTS_MISSING: "the model was evaluated, and every figure is that of these weights",
+}
+
+Content = Path | bytes
+"""A file's contents: a file here, or what is to be written."""
+
+
+class Publication(NamedTuple):
+    """The files of one version."""
+
+    kind: str
+    """`dataset` or `model`."""
+    files: dict[str, Content]
+    summary: str
+    """One line for the commit."""
+
+
+def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
+    """The parquet files of the sets and some of their trajectories as session traces.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    files: dict[str, Content] = {
+        published_path(name, split): local_path(name, split) for name in names for split in SPLITS
+    }
+    for name in names:
+        if name in HAS_TRAJECTORIES:
+            files |= trace_files(name, num_traces)
+    return files
+
+
+def lineage_record(checked: Sequence[Reason], waived: Sequence[Reason]) -> bytes:
+    """The version's own record; a lock that cannot be read, which the gate has named, is left out.
+
+    Args:
+        checked: The gate's reasons that were looked at.
+        waived: Those that apply all the same.
+    """
+    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.Lock("", {})
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "code_commit": provenance.code_state().commit,
+        "dvc_lock_sha256": lock.sha256,
+        "outs_md5": lock.outs,
+        "checked": list(checked),
+        "waived": list(waived),
+    }
+    return (json.dumps(record, indent=2) + "\n").encode()
+
+
+def version_section(record: bytes) -> str:
+    """What a published card says at its end of the version that it belongs to."""
+    found = json.loads(record)
+    waived = frozenset(found["waived"])
+    rows = [
+        (
+            Markdown(f"`{reason}`"),
+            Markdown(_CHECKED[Reason(reason)]),
+            Markdown("**waived**" if reason in waived else "yes"),
+        )
+        for reason in found["checked"]
+    ]
+    names = ", ".join(f"`{reason}`" for reason in found["waived"])
+    says = f"**Published although these apply, waived by name: {names}.**" if waived else "Nothing was waived."
+    return (
+        "\n## This version\n\n"
+        f"Code: commit `{found['code_commit'] or 'none'}`. The SHA-256 of its `dvc.lock` is "
+        f"`{found['dvc_lock_sha256'] or 'none'}`; [{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
+        f"Checked before publishing. {says}\n\n{table(('check', 'what holds', ''), rows)}\n"
+    )
+
+
+def sha256_of(content: Content) -> str:
+    """The SHA-256 of contents, read piece by piece."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_oid(content: Content) -> str:
+    """The SHA-1 that git gives contents, read piece by piece."""
+    digest = hashlib.sha1(b"blob %d\0" % size_of(content))
+    if isinstance(content, bytes):
+        digest.update(content)
+        return digest.hexdigest()
+    with content.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_of(content: Content) -> int:
+    """Bytes of contents."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+class Change(NamedTuple):
+    """A file that differs from what is published."""
+
+    path: str
+    mark: str
+    """`+` new, `~` other contents, `-` gone."""
+    before: int
+    """Bytes there; 0 where the file is new."""
+    after: int
+    """Bytes here; 0 where it goes."""
+
+    def __str__(self) -> str:
+        size = f"{self.after:,}" if self.mark == "+" else f"{self.before:,} -> {self.after:,}"
+        return f"{self.mark} {self.path} ({size} bytes)"
+
+
+class Published(NamedTuple):
+    """A file as the Hub describes it."""
+
+    size: int
+    oid: str
+    """SHA-256 where the Hub keeps it as a large file, git's SHA-1 otherwise."""
+    is_large: bool
+
+
+_HUBS_OWN = frozenset({".gitattributes"})
+"""Files that the Hub puts into every repository."""
+
+
+def changes(files: Mapping[str, Content], published: Mapping[str, Published]) -> list[Change]:
+    """What a commit of `files` would change, sorted by path."""
+    found = []
+    for path, content in files.items():
+        there = published.get(path)
+        if there is None:
+            found.append(Change(path, "+", 0, size_of(content)))
+        elif there.oid != (sha256_of(content) if there.is_large else git_oid(content)):
+            found.append(Change(path, "~", there.size, size_of(content)))
+    gone = published.keys() - files.keys() - _HUBS_OWN
+    found += [Change(path, "-", published[path].size, 0) for path in gone]
+    return sorted(found)

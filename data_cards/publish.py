@@ -1,0 +1,187 @@
+"""The sets, or a trained model, with their card to the Hugging Face Hub: one commit and one tag, behind a gate.
+
+    python -m data_cards.publish repository=me/coa dry_run=true
+    python -m data_cards.publish repository=me/coa allow=scripted_teacher
+    python -m data_cards.publish repository=me/coa-sft2 model=data/train/sft2
+
+Refuses with all reasons at once (data_cards/gate.py); `allow` waives by name. The same published again changes nothing.
+Appends to publications.jsonl which revision of the Hub, code, dvc.lock and DVC remote belong together.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from coa.errors import ConfigError, OutputError, writing_error
+from coa.params import Params
+from data_cards import provenance
+from data_cards.gate import SET_REASONS, Reason, Refusal, check_sets, enforce, read_allowed
+from data_cards.hub import HubRepository, Remote
+from data_cards.publication import (
+    LINEAGE,
+    Change,
+    Content,
+    Publication,
+    changes,
+    lineage_record,
+    set_files,
+    version_section,
+)
+from data_cards.render import OUT, render, stale_files
+from data_cards.settings import PublishParams, RenderParams, check, shown_settings
+
+RECORDS = Path("publications.jsonl")
+_MAX_SHOWN = 40
+
+
+class Prepared(NamedTuple):
+    """What is to be published, and what stands against it."""
+
+    publication: Publication
+    refusals: list[Refusal]
+
+
+def prepare_sets(params: Params, publish: PublishParams) -> Prepared:
+    """Check the sets and collect their files.
+
+    Raises:
+        InputError: a file is missing or broken.
+        ConfigError: a setting is wrong.
+    """
+    section = params.section(RenderParams, "render")
+    rendered = render(params, section)
+    stale = stale_files(OUT, rendered.files())
+    settings = shown_settings(params)
+    refusals = check_sets(rendered.sets, stale, settings, publish, section.licenses)
+    if publish.repository != section.repository:
+        rendered = render(params, replace(section, repository=publish.repository))
+    names = [card.info.name for card in rendered.sets]
+    files: dict[str, Content] = {**rendered.files(), **set_files(names, publish.num_traces)}
+    num_rows = sum(card.info.num_rows for card in rendered.sets)
+    return Prepared(Publication("dataset", files, f"{num_rows:,} rows"), refusals)
+
+
+def with_record(publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]) -> Publication:
+    """The publication with its version's record, which its card shows."""
+    record = lineage_record(checked, waived)
+    card = publication.files["README.md"]
+    assert isinstance(card, bytes)
+    files = {**publication.files, "README.md": card + version_section(record).encode(), LINEAGE: record}
+    return publication._replace(files=files)
+
+
+def next_tag(wanted: str, tags: Sequence[str]) -> str:
+    """The name of the next version: `wanted`, or one more than the last v-number."""
+    numbers = [int(tag[1:]) for tag in tags if tag[:1] == "v" and tag[1:].isdecimal()]
+    return wanted or f"v{max(numbers, default=0) + 1}"
+
+
+def upload(hub: HubRepository, publication: Publication, params: PublishParams) -> tuple[str, str, int]:
+    """Bring the Hub to this version; returns tag, revision and how many files changed.
+
+    Raises:
+        OutputError: the name is taken by something else, or the version's name by other files.
+        ServiceError: the Hub cannot be reached or refuses.
+    """
+    remote = hub.look()
+    if remote is None:
+        hub.create(private=params.private)
+        remote = hub.look() or Remote("", {}, {})
+    changed = plan(hub, publication, remote)
+    named = [tag for tag, revision in remote.tags.items() if revision == remote.head]
+    if not changed and named and params.tag in ("", *named):
+        return params.tag or named[-1], remote.head, 0
+    tag = next_tag(params.tag, list(remote.tags))
+    if tag in remote.tags:
+        raise OutputError(
+            f"the version {tag} is there already, with other files", where=hub.url, expected="a version of its own",
+            fix="leave publish.tag empty, or give a new name: a tagged version never changes",
+        )  # fmt: skip
+    revision = remote.head
+    if changed:
+        title = f"{tag}: {publication.summary}"
+        revision = hub.commit(changed, publication.files, parent=remote.head, title=title)
+    hub.tag(tag, revision)
+    return tag, revision, len(changed)
+
+
+def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[Change]:
+    """What publishing would change.
+
+    Raises:
+        OutputError: the repository holds files, but none that says that this command made it.
+    """
+    if remote.files.keys() - {".gitattributes", "README.md"} and LINEAGE not in remote.files:
+        raise OutputError(
+            "the name is taken: the repository was not made by this command", where=hub.url,
+            expected=f"an empty repository, or one with {LINEAGE}", got=", ".join(sorted(remote.files)[:5]),
+            fix="publish under another name",
+        )  # fmt: skip
+    return changes(publication.files, remote.files)
+
+
+def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> None:
+    """Note which revisions belong together, once.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.Lock("", {})
+    line = {
+        "repository": repository, "kind": kind, "tag": tag, "hub_revision": revision,
+        "code_commit": provenance.code_state().commit, "dvc_lock_sha256": lock.sha256,
+        "dvc_remote": provenance.dvc_remote(), "waived": list(waived),
+    }  # fmt: skip
+    try:
+        known = RECORDS.read_text(encoding="utf-8").splitlines() if RECORDS.exists() else []
+        if json.dumps(line) not in known:
+            with RECORDS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise writing_error(RECORDS, error) from error
+
+
+def show_plan(hub: HubRepository, prepared: Prepared, params: PublishParams) -> str:
+    """What would be refused and what would change, for a dry run."""
+    remote = hub.look()
+    visibility = "private" if params.private else "public"
+    changed = plan(hub, prepared.publication, remote or Remote("", {}, {}))
+    lines = [f"{hub.url}: " + ("as it is" if remote else f"a new {visibility} repository")]
+    lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in prepared.refusals]
+    lines += [str(change) for change in changed[:_MAX_SHOWN]]
+    if len(changed) > _MAX_SHOWN:
+        lines.append(f"... {len(changed) - _MAX_SHOWN:,} more files")
+    return "\n".join([*lines, f"dry run: {len(changed):,} files would change, nothing was sent"])
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Publish; the summary line is returned."""
+    params = Params.load("publish", arguments)
+    section = params.section(PublishParams)
+    section = replace(section, repository=section.repository or params.section(RenderParams, "render").repository)
+    check(replace(params.section(RenderParams, "render"), repository=section.repository))
+    if not section.repository:
+        raise ConfigError("there is no repository to publish to", where="publish.repository", expected="owner/name")
+    allowed = read_allowed(section.allow)
+    prepared = prepare_sets(params, section)
+    hub = HubRepository(prepared.publication.kind, section.repository)
+    if section.dry_run:
+        open_refusals = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
+        waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
+        shown = with_record(prepared.publication, SET_REASONS, waived)
+        return show_plan(hub, Prepared(shown, open_refusals), section)
+    waived = enforce(prepared.refusals, allowed)
+    publication = with_record(prepared.publication, SET_REASONS, waived)
+    tag, revision, num_changed = upload(hub, publication, section)
+    record(section.repository, publication.kind, tag, revision, waived)
+    what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"
+    return f"{hub.url} {tag} ({revision[:10]}): {what}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

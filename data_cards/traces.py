@@ -1,0 +1,60 @@
+"""Trajectories to session traces, which the Hub's viewer shows turn by turn: JSON lines, one file a session.
+
+The format is the Hub's own (huggingface.co/docs/hub/session-traces-format): a header, then messages. A thought becomes
+the reasoning of a turn, an action its tool call, an observation the tool's message, the answer the last turn's text.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory
+from coa.trajectory import Step, StepKind, Trajectory
+from data_cards.catalogue import SetName, local_path
+
+HARNESS = "coa-toolkit"
+
+
+def trace_files(name: SetName, count: int) -> dict[str, bytes]:
+    """The first validation rows of a set of trajectories as files of its repository, by path.
+
+    Raises:
+        InputError: the set's file is missing or broken.
+    """
+    rows = islice(tables.read_table(local_path(name, "validation"), GradedTrajectory), count)
+    return {f"traces/{name}/{position:04}.jsonl": trace(row.trajectory).encode() for position, row in enumerate(rows)}
+
+
+def trace(trajectory: Trajectory) -> str:
+    """One trajectory as a session."""
+    header = {
+        "type": "session", "harness": HARNESS, "id": trajectory.trajectory_id, "name": trajectory.question,
+        "model": trajectory.model,
+    }  # fmt: skip
+    messages = [{"role": "user", "content": trajectory.question}, *_turns(trajectory.steps)]
+    lines = [header, *({"type": "message", "message": message} for message in messages)]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+    reasoning, calls = "", 0
+    for step in steps:
+        if step.kind is StepKind.ACTION:
+            calls += 1
+            function = {"name": step.tool, "arguments": json.dumps({"query": step.argument})}
+            call = {"id": f"call-{calls}", "type": "function", "function": function}
+            yield {"role": "assistant", "content": "", "reasoningContent": reasoning.strip(), "toolCalls": [call]}
+            reasoning = ""
+        elif step.kind is StepKind.OBSERVATION:
+            yield {"role": "tool", "content": _body(step), "toolCallId": f"call-{calls}"}
+        elif not protocol.closes_thinking(step):
+            reasoning += step.text
+    answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()
+    yield {"role": "assistant", "content": answer, "reasoningContent": reasoning.strip()}
+
+
+def _body(step: Step) -> str:
+    opening, closing = protocol.observation_text(step.tool or "", "\n").split(" \n ")
+    return step.text.removeprefix(opening).removesuffix(closing).strip()

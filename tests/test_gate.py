@@ -1,0 +1,339 @@
+"""The gate: every reason by its smallest example, all of them at once, and what must not be a reason."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from coa import protocol, tables
+from coa.errors import ConfigError, OutputError
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
+from coa.reviews import Answer as ReviewAnswer
+from coa.reviews import Asked, Review, ReviewKind, trajectory_version, write_reviews
+from coa.trajectory import Author, Outcome, Step, StepKind
+from data_cards import gate, licences
+from data_cards.catalogue import SetName, local_path
+from data_cards.gate import Reason, Refusal
+from data_cards.licences import Source
+from data_cards.loss_masks import mask_fault
+from data_cards.private_text import PrivateKind, find_private
+from data_cards.provenance import without_user
+
+pytest.importorskip("linkify_it")
+SETS = (SetName.COT_A, SetName.COA, SetName.COT, SetName.RL)
+SCREEN = {"evaluation": "data/questions.parquet", "evaluation_columns": {}}
+COA = local_path(SetName.COA, "train")
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a small run that links to its files, as the current folder; a file is written anew, never in place."""
+    for path in small_run.rglob("*"):
+        if path.is_file():
+            target = tmp_path / path.relative_to(small_run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rewrite(path: Path, record: type[Any], change: Callable[[Any], Any]) -> Any:
+    """Change the first row of a file; returns the row as it was."""
+    rows = list(tables.read_table(path, record))
+    tables.write_table(path, record, [change(rows[0]), *rows[1:]])
+    return rows[0]
+
+
+def with_steps(row: GradedTrajectory, change: Callable[[tuple[Step, ...]], Iterable[Step]]) -> GradedTrajectory:
+    return replace(row, trajectory=replace(row.trajectory, steps=tuple(change(row.trajectory.steps))))
+
+
+def saying(text: str) -> Callable[[GradedTrajectory], GradedTrajectory]:
+    """A row whose policy begins with these words."""
+    thought = Step(StepKind.THOUGHT, Author.POLICY, text)
+    return lambda row: with_steps(row, lambda steps: (thought, *steps))
+
+
+def test_a_sound_run_has_nothing_against_it_but_its_teacher(run: Path) -> None:
+    assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
+    assert list(gate.row_refusals(SETS, "US")) == []
+    assert list(gate.review_refusals(SETS, 0)) == []
+
+
+def test_a_row_that_the_screen_found_is_refused(run: Path) -> None:
+    row = next(tables.read_table(COA, GradedTrajectory)).trajectory
+    found = {
+        "row_id": row.trajectory_id,
+        "question_id": row.question_id,
+        "what": "trajectory",
+        "reason": "evaluation_ngram",
+    }
+    pl.DataFrame([{**found, "detail": "shares 'a run'"}]).write_parquet("new")
+    Path("new").replace("data/screen/excluded.parquet")
+    (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
+    assert refusal.reason is Reason.EVALUATION_OVERLAP
+    assert row.trajectory_id in refusal.detail
+
+
+def test_a_near_duplicate_is_no_overlap_with_an_evaluation(run: Path) -> None:
+    row = next(tables.read_table(COA, GradedTrajectory)).trajectory
+    found = {
+        "row_id": row.trajectory_id,
+        "question_id": row.question_id,
+        "what": "trajectory",
+        "reason": "near_duplicate",
+    }
+    pl.DataFrame([{**found, "detail": "similarity 0.9"}]).write_parquet("new")
+    Path("new").replace("data/screen/excluded.parquet")
+    assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
+
+
+@pytest.mark.parametrize("where", ["own questions", "a file", "a folder"])
+def test_a_question_of_an_evaluation_set_is_found_without_the_screen(run: Path, where: str) -> None:
+    asked = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.upper() + "?!"
+    screen = dict(SCREEN)
+    if where == "own questions":
+        questions = list(tables.read_table(Path("data/questions.parquet"), Question))
+        held_out = replace(questions[-1], question_id="held-out", question=asked, split="test")
+        tables.write_table(Path("data/questions.parquet"), Question, [*questions, held_out])
+    else:
+        Path("held").mkdir()
+        Path("held/bamboogle.jsonl").write_text(json.dumps({"q": asked}), encoding="utf-8")
+        name = "held" if where == "a folder" else "held/bamboogle.jsonl"
+        screen = {"evaluation": name, "evaluation_columns": {"question": "q"}}
+    (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
+    assert refusal.reason is Reason.EVALUATION_OVERLAP
+    assert ("test" if where == "own questions" else "bamboogle") in refusal.detail
+
+
+def test_rows_that_were_never_screened_are_refused(run: Path) -> None:
+    Path("data/screen/excluded.parquet").unlink()
+    (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
+    assert "never screened" in refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Write to jane.doe@example.org for more.", PrivateKind.EMAIL),
+        ("Mail:jane+x@mail.example.co.uk.", PrivateKind.EMAIL),
+        ("Call +44 20 7946 0958 now", PrivateKind.PHONE),
+        ("Call (202) 456-1414.", PrivateKind.PHONE),
+        ("token hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", PrivateKind.KEY),
+        ("AKIA" + "IOSFODNN7EXAMPLE", PrivateKind.KEY),
+        ("-----BEGIN RSA PRIVATE KEY-----", PrivateKind.KEY),
+        ("https://me:secret@host/", PrivateKind.KEY),
+        ("ghp_" + "a1B2" * 9, PrivateKind.KEY),
+        ("sk-ant-" + "api03-abcdefghijklmnopqrstuvwx", PrivateKind.KEY),
+        ("x" * 1_990 + " jane@example.org " + "y" * 5_000, PrivateKind.EMAIL),
+    ],
+)
+def test_what_is_private_is_found_wherever_it_stands_and_never_shown(text: str, kind: PrivateKind) -> None:
+    found = {it.kind: it.shown for it in find_private(text, "US")}
+    assert kind in found
+    assert "example" not in found[kind]
+    assert "secret" not in found[kind]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "Clara Fairfax was born on 12 March 1967 in West Fenwick.", "(1310-1356) and 1914–1918", "3.14159265358979",
+        "10.1016/j.cell.2006", "The population was 1,234,567,890 in 2020.", "mw-train-000041 @ 3pm", "GPU0 @ 1.41 GHz",
+        "ISBN 978-3-16-148410-0", "hf_hub_download(repo)", "risk-based, sk-learn", "Route 66, exit 202, mile 456",
+    ],
+)  # fmt: skip
+def test_names_dates_numbers_and_code_are_not_private(text: str) -> None:
+    assert find_private(text, "US") == []
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["@", "a@", "eyJ", "//", "1 ", "+1 ", "sk-", "a@b.", "aws", "://"])
+def test_no_pattern_runs_away_on_a_long_text(piece: str) -> None:
+    find_private(piece * (50_000 // len(piece)), "US")
+
+
+@pytest.mark.parametrize("name", [SetName.COA, SetName.COT, SetName.COT_A])
+def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName) -> None:
+    path = local_path(name, "validation")
+    if name is SetName.COT_A:
+        mail = Step(StepKind.THOUGHT, Author.POLICY, "a@example.org ")
+        row = rewrite(path, PreferencePair, lambda pair: replace(pair, rejected=(mail, *pair.rejected))).pair_id
+    else:
+        row = rewrite(path, GradedTrajectory, saying("a@example.org ")).trajectory.trajectory_id
+    (refusal,) = gate.row_refusals(SETS, "US")
+    assert refusal.reason is Reason.PRIVATE_TEXT
+    assert refusal.detail.startswith(f"{name}: 1 row: {row} e-mail address")
+    assert "example" not in refusal.detail
+
+
+def test_what_a_passage_says_is_not_the_policys(run: Path) -> None:
+    def shown(row: GradedTrajectory) -> GradedTrajectory:
+        call = protocol.parse_policy(f"{protocol.open_tag('search')} mail {protocol.close_tag('search')}")
+        found = protocol.observation("search", "Write to jane@example.org", Outcome.OK)
+        return with_steps(row, lambda steps: (*call, found, *steps))
+
+    rewrite(COA, GradedTrajectory, shown)
+    assert list(gate.row_refusals(SETS, "US")) == []
+
+
+def turn(author: Author) -> tuple[Step, ...]:
+    call = protocol.parse_policy(f"A.{protocol.open_tag('search')} b {protocol.close_tag('search')}")
+    found = replace(protocol.observation("search", "Some passage.", Outcome.OK), author=author)
+    return (*call, found, *protocol.parse_policy("So.\n</think>\n\n\\boxed{c}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda steps: turn(Author.POLICY), "the mask covers text of the environment"),
+        (lambda steps: turn(Author.SCAFFOLD), "text of the environment, recorded as the scaffold's"),
+        (
+            lambda steps: [replace(step, author=Author.ENVIRONMENT) for step in steps[:1]] + list(steps[1:]),
+            "the mask leaves out text of the policy",
+        ),
+        (
+            lambda steps: [*steps[:-1], replace(steps[-1], author=Author.SCAFFOLD)],
+            "the mask leaves out text of the policy",
+        ),
+    ],
+)
+def test_an_author_that_is_not_that_of_the_text_is_refused(
+    run: Path, change: Callable[[tuple[Step, ...]], Iterable[Step]], says: str
+) -> None:
+    before = rewrite(COA, GradedTrajectory, lambda row: with_steps(row, change))
+    (refusal,) = gate.row_refusals(SETS, "US")
+    assert refusal.reason is Reason.LOSS_MASK
+    assert says in refusal.detail
+    assert before.trajectory.trajectory_id in refusal.detail
+    assert mask_fault(before) == ""
+
+
+def test_steps_that_are_cut_or_empty_change_no_mask() -> None:
+    steps = turn(Author.ENVIRONMENT)
+    head, *rest = steps
+    cut = [replace(head, text=head.text[:1]), replace(head, text=""), replace(head, text=head.text[1:]), *rest]
+    assert mask_fault(row_of(cut)) == ""
+
+
+def row_of(steps: Iterable[Step]) -> PreferencePair:
+    empty: dict[str, Any] = dict.fromkeys(PreferencePair.__slots__, "")
+    return PreferencePair(**{**empty, "prefix": (), "chosen": tuple(steps), "rejected": tuple(steps)})
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ({"q": "Apache-2.0", "corpus": "CC-BY-SA-4.0"}, ""),
+        ({"q": "MIT", "corpus": "MIT"}, ""),
+        ({"q": "CC-BY-SA-3.0", "corpus": "CC-BY-SA-4.0"}, ""),
+        ({"q": "CC-BY-NC-4.0", "corpus": "CC-BY-4.0"}, ""),
+        ({"q": "CC-BY-NC-4.0", "corpus": "CC-BY-NC-SA-4.0"}, ""),
+        ({"q": "Apache-2.0"}, "the licence of corpus (search results) is unknown"),
+        ({"q": "Beerware", "corpus": "MIT"}, "the licence of q (questions) is unknown: beerware"),
+        ({"q": "CC-BY-NC-ND-4.0", "corpus": "MIT"}, "forbids derived works"),
+        ({"q": "CC-BY-SA-4.0", "corpus": "CC-BY-NC-SA-4.0"}, "under their own terms"),
+        ({"q": "CC-BY-SA-4.0", "corpus": "CC-BY-NC-4.0"}, "under their own terms"),
+        ({"q": "CC-BY-SA-4.0", "corpus": "GPL-3.0-only"}, "under their own terms"),
+    ],
+)
+def test_licences_that_are_unknown_or_cannot_stand_together_are_refused(stated: dict[str, str], says: str) -> None:
+    found = licences.conflicts([Source("questions", "q"), Source("search results", "corpus")], stated)
+    assert (says in found[0]) if says else found == []
+
+
+def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_count(run: Path) -> None:
+    row = next(tables.read_table(COA, GradedTrajectory))
+    said = Review(
+        row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, "another", 1, 1, "ann", "2026-01-01T00:00:00Z",
+        (ReviewAnswer(Asked.VERDICT, ("keep",)),),
+    )  # fmt: skip
+    write_reviews([said])
+    missing = {refusal.detail for refusal in gate.review_refusals(SETS, 1)}
+    assert missing == {f"{name}: 0 rows reviewed of 1 required" for name in ("cot_a", "coa", "cot")}
+    write_reviews([replace(said, version=trajectory_version(row))])
+    assert {refusal.detail.partition(":")[0] for refusal in gate.review_refusals(SETS, 1)} == {"cot_a", "cot"}
+
+
+def call(*command: str) -> None:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one stage that has run and is committed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        monkeypatch.setenv(f"{name}_NAME", "test")
+        monkeypatch.setenv(f"{name}_EMAIL", "test@example.org")
+    Path("in").write_text("1")
+    Path("dvc.yaml").write_text("stages: {render: {cmd: cp in out, deps: [in], outs: [out]}}")
+    call("git", "init", "--quiet")
+    call(sys.executable, "-m", "dvc", "init", "--quiet")
+    call(sys.executable, "-m", "dvc", "repro", "--quiet")
+    call("git", "add", "--all")
+    call("git", "commit", "--quiet", "-m", "all")
+    return tmp_path
+
+
+def test_a_committed_tree_with_a_fresh_lock_has_nothing_against_it(tree: Path) -> None:
+    Path("notes.md").write_text("of no account")
+    assert gate.tree_refusals("render") == []
+
+
+def test_code_that_is_not_committed_is_refused(tree: Path) -> None:
+    Path("coa").mkdir()
+    Path("coa/new.py").write_text("")
+    assert gate.tree_refusals("render") == [Refusal(Reason.UNCOMMITTED_CODE, "coa/new.py")]
+
+
+def test_a_lock_that_belongs_to_another_input_is_refused(tree: Path) -> None:
+    Path("in").write_text("2")
+    assert gate.tree_refusals("render") == [Refusal(Reason.STALE_LOCK, "render: dvc repro render")]
+
+
+def test_a_folder_without_git_and_dvc_is_refused_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert [refusal.reason for refusal in gate.tree_refusals("render")] == [Reason.UNCOMMITTED_CODE, Reason.STALE_LOCK]
+
+
+def test_all_reasons_are_named_at_once_and_waived_only_by_name() -> None:
+    refusals = [Refusal(Reason.LICENCE, "one"), Refusal(Reason.LOSS_MASK, "two"), Refusal(Reason.LICENCE, "three")]
+    with pytest.raises(OutputError) as caught:
+        gate.enforce(refusals, frozenset({Reason.SCRIPTED_TEACHER}))
+    assert all(word in str(caught.value) for word in ("one", "two", "three", "allow=licence,loss_mask"))
+    with pytest.raises(OutputError, match="publishing is refused") as caught:
+        gate.enforce(refusals, gate.read_allowed("licence"))
+    assert "one" not in str(caught.value)
+    waived = gate.enforce(refusals, gate.read_allowed("licence, loss_mask, scripted_teacher"))
+    assert waived == (Reason.LICENCE, Reason.LOSS_MASK)
+
+
+def test_an_unknown_reason_cannot_be_waived() -> None:
+    with pytest.raises(ConfigError, match="unknown reason 'everything'"):
+        gate.read_allowed("licence,everything")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:secret@host:8/sets?key=x#y", "https://host:8/sets"),
+        ("s3://bucket/sets", "s3://bucket/sets"),
+        ("/data/sets", "/data/sets"),
+        ("ssh://me@host/sets", "ssh://host/sets"),
+    ],
+)
+def test_a_remote_is_recorded_without_user_and_password(url: str, shown: str) -> None:
+    assert without_user(url) == shown
