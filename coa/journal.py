@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -78,6 +78,19 @@ def to_json(value: object) -> bytes:
         return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, sort_keys=True).encode(errors="replace")
 
 
+class Finished(NamedTuple):
+    """A recorded call."""
+
+    reply: bytes
+    """As JSON."""
+    who: str
+    """Who answered: the policy's name, the tool's fingerprint."""
+    seconds: float
+    """How long it took."""
+    finished_at: str
+    """UTC, ISO 8601."""
+
+
 class Journal:
     """An append-only record of finished calls; a context manager, for one process at a time and any of its threads.
 
@@ -125,6 +138,12 @@ class Journal:
         row = self._execute("SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?", (key,)).fetchone()
         self.num_replayed += row is not None
         return row[0] if row else None
+
+    def find(self, key: str) -> Finished | None:
+        """The whole record under `key`, for those who ask where a text comes from; counts as no look-up."""
+        asked = "SELECT CAST(reply AS BLOB), who, seconds, finished_at FROM calls WHERE key = ?"
+        row = self._execute(asked, (key,)).fetchone()
+        return Finished(*row) if row else None
 
     def put(self, key: str, reply: bytes, *, kind: Kind, who: str, seconds: float) -> None:
         """Record a finished call, committed when this returns; under a key that is recorded already the first stays.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from coa import tables
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.reviews import REVIEWS, ReviewKind, pair_version, read_reviews, trajectory_version
+from coa.reviews import DECISIVE, REVIEWS, Review, ReviewKind, pair_version, read_reviews, trajectory_version
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 
@@ -20,6 +20,18 @@ def num_reviewed(name: SetName) -> int:
     kind = ReviewKind.PAIR if name is SetName.COT_A else ReviewKind.TRAJECTORY
     seen = {(review.item_id, review.version) for review in read_reviews() if review.kind is kind}
     return sum(version in seen for split in SPLITS for version in _versions(name, split)) if seen else 0
+
+
+def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
+    """The reviews of a trajectory or a pair, whatever its version, and what each says in short; no reviewer is named.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    for review in read_reviews() if REVIEWS.exists() else ():
+        if review.item_id == item_id:
+            said = review.value(DECISIVE[review.kind]) or "nothing decisive"
+            yield review, f"{review.kind}: {said} ({review.submitted}, round {review.round}, version {review.version})"
 
 
 def _versions(name: SetName, split: str) -> Iterator[tuple[str, str]]:

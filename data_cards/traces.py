@@ -48,13 +48,14 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
             yield {"role": "assistant", "content": "", "reasoningContent": reasoning.strip(), "toolCalls": [call]}
             reasoning = ""
         elif step.kind is StepKind.OBSERVATION:
-            yield {"role": "tool", "content": _body(step), "toolCallId": f"call-{calls}"}
+            yield {"role": "tool", "content": observation_body(step).strip(), "toolCallId": f"call-{calls}"}
         elif not protocol.closes_thinking(step):
             reasoning += step.text
     answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()
     yield {"role": "assistant", "content": answer, "reasoningContent": reasoning.strip()}
 
 
-def _body(step: Step) -> str:
-    opening, closing = protocol.observation_text(step.tool or "", "\n").split(" \n ")
-    return step.text.removeprefix(opening).removesuffix(closing).strip()
+def observation_body(step: Step) -> str:
+    """What a tool returned, without the tags around it."""
+    opening, closing = protocol.observation_text(step.tool or "", "\0").split("\0")
+    return step.text.removeprefix(opening).removesuffix(closing)

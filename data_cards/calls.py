@@ -1,0 +1,139 @@
+"""A trajectory and the journal to the calls of the teacher and of search that made it.
+
+The rollout is run again by the same pure transition that made it (`coa/rollout.py`), with every reply taken from the
+journal and none asked for. Where the same record comes out, the calls are proven to be those of this trajectory: the
+key of a call is the hash of everything that its reply depends on, the whole context among it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from coa import protocol, rollout
+from coa.journal import Journal, Kind, request_key
+from coa.pairs import Arm
+from coa.policy import Completion
+from coa.rollout import Call, Done, Generate, Run, State, Task
+from coa.tools import ToolReply
+from coa.trajectory import Step, StepKind, Trajectory
+from data_cards.traces import observation_body
+
+_OFFERED: tuple[tuple[str, ...], tuple[str, ...]] = (("search",), ())
+_FORBIDDEN: tuple[tuple[str, ...], tuple[str, ...]] = ((), ("search",))
+
+
+class RecordedCall(NamedTuple):
+    """A call as the journal has it."""
+
+    kind: Kind
+    key: str
+    finished_at: str
+    """UTC, ISO 8601; empty where the journal does not hold the call."""
+    seconds: float
+    text: str
+    """What the policy wrote, or what it asked the tool."""
+
+
+class Replay(NamedTuple):
+    """The calls behind a trajectory."""
+
+    calls: tuple[RecordedCall, ...]
+    is_same: bool
+    """Whether the replies in the journal give exactly this trajectory, its counts included."""
+
+
+def replay(trajectory: Trajectory, run: Run, journal: Path) -> Replay:
+    """Find the calls of a trajectory, a fork's without those of its parent.
+
+    Args:
+        trajectory: As it was recorded.
+        run: What its rollout shared with all others; only the names and the token counts of its encoder are asked for.
+        journal: The file; one that is not there knows no calls.
+
+    Raises:
+        InputError: the file is no journal, or damaged.
+        OutputError: a run has it open.
+    """
+    if not journal.exists():
+        return Replay((), is_same=False)
+    calls: list[RecordedCall] = []
+    with Journal(journal) as opened:
+        state = _follow(trajectory, run, opened, calls)
+    is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
+    return Replay(tuple(calls), is_same)
+
+
+def _follow(trajectory: Trajectory, run: Run, journal: Journal, calls: list[RecordedCall]) -> State:
+    """Run the rollout as far as the journal and the recorded observations go."""
+    state = rollout.start(task_of(trajectory), run)
+    shown = _observations(trajectory.steps[len(state.steps) :])
+    while isinstance(state.pending, Generate | Call):
+        if isinstance(state.pending, Generate):
+            completion = _completion(state, run, journal, calls)
+            if completion is None:
+                break
+            state = rollout.advance(state, completion)
+        else:
+            calls.append(_search(state.pending, run, journal))
+            reply = next(shown, None)
+            if reply is None:
+                break
+            state = rollout.observe(state, reply)
+    return state
+
+
+def _completion(state: State, run: Run, journal: Journal, calls: list[RecordedCall]) -> Completion | None:
+    key = request_key(Kind.POLICY, run.encoder.name, rollout.request(state))
+    found = journal.find(key)
+    if found is None:
+        return None
+    completion = msgspec.json.decode(found.reply, type=Completion)
+    calls.append(RecordedCall(Kind.POLICY, key, found.finished_at, found.seconds, completion.text))
+    return completion
+
+
+def _search(call: Call, run: Run, journal: Journal) -> RecordedCall:
+    key = request_key(Kind.TOOL, call.tool, run.search_fingerprint, call.argument)
+    found = journal.find(key)
+    time = (found.finished_at, found.seconds) if found else ("", 0.0)
+    return RecordedCall(Kind.TOOL, key, *time, call.argument)
+
+
+def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
+    for step in steps:
+        if step.kind is StepKind.OBSERVATION and step.outcome is not None:
+            yield ToolReply(step.outcome, observation_body(step), step.passages)
+
+
+class ForkPoint(NamedTuple):
+    """Where a fork left its parent."""
+
+    parent_id: str
+    point: int
+    arm: Arm
+
+
+def fork_point(trajectory_id: str) -> ForkPoint | None:
+    """The end of a fork's id, `{parent}/{point}/{arm}/{k}`, read; None for a trajectory that is no fork."""
+    parts = trajectory_id.rsplit("/", 3)
+    if len(parts) < 4 or parts[2] not in frozenset(Arm) or not parts[1].isdecimal():
+        return None
+    return ForkPoint(parts[0], int(parts[1]), Arm(parts[2]))
+
+
+def task_of(trajectory: Trajectory) -> Task:
+    """The task that a trajectory came from."""
+    fork = fork_point(trajectory.trajectory_id)
+    prefix: tuple[Step, ...] = ()
+    offers = trajectory.mode == "coa"
+    if fork is not None:
+        offers = fork.arm is Arm.ACT
+        prefix, rest = protocol.split_at(trajectory.steps, fork.point)
+        prefix = (*prefix, *(step for step in rest[:1] if step.kind is StepKind.MARKER))
+    tools, forbidden = _OFFERED if offers else _FORBIDDEN
+    return Task(
+        trajectory.trajectory_id, trajectory.question_id, trajectory.mode, trajectory.index, trajectory.question,
+        trajectory.prompt, trajectory.prompt_hash, tools, forbidden, prefix,
+    )  # fmt: skip

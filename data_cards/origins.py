@@ -1,0 +1,77 @@
+"""A trajectory to the lines of its lineage that need the settings: its prompt's file and its calls."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from coa.errors import CoaError
+from coa.journal import Kind
+from coa.microworld.opening import MicroworldParams
+from coa.opening import PolicyKind, TeacherParams, open_policy
+from coa.params import Params
+from coa.prompts import Prompt, PromptParams
+from coa.rollout import Limits, Run
+from coa.runtime import JOURNALS
+from coa.trajectory import Mode, StepKind, Trajectory
+from data_cards.calls import Replay, fork_point, replay
+
+
+class Fact(NamedTuple):
+    """A name and what belongs to it."""
+
+    name: str
+    value: str
+
+
+def prompt_line(trajectory: Trajectory, params: Params) -> str:
+    """The prompt's file where its hash is the trajectory's, and the hash."""
+    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams, "teacher").chat_template
+    path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
+    try:
+        is_same = Prompt.load(path, template).prompt_hash == trajectory.prompt_hash
+    except CoaError:
+        is_same = False
+    return f"{path if is_same else f'another version of {path}'}, hash {trajectory.prompt_hash}"
+
+
+def journal_of(trajectory: Trajectory, params: Params) -> Path:
+    """The journal that holds a trajectory's calls; each stage that samples has one of its own."""
+    if fork_point(trajectory.trajectory_id):
+        return JOURNALS / "branch.sqlite"
+    folder = Path(yaml.safe_load(params.dump(["sample"]))["sample"]["out"])
+    return JOURNALS / f"{'-'.join(folder.parts[1:])}-{trajectory.mode}.sqlite".replace("_", "-")
+
+
+def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
+    """Every call of the teacher and of search, then whether they give the trajectory again.
+
+    Raises:
+        ConfigError: the teacher's settings are wrong.
+    """
+    journal, teacher = journal_of(trajectory, params), params.section(TeacherParams, "teacher")
+    if teacher.policy is PolicyKind.LOCAL:
+        yield Fact("not found", "a model in the process counts its own tokens; its calls are found while it is loaded")
+        found = Replay((), is_same=False)
+    else:
+        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+        limits = params.section(Limits, "rollout")
+        found = replay(trajectory, Run(policy, trajectory.sampling, limits, trajectory.search_fingerprint), journal)
+    results = iter([step for step in trajectory.steps if step.kind is StepKind.OBSERVATION])
+    for call in found.calls:
+        name = "teacher" if call.kind is Kind.POLICY else "search"
+        when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
+        yield Fact(name, f"{when}: {call.text[-80:] if call.kind is Kind.POLICY else call.text}")
+    for number, step in enumerate(results, 1):
+        shown = ", ".join(step.passages) or "nothing"
+        yield Fact(f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}")
+    yield Fact("journal", f"{journal}: {_verdict(found, journal)}")
+
+
+def _verdict(found: Replay, journal: Path) -> str:
+    if found.is_same:
+        return "its replies give this trajectory again, character by character"
+    if not journal.exists():
+        return "not here; calls stay where they were made"
+    return "does not give this trajectory: other settings, another journal, or a call that was not kept"

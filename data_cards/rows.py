@@ -1,0 +1,70 @@
+"""Ids to rows: one row of a file without reading the others into memory."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import polars as pl
+
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
+from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.facts import collect, scan
+
+Record = TypeVar("Record")
+GRADED = Path("data/grade.parquet")
+FORKS = Path("data/branch/forks.parquet")
+_TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
+SetRow = GradedTrajectory | PreferencePair | Question
+
+
+def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | None:
+    """The first row of a file for which a condition holds.
+
+    Raises:
+        InputError: the file is missing or broken, or lacks a column.
+    """
+    found = collect(scan(path, record.__dataclass_fields__).filter(condition).head(1)).to_dicts()  # type: ignore[attr-defined]
+    return msgspec.convert(found[0], record) if found else None
+
+
+def find_in_sets(row_id: str) -> tuple[SetName, str, SetRow] | None:
+    """A row of any set, with the set and the split in which it stands.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    for name in SetName:
+        record, column = _record_of(name)
+        for split in SPLITS:
+            row = find_one(local_path(name, split), record, column == row_id)
+            if row is not None:
+                return name, split, row
+    return None
+
+
+def _record_of(name: SetName) -> tuple[type[SetRow], pl.Expr]:
+    if name is SetName.COT_A:
+        return PreferencePair, pl.col("pair_id")
+    return (Question, pl.col("question_id")) if name is SetName.RL else (GradedTrajectory, _TRAJECTORY_ID)
+
+
+def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
+    """A graded trajectory or fork.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    for path in (GRADED, FORKS):
+        if path.exists() and (row := find_one(path, GradedTrajectory, _TRAJECTORY_ID == pl.lit(trajectory_id))):
+            return row
+    return None
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Lines of JSON, read."""
+    for line in lines:
+        yield json.loads(line)

@@ -1,0 +1,194 @@
+"""The lineage of rows of a small run: complete for any row, and honest about what is missing."""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coa import tables
+from coa.errors import ConfigError, InputError
+from coa.graded import GradedTrajectory
+from coa.microworld.opening import MicroworldParams
+from coa.opening import TeacherParams, open_policy
+from coa.pairs import PreferencePair
+from coa.params import Params
+from coa.question import Question
+from coa.reviews import Answer, Asked, Review, ReviewKind, trajectory_version, write_reviews
+from coa.rollout import Limits, Run
+from coa.trajectory import Author, Step, StepKind, Trajectory
+from data_cards.calls import ForkPoint, fork_point, replay
+from data_cards.catalogue import SetName, local_path
+from data_cards.lineage import main
+from data_cards.origins import journal_of
+
+
+@pytest.fixture
+def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small run as the current folder."""
+    monkeypatch.chdir(small_run)
+    return small_run
+
+
+@pytest.fixture
+def other_run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, in which files may be missing: everything is a link."""
+    for path in small_run.rglob("*"):
+        if path.is_file():
+            target = tmp_path / path.relative_to(small_run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(name: SetName, record: type[Any]) -> list[Any]:
+    return list(tables.read_table(local_path(name, "train"), record))
+
+
+def sections(text: str) -> dict[str, list[tuple[str, str]]]:
+    """Title to the facts below it, as printed."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in text.splitlines():
+        if not line.startswith("  "):
+            found[line] = []
+        else:
+            name, _, value = re.sub(r" {2,}", "\t", line.strip()).partition("\t")
+            found[list(found)[-1]].append((name, value))
+    return found
+
+
+@pytest.mark.parametrize("name", [SetName.COA, SetName.COT])
+def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName) -> None:
+    row: GradedTrajectory = random.Random(str(name)).choice(rows(name, GradedTrajectory))
+    it = row.trajectory
+    found = sections(main([it.trajectory_id]))
+    facts = dict(found[f"trajectory {it.trajectory_id}"])
+    assert dict(found[it.trajectory_id])["stands in"] == f"{name}, train ({local_path(name, 'train')})"
+    assert dict(found[f"question {it.question_id}"])["asks"] == it.question
+    assert facts["teacher"] == it.model
+    assert facts["grade"].startswith("correct: ")
+    assert facts["cause"].startswith("none: right")
+    assert facts["prompt"] == f"synth/prompts/{name}.txt, hash {it.prompt_hash}"
+    calls = found[f"calls of {it.trajectory_id}"]
+    assert [name for name, _ in calls].count("teacher") == it.num_calls
+    assert [name for name, _ in calls].count("search") == it.num_actions
+    assert all(re.match(r"20\d\d-\d\d-\d\dT.*, key [0-9a-f]{32}: ", text) for name, text in calls[: it.num_calls])
+    observations = [step for step in it.steps if step.kind is StepKind.OBSERVATION]
+    results = [text for name, text in calls if name.startswith("result ")]
+    assert [text.partition(": ")[2].partition(", by ")[0] for text in results] == [
+        ", ".join(step.passages) or "nothing" for step in observations
+    ]
+    assert all(text.endswith(it.search_fingerprint) for text in results)
+    assert calls[-1][1].endswith("its replies give this trajectory again, character by character")
+    assert found["reviews"] == [("none", "no person has reviewed it")]
+    assert {name for name, _ in found["code and files"]} >= {"commit", "dvc.lock"}
+
+
+def test_the_lineage_of_a_pair_goes_down_both_sides(run: Path) -> None:
+    pair: PreferencePair = random.Random(3).choice(rows(SetName.COT_A, PreferencePair))
+    found = sections(main([pair.pair_id]))
+    assert dict(found[f"pair {pair.pair_id}"])["kind"] == pair.kind
+    for side, trajectory_id in (("chosen", pair.chosen_id), ("rejected", pair.rejected_id)):
+        grade = dict(found[f"{side} {trajectory_id}"])["grade"]
+        assert grade.startswith("correct") == (side == "chosen")
+        assert "again, character by character" in found[f"calls of {trajectory_id}"][-1][1]
+
+
+def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None:
+    params = Params.load("publish")
+    policy = open_policy(params.section(TeacherParams, "teacher"), params.section(MicroworldParams, "microworld"))
+    limits = params.section(Limits, "rollout")
+
+    def is_same(it: Trajectory) -> bool:
+        shared = Run(policy, it.sampling, limits, it.search_fingerprint)
+        found = replay(it, shared, journal_of(it, params))
+        return found.is_same and all(call.finished_at for call in found.calls)
+
+    every = [row.trajectory for name in (SetName.COA, SetName.COT) for row in rows(name, GradedTrajectory)]
+    every += [row.trajectory for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)]
+    assert [it.trajectory_id for it in every if not is_same(it)] == []
+    changed = replace(every[0], steps=(Step(StepKind.THOUGHT, Author.POLICY, "Forged. "), *every[0].steps))
+    assert not is_same(changed)
+
+
+def test_the_lineage_of_a_question_needs_no_teacher(run: Path) -> None:
+    asked = rows(SetName.RL, Question)[0]
+    found = sections(main([asked.question_id]))
+    assert list(found) == [asked.question_id, f"question {asked.question_id}", "code and files"]
+
+
+def test_a_journal_that_is_not_here_is_said_to_be_missing(other_run: Path) -> None:
+    row = rows(SetName.COA, GradedTrajectory)[0].trajectory
+    Path(".journal/sample-coa.sqlite").unlink()
+    calls = sections(main([row.trajectory_id]))[f"calls of {row.trajectory_id}"]
+    assert "not here" in calls[-1][1]
+    assert not Path(".journal/sample-coa.sqlite").exists()
+
+
+def test_a_prompt_that_was_changed_since_is_said_to_be_another(other_run: Path) -> None:
+    row = rows(SetName.COA, GradedTrajectory)[0].trajectory
+    Path("synth/prompts/coa.txt").unlink()
+    Path("synth/prompts/coa.txt").write_text("Another: {question}", encoding="utf-8")
+    facts = dict(sections(main([row.trajectory_id]))[f"trajectory {row.trajectory_id}"])
+    assert facts["prompt"].startswith("another version of synth/prompts/coa.txt, hash")
+
+
+def test_what_reviewers_said_is_shown_and_no_name(other_run: Path) -> None:
+    row = rows(SetName.COA, GradedTrajectory)[0]
+    said = Review(
+        row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, trajectory_version(row), 1, 1, "ann",
+        "2026-01-01T00:00:00Z", (Answer(Asked.VERDICT, ("fix",)),),
+    )  # fmt: skip
+    Path("data/reviews.parquet").unlink()
+    write_reviews([said])
+    text = main([row.trajectory.trajectory_id])
+    assert "trajectory: fix (2026-01-01T00:00:00Z, round 1" in text
+    assert "ann" not in text.partition("reviews")[2].partition("code and files")[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_exactly_one_row_is_traced(run: Path, arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="name one row"):
+        main(arguments)
+
+
+def test_a_row_that_no_set_has_is_an_error_that_says_which_ids_there_are(run: Path) -> None:
+    with pytest.raises(InputError, match="no set has a row 'nobody'"):
+        main(["nobody"])
+
+
+@pytest.mark.parametrize(
+    ("trajectory_id", "expected"),
+    [
+        ("q/cot/0", None),
+        ("q/cot/0/38/act/1", ForkPoint("q/cot/0", 38, "act")),
+        ("q/coa/0/3/think/0", ForkPoint("q/coa/0", 3, "think")),
+        ("q/cot/0/x/act/1", None),
+    ],
+)
+def test_a_fork_is_known_by_its_id(trajectory_id: str, expected: ForkPoint | None) -> None:
+    assert fork_point(trajectory_id) == expected
+
+
+def test_text_of_a_model_cannot_steer_the_terminal(
+    other_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = local_path(SetName.COA, "train")
+    first, *rest = rows(SetName.COA, GradedTrajectory)
+    evil: Callable[[str], str] = lambda text: f"\x1b[2J{text}\u202e"  # noqa: E731
+    changed = replace(first, trajectory=replace(first.trajectory, model=evil("m"), search_fingerprint=evil("f")))
+    tables.write_table(Path("new"), GradedTrajectory, [changed, *rest])
+    Path("new").replace(path)
+    graded = Path("data/grade.parquet")
+    every = [changed if it.trajectory.trajectory_id == first.trajectory.trajectory_id else it
+             for it in tables.read_table(graded, GradedTrajectory)]  # fmt: skip
+    tables.write_table(Path("new"), GradedTrajectory, every)
+    Path("new").replace(graded)
+    text = main([first.trajectory.trajectory_id])
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert r"\u001b[2Jm" in text
