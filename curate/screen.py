@@ -4,8 +4,9 @@
 
 Reads data/filter/kept.parquet, data/branch/pairs.parquet, data/grade.parquet (which questions were sampled),
 data/questions.parquet and the files in `screen.evaluation`; writes data/screen/excluded.parquet, one row for each
-trajectory, pair and question that curate.assemble leaves out, with its reason. Compared are the question and what the
-policy wrote, never an observation: that a passage says what a test asks is no leak.
+trajectory, pair and question that curate.assemble leaves out, with its reason, and data/screen/evaluation_sets.parquet,
+how many of them touch each evaluation set. Compared are the question and what the policy wrote, never an observation:
+that a passage says what a test asks is no leak.
 """
 
 import sys
@@ -30,7 +31,7 @@ from coa.question import Question
 from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import NearDuplicates
-from curate.overlap import EvaluationSets, SharedRun
+from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun
 from curate.shingles import hash_words, words
 
 QUESTIONS = Path("data/questions.parquet")
@@ -38,6 +39,7 @@ GRADED = Path("data/grade.parquet")
 KEPT = Path("data/filter/kept.parquet")
 PAIRS = Path("data/branch/pairs.parquet")
 EXCLUDED = Path("data/screen/excluded.parquet")
+EVALUATION_SETS = Path("data/screen/evaluation_sets.parquet")
 
 _ROWS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 4_000_000
@@ -95,6 +97,31 @@ class Excluded:
     detail: str
     """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of the row that
     stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """An evaluation set and how many rows touch it, which are all left out."""
+
+    name: str
+    """A split of the questions, the stem of a file, or what `also_in` says."""
+    num_questions: int
+    """Questions that were compared; 0 for a set of which only `also_in` speaks."""
+    num_trajectories: int
+    """Kept trajectories."""
+    num_pairs: int
+    """Preference pairs."""
+    num_train_questions: int
+    """Train questions that no trajectory was sampled for."""
+
+
+class Touch(NamedTuple):
+    """Why a row touches an evaluation set."""
+
+    reason: ExclusionReason
+    detail: str
+    sets: tuple[str, ...]
+    """Names of the evaluation sets."""
 
 
 class Row(NamedTuple):
@@ -156,6 +183,8 @@ class Screen:
         self._marks = marks
         self._evaluation = evaluation
         self._spool = spool
+        self.touched: Counter[tuple[str, Kind]] = Counter()
+        """Rows seen so far that touch an evaluation set, by the set's name and by kind."""
 
     def excluded(self, what: Kind, rows: Iterable[Row]) -> Iterator[Excluded]:
         """The rows that are left out: first those that touch an evaluation set, then copies among the others."""
@@ -166,8 +195,9 @@ class Screen:
                 texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
                 hashed = hash_words(texts)
                 found = list(map(self._overlap, batch, self._evaluation.shared(texts, hashed)))
+                self.touched.update((name, what) for overlap in found if overlap for name in overlap.sets)
                 yield from (
-                    Excluded(row.row_id, row.question_id, what, *overlap)
+                    Excluded(row.row_id, row.question_id, what, overlap.reason, overlap.detail)
                     for row, overlap in zip(batch, found, strict=True)
                     if overlap
                 )
@@ -178,16 +208,17 @@ class Screen:
                 detail = f"similarity {value:.2f} with {other}"
                 yield Excluded(row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail)
 
-    def _overlap(self, row: Row, shared: SharedRun | None) -> tuple[ExclusionReason, str] | None:
+    def _overlap(self, row: Row, shared: SharedRun | None) -> Touch | None:
         """Why a row touches an evaluation set, and what it touches."""
         if marks := self._marks.get(row.question_id):
-            return ExclusionReason.MARKED, f"also in {', '.join(marks)}"
+            return Touch(ExclusionReason.MARKED, f"also in {', '.join(marks)}", marks)
         if equal := self._evaluation.equal(row.question):
-            return ExclusionReason.EVALUATION_QUESTION, f"asks what {equal.question_id} of {equal.set_name} asks"
+            detail = f"asks what {equal.question_id} of {equal.set_name} asks"
+            return Touch(ExclusionReason.EVALUATION_QUESTION, detail, (equal.set_name,))
         if shared:
             question = shared.question
             detail = f"shares {shared.words!r} with {question.question_id} of {question.set_name}"
-            return ExclusionReason.EVALUATION_NGRAM, detail
+            return Touch(ExclusionReason.EVALUATION_NGRAM, detail, (question.set_name,))
         return None
 
 
@@ -208,8 +239,9 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def main(arguments: Sequence[str]) -> str:
     """Screen all rows; the summary line is returned."""
     params = Params.load("screen", arguments).section(ScreenParams)
+    sizes: Counter[str] = Counter()
     questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
-    evaluation = EvaluationSets(questions, run_words=params.ngram_words)
+    evaluation = EvaluationSets(sized(questions, sizes), run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
     sources = {
         Kind.TRAJECTORY: trajectory_rows(KEPT),
@@ -222,9 +254,23 @@ def main(arguments: Sequence[str]) -> str:
             for found in screen.excluded(what, counted(rows, bar)):
                 table.write(found)
                 counts[what][found.reason] += 1
+    tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
     excluded = {str(what): {str(reason): count[reason] for reason in ExclusionReason} for what, count in counts.items()}
     write_metrics("screen", {"evaluation_questions": len(evaluation), **excluded})
     return f"{EXCLUDED}: " + ", ".join(f"{count.total():,} of kind {what}" for what, count in counts.items())
+
+
+def sized(questions: Iterable[EvaluationQuestion], sizes: Counter[str]) -> Iterator[EvaluationQuestion]:
+    """The questions, each counted in `sizes` under its set's name as it passes."""
+    for question in questions:
+        sizes[question.set_name] += 1
+        yield question
+
+
+def evaluation_sets(sizes: Mapping[str, int], touched: Mapping[tuple[str, Kind], int]) -> Iterator[EvaluationSet]:
+    """Every evaluation set by name, those that no row touches too."""
+    for name in sorted({*sizes, *(name for name, _ in touched)}):
+        yield EvaluationSet(name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in Kind))
 
 
 def counted(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:

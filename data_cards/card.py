@@ -9,6 +9,8 @@ import polars as pl
 from coa.errors import InputError
 from data_cards import licences, tallies, yields
 from data_cards.catalogue import HAS_TRAJECTORIES, TITLES, SetName, local_path
+from data_cards.contamination import contamination
+from data_cards.costs import costs
 from data_cards.example import middle_row, show_row
 from data_cards.facts import facts, num_questions_in_both_splits
 from data_cards.front_matter import SetInfo, assemble_card, metadata, set_info
@@ -54,7 +56,7 @@ def set_card(name: SetName, settings: Mapping[str, Any], params: RenderParams) -
     Raises:
         InputError: a file is missing or broken or lacks a column, or the set is empty.
     """
-    frame, info = facts(name), set_info(name)
+    frame, info, funnel = facts(name), set_info(name), yields.funnel(name)
     models = tuple(yields.counts(frame, "model")) if name is not SetName.RL else ()
     sources = tuple(_sources(frame, models))
     pictures = {what: path for what in _SHOWN_PICTURES[name] if (path := PICTURES / f"{what}.png").exists()}
@@ -66,11 +68,13 @@ def set_card(name: SetName, settings: Mapping[str, Any], params: RenderParams) -
         "set_title": TITLES[name],
         "splits": table(("split", "rows"), [(Markdown(s["name"]), s["num_examples"]) for s in _splits(info)]),
         "models": tallies.count_table("teacher", models, inline),
-        "funnel": tallies.funnel_table(yields.funnel(name), info.num_rows),
-        "licences": _licence_table(sources, params),
+        "funnel": tallies.funnel_table(funnel, info.num_rows),
+        "costs": costs(name, funnel.pool),
+        "contamination": contamination(name),
+        "licences": licence_table(sources, params),
         "pictures": frozenset(pictures),
     }
-    body = _fill("card.md", context)
+    body = fill("card.md", context)
     title = f"{params.title}: {TITLES[name]}"
     return SetCard(info, sources, models, _finish([info], sources, models, params, title, body, pictures.values()))
 
@@ -92,9 +96,9 @@ def front_page(cards: Sequence[SetCard], params: RenderParams) -> Card:
         **_identity(params, infos, models),
         "num_in_both_splits": num_questions_in_both_splits(),
         "sets": table(("set", "what it holds", "train", "validation"), rows),
-        "licences": _licence_table(sources, params),
+        "licences": licence_table(sources, params),
     }
-    body = _fill("front_page.md", context)
+    body = fill("front_page.md", context)
     return _finish(infos, sources, models, params, params.title, body, ())
 
 
@@ -133,9 +137,26 @@ def _splits(info: SetInfo) -> list[dict[str, Any]]:
     return list(info.dataset_info["splits"])
 
 
-def _licence_table(sources: Sequence[Source], params: RenderParams) -> Markdown:
+def licence_table(sources: Sequence[Source], params: RenderParams) -> Markdown:
+    """Every source with its licence."""
     found = licences.licences(sources, params.licenses)
     return table(("what", "from", "licence"), [(line.what, line.source, line.licence) for line in found])
+
+
+def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Source]]:
+    """Who wrote the rows of some sets, and where their parts come from.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    models: list[Count] = []
+    sources: list[Source] = []
+    for name in names:
+        frame = facts(name)
+        found = yields.counts(frame, "model") if name is not SetName.RL else []
+        models += found
+        sources += _sources(frame, found)
+    return list(dict.fromkeys(models)), list(dict.fromkeys(sources))
 
 
 def _sources(frame: pl.LazyFrame, models: Sequence[Count]) -> list[Source]:
@@ -182,7 +203,7 @@ def _origins(name: SetName, frame: pl.LazyFrame, settings: Mapping[str, Any]) ->
     }
 
 
-def _fill(template: str, context: Mapping[str, Any]) -> str:
+def fill(template: str, context: Mapping[str, Any]) -> str:
     """A template with its places filled; a place that the context does not know is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

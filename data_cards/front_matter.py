@@ -12,7 +12,7 @@ from data_cards.catalogue import SPLITS, TAGS, TASKS, SetName, published_path
 from data_cards.features import features, sizes
 
 if TYPE_CHECKING:
-    from huggingface_hub import DatasetCardData
+    from huggingface_hub import DatasetCardData, ModelCardData
 
 _SIZES = {
     "n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7, "10M<n<100M": 10**8,
@@ -75,16 +75,17 @@ def metadata(
     )
 
 
-def assemble_card(data: "DatasetCardData", body: str) -> str:
+def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:
     """The whole card: metadata, then text.
 
     Raises:
         OutputError: read back, the card's metadata are others than `data`.
     """
-    from huggingface_hub import DatasetCard
+    from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
 
+    kind = DatasetCard if isinstance(data, DatasetCardData) else ModelCard
     card = f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n"
-    found, meant = (dict(read.to_dict()) for read in (DatasetCard(card).data, data))  # type: ignore[no-untyped-call]
+    found, meant = (dict(read.to_dict()) for read in (kind(card).data, data))  # type: ignore[no-untyped-call]
     if found != meant:
         raise OutputError("the head of a card does not survive being read", expected=meant, got=found)
     return card

@@ -19,6 +19,7 @@ from data_cards.card import SCRIPTED, SetCard
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.evaluation_overlap import EvaluationQuestions, screened_overlaps
 from data_cards.loss_masks import mask_fault
+from data_cards.models import ModelCard
 from data_cards.private_text import find_private
 from data_cards.provenance import shown
 from data_cards.review_state import num_reviewed
@@ -53,6 +54,11 @@ class Reason(StrEnum):
 
 SET_REASONS = tuple(reason for reason in Reason if reason is not Reason.RESULTS_MISSING)
 """What is checked before sets are published."""
+MODEL_REASONS = (
+    Reason.LICENCE, Reason.SCRIPTED_TEACHER, Reason.UNCOMMITTED_CODE, Reason.STALE_LOCK, Reason.CARD_OUT_OF_DATE,
+    Reason.RESULTS_MISSING,
+)  # fmt: skip
+"""What is checked before a model is published."""
 
 
 class Refusal(NamedTuple):
@@ -115,10 +121,39 @@ def check_sets(
     found += [Refusal(Reason.LICENCE, line) for line in _licence_lines(cards, known_licences)]
     found += _teacher_refusals(model.value for card in cards for model in card.models)
     found += [*tree_refusals("render"), *review_refusals(names, params.required_reviews)]
-    if stale_cards:
-        detail = f"{shown(stale_cards)}: render again (dvc repro render)"
-        found.append(Refusal(Reason.CARD_OUT_OF_DATE, detail))
-    return found
+    return [*found, *_card_refusals(stale_cards, "dvc repro render")]
+
+
+def check_model(
+    card: ModelCard, stale_cards: Sequence[str], folder: Path, known_licences: Mapping[str, str]
+) -> list[Refusal]:
+    """Everything that stands against publishing a model.
+
+    Args:
+        card: As rendered from the files.
+        stale_cards: Files under data/models/{name}/ that differ from it.
+        folder: The model's.
+        known_licences: `render.licenses`.
+    """
+    found = [Refusal(Reason.LICENCE, line) for line in licences.conflicts(card.sources, known_licences)]
+    found += [*_teacher_refusals(card.teachers), *_model_tree_refusals(folder)]
+    if not card.num_results:
+        of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
+        detail = f"no result is of these weights{of_others}: python -m train.evaluate model={folder}"
+        found.append(Refusal(Reason.RESULTS_MISSING, detail))
+    return [*found, *_card_refusals(stale_cards, f"python -m data_cards.models model={folder}")]
+
+
+def _model_tree_refusals(folder: Path) -> list[Refusal]:
+    stage = provenance.stage_of(folder) if provenance.LOCK.exists() else ""
+    if stage:
+        return tree_refusals(stage)
+    code = [refusal for refusal in tree_refusals("") if refusal.reason is Reason.UNCOMMITTED_CODE]
+    return [*code, Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}")]
+
+
+def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
+    return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")] if stale else []
 
 
 def _licence_lines(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[str]:
@@ -131,14 +166,14 @@ def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
 
 
 def tree_refusals(stage: str) -> list[Refusal]:
-    """What stands against the working tree: uncommitted code, a lock that belongs to something else."""
+    """What stands against the working tree: uncommitted code, and a lock of `stage` that belongs to something else."""
     found, code = [], provenance.code_state()
     if not code.commit:
         found.append(Refusal(Reason.UNCOMMITTED_CODE, "the folder is in no git repository with a commit"))
     elif code.changed:
         found.append(Refusal(Reason.UNCOMMITTED_CODE, shown(code.changed)))
     try:
-        stale = provenance.stale_stages(stage)
+        stale = provenance.stale_stages(stage) if stage else ()
     except InputError as error:
         return [*found, Refusal(Reason.STALE_LOCK, f"{error.what}: {error.details['got']}")]
     return [*found, Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}")] if stale else found

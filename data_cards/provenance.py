@@ -80,6 +80,15 @@ def read_lock() -> Lock:
     return Lock(hashlib.sha256(content).hexdigest(), {name: made for name, made in outs.items() if made})
 
 
+def stage_of(path: Path) -> str:
+    """The stage that made a file or folder, as dvc.lock has it; empty where none did.
+
+    Raises:
+        InputError: dvc.lock is missing or broken.
+    """
+    return next((stage for stage, made in read_lock().outs.items() if path.as_posix() in made), "")
+
+
 def dvc_remote() -> str:
     """The default DVC remote without user name and password; empty where there is none."""
     listed = _output(sys.executable, "-m", "dvc", "remote", "default")

@@ -13,55 +13,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from coa.errors import ConfigError, OutputError, writing_error
 from coa.params import Params
 from data_cards import provenance
-from data_cards.gate import SET_REASONS, Reason, Refusal, check_sets, enforce, read_allowed
+from data_cards.gate import Reason, Refusal, enforce, read_allowed
 from data_cards.hub import HubRepository, Remote
+from data_cards.preparing import prepare_model, prepare_sets
 from data_cards.publication import (
     LINEAGE,
     Change,
-    Content,
     Publication,
     changes,
     lineage_record,
-    set_files,
     version_section,
 )
-from data_cards.render import OUT, render, stale_files
-from data_cards.settings import PublishParams, RenderParams, check, shown_settings
+from data_cards.settings import PublishParams, RenderParams, check
 
 RECORDS = Path("publications.jsonl")
 _MAX_SHOWN = 40
-
-
-class Prepared(NamedTuple):
-    """What is to be published, and what stands against it."""
-
-    publication: Publication
-    refusals: list[Refusal]
-
-
-def prepare_sets(params: Params, publish: PublishParams) -> Prepared:
-    """Check the sets and collect their files.
-
-    Raises:
-        InputError: a file is missing or broken.
-        ConfigError: a setting is wrong.
-    """
-    section = params.section(RenderParams, "render")
-    rendered = render(params, section)
-    stale = stale_files(OUT, rendered.files())
-    settings = shown_settings(params)
-    refusals = check_sets(rendered.sets, stale, settings, publish, section.licenses)
-    if publish.repository != section.repository:
-        rendered = render(params, replace(section, repository=publish.repository))
-    names = [card.info.name for card in rendered.sets]
-    files: dict[str, Content] = {**rendered.files(), **set_files(names, publish.num_traces)}
-    num_rows = sum(card.info.num_rows for card in rendered.sets)
-    return Prepared(Publication("dataset", files, f"{num_rows:,} rows"), refusals)
 
 
 def with_record(publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]) -> Publication:
@@ -144,13 +114,17 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         raise writing_error(RECORDS, error) from error
 
 
-def show_plan(hub: HubRepository, prepared: Prepared, params: PublishParams) -> str:
-    """What would be refused and what would change, for a dry run."""
+def show_plan(hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool) -> str:
+    """What would be refused and what would change, for a dry run.
+
+    Raises:
+        OutputError: the name is taken by something else.
+        ServiceError: the Hub cannot be reached or refuses.
+    """
     remote = hub.look()
-    visibility = "private" if params.private else "public"
-    changed = plan(hub, prepared.publication, remote or Remote("", {}, {}))
-    lines = [f"{hub.url}: " + ("as it is" if remote else f"a new {visibility} repository")]
-    lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in prepared.refusals]
+    changed = plan(hub, publication, remote or Remote("", {}, {}))
+    lines = [f"{hub.url}: " + ("as it is" if remote else f"a new {'private' if private else 'public'} repository")]
+    lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
         lines.append(f"... {len(changed) - _MAX_SHOWN:,} more files")
@@ -166,15 +140,14 @@ def main(arguments: Sequence[str]) -> str:
     if not section.repository:
         raise ConfigError("there is no repository to publish to", where="publish.repository", expected="owner/name")
     allowed = read_allowed(section.allow)
-    prepared = prepare_sets(params, section)
+    prepared = prepare_model(params, section) if section.model else prepare_sets(params, section)
     hub = HubRepository(prepared.publication.kind, section.repository)
+    against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
+    waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
+    publication = with_record(prepared.publication, prepared.checked, waived)
     if section.dry_run:
-        open_refusals = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
-        waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
-        shown = with_record(prepared.publication, SET_REASONS, waived)
-        return show_plan(hub, Prepared(shown, open_refusals), section)
-    waived = enforce(prepared.refusals, allowed)
-    publication = with_record(prepared.publication, SET_REASONS, waived)
+        return show_plan(hub, publication, against, private=section.private)
+    enforce(prepared.refusals, allowed)
     tag, revision, num_changed = upload(hub, publication, section)
     record(section.repository, publication.kind, tag, revision, waived)
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"

@@ -59,7 +59,7 @@ def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
         InputError: a file is missing or broken.
     """
     for path in (GRADED, FORKS):
-        if path.exists() and (row := find_one(path, GradedTrajectory, _TRAJECTORY_ID == pl.lit(trajectory_id))):
+        if path.exists() and (row := find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)):
             return row
     return None
 

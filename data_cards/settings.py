@@ -95,12 +95,13 @@ def shown_settings(params: Params) -> dict[str, Any]:
     for section in SECTIONS:
         with suppress(KeyError):  # a run without this stage
             values |= yaml.safe_load(params.dump([section]))
-    return _public(values)
+    return public(values)
 
 
-def _public(values: Mapping[str, Any]) -> dict[str, Any]:
+def public(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without addresses of servers, names of keys and extra fields of requests."""
     return {
-        key: _public(value) if isinstance(value, Mapping) else value
+        key: public(value) if isinstance(value, Mapping) else value
         for key, value in values.items()
         if key not in _PRIVATE
     }

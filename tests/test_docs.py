@@ -56,11 +56,12 @@ from curate.branch import BranchParams, Point, PointOutcome
 from curate.diagnosis.causes import Analysis, Cause, Finding
 from curate.filter import Dropped, DropReason, FilterParams
 from curate.grade import GradeParams
-from curate.screen import Excluded, ExclusionReason, Kind, ScreenParams
+from curate.screen import EvaluationSet, Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
 from curate.verdicts import Applied, Effect
 from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams
+from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
 from synth.fetch import FetchParams
 from synth.foreign_rows import Format
@@ -80,7 +81,7 @@ PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
     PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
-    DroppedQuestion, Excluded, Analysis, Finding, Review, Answer, Applied,
+    DroppedQuestion, EvaluationSet, Excluded, Analysis, Finding, Review, Answer, Applied,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
@@ -116,6 +117,7 @@ SECTIONS: dict[str, type[Any]] = {
     "assemble": AssembleParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
+    "models": ModelsParams,
     "publish": PublishParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,

@@ -24,6 +24,7 @@ from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams
 from data_cards.local_hub import LocalHubParams
+from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
 from synth.fetch import FetchParams
 from synth.ingest import IngestParams
@@ -57,6 +58,7 @@ SECTIONS = {
     "assemble": AssembleParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
+    "models": ModelsParams,
     "publish": PublishParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,

@@ -1,0 +1,227 @@
+"""A trained model to its card: its chain, what it was trained on, and the results of these very weights.
+
+    python -m data_cards.models model=data/train/sft2
+
+Writes data/models/{name}/README.md and the picture it shows. Same inputs, same bytes.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from coa.errors import ConfigError
+from coa.params import Params
+from coa.prompts import Prompt
+from data_cards import licences, trained
+from data_cards.card import SCRIPTED, fill, licence_table, models_and_sources
+from data_cards.front_matter import assemble_card
+from data_cards.licences import Source
+from data_cards.render import write_files
+from data_cards.safe_markdown import Cell, Markdown, fence, inline, table, words
+from data_cards.settings import RenderParams, check, public
+from data_cards.trained import Result, Run
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+OUT = Path("data/models")
+_DOES = {
+    "pretrain": "knows a part of a world's facts and has not learned to search",
+    "sft1": "has learned when to search",
+    "sft2": "has learned when and how to search",
+    "sft3": "has learned to search and to predict what a search returns",
+    "rl1": "has practised on searches that it imagined itself",
+    "rl2": "has practised with a real search",
+}
+_OBJECTIVES = {
+    "pretrain": "likelihood of text",
+    "sft1": "contrastive loss on pairs: when to act",
+    "sft2": "likelihood of trajectories, search results masked",
+    "sft3": "the same with search results learned",
+    "rl1": "GRPO, searches imagined by the model",
+    "rl2": "GRPO with the real search",
+}
+_MASKS = {
+    "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
+    "sft2": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
+    "sft3": "Learned: the policy's own text and the bodies of search results. Masked: prompt, inserted markers.",
+    "rl1": "Learned: the policy's own tokens. Masked: what stands for search results.",
+    "rl2": "Learned: the policy's own tokens. Masked: search results.",
+}
+_SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "vocabulary": "vocab_size"}
+_METRICS = {"exact_match": "exact match", "cover_exact_match": "cover exact match", "f1": "F1", "actions": "searches"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsParams:
+    """Which model gets a card."""
+
+    model: str = ""
+    """Its folder, such as data/train/sft2."""
+
+
+class ModelCard(NamedTuple):
+    """A card and what the gate asks about its model."""
+
+    text: str
+    sources: tuple[Source, ...]
+    teachers: tuple[str, ...]
+    """Who wrote the trajectories of its sets."""
+    num_results: int
+    other_results: tuple[str, ...]
+    """Results of other weights that lay in the same folder."""
+
+
+def model_card(folder: Path, params: Params, repository: str = "") -> ModelCard:
+    """Measure a model's folder and write its card.
+
+    Raises:
+        InputError: the folder is no trained model, or a file is broken.
+        ConfigError: a setting cannot stand in a card.
+    """
+    section = params.section(RenderParams, "render")
+    check(section)
+    runs = trained.chain(folder)
+    own, others = trained.results(folder)
+    models, sources = models_and_sources(trained.sets_of(runs))
+    sources = list(dict.fromkeys([*sources, *trained.other_sources(runs)]))
+    teachers = tuple(dict.fromkeys(model.value for model in models))
+    title = f"{section.title}: {folder.name}"
+    body = fill("model.md", {**_context(runs, own, others), **_naming(title, repository or str(folder)),
+        "scripted": ", ".join(inline(name) for name in teachers if name.startswith(SCRIPTED)),
+        "licences": licence_table(sources, section),
+    })  # fmt: skip
+    data = _metadata(runs, own, section, sources, title)
+    return ModelCard(assemble_card(data, body), tuple(sources), teachers, len(own), tuple(others))
+
+
+def _naming(title: str, repository: str) -> dict[str, Any]:
+    return {"title": title, "repository": repository, "name": "model", "is_all_scripted": False}
+
+
+def _context(runs: list[Run], own: Sequence[Result], others: Sequence[str]) -> dict[str, Any]:
+    run = runs[-1]
+    base = trained.base_of(runs)
+    return {
+        "stage": run.stage,
+        "does": _DOES.get(run.stage, "was trained"),
+        "begins": f" and begins with {inline(base)}" if base else ", begun from nothing",
+        "architecture": _architecture(run.folder),
+        "prompt": _prompt(run.folder),
+        "chain": _chain(runs),
+        "figures": _figures(run),
+        "has_curves": (run.folder / "curves.png").exists(),
+        "data": _data(runs),
+        "masks": Markdown(_MASKS.get(run.stage, "")),
+        "results": _results(own),
+        "fingerprint": trained.fingerprint_of(run.folder),
+        "other_results": ", ".join(map(inline, others)),
+        "settings": fence(_shown_settings(run), "yaml"),
+    }
+
+
+def _architecture(folder: Path) -> Markdown:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    kind = inline(str((config.get("architectures") or ["unknown"])[0]))
+    sizes = [(Markdown(what), int(config.get(name, 0))) for what, name in _SIZES.items()]
+    return table(("", "value"), [(Markdown("architecture"), kind), *sizes, (Markdown("bytes of weights"), size)])
+
+
+def _prompt(folder: Path) -> Markdown:
+    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
+    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
+    return fence(prompt.fill("{question}").rstrip("\n"))
+
+
+def _chain(runs: Sequence[Run]) -> Markdown:
+    rows: list[list[Cell]] = []
+    for run in runs:
+        rate = Markdown(str(run.arguments.get("learning_rate", "")))
+        data = Markdown(", ".join(inline(item) for item in run.data))
+        rows.append([inline(run.folder.name), Markdown(_OBJECTIVES.get(run.stage, run.stage)), data, run.steps, rate])
+    return table(("run", "objective", "on", "steps", "learning rate"), rows)
+
+
+def _figures(run: Run) -> Markdown | str:
+    shown = {name: value for name, value in run.figures.items() if not name.endswith(("runtime", "per_second"))}
+    rows = [(words(name.removeprefix("eval_")), Markdown(f"{value:.4g}")) for name, value in sorted(shown.items())]
+    return table(("figure", "value"), rows[:20]) if rows else ""
+
+
+def _data(runs: list[Run]) -> Markdown:
+    return table(("file", "SHA-256"), [(inline(path), inline(sha)) for path, sha in trained.data_files(runs).items()])
+
+
+def _results(found: Sequence[Result]) -> Markdown | str:
+    if not found:
+        return ""
+    rows: list[list[Cell]] = []
+    for result in found:
+        setting = result.setting
+        shown = [Markdown(_interval(name, result.metrics.get(name))) for name in _METRICS]
+        search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
+        asked = f"{words(str(setting['split']))}, {words(str(setting['mode']))}"
+        rows.append([Markdown(asked), result.num_questions, *shown, search])
+    return table(("asked", "questions", *_METRICS.values(), "search"), rows)
+
+
+def _interval(name: str, value: Any) -> str:
+    if not value:
+        return ""
+    scale, form = (1, ".2f") if name == "actions" else (100, ".1f")
+    return f"{value['value'] * scale:{form}} [{value['low'] * scale:{form}}, {value['high'] * scale:{form}}]"
+
+
+def _shown_settings(run: Run) -> str:
+    values = public({**run.settings, "arguments": dict(run.arguments)})
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100).strip()
+
+
+def _metadata(
+    runs: list[Run], own: Sequence[Result], section: RenderParams, sources: Sequence[Source], title: str
+) -> "ModelCardData":
+    from huggingface_hub import EvalResult, ModelCardData
+
+    measured = [
+        EvalResult("question-answering", "coa", f"{result.setting['split']}, {result.setting['mode']}", name,
+                   round(value["value"], 4), metric_name=_METRICS[name])
+        for result in own for name in ("exact_match", "f1") if (value := result.metrics.get(name))
+    ]  # fmt: skip
+    return ModelCardData(
+        language=list(section.languages), library_name="transformers", pipeline_tag="text-generation",
+        tags=sorted({"agent", "chain-of-action", "search", "arxiv:2503.06580"}),
+        base_model=trained.base_of(runs) or None, datasets=[section.repository] if section.repository else None,
+        model_name=title if measured else None, eval_results=measured or None,
+        **licences.licence_fields(sources, section.licenses),
+    )  # fmt: skip
+
+
+def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:
+    """The card and its picture by their path in a repository."""
+    files = {"README.md": card.text.encode()}
+    curves = folder / "curves.png"
+    return files | ({"curves.png": curves.read_bytes()} if curves.exists() else {})
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Render one model's card; the summary line is returned."""
+    params = Params.load("models", arguments)
+    folder = Path(params.section(ModelsParams).model)
+    if not folder.name:
+        raise ConfigError("no model is named", where="models.model", expected="a folder such as data/train/sft2")
+    card = model_card(folder, params)
+    out = OUT / folder.name
+    write_files(out, card_files(card, folder))
+    return f"{out}: {len(trained.chain(folder))} stages, {card.num_results} results"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,71 @@
+"""What the cards of a small run say of costs and of evaluation sets, counted again from its files."""
+
+from pathlib import Path
+
+import pytest
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.question import Question
+from coa.trajectory import Mode, StepKind
+from curate.screen import EvaluationSet
+from data_cards import contamination as contaminations
+from data_cards.catalogue import SetName
+from data_cards.contamination import contamination
+from data_cards.costs import costs
+
+
+@pytest.fixture(autouse=True)
+def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small run as the current folder."""
+    monkeypatch.chdir(small_run)
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+    return {row[0]: row[1:] for row in rows}
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_the_costs_of_a_set_are_those_of_all_its_rollouts(mode: Mode) -> None:
+    rows = [row.trajectory for row in tables.read_table(Path("data/grade.parquet"), GradedTrajectory)]
+    rows = [row for row in rows if row.mode is mode]
+    found = cells(costs(SetName(mode), 10))
+    assert found["rollouts"] == [str(len(rows)), f"{len(rows) / 10:.1f}"]
+    assert found["calls of the teacher"][0] == str(sum(row.num_calls for row in rows))
+    written = sum(row.num_policy_tokens for row in rows)
+    assert found["tokens that it wrote"] == [f"{written:,}", f"{written / 10:,.1f}"]
+    searches = sum(step.kind is StepKind.OBSERVATION for row in rows for step in row.steps)
+    assert found["searches"][0] == str(searches)
+
+
+def test_the_costs_of_pairs_are_those_of_the_forks() -> None:
+    forks = [row.trajectory for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)]
+    found = cells(costs(SetName.COT_A, 4))
+    assert found["calls of the teacher"] == [
+        str(sum(row.num_calls for row in forks)),
+        f"{sum(r.num_calls for r in forks) / 4:.1f}",
+    ]
+    assert "searches" not in found
+
+
+def test_questions_and_empty_pools_have_no_costs() -> None:
+    assert costs(SetName.RL, 10) == ""
+    assert costs(SetName.COA, 0) == ""
+
+
+def test_every_evaluation_set_is_listed_with_its_questions() -> None:
+    questions = list(tables.read_table(Path("data/questions.parquet"), Question))
+    found = cells(contamination(SetName.COA))
+    assert {name: int(row[0]) for name, row in found.items()} == {
+        f"`{split}`": sum(question.split == split for question in questions) for split in ("test", "validation")
+    }
+
+
+def test_rows_that_touch_a_set_are_counted_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert contamination(SetName.COA) == ""
+    tables.write_table(contaminations.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)])
+    assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
+        ["125", "2"], ["125", "3"], ["125", "3"], ["125", "1"]
+    ]  # fmt: skip

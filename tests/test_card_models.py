@@ -1,0 +1,166 @@
+"""The card of a trained model against its folder: chain, data, results of these weights and of no others."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from coa.errors import ConfigError, InputError
+from coa.params import Params
+from data_cards import gate, trained
+from data_cards.gate import Reason
+from data_cards.models import OUT, main, model_card
+from train.results import fingerprint_model
+
+SFT2 = Path("data/train/sft2")
+INTERVAL = {"value": 0.54, "low": 0.487, "high": 0.597, "num": 300}
+
+
+def write_model(folder: Path, stage: str, **settings: Any) -> None:
+    """The folder of a finished run; its weights are bytes that nobody loads here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {
+        "prompt": "question.txt",
+        "chat_template": "{prompt}\n\n",
+        "seed": 3,
+        "max_context_tokens": 192,
+        "lora": {},
+    }
+    arguments = {"learning_rate": 0.002, "max_steps": 250}
+    params = {"train": {"stage": stage, **common, stage: {**settings, "arguments": arguments}}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    log = [{"loss": 2.0, "step": 10}, {"eval_loss": 1.25, "eval_runtime": 9.0, "step": 250}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4}))
+    (folder / "model.safetensors").write_bytes(f"weights of {folder.name}".encode())
+    (folder / "curves.png").write_bytes(b"a picture")
+
+
+def write_result(name: str, folder: Path, fingerprint: str) -> None:
+    setting = {
+        "model": str(folder),
+        "model_fingerprint": fingerprint,
+        "split": "validation",
+        "mode": "coa",
+        "search": "s1",
+    }
+    metrics = {
+        "exact_match": INTERVAL,
+        "f1": INTERVAL,
+        "actions": {**INTERVAL, "value": 1.24},
+        "cover_exact_match": None,
+    }
+    Path("results/evaluate").mkdir(parents=True, exist_ok=True)
+    result = {"setting": setting, "num_questions": 300, "metrics": metrics}
+    Path(f"results/evaluate/{name}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+@pytest.fixture
+def chain(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A chain of three stages on the sets of a small run, the last of them evaluated; the current folder."""
+    for path in (small_run / "data").rglob("*.parquet"):
+        target = tmp_path / path.relative_to(small_run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, target)
+    (tmp_path / "params.yaml").write_bytes((small_run / "params.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    Path("question.txt").write_text("Question: {question}", encoding="utf-8")
+    write_model(Path("data/train/pretrain"), "pretrain", base="", documents="data/microworld/pretraining.parquet")
+    write_model(Path("data/train/sft1"), "sft1", init="data/train/pretrain", pairs="data/assemble/cot_a")
+    sets = ["data/assemble/coa", "data/assemble/cot"]
+    write_model(SFT2, "sft2", init="data/train/sft1", trajectories=sets, server={"base_url": "http://secret"})
+    write_result("sft2", SFT2, trained.fingerprint_of(SFT2))
+    write_result("sft2_before", SFT2, "0123456789abcdef")
+    write_result("rl2", Path("data/train/rl2"), "fedcba9876543210")
+    return tmp_path
+
+
+def text() -> str:
+    assert main([f"model={SFT2}"])
+    return (OUT / "sft2/README.md").read_text(encoding="utf-8")
+
+
+def test_the_card_tells_the_whole_chain_and_what_it_was_trained_on(chain: Path) -> None:
+    shown = text()
+    rows = [line for line in shown.splitlines() if line.startswith(("| `pretrain`", "| `sft1`", "| `sft2`"))]
+    assert [row.split("|")[1].strip() for row in rows] == ["`pretrain`", "`sft1`", "`sft2`"]
+    assert all(row.split("|")[4].strip() == "250" for row in rows)
+    for name in ("assemble/cot_a", "assemble/coa", "assemble/cot"):
+        for split in ("train", "validation"):
+            path = Path(f"data/{name}/{split}.parquet")
+            assert hashlib.sha256(path.read_bytes()).hexdigest() in shown
+    assert "Masked: prompt, search results, inserted markers." in shown
+    assert "begun from nothing" in shown
+    assert (OUT / "sft2/curves.png").read_bytes() == b"a picture"
+
+
+def test_only_results_of_these_weights_are_shown(chain: Path) -> None:
+    shown = text()
+    assert "54.0 [48.7, 59.7]" in shown
+    assert "1.24 [0.49, 0.60]" in shown
+    assert "Left out, because they are of other weights that lay in the same folder: `sft2_before`." in shown
+    assert "rl2" not in shown.partition("## Results")[2].partition("## Settings")[0]
+
+
+def test_the_fingerprint_is_the_one_that_results_have(chain: Path) -> None:
+    assert trained.fingerprint_of(SFT2) == fingerprint_model(str(SFT2))
+
+
+def test_the_hub_reads_the_metadata_back(chain: Path) -> None:
+    text()
+    card = ModelCard.load(OUT / "sft2/README.md")
+    assert card.data.license == "apache-2.0"
+    assert {(it.metric_type, it.metric_value) for it in card.data.eval_results} == {("exact_match", 0.54), ("f1", 0.54)}
+    assert card.data.library_name == "transformers"
+
+
+def test_a_scripted_teacher_is_named_once_and_addresses_stay_private(chain: Path) -> None:
+    shown = text()
+    assert shown.count("No language model wrote the trajectories") == 1
+    assert shown.partition("The teacher, ")[2].startswith("`scripted/microworld-")
+    assert "secret" not in shown
+
+
+def test_same_files_give_the_same_bytes(chain: Path) -> None:
+    assert text() == text()
+
+
+def test_a_chain_that_begins_with_a_base_needs_the_licence_of_the_base(chain: Path) -> None:
+    write_model(Path("data/train/pretrain"), "pretrain", base="Qwen/Qwen2.5-7B", documents="unused.parquet")
+    card = model_card(SFT2, Params.load("models"))
+    assert "begins with `Qwen/Qwen2.5-7B`" in card.text
+    assert "unused" not in card.text.partition("## Trained on")[2].partition("## Licences")[0]
+    refusals = gate.check_model(card, [], SFT2, {"microworld": "Apache-2.0", "corpus": "Apache-2.0"})
+    licence = [refusal.detail for refusal in refusals if refusal.reason is Reason.LICENCE]
+    assert licence == ["the licence of Qwen/Qwen2.5-7B (the model it starts from) is unknown: unknown"]
+
+
+def test_a_model_without_results_of_its_own_is_refused(chain: Path) -> None:
+    Path("results/evaluate/sft2.json").unlink()
+    card = model_card(SFT2, Params.load("models"))
+    assert "It has not been evaluated" in card.text
+    found = {it.reason: it.detail for it in gate.check_model(card, ["README.md"], SFT2, {})}
+    assert found[Reason.RESULTS_MISSING].startswith("no result is of these weights; sft2_before: of other weights")
+    assert found[Reason.STALE_LOCK] == "data/train/sft2 was made by no stage in dvc.lock"
+    assert "python -m data_cards.models model=data/train/sft2" in found[Reason.CARD_OUT_OF_DATE]
+    assert Reason.SCRIPTED_TEACHER in found
+
+
+@pytest.mark.parametrize("harm", ["params.yaml", "stage"])
+def test_a_folder_that_no_training_finished_is_an_error(chain: Path, harm: str) -> None:
+    path = SFT2 / "params.yaml"
+    path.unlink()
+    if harm == "stage":
+        path.write_text("train: {stage: null}", encoding="utf-8")
+    with pytest.raises(InputError, match="no trained model"):
+        main([f"model={SFT2}"])
+
+
+def test_a_model_must_be_named(chain: Path) -> None:
+    with pytest.raises(ConfigError, match="no model is named"):
+        main([])
