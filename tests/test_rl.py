@@ -135,8 +135,8 @@ def make_rollouts(
     run: StageRun, student: Student, loop: asyncio.Runner, *, mode: Mode = Mode.COA, max_tokens: int = 160
 ) -> Rollouts:
     asks = [Ask(question, mode) for question in QUESTIONS]
-    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
-    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tool, loop)
+    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
+    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tools, loop)
 
 
 KEYS = [f"q{i // 4}/coa" for i in range(16)]
@@ -212,7 +212,7 @@ def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
 ) -> None:
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
     run = make_run(tmp_path, Stage.RL1)
-    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), SearchTool(Library()), loop)
+    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), {"search": SearchTool(Library())}, loop)
 
     simulated = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=1))
     real = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=2), is_validation=True)
@@ -284,8 +284,8 @@ class Scripted(Rollouts):
 def prepared(run: StageRun, student: Student, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
     """A trainer, and one batch of rollouts as its loss gets them."""
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
-    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tool, loop)
+    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
+    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tools, loop)
     trainer = make_trainer(run, student, {"train": asks}, rollouts)
     batch = [{"prompt": key} for key in KEYS]
     trainer.model.train()
