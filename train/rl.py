@@ -7,6 +7,7 @@ KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own
 
 import asyncio
 import hashlib
+import sys
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -23,7 +24,7 @@ from coa.rollout import Limits
 from coa.tools import Toolbox
 from coa.tools.opening import ToolsParams
 from coa.trajectory import Mode
-from train import vllm_policy
+from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
@@ -50,6 +51,9 @@ def train(run: StageRun) -> None:
     limits = Limits(budget.max_actions, run.params.max_context_tokens, budget.max_answer_tokens)
     searches = run.stage is Stage.RL2 or (settings.validates_with_search and not run.params.dry_run)
     student = run.load(settings.init)
+    if run.stage is Stage.RL1 and not run.params.dry_run:
+        for doubt in fidelity.gate(settings.init):
+            print(f"WARNING before rl1: {doubt}", file=sys.stderr)
     # One event loop for all steps: the connections of a search client live in it.
     with asyncio.Runner() as loop, _opened(loop, run.sections if searches else None) as tools:
         splits = ("train",) if run.params.dry_run else ("train", "validation")
