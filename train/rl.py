@@ -65,7 +65,8 @@ def train(run: StageRun) -> None:
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
         run.fit(trainer, student, (settings.init, settings.questions))
-        run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
+        if trainer.is_world_process_zero():
+            run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
 
 
 @contextmanager

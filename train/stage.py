@@ -22,7 +22,7 @@ from train.templates import own_template
 
 _ALWAYS: Arguments = {
     "report_to": "none", "logging_steps": 10, "save_steps": 0.2, "save_total_limit": 1,
-    "activation_checkpointing": False,
+    "activation_checkpointing": False, "ddp_find_unused_parameters": False,
 }  # fmt: skip
 """What differs from the libraries' defaults in every stage; a stage's `arguments` overrule it."""
 
