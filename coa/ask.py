@@ -23,7 +23,7 @@ from coa.opening import TeacherParams
 from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.protocol import answer_text
-from coa.rollout import State, Task, finish
+from coa.rollout import State, finish
 from coa.runtime import open_runtime
 from coa.trajectory import Author, Mode, Step, StepKind, Trajectory
 
@@ -54,16 +54,17 @@ def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
     return question, Mode(modes[-1]), [item for item in settings if not item.startswith("mode=")]
 
 
-def make_task(question: str, mode: Mode, params: Params) -> Task:
-    """The rollout of a question that no table holds."""
+def load_prompt(mode: Mode, params: Params) -> Prompt:
+    """The prompt that the settings name for a mode."""
     files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams).chat_template
-    prompt = Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
-    return task_of("ask", question, mode, 0, prompt)
+    return Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
 
 
-async def ask(task: Task, params: Params, console: Console) -> Trajectory:
-    """Roll out the task, printing each step as soon as it is there."""
+async def ask(question: str, mode: Mode, params: Params, console: Console) -> Trajectory:
+    """Roll out a question that no table holds, printing each step as soon as it is there."""
+    prompt = load_prompt(mode, params)
     async with open_runtime(params, "ask") as runtime:
+        task = task_of("ask", question, mode, 0, prompt, tuple(runtime.tools))
         shown, state = 0, None
         async for state in follow(task, runtime.run, runtime.one_by_one, runtime.tools):
             shown = _show_new(state, shown, console)
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str]) -> str:
     """Ask, show, and return the answer with what it cost."""
     question, mode, settings = read_arguments(arguments)
     params = Params.load("teacher", settings)
-    row = asyncio.run(ask(make_task(question, mode, params), params, Console()))
+    row = asyncio.run(ask(question, mode, params, Console()))
     answer = boxed_answer(answer_text(row.steps))
     tokens = f"{row.num_policy_tokens:,} tokens written, {row.num_environment_tokens:,} read"
     said = f"answer: {answer}" if answer else "no answer"

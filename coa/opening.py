@@ -1,5 +1,6 @@
-"""From the sections `teacher` and `search` of params.yaml to the policy and the tool that they describe."""
+"""From the sections `teacher`, `search` and `tools` of params.yaml to the policy and the tools that they describe."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,8 @@ from coa.search.embedded import EmbeddedSearch
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
 from coa.search.remote import RemoteSearch, RemoteSettings
 from coa.search.web import WebSearch, WebSettings
+from coa.tools import Tool
+from coa.tools.opening import ToolsParams, open_tools
 from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Sampling
 
@@ -119,3 +122,17 @@ def _open_plain_engine(params: SearchParams) -> SearchEngine:
 def open_search_tool(params: SearchParams) -> SearchTool:
     """The search tool over the engine that `params` describes."""
     return SearchTool(open_engine(params), params.observation)
+
+
+async def open_library(search: SearchParams, tools: ToolsParams, stack: AsyncExitStack) -> dict[str, Tool]:
+    """All tools that a run offers, by name, `search` first; `stack` closes them.
+
+    Raises:
+        MissingExtraError: a tool's library is not installed.
+        InputError: the search index is missing.
+        ServiceError: an MCP server cannot be reached.
+        ConfigError: two tools have the same name.
+    """
+    tool = open_search_tool(search)
+    stack.push_async_callback(tool.aclose)
+    return {it.name: it for it in (tool, *await open_tools(tools, stack))}

@@ -5,7 +5,6 @@ A file is filled in one pass, so that nothing inside a question is filled again;
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,8 @@ from coa import protocol
 from coa.errors import ConfigError
 
 _PLACE = re.compile(r"\{(\w+)\}")
-_TAGS = {
-    "open_search": protocol.open_tag("search"),
-    "close_search": protocol.close_tag("search"),
-    "think_close": protocol.THINK_CLOSE,
-}
-KNOWN_PLACES = ("question", "prompt", *_TAGS)
+_TOOL_PLACE = re.compile(r"(open|close)_([a-z][a-z0-9_]*)")
+_KNOWN_PLACES = ("{question}", "{think_close}", "{open_TOOL}", "{close_TOOL}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,7 @@ class PromptParams:
     cot: str = "synth/prompts/cot.txt"
     """Asks for reasoning only; no tool is mentioned."""
     coa: str = "synth/prompts/coa.txt"
-    """Offers the tool and asks to use it at knowledge gaps."""
+    """Offers the tools and asks to use them at knowledge gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +33,8 @@ class Prompt:
     text: str
     prompt_hash: str
     """SHA-256 of the whole text, first 16 hex digits."""
+    shown_tools: tuple[str, ...] = ()
+    """Names of the tools whose tags it shows, sorted."""
 
     @classmethod
     def load(cls, path: Path, chat_template: str) -> "Prompt":
@@ -51,21 +48,29 @@ class Prompt:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the prompt file {path}", got=error, fix="see synth/prompts/") from error
         places = _PLACE.findall(body)
+        tools = {found[2] for place in places if (found := _TOOL_PLACE.fullmatch(place))}
         for place in places:
-            if place not in KNOWN_PLACES:
-                raise ConfigError(
-                    f"unknown place {{{place}}}", where=path, expected=f"one of {', '.join(KNOWN_PLACES)}"
-                )
+            if place not in ("question", "think_close") and not _TOOL_PLACE.fullmatch(place):
+                expected = f"one of {', '.join(_KNOWN_PLACES)}"
+                raise ConfigError(f"unknown place {{{place}}}", where=path, expected=expected)
         if "question" not in places or "{prompt}" not in chat_template:
             where = path if "question" not in places else "teacher.chat_template"
             raise ConfigError(
                 "the prompt has no place for the question", where=where, expected="{question} or {prompt}"
             )
         text = chat_template.replace("{prompt}", body) + protocol.THINK_OPEN + "\n"
-        return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16])
+        return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sorted(tools)))
 
     def fill(self, question: str) -> str:
         """The prompt for one question; its line breaks become spaces, its tags harmless."""
         harmless = " ".join(protocol.neutralise(question).split())
-        places: Mapping[str, str] = {**_TAGS, "question": harmless}
-        return _PLACE.sub(lambda place: places.get(place[1], place[0]), self.text)
+        return _PLACE.sub(lambda place: harmless if place[1] == "question" else _tag(place[1], place[0]), self.text)
+
+
+def _tag(place: str, otherwise: str) -> str:
+    """The tag that a place names, `open_search` or `think_close`."""
+    if place == "think_close":
+        return protocol.THINK_CLOSE
+    if found := _TOOL_PLACE.fullmatch(place):
+        return (protocol.open_tag if found[1] == "open" else protocol.close_tag)(found[2])
+    return otherwise

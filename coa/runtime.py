@@ -9,12 +9,12 @@ from coa.drivers import roll_out_all, roll_out_batched
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
-from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_policy, open_search_tool
+from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
 from coa.params import Params
 from coa.policy import BatchPolicy, OneByOne, Policy
 from coa.rollout import Limits, Run, Task
-from coa.tools import Toolbox
-from coa.tools.opening import ToolsParams, open_tools
+from coa.tools import Toolbox, library_fingerprint
+from coa.tools.opening import ToolsParams
 from coa.trajectory import Trajectory
 
 JOURNALS = Path(".journal")
@@ -60,14 +60,12 @@ async def open_runtime(params: Params, journal_name: str) -> AsyncIterator[Runti
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
-        tool = open_search_tool(params.section(SearchParams, "search"))
-        for part in (policy, tool):
-            if close := getattr(part, "aclose", None):
-                stack.push_async_callback(close)
-        others = await open_tools(params.section(ToolsParams, "tools"), stack)
-        run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), tool.fingerprint)
-        tools = {it.name: JournaledTool(it, journal) for it in (tool, *others)}
-        yield Runtime(run, _journaled(policy, journal), tools, journal, teacher.concurrency)
+        if close := getattr(policy, "aclose", None):
+            stack.push_async_callback(close)
+        tools = await open_library(params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack)
+        run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), library_fingerprint(tools))
+        kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
+        yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)
 
 
 def _journaled(policy: AnyPolicy, journal: Journal) -> JournaledPolicy | JournaledBatchPolicy:

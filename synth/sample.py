@@ -90,11 +90,13 @@ def _rank(question_id: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}/{question_id}".encode()).hexdigest()
 
 
-def make_tasks(questions: Sequence[Question], mode: Mode, num_rollouts: int, prompt: Prompt) -> Iterator[Task]:
+def make_tasks(
+    questions: Sequence[Question], mode: Mode, num_rollouts: int, prompt: Prompt, tools: Sequence[str] = ("search",)
+) -> Iterator[Task]:
     """The tasks of one mode."""
     for question in questions:
         for index in range(num_rollouts):
-            yield task_of(question.question_id, question.question, mode, index, prompt)
+            yield task_of(question.question_id, question.question, mode, index, prompt, tools)
 
 
 @dataclass(slots=True)
@@ -120,23 +122,22 @@ class Totals:
 
 
 async def sample(
-    questions: Sequence[Question], tasks: Iterator[Task], params: Params, table: tables.TableWriter
+    questions: Sequence[Question], prompt: Prompt, params: Params, table: tables.TableWriter
 ) -> tuple[Totals, str]:
-    """Roll out the tasks and write the trajectories as they come; returns the totals and what the journal did."""
+    """Roll out the questions and write the trajectories as they come; returns the totals and what the journal did."""
     by_id = {question.question_id: question for question in questions}
     settings = params.section(SampleParams)
     name = f"{metrics_name(settings.out)}_{settings.mode}"
     totals = Totals()
-    async with (
-        open_runtime(params, name.replace("_", "-")) as runtime,
-        aclosing(runtime.roll_out_all(tasks)) as rollouts,
-    ):
+    async with open_runtime(params, name.replace("_", "-")) as runtime:
+        tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools))
         with Progress(name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories") as bar:
-            async for trajectory in rollouts:
-                table.write(trajectory)
-                is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
-                totals.add(trajectory, is_correct=is_correct)
-                bar.add(tokens=trajectory.num_policy_tokens, is_correct=is_correct)
+            async with aclosing(runtime.roll_out_all(tasks)) as rollouts:
+                async for trajectory in rollouts:
+                    table.write(trajectory)
+                    is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
+                    totals.add(trajectory, is_correct=is_correct)
+                    bar.add(tokens=trajectory.num_policy_tokens, is_correct=is_correct)
         return totals, runtime.saved
 
 
@@ -150,8 +151,7 @@ def main(arguments: Sequence[str]) -> str:
     questions = choose_questions(known, settings, settings.mode)
     out = Path(settings.out) / f"{settings.mode}.parquet"
     with tables.TableWriter(out, Trajectory) as table:
-        tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt)
-        totals, saved = asyncio.run(sample(questions, tasks, params, table))
+        totals, saved = asyncio.run(sample(questions, prompt, params, table))
     share = rate(totals.correct, totals.trajectories)
     write_metrics(
         f"{metrics_name(settings.out)}_{settings.mode}",

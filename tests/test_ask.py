@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from coa.ask import make_task, read_arguments, styled
+from coa.ask import load_prompt, read_arguments, styled
+from coa.asking import task_of
 from coa.drivers import follow
 from coa.errors import ConfigError
 from coa.params import Params
@@ -41,7 +42,7 @@ def test_authors_have_different_colours() -> None:
 
 def test_following_a_rollout_gives_every_state_to_the_last() -> None:
     policy: BatchPolicy = ScriptedPolicy(["I know. </think> \\boxed{4}"])
-    task = make_task("What is 2 + 2?", Mode.COT, Params.load("teacher"))
+    task = task_of("ask", "What is 2 + 2?", Mode.COT, 0, load_prompt(Mode.COT, Params.load("teacher")))
     run = Run(policy, Sampling(), Limits())
 
     async def collect() -> list[int]:

@@ -201,9 +201,9 @@ def test_a_good_answer_after_either_template_keeps_the_format(model: str, openin
     params = TrainParams(Stage.RL2, prompt=str(ROOT / "train/prompts/question.txt"), chat_template="")
     run = StageRun(Stage.RL2, replace(params, max_context_tokens=512), "")
     assert run.prompt(tokenizer).fill("Who?") == opening
-    tool = SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Book", "The book by Ada.")]))
+    tools = {"search": SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Book", "The book by Ada.")]))}
     with asyncio.Runner() as loop:
-        rollouts = Rollouts(run, tokenizer, [Ask(QUESTIONS[0], Mode.COA)], Limits(2, 512, 16), tool, loop)
+        rollouts = Rollouts(run, tokenizer, [Ask(QUESTIONS[0], Mode.COA)], Limits(2, 512, 16), tools, loop)
         out = rollouts.roll_out(["q0/coa"] * 2, Writer(tokenizer), Sampling())
 
     assert [tokenizer.decode(ids).count("<think>") for ids in out["prompt_ids"]] == [1, 1]

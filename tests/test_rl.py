@@ -23,6 +23,7 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
+from coa.tools.opening import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
 from train.settings import RlParams, Stage, TrainParams
@@ -135,8 +136,8 @@ def make_rollouts(
     run: StageRun, student: Student, loop: asyncio.Runner, *, mode: Mode = Mode.COA, max_tokens: int = 160
 ) -> Rollouts:
     asks = [Ask(question, mode) for question in QUESTIONS]
-    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
-    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tool, loop)
+    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
+    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tools, loop)
 
 
 KEYS = [f"q{i // 4}/coa" for i in range(16)]
@@ -212,7 +213,7 @@ def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
 ) -> None:
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
     run = make_run(tmp_path, Stage.RL1)
-    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), SearchTool(Library()), loop)
+    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), {"search": SearchTool(Library())}, loop)
 
     simulated = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=1))
     real = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=2), is_validation=True)
@@ -284,8 +285,8 @@ class Scripted(Rollouts):
 def prepared(run: StageRun, student: Student, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
     """A trainer, and one batch of rollouts as its loss gets them."""
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-    tool = SearchTool(Library()) if run.stage is Stage.RL2 else None
-    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tool, loop)
+    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
+    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tools, loop)
     trainer = make_trainer(run, student, {"train": asks}, rollouts)
     batch = [{"prompt": key} for key in KEYS]
     trainer.model.train()
@@ -406,7 +407,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
 
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
 def test_the_command_goes_from_questions_to_a_model(
-    stage: Stage, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     build_index([Passage("p1", "book", "the book by Ada")], Path("data/index"), IndexSettings(), "corpus", None)
@@ -417,6 +418,7 @@ def test_the_command_goes_from_questions_to_a_model(
     settings = {
         "train": replace(params, max_context_tokens=40, rl1=section, rl2=section),
         "search": SearchParams(),
+        "tools": ToolsParams(),
         "rollout": Limits(),
     }
     Path("params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings))))
@@ -427,3 +429,5 @@ def test_the_command_goes_from_questions_to_a_model(
     assert load_student(f"data/train/{stage}").model.config.hidden_size == 32
     measured = json.loads(Path(f"metrics/train_{stage}.json").read_text())
     assert {"eval_reward", "eval_format/broken", "eval_accuracy/coa"} <= measured.keys()
+    warned = f"WARNING before rl1: the fidelity of {folder} was not measured" in capsys.readouterr().err
+    assert warned == (stage is Stage.RL1)

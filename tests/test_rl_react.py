@@ -134,7 +134,7 @@ def make_run(tmp_path: Path) -> StageRun:
 def make_rollouts(
     run: StageRun, student: Student, loop: asyncio.Runner, limits: Limits, kind: type[Rollouts] = Rollouts
 ) -> Rollouts:
-    return kind(run, student.tokenizer, ASKS, limits, SearchTool(Library()), loop)
+    return kind(run, student.tokenizer, ASKS, limits, {"search": SearchTool(Library())}, loop)
 
 
 @pytest.fixture

@@ -77,3 +77,33 @@ def test_only_the_coa_prompt_mentions_the_tool(root: Path) -> None:
     assert "<begin_search>" in prompts[Mode.COA]
     assert "search" not in prompts[Mode.COT]
     assert all(prompt.endswith("Question: Who?\n\n<think>\n") for prompt in prompts.values())
+
+
+# --- tools
+
+
+def prompt_of(folder: Path, body: str) -> Prompt:
+    (folder / "prompt.txt").write_text(body + " {question}")
+    return Prompt.load(folder / "prompt.txt", "{prompt}\n")
+
+
+def test_every_tool_of_the_run_is_offered_or_in_cot_forbidden() -> None:
+    tools = ("search", "calculate")
+    (coa,) = make_tasks(QUESTIONS[:1], Mode.COA, 1, PROMPT, tools)
+    (cot,) = make_tasks(QUESTIONS[:1], Mode.COT, 1, PROMPT, tools)
+    assert (coa.tools, coa.forbidden_tools) == (tools, ())
+    assert (cot.tools, cot.forbidden_tools) == ((), tools)
+
+
+def test_a_prompt_shows_the_tags_of_any_tool(tmp_path: Path) -> None:
+    prompt = prompt_of(tmp_path, "{open_search} q {close_search} {open_get_weather} town {close_get_weather}")
+    assert prompt.shown_tools == ("get_weather", "search")
+    (task,) = make_tasks(QUESTIONS[:1], Mode.COA, 1, prompt, ("search", "get_weather"))
+    assert "<begin_search> q </end_search> <begin_get_weather> town </end_get_weather> Who is 0?" in task.prompt
+
+
+@pytest.mark.parametrize("tools", [("search",), ("search", "calculate", "open"), ("calculate", "open")])
+def test_a_prompt_that_shows_other_tools_than_there_are_is_refused(tmp_path: Path, tools: tuple[str, ...]) -> None:
+    prompt = prompt_of(tmp_path, "{open_search} q {close_search} {open_calculate} 1+1 {close_calculate}")
+    with pytest.raises(ConfigError, match="other tools than there are"):
+        list(make_tasks(QUESTIONS[:1], Mode.COA, 1, prompt, tools))

@@ -113,6 +113,21 @@ def test_paid_calls_are_counted_repeats_included_and_end_at_the_limit(internet: 
     assert free.num_paid_calls == 0
 
 
+def test_no_paid_call_beyond_the_limit_is_sent_by_searches_at_once(internet: Web) -> None:
+    engine = web_search(internet, max_paid_calls=3)
+
+    async def search_at_once() -> list[object]:
+        try:
+            searches = [engine.search(f"city {i}", 3) for i in range(8)]
+            return list(await asyncio.gather(*searches, return_exceptions=True))
+        finally:
+            await engine.aclose()
+
+    found = asyncio.run(search_at_once())
+    assert sum(isinstance(item, ServiceError) for item in found) == 5
+    assert engine.num_paid_calls == 3
+
+
 def test_a_refusal_names_the_variable_and_never_the_key(internet: Web) -> None:
     internet.faults = [403]
     engine = web_search(internet)

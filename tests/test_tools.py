@@ -13,20 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
+from coa.asking import task_of
 from coa.drivers import roll_out
 from coa.errors import ConfigError, ServiceError
+from coa.opening import SearchParams, open_library
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Limits, Run, Task
+from coa.prompts import Prompt
+from coa.rollout import Limits, Run
 from coa.search import Passage
-from coa.search.embedded import EmbeddedSearch
-from coa.tools import Tool, ToolReply
-from coa.tools.calculator import Calculator
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+from coa.tools import ToolReply, library_fingerprint
 from coa.tools.fetching import AddressError, FetchLimits, is_public, public_host
 from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
 from coa.tools.open_page import OpenSettings, OpenTool
 from coa.tools.opening import ToolsParams, open_tools
-from coa.tools.search import SearchTool
-from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason
+from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
 HTML = """<!doctype html><html><head><title>The  Danube</title><script>alert(1)</script></head>
 <body><nav>Home</nav>
@@ -193,7 +195,7 @@ def weather(tmp_path: Path) -> str:
 def test_the_tools_of_an_mcp_server_are_tools(weather: str) -> None:
     async def call_all() -> list[ToolReply]:
         async with open_mcp_tools(McpSettings(command=weather)) as tools:
-            by_name: dict[str, Tool] = {tool.name: tool for tool in tools}
+            by_name = {tool.name: tool for tool in tools}
             assert set(by_name) == {"get_weather", "add", "pair"}
             assert len({tool.fingerprint for tool in tools}) == 3
             return [await by_name[name].call(argument) for name, argument in (
@@ -244,7 +246,8 @@ def test_any_argument_is_read_or_refused(text: str) -> None:
 # --- together
 
 
-def test_one_trajectory_uses_three_tools(weather: str) -> None:
+def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(tmp_path: Path, weather: str) -> None:
+    build_index([Passage("p1", "Vienna", "A city on the Danube.")], tmp_path / "index", IndexSettings(), "x")
     turns = [
         "Where is it? <begin_search> Danube city </end_search>",
         "How old? <begin_calculate> 2026 - 1137 </end_calculate>",
@@ -252,24 +255,24 @@ def test_one_trajectory_uses_three_tools(weather: str) -> None:
         "Enough.</think>\n\n\\boxed{889}",
     ]
 
-    async def roll() -> tuple[object, list[tuple[str, str]]]:
-        search = SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Vienna", "A city on the Danube.")]))
-        async with open_mcp_tools(McpSettings(command=weather, tools=("getWeather",))) as (sky,):
-            tools: dict[str, Tool] = {tool.name: tool for tool in (search, Calculator(), sky)}
+    async def roll() -> Trajectory:
+        search = SearchParams(index=str(tmp_path / "index"))
+        offered = ToolsParams(calculator=True, mcp=(McpSettings(command=weather, tools=("getWeather",)),))
+        async with AsyncExitStack() as stack:
+            tools = await open_library(search, offered, stack)
             policy = ScriptedPolicy(turns)
-            run = Run(policy, Sampling(), Limits(), "/".join(tool.fingerprint for tool in tools.values()))
-            task = Task("q/coa/0", "q", Mode.COA, 0, "Q?", "Q?\n", "", tools=tuple(tools))
-            row = await roll_out(task, run, policy, tools)
-        seen = [(step.tool or "", step.text) for step in row.steps if step.kind is StepKind.OBSERVATION]
-        return row.stop_reason, seen
+            task = task_of("q", "Q?", Mode.COA, 0, Prompt("{question}\n<think>\n", "hash"), tuple(tools))
+            return await roll_out(task, Run(policy, Sampling(), Limits(), library_fingerprint(tools)), policy, tools)
 
-    reason, seen = asyncio.run(roll())
-    assert reason is StopReason.ANSWERED
-    assert seen == [
+    row = asyncio.run(roll())
+    assert row.stop_reason is StopReason.ANSWERED
+    assert [(step.tool, step.text) for step in row.steps if step.kind is StepKind.OBSERVATION] == [
         ("search", "\n<search_result> result 1: Vienna: A city on the Danube. </search_result>\n"),
         ("calculate", "\n<calculate_result> 889 </calculate_result>\n"),
         ("get_weather", "\n<get_weather_result> It rains in Vienna. </get_weather_result>\n"),
     ]
+    names = [part.partition("=")[0] for part in row.search_fingerprint.split("+")]
+    assert names == ["calculate", "get_weather", "search"]
 
 
 def test_the_section_of_the_settings_opens_the_tools(weather: str) -> None:

@@ -150,6 +150,27 @@ def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(folder: P
     assert [json.loads(line)["step"] for line in log if '"loss"' in line] == list(range(1, 61))
 
 
+@pytest.mark.parametrize("stage", ["sft1", "sft2"])
+def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(folder: Path, root: Path, stage: str) -> None:
+    main(["stage=pretrain"])
+    params = json.loads((folder / "params.yaml").read_text())
+    params["train"][stage]["arguments"] |= {"per_device_train_batch_size": 4, "lr_scheduler_type": "constant"}
+    (folder / "params.yaml").write_text(json.dumps(params))
+    start = f"train.{stage}.init=data/train/pretrain"
+    main([f"stage={stage}", start, "name=one"])
+
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "train.run"]
+    half = f"train.{stage}.arguments.per_device_train_batch_size=2"
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *launch, f"stage={stage}", start, "name=two", half]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights("one"), weights("two")
+    assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-6) for name in one)
+    assert any(not torch.equal(one[name], before) for name, before in weights("pretrain").items())
+
+
 def allow_save_steps(folder: Path) -> None:
     """Overriding never adds a key, so the file must have it."""
     params = json.loads((folder / "params.yaml").read_text())

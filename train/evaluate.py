@@ -27,7 +27,7 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
-from coa.opening import AnyPolicy, PolicyKind, SearchParams, TeacherParams, open_policy, open_search_tool
+from coa.opening import AnyPolicy, PolicyKind, SearchParams, TeacherParams, open_library, open_policy
 from coa.params import Params
 from coa.policy import BatchPolicy
 from coa.policy.react import as_react
@@ -36,7 +36,8 @@ from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, Run, Task
 from coa.runtime import JOURNALS
-from coa.tools.search import SearchTool
+from coa.tools import Toolbox, library_fingerprint
+from coa.tools.opening import ToolsParams
 from coa.trajectory import Mode, Trajectory
 from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
@@ -101,10 +102,10 @@ def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> li
     return sorted(found[: params.num_questions or None], key=lambda question: question.question_id)
 
 
-def make_task(question: Question, mode: Asking, prompt: Prompt) -> Task:
-    """The rollout of one question; in cot a call of the search tool ends it."""
+def make_task(question: Question, mode: Asking, prompt: Prompt, tools: Sequence[str] = ("search",)) -> Task:
+    """The rollout of one question; in cot a call of a tool ends it."""
     asked = Mode.COT if mode is Asking.COT else Mode.COA
-    return task_of(question.question_id, question.question, asked, 0, prompt)
+    return task_of(question.question_id, question.question, asked, 0, prompt, tools)
 
 
 def questions_hash(questions: Iterable[Question]) -> str:
@@ -114,13 +115,13 @@ def questions_hash(questions: Iterable[Question]) -> str:
 
 
 def _roll_out(
-    tasks: Iterable[Task], run: Run, policy: AnyPolicy, tool: SearchTool, journal: Journal, concurrency: int
+    tasks: Iterable[Task], run: Run, policy: AnyPolicy, tools: Toolbox, journal: Journal, concurrency: int
 ) -> AsyncGenerator[Trajectory, None]:
-    tools = {tool.name: JournaledTool(tool, journal)}
+    kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
     if isinstance(policy, BatchPolicy):
         batched = JournaledBatchPolicy(policy, journal)
-        return roll_out_batched(tasks, run, batched, tools, batch_size=concurrency)
-    return roll_out_all(tasks, run, JournaledPolicy(policy, journal), tools, concurrency=concurrency)
+        return roll_out_batched(tasks, run, batched, kept, batch_size=concurrency)
+    return roll_out_all(tasks, run, JournaledPolicy(policy, journal), kept, concurrency=concurrency)
 
 
 def read_outcome(row: GradedTrajectory, question: Question, world: World | None) -> Outcome:
@@ -132,29 +133,28 @@ def read_outcome(row: GradedTrajectory, question: Question, world: World | None)
 
 
 @asynccontextmanager
-async def _open(params: EvaluateParams, loaded: Params) -> AsyncIterator[tuple[AnyPolicy, SearchTool, Journal]]:
-    """The policy, the search tool and the journal of this policy's calls; closes them at the end."""
+async def _open(params: EvaluateParams, loaded: Params) -> AsyncIterator[tuple[AnyPolicy, Toolbox, Journal]]:
+    """The policy, the tools and the journal of this policy's calls; closes them at the end."""
     stamp = fingerprint_model(params.model)
     async with AsyncExitStack() as stack:
         policy = open_policy(params.policy, loaded.section(MicroworldParams, "microworld"))
-        tool = open_search_tool(loaded.section(SearchParams, "search"))
-        for part in (policy, tool):
-            if close := getattr(part, "aclose", None):
-                stack.push_async_callback(close)
+        if close := getattr(policy, "aclose", None):
+            stack.push_async_callback(close)
+        tools = await open_library(loaded.section(SearchParams, "search"), loaded.section(ToolsParams, "tools"), stack)
         # The fingerprint is in the name: the calls of a model that has been trained again are others.
         path = JOURNALS / f"evaluate-{'-'.join(filter(None, (params.name, stamp)))}.sqlite"
         journal = stack.enter_context(Journal(path))
-        yield as_react(policy) if params.mode is Asking.REACT else policy, tool, journal
+        yield as_react(policy) if params.mode is Asking.REACT else policy, tools, journal
 
 
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
     """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
     prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
     world = _world_of(questions, loaded)
-    async with _open(params, loaded) as (policy, tool, journal):
-        run = Run(policy, params.policy.sampling, params.limits, tool.fingerprint)
-        tasks = (make_task(question, params.mode, prompt) for question in questions)
-        rollouts = _roll_out(tasks, run, policy, tool, journal, params.policy.concurrency)
+    async with _open(params, loaded) as (policy, tools, journal):
+        run = Run(policy, params.policy.sampling, params.limits, library_fingerprint(tools))
+        tasks = (make_task(question, params.mode, prompt, tuple(tools)) for question in questions)
+        rollouts = _roll_out(tasks, run, policy, tools, journal, params.policy.concurrency)
         outcomes = await _collect(params.name, rollouts, questions, world)
     setting = Setting(
         name=params.name,
@@ -164,7 +164,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         split=params.split,
         questions=questions_hash(questions),
         prompt_hash=prompt.prompt_hash,
-        search="" if params.mode is Asking.COT else tool.fingerprint,
+        search="" if params.mode is Asking.COT else run.search_fingerprint,
         sampling=params.policy.sampling,
         limits=asdict(params.limits),
     )

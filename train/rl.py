@@ -7,19 +7,24 @@ KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own
 
 import asyncio
 import hashlib
+import sys
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from coa.errors import ConfigError
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
-from coa.opening import SearchParams, open_search_tool
+from coa.opening import SearchParams, open_library
+from coa.params import Params
 from coa.question import Question
 from coa.rollout import Limits
+from coa.tools import Toolbox
+from coa.tools.opening import ToolsParams
 from coa.trajectory import Mode
-from train import vllm_policy
+from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
@@ -45,21 +50,58 @@ def train(run: StageRun) -> None:
     budget = run.sections.section(Limits, "rollout")
     limits = Limits(budget.max_actions, run.params.max_context_tokens, budget.max_answer_tokens)
     searches = run.stage is Stage.RL2 or (settings.validates_with_search and not run.params.dry_run)
-    search = run.sections.section(SearchParams, "search") if searches else None
     student = run.load(settings.init)
+    if run.stage is Stage.RL1 and not run.params.dry_run:
+        for doubt in fidelity.gate(settings.init):
+            print(f"WARNING before rl1: {doubt}", file=sys.stderr)
     # One event loop for all steps: the connections of a search client live in it.
-    with asyncio.Runner() as loop:
-        tool = open_search_tool(search) if search else None
+    with asyncio.Runner() as loop, _opened(loop, run.sections if searches else None) as tools:
         splits = ("train",) if run.params.dry_run else ("train", "validation")
         asks = {split: _read_asks(settings, split, run.params.seed) for split in splits}
         run.report_rows({"kept": len(asks["train"])})
-        rollouts = Rollouts(run, student.tokenizer, [ask for part in asks.values() for ask in part], limits, tool, loop)
+        rollouts = Rollouts(
+            run, student.tokenizer, [ask for part in asks.values() for ask in part], limits, tools, loop
+        )
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
         run.fit(trainer, student, (settings.init, settings.questions))
-        run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
-        if tool:
-            loop.run(tool.aclose())
+        if trainer.is_world_process_zero():
+            run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
+
+
+@contextmanager
+def _opened(loop: asyncio.Runner, sections: Params | None) -> Iterator[Toolbox]:
+    """The library, for many runs of one loop. A task holds it: an MCP connection has to end where it began."""
+    if sections is None:
+        yield {}
+        return
+    settings = (sections.section(SearchParams, "search"), sections.section(ToolsParams, "tools"))
+    opened: list[Toolbox] = []
+    is_over = asyncio.Event()
+
+    async def hold(is_open: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            opened.append(await open_library(*settings, stack))
+            is_open.set()
+            await is_over.wait()
+
+    async def start() -> asyncio.Task[None]:
+        is_open = asyncio.Event()
+        holder = asyncio.create_task(hold(is_open))
+        await asyncio.wait({holder, asyncio.create_task(is_open.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        if holder.done():
+            holder.result()
+        return holder
+
+    async def end(holder: asyncio.Task[None]) -> None:
+        is_over.set()
+        await holder
+
+    holder = loop.run(start())
+    try:
+        yield opened[0]
+    finally:
+        loop.run(end(holder))
 
 
 def check_asking(asking: Asking, stage: Stage) -> None:

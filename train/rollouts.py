@@ -19,7 +19,7 @@ from coa.policy.local import LocalPolicy
 from coa.policy.react_ids import ReactIdsPolicy
 from coa.question import Question
 from coa.rollout import Limits, Run, State, Task
-from coa.tools.search import SearchTool
+from coa.tools import Toolbox, library_fingerprint
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
 from train import vllm_policy
@@ -45,7 +45,7 @@ class Rollouts:
     """TRL's rollout function: keys of questions in; ids, who wrote them, and graded records out."""
 
     def __init__(
-        self, run: StageRun, tokenizer: Any, asks: Iterable[Ask], limits: Limits, tool: SearchTool | None,
+        self, run: StageRun, tokenizer: Any, asks: Iterable[Ask], limits: Limits, tools: Toolbox,
         loop: asyncio.Runner,
     ) -> None:  # fmt: skip
         self._settings: RlParams = getattr(run.params, run.stage)
@@ -54,7 +54,8 @@ class Rollouts:
         self._tokenizer = tokenizer
         self._prompt = run.prompt(tokenizer, self._settings.react_prompt if self._is_react else "")
         self._asks = {key_of(ask): ask for ask in asks}
-        self._limits, self._tool, self._loop = limits, tool, loop
+        self._limits, self._tools, self._loop = limits, tools, loop
+        self._offered = tuple(tools) or ("search",)
         self._simulates = run.stage is Stage.RL1
         self._simulated: float | None = None
         """Exact match of the last rollouts in which the policy wrote the observations."""
@@ -84,11 +85,11 @@ class Rollouts:
 
         In rl1 the policy writes the observations, but for a validation with the real search.
         """
-        policy = ReactIdsPolicy(policy) if self._is_react else policy
-        tool = None if self._simulates and not is_validation else self._tool
+        policy = ReactIdsPolicy(policy, self._offered) if self._is_react else policy
+        is_real = bool(self._tools) and (is_validation or not self._simulates)
         simulated = SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
-        environment: Environment = simulated if tool is None else tool_environment({tool.name: tool})
-        fingerprint = simulated.fingerprint if tool is None else tool.fingerprint
+        environment: Environment = tool_environment(self._tools) if is_real else simulated
+        fingerprint = library_fingerprint(self._tools) if is_real else simulated.fingerprint
         run = Run(policy, sampling, self._limits, fingerprint)
         states = self._loop.run(self._finish(self._tasks(keys, first), run, policy, environment))
         graded = [
@@ -102,7 +103,7 @@ class Rollouts:
             "env_mask": [mask for _, _, mask in columns],
             "logprobs": None,
             "graded": graded,
-            "logged": {**_of_simulation(simulated.finishes), **self._gap(graded, is_real=tool is not None)},
+            "logged": {**_of_simulation(simulated.finishes), **self._gap(graded, is_real=is_real)},
         }
 
     def _gap(self, graded: Sequence[GradedTrajectory], *, is_real: bool) -> dict[str, float]:
@@ -118,7 +119,7 @@ class Rollouts:
         for key in keys:
             question, mode = self._asks[key]
             index = first + seen[key]
-            tasks.append(task_of(question.question_id, question.question, mode, index, self._prompt))
+            tasks.append(task_of(question.question_id, question.question, mode, index, self._prompt, self._offered))
             seen[key] += 1
         return tasks
 

@@ -22,7 +22,7 @@ from train.templates import own_template
 
 _ALWAYS: Arguments = {
     "report_to": "none", "logging_steps": 10, "save_steps": 0.2, "save_total_limit": 1,
-    "activation_checkpointing": False,
+    "activation_checkpointing": False, "ddp_find_unused_parameters": False,
 }  # fmt: skip
 """What differs from the libraries' defaults in every stage; a stage's `arguments` overrule it."""
 
@@ -161,9 +161,11 @@ class StageRun:
         Raises:
             ConfigError: the memory does not suffice; says what to change.
         """
-        if self.params.dry_run:
-            self.workspace.clear()
-        checkpoint = self.workspace.resume_from(self._resolved, inputs)
+        # The first process clears what is of no use and notes what the run is; the others find that done.
+        with trainer.accelerator.main_process_first():
+            if self.params.dry_run and trainer.is_world_process_zero():
+                self.workspace.clear()
+            checkpoint = self.workspace.resume_from(self._resolved, inputs)
         if checkpoint:
             print(f"going on from {checkpoint}", file=sys.stderr)
         with explaining_memory(self.stage):

@@ -30,7 +30,7 @@ STOP = (f"\n{OBSERVATION}", "\nQuestion:")
 THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
 """How a prompt of the loop ends; the lines come in its place."""
 _MOVE = re.compile(rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE)
-_CALL = re.compile(r"\s*(?P<tool>[A-Za-z]+)\s*\[(?P<argument>.*)\]\s*")
+_CALL = re.compile(r"\s*(?P<tool>[A-Za-z][A-Za-z0-9_]*)\s*\[(?P<argument>.*)\]\s*")
 
 
 class ReactContext(NamedTuple):

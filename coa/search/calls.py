@@ -66,13 +66,18 @@ class _Channel(NamedTuple):
 
 
 class Caller:
-    """Requests to one server; `secrets` never appear in an error, `fix` says what to do when it refuses us."""
+    """Requests to one server; `secrets` never appear in an error, `fix` says what to do when it refuses us.
+
+    `used_up` is raised in place of a request beyond `max_sent`.
+    """
 
     def __init__(
-        self, patience: Patience, *, headers: Mapping[str, str], secrets: tuple[str, ...], name: str, fix: str
-    ) -> None:
+        self, patience: Patience, *, headers: Mapping[str, str], secrets: tuple[str, ...], name: str, fix: str,
+        max_sent: int | None = None, used_up: ServiceError | None = None,
+    ) -> None:  # fmt: skip
         self._patience, self._headers, self._secrets = patience, dict(headers), secrets
         self._name, self._fix = name, fix
+        self._max_sent, self._used_up = max_sent, used_up
         self._channel: _Channel | None = None
         self.num_sent = 0
         """Requests that were sent, repeated ones included."""
@@ -88,7 +93,7 @@ class Caller:
 
         Raises:
             SearchError: the request kept failing until its deadline, or the server rejects it.
-            ServiceError: the server cannot be reached or refuses us.
+            ServiceError: the server cannot be reached or refuses us, or all requests are used up.
         """
         channel = self._open_channel()
         async with channel.turns:
@@ -131,6 +136,8 @@ class Caller:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(_CONNECT_SECONDS, seconds))
+        if self._used_up and self._max_sent is not None and self.num_sent >= self._max_sent:
+            raise self._used_up
         self.num_sent += 1
         try:
             async with session.request(method, url, timeout=timeout, allow_redirects=False, **options) as response:

@@ -108,10 +108,6 @@ class WebSearch:
             ServiceError: the provider cannot be reached or refuses us, or the paid calls are used up.
             ConfigError: the key is missing in the environment.
         """
-        if self.num_paid_calls >= self._settings.max_paid_calls and self._settings.provider in _KEYS:
-            what = f"{self.num_paid_calls:,} paid searches were made, which is the limit"
-            fix = "raise search.web.max_paid_calls and run the same command again: finished calls are kept"
-            raise ServiceError(what, where="search.web.max_paid_calls", fix=fix)
         caller = self._open()
         method, path, options = _request(self._settings.provider, query.encode("utf-8", "replace").decode(), top_k)
         reply = await caller.call(method, self._settings.address + path, **options)
@@ -126,8 +122,16 @@ class WebSearch:
             fix = f"check search.web and the key in {_KEYS.get(settings.provider, 'the environment')}"
             name = f"web search ({settings.provider})"
             headers = _headers(settings.provider, key)
-            self._caller = Caller(patience, headers=headers, secrets=(key,), name=name, fix=fix)
+            left = settings.max_paid_calls - self._num_sent_before if settings.provider in _KEYS else None
+            self._caller = Caller(
+                patience, headers=headers, secrets=(key,), name=name, fix=fix, max_sent=left, used_up=self._used_up()
+            )
         return self._caller
+
+    def _used_up(self) -> ServiceError:
+        what = f"{self._settings.max_paid_calls:,} paid searches were made, which is the limit"
+        fix = "raise search.web.max_paid_calls and run the same command again: finished calls are kept"
+        return ServiceError(what, where="search.web.max_paid_calls", fix=fix)
 
 
 def _key(provider: Provider) -> str:

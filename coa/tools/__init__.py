@@ -54,3 +54,10 @@ class Tool(Protocol):
 
 Toolbox = Mapping[str, Tool]
 """The tools offered in a run, by name."""
+
+
+def library_fingerprint(tools: Toolbox) -> str:
+    """The fingerprint of a run's tools: search's own where it stands alone, else all, `calculate=...+search=...`."""
+    if list(tools) == ["search"]:
+        return tools["search"].fingerprint
+    return "+".join(f"{name}={tools[name].fingerprint}" for name in sorted(tools))

@@ -12,7 +12,7 @@ from coa.tools.open_page import OpenSettings, OpenTool
 
 @dataclass(frozen=True, slots=True)
 class ToolsParams:
-    """The tools of the library beside `search`. A prompt must tell the policy of those that are offered."""
+    """The tools of the library beside `search`. All are offered, and a prompt shows their tags."""
 
     calculator: bool = False
     """`calculate`: arithmetic."""

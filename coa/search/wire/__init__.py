@@ -7,6 +7,7 @@ dialect: a value in `Dialect`, its endpoints in a module here, and both lists.
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -72,8 +73,8 @@ class RequestError(ValueError):
 Request = TypeVar("Request", bound=SearchRequest)
 
 
-class SearchEndpoint(Generic[Request]):
-    """One search endpoint of a dialect, from both ends."""
+class SearchEndpoint(ABC, Generic[Request]):
+    """One search endpoint of a dialect, as the server sees it."""
 
     dialect: ClassVar[Dialect]
     path: ClassVar[str]
@@ -85,29 +86,17 @@ class SearchEndpoint(Generic[Request]):
     """Whether scores come when the request does not say."""
     blank_is_error: ClassVar[bool] = False
 
+    @abstractmethod
     def claims(self, body: dict[str, Any]) -> bool:
         """Whether a body sent to the bare path can only be meant for this endpoint."""
-        raise NotImplementedError
 
+    @abstractmethod
     def queries(self, request: Request) -> str | list[str]:
         """The query, or the list of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
         """The reply's body; one sequence of hits for each query."""
-        raise NotImplementedError
-
-    def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """The body of a request for one query."""
-        raise NotImplementedError
-
-    def hits(self, reply: Any) -> list[Hit]:
-        """The hits of the reply to such a request.
-
-        Raises:
-            SearchError: the reply does not follow the protocol.
-        """
-        raise NotImplementedError
 
     def read(self, request: Request) -> Asked:
         """The request without its dialect.
@@ -123,6 +112,22 @@ class SearchEndpoint(Generic[Request]):
         flags = [flag for flag in (request.return_score, request.return_scores) if flag is not None]
         top_k, has_scores = (*sizes_in(request), self.default_top_k)[0], (*flags, self.gives_scores)[0]
         return Asked(asked, top_k, has_scores, is_batch)
+
+
+class ClientEndpoint(SearchEndpoint[Request]):
+    """A search endpoint that our client asks too."""
+
+    @abstractmethod
+    def ask(self, query: str, top_k: int) -> dict[str, Any]:
+        """The body of a request for one query."""
+
+    @abstractmethod
+    def hits(self, reply: Any) -> list[Hit]:
+        """The hits of the reply to such a request.
+
+        Raises:
+            SearchError: the reply does not follow the protocol.
+        """
 
 
 def sizes_in(request: SearchRequest) -> list[int]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from coa.search.wire import Dialect, SearchEndpoint
+from coa.search.wire import ClientEndpoint, Dialect, SearchEndpoint
 from coa.search.wire.pages import Access, GetContent, PageEndpoint
 from coa.search.wire.queries import OpenResearcher, R1Searcher, ReCall, ReCallBatch
 from coa.search.wire.retrieve import ASearcher, FlashRag, SearchR1, SkyRl
@@ -20,9 +20,9 @@ SEARCHES: tuple[SearchEndpoint[Any], ...] = (
 PAGES: tuple[PageEndpoint[Any], ...] = (Access(), GetContent())
 
 
-def of_dialect(dialect: Dialect) -> SearchEndpoint[Any]:
+def of_dialect(dialect: Dialect) -> ClientEndpoint[Any]:
     """The endpoint that a client of `dialect` asks."""
-    return next(endpoint for endpoint in SEARCHES if endpoint.dialect is dialect)
+    return next(it for it in SEARCHES if isinstance(it, ClientEndpoint) and it.dialect is dialect)
 
 
 def told_apart(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:

@@ -1,5 +1,6 @@
 """The endpoints that open a page: ASearcher's `/access` and OpenResearcher's `/get_content`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -11,7 +12,7 @@ from coa.search.wire import Dialect, contents_of, malformed, url_of
 Request = TypeVar("Request", bound=msgspec.Struct)
 
 
-class PageEndpoint(Generic[Request]):
+class PageEndpoint(ABC, Generic[Request]):
     """One endpoint that opens pages, from both ends."""
 
     dialect: ClassVar[Dialect]
@@ -19,25 +20,25 @@ class PageEndpoint(Generic[Request]):
     request: type[Request]
     replies: ClassVar[tuple[Any, ...]]
 
+    @abstractmethod
     def urls(self, request: Request) -> list[str]:
         """The addresses that are opened."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, pages: Sequence[Passage | None]) -> object | None:
         """The reply's body, a page or None for each address; None says that there is no such page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ask(self, url: str) -> dict[str, Any]:
         """The body of a request for one page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self, reply: Any) -> str | None:
         """The page's text in the reply to such a request; None where there is no such page.
 
         Raises:
             SearchError: the reply does not follow the protocol.
         """
-        raise NotImplementedError
 
 
 class AccessRequest(msgspec.Struct):

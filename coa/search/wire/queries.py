@@ -8,6 +8,7 @@ import msgspec
 from coa.search import Hit
 from coa.search.wire import (
     Asked,
+    ClientEndpoint,
     Dialect,
     Document,
     SearchEndpoint,
@@ -31,7 +32,7 @@ class ReCallRequest(SearchRequest, kw_only=True):
     query: NotBlank
 
 
-class ReCall(SearchEndpoint[ReCallRequest]):
+class ReCall(ClientEndpoint[ReCallRequest]):
     """ReCall's server: documents, or `[documents, scores]`."""
 
     dialect, path = Dialect.RECALL, "/search"
@@ -112,7 +113,7 @@ class R1SearcherReply(msgspec.Struct):
     answers: list[list[str]]
 
 
-class R1Searcher(SearchEndpoint[R1SearcherRequest]):
+class R1Searcher(ClientEndpoint[R1SearcherRequest]):
     """R1-Searcher's server: documents are texts, without ids or scores."""
 
     dialect, path = Dialect.R1_SEARCHER, "/queries"
@@ -163,7 +164,7 @@ class OpenResearcherReply(msgspec.Struct):
     results: list[PageSummary]
 
 
-class OpenResearcher(SearchEndpoint[OpenResearcherRequest]):
+class OpenResearcher(ClientEndpoint[OpenResearcherRequest]):
     """OpenResearcher's server."""
 
     dialect, path = Dialect.OPENRESEARCHER, "/search"

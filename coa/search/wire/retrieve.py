@@ -8,10 +8,10 @@ import msgspec
 from coa.search import Hit
 from coa.search.wire import (
     Asked,
+    ClientEndpoint,
     Dialect,
     Document,
     ScoredDocument,
-    SearchEndpoint,
     SearchRequest,
     contents_of,
     document_of,
@@ -36,7 +36,7 @@ class FlashRagReply(msgspec.Struct, omit_defaults=True):
     scores: list[float] | None = None
 
 
-class FlashRag(SearchEndpoint[FlashRagRequest]):
+class FlashRag(ClientEndpoint[FlashRagRequest]):
     """AutoCoA's server: one query gives one reply, a list of queries a list of replies."""
 
     dialect, path = Dialect.FLASHRAG, "/retrieve"
@@ -99,7 +99,7 @@ class BareReply(msgspec.Struct):
 AnyRequest = TypeVar("AnyRequest", bound=SearchRequest)
 
 
-class _ResultLists(SearchEndpoint[AnyRequest]):
+class _ResultLists(ClientEndpoint[AnyRequest]):
     """What Search-R1's dialect and its relatives have in common."""
 
     path = "/retrieve"
