@@ -5,7 +5,7 @@ journal and none asked for. Where the same record comes out, the calls are prove
 key of a call is the hash of everything that its reply depends on, the whole context among it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +17,8 @@ from coa.pairs import Arm
 from coa.policy import Completion
 from coa.rollout import Call, Done, Generate, Run, State, Task
 from coa.tools import ToolReply
-from coa.trajectory import Step, StepKind, Trajectory
+from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.traces import observation_body
-
-_OFFERED: tuple[tuple[str, ...], tuple[str, ...]] = (("search",), ())
-_FORBIDDEN: tuple[tuple[str, ...], tuple[str, ...]] = ((), ("search",))
 
 
 class RecordedCall(NamedTuple):
@@ -44,13 +41,14 @@ class Replay(NamedTuple):
     """Whether the replies in the journal give exactly this trajectory, its counts included."""
 
 
-def replay(trajectory: Trajectory, run: Run, journal: Path) -> Replay:
+def replay(trajectory: Trajectory, run: Run, journal: Path, tools: Sequence[str] = ("search",)) -> Replay:
     """Find the calls of a trajectory, a fork's without those of its parent.
 
     Args:
         trajectory: As it was recorded.
         run: What its rollout shared with all others; only the names and the token counts of its encoder are asked for.
         journal: The file; one that is not there knows no calls.
+        tools: Names of the run's tools, as they were offered; a fork knows search alone.
 
     Raises:
         InputError: the file is no journal, or damaged.
@@ -60,14 +58,15 @@ def replay(trajectory: Trajectory, run: Run, journal: Path) -> Replay:
         return Replay((), is_same=False)
     calls: list[RecordedCall] = []
     with Journal(journal) as opened:
-        state = _follow(trajectory, run, opened, calls)
+        state = _follow(trajectory, task_of(trajectory, tools), run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
     return Replay(tuple(calls), is_same)
 
 
-def _follow(trajectory: Trajectory, run: Run, journal: Journal, calls: list[RecordedCall]) -> State:
+def _follow(trajectory: Trajectory, task: Task, run: Run, journal: Journal, calls: list[RecordedCall]) -> State:
     """Run the rollout as far as the journal and the recorded observations go."""
-    state = rollout.start(task_of(trajectory), run)
+    state = rollout.start(task, run)
+    fingerprints = tool_fingerprints(run.search_fingerprint, task.tools)
     shown = _observations(trajectory.steps[len(state.steps) :])
     while isinstance(state.pending, Generate | Call):
         if isinstance(state.pending, Generate):
@@ -76,7 +75,7 @@ def _follow(trajectory: Trajectory, run: Run, journal: Journal, calls: list[Reco
                 break
             state = rollout.advance(state, completion)
         else:
-            calls.append(_search(state.pending, run, journal))
+            calls.append(_search(state.pending, fingerprints, journal))
             reply = next(shown, None)
             if reply is None:
                 break
@@ -94,8 +93,8 @@ def _completion(state: State, run: Run, journal: Journal, calls: list[RecordedCa
     return completion
 
 
-def _search(call: Call, run: Run, journal: Journal) -> RecordedCall:
-    key = request_key(Kind.TOOL, call.tool, run.search_fingerprint, call.argument)
+def _search(call: Call, fingerprints: Mapping[str, str], journal: Journal) -> RecordedCall:
+    key = request_key(Kind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
     found = journal.find(key)
     time = (found.finished_at, found.seconds) if found else ("", 0.0)
     return RecordedCall(Kind.TOOL, key, *time, call.argument)
@@ -105,6 +104,16 @@ def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
     for step in steps:
         if step.kind is StepKind.OBSERVATION and step.outcome is not None:
             yield ToolReply(step.outcome, observation_body(step), step.passages)
+
+
+def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:
+    """Each tool's own fingerprint from that of a run's library, the inverse of `coa.tools.library_fingerprint`."""
+    names = [name for name in sorted(tools) if f"{name}=" in library]
+    if not names:
+        return dict.fromkeys(tools, library)
+    starts = [library.index(f"{name}=") for name in names]
+    ends = [*(start - 1 for start in starts[1:]), len(library)]
+    return {name: library[s + len(name) + 1 : e] for name, s, e in zip(names, starts, ends, strict=True)}
 
 
 class ForkPoint(NamedTuple):
@@ -123,17 +132,16 @@ def fork_point(trajectory_id: str) -> ForkPoint | None:
     return ForkPoint(parts[0], int(parts[1]), Arm(parts[2]))
 
 
-def task_of(trajectory: Trajectory) -> Task:
+def task_of(trajectory: Trajectory, tools: Sequence[str]) -> Task:
     """The task that a trajectory came from."""
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
-    offers = trajectory.mode == "coa"
+    offers, names = trajectory.mode is Mode.COA, tuple(tools)
     if fork is not None:
-        offers = fork.arm is Arm.ACT
+        offers, names = fork.arm is Arm.ACT, ("search",)
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
         prefix = (*prefix, *(step for step in rest[:1] if step.kind is StepKind.MARKER))
-    tools, forbidden = _OFFERED if offers else _FORBIDDEN
     return Task(
         trajectory.trajectory_id, trajectory.question_id, trajectory.mode, trajectory.index, trajectory.question,
-        trajectory.prompt, trajectory.prompt_hash, tools, forbidden, prefix,
+        trajectory.prompt, trajectory.prompt_hash, names if offers else (), () if offers else names, prefix,
     )  # fmt: skip

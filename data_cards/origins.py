@@ -14,6 +14,7 @@ from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, Run
 from coa.runtime import JOURNALS
+from coa.tools.opening import ToolsParams
 from coa.trajectory import Mode, StepKind, Trajectory
 from data_cards.calls import Replay, fork_point, replay
 
@@ -44,6 +45,20 @@ def journal_of(trajectory: Trajectory, params: Params) -> Path:
     return JOURNALS / f"{'-'.join(folder.parts[1:])}-{trajectory.mode}.sqlite".replace("_", "-")
 
 
+def tool_names(params: Params) -> tuple[str, ...]:
+    """The tools that a run offers, as far as the settings say: an MCP server's are those that the prompt shows.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+    tools, prompts = params.section(ToolsParams, "tools"), params.section(PromptParams, "prompts")
+    own = ("search", *(("calculate",) * tools.calculator), *(("open",) * tools.open.is_offered))
+    if not tools.mcp:
+        return own
+    shown = Prompt.load(Path(prompts.coa), params.section(TeacherParams, "teacher").chat_template).shown_tools
+    return (*own, *(name for name in shown if name not in own))
+
+
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
     """Every call of the teacher and of search, then whether they give the trajectory again.
 
@@ -57,7 +72,8 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
     else:
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         limits = params.section(Limits, "rollout")
-        found = replay(trajectory, Run(policy, trajectory.sampling, limits, trajectory.search_fingerprint), journal)
+        run = Run(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
+        found = replay(trajectory, run, journal, tool_names(params))
     results = iter([step for step in trajectory.steps if step.kind is StepKind.OBSERVATION])
     for call in found.calls:
         name = "teacher" if call.kind is Kind.POLICY else "search"
