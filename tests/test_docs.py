@@ -59,6 +59,7 @@ from curate.grade import GradeParams
 from curate.screen import EvaluationSet, Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
 from curate.verdicts import Applied, Effect
+from data_cards.export import ExportParams
 from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
@@ -119,6 +120,7 @@ SECTIONS: dict[str, type[Any]] = {
     "render": RenderParams,
     "models": ModelsParams,
     "publish": PublishParams,
+    "export": ExportParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,

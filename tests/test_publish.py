@@ -69,6 +69,7 @@ class Hub:
     """A local Hub in a thread of this process."""
 
     def __init__(self, folder: Path) -> None:
+        self._home = folder / "home"
         self.network = Breaking(create_app(LocalHubParams(str(folder), owner="me", token=TOKEN)))
         self._server = uvicorn.Server(uvicorn.Config(self.network, log_level="error", access_log=False))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -83,7 +84,14 @@ class Hub:
         self._thread.join(10)
 
     def environment(self, token: str = TOKEN) -> dict[str, str]:
-        hub = {"HF_ENDPOINT": self.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        # A cache of its own: two Hubs of the tests have repositories of the same names.
+        hub = {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(self._home),
+            "HF_TOKEN": token,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }
         return environment_of(**hub)
 
 
@@ -275,3 +283,61 @@ def test_without_a_name_nothing_is_published(project: Path, hub: Hub) -> None:
     refused = publish(project, hub, repository="")
     assert "publish.repository" in refused.stderr
     assert hub.network.requests == []
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a byte tokenizer, as `train.run` leaves one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("model")
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "head_dim": 8, "max_position_embeddings": 4096}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokens), **sizes, **layers)).save_pretrained(folder)
+    settings = {"prompt": "question.txt", "chat_template": "{prompt}", "stage": "sft2"}
+    sft2 = {"init": "", "trajectories": ["data/assemble/coa"], "server": {"base_url": "http://secret"}}
+    (folder / "params.yaml").write_text(json.dumps({"train": {**settings, "sft2": {**sft2, "arguments": {}}}}))
+    (folder / "log.jsonl").write_text(json.dumps({"eval_loss": 1.0, "step": 3}) + "\n")
+    return folder
+
+
+def test_a_model_is_published_with_its_card_and_loads(project: Path, hub: Hub, model: Path) -> None:
+    folder = project / "data/train/sft2"
+    shutil.copytree(model, folder)
+    (project / "question.txt").write_text("Question: {question}", encoding="utf-8")
+    refused = publish(project, hub, "model=data/train/sft2", repository="me/sft2")
+    for reason in ("scripted_teacher", "stale_lock: data/train/sft2 was made by no stage", "results_missing"):
+        assert reason in refused.stderr
+    render = [sys.executable, "-m", "data_cards.models", "model=data/train/sft2"]
+    subprocess.run(render, cwd=project, env=hub.environment(), check=True, capture_output=True)
+    waived = "allow=scripted_teacher,stale_lock,results_missing"
+    done = publish(project, hub, "model=data/train/sft2", waived, repository="me/sft2")
+    assert done.returncode == 0, done.stderr
+    files = set(ask(hub, "api.list_repo_files('me/sft2')"))
+    assert files >= {"README.md", "model.safetensors", "tokenizer.json", "config.json", "log.jsonl", "lineage.json"}
+    assert "params.yaml" not in files
+    loaded = "str(__import__('transformers').AutoModelForCausalLM.from_pretrained('me/sft2').config.hidden_size)"
+    assert ask(hub, loaded) == "16"
+    text = ask(hub, "huggingface_hub.ModelCard.load('me/sft2').text")
+    assert "waived by name: `results_missing`, `scripted_teacher`, `stale_lock`" in text
+    assert "secret" not in text
+
+
+def test_the_examples_train_one_step_on_what_is_published(project: Path, hub: Hub, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    assert publish(project, hub, WAIVED).returncode == 0
+    code = f"import runpy, sys; sys.argv = ['', 'me/coa', {str(model)!r}]\n"
+    for name in ("sft_one_step", "preferences_one_step"):  # in one process: TRL takes its time to be imported
+        code += f"runpy.run_path({str(ROOT / 'examples' / name)!r} + '.py', run_name='__main__')\n"
+    command = [sys.executable, "-c", code]
+    environment = {**hub.environment(), "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.partition(" ")[0] for line in done.stdout.splitlines() if line.startswith("loss ")] == ["loss", "loss"]
+    assert "loss 0.6931" in done.stdout  # DPO begins at log 2
