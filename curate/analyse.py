@@ -5,7 +5,7 @@
 Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages under gold titles from
 `index.corpus`; writes data/analyse.parquet, one row per graded trajectory. What no rule decides is `unknown`: questions
 without gold titles decide little, and questions that compare need the corpus as well. Rows stream; what is kept of the
-whole are the questions and the gold passages of failed ones. The causes stand in curate/diagnosis/causes.py.
+whole are the questions and the gold passages of failed ones. The causes stand in coa/causes.py.
 """
 
 import sys
@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from coa import tables
+from coa.causes import Cause
 from coa.errors import InputError
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
@@ -28,7 +29,7 @@ from coa.question import Question
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
 from coa.trajectory import Mode
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from coa.causes import Cause
 from coa.trajectory import Mode
-from curate.diagnosis.causes import Cause
 from curate.tallies import Left, Sides, Tallies
 
 if TYPE_CHECKING:

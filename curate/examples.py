@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from coa.causes import Cause
 from coa.graded import GradedTrajectory
 from coa.trajectory import Author
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
 from curate.strata import rank
 
 _PER_CAUSE = 3

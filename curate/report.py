@@ -17,12 +17,13 @@ from typing import Any
 import polars as pl
 
 from coa import tables
+from coa.causes import Cause
 from coa.errors import ConfigError, writing_error
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.trajectory import Mode
 from curate import charts
-from curate.diagnosis.causes import Analysis, Cause
+from curate.diagnosis.causes import Analysis
 from curate.examples import Choice
 from curate.tallies import Sides, Tallies, fork_quadrants
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa import protocol, tables
+from coa.causes import Cause
 from coa.drivers import roll_out_batched
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
@@ -37,7 +38,7 @@ from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import FORCED_STOPS, Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory, trajectory_id
 from curate import analyse
 from curate.analyse import analyse_all
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
 from curate.diagnosis.gold import Corpus, gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context

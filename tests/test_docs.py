@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from annotate.settings import Action, AnnotateParams
 from coa import protocol
 from coa.adjudication import Rule
+from coa.causes import Cause
 from coa.dialects import UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
@@ -53,7 +54,7 @@ from coa.trajectory import (
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams, Point, PointOutcome
-from curate.diagnosis.causes import Analysis, Cause, Finding
+from curate.diagnosis.causes import Analysis, Finding
 from curate.filter import Dropped, DropReason, FilterParams
 from curate.grade import GradeParams
 from curate.screen import EvaluationSet, Excluded, ExclusionReason, Kind, ScreenParams

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa import protocol, tables
+from coa.causes import Cause
 from coa.errors import InputError, OutputError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import Arm
@@ -18,7 +19,7 @@ from curate import report
 from curate.analyse import analyse_all
 from curate.branch import Point, PointOutcome
 from curate.charts import CAUSE_COLOURS, wilson
-from curate.diagnosis.causes import Analysis, Cause
+from curate.diagnosis.causes import Analysis
 from curate.diagnosis.rules import Context
 from curate.filter import Dropped, FilterParams, judge
 

@@ -1,55 +1,15 @@
-"""Why a trajectory failed: the causes, what a rule says when it found one, and the row that `curate.analyse` writes.
+"""What a rule says when it found why a trajectory failed (`coa.causes`), and the row that `curate.analyse` writes.
 
-To add a cause: a value of `Cause` with its docstring; a rule in `curate.diagnosis.rules` (what the form of a row shows)
-or `curate.diagnosis.facts` (what needs the facts); a colour in `curate.charts`, its meaning on the page
-(curate/templates/errors.html), and its smallest example in tests/test_causes.py.
+To add a cause: a value of `coa.causes.Cause` with its docstring; a rule in `curate.diagnosis.rules` (what the form of a
+row shows) or `curate.diagnosis.facts` (what needs the facts); a colour in `curate.charts`, its meaning on the page
+(curate/templates/errors.html) and for reviewers (annotate/guidelines), its smallest example in tests/test_causes.py.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from coa.causes import Cause
 from coa.grading import Verdict
 from coa.trajectory import Mode, StopReason
-
-
-class Cause(StrEnum):
-    """Why a trajectory failed, or, beside a primary cause, what else went wrong in it."""
-
-    TOOL_FAILURE = "tool_failure"
-    """A tool or the policy's server failed; the policy is not to blame."""
-    FORGED_OBSERVATION = "forged_observation"
-    """The policy wrote an observation itself instead of waiting for the tool's."""
-    TRUNCATED = "truncated"
-    """The answer ran into its limit."""
-    BUDGET = "budget"
-    """Actions or context were used up, and the answer that was forced is wrong."""
-    FORMAT = "format"
-    """Broken tags, a forbidden action, thinking that was never closed, or an answer outside the box."""
-    GRADED_WRONG = "graded_wrong"
-    """The answer says what an accepted one says, wholly or in part, in other words: the grader may be too strict."""
-    REASONING_SLIP = "reasoning_slip"
-    """Every fact was right, the conclusion is wrong."""
-    FALSE_RECALL = "false_recall"
-    """A wrong fact was stated from memory with confidence. In CoA beside what led to it."""
-    KNOWLEDGE_GAP = "knowledge_gap"
-    """A fact was hedged or guessed, and wrong. In CoA beside what led to it."""
-    NEVER_SEARCHED = "never_searched"
-    """The tool was offered, and the wrong fact was recalled or guessed without a search for it."""
-    BAD_QUERY = "bad_query"
-    """Every search for the wrong fact left out the entity, named nothing but it, or asked for something else."""
-    RETRIEVAL_MISS = "retrieval_miss"
-    """The query was good, the passage that states the fact was not returned."""
-    EVIDENCE_IGNORED = "evidence_ignored"
-    """The passage that states the fact was shown, and another value was taken."""
-    DISTRACTOR_FOLLOWED = "distractor_followed"
-    """The wrong value stands in a passage that was shown and does not state the fact."""
-    REPEATED_SEARCH = "repeated_search"
-    """The same query twice. Never a primary cause."""
-    NEEDLESS_SEARCH = "needless_search"
-    """Another query that brought nothing but passages already shown. Never a primary cause."""
-    UNKNOWN = "unknown"
-    """No rule decides: gold titles or the corpus are missing, or the text gives no sign."""
-
 
 CONTRIBUTING_ONLY = frozenset({Cause.REPEATED_SEARCH, Cause.NEEDLESS_SEARCH})
 """The causes that explain no failure by themselves; correct trajectories have them too."""

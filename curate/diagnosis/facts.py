@@ -6,9 +6,10 @@ place is the wrong one. Where facts are compared, the first claim that no gold p
 
 from collections.abc import Sequence
 
+from coa.causes import Cause
 from coa.trajectory import Mode, StepKind
 from curate.diagnosis.case import NAMELESS, Case, Place
-from curate.diagnosis.causes import Cause, Finding
+from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import Basis, Claim, Said, basis_of, gives_up, is_in, padded, says_not_found
 from curate.diagnosis.comparing import is_contradicted, places_by_title
 from curate.diagnosis.gold import Fact, Gold

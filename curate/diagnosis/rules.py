@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from coa import protocol
+from coa.causes import Cause
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict, normalise
 from coa.question import Question
 from coa.trajectory import FORCED_STOPS, Author, StepKind, StopReason
 from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.case import Case
-from curate.diagnosis.causes import Cause, Finding
+from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import read
 from curate.diagnosis.facts import diagnose_fact
 from curate.diagnosis.gold import Corpus, gold_of

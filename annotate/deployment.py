@@ -1,0 +1,234 @@
+"""An Argilla deployment, ours or a team's, as push and pull see it: a workspace with a data set for each kind.
+
+Address and key come from the environment: `ARGILLA_API_URL`, `ARGILLA_API_KEY`, and `ARGILLA_HEADERS`, more headers as
+JSON (a private Space of the Hugging Face Hub wants `{"Authorization": "Bearer hf_..."}`). Without an address in the
+environment it is the server of `annotate.serve` on this machine.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
+from annotate.settings import AnnotateParams
+from annotate.state import State
+from coa.errors import ConfigError, MissingExtraError, ServiceError
+from coa.reviews import LAYOUT_VERSION, Asked, ReviewKind
+
+if TYPE_CHECKING:
+    import argilla
+
+    from annotate.items import Item
+
+URL, KEY, HEADERS = "ARGILLA_API_URL", "ARGILLA_API_KEY", "ARGILLA_HEADERS"
+ROUNDS = (1, 2)
+_TIMEOUT_SECONDS = 120
+_RECORDS_AT_ONCE = 100
+"""Some megabytes of HTML a request."""
+_PLURAL = {ReviewKind.TRAJECTORY: "trajectories", ReviewKind.PAIR: "pairs", ReviewKind.DISPUTE: "disputes"}
+_HIDDEN = (("reason", "terms"), ("mode", "terms"), ("cause", "terms"), ("grade", "terms"), ("kind", "terms"),
+           ("searches", "integer"), ("steps_before", "integer"), ("f1", "float"))  # fmt: skip
+"""Metadata for an owner's filters; a reviewer who saw it would know what the program thinks."""
+
+
+class Access(NamedTuple):
+    """How a deployment is reached."""
+
+    url: str
+    key: str
+    headers: Mapping[str, str]
+
+
+def access(annotate: AnnotateParams) -> Access:
+    """Address, key and headers from the environment, or those of the server on this machine.
+
+    Raises:
+        ConfigError: there is neither, or one of them is of no use.
+    """
+    url, key = os.environ.get(URL, ""), os.environ.get(KEY, "")
+    if not url:
+        state = State(Path(annotate.serve.state))
+        url = state.address()
+        if not url:
+            fix = f"python -m annotate.serve, or set {URL} and {KEY} to a deployment's"
+            raise ConfigError("there is no Argilla to talk to", where=state.folder, fix=fix)
+        key = state.owner_key()
+    if not key:
+        raise ConfigError("there is no key for Argilla", where=url, expected=f"{KEY} in the environment")
+    return Access(url, key, _headers(os.environ.get(HEADERS, "{}")))
+
+
+def _headers(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        expected = '{"Authorization": "Bearer ..."}'  # what was got may hold a secret, so it is not shown
+        raise ConfigError(f"{HEADERS} is not a JSON object of texts", where="the environment", expected=expected)
+    return found
+
+
+def data_set_name(prefix: str, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> str:
+    """What a data set is called; pull reads kind, round and layout off the name that it asks for."""
+    name = f"{prefix}-{_PLURAL[kind]}"
+    return name + (f"-layout{layout}" if layout > 1 else "") + (f"-round{round_}" if round_ > 1 else "")
+
+
+class Deployment:
+    """A workspace in which reviews are made."""
+
+    def __init__(self, annotate: AnnotateParams) -> None:
+        """Connect.
+
+        Raises:
+            ConfigError: address or key are missing.
+            MissingExtraError: Argilla's client is not installed.
+            ServiceError: the deployment cannot be reached, refuses the key or lacks the workspace.
+        """
+        self._annotate, self._access = annotate, access(annotate)
+        self._client = self._connect()
+        self._workspace = self._client.workspaces(annotate.workspace)
+        if self._workspace is None:
+            fix = "make it in Argilla, or name another: annotate.workspace"
+            raise ServiceError(f"Argilla has no workspace {annotate.workspace!r}", where=self._access.url, fix=fix)
+
+    def _connect(self) -> "argilla.Argilla":
+        try:
+            import argilla
+            import httpx
+        except ImportError:
+            raise MissingExtraError("argilla", "review") from None
+        url, key, headers = self._access
+        try:
+            return argilla.Argilla(url, key, timeout=_TIMEOUT_SECONDS, headers=dict(headers))
+        except (argilla._exceptions.ArgillaError, httpx.HTTPError, ValueError) as error:
+            fix = f"start it (python -m annotate.serve), or see to {URL}, {KEY} and {HEADERS}"
+            raise ServiceError("cannot talk to Argilla", where=url, got=_first_line(error), fix=fix) from error
+
+    def request(self, method: str, path: str, **more: Any) -> Any:
+        """The JSON that the deployment answers.
+
+        Raises:
+            ServiceError: it refuses or does not answer.
+        """
+        import httpx
+
+        try:
+            answer = self._client.http_client.request(method, path, **more)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            body = error.response.text[:500] if isinstance(error, httpx.HTTPStatusError) else _first_line(error)
+            raise ServiceError("Argilla refuses a request", where=f"{method} {path}", got=body) from error
+
+    def data_set(self, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> "argilla.Dataset | None":
+        """The data set of a kind and round; None where nothing was pushed."""
+        import warnings
+
+        name = data_set_name(self._annotate.prefix, kind, round_, layout)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the client warns of what does not exist yet
+            return self._client.datasets(name, workspace=self._workspace)
+
+    def open_data_set(self, kind: ReviewKind) -> "argilla.Dataset":
+        """The data set of a kind for the round to be pushed; makes it where it is not there.
+
+        Raises:
+            ConfigError: it is there with another number of reviewers for each item.
+        """
+        import argilla
+
+        push = self._annotate.push
+        overlap = push.reviewers_per_item
+        found = self.data_set(kind, push.round)
+        if found is not None:
+            had = found.distribution.min_submitted
+            if had != overlap:
+                raise ConfigError(
+                    f"the data set {found.name!r} was made for other numbers of reviewers",
+                    where="annotate.push.reviewers_per_item", expected=had, got=overlap,
+                    fix="keep that number, or begin new data sets: annotate.prefix",
+                )  # fmt: skip
+            return found
+        name = data_set_name(self._annotate.prefix, kind, push.round)
+        made = argilla.Dataset(name, self._workspace, settings(LAYOUTS[kind], overlap), self._client)
+        return made.create()
+
+    def upsert(self, data_set: "argilla.Dataset", items: Iterable["Item"]) -> tuple[int, int]:
+        """Add items, or bring those that are there up to date; responses stay. Returns how many of each."""
+        causes = next((it.id for it in data_set.questions if it.name == Asked.CAUSES), None)
+        before, sent, left = self._num_records(data_set), 0, iter(items)
+        while batch := list(islice(left, _RECORDS_AT_ONCE)):
+            body = {"items": [_record(item, causes, self._annotate.push.suggests_causes) for item in batch]}
+            self.request("PUT", f"/api/v1/datasets/{data_set.id}/records/bulk", json=body)
+            sent += len(batch)
+        added = self._num_records(data_set) - before
+        return added, sent - added
+
+    def _num_records(self, data_set: "argilla.Dataset") -> int:
+        return int(self.request("GET", f"/api/v1/datasets/{data_set.id}/progress")["total"])
+
+    def records(self, data_set: "argilla.Dataset") -> Iterator[dict[str, Any]]:
+        """All records with their responses, a few at a time, as the deployment's database has them."""
+        for page in count():
+            asked = {"include": "responses", "limit": _RECORDS_AT_ONCE, "offset": page * _RECORDS_AT_ONCE}
+            items = self.request("GET", f"/api/v1/datasets/{data_set.id}/records", params=asked)["items"]
+            yield from items
+            if len(items) < _RECORDS_AT_ONCE:
+                return
+
+    def names(self) -> dict[str, str]:
+        """Names of accounts by id."""
+        return {user["id"]: user["username"] for user in self.request("GET", "/api/v1/users")["items"]}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _record(item: "Item", causes_id: Any, suggests_causes: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "external_id": item.record_id,
+        "fields": dict(item.fields),
+        "metadata": dict(item.metadata),
+    }
+    if suggests_causes and causes_id is not None and item.causes:
+        suggestion = {"question_id": str(causes_id), "value": list(dict.fromkeys(item.causes)), "type": "model"}
+        record["suggestions"] = [{**suggestion, "agent": "curate.analyse"}]
+    return record
+
+
+def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
+    """A layout in Argilla's words."""
+    import argilla
+
+    kinds = {
+        "terms": argilla.TermsMetadataProperty, "integer": argilla.IntegerMetadataProperty,
+        "float": argilla.FloatMetadataProperty,
+    }  # fmt: skip
+    return argilla.Settings(
+        guidelines=layout.guidelines,
+        fields=[argilla.TextField(name, title=title, use_markdown=True) for name, title in layout.fields],
+        questions=[_question(question) for question in layout.questions],
+        metadata=[kinds[kind](name, visible_for_annotators=False) for name, kind in _HIDDEN],
+        distribution=argilla.TaskDistribution(min_submitted=reviewers_per_item),
+        allow_extra_metadata=False,
+    )
+
+
+def _question(question: QuestionLayout) -> Any:
+    import argilla
+
+    shared: dict[str, Any] = {"name": question.name, "title": question.title, "required": question.is_required}
+    labels: Sequence[tuple[str, str]] = question.labels
+    if question.form is Form.LABEL:
+        return argilla.LabelQuestion(labels={str(value): text for value, text in labels}, **shared)
+    if question.form is Form.LABELS:
+        return argilla.MultiLabelQuestion(labels={str(value): text for value, text in labels}, **shared)
+    if question.form is Form.RATING:
+        return argilla.RatingQuestion(values=[1, 2, 3, 4, 5], **shared)
+    return argilla.TextQuestion(**shared)

@@ -1,0 +1,12 @@
+"""The part that runs inside Argilla's server: an engine that answers every search from Argilla's own database.
+
+Files here run in the server's own environment (`annotate.environment`), which has none of the project's dependencies:
+they import Argilla, what it depends on, and each other. What is kept in step is one table of words, by triggers of the
+database itself: there is no second copy of the records that could fall behind.
+
+    query.py      what a person types, to a condition on words
+    words.py      the table of words: full text through SQLite's FTS5
+    filters.py    Argilla's filters and sorts, to SQL
+    engine.py     the engine that Argilla loads
+    process.py    the server's process, and its worker's
+"""

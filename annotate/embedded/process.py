@@ -1,0 +1,158 @@
+"""The server's process and its worker's, in the server's own environment; `annotate.serve` starts and watches both.
+
+    python -m annotate.embedded.process server|worker      # settings as one line of JSON on stdin
+
+What the other side must know goes to stdout, a line of JSON each: where Redis listens, and each new account with its
+password, which is kept nowhere else in plain text. Both end when the process that started them is gone.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+_PARENT_SECONDS = 1.0
+"""How often a process looks whether its parent is still there."""
+
+
+def tell(**values: str) -> None:
+    """Send a line to the process that started this one."""
+    print(json.dumps(values), flush=True)
+
+
+def end_with(parent: int) -> None:
+    """End this process when `parent` is gone: nobody else would stop it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10 * _PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def start_redis(folder: str) -> str:
+    """A Redis inside this process, for this user alone, on a socket in `folder`; its address.
+
+    Jobs are pickles: whoever can write to their queue runs code here. A port, even on this machine alone, is open to
+    every account on it, so the socket is a file in a folder of this user's own.
+    """
+    from fakeredis import TcpFakeServer
+
+    clients = count(1)
+
+    class FileServer(TcpFakeServer):  # type: ignore[misc]
+        address_family = socket.AF_UNIX
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            connection, _ = self.socket.accept()
+            return connection, ("local", next(clients))
+
+    path = Path(folder) / "redis"
+    server = FileServer(str(path), server_type="redis")
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"unix://{path}?db=0"
+
+
+def prepare(settings: dict[str, Any]) -> None:
+    """Environment variables that Argilla reads when it is imported."""
+    os.environ.update(
+        ARGILLA_HOME_PATH=settings["state"],
+        ARGILLA_SEARCH_ENGINE="embedded",
+        ARGILLA_REDIS_URL=settings["redis_url"],
+        ARGILLA_AUTH_SECRET_KEY=settings["secret"],
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_OFFLINE="1",
+    )
+    import annotate.embedded.engine  # noqa: F401  registers the engine
+
+
+async def ensure_accounts(settings: dict[str, Any]) -> None:
+    """Make the workspace and the accounts that are missing; tell the passwords of the new ones."""
+    from argilla_server.contexts import accounts
+    from argilla_server.database import AsyncSessionLocal
+    from argilla_server.models import User, UserRole, Workspace, WorkspaceUser
+
+    async with AsyncSessionLocal() as database:
+        workspace = await Workspace.get_by(database, name=settings["workspace"])
+        workspace = workspace or await Workspace.create(database, name=settings["workspace"])
+        roles = dict.fromkeys(settings["annotators"], UserRole.annotator) | {settings["owner"]: UserRole.owner}
+        for name, role in roles.items():
+            user = await accounts.get_user_by_username(database, name)
+            if user is None:
+                password = secrets.token_urlsafe(12)
+                key = {"api_key": settings["owner_key"]} if role is UserRole.owner else {}
+                user = await User.create(
+                    database, first_name=name, username=name, role=role, workspaces=[],
+                    password_hash=accounts.hash_password(password), **key,
+                )  # fmt: skip
+                tell(account=name, password=password)
+            if await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id) is None:
+                await WorkspaceUser.create(database, workspace_id=workspace.id, user_id=user.id)
+
+
+async def open_database(settings: dict[str, Any]) -> None:
+    """Bring accounts and the table of words in order, then let go of the database's connections."""
+    from argilla_server.database import async_engine
+
+    from annotate.embedded import words
+
+    words.create(str(Path(settings["state"]) / "argilla.db"))
+    await ensure_accounts(settings)
+    await async_engine.dispose()
+
+
+def serve(settings: dict[str, Any]) -> None:
+    """Run the server until it is told to stop."""
+    settings["redis_url"] = settings["redis_url"] or start_redis(settings["socket_folder"])
+    prepare(settings)
+    import uvicorn
+    from alembic import command
+    from alembic.config import Config
+    from argilla_server import app
+    from argilla_server.database import ALEMBIC_CONFIG_FILE
+
+    command.upgrade(Config(ALEMBIC_CONFIG_FILE), "head")
+    asyncio.run(open_database(settings))
+    tell(redis_url=settings["redis_url"])
+    uvicorn.run(app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning")
+
+
+def work(settings: dict[str, Any]) -> None:
+    """Run Argilla's background jobs until told to stop."""
+    prepare(settings)
+    from argilla_server.jobs.queues import DEFAULT_QUEUE, HIGH_QUEUE, REDIS_CONNECTION
+    from rq import SimpleWorker
+
+    SimpleWorker([HIGH_QUEUE, DEFAULT_QUEUE], connection=REDIS_CONNECTION).work(logging_level="WARNING")
+
+
+def main() -> None:
+    """Run the role that is named, with the settings from stdin."""
+    settings = json.loads(sys.stdin.readline())
+    end_with(settings["parent"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    status = 1
+    try:
+        {"server": serve, "worker": work}[sys.argv[1]](settings)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)  # connections of the database have threads of their own that would not end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Records to a table of their words, kept in step by triggers; a query to a condition on records.
+
+One row for each field of a record. The words of fields that hold the project's HTML are those that a reader sees.
+"""
+
+import html
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from argilla_server.models import Record
+from sqlalchemy import Integer, Select, String, and_, column, func, literal_column, not_, or_, select, table
+
+from annotate.embedded.query import All, Node, Not, Phrase, full_text, phrases
+from annotate.embedded.query import words as words_of
+
+_OUR_HTML = '<div class="coa">'
+"""How a field begins that annotate/markup.py wrote; in others `<` is text."""
+_TAG = re.compile(r"<[^>]*>")
+
+TEXTS = table(
+    "search_texts",
+    column("id", Integer),
+    column("record_id", Record.__table__.c.id.type),
+    column("dataset_id", Record.__table__.c.dataset_id.type),
+    column("field", String),
+)
+TERMS = table("search_terms", column("rowid", Integer))
+
+_INSERT = """
+    INSERT INTO search_texts(record_id, dataset_id, field, words)
+    SELECT {row}.id, {row}.dataset_id, field.key, argilla_words(field.value, field.type)
+    FROM {source} json_each({row}.fields) AS field WHERE field.type IN ('text', 'array', 'object')
+"""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS search_texts(
+    id INTEGER PRIMARY KEY, record_id TEXT NOT NULL, dataset_id TEXT NOT NULL, field TEXT NOT NULL, words TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS search_texts_record ON search_texts(record_id);
+CREATE VIRTUAL TABLE IF NOT EXISTS search_terms USING fts5(
+    words, content='search_texts', content_rowid='id', tokenize='unicode61 remove_diacritics 0'
+);
+CREATE TRIGGER IF NOT EXISTS search_texts_added AFTER INSERT ON search_texts BEGIN
+    INSERT INTO search_terms(rowid, words) VALUES (new.id, new.words);
+END;
+CREATE TRIGGER IF NOT EXISTS search_texts_gone AFTER DELETE ON search_texts BEGIN
+    INSERT INTO search_terms(search_terms, rowid, words) VALUES ('delete', old.id, old.words);
+END;
+CREATE TRIGGER IF NOT EXISTS search_records_added AFTER INSERT ON records BEGIN
+    {_INSERT.format(row="new", source="")};
+END;
+CREATE TRIGGER IF NOT EXISTS search_records_changed AFTER UPDATE OF fields ON records
+WHEN new.fields IS NOT old.fields BEGIN
+    DELETE FROM search_texts WHERE record_id = old.id;
+    {_INSERT.format(row="new", source="")};
+END;
+CREATE TRIGGER IF NOT EXISTS search_records_gone AFTER DELETE ON records BEGIN
+    DELETE FROM search_texts WHERE record_id = old.id;
+END;
+"""
+_FILL = _INSERT.format(row="records", source="records,") + " AND records.id NOT IN (SELECT record_id FROM search_texts)"
+
+
+def shown_words(value: Any, kind: str) -> str:
+    """The words of one field; the function `argilla_words` of the database."""
+    texts = [value] if kind == "text" else _strings(json.loads(value))
+    return " ".join(word for text in texts for word in words_of(_visible(text)))
+
+
+def _visible(text: str) -> str:
+    return html.unescape(_TAG.sub(" ", text)) if text.startswith(_OUR_HTML) else text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def create(path: str) -> None:
+    """Make the tables and triggers in Argilla's database, and fill them with records that were there before."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.create_function("argilla_words", 2, shown_words, deterministic=True)
+        connection.executescript(_SCHEMA)
+        connection.execute(_FILL)
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def condition(node: Node, dataset_id: Any, field: str | None) -> Any:
+    """The condition on `Record.id` that a query sets; each phrase may stand in any field, or in the one named."""
+    if isinstance(node, Phrase):
+        return Record.id.in_(_records(full_text(node), dataset_id, field))
+    if isinstance(node, Not):
+        return not_(condition(node.of, dataset_id, field))
+    join = and_ if isinstance(node, All) else or_
+    return join(*(condition(child, dataset_id, field) for child in node.of))
+
+
+def scores(node: Node, dataset_id: Any, field: str | None) -> Any:
+    """A subquery of record and score (the more, the better) over all phrases that count for a record."""
+    wanted = " OR ".join(full_text(phrase) for phrase in phrases(node))
+    # FTS5 computes bm25 only where its table is scanned, not inside an aggregate.
+    rows = _records(wanted or '""', dataset_id, field).add_columns(literal_column("bm25(search_terms)").label("score"))
+    found = rows.subquery()
+    score = -func.sum(found.c.score)
+    return select(found.c.record_id, score.label("score")).group_by(found.c.record_id).subquery()
+
+
+def _records(full_text_query: str, dataset_id: Any, field: str | None) -> Select[Any]:
+    rows = (
+        select(TEXTS.c.record_id)
+        .select_from(TERMS.join(TEXTS, TEXTS.c.id == TERMS.c.rowid))
+        .where(literal_column("search_terms").op("MATCH")(full_text_query), TEXTS.c.dataset_id == dataset_id)
+    )
+    return rows.where(TEXTS.c.field == field) if field else rows

@@ -1,0 +1,161 @@
+"""What a reviewer sees and is asked, for each kind of item, as data; and items to the fields of Argilla's records.
+
+A change of a question's meaning raises `coa.reviews.LAYOUT_VERSION`, which gives the data sets new names.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from annotate import markup
+from coa.causes import Cause
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.reviews import Asked, Preference, ReviewKind, Usage
+
+_GUIDELINES = Path(__file__).parent / "guidelines"
+_CAUSES = {str(cause): cause.replace("_", " ") for cause in Cause}
+_YES_NO = {"yes": "Yes", "no": "No"}
+
+
+class Form(StrEnum):
+    """How a question is answered."""
+
+    LABEL = "label"
+    """One of several labels."""
+    LABELS = "labels"
+    """Any number of labels."""
+    RATING = "rating"
+    """1 to 5."""
+    TEXT = "text"
+    """Free text."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionLayout:
+    """One question to the reviewer."""
+
+    name: Asked
+    """Which question."""
+    title: str
+    """As the reviewer reads it."""
+    form: Form
+    """How it is answered."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """For labels: value and text of each."""
+    is_required: bool = False
+    """Whether nothing can be submitted without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is shown and asked of one kind of item."""
+
+    kind: ReviewKind
+    """Which kind."""
+    fields: tuple[tuple[str, str], ...]
+    """Name and title of each field, in order."""
+    questions: tuple[QuestionLayout, ...]
+    """In the order in which they are asked."""
+
+    @property
+    def guidelines(self) -> str:
+        """The text that explains the task to a reviewer."""
+        return (_GUIDELINES / f"{self.kind}.md").read_text(encoding="utf-8")
+
+
+def _labels(name: Asked, title: str, labels: Mapping[str, str], *, is_required: bool = False) -> QuestionLayout:
+    return QuestionLayout(name, title, Form.LABEL, tuple(labels.items()), is_required)
+
+
+_COMMENT = QuestionLayout(Asked.COMMENT, "Comment", Form.TEXT)
+_QUESTION, _ACCEPTED = ("question", "Question"), ("accepted", "Accepted answers")
+LAYOUTS = {
+    ReviewKind.TRAJECTORY: Layout(
+        ReviewKind.TRAJECTORY,
+        (_QUESTION, _ACCEPTED, ("answer", "Final answer"), ("steps", "Trajectory")),
+        (
+            _labels(
+                Asked.VERDICT, "Train on it?",
+                {Usage.KEEP: "Keep", Usage.FIX: "Fix the accepted answers", Usage.DROP: "Drop"}, is_required=True,
+            ),
+            _labels(Asked.ANSWER_RIGHT, "Is the final answer right?", {"yes": "Yes", "partly": "Partly", "no": "No"}),
+            QuestionLayout(Asked.CAUSES, "What went wrong?", Form.LABELS, tuple(_CAUSES.items())),
+            QuestionLayout(Asked.SEARCH_QUALITY, "Search quality", Form.RATING),
+            QuestionLayout(Asked.FIRST_BAD_STEP, "First bad step (its number)", Form.TEXT),
+            QuestionLayout(Asked.ACCEPTED_ANSWER, "To fix: the answer that should be accepted", Form.TEXT),
+            _COMMENT,
+        ),
+    ),
+    ReviewKind.PAIR: Layout(
+        ReviewKind.PAIR,
+        (_QUESTION, _ACCEPTED, ("prefix", "Shared beginning"), ("sides", "Continuations")),
+        (
+            _labels(
+                Asked.PREFERENCE, "Which continuation is better?",
+                {"A": "A", "B": "B", Preference.TIE: "No difference", Preference.BOTH_BAD: "Both bad"},
+                is_required=True,
+            ),
+            QuestionLayout(Asked.CLARITY, "How clear is it?", Form.RATING),
+            _labels(Asked.POINT_RIGHT, "Do they part at the right place?", _YES_NO),
+            QuestionLayout(Asked.CAUSES, "What is wrong with the worse one?", Form.LABELS, tuple(_CAUSES.items())),
+            _COMMENT,
+        ),
+    ),
+    ReviewKind.DISPUTE: Layout(
+        ReviewKind.DISPUTE,
+        (_QUESTION, _ACCEPTED, ("answer", "The answer in dispute")),
+        (
+            _labels(
+                Asked.SAME_ANSWER, "Does it say what an accepted answer says?",
+                {**_YES_NO, "unsure": "Unsure"}, is_required=True,
+            ),
+            _COMMENT,
+        ),
+    ),
+}  # fmt: skip
+
+
+def is_chosen_left(pair_id: str) -> bool:
+    """Whether A is the chosen side: a lot that follows from the id, so that nothing in Argilla can give it away."""
+    return hashlib.sha256(f"sides/{pair_id}".encode()).digest()[0] % 2 == 0
+
+
+def unshuffled(pair_id: str, label: str) -> str:
+    """The label that a reviewer gave a pair as a `Preference`."""
+    if label not in ("A", "B"):
+        return label
+    return Preference.CHOSEN if (label == "A") == is_chosen_left(pair_id) else Preference.REJECTED
+
+
+def trajectory_fields(row: GradedTrajectory) -> dict[str, str]:
+    """The fields of a trajectory."""
+    it = row.trajectory
+    return {
+        "question": markup.text_field(it.question),
+        "accepted": markup.list_field(row.gold_answers),
+        "answer": markup.text_field(row.grade.prediction or "(none)"),
+        "steps": markup.steps_field(it.steps),
+    }
+
+
+def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str, str]:
+    """The fields of a pair, its sides in the order of the lot."""
+    sides = (pair.chosen, pair.rejected) if is_chosen_left(pair.pair_id) else (pair.rejected, pair.chosen)
+    return {
+        "question": markup.text_field(pair.question),
+        "accepted": markup.list_field(gold_answers),
+        "prefix": markup.folded_steps_field(pair.prefix),
+        "sides": markup.sides_field(*sides, first=len(pair.prefix) + 1),
+    }
+
+
+def dispute_fields(row: GradedTrajectory) -> dict[str, str]:
+    """The fields of a disputed grade."""
+    return {
+        "question": markup.text_field(row.trajectory.question),
+        "accepted": markup.list_field(row.gold_answers),
+        "answer": markup.text_field(row.grade.prediction or ""),
+    }

@@ -1,0 +1,133 @@
+"""The folder that holds everything of the server on this machine: database, secret, the owner's key, its version.
+
+Only this user can read it. `backup` copies it while the server may be running; `reset` forgets all but the backups.
+"""
+
+import secrets
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from coa.errors import ConfigError, InputError, writing_error
+
+DATABASE = "argilla.db"
+_SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = "secret", "owner.key", "version", "address", "backups", "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state folder."""
+
+    folder: Path
+    """Where it is."""
+
+    def lock(self) -> FileLock:
+        """What a running server holds.
+
+        Raises:
+            InputError: another server uses the folder.
+        """
+        self._make()
+        lock = FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            fix = "stop that server, or name another folder: annotate.serve.state"
+            raise InputError(f"a server is using {self.folder}", fix=fix) from None
+        return lock
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise writing_error(self.folder, error) from error
+
+    def secret(self) -> str:
+        """The key that signs sessions; made once, so that a restart signs nobody out."""
+        return self._kept(_SECRET)
+
+    def owner_key(self) -> str:
+        """The key with which the owner pushes and pulls; made once."""
+        return self._kept(_KEY)
+
+    def _kept(self, name: str) -> str:
+        path = self.folder / name
+        if not path.exists():
+            self._make()
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32), encoding="utf-8")
+        return path.read_text(encoding="utf-8")
+
+    def has_accounts(self) -> bool:
+        """Whether a server has run here."""
+        return (self.folder / DATABASE).exists()
+
+    def note_address(self, url: str) -> None:
+        """Remember where the server listens, for push and pull."""
+        (self.folder / _ADDRESS).write_text(url, encoding="utf-8")
+
+    def address(self) -> str:
+        """Where the server listened last; empty where none has."""
+        path = self.folder / _ADDRESS
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def check_version(self, pinned: str, *, accepts_upgrade: bool) -> None:
+        """Refuse a folder that another version of Argilla wrote; with `accepts_upgrade` back it up and go on.
+
+        Raises:
+            ConfigError: the versions differ.
+        """
+        path = self.folder / _VERSION
+        found = path.read_text(encoding="utf-8") if path.exists() else ""
+        if self.has_accounts() and found != pinned:
+            if not accepts_upgrade:
+                raise ConfigError(
+                    "the state folder belongs to another version of Argilla", where=self.folder, expected=pinned,
+                    got=found or "no version file",
+                    fix="pull the reviews with the version that wrote it; then either run with accepts_upgrade=true, "
+                    "which makes a backup and changes the database for good, or name another annotate.serve.state",
+                )  # fmt: skip
+            self.backup()
+        path.write_text(pinned, encoding="utf-8")
+
+    def backup(self) -> Path:
+        """Copy the state into a new folder under `backups`, the database as of one moment; returns that folder.
+
+        Raises:
+            InputError: there is nothing to copy.
+            OutputError: the copy cannot be written.
+        """
+        if not self.has_accounts():
+            raise InputError(f"{self.folder} holds no database", fix="start the server once: python -m annotate.serve")
+        copy = self.folder / _BACKUPS / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+        try:
+            copy.mkdir(parents=True, mode=0o700)
+            for name in (_SECRET, _KEY, _VERSION, _ADDRESS):
+                if (self.folder / name).exists():
+                    shutil.copy2(self.folder / name, copy / name)
+            self._copy_database(copy / DATABASE)
+        except (OSError, sqlite3.Error) as error:
+            cause = error if isinstance(error, OSError) else OSError(str(error))
+            raise writing_error(copy, cause) from error
+        return copy
+
+    def _copy_database(self, to: Path) -> None:
+        source, target = sqlite3.connect(self.folder / DATABASE), sqlite3.connect(to)
+        try:
+            source.backup(target)
+        finally:
+            source.close()
+            target.close()
+
+    def reset(self) -> Path:
+        """Forget everything but the backups, after one more of them; returns that backup's folder."""
+        with self.lock():
+            copy = self.backup()
+            for path in self.folder.iterdir():
+                if path.name not in (_BACKUPS, _LOCK):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return copy
