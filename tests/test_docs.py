@@ -26,7 +26,7 @@ from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.prompts import PromptParams
 from coa.question import Question
-from coa.reviews import Answer, Asked, Preference, Review, ReviewKind, Usage
+from coa.reviews import Agreement, Answer, Asked, Between, Preference, Review, ReviewKind, Usage
 from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
@@ -79,13 +79,13 @@ PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
     PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
-    DroppedQuestion, Excluded, Analysis, Finding, Review, Answer, Applied,
+    DroppedQuestion, Excluded, Analysis, Finding, Review, Answer, Agreement, Applied,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
         Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
         Measure, DisagreementReason, RefusalReason, Cause,
-        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Effect,
+        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Between, Effect,
     ],
     "params.md": [
         Assignment, PolicyKind, EngineKind, Dialect, Provider, RecordingMode, Numbering, Repeats, Format,
@@ -120,7 +120,7 @@ SECTIONS: dict[str, type[Any]] = {
     "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
-PROGRAMS = {"curl", "python", "make", "dvc", "git", "vllm", "kill"}
+PROGRAMS = {"curl", "export", "python", "make", "dvc", "git", "vllm", "kill"}
 
 
 def text_of(document: Path | str) -> str:
