@@ -18,10 +18,11 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import settings
 
 # One thread each: tests share two cores, and a run must not depend on how many there are.
@@ -213,3 +214,17 @@ def review_server(root: Path) -> Callable[..., ReviewServer]:
         return ReviewServer(root, folder, f"port={port}", *arguments)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def running_review_server(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, review_server: Callable[..., ReviewServer]
+) -> Iterator[ReviewServer]:
+    """A server for all who only talk to it: Anna and Ben have accounts, and each test its own data sets."""
+    folder = tmp_path_factory.mktemp("review")
+    sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    sections["annotate"]["serve"]["state"] = "state"
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    server = review_server(folder, "annotators=[anna,ben]").start()
+    yield server
+    server.stop()

@@ -6,12 +6,10 @@
 import random
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from annotate import markup
 
@@ -35,16 +33,11 @@ class Owner:
 
 
 @pytest.fixture(scope="module")
-def owner(root: Path, tmp_path_factory: pytest.TempPathFactory, review_server: Callable[..., Any]) -> Iterator[Owner]:
-    folder = tmp_path_factory.mktemp("engine")
-    sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    sections["annotate"]["serve"]["state"] = "state"
-    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
-    server = review_server(folder, "annotators=[anna]").start()
-    headers = {"X-Argilla-Api-Key": (folder / "state/owner.key").read_text()}
+def owner(running_review_server: Any) -> Iterator[Owner]:
+    server = running_review_server
+    headers = {"X-Argilla-Api-Key": (server.folder / "state/owner.key").read_text()}
     with httpx.Client(base_url=server.url, headers=headers, timeout=60) as http:
         yield Owner(http)
-    server.stop()
 
 
 def make_data_set(owner: Owner, name: str) -> str:
@@ -143,7 +136,7 @@ def some_query(dice: random.Random) -> tuple[str, str | None, Test]:
     first, second = dice.choices(VOCABULARY, k=2)
     one, two = tokens(first), tokens(second)
     shapes: list[tuple[str, Test]] = [
-        (first.upper(), lambda it: within(it, one)),
+        (first.title(), lambda it: within(it, one)),
         (f"{first} {second}", lambda it: within(it, one) and within(it, two)),
         (f"{first} | {second}", lambda it: within(it, one) or within(it, two)),
         (f'"{first} {second}"', lambda it: within(it, one + two)),

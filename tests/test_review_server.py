@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -131,14 +131,12 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def server(root: Path, tmp_path_factory: pytest.TempPathFactory, review_server: Callable[..., Any]) -> Iterator[Any]:
+def server(root: Path, running_review_server: Any) -> Any:
     """A server with everything pushed to it for two reviewers each."""
-    folder = tmp_path_factory.mktemp("review") / "project"
-    write_run(root, folder)
-    server = review_server(folder, "annotators=[anna,ben]").start()
+    server = running_review_server
+    write_run(root, server.folder)
     server.do("annotate.push", "num_items=500", "reviewers_per_item=2")
-    yield server
-    server.stop()
+    return server
 
 
 def person(server: Any, name: str) -> Person:
