@@ -91,12 +91,13 @@ def stage_of(path: Path) -> str:
 
 def dvc_remote() -> str:
     """The default DVC remote without user name and password; empty where there is none."""
-    listed = _output(sys.executable, "-m", "dvc", "remote", "default")
-    name = (listed or "").strip().split("\n")[-1]
-    urls = dict(
-        line.split()[:2] for line in (_output(sys.executable, "-m", "dvc", "remote", "list") or "").splitlines()
-    )
-    return without_user(urls.get(name, ""))
+    name = _setting("core.remote")
+    return without_user(_setting(f"remote.{name}.url")) if name else ""
+
+
+def _setting(key: str) -> str:
+    """A setting of DVC, wherever it stands; empty where there is none."""
+    return (_output(sys.executable, "-m", "dvc", "config", key) or "").strip()
 
 
 def without_user(url: str) -> str:

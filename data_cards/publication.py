@@ -97,7 +97,7 @@ def version_section(record: bytes) -> str:
         "\n## This version\n\n"
         f"Code: commit `{found['code_commit'] or 'none'}`. The SHA-256 of its `dvc.lock` is "
         f"`{found['dvc_lock_sha256'] or 'none'}`; [{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
-        f"Checked before publishing. {says}\n\n{table(('check', 'what holds', ''), rows)}\n"
+        f"Checked before publishing. {says}\n\n{table(('check', 'what must hold', 'holds'), rows)}\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the cards of a small run say of costs and of evaluation sets, counted again from its files."""
+"""What the cards of a small run say of costs and of evaluation sets, counted again; and the card in the documents."""
 
 from pathlib import Path
 
@@ -69,3 +69,10 @@ def test_rows_that_touch_a_set_are_counted_by_kind(tmp_path: Path, monkeypatch: 
     assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
         ["125", "2"], ["125", "3"], ["125", "3"], ["125", "1"]
     ]  # fmt: skip
+
+
+def test_the_card_in_the_documents_has_the_form_of_those_that_are_rendered(root: Path) -> None:
+    def headings(path: Path) -> list[str]:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+
+    assert headings(root / "docs/example_card/README.md") == headings(Path("data/render/coa/README.md"))

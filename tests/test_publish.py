@@ -170,7 +170,8 @@ def committed(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     (folder / ".gitignore").write_text(".journal\n", encoding="utf-8")
     environment = environment_of()
-    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], ["dvc", "repro", "--quiet"]):
+    remote = ["dvc", "remote", "add", "--quiet", "--default", "sets", "https://me:secret@host/coa sets"]
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], remote, ["dvc", "repro", "--quiet"]):
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     commit(folder, environment)
     return folder
@@ -254,6 +255,7 @@ def test_a_version_is_published_once_changed_once_and_loads_row_by_row(project: 
     rows_come_back_equal(project, hub, name)
     records = [json.loads(line) for line in (project / "publications.jsonl").read_text().splitlines()]
     assert [line["tag"] for line in records] == ["v1", "v2"]
+    assert {line["dvc_remote"] for line in records} == {"https://host/coa sets"}
     assert all(len(line[key]) == 40 for line in records for key in ("hub_revision", "code_commit"))
 
 
