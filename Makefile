@@ -2,8 +2,9 @@
 #
 #   make demo     all of `dvc repro` on the embedded microworld: the sets, a chain of training on them, its evaluation
 #   make data     the line of data alone; needs no torch
+#   make review   Argilla on this machine, to review what was made
 #   make table    every row of the paper's table for one seed (table.mk)
-#   make test     the tests
+#   make test     the tests; make test-full: those that want Argilla's server or a browser
 #   make check    formatting, lint and types
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
@@ -17,7 +18,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data test check format clean
+.PHONY: demo data review test test-full check format clean
 
 demo: $(VENV)/.installed-train
 	dvc repro
@@ -28,8 +29,14 @@ data: $(VENV)/.installed-base
 	dvc repro report render
 	@python -m curate.summary
 
+review: $(VENV)/.installed-review
+	python -m annotate.serve
+
 test: $(VENV)/.installed-dev
 	python -m pytest
+
+test-full: $(VENV)/.installed-full
+	python -m pytest --full -m full
 
 check: $(VENV)/.installed-dev
 	ruff format --check .
@@ -47,9 +54,17 @@ $(VENV)/.installed-train: pyproject.toml constraints.txt
 	$(call install,.[train])
 	@touch $(VENV)/.installed-base
 
+$(VENV)/.installed-review: pyproject.toml constraints.txt
+	$(call install,.[review])
+	@touch $(VENV)/.installed-base
+
+$(VENV)/.installed-full: pyproject.toml constraints.txt
+	$(call install,.[train$(comma)tools$(comma)review$(comma)publish$(comma)browser$(comma)dev])
+	@touch $(VENV)/.installed-base $(VENV)/.installed-train $(VENV)/.installed-review $(VENV)/.installed-dev
+
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
-	$(call install,.[train$(comma)tools$(comma)publish$(comma)dev])
-	@touch $(VENV)/.installed-base $(VENV)/.installed-train
+	$(call install,.[train$(comma)tools$(comma)review$(comma)publish$(comma)dev])
+	@touch $(VENV)/.installed-base $(VENV)/.installed-train $(VENV)/.installed-review
 
 comma := ,
 

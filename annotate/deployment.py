@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
 from annotate.settings import AnnotateParams
@@ -79,7 +79,7 @@ def data_set_name(prefix: str, kind: ReviewKind, round_: int, layout: int = LAYO
 
 
 class Deployment:
-    """A workspace in which reviews are made."""
+    """A workspace in which reviews are made; its connections are closed at the end of the block."""
 
     def __init__(self, annotate: AnnotateParams) -> None:
         """Connect.
@@ -95,6 +95,12 @@ class Deployment:
         if self._workspace is None:
             fix = "make it in Argilla, or name another: annotate.workspace"
             raise ServiceError(f"Argilla has no workspace {annotate.workspace!r}", where=self._access.url, fix=fix)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.http_client.close()
 
     def _connect(self) -> "argilla.Argilla":
         try:

@@ -6,7 +6,6 @@ is written as a reference. What the reviewer's page holds is the text, character
 be seen stand in a frame that names them.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,7 @@ _COLOURS = {
 _AUTHORS = {Author.POLICY: "", Author.ENVIRONMENT: ", search engine", Author.SCAFFOLD: ", inserted"}
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;font-size:13px;line-height:1.45"
 # References for what HTML or Markdown would read; a line break as a reference, for a blank line would end the block.
-_REFERENCES = {ord(sign): f"&#{ord(sign)};" for sign in "\\`*_{}[]()#+!|~$^=:@\n\t"}
+_REFERENCES = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\"'\\`*_{}[]()#+!|~$^=:@\n\t"}
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
@@ -40,7 +39,7 @@ def escaped(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return html.escape(text, quote=True).translate(_REFERENCES)
+    return text.translate(_REFERENCES)
 
 
 def _framed(sign: str) -> str:

@@ -1,4 +1,4 @@
-"""Argilla's submitted responses to data/reviews.parquet.
+"""Argilla's submitted responses to data/reviews.parquet, and how far they agree to data/agreement.parquet.
 
     python -m annotate.pull
 
@@ -13,13 +13,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from annotate.agreement import measured
 from annotate.deployment import ROUNDS, Deployment
 from annotate.layouts import LAYOUTS, unshuffled
 from annotate.settings import AnnotateParams
+from coa import tables
 from coa.adjudication import Standing, decide_all
 from coa.errors import ConfigError
 from coa.params import Params
-from coa.reviews import LAYOUT_VERSION, REVIEWS, Answer, Asked, Review, ReviewKind, read_reviews, write_reviews
+from coa.reviews import (
+    AGREEMENT,
+    LAYOUT_VERSION,
+    REVIEWS,
+    Agreement,
+    Answer,
+    Asked,
+    Review,
+    ReviewKind,
+    read_reviews,
+    write_reviews,
+)
 
 _MAX_TEXT_CHARS = 2_000
 _Key = tuple[ReviewKind, str, str, int, int]
@@ -80,13 +93,15 @@ def main(arguments: Sequence[str]) -> str:
     """Pull all kinds; the summary line is returned."""
     annotate = Params.load("annotate", arguments).section(AnnotateParams)
     old = read_reviews() if REVIEWS.exists() else []
-    new = dict(pulled(Deployment(annotate)))
+    with Deployment(annotate) as deployment:
+        new = dict(pulled(deployment))
     if not new and not old:
         raise ConfigError(
             "there is nothing to pull", expected="records of annotate.push", fix="python -m annotate.push"
         )
     reviews = merged(old, new)
     write_reviews(reviews)
+    tables.write_table(AGREEMENT, Agreement, measured(reviews))
     standing = Counter(decision.standing for decision in decide_all(reviews, annotate.adjudication))
     told = ", ".join(f"{standing[it]:,} {it}" for it in Standing)
     return f"{REVIEWS}: {len(reviews):,} reviews; items: {told}"

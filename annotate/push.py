@@ -20,12 +20,12 @@ from coa.params import Params
 def main(arguments: Sequence[str]) -> str:
     """Push each kind; the summary line is returned."""
     annotate = Params.load("annotate.push", arguments).section(AnnotateParams, "annotate")
-    deployment = Deployment(annotate)
     told = []
-    for kind in annotate.push.kinds:
-        data_set = deployment.open_data_set(kind)
-        added, updated = deployment.upsert(data_set, chosen_items(kind, annotate))
-        told.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
+    with Deployment(annotate) as deployment:
+        for kind in annotate.push.kinds:
+            data_set = deployment.open_data_set(kind)
+            added, updated = deployment.upsert(data_set, chosen_items(kind, annotate))
+            told.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
     return "; ".join(told)
 
 

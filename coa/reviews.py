@@ -18,6 +18,8 @@ from coa.pairs import PreferencePair
 from coa.trajectory import Step
 
 REVIEWS = Path("data/reviews.parquet")
+AGREEMENT = Path("data/agreement.parquet")
+"""What the agreement among these reviews is; `annotate.pull` writes both."""
 LAYOUT_VERSION = 1
 """Raised when a question to the reviewer changes its meaning; stored with each review."""
 
@@ -130,6 +132,41 @@ class Review:
     def value(self, question: Asked) -> str:
         """The one answer to `question`; empty where there is none."""
         return next(iter(self.values(question)), "")
+
+
+class Between(StrEnum):
+    """Who is compared."""
+
+    REVIEWERS = "reviewers"
+    """The reviewers with each other."""
+    CAUSES = "causes"
+    """Each reviewer with the automatic causes of failure."""
+    GRADER = "grader"
+    """Each reviewer with the grader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far answers to one question agree."""
+
+    kind: ReviewKind
+    """What was reviewed."""
+    question: Asked
+    """Which question."""
+    between: Between
+    """Who is compared."""
+    value: str
+    """The one cause that is looked at; empty for the whole question."""
+    num_items: int
+    """Items with two answers or more; against the program, with one."""
+    num_answers: int
+    """Answers of people to these items."""
+    equal_share: float
+    """Share of pairs of answers to an item that are equal."""
+    alpha: float | None
+    """Krippendorff's alpha: 1 is perfect, 0 is chance; null where all say the same, for then there is no chance."""
+    kappa: float | None
+    """Cohen's kappa, for several people the mean over pairs of them, weighted by their common items; null likewise."""
 
 
 def read_reviews(path: Path = REVIEWS) -> list[Review]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa.errors import InputError
-from data_cards import licences, tallies, yields
+from data_cards import licences, reviews, tallies, yields
 from data_cards.catalogue import HAS_TRAJECTORIES, TITLES, SetName, local_path
 from data_cards.contamination import contamination
 from data_cards.costs import costs
@@ -193,6 +193,8 @@ def _origins(name: SetName, frame: pl.LazyFrame, settings: Mapping[str, Any]) ->
     prompt = shown_prompt(name, settings)
     return {
         "is_screened": yields.EXCLUDED.exists(),
+        "reviews": reviews.changes(name),
+        "agreement": reviews.agreement(name),
         "run_kinds": yields.pair_kinds() if name is SetName.COT_A else (),
         "causes": None if causes is None else tallies.count_table("cause", causes, words),
         "num_failed": sum(cause.rows for cause in causes or ()),

@@ -1,23 +1,29 @@
 """Fixtures that several test modules share.
 
 Not covered, and why: training on a GPU and a real vLLM server (no such machine in CI; opt-in by the marker `gpu`); web
-search (needs the internet; opt-in by the marker `network`).
+search (needs the internet; opt-in by the marker `network`). Tests that want Argilla's server or a browser bear the
+marker `full` and run in `make test-full`.
 """
 
 import ast
+import contextlib
 import importlib
 import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import settings
 
 # One thread each: tests share two cores, and a run must not depend on how many there are.
@@ -29,6 +35,18 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Same examples in every run: a red build must be reproducible, and no time limit: CI machines are noisy.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also the tests that want Argilla's server or a browser")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `full` unless they are asked for."""
+    if not config.getoption("--full"):
+        full = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 @pytest.fixture(scope="session")
@@ -156,3 +174,89 @@ def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served_search() -> type[ServedSearch]:
     """The class of search servers to test against."""
     return ServedSearch
+
+
+class ReviewServer:
+    """`python -m annotate.serve` in a folder of its own, started and stopped as a person would."""
+
+    def __init__(self, root: Path, folder: Path, *arguments: str) -> None:
+        self.folder, self._arguments = folder, arguments
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ARGILLA_")},
+            "PYTHONPATH": str(root),
+        }
+        self.passwords: dict[str, str] = {}
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+        self.connections = contextlib.ExitStack()
+        """Closed when the server is stopped."""
+
+    def start(self, *arguments: str) -> "ReviewServer":
+        """Start it, and read what it tells: its address, and the passwords of new accounts."""
+        command = [sys.executable, "-m", "annotate.serve", *self._arguments, *arguments]
+        with (self.folder / "serve.err").open("ab") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if " is at http" in line:
+                self.url = line.split(" is at ")[1].strip()
+            if line.startswith("  "):
+                name, password = line.split()
+                self.passwords[name] = password
+            if line.startswith("stop it"):
+                return self
+        raise AssertionError((self.folder / "serve.err").read_text())
+
+    def stop(self) -> str:
+        """Stop it in order; returns the last line that it wrote."""
+        assert self.process and self.process.stdout
+        self.connections.close()
+        self.process.terminate()
+        told = self.process.stdout.read()
+        self.process.wait(30)
+        self.process.stdout.close()
+        return told.strip()
+
+    def do(self, module: str, *arguments: str) -> str:
+        """What a command of the project says last; run in this process and the server's folder."""
+        with contextlib.chdir(self.folder):
+            return str(importlib.import_module(module).main(arguments))
+
+    def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """A command of the project in a process of its own, as a person runs it."""
+        environment = {**self.environment, **variables}
+        return subprocess.run(
+            [sys.executable, "-m", *command], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+
+@pytest.fixture(scope="session")
+def review_server(root: Path) -> Callable[..., ReviewServer]:
+    """What makes a server in a folder; a free port is found for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its classes are written in an old form of pydantic's
+        importlib.import_module("argilla")
+
+    def make(folder: Path, *arguments: str) -> ReviewServer:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return ReviewServer(root, folder, f"port={port}", *arguments)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def running_review_server(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, review_server: Callable[..., ReviewServer]
+) -> Iterator[ReviewServer]:
+    """A server for all who only talk to it: Anna and Ben have accounts, and each test its own data sets."""
+    folder = tmp_path_factory.mktemp("review")
+    sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    sections["annotate"]["serve"]["state"] = "state"
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    server = review_server(folder, "annotators=[anna,ben]").start()
+    yield server
+    server.stop()

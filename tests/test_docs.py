@@ -26,7 +26,7 @@ from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.prompts import PromptParams
 from coa.question import Question
-from coa.reviews import Answer, Asked, Preference, Review, ReviewKind, Usage
+from coa.reviews import Agreement, Answer, Asked, Between, Preference, Review, ReviewKind, Usage
 from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
@@ -60,6 +60,7 @@ from curate.grade import GradeParams
 from curate.screen import EvaluationSet, Excluded, ExclusionReason, Kind, ScreenParams
 from curate.summary import read_metrics, render
 from curate.verdicts import Applied, Effect
+from data_cards.export import ExportParams
 from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
@@ -82,13 +83,13 @@ PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
     PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
-    DroppedQuestion, EvaluationSet, Excluded, Analysis, Finding, Review, Answer, Applied,
+    DroppedQuestion, EvaluationSet, Excluded, Analysis, Finding, Review, Answer, Agreement, Applied,
 ]  # fmt: skip
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
         Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
         Measure, DisagreementReason, RefusalReason, Cause,
-        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Effect,
+        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Between, Effect,
     ],
     "publishing.md": [Reason],
     "params.md": [
@@ -120,6 +121,7 @@ SECTIONS: dict[str, type[Any]] = {
     "render": RenderParams,
     "models": ModelsParams,
     "publish": PublishParams,
+    "export": ExportParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,
@@ -127,7 +129,7 @@ SECTIONS: dict[str, type[Any]] = {
     "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
-PROGRAMS = {"curl", "python", "make", "dvc", "git", "vllm", "kill", "export"}
+PROGRAMS = {"curl", "export", "python", "make", "dvc", "git", "vllm", "kill"}
 
 
 def text_of(document: Path | str) -> str:
@@ -240,7 +242,9 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
         target = next(word for word in arguments if not word.startswith("-"))
         rules = text_of("Makefile") + text_of("table.mk")
         assert re.search(rf"^{target}:", rules, re.MULTILINE), f"{document}: make {target}"
-    if program == "python" and arguments[1] != "pytest":
+    if program == "python" and arguments[0].endswith(".py"):
+        assert (ROOT / arguments[0]).is_file(), f"{document}: {arguments[0]}"
+    elif program == "python" and arguments[1] != "pytest":
         assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file(), f"{document}: {arguments[1]}"
     for setting in re.findall(r"-S (\S+)=", " ".join(arguments)):
         section, _, field = setting.partition(".")

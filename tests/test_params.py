@@ -23,6 +23,7 @@ from curate.branch import BranchParams
 from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams
+from data_cards.export import ExportParams
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
@@ -60,6 +61,7 @@ SECTIONS = {
     "render": RenderParams,
     "models": ModelsParams,
     "publish": PublishParams,
+    "export": ExportParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,

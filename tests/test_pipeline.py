@@ -96,7 +96,8 @@ def make_project(folder: Path) -> Path:
     for name in TREE:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
     (folder / "data").mkdir()
-    shutil.copy2(ROOT / "data/reviews.parquet", folder / "data")
+    for name in ("reviews", "agreement"):
+        shutil.copy2(ROOT / f"data/{name}.parquet", folder / "data")
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     call(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")

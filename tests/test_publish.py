@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 TOKEN = "hf_for_this_test_alone"
 WAIVED = "allow=scripted_teacher"
+SFT2 = Path("data/train/sft2")
 PIPELINE = """
 stages:
   render:
@@ -65,10 +66,41 @@ class Breaking:
         await self._app(scope, receive, send)
 
 
+WORKER = """
+import contextlib, io, json, os, sys, traceback
+for line in sys.stdin:
+    asked = json.loads(line)
+    os.environ["HF_TOKEN"] = asked["token"]
+    os.chdir(asked["folder"])
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            exec(asked["code"], {"arguments": asked["arguments"]})
+        except SystemExit as exit:
+            code = exit.code
+        except BaseException:
+            traceback.print_exc()
+            code = 70
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=sys.__stdout__, flush=True)
+"""
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 class Hub:
-    """A local Hub in a thread of this process."""
+    """A local Hub in a thread of this process, and a process of programs that use it by HF_ENDPOINT.
+
+    The programs share one process because the libraries take seconds to be imported.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._contents = folder / "contents"
         self.network = Breaking(create_app(LocalHubParams(str(folder), owner="me", token=TOKEN)))
         self._server = uvicorn.Server(uvicorn.Config(self.network, log_level="error", access_log=False))
         listener = socket.create_server(("127.0.0.1", 0))
@@ -77,21 +109,57 @@ class Hub:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
+        hub = {
+            "HF_ENDPOINT": self.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(folder / "home"),
+        }
+        self._worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER], env=environment_of(**hub), text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def close(self) -> None:
+        assert self._worker.stdin and self._worker.stdout
+        self._worker.stdin.close()
+        self._worker.wait(20)
+        self._worker.stdout.close()
         self._server.should_exit = True
         self._thread.join(10)
 
-    def environment(self, token: str = TOKEN) -> dict[str, str]:
-        hub = {"HF_ENDPOINT": self.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        return environment_of(**hub)
+    def forget_contents(self) -> None:
+        """Be as if nothing had ever been uploaded, for a test that counts uploads."""
+        for path in self._contents.iterdir():
+            path.unlink()
+
+    def run(self, code: str, *arguments: str, folder: Path = ROOT, token: str = TOKEN) -> Done:
+        """Run a program."""
+        assert self._worker.stdin and self._worker.stdout
+        asked = {"code": code, "arguments": arguments, "folder": str(folder), "token": token}
+        print(json.dumps(asked), file=self._worker.stdin, flush=True)
+        return Done(*json.loads(self._worker.stdout.readline()))
+
+
+@pytest.fixture(scope="module")
+def only_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    made = Hub(tmp_path_factory.mktemp("hub"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    made = Hub(tmp_path / "hub")
-    yield made
-    made.close()
+def hub(only_hub: Hub) -> Hub:
+    """The Hub, with a network that is whole."""
+    only_hub.network.breaks = lambda request: False
+    only_hub.network.requests.clear()
+    return only_hub
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own."""
+    return f"me/{request.node.name[5:60].rstrip('_')}"
 
 
 @pytest.fixture(scope="module")
@@ -121,28 +189,29 @@ def project(committed: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def publish(
-    project: Path, hub: Hub, *arguments: str, token: str = TOKEN, repository: str = "me/coa"
-) -> subprocess.CompletedProcess[str]:
-    name = [f"repository={repository}"] if repository else []
-    command = [sys.executable, "-m", "data_cards.publish", *name, *arguments]
-    done = subprocess.run(command, cwd=project, env=hub.environment(token), capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
+def publish(project: Path, hub: Hub, name: str, *arguments: str, token: str = TOKEN) -> Done:
+    code = "from coa.cli import run; from data_cards.publish import main; run(main, arguments)"
+    repository = [f"repository={name}"] if name else []
+    done = hub.run(code, *repository, *arguments, folder=project, token=token)
+    assert "Traceback" not in done.stderr, done.stderr
     assert TOKEN not in done.stdout + done.stderr
     return done
 
 
-def ask(hub: Hub, code: str) -> Any:
-    """What a program that uses the real clients prints, as JSON."""
-    code = f"import json, huggingface_hub, datasets\napi = huggingface_hub.HfApi()\nprint(json.dumps({code}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=hub.environment(), capture_output=True, text=True, check=True
-    )
+def ask(hub: Hub, expression: str) -> Any:
+    """What a program that uses the real clients finds, as JSON."""
+    code = f"import json, huggingface_hub, datasets\napi = huggingface_hub.HfApi()\nprint(json.dumps({expression}))"
+    done = hub.run(code)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def history(hub: Hub) -> list[str]:
-    return list(ask(hub, "[c.title for c in api.list_repo_commits('me/coa', repo_type='dataset')]"))
+def history(hub: Hub, name: str) -> list[str]:
+    return list(ask(hub, f"[c.title for c in api.list_repo_commits({name!r}, repo_type='dataset')]"))
+
+
+def uploads(hub: Hub) -> int:
+    return sum(request.startswith("PUT") for request in hub.network.requests)
 
 
 def change_a_row(project: Path) -> str:
@@ -157,40 +226,40 @@ def change_a_row(project: Path) -> str:
     return first.trajectory.trajectory_id
 
 
-def test_a_version_is_published_once_changed_once_and_loads_row_by_row(project: Path, hub: Hub, tmp_path: Path) -> None:
-    first = publish(project, hub, WAIVED)
+def test_a_version_is_published_once_changed_once_and_loads_row_by_row(project: Path, hub: Hub, name: str) -> None:
+    first = publish(project, hub, name, WAIVED)
     assert first.returncode == 0, first.stderr
     assert "v1" in first.stdout
-    assert history(hub) == ["v1: 50 rows", "initial commit"]
-    assert ask(hub, "api.repo_info('me/coa', repo_type='dataset').private") is True
-    assert ask(hub, "api.repo_exists('me/coa', repo_type='dataset', token=False)") is False
-    uploads = [it for it in hub.network.requests if it.startswith("PUT")]
+    assert history(hub, name) == ["v1: 50 rows", "initial commit"]
+    assert ask(hub, f"api.repo_info({name!r}, repo_type='dataset').private") is True
+    assert ask(hub, f"api.repo_exists({name!r}, repo_type='dataset', token=False)") is False
+    sent = uploads(hub)
 
-    again = publish(project, hub, WAIVED)
+    again = publish(project, hub, name, WAIVED)
     assert "nothing has changed" in again.stdout
-    assert history(hub) == ["v1: 50 rows", "initial commit"]
+    assert history(hub, name) == ["v1: 50 rows", "initial commit"]
 
     changed = change_a_row(project)
-    plan = publish(project, hub, WAIVED, "dry_run=true")
+    plan = publish(project, hub, name, WAIVED, "dry_run=true")
     assert "~ data/coa/train.parquet" in plan.stdout
     assert "data/cot/" not in plan.stdout
     assert "nothing was sent" in plan.stdout
-    assert publish(project, hub, WAIVED).returncode == 0
-    assert history(hub) == ["v2: 50 rows", "v1: 50 rows", "initial commit"]
-    assert len([it for it in hub.network.requests if it.startswith("PUT")]) == len(uploads) + 1
-    assert "the version v1 is there already, with other files" in publish(project, hub, WAIVED, "tag=v1").stderr
-    error = "datasets.load_dataset('me/coa', 'coa', split='train', revision={!r})['trajectory'][0]"
-    assert [ask(hub, error.format(tag))["error"] for tag in ("v1", "v2")] == ["", "changed"]
-    assert ask(hub, error.format("v2"))["trajectory_id"] == changed
-    rows_come_back_equal(project, hub)
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    assert history(hub, name) == ["v2: 50 rows", "v1: 50 rows", "initial commit"]
+    assert uploads(hub) == sent + 1
+    assert "the version v1 is there already, with other files" in publish(project, hub, name, WAIVED, "tag=v1").stderr
+    row = "datasets.load_dataset({!r}, 'coa', split='train', revision={!r})['trajectory'][0]"
+    before, after = (ask(hub, row.format(name, tag)) for tag in ("v1", "v2"))
+    assert (before["error"], after["error"], after["trajectory_id"]) == ("", "changed", changed)
+    rows_come_back_equal(project, hub, name)
     records = [json.loads(line) for line in (project / "publications.jsonl").read_text().splitlines()]
     assert [line["tag"] for line in records] == ["v1", "v2"]
     assert all(len(line[key]) == 40 for line in records for key in ("hub_revision", "code_commit"))
 
 
-def rows_come_back_equal(project: Path, hub: Hub) -> None:
-    loaded = "{n: {s: list(rows) for s, rows in datasets.load_dataset('me/coa', n).items()} for n in %s}"
-    found = ask(hub, loaded % [str(name) for name in SetName])
+def rows_come_back_equal(project: Path, hub: Hub, repository: str) -> None:
+    loaded = "{n: {s: list(rows) for s, rows in datasets.load_dataset(%r, n).items()} for n in %s}"
+    found = ask(hub, loaded % (repository, [str(name) for name in SetName]))
     kinds = {SetName.COT_A: PreferencePair, SetName.RL: Question}
     for name in SetName:
         for split in ("train", "validation"):
@@ -198,68 +267,71 @@ def rows_come_back_equal(project: Path, hub: Hub) -> None:
             assert found[name][split] == [json.loads(msgspec.json.encode(row)) for row in rows]
 
 
-def test_the_card_says_what_was_waived_and_its_metadata_are_valid(project: Path, hub: Hub) -> None:
-    assert publish(project, hub, WAIVED, "private=false").returncode == 0
-    assert ask(hub, "api.repo_exists('me/coa', repo_type='dataset', token=False)") is True
-    card = "huggingface_hub.DatasetCard.load('me/coa')"
+def test_the_card_says_what_was_waived_and_its_metadata_are_valid(project: Path, hub: Hub, name: str) -> None:
+    assert publish(project, hub, name, WAIVED, "private=false").returncode == 0
+    assert ask(hub, f"api.repo_exists({name!r}, repo_type='dataset', token=False)") is True
+    card = f"huggingface_hub.DatasetCard.load({name!r})"
     text, data, _ = ask(hub, f"(lambda it: [it.text, it.data.to_dict(), it.validate()])({card})")
     assert "Published although these apply, waived by name: `scripted_teacher`." in text
-    assert 'load_dataset("me/coa", "coa", split="train")' in text
+    assert f'load_dataset("{name}", "coa", split="train")' in text
     assert [config["config_name"] for config in data["configs"]] == ["cot_a", "coa", "cot", "rl"]
-    record = ask(hub, "json.load(open(api.hf_hub_download('me/coa', 'lineage.json', repo_type='dataset')))")
+    read = f"open(api.hf_hub_download({name!r}, {{!r}}, repo_type='dataset')).read()"
+    record = json.loads(ask(hub, read.format("lineage.json")))
     assert record["waived"] == ["scripted_teacher"]
     assert record["outs_md5"]["render"]["data/render"].endswith(".dir")
-    trace = ask(hub, "open(api.hf_hub_download('me/coa', 'traces/coa/0000.jsonl', repo_type='dataset')).read()")
-    header, *messages = map(json.loads, trace.splitlines())
+    header, *messages = map(json.loads, ask(hub, read.format("traces/coa/0000.jsonl")).splitlines())
     assert header["type"] == "session"
     assert [it["message"]["role"] for it in messages][:1] == ["user"]
     assert messages[-1]["message"]["content"].startswith("\\boxed{")
 
 
-def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(project: Path, hub: Hub) -> None:
+def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(project: Path, hub: Hub, name: str) -> None:
+    hub.forget_contents()
     hub.network.breaks = lambda request: "/commit/" in request
-    broken = publish(project, hub, WAIVED)
+    broken = publish(project, hub, name, WAIVED)
     assert broken.returncode == 1
     assert "run the same command again" in broken.stderr
-    assert history(hub) == ["initial commit"]
+    assert history(hub, name) == ["initial commit"]
     assert not (project / "publications.jsonl").exists()
     hub.network.breaks = lambda request: False
-    sent = len([it for it in hub.network.requests if it.startswith("PUT")])
-    assert publish(project, hub, WAIVED).returncode == 0
-    assert len([it for it in hub.network.requests if it.startswith("PUT")]) == sent > 0
-    assert history(hub) == ["v1: 50 rows", "initial commit"]
+    sent = uploads(hub)
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    assert uploads(hub) == sent > 0
+    assert history(hub, name) == ["v1: 50 rows", "initial commit"]
 
 
-def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(project: Path, hub: Hub) -> None:
+def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(project: Path, hub: Hub, name: str) -> None:
     hub.network.breaks = lambda request: "/tag/" in request
-    assert publish(project, hub, WAIVED).returncode == 1
+    assert publish(project, hub, name, WAIVED).returncode == 1
     hub.network.breaks = lambda request: False
-    assert publish(project, hub, WAIVED).returncode == 0
-    assert history(hub) == ["v1: 50 rows", "initial commit"]
-    tags = ask(hub, "[t.name for t in api.list_repo_refs('me/coa', repo_type='dataset').tags]")
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    assert history(hub, name) == ["v1: 50 rows", "initial commit"]
+    tags = ask(hub, f"[t.name for t in api.list_repo_refs({name!r}, repo_type='dataset').tags]")
     assert tags == ["v1"]
 
 
-def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(project: Path, hub: Hub) -> None:
-    wrong = publish(project, hub, WAIVED, token="hf_somebody_elses_secret")
+def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
+    project: Path, hub: Hub, name: str
+) -> None:
+    wrong = publish(project, hub, name, WAIVED, token="hf_somebody_elses_secret")
     assert (wrong.returncode, "the Hub refuses the token" in wrong.stderr) == (1, True)
     assert "somebody_elses" not in wrong.stderr
-    others = publish(project, hub, WAIVED, repository="them/coa")
+    others = publish(project, hub, "them/coa", WAIVED)
     assert "no right to write to them/coa" in others.stderr
     ask(hub, "str(api.create_repo('me/taken', repo_type='dataset'))")
     ask(
         hub, "str(api.upload_file(path_or_fileobj=b'x', path_in_repo='x.csv', repo_id='me/taken', repo_type='dataset'))"
     )
-    taken = publish(project, hub, WAIVED, repository="me/taken")
+    taken = publish(project, hub, "me/taken", WAIVED)
     assert "the name is taken" in taken.stderr
     assert not any(it.startswith("PUT") and "lineage" in it for it in hub.network.requests)
 
 
-def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub) -> None:
+def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub, name: str) -> None:
     (project / "data/render/README.md").write_text("edited by hand", encoding="utf-8")
     (project / "coa").mkdir()
     (project / "coa/new.py").write_text("", encoding="utf-8")
-    refused = publish(project, hub)
+    refused = publish(project, hub, name)
     assert refused.returncode == 1
     for reason in (
         "scripted_teacher",
@@ -272,6 +344,66 @@ def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub) -> No
 
 
 def test_without_a_name_nothing_is_published(project: Path, hub: Hub) -> None:
-    refused = publish(project, hub, repository="")
+    refused = publish(project, hub, "")
     assert "publish.repository" in refused.stderr
     assert hub.network.requests == []
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a byte tokenizer, as `train.run` leaves one."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("model")
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "head_dim": 8, "max_position_embeddings": 4096}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokens), **sizes, **layers)).save_pretrained(folder)
+    settings = {"prompt": "question.txt", "chat_template": "{prompt}", "stage": "sft2"}
+    sft2 = {"init": "", "trajectories": ["data/assemble/coa"], "server": {"base_url": "http://secret"}}
+    (folder / "params.yaml").write_text(json.dumps({"train": {**settings, "sft2": {**sft2, "arguments": {}}}}))
+    (folder / "log.jsonl").write_text(json.dumps({"eval_loss": 1.0, "step": 3}) + "\n")
+    return folder
+
+
+def test_a_model_is_published_with_its_card_and_loads(project: Path, hub: Hub, name: str, model: Path) -> None:
+    folder = project / SFT2
+    shutil.copytree(model, folder)
+    (project / "question.txt").write_text("Question: {question}", encoding="utf-8")
+    refused = publish(project, hub, name, f"model={SFT2}")
+    for reason in ("scripted_teacher", "stale_lock: data/train/sft2 was made by no stage", "results_missing"):
+        assert reason in refused.stderr
+    assert (
+        hub.run("from data_cards.models import main; main(arguments)", f"model={SFT2}", folder=project).returncode == 0
+    )
+    waived = "allow=scripted_teacher,stale_lock,results_missing"
+    done = publish(project, hub, name, f"model={SFT2}", waived)
+    assert done.returncode == 0, done.stderr
+    files = set(ask(hub, f"api.list_repo_files({name!r})"))
+    assert files >= {"README.md", "model.safetensors", "tokenizer.json", "config.json", "log.jsonl", "lineage.json"}
+    assert "params.yaml" not in files
+    loaded = f"__import__('transformers').AutoModelForCausalLM.from_pretrained({name!r}).config.hidden_size"
+    assert ask(hub, loaded) == 16
+    text = ask(hub, f"huggingface_hub.ModelCard.load({name!r}).text")
+    assert "waived by name: `results_missing`, `scripted_teacher`, `stale_lock`" in text
+    assert "secret" not in text
+
+
+def test_the_examples_train_one_step_on_what_is_published(
+    project: Path, hub: Hub, name: str, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("trl")
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    run = "import runpy, sys; sys.argv = arguments; runpy.run_path(arguments[0], run_name='__main__')"
+    losses = []
+    for example in ("sft_one_step", "preferences_one_step"):
+        done = hub.run(run, str(ROOT / f"examples/{example}.py"), name, str(model), folder=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        losses += [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+    assert losses[0] > 0
+    assert losses[1] == pytest.approx(0.6931)  # DPO begins at log 2

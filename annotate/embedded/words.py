@@ -106,9 +106,9 @@ def condition(node: Node, dataset_id: Any, field: str | None) -> Any:
 def scores(node: Node, dataset_id: Any, field: str | None) -> Any:
     """A subquery of record and score (the more, the better) over all phrases that count for a record."""
     wanted = " OR ".join(full_text(phrase) for phrase in phrases(node))
-    # FTS5 computes bm25 only where its table is scanned, not inside an aggregate.
+    # FTS5 computes bm25 only where its table is scanned; the limit keeps SQLite from folding that into the sum.
     rows = _records(wanted or '""', dataset_id, field).add_columns(literal_column("bm25(search_terms)").label("score"))
-    found = rows.subquery()
+    found = rows.limit(-1).subquery()
     score = -func.sum(found.c.score)
     return select(found.c.record_id, score.label("score")).group_by(found.c.record_id).subquery()
 

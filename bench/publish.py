@@ -1,0 +1,116 @@
+"""Rendering, checking and publishing the sets to a local Hub: seconds, and peak memory as the sets grow.
+
+    python -m bench.publish               # the sets of data/ as they are, then 2, 4 and 8 times as many rows
+    python -m bench.publish 1             # as they are, alone
+
+Target: 7,500 rows rendered, checked and published in under 60 s; memory flat with the number of rows. The project is
+copied to a temporary folder with a git repository of its own; the larger sets repeat the rows under other ids. Reasons
+that have nothing to do with the rows (uncommitted code, a stale lock) are waived: their checks run all the same.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
+from data_cards.catalogue import SPLITS, SetName, local_path
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("data", "reports", "synth/prompts", "params.yaml", "dvc.yaml", "dvc.lock", ".dvc/config")
+WAIVED = "allow=scripted_teacher,uncommitted_code,stale_lock,card_out_of_date,evaluation_overlap"
+MEASURED = """
+import resource, sys
+from coa.cli import run
+from data_cards.{module} import main
+try:
+    run(main, sys.argv[1:])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+def renamed(row: Any, copy: int) -> Any:
+    """The same row under another id."""
+    if isinstance(row, GradedTrajectory):
+        return replace(row, trajectory=replace(row.trajectory, trajectory_id=f"{copy}-{row.trajectory.trajectory_id}"))
+    if isinstance(row, PreferencePair):
+        return replace(row, pair_id=f"{copy}-{row.pair_id}")
+    return replace(row, question_id=f"{copy}-{row.question_id}")
+
+
+def repeated(path: Path, record: type[Any], times: int) -> Iterator[Any]:
+    """The rows of a file, again and again."""
+    for copy in range(times):
+        yield from (renamed(row, copy) for row in tables.read_table(path, record))
+
+
+def grow(project: Path, times: int) -> int:
+    """Make the sets of `project` that many times as large as those of data/; returns their rows."""
+    kinds: dict[SetName, type[Any]] = {SetName.COT_A: PreferencePair, SetName.RL: Question}
+    count = 0
+    for name in SetName:
+        for split in SPLITS:
+            path, record = local_path(name, split), kinds.get(name, GradedTrajectory)
+            count += tables.write_table(project / path, record, repeated(path, record, times))
+    return count
+
+
+def measured(project: Path, module: str, *arguments: str, **environment: str) -> tuple[float, int]:
+    """Seconds and peak megabytes of a command."""
+    command = [sys.executable, "-c", MEASURED.format(module=module), *arguments]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return time.perf_counter() - started, int(done.stderr.split()[-1])
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the run, with a commit."""
+    project = folder / "project"
+    for name in COPIED:
+        source, target = ROOT / name, project / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+    for command in ("init --quiet", "add params.yaml dvc.yaml dvc.lock", "commit --quiet -m all"):
+        who = ("-c", "user.name=bench", "-c", "user.email=bench@example.org")
+        subprocess.run(["git", *who, *command.split()], cwd=project, check=True)
+    return project
+
+
+def main() -> None:
+    """Measure every size."""
+    sizes = [int(argument) for argument in sys.argv[1:]] or [1, 2, 4, 8]
+    port = "8049"
+    with tempfile.TemporaryDirectory() as folder:
+        project = make_project(Path(folder))
+        environment = {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "hf_local",
+                       "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}  # fmt: skip
+        command = [sys.executable, "-m", "data_cards.local_hub", f"port={port}", f"folder={folder}/hub"]
+        with subprocess.Popen(
+            command, cwd=project, env={**os.environ, **environment}, stderr=subprocess.DEVNULL
+        ) as hub:
+            time.sleep(3)
+            print(f"{'rows':>8} {'render s':>9} {'MB':>5} {'check, publish s':>17} {'MB':>5} {'again s':>8}")
+            for size in sizes:
+                rows = grow(project, size)
+                render = measured(project, "render", **environment)
+                arguments = (f"repository=local/x{size}", WAIVED)
+                publish = measured(project, "publish", *arguments, **environment)
+                again = measured(project, "publish", *arguments, **environment)
+                print(f"{rows:8,} {render[0]:9.1f} {render[1]:5} {publish[0]:17.1f} {publish[1]:5} {again[0]:8.1f}")
+            hub.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The sets to the files of other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
+
+    python -m data_cards.export
+    python -m data_cards.export tokenizer=Qwen/Qwen2.5-7B-Instruct
+
+Writes below data/export/:
+
+llamafactory/dataset_info.json    names the files below to LLaMA-Factory (`dataset_dir`)
+llamafactory/{set}_{split}.jsonl  `coa`, `cot`: sharegpt; `cot_a`: sharegpt with `ranking`
+llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a tokenizer is named: the labels train the
+                                  policy's text alone
+verl/{split}.parquet              `rl`: questions with their gold answers for a rule
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from coa import tables
+from coa.errors import writing_error
+from coa.params import Params
+from coa.prompts import Prompt
+from coa.question import Question
+from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.parquet_rows import write_rows
+from data_cards.sharegpt import asked, write_llamafactory
+from data_cards.tokenised import write_tokenised
+
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_VERL = pa.schema(
+    [
+        ("data_source", pa.string()), ("prompt", pa.list_(_MESSAGE)), ("ability", pa.string()),
+        ("reward_model", pa.struct([
+            ("style", pa.string()), ("ground_truth", pa.struct([("target", pa.list_(pa.string()))])),
+        ])),
+        ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())])),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExportParams:
+    """What other trainers are given."""
+
+    out: str = "data/export"
+    """Where to; what stands there before is removed."""
+    prompt: str = "train/prompts/question.txt"
+    """What the model is asked with; the teacher's longer prompt is not learned."""
+    tokenizer: str = ""
+    """A folder or a name on the Hub, for `tokenized_path`; empty: none is written."""
+    chat_template: str = "{prompt}\n\n"
+    """Around `{prompt}` in `tokenized_path`, up to where the model's own text begins; elsewhere the trainer's holds."""
+    max_tokens: int = 8192
+    """Longer rows are left out of `tokenized_path`."""
+
+
+def verl_row(question: Question, prompt: str, split: str, index: int) -> dict[str, Any]:
+    """A question for verl's rule-based rewards, with gold answers as Search-R1 has them."""
+    return {
+        "data_source": question.source or "unknown",
+        "prompt": [{"role": "user", "content": prompt}],
+        "ability": "fact-reasoning",
+        "reward_model": {"style": "rule", "ground_truth": {"target": list(question.gold_answers)}},
+        "extra_info": {"split": split, "index": index, "question_id": question.question_id},
+    }
+
+
+def write_verl(folder: Path, prompt: Prompt) -> dict[str, int]:
+    """Write the questions of the RL set; returns rows by name.
+
+    Raises:
+        InputError: the set is missing or broken.
+    """
+    counts = {}
+    for split in SPLITS:
+        questions = enumerate(tables.read_table(local_path(SetName.RL, split), Question))
+        rows = (verl_row(question, asked(prompt, question.question), split, index) for index, question in questions)
+        counts[f"verl/{split}"] = write_rows(folder / f"{split}.parquet", _VERL, rows)
+    return counts
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Export; the summary line is returned."""
+    params = Params.load("export", arguments).section(ExportParams)
+    out = Path(params.out)
+    plain = Prompt.load(Path(params.prompt), "{prompt}")
+    try:
+        shutil.rmtree(out, ignore_errors=True)
+        (out / "llamafactory").mkdir(parents=True)
+        counts = write_llamafactory(out / "llamafactory", plain) | write_verl(out / "verl", plain)
+        if params.tokenizer:
+            from coa.policy.local import load_tokenizer
+
+            prompt = Prompt.load(Path(params.prompt), params.chat_template)
+            tokenizer = load_tokenizer(params.tokenizer)
+            counts |= write_tokenised(out / "llamafactory" / "tokenized", tokenizer, prompt, params.max_tokens)
+    except OSError as error:
+        raise writing_error(out, error) from error
+    return f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,30 @@
+"""Rows of a foreign format to parquet, a group at a time."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ROWS_AT_ONCE = 1_000
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows to parquet, a group at a time; returns how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count, batch = 0, []
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == _ROWS_AT_ONCE:
+                count += _write_batch(writer, batch, schema)
+                batch = []
+        count += _write_batch(writer, batch, schema)
+    return count
+
+
+def _write_batch(writer: pq.ParquetWriter, rows: list[Mapping[str, Any]], schema: pa.Schema) -> int:
+    if rows:
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return len(rows)

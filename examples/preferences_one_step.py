@@ -1,0 +1,43 @@
+"""Published pairs to one step of DPO with TRL: when to search. Needs nothing of this project.
+
+    python examples/preferences_one_step.py me/coa Qwen/Qwen2.5-0.5B
+
+Each side ends where its first search result would begin, so that no text of the environment is learned. The paper's own
+loss for these pairs is another one (`train/sft1.py`).
+"""
+
+import sys
+from itertools import takewhile
+
+from datasets import load_dataset
+from transformers import AutoTokenizer
+from trl import DPOConfig, DPOTrainer
+
+
+def own_text(steps: list[dict]) -> str:
+    """What the policy wrote before the first search result."""
+    return "".join(step["text"] for step in takewhile(lambda step: step["author"] != "environment", steps))
+
+
+def compared(row: dict) -> dict:
+    """A pair as TRL reads it."""
+    prompt = row["prompt"] + "".join(step["text"] for step in row["prefix"])
+    return {"prompt": prompt, "chosen": own_text(row["chosen"]), "rejected": own_text(row["rejected"])}
+
+
+def main(repository: str, model: str) -> None:
+    """Train one step and say what the loss was."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    rows = load_dataset(repository, "cot_a", split="train")
+    dataset = rows.map(compared, remove_columns=rows.column_names)
+    args = DPOConfig(
+        output_dir="preferences_one_step", max_steps=1, per_device_train_batch_size=2, logging_steps=1,
+        report_to="none", save_strategy="no", max_length=None, gradient_checkpointing=False, bf16=False,
+    )  # fmt: skip
+    trainer = DPOTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    trainer.train()
+    print(f"loss {trainer.state.log_history[0]['loss']:.4f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,150 @@
+"""Exports of a small run: LLaMA-Factory's and verl's rules hold for every row, and no text is lost."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from coa import protocol, tables
+from coa.errors import InputError
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
+from coa.tokens import PieceEncoder
+from coa.trajectory import Author
+from data_cards.catalogue import SetName, local_path
+from data_cards.export import main
+from data_cards.tokenised import tokenised_row
+
+datasets = pytest.importorskip("datasets")
+ODD, EVEN = {"human", "observation"}, {"gpt", "function_call"}
+
+
+@pytest.fixture(scope="module")
+def exported(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The exports of a small run, with token ids of a small tokenizer; the run is the current folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("export")
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    model = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>").save_pretrained(folder / "bytes")
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(small_run)
+        main(
+            [f"out={folder / 'out'}", f"prompt={root / 'train/prompts/question.txt'}", f"tokenizer={folder / 'bytes'}"]
+        )
+        yield folder
+
+
+def lines(exported: Path, name: str) -> list[dict[str, Any]]:
+    path = exported / "out/llamafactory" / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def roles_alternate(turns: list[dict[str, str]]) -> bool:
+    """LLaMA-Factory's own rule; it skips every row that breaks it."""
+    return all(turn["from"] in (ODD, EVEN)[place % 2] for place, turn in enumerate(turns))
+
+
+@pytest.mark.parametrize("name", ["coa_train", "coa_validation", "cot_train", "cot_validation"])
+def test_every_conversation_alternates_and_ends_with_the_model(exported: Path, name: str) -> None:
+    found = lines(exported, name)
+    assert len(found) > 0
+    assert all(roles_alternate(row["conversations"]) and len(row["conversations"]) % 2 == 0 for row in found)
+
+
+def test_no_text_is_lost_and_no_search_result_is_the_models(exported: Path) -> None:
+    rows = {row["id"]: row["conversations"] for row in lines(exported, "coa_train")}
+    for row in tables.read_table(local_path(SetName.COA, "train"), GradedTrajectory):
+        it = row.trajectory
+        turns = rows[it.trajectory_id]
+        assert turns[0] == {"from": "human", "value": f"Question: {it.question}"}
+        own = "".join(turn["value"] for turn in turns if turn["from"] == "gpt")
+        assert own == f"{protocol.THINK_OPEN}\n" + "".join(
+            step.text for step in it.steps if step.author is Author.POLICY
+        )
+        shown = [turn["value"] for turn in turns if turn["from"] == "observation"]
+        assert shown == [step.text.strip() for step in it.steps if step.author is Author.ENVIRONMENT]
+
+
+@pytest.mark.parametrize("name", ["cot_a_train", "cot_a_validation"])
+def test_every_pair_is_ranked_after_a_human_or_an_observation(exported: Path, name: str) -> None:
+    pairs = {pair.pair_id: pair for pair in tables.read_table(local_path(SetName.COT_A, name[6:]), PreferencePair)}
+    found = lines(exported, name)
+    assert {row["id"] for row in found} == set(pairs)
+    for row in found:
+        assert roles_alternate(row["conversations"]) and len(row["conversations"]) % 2 == 1
+        assert row["chosen"]["from"] == row["rejected"]["from"] == "gpt"
+        texts = [row[side]["value"] for side in ("chosen", "rejected")]
+        assert texts[0] != texts[1]
+        assert sum("search" in text and text.endswith(protocol.close_tag("search")) for text in texts) == 1
+        assert not any("_result" in text for text in texts)
+
+
+def test_the_data_sets_are_described_for_llama_factory(exported: Path) -> None:
+    described = json.loads((exported / "out/llamafactory/dataset_info.json").read_text())
+    assert set(described) == {
+        f"{name}_{split}" for name in ("cot_a", "coa", "cot") for split in ("train", "validation")
+    }
+    assert all((exported / "out/llamafactory" / it["file_name"]).is_file() for it in described.values())
+    assert {name for name, it in described.items() if it.get("ranking")} == {"cot_a_train", "cot_a_validation"}
+
+
+def test_questions_have_what_verl_reads(exported: Path) -> None:
+    rows = pq.read_table(exported / "out/verl/train.parquet").to_pylist()
+    for row, question in zip(rows, tables.read_table(local_path(SetName.RL, "train"), Question), strict=True):
+        assert set(row) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
+        assert row["prompt"] == [{"role": "user", "content": f"Question: {question.question}"}]
+        assert row["reward_model"] == {"style": "rule", "ground_truth": {"target": list(question.gold_answers)}}
+        assert row["extra_info"]["question_id"] == question.question_id
+
+
+def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_alone(exported: Path) -> None:
+    from transformers import AutoTokenizer
+
+    found = datasets.load_from_disk(str(exported / "out/llamafactory/tokenized"))
+    encoder = PieceEncoder(AutoTokenizer.from_pretrained(exported / "bytes"))
+    rows = [
+        row.trajectory
+        for name in (SetName.COA, SetName.COT)
+        for row in tables.read_table(local_path(name, "train"), GradedTrajectory)
+    ]
+    assert set(found) == {"train", "validation"}
+    for row, it in zip(found["train"], rows, strict=True):
+        assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"])
+        assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+        learned = encoder.decode([label for label in row["labels"] if label != -100])
+        assert learned == "".join(step.text for step in it.steps if step.author is Author.POLICY) + "<end>"
+
+
+class Forgetful(PieceEncoder):
+    """Decodes less than there is, as a tokenizer with a lossy decoder would after the text itself was checked."""
+
+    def decode(self, ids: Any) -> str:
+        text = super().decode(ids)
+        return text if protocol.THINK_OPEN in text else text[1:]
+
+
+def test_a_label_that_is_not_the_policys_text_is_an_error(exported: Path) -> None:
+    from transformers import AutoTokenizer
+
+    row = next(tables.read_table(local_path(SetName.COA, "train"), GradedTrajectory))
+    prompt = f"Question: ?\n{protocol.THINK_OPEN}\n"
+    tokenizer = AutoTokenizer.from_pretrained(exported / "bytes")
+    assert tokenised_row(row, prompt, PieceEncoder(tokenizer), None)["labels"]
+    with pytest.raises(InputError, match="the labels are not the policy's text"):
+        tokenised_row(row, prompt, Forgetful(tokenizer), None)
+
+
+def test_rows_that_are_too_long_are_left_out(exported: Path, root: Path, tmp_path: Path) -> None:
+    prompt = f"prompt={root / 'train/prompts/question.txt'}"
+    summary = main([f"out={tmp_path / 'out'}", prompt, f"tokenizer={exported / 'bytes'}", "max_tokens=400"])
+    count = int(summary.rpartition(" tokenized train")[0].rpartition(" ")[2])
+    assert 0 < count < 26

@@ -1,0 +1,384 @@
+"""Review against the real Argilla server: push, review as two people, pull, agreement, and all of it again.
+
+`make test-full` runs it; a server takes about ten seconds to start, and its environment is installed on first use.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from annotate.layouts import is_chosen_left
+from coa import protocol, tables
+from coa.adjudication import AdjudicationParams, Standing, decide_all
+from coa.causes import Cause
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.pairs import PairKind, PreferencePair
+from coa.question import Question
+from coa.reviews import Agreement, Asked, Preference, Review, ReviewKind, read_reviews, write_reviews
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from curate.diagnosis.causes import Analysis
+from curate.filter import Dropped, DropReason
+from curate.screen import Excluded
+from curate.verdicts import Applied, Effect
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
+NUM_TRAJECTORIES, NUM_PAIRS, NUM_DISPUTES = 200, 200, 100
+DATA_SETS = {"trajectories": NUM_TRAJECTORIES, "pairs": NUM_PAIRS, "disputes": NUM_DISPUTES}
+HOSTILE = (
+    "<script>document.title = 'ran'</script>\n\n**bold** $& </script> <img src=x onerror=\"document.title='ran'\">"
+)
+
+
+def graded(number: int, answer: str) -> GradedTrajectory:
+    """A trajectory with one search; its observation is what the web may hold."""
+    asked = Question(f"q{number:04}", f"Who wrote number {number}?", ("Ada", "A. L."), "train", "bridge", 2)
+    call = f"{protocol.open_tag('search')} number {number} {protocol.close_tag('search')}"
+    steps = (
+        Step(StepKind.THOUGHT, Author.POLICY, "I have to look. "),
+        Step(StepKind.ACTION, Author.POLICY, call, "search", f"number {number}"),
+        protocol.observation("search", f"result 1: {HOSTILE} marker{number}", Outcome.OK),
+        *protocol.parse_policy(f"So. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
+    )
+    made = Trajectory(
+        f"{asked.question_id}/coa/0", asked.question_id, Mode.COA, 0, asked.question, "prompt", steps,
+        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 5, 2, 1,
+    )  # fmt: skip
+    return grade_trajectory(made, asked)
+
+
+def pair_of(row: GradedTrajectory) -> PreferencePair:
+    it = row.trajectory
+    return PreferencePair(
+        f"{it.trajectory_id}/16", it.question_id, it.trajectory_id, PairKind.ACT_IS_BETTER, 16, it.question, "prompt",
+        it.steps[:1], it.steps[1:], protocol.parse_policy(f"Guess. {protocol.THINK_CLOSE} \\boxed{{Bo}}"), "right",
+        "wrong", 1, 1, 1, 0, "m", "fp",
+    )  # fmt: skip
+
+
+def analysed(row: GradedTrajectory, cause: Cause | None) -> Analysis:
+    it = row.trajectory
+    return Analysis(
+        it.trajectory_id, it.question_id, it.mode, 0, "bridge", 2, 1, it.stop_reason, row.grade.verdict, cause, None,
+        "", (), False, (),
+    )  # fmt: skip
+
+
+def write_run(root: Path, folder: Path) -> None:
+    """The files of a run: right trajectories, wrong ones close to right, pairs."""
+    right = [graded(i, "Ada") for i in range(NUM_TRAJECTORIES)]
+    wrong = [graded(i, f"Ada the {i}th") for i in range(1000, 1000 + NUM_DISPUTES)]
+    data = folder / "data"
+    sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    sections["annotate"]["serve"]["state"] = "state"
+    sizes = {"num_cot_a": 100, "num_coa": 100, "num_cot": 0, "num_rl": 0, "validation_share": 0.0, "seed": 0}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump({**sections, "assemble": sizes}))
+    rows = [*right, *wrong]
+    tables.write_table(data / "grade.parquet", GradedTrajectory, rows)
+    causes = [None] * len(right) + [Cause.GRADED_WRONG] * len(wrong)
+    tables.write_table(data / "analyse.parquet", Analysis, map(analysed, rows, causes))
+    tables.write_table(data / "branch/pairs.parquet", PreferencePair, map(pair_of, right))
+    tables.write_table(data / "filter/kept.parquet", GradedTrajectory, right)
+    tables.write_table(data / "filter/dropped.parquet", Dropped, [Dropped(DropReason.WRONG, "", row) for row in wrong])
+    tables.write_table(data / "screen/excluded.parquet", Excluded, [])
+    asked = [Question(row.trajectory.question_id, row.trajectory.question, row.gold_answers, "train") for row in rows]
+    tables.write_table(data / "questions.parquet", Question, asked)
+    write_reviews([], data / "reviews.parquet")
+
+
+class Person:
+    """A reviewer who signs in with a password and speaks to the API as the page does."""
+
+    def __init__(self, http: httpx.Client, name: str, password: str) -> None:
+        self.http = http
+        answer = self.http.post("/api/v1/token", data={"username": name, "password": password})
+        answer.raise_for_status()
+        self.http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def json(self, method: str, path: str, **more: Any) -> Any:
+        answer = self.http.request(method, path, **more)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def data_set(self, name: str) -> str:
+        found = self.json("GET", "/api/v1/me/datasets")["items"]
+        return next(str(it["id"]) for it in found if it["name"] == name)
+
+    def pending(self, data_set: str, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
+        """What the page would show next."""
+        status = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
+        found = self.json(
+            "POST", f"/api/v1/me/datasets/{data_set}/records/search", params={"limit": limit, "offset": offset},
+            json={"filters": {"type": "and", "and": [status]}},
+        )  # fmt: skip
+        return [it["record"] for it in found["items"]]
+
+    def submit(self, record: dict[str, Any], status: str = "submitted", **values: Any) -> None:
+        body = {"status": status, "values": {name: {"value": value} for name, value in values.items()}}
+        self.json("POST", f"/api/v1/records/{record['id']}/responses", json=body)
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, running_review_server: Any) -> Any:
+    """A server with everything pushed to it for two reviewers each."""
+    server = running_review_server
+    write_run(root, server.folder)
+    server.do("annotate.push", "num_items=500", "reviewers_per_item=2")
+    return server
+
+
+def person(server: Any, name: str) -> Person:
+    http = server.connections.enter_context(httpx.Client(base_url=server.url, timeout=60))
+    return Person(http, name, server.passwords[name])
+
+
+def test_five_hundred_items_are_there_and_pushing_again_adds_none(server: Any) -> None:
+    anna = person(server, "anna")
+    for name, size in DATA_SETS.items():
+        progress = anna.json("GET", f"/api/v1/datasets/{anna.data_set(f'coa-{name}')}/progress")
+        expected = NUM_TRAJECTORIES + NUM_DISPUTES if name == "trajectories" else size
+        assert progress["total"] == expected
+    again = server.do("annotate.push", "num_items=500", "reviewers_per_item=2")
+    assert "coa-pairs: 0 new, 200 brought up to date" in again
+
+
+def test_another_number_of_reviewers_is_refused_with_the_number_it_has(server: Any) -> None:
+    refused = server.run("annotate.push", "num_items=5", "reviewers_per_item=3")
+    assert refused.returncode == 1
+    assert "made for other numbers of reviewers" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def review_all(server: Any) -> None:
+    """Anna and Ben review the same twenty items of each kind, at the same time."""
+    anna, ben = person(server, "anna"), person(server, "ben")
+    chosen = {name: anna.pending(anna.data_set(f"coa-{name}"), 20) for name in DATA_SETS}
+
+    def work(who: Person) -> None:
+        for record in chosen["trajectories"]:
+            who.submit(record, verdict="drop", answer_right="yes", causes=["bad_query"], search_quality=4)
+        for record in chosen["disputes"]:
+            who.submit(record, same_answer="yes")
+        for record in chosen["pairs"]:
+            is_chosen_left_here = is_chosen_left(record["external_id"].rpartition("@")[0])
+            who.submit(record, preference="B" if is_chosen_left_here else "A", clarity=5)
+
+    people = [threading.Thread(target=work, args=(who,)) for who in (anna, ben)]
+    for thread in people:
+        thread.start()
+    for thread in people:
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def reviewed(server: Any) -> Any:
+    """The server after two people have reviewed twenty items of each kind, pulled into the file."""
+    review_all(server)
+    server.do("annotate.pull")
+    return server
+
+
+def reviews(server: Any) -> list[Review]:
+    return read_reviews(server.folder / "data/reviews.parquet")
+
+
+def test_what_two_people_submitted_at_once_comes_back_with_name_time_and_version(reviewed: Any) -> None:
+    found = reviews(reviewed)
+    counts = {(kind, who): sum(it.kind is kind and it.reviewer == who for it in found)
+              for kind, who in product(ReviewKind, ("anna", "ben"))}  # fmt: skip
+    assert set(counts.values()) == {20}
+    assert all(len(it.version) == 16 and it.submitted.endswith("Z") and it.round == 1 for it in found)
+    sides = {it.value(Asked.PREFERENCE) for it in found if it.kind is ReviewKind.PAIR}
+    assert sides == {Preference.REJECTED}
+
+
+def test_pulling_again_gives_the_same_bytes(reviewed: Any) -> None:
+    path = reviewed.folder / "data/reviews.parquet"
+    before = path.read_bytes()
+    reviewed.do("annotate.pull")
+    assert path.read_bytes() == before
+
+
+def test_pushing_again_overwrites_no_response(reviewed: Any) -> None:
+    before = reviews(reviewed)
+    reviewed.do("annotate.push", "num_items=500", "reviewers_per_item=2")
+    reviewed.do("annotate.pull")
+    assert reviews(reviewed) == before
+
+
+def test_the_assembly_does_what_the_reviewers_said(reviewed: Any) -> None:
+    reviewed.do("curate.assemble")
+    applied = list(tables.read_table(reviewed.folder / "data/assemble/reviewed.parquet", Applied))
+    effects = {effect: sum(it.effect is effect for it in applied) for effect in Effect}
+    about_trajectories = [it.effect for it in applied if it.kind is ReviewKind.TRAJECTORY and it.num_reviews]
+    assert len(about_trajectories) == 20
+    assert set(about_trajectories) <= {Effect.DROPPED, Effect.CONFIRMED}  # confirmed: a rule had dropped it before
+    assert effects[Effect.FLIPPED] == effects[Effect.ANSWER_ADDED] == 20
+    assert 0 < effects[Effect.LET_IN] <= 20
+    assert effects[Effect.STALE] == 0
+
+
+def test_the_page_of_agreement_and_its_figures_are_there(reviewed: Any) -> None:
+    assert "120 reviews of 60 items, 0 in conflict" in reviewed.do("annotate.agreement")
+    figures = list(tables.read_table(reviewed.folder / "data/agreement.parquet", Agreement))
+    assert {it.kind for it in figures if it.between == "reviewers"} == set(ReviewKind)
+    assert "Reviewers with the grader" in (reviewed.folder / "reports/agreement.html").read_text()
+
+
+def test_a_conflict_goes_to_a_second_round_that_decides_it(reviewed: Any) -> None:
+    anna, ben = person(reviewed, "anna"), person(reviewed, "ben")
+    data_set = anna.data_set("coa-trajectories")
+    first = sorted((it["external_id"], it["id"]) for it in anna.pending(data_set, 300))[0]
+    anna.submit({"id": first[1]}, verdict="keep")
+    ben.submit({"id": first[1]}, verdict="drop")
+    reviewed.do("annotate.pull")
+    (conflict,) = (it for it in decide_all(reviews(reviewed), AdjudicationParams()) if it.standing is Standing.CONFLICT)
+    assert first[0] == f"{conflict.item_id}@{conflict.version}"
+    told = reviewed.do("annotate.push", "round=2", "kinds=[trajectory]")
+    assert "coa-trajectories-round2: 1 new" in told
+    (record,) = anna.pending(anna.data_set("coa-trajectories-round2"))
+    anna.submit(record, verdict="keep")
+    reviewed.do("annotate.pull")
+    decided = {it.item_id: it for it in decide_all(reviews(reviewed), AdjudicationParams())}
+    assert (decided[conflict.item_id].standing, decided[conflict.item_id].value) == (Standing.DECIDED, "keep")
+
+
+def test_a_withdrawn_review_goes_with_the_next_pull(reviewed: Any) -> None:
+    before = len(reviews(reviewed))
+    anna = person(reviewed, "anna")
+    record = anna.pending(anna.data_set("coa-disputes"), 100)[0]
+    anna.submit(record, same_answer="no")
+    reviewed.do("annotate.pull")
+    assert len(reviews(reviewed)) == before + 1
+    response = anna.json("GET", f"/api/v1/records/{record['id']}")["responses"][0]
+    anna.json("PUT", f"/api/v1/responses/{response['id']}", json={"status": "discarded"})
+    reviewed.do("annotate.pull")
+    assert len(reviews(reviewed)) == before
+
+
+def test_reviewers_cannot_see_what_the_program_thinks(server: Any) -> None:
+    anna = person(server, "anna")
+    shown = [record for name in DATA_SETS for record in anna.pending(anna.data_set(f"coa-{name}"), 20)]
+    assert {json.dumps(record.get("metadata")) for record in shown} <= {"{}", "null"}
+    assert not any(record.get("suggestions") for record in shown)
+    assert "graded_wrong" not in json.dumps(shown)
+
+
+def test_a_deployment_elsewhere_is_reached_by_address_key_and_headers(server: Any, tmp_path: Path, root: Path) -> None:
+    write_run(root, tmp_path / "elsewhere")
+    key = (server.folder / "state/owner.key").read_text()
+    variables = {"ARGILLA_API_URL": server.url, "ARGILLA_HEADERS": '{"X-Team": "t"}'}
+    here, server.folder = server.folder, tmp_path / "elsewhere"
+    try:
+        done = server.run("annotate.push", "num_items=3", "annotate.prefix=team", **variables, ARGILLA_API_KEY=key)
+        assert "team-pairs: 3 new" in done.stdout, done.stderr
+        refused = server.run("annotate.pull", **variables, ARGILLA_API_KEY="not-the-key")
+        assert "cannot talk to Argilla" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert "not-the-key" not in refused.stderr
+    finally:
+        server.folder = here
+
+
+def test_a_second_server_on_the_same_folder_or_port_is_refused(server: Any, root: Path, tmp_path: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    taken = server.run("annotate.serve", f"port={port}")
+    assert "a server is using state" in taken.stderr
+    other = server.run("annotate.serve", f"port={port}", f"annotate.serve.state={tmp_path / 'other'}")
+    assert f"cannot listen on 127.0.0.1:{port}" in other.stderr
+
+
+def test_a_backup_of_the_running_server_holds_every_response(reviewed: Any) -> None:
+    folder = Path(reviewed.do("annotate.serve", "action=backup").split("backup: ")[1].strip())
+    copy = sqlite3.connect(reviewed.folder / folder / "argilla.db")
+    (number,) = copy.execute("SELECT count(*) FROM responses WHERE status = 'submitted'").fetchone()
+    copy.close()
+    assert number >= len(reviews(reviewed))
+
+
+def test_no_password_or_key_is_in_a_log(server: Any) -> None:
+    log = (server.folder / "state/server.log").read_text() + (server.folder / "serve.err").read_text()
+    secrets = [*server.passwords.values(), (server.folder / "state/owner.key").read_text()]
+    assert not [secret for secret in secrets if secret in log]
+
+
+def test_killed_during_review_it_loses_no_submitted_response(
+    root: Path, tmp_path: Path, review_server: Callable[..., Any]
+) -> None:
+    write_run(root, tmp_path)
+    server = review_server(tmp_path, "annotators=[anna]").start()
+    server.do("annotate.push", "num_items=60", "kinds=[dispute]")
+    anna = person(server, "anna")
+    records = anna.pending(anna.data_set("coa-disputes"), 60)
+    submitted: list[str] = []
+
+    def review() -> None:
+        for record in records:
+            try:
+                anna.submit(record, same_answer="no")
+            except httpx.HTTPError:
+                return
+            submitted.append(record["external_id"])
+
+    reviewer = threading.Thread(target=review)
+    reviewer.start()
+    while len(submitted) < 15:
+        time.sleep(0.005)
+    processes = children(server.process.pid)
+    for pid in (server.process.pid, *processes):
+        os.kill(pid, signal.SIGKILL)
+    reviewer.join()
+    server.process.stdout.close()
+    server.process.wait()
+    server.start()
+    try:
+        server.do("annotate.pull")
+        kept = {f"{it.item_id}@{it.version}" for it in reviews(server)}
+        assert 15 <= len(submitted) < 60
+        assert set(submitted) <= kept
+        assert len(kept) <= len(submitted) + 1
+    finally:
+        assert "is stopped" in server.stop()
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(word) for word in found.split()]
+
+
+def test_a_dead_worker_is_started_again_and_nothing_outlives_the_server(
+    root: Path, tmp_path: Path, review_server: Callable[..., Any]
+) -> None:
+    write_run(root, tmp_path)
+    server = review_server(tmp_path, "annotators=[]").start()
+    first = wait_for(lambda: children(server.process.pid), 2)
+    os.kill(max(first), signal.SIGKILL)
+    second = wait_for(lambda: [pid for pid in children(server.process.pid) if pid != max(first)], 2)
+    assert set(second) != set(first)
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.stdout.close()
+    server.process.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in second):
+        assert time.monotonic() < deadline, "processes outlive the one that watched them"
+        time.sleep(0.1)
+
+
+def wait_for(find: Callable[[], list[int]], size: int) -> list[int]:
+    deadline = time.monotonic() + 60
+    while len(found := find()) != size:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
