@@ -73,7 +73,8 @@ def steps_field(steps: Sequence[Step]) -> str:
 
 def folded_steps_field(steps: Sequence[Step]) -> str:
     """Steps behind one line that opens them."""
-    return field(_details(f"{len(steps)} shared steps", _boxes(steps, 1)) if steps else "none")
+    title = f"{len(steps)} shared step{'' if len(steps) == 1 else 's'}"
+    return field(_details(title, _boxes(steps, 1)) if steps else "none")
 
 
 def sides_field(left: Sequence[Step], right: Sequence[Step], first: int) -> str:
@@ -87,7 +88,8 @@ def sides_field(left: Sequence[Step], right: Sequence[Step], first: int) -> str:
 
 
 def _boxes(steps: Sequence[Step], first: int, *, marks_first: bool = False) -> str:
-    return "".join(_box(step, first + i, is_marked=marks_first and i == 0) for i, step in enumerate(steps))
+    marked = next((i for i, step in enumerate(steps) if step.text.strip()), -1) if marks_first else -1
+    return "".join(_box(step, first + i, is_marked=i == marked) for i, step in enumerate(steps))
 
 
 def _box(step: Step, number: int, *, is_marked: bool) -> str:

@@ -177,7 +177,7 @@ def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
         python, url = server_python(), url_of(params)
         settings = {
             "state": str(state.folder.resolve()), "secret": state.secret(), "owner_key": state.owner_key(),
-            "host": params.host, "port": params.port, "redis_url": params.redis_url, "socket_folder": folder,
+            "host": params.host, "port": params.port, "redis_url": params.redis_url, "folder": folder,
             "workspace": annotate.workspace, "owner": params.owner, "annotators": list(params.annotators),
         }  # fmt: skip
         with (state.folder / "server.log").open("ab") as log:

@@ -221,7 +221,11 @@ class ReviewServer:
 
     def do(self, module: str, *arguments: str) -> str:
         """What a command of the project says last; run in this process and the server's folder."""
-        with contextlib.chdir(self.folder):
+        return self.do_in(self.folder, module, *arguments)
+
+    def do_in(self, folder: Path, module: str, *arguments: str) -> str:
+        """The same in another folder."""
+        with contextlib.chdir(folder):
             return str(importlib.import_module(module).main(arguments))
 
     def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -359,3 +359,12 @@ def test_words_of_our_html_are_those_that_a_reader_sees() -> None:
 def test_an_observation_says_who_wrote_it() -> None:
     step = protocol.observation("search", "found", Outcome.OK)
     assert "search engine" in read(markup.steps_field([step])).text
+
+
+def test_the_point_of_divergence_is_marked_on_each_side_at_its_first_words() -> None:
+    blank, words = (Step(StepKind.THOUGHT, Author.POLICY, text) for text in (" ", "I recall it."))
+    act = Step(StepKind.ACTION, Author.POLICY, "call")
+    left, right = markup.sides_field([words], [blank, act], first=4).split("</td>")[:2]
+    assert "4. thought — the sides part here" in left
+    assert "5. action — the sides part here" in right
+    assert right.count("part here") == 1

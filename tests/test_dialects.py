@@ -221,17 +221,17 @@ def test_no_foreign_text_can_act_in_our_tags(thought: str, query: str, body: str
     "unit", ["<|begin_of_query|>", "q", "<answer>", "\n", f"{QUERY}{DOCUMENTS}", "(1)Title: ", "</think>"]
 )
 def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UnreadableError):
         read_r1_searcher(unit * (10_000_000 // len(unit)))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
     "unit", ["Thought: a\nAction: search[b]\nObservation: c\n", "Thought:", "\n", "Action: a[", "]", "\nObservation:"]
 )
 def test_five_megabytes_of_react_text_take_linear_time(unit: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(UnreadableError):
         read_react_text(unit * (5_000_000 // len(unit)))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

@@ -9,4 +9,6 @@ database itself: there is no second copy of the records that could fall behind.
     filters.py    Argilla's filters and sorts, to SQL
     engine.py     the engine that Argilla loads
     process.py    the server's process, and its worker's
+
+review_keys.js runs in the reviewer's page.
 """

@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+KEYS = Path(__file__).parent / "review_keys.js"
 _PARENT_SECONDS = 1.0
 """How often a process looks whether its parent is still there."""
 
@@ -72,6 +73,7 @@ def prepare(settings: dict[str, Any]) -> None:
         ARGILLA_SEARCH_ENGINE="embedded",
         ARGILLA_REDIS_URL=settings["redis_url"],
         ARGILLA_AUTH_SECRET_KEY=settings["secret"],
+        TMPDIR=settings["folder"],
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_OFFLINE="1",
     )
@@ -113,9 +115,21 @@ async def open_database(settings: dict[str, Any]) -> None:
     await async_engine.dispose()
 
 
+def add_keys(app: Any) -> None:
+    """Put review_keys.js on every page: Argilla's own keys reach the questions, not the record.
+
+    Argilla serves its pages from a copy that it makes at each start, in the temporary folder of this process.
+    """
+    (pages,) = (Path(route.app.directory) for route in app.routes if getattr(route, "name", "") == "static")
+    (pages / KEYS.name).write_bytes(KEYS.read_bytes())
+    for page in pages.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("</body>", f'<script src="/{KEYS.name}"></script></body>'), encoding="utf-8")
+
+
 def serve(settings: dict[str, Any]) -> None:
     """Run the server until it is told to stop."""
-    settings["redis_url"] = settings["redis_url"] or start_redis(settings["socket_folder"])
+    settings["redis_url"] = settings["redis_url"] or start_redis(settings["folder"])
     prepare(settings)
     import uvicorn
     from alembic import command
@@ -125,6 +139,7 @@ def serve(settings: dict[str, Any]) -> None:
 
     command.upgrade(Config(ALEMBIC_CONFIG_FILE), "head")
     asyncio.run(open_database(settings))
+    add_keys(app)
     tell(redis_url=settings["redis_url"])
     uvicorn.run(app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning")
 
