@@ -8,7 +8,7 @@ from coa import tables
 from coa.reviews import Agreement, Asked, Between, ReviewKind
 from curate.verdicts import Applied, Effect
 from data_cards import reviews
-from data_cards.card import _fill
+from data_cards.card import fill
 from data_cards.catalogue import SetName
 
 
@@ -32,7 +32,7 @@ def test_without_reviews_a_card_says_nothing_of_them() -> None:
     applied()
     tables.write_table(reviews.AGREEMENT, Agreement, [])
     assert reviews.changes(SetName.COA) is reviews.agreement(SetName.COA) is None
-    assert _fill("reviews.md", {"reviews": None, "agreement": None}).strip() == ""
+    assert fill("reviews.md", {"reviews": None, "agreement": None}).strip() == ""
 
 
 def test_each_set_counts_what_concerns_it() -> None:
