@@ -203,7 +203,8 @@ def main(arguments: Sequence[str]) -> str:
         return f"backup: {state.backup()}"
     if annotate.serve.action is Action.RESET:
         return f"{state.folder} is empty; what it held is in {state.reset()}"
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end it in order
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, also where a shell lets it ignore the first
+        signal.signal(number, signal.default_int_handler)
     return serve(annotate, lambda text: print(text, flush=True))
 
 

@@ -6,6 +6,8 @@ Only this user can read it. `backup` copies it while the server may be running; 
 import secrets
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +27,12 @@ class State:
     folder: Path
     """Where it is."""
 
-    def lock(self) -> FileLock:
-        """What a running server holds.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, as a running server does.
 
         Raises:
-            InputError: another server uses the folder.
+            InputError: another server uses it.
         """
         self._make()
         lock = FileLock(self.folder / _LOCK)
@@ -38,7 +41,10 @@ class State:
         except Timeout:
             fix = "stop that server, or name another folder: annotate.serve.state"
             raise InputError(f"a server is using {self.folder}", fix=fix) from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _make(self) -> None:
         try:

@@ -101,18 +101,21 @@ class EmbeddedSearchEngine(_NothingToKeep):
         """The records that fit; best first where words were asked for, shuffled for each person where nothing was."""
         where, score = _matching(dataset, query)
         where += [filters.condition(filter)] if filter else []
-        last = func.argilla_shuffle(cast(Record.id, String), str(user_id)) if user_id else Record.inserted_at.asc()
-        by = [*filters.order(sort or []), *([score.c.score.desc()] if score is not None and not sort else []), last]
-        rows = select(Record.id, *([score.c.score] if score is not None else []))
-        total = select(func.count()).select_from(Record)
+        columns, by = [Record.id, func.count().over()], filters.order(sort or [])
+        if score is not None:
+            columns.append(score.c.score)
+            by += [] if sort else [score.c.score.desc()]
+        elif user_id:
+            by.append(func.argilla_shuffle(cast(Record.id, String), str(user_id)))
+        rows = select(*columns).where(*where).order_by(*by, Record.inserted_at.asc(), Record.id.asc())
         if score is not None:
             rows = rows.outerjoin(score, score.c.record_id == Record.id)
         async with AsyncSessionLocal() as database:
-            count = (await database.execute(total.where(*where))).scalar_one()
-            found = await database.execute(
-                rows.where(*where).order_by(*by, Record.id.asc()).offset(offset).limit(limit)
-            )
-            items = [SearchResponseItem(record_id=row[0], score=row[1] if len(row) > 1 else None) for row in found]
+            found = (await database.execute(rows.offset(offset).limit(limit))).all()
+            count = found[0][1] if found else 0
+            if not found and offset:  # a page after the last one: the rows cannot say how many there are
+                count = (await database.execute(select(func.count()).select_from(Record).where(*where))).scalar_one()
+        items = [SearchResponseItem(record_id=row[0], score=row[2] if len(row) > 2 else None) for row in found]
         return SearchResponses(items=items, total=count)
 
     async def compute_metrics_for(self, metadata_property: Any) -> Any:

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,16 @@ _PARENT_SECONDS = 1.0
 """How often a process looks whether its parent is still there."""
 
 
-def tell(**values: str) -> None:
-    """Send a line to the process that started this one."""
-    print(json.dumps(values), flush=True)
+class Teller:
+    """Lines to the process that started this one; whatever else is printed goes to the log."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def tell(self, **values: str) -> None:
+        """Send a line."""
+        print(json.dumps(values), file=self._out, flush=True)
 
 
 def end_with(parent: int) -> None:
@@ -80,7 +88,7 @@ def prepare(settings: dict[str, Any]) -> None:
     import annotate.embedded.engine  # noqa: F401  registers the engine
 
 
-async def ensure_accounts(settings: dict[str, Any]) -> None:
+async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
     """Make the workspace and the accounts that are missing; tell the passwords of the new ones."""
     from argilla_server.contexts import accounts
     from argilla_server.database import AsyncSessionLocal
@@ -99,19 +107,19 @@ async def ensure_accounts(settings: dict[str, Any]) -> None:
                     database, first_name=name, username=name, role=role, workspaces=[],
                     password_hash=accounts.hash_password(password), **key,
                 )  # fmt: skip
-                tell(account=name, password=password)
+                teller.tell(account=name, password=password)
             if await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id) is None:
                 await WorkspaceUser.create(database, workspace_id=workspace.id, user_id=user.id)
 
 
-async def open_database(settings: dict[str, Any]) -> None:
+async def open_database(settings: dict[str, Any], teller: Teller) -> None:
     """Bring accounts and the table of words in order, then let go of the database's connections."""
     from argilla_server.database import async_engine
 
     from annotate.embedded import words
 
     words.create(str(Path(settings["state"]) / "argilla.db"))
-    await ensure_accounts(settings)
+    await ensure_accounts(settings, teller)
     await async_engine.dispose()
 
 
@@ -127,7 +135,7 @@ def add_keys(app: Any) -> None:
         page.write_text(text.replace("</body>", f'<script src="/{KEYS.name}"></script></body>'), encoding="utf-8")
 
 
-def serve(settings: dict[str, Any]) -> None:
+def serve(settings: dict[str, Any], teller: Teller) -> None:
     """Run the server until it is told to stop."""
     settings["redis_url"] = settings["redis_url"] or start_redis(settings["folder"])
     prepare(settings)
@@ -138,13 +146,13 @@ def serve(settings: dict[str, Any]) -> None:
     from argilla_server.database import ALEMBIC_CONFIG_FILE
 
     command.upgrade(Config(ALEMBIC_CONFIG_FILE), "head")
-    asyncio.run(open_database(settings))
+    asyncio.run(open_database(settings, teller))
     add_keys(app)
-    tell(redis_url=settings["redis_url"])
+    teller.tell(redis_url=settings["redis_url"])
     uvicorn.run(app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning")
 
 
-def work(settings: dict[str, Any]) -> None:
+def work(settings: dict[str, Any], _: Teller) -> None:
     """Run Argilla's background jobs until told to stop."""
     prepare(settings)
     from argilla_server.jobs.queues import DEFAULT_QUEUE, HIGH_QUEUE, REDIS_CONNECTION
@@ -155,17 +163,18 @@ def work(settings: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the role that is named, with the settings from stdin."""
-    settings = json.loads(sys.stdin.readline())
+    settings, teller = json.loads(sys.stdin.readline()), Teller()
     end_with(settings["parent"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     status = 1
     try:
-        {"server": serve, "worker": work}[sys.argv[1]](settings)
+        {"server": serve, "worker": work}[sys.argv[1]](settings, teller)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0
     finally:
-        sys.stdout.flush()
+        if error := sys.exc_info()[1]:
+            traceback.print_exception(error)
         os._exit(status)  # connections of the database have threads of their own that would not end
 
 

@@ -34,10 +34,12 @@ _INSERT = """
     SELECT {row}.id, {row}.dataset_id, field.key, argilla_words(field.value, field.type)
     FROM {source} json_each({row}.fields) AS field WHERE field.type IN ('text', 'array', 'object')
 """
+# What a search needs of a record stands in the index, for in the table it stands behind the record's long texts.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS search_texts(
     id INTEGER PRIMARY KEY, record_id TEXT NOT NULL, dataset_id TEXT NOT NULL, field TEXT NOT NULL, words TEXT NOT NULL
 );
+CREATE INDEX IF NOT EXISTS search_records ON records(dataset_id, inserted_at, id, status);
 CREATE INDEX IF NOT EXISTS search_texts_record ON search_texts(record_id);
 CREATE VIRTUAL TABLE IF NOT EXISTS search_terms USING fts5(
     words, content='search_texts', content_rowid='id', tokenize='unicode61 remove_diacritics 0'
