@@ -23,7 +23,6 @@ from data_cards import provenance, rows
 from data_cards.catalogue import local_path
 from data_cards.facts import QUESTIONS, collect, scan
 from data_cards.origins import call_lines, prompt_line
-from data_cards.publish import RECORDS
 from data_cards.review_state import reviews_of
 from data_cards.safe_markdown import cut, visible
 from data_cards.yields import ANALYSED
@@ -77,7 +76,7 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
 
 
 def _publications() -> Iterator[Line]:
-    published = RECORDS.read_text(encoding="utf-8").splitlines() if RECORDS.exists() else []
+    published = provenance.RECORDS.read_text(encoding="utf-8").splitlines() if provenance.RECORDS.exists() else []
     for record in rows.json_lines(published):
         if record["kind"] == "dataset":
             yield Line("published", f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})")

@@ -14,6 +14,8 @@ import yaml
 from coa.errors import InputError
 
 LOCK = Path("dvc.lock")
+RECORDS = Path("publications.jsonl")
+"""Which revisions of the Hub, code, lock and remote belong together, a line for each publication."""
 CODE = (
     "coa", "synth", "curate", "annotate", "data_cards", "train", "conf", "params.yaml", "dvc.yaml", "dvc.lock",
     "pyproject.toml", "constraints.txt",

@@ -12,7 +12,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from coa.errors import ConfigError, OutputError, writing_error
 from coa.params import Params
@@ -30,7 +31,6 @@ from data_cards.publication import (
 )
 from data_cards.settings import PublishParams, RenderParams, check
 
-RECORDS = Path("publications.jsonl")
 _MAX_SHOWN = 40
 
 
@@ -106,12 +106,12 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         "dvc_remote": provenance.dvc_remote(), "waived": list(waived),
     }  # fmt: skip
     try:
-        known = RECORDS.read_text(encoding="utf-8").splitlines() if RECORDS.exists() else []
+        known = provenance.RECORDS.read_text(encoding="utf-8").splitlines() if provenance.RECORDS.exists() else []
         if json.dumps(line) not in known:
-            with RECORDS.open("a", encoding="utf-8") as file:
+            with provenance.RECORDS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
     except OSError as error:
-        raise writing_error(RECORDS, error) from error
+        raise writing_error(provenance.RECORDS, error) from error
 
 
 def show_plan(hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool) -> str:
@@ -142,6 +142,8 @@ def main(arguments: Sequence[str]) -> str:
     allowed = read_allowed(section.allow)
     prepared = prepare_model(params, section) if section.model else prepare_sets(params, section)
     hub = HubRepository(prepared.publication.kind, section.repository)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
     waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
     publication = with_record(prepared.publication, prepared.checked, waived)
