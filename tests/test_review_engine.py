@@ -184,7 +184,7 @@ def some_filter(dice: random.Random) -> tuple[dict[str, Any], Test]:
 def test_any_search_finds_what_a_plain_program_finds(owner: Owner, records: list[Record]) -> None:
     dice = random.Random(11)
     sizes = []
-    for _ in range(250):
+    for _ in range(150):
         body: dict[str, Any] = {}
         tests: list[Test] = []
         if dice.random() < 0.7:
@@ -200,7 +200,7 @@ def test_any_search_finds_what_a_plain_program_finds(owner: Owner, records: list
         assert set(found) == expected, body
         assert (len(found), total) == (len(expected), len(expected)), body
         sizes.append(len(expected))
-    assert sum(0 < size < NUM_RECORDS for size in sizes) > 150  # the dice asked questions that could be got wrong
+    assert sum(0 < size < NUM_RECORDS for size in sizes) > 90  # the dice asked questions that could be got wrong
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
