@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from coa import tables
+from coa.errors import InputError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Step
@@ -175,6 +176,9 @@ def read_reviews(path: Path = REVIEWS) -> list[Review]:
     Raises:
         InputError: the file is missing, broken or of another schema version.
     """
+    if not path.exists():
+        fix = "git has it: git checkout data/reviews.parquet"
+        raise InputError(f"{path} is missing", expected="the file of reviews, which starts empty", fix=fix)
     return list(tables.read_table(path, Review))
 
 

@@ -27,6 +27,7 @@ from coa.policy.gold import GoldSettings, GoldTeacher, gold_teacher
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
+from coa.reviews import write_reviews
 from coa.rollout import Limits, Run, Task
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
@@ -321,6 +322,7 @@ def test_the_line_runs_over_real_questions_and_passages(tmp_path: Path, monkeypa
     filter_rows([])
     branch([])
     screen([])
+    write_reviews([])  # every clone has the file
     assemble(["num_cot_a=20", "num_coa=20", "num_cot=5", "num_rl=100"])
 
     rows = list(tables.read_table(Path("data/grade.parquet"), GradedTrajectory))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coa import protocol, tables
 from coa.adjudication import AdjudicationParams, Decision, Rule, Standing, decide_all
+from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
@@ -106,6 +107,11 @@ def test_another_answer_is_taken_from_those_who_agree_with_the_decision() -> Non
 def test_the_tracked_file_can_be_read_with_this_schema(root: Path) -> None:
     assert tables.open_parquet(root / REVIEWS).schema_arrow.names == tables.schema_of(Review).names
     read_reviews(root / REVIEWS)
+
+
+def test_a_missing_file_says_that_git_has_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="git checkout"):
+        read_reviews(tmp_path / "reviews.parquet")
 
 
 def test_the_same_reviews_are_the_same_bytes_in_any_order(tmp_path: Path) -> None:
