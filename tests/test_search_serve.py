@@ -50,7 +50,7 @@ class Process:
         self.url = found[1] if found else ""
 
     def wait_until_ready(self) -> "Process":
-        for _ in range(600):
+        for _ in range(1200):
             try:
                 self.get("/health")
             except (urllib.error.URLError, ConnectionError):
@@ -62,7 +62,7 @@ class Process:
 
     def wait_until_mapped(self, index: Path, num_workers: int) -> None:
         """One worker answers for all before the others have opened the index."""
-        for _ in range(600):
+        for _ in range(1200):
             children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
             if sum(str(index) in Path(f"/proc/{child}/maps").read_text() for child in children) == num_workers:
                 return
@@ -138,7 +138,7 @@ def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_to
     build(index, [Passage("new", "Town 7", "Built anew.")])
     assert [server.search("town 7") for _ in range(20)] == [before] * 20
     server.process.send_signal(signal.SIGHUP)
-    for _ in range(200):
+    for _ in range(1200):
         found = server.search("town 7")  # never refused while workers take turns
         if found[0][0]["id"] == "new":
             break

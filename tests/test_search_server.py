@@ -229,6 +229,9 @@ def test_a_client_that_hangs_up_disturbs_nobody(server: Any) -> None:
                 client.sendall(sent)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset, not a clean end
     assert server.send("/retrieve", {"queries": ["waltz"]})[1] == {"result": [[WALTZ_DOCUMENT]]}
+    deadline = time.monotonic() + 30  # what was sent whole is still searched for, though nobody waits
+    while server.send("/health")[1]["num_waiting"] and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert server.send("/health")[1]["num_waiting"] == 0
 
 
