@@ -36,6 +36,7 @@ test: $(VENV)/.installed-dev
 	python -m pytest
 
 test-full: $(VENV)/.installed-full
+	@python -c "from annotate.environment import server_python; server_python()"
 	python -m pytest --full -m full
 
 check: $(VENV)/.installed-dev
