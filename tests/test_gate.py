@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -156,10 +157,11 @@ def test_names_dates_numbers_and_code_are_not_private(text: str) -> None:
     assert find_private(text, "US") == []
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", ["@", "a@", "eyJ", "//", "1 ", "+1 ", "sk-", "a@b.", "aws", "://"])
 def test_no_pattern_runs_away_on_a_long_text(piece: str) -> None:
+    started = time.process_time()
     find_private(piece * (50_000 // len(piece)), "US")
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("name", [SetName.COA, SetName.COT, SetName.COT_A])
