@@ -133,7 +133,7 @@ class ServedSearch:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 return reply.status, json.loads(reply.read()), dict(reply.headers.items())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read()), dict(error.headers.items())

@@ -229,7 +229,7 @@ def test_a_client_that_hangs_up_disturbs_nobody(server: Any) -> None:
                 client.sendall(sent)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset, not a clean end
     assert server.send("/retrieve", {"queries": ["waltz"]})[1] == {"result": [[WALTZ_DOCUMENT]]}
-    deadline = time.monotonic() + 30  # what was sent whole is still searched for, though nobody waits
+    deadline = time.monotonic() + 90  # what was sent whole is still searched for, though nobody waits
     while server.send("/health")[1]["num_waiting"] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.send("/health")[1]["num_waiting"] == 0
@@ -239,7 +239,7 @@ def test_a_thousand_connections_are_served(server: Any) -> None:
     where = urlsplit(server.url)
     body = b'{"queries": ["waltz"]}'
     request = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    clients = [socket.create_connection((where.hostname, where.port), timeout=20) for _ in range(1000)]
+    clients = [socket.create_connection((where.hostname, where.port), timeout=60) for _ in range(1000)]
     try:
         for client in clients[::20]:  # the others only stand there
             client.sendall(request)
