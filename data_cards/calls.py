@@ -16,7 +16,7 @@ from coa.journal import Journal, Kind, request_key
 from coa.pairs import Arm
 from coa.policy import Completion
 from coa.rollout import Call, Done, Generate, Run, State, Task
-from coa.tools import ToolReply
+from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.traces import observation_body
 
@@ -104,16 +104,6 @@ def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
     for step in steps:
         if step.kind is StepKind.OBSERVATION and step.outcome is not None:
             yield ToolReply(step.outcome, observation_body(step), step.passages)
-
-
-def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:
-    """Each tool's own fingerprint from that of a run's library, the inverse of `coa.tools.library_fingerprint`."""
-    names = [name for name in sorted(tools) if f"{name}=" in library]
-    if not names:
-        return dict.fromkeys(tools, library)
-    starts = [library.index(f"{name}=") for name in names]
-    ends = [*(start - 1 for start in starts[1:]), len(library)]
-    return {name: library[s + len(name) + 1 : e] for name, s, e in zip(names, starts, ends, strict=True)}
 
 
 class ForkPoint(NamedTuple):

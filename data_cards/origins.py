@@ -14,7 +14,7 @@ from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, Run
 from coa.runtime import JOURNALS
-from coa.tools.opening import ToolsParams
+from coa.tools.opening import ToolsParams, own_tools
 from coa.trajectory import Mode, StepKind, Trajectory
 from data_cards.calls import Replay, fork_point, replay
 
@@ -52,7 +52,7 @@ def tool_names(params: Params) -> tuple[str, ...]:
         ConfigError: the settings are wrong.
     """
     tools, prompts = params.section(ToolsParams, "tools"), params.section(PromptParams, "prompts")
-    own = ("search", *(("calculate",) * tools.calculator), *(("open",) * tools.open.is_offered))
+    own = ("search", *own_tools(tools))
     if not tools.mcp:
         return own
     shown = Prompt.load(Path(prompts.coa), params.section(TeacherParams, "teacher").chat_template).shown_tools

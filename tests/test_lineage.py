@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +19,8 @@ from coa.params import Params
 from coa.question import Question
 from coa.reviews import Answer, Asked, Review, ReviewKind, trajectory_version, write_reviews
 from coa.rollout import Limits, Run
-from coa.tools import library_fingerprint
 from coa.trajectory import Author, Step, StepKind, Trajectory
-from data_cards.calls import ForkPoint, fork_point, replay, tool_fingerprints
+from data_cards.calls import ForkPoint, fork_point, replay
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
 from data_cards.origins import journal_of
@@ -115,13 +113,6 @@ def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None
     assert [it.trajectory_id for it in every if not is_same(it)] == []
     changed = replace(every[0], steps=(Step(StepKind.THOUGHT, Author.POLICY, "Forged. "), *every[0].steps))
     assert not is_same(changed)
-
-
-@pytest.mark.parametrize("others", [{}, {"calculate": "simpleeval/a+b=c/9"}, {"a": "x=1", "zoom": "mcp:y/z+1"}])
-def test_the_fingerprint_of_each_tool_is_read_from_that_of_the_library(others: dict[str, str]) -> None:
-    tools = {"search": "tantivy:ab/top2", **others}
-    library = library_fingerprint({name: SimpleNamespace(fingerprint=text) for name, text in tools.items()})  # type: ignore[dict-item]
-    assert tool_fingerprints(library, list(tools)) == tools
 
 
 def test_the_lineage_of_a_question_needs_no_teacher(run: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -23,7 +24,7 @@ from coa.rollout import Limits, Run
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-from coa.tools import ToolReply, library_fingerprint
+from coa.tools import ToolReply, library_fingerprint, tool_fingerprints
 from coa.tools.fetching import AddressError, FetchLimits, is_public, public_host
 from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
 from coa.tools.open_page import OpenSettings, OpenTool
@@ -271,8 +272,17 @@ def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(tmp_path: P
         ("calculate", "\n<calculate_result> 889 </calculate_result>\n"),
         ("get_weather", "\n<get_weather_result> It rains in Vienna. </get_weather_result>\n"),
     ]
-    names = [part.partition("=")[0] for part in row.search_fingerprint.split("+")]
-    assert names == ["calculate", "get_weather", "search"]
+    named = tool_fingerprints(row.search_fingerprint, ["search", "calculate", "get_weather"])
+    assert {name: text.split(":")[0].split("/")[0] for name, text in named.items()} == {
+        "calculate": "simpleeval", "get_weather": "mcp", "search": "tantivy",
+    }  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["calculate", "open", "a"]), st.text() | st.sampled_from(["a+search=b", "%2B"])))
+def test_the_fingerprint_of_each_tool_is_read_from_that_of_the_library(others: dict[str, str]) -> None:
+    tools = {"search": "tantivy:ab/top2", **others}
+    library = library_fingerprint({name: SimpleNamespace(fingerprint=text) for name, text in tools.items()})  # type: ignore[dict-item]
+    assert tool_fingerprints(library, list(tools)) == tools
 
 
 def test_the_section_of_the_settings_opens_the_tools(weather: str) -> None:

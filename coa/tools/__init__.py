@@ -1,9 +1,10 @@
 """The library T of tools that a policy may call. Search is the first; to add one, implement `Tool`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+from urllib.parse import quote, unquote
 
 from coa.trajectory import Outcome
 
@@ -60,4 +61,16 @@ def library_fingerprint(tools: Toolbox) -> str:
     """The fingerprint of a run's tools: search's own where it stands alone, else all, `calculate=...+search=...`."""
     if list(tools) == ["search"]:
         return tools["search"].fingerprint
-    return "+".join(f"{name}={tools[name].fingerprint}" for name in sorted(tools))
+    return "+".join(f"{name}={quote(tools[name].fingerprint, safe=_PLAIN)}" for name in sorted(tools))
+
+
+def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:
+    """Each tool's own fingerprint, by name, from that of the library: the inverse of `library_fingerprint`."""
+    if list(tools) == ["search"]:
+        return {"search": library}
+    pairs = [part.split("=", 1) for part in library.split("+") if "=" in part]
+    return {name: unquote(own) for name, own in pairs if name in tools}
+
+
+_PLAIN = " :/,;=@()"
+"""Stands as it is in a library's fingerprint; `+`, which parts the tools, does not."""

@@ -22,6 +22,12 @@ class ToolsParams:
     """Servers that speak the Model Context Protocol; each of their tools has its own name."""
 
 
+def own_tools(params: ToolsParams) -> list[str]:
+    """Names of the tools that `open_tools` opens, without those of MCP servers, which only their servers know."""
+    offered = {Calculator.name: params.calculator, OpenTool.name: params.open.is_offered}
+    return [name for name, is_offered in offered.items() if is_offered]
+
+
 async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
     """The tools that `params` describes; `stack` closes them.
 
