@@ -6,6 +6,7 @@ marker `full` and run in `make test-full`.
 """
 
 import ast
+import asyncio
 import contextlib
 import importlib
 import json
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 from hypothesis import settings
 
 # One thread each: tests share two cores, and a run must not depend on how many there are.
@@ -174,6 +176,38 @@ def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served_search() -> type[ServedSearch]:
     """The class of search servers to test against."""
     return ServedSearch
+
+
+@contextlib.contextmanager
+def serve_app(app: web.Application, host: str = "127.0.0.1") -> Iterator[str]:
+    """An aiohttp application behind a real socket, in a thread of its own; its address."""
+    started, loop, stopping = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
+    urls: list[str] = []
+
+    async def serve() -> None:
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        urls.append(f"http://{host}:{runner.addresses[0][1]}")
+        started.set()
+        await stopping.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert started.wait(60)
+    try:
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="session")
+def served_app() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """Serves an aiohttp application while a test needs it."""
+    return serve_app
 
 
 class ReviewServer:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -70,29 +69,17 @@ class Server:
     def _document(passage: Passage) -> dict[str, str]:
         return {"id": passage.id, "contents": f'"{passage.title}"\n{passage.text}'}
 
-    async def serve(self, started: threading.Event, stopping: asyncio.Event) -> None:
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/retrieve", self.retrieve)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        started.set()
-        await stopping.wait()
-        await runner.cleanup()
+        return app
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    served, started, loop = Server(), threading.Event(), asyncio.new_event_loop()
-    stopping = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(served.serve(started, stopping)))
-    thread.start()
-    assert started.wait(10)
-    yield served
-    loop.call_soon_threadsafe(stopping.set)
-    thread.join()
-    loop.close()
+def server(served_app: Any) -> Iterator[Server]:
+    served = Server()
+    with served_app(served.app()) as served.url:
+        yield served
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,28 +39,17 @@ class Web:
         rows = [{"url": u, "title": t, "content": s, "score": 0.5} for u, t, s in PAGES]
         return web.json_response({"query": body.get("q"), "results": rows})
 
-    async def serve(self, started: threading.Event, stopping: asyncio.Event) -> None:
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_route("*", "/search", self.search)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        started.set()
-        await stopping.wait()
-        await runner.cleanup()
+        return app
 
 
 @pytest.fixture
-def internet() -> Iterator[Web]:
-    served, started, loop, stopping = Web(), threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(served.serve(started, stopping)))
-    thread.start()
-    assert started.wait(10)
-    yield served
-    loop.call_soon_threadsafe(stopping.set)
-    thread.join()
-    loop.close()
+def internet(served_app: Any) -> Iterator[Web]:
+    served = Web()
+    with served_app(served.app()) as served.url:
+        yield served
 
 
 @pytest.fixture(autouse=True)

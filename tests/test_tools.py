@@ -2,11 +2,11 @@
 
 import asyncio
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -37,7 +37,7 @@ HTML = """<!doctype html><html><head><title>The  Danube</title><script>alert(1)<
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
+def site(served_app: Any) -> Iterator[str]:
     """A web site on this machine, which counts as private."""
 
     async def page(request: web.Request) -> web.StreamResponse:
@@ -61,27 +61,10 @@ def site() -> Iterator[str]:
             return web.Response(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}, content_type="text/html")
         return web.Response(text=bodies[name], content_type="text/html")
 
-    started, loop, stopping = threading.Event(), asyncio.new_event_loop(), asyncio.Event()
-    urls: list[str] = []
-
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_get("/{name}", page)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        urls.append(f"http://localhost:{runner.addresses[0][1]}")
-        started.set()
-        await stopping.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert started.wait(10)
-    yield urls[0]
-    loop.call_soon_threadsafe(stopping.set)
-    thread.join()
-    loop.close()
+    app = web.Application()
+    app.router.add_get("/{name}", page)
+    with served_app(app, "localhost") as url:
+        yield url
 
 
 def open_page(url: str, *, is_private_allowed: bool = True, max_words: int = 100, **limits: float) -> ToolReply:
