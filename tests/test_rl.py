@@ -32,7 +32,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from train.checkpoint import Student, load_student  # noqa: E402
-from train.rl import centred, choose_modes, make_trainer  # noqa: E402
+from train.grpo import centred, unpadded  # noqa: E402
+from train.rl import choose_modes, make_trainer  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
 from train.stage import StageRun  # noqa: E402
@@ -348,6 +349,43 @@ def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
     assert trainer._metrics["train"]["kl"][-1] == pytest.approx(kl.item(), rel=1e-4)
     assert trainer._metrics["train"]["entropy"][-1] == pytest.approx(entropy.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_a_micro_batch_as_long_as_its_own_rows_has_the_same_loss_and_gradient(
+    stage: Stage, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    trainer, batch = prepared(make_run(tmp_path, stage, beta=0.3, entropy_coef=0.2), student, loop)
+    shortest = batch["completion_mask"].sum(1).argsort()[:4]
+    padded = {
+        name: value[shortest] if torch.is_tensor(value) and value.dim() else value for name, value in batch.items()
+    }
+    found = []
+    for micro in (padded, unpadded(padded)):
+        trainer.model.zero_grad()
+        loss = trainer.compute_loss(trainer.model, micro)
+        loss.backward()
+        found.append([loss.detach(), *(parameter.grad.clone() for parameter in trainer.model.parameters())])
+
+    assert unpadded(padded)["completion_ids"].shape[1] == padded["completion_mask"].sum(1).max()
+    assert unpadded(padded)["completion_ids"].shape[1] < padded["completion_ids"].shape[1] - 10
+    assert own_mask(unpadded(padded)).sum() == own_mask(padded).sum() > 0
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_takes_its_rows_in_micro_batches_as_long_as_they_are(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=8)
+    trainer, _ = prepared(run, student, loop)
+    seen = []
+    for trainer._step in range(8):
+        batch = trainer._prepare_inputs([{"prompt": key} for key in KEYS])
+        seen.append(batch["completion_ids"].shape[1])
+        assert seen[-1] == batch["completion_mask"].sum(1).max()
+        assert batch["prompt_ids"].shape[1] == batch["prompt_mask"].sum(1).max()
+    assert len(set(seen)) > 1
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import sys
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
@@ -29,10 +29,11 @@ from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
 from train.encode import read_split
+from train.grpo import trainer_class
 from train.monitors import Monitor
-from train.rewards import FAILURES, reward_functions
+from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
-from train.settings import Baseline, RlParams, Stage
+from train.settings import RlParams, Stage
 from train.stage import StageRun
 
 _NOT_HONOURED: dict[str, Any] = {
@@ -157,7 +158,6 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
         ConfigError: a setting is refused, or one that the rollouts would ignore is set.
     """
     from datasets import Dataset
-    from trl.trainer.grpo_trainer import GRPOTrainer
 
     settings: RlParams = getattr(run.params, run.stage)
     rewards = reward_functions(settings.rewards, run.params.rubric, _world_of(run, asks))
@@ -166,8 +166,7 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
     warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     keys = {split: Dataset.from_list([{"prompt": key_of(ask)} for ask in part]) for split, part in asks.items() if part}
-    kind: Any = _within_actions(GRPOTrainer) if settings.baseline is Baseline.ACTIONS else GRPOTrainer
-    trainer = kind(
+    trainer = trainer_class(settings.baseline)(
         model=student.model,
         reward_funcs=list(rewards),
         args=arguments,
@@ -190,34 +189,6 @@ def _world_of(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> World | None:
     if run.sections is None or any(ask.question.source != SOURCE for part in asks.values() for ask in part):
         return None
     return make_world(run.sections.section(MicroworldParams, "microworld").world)
-
-
-def _within_actions(trainer: Any) -> Any:
-    """TRL's trainer with advantages over those of a group that acted as often."""
-
-    class Trainer(trainer):  # type: ignore[misc]
-        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-            output["advantages"] = centred(output["advantages"], list(map(_stratum, inputs)))
-            return output
-
-    return Trainer
-
-
-def _stratum(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
-    trajectory = row["graded"].trajectory
-    return (row["prompt"], trajectory.num_actions, row["graded"] if trajectory.stop_reason in FAILURES else None)
-
-
-def centred(values: Any, strata: Sequence[Hashable]) -> Any:
-    """`values`, a tensor of shape (rows,), less the mean of their stratum."""
-    import torch
-
-    numbers: dict[Hashable, int] = {}
-    index = torch.tensor([numbers.setdefault(stratum, len(numbers)) for stratum in strata], device=values.device)
-    sums = values.new_zeros(len(numbers)).index_add(0, index, values)
-    return values - (sums / index.bincount())[index]
 
 
 def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
