@@ -234,7 +234,7 @@ def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> No
     """
     from matplotlib.figure import Figure
 
-    heights = [1.0 + 0.36 * len(rows) for rows in groups]
+    heights = [0.6 + 0.4 * len(rows) for rows in groups]
     figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
     panels = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, rows in zip(panels, groups, strict=True):
@@ -256,7 +256,7 @@ def _draw_rows(axes: Any, rows: Sequence[Row], params: TableParams) -> None:
     ]
     axes.barh(range(len(shown)), values, xerr=errors, color="#2f77a3", ecolor="#1f2933", capsize=3, height=0.65)
     axes.set_yticks(range(len(shown)), [title for title, _ in shown], parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)  # from the top
     first = rows[0].results[0]
     axes.set_xlabel(f"exact match (%), {first.num_questions:,} questions, {first.setting.split}; 95% interval")
     axes.spines[["top", "right"]].set_visible(False)
