@@ -70,31 +70,24 @@ def test_a_sound_run_has_nothing_against_it_but_its_teacher(run: Path) -> None:
     assert list(gate.review_refusals(SETS, 0)) == []
 
 
-def test_a_row_that_the_screen_found_is_refused(run: Path) -> None:
+def exclude_first_row(reason: str, detail: str) -> str:
+    """Have the screen find the first row of a set, for this reason; the row's id."""
     row = next(tables.read_table(COA, GradedTrajectory)).trajectory
-    found = {
-        "row_id": row.trajectory_id,
-        "question_id": row.question_id,
-        "what": "trajectory",
-        "reason": "evaluation_ngram",
-    }
-    pl.DataFrame([{**found, "detail": "shares 'a run'"}]).write_parquet("new")
+    found = {"row_id": row.trajectory_id, "question_id": row.question_id, "what": "trajectory"}
+    pl.DataFrame([{**found, "reason": reason, "detail": detail}]).write_parquet("new")
     Path("new").replace("data/screen/excluded.parquet")
+    return row.trajectory_id
+
+
+def test_a_row_that_the_screen_found_is_refused(run: Path) -> None:
+    row_id = exclude_first_row("evaluation_ngram", "shares 'a run'")
     (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
     assert refusal.reason is Reason.EVALUATION_OVERLAP
-    assert row.trajectory_id in refusal.detail
+    assert row_id in refusal.detail
 
 
 def test_a_near_duplicate_is_no_overlap_with_an_evaluation(run: Path) -> None:
-    row = next(tables.read_table(COA, GradedTrajectory)).trajectory
-    found = {
-        "row_id": row.trajectory_id,
-        "question_id": row.question_id,
-        "what": "trajectory",
-        "reason": "near_duplicate",
-    }
-    pl.DataFrame([{**found, "detail": "similarity 0.9"}]).write_parquet("new")
-    Path("new").replace("data/screen/excluded.parquet")
+    exclude_first_row("near_duplicate", "similarity 0.9")
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
 
 
