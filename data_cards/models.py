@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from coa.errors import ConfigError
+from coa.model_files import fingerprint_files
 from coa.params import Params
 from coa.prompts import Prompt
 from data_cards import licences, trained
@@ -119,7 +120,7 @@ def _context(runs: list[Run], own: Sequence[Result], others: Sequence[str]) -> d
         "data": _data(runs),
         "masks": Markdown(_MASKS.get(run.stage, "")),
         "results": _results(own),
-        "fingerprint": trained.fingerprint_of(run.folder),
+        "fingerprint": fingerprint_files(run.folder),
         "other_results": ", ".join(map(inline, others)),
         "settings": fence(_shown_settings(run), "yaml"),
     }

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import yaml
 
 from coa.errors import InputError
+from coa.model_files import fingerprint_files
 from data_cards.catalogue import ASSEMBLED, SetName
 from data_cards.licences import Source
 
 RESULTS = Path("results/evaluate")
 _DATA_KEYS = ("documents", "pairs", "trajectories", "questions")
 """Settings of a stage that name what it reads."""
-_FINGERPRINTED = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
-"""The files that decide what a model writes, as `train.results` has them."""
 
 
 class Run(NamedTuple):
@@ -144,7 +143,7 @@ def results(folder: Path) -> tuple[list[Result], list[str]]:
     Raises:
         InputError: a result is broken.
     """
-    own, fingerprint = [], fingerprint_of(folder)
+    own, fingerprint = [], fingerprint_files(folder)
     others = []
     for result in _all_results():
         if result.setting.get("model_fingerprint") == fingerprint:
@@ -161,12 +160,3 @@ def _all_results() -> Iterator[Result]:
             yield Result(path.stem, found["setting"], found["metrics"], found["num_questions"])
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"cannot read {path}", got=repr(error)[:200], fix="evaluate again") from error
-
-
-def fingerprint_of(folder: Path) -> str:
-    """SHA-256 of the files of a model's folder, first 16 hex digits: the same as in its results."""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _FINGERPRINTED for path in folder.glob(pattern)):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]

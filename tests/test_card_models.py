@@ -11,8 +11,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from coa.errors import ConfigError, InputError
+from coa.model_files import fingerprint_files
 from coa.params import Params
-from data_cards import gate, trained
+from data_cards import gate
 from data_cards.gate import Reason
 from data_cards.models import OUT, main, model_card
 from train.results import fingerprint_model
@@ -74,7 +75,7 @@ def chain(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     write_model(Path("data/train/sft1"), "sft1", init="data/train/pretrain", pairs="data/assemble/cot_a")
     sets = ["data/assemble/coa", "data/assemble/cot"]
     write_model(SFT2, "sft2", init="data/train/sft1", trajectories=sets, server={"base_url": "http://secret"})
-    write_result("sft2", SFT2, trained.fingerprint_of(SFT2))
+    write_result("sft2", SFT2, fingerprint_files(SFT2))
     write_result("sft2_before", SFT2, "0123456789abcdef")
     write_result("rl2", Path("data/train/rl2"), "fedcba9876543210")
     return tmp_path
@@ -108,7 +109,7 @@ def test_only_results_of_these_weights_are_shown(chain: Path) -> None:
 
 
 def test_the_fingerprint_is_the_one_that_results_have(chain: Path) -> None:
-    assert trained.fingerprint_of(SFT2) == fingerprint_model(str(SFT2))
+    assert fingerprint_files(SFT2) == fingerprint_model(str(SFT2))
 
 
 def test_the_hub_reads_the_metadata_back(chain: Path) -> None:

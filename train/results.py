@@ -1,16 +1,14 @@
 """Files under results/: small, made for reading and comparing, written whole."""
 
-import hashlib
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from coa.errors import ConfigError, InputError, writing_error
+from coa.model_files import fingerprint_files
 
 Record = TypeVar("Record")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
-"""The files of a model's folder that decide what it writes."""
 
 
 def file_name(name: str, fallback: str, key: str) -> str:
@@ -54,8 +52,4 @@ def fingerprint_model(model: str) -> str:
     """SHA-256 of the files of a model's folder, first 16 hex digits; empty for what is no folder here."""
     if not model or not Path(model).is_dir():
         return ""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _WEIGHTS for path in Path(model).glob(pattern)):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return fingerprint_files(Path(model))
