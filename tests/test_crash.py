@@ -1,6 +1,7 @@
 """SIGKILL at seeded moments: a run started again ends with the same bytes and pays for no finished call twice."""
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,41 @@ def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Pa
         except subprocess.TimeoutExpired:
             (os.killpg if with_children else os.kill)(process.pid, signal.SIGKILL)
             process.communicate()
-        if locked(killed) is None:  # DVC writes the file in place: what the README tells to do
-            shutil.copy2(prepared / "dvc.lock", killed / "dvc.lock")
+        mend(killed, prepared)
 
     finish(killed, "dvc", "repro", "report", "render")
     assert locked(killed) == expected
     assert journal_keys(killed) == keys
+
+
+def mend(project: Path, prepared: Path) -> None:
+    """What the README tells to do where a kill cut off one of the two files that DVC writes in place."""
+    if locked(project) is None:
+        shutil.copy2(prepared / "dvc.lock", project / "dvc.lock")
+    rwlock = project / ".dvc/tmp/rwlock"
+    with suppress(FileNotFoundError):
+        try:
+            json.loads(rwlock.read_text())
+        except json.JSONDecodeError:
+            rwlock.unlink()
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
+def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
+    prepared: Path, tmp_path: Path, name: str
+) -> None:
+    project = copy(prepared, tmp_path / "cut")
+    expected = locked(project)
+    whole = (project / name).read_bytes()
+    (project / name).write_bytes(whole[: whole.rindex(b"md5") + 2] if name == "dvc.lock" else b"")
+    process = start(project, "dvc", "repro", "questions", "index")
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert name in output
+    mend(project, prepared)
+    assert "changed" not in finish(project, "dvc", "status", "questions", "index")
+    finish(project, "dvc", "repro", "questions", "index")
+    assert locked(project) == expected
 
 
 def locked(project: Path) -> dict[str, Any] | None:
