@@ -135,7 +135,8 @@ def tiny_policy(architecture: str, kind_of_cache: str | None = None) -> tuple[Lo
 
 
 def of_spread_lengths(temperature: float) -> list[Request]:
-    return [request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i) for i, text in enumerate(CONTEXTS * 2)]
+    texts = [SENTENCES[0][: 40 + 4 * i] for i in range(8)]
+    return [request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i) for i, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -159,6 +160,19 @@ def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(archit
     assert len(rows) == max(item.num_tokens for item in done)  # one pass for each token of the longest row
     assert rows == sorted(rows, reverse=True)
     assert (rows[0], rows[-1]) == (len(requests), 1)
+
+
+def test_no_context_is_padded_beyond_twice_its_length() -> None:
+    policy, rows = tiny_policy("Qwen3")
+    requests = [request(SENTENCES[0][:length], max_tokens=1) for length in (70, 4, 66, 8, 6, 30)]
+    one(policy, request(max_tokens=1))
+    rows.clear()
+
+    done = policy.complete_batch(requests)
+
+    assert sum(rows) == len(requests)
+    assert len(rows) > 1
+    assert done == [one(policy, item) for item in requests]
 
 
 @pytest.mark.parametrize("architecture", ["Lfm2", "Mamba"])

@@ -5,7 +5,7 @@ the ids that come back end with the token that completed the stop string, or wit
 ever decoded from them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _FULL_ENOUGH = 0.8
 """The rest of a batch goes on without the rows that are over when fewer than this share are open."""
+
+_SPREAD = 2
+"""The longest context of a batch is at most so many times its shortest: all are padded to the longest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ class LocalPolicy:
         """
         rows = [self._row(request) for request in requests]
         waiting = sorted((row for row in rows if row.finish is None), key=lambda row: len(row.context_ids))
-        for start in range(0, len(waiting), self._batch_size):
-            self._generate(waiting[start : start + self._batch_size])
+        for batch in _of_like_length(waiting, self._batch_size):
+            self._generate(batch)
         return [row.completion() for row in rows]
 
     def _row(self, request: Request) -> Row:
@@ -124,7 +127,7 @@ class LocalPolicy:
         import torch
 
         ids, mask = self._padded(rows)
-        cached: dict[str, Any] = {}
+        cached = self._empty_cache()
         while True:
             done = self._model.generate(
                 input_ids=ids,
@@ -170,18 +173,21 @@ class LocalPolicy:
 
     @cached_property
     def _can_drop_rows(self) -> bool:
-        """Whether the model caches nothing but keys and values: what else models keep, not all can cut by rows."""
-        import torch
-        from transformers import DynamicCache
-        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+        """Whether the model caches nothing but keys and values."""
+        return bool(self._layer_kinds)
 
-        if self._model.generation_config.cache_implementation is not None:
-            return False  # `generate` takes no cache where the model asks for one of a kind
-        with torch.no_grad():
-            probe = self._model(input_ids=torch.tensor([[self._pad_id]], device=self._model.device), use_cache=True)
-        cache = getattr(probe, "past_key_values", None)
-        known = (DynamicLayer, DynamicSlidingWindowLayer)
-        return type(cache) is DynamicCache and all(type(layer) in known for layer in cache.layers)
+    @cached_property
+    def _layer_kinds(self) -> frozenset[type]:
+        from coa.policy.kv_cache import layer_kinds
+
+        return layer_kinds(self._model)
+
+    def _empty_cache(self) -> dict[str, Any]:
+        """A cache with room to grow for a model whose own would be plain; other models make theirs."""
+        from coa.policy.kv_cache import roomy_cache
+
+        cache = roomy_cache(self._layer_kinds)
+        return {} if cache is None else {"past_key_values": cache}
 
     def _plain(self, max_new_tokens: int) -> Any:
         """Settings that keep `generate` from adding what the model's own defaults ask for; `_Sampler` does the rest."""
@@ -200,6 +206,18 @@ class LocalPolicy:
             pad_token_id=self._pad_id,
             eos_token_id=sorted(self._end_ids) or None,
         )
+
+
+def _of_like_length(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
+    """Batches of at most `size` rows in which none is longer than `_SPREAD` times the shortest, from sorted rows."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and (len(batch) == size or len(row.context_ids) > _SPREAD * len(batch[0].context_ids)):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def load_tokenizer(name: str) -> Any:
