@@ -57,6 +57,8 @@ $(foreach row,sft1 sft2_only sft2 sft3 rl1 rl1_rl2 sft3_rl2 rl2 plain_sft2,$(eva
 .PHONY: table sets
 # Rows that are made side by side have a core each: two processes with two threads on two cores take many times as long.
 table: export OMP_NUM_THREADS = $(if $(filter -j%,$(MAKEFLAGS)),1,$(shell nproc))
+# All rows wait for the first: it has the machine to itself.
+$(call trained,pretrain): export OMP_NUM_THREADS = $(shell nproc)
 table: $(RESULTS)
 	python -m train.table
 

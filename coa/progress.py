@@ -26,6 +26,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
             self._bar.total = self._bar.n  # a total may be an upper bound; what is done is all there was
+            self._bar.set_postfix(self._postfix(), refresh=False)
         self._bar.close()
 
     def add(self, items: int = 1, *, tokens: int = 0, is_correct: bool | None = None) -> None:

@@ -1,6 +1,6 @@
 """From params.yaml to all that a rollout needs: the policy, the tools, the budgets and the journal around them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,21 +49,38 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(params: Params, journal_name: str) -> AsyncIterator[Runtime]:
-    """Open what the sections teacher, search, rollout and microworld describe; closes it all at the end.
+async def open_runtime(
+    params: Params,
+    journal_name: str,
+    *,
+    teacher: TeacherParams | None = None,
+    limits: Limits | None = None,
+    asked_as: Callable[[AnyPolicy], AnyPolicy] | None = None,
+) -> AsyncIterator[Runtime]:
+    """Open what the sections search, tools and microworld describe; closes it all at the end.
+
+    Args:
+        params: the sections.
+        journal_name: of the file in .journal/ that keeps the finished calls.
+        teacher: the policy; as the section teacher says where none is given.
+        limits: of a rollout; as the section rollout says where none are given.
+        asked_as: makes of the policy one that is asked otherwise, such as in ReAct's lines.
 
     Raises:
         ConfigError: a setting is wrong.
         InputError: the search index is missing.
     """
-    teacher = params.section(TeacherParams, "teacher")
+    teacher = teacher or params.section(TeacherParams, "teacher")
+    limits = limits or params.section(Limits, "rollout")
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         if close := getattr(policy, "aclose", None):
             stack.push_async_callback(close)
+        if asked_as is not None:
+            policy = asked_as(policy)
         tools = await open_library(params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack)
-        run = Run(policy, teacher.sampling, params.section(Limits, "rollout"), library_fingerprint(tools))
+        run = Run(policy, teacher.sampling, limits, library_fingerprint(tools))
         kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
         yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)
 

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import tracemalloc
 from collections import Counter
@@ -257,14 +258,23 @@ def test_a_journal_that_another_process_has_open_is_refused_with_its_pid(path: P
 
 
 def test_a_journal_is_waited_for(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    holder = python(HOLD, path, 0.5)
+    holder = python(HOLD, path, 60)
     assert holder.stdout
     holder.stdout.readline()
 
-    with caplog.at_level(logging.WARNING), Journal(path, wait_seconds=30) as journal:
-        put(journal, KEY)
+    def end_when_waited_for() -> None:
+        while "waiting" not in caplog.text:
+            time.sleep(0.01)
+        holder.kill()
+
+    with caplog.at_level(logging.WARNING):
+        ending = threading.Thread(target=end_when_waited_for, daemon=True)
+        ending.start()
+        with Journal(path, wait_seconds=30) as journal:
+            put(journal, KEY)
 
     assert f"open in process {holder.pid}; waiting up to 30 s" in caplog.text
+    ending.join()
     holder.communicate()
 
 

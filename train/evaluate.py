@@ -12,32 +12,26 @@ data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where i
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from coa import tables
 from coa.asking import task_of
-from coa.drivers import roll_out_all, roll_out_batched
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.journal import Journal
-from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
-from coa.opening import AnyPolicy, PolicyKind, SearchParams, TeacherParams, open_library, open_policy
+from coa.opening import PolicyKind, TeacherParams
 from coa.params import Params
-from coa.policy import BatchPolicy
 from coa.policy.react import as_react
 from coa.progress import Progress
 from coa.prompts import Prompt
 from coa.question import Question
-from coa.rollout import Limits, Run, Task
-from coa.runtime import JOURNALS
-from coa.tools import Toolbox, library_fingerprint
-from coa.tools.opening import ToolsParams
+from coa.rollout import Limits, Task
+from coa.runtime import open_runtime
 from coa.trajectory import Mode, Trajectory
 from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
@@ -114,16 +108,6 @@ def questions_hash(questions: Iterable[Question]) -> str:
     return hashlib.sha256(repr(list(told)).encode()).hexdigest()[:16]
 
 
-def _roll_out(
-    tasks: Iterable[Task], run: Run, policy: AnyPolicy, tools: Toolbox, journal: Journal, concurrency: int
-) -> AsyncGenerator[Trajectory, None]:
-    kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
-    if isinstance(policy, BatchPolicy):
-        batched = JournaledBatchPolicy(policy, journal)
-        return roll_out_batched(tasks, run, batched, kept, batch_size=concurrency)
-    return roll_out_all(tasks, run, JournaledPolicy(policy, journal), kept, concurrency=concurrency)
-
-
 def read_outcome(row: GradedTrajectory, question: Question, world: World | None) -> Outcome:
     """What became of a question; where the world is known, also what the rollout searched for."""
     if world is None or question.source != SOURCE:
@@ -132,33 +116,25 @@ def read_outcome(row: GradedTrajectory, question: Question, world: World | None)
     return outcome_of(row, needs_no_search(world, question), list(decisions(world, steps)))
 
 
-@asynccontextmanager
-async def _open(params: EvaluateParams, loaded: Params) -> AsyncIterator[tuple[AnyPolicy, Toolbox, Journal]]:
-    """The policy, the tools and the journal of this policy's calls; closes them at the end."""
-    stamp = fingerprint_model(params.model)
-    async with AsyncExitStack() as stack:
-        policy = open_policy(params.policy, loaded.section(MicroworldParams, "microworld"))
-        if close := getattr(policy, "aclose", None):
-            stack.push_async_callback(close)
-        tools = await open_library(loaded.section(SearchParams, "search"), loaded.section(ToolsParams, "tools"), stack)
-        # The fingerprint is in the name: the calls of a model that has been trained again are others.
-        path = JOURNALS / f"evaluate-{'-'.join(filter(None, (params.name, stamp)))}.sqlite"
-        journal = stack.enter_context(Journal(path))
-        yield as_react(policy) if params.mode is Asking.REACT else policy, tools, journal
+def _journal_name(params: EvaluateParams) -> str:
+    """With the model's fingerprint: the calls of a model that has been trained again are others."""
+    return "-".join(filter(None, ("evaluate", params.name, fingerprint_model(params.model))))
 
 
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
     """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
     prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
     world = _world_of(questions, loaded)
-    async with _open(params, loaded) as (policy, tools, journal):
-        run = Run(policy, params.policy.sampling, params.limits, library_fingerprint(tools))
-        tasks = (make_task(question, params.mode, prompt, tuple(tools)) for question in questions)
-        rollouts = _roll_out(tasks, run, policy, tools, journal, params.policy.concurrency)
-        outcomes = await _collect(params.name, rollouts, questions, world)
+    asked_as = as_react if params.mode is Asking.REACT else None
+    async with open_runtime(
+        loaded, _journal_name(params), teacher=params.policy, limits=params.limits, asked_as=asked_as
+    ) as runtime:
+        tasks = (make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions)
+        outcomes = await _collect(params.name, runtime.roll_out_all(tasks), questions, world)
+    run = runtime.run
     setting = Setting(
         name=params.name,
-        model=policy.name,
+        model=run.encoder.name,
         model_fingerprint=fingerprint_model(params.model),
         mode=str(params.mode),
         split=params.split,

@@ -8,6 +8,9 @@ from urllib.parse import quote, unquote
 
 from coa.trajectory import Outcome
 
+_PLAIN = " :/,;=@()"
+"""Stands as it is in a library's fingerprint; `+`, which parts the tools, does not."""
+
 
 class Repeats(StrEnum):
     """What becomes of a passage that the trajectory has shown before."""
@@ -70,7 +73,3 @@ def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:
         return {"search": library}
     pairs = [part.split("=", 1) for part in library.split("+") if "=" in part]
     return {name: unquote(own) for name, own in pairs if name in tools}
-
-
-_PLAIN = " :/,;=@()"
-"""Stands as it is in a library's fingerprint; `+`, which parts the tools, does not."""
