@@ -33,14 +33,19 @@ def train(run: StageRun) -> None:
 
 
 def make_trainer(
-    run: StageRun, student: Student, splits: Mapping[str, "Dataset"], arguments: Arguments, optimizer: Any = None
+    run: StageRun,
+    student: Student,
+    splits: Mapping[str, "Dataset"],
+    arguments: Arguments,
+    *,
+    optimizer: Any = None,
+    kind: Any = None,
 ) -> Any:
-    """TRL's trainer over `train` and `validation`, packed without padding."""
+    """TRL's trainer, or one of a `kind` derived from it, over `train` and `validation`, packed without padding."""
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    trainer: Any = SFTTrainer
-    return trainer(
+    return (kind or SFTTrainer)(
         model=student.model,
         args=run.arguments(SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True),
         train_dataset=splits["train"],

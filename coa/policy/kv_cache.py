@@ -1,6 +1,6 @@
 """The keys and values of what a model has read, kept with room for what it will write.
 
-transformers' own layers copy all that they hold for every new token, which on a CPU costs more than the model.
+transformers' own layers copy all that they hold for every new token: on a CPU a third of the time of a large batch.
 Needs the extra `train`; imported only where a model is in this process.
 """
 
