@@ -32,7 +32,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from train.checkpoint import Student, load_student  # noqa: E402
-from train.grpo import centred, unpadded  # noqa: E402
+from train.grpo import by_length, centred, unpadded  # noqa: E402
 from train.rl import choose_modes, make_trainer  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
@@ -374,18 +374,97 @@ def test_a_micro_batch_as_long_as_its_own_rows_has_the_same_loss_and_gradient(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_takes_its_rows_in_micro_batches_as_long_as_they_are(
+def micro_batches(trainer: Any, number: int) -> list[dict[str, Any]]:
+    """What the trainer takes in its first `number` micro-steps."""
+    taken = []
+    for trainer._step in range(number):
+        taken.append(trainer._prepare_inputs([{"prompt": key} for key in KEYS]))
+    return taken
+
+
+def lengths(batch: dict[str, Any]) -> list[int]:
+    found: list[int] = batch["completion_mask"].sum(1).tolist()
+    return found
+
+
+def test_a_step_takes_its_rows_by_their_length_in_micro_batches_as_long_as_they_are(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=8)
+    trainer, batch = prepared(run, student, loop)
+    taken = micro_batches(trainer, 8)
+    for micro in taken:
+        assert micro["completion_ids"].shape[1] == max(lengths(micro))
+        assert micro["prompt_ids"].shape[1] == micro["prompt_mask"].sum(1).max()
+    assert [length for micro in taken for length in lengths(micro)] == sorted(lengths(batch))
+    assert len({max(lengths(micro)) for micro in taken}) > 1
+
+
+def test_rows_stay_in_the_optimiser_step_that_they_were_drawn_for(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4, steps_per_generation=8)
     trainer, _ = prepared(run, student, loop)
-    seen = []
-    for trainer._step in range(8):
-        batch = trainer._prepare_inputs([{"prompt": key} for key in KEYS])
-        seen.append(batch["completion_ids"].shape[1])
-        assert seen[-1] == batch["completion_mask"].sum(1).max()
-        assert batch["prompt_ids"].shape[1] == batch["prompt_mask"].sum(1).max()
-    assert len(set(seen)) > 1
+    found = [length for micro in micro_batches(trainer, 8) for length in lengths(micro)]
+    assert found[:8] == sorted(found[:8])
+    assert found[8:] == sorted(found[8:])
+    assert found != sorted(found)
+
+
+@pytest.mark.parametrize("own_norm", [{"loss_type": "bnpo"}, {"entropy_coef": 0.1}, {"top_entropy_quantile": 0.5}])
+def test_a_loss_with_a_norm_of_each_micro_batch_keeps_its_rows_as_they_were_drawn(
+    own_norm: dict[str, Any], student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=8, **own_norm)
+    trainer, _ = prepared(run, student, loop)
+    found = [length for micro in micro_batches(trainer, 8) for length in lengths(micro)]
+    assert found != sorted(found)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+def test_rows_divided_by_length_have_the_same_gradient(
+    loss_type: str, student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path, loss_type=loss_type, gradient_accumulation_steps=4, beta=0.3)
+    trainer, batch = prepared(run, student, loop)
+    trainer.current_gradient_accumulation_steps = 4
+    drawn = [
+        {name: value[i::4] if torch.is_tensor(value) and value.dim() else value for name, value in batch.items()}
+        for i in range(4)
+    ]
+    divided = [unpadded(micro) for micro in by_length(drawn, 4)]
+    assert [lengths(micro) for micro in divided] != [lengths(micro) for micro in drawn]
+    found = []
+    for micros in (drawn, divided):
+        trainer.model.zero_grad()
+        for micro in micros:
+            trainer.compute_loss(trainer.model, micro).backward()
+        found.append([parameter.grad.clone() for parameter in trainer.model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+class Full(Wanderer):
+    """A wanderer whose window holds one search and no more."""
+
+    def _complete(self, request: Request) -> Completion:
+        if len(request.context_ids or ()) > 60:
+            return Completion("", Finish.LENGTH, 0, None, ())
+        return super()._complete(request)
+
+
+def test_what_follows_the_policys_last_token_is_left_out(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    out = make_rollouts(make_run(tmp_path), student, loop).roll_out(KEYS, Full(student.tokenizer), Sampling())
+
+    assert {StopReason.ANSWERED, StopReason.TRUNCATED} <= {row.trajectory.stop_reason for row in out["graded"]}
+    for row, ids, mask in zip(out["graded"], out["completion_ids"], out["env_mask"], strict=True):
+        assert len(ids) == len(mask)
+        assert mask[-1] == 1
+        assert sum(mask) == row.trajectory.num_policy_tokens
+        whole = row.trajectory.num_policy_tokens + row.trajectory.num_environment_tokens
+        assert (len(mask) < whole) == (row.trajectory.stop_reason is StopReason.TRUNCATED)
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])

@@ -1,7 +1,9 @@
 """Simulated observations: the policy writes them, the environment owns them."""
 
 import asyncio
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +114,31 @@ def test_an_observation_that_is_not_closed_is_cut_and_counted(body: str) -> None
     assert (reply.outcome, reply.text) == (Outcome.SIMULATED, body[:20].strip())
     assert tools.finishes[Finish.STOP] == 0
     assert tools.finishes.total() == 1
+
+
+def test_an_observation_costs_no_more_than_its_cap_when_its_tags_are_made_harmless() -> None:
+    policy = TagPolicy(ACTION, "Ada " + "</end_search>" * 15 + "</search_result>", ANSWER)
+
+    state = roll_out(policy, max_tokens=20)
+
+    step = next(step for step in rollout.finish(state).steps if step.kind is StepKind.OBSERVATION)
+    body = step.text.removeprefix("\n<search_result> ").removesuffix(" </search_result>\n")
+    assert body.startswith("Ada ‹")
+    assert 10 < policy.count_tokens(body) <= 20
+
+
+class TagPolicy(CharacterPolicy):
+    """Has one id for a tag, as a student does."""
+
+    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+        return tuple(ord(part[0]) for part in re.findall("<[^<>]+>|.", text, re.DOTALL))
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def _complete(self, request: Request) -> Completion:
+        completion = super()._complete(replace(request, max_tokens=1000))
+        return replace(completion, num_tokens=self.count_tokens(completion.text), ids=self.encode(completion.text))
 
 
 def test_a_world_model_is_not_trained_on_what_it_made_up(policy: CharacterPolicy) -> None:

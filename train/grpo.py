@@ -1,6 +1,7 @@
-"""TRL's GRPO trainer: advantages over rollouts that acted as often, and micro-batches as long as their own rows."""
+"""TRL's GRPO trainer: advantages over rollouts that acted as often, and micro-batches of rows of like length."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from math import gcd
 from typing import Any
 
 from train.rewards import FAILURES
@@ -13,7 +14,14 @@ def trainer_class(baseline: Baseline) -> Any:
 
     class Trainer(GRPOTrainer):
         def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
-            return unpadded(super()._prepare_inputs(generation_batch))
+            before = self._buffered_inputs
+            batch = super()._prepare_inputs(generation_batch)
+            if self._buffered_inputs is not before and _may_be_sorted(self.args):
+                # What one optimiser step takes stays in that step, whatever both numbers are.
+                size = gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
+                self._buffered_inputs = list(by_length(self._buffered_inputs, size))
+                batch = self._buffered_inputs[self._step % self.args.steps_per_generation]
+            return unpadded(batch)
 
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -22,6 +30,40 @@ def trainer_class(baseline: Baseline) -> Any:
             return output
 
     return Trainer
+
+
+def _may_be_sorted(arguments: Any) -> bool:
+    """Whether a step's loss is the same however its rows are divided: not where a micro-batch has a norm of its own."""
+    return (
+        arguments.loss_type != "bnpo"
+        and arguments.top_entropy_quantile == 1.0
+        and arguments.entropy_coef == 0.0
+        and not arguments.use_adaptive_entropy
+    )
+
+
+def by_length(batches: Sequence[Mapping[str, Any]], size: int) -> Iterator[dict[str, Any]]:
+    """Micro-batches of the same rows, those of each `size` neighbours divided anew by the lengths of completions."""
+    import torch
+
+    for start in range(0, len(batches), size):
+        window = batches[start : start + size]
+        numbers = [len(batch["completion_mask"]) for batch in window]
+        lengths = torch.cat([batch["completion_mask"].sum(1) for batch in window])
+        for chosen in lengths.argsort(stable=True).split(numbers):
+            yield {name: _rows([batch[name] for batch in window], chosen) for name in window[0]}
+
+
+def _rows(values: Sequence[Any], chosen: Any) -> Any:
+    """The chosen rows of what micro-batches hold; what has no rows is the same in all of them."""
+    import torch
+
+    if torch.is_tensor(values[0]) and values[0].dim():
+        return torch.cat(list(values))[chosen]
+    if isinstance(values[0], list):
+        joined = [row for value in values for row in value]
+        return [joined[i] for i in chosen.tolist()]
+    return values[0]
 
 
 def unpadded(batch: Mapping[str, Any]) -> dict[str, Any]:

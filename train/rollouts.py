@@ -152,13 +152,17 @@ def _policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterato
 
 
 def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
-    """The prompt's ids, all ids after it, and 1 where these are the policy's own."""
+    """The prompt's ids, the ids after it, and 1 where these are the policy's own.
+
+    What others wrote after the policy's last token takes part in nothing, so it is left out.
+    """
     assert state.ids is not None
     mask = [int(author is Author.POLICY) for author, length in state.id_runs for _ in range(length)]
     start = state.num_prompt_tokens
     # TRL would pad a mask that is too short with ones, and train what others wrote.
     assert len(mask) == len(state.ids) > start
-    return list(state.ids[:start]), list(state.ids[start:]), mask[start:]
+    end = max((i + 1 for i in range(start, len(mask)) if mask[i]), default=len(mask))
+    return list(state.ids[:start]), list(state.ids[start:end]), mask[start:end]
 
 
 def _of_simulation(finishes: Counter[Finish]) -> dict[str, float]:

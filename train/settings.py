@@ -97,7 +97,7 @@ class RlParams:
     react_prompt: str = "train/prompts/react.txt"
     """The prompt file for react, in place of `train.prompt`."""
     max_observation_tokens: int = 64
-    """rl1: where an observation that the policy does not close is cut."""
+    """rl1: what an observation may cost: where one that the policy does not close is cut, or one full of tags."""
     validates_with_search: bool = False
     """rl1: roll out the validation questions with the real search, to see whether what is learned holds there."""
     baseline: Baseline = Baseline.GROUP

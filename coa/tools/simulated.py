@@ -53,7 +53,14 @@ class SimulatedTools:
     def _reply(self, state: State, completion: Completion) -> ToolReply:
         self.finishes[completion.finish] += 1
         _, closing = _edges(state)
-        return ToolReply(Outcome.SIMULATED, completion.text.removesuffix(closing).strip())
+        return ToolReply(Outcome.SIMULATED, self._within(completion.text.removesuffix(closing).strip()))
+
+    def _within(self, body: str) -> str:
+        """The harmless body, cut where it costs more than the cap: a tag made harmless is many tokens, not one."""
+        body = protocol.neutralise(body)
+        while (num_tokens := self._policy.count_tokens(body)) > self._max_tokens:
+            body = body[: len(body) * self._max_tokens // num_tokens].rstrip()
+        return body
 
 
 def _edges(state: State) -> tuple[str, str]:
