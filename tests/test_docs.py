@@ -264,7 +264,9 @@ def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
     }
     for name, command in (of_data | of_training).items():
         stage, _, key = name.partition("@")
-        found = stages[stage].get("do", stages[stage])["cmd"].replace("${key}", key or "{name}")
+        commands = stages[stage].get("do", stages[stage])["cmd"]
+        found = commands if isinstance(commands, str) else commands[0]
+        found = found.replace("${key}", key or "{name}")
         found = re.sub(r"\$\{item\.(\w+)\}", r"{\1}", found.replace("${train.launch}", "python -m"))
         assert found == command if stage in of_data or stage != name else found.startswith(command)
 

@@ -44,9 +44,15 @@ def stage(name: str) -> dict[str, Any]:
     return found
 
 
+def command(name: str) -> str:
+    """What a stage runs, or the first of several."""
+    found: str | list[str] = stage(name)["cmd"]
+    return found if isinstance(found, str) else found[0]
+
+
 def modules(name: str) -> tuple[str, ...]:
     """The module that a stage runs and, for one of training, the stage's own, which it imports by name."""
-    module = stage(name)["cmd"].replace("python -m", "").replace("${train.launch}", "").split()[0]
+    module = command(name).replace("python -m", "").replace("${train.launch}", "").split()[0]
     return (module, MODULES[Stage(name)]) if module == "train.run" else (module,)
 
 
@@ -67,7 +73,7 @@ def test_one_word_stands_in_four_places(name: str) -> None:
     module, word = modules(name)[0], name.rpartition("_")[2]  # student_grade: the stage grade once more
     section = f"train.{name}" if module == "train.run" else name
     folders = [f"data/{name.replace('_', '/')}", f"data/train/{name}", f"{name}s/", f"results/{name}"]
-    assert module.rpartition(".")[2] == word or f"stage={name}" in stage(name)["cmd"]
+    assert module.rpartition(".")[2] == word or f"stage={name}" in command(name)
     assert all(path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", [])))
     assert {section, word} & set(stage(name).get("params", [word])) or name.startswith("student_")
 
