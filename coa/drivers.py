@@ -19,8 +19,15 @@ from coa.trajectory import Outcome, Trajectory
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
 """Answers the calls that states wait for, in their order: tools, or a simulation of them (`coa/tools/simulated.py`)."""
 
+OnEnd = Callable[[int], None]
+"""Called with the policy's tokens of each rollout that ends, in the order in which they end."""
+
 _WAITING_PER_SLOT = 4
 """How many finished trajectories may wait, per slot, for a slow one before them; more would only cost memory."""
+
+
+def _nobody(num_tokens: int) -> None:
+    """Whom a driver tells where nobody listens."""
 
 
 async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Trajectory:
@@ -62,7 +69,7 @@ async def _call(tools: Toolbox, call: Call) -> ToolReply:
 
 
 async def roll_out_all(
-    tasks: Iterable[Task], run: Run, policy: Policy, tools: Toolbox, *, concurrency: int
+    tasks: Iterable[Task], run: Run, policy: Policy, tools: Toolbox, *, concurrency: int, on_end: OnEnd = _nobody
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
@@ -75,7 +82,9 @@ async def roll_out_all(
 
     async def in_slot(task: Task) -> Trajectory:
         async with slots:
-            return await roll_out(task, run, policy, tools)
+            trajectory = await roll_out(task, run, policy, tools)
+        on_end(trajectory.num_policy_tokens)
+        return trajectory
 
     try:
         for task in tasks:
@@ -97,16 +106,18 @@ class _Slot:
 
 
 async def roll_out_batched(
-    tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int
+    tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int, on_end: OnEnd = _nobody
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
-    async for state in roll_out_states(tasks, run, policy, tool_environment(tools), batch_size=batch_size):
+    environment = tool_environment(tools)
+    async for state in roll_out_states(tasks, run, policy, environment, batch_size=batch_size, on_end=on_end):
         yield rollout.finish(state)
 
 
 async def roll_out_states(
-    tasks: Iterable[Task], run: Run, policy: BatchPolicy, environment: Environment, *, batch_size: int
-) -> AsyncGenerator[State, None]:
+    tasks: Iterable[Task], run: Run, policy: BatchPolicy, environment: Environment, *, batch_size: int,
+    on_end: OnEnd = _nobody,
+) -> AsyncGenerator[State, None]:  # fmt: skip
     """Like `roll_out_batched`, in any environment, for those who need the ids: the final states, all `Done`.
 
     A slot that becomes free takes the next task at once.
@@ -122,7 +133,9 @@ async def roll_out_states(
             return
         _generate_batch(slots, policy)
         await _observe_batch(slots, environment)
-        finished |= {slot.position: slot.state for slot in slots if _is_done(slot)}
+        for slot in filter(_is_done, slots):
+            finished[slot.position] = slot.state
+            on_end(slot.state.num_policy_tokens)
         slots = [slot for slot in slots if not _is_done(slot)]
         while emitted in finished:
             yield finished.pop(emitted)

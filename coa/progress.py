@@ -17,8 +17,7 @@ class Progress:
         self._bar = tqdm(
             total=total, desc=title, unit=f" {unit}", mininterval=interval, smoothing=0.05, file=sys.stderr
         )
-        self._num_items = self._num_tokens = self._num_correct = 0
-        self._is_graded = False
+        self._num_tokens = self._num_graded = self._num_correct = 0
 
     def __enter__(self) -> Self:
         return self
@@ -31,18 +30,26 @@ class Progress:
 
     def add(self, items: int = 1, *, tokens: int = 0, is_correct: bool | None = None) -> None:
         """Count finished items, the tokens they cost, and whether they were right."""
-        self._num_items += items
         self._num_tokens += tokens
-        self._num_correct += is_correct is True
-        self._is_graded |= is_correct is not None
+        if is_correct is not None:
+            self.grade(is_correct=is_correct)
         if self._bar.update(items):
             self._bar.set_postfix(self._postfix(), refresh=False)
+
+    def end(self, tokens: int) -> None:
+        """Count a rollout that is over; whether it was right may be told later."""
+        self.add(tokens=tokens)
+
+    def grade(self, *, is_correct: bool) -> None:
+        """Say of an item that is counted, or will be, whether it was right."""
+        self._num_graded += 1
+        self._num_correct += is_correct
 
     def _postfix(self) -> dict[str, str]:
         shown = {}
         if self._num_tokens:
             shown["tokens"] = tqdm.format_sizeof(self._num_tokens)
             shown["tokens/s"] = tqdm.format_sizeof(self._num_tokens / max(self._bar.format_dict["elapsed"], 1e-9))
-        if self._is_graded:
-            shown["correct"] = f"{self._num_correct / max(self._num_items, 1):.1%}"
+        if self._num_graded:
+            shown["correct"] = f"{self._num_correct / self._num_graded:.1%}"
         return shown

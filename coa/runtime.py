@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.drivers import roll_out_all, roll_out_batched
+from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
@@ -31,11 +31,15 @@ class Runtime:
     journal: Journal
     concurrency: int
 
-    def roll_out_all(self, tasks: Iterable[Task]) -> AsyncGenerator[Trajectory, None]:
-        """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order."""
+    def roll_out_all(self, tasks: Iterable[Task], on_end: OnEnd) -> AsyncGenerator[Trajectory, None]:
+        """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order.
+
+        `on_end` hears of each as soon as it is over, which may be long before its turn comes.
+        """
+        most = self.concurrency
         if isinstance(self.policy, JournaledBatchPolicy):
-            return roll_out_batched(tasks, self.run, self.policy, self.tools, batch_size=self.concurrency)
-        return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=self.concurrency)
+            return roll_out_batched(tasks, self.run, self.policy, self.tools, batch_size=most, on_end=on_end)
+        return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=most, on_end=on_end)
 
     @property
     def one_by_one(self) -> Policy:

@@ -186,17 +186,18 @@ async def branch(forks: Iterable[Fork], num_forks: int, params: Params, out: Tab
                 yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompts[fork.arm])
 
     group: list[GradedTrajectory] = []
-    async with open_runtime(params, "branch") as runtime, aclosing(runtime.roll_out_all(tasks())) as rollouts:
-        with Progress("branch", num_forks * settings.num_continuations, "continuations") as bar:
-            async for trajectory in rollouts:
-                row = grade_like(waiting[0].parent, trajectory)
-                out.forks.write(row)
-                group.append(row)
-                bar.add(tokens=trajectory.num_policy_tokens, is_correct=row.grade.exact_match)
-                if len(group) == settings.num_continuations:
-                    counts.update(_write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out))
-                    group = []
-        return counts, runtime.saved
+    with Progress("branch", num_forks * settings.num_continuations, "continuations") as bar:
+        async with open_runtime(params, "branch") as runtime:
+            async with aclosing(runtime.roll_out_all(tasks(), bar.end)) as rollouts:
+                async for trajectory in rollouts:
+                    row = grade_like(waiting[0].parent, trajectory)
+                    out.forks.write(row)
+                    group.append(row)
+                    bar.grade(is_correct=row.grade.exact_match)
+                    if len(group) == settings.num_continuations:
+                        counts.update(_write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out))
+                        group = []
+            return counts, runtime.saved
 
 
 def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> list[str]:

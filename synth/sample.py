@@ -132,12 +132,12 @@ async def sample(
     async with open_runtime(params, name.replace("_", "-")) as runtime:
         tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools))
         with Progress(name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories") as bar:
-            async with aclosing(runtime.roll_out_all(tasks)) as rollouts:
+            async with aclosing(runtime.roll_out_all(tasks, bar.end)) as rollouts:
                 async for trajectory in rollouts:
                     table.write(trajectory)
                     is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
                     totals.add(trajectory, is_correct=is_correct)
-                    bar.add(tokens=trajectory.num_policy_tokens, is_correct=is_correct)
+                    bar.grade(is_correct=is_correct)
         return totals, runtime.saved
 
 

@@ -224,6 +224,40 @@ def test_both_drivers_give_the_same_trajectories() -> None:
     assert len({row.num_actions for row in batched}) > 1
 
 
+class Turning(ScriptedPolicy):
+    """Lets the others go on before each turn, as a server does."""
+
+    async def complete(self, request: Request) -> Completion:
+        await asyncio.sleep(0)
+        return await super().complete(request)
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) -> None:
+    def script(request: Request) -> str:
+        searches = request.context.startswith("first") and request.context.count(OPEN) < 3
+        return f"well {OPEN} q {CLOSE}" if searches else "</think> \\boxed{1}"
+
+    policy, told = Turning(script), list[int]()
+    run = Run(policy, Sampling(), Limits())
+    tasks = [task(trajectory_id=name, prompt=f"{name} <think>") for name in ("first", "second", "third")]
+    tools = {"search": Echo()}
+    rows = (
+        roll_out_batched(tasks, run, policy, tools, batch_size=3, on_end=told.append)
+        if is_batched
+        else roll_out_all(tasks, run, policy, tools, concurrency=3, on_end=told.append)
+    )
+
+    async def known_at_each() -> list[tuple[str, list[int]]]:
+        return [(row.trajectory_id, list(told)) async for row in rows]
+
+    found = asyncio.run(known_at_each())
+    assert [name for name, _ in found] == ["first", "second", "third"]
+    quick, slow = sorted(set(told))
+    assert found[0][1] == [quick, quick, slow]
+    assert told == [quick, quick, slow]
+
+
 def test_every_trajectory_and_turn_has_its_own_seed() -> None:
     policy = ScriptedPolicy([f"{OPEN} q {CLOSE}", "</think> 1", f"{OPEN} q {CLOSE}", "</think> 1"])
     tasks = [task(trajectory_id=f"q/coa/{i}") for i in range(2)]

@@ -12,7 +12,7 @@ data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where i
 import asyncio
 import hashlib
 import sys
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -31,8 +31,8 @@ from coa.progress import Progress
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, Task
-from coa.runtime import open_runtime
-from coa.trajectory import Mode, Trajectory
+from coa.runtime import Runtime, open_runtime
+from coa.trajectory import Mode
 from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
@@ -130,7 +130,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         loaded, _journal_name(params), teacher=params.policy, limits=params.limits, asked_as=asked_as
     ) as runtime:
         tasks = (make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions)
-        outcomes = await _collect(params.name, runtime.roll_out_all(tasks), questions, world)
+        outcomes = await _collect(params.name, runtime, tasks, questions, world)
     run = runtime.run
     setting = Setting(
         name=params.name,
@@ -155,7 +155,7 @@ def _world_of(questions: Iterable[Question], loaded: Params) -> World | None:
 
 
 async def _collect(
-    name: str, rollouts: AsyncGenerator[Trajectory, None], questions: Sequence[Question], world: World | None
+    name: str, runtime: Runtime, tasks: Iterable[Task], questions: Sequence[Question], world: World | None
 ) -> list[Outcome]:
     by_id = {question.question_id: question for question in questions}
     outcomes = []
@@ -163,12 +163,12 @@ async def _collect(
         tables.TableWriter(ROLLOUTS / f"{name}.parquet", GradedTrajectory) as table,
         Progress(f"evaluate {name}", len(by_id), "questions") as bar,
     ):
-        async with aclosing(rollouts) as finished:
-            async for trajectory in finished:
+        async with aclosing(runtime.roll_out_all(tasks, bar.end)) as rollouts:
+            async for trajectory in rollouts:
                 row = grade_trajectory(trajectory, by_id[trajectory.question_id])
                 table.write(row)
                 outcomes.append(read_outcome(row, by_id[trajectory.question_id], world))
-                bar.add(tokens=trajectory.num_policy_tokens, is_correct=row.grade.exact_match)
+                bar.grade(is_correct=row.grade.exact_match)
     return outcomes
 
 

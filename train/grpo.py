@@ -50,7 +50,7 @@ def by_length(batches: Sequence[Mapping[str, Any]], size: int) -> Iterator[dict[
         window = batches[start : start + size]
         numbers = [len(batch["completion_mask"]) for batch in window]
         lengths = torch.cat([batch["completion_mask"].sum(1) for batch in window])
-        for chosen in lengths.argsort(stable=True).split(numbers):
+        for chosen in torch.split(lengths.argsort(stable=True), numbers):
             yield {name: _rows([batch[name] for batch in window], chosen) for name in window[0]}
 
 
