@@ -101,15 +101,19 @@ def test_tags_inside_a_simulated_observation_are_made_harmless() -> None:
     assert protocol.answer_text(trajectory.steps) == "</think>\\boxed{Ada}"
 
 
+def calling(policy: CharacterPolicy) -> State:
+    """A rollout that waits for its first call."""
+    run = Run(policy, Sampling(), Limits(max_context_tokens=2000))
+    state = rollout.start(Task("q/coa/0", "q", Mode.COA, 0, "Who?", "<think>\n", "", tools=("search",)), run)
+    return rollout.advance(state, policy.complete_batch([rollout.request(state)])[0])
+
+
 @pytest.mark.parametrize("body", ["word " * 40, "it ends its turn", ""])
 def test_an_observation_that_is_not_closed_is_cut_and_counted(body: str) -> None:
     policy = CharacterPolicy(ACTION, body, ANSWER)
-    run = Run(policy, Sampling(), Limits(max_context_tokens=2000))
-    state = rollout.start(Task("q/coa/0", "q", Mode.COA, 0, "Who?", "<think>\n", "", tools=("search",)), run)
-    state = rollout.advance(state, policy.complete_batch([rollout.request(state)])[0])
     tools = SimulatedTools(policy, max_tokens=20)
 
-    reply = asyncio.run(tools([state]))[0]
+    reply = asyncio.run(tools([calling(policy)]))[0]
 
     assert (reply.outcome, reply.text) == (Outcome.SIMULATED, body[:20].strip())
     assert tools.finishes[Finish.STOP] == 0
@@ -118,13 +122,13 @@ def test_an_observation_that_is_not_closed_is_cut_and_counted(body: str) -> None
 
 def test_an_observation_costs_no_more_than_its_cap_when_its_tags_are_made_harmless() -> None:
     policy = TagPolicy(ACTION, "Ada " + "</end_search>" * 15 + "</search_result>", ANSWER)
+    tools = SimulatedTools(policy, max_tokens=20)
 
-    state = roll_out(policy, max_tokens=20)
+    reply = asyncio.run(tools([calling(policy)]))[0]
 
-    step = next(step for step in rollout.finish(state).steps if step.kind is StepKind.OBSERVATION)
-    body = step.text.removeprefix("\n<search_result> ").removesuffix(" </search_result>\n")
-    assert body.startswith("Ada ‹")
-    assert 10 < policy.count_tokens(body) <= 20
+    assert reply.text.startswith("Ada ‹")
+    assert 10 < policy.count_tokens(reply.text) <= 20
+    assert tools.finishes == {Finish.LENGTH: 1}
 
 
 class TagPolicy(CharacterPolicy):

@@ -166,5 +166,5 @@ def _columns(state: State) -> tuple[list[int], list[int], list[int]]:
 
 
 def _of_simulation(finishes: Counter[Finish]) -> dict[str, float]:
-    """Share of the simulated observations that the policy did not close; nothing where there were none."""
+    """Share of the simulated observations that were cut, not closed in time; nothing where there were none."""
     return {"simulated/unclosed": 1 - finishes[Finish.STOP] / finishes.total()} if finishes else {}

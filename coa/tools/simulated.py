@@ -23,7 +23,7 @@ class SimulatedTools:
         self._policy = policy
         self._max_tokens = max_tokens
         self.finishes: Counter[Finish] = Counter()
-        """How the observations ended; all but `STOP` were cut, for the policy did not close them."""
+        """How the observations ended; all but `STOP` were cut: not closed, or too long once harmless."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,13 +51,14 @@ class SimulatedTools:
         return replace(request, seed=request.seed ^ 1)
 
     def _reply(self, state: State, completion: Completion) -> ToolReply:
-        self.finishes[completion.finish] += 1
         _, closing = _edges(state)
-        return ToolReply(Outcome.SIMULATED, self._within(completion.text.removesuffix(closing).strip()))
+        harmless = protocol.neutralise(completion.text.removesuffix(closing).strip())
+        body = self._within(harmless)
+        self.finishes[completion.finish if body == harmless else Finish.LENGTH] += 1
+        return ToolReply(Outcome.SIMULATED, body)
 
     def _within(self, body: str) -> str:
-        """The harmless body, cut where it costs more than the cap: a tag made harmless is many tokens, not one."""
-        body = protocol.neutralise(body)
+        """The body, cut where it costs more than the cap: a tag made harmless is many tokens, not one."""
         while (num_tokens := self._policy.count_tokens(body)) > self._max_tokens:
             body = body[: len(body) * self._max_tokens // num_tokens].rstrip()
         return body
