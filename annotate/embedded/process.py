@@ -57,11 +57,29 @@ def start_redis(folder: str) -> str:
     every account on it, so the socket is a file in a folder of this user's own.
     """
     from fakeredis import TcpFakeServer
+    from fakeredis._clients._tcp_server import TCPFakeRequestHandler
+    from redis.exceptions import ResponseError
 
     clients = count(1)
 
+    class Handler(TCPFakeRequestHandler):  # type: ignore[misc]
+        """Goes on after an error, as Redis does; fakeredis hangs up, which resets what a client sends next."""
+
+        def setup(self) -> None:
+            super().setup()
+            read_response = self.current_client.read_response
+
+            def read() -> Any:
+                try:
+                    return read_response()
+                except ResponseError as error:
+                    return error
+
+            self.current_client.read_response = read
+
     class FileServer(TcpFakeServer):  # type: ignore[misc]
         address_family = socket.AF_UNIX
+        request_queue_size = 128  # one more than wait is refused, and the default is 5
 
         def get_request(self) -> tuple[socket.socket, Any]:
             connection, _ = self.socket.accept()
@@ -69,7 +87,7 @@ def start_redis(folder: str) -> str:
 
     path = Path(folder) / "redis"
     server = FileServer(str(path), server_type="redis")
-    server.daemon_threads = True
+    server.RequestHandlerClass, server.daemon_threads = Handler, True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"unix://{path}?db=0"
 
