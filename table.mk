@@ -40,6 +40,9 @@ $(eval $(call chain,sft2_only,sft2,pretrain))
 $(eval $(call chain,sft2,sft2,sft1))
 $(eval $(call chain,sft3,sft3,sft2))
 $(eval $(call chain,rl1,rl1,sft3,train.rl1.arguments.max_steps=$(SIMULATED)))
+# RL 1 as in the paper: an answer from an observation of its own is paid like any other.
+$(eval $(call chain,rl1_exact,rl1,sft3,train.rl1.arguments.max_steps=$(SIMULATED) \
+  train.rl1.rewards.exact_match=1 train.rl1.rewards.recalled=0 train.rl1.rewards.acted=0))
 $(eval $(call chain,rl1_rl2,rl2,rl1,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,sft3_rl2,rl2,sft3,train.rl2.arguments.max_steps=$(REAL)))
 $(eval $(call chain,rl2,rl2,sft2,train.rl2.arguments.max_steps=$(RL_STEPS)))
@@ -52,7 +55,7 @@ $(eval $(call chain,plain_sft2,sft2,plain_sft1))
 $(eval $(call result,pretrain_cot,pretrain,cot))
 $(eval $(call result,pretrain_react,pretrain,react))
 $(eval $(call result,rl2_only,rl2_only,react))
-$(foreach row,sft1 sft2_only sft2 sft3 rl1 rl1_rl2 sft3_rl2 rl2 plain_sft2,$(eval $(call result,$(row),$(row),coa)))
+$(foreach row,sft1 sft2_only sft2 sft3 rl1 rl1_exact rl1_rl2 sft3_rl2 rl2 plain_sft2,$(eval $(call result,$(row),$(row),coa)))
 
 .PHONY: table sets
 # Rows that are made side by side have a core each: two processes with two threads on two cores take many times as long.

@@ -85,6 +85,14 @@ def test_every_reward_scores_every_rollout_under_its_name() -> None:
     assert scores == {name: [reward(row) for row in rows] for name, reward in REWARDS.items()}
 
 
+@pytest.mark.parametrize(
+    ("text", "recalled", "acted"),
+    [(RIGHT, 1.0, 0.0), (WRONG, 0.0, 0.0), (SEARCHED + RIGHT, 0.0, 1.0), (SEARCHED + WRONG, 0.0, 1.0)],
+)
+def test_an_answer_is_recalled_or_a_tool_was_called(text: str, recalled: float, acted: float) -> None:
+    assert (REWARDS["recalled"](graded(text)), REWARDS["acted"](graded(text))) == (recalled, acted)
+
+
 @pytest.mark.parametrize("stop_reason", [StopReason.TOOL_ERROR, StopReason.POLICY_ERROR])
 def test_a_failed_tool_is_no_reward_at_all(stop_reason: StopReason) -> None:
     scores = call(reward_functions({"format_penalty": 0.1}, RubricSettings()), [graded("I need it", stop_reason)])

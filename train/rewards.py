@@ -43,6 +43,23 @@ def f1(row: GradedTrajectory) -> float:
     return row.grade.f1
 
 
+def recalled(row: GradedTrajectory) -> float:
+    """1 where the answer is right and no tool was called, else 0; with `acted` for rl1.
+
+    Nothing follows from an answer that was reached from an invented observation.
+    """
+    return float(row.grade.exact_match and not row.trajectory.num_actions)
+
+
+def acted(row: GradedTrajectory) -> float:
+    """1 where a tool was called, whatever came of it, else 0: the retrieval reward of R1-Searcher (arXiv 2503.05592).
+
+    Its weight beside that of `recalled` is what a search is worth: how likely a recalled answer has to be right for the
+    policy to rather not search.
+    """
+    return float(row.trajectory.num_actions > 0)
+
+
 def format_penalty(row: GradedTrajectory) -> float:
     """-1 where the format is broken, else 0."""
     return -float(breaks_format(row))
@@ -62,6 +79,8 @@ REWARDS: Mapping[str, Reward] = {
     "exact_match": exact_match,
     "cover_match": cover_match,
     "f1": f1,
+    "recalled": recalled,
+    "acted": acted,
     "format_penalty": format_penalty,
 }
 """The rewards that follow from the record alone."""
