@@ -66,6 +66,8 @@ def test_the_published_settings_are_those_of_the_7b_profile(tmp_path: Path) -> N
         given = getattr(params, stage).arguments
         assert published.items() <= given.items()
         assert given["max_steps"] == steps
+        paid = {name: weight for name, weight in getattr(params, stage).rewards.items() if weight}
+        assert paid == {"exact_match": 1.0, "format_penalty": 0.1}
         assert 8 * given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 48 * 5
     assert (params.sft1.alpha, params.max_context_tokens) == (0.2, 8192)
 
