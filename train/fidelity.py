@@ -210,12 +210,18 @@ def report(params: FidelityParams, predictions: Sequence[Prediction]) -> Report:
     )
 
 
+_FIXES = {
+    "well_formed": "train sft3 for longer",
+    "answer_bearing": "in train.rl1.rewards pay `recalled` and `acted`, not answers after invented observations",
+}
+
+
 def _doubts(params: FidelityParams, found: Fidelity) -> Iterator[str]:
     limits = {"well_formed": params.min_well_formed, "answer_bearing": params.min_answer_bearing}
     for name, least in limits.items():
         interval: Interval | None = getattr(found, name)
         if interval is None or interval.value < least:
-            yield f"{name.replace('_', ' ')}: {interval or 'nothing to measure'}, below {least}"
+            yield f"{name.replace('_', ' ')}: {interval or 'nothing to measure'}, below {least}; {_FIXES[name]}"
 
 
 def gate(model: str) -> tuple[str, ...]:
