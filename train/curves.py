@@ -2,16 +2,31 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coa.errors import writing_error
 
 _NOT_CURVES = ("step", "epoch", "total_flos", "num_tokens")
+_NOT_DRAWN = ("runtime", "per_second", "/std", "_time", "terminated_length", "clipped_ratio")
 _MAX_PANELS = 12
+_ORDER = (
+    "reward", "rewards", "accuracy", "searches", "format", "simulated", "loss", "logps", "pair_accuracy",
+    "mean_token_accuracy", "completions", "entropy", "kl", "reward_std", "frac_reward_zero_std", "grad_norm",
+)  # fmt: skip
+"""Panels of the picture, the most telling first."""
 
 Entry = dict[str, Any]
+Point = tuple[float, float]
+"""A step, and what was measured there."""
+
+
+class Curve(NamedTuple):
+    """One quantity over the steps, on the rows of training and on those of the validation split."""
+
+    training: list[Point]
+    validation: list[Point]
 
 
 def write_log(path: Path, history: Sequence[Entry]) -> None:
@@ -28,7 +43,7 @@ def write_log(path: Path, history: Sequence[Entry]) -> None:
 
 
 def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: str) -> None:
-    """Draw every quantity that was logged over the steps, and write the same as CSV.
+    """Draw what was logged over the steps, and write all of it as CSV.
 
     Raises:
         OutputError: a file cannot be written.
@@ -36,7 +51,7 @@ def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: st
     names = curve_names(history)
     write_table(table, history, names)
     try:
-        _draw(picture, names, history, title)
+        _draw(picture, history, title)
     except OSError as error:
         raise writing_error(picture, error) from error
 
@@ -58,7 +73,7 @@ def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> N
 
 
 def curve_names(history: Sequence[Entry]) -> list[str]:
-    """The quantities that were logged at least twice and at more than one value, the losses first."""
+    """The quantities that were logged at least twice, the losses first."""
     values: dict[str, list[float]] = {}
     for entry in history:
         for name, value in entry.items():
@@ -68,23 +83,57 @@ def curve_names(history: Sequence[Entry]) -> list[str]:
     return sorted(names, key=lambda name: (not name.endswith("loss"), name))
 
 
-def _draw(path: Path, names: Sequence[str], history: Sequence[Entry], title: str) -> None:
+def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
+    """What the picture shows: for each panel's title its curves by name.
+
+    Quantities of one kind, `searches/known` and `searches/unknown`, share a panel. Left out are quantities that never
+    change, and the panels for which there is no place, the less telling ones.
+    """
+    found: dict[str, dict[str, Curve]] = {}
+    for name in sorted({name.removeprefix("eval_") for entry in history for name in entry}):
+        curve = Curve(_points(history, name), _points(history, f"eval_{name}"))
+        if not _is_told_elsewhere(name) and len({value for points in curve for _, value in points}) > 1:
+            title, _, line = name.partition("/")
+            found.setdefault(title, {})[line.removesuffix("/mean") or name] = curve
+    places = {title: place for place, title in enumerate(_ORDER)}
+    chosen = sorted(found, key=lambda title: (places.get(title, len(places)), title))[:_MAX_PANELS]
+    return {title: found[title] for title in chosen}
+
+
+def _is_told_elsewhere(name: str) -> bool:
+    return name in _NOT_CURVES or name.startswith("train_") or name.endswith(_NOT_DRAWN)
+
+
+def _points(history: Sequence[Entry], name: str) -> list[Point]:
+    return [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
+
+
+def _draw(path: Path, history: Sequence[Entry], title: str) -> None:
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    shown = list(names)[:_MAX_PANELS]
+    shown = panels(history)
     rows = max(1, -(-len(shown) // 3))
     figure, axes = pyplot.subplots(rows, 3, figsize=(12, 2.6 * rows), squeeze=False, layout="constrained")
-    for axis, name in zip(axes.flat, shown, strict=False):
-        points = [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
-        axis.plot(*zip(*points, strict=True), linewidth=1.2)
-        axis.set_title(name, fontsize=9)
-        axis.tick_params(labelsize=8)
+    for axis, (name, lines) in zip(axes.flat, shown.items(), strict=False):
+        _draw_panel(axis, name, lines)
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
-    figure.suptitle(f"{title}: training log over steps", fontsize=10)
+    figure.suptitle(f"{title}: training log over steps (dots: validation)", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def _draw_panel(axis: Any, title: str, curves: Mapping[str, Curve]) -> None:
+    for number, (label, curve) in enumerate(curves.items()):
+        color = f"C{number}"
+        axis.plot([], [], color=color, label=label)
+        axis.plot(*zip(*curve.training, strict=True), color=color, linewidth=1.2) if curve.training else None
+        axis.plot(*zip(*curve.validation, strict=True), "o", color=color, markersize=4) if curve.validation else None
+    axis.set_title(title, fontsize=9)
+    axis.tick_params(labelsize=8)
+    if list(curves) != [title]:
+        axis.legend(fontsize=6)

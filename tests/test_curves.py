@@ -1,0 +1,46 @@
+"""What the picture of a training's log shows, and the table beside it."""
+
+import csv
+from pathlib import Path
+
+from PIL import Image
+
+from train.curves import Curve, panels, write_curves
+
+LOG = [
+    {
+        "step": step, "loss": 2.0 - step, "reward": 0.1 * step, "rewards/exact_match/mean": 0.2 * step,
+        "rewards/exact_match/std": 0.3 * step, "searches/known": 0.1 * step, "searches/unknown": 1.0 - 0.1 * step,
+        "failures": 0.0, "step_time": 1.5 * step, "train_runtime": 9.0 * step,
+    }
+    for step in (1, 2, 3)
+]  # fmt: skip
+VALIDATION = {"step": 3, "eval_searches/known": 0.7, "eval_runtime": 5.0}
+
+
+def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() -> None:
+    shown = panels([*LOG, VALIDATION])
+
+    assert {title: list(curves) for title, curves in shown.items()} == {
+        "reward": ["reward"], "rewards": ["exact_match"], "searches": ["known", "unknown"], "loss": ["loss"],
+    }  # fmt: skip
+    assert shown["loss"]["loss"] == Curve([(1, 1.0), (2, 0.0), (3, -1.0)], [])
+    assert shown["searches"]["known"].validation == [(3, 0.7)]
+
+
+def test_a_picture_holds_the_telling_panels_when_there_are_too_many() -> None:
+    many = [{**entry, **{f"a{number}": number * entry["step"] for number in range(20)}} for entry in LOG]
+
+    assert list(panels(many))[:4] == ["reward", "rewards", "searches", "loss"]
+    assert len(panels(many)) == 12
+
+
+def test_the_picture_can_be_opened_and_the_table_has_every_quantity(tmp_path: Path) -> None:
+    for name, log in (("full", [*LOG, VALIDATION]), ("empty", [])):
+        write_curves(tmp_path / f"{name}.png", tmp_path / f"{name}.csv", log, name)
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width == 1320
+    with (tmp_path / "full.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["reward"] for row in rows] == ["0.1", "0.2", "0.30000000000000004"]
+    assert rows[0].keys() >= {"loss", "rewards/exact_match/std", "failures", "step_time"}
