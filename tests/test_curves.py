@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from train.curves import Curve, panels, write_curves
+from train.curves import Curve, Entry, panels, write_curves
 
-LOG = [
+LOG: list[Entry] = [
     {
         "step": step, "loss": 2.0 - step, "reward": 0.1 * step, "rewards/exact_match/mean": 0.2 * step,
         "rewards/exact_match/std": 0.3 * step, "searches/known": 0.1 * step, "searches/unknown": 1.0 - 0.1 * step,
@@ -15,7 +15,7 @@ LOG = [
     }
     for step in (1, 2, 3)
 ]  # fmt: skip
-VALIDATION = {"step": 3, "eval_searches/known": 0.7, "eval_runtime": 5.0}
+VALIDATION: Entry = {"step": 3, "eval_searches/known": 0.7, "eval_searches/unknown": None, "eval_runtime": 5.0}
 
 
 def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() -> None:
@@ -25,7 +25,7 @@ def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() ->
         "reward": ["reward"], "rewards": ["exact_match"], "searches": ["known", "unknown"], "loss": ["loss"],
     }  # fmt: skip
     assert shown["loss"]["loss"] == Curve([(1, 1.0), (2, 0.0), (3, -1.0)], [])
-    assert shown["searches"]["known"].validation == [(3, 0.7)]
+    assert [curve.validation for curve in shown["searches"].values()] == [[(3, 0.7)], []]
 
 
 def test_a_picture_holds_the_telling_panels_when_there_are_too_many() -> None:

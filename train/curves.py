@@ -105,7 +105,8 @@ def _is_told_elsewhere(name: str) -> bool:
 
 
 def _points(history: Sequence[Entry], name: str) -> list[Point]:
-    return [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
+    numbers = (entry for entry in history if "step" in entry and isinstance(entry.get(name), int | float))
+    return [(entry["step"], entry[name]) for entry in numbers]
 
 
 def _draw(path: Path, history: Sequence[Entry], title: str) -> None:
