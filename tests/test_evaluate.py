@@ -239,8 +239,8 @@ def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_pa
     assert (found.num_observations, found.all.well_formed) == (0, None)
     assert found.warnings == (
         "well formed: nothing to measure, below 0.95; train sft3 for longer",
-        "answer bearing: nothing to measure, below 0.5; in train.rl1.rewards pay `recalled` and `acted`, "
-        "not answers after invented observations",
+        "answer bearing: nothing to measure, below 0.5; harmless where train.rl1.rewards pays `recalled` and `acted` "
+        "in place of answers",
     )
 
 
@@ -292,7 +292,7 @@ def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
     good, poor = Prediction(True, 1.0, True, None), Prediction(True, 0.2, False, False)
     assert fidelity.report(params, [good] * 10).warnings == ()
     (doubt,) = fidelity.report(params, [poor] * 10).warnings
-    assert doubt.startswith("answer bearing: 0 [0, 0], below 0.5; in train.rl1.rewards pay")
+    assert doubt.startswith("answer bearing: 0 [0, 0], below 0.5; harmless where train.rl1.rewards pays")
 
 
 def test_a_world_model_that_was_never_measured_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,12 @@ def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
     """What the picture shows: for each panel's title its curves by name.
 
     Quantities of one kind, `searches/known` and `searches/unknown`, share a panel. Left out are quantities that never
-    change, and the panels for which there is no place, the less telling ones.
+    change, times and spreads, and the panels for which there is no place, the less telling ones; the table has them.
     """
     found: dict[str, dict[str, Curve]] = {}
     for name in sorted({name.removeprefix("eval_") for entry in history for name in entry}):
         curve = Curve(_points(history, name), _points(history, f"eval_{name}"))
-        if not _is_told_elsewhere(name) and len({value for points in curve for _, value in points}) > 1:
+        if not _is_left_out(name) and len({value for points in curve for _, value in points}) > 1:
             title, _, line = name.partition("/")
             found.setdefault(title, {})[line.removesuffix("/mean") or name] = curve
     places = {title: place for place, title in enumerate(_ORDER)}
@@ -100,7 +100,7 @@ def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
     return {title: found[title] for title in chosen}
 
 
-def _is_told_elsewhere(name: str) -> bool:
+def _is_left_out(name: str) -> bool:
     return name in _NOT_CURVES or name.startswith("train_") or name.endswith(_NOT_DRAWN)
 
 
@@ -118,8 +118,8 @@ def _draw(path: Path, history: Sequence[Entry], title: str) -> None:
     shown = panels(history)
     rows = max(1, -(-len(shown) // 3))
     figure, axes = pyplot.subplots(rows, 3, figsize=(12, 2.6 * rows), squeeze=False, layout="constrained")
-    for axis, (name, lines) in zip(axes.flat, shown.items(), strict=False):
-        _draw_panel(axis, name, lines)
+    for axis, (name, curves) in zip(axes.flat, shown.items(), strict=False):
+        _draw_panel(axis, name, curves)
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
     figure.suptitle(f"{title}: training log over steps (dots: validation)", fontsize=10)
@@ -132,8 +132,10 @@ def _draw_panel(axis: Any, title: str, curves: Mapping[str, Curve]) -> None:
     for number, (label, curve) in enumerate(curves.items()):
         color = f"C{number}"
         axis.plot([], [], color=color, label=label)
-        axis.plot(*zip(*curve.training, strict=True), color=color, linewidth=1.2) if curve.training else None
-        axis.plot(*zip(*curve.validation, strict=True), "o", color=color, markersize=4) if curve.validation else None
+        if curve.training:
+            axis.plot(*zip(*curve.training, strict=True), color=color, linewidth=1.2)
+        if curve.validation:
+            axis.plot(*zip(*curve.validation, strict=True), "o", color=color, markersize=4)
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=8)
     if list(curves) != [title]:

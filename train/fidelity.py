@@ -212,7 +212,7 @@ def report(params: FidelityParams, predictions: Sequence[Prediction]) -> Report:
 
 _FIXES = {
     "well_formed": "train sft3 for longer",
-    "answer_bearing": "in train.rl1.rewards pay `recalled` and `acted`, not answers after invented observations",
+    "answer_bearing": "harmless where train.rl1.rewards pays `recalled` and `acted` in place of answers",
 }
 
 
