@@ -5,6 +5,7 @@
 #   make review   Argilla on this machine, to review what was made
 #   make table    every row of the paper's table for one seed (table.mk)
 #   make test     the tests; make test-full: those that want Argilla's server or a browser
+#   make test-long  attacks, faults and kills that take minutes each
 #   make check    formatting, lint and types
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
@@ -18,7 +19,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data review test test-full check format clean
+.PHONY: demo data review test test-full test-long check format clean
 
 demo: $(VENV)/.installed-train
 	dvc repro
@@ -38,6 +39,9 @@ test: $(VENV)/.installed-dev
 test-full: $(VENV)/.installed-full
 	@python -c "from annotate.environment import server_python; server_python()"
 	python -m pytest --full -m full
+
+test-long: $(VENV)/.installed-full
+	python -m pytest --long -m long --timeout=1800
 
 check: $(VENV)/.installed-dev
 	ruff format --check .

@@ -52,7 +52,9 @@ def _grades(ids: set[str]) -> dict[str, bool]:
         return {}
     trajectory = pl.col("trajectory").struct.field("trajectory_id")
     rows = _scan(GRADED, ["trajectory", "grade"]).filter(trajectory.is_in(list(ids)))
-    return dict(rows.select(trajectory, pl.col("grade").struct.field("exact_match")).collect().iter_rows())
+    return dict(
+        rows.select(trajectory, pl.col("grade").struct.field("exact_match")).collect().iter_rows()
+    )
 
 
 def _causes(ids: set[str]) -> dict[str, frozenset[str]]:
@@ -60,9 +62,13 @@ def _causes(ids: set[str]) -> dict[str, frozenset[str]]:
     if not ANALYSED.exists():
         return {}
     beside = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"]).filter(pl.col("trajectory_id").is_in(list(ids)))
+    rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"]).filter(
+        pl.col("trajectory_id").is_in(list(ids))
+    )
     found = rows.select("trajectory_id", "cause", beside).collect()
-    return {row_id: frozenset(filter(None, (cause, *more))) for row_id, cause, more in found.iter_rows()}
+    return {
+        row_id: frozenset(filter(None, (cause, *more))) for row_id, cause, more in found.iter_rows()
+    }
 
 
 def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
@@ -70,7 +76,9 @@ def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
     return pl.scan_parquet(path)
 
 
-def page(figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: Sequence[Review]) -> str:
+def page(
+    figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: Sequence[Review]
+) -> str:
     """The page; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -78,11 +86,16 @@ def page(figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: S
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    parts = {heading: [it for it in figures if it.between is between] for between, heading in _HEADINGS.items()}
+    parts = {
+        heading: [it for it in figures if it.between is between]
+        for between, heading in _HEADINGS.items()
+    }
     return environment.get_template("agreement.html").render(
         parts={heading: rows for heading, rows in parts.items() if rows},
         conflicts=list(_conflicts(decisions)),
-        standings={str(standing): sum(it.standing is standing for it in decisions) for standing in Standing},
+        standings={
+            str(standing): sum(it.standing is standing for it in decisions) for standing in Standing
+        },
         num_reviews=len(reviews),
         reviewers=sorted({review.reviewer for review in reviews}),
     )
@@ -91,7 +104,10 @@ def page(figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: S
 def _conflicts(decisions: Sequence[Decision]) -> Iterator[Mapping[str, Any]]:
     for decision in decisions:
         if decision.standing is Standing.CONFLICT:
-            said = [(review.reviewer, review.value(DECISIVE[decision.kind])) for review in decision.reviews]
+            said = [
+                (review.reviewer, review.value(DECISIVE[decision.kind]))
+                for review in decision.reviews
+            ]
             yield {"kind": str(decision.kind), "item_id": decision.item_id, "said": said}
 
 
@@ -100,7 +116,9 @@ def main(arguments: Sequence[str]) -> str:
     annotate = Params.load("annotate", arguments).section(AnnotateParams)
     reviews = read_reviews()
     if not reviews:
-        raise InputError(f"{REVIEWS} holds no review", fix="review something, then python -m annotate.pull")
+        raise InputError(
+            f"{REVIEWS} holds no review", fix="review something, then python -m annotate.pull"
+        )
     figures, decisions = measured(reviews), list(decide_all(reviews, annotate.adjudication))
     try:
         PAGE.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +126,9 @@ def main(arguments: Sequence[str]) -> str:
     except OSError as error:
         raise writing_error(PAGE, error) from error
     conflicts = sum(it.standing is Standing.CONFLICT for it in decisions)
-    return f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, {conflicts:,} in conflict"
+    return (
+        f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, {conflicts:,} in conflict"
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,11 @@ ROUNDS = (1, 2)
 _TIMEOUT_SECONDS = 120
 _RECORDS_AT_ONCE = 100
 """Some megabytes of HTML a request."""
-_PLURAL = {ReviewKind.TRAJECTORY: "trajectories", ReviewKind.PAIR: "pairs", ReviewKind.DISPUTE: "disputes"}
+_PLURAL = {
+    ReviewKind.TRAJECTORY: "trajectories",
+    ReviewKind.PAIR: "pairs",
+    ReviewKind.DISPUTE: "disputes",
+}
 _HIDDEN = (("reason", "terms"), ("mode", "terms"), ("cause", "terms"), ("grade", "terms"), ("kind", "terms"),
            ("searches", "integer"), ("steps_before", "integer"), ("f1", "float"))  # fmt: skip
 """Metadata for an owner's filters; a reviewer who saw it would know what the program thinks."""
@@ -57,7 +61,9 @@ def access(annotate: AnnotateParams) -> Access:
             raise ConfigError("there is no Argilla to talk to", where=state.folder, fix=fix)
         key = state.owner_key()
     if not key:
-        raise ConfigError("there is no key for Argilla", where=url, expected=f"{KEY} in the environment")
+        raise ConfigError(
+            "there is no key for Argilla", where=url, expected=f"{KEY} in the environment"
+        )
     return Access(url, key, _headers(os.environ.get(HEADERS, "{}")))
 
 
@@ -67,15 +73,23 @@ def _headers(text: str) -> dict[str, str]:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        expected = '{"Authorization": "Bearer ..."}'  # what was got may hold a secret, so it is not shown
-        raise ConfigError(f"{HEADERS} is not a JSON object of texts", where="the environment", expected=expected)
+        expected = (
+            '{"Authorization": "Bearer ..."}'  # what was got may hold a secret, so it is not shown
+        )
+        raise ConfigError(
+            f"{HEADERS} is not a JSON object of texts", where="the environment", expected=expected
+        )
     return found
 
 
 def data_set_name(prefix: str, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> str:
     """What a data set is called; pull reads kind, round and layout off the name that it asks for."""
     name = f"{prefix}-{_PLURAL[kind]}"
-    return name + (f"-layout{layout}" if layout > 1 else "") + (f"-round{round_}" if round_ > 1 else "")
+    return (
+        name
+        + (f"-layout{layout}" if layout > 1 else "")
+        + (f"-round{round_}" if round_ > 1 else "")
+    )
 
 
 class Deployment:
@@ -94,7 +108,9 @@ class Deployment:
         self._workspace = self._client.workspaces(annotate.workspace)
         if self._workspace is None:
             fix = "make it in Argilla, or name another: annotate.workspace"
-            raise ServiceError(f"Argilla has no workspace {annotate.workspace!r}", where=self._access.url, fix=fix)
+            raise ServiceError(
+                f"Argilla has no workspace {annotate.workspace!r}", where=self._access.url, fix=fix
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +129,9 @@ class Deployment:
             return argilla.Argilla(url, key, timeout=_TIMEOUT_SECONDS, headers=dict(headers))
         except (argilla._exceptions.ArgillaError, httpx.HTTPError, ValueError) as error:
             fix = f"start it (python -m annotate.serve), or see to {URL}, {KEY} and {HEADERS}"
-            raise ServiceError("cannot talk to Argilla", where=url, got=_first_line(error), fix=fix) from error
+            raise ServiceError(
+                "cannot talk to Argilla", where=url, got=_first_line(error), fix=fix
+            ) from error
 
     def request(self, method: str, path: str, **more: Any) -> Any:
         """The JSON that the deployment answers.
@@ -128,16 +146,26 @@ class Deployment:
             answer.raise_for_status()
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            body = error.response.text[:500] if isinstance(error, httpx.HTTPStatusError) else _first_line(error)
-            raise ServiceError("Argilla refuses a request", where=f"{method} {path}", got=body) from error
+            body = (
+                error.response.text[:500]
+                if isinstance(error, httpx.HTTPStatusError)
+                else _first_line(error)
+            )
+            raise ServiceError(
+                "Argilla refuses a request", where=f"{method} {path}", got=body
+            ) from error
 
-    def data_set(self, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> "argilla.Dataset | None":
+    def data_set(
+        self, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION
+    ) -> "argilla.Dataset | None":
         """The data set of a kind and round; None where nothing was pushed."""
         import warnings
 
         name = data_set_name(self._annotate.prefix, kind, round_, layout)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the client warns of what does not exist yet
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # the client warns of what does not exist yet
             return self._client.datasets(name, workspace=self._workspace)
 
     def open_data_set(self, kind: ReviewKind) -> "argilla.Dataset":
@@ -161,7 +189,9 @@ class Deployment:
                 )  # fmt: skip
             return found
         name = data_set_name(self._annotate.prefix, kind, push.round)
-        made = argilla.Dataset(name, self._workspace, settings(LAYOUTS[kind], overlap), self._client)
+        made = argilla.Dataset(
+            name, self._workspace, settings(LAYOUTS[kind], overlap), self._client
+        )
         return made.create()
 
     def upsert(self, data_set: "argilla.Dataset", items: Iterable["Item"]) -> tuple[int, int]:
@@ -169,7 +199,11 @@ class Deployment:
         causes = next((it.id for it in data_set.questions if it.name == Asked.CAUSES), None)
         before, sent, left = self._num_records(data_set), 0, iter(items)
         while batch := list(islice(left, _RECORDS_AT_ONCE)):
-            body = {"items": [_record(item, causes, self._annotate.push.suggests_causes) for item in batch]}
+            body = {
+                "items": [
+                    _record(item, causes, self._annotate.push.suggests_causes) for item in batch
+                ]
+            }
             self.request("PUT", f"/api/v1/datasets/{data_set.id}/records/bulk", json=body)
             sent += len(batch)
         added = self._num_records(data_set) - before
@@ -181,15 +215,23 @@ class Deployment:
     def records(self, data_set: "argilla.Dataset") -> Iterator[dict[str, Any]]:
         """All records with their responses, a few at a time, as the deployment's database has them."""
         for page in count():
-            asked = {"include": "responses", "limit": _RECORDS_AT_ONCE, "offset": page * _RECORDS_AT_ONCE}
-            items = self.request("GET", f"/api/v1/datasets/{data_set.id}/records", params=asked)["items"]
+            asked = {
+                "include": "responses",
+                "limit": _RECORDS_AT_ONCE,
+                "offset": page * _RECORDS_AT_ONCE,
+            }
+            items = self.request("GET", f"/api/v1/datasets/{data_set.id}/records", params=asked)[
+                "items"
+            ]
             yield from items
             if len(items) < _RECORDS_AT_ONCE:
                 return
 
     def names(self) -> dict[str, str]:
         """Names of accounts by id."""
-        return {user["id"]: user["username"] for user in self.request("GET", "/api/v1/users")["items"]}
+        return {
+            user["id"]: user["username"] for user in self.request("GET", "/api/v1/users")["items"]
+        }
 
 
 def _first_line(error: Exception) -> str:
@@ -203,7 +245,11 @@ def _record(item: "Item", causes_id: Any, suggests_causes: bool) -> dict[str, An
         "metadata": dict(item.metadata),
     }
     if suggests_causes and causes_id is not None and item.causes:
-        suggestion = {"question_id": str(causes_id), "value": list(dict.fromkeys(item.causes)), "type": "model"}
+        suggestion = {
+            "question_id": str(causes_id),
+            "value": list(dict.fromkeys(item.causes)),
+            "type": "model",
+        }
         record["suggestions"] = [{**suggestion, "agent": "curate.analyse"}]
     return record
 
@@ -218,7 +264,9 @@ def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
     }  # fmt: skip
     return argilla.Settings(
         guidelines=layout.guidelines,
-        fields=[argilla.TextField(name, title=title, use_markdown=True) for name, title in layout.fields],
+        fields=[
+            argilla.TextField(name, title=title, use_markdown=True) for name, title in layout.fields
+        ],
         questions=[_question(question) for question in layout.questions],
         metadata=[kinds[kind](name, visible_for_annotators=False) for name, kind in _HIDDEN],
         distribution=argilla.TaskDistribution(min_submitted=reviewers_per_item),
@@ -229,12 +277,18 @@ def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
 def _question(question: QuestionLayout) -> Any:
     import argilla
 
-    shared: dict[str, Any] = {"name": question.name, "title": question.title, "required": question.is_required}
+    shared: dict[str, Any] = {
+        "name": question.name,
+        "title": question.title,
+        "required": question.is_required,
+    }
     labels: Sequence[tuple[str, str]] = question.labels
     if question.form is Form.LABEL:
         return argilla.LabelQuestion(labels={str(value): text for value, text in labels}, **shared)
     if question.form is Form.LABELS:
-        return argilla.MultiLabelQuestion(labels={str(value): text for value, text in labels}, **shared)
+        return argilla.MultiLabelQuestion(
+            labels={str(value): text for value, text in labels}, **shared
+        )
     if question.form is Form.RATING:
         return argilla.RatingQuestion(values=[1, 2, 3, 4, 5], **shared)
     return argilla.TextQuestion(**shared)

@@ -43,7 +43,10 @@ def server_python() -> Path:
         ServiceError: a package cannot be installed.
     """
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    folder = cache_folder() / f"argilla-{pinned_version()}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
+    folder = (
+        cache_folder()
+        / f"argilla-{pinned_version()}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
+    )
     python = folder / "bin/python"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +70,16 @@ def _install(folder: Path, python: Path) -> None:
         _run(uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(LOCK))
     else:
         _run(sys.executable, "-m", "venv", str(folder))
-        _run(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(LOCK))
+        _run(
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            str(LOCK),
+        )
 
 
 def _run(*command: str) -> None:

@@ -62,7 +62,9 @@ def chosen_items(kind: ReviewKind, annotate: AnnotateParams) -> Iterator[Item]:
     candidates = _CANDIDATES[kind](annotate.push)
     if annotate.push.round == 2:
         disputed = _conflicts(kind, annotate)
-        reasons = {row_id: SECOND_ROUND for row_id in candidates.get_column("row_id") if row_id in disputed}
+        reasons = {
+            row_id: SECOND_ROUND for row_id in candidates.get_column("row_id") if row_id in disputed
+        }
     else:
         reasons = choose(candidates, annotate.push)
     yield from _READERS[kind](reasons)
@@ -76,7 +78,9 @@ def _conflicts(kind: ReviewKind, annotate: AnnotateParams) -> set[str]:
 def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
     """Ids to the reason of each: the best of each group in turn, and the random share among all."""
     ranked = candidates.with_columns(
-        lot=pl.col("row_id").map_elements(lambda row_id: _lot(row_id, params.seed), return_dtype=pl.String)
+        lot=pl.col("row_id").map_elements(
+            lambda row_id: _lot(row_id, params.seed), return_dtype=pl.String
+        )
     )
     num_audit = round(params.audit_share * params.num_items)
     audit = ranked.sort("lot").head(num_audit).get_column("row_id")
@@ -131,7 +135,9 @@ def _disputes(_: PushParams) -> pl.DataFrame:
         worth=-grade("f1"),
     ).collect()  # fmt: skip
     same = pl.col("prediction").map_elements(normalise, return_dtype=pl.String)
-    return found.sort("row_id").unique([pl.col("question"), same.alias("same")], keep="first", maintain_order=True)
+    return found.sort("row_id").unique(
+        [pl.col("question"), same.alias("same")], keep="first", maintain_order=True
+    )
 
 
 _CANDIDATES = {
@@ -143,7 +149,11 @@ _CANDIDATES = {
 
 def _graded(ids: Iterable[str]) -> Iterator[GradedTrajectory]:
     wanted = set(ids)
-    return (row for row in tables.read_table(GRADED, GradedTrajectory) if row.trajectory.trajectory_id in wanted)
+    return (
+        row
+        for row in tables.read_table(GRADED, GradedTrajectory)
+        if row.trajectory.trajectory_id in wanted
+    )
 
 
 def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
@@ -164,9 +174,14 @@ def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
 def _causes(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The primary cause first, then what else went wrong."""
     beside = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _read(ANALYSED, ["trajectory_id", "cause", "contributing"]).select("trajectory_id", "cause", beside)
+    rows = _read(ANALYSED, ["trajectory_id", "cause", "contributing"]).select(
+        "trajectory_id", "cause", beside
+    )
     found = rows.filter(pl.col("trajectory_id").is_in(list(ids))).collect()
-    return {row_id: ((cause,) if cause else ()) + tuple(more) for row_id, cause, more in found.iter_rows()}
+    return {
+        row_id: ((cause,) if cause else ()) + tuple(more)
+        for row_id, cause, more in found.iter_rows()
+    }
 
 
 def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:
@@ -188,7 +203,10 @@ def _gold_answers(pair_ids: set[str]) -> dict[str, tuple[str, ...]]:
     questions = [pair_id.split("/")[0] for pair_id in pair_ids]
     question = pl.col("trajectory").struct.field("question_id")
     rows = _read(GRADED, ["trajectory", "gold_answers"]).filter(question.is_in(questions))
-    return {name: tuple(gold) for name, gold in rows.select(question, "gold_answers").collect().iter_rows()}
+    return {
+        name: tuple(gold)
+        for name, gold in rows.select(question, "gold_answers").collect().iter_rows()
+    }
 
 
 def _dispute_items(reasons: Mapping[str, str]) -> Iterator[Item]:

@@ -66,7 +66,9 @@ class Layout:
         return (_GUIDELINES / f"{self.kind}.md").read_text(encoding="utf-8")
 
 
-def _labels(name: Asked, title: str, labels: Mapping[str, str], *, is_required: bool = False) -> QuestionLayout:
+def _labels(
+    name: Asked, title: str, labels: Mapping[str, str], *, is_required: bool = False
+) -> QuestionLayout:
     return QuestionLayout(name, title, Form.LABEL, tuple(labels.items()), is_required)
 
 
@@ -143,7 +145,11 @@ def trajectory_fields(row: GradedTrajectory) -> dict[str, str]:
 
 def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str, str]:
     """The fields of a pair, its sides in the order of the lot."""
-    sides = (pair.chosen, pair.rejected) if is_chosen_left(pair.pair_id) else (pair.rejected, pair.chosen)
+    sides = (
+        (pair.chosen, pair.rejected)
+        if is_chosen_left(pair.pair_id)
+        else (pair.rejected, pair.chosen)
+    )
     return {
         "question": markup.text_field(pair.question),
         "accepted": markup.list_field(gold_answers),

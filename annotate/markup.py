@@ -26,7 +26,9 @@ _AUTHORS = {Author.POLICY: "", Author.ENVIRONMENT: ", search engine", Author.SCA
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;font-size:13px;line-height:1.45"
 # References for what HTML or Markdown would read; a line break as a reference, for a blank line would end the block.
 _REFERENCES = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\"'\\`*_{}[]()#+!|~$^=:@\n\t"}
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 
 
 def escaped(text: str) -> str:
@@ -63,7 +65,9 @@ def text_field(text: str) -> str:
 
 def list_field(texts: Iterable[str]) -> str:
     """A field that shows texts one below the other."""
-    return field("".join(f'<div style="{_TEXT};margin:2px 0">• {escaped(text)}</div>' for text in texts))
+    return field(
+        "".join(f'<div style="{_TEXT};margin:2px 0">• {escaped(text)}</div>' for text in texts)
+    )
 
 
 def steps_field(steps: Sequence[Step]) -> str:
@@ -84,11 +88,15 @@ def sides_field(left: Sequence[Step], right: Sequence[Step], first: int) -> str:
         f"<b>{name}</b>{_boxes(side, first, marks_first=True)}</td>"
         for name, side in (("A", left), ("B", right))
     )
-    return field(f'<table style="width:100%;table-layout:fixed;border-collapse:collapse"><tr>{cells}</tr></table>')
+    return field(
+        f'<table style="width:100%;table-layout:fixed;border-collapse:collapse"><tr>{cells}</tr></table>'
+    )
 
 
 def _boxes(steps: Sequence[Step], first: int, *, marks_first: bool = False) -> str:
-    marked = next((i for i, step in enumerate(steps) if step.text.strip()), -1) if marks_first else -1
+    marked = (
+        next((i for i, step in enumerate(steps) if step.text.strip()), -1) if marks_first else -1
+    )
     return "".join(_box(step, first + i, is_marked=i == marked) for i, step in enumerate(steps))
 
 

@@ -27,7 +27,9 @@ def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
         own = [review for review in reviews if review.kind is kind and review.round == 1]
         for question in layout.questions:
             if question.form in _MEASURED:
-                said = [_said(review, question.name, question.form) for review in own if review.answers]
+                said = [
+                    _said(review, question.name, question.form) for review in own if review.answers
+                ]
                 found = _shared([it for it in said if it is not None])
                 if found:
                     yield _measure(kind, question.name, Between.REVIEWERS, "", found, question.form)
@@ -36,7 +38,9 @@ def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
 def _said(review: Review, question: Asked, form: Form) -> Said | None:
     values = review.values(question)
     if form is Form.LABELS:  # nothing chosen is an answer too: no cause applies
-        return Said(review.reviewer, f"{review.item_id}@{review.version}", frozenset(values or ("none",)))
+        return Said(
+            review.reviewer, f"{review.item_id}@{review.version}", frozenset(values or ("none",))
+        )
     if not values:
         return None
     label = int(values[0]) if form is Form.RATING else values[0]
@@ -51,17 +55,27 @@ def _shared(said: Sequence[Said]) -> list[Said]:
     return [it for it in said if len(coders[it.item]) > 1]
 
 
-def agreement_with_causes(reviews: Iterable[Review], automatic: Mapping[str, frozenset[str]]) -> Iterator[Agreement]:
+def agreement_with_causes(
+    reviews: Iterable[Review], automatic: Mapping[str, frozenset[str]]
+) -> Iterator[Agreement]:
     """Each cause by itself: whether reviewers see it where the program does; `automatic` by item id."""
-    own = [it for it in reviews if it.kind is ReviewKind.TRAJECTORY and it.round == 1 and it.item_id in automatic]
+    own = [
+        it
+        for it in reviews
+        if it.kind is ReviewKind.TRAJECTORY and it.round == 1 and it.item_id in automatic
+    ]
     causes = {cause for it in own for cause in (*it.values(Asked.CAUSES), *automatic[it.item_id])}
     for cause in sorted(causes):
         people = [Said(it.reviewer, it.item_id, cause in it.values(Asked.CAUSES)) for it in own]
-        program = [Said(PROGRAM, item, cause in automatic[item]) for item in {it.item_id for it in own}]
+        program = [
+            Said(PROGRAM, item, cause in automatic[item]) for item in {it.item_id for it in own}
+        ]
         yield _against(ReviewKind.TRAJECTORY, Asked.CAUSES, Between.CAUSES, cause, people, program)
 
 
-def agreement_with_grader(reviews: Iterable[Review], is_correct: Mapping[str, bool]) -> Iterator[Agreement]:
+def agreement_with_grader(
+    reviews: Iterable[Review], is_correct: Mapping[str, bool]
+) -> Iterator[Agreement]:
     """Whether reviewers call right what the grader calls right; `is_correct` by trajectory id."""
     asked = {ReviewKind.TRAJECTORY: Asked.ANSWER_RIGHT, ReviewKind.DISPUTE: Asked.SAME_ANSWER}
     known = [it for it in reviews if it.round == 1 and it.item_id in is_correct]
@@ -74,7 +88,12 @@ def agreement_with_grader(reviews: Iterable[Review], is_correct: Mapping[str, bo
 
 
 def _against(
-    kind: ReviewKind, question: Asked, between: Between, value: str, people: list[Said], program: list[Said]
+    kind: ReviewKind,
+    question: Asked,
+    between: Between,
+    value: str,
+    people: list[Said],
+    program: list[Said],
 ) -> Agreement:
     """Every answer of a person beside the program's: a person's second opinion is another item to it."""
     label = {it.item: it.label for it in program}
@@ -84,12 +103,25 @@ def _against(
         said += [Said("people", item, it.label), Said(PROGRAM, item, label[it.item])]
     found = _measure(kind, question, between, value, said, Form.LABEL)
     return Agreement(
-        kind, question, between, value, len(program), len(people), found.equal_share, found.alpha, found.kappa
+        kind,
+        question,
+        between,
+        value,
+        len(program),
+        len(people),
+        found.equal_share,
+        found.alpha,
+        found.kappa,
     )
 
 
 def _measure(
-    kind: ReviewKind, question: Asked, between: Between, value: str, said: Sequence[Said], form: Form
+    kind: ReviewKind,
+    question: Asked,
+    between: Between,
+    value: str,
+    said: Sequence[Said],
+    form: Form,
 ) -> Agreement:
     labels: dict[str, dict[str, Any]] = defaultdict(dict)
     for it in said:
@@ -109,7 +141,11 @@ def _alpha(said: Sequence[Said], form: Form) -> float:
     from nltk.metrics.agreement import AnnotationTask
     from nltk.metrics.distance import binary_distance, interval_distance, masi_distance
 
-    distance = {Form.LABEL: binary_distance, Form.LABELS: masi_distance, Form.RATING: interval_distance}[form]
+    distance = {
+        Form.LABEL: binary_distance,
+        Form.LABELS: masi_distance,
+        Form.RATING: interval_distance,
+    }[form]
     return round(float(AnnotationTask([tuple(it) for it in said], distance).alpha()), 4)
 
 

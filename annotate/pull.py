@@ -97,7 +97,9 @@ def main(arguments: Sequence[str]) -> str:
         new = dict(pulled(deployment))
     if not new and not old:
         raise ConfigError(
-            "there is nothing to pull", expected="records of annotate.push", fix="python -m annotate.push"
+            "there is nothing to pull",
+            expected="records of annotate.push",
+            fix="python -m annotate.push",
         )
     reviews = merged(old, new)
     write_reviews(reviews)

@@ -75,7 +75,9 @@ class Processes:
         deadline = time.monotonic() + _START_SECONDS
         while not answers(url):
             if self._server.poll() is not None or time.monotonic() > deadline:
-                raise ServiceError("Argilla's server did not start", where=url, fix=f"read {self._log.name}")
+                raise ServiceError(
+                    "Argilla's server did not start", where=url, fix=f"read {self._log.name}"
+                )
             time.sleep(0.1)
         self._worker = self._start("worker")
 
@@ -88,12 +90,16 @@ class Processes:
         while True:
             time.sleep(_WATCH_SECONDS)
             if self._server.poll() is not None:
-                raise ServiceError("Argilla's server died", fix=f"read {self._log.name}, then start it again")
+                raise ServiceError(
+                    "Argilla's server died", fix=f"read {self._log.name}, then start it again"
+                )
             if self._worker is not None and self._worker.poll() is not None:
                 now = time.monotonic()
                 self._deaths = [*(death for death in self._deaths if death > now - 60), now]
                 if len(self._deaths) > _QUICK_DEATHS:
-                    raise ServiceError("Argilla's worker dies again and again", fix=f"read {self._log.name}")
+                    raise ServiceError(
+                        "Argilla's worker dies again and again", fix=f"read {self._log.name}"
+                    )
                 self._worker = self._start("worker")
 
     def stop(self) -> None:
@@ -109,7 +115,11 @@ class Processes:
 
 def _environment() -> Mapping[str, str]:
     """The environment of the server's processes: they find our engine, and nothing of this environment's packages."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ARGILLA_", "PYTHON"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ARGILLA_", "PYTHON"))
+    }
     return {**kept, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONSAFEPATH": "1"}
 
 
@@ -149,7 +159,9 @@ def check_port(params: ServeParams) -> None:
             probe.bind((params.host, params.port))
         except OSError as error:
             fix = "stop what listens there, or name another: annotate.serve.port"
-            raise ConfigError(f"cannot listen on {params.host}:{params.port}", got=error.strerror, fix=fix) from error
+            raise ConfigError(
+                f"cannot listen on {params.host}:{params.port}", got=error.strerror, fix=fix
+            ) from error
 
 
 def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
@@ -159,7 +171,9 @@ def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
         lines.append("new accounts; their passwords are shown this once:")
         lines += [f"  {name:20} {password}" for name, password in passwords.items()]
     if is_open_to_others(params.host):
-        lines.append(f"warning: {params.host} can be reached from other machines, and passwords travel unencrypted")
+        lines.append(
+            f"warning: {params.host} can be reached from other machines, and passwords travel unencrypted"
+        )
     return "\n".join([*lines, "stop it with control-C"])
 
 
@@ -203,7 +217,10 @@ def main(arguments: Sequence[str]) -> str:
         return f"backup: {state.backup()}"
     if annotate.serve.action is Action.RESET:
         return f"{state.folder} is empty; what it held is in {state.reset()}"
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, also where a shell lets it ignore the first
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # both end it in order, also where a shell lets it ignore the first
         signal.signal(number, signal.default_int_handler)
     return serve(annotate, lambda text: print(text, flush=True))
 

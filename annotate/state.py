@@ -17,7 +17,14 @@ from filelock import FileLock, Timeout
 from coa.errors import ConfigError, InputError, writing_error
 
 DATABASE = "argilla.db"
-_SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = "secret", "owner.key", "version", "address", "backups", "lock"
+_SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
+    "secret",
+    "owner.key",
+    "version",
+    "address",
+    "backups",
+    "lock",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,10 @@ class State:
             OutputError: the copy cannot be written.
         """
         if not self.has_accounts():
-            raise InputError(f"{self.folder} holds no database", fix="start the server once: python -m annotate.serve")
+            raise InputError(
+                f"{self.folder} holds no database",
+                fix="start the server once: python -m annotate.serve",
+            )
         copy = self.folder / _BACKUPS / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
         try:
             copy.mkdir(parents=True, mode=0o700)

@@ -32,7 +32,10 @@ PARAMS = """
 index: {corpus: corpus.parquet, columns: {}, is_stemmed: true}
 analyse: {reads_corpus: true, near_f1: 0.75}
 """
-VOCABULARY = ["".join(letters) for letters in itertools.islice(itertools.product("aeioklmnprst", repeat=4), 5000)]
+VOCABULARY = [
+    "".join(letters)
+    for letters in itertools.islice(itertools.product("aeioklmnprst", repeat=4), 5000)
+]
 WEIGHTS = [1 / (rank + 10) for rank in range(5000)]  # as unequal as the words of a language
 
 
@@ -68,7 +71,9 @@ def make_rows(count: int) -> Iterator[GradedTrajectory]:
     questions = list(make_questions())
     for i in range(count):
         question = questions[i % NUM_QUESTIONS]
-        yield grade_trajectory(make_rollout(i, 3 * (i % NUM_QUESTIONS), question, passages, generator), question)
+        yield grade_trajectory(
+            make_rollout(i, 3 * (i % NUM_QUESTIONS), question, passages, generator), question
+        )
 
 
 def make_rollout(
@@ -81,12 +86,21 @@ def make_rollout(
         thought = f"{words(generator, 25)} I need the friend of {asked}. {words(generator, 20)}"
         call = f"{protocol.open_tag('search')} {asked} friend {protocol.close_tag('search')}"
         steps += protocol.parse_policy(f"{thought} {call}")
-        shown = [passages[first + k if i % 2 else generator.randrange(NUM_PASSAGES)], generator.choice(passages)]
+        shown = [
+            passages[first + k if i % 2 else generator.randrange(NUM_PASSAGES)],
+            generator.choice(passages),
+        ]
         body = "\n".join(passage.text for passage in shown)
-        steps.append(protocol.observation("search", body, Outcome.OK, tuple(passage.id for passage in shown)))
+        steps.append(
+            protocol.observation("search", body, Outcome.OK, tuple(passage.id for passage in shown))
+        )
     answer = question.gold_answers[0] if i % 5 == 0 else name(generator.randrange(NUM_PASSAGES))
-    steps.append(Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}."))
-    steps.append(Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"))
+    steps.append(
+        Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}.")
+    )
+    steps.append(
+        Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
+    )
     return Trajectory(
         f"{question.question_id}/coa/{i}", question.question_id, Mode.COA, i, question.question, "prompt", tuple(steps),
         StopReason.ANSWERED, "words", Sampling(), "hash", "words", 8, 300, 400, 4, NUM_SEARCHES,
@@ -115,7 +129,9 @@ def run_stage(module: str, folder: Path) -> tuple[float, float, int]:
 
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    print(f"{'trajectories':>12}{'stage':>18}{'wall s':>9}{'CPU s':>9}{'rows a second':>15}{'peak MB':>9}")
+    print(
+        f"{'trajectories':>12}{'stage':>18}{'wall s':>9}{'CPU s':>9}{'rows a second':>15}{'peak MB':>9}"
+    )
     for count in map(int, arguments or SIZES):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
@@ -125,7 +141,10 @@ def main(arguments: list[str]) -> None:
             (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
             for module in ("curate.analyse", "curate.report"):
                 wall, spent, peak = run_stage(module, folder)
-                print(f"{count:12,}{module:>18}{wall:9.1f}{spent:9.1f}{count / wall:15,.0f}{peak:9}", flush=True)
+                print(
+                    f"{count:12,}{module:>18}{wall:9.1f}{spent:9.1f}{count / wall:15,.0f}{peak:9}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def apart(examples: Sequence[PairExample]) -> dict[str, Tensor]:
         "attention_mask": [[1] * (len(prompt) + len(ids)) for prompt, ids, _ in sides],
     }
     return {
-        name: pad_sequence([torch.tensor(row) for row in values], batch_first=True) for name, values in rows.items()
+        name: pad_sequence([torch.tensor(row) for row in values], batch_first=True)
+        for name, values in rows.items()
     }
 
 
@@ -80,7 +81,9 @@ def measure(model: Any, examples: Sequence[PairExample], pad_id: int) -> tuple[f
     """Median CPU seconds of a step: each side by itself, both in one row."""
     together, alone = collate(examples, pad_id), apart(examples)
     with torch.no_grad():
-        torch.testing.assert_close(side_means(model, together), means_apart(model, alone), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            side_means(model, together), means_apart(model, alone), atol=1e-4, rtol=1e-4
+        )
     works = {
         "apart": lambda: cpu_seconds(lambda: loss(means_apart(model, alone)).backward()),
         "together": lambda: cpu_seconds(lambda: loss(side_means(model, together)).backward()),
@@ -97,8 +100,12 @@ def main() -> None:
     rows = read_split(params.sft1.pairs, "train", PreferencePair)
     real = list(islice(filter(None, map(encode.pair, rows)), NUM_PAIRS))
     sets = {"default profile": real}
-    sets |= {f"made, {share:.0%}": made_pairs(share, len(student.tokenizer)) for share in MADE_SHARES}
-    print(f"{'pairs':18}{'prefix share':>13}{'tokens apart':>14}{'in one row':>12}{'s apart':>9}{'s':>7}{'ratio':>7}")
+    sets |= {
+        f"made, {share:.0%}": made_pairs(share, len(student.tokenizer)) for share in MADE_SHARES
+    }
+    print(
+        f"{'pairs':18}{'prefix share':>13}{'tokens apart':>14}{'in one row':>12}{'s apart':>9}{'s':>7}{'ratio':>7}"
+    )
     step = partial(measure, student.model.train(), pad_id=student.tokenizer.pad_token_id)
     for name, examples in sets.items():
         shared = sum(2 * len(row["prompt_ids"]) for row in examples)

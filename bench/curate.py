@@ -24,7 +24,14 @@ from curate.filter import RULES, Dropped, FilterParams, Rule, judge
 
 NUM_ROWS = 20_000
 NUM_SEARCHES = 4
-QUESTION = Question("q", "Who wrote the book?", ("Ada Lovelace", "Ada", "Countess of Lovelace"), "train", "bridge", 2)
+QUESTION = Question(
+    "q",
+    "Who wrote the book?",
+    ("Ada Lovelace", "Ada", "Countess of Lovelace"),
+    "train",
+    "bridge",
+    2,
+)
 PARAMS = FilterParams()
 
 
@@ -45,7 +52,13 @@ def make_rows(count: int) -> Iterator[Trajectory]:
             steps.append(protocol.observation("search", found, Outcome.OK, ("p1", "p2")))
         steps.append(Step(StepKind.THOUGHT, Author.POLICY, " ".join(draw(k=50))))
         answer = "Somebody else" if i % 10 == 0 else "Ada"
-        steps.append(Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}."))
+        steps.append(
+            Step(
+                StepKind.ANSWER,
+                Author.POLICY,
+                f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}.",
+            )
+        )
         yield Trajectory(
             f"q{i}/coa/0", "q", Mode.COA, 0, QUESTION.question, "Question: Who?\n", tuple(steps), StopReason.ANSWERED,
             "words", Sampling(), "hash", "words", 8, 300, 400, 5, NUM_SEARCHES,
@@ -94,9 +107,14 @@ def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
         yield f"part: rule {reason}", scale * seconds(partial(apply, rule, graded))
     yield "part: all rules", scale * seconds(lambda: [judge(row, PARAMS) for row in graded])
     file = folder / "part.parquet"
-    tables.write_table(file, GradedTrajectory, graded[:1])  # what is imported at the first write is not counted
+    tables.write_table(
+        file, GradedTrajectory, graded[:1]
+    )  # what is imported at the first write is not counted
     yield "part: write", scale * seconds(lambda: tables.write_table(file, GradedTrajectory, graded))
-    yield "part: read", scale * seconds(lambda: sum(1 for _ in tables.read_table(file, GradedTrajectory)))
+    yield (
+        "part: read",
+        scale * seconds(lambda: sum(1 for _ in tables.read_table(file, GradedTrajectory))),
+    )
     tables.write_table(folder / "sample.parquet", Trajectory, make_rows(count))
     yield "stage: grade", seconds(lambda: grade_file(folder))
     yield "stage: filter", seconds(lambda: filter_file(folder))
@@ -105,11 +123,16 @@ def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
 def main(arguments: list[str]) -> None:
     """Print the table."""
     count = int(arguments[0]) if arguments else NUM_ROWS
-    print(f"{count:,} trajectories of about 600 words, CPU of one core; parts are scaled up from 2,000 rows")
+    print(
+        f"{count:,} trajectories of about 600 words, CPU of one core; parts are scaled up from 2,000 rows"
+    )
     print(f"{'':30}{'seconds':>10}{'rows a second':>15}{'s for 100,000':>15}")
     with tempfile.TemporaryDirectory() as folder:
         for name, spent in measure(Path(folder), count):
-            print(f"{name:30}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}{spent / count * 100_000:15.1f}", flush=True)
+            print(
+                f"{name:30}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}{spent / count * 100_000:15.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -44,8 +44,13 @@ FILES = ("r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama", "fireact_hotpo
 
 def with_gold_titles(data: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     """Gold titles and type by the normalised text of the question."""
-    columns = pl.read_parquet(data / "questions.parquet", columns=["question", "gold_titles", "type"])
-    return {normalise(text): (tuple(titles or ()), kind or "") for text, titles, kind in columns.iter_rows()}
+    columns = pl.read_parquet(
+        data / "questions.parquet", columns=["question", "gold_titles", "type"]
+    )
+    return {
+        normalise(text): (tuple(titles or ()), kind or "")
+        for text, titles, kind in columns.iter_rows()
+    }
 
 
 def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[Recorded]]:
@@ -74,7 +79,11 @@ def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[R
 
 
 def _ingested(path: Path) -> Iterator[Ingested]:
-    return (row for row in ingest(IngestParams(str(path), source="hotpotqa")) if isinstance(row, Ingested))
+    return (
+        row
+        for row in ingest(IngestParams(str(path), source="hotpotqa"))
+        if isinstance(row, Ingested)
+    )
 
 
 def make_folder(data: Path, folder: Path) -> str:
@@ -83,7 +92,9 @@ def make_folder(data: Path, folder: Path) -> str:
     tables.write_table(folder / QUESTIONS, Question, questions)
     tables.write_table(folder / GRADED, GradedTrajectory, rows)
     limits = FilterParams()
-    tables.write_table(folder / DROPPED, Dropped, filter(None, (judge(row, limits) for row in rows)))
+    tables.write_table(
+        folder / DROPPED, Dropped, filter(None, (judge(row, limits) for row in rows))
+    )
     tables.write_table(folder / JUDGED, Recorded, recorded)
     corpus = (data / "corpus_gold.parquet").resolve()
     (folder / "params.yaml").write_text(PARAMS.format(corpus=corpus), encoding="utf-8")
@@ -92,7 +103,9 @@ def make_folder(data: Path, folder: Path) -> str:
     return f"{folder}: {len(questions):,} questions ({titled} with gold titles), {failed:,} of {len(rows):,} failed"
 
 
-def draw(folder: Path, count: int, seed: int, without: frozenset[str] = frozenset()) -> list[Analysis]:
+def draw(
+    folder: Path, count: int, seed: int, without: frozenset[str] = frozenset()
+) -> list[Analysis]:
     """A sample of the failed rows: causes in turn, so that each has as many as its number allows."""
     by_cause: dict[str, list[Analysis]] = defaultdict(list)
     for row in tables.read_table(folder / OUT, Analysis):
@@ -110,7 +123,9 @@ def show(row: Analysis, graded: GradedTrajectory, number: int) -> str:
         f"[{i} {step.kind}] {step.text.strip() if step.kind is not StepKind.OBSERVATION else step.text.strip()[:2500]}"
         for i, step in enumerate(graded.trajectory.steps)
     )
-    head = f"## {number}. {row.trajectory_id}  CAUSE {row.cause} step {row.step}\nSAW {row.evidence}"
+    head = (
+        f"## {number}. {row.trajectory_id}  CAUSE {row.cause} step {row.step}\nSAW {row.evidence}"
+    )
     beside = ", ".join(finding.cause for finding in row.contributing)
     asked = f"Q {graded.trajectory.question}\nGOLD {graded.gold_answers} GOT {graded.grade.prediction!r}"
     return "\n".join([head, f"BESIDE {beside} TITLES {row.needs_gold_titles}", asked, *steps, ""])
@@ -118,9 +133,13 @@ def show(row: Analysis, graded: GradedTrajectory, number: int) -> str:
 
 def against_judge(folder: Path) -> str:
     """How often the language model accepts what the rules blame on the grader, and the other way round."""
-    verdicts = {row.trajectory_id: row.judge for row in tables.read_table(folder / JUDGED, Recorded)}
+    verdicts = {
+        row.trajectory_id: row.judge for row in tables.read_table(folder / JUDGED, Recorded)
+    }
     failed = (row for row in tables.read_table(folder / OUT, Analysis) if row.cause)
-    pairs = Counter((row.cause is Cause.GRADED_WRONG, verdicts.get(row.trajectory_id)) for row in failed)
+    pairs = Counter(
+        (row.cause is Cause.GRADED_WRONG, verdicts.get(row.trajectory_id)) for row in failed
+    )
     both, ours, theirs = pairs[True, True], pairs[True, False], pairs[False, True]
     return (
         f"of {both + ours} blamed on the grader the judge accepts {both} ({both / max(both + ours, 1):.1%}); "
@@ -143,7 +162,11 @@ def main(arguments: Sequence[str]) -> None:
     chosen = draw(folder, int(settings["sample"]), int(settings["seed"]), frozenset(read.split()))
     wanted = {row.trajectory_id for row in chosen}
     graded = tables.read_table(folder / GRADED, GradedTrajectory)
-    found = {row.trajectory.trajectory_id: row for row in graded if row.trajectory.trajectory_id in wanted}
+    found = {
+        row.trajectory.trajectory_id: row
+        for row in graded
+        if row.trajectory.trajectory_id in wanted
+    }
     shown = [show(row, found[row.trajectory_id], i) for i, row in enumerate(chosen, 1)]
     (folder / "sample.md").write_text("\n".join(shown), encoding="utf-8")
     print(f"{folder / 'sample.md'}: {len(chosen)} of the failed")

@@ -42,9 +42,17 @@ def rambled(rows: Sequence[Example], length: int) -> list[Example]:
 def as_trl(rows: Sequence[Example]) -> list[Batch]:
     """Micro-batches padded to the longest of all rows: prompts on their left, completions on their right."""
     starts = [next(i for i, label in enumerate(row["labels"]) if label != IGNORED) for row in rows]
-    prompts = [torch.tensor(row["input_ids"][:start]).flip(0) for row, start in zip(rows, starts, strict=True)]
-    completions = [torch.tensor(row["input_ids"][start:]) for row, start in zip(rows, starts, strict=True)]
-    own = [torch.tensor(row["labels"][start:]) != IGNORED for row, start in zip(rows, starts, strict=True)]
+    prompts = [
+        torch.tensor(row["input_ids"][:start]).flip(0)
+        for row, start in zip(rows, starts, strict=True)
+    ]
+    completions = [
+        torch.tensor(row["input_ids"][start:]) for row, start in zip(rows, starts, strict=True)
+    ]
+    own = [
+        torch.tensor(row["labels"][start:]) != IGNORED
+        for row, start in zip(rows, starts, strict=True)
+    ]
 
     def padded(values: Sequence[Tensor]) -> Tensor:
         return pad_sequence(list(values), batch_first=True)
@@ -67,7 +75,9 @@ def step(model: Any, batches: Sequence[Batch]) -> None:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
         length = batch["completion_ids"].shape[1]
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=length + 1).logits
+        logits = model(
+            input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=length + 1
+        ).logits
         found = selective_log_softmax(logits[:, :-1], batch["completion_ids"])
         own = batch["tool_mask"]
         (-((found * own).sum(1) / own.sum(1)).mean() / len(batches)).backward()
@@ -99,7 +109,10 @@ def main() -> None:
     torch.set_num_threads(1)
     student, params = untrained_student()
     rows = list(islice(trajectories(student, params), NUM_ROWS))
-    sets = {"trajectories": rows, f"one in {RAMBLING} rambling": rambled(rows, params.max_context_tokens)}
+    sets = {
+        "trajectories": rows,
+        f"one in {RAMBLING} rambling": rambled(rows, params.max_context_tokens),
+    }
     for title, examples in sets.items():
         lengths = [len(row["input_ids"]) for row in examples]
         print(f"{title}: {NUM_ROWS} rows; median, ninth decile, longest: {spread(lengths)} tokens")

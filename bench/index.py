@@ -32,7 +32,9 @@ POLL_SECONDS = 0.1
 def ours(corpus: str, folder: Path) -> int:
     """What `python -m coa.search.index` does."""
     files = corpus_files(corpus)
-    return build_index(read_passages(files), folder / "index", IndexSettings(), corpus_hash(files)).num_passages
+    return build_index(
+        read_passages(files), folder / "index", IndexSettings(), corpus_hash(files)
+    ).num_passages
 
 
 def bare(corpus: str, folder: Path) -> int:
@@ -48,7 +50,9 @@ def bare(corpus: str, folder: Path) -> int:
     for file in corpus_files(corpus):
         for batch in pq.ParquetFile(file).iter_batches(columns=["id", "title", "text"]):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                writer.add_document(tantivy.Document(id=[row[0]], title=[row[1]], body=[row[1], row[2]]))
+                writer.add_document(
+                    tantivy.Document(id=[row[0]], title=[row[1]], body=[row[1], row[2]])
+                )
                 count += 1
     writer.commit()
     writer.wait_merging_threads()
@@ -83,7 +87,9 @@ def private_kilobytes(pid: int) -> int:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")), 0)
+    return next(
+        (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")), 0
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -97,7 +103,10 @@ def main(arguments: list[str]) -> None:
     times = [statistics.median(row[i][1] for row in found) for i in range(len(builds))]
     for i, build in enumerate(builds):
         memory = statistics.median(row[i][2] for row in found)
-        print(f"{build.__name__:8}{times[i]:10.1f}{times[i] / times[0]:8.2f}{memory:12,.0f}", flush=True)
+        print(
+            f"{build.__name__:8}{times[i]:10.1f}{times[i] / times[0]:8.2f}{memory:12,.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

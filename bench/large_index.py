@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.search_server import closed_loop, cpu_seconds, first_answer, open_loop, private_megabytes, serve
+from bench.search_server import (
+    closed_loop,
+    cpu_seconds,
+    first_answer,
+    open_loop,
+    private_megabytes,
+    serve,
+)
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
@@ -45,7 +52,11 @@ def passages(count: int, seed: int = 0) -> Iterator[Passage]:
         drawn = np.searchsorted(steps, random.random((min(BLOCK, count - start), WORDS)))
         for offset, row in enumerate(drawn):
             texts = [words[i] for i in row]
-            yield Passage(f"{start + offset:09d}", " ".join(texts[:3]), f"{start + offset} {' '.join(texts[3:])}")
+            yield Passage(
+                f"{start + offset:09d}",
+                " ".join(texts[:3]),
+                f"{start + offset} {' '.join(texts[3:])}",
+            )
 
 
 def build(count: int, folder: Path) -> None:
@@ -68,7 +79,9 @@ def measure_build(count: int, folder: Path) -> None:
     seconds = time.perf_counter() - started
     disk = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     segments = len(list(folder.glob("*.store")))
-    print(f"built {count:,}: {seconds:.0f} s, {disk:,.0f} MB on disk, {peak:,.0f} MB peak, {segments} segments")
+    print(
+        f"built {count:,}: {seconds:.0f} s, {disk:,.0f} MB on disk, {peak:,.0f} MB peak, {segments} segments"
+    )
 
 
 def measure_serving(folder: Path) -> None:
@@ -93,7 +106,10 @@ def measure_serving(folder: Path) -> None:
             times = f"median {median:.1f} ms, p99 {high:.1f} ms, {cpu:.1f} ms CPU"
             print(f"{rate:.0f} requests/s: {times}, {errors} errors", flush=True)
         most = asyncio.run(closed_loop(url, queries, SECONDS))
-        print(f"at most {most:.0f} requests/s, {private_megabytes(child.pid or 0):.0f} MB private", flush=True)
+        print(
+            f"at most {most:.0f} requests/s, {private_megabytes(child.pid or 0):.0f} MB private",
+            flush=True,
+        )
     finally:
         child.terminate()
         child.join()

@@ -78,7 +78,9 @@ class InstantSearch:
 
     async def call(self, argument: str) -> ToolReply:
         """Answer at once."""
-        return ToolReply(Outcome.OK, "The book was written by Ada in a year that nobody remembers.", ("p1",))
+        return ToolReply(
+            Outcome.OK, "The book was written by Ada in a year that nobody remembers.", ("p1",)
+        )
 
 
 @cache
@@ -98,7 +100,9 @@ class Case:
         """Tasks with prompts of the wished length."""
         prompt = "who wrote the book? " * (self.context_tokens // 5) + protocol.THINK_OPEN
         for i in range(NUM_TRAJECTORIES):
-            yield Task(f"q{i}/coa/{repeat}", f"q{i}", Mode.COA, repeat, "Who?", prompt, "hash", ("search",))
+            yield Task(
+                f"q{i}/coa/{repeat}", f"q{i}", Mode.COA, repeat, "Who?", prompt, "hash", ("search",)
+            )
 
 
 Driver = Callable[[Case, int, Journal | None], AsyncIterator[Trajectory]]
@@ -109,7 +113,9 @@ def asynchronous(case: Case, repeat: int, journal: Journal | None) -> AsyncItera
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
     run = Run(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
-        return roll_out_all(case.tasks(repeat), run, policy, {"search": tool}, concurrency=CONCURRENCY)
+        return roll_out_all(
+            case.tasks(repeat), run, policy, {"search": tool}, concurrency=CONCURRENCY
+        )
     wrapped, tools = JournaledPolicy(policy, journal), {"search": JournaledTool(tool, journal)}
     return roll_out_all(case.tasks(repeat), run, wrapped, tools, concurrency=CONCURRENCY)
 
@@ -119,7 +125,9 @@ def batched(case: Case, repeat: int, journal: Journal | None) -> AsyncIterator[T
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
     run = Run(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
-        return roll_out_batched(case.tasks(repeat), run, policy, {"search": tool}, batch_size=CONCURRENCY)
+        return roll_out_batched(
+            case.tasks(repeat), run, policy, {"search": tool}, batch_size=CONCURRENCY
+        )
     wrapped, tools = JournaledBatchPolicy(policy, journal), {"search": JournaledTool(tool, journal)}
     return roll_out_batched(case.tasks(repeat), run, wrapped, tools, batch_size=CONCURRENCY)
 
@@ -151,7 +159,9 @@ def measure(drive: Driver, case: Case) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the table."""
-    print(f"CPU ms a turn, medians of {NUM_REPEATS} runs of {NUM_TRAJECTORIES} trajectories, {CONCURRENCY} at once")
+    print(
+        f"CPU ms a turn, medians of {NUM_REPEATS} runs of {NUM_TRAJECTORIES} trajectories, {CONCURRENCY} at once"
+    )
     print(
         f"{'driver':14}{'context':>8}{'ids':>5}{'actions':>9}{'plain':>9}{'recorded':>10}{'replayed':>10}{'ratio':>8}"
     )

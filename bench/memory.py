@@ -34,7 +34,23 @@ from curate.grade import by_actions, grade_all
 SIZES = (1_000, 10_000, 100_000)
 CONCURRENCY = 64
 STEPS = ("sample", "grade", "filter", "questions")
-WORDS = ("the", "a", "book", "city", "river", "was", "is", "by", "of", "in", "who", "wrote", "born", "year", "old")
+WORDS = (
+    "the",
+    "a",
+    "book",
+    "city",
+    "river",
+    "was",
+    "is",
+    "by",
+    "of",
+    "in",
+    "who",
+    "wrote",
+    "born",
+    "year",
+    "old",
+)
 
 
 class WordPolicy:
@@ -42,7 +58,9 @@ class WordPolicy:
 
     name = "words"
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> None:
         """It has no ids."""
 
     def count_tokens(self, text: str) -> int:
@@ -66,13 +84,22 @@ class WordSearch:
 
     async def call(self, argument: str) -> ToolReply:
         """Answer at once."""
-        return ToolReply(Outcome.OK, " ".join(random.Random(argument).choices(WORDS, k=30)), ("p1", "p2"))
+        return ToolReply(
+            Outcome.OK, " ".join(random.Random(argument).choices(WORDS, k=30)), ("p1", "p2")
+        )
 
 
 def make_questions(count: int) -> Iterator[Question]:
     """Questions about nothing."""
     for i in range(count):
-        yield Question(f"q{i:07}", f"Who wrote book {i} of the old house?", ("Ada", "Ada Byron"), "train", "bridge", 2)
+        yield Question(
+            f"q{i:07}",
+            f"Who wrote book {i} of the old house?",
+            ("Ada", "Ada Byron"),
+            "train",
+            "bridge",
+            2,
+        )
 
 
 def read_questions(folder: Path) -> dict[str, Question]:
@@ -96,7 +123,9 @@ async def _sample(folder: Path, questions: dict[str, Question], *, has_journal: 
             driver = (JournaledPolicy(policy, journal), {"search": JournaledTool(tool, journal)})
             rows = roll_out_all(make_tasks(questions), run, *driver, concurrency=CONCURRENCY)
         else:
-            rows = roll_out_all(make_tasks(questions), run, policy, {"search": tool}, concurrency=CONCURRENCY)
+            rows = roll_out_all(
+                make_tasks(questions), run, policy, {"search": tool}, concurrency=CONCURRENCY
+            )
         async with aclosing(rows):
             async for row in rows:
                 grade_trajectory(row, questions[row.question_id])
@@ -114,7 +143,9 @@ def make_tasks(questions: dict[str, Question]) -> Iterator[Task]:
 def grade(folder: Path) -> None:
     """Trajectories to graded trajectories, with the table by number of actions."""
     rows = tables.read_table(folder / "sample.parquet", Trajectory)
-    tables.write_table(folder / "grade.parquet", GradedTrajectory, grade_all(rows, read_questions(folder)))
+    tables.write_table(
+        folder / "grade.parquet", GradedTrajectory, grade_all(rows, read_questions(folder))
+    )
     by_actions(folder / "grade.parquet")
 
 
@@ -133,7 +164,15 @@ def filter_(folder: Path) -> None:
 
 def peak_megabytes(folder: Path, step: str, *, has_journal: bool) -> float:
     """The peak memory of one step in a fresh process."""
-    command = [sys.executable, "-m", "bench.memory", "--step", step, str(folder), str(int(has_journal))]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.memory",
+        "--step",
+        step,
+        str(folder),
+        str(int(has_journal)),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -159,8 +198,12 @@ def main(arguments: list[str]) -> None:
     for has_journal in (False, True):
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                tables.write_table(Path(folder) / "questions.parquet", Question, make_questions(size))
-                peaks = [peak_megabytes(Path(folder), step, has_journal=has_journal) for step in STEPS]
+                tables.write_table(
+                    Path(folder) / "questions.parquet", Question, make_questions(size)
+                )
+                peaks = [
+                    peak_megabytes(Path(folder), step, has_journal=has_journal) for step in STEPS
+                ]
             shown = "".join(f"{peak:11.0f}" for peak in peaks)
             print(f"{size:12,}{'on' if has_journal else 'off':>9}{shown}", flush=True)
 

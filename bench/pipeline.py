@@ -61,7 +61,10 @@ def clock(process: psutil.Process) -> tuple[float, float]:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return time.perf_counter(), 0.0
-    return time.perf_counter(), times.user + times.system + times.children_user + times.children_system
+    return (
+        time.perf_counter(),
+        times.user + times.system + times.children_user + times.children_system,
+    )
 
 
 def repro_by_stage(folder: Path) -> Iterator[Spent]:
@@ -72,7 +75,12 @@ def repro_by_stage(folder: Path) -> Iterator[Spent]:
     """
     command = ["dvc", "repro"]
     with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as dvc:
         process = psutil.Process(dvc.pid)
         assert dvc.stdout is not None
@@ -83,7 +91,9 @@ def repro_by_stage(folder: Path) -> Iterator[Spent]:
                 now = clock(process)
                 yield Spent(stage, now[0] - since[0], now[1] - since[1])
                 stage, since = found["stage"], now
-        now = clock(process)  # it has closed its output and may be a zombie, whose times can still be read
+        now = clock(
+            process
+        )  # it has closed its output and may be a zombie, whose times can still be read
         yield Spent(stage, now[0] - since[0], max(now[1] - since[1], 0.0))
     if dvc.returncode:
         print("".join(log[-20:]), file=sys.stderr)
@@ -93,7 +103,9 @@ def repro_by_stage(folder: Path) -> Iterator[Spent]:
 def idle_seconds(folder: Path) -> float:
     """Wall seconds of a `dvc repro` that has nothing to do."""
     started = time.perf_counter()
-    done = subprocess.run(["dvc", "repro"], cwd=folder, env=environment(), check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=folder, env=environment(), check=True, capture_output=True, text=True
+    )
     assert "up to date" in done.stdout, done.stdout
     return time.perf_counter() - started
 

@@ -42,7 +42,12 @@ finally:
 def renamed(row: Any, copy: int) -> Any:
     """The same row under another id."""
     if isinstance(row, GradedTrajectory):
-        return replace(row, trajectory=replace(row.trajectory, trajectory_id=f"{copy}-{row.trajectory.trajectory_id}"))
+        return replace(
+            row,
+            trajectory=replace(
+                row.trajectory, trajectory_id=f"{copy}-{row.trajectory.trajectory_id}"
+            ),
+        )
     if isinstance(row, PreferencePair):
         return replace(row, pair_id=f"{copy}-{row.pair_id}")
     return replace(row, question_id=f"{copy}-{row.question_id}")
@@ -69,7 +74,9 @@ def measured(project: Path, module: str, *arguments: str, **environment: str) ->
     """Seconds and peak megabytes of a command."""
     command = [sys.executable, "-c", MEASURED.format(module=module), *arguments]
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=project, env={**os.environ, **environment}, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(done.stderr)
     return time.perf_counter() - started, int(done.stderr.split()[-1])
@@ -96,19 +103,29 @@ def main() -> None:
         project = make_project(Path(folder))
         environment = {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "hf_local",
                        "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}  # fmt: skip
-        command = [sys.executable, "-m", "data_cards.local_hub", f"port={port}", f"folder={folder}/hub"]
+        command = [
+            sys.executable,
+            "-m",
+            "data_cards.local_hub",
+            f"port={port}",
+            f"folder={folder}/hub",
+        ]
         with subprocess.Popen(
             command, cwd=project, env={**os.environ, **environment}, stderr=subprocess.DEVNULL
         ) as hub:
             time.sleep(3)
-            print(f"{'rows':>8} {'render s':>9} {'MB':>5} {'check, publish s':>17} {'MB':>5} {'again s':>8}")
+            print(
+                f"{'rows':>8} {'render s':>9} {'MB':>5} {'check, publish s':>17} {'MB':>5} {'again s':>8}"
+            )
             for size in sizes:
                 rows = grow(project, size)
                 render = measured(project, "render", **environment)
                 arguments = (f"repository=local/x{size}", WAIVED)
                 publish = measured(project, "publish", *arguments, **environment)
                 again = measured(project, "publish", *arguments, **environment)
-                print(f"{rows:8,} {render[0]:9.1f} {render[1]:5} {publish[0]:17.1f} {publish[1]:5} {again[0]:8.1f}")
+                print(
+                    f"{rows:8,} {render[0]:9.1f} {render[1]:5} {publish[0]:17.1f} {publish[1]:5} {again[0]:8.1f}"
+                )
             hub.terminate()
 
 

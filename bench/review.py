@@ -36,7 +36,9 @@ def trajectories(count: int) -> Iterator[GradedTrajectory]:
     for number in range(count):
         steps: list[Step] = []
         for turn in range(10):
-            text = " ".join("".join(dice.choices(_SYLLABLES, k=2)) for _ in range(_CHARACTERS // 75))
+            text = " ".join(
+                "".join(dice.choices(_SYLLABLES, k=2)) for _ in range(_CHARACTERS // 75)
+            )
             steps += protocol.parse_policy(
                 f"Step {turn}. {protocol.open_tag('search')} {turn} {protocol.close_tag('search')}"
             )
@@ -60,7 +62,9 @@ def write_run(folder: Path, count: int) -> float:
         nonlocal characters
         for row in tables.read_table(folder / "data/grade.parquet", GradedTrajectory):
             it = row.trajectory
-            characters += sum(len(step.text) for step in it.steps if step.kind is not StepKind.MARKER)
+            characters += sum(
+                len(step.text) for step in it.steps if step.kind is not StepKind.MARKER
+            )
             yield Analysis(
                 it.trajectory_id, it.question_id, it.mode, 0, "", None, 10, it.stop_reason, Verdict.CORRECT, None, None,
                 "", (), False, (),
@@ -75,7 +79,10 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], float, dict[str, str]]:
     """A server in `folder`, the seconds until its page answered, and new passwords."""
     begun = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "annotate.serve", f"port={PORT}"], cwd=folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "annotate.serve", f"port={PORT}"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     passwords: dict[str, str] = {}
     assert process.stdout
@@ -90,11 +97,15 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], float, dict[str, str]]:
 
 def memory_mb(pid: int) -> float:
     """Resident memory of a process and its children that is theirs alone, in megabytes."""
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout.split()
     total = 0
     for process in (str(pid), *children):
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        total += sum(
+            int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
+        )
     return total / 1024
 
 
@@ -136,21 +147,35 @@ def main(arguments: Sequence[str]) -> str:
 def reviewing(password: str) -> dict[str, float]:
     """What a reviewer's page asks for, in milliseconds."""
     with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as http:
-        token = http.post("/api/v1/token", data={"username": "anna", "password": password}).json()["access_token"]
+        token = http.post("/api/v1/token", data={"username": "anna", "password": password}).json()[
+            "access_token"
+        ]
         http.headers["Authorization"] = f"Bearer {token}"
         (data_set,) = (it["id"] for it in http.get("/api/v1/me/datasets").json()["items"])
         path = f"/api/v1/me/datasets/{data_set}/records/search"
-        pending = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
+        pending = {
+            "type": "terms",
+            "scope": {"entity": "response", "property": "status"},
+            "values": ["pending"],
+        }
 
         def search(text: str = "") -> None:
             body: dict[str, Any] = {"query": {"text": {"q": text}}} if text else {}
             body["filters"] = {"type": "and", "and": [pending]}
             http.post(path, params={"limit": 10}, json=body).raise_for_status()
 
-        queries = {"rare_word": "rare7", "two_words": "search result", "prefix": "rare4*", "phrase": '"wrote number"'}
+        queries = {
+            "rare_word": "rare7",
+            "two_words": "search result",
+            "prefix": "rare4*",
+            "phrase": '"wrote number"',
+        }
         return {
             "next_ten_records_ms": took(search),
-            **{f"search_{name}_ms": took(lambda text=text: search(text), 5) for name, text in queries.items()},  # type: ignore[misc]
+            **{
+                f"search_{name}_ms": took(lambda text=text: search(text), 5)
+                for name, text in queries.items()
+            },  # type: ignore[misc]
         }
 
 

@@ -44,20 +44,32 @@ def turns(examples: Iterable[Example]) -> Iterator[Request]:
 
 def measure(student: Student, requests: Sequence[Request], size: int) -> dict[str, float]:
     """Tokens a CPU second, by way."""
-    kinds = {"one by one": (LocalPolicy, 1), "rows kept": (KeepingPolicy, size), "rows dropped": (LocalPolicy, size)}
+    kinds = {
+        "one by one": (LocalPolicy, 1),
+        "rows kept": (KeepingPolicy, size),
+        "rows dropped": (LocalPolicy, size),
+    }
     policies = {
         name: kind(student.model, student.tokenizer, name="student", batch_size=width)
         for name, (kind, width) in kinds.items()
     }
-    given = {name: requests[:: size // NUM_ALONE] if name == "one by one" else requests for name in policies}
+    given = {
+        name: requests[:: size // NUM_ALONE] if name == "one by one" else requests
+        for name in policies
+    }
     num_tokens = {
-        name: sum(item.num_tokens for item in policy.complete_batch(given[name])) for name, policy in policies.items()
+        name: sum(item.num_tokens for item in policy.complete_batch(given[name]))
+        for name, policy in policies.items()
     }
     assert num_tokens["rows kept"] == num_tokens["rows dropped"]
     works = {
-        name: lambda name=name: cpu_seconds(lambda: policies[name].complete_batch(given[name])) for name in policies
+        name: lambda name=name: cpu_seconds(lambda: policies[name].complete_batch(given[name]))
+        for name in policies
     }
-    return {name: num_tokens[name] / seconds for name, seconds in interleaved(works, NUM_REPEATS).items()}
+    return {
+        name: num_tokens[name] / seconds
+        for name, seconds in interleaved(works, NUM_REPEATS).items()
+    }
 
 
 def main() -> None:
@@ -67,8 +79,12 @@ def main() -> None:
     student.model.eval()
     requests = list(islice(turns(trajectories(student, params)), max(SIZES)))
     lengths = [request.max_tokens for request in requests]
-    print(f"tokens a turn: mean {statistics.mean(lengths):.0f}; median, ninth decile, longest: {spread(lengths)}")
-    print(f"{'rows':>5}{'one by one':>12}{'rows kept':>11}{'rows dropped':>14}{'/ one by one':>14}{'/ kept':>8}")
+    print(
+        f"tokens a turn: mean {statistics.mean(lengths):.0f}; median, ninth decile, longest: {spread(lengths)}"
+    )
+    print(
+        f"{'rows':>5}{'one by one':>12}{'rows kept':>11}{'rows dropped':>14}{'/ one by one':>14}{'/ kept':>8}"
+    )
     for size in SIZES:
         alone, kept, dropped = measure(student, requests[:size], size).values()
         print(

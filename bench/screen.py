@@ -48,7 +48,9 @@ def make_questions() -> list[EvaluationQuestion]:
     vocabulary = [f"w{i:x}" for i in range(5000)]
     made = (" ".join(generator.choices(vocabulary, k=14)).split() for _ in range(NUM_QUESTIONS))
     return [
-        EvaluationQuestion("planted", f"e{i}", " ".join([*some[:6], f"Name{i:x}", f"Second{i:x}", *some[6:]]))
+        EvaluationQuestion(
+            "planted", f"e{i}", " ".join([*some[:6], f"Name{i:x}", f"Second{i:x}", *some[6:]])
+        )
         for i, some in enumerate(made)
     ]
 
@@ -64,7 +66,9 @@ def make_texts(count: int, questions: list[EvaluationQuestion]) -> Iterator[Text
         if i % 10 == 9:
             copy_of, text = originals[generator.randrange(len(originals))]
             text = list(text)
-            for place in generator.sample(range(NUM_WORDS), round(NUM_WORDS * SHARES_REPLACED[i // 10 % 5])):
+            for place in generator.sample(
+                range(NUM_WORDS), round(NUM_WORDS * SHARES_REPLACED[i // 10 % 5])
+            ):
                 text[place] = draw(k=1)[0]
         elif i % 100 == 50:
             text[200:210] = words(questions[i % len(questions)].question)[2:12]
@@ -120,7 +124,9 @@ def measure_ours(count: int, folder: Path) -> None:
     clock.stop(f"read {NUM_QUESTIONS:,} evaluation questions")
     planted: dict[str, str] = {}
     num_overlaps = num_found = num_wrong = 0
-    with NearDuplicates(folder, shingle_words=PARAMS.shingle_words, min_similarity=PARAMS.min_similarity) as copies:
+    with NearDuplicates(
+        folder, shingle_words=PARAMS.shingle_words, min_similarity=PARAMS.min_similarity
+    ) as copies:
         for batch in batches(make_texts(count, questions)):
             joined = [" ".join(text.words) for text in batch]
             clock.start()
@@ -134,8 +140,14 @@ def measure_ours(count: int, folder: Path) -> None:
             clock.stop("near-duplicates: signatures")
             planted |= {text.row_id: text.copy_of for text in batch if text.copy_of}
             num_overlaps += sum(text.has_overlap for text in batch)
-            num_found += sum(text.has_overlap and run is not None for text, run in zip(batch, shared, strict=True))
-            num_wrong += sum(run is not None and not text.has_overlap for text, run in zip(batch, shared, strict=True))
+            num_found += sum(
+                text.has_overlap and run is not None
+                for text, run in zip(batch, shared, strict=True)
+            )
+            num_wrong += sum(
+                run is not None and not text.has_overlap
+                for text, run in zip(batch, shared, strict=True)
+            )
         clock.start()
         found = {duplicate.row_id for duplicate in copies.find()}
         clock.stop("near-duplicates: candidates and counting")
@@ -152,7 +164,9 @@ def print_recall(title: str, planted: dict[str, str], found: set[str]) -> None:
     """Print the share of the planted copies that was found, by how much of them was replaced."""
     for k, share in enumerate(SHARES_REPLACED):
         own = [row_id for row_id in planted if int(row_id[1:]) // 10 % 5 == k]
-        print(f"{title}, {share:.1%} of the words replaced: {len(found & set(own)) / max(len(own), 1):7.1%}")
+        print(
+            f"{title}, {share:.1%} of the words replaced: {len(found & set(own)) / max(len(own), 1):7.1%}"
+        )
     print(f"{title}, not planted: {len(found - planted.keys()):,}")
 
 
@@ -175,7 +189,9 @@ def measure_datasketch(count: int) -> None:
             index.insert(text.row_id, signature)
     spent = time.process_time() - started
     print(f"{'near-duplicates':44}{spent:10.2f}{count / spent:15,.0f}")
-    print_recall("copies proposed", {text.row_id: text.copy_of for text in texts if text.copy_of}, found)
+    print_recall(
+        "copies proposed", {text.row_id: text.copy_of for text in texts if text.copy_of}, found
+    )
 
 
 def main(arguments: list[str]) -> None:

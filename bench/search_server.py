@@ -64,8 +64,12 @@ class Bm25s:
         terms = [term for term in self._terms.query_terms(query) if term in self._engine.vocab_dict]
         if not terms:
             return []
-        ids, scores = self._engine.retrieve([terms], k=top_k, show_progress=False, backend_selection="numba")
-        return [Hit(self._passages[i], float(score)) for i, score in zip(ids[0], scores[0], strict=True)]
+        ids, scores = self._engine.retrieve(
+            [terms], k=top_k, show_progress=False, backend_selection="numba"
+        )
+        return [
+            Hit(self._passages[i], float(score)) for i, score in zip(ids[0], scores[0], strict=True)
+        ]
 
     def passage(self, passage_id: str) -> Passage | None:
         """Not measured."""
@@ -135,7 +139,9 @@ async def first_answer(url: str, query: str) -> None:
                 await asyncio.sleep(0.02)
 
 
-async def open_loop(url: str, queries: Sequence[str], rate: float, seconds: float) -> tuple[list[float], int]:
+async def open_loop(
+    url: str, queries: Sequence[str], rate: float, seconds: float
+) -> tuple[list[float], int]:
     """Latencies in seconds, counted from when each request was due, and the number of errors."""
     latencies: list[float] = []
     errors = 0
@@ -201,12 +207,18 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(name: str, options: dict[str, str], questions: pl.DataFrame) -> None:
     """Serve one engine, measure it and print its line."""
-    folder, seconds, rate = Path(options["folder"]), float(options["seconds"]), float(options["rate"])
+    folder, seconds, rate = (
+        Path(options["folder"]),
+        float(options["seconds"]),
+        float(options["rate"]),
+    )
     queries = questions["question"].to_list()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = time.perf_counter()
-    child = multiprocessing.get_context("spawn").Process(target=serve, args=(name, options["corpus"], folder, listener))
+    child = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(name, options["corpus"], folder, listener)
+    )
     child.start()
     try:
         asyncio.run(first_answer(url, queries[0]))
@@ -230,7 +242,12 @@ def measure(name: str, options: dict[str, str], questions: pl.DataFrame) -> None
 
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    options = {"engines": "tantivy,bm25s", "seconds": "20", "rate": "200", "folder": "/tmp/bench_search"}
+    options = {
+        "engines": "tantivy,bm25s",
+        "seconds": "20",
+        "rate": "200",
+        "folder": "/tmp/bench_search",
+    }
     options |= dict(argument.split("=", 1) for argument in arguments)
     folder = Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -241,7 +258,10 @@ def main(arguments: list[str]) -> None:
         files = corpus_files(options["corpus"])
         build_index(read_passages(files), folder / "index", IndexSettings(), corpus_hash(files))
     print(f"{len(questions):,} questions, {options['rate']} requests/s for {options['seconds']} s")
-    print("engine     first s   priv MB   p50 ms   p99 ms  errors   CPU ms   req/s  recall@10", flush=True)
+    print(
+        "engine     first s   priv MB   p50 ms   p99 ms  errors   CPU ms   req/s  recall@10",
+        flush=True,
+    )
     for name in options["engines"].split(","):
         measure(name, options, questions)
 

@@ -22,7 +22,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from bench.student import cpu_seconds, documents, interleaved, spread, trajectories, untrained_student
+from bench.student import (
+    cpu_seconds,
+    documents,
+    interleaved,
+    spread,
+    trajectories,
+    untrained_student,
+)
 from train.checkpoint import Student
 from train.encode import Example, to_dataset
 from train.settings import TrainParams
@@ -73,12 +80,28 @@ class OwnLoss(SFTTrainer):  # type: ignore[misc]
 
 
 def make_trainer(
-    student: Student, rows: Dataset, max_tokens: int, way: dict[str, Any], folder: str, kind: Any = SFTTrainer
+    student: Student,
+    rows: Dataset,
+    max_tokens: int,
+    way: dict[str, Any],
+    folder: str,
+    kind: Any = SFTTrainer,
 ) -> Any:
     """TRL's trainer over a copy of the student, with the project's settings beside those of the way."""
     arguments: Any = SFTConfig
-    settings = {"max_length": max_tokens, "activation_checkpointing": False, "bf16": False, "use_cpu": True, **way}
-    settings |= {"num_train_epochs": 1, "logging_steps": 10_000, "save_strategy": "no", "report_to": "none"}
+    settings = {
+        "max_length": max_tokens,
+        "activation_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        **way,
+    }
+    settings |= {
+        "num_train_epochs": 1,
+        "logging_steps": 10_000,
+        "save_strategy": "no",
+        "report_to": "none",
+    }
     settings |= {"disable_tqdm": True, "seed": 0}
     trainer = kind(
         model=copy.deepcopy(student.model), args=arguments(output_dir=folder, **settings), train_dataset=rows,
@@ -129,16 +152,24 @@ def main() -> None:
     disable_progress_bars()
     torch.set_num_threads(1)
     student, params = untrained_student()
-    inputs = {"trajectories": trajectories(student, params), "pre-training text": pretraining_examples(student, params)}
+    inputs = {
+        "trajectories": trajectories(student, params),
+        "pre-training text": pretraining_examples(student, params),
+    }
     for title, examples in inputs.items():
         chosen = sorted(islice(examples, NUM_ROWS), key=lambda example: len(example["input_ids"]))
         lengths = [len(example["input_ids"]) for example in chosen]
-        print(f"{NUM_ROWS} rows of {title}, {sum(lengths):,} tokens; median, ninth decile, longest: {spread(lengths)}")
+        print(
+            f"{NUM_ROWS} rows of {title}, {sum(lengths):,} tokens; median, ninth decile, longest: {spread(lengths)}"
+        )
         with tempfile.TemporaryDirectory() as folder:
             found = measure(student, to_dataset(chosen, Example), params.max_context_tokens, folder)
         default = next(iter(found.values()))
         for name, seconds in found.items():
-            print(f"  {name:32}{sum(lengths) / seconds:8,.0f} tokens/s{default / seconds:7.2f}", flush=True)
+            print(
+                f"  {name:32}{sum(lengths) / seconds:8,.0f} tokens/s{default / seconds:7.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,11 @@ def documents(params: TrainParams) -> Iterator[PretrainingDocument]:
 
 def encoder(student: Student, params: TrainParams) -> Encoder:
     """The stages' own way from rows to ids."""
-    return Encoder(student.tokenizer, Prompt.load(Path(params.prompt), params.chat_template), params.max_context_tokens)
+    return Encoder(
+        student.tokenizer,
+        Prompt.load(Path(params.prompt), params.chat_template),
+        params.max_context_tokens,
+    )
 
 
 def trajectories(student: Student, params: TrainParams) -> Iterator[Example]:

@@ -61,7 +61,9 @@ class Decision(NamedTuple):
     def most_said(self, question: Asked) -> str:
         """The commonest answer to another question among those who gave the decisive one; empty for none or a tie."""
         agreeing = [it for it in self.reviews if it.value(DECISIVE[self.kind]) == self.value]
-        return _winner([value for it in agreeing if (value := it.value(question))], at_least_half=True)
+        return _winner(
+            [value for it in agreeing if (value := it.value(question))], at_least_half=True
+        )
 
 
 def decide_all(reviews: Iterable[Review], params: AdjudicationParams) -> Iterator[Decision]:

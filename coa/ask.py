@@ -30,13 +30,21 @@ from coa.trajectory import Author, Mode, Step, StepKind, Trajectory
 _STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
 _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
 # Control characters and those that change the direction of text could move the cursor, hide text or set the title.
-_HIDDEN = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-_HIDDEN |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)}
+_HIDDEN = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
+_HIDDEN |= {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)
+}
 
 
 def styled(step: Step) -> Text:
     """A step in its colour; what would act on the terminal is spelled out."""
-    return Text(step.text.translate(_HIDDEN), style=_AUTHOR_STYLES.get(step.author, _STYLES.get(step.kind, "")))
+    return Text(
+        step.text.translate(_HIDDEN),
+        style=_AUTHOR_STYLES.get(step.author, _STYLES.get(step.kind, "")),
+    )
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
@@ -46,9 +54,14 @@ def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
         ConfigError: there is no question, or the mode is unknown.
     """
     if not arguments or not arguments[0].strip():
-        raise ConfigError("there is no question", expected='python -m coa.ask "QUESTION" [mode=cot] [key=value ...]')
+        raise ConfigError(
+            "there is no question",
+            expected='python -m coa.ask "QUESTION" [mode=cot] [key=value ...]',
+        )
     question, *settings = arguments
-    modes = [item.removeprefix("mode=") for item in settings if item.startswith("mode=")] or [Mode.COA]
+    modes = [item.removeprefix("mode=") for item in settings if item.startswith("mode=")] or [
+        Mode.COA
+    ]
     if modes[-1] not in list(Mode):
         raise unknown_name("mode", modes[-1], Mode)
     return question, Mode(modes[-1]), [item for item in settings if not item.startswith("mode=")]
@@ -56,7 +69,10 @@ def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
 
 def load_prompt(mode: Mode, params: Params) -> Prompt:
     """The prompt that the settings name for a mode."""
-    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams).chat_template
+    files, template = (
+        params.section(PromptParams, "prompts"),
+        params.section(TeacherParams).chat_template,
+    )
     return Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
 
 

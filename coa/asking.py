@@ -9,7 +9,12 @@ from coa.trajectory import Mode, trajectory_id
 
 
 def task_of(
-    question_id: str, question: str, mode: Mode, index: int, prompt: Prompt, tools: Sequence[str] = ("search",)
+    question_id: str,
+    question: str,
+    mode: Mode,
+    index: int,
+    prompt: Prompt,
+    tools: Sequence[str] = ("search",),
 ) -> Task:
     """The index-th rollout of a question: in coa `tools` are offered, in cot a call of one of them ends it.
 

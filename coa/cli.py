@@ -17,7 +17,9 @@ INTERRUPTED = 130
 def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoReturn:
     """Call `main` with the arguments and exit; `main` returns the summary line that a person wants to read last."""
     # Only warnings: HTTP clients log every request.
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     if {"-h", "--help"} & set(arguments):
         module = sys.modules[main.__module__]
         print((module.__doc__ or "").strip())
@@ -28,7 +30,10 @@ def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoRet
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted: finished calls are kept; run the same command again to go on", file=sys.stderr)
+        print(
+            "interrupted: finished calls are kept; run the same command again to go on",
+            file=sys.stderr,
+        )
         sys.exit(INTERRUPTED)
     print(summary)
     sys.exit(0)

@@ -62,7 +62,9 @@ class UnreadableError(InputError):
     """A foreign text that cannot be read; says why, and at which character of the text."""
 
     def __init__(self, reason: UnreadableReason, character: int, detail: str = "") -> None:
-        super().__init__(f"cannot read the row: {reason}", where=f"character {character}", got=detail)
+        super().__init__(
+            f"cannot read the row: {reason}", where=f"character {character}", got=detail
+        )
         self.reason = reason
         self.character = character
         self.detail = detail
@@ -72,7 +74,9 @@ _QUERY, _QUERY_END = "<|begin_of_query|>", "<|end_of_query|>"
 _DOCUMENTS, _DOCUMENTS_END = "<|begin_of_documents|>", "<|end_of_documents|>"
 _ANSWER, _ANSWER_END = "<answer>", "</answer>"
 _PARTNERS = {_QUERY: _QUERY_END, _DOCUMENTS: _DOCUMENTS_END, _ANSWER: _ANSWER_END}
-_R1_TAG = re.compile("|".join(map(re.escape, (*_PARTNERS, *_PARTNERS.values(), protocol.THINK_CLOSE))))
+_R1_TAG = re.compile(
+    "|".join(map(re.escape, (*_PARTNERS, *_PARTNERS.values(), protocol.THINK_CLOSE)))
+)
 _R1_TITLE = re.compile(r"^\(\d+\)[ \t]*Title:[ \t]*(.*?)[ \t]*Text:", re.MULTILINE)
 
 _THOUGHT, _OBSERVATION, _FINISH = "Thought:", "Observation:", "finish"
@@ -120,13 +124,27 @@ def _r1_call(text: str, tag: re.Match[str], tags: Iterator[re.Match[str]]) -> tu
     if not argument:
         raise UnreadableError(UnreadableReason.EMPTY_TURN, tag.start(), "an empty query")
     documents = next(tags, None)
-    if documents is None or documents[0] != _DOCUMENTS or text[query_end.end() : documents.start()].strip():
+    if (
+        documents is None
+        or documents[0] != _DOCUMENTS
+        or text[query_end.end() : documents.start()].strip()
+    ):
         raise UnreadableError(UnreadableReason.NO_OBSERVATION, query_end.end())
     end = _partner(documents, tags).end()
-    end += len(text[end : end + 2]) - len(text[end : end + 2].lstrip("\n"))  # two line breaks belong to the template
+    end += len(text[end : end + 2]) - len(
+        text[end : end + 2].lstrip("\n")
+    )  # two line breaks belong to the template
     seen = text[query_end.end() : end]
-    action = Step(StepKind.ACTION, Author.POLICY, text[tag.start() : query_end.end()], tool="search", argument=argument)
-    return action, _observation(seen, "search", tuple(title for title in _R1_TITLE.findall(seen) if title))
+    action = Step(
+        StepKind.ACTION,
+        Author.POLICY,
+        text[tag.start() : query_end.end()],
+        tool="search",
+        argument=argument,
+    )
+    return action, _observation(
+        seen, "search", tuple(title for title in _R1_TITLE.findall(seen) if title)
+    )
 
 
 def _partner(tag: re.Match[str], tags: Iterator[re.Match[str]]) -> re.Match[str]:
@@ -135,7 +153,9 @@ def _partner(tag: re.Match[str], tags: Iterator[re.Match[str]]) -> re.Match[str]
     if closing is None:
         raise UnreadableError(UnreadableReason.UNCLOSED_TAG, tag.start(), tag[0])
     if closing[0] != _PARTNERS[tag[0]]:
-        raise UnreadableError(UnreadableReason.NESTED_TAG, closing.start(), f"{closing[0]} inside {tag[0]}")
+        raise UnreadableError(
+            UnreadableReason.NESTED_TAG, closing.start(), f"{closing[0]} inside {tag[0]}"
+        )
     return closing
 
 
@@ -173,7 +193,9 @@ def read_react_text(text: str) -> tuple[Step, ...]:
         steps += [protocol.marker(marker)] if marker else []
         steps += _turn(text[start + len(marker) : end], start + len(marker))
         if observed:
-            steps.append(_observation(observed[0], _FINISH if _has_answer(steps) else steps[-1].tool))
+            steps.append(
+                _observation(observed[0], _FINISH if _has_answer(steps) else steps[-1].tool)
+            )
             start = observed.end()
     return _finished(steps, len(text))
 
@@ -196,7 +218,9 @@ def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
     start = 0
     for i, (role, content) in enumerate(messages):
         if role != ("user" if i % 2 else "assistant"):
-            raise UnreadableError(UnreadableReason.WRONG_FORMAT, start, f"role {role!r} in message {i + 1}")
+            raise UnreadableError(
+                UnreadableReason.WRONG_FORMAT, start, f"role {role!r} in message {i + 1}"
+            )
         if role == "assistant":
             _expect_no_answer(steps, start)
             steps += _turn(content, start)
@@ -213,7 +237,9 @@ def _turn(text: str, offset: int) -> list[Step]:
     label = _LABEL.search(text)
     thought = text[: label.start()] if label else text
     if forged := _FORGED.search(thought):
-        raise UnreadableError(UnreadableReason.NESTED_TAG, offset + forged.start(), "an observation inside a turn")
+        raise UnreadableError(
+            UnreadableReason.NESTED_TAG, offset + forged.start(), "an observation inside a turn"
+        )
     if label is None:
         raise UnreadableError(UnreadableReason.NO_ACTION, offset)
     written = text[label.start() :]
@@ -221,14 +247,19 @@ def _turn(text: str, offset: int) -> list[Step]:
     if call is None:
         raise UnreadableError(UnreadableReason.UNCLOSED_TAG, offset + label.start(), written[:80])
     if written[call.end() :].strip():
-        raise UnreadableError(UnreadableReason.TEXT_AFTER_ACTION, offset + label.start() + call.end(), written[:80])
+        raise UnreadableError(
+            UnreadableReason.TEXT_AFTER_ACTION, offset + label.start() + call.end(), written[:80]
+        )
     tool, argument = call["tool"].lower(), call["argument"].strip()
     if not argument:
         reason = UnreadableReason.NO_ANSWER if tool == _FINISH else UnreadableReason.EMPTY_TURN
         raise UnreadableError(reason, offset + label.start(), written[:80])
     if tool == _FINISH:
         return [*_thought(thought), Step(StepKind.ANSWER, Author.POLICY, written)]
-    return [*_thought(thought), Step(StepKind.ACTION, Author.POLICY, written, tool=tool, argument=argument)]
+    return [
+        *_thought(thought),
+        Step(StepKind.ACTION, Author.POLICY, written, tool=tool, argument=argument),
+    ]
 
 
 def _thought(text: str) -> list[Step]:
@@ -238,9 +269,18 @@ def _thought(text: str) -> list[Step]:
 def _observation(text: str, tool: str | None, passages: tuple[str, ...] = ()) -> Step:
     body = bare_observation(text)
     outcome = Outcome.EMPTY if body in _NOTHING else Outcome.OK
-    if "generated an exception: " in body and body.startswith("("):  # FireAct shows its runtime's errors as results
+    if "generated an exception: " in body and body.startswith(
+        "("
+    ):  # FireAct shows its runtime's errors as results
         outcome = Outcome.INVALID if "Unknown tool name" in body else Outcome.ERROR
-    return Step(StepKind.OBSERVATION, Author.ENVIRONMENT, text, tool=tool, outcome=outcome, passages=passages)
+    return Step(
+        StepKind.OBSERVATION,
+        Author.ENVIRONMENT,
+        text,
+        tool=tool,
+        outcome=outcome,
+        passages=passages,
+    )
 
 
 def _has_answer(steps: Sequence[Step]) -> bool:

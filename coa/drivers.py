@@ -38,7 +38,9 @@ async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Traj
     return rollout.finish(state)
 
 
-async def follow(task: Task, run: Run, policy: Policy, tools: Toolbox) -> AsyncGenerator[State, None]:
+async def follow(
+    task: Task, run: Run, policy: Policy, tools: Toolbox
+) -> AsyncGenerator[State, None]:
     """Roll out one task and give every state on the way, for those who want to watch; the last one is done."""
     state = rollout.start(task, run)
     yield state
@@ -69,7 +71,13 @@ async def _call(tools: Toolbox, call: Call) -> ToolReply:
 
 
 async def roll_out_all(
-    tasks: Iterable[Task], run: Run, policy: Policy, tools: Toolbox, *, concurrency: int, on_end: OnEnd = _nobody
+    tasks: Iterable[Task],
+    run: Run,
+    policy: Policy,
+    tools: Toolbox,
+    *,
+    concurrency: int,
+    on_end: OnEnd = _nobody,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
@@ -106,11 +114,19 @@ class _Slot:
 
 
 async def roll_out_batched(
-    tasks: Iterable[Task], run: Run, policy: BatchPolicy, tools: Toolbox, *, batch_size: int, on_end: OnEnd = _nobody
+    tasks: Iterable[Task],
+    run: Run,
+    policy: BatchPolicy,
+    tools: Toolbox,
+    *,
+    batch_size: int,
+    on_end: OnEnd = _nobody,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
     environment = tool_environment(tools)
-    async for state in roll_out_states(tasks, run, policy, environment, batch_size=batch_size, on_end=on_end):
+    async for state in roll_out_states(
+        tasks, run, policy, environment, batch_size=batch_size, on_end=on_end
+    ):
         yield rollout.finish(state)
 
 

@@ -19,14 +19,27 @@ class CoaError(Exception):
     """Base of all errors meant for a person."""
 
     def __init__(
-        self, what: str, *, where: object = "", expected: object = "", got: object = "", fix: str = ""
+        self,
+        what: str,
+        *,
+        where: object = "",
+        expected: object = "",
+        got: object = "",
+        fix: str = "",
     ) -> None:
         super().__init__(what)
         self.what = what
-        self.details = {"where": str(where), "expected": str(expected), "got": str(got), "what to do": fix}
+        self.details = {
+            "where": str(where),
+            "expected": str(expected),
+            "got": str(got),
+            "what to do": fix,
+        }
 
     def __str__(self) -> str:
-        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in self.details.items() if text)])
+        return "\n".join(
+            [self.what, *(f"  {name}: {text}" for name, text in self.details.items() if text)]
+        )
 
 
 class ConfigError(CoaError, ValueError):
@@ -49,13 +62,17 @@ class MissingExtraError(CoaError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"the package {package!r} is not installed", fix=f"pip install -e '.[{extra}]'")
+        super().__init__(
+            f"the package {package!r} is not installed", fix=f"pip install -e '.[{extra}]'"
+        )
 
 
 def unknown_name(kind: str, name: object, known: object, *, where: object = "") -> ConfigError:
     """The error for a name that is not among the known ones; `known` is any iterable of names."""
     names = ", ".join(sorted(str(item) for item in known))  # type: ignore[attr-defined]
-    return ConfigError(f"unknown {kind} {str(name)!r}", where=where, expected=f"one of {names}", got=repr(name))
+    return ConfigError(
+        f"unknown {kind} {str(name)!r}", where=where, expected=f"one of {names}", got=repr(name)
+    )
 
 
 def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:

@@ -22,7 +22,9 @@ class GradedTrajectory:
 def grade_trajectory(trajectory: Trajectory, question: Question) -> GradedTrajectory:
     """Grade the text after the end of the thinking against the question's gold answers."""
     verdict = grade(answer_text(trajectory.steps), question.gold_answers)
-    return GradedTrajectory(trajectory, verdict, question.gold_answers, question.question_type, question.num_hops)
+    return GradedTrajectory(
+        trajectory, verdict, question.gold_answers, question.question_type, question.num_hops
+    )
 
 
 def grade_like(parent: GradedTrajectory, trajectory: Trajectory) -> GradedTrajectory:
@@ -34,5 +36,7 @@ def grade_like(parent: GradedTrajectory, trajectory: Trajectory) -> GradedTrajec
 def is_sound(row: GradedTrajectory) -> bool:
     """Whether the rollout ended by itself with a boxed answer, right or wrong, and its tags are in order."""
     trajectory = row.trajectory
-    has_answer = trajectory.stop_reason is StopReason.ANSWERED and row.grade.verdict is not Verdict.NO_ANSWER
+    has_answer = (
+        trajectory.stop_reason is StopReason.ANSWERED and row.grade.verdict is not Verdict.NO_ANSWER
+    )
     return has_answer and not stray_tags(trajectory.steps)

@@ -38,7 +38,9 @@ _NUMBER = re.compile(r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]*)(?:\.(?P<fracti
 _BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])(?:[^\w\s{_MINUS}{_POINT}]|_)+(?=[0-9])")
 _DIGIT = re.compile(r"[0-9]")
 _FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
-_RAISED = re.compile(r"(?<=\d)[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u208e\u2150-\u215f\u2189\u2460-\u249b]")
+_RAISED = re.compile(
+    r"(?<=\d)[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u208e\u2150-\u215f\u2189\u2460-\u249b]"
+)
 """Raised digits and fractions after a digit: NFKC alone would make 102 of 10² and 101/2 of 10½."""
 
 _HYPHENS = "\u2010\u2011\u2012\u2013\u2212"
@@ -67,7 +69,11 @@ def _is_punctuation(char: str) -> bool:
     return char in string.punctuation or unicodedata.category(char).startswith("P")
 
 
-_LOOK_ALIKES = dict.fromkeys(_HYPHENS, "-") | dict.fromkeys(_APOSTROPHES, "'") | dict.fromkeys(_LONG_DASHES, " ")
+_LOOK_ALIKES = (
+    dict.fromkeys(_HYPHENS, "-")
+    | dict.fromkeys(_APOSTROPHES, "'")
+    | dict.fromkeys(_LONG_DASHES, " ")
+)
 _FOLDED = _Without(_is_invisible, becomes=_LOOK_ALIKES)
 _KEPT = _Without(_is_punctuation, becomes={_MINUS: "-", _POINT: "."})
 
@@ -89,7 +95,9 @@ def _fold(text: str) -> str:
         return text.lower()
     text = _RAISED.sub(r" \g<0>", text).translate(_FOLDED)
     text = unicodedata.normalize("NFKC", text).translate(_FOLDED).casefold()
-    return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), unicodedata.normalize("NFKC", text))
+    return _FOREIGN_DIGIT.sub(
+        lambda digit: str(unicodedata.decimal(digit[0])), unicodedata.normalize("NFKC", text)
+    )
 
 
 def _mark_numbers(text: str) -> str:
@@ -122,7 +130,8 @@ _TEX_SPACES = {"!": "", **dict.fromkeys("\\ ,:;>", " ")}
 _TEX_SIGN = re.compile(r"[\\{$]")
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\,)(?=[0-9]{3})")
 _MATHS = re.compile(
-    r"(?P<open>\$\$?)(?P<body>(?:[^$\\]|\\.)*)(?P=open)|\\\((?P<round>.*)\\\)|\\\[(?P<square>.*)\\\]", re.DOTALL
+    r"(?P<open>\$\$?)(?P<body>(?:[^$\\]|\\.)*)(?P=open)|\\\((?P<round>.*)\\\)|\\\[(?P<square>.*)\\\]",
+    re.DOTALL,
 )
 
 
@@ -235,17 +244,23 @@ class _Gold(NamedTuple):
 def _as_tuple(gold_answers: Sequence[str]) -> tuple[str, ...]:
     if isinstance(gold_answers, str):
         raise InputError(
-            "the accepted answers must be a sequence of texts", expected=f"({gold_answers!r},)", got=repr(gold_answers)
+            "the accepted answers must be a sequence of texts",
+            expected=f"({gold_answers!r},)",
+            got=repr(gold_answers),
         )
     return tuple(gold_answers)
 
 
-@lru_cache(maxsize=65_536)  # every rollout of a question, and every turn of reinforcement learning, meets them again
+@lru_cache(
+    maxsize=65_536
+)  # every rollout of a question, and every turn of reinforcement learning, meets them again
 def _read_golds(gold_answers: tuple[str, ...]) -> tuple[_Gold, ...]:
     texts = [normalise(gold) for gold in gold_answers]
     if not any(texts):
         raise InputError(
-            "a question has no accepted answer", got=repr(gold_answers), fix="give it a gold answer, or leave it out"
+            "a question has no accepted answer",
+            got=repr(gold_answers),
+            fix="give it a gold answer, or leave it out",
         )
     return tuple(_Gold(text, tuple(text.split()), frozenset(text.split())) for text in texts)
 
@@ -256,7 +271,12 @@ def _best_f1(text: str, golds: Sequence[_Gold]) -> float:
     tokens = text.split()
     # Most wrong answers share no token with the gold: they are spared the counting.
     near = [
-        gold.tokens for gold in golds if gold.text not in _CLOSED_ANSWERS and not gold.vocabulary.isdisjoint(tokens)
+        gold.tokens
+        for gold in golds
+        if gold.text not in _CLOSED_ANSWERS and not gold.vocabulary.isdisjoint(tokens)
     ]
     counts = Counter(tokens) if near else Counter()
-    return max((2 * (counts & Counter(gold)).total() / (len(tokens) + len(gold)) for gold in near), default=0.0)
+    return max(
+        (2 * (counts & Counter(gold)).total() / (len(tokens) + len(gold)) for gold in near),
+        default=0.0,
+    )

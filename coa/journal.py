@@ -34,7 +34,9 @@ logger = logging.getLogger(__name__)
 JOURNAL_VERSION = 1
 """Raised with every change of the table."""
 
-_APPLICATION_ID = 0x436F414A  # "CoAJ" in the file's header tells a journal from any other SQLite file
+_APPLICATION_ID = (
+    0x436F414A  # "CoAJ" in the file's header tells a journal from any other SQLite file
+)
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE calls (
@@ -75,7 +77,9 @@ def to_json(value: object) -> bytes:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
         # Web pages hold lone surrogates, which no UTF-8 encoder takes; the policy is never shown them either.
-        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, sort_keys=True).encode(errors="replace")
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, sort_keys=True).encode(
+            errors="replace"
+        )
 
 
 class Finished(NamedTuple):
@@ -107,7 +111,9 @@ class Journal:
         self.in_flight: dict[str, asyncio.Task[Any]] = {}
         """Calls under way in the event loop, by key: all wrappers of one journal share them."""
         self._wait_seconds = wait_seconds
-        self._lock = FileLock(f"{self.path}.lock", thread_local=False)  # one thread may open it, another close it
+        self._lock = FileLock(
+            f"{self.path}.lock", thread_local=False
+        )  # one thread may open it, another close it
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._opened = ExitStack()
@@ -123,7 +129,9 @@ class Journal:
             _acquire(self._lock, self.path, self._wait_seconds)
             stack.callback(self._lock.release)
             with _translated(self.path):
-                connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+                connection = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False
+                )
                 stack.callback(connection.close)
                 _prepare(connection, self.path)
             self._connection, self._opened = connection, stack.pop_all()
@@ -135,7 +143,9 @@ class Journal:
 
     def get(self, key: str) -> bytes | None:
         """The reply recorded under `key`, as JSON; None when there is none."""
-        row = self._execute("SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?", (key,)).fetchone()
+        row = self._execute(
+            "SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?", (key,)
+        ).fetchone()
         self.num_replayed += row is not None
         return row[0] if row else None
 
@@ -152,8 +162,17 @@ class Journal:
             OutputError: the disk is full or cannot be written; what was recorded before is untouched.
         """
         # On the event loop's own thread: a commit takes about as long as handing it to another one.
-        row = (key, kind, who, reply.decode(), seconds, datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self.num_recorded += self._execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row).rowcount
+        row = (
+            key,
+            kind,
+            who,
+            reply.decode(),
+            seconds,
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        self.num_recorded += self._execute(
+            "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row
+        ).rowcount
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         assert self._connection, "the journal is not open: use it in a `with` statement"
@@ -169,11 +188,16 @@ def _acquire(lock: FileLock, path: Path, wait_seconds: float) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.warning("%s is open in %s; waiting up to %g s", path, _named(holder), wait_seconds)
+            logger.warning(
+                "%s is open in %s; waiting up to %g s", path, _named(holder), wait_seconds
+            )
             lock.acquire(timeout=wait_seconds, poll_interval=0.1)
         holder.write_text(str(os.getpid()))
     except Timeout as error:
-        what, limit = f"the journal is open in {_named(holder)}", f"to be free within {wait_seconds:g} s"
+        what, limit = (
+            f"the journal is open in {_named(holder)}",
+            f"to be free within {wait_seconds:g} s",
+        )
         raise OutputError(what, where=path, expected=limit, fix=_OTHER_RUN) from error
     except OSError as error:
         lock.release()
@@ -191,7 +215,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     is_new = application == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     if not is_new and application != _APPLICATION_ID:
-        raise InputError("the file is not a journal", where=path, got="another database", fix="name another path")
+        raise InputError(
+            "the file is not a journal", where=path, got="another database", fix="name another path"
+        )
     if not is_new and version != JOURNAL_VERSION:
         what = "the journal has a version that is not known here"
         raise InputError(what, where=path, expected=JOURNAL_VERSION, got=version, fix=OTHER_VERSION)
@@ -208,9 +234,13 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
         if name == "SQLITE_NOTADB":
-            raise InputError("the file is not a journal", where=path, got=error, fix="name another path") from error
+            raise InputError(
+                "the file is not a journal", where=path, got=error, fix="name another path"
+            ) from error
         if name.startswith("SQLITE_CORRUPT"):
-            fix = f"move it away and save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
+            fix = (
+                f"move it away and save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
+            )
             raise InputError("the journal is damaged", where=path, got=error, fix=fix) from error
         code = errno.ENOSPC if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) else errno.EACCES
         raise writing_error(path, OSError(code, f"{error} ({name})")) from error

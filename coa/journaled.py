@@ -63,7 +63,9 @@ class _Calls(Generic[_Reply]):
             return self._decoder.decode(recorded)
         except msgspec.DecodeError as error:
             where = f"{self._journal.path}, key {key}"
-            raise InputError("a recorded reply cannot be read", where=where, got=error, fix=OTHER_VERSION) from error
+            raise InputError(
+                "a recorded reply cannot be read", where=where, got=error, fix=OTHER_VERSION
+            ) from error
 
 
 class _Journaled(Generic[_Inner]):
@@ -93,7 +95,9 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
         """Continue each request's context; the results come in the requests' order."""
         keys = [self._key(request) for request in requests]
         replies = {key: found for key in dict.fromkeys(keys) if (found := self._calls.find(key))}
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
+        missing = {
+            key: request for key, request in zip(keys, requests, strict=True) if key not in replies
+        }
         started = time.perf_counter()
         completions = self._policy.complete_batch(list(missing.values())) if missing else []
         share = (time.perf_counter() - started) / max(len(missing), 1)

@@ -32,7 +32,9 @@ def metrics_name(out: str) -> str:
     """
     data, *parts = Path(out).with_suffix("").parts or ("",)
     if data != "data" or not parts or ".." in parts:
-        raise ConfigError("an output of a data stage stands under data/", expected="out=data/student/...", got=out)
+        raise ConfigError(
+            "an output of a data stage stands under data/", expected="out=data/student/...", got=out
+        )
     return "_".join(parts)
 
 

@@ -108,7 +108,11 @@ def open_engine(params: SearchParams) -> SearchEngine:
         InputError: the index is missing or of another version.
     """
     engine = _open_plain_engine(params)
-    return engine if params.recording.mode is RecordingMode.OFF else RecordedSearch(engine, params.recording)
+    return (
+        engine
+        if params.recording.mode is RecordingMode.OFF
+        else RecordedSearch(engine, params.recording)
+    )
 
 
 def _open_plain_engine(params: SearchParams) -> SearchEngine:
@@ -124,7 +128,9 @@ def open_search_tool(params: SearchParams) -> SearchTool:
     return SearchTool(open_engine(params), params.observation)
 
 
-async def open_library(search: SearchParams, tools: ToolsParams, stack: AsyncExitStack) -> dict[str, Tool]:
+async def open_library(
+    search: SearchParams, tools: ToolsParams, stack: AsyncExitStack
+) -> dict[str, Tool]:
     """All tools that a run offers, by name, `search` first; `stack` closes them.
 
     Raises:

@@ -54,7 +54,9 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
             yield _action(step)
         elif step.kind is StepKind.OBSERVATION:
             body = bare_observation(step.text)
-            yield protocol.observation(step.tool or "", body, step.outcome or Outcome.OK, step.passages)
+            yield protocol.observation(
+                step.tool or "", body, step.outcome or Outcome.OK, step.passages
+            )
         elif step.kind is StepKind.ANSWER:
             answer = protocol.neutralise(prediction([step]) or "").strip().translate(_TEX)
             yield replace(step, text=f"{_ANSWER_OPEN}{answer}}}")
@@ -63,4 +65,8 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
 
 def _action(step: Step) -> Step:
     tool, argument = step.tool or "", protocol.neutralise(step.argument or "").strip()
-    return replace(step, text=f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}", argument=argument)
+    return replace(
+        step,
+        text=f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}",
+        argument=argument,
+    )

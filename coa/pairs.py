@@ -110,7 +110,9 @@ def make_pair(
     """
     rejected = other if chosen is parent else parent
     prefix, _ = protocol.split_at(parent.steps, point)
-    chosen_side, rejected_side = (own_trigger(protocol.split_at(side.steps, point)[1]) for side in (chosen, rejected))
+    chosen_side, rejected_side = (
+        own_trigger(protocol.split_at(side.steps, point)[1]) for side in (chosen, rejected)
+    )
     return PreferencePair(
         pair_id=f"{parent.trajectory_id}/{point}",
         question_id=parent.question_id,
@@ -135,5 +137,7 @@ def make_pair(
 
 def acts_at_once(side: Sequence[Step]) -> bool:
     """Whether a side begins with an action, white space aside."""
-    first = next((step for step in side if step.kind is not StepKind.THOUGHT or step.text.strip()), None)
+    first = next(
+        (step for step in side if step.kind is not StepKind.THOUGHT or step.text.strip()), None
+    )
     return first is not None and first.kind is StepKind.ACTION

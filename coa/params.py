@@ -37,7 +37,9 @@ class Params:
         self._path = path
 
     @classmethod
-    def load(cls, own_section: str, arguments: Sequence[str] = (), path: Path = PARAMS_FILE) -> "Params":
+    def load(
+        cls, own_section: str, arguments: Sequence[str] = (), path: Path = PARAMS_FILE
+    ) -> "Params":
         """Read `path` and lay `arguments` over it; keys without a dot belong to `own_section`.
 
         Raises:
@@ -47,7 +49,9 @@ class Params:
         for argument in arguments:
             key, equals, _ = argument.partition("=")
             if not equals or not key:
-                raise ConfigError(f"cannot read the argument {argument!r}", expected="key=value", got=argument)
+                raise ConfigError(
+                    f"cannot read the argument {argument!r}", expected="key=value", got=argument
+                )
             dotted = argument if "." in key else f"{own_section}.{argument}"
             _check_key(values, dotted.partition("=")[0], path)
             values = cast(DictConfig, OmegaConf.merge(values, OmegaConf.from_dotlist([dotted])))
@@ -63,7 +67,9 @@ class Params:
         where = f"{self._path}, section {name!r}"
         given = OmegaConf.select(self._values, name)
         if given is None:
-            raise ConfigError(f"the section {name!r} is missing", where=self._path, expected=_names(self._values))
+            raise ConfigError(
+                f"the section {name!r} is missing", where=self._path, expected=_names(self._values)
+            )
         _check_keys(given, kind, where)
         try:
             return msgspec.convert(OmegaConf.to_container(given, resolve=True), kind)
@@ -84,11 +90,15 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
     hints = get_type_hints(kind)
     for key in given:
         if key not in hints:
-            raise ConfigError(f"unknown key {str(key)!r}", where=where, expected=f"one of {_names(hints)}")
+            raise ConfigError(
+                f"unknown key {str(key)!r}", where=where, expected=f"one of {_names(hints)}"
+            )
     for key, hint in hints.items():
         if key not in given:
             fix = f"add it, or write the file again: python -m coa.params {DEFAULT_PROFILE}"
-            raise ConfigError(f"the key {key!r} is missing", where=where, expected=_names(hints), fix=fix)
+            raise ConfigError(
+                f"the key {key!r} is missing", where=where, expected=_names(hints), fix=fix
+            )
         if is_dataclass(hint) and isinstance(given[key], DictConfig):
             _check_keys(given[key], hint, f"{where}, key {key!r}")  # type: ignore[arg-type]
 
@@ -125,7 +135,9 @@ def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
         if not isinstance(node, Mapping | DictConfig) or part not in node:
             parent = ".".join(dotted.split(".")[:i]) or "the file"
             known = _names(node) if isinstance(node, Mapping | DictConfig) else "no keys below it"
-            raise ConfigError(f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}")
+            raise ConfigError(
+                f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}"
+            )
         node = node[part]
 
 
@@ -138,7 +150,9 @@ def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_P
     write_profiles([profile], out, base)
 
 
-def write_profiles(profiles: Sequence[Path], out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
+def write_profiles(
+    profiles: Sequence[Path], out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE
+) -> None:
     """Write `out`: the base profile with `profiles` laid over it, one after the other; every key is then spelled out.
 
     Raises:
@@ -167,7 +181,9 @@ def main(arguments: Sequence[str]) -> str:
     """Write `params.yaml` from the profiles that are named; the summary line is returned."""
     if not arguments:
         profiles = _names(path.as_posix() for path in DEFAULT_PROFILE.parent.glob("*.yaml"))
-        raise ConfigError("name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}")
+        raise ConfigError(
+            "name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}"
+        )
     write_profiles([Path(argument) for argument in arguments])
     return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}"
 

@@ -15,7 +15,12 @@ class Progress:
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         interval = 0.2 if sys.stderr.isatty() else 10.0
         self._bar = tqdm(
-            total=total, desc=title, unit=f" {unit}", mininterval=interval, smoothing=0.05, file=sys.stderr
+            total=total,
+            desc=title,
+            unit=f" {unit}",
+            mininterval=interval,
+            smoothing=0.05,
+            file=sys.stderr,
         )
         self._num_tokens = self._num_graded = self._num_correct = 0
 
@@ -24,7 +29,9 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
-            self._bar.total = self._bar.n  # a total may be an upper bound; what is done is all there was
+            self._bar.total = (
+                self._bar.n
+            )  # a total may be an upper bound; what is done is all there was
             self._bar.set_postfix(self._postfix(), refresh=False)
         self._bar.close()
 
@@ -49,7 +56,9 @@ class Progress:
         shown = {}
         if self._num_tokens:
             shown["tokens"] = tqdm.format_sizeof(self._num_tokens)
-            shown["tokens/s"] = tqdm.format_sizeof(self._num_tokens / max(self._bar.format_dict["elapsed"], 1e-9))
+            shown["tokens/s"] = tqdm.format_sizeof(
+                self._num_tokens / max(self._bar.format_dict["elapsed"], 1e-9)
+            )
         if self._num_graded:
             shown["correct"] = f"{self._num_correct / self._num_graded:.1%}"
         return shown

@@ -46,7 +46,9 @@ class Prompt:
         try:
             body = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the prompt file {path}", got=error, fix="see synth/prompts/") from error
+            raise ConfigError(
+                f"cannot read the prompt file {path}", got=error, fix="see synth/prompts/"
+            ) from error
         places = _PLACE.findall(body)
         tools = {found[2] for place in places if (found := _TOOL_PLACE.fullmatch(place))}
         for place in places:
@@ -56,7 +58,9 @@ class Prompt:
         if "question" not in places or "{prompt}" not in chat_template:
             where = path if "question" not in places else "teacher.chat_template"
             raise ConfigError(
-                "the prompt has no place for the question", where=where, expected="{question} or {prompt}"
+                "the prompt has no place for the question",
+                where=where,
+                expected="{question} or {prompt}",
             )
         text = chat_template.replace("{prompt}", body) + protocol.THINK_OPEN + "\n"
         return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sorted(tools)))
@@ -64,7 +68,10 @@ class Prompt:
     def fill(self, question: str) -> str:
         """The prompt for one question; its line breaks become spaces, its tags harmless."""
         harmless = " ".join(protocol.neutralise(question).split())
-        return _PLACE.sub(lambda place: harmless if place[1] == "question" else _tag(place[1], place[0]), self.text)
+        return _PLACE.sub(
+            lambda place: harmless if place[1] == "question" else _tag(place[1], place[0]),
+            self.text,
+        )
 
 
 def _tag(place: str, otherwise: str) -> str:

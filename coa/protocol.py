@@ -29,7 +29,9 @@ _EDGE = re.compile(rf"<begin_(?P<open>{_TOOL})>|</end_(?P<close>{_TOOL})>|{THINK
 _STRAY = re.compile(rf"</?think>|<begin_{_TOOL}>|</end_{_TOOL}>|</?{_TOOL}_result>")
 # What may be taken for a tag: ours in any case and spacing, and chat-template specials. Counts are bounded: a megabyte
 # of blanks after a `<` costs no more than a word.
-_SPECIALS = r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
+_SPECIALS = (
+    r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
+)
 _NAMES = rf"think|begin_|end_|\w{{1,40}}_result|(?:{_SPECIALS})\s{{0,3}}>|[|｜]"  # noqa: RUF001
 _TAG_LIKE = re.compile(rf"<(?=\s{{0,3}}/?\s{{0,3}}(?:{_NAMES}))", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -69,7 +71,9 @@ def render(steps: Iterable[Step]) -> str:
     return "".join(step.text for step in steps)
 
 
-def parse_policy(text: str, *, is_thinking: bool = True, triggered_tool: str = "") -> tuple[Step, ...]:
+def parse_policy(
+    text: str, *, is_thinking: bool = True, triggered_tool: str = ""
+) -> tuple[Step, ...]:
     """Split what the policy wrote in one turn into steps; joined, they give `text` again.
 
     `is_thinking` is False once the thinking is closed: then all is answer. `triggered_tool` names the tool whose
@@ -116,7 +120,14 @@ def _action(text: str, tool: str, body_start: int) -> Step:
 def observation(tool: str, body: str, outcome: Outcome, passages: tuple[str, ...] = ()) -> Step:
     """The step that the environment appends after an action."""
     text = observation_text(tool, body)
-    return Step(StepKind.OBSERVATION, Author.ENVIRONMENT, text, tool=tool, outcome=outcome, passages=passages)
+    return Step(
+        StepKind.OBSERVATION,
+        Author.ENVIRONMENT,
+        text,
+        tool=tool,
+        outcome=outcome,
+        passages=passages,
+    )
 
 
 def marker(text: str, tool: str | None = None) -> Step:
@@ -140,7 +151,10 @@ def parse(text: str) -> tuple[Step, ...]:
         if edge["open"]:
             opened[edge["open"]] = edge.start()
         elif (start := opened.get(tool := edge["close"])) is not None:
-            steps += [*_thought(text[position:start]), _action(text[start:end], tool, len(open_tag(tool)))]
+            steps += [
+                *_thought(text[position:start]),
+                _action(text[start:end], tool, len(open_tag(tool))),
+            ]
             found = _observation_at(text, end, tool, unclosed)
             steps += found
             position = end = end + sum(len(step.text) for step in found)
@@ -151,7 +165,9 @@ def parse(text: str) -> tuple[Step, ...]:
 
 def _observation_at(text: str, start: int, tool: str, unclosed: set[str]) -> list[Step]:
     """The observation of `tool` that begins at `start`, as a list of one; empty when there is none."""
-    opening = re.compile(rf"\s*<{tool}_result>").match(text, start)  # frameworks differ in how many blanks they write
+    opening = re.compile(rf"\s*<{tool}_result>").match(
+        text, start
+    )  # frameworks differ in how many blanks they write
     closing = f"</{tool}_result>"
     if opening is None or tool in unclosed:
         return []
@@ -203,12 +219,16 @@ def split_at(steps: Sequence[Step], point: int) -> tuple[tuple[Step, ...], tuple
             return tuple(steps[:i]), tuple(steps[i:])
         if left < len(step.text):
             if step.kind is not StepKind.THOUGHT:
-                raise InputError(f"point {point} lies inside a step that cannot be cut", got=step.kind)
+                raise InputError(
+                    f"point {point} lies inside a step that cannot be cut", got=step.kind
+                )
             head, tail = (replace(step, text=text) for text in (step.text[:left], step.text[left:]))
             return (*steps[:i], head), (tail, *steps[i + 1 :])
         left -= len(step.text)
     if left:
-        raise InputError("the point lies after the end", expected=f"at most {len(render(steps))}", got=point)
+        raise InputError(
+            "the point lies after the end", expected=f"at most {len(render(steps))}", got=point
+        )
     return tuple(steps), ()
 
 
@@ -233,7 +253,9 @@ def pieces(prompt: str, steps: Iterable[Step]) -> list[Piece]:
 
 def _step_pieces(step: Step) -> list[Piece]:
     opening = f"\n<{step.tool}_result>"
-    if step.kind is not StepKind.OBSERVATION or not (step.text.startswith(opening) and step.text.endswith("\n")):
+    if step.kind is not StepKind.OBSERVATION or not (
+        step.text.startswith(opening) and step.text.endswith("\n")
+    ):
         return [Piece(step.text, step.author, step.kind)]
     is_world = step.outcome in (Outcome.OK, Outcome.EMPTY)
     return [

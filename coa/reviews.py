@@ -178,13 +178,17 @@ def read_reviews(path: Path = REVIEWS) -> list[Review]:
     """
     if not path.exists():
         fix = "git has it: git checkout data/reviews.parquet"
-        raise InputError(f"{path} is missing", expected="the file of reviews, which starts empty", fix=fix)
+        raise InputError(
+            f"{path} is missing", expected="the file of reviews, which starts empty", fix=fix
+        )
     return list(tables.read_table(path, Review))
 
 
 def write_reviews(reviews: Iterable[Review], path: Path = REVIEWS) -> int:
     """Write the reviews in one order, so that the same reviews are the same bytes; returns their number."""
-    ordered = sorted(reviews, key=lambda it: (it.kind, it.item_id, it.version, it.round, it.reviewer))
+    ordered = sorted(
+        reviews, key=lambda it: (it.kind, it.item_id, it.version, it.round, it.reviewer)
+    )
     return tables.write_table(path, Review, ordered)
 
 

@@ -127,11 +127,15 @@ class State:
 def start(task: Task, run: Run) -> State:
     """The state before the first request."""
     state = State(task, run, "", (), Done(StopReason.NO_ANSWER), 0, ids=())
-    state = _charge(replace(state, context=task.prompt), task.prompt, Author.SCAFFOLD, is_prompt=True)
+    state = _charge(
+        replace(state, context=task.prompt), task.prompt, Author.SCAFFOLD, is_prompt=True
+    )
     for step in task.prefix:
         state = _append_given(state, step)
     num_actions = len(protocol.action_indices(task.prefix))
-    return _go_on(replace(state, num_prompt_tokens=state.num_context_tokens, num_actions=num_actions))
+    return _go_on(
+        replace(state, num_prompt_tokens=state.num_context_tokens, num_actions=num_actions)
+    )
 
 
 def advance(state: State, event: Completion | Failure) -> State:
@@ -157,7 +161,9 @@ def _after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> State
     if last is not None and last.kind is StepKind.ACTION:
         return _act(state, last)
     if event.finish is Finish.STOP:
-        return replace(state, pending=Done(StopReason.MALFORMED, f"unexpected {event.text[-20:]!r}"))
+        return replace(
+            state, pending=Done(StopReason.MALFORMED, f"unexpected {event.text[-20:]!r}")
+        )
     is_answering = last is not None and last.kind is StepKind.ANSWER
     if event.finish is Finish.LENGTH:
         if state.forced or is_answering:
@@ -171,7 +177,11 @@ def _after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> State
 def _act(state: State, action: Step) -> State:
     if action.tool not in state.task.tools:
         return replace(state, pending=Done(StopReason.FORBIDDEN_ACTION))
-    return replace(state, num_actions=state.num_actions + 1, pending=Call(action.tool or "", action.argument or ""))
+    return replace(
+        state,
+        num_actions=state.num_actions + 1,
+        pending=Call(action.tool or "", action.argument or ""),
+    )
 
 
 def observe(state: State, reply: ToolReply) -> State:
@@ -216,7 +226,9 @@ def _append_given(state: State, step: Step) -> State:
 
 def _charge(state: State, text: str, author: Author, *, is_prompt: bool = False) -> State:
     encoder = state.run.encoder
-    ids = encoder.encode(text, is_prompt=is_prompt, author=author) if state.ids is not None else None
+    ids = (
+        encoder.encode(text, is_prompt=is_prompt, author=author) if state.ids is not None else None
+    )
     num_tokens = encoder.count_tokens(text) if ids is None else len(ids)
     return _count(state, num_tokens, ids, author)
 
@@ -224,12 +236,16 @@ def _charge(state: State, text: str, author: Author, *, is_prompt: bool = False)
 def _count(state: State, num_tokens: int, ids: tuple[int, ...] | None, author: Author) -> State:
     joined = None if ids is None or state.ids is None else state.ids + ids
     runs = (*state.id_runs, (author, num_tokens)) if joined is not None else ()
-    return replace(state, num_context_tokens=state.num_context_tokens + num_tokens, ids=joined, id_runs=runs)
+    return replace(
+        state, num_context_tokens=state.num_context_tokens + num_tokens, ids=joined, id_runs=runs
+    )
 
 
 def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> State:
     """Append what the policy wrote; its own count of the context corrects ours, where it gives one."""
-    counted = state.num_context_tokens if event.num_context_tokens is None else event.num_context_tokens
+    counted = (
+        state.num_context_tokens if event.num_context_tokens is None else event.num_context_tokens
+    )
     state = replace(
         state,
         steps=state.steps + new,
@@ -250,7 +266,9 @@ def request(state: State) -> Request:
     assert isinstance(state.pending, Generate), state.pending
     sampling = state.run.sampling
     turn = f"{sampling.seed}/{state.task.trajectory_id}/{state.num_calls}"
-    seed = int.from_bytes(hashlib.sha256(turn.encode()).digest()[:4], "big") >> 1  # fits a signed 32-bit seed
+    seed = (
+        int.from_bytes(hashlib.sha256(turn.encode()).digest()[:4], "big") >> 1
+    )  # fits a signed 32-bit seed
     return Request(
         context=state.context,
         stop=state.pending.stop,
@@ -293,7 +311,11 @@ def _merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     merged: list[Step] = []
     for step in steps:
         last = merged[-1] if merged else None
-        if last is not None and last.kind is step.kind is StepKind.THOUGHT and last.author is step.author:
+        if (
+            last is not None
+            and last.kind is step.kind is StepKind.THOUGHT
+            and last.author is step.author
+        ):
             merged[-1] = replace(last, text=last.text + step.text)
         else:
             merged.append(step)

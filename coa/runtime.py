@@ -31,20 +31,28 @@ class Runtime:
     journal: Journal
     concurrency: int
 
-    def roll_out_all(self, tasks: Iterable[Task], on_end: OnEnd) -> AsyncGenerator[Trajectory, None]:
+    def roll_out_all(
+        self, tasks: Iterable[Task], on_end: OnEnd
+    ) -> AsyncGenerator[Trajectory, None]:
         """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order.
 
         `on_end` hears of each as soon as it is over, which may be long before its turn comes.
         """
         most = self.concurrency
         if isinstance(self.policy, JournaledBatchPolicy):
-            return roll_out_batched(tasks, self.run, self.policy, self.tools, batch_size=most, on_end=on_end)
-        return roll_out_all(tasks, self.run, self.policy, self.tools, concurrency=most, on_end=on_end)
+            return roll_out_batched(
+                tasks, self.run, self.policy, self.tools, batch_size=most, on_end=on_end
+            )
+        return roll_out_all(
+            tasks, self.run, self.policy, self.tools, concurrency=most, on_end=on_end
+        )
 
     @property
     def one_by_one(self) -> Policy:
         """The policy for a single rollout."""
-        return OneByOne(self.policy) if isinstance(self.policy, JournaledBatchPolicy) else self.policy
+        return (
+            OneByOne(self.policy) if isinstance(self.policy, JournaledBatchPolicy) else self.policy
+        )
 
     @property
     def saved(self) -> str:
@@ -83,7 +91,9 @@ async def open_runtime(
             stack.push_async_callback(close)
         if asked_as is not None:
             policy = asked_as(policy)
-        tools = await open_library(params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack)
+        tools = await open_library(
+            params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack
+        )
         run = Run(policy, teacher.sampling, limits, library_fingerprint(tools))
         kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
         yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)

@@ -22,7 +22,9 @@ class Row(NamedTuple):
     values: Mapping[str, Any]
 
 
-def read_rows(path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = ()) -> Iterator[Row]:
+def read_rows(
+    path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = ()
+) -> Iterator[Row]:
     """The rows of `path` under our names: `columns` maps our column to the file's, where they differ.
 
     Only the columns named on the left are read; those in `optional` may be missing and are then None.
@@ -33,15 +35,22 @@ def read_rows(path: Path, columns: Mapping[str, str], optional: tuple[str, ...] 
     """
     reader = _READERS.get(ending_of(path))
     if reader is None or (path.suffix in COMPRESSIONS and reader is not _jsonl_rows):
-        raise ConfigError(f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}")
+        raise ConfigError(
+            f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}"
+        )
     if not path.is_file():
         raise InputError(
-            f"{path} is missing", fix="check the path in params.yaml, or run `dvc repro` where it makes it"
+            f"{path} is missing",
+            fix="check the path in params.yaml, or run `dvc repro` where it makes it",
         )
     for where, values in reader(path, columns, optional):
-        if missing := [name for name in columns if name not in optional and values.get(columns[name]) is None]:
+        if missing := [
+            name for name in columns if name not in optional and values.get(columns[name]) is None
+        ]:
             got = ", ".join(sorted(map(str, values)))
-            raise InputError(f"no value in column {columns[missing[0]]!r}", where=where, got=f"columns {got}")
+            raise InputError(
+                f"no value in column {columns[missing[0]]!r}", where=where, got=f"columns {got}"
+            )
         yield Row(where, {name: values.get(theirs) for name, theirs in columns.items()})
 
 
@@ -50,9 +59,13 @@ def _parquet_rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     file = open_parquet(path)
     found = file.schema_arrow.names
-    require_columns(path, found, [theirs for name, theirs in columns.items() if name not in optional])
+    require_columns(
+        path, found, [theirs for name, theirs in columns.items() if name not in optional]
+    )
     row = 0
-    for batch in parquet_batches(path, file, [theirs for theirs in columns.values() if theirs in found]):
+    for batch in parquet_batches(
+        path, file, [theirs for theirs in columns.values() if theirs in found]
+    ):
         for values in batch.to_pylist():
             row += 1
             yield f"{path}, row {row}", values
@@ -67,11 +80,15 @@ def _jsonl_rows(path: Path, *_: object) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 values = json.loads(line.decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise InputError("a line is not UTF-8", where=where, got=error, fix=_UTF8) from error
+                raise InputError(
+                    "a line is not UTF-8", where=where, got=error, fix=_UTF8
+                ) from error
             except ValueError as error:
                 raise InputError("a line is not JSON", where=where, got=error) from error
             if not isinstance(values, dict):
-                raise InputError("a line is not a JSON object", where=where, got=type(values).__name__)
+                raise InputError(
+                    "a line is not a JSON object", where=where, got=type(values).__name__
+                )
             yield where, values
 
 
@@ -88,7 +105,9 @@ def _csv_rows(
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8", got=error, fix=_UTF8) from error
     except csv.Error as error:
-        raise InputError(f"{path} is not CSV", where=f"line {reader.line_num}", got=error) from error
+        raise InputError(
+            f"{path} is not CSV", where=f"line {reader.line_num}", got=error
+        ) from error
 
 
 @contextmanager
@@ -107,7 +126,9 @@ def open_lines(path: Path) -> Iterator[BinaryIO]:
         with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, compression) as stream:
             yield io.BufferedReader(stream, 1 << 20)
     except OSError as error:
-        raise InputError(f"{path} cannot be decompressed", got=error, fix="fetch or make the file again") from error
+        raise InputError(
+            f"{path} cannot be decompressed", got=error, fix="fetch or make the file again"
+        ) from error
 
 
 def ending_of(path: Path) -> str:

@@ -21,7 +21,12 @@ Record = TypeVar("Record")
 _ROWS_PER_GROUP = 1000
 """Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
 _VERSION_KEY = b"coa.schema_version"
-_SCALARS: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_SCALARS: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
 
 
 def schema_of(record: type[Any]) -> pa.Schema:
@@ -83,7 +88,9 @@ class TableWriter:
                 self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
         try:
             if kind is None:
                 self._flush()
@@ -170,12 +177,16 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise InputError(f"cannot read {path}", got=str(error).splitlines()[0], fix=fix) from error
 
 
-def parquet_batches(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def parquet_batches(
+    path: Path, file: pq.ParquetFile, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
     """The batches of an open file; damage found on the way is an `InputError` that names the file."""
     try:
         yield from file.iter_batches(_ROWS_PER_GROUP, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is damaged", got=str(error).splitlines()[0], fix="make it again") from error
+        raise InputError(
+            f"{path} is damaged", got=str(error).splitlines()[0], fix="make it again"
+        ) from error
 
 
 def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> None:
@@ -186,11 +197,15 @@ def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> 
     """
     found = list(found)
     if missing := [name for name in needed if name not in found]:
-        raise InputError(f"{path} lacks the column {missing[0]!r}", expected=f"columns {missing}", got=f"{found}")
+        raise InputError(
+            f"{path} lacks the column {missing[0]!r}", expected=f"columns {missing}", got=f"{found}"
+        )
 
 
 def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:
     version = metadata.get(_VERSION_KEY, b"").decode() or "none"
     if version != str(SCHEMA_VERSION):
         fix = "make the file again with this version of the code: dvc repro"
-        raise InputError(f"{path} has another schema version", expected=SCHEMA_VERSION, got=version, fix=fix)
+        raise InputError(
+            f"{path} has another schema version", expected=SCHEMA_VERSION, got=version, fix=fix
+        )

@@ -16,7 +16,9 @@ from coa.errors import ConfigError
 from coa.protocol import Piece
 from coa.trajectory import Author, Step
 
-_BYTE_LEVEL = "use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation"
+_BYTE_LEVEL = (
+    "use a byte-level tokenizer (Qwen, Llama 3, DeepSeek, ...), or one without normalisation"
+)
 _ANCHORS = ("\n", "x", ".")
 """Texts to put before a piece; more than one, because a piece's first character may melt into one of them."""
 
@@ -56,10 +58,15 @@ class PieceEncoder:
     @cached_property
     def _adds_space(self) -> bool:
         """Whether the tokenizer puts a space before every text, as Llama 2's does."""
-        plain, anchored = self._ids("x", parses_special=False), self._ids("\nx", parses_special=False)
+        plain, anchored = (
+            self._ids("x", parses_special=False),
+            self._ids("\nx", parses_special=False),
+        )
         return anchored[-len(plain) :] != plain
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         """The ids of one piece.
 
         Names of special tokens mean those tokens in a prompt. In an observation they never do, and in text of the
@@ -68,19 +75,27 @@ class PieceEncoder:
         Raises:
             ConfigError: the tokenizer always melts the beginning of the text into what stands before it.
         """
-        is_clean = author is not Author.ENVIRONMENT and not any(name in text for name in self._harmful)
+        is_clean = author is not Author.ENVIRONMENT and not any(
+            name in text for name in self._harmful
+        )
         parses_special = is_prompt or is_clean
         ids = self._in_context(text, parses_special=parses_special)
         if not parses_special and not set(self._harmful.values()).isdisjoint(ids):
             # A model that has the names in its own vocabulary, as Unigram has, finds them unless they are broken.
-            ids = [token for part in self._break_names(text) for token in self._in_context(part, parses_special=False)]
+            ids = [
+                token
+                for part in self._break_names(text)
+                for token in self._in_context(part, parses_special=False)
+            ]
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, nothing left out and nothing tidied up."""
         anchor = _ANCHORS[0] if self._adds_space else ""
         ids = [*self._ids(anchor, parses_special=False), *ids] if anchor else ids
-        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = self._tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         return text[len(anchor) :]
 
     def _break_names(self, text: str) -> list[str]:
@@ -96,7 +111,11 @@ class PieceEncoder:
         # Such a tokenizer adds a space after each added token, too.
         names = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
         parts = re.split(f"({names})", text) if names else [text]
-        return [token for part in parts for token in ([known[part]] if part in known else self._anchored(part))]
+        return [
+            token
+            for part in parts
+            for token in ([known[part]] if part in known else self._anchored(part))
+        ]
 
     def _anchored(self, text: str) -> list[int]:
         """The ids of `text` with an anchor before it that takes the space and is cut off again."""
@@ -105,7 +124,9 @@ class PieceEncoder:
             ids = self._ids(anchor + text, parses_special=False)
             if ids[: len(before)] == before:
                 return ids[len(before) :]
-        raise ConfigError("the tokenizer cannot encode a text by itself", where=repr(text[:20]), fix=_BYTE_LEVEL)
+        raise ConfigError(
+            "the tokenizer cannot encode a text by itself", where=repr(text[:20]), fix=_BYTE_LEVEL
+        )
 
     def _ids(self, text: str, *, parses_special: bool) -> list[int]:
         ids: list[int] = self._tokenizer(
@@ -139,7 +160,9 @@ class Tokenised:
         return self.mask(lambda piece: piece.author is Author.POLICY or piece.is_world)
 
 
-def tokenise(prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_id: int | None = None) -> Tokenised:
+def tokenise(
+    prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_id: int | None = None
+) -> Tokenised:
     """Encode a prompt and its steps piece by piece.
 
     `end_id`, the end-of-turn token, is added as the policy's when given; leave it out where the text ends in an action.
@@ -148,7 +171,10 @@ def tokenise(prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_i
         ConfigError: decoding the ids does not give the text back.
     """
     pieces = protocol.pieces(prompt, steps)
-    encoded = [encoder.encode(piece.text, is_prompt=piece.kind is None, author=piece.author) for piece in pieces]
+    encoded = [
+        encoder.encode(piece.text, is_prompt=piece.kind is None, author=piece.author)
+        for piece in pieces
+    ]
     ids = tuple(token for part in encoded for token in part)
     text = prompt + protocol.render(steps)
     if (decoded := encoder.decode(ids)) != text:
@@ -162,7 +188,8 @@ def tokenise(prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_i
 
 def _lossy(text: str, decoded: str) -> ConfigError:
     same = next(
-        (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), min(len(text), len(decoded))
+        (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b),
+        min(len(text), len(decoded)),
     )
     return ConfigError(
         "the tokenizer does not give a trajectory's text back, so its masks could not be exact",

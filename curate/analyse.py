@@ -99,9 +99,13 @@ def failed_questions(path: Path) -> set[str]:
     Raises:
         InputError: the file is missing or broken, or lacks a column.
     """
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"])
+    tables.require_columns(
+        path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"]
+    )
     rows = pl.scan_parquet(path).filter(~pl.col("grade").struct.field("exact_match"))
-    return set(rows.select(pl.col("trajectory").struct.field("question_id").unique()).collect().to_series())
+    return set(
+        rows.select(pl.col("trajectory").struct.field("question_id").unique()).collect().to_series()
+    )
 
 
 def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
@@ -138,34 +142,44 @@ class _Totals:
         return {str(mode): self._of(mode) for mode in Mode}
 
     def _of(self, mode: Mode) -> dict[str, Any]:
-        causes = {str(cause): self.causes[mode, cause] for cause in Cause if cause not in CONTRIBUTING_ONLY}
+        causes = {
+            str(cause): self.causes[mode, cause]
+            for cause in Cause
+            if cause not in CONTRIBUTING_ONLY
+        }
         failed = sum(causes.values())
         return {
             "analysed": self.analysed[mode],
             "failed": failed,
             "decided_rate": rate(failed - causes[Cause.UNKNOWN], failed),
             "causes": causes,
-            "contributing": {str(c): self.contributing[mode, c] for c in Cause if c is not Cause.UNKNOWN},
+            "contributing": {
+                str(c): self.contributing[mode, c] for c in Cause if c is not Cause.UNKNOWN
+            },
         }
 
 
 def main(arguments: Sequence[str]) -> str:
     """Analyse all graded rows; the summary line is returned."""
     params = Params.load("analyse", arguments)
-    questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
+    questions = {
+        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
+    }
     context = load_context(params, questions)
     totals = _Totals()
     rows = analyse_all(tables.read_table(GRADED, GradedTrajectory), questions, context)
-    with tables.TableWriter(OUT, Analysis) as table, Progress("analyse", None, "trajectories") as bar:
+    with (
+        tables.TableWriter(OUT, Analysis) as table,
+        Progress("analyse", None, "trajectories") as bar,
+    ):
         for row in rows:
             table.write(row)
             totals.add(row)
             bar.add()
     write_metrics("analyse", totals.metrics())
     unknown = sum(totals.causes[mode, Cause.UNKNOWN] for mode in Mode)
-    return (
-        f"{OUT}: {totals.causes.total():,} of {totals.analysed.total():,} failed; of {unknown:,} the cause is unknown"
-    )
+    num_failed, num_analysed = totals.causes.total(), totals.analysed.total()
+    return f"{OUT}: {num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
 
 
 if __name__ == "__main__":

@@ -84,7 +84,12 @@ def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFram
     tables.require_columns(excluded, columns, ["row_id", "what", "reason"])
     taken = pl.scan_parquet(excluded).filter(pl.col("what") == what).select("row_id", "reason")
     own = rows.collect_schema().names()[0]
-    reasons = taken.join(rows, left_on="row_id", right_on=own, how="semi").group_by("reason").len().sort("reason")
+    reasons = (
+        taken.join(rows, left_on="row_id", right_on=own, how="semi")
+        .group_by("reason")
+        .len()
+        .sort("reason")
+    )
     left = rows.join(taken, left_on=own, right_on="row_id", how="anti", maintain_order="left")
     return left.collect(), dict(reasons.collect().iter_rows())
 
@@ -93,14 +98,22 @@ def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) 
     """The trajectories of one mode with those let in, balanced over hops, actions and question type."""
     field = pl.col("trajectory").struct.field
     rows = pl.scan_parquet(path).select(
-        field("trajectory_id"), field("question_id"), field("mode"), "num_hops", field("num_actions"), "question_type"
+        field("trajectory_id"),
+        field("question_id"),
+        field("mode"),
+        "num_hops",
+        field("num_actions"),
+        "question_type",
     )
     left, reasons = screened(rows.filter(pl.col("mode") == mode), excluded, "trajectory")
     candidates = [
-        Candidate(row_id, question_id, (), tuple(stratum)) for row_id, question_id, _, *stratum in left.iter_rows()
+        Candidate(row_id, question_id, (), tuple(stratum))
+        for row_id, question_id, _, *stratum in left.iter_rows()
     ]
     candidates += [
-        Candidate(it.trajectory_id, it.question_id, (), (row.num_hops, it.num_actions, row.question_type))
+        Candidate(
+            it.trajectory_id, it.question_id, (), (row.num_hops, it.num_actions, row.question_type)
+        )
         for row in let_in(mode, revision)
         for it in [row.trajectory]
     ]
@@ -141,11 +154,24 @@ def _kind(kind: str, is_flipped: bool) -> str:
 
 def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
     """The train questions that no trajectory was sampled for, balanced over hops and type."""
-    sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
-    rows = pl.scan_parquet(path).filter(pl.col("split") == "train").join(sampled, on="question_id", how="anti")
-    left, reasons = screened(rows.select("question_id", "num_hops", "question_type"), excluded, "question")
+    sampled = (
+        pl.scan_parquet(graded)
+        .select(question_id=pl.col("trajectory").struct.field("question_id"))
+        .unique()
+    )
+    rows = (
+        pl.scan_parquet(path)
+        .filter(pl.col("split") == "train")
+        .join(sampled, on="question_id", how="anti")
+    )
+    left, reasons = screened(
+        rows.select("question_id", "num_hops", "question_type"), excluded, "question"
+    )
     ordered = left.sort("question_id").iter_rows()
-    return Pool([Candidate(question, question, (), (hops, kind)) for question, hops, kind in ordered], reasons)
+    return Pool(
+        [Candidate(question, question, (), (hops, kind)) for question, hops, kind in ordered],
+        reasons,
+    )
 
 
 def _trajectory_id(row: GradedTrajectory) -> str:
@@ -156,7 +182,10 @@ def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
     """The four sets."""
     more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
     coa, cot = (trajectory_pool(KEPT, mode, EXCLUDED, revision) for mode in (Mode.COA, Mode.COT))
-    pairs, questions = pair_pool(PAIRS, GRADED, EXCLUDED, revision), question_pool(QUESTIONS, GRADED, EXCLUDED)
+    pairs, questions = (
+        pair_pool(PAIRS, GRADED, EXCLUDED, revision),
+        question_pool(QUESTIONS, GRADED, EXCLUDED),
+    )
     return [
         SetSource(
             "cot_a", PreferencePair, PAIRS, params.num_cot_a, pairs, lambda row: row.pair_id,
@@ -177,7 +206,9 @@ def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
     ]  # fmt: skip
 
 
-def split_candidates(pool: Iterable[Candidate], params: AssembleParams) -> dict[str, list[Candidate]]:
+def split_candidates(
+    pool: Iterable[Candidate], params: AssembleParams
+) -> dict[str, list[Candidate]]:
     """Candidates by split; a question's split follows from its id alone, so it is the same in every set."""
     limit = int(params.validation_share * 16**8)
     split: dict[str, list[Candidate]] = {"train": [], "validation": []}

@@ -106,7 +106,9 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
     for kind, groups in ids.items():
         sizes = {group: len(names) for group, names in groups.items()}
         for group, size in divide_evenly(sizes, params.max_parents.get(kind, 0)).items():
-            chosen.update(sorted(groups[group], key=lambda name: rank(name, params.seed, "parent"))[:size])
+            chosen.update(
+                sorted(groups[group], key=lambda name: rank(name, params.seed, "parent"))[:size]
+            )
     return chosen
 
 
@@ -124,8 +126,13 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
         return []
     steps = row.trajectory.steps
     acted = action_points(steps)
-    arm, points = (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
-    ranked = sorted(points, key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"))
+    arm, points = (
+        (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
+    )
+    ranked = sorted(
+        points,
+        key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"),
+    )
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 
 
@@ -145,7 +152,11 @@ def settle(
         parent_id=parent.trajectory.trajectory_id,
         point=fork.point,
         arm=fork.arm,
-        outcome=PointOutcome.PAIRED if pair else PointOutcome.SAME_OUTCOME if sound else PointOutcome.UNSOUND,
+        outcome=PointOutcome.PAIRED
+        if pair
+        else PointOutcome.SAME_OUTCOME
+        if sound
+        else PointOutcome.UNSOUND,
         parent_is_correct=parent.grade.exact_match,
         num_continuations=tried.total,
         num_correct=tried.correct,
@@ -161,7 +172,9 @@ def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount, prompt: Prompt) 
     chosen = parent if parent.grade.exact_match else other
     text = prompt.fill(parent.trajectory.question)
     sides = (parent.trajectory, other.trajectory)
-    return make_pair(*sides, fork.point, chosen=chosen.trajectory, prompt=text, act=act, think=think)
+    return make_pair(
+        *sides, fork.point, chosen=chosen.trajectory, prompt=text, act=act, think=think
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +186,9 @@ class Tables:
     points: tables.TableWriter
 
 
-async def branch(forks: Iterable[Fork], num_forks: int, params: Params, out: Tables) -> tuple[Counter[str], str]:
+async def branch(
+    forks: Iterable[Fork], num_forks: int, params: Params, out: Tables
+) -> tuple[Counter[str], str]:
     """Roll out every fork's continuations and settle it as soon as they are there; returns counts for the metrics."""
     settings, prompts = params.section(BranchParams), load_prompts(params)
     counts: Counter[str] = Counter()
@@ -195,7 +210,9 @@ async def branch(forks: Iterable[Fork], num_forks: int, params: Params, out: Tab
                     group.append(row)
                     bar.grade(is_correct=row.grade.exact_match)
                     if len(group) == settings.num_continuations:
-                        counts.update(_write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out))
+                        counts.update(
+                            _write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out)
+                        )
                         group = []
             return counts, runtime.saved
 
@@ -211,8 +228,14 @@ def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> li
 
 def load_prompts(params: Params) -> dict[Arm, Prompt]:
     """The prompt of each arm: with the tool or without it."""
-    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams, "teacher").chat_template
-    return {arm: Prompt.load(Path(file), template) for arm, file in ((Arm.ACT, files.coa), (Arm.THINK, files.cot))}
+    files, template = (
+        params.section(PromptParams, "prompts"),
+        params.section(TeacherParams, "teacher").chat_template,
+    )
+    return {
+        arm: Prompt.load(Path(file), template)
+        for arm, file in ((Arm.ACT, files.coa), (Arm.THINK, files.cot))
+    }
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -220,7 +243,11 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("branch", arguments)
     settings = params.section(BranchParams)
     chosen = choose_parents(GRADED, settings)
-    rows = (row for row in tables.read_table(GRADED, GradedTrajectory) if row.trajectory.trajectory_id in chosen)
+    rows = (
+        row
+        for row in tables.read_table(GRADED, GradedTrajectory)
+        if row.trajectory.trajectory_id in chosen
+    )
     forks = (fork for row in rows for fork in forks_of(row, settings))
     with (
         tables.TableWriter(OUT / "pairs.parquet", PreferencePair) as pairs,
@@ -228,7 +255,9 @@ def main(arguments: Sequence[str]) -> str:
         tables.TableWriter(OUT / "points.parquet", Point) as points,
     ):
         out = Tables(pairs, continuations, points)
-        counts, saved = asyncio.run(branch(forks, len(chosen) * settings.points_per_trajectory, params, out))
+        counts, saved = asyncio.run(
+            branch(forks, len(chosen) * settings.points_per_trajectory, params, out)
+        )
     metrics = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
     write_metrics("branch", {"parents": len(chosen), "points": points.num_rows, **metrics})
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)

@@ -78,7 +78,9 @@ class Picture(NamedTuple):
 
 def funnel(tallies: Tallies) -> Picture:
     """Horizontal bars, one for each mode and step, as shares of what was sampled; the counts stand beside them."""
-    steps = [left for left in Left if any(tallies.funnel[mode, left] for mode in Mode)] or [Left.SAMPLED]
+    steps = [left for left in Left if any(tallies.funnel[mode, left] for mode in Mode)] or [
+        Left.SAMPLED
+    ]
     with _figure(0.6 + 0.62 * len(steps)) as figure:
         axes = figure.subplots()
         height = 0.8 / max(len(tallies.modes), 1)
@@ -87,12 +89,16 @@ def funnel(tallies: Tallies) -> Picture:
             places = [i + (k - (len(tallies.modes) - 1) / 2) * height for i in range(len(steps))]
             counts = [tallies.funnel[mode, left] for left in steps]
             shares = [count / whole for count in counts]
-            axes.barh(places, shares, height * 0.9, color=MODE_COLOURS[mode], label=MODE_NAMES[mode])
+            axes.barh(
+                places, shares, height * 0.9, color=MODE_COLOURS[mode], label=MODE_NAMES[mode]
+            )
             _counts_beside(axes, places, counts, shares)
         _rows(axes, steps)
         axes.set_xlim(0, 1.24)
         if tallies.modes:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9)
+            axes.legend(
+                loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9
+            )
         return _picture(figure)
 
 
@@ -106,7 +112,9 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
         for axes, (name, counts) in zip(panels, modes.items(), strict=False):
             whole = sum(counts.values())
             shares = [count / whole for count in counts.values()]
-            axes.barh(range(len(shares)), shares, 0.72, color=[CAUSE_COLOURS[cause] for cause in counts])
+            axes.barh(
+                range(len(shares)), shares, 0.72, color=[CAUSE_COLOURS[cause] for cause in counts]
+            )
             _counts_beside(axes, range(len(shares)), list(counts.values()), shares)
             _rows(axes, [cause_name(cause) for cause in counts])
             axes.set_xlim(0, max(shares) * 1.28)
@@ -116,14 +124,23 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
 
 def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
     """One bar a group, divided by cause; each adds up to 100%."""
-    causes = [cause for cause in CAUSE_COLOURS if any(counts.get(cause) for counts in groups.values())]
+    causes = [
+        cause for cause in CAUSE_COLOURS if any(counts.get(cause) for counts in groups.values())
+    ]
     with _figure(1.1 + 0.42 * len(groups) + 0.24 * math.ceil(len(causes) / 4)) as figure:
         axes = figure.subplots()
         totals = [max(sum(counts.values()), 1) for counts in groups.values()]
         left = [0.0] * len(groups)
         for cause in causes:
-            shares = [counts.get(cause, 0) / total for counts, total in zip(groups.values(), totals, strict=True)]
-            look: Any = {"color": CAUSE_COLOURS[cause], "edgecolor": "white", "label": cause_name(cause)}
+            shares = [
+                counts.get(cause, 0) / total
+                for counts, total in zip(groups.values(), totals, strict=True)
+            ]
+            look: Any = {
+                "color": CAUSE_COLOURS[cause],
+                "edgecolor": "white",
+                "label": cause_name(cause),
+            }
             axes.barh(range(len(groups)), shares, 0.72, left, **look)
             left = [start + share for start, share in zip(left, shares, strict=True)]
         _rows(axes, [f"{name}  (n={total:,})" for name, total in zip(groups, totals, strict=True)])
@@ -136,8 +153,13 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
 
 def quadrants(same_questions: Mapping[Sides, int], forks: Mapping[Sides, int]) -> Picture:
     """Two by two: thinking right or wrong against acting right or wrong, on the same questions and from forks."""
-    tables = {"CoT and CoA rollouts of the same question": same_questions, "Forks: both arms from one point": forks}
-    with _figure(2.6 if any(map(sum, (same_questions.values(), forks.values()))) else 0.9) as figure:
+    tables = {
+        "CoT and CoA rollouts of the same question": same_questions,
+        "Forks: both arms from one point": forks,
+    }
+    with _figure(
+        2.6 if any(map(sum, (same_questions.values(), forks.values()))) else 0.9
+    ) as figure:
         for axes, (title, counts) in zip(figure.subplots(1, 2), tables.items(), strict=True):
             axes.set_title(title, loc="left", fontsize=10)
             if sum(counts.values()):
@@ -157,7 +179,14 @@ def _square(axes: "Axes", counts: Mapping[Sides, int]) -> None:
         colour = "#f1f3f5" if not differs else "#d5e7f2" if sides.acting else "#e6dff2"
         axes.add_patch(Rectangle((x + 0.01, y + 0.01), 0.98, 0.98, color=colour))
         count = counts.get(sides, 0)
-        axes.text(x + 0.5, y + 0.58, f"{count:,}  ({count / whole:.1%})", ha="center", va="center", fontsize=11)
+        axes.text(
+            x + 0.5,
+            y + 0.58,
+            f"{count:,}  ({count / whole:.1%})",
+            ha="center",
+            va="center",
+            fontsize=11,
+        )
         axes.text(x + 0.5, y + 0.3, meaning, ha="center", va="center", fontsize=9, color=QUIET)
     axes.set(xlim=(0, 2), ylim=(0, 2))
     axes.set_xticks([0.5, 1.5], ["acting right", "acting wrong"])
@@ -183,7 +212,16 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
         errors = [[max(rate - low, 0) for rate, (low, _) in zip(rates, bounds, strict=True)]]
         errors.append([max(high - rate, 0) for rate, (_, high) in zip(rates, bounds, strict=True)])
         colour = MODE_COLOURS[Mode.COA]
-        left.errorbar(numbers, rates, errors, fmt="o-", color=colour, ecolor="#7fa9c2", capsize=2, markersize=4)
+        left.errorbar(
+            numbers,
+            rates,
+            errors,
+            fmt="o-",
+            color=colour,
+            ecolor="#7fa9c2",
+            capsize=2,
+            markersize=4,
+        )
         left.set_ylim(0, 1)
         all_correct = sum(correct.values()) or 1
         right.bar(numbers, [correct.get(n, 0) / all_correct for n in numbers], 0.72, color=colour)
@@ -208,7 +246,9 @@ def wilson(part: int, whole: int) -> tuple[float, float]:
     share, z2 = part / whole, _Z * _Z
     centre = share + z2 / (2 * whole)
     spread = _Z * math.sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole))
-    return max(0.0, (centre - spread) / (1 + z2 / whole)), min(1.0, (centre + spread) / (1 + z2 / whole))
+    return max(0.0, (centre - spread) / (1 + z2 / whole)), min(
+        1.0, (centre + spread) / (1 + z2 / whole)
+    )
 
 
 def cause_name(cause: Cause) -> str:
@@ -216,10 +256,19 @@ def cause_name(cause: Cause) -> str:
     return cause.replace("_", " ")
 
 
-def _counts_beside(axes: "Axes", places: Sequence[float], counts: Sequence[int], shares: Sequence[float]) -> None:
+def _counts_beside(
+    axes: "Axes", places: Sequence[float], counts: Sequence[int], shares: Sequence[float]
+) -> None:
     widest = max(shares, default=1)
     for place, count, share in zip(places, counts, shares, strict=True):
-        axes.text(share + 0.01 * widest, place, f"{count:,}  ({share:.1%})", va="center", fontsize=9, color=QUIET)
+        axes.text(
+            share + 0.01 * widest,
+            place,
+            f"{count:,}  ({share:.1%})",
+            va="center",
+            fontsize=9,
+            color=QUIET,
+        )
     axes.set_xticks([])
 
 

@@ -16,7 +16,9 @@ _FORMATS = (".parquet", ".jsonl", ".csv")
 _COLUMNS = ("question_id", "question")
 
 
-def read_evaluation(own: Path, more: Path, columns: Mapping[str, str]) -> Iterator[EvaluationQuestion]:
+def read_evaluation(
+    own: Path, more: Path, columns: Mapping[str, str]
+) -> Iterator[EvaluationQuestion]:
     """The validation and test questions of `own`, then those of `more`: a file, a folder of files, or `own` for none.
 
     Args:
@@ -42,7 +44,11 @@ def _files(path: Path, own: Path) -> list[Path]:
     files = sorted(file for file in path.iterdir() if file.suffix in _FORMATS)
     if not files:
         fix = f"put the files there, or set screen.evaluation to {own}, which adds none"
-        raise InputError(f"{path} holds no evaluation set", expected=f"files ending in {', '.join(_FORMATS)}", fix=fix)
+        raise InputError(
+            f"{path} holds no evaluation set",
+            expected=f"files ending in {', '.join(_FORMATS)}",
+            fix=fix,
+        )
     return files
 
 
@@ -52,8 +58,15 @@ def _read_file(path: Path, columns: Mapping[str, str]) -> Iterator[EvaluationQue
     for position, (where, values) in enumerate(read_rows(path, names, ("question_id",)), start=1):
         question = values["question"]
         if not isinstance(question, str) or not question.strip():
-            raise InputError("an evaluation question is no text", where=where, got=repr(question)[:80])
+            raise InputError(
+                "an evaluation question is no text", where=where, got=repr(question)[:80]
+            )
         row_id = values["question_id"]
-        yield EvaluationQuestion(path.stem, f"row {position}" if row_id is None else str(row_id), question)
+        yield EvaluationQuestion(
+            path.stem, f"row {position}" if row_id is None else str(row_id), question
+        )
     if not position:
-        raise InputError(f"{path} holds no question", fix="fill the file, or remove it: nothing is screened against it")
+        raise InputError(
+            f"{path} holds no question",
+            fix="fill the file, or remove it: nothing is screened against it",
+        )

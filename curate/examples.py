@@ -69,20 +69,35 @@ class Choice:
             if finding.cause in CONTRIBUTING_ONLY:
                 self._offer(finding.cause, row, finding.step, finding.evidence, beside)
 
-    def _offer(self, cause: Cause, row: Analysis, step: int | None, evidence: str, beside: tuple[str, ...]) -> None:
+    def _offer(
+        self, cause: Cause, row: Analysis, step: int | None, evidence: str, beside: tuple[str, ...]
+    ) -> None:
         place = rank(row.trajectory_id, 0, f"example/{cause}")
-        best = [*self._best.get(cause, []), Chosen(place, row.trajectory_id, step, evidence, beside)]
+        best = [
+            *self._best.get(cause, []),
+            Chosen(place, row.trajectory_id, step, evidence, beside),
+        ]
         self._best[cause] = heapq.nsmallest(_PER_CAUSE, best, key=lambda chosen: chosen.rank)
 
     def with_texts(self, rows: Iterable[GradedTrajectory]) -> dict[Cause, list[Example]]:
         """The chosen trajectories with their texts; `rows` may hold others."""
         wanted = {chosen.trajectory_id for best in self._best.values() for chosen in best}
-        found = {row.trajectory.trajectory_id: row for row in rows if row.trajectory.trajectory_id in wanted}
-        return {cause: _examples(self._best[cause], found) for cause in Cause if cause in self._best}
+        found = {
+            row.trajectory.trajectory_id: row
+            for row in rows
+            if row.trajectory.trajectory_id in wanted
+        }
+        return {
+            cause: _examples(self._best[cause], found) for cause in Cause if cause in self._best
+        }
 
 
 def _examples(best: Iterable[Chosen], found: Mapping[str, GradedTrajectory]) -> list[Example]:
-    return [_example(chosen, found[chosen.trajectory_id]) for chosen in best if chosen.trajectory_id in found]
+    return [
+        _example(chosen, found[chosen.trajectory_id])
+        for chosen in best
+        if chosen.trajectory_id in found
+    ]
 
 
 def _example(chosen: Chosen, row: GradedTrajectory) -> Example:

@@ -86,7 +86,11 @@ _ASCII_GAPS = {code: " " for code in range(128) if not _WORD.match(chr(code))}
 
 def _failed(row: GradedTrajectory, _: FilterParams) -> str | None:
     stop = row.trajectory.stop_reason
-    return f"{stop}: {row.trajectory.error}" if stop in (StopReason.TOOL_ERROR, StopReason.POLICY_ERROR) else None
+    return (
+        f"{stop}: {row.trajectory.error}"
+        if stop in (StopReason.TOOL_ERROR, StopReason.POLICY_ERROR)
+        else None
+    )
 
 
 def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
@@ -95,7 +99,9 @@ def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
         return trajectory.stop_reason
     if stray := protocol.stray_tags(trajectory.steps):
         return f"stray tag {stray[0]}"
-    has_answered = trajectory.stop_reason is StopReason.ANSWERED or trajectory.stop_reason in FORCED_STOPS
+    has_answered = (
+        trajectory.stop_reason is StopReason.ANSWERED or trajectory.stop_reason in FORCED_STOPS
+    )
     if has_answered and row.grade.verdict is Verdict.NO_ANSWER:
         return "no answer in the box"
     return None
@@ -115,7 +121,9 @@ def _wrong(row: GradedTrajectory, _: FilterParams) -> str | None:
 
 
 def _repeated_search(row: GradedTrajectory, _: FilterParams) -> str | None:
-    calls = Counter((step.tool, _words(step.argument or "")) for step in _of_kind(row, StepKind.ACTION))
+    calls = Counter(
+        (step.tool, _words(step.argument or "")) for step in _of_kind(row, StepKind.ACTION)
+    )
     repeated = next((call for call, count in calls.items() if count > 1), None)
     return f"twice: {' '.join(repeated[1])!r}" if repeated else None
 
@@ -227,8 +235,12 @@ def main(arguments: Sequence[str]) -> str:
                 dropped.write(verdict)
                 reasons[mode][verdict.reason] += 1
             bar.add()
-    write_metrics(name, {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode})
-    return f"{out / 'kept.parquet'}: " + ", ".join(f"{kept_counts[mode]:,} {mode} kept" for mode in Mode)
+    write_metrics(
+        name, {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode}
+    )
+    return f"{out / 'kept.parquet'}: " + ", ".join(
+        f"{kept_counts[mode]:,} {mode} kept" for mode in Mode
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ class GradeParams:
     """A file under data/; it names the metrics too."""
 
 
-def grade_all(trajectories: Iterator[Trajectory], questions: Mapping[str, Question]) -> Iterator[GradedTrajectory]:
+def grade_all(
+    trajectories: Iterator[Trajectory], questions: Mapping[str, Question]
+) -> Iterator[GradedTrajectory]:
     """Grade each trajectory against its question.
 
     Raises:
@@ -59,7 +61,8 @@ def by_actions(path: Path) -> pl.DataFrame:
     trajectory = pl.col("trajectory").struct
     rows = pl.scan_parquet(path).filter(trajectory.field("mode") == Mode.COA)
     grouped = rows.group_by(actions=trajectory.field("num_actions")).agg(
-        trajectories=pl.len(), correct_rate=pl.col("grade").struct.field("exact_match").mean().round(4)
+        trajectories=pl.len(),
+        correct_rate=pl.col("grade").struct.field("exact_match").mean().round(4),
     )
     return grouped.sort("actions").collect()
 
@@ -68,12 +71,17 @@ def main(arguments: Sequence[str]) -> str:
     """Grade the modes; the summary line is returned."""
     settings = Params.load("grade", arguments).section(GradeParams)
     files = {mode: Path(settings.samples) / f"{mode}.parquet" for mode in settings.modes}
-    questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
+    questions = {
+        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
+    }
     correct = dict.fromkeys(files, 0)
     counts = dict.fromkeys(files, 0)
     total = sum(map(tables.count_rows, files.values()))
     out, name = Path(settings.out), metrics_name(settings.out)
-    with tables.TableWriter(out, GradedTrajectory) as table, Progress("grade", total, "trajectories") as bar:
+    with (
+        tables.TableWriter(out, GradedTrajectory) as table,
+        Progress("grade", total, "trajectories") as bar,
+    ):
         for mode, file in files.items():
             for row in grade_all(tables.read_table(file, Trajectory), questions):
                 table.write(row)
@@ -82,7 +90,9 @@ def main(arguments: Sequence[str]) -> str:
                 bar.add(is_correct=row.grade.exact_match)
     _write_metrics(name, counts, correct)
     by_actions(out).write_csv(METRICS / f"{name.removesuffix('grade')}by_actions.csv")
-    return f"{out}: " + ", ".join(f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in files)
+    return f"{out}: " + ", ".join(
+        f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in files
+    )
 
 
 def _write_metrics(name: str, counts: Mapping[Mode, int], correct: Mapping[Mode, int]) -> None:

@@ -86,10 +86,14 @@ class NearDuplicates:
             OutputError: there is no room for the shingles.
         """
         has_words = np.diff(single.offsets) > 0
-        shingles = distinct(runs(pad(single.take(has_words), self._shingle_words), self._shingle_words))
+        shingles = distinct(
+            runs(pad(single.take(has_words), self._shingle_words), self._shingle_words)
+        )
         if not has_words.any():
             return
-        self._ids += [row_id for row_id, is_added in zip(row_ids, has_words, strict=True) if is_added]
+        self._ids += [
+            row_id for row_id, is_added in zip(row_ids, has_words, strict=True) if is_added
+        ]
         self._keys.append(_band_keys(shingles, self._bands))
         self._lengths.append(np.diff(shingles.offsets))
         try:
@@ -104,16 +108,22 @@ class NearDuplicates:
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
         buckets = _shared_buckets(np.concatenate(self._keys))
         kept: defaultdict[int, list[int]] = defaultdict(list)
-        for row in sorted(np.flatnonzero((buckets >= 0).any(axis=1)).tolist(), key=self._ids.__getitem__):
+        for row in sorted(
+            np.flatnonzero((buckets >= 0).any(axis=1)).tolist(), key=self._ids.__getitem__
+        ):
             own = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
-            candidates = sorted(set(chain.from_iterable(kept[bucket] for bucket in own)), key=self._ids.__getitem__)
+            candidates = sorted(
+                set(chain.from_iterable(kept[bucket] for bucket in own)), key=self._ids.__getitem__
+            )
             if found := self._first_similar(offsets, row, candidates):
                 yield found
             else:
                 for bucket in own:
                     kept[bucket].append(row)
 
-    def _first_similar(self, offsets: NDArray[np.int64], row: int, candidates: Sequence[int]) -> Duplicate | None:
+    def _first_similar(
+        self, offsets: NDArray[np.int64], row: int, candidates: Sequence[int]
+    ) -> Duplicate | None:
         own = self._spooled(offsets, row)
         for other in candidates:
             similarity = jaccard(own, self._spooled(offsets, other))
@@ -125,7 +135,9 @@ class NearDuplicates:
         """The shingles of a text; read, not mapped, for mapped pages of the file would count as memory."""
         size = np.dtype(np.uint64).itemsize
         self._file.seek(int(offsets[row]) * size)
-        return np.frombuffer(self._file.read(int(offsets[row + 1] - offsets[row]) * size), dtype=np.uint64)
+        return np.frombuffer(
+            self._file.read(int(offsets[row + 1] - offsets[row]) * size), dtype=np.uint64
+        )
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:

@@ -136,7 +136,10 @@ class EvaluationSets:
         """The hashes of the telling runs, each once, in ascending order; for each its question and first word."""
         parts = [(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))]
         for first in range(0, len(self._questions), _QUESTIONS_AT_ONCE):
-            chunk = [question.question for question in self._questions[first : first + _QUESTIONS_AT_ONCE]]
+            chunk = [
+                question.question
+                for question in self._questions[first : first + _QUESTIONS_AT_ONCE]
+            ]
             own = runs(hash_words([words(text) for text in chunk]), self._run_words)
             owners = own.row_of_each()
             starts = np.arange(len(owners)) - own.offsets[owners]

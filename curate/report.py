@@ -57,7 +57,9 @@ def read_forks(path: Path) -> Counter[Sides]:
     columns = ["arm", "parent_is_correct", "num_continuations", "num_correct"]
     tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
     counted = pl.scan_parquet(path).group_by(columns).len().collect().sort(columns)
-    rows = ((Arm(arm), right, n * times, k * times) for arm, right, n, k, times in counted.iter_rows())
+    rows = (
+        (Arm(arm), right, n * times, k * times) for arm, right, n, k, times in counted.iter_rows()
+    )
     return fork_quadrants(rows)
 
 
@@ -91,7 +93,11 @@ def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -
         num_failed=tallies.causes.total(),
         num_unknown=sum(tallies.causes[mode, Cause.UNKNOWN] for mode in Mode),
         pictures={name: Markup(picture.svg) for name, picture in pictures.items()},
-        by_hops={name: Markup(charts.stacked_causes(groups).svg) for name, groups in by_hops.items() if groups},
+        by_hops={
+            name: Markup(charts.stacked_causes(groups).svg)
+            for name, groups in by_hops.items()
+            if groups
+        },
         num_paired=tallies.quadrants.total(),
         num_acting=tallies.num_by_actions.total(),
         colours=charts.CAUSE_COLOURS,
@@ -128,7 +134,9 @@ def main(arguments: Sequence[str]) -> str:
     forks = read_forks(POINTS) if POINTS.exists() else Counter[Sides]()
     pictures = draw(tallies, forks)
     examples = choice.with_texts(tables.read_table(GRADED, GradedTrajectory))
-    page = render(tallies, pictures, examples=examples, is_filtered=DROPPED.exists(), num_forks=forks.total())
+    page = render(
+        tallies, pictures, examples=examples, is_filtered=DROPPED.exists(), num_forks=forks.total()
+    )
     write(page, pictures)
     return f"{OUT}: {tallies.num_rows:,} trajectories, {tallies.causes.total():,} failed; open it in a browser"
 

@@ -15,7 +15,18 @@ from coa.reviews import REVIEWS, ReviewKind, read_reviews
 from curate.evaluation_files import read_evaluation
 from curate.filter import Dropped, DropReason, FilterParams, judge
 from curate.overlap import EvaluationSets
-from curate.screen import EXCLUDED, KEPT, PAIRS, QUESTIONS, Excluded, Kind, Screen, ScreenParams, read_marks, row_of
+from curate.screen import (
+    EXCLUDED,
+    KEPT,
+    PAIRS,
+    QUESTIONS,
+    Excluded,
+    Kind,
+    Screen,
+    ScreenParams,
+    read_marks,
+    row_of,
+)
 from curate.verdicts import Applied, Effect, Pools, Revision, now_right, revise, void_pairs
 
 DROPPED = Path("data/filter/dropped.parquet")
@@ -28,12 +39,18 @@ def read_revision(params: Params) -> Revision:
         InputError: a file is missing or broken.
         ConfigError: a section that is needed has a bad value.
     """
-    decisions = list(decide_all(read_reviews(REVIEWS), params.section(AdjudicationParams, "annotate.adjudication")))
+    decisions = list(
+        decide_all(
+            read_reviews(REVIEWS), params.section(AdjudicationParams, "annotate.adjudication")
+        )
+    )
     if not decisions:
         return Revision()
     kept = tables.read_table(KEPT, GradedTrajectory)
     dropped = (it.row for it in tables.read_table(DROPPED, Dropped))
-    revision = revise(decisions, Pools(decisions, kept, dropped, tables.read_table(PAIRS, PreferencePair)))
+    revision = revise(
+        decisions, Pools(decisions, kept, dropped, tables.read_table(PAIRS, PreferencePair))
+    )
     if revision.answers:
         _follow_answers(revision, params)
     return revision
@@ -45,12 +62,18 @@ def _follow_answers(revision: Revision, params: Params) -> None:
         revision.left_out.add(void.item_id)
         revision.applied.append(void)
     right = list(_passing(revision, params.section(FilterParams, "filter")))
-    refused = {it.row_id for it in _screened(right, params.section(ScreenParams, "screen"))} if right else set()
+    refused = (
+        {it.row_id for it in _screened(right, params.section(ScreenParams, "screen"))}
+        if right
+        else set()
+    )
     for row in right:
         row_id = row.trajectory.trajectory_id
         if row_id not in refused:
             revision.let_in[row_id] = row
-            revision.applied.append(Applied(row_id, ReviewKind.TRAJECTORY, Effect.LET_IN, "an added answer", 0))
+            revision.applied.append(
+                Applied(row_id, ReviewKind.TRAJECTORY, Effect.LET_IN, "an added answer", 0)
+            )
 
 
 def _passing(revision: Revision, params: FilterParams) -> Iterator[GradedTrajectory]:

@@ -155,7 +155,11 @@ def pair_rows(path: Path) -> Iterator[Row]:
 def question_rows(path: Path, graded: Path) -> Iterator[Row]:
     """The train questions that no trajectory was sampled for."""
     tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
-    sampled = pl.scan_parquet(graded).select(question_id=pl.col("trajectory").struct.field("question_id")).unique()
+    sampled = (
+        pl.scan_parquet(graded)
+        .select(question_id=pl.col("trajectory").struct.field("question_id"))
+        .unique()
+    )
     train = pl.scan_parquet(path).filter(pl.col("split") == "train").select("question_id")
     unsampled = set(train.join(sampled, on="question_id", how="anti").collect()["question_id"])
     for row in tables.read_table(path, Question):
@@ -169,14 +173,20 @@ def _policy_text(steps: Iterable[Step]) -> str:
 
 def read_marks(path: Path) -> dict[str, tuple[str, ...]]:
     """The questions that say themselves that an evaluation set holds them, with the names of the sets."""
-    return {row.question_id: row.also_in for row in tables.read_table(path, Question) if row.also_in}
+    return {
+        row.question_id: row.also_in for row in tables.read_table(path, Question) if row.also_in
+    }
 
 
 class Screen:
     """What rows are held against; it looks at the rows of one kind after the other."""
 
     def __init__(
-        self, params: ScreenParams, marks: Mapping[str, tuple[str, ...]], evaluation: EvaluationSets, spool: Path
+        self,
+        params: ScreenParams,
+        marks: Mapping[str, tuple[str, ...]],
+        evaluation: EvaluationSets,
+        spool: Path,
     ) -> None:
         """`spool` is the folder for a temporary file, see `curate.near_duplicates`."""
         self._params = params
@@ -195,18 +205,26 @@ class Screen:
                 texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
                 hashed = hash_words(texts)
                 found = list(map(self._overlap, batch, self._evaluation.shared(texts, hashed)))
-                self.touched.update((name, what) for overlap in found if overlap for name in overlap.sets)
+                self.touched.update(
+                    (name, what) for overlap in found if overlap for name in overlap.sets
+                )
                 yield from (
                     Excluded(row.row_id, row.question_id, what, overlap.reason, overlap.detail)
                     for row, overlap in zip(batch, found, strict=True)
                     if overlap
                 )
-                left = {row.row_id: row.question_id for row, overlap in zip(batch, found, strict=True) if not overlap}
+                left = {
+                    row.row_id: row.question_id
+                    for row, overlap in zip(batch, found, strict=True)
+                    if not overlap
+                }
                 copies.add(list(left), hashed.take(np.array([not overlap for overlap in found])))
                 questions |= left
             for row_id, other, value in copies.find():
                 detail = f"similarity {value:.2f} with {other}"
-                yield Excluded(row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail)
+                yield Excluded(
+                    row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail
+                )
 
     def _overlap(self, row: Row, shared: SharedRun | None) -> Touch | None:
         """Why a row touches an evaluation set, and what it touches."""
@@ -255,22 +273,33 @@ def main(arguments: Sequence[str]) -> str:
                 table.write(found)
                 counts[what][found.reason] += 1
     tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
-    excluded = {str(what): {str(reason): count[reason] for reason in ExclusionReason} for what, count in counts.items()}
+    excluded = {
+        str(what): {str(reason): count[reason] for reason in ExclusionReason}
+        for what, count in counts.items()
+    }
     write_metrics("screen", {"evaluation_questions": len(evaluation), **excluded})
-    return f"{EXCLUDED}: " + ", ".join(f"{count.total():,} of kind {what}" for what, count in counts.items())
+    return f"{EXCLUDED}: " + ", ".join(
+        f"{count.total():,} of kind {what}" for what, count in counts.items()
+    )
 
 
-def sized(questions: Iterable[EvaluationQuestion], sizes: Counter[str]) -> Iterator[EvaluationQuestion]:
+def sized(
+    questions: Iterable[EvaluationQuestion], sizes: Counter[str]
+) -> Iterator[EvaluationQuestion]:
     """The questions, each counted in `sizes` under its set's name as it passes."""
     for question in questions:
         sizes[question.set_name] += 1
         yield question
 
 
-def evaluation_sets(sizes: Mapping[str, int], touched: Mapping[tuple[str, Kind], int]) -> Iterator[EvaluationSet]:
+def evaluation_sets(
+    sizes: Mapping[str, int], touched: Mapping[tuple[str, Kind], int]
+) -> Iterator[EvaluationSet]:
     """Every evaluation set by name, those that no row touches too."""
     for name in sorted({*sizes, *(name for name, _ in touched)}):
-        yield EvaluationSet(name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in Kind))
+        yield EvaluationSet(
+            name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in Kind)
+        )
 
 
 def counted(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:

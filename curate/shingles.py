@@ -60,7 +60,9 @@ def hash_words(texts: Sequence[Sequence[str]]) -> Rows:
     """The hash of every word of every text."""
     lengths = [len(text) for text in texts]
     found = rensa.RMinHash.hash_token_sets(texts)
-    hashes = np.fromiter((value for text in found for value in text), dtype=np.uint64, count=sum(lengths))
+    hashes = np.fromiter(
+        (value for text in found for value in text), dtype=np.uint64, count=sum(lengths)
+    )
     return Rows(hashes, _offsets(lengths))
 
 
@@ -82,7 +84,10 @@ def pad(single: Rows, size: int) -> Rows:
     """Fill texts of fewer than `size` words up to one run, so that short texts can be compared; empty ones stay so."""
     lengths = np.diff(single.offsets)
     missing = np.where(lengths > 0, np.maximum(size - lengths, 0), 0)
-    return Rows(np.insert(single.hashes, np.repeat(single.offsets[1:], missing), 0), _offsets(lengths + missing))
+    return Rows(
+        np.insert(single.hashes, np.repeat(single.offsets[1:], missing), 0),
+        _offsets(lengths + missing),
+    )
 
 
 def distinct(rows: Rows) -> Rows:
@@ -92,7 +97,9 @@ def distinct(rows: Rows) -> Rows:
         hashes[first:end].sort()
     is_new = np.ones(len(hashes), dtype=bool)
     is_new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-    return Rows(hashes[is_new], _offsets(np.bincount(owners[is_new], minlength=len(rows.offsets) - 1)))
+    return Rows(
+        hashes[is_new], _offsets(np.bincount(owners[is_new], minlength=len(rows.offsets) - 1))
+    )
 
 
 def _offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

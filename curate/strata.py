@@ -30,16 +30,22 @@ def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
     """Ids of `count` rows of the pool (all of it, if it is smaller)."""
     groups = _by(pool, lambda candidate: candidate.group)
     chosen: set[str] = set()
-    for group, size in divide_evenly({group: len(rows) for group, rows in groups.items()}, count).items():
+    for group, size in divide_evenly(
+        {group: len(rows) for group, rows in groups.items()}, count
+    ).items():
         strata = _by(groups[group], lambda candidate: candidate.stratum)
         shares = apportion({stratum: len(rows) for stratum, rows in strata.items()}, size)
         for stratum, rows in strata.items():
-            ranked = sorted((row.row_id for row in rows), key=lambda row_id: rank(row_id, seed, "set"))
+            ranked = sorted(
+                (row.row_id for row in rows), key=lambda row_id: rank(row_id, seed, "set")
+            )
             chosen.update(ranked[: shares[stratum]])
     return chosen
 
 
-def _by(pool: Iterable[Candidate], key: Callable[[Candidate], Stratum]) -> dict[Stratum, list[Candidate]]:
+def _by(
+    pool: Iterable[Candidate], key: Callable[[Candidate], Stratum]
+) -> dict[Stratum, list[Candidate]]:
     found: dict[Stratum, list[Candidate]] = {}
     for candidate in pool:
         found.setdefault(key(candidate), []).append(candidate)
@@ -49,7 +55,9 @@ def _by(pool: Iterable[Candidate], key: Callable[[Candidate], Stratum]) -> dict[
 def divide_evenly(sizes: Mapping[Stratum, int], count: int) -> dict[Stratum, int]:
     """Divide `count` over groups as evenly as their sizes allow: what a small group cannot fill goes to the others."""
     shares: dict[Stratum, int] = {}
-    for left, group in zip(range(len(sizes), 0, -1), sorted(sizes, key=lambda g: (sizes[g], str(g))), strict=True):
+    for left, group in zip(
+        range(len(sizes), 0, -1), sorted(sizes, key=lambda g: (sizes[g], str(g))), strict=True
+    ):
         shares[group] = min(sizes[group], (count - sum(shares.values())) // left)
     return shares
 
@@ -60,7 +68,9 @@ def apportion(sizes: Mapping[Stratum, int], count: int) -> dict[Stratum, int]:
     if count >= total:
         return dict(sizes)
     shares = {stratum: count * size // total for stratum, size in sizes.items()}
-    by_remainder = sorted(sizes, key=lambda stratum: (-(count * sizes[stratum] % total), str(stratum)))
+    by_remainder = sorted(
+        sizes, key=lambda stratum: (-(count * sizes[stratum] % total), str(stratum))
+    )
     for stratum in by_remainder[: count - sum(shares.values())]:
         shares[stratum] += 1
     return shares

@@ -28,7 +28,9 @@ def read_metrics() -> dict[str, Any]:
         try:
             found[stage] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {path}", got=error, fix="run the pipeline first: dvc repro") from error
+            raise InputError(
+                f"cannot read {path}", got=error, fix="run the pipeline first: dvc repro"
+            ) from error
     return found
 
 
@@ -40,10 +42,16 @@ def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("trajectories", cot["trajectories"], coa["trajectories"]),
         ("  correct", f"{cot['correct_rate']:.1%}", f"{coa['correct_rate']:.1%}"),
         ("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]),
-        *((f"  dropped: {reason}", kept_cot[reason], kept_coa[reason]) for reason in kept_cot if reason != "kept"),
+        *(
+            (f"  dropped: {reason}", kept_cot[reason], kept_coa[reason])
+            for reason in kept_cot
+            if reason != "kept"
+        ),
         ("kept", kept_cot["kept"], kept_coa["kept"]),
     ]
-    return [(name, _shown(left), _shown(right)) for name, left, right in rows if (left, right) != (0, 0)]
+    return [
+        (name, _shown(left), _shown(right)) for name, left, right in rows if (left, right) != (0, 0)
+    ]
 
 
 def _shown(value: object) -> str:
@@ -56,9 +64,14 @@ def render(metrics: Mapping[str, Any]) -> str:
     lines += [f"{name:24}{left:>10}{right:>10}" for name, left, right in funnel(metrics)]
     branch = metrics["branch"]
     lines += ["", f"{branch['points']:,} points forked, {branch['paired']:,} pairs:"]
-    lines += [f"  {branch['act_is_better']:,} where acting is better, {branch['think_is_better']:,} where thinking is"]
+    lines += [
+        f"  {branch['act_is_better']:,} where acting is better, {branch['think_is_better']:,} where thinking is"
+    ]
     lines += ["", f"{'set':10}{'train':>10}{'validation':>12}"]
-    lines += [f"{name:10}{size['train']:>10,}{size['validation']:>12,}" for name, size in metrics["assemble"].items()]
+    lines += [
+        f"{name:10}{size['train']:>10,}{size['validation']:>12,}"
+        for name, size in metrics["assemble"].items()
+    ]
     return "\n".join(lines)
 
 

@@ -70,7 +70,9 @@ class Tallies:
             self._waiting[key] = row.mode, is_correct
             return
         del self._waiting[key]
-        self.quadrants[Sides(is_correct, other) if row.mode is Mode.COT else Sides(other, is_correct)] += 1
+        self.quadrants[
+            Sides(is_correct, other) if row.mode is Mode.COT else Sides(other, is_correct)
+        ] += 1
 
     def add_dropped(self, dropped: Mapping[Mode, int]) -> None:
         """Count what the filter dropped: the rest was kept."""
@@ -95,8 +97,14 @@ class Tallies:
     def causes_by_hops(self, mode: Mode) -> dict[str, dict[Cause, int]]:
         """The primary causes of one mode by the number of facts that the question joins."""
         hops = {number for of_mode, number, _ in self.by_hops if of_mode is mode}
-        names = {number: _hops(number) for number in sorted(hops, key=lambda number: (number is None, number or 0))}
-        return {name: {c: n for c in Cause if (n := self.by_hops[mode, number, c])} for number, name in names.items()}
+        names = {
+            number: _hops(number)
+            for number in sorted(hops, key=lambda number: (number is None, number or 0))
+        }
+        return {
+            name: {c: n for c in Cause if (n := self.by_hops[mode, number, c])}
+            for number, name in names.items()
+        }
 
 
 def _left(row: Analysis) -> Iterator[Left]:
@@ -121,6 +129,10 @@ def fork_quadrants(points: Iterable[tuple[Arm, bool, int, int]]) -> Counter[Side
     counts: Counter[Sides] = Counter()
     for arm, is_right, total, right in points:
         for is_other_right, number in ((True, right), (False, total - right)):
-            sides = Sides(is_right, is_other_right) if arm is Arm.ACT else Sides(is_other_right, is_right)
+            sides = (
+                Sides(is_right, is_other_right)
+                if arm is Arm.ACT
+                else Sides(is_other_right, is_right)
+            )
             counts[sides] += number
     return counts

@@ -88,11 +88,17 @@ class Revision:
 
     def trajectory(self, row: GradedTrajectory) -> GradedTrajectory:
         """The row as its set gets it: with the added answers, and graded against them."""
-        added = [it for it in self.answers.get(row.trajectory.question_id, ()) if it not in row.gold_answers]
+        added = [
+            it
+            for it in self.answers.get(row.trajectory.question_id, ())
+            if it not in row.gold_answers
+        ]
         if not added:
             return row
         gold = (*row.gold_answers, *added)
-        return replace(row, gold_answers=gold, grade=grade(protocol.answer_text(row.trajectory.steps), gold))
+        return replace(
+            row, gold_answers=gold, grade=grade(protocol.answer_text(row.trajectory.steps), gold)
+        )
 
     def pair(self, pair: PreferencePair) -> PreferencePair:
         """The pair as its set gets it: the sides in the order that the reviewers want."""
@@ -121,9 +127,13 @@ class Pools:
     ) -> None:
         """Only rows that some decision names are held in memory."""
         ids = {decision.item_id for decision in decisions}
-        self.rows = {it.trajectory.trajectory_id: it for it in kept if it.trajectory.trajectory_id in ids}
+        self.rows = {
+            it.trajectory.trajectory_id: it for it in kept if it.trajectory.trajectory_id in ids
+        }
         self.kept_ids = frozenset(self.rows)
-        self.rows |= {it.trajectory.trajectory_id: it for it in dropped if it.trajectory.trajectory_id in ids}
+        self.rows |= {
+            it.trajectory.trajectory_id: it for it in dropped if it.trajectory.trajectory_id in ids
+        }
         self.pairs = {it.pair_id: it for it in pairs if it.pair_id in ids}
 
     def version(self, decision: Decision) -> str:
@@ -198,7 +208,10 @@ def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
 
 def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
     preference = Preference(decision.value)
-    if preference in (Preference.TIE, Preference.BOTH_BAD) or decision.most_said(Asked.POINT_RIGHT) == "no":
+    if (
+        preference in (Preference.TIE, Preference.BOTH_BAD)
+        or decision.most_said(Asked.POINT_RIGHT) == "no"
+    ):
         revision.left_out.add(decision.item_id)
         return Effect.DISCARDED
     if preference is Preference.CHOSEN:
@@ -214,7 +227,13 @@ def void_pairs(pairs: Iterable[PreferencePair], revision: Revision) -> Iterator[
         if not answers or pair.pair_id in revision.left_out | revision.flipped:
             continue
         if grade(protocol.answer_text(pair.rejected), answers).verdict is Verdict.CORRECT:
-            yield Applied(pair.pair_id, ReviewKind.PAIR, Effect.DISCARDED, "both sides are right by an added answer", 0)
+            yield Applied(
+                pair.pair_id,
+                ReviewKind.PAIR,
+                Effect.DISCARDED,
+                "both sides are right by an added answer",
+                0,
+            )
 
 
 def now_right(rows: Iterable[GradedTrajectory], revision: Revision) -> Iterator[GradedTrajectory]:

@@ -41,7 +41,9 @@ class Replay(NamedTuple):
     """Whether the replies in the journal give exactly this trajectory, its counts included."""
 
 
-def replay(trajectory: Trajectory, run: Run, journal: Path, tools: Sequence[str] = ("search",)) -> Replay:
+def replay(
+    trajectory: Trajectory, run: Run, journal: Path, tools: Sequence[str] = ("search",)
+) -> Replay:
     """Find the calls of a trajectory, a fork's without those of its parent.
 
     Args:
@@ -63,7 +65,9 @@ def replay(trajectory: Trajectory, run: Run, journal: Path, tools: Sequence[str]
     return Replay(tuple(calls), is_same)
 
 
-def _follow(trajectory: Trajectory, task: Task, run: Run, journal: Journal, calls: list[RecordedCall]) -> State:
+def _follow(
+    trajectory: Trajectory, task: Task, run: Run, journal: Journal, calls: list[RecordedCall]
+) -> State:
     """Run the rollout as far as the journal and the recorded observations go."""
     state = rollout.start(task, run)
     fingerprints = tool_fingerprints(run.search_fingerprint, task.tools)
@@ -83,7 +87,9 @@ def _follow(trajectory: Trajectory, task: Task, run: Run, journal: Journal, call
     return state
 
 
-def _completion(state: State, run: Run, journal: Journal, calls: list[RecordedCall]) -> Completion | None:
+def _completion(
+    state: State, run: Run, journal: Journal, calls: list[RecordedCall]
+) -> Completion | None:
     key = request_key(Kind.POLICY, run.encoder.name, rollout.request(state))
     found = journal.find(key)
     if found is None:

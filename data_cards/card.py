@@ -59,14 +59,18 @@ def set_card(name: SetName, settings: Mapping[str, Any], params: RenderParams) -
     frame, info, funnel = facts(name), set_info(name), yields.funnel(name)
     models = tuple(yields.counts(frame, "model")) if name is not SetName.RL else ()
     sources = tuple(_sources(frame, models))
-    pictures = {what: path for what in _SHOWN_PICTURES[name] if (path := PICTURES / f"{what}.png").exists()}
+    pictures = {
+        what: path for what in _SHOWN_PICTURES[name] if (path := PICTURES / f"{what}.png").exists()
+    }
     context = {
         **_identity(params, [info], models),
         **_contents(name, frame),
         **_origins(name, frame, settings),
         "name": name,
         "set_title": TITLES[name],
-        "splits": table(("split", "rows"), [(Markdown(s["name"]), s["num_examples"]) for s in _splits(info)]),
+        "splits": table(
+            ("split", "rows"), [(Markdown(s["name"]), s["num_examples"]) for s in _splits(info)]
+        ),
         "models": tallies.count_table("teacher", models, inline),
         "funnel": tallies.funnel_table(funnel, info.num_rows),
         "costs": costs(name, funnel.pool),
@@ -76,7 +80,12 @@ def set_card(name: SetName, settings: Mapping[str, Any], params: RenderParams) -
     }
     body = fill("card.md", context)
     title = f"{params.title}: {TITLES[name]}"
-    return SetCard(info, sources, models, _finish([info], sources, models, params, title, body, pictures.values()))
+    return SetCard(
+        info,
+        sources,
+        models,
+        _finish([info], sources, models, params, title, body, pictures.values()),
+    )
 
 
 def front_page(cards: Sequence[SetCard], params: RenderParams) -> Card:
@@ -117,7 +126,9 @@ def _finish(
     return Card(assemble_card(data, body), tuple(pictures))
 
 
-def _identity(params: RenderParams, infos: Sequence[SetInfo], models: Sequence[Count]) -> dict[str, Any]:
+def _identity(
+    params: RenderParams, infos: Sequence[SetInfo], models: Sequence[Count]
+) -> dict[str, Any]:
     scripted = [inline(model.value) for model in models if _is_scripted(model)]
     return {
         "title": params.title,
@@ -140,7 +151,9 @@ def _splits(info: SetInfo) -> list[dict[str, Any]]:
 def licence_table(sources: Sequence[Source], params: RenderParams) -> Markdown:
     """Every source with its licence."""
     found = licences.licences(sources, params.licenses)
-    return table(("what", "from", "licence"), [(line.what, line.source, line.licence) for line in found])
+    return table(
+        ("what", "from", "licence"), [(line.what, line.source, line.licence) for line in found]
+    )
 
 
 def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Source]]:
@@ -160,11 +173,15 @@ def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Sour
 
 
 def _sources(frame: pl.LazyFrame, models: Sequence[Count]) -> list[Source]:
-    found = [Source("questions and answers", count.value) for count in yields.counts(frame, "source")]
+    found = [
+        Source("questions and answers", count.value) for count in yields.counts(frame, "source")
+    ]
     if models:
         if any(count.value for count in yields.counts(frame, "search_fingerprint")):
             found.append(Source("search results", CORPUS))
-        found += [Source("the teacher's text", model.value) for model in models if not _is_scripted(model)]
+        found += [
+            Source("the teacher's text", model.value) for model in models if not _is_scripted(model)
+        ]
     return found
 
 
@@ -199,7 +216,9 @@ def _origins(name: SetName, frame: pl.LazyFrame, settings: Mapping[str, Any]) ->
         "causes": None if causes is None else tallies.count_table("cause", causes, words),
         "num_failed": sum(cause.rows for cause in causes or ()),
         "prompt": prompt,
-        "num_prompted": 0 if prompt is None else tallies.num_prompted(frame, prompt.prompt_hash, prompt.head),
+        "num_prompted": 0
+        if prompt is None
+        else tallies.num_prompted(frame, prompt.prompt_hash, prompt.head),
         "facts_of_sampling": tallies.sampling(name, frame),
         "settings": settings_block(settings),
     }

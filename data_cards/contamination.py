@@ -19,7 +19,14 @@ def contamination(name: SetName) -> Markdown | str:
     if not EVALUATION_SETS.exists():
         return ""
     column = _COLUMNS.get(name, "num_trajectories")
-    found = collect(scan(EVALUATION_SETS, ["name", "num_questions", column]).select("name", "num_questions", column))
+    found = collect(
+        scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
+            "name", "num_questions", column
+        )
+    )
     unit = {SetName.COT_A: "pairs", SetName.RL: "questions"}.get(name, "trajectories of both modes")
     headings = ("evaluation set", "questions compared", f"{unit} that touch it, left out")
-    return table(headings, [(inline(set_name), size, left_out) for set_name, size, left_out in found.iter_rows()])
+    return table(
+        headings,
+        [(inline(set_name), size, left_out) for set_name, size, left_out in found.iter_rows()],
+    )

@@ -38,13 +38,19 @@ def costs(name: SetName, num_kept: int) -> Markdown | str:
         return ""
     if name is not SetName.COT_A:
         rows = rows.filter(rollout.field("mode") == str(name))
-    answered = rollout.field("steps").list.eval(pl.element().struct.field("kind") == "observation").list.sum()
+    answered = (
+        rollout.field("steps")
+        .list.eval(pl.element().struct.field("kind") == "observation")
+        .list.sum()
+    )
     totals = collect(
         rows.select(
             pl.len().alias("rollouts"),
             rollout.field("num_calls").sum().alias("num_calls"),
             rollout.field("num_policy_tokens").sum().alias("num_policy_tokens"),
-            (rollout.field("num_prompt_tokens") + rollout.field("num_environment_tokens")).sum().alias("read"),
+            (rollout.field("num_prompt_tokens") + rollout.field("num_environment_tokens"))
+            .sum()
+            .alias("read"),
             answered.sum().alias("searches"),
         )
     ).row(0, named=True)
@@ -52,7 +58,11 @@ def costs(name: SetName, num_kept: int) -> Markdown | str:
     if name is SetName.COT_A:
         del shown["searches"]  # a fork's steps hold those of its prefix, which its parent paid for
     cells = [
-        (Markdown(what), int(totals[column] or 0), Markdown(f"{(totals[column] or 0) / num_kept:,.1f}"))
+        (
+            Markdown(what),
+            int(totals[column] or 0),
+            Markdown(f"{(totals[column] or 0) / num_kept:,.1f}"),
+        )
         for what, column in shown.items()
     ]
     return table(("", "in all", "for each row good enough"), cells)

@@ -37,7 +37,9 @@ def screened_overlaps(name: SetName) -> list[Overlap]:
     Raises:
         InputError: a file is missing or broken, or lacks a column.
     """
-    touched = scan(EXCLUDED, ["row_id", "reason", "detail"]).filter(pl.col("reason") != NEAR_DUPLICATE)
+    touched = scan(EXCLUDED, ["row_id", "reason", "detail"]).filter(
+        pl.col("reason") != NEAR_DUPLICATE
+    )
     rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
     return [Overlap(*row) for row in collect(rows.select("row_id", "detail")).iter_rows()]
 
@@ -88,4 +90,8 @@ def _evaluation_questions(screen: Mapping[str, Any]) -> Iterator[tuple[str, str]
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.suffix in _ENDINGS) if path.is_dir() else [path]
+    return (
+        sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
+        if path.is_dir()
+        else [path]
+    )

@@ -35,7 +35,11 @@ class Example(NamedTuple):
 
 def middle_row(frame: pl.LazyFrame) -> str | None:
     """Id of the train row of median length, the smaller id where lengths are equal; None where there is no row."""
-    rows = frame.filter(pl.col("split") == "train").select("num_chars", "row_id").sort("num_chars", "row_id")
+    rows = (
+        frame.filter(pl.col("split") == "train")
+        .select("num_chars", "row_id")
+        .sort("num_chars", "row_id")
+    )
     ids = collect(rows)["row_id"]
     return str(ids[len(ids) // 2]) if len(ids) else None
 
@@ -44,7 +48,9 @@ def show_row(name: SetName, row_id: str) -> Example:
     """The row of a set's train split with this id."""
     ids = {SetName.COT_A: pl.col("pair_id"), SetName.RL: pl.col("question_id")}
     id_column = ids.get(name, pl.col("trajectory").struct.field("trajectory_id"))
-    row = collect(pl.scan_parquet(local_path(name, "train")).filter(id_column == row_id)).row(0, named=True)
+    row = collect(pl.scan_parquet(local_path(name, "train")).filter(id_column == row_id)).row(
+        0, named=True
+    )
     show = {SetName.COT_A: _pair, SetName.RL: _question}.get(name, _trajectory)
     return Example(inline(row_id), tuple(show(row)))
 
@@ -76,7 +82,10 @@ def _question(row: dict[str, Any]) -> list[Block]:
 def _transcript(steps: Iterable[Mapping[str, str]]) -> Markdown:
     """Steps under each other: author and kind at the margin, texts indented, so that no text can pass for a margin."""
     steps = list(steps)
-    shown = [f"{step['author']}: {step['kind']}\n{_step_text(step['text'])}" for step in steps[:_MAX_STEPS]]
+    shown = [
+        f"{step['author']}: {step['kind']}\n{_step_text(step['text'])}"
+        for step in steps[:_MAX_STEPS]
+    ]
     if len(steps) > _MAX_STEPS:
         shown.append(f"... {len(steps) - _MAX_STEPS:,} more steps")
     return fence("\n\n".join(shown))

@@ -79,7 +79,10 @@ def write_verl(folder: Path, prompt: Prompt) -> dict[str, int]:
     counts = {}
     for split in SPLITS:
         questions = enumerate(tables.read_table(local_path(SetName.RL, split), Question))
-        rows = (verl_row(question, asked(prompt, question.question), split, index) for index, question in questions)
+        rows = (
+            verl_row(question, asked(prompt, question.question), split, index)
+            for index, question in questions
+        )
         counts[f"verl/{split}"] = write_rows(folder / f"{split}.parquet", _VERL, rows)
     return counts
 
@@ -98,7 +101,9 @@ def main(arguments: Sequence[str]) -> str:
 
             prompt = Prompt.load(Path(params.prompt), params.chat_template)
             tokenizer = load_tokenizer(params.tokenizer)
-            counts |= write_tokenised(out / "llamafactory" / "tokenized", tokenizer, prompt, params.max_tokens)
+            counts |= write_tokenised(
+                out / "llamafactory" / "tokenized", tokenizer, prompt, params.max_tokens
+            )
     except OSError as error:
         raise writing_error(out, error) from error
     return f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())

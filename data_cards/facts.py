@@ -54,20 +54,28 @@ def facts(name: SetName) -> pl.LazyFrame:
 def num_questions_in_both_splits() -> int:
     """Questions that stand in the train split of one set and in the validation split of any."""
     train, validation = (
-        pl.concat([facts(name).filter(pl.col("split") == split).select("question_id") for name in SetName]).unique()
+        pl.concat(
+            [facts(name).filter(pl.col("split") == split).select("question_id") for name in SetName]
+        ).unique()
         for split in SPLITS
     )
-    return int(collect(train.join(validation, on="question_id", how="semi").select(pl.len())).item())
+    return int(
+        collect(train.join(validation, on="question_id", how="semi").select(pl.len())).item()
+    )
 
 
 def _questions() -> pl.LazyFrame:
     """What questions say of themselves; trajectories and pairs hold only a part of it."""
-    return scan(QUESTIONS, _QUESTION_COLUMNS).select("question_id", "question_type", "num_hops", "source")
+    return scan(QUESTIONS, _QUESTION_COLUMNS).select(
+        "question_id", "question_type", "num_hops", "source"
+    )
 
 
 def _trajectory_facts(path: Path) -> pl.LazyFrame:
     frame = scan(path, ("trajectory", "grade"))
-    flat = frame.select(pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match"))
+    flat = frame.select(
+        pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match")
+    )
     return flat.select(
         "question_id", "model", "search_fingerprint", "prompt_hash", "num_actions", "exact_match",
         pl.col("sampling").struct.unnest(),

@@ -18,7 +18,9 @@ def features(name: SetName) -> list[dict[str, Any]]:
     Raises:
         InputError: a file is missing or broken, or the splits differ.
     """
-    train, validation = (tables.open_parquet(local_path(name, split)).schema_arrow for split in SPLITS)
+    train, validation = (
+        tables.open_parquet(local_path(name, split)).schema_arrow for split in SPLITS
+    )
     if not train.equals(validation):
         raise InputError(
             f"the splits of the set '{name}' have different columns", where=local_path(name, SPLITS[1]),
@@ -38,7 +40,9 @@ def _type(kind: pa.DataType) -> dict[str, Any]:
         item = _type(kind.value_type)
         return {"list": item.get("dtype", item.get("struct"))}
     if kind not in _DTYPES:
-        raise InputError("a column has a type that no record has", expected=sorted(_DTYPES.values()), got=kind)
+        raise InputError(
+            "a column has a type that no record has", expected=sorted(_DTYPES.values()), got=kind
+        )
     return {"dtype": _DTYPES[kind]}
 
 
@@ -55,4 +59,7 @@ def sizes(name: SetName) -> dict[str, Any]:
 def _split_size(path: Path) -> dict[str, int]:
     file = tables.open_parquet(path)
     batches = tables.parquet_batches(path, file, file.schema_arrow.names)
-    return {"num_bytes": sum(batch.nbytes for batch in batches), "num_examples": file.metadata.num_rows}
+    return {
+        "num_bytes": sum(batch.nbytes for batch in batches),
+        "num_examples": file.metadata.num_rows,
+    }

@@ -45,7 +45,9 @@ def set_info(name: SetName) -> SetInfo:
     """
     files = [{"split": split, "path": published_path(name, split)} for split in SPLITS]
     config = {"config_name": str(name), "data_files": files}
-    return SetInfo(name, config, {"config_name": str(name), "features": features(name), **sizes(name)})
+    return SetInfo(
+        name, config, {"config_name": str(name), "features": features(name), **sizes(name)}
+    )
 
 
 def size_category(num_rows: int) -> str:
@@ -54,7 +56,12 @@ def size_category(num_rows: int) -> str:
 
 
 def metadata(
-    sets: Sequence[SetInfo], *, title: str, languages: Sequence[str], licence: dict[str, Any], extra_tags: Sequence[str]
+    sets: Sequence[SetInfo],
+    *,
+    title: str,
+    languages: Sequence[str],
+    licence: dict[str, Any],
+    extra_tags: Sequence[str],
 ) -> "DatasetCardData":
     """The metadata of a card about one set, or about several in one repository."""
     from huggingface_hub import DatasetCardData
@@ -87,5 +94,7 @@ def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:
     card = f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n"
     found, meant = (dict(read.to_dict()) for read in (kind(card).data, data))  # type: ignore[no-untyped-call]
     if found != meant:
-        raise OutputError("the head of a card does not survive being read", expected=meant, got=found)
+        raise OutputError(
+            "the head of a card does not survive being read", expected=meant, got=found
+        )
     return card

@@ -92,7 +92,9 @@ def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> tuple[Re
         lines = "".join(f"\n    {refusal.reason}: {refusal.detail}" for refusal in against)
         names = ",".join(dict.fromkeys(refusal.reason for refusal in against))
         raise OutputError(
-            "publishing is refused", got=lines, fix=f"mend it, or waive by name, which the card will say: allow={names}"
+            "publishing is refused",
+            got=lines,
+            fix=f"mend it, or waive by name, which the card will say: allow={names}",
         )
     return tuple(sorted({refusal.reason for refusal in refusals}))
 
@@ -117,7 +119,10 @@ def check_sets(
         InputError: a file is missing or broken.
     """
     names = [card.info.name for card in cards]
-    found = [*evaluation_refusals(names, settings.get("screen", {})), *row_refusals(names, params.phone_region)]
+    found = [
+        *evaluation_refusals(names, settings.get("screen", {})),
+        *row_refusals(names, params.phone_region),
+    ]
     found += [Refusal(Reason.LICENCE, line) for line in _licence_lines(cards, known_licences)]
     found += _teacher_refusals(model.value for card in cards for model in card.models)
     found += [*tree_refusals("render"), *review_refusals(names, params.required_reviews)]
@@ -135,11 +140,15 @@ def check_model(
         folder: The model's.
         known_licences: `render.licenses`.
     """
-    found = [Refusal(Reason.LICENCE, line) for line in licences.conflicts(card.sources, known_licences)]
+    found = [
+        Refusal(Reason.LICENCE, line) for line in licences.conflicts(card.sources, known_licences)
+    ]
     found += [*_teacher_refusals(card.teachers), *_model_tree_refusals(folder)]
     if not card.num_results:
         of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
-        detail = f"no result is of these weights{of_others}: python -m train.evaluate model={folder}"
+        detail = (
+            f"no result is of these weights{of_others}: python -m train.evaluate model={folder}"
+        )
         found.append(Refusal(Reason.RESULTS_MISSING, detail))
     return [*found, *_card_refusals(stale_cards, f"python -m data_cards.models model={folder}")]
 
@@ -149,15 +158,22 @@ def _model_tree_refusals(folder: Path) -> list[Refusal]:
     if stage:
         return tree_refusals(stage)
     code = [refusal for refusal in tree_refusals("") if refusal.reason is Reason.UNCOMMITTED_CODE]
-    return [*code, Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}")]
+    return [
+        *code,
+        Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}"),
+    ]
 
 
 def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
-    return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")] if stale else []
+    return (
+        [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")] if stale else []
+    )
 
 
 def _licence_lines(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[str]:
-    return list(dict.fromkeys(line for card in cards for line in licences.conflicts(card.sources, known)))
+    return list(
+        dict.fromkeys(line for card in cards for line in licences.conflicts(card.sources, known))
+    )
 
 
 def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
@@ -169,26 +185,37 @@ def tree_refusals(stage: str) -> list[Refusal]:
     """What stands against the working tree: uncommitted code, and a lock of `stage` that belongs to something else."""
     found, code = [], provenance.code_state()
     if not code.commit:
-        found.append(Refusal(Reason.UNCOMMITTED_CODE, "the folder is in no git repository with a commit"))
+        found.append(
+            Refusal(Reason.UNCOMMITTED_CODE, "the folder is in no git repository with a commit")
+        )
     elif code.changed:
         found.append(Refusal(Reason.UNCOMMITTED_CODE, shown(code.changed)))
     try:
         stale = provenance.stale_stages(stage) if stage else ()
     except InputError as error:
         return [*found, Refusal(Reason.STALE_LOCK, f"{error.what}: {error.details['got']}")]
-    return [*found, Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}")] if stale else found
+    return (
+        [*found, Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}")]
+        if stale
+        else found
+    )
 
 
 def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> Iterator[Refusal]:
     """Rows that touch an evaluation set."""
     if not Path(EXCLUDED).exists():
-        yield Refusal(Reason.EVALUATION_OVERLAP, f"the rows were never screened: {EXCLUDED} is missing")
+        yield Refusal(
+            Reason.EVALUATION_OVERLAP, f"the rows were never screened: {EXCLUDED} is missing"
+        )
         return
     questions = EvaluationQuestions(screen)
     for name in names:
         found = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
         if found:
-            yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples([f'{it[0]} {it[1]}' for it in found])}")
+            yield Refusal(
+                Reason.EVALUATION_OVERLAP,
+                f"{name}: {_examples([f'{it[0]} {it[1]}' for it in found])}",
+            )
 
 
 def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusal]:
@@ -197,7 +224,9 @@ def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusa
         private, faults = [], []
         for row_id, row, steps in _rows(name):
             own = "\n".join(step.text for step in steps if step.author is Author.POLICY)
-            private += [f"{row_id} {found.kind} {found.shown}" for found in find_private(own, phone_region)]
+            private += [
+                f"{row_id} {found.kind} {found.shown}" for found in find_private(own, phone_region)
+            ]
             if fault := mask_fault(row):
                 faults.append(f"{row_id} {fault}")
         if private:
@@ -224,4 +253,6 @@ def review_refusals(names: Iterable[SetName], required: int) -> Iterator[Refusal
     """Sets of which people have read too little."""
     for name in names if required else ():
         if name is not SetName.RL and (done := num_reviewed(name)) < required:
-            yield Refusal(Reason.REVIEWS_MISSING, f"{name}: {done:,} rows reviewed of {required:,} required")
+            yield Refusal(
+                Reason.REVIEWS_MISSING, f"{name}: {done:,} rows reviewed of {required:,} required"
+            )

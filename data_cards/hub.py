@@ -60,7 +60,9 @@ class HubRepository:
             except RepositoryNotFoundError:
                 return None
             head = info.sha or ""
-            tree = self._api.list_repo_tree(self._name, recursive=True, revision=head, repo_type=self._kind)
+            tree = self._api.list_repo_tree(
+                self._name, recursive=True, revision=head, repo_type=self._kind
+            )
             refs = self._api.list_repo_refs(self._name, repo_type=self._kind)
             files = {it.path: _published(it) for it in tree if isinstance(it, RepoFile)}
         return Remote(head, files, {tag.name: tag.target_commit for tag in refs.tags})
@@ -74,7 +76,9 @@ class HubRepository:
         with self._explained():
             self._api.create_repo(self._name, repo_type=self._kind, private=private, exist_ok=True)
 
-    def commit(self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str) -> str:
+    def commit(
+        self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str
+    ) -> str:
         """Make all changes in one commit on `parent`; returns its id.
 
         Raises:
@@ -88,7 +92,11 @@ class HubRepository:
                 operations.append(CommitOperationAdd(change.path, _source(files[change.path])))
         with self._explained():
             made = self._api.create_commit(
-                self._name, operations, commit_message=title, repo_type=self._kind, parent_commit=parent
+                self._name,
+                operations,
+                commit_message=title,
+                repo_type=self._kind,
+                parent_commit=parent,
             )
         return made.oid
 
@@ -108,9 +116,13 @@ class HubRepository:
         try:
             yield
         except OfflineModeIsEnabled as error:
-            raise ServiceError("the Hub is not asked: offline mode is on", fix="unset HF_HUB_OFFLINE") from error
+            raise ServiceError(
+                "the Hub is not asked: offline mode is on", fix="unset HF_HUB_OFFLINE"
+            ) from error
         except LocalTokenNotFoundError as error:
-            raise ServiceError("there is no token for the Hub", where=self.url, fix=_LOGIN) from error
+            raise ServiceError(
+                "there is no token for the Hub", where=self.url, fix=_LOGIN
+            ) from error
         except HfHubHTTPError as error:
             raise self._refusal(error) from error
         except HTTPError as error:
@@ -122,7 +134,9 @@ class HubRepository:
             # The client wraps what happens to a large file, and the Hub's verdict on a card, in these.
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise self._refusal(error.__cause__) from error
-            raise OutputError("the upload broke off", where=self.url, got=error, fix="run it again") from error
+            raise OutputError(
+                "the upload broke off", where=self.url, got=error, fix="run it again"
+            ) from error
 
     def _refusal(self, error: HfHubHTTPError) -> ServiceError:
         status, said = error.response.status_code, error.server_message or str(error).split("\n")[0]
@@ -130,12 +144,18 @@ class HubRepository:
             return ServiceError("the Hub refuses the token", where=self.url, got=said, fix=_LOGIN)
         if status == 403:
             fix = "publish under a name of your own, or use a token that may write there"
-            return ServiceError(f"no right to write to {self._name}", where=self.url, got=said, fix=fix)
+            return ServiceError(
+                f"no right to write to {self._name}", where=self.url, got=said, fix=fix
+            )
         if status == 412:
             fix = "run the same command again: it looks at what is there now"
-            return ServiceError("somebody else published meanwhile", where=self.url, got=said, fix=fix)
+            return ServiceError(
+                "somebody else published meanwhile", where=self.url, got=said, fix=fix
+            )
         fix = f"run the same command again: {_UNCHANGED}, and large files that arrived are not sent twice"
-        return ServiceError("the Hub failed or refused", where=self.url, got=f"{status} {said}", fix=fix)
+        return ServiceError(
+            "the Hub failed or refused", where=self.url, got=f"{status} {said}", fix=fix
+        )
 
 
 def _published(file: RepoFile) -> Published:

@@ -94,7 +94,14 @@ class Store:
         """Add a commit with exactly these files."""
         parent = repository.head.oid if repository.commits else ""
         date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        content = [repository.kind, repository.name, parent, title, date, sorted(map(str, files.items()))]
+        content = [
+            repository.kind,
+            repository.name,
+            parent,
+            title,
+            date,
+            sorted(map(str, files.items())),
+        ]
         oid = hashlib.sha1(json.dumps(content).encode()).hexdigest()
         repository.commits.append(Commit(oid, parent, title, date, files))
         self.save(repository)

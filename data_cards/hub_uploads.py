@@ -34,8 +34,13 @@ class Uploads:
         if not user:
             raise HubError(401, "Invalid username or password.")
         if owner != user:
-            raise HubError(403, f"You don't have the rights to create a {kind} under the namespace {owner!r}")
-        reply = {"url": f"{_base(request)}/{'datasets/' if kind == 'dataset' else ''}{name}", "name": name}
+            raise HubError(
+                403, f"You don't have the rights to create a {kind} under the namespace {owner!r}"
+            )
+        reply = {
+            "url": f"{_base(request)}/{'datasets/' if kind == 'dataset' else ''}{name}",
+            "name": name,
+        }
         if self._store.find(kind, name):
             return JSONResponse({"error": f"You already created this {kind} repo", **reply}, 409)
         self._store.create(kind, name, private=body.get("visibility") == "private")
@@ -44,9 +49,15 @@ class Uploads:
     async def validate_card(self, request: Request) -> Response:
         """Whether a card's head is YAML with a mapping in it."""
         content: str = (await request.json())["content"]
-        head = content.removeprefix("---\n").partition("\n---\n")[0] if content.startswith("---\n") else "{}"
+        head = (
+            content.removeprefix("---\n").partition("\n---\n")[0]
+            if content.startswith("---\n")
+            else "{}"
+        )
         try:
-            errors = [] if isinstance(yaml.safe_load(head), dict) else ["the metadata are no mapping"]
+            errors = (
+                [] if isinstance(yaml.safe_load(head), dict) else ["the metadata are no mapping"]
+            )
         except yaml.YAMLError as error:
             errors = [str(error)]
         found = [{"message": message} for message in errors]
@@ -61,7 +72,9 @@ class Uploads:
             mode = "regular" if asked["path"].endswith(_REGULAR) else "lfs"
             there = commit.files.get(asked["path"])
             oid = None if there is None else there.sha256 if there.is_lfs else there.git_oid
-            found.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+            found.append(
+                {"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+            )
         return JSONResponse({"files": found})
 
     async def lfs_batch(self, request: Request) -> Response:
@@ -71,7 +84,13 @@ class Uploads:
         for asked in (await request.json())["objects"]:
             action = {"upload": {"href": f"{_base(request)}/lfs/{asked['oid']}", "header": {}}}
             is_here = self._store.content_path(asked["oid"]).exists()
-            objects.append({"oid": asked["oid"], "size": asked["size"], **({} if is_here else {"actions": action})})
+            objects.append(
+                {
+                    "oid": asked["oid"],
+                    "size": asked["size"],
+                    **({} if is_here else {"actions": action}),
+                }
+            )
         return JSONResponse({"transfer": "basic", "objects": objects})
 
     async def lfs_put(self, request: Request) -> Response:

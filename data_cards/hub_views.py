@@ -30,7 +30,9 @@ def answered(call: Endpoint) -> Endpoint:
         try:
             return await call(request)
         except HubError as error:
-            headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
+            headers = {"X-Error-Message": error.message} | (
+                {"X-Error-Code": error.code} if error.code else {}
+            )
             return JSONResponse({"error": error.message}, error.status, headers)
 
     return answer
@@ -62,7 +64,9 @@ class Access:
             HubError: there is none, or the account may not see it or write to it.
         """
         user, owner = self.user(request), request.path_params["owner"]
-        kind = "dataset" if request.url.path.startswith(("/datasets/", "/api/datasets/")) else "model"
+        kind = (
+            "dataset" if request.url.path.startswith(("/datasets/", "/api/datasets/")) else "model"
+        )
         found = self.store.find(kind, f"{owner}/{request.path_params['name']}")
         if found is None or (found.private and user != owner):
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
@@ -113,7 +117,8 @@ class Views:
         repository = self._access.repository(request)
         branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": repository.head.oid}
         tags = [
-            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid} for name, oid in repository.tags.items()
+            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
+            for name, oid in repository.tags.items()
         ]
         return JSONResponse({"branches": [branch], "tags": tags, "converts": []})
 
@@ -146,7 +151,10 @@ class Views:
         asked = parse_qs((await request.body()).decode()).get("paths", [])
         paths = [path.strip("/") for path in asked]
         folders = {it["path"]: it for it in _folders(commit, "")}
-        entries = (_entry(path, commit.files[path]) if path in commit.files else folders.get(path) for path in paths)
+        entries = (
+            _entry(path, commit.files[path]) if path in commit.files else folders.get(path)
+            for path in paths
+        )
         return JSONResponse([entry for entry in entries if entry])
 
     async def resolve(self, request: Request) -> Response:
@@ -166,11 +174,17 @@ def _below(commit: Commit, prefix: str) -> list[tuple[str, StoredFile]]:
 
 
 def _folders(commit: Commit, prefix: str) -> list[dict[str, Any]]:
-    parents = {"/".join(path.split("/")[:n]) for path in commit.files for n in range(1, path.count("/") + 1)}
+    parents = {
+        "/".join(path.split("/")[:n])
+        for path in commit.files
+        for n in range(1, path.count("/") + 1)
+    }
     inside = sorted(path for path in parents if path.startswith(prefix))
     return [{"type": "directory", "path": path, "oid": commit.oid, "size": 0} for path in inside]
 
 
 def _entry(path: str, file: StoredFile) -> dict[str, Any]:
-    pointer = {"lfs": {"oid": file.sha256, "size": file.size, "pointerSize": 130}} if file.is_lfs else {}
+    pointer = (
+        {"lfs": {"oid": file.sha256, "size": file.size, "pointerSize": 130}} if file.is_lfs else {}
+    )
     return {"type": "file", "path": path, "oid": file.git_oid, "size": file.size, **pointer}

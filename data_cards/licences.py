@@ -104,7 +104,9 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
     for source in dict.fromkeys(sources):
         name = _hub_name(known.get(source.name, UNKNOWN))
         if name not in _HUB:
-            found.append(f"the licence of {source.name or 'a source'} ({source.what}) is unknown: {name}")
+            found.append(
+                f"the licence of {source.name or 'a source'} ({source.what}) is unknown: {name}"
+            )
         elif "-nd-" in name:
             found.append(f"{name} of {source.name} ({source.what}) forbids derived works")
         else:
@@ -112,7 +114,9 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
             if _family(name) == "cc-by-nc":
                 families["cc-by-nc"] = name
     if len(families) > 1 and families.keys() != {"cc-by-nc", "cc-by-nc-sa"}:
-        found.append(f"{' and '.join(sorted(families.values()))} each want what is made of them under their own terms")
+        found.append(
+            f"{' and '.join(sorted(families.values()))} each want what is made of them under their own terms"
+        )
     return found
 
 

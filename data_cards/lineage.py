@@ -28,7 +28,17 @@ from data_cards.safe_markdown import cut, visible
 from data_cards.yields import ANALYSED
 
 _MAX_CHARS = 160
-_STAGES = ("questions", "index", "sample", "grade", "analyse", "filter", "branch", "screen", "assemble")
+_STAGES = (
+    "questions",
+    "index",
+    "sample",
+    "grade",
+    "analyse",
+    "filter",
+    "branch",
+    "screen",
+    "assemble",
+)
 """Those that a row passes on its way into a set."""
 
 
@@ -76,10 +86,17 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
 
 
 def _publications() -> Iterator[Line]:
-    published = provenance.RECORDS.read_text(encoding="utf-8").splitlines() if provenance.RECORDS.exists() else []
+    published = (
+        provenance.RECORDS.read_text(encoding="utf-8").splitlines()
+        if provenance.RECORDS.exists()
+        else []
+    )
     for record in rows.json_lines(published):
         if record["kind"] == "dataset":
-            yield Line("published", f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})")
+            yield Line(
+                "published",
+                f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})",
+            )
     if not published:
         yield Line("published", "nowhere yet")
 
@@ -96,9 +113,8 @@ def _question(question_id: str) -> Section:
 
 
 def _pair(pair: PreferencePair) -> Section:
-    counts = (
-        f"acting {pair.num_act_correct} of {pair.num_act} right, thinking {pair.num_think_correct} of {pair.num_think}"
-    )
+    acting = f"acting {pair.num_act_correct} of {pair.num_act} right"
+    counts = f"{acting}, thinking {pair.num_think_correct} of {pair.num_think}"
     lines = (
         Line("kind", pair.kind),
         Line("parts at", f"character {pair.point} of {pair.trajectory_id}"),
@@ -111,16 +127,27 @@ def _trajectory(part: str, trajectory_id: str, params: Params) -> list[Section]:
     title = f"{part} {trajectory_id}"
     row = rows.find_trajectory(trajectory_id)
     if row is None:
-        return [Section(title, (Line("missing", "in neither data/grade.parquet nor data/branch/forks.parquet"),))]
+        return [
+            Section(
+                title,
+                (Line("missing", "in neither data/grade.parquet nor data/branch/forks.parquet"),),
+            )
+        ]
     it, grade = row.trajectory, row.grade
     lines = [
         Line("teacher", it.model),
-        Line("sampling", f"temperature {it.sampling.temperature}, top-p {it.sampling.top_p}, seed {it.sampling.seed}"),
+        Line(
+            "sampling",
+            f"temperature {it.sampling.temperature}, top-p {it.sampling.top_p}, seed {it.sampling.seed}",
+        ),
         Line(
             "ended",
             f"{it.stop_reason}, {it.num_actions} searches, {it.num_policy_tokens} tokens in {it.num_calls} calls",
         ),
-        Line("grade", f"{grade.verdict}: {grade.prediction!r}, exact match {grade.exact_match}, F1 {grade.f1:.2f}"),
+        Line(
+            "grade",
+            f"{grade.verdict}: {grade.prediction!r}, exact match {grade.exact_match}, F1 {grade.f1:.2f}",
+        ),
         Line("cause", _cause(trajectory_id, row)),
         Line("prompt", prompt_line(it, params)),
     ]
@@ -139,9 +166,15 @@ def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
         return "right" if row.grade.exact_match else "not analysed: forks are not"
     cause = found[0]["cause"]
     beside = (
-        "; beside it " + ", ".join(it["cause"] for it in found[0]["contributing"]) if found[0]["contributing"] else ""
+        "; beside it " + ", ".join(it["cause"] for it in found[0]["contributing"])
+        if found[0]["contributing"]
+        else ""
     )
-    return f"{cause} at step {found[0]['step']}: {found[0]['evidence']}{beside}" if cause else f"none: right{beside}"
+    return (
+        f"{cause} at step {found[0]['step']}: {found[0]['evidence']}{beside}"
+        if cause
+        else f"none: right{beside}"
+    )
 
 
 def _reviews(ids: Sequence[str]) -> Section:
@@ -173,7 +206,9 @@ def show(sections: Sequence[Section]) -> str:
     for section in sections:
         width = max(len(line.name) for line in section.lines)
         shown.append(visible(section.title))
-        shown += [f"  {visible(line.name):{width}}  {_one_line(line.value)}" for line in section.lines]
+        shown += [
+            f"  {visible(line.name):{width}}  {_one_line(line.value)}" for line in section.lines
+        ]
     return "\n".join(shown)
 
 
@@ -185,7 +220,11 @@ def main(arguments: Sequence[str]) -> str:
     """Trace one row; what it prints is returned."""
     ids = [argument for argument in arguments if "=" not in argument]
     if len(ids) != 1:
-        raise ConfigError("name one row", expected="python -m data_cards.lineage ROW_ID", got=" ".join(ids) or "none")
+        raise ConfigError(
+            "name one row",
+            expected="python -m data_cards.lineage ROW_ID",
+            got=" ".join(ids) or "none",
+        )
     others = [argument for argument in arguments if "=" in argument]
     return show(trace_row(ids[0], Params.load("publish", others)))
 

@@ -66,7 +66,9 @@ def create_app(params: LocalHubParams) -> Starlette:
         ]
     # `/datasets/a/b/...` must be tried before `/{owner}/{name}/...`.
     endpoints.sort(key=lambda it: not it[1].startswith(("/api/", "/datasets/", "/lfs/")))
-    return Starlette(routes=[Route(path, answered(call), methods=[method]) for method, path, call in endpoints])
+    return Starlette(
+        routes=[Route(path, answered(call), methods=[method]) for method, path, call in endpoints]
+    )
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -75,9 +77,16 @@ def main(arguments: Sequence[str]) -> str:
 
     params = Params.load("local_hub", arguments).section(LocalHubParams)
     print(
-        f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1", file=sys.stderr
+        f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1",
+        file=sys.stderr,
     )
-    uvicorn.run(create_app(params), host=params.host, port=params.port, log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(params),
+        host=params.host,
+        port=params.port,
+        log_level="warning",
+        access_log=False,
+    )
     return f"{params.folder}/ keeps what was published"
 
 

@@ -38,7 +38,9 @@ def _described(at: int, recorded: Author | None, read: Author | None) -> str:
 def _authors(steps: Sequence[Step]) -> list[tuple[Author, int]]:
     """Who wrote the text, and where each author's stretch ends."""
     stretches, end = [], 0
-    for author, group in groupby((step for step in steps if step.text), key=lambda step: step.author):
+    for author, group in groupby(
+        (step for step in steps if step.text), key=lambda step: step.author
+    ):
         end += sum(len(step.text) for step in group)
         stretches.append((author, end))
     return stretches

@@ -58,7 +58,10 @@ def _pair_pieces(row: PreferencePair) -> Iterator[tuple[Part, str]]:
 
 def _side_pieces(what: str, steps: Iterable[Step], trained: str) -> Iterator[tuple[Part, str]]:
     for step in steps:
-        yield Part(what, step.author, trained if step.author is Author.POLICY else "never"), step.text
+        yield (
+            Part(what, step.author, trained if step.author is Author.POLICY else "never"),
+            step.text,
+        )
 
 
 def count_characters(name: SetName) -> dict[Part, int]:
@@ -79,7 +82,16 @@ def count_characters(name: SetName) -> dict[Part, int]:
     return dict(sorted(parts.items(), key=lambda item: _reading_order(item[0])))
 
 
-_ORDER = ("prompt", "shared prefix", "chosen side", "rejected side", _OWN.what, _WORLD.what, _FRAME.what, _MARKER.what)
+_ORDER = (
+    "prompt",
+    "shared prefix",
+    "chosen side",
+    "rejected side",
+    _OWN.what,
+    _WORLD.what,
+    _FRAME.what,
+    _MARKER.what,
+)
 
 
 def _reading_order(part: Part) -> tuple[int, str]:

@@ -55,7 +55,12 @@ _MASKS = {
     "rl2": "Learned: the policy's own tokens. Masked: search results.",
 }
 _SIZES = {"layers": "num_hidden_layers", "width": "hidden_size", "vocabulary": "vocab_size"}
-_METRICS = {"exact_match": "exact match", "cover_exact_match": "cover exact match", "f1": "F1", "actions": "searches"}
+_METRICS = {
+    "exact_match": "exact match",
+    "cover_exact_match": "cover exact match",
+    "f1": "F1",
+    "actions": "searches",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,10 @@ def _architecture(folder: Path) -> Markdown:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     kind = inline(str((config.get("architectures") or ["unknown"])[0]))
     sizes = [(Markdown(what), int(config.get(name, 0))) for what, name in _SIZES.items()]
-    return table(("", "value"), [(Markdown("architecture"), kind), *sizes, (Markdown("bytes of weights"), size)])
+    return table(
+        ("", "value"),
+        [(Markdown("architecture"), kind), *sizes, (Markdown("bytes of weights"), size)],
+    )
 
 
 def _prompt(folder: Path) -> Markdown:
@@ -145,18 +153,36 @@ def _chain(runs: Sequence[Run]) -> Markdown:
     for run in runs:
         rate = Markdown(str(run.arguments.get("learning_rate", "")))
         data = Markdown(", ".join(inline(item) for item in run.data))
-        rows.append([inline(run.folder.name), Markdown(_OBJECTIVES.get(run.stage, run.stage)), data, run.steps, rate])
+        rows.append(
+            [
+                inline(run.folder.name),
+                Markdown(_OBJECTIVES.get(run.stage, run.stage)),
+                data,
+                run.steps,
+                rate,
+            ]
+        )
     return table(("run", "objective", "on", "steps", "learning rate"), rows)
 
 
 def _figures(run: Run) -> Markdown | str:
-    shown = {name: value for name, value in run.figures.items() if not name.endswith(("runtime", "per_second"))}
-    rows = [(words(name.removeprefix("eval_")), Markdown(f"{value:.4g}")) for name, value in sorted(shown.items())]
+    shown = {
+        name: value
+        for name, value in run.figures.items()
+        if not name.endswith(("runtime", "per_second"))
+    }
+    rows = [
+        (words(name.removeprefix("eval_")), Markdown(f"{value:.4g}"))
+        for name, value in sorted(shown.items())
+    ]
     return table(("figure", "value"), rows[:20]) if rows else ""
 
 
 def _data(runs: list[Run]) -> Markdown:
-    return table(("file", "SHA-256"), [(inline(path), inline(sha)) for path, sha in trained.data_files(runs).items()])
+    return table(
+        ("file", "SHA-256"),
+        [(inline(path), inline(sha)) for path, sha in trained.data_files(runs).items()],
+    )
 
 
 def _results(found: Sequence[Result]) -> Markdown | str:
@@ -185,7 +211,11 @@ def _shown_settings(run: Run) -> str:
 
 
 def _metadata(
-    runs: list[Run], own: Sequence[Result], section: RenderParams, sources: Sequence[Source], title: str
+    runs: list[Run],
+    own: Sequence[Result],
+    section: RenderParams,
+    sources: Sequence[Source],
+    title: str,
 ) -> "ModelCardData":
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -215,7 +245,9 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("models", arguments)
     folder = Path(params.section(ModelsParams).model)
     if not folder.name:
-        raise ConfigError("no model is named", where="models.model", expected="a folder such as data/train/sft2")
+        raise ConfigError(
+            "no model is named", where="models.model", expected="a folder such as data/train/sft2"
+        )
     card = model_card(folder, params)
     out = OUT / folder.name
     write_files(out, card_files(card, folder))

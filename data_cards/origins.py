@@ -28,7 +28,10 @@ class Fact(NamedTuple):
 
 def prompt_line(trajectory: Trajectory, params: Params) -> str:
     """The prompt's file where its hash is the trajectory's, and the hash."""
-    files, template = params.section(PromptParams, "prompts"), params.section(TeacherParams, "teacher").chat_template
+    files, template = (
+        params.section(PromptParams, "prompts"),
+        params.section(TeacherParams, "teacher").chat_template,
+    )
     path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
     try:
         is_same = Prompt.load(path, template).prompt_hash == trajectory.prompt_hash
@@ -55,7 +58,9 @@ def tool_names(params: Params) -> tuple[str, ...]:
     own = ("search", *own_tools(tools))
     if not tools.mcp:
         return own
-    shown = Prompt.load(Path(prompts.coa), params.section(TeacherParams, "teacher").chat_template).shown_tools
+    shown = Prompt.load(
+        Path(prompts.coa), params.section(TeacherParams, "teacher").chat_template
+    ).shown_tools
     return (*own, *(name for name in shown if name not in own))
 
 
@@ -67,7 +72,10 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
     """
     journal, teacher = journal_of(trajectory, params), params.section(TeacherParams, "teacher")
     if teacher.policy is PolicyKind.LOCAL:
-        yield Fact("not found", "a model in the process counts its own tokens; its calls are found while it is loaded")
+        yield Fact(
+            "not found",
+            "a model in the process counts its own tokens; its calls are found while it is loaded",
+        )
         found = Replay((), is_same=False)
     else:
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
@@ -81,7 +89,9 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
         yield Fact(name, f"{when}: {call.text[-80:] if call.kind is Kind.POLICY else call.text}")
     for number, step in enumerate(results, 1):
         shown = ", ".join(step.passages) or "nothing"
-        yield Fact(f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}")
+        yield Fact(
+            f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}"
+        )
     yield Fact("journal", f"{journal}: {_verdict(found, journal)}")
 
 

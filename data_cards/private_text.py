@@ -101,9 +101,13 @@ def _phone(text: str, region: str) -> str | None:
         from phonenumbers import Leniency, PhoneNumberMatcher
     except ImportError as error:
         raise MissingExtraError("phonenumbers", "publish") from error
-    matcher = PhoneNumberMatcher(text, region or None, leniency=Leniency.STRICT_GROUPING, max_tries=1_000)
+    matcher = PhoneNumberMatcher(
+        text, region or None, leniency=Leniency.STRICT_GROUPING, max_tries=1_000
+    )
     numbers = (match.raw_string for match in matcher)
-    return next((number for number in numbers if sum(map(str.isdigit, number)) >= _MIN_PHONE_DIGITS), None)
+    return next(
+        (number for number in numbers if sum(map(str.isdigit, number)) >= _MIN_PHONE_DIGITS), None
+    )
 
 
 def _key(text: str) -> str | None:

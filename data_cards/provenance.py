@@ -55,7 +55,9 @@ def stale_stages(stage: str) -> tuple[str, ...]:
         return tuple(sorted(json.loads(done.stdout)))
     except json.JSONDecodeError:
         said = (done.stderr.strip() or done.stdout.strip())[-300:]
-        raise InputError("`dvc status` failed", where=LOCK, got=said, fix=f"dvc repro {stage}") from None
+        raise InputError(
+            "`dvc status` failed", where=LOCK, got=said, fix=f"dvc repro {stage}"
+        ) from None
 
 
 class Lock(NamedTuple):
@@ -76,10 +78,17 @@ def read_lock() -> Lock:
     try:
         content = LOCK.read_bytes()
         stages: dict[str, Any] = yaml.safe_load(content)["stages"]
-        outs = {name: {out["path"]: out["md5"] for out in stage.get("outs", ())} for name, stage in stages.items()}
+        outs = {
+            name: {out["path"]: out["md5"] for out in stage.get("outs", ())}
+            for name, stage in stages.items()
+        }
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"cannot read {LOCK}", got=repr(error)[:200], fix="make it with dvc repro") from error
-    return Lock(hashlib.sha256(content).hexdigest(), {name: made for name, made in outs.items() if made})
+        raise InputError(
+            f"cannot read {LOCK}", got=repr(error)[:200], fix="make it with dvc repro"
+        ) from error
+    return Lock(
+        hashlib.sha256(content).hexdigest(), {name: made for name, made in outs.items() if made}
+    )
 
 
 def stage_of(path: Path) -> str:

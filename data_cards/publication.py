@@ -92,7 +92,11 @@ def version_section(record: bytes) -> str:
         for reason in found["checked"]
     ]
     names = ", ".join(f"`{reason}`" for reason in found["waived"])
-    says = f"**Published although these apply, waived by name: {names}.**" if waived else "Nothing was waived."
+    says = (
+        f"**Published although these apply, waived by name: {names}.**"
+        if waived
+        else "Nothing was waived."
+    )
     return (
         "\n## This version\n\n"
         f"Code: commit `{found['code_commit'] or 'none'}`. The SHA-256 of its `dvc.lock` is "

@@ -34,12 +34,18 @@ from data_cards.settings import PublishParams, RenderParams, check
 _MAX_SHOWN = 40
 
 
-def with_record(publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]) -> Publication:
+def with_record(
+    publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]
+) -> Publication:
     """The publication with its version's record, which its card shows."""
     record = lineage_record(checked, waived)
     card = publication.files["README.md"]
     assert isinstance(card, bytes)
-    files = {**publication.files, "README.md": card + version_section(record).encode(), LINEAGE: record}
+    files = {
+        **publication.files,
+        "README.md": card + version_section(record).encode(),
+        LINEAGE: record,
+    }
     return publication._replace(files=files)
 
 
@@ -49,7 +55,9 @@ def next_tag(wanted: str, tags: Sequence[str]) -> str:
     return wanted or f"v{max(numbers, default=0) + 1}"
 
 
-def upload(hub: HubRepository, publication: Publication, params: PublishParams) -> tuple[str, str, int]:
+def upload(
+    hub: HubRepository, publication: Publication, params: PublishParams
+) -> tuple[str, str, int]:
     """Bring the Hub to this version; returns tag, revision and how many files changed.
 
     Raises:
@@ -106,7 +114,11 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         "dvc_remote": provenance.dvc_remote(), "waived": list(waived),
     }  # fmt: skip
     try:
-        known = provenance.RECORDS.read_text(encoding="utf-8").splitlines() if provenance.RECORDS.exists() else []
+        known = (
+            provenance.RECORDS.read_text(encoding="utf-8").splitlines()
+            if provenance.RECORDS.exists()
+            else []
+        )
         if json.dumps(line) not in known:
             with provenance.RECORDS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -114,7 +126,9 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         raise writing_error(provenance.RECORDS, error) from error
 
 
-def show_plan(hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool) -> str:
+def show_plan(
+    hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool
+) -> str:
     """What would be refused and what would change, for a dry run.
 
     Raises:
@@ -123,7 +137,10 @@ def show_plan(hub: HubRepository, publication: Publication, against: Sequence[Re
     """
     remote = hub.look()
     changed = plan(hub, publication, remote or Remote("", {}, {}))
-    lines = [f"{hub.url}: " + ("as it is" if remote else f"a new {'private' if private else 'public'} repository")]
+    lines = [
+        f"{hub.url}: "
+        + ("as it is" if remote else f"a new {'private' if private else 'public'} repository")
+    ]
     lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
@@ -135,10 +152,16 @@ def main(arguments: Sequence[str]) -> str:
     """Publish; the summary line is returned."""
     params = Params.load("publish", arguments)
     section = params.section(PublishParams)
-    section = replace(section, repository=section.repository or params.section(RenderParams, "render").repository)
+    section = replace(
+        section, repository=section.repository or params.section(RenderParams, "render").repository
+    )
     check(replace(params.section(RenderParams, "render"), repository=section.repository))
     if not section.repository:
-        raise ConfigError("there is no repository to publish to", where="publish.repository", expected="owner/name")
+        raise ConfigError(
+            "there is no repository to publish to",
+            where="publish.repository",
+            expected="owner/name",
+        )
     allowed = read_allowed(section.allow)
     prepared = prepare_model(params, section) if section.model else prepare_sets(params, section)
     hub = HubRepository(prepared.publication.kind, section.repository)

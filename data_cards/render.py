@@ -78,8 +78,14 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """The files in `folder` that are missing, others than `files`, or not among them."""
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    differing = [name for name, content in files.items() if name not in there or there[name].read_bytes() != content]
+    there = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    differing = [
+        name
+        for name, content in files.items()
+        if name not in there or there[name].read_bytes() != content
+    ]
     return sorted({*differing, *(there.keys() - files.keys())})
 
 
@@ -88,7 +94,9 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("render", arguments)
     rendered = render(params, params.section(RenderParams))
     write_files(OUT, rendered.files())
-    return f"{OUT}: " + ", ".join(f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets)
+    return f"{OUT}: " + ", ".join(
+        f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets
+    )
 
 
 if __name__ == "__main__":

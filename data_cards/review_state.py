@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from coa import tables
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.reviews import DECISIVE, REVIEWS, Review, ReviewKind, pair_version, read_reviews, trajectory_version
+from coa.reviews import (
+    DECISIVE,
+    REVIEWS,
+    Review,
+    ReviewKind,
+    pair_version,
+    read_reviews,
+    trajectory_version,
+)
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 
@@ -19,7 +27,11 @@ def num_reviewed(name: SetName) -> int:
         return 0
     kind = ReviewKind.PAIR if name is SetName.COT_A else ReviewKind.TRAJECTORY
     seen = {(review.item_id, review.version) for review in read_reviews() if review.kind is kind}
-    return sum(version in seen for split in SPLITS for version in _versions(name, split)) if seen else 0
+    return (
+        sum(version in seen for split in SPLITS for version in _versions(name, split))
+        if seen
+        else 0
+    )
 
 
 def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
@@ -31,13 +43,18 @@ def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
     for review in read_reviews() if REVIEWS.exists() else ():
         if review.item_id == item_id:
             said = review.value(DECISIVE[review.kind]) or "nothing decisive"
-            yield review, f"{review.kind}: {said} ({review.submitted}, round {review.round}, version {review.version})"
+            yield (
+                review,
+                f"{review.kind}: {said} ({review.submitted}, round {review.round}, version {review.version})",
+            )
 
 
 def _versions(name: SetName, split: str) -> Iterator[tuple[str, str]]:
     path = local_path(name, split)
     if name is SetName.COT_A:
-        yield from ((pair.pair_id, pair_version(pair)) for pair in tables.read_table(path, PreferencePair))
+        yield from (
+            (pair.pair_id, pair_version(pair)) for pair in tables.read_table(path, PreferencePair)
+        )
     elif name is not SetName.RL:
         for row in tables.read_table(path, GradedTrajectory):
             yield row.trajectory.trajectory_id, trajectory_version(row)

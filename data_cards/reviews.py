@@ -35,8 +35,12 @@ def changes(name: SetName) -> Markdown | None:
     """
     if not REVIEWED.exists() or name is SetName.RL:
         return None
-    effects = counts(scan(REVIEWED, ["item_id", "kind", "effect"]).filter(_concerns(name)), "effect")
-    rows: list[tuple[Cell, Cell]] = [(Markdown(_MEANINGS.get(it.value, words(it.value))), it.rows) for it in effects]
+    effects = counts(
+        scan(REVIEWED, ["item_id", "kind", "effect"]).filter(_concerns(name)), "effect"
+    )
+    rows: list[tuple[Cell, Cell]] = [
+        (Markdown(_MEANINGS.get(it.value, words(it.value))), it.rows) for it in effects
+    ]
     return table(("what the reviews came to", "items"), rows) if rows else None
 
 
@@ -61,9 +65,18 @@ def agreement(name: SetName) -> Markdown | None:
     rows = scan(AGREEMENT, wanted).filter(
         is_mine & (pl.col("between") == "reviewers") & pl.col("question").is_in(_DECISIVE)
     )
-    found = collect(rows.select("question", "num_items", "equal_share", "alpha").sort("question")).iter_rows()
-    cells = [(words(question), items, _share(equal), _alpha(alpha)) for question, items, equal, alpha in found]
-    return table(("question", "items", "equal answers", "Krippendorff's alpha"), cells) if cells else None
+    found = collect(
+        rows.select("question", "num_items", "equal_share", "alpha").sort("question")
+    ).iter_rows()
+    cells = [
+        (words(question), items, _share(equal), _alpha(alpha))
+        for question, items, equal, alpha in found
+    ]
+    return (
+        table(("question", "items", "equal answers", "Krippendorff's alpha"), cells)
+        if cells
+        else None
+    )
 
 
 def _share(equal: float) -> Markdown:

@@ -49,7 +49,11 @@ def find_in_sets(row_id: str) -> tuple[SetName, str, SetRow] | None:
 def _record_of(name: SetName) -> tuple[type[SetRow], pl.Expr]:
     if name is SetName.COT_A:
         return PreferencePair, pl.col("pair_id")
-    return (Question, pl.col("question_id")) if name is SetName.RL else (GradedTrajectory, _TRAJECTORY_ID)
+    return (
+        (Question, pl.col("question_id"))
+        if name is SetName.RL
+        else (GradedTrajectory, _TRAJECTORY_ID)
+    )
 
 
 def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
@@ -59,7 +63,9 @@ def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
         InputError: a file is missing or broken.
     """
     for path in (GRADED, FORKS):
-        if path.exists() and (row := find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)):
+        if path.exists() and (
+            row := find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
+        ):
             return row
     return None
 

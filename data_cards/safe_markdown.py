@@ -27,7 +27,9 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = text.replace("\r\n", "\n")
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN and c not in "\n\t" else c for c in text)
+    return "".join(
+        _escaped(c) if unicodedata.category(c) in _UNSEEN and c not in "\n\t" else c for c in text
+    )
 
 
 def _escaped(character: str) -> str:
@@ -53,12 +55,16 @@ def inline(text: str) -> Markdown:
     name = cut(" ".join(visible(text[: 2 * _MAX_NAME_CHARS]).split()), _MAX_NAME_CHARS)
     if _HARMLESS_NAME.fullmatch(name):
         return Markdown(f"`{name}`")
-    return Markdown("".join(f"&#{ord(c)};" if c.isascii() and not c.isalnum() and c != " " else c for c in name))
+    return Markdown(
+        "".join(f"&#{ord(c)};" if c.isascii() and not c.isalnum() and c != " " else c for c in name)
+    )
 
 
 def words(identifier: str) -> Markdown:
     """An identifier such as `no_answer` as plain words; anything else as `inline` shows it."""
-    is_plain = re.fullmatch(r"[a-z]+(?:_[a-z]+)*", identifier) and len(identifier) <= _MAX_NAME_CHARS
+    is_plain = (
+        re.fullmatch(r"[a-z]+(?:_[a-z]+)*", identifier) and len(identifier) <= _MAX_NAME_CHARS
+    )
     return Markdown(identifier.replace("_", " ")) if is_plain else inline(identifier)
 
 
@@ -66,7 +72,9 @@ def wrapped(text: str, indent: str, width: int) -> str:
     """`text` with every line indented and broken at `width` columns; empty lines stay empty."""
     lines: list[str] = []
     for line in visible(text).split("\n"):
-        pieces = textwrap.wrap(line, width - len(indent), expand_tabs=True, replace_whitespace=False)
+        pieces = textwrap.wrap(
+            line, width - len(indent), expand_tabs=True, replace_whitespace=False
+        )
         lines += [indent + piece for piece in pieces] or [""]
     return "\n".join(lines)
 
@@ -85,9 +93,18 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markdown:
     """A table whose columns line up in the source too; columns of numbers are set to the right."""
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     columns = list(zip(*cells, strict=True)) if cells else [()] * len(headings)
-    widths = [max(map(len, (heading, "---", *column))) for heading, column in zip(headings, columns, strict=True)]
-    is_right = [bool(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell) for column in columns]
-    rule = [("-" * (width - 1) + ":") if right else "-" * width for width, right in zip(widths, is_right, strict=True)]
+    widths = [
+        max(map(len, (heading, "---", *column)))
+        for heading, column in zip(headings, columns, strict=True)
+    ]
+    is_right = [
+        bool(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
+        for column in columns
+    ]
+    rule = [
+        ("-" * (width - 1) + ":") if right else "-" * width
+        for width, right in zip(widths, is_right, strict=True)
+    ]
     lines = [_line(headings, widths, is_right), _line(rule, widths, is_right)]
     return Markdown("\n".join([*lines, *(_line(row, widths, is_right) for row in cells)]))
 

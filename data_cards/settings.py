@@ -77,15 +77,23 @@ def check(params: RenderParams) -> None:
     """
     title = params.title
     if not title.isprintable() or not 0 < len(title.strip()) <= _MAX_TITLE_CHARS:
-        raise ConfigError("bad title", where="render.title", expected="one line of text", got=repr(title[:200]))
+        raise ConfigError(
+            "bad title", where="render.title", expected="one line of text", got=repr(title[:200])
+        )
     if not _REPOSITORY.fullmatch(params.repository):
         raise ConfigError(
-            "bad repository", where="render.repository", expected="owner/name", got=repr(params.repository[:200])
+            "bad repository",
+            where="render.repository",
+            expected="owner/name",
+            got=repr(params.repository[:200]),
         )
     for language in params.languages:
         if not _LANGUAGE.fullmatch(language):
             raise ConfigError(
-                "bad language", where="render.languages", expected="a code such as en", got=repr(language[:200])
+                "bad language",
+                where="render.languages",
+                expected="a code such as en",
+                got=repr(language[:200]),
             )
 
 
@@ -109,7 +117,9 @@ def public(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_block(settings: Mapping[str, Any]) -> Markdown:
     """The settings as a block of YAML."""
-    return fence(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip(), "yaml")
+    return fence(
+        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip(), "yaml"
+    )
 
 
 class ShownPrompt(NamedTuple):

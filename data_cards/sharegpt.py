@@ -24,7 +24,10 @@ def conversation(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
     own = protocol.THINK_OPEN + "\n"
     for step in steps:
         if step.author is Author.ENVIRONMENT:
-            turns += [{"from": "gpt", "value": own}, {"from": "observation", "value": step.text.strip("\n")}]
+            turns += [
+                {"from": "gpt", "value": own},
+                {"from": "observation", "value": step.text.strip("\n")},
+            ]
             own = ""
         else:
             own += step.text
@@ -38,7 +41,10 @@ def ranking(prompt: str, pair: PreferencePair) -> dict[str, Any]:
     sides = {"chosen": pair.chosen, "rejected": pair.rejected}
     return {
         "conversations": shared,
-        **{name: {"from": "gpt", "value": before + _first_turn(steps)} for name, steps in sides.items()},
+        **{
+            name: {"from": "gpt", "value": before + _first_turn(steps)}
+            for name, steps in sides.items()
+        },
     }
 
 
@@ -57,12 +63,21 @@ def write_llamafactory(folder: Path, prompt: Prompt) -> dict[str, int]:
     for name in (SetName.COT_A, *HAS_TRAJECTORIES):
         for split in SPLITS:
             file = f"{name}_{split}"
-            counts[file] = _write_jsonl(folder / f"{file}.jsonl", _sharegpt_rows(name, split, prompt))
+            counts[file] = _write_jsonl(
+                folder / f"{file}.jsonl", _sharegpt_rows(name, split, prompt)
+            )
             columns = {"messages": "conversations"}
             ranked = {"ranking": True} if name is SetName.COT_A else {}
             columns |= {"chosen": "chosen", "rejected": "rejected"} if ranked else {}
-            described[file] = {"file_name": f"{file}.jsonl", "formatting": "sharegpt", **ranked, "columns": columns}
-    (folder / "dataset_info.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            described[file] = {
+                "file_name": f"{file}.jsonl",
+                "formatting": "sharegpt",
+                **ranked,
+                "columns": columns,
+            }
+    (folder / "dataset_info.json").write_text(
+        json.dumps(described, indent=2) + "\n", encoding="utf-8"
+    )
     return counts
 
 
@@ -74,7 +89,10 @@ def _sharegpt_rows(name: SetName, split: str, prompt: Prompt) -> Iterator[dict[s
     else:
         for row in tables.read_table(path, GradedTrajectory):
             it = row.trajectory
-            yield {"id": it.trajectory_id, "conversations": conversation(asked(prompt, it.question), it.steps)}
+            yield {
+                "id": it.trajectory_id,
+                "conversations": conversation(asked(prompt, it.question), it.steps),
+            }
 
 
 def asked(prompt: Prompt, question: str) -> str:

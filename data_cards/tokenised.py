@@ -20,7 +20,9 @@ from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, local_path
 from data_cards.parquet_rows import write_rows
 
 _IGNORED = -100
-_SCHEMA = pa.schema([(name, pa.list_(pa.int32())) for name in ("input_ids", "attention_mask", "labels")])
+_SCHEMA = pa.schema(
+    [(name, pa.list_(pa.int32())) for name in ("input_ids", "attention_mask", "labels")]
+)
 
 
 def tokenised_row(
@@ -44,7 +46,9 @@ def tokenised_row(
     return {"input_ids": list(tokens.ids), "attention_mask": [1] * len(labels), "labels": labels}
 
 
-def write_tokenised(folder: Path, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int) -> dict[str, int]:
+def write_tokenised(
+    folder: Path, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int
+) -> dict[str, int]:
     """Write the sets as one data set with two splits; longer rows are left out. Returns rows by split.
 
     Raises:
@@ -60,13 +64,17 @@ def write_tokenised(folder: Path, tokenizer: Tokenizer, prompt: Prompt, max_toke
     with TemporaryDirectory() as temporary:
         for split in SPLITS:
             path = Path(temporary) / f"{split}.parquet"
-            counts[f"tokenized {split}"] = write_rows(path, _SCHEMA, _rows(split, tokenizer, prompt, max_tokens))
+            counts[f"tokenized {split}"] = write_rows(
+                path, _SCHEMA, _rows(split, tokenizer, prompt, max_tokens)
+            )
             splits[split] = Dataset.from_parquet(str(path), cache_dir=temporary)
         DatasetDict(splits).save_to_disk(str(folder))
     return counts
 
 
-def _rows(split: str, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int) -> Iterator[dict[str, list[int]]]:
+def _rows(
+    split: str, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int
+) -> Iterator[dict[str, list[int]]]:
     encoder, end_id = PieceEncoder(tokenizer), getattr(tokenizer, "eos_token_id", None)
     for name in HAS_TRAJECTORIES:
         for row in tables.read_table(local_path(name, split), GradedTrajectory):

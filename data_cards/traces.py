@@ -24,7 +24,10 @@ def trace_files(name: SetName, count: int) -> dict[str, bytes]:
         InputError: the set's file is missing or broken.
     """
     rows = islice(tables.read_table(local_path(name, "validation"), GradedTrajectory), count)
-    return {f"traces/{name}/{position:04}.jsonl": trace(row.trajectory).encode() for position, row in enumerate(rows)}
+    return {
+        f"traces/{name}/{position:04}.jsonl": trace(row.trajectory).encode()
+        for position, row in enumerate(rows)
+    }
 
 
 def trace(trajectory: Trajectory) -> str:
@@ -45,10 +48,19 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
             calls += 1
             function = {"name": step.tool, "arguments": json.dumps({"query": step.argument})}
             call = {"id": f"call-{calls}", "type": "function", "function": function}
-            yield {"role": "assistant", "content": "", "reasoningContent": reasoning.strip(), "toolCalls": [call]}
+            yield {
+                "role": "assistant",
+                "content": "",
+                "reasoningContent": reasoning.strip(),
+                "toolCalls": [call],
+            }
             reasoning = ""
         elif step.kind is StepKind.OBSERVATION:
-            yield {"role": "tool", "content": observation_body(step).strip(), "toolCallId": f"call-{calls}"}
+            yield {
+                "role": "tool",
+                "content": observation_body(step).strip(),
+                "toolCallId": f"call-{calls}",
+            }
         elif not protocol.closes_thinking(step):
             reasoning += step.text
     answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()

@@ -63,7 +63,9 @@ def read_run(folder: Path) -> Run:
     init = settings.pop("init", base)
     if base:
         data = []  # brought from elsewhere: nothing was trained
-    figures = {name: value for line in log for name, value in line.items() if name.startswith("eval_")}
+    figures = {
+        name: value for line in log for name, value in line.items() if name.startswith("eval_")
+    }
     steps = max((line.get("step", 0) for line in log), default=0)
     common = {key: train[key] for key in ("max_context_tokens", "seed", "lora") if train.get(key)}
     return Run(folder, stage, init, tuple(data), arguments, {**settings, **common}, steps, figures)
@@ -84,7 +86,11 @@ def chain(folder: Path) -> list[Run]:
         InputError: a folder on the way is no trained model.
     """
     runs = [read_run(folder)]
-    while runs[-1].init and _is_trained(before := Path(runs[-1].init)) and before not in {run.folder for run in runs}:
+    while (
+        runs[-1].init
+        and _is_trained(before := Path(runs[-1].init))
+        and before not in {run.folder for run in runs}
+    ):
         runs.append(read_run(before))
     return runs[::-1]
 
@@ -103,7 +109,9 @@ def data_files(runs: list[Run]) -> dict[str, str]:
     found = {}
     for item in dict.fromkeys(item for run in runs for item in run.data):
         path = Path(item)
-        for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []:
+        for file in (
+            sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
+        ):
             with file.open("rb") as opened:
                 found[file.as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
     return found
@@ -123,7 +131,9 @@ def other_sources(runs: list[Run]) -> list[Source]:
         for item in run.data:
             path = Path(item)
             if path not in known:
-                name = path.parts[1] if path.parts[:1] == ("data",) and len(path.parts) > 2 else item
+                name = (
+                    path.parts[1] if path.parts[:1] == ("data",) and len(path.parts) > 2 else item
+                )
                 found.append(Source("training text", name))
     return list(dict.fromkeys(found))
 
@@ -159,4 +169,6 @@ def _all_results() -> Iterator[Result]:
             found = json.loads(path.read_bytes())
             yield Result(path.stem, found["setting"], found["metrics"], found["num_questions"])
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot read {path}", got=repr(error)[:200], fix="evaluate again") from error
+            raise InputError(
+                f"cannot read {path}", got=repr(error)[:200], fix="evaluate again"
+            ) from error

@@ -71,7 +71,11 @@ def _pair_funnel() -> _Start:
 
 def _question_funnel() -> _Start:
     questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
-    sampled = scan(GRADED, ["trajectory"]).select(pl.col("trajectory").struct.field("question_id")).unique()
+    sampled = (
+        scan(GRADED, ["trajectory"])
+        .select(pl.col("trajectory").struct.field("question_id"))
+        .unique()
+    )
     left = questions.join(sampled, on="question_id", how="anti")
     first = _num_rows(questions)
     return "train questions", first, [Count("sampled_for_trajectories", first - _num_rows(left))]
@@ -105,7 +109,9 @@ def causes(mode: SetName) -> list[Count] | None:
     """
     if not ANALYSED.exists():
         return None
-    failed = scan(ANALYSED, ["mode", "cause"]).filter((pl.col("mode") == str(mode)) & pl.col("cause").is_not_null())
+    failed = scan(ANALYSED, ["mode", "cause"]).filter(
+        (pl.col("mode") == str(mode)) & pl.col("cause").is_not_null()
+    )
     return counts(failed, "cause")
 
 
@@ -117,7 +123,9 @@ def pair_kinds() -> list[Count]:
 def counts(frame: pl.LazyFrame, column: str) -> list[Count]:
     """Rows by value of a column, the most frequent first; null counts as an empty value."""
     value = pl.col(column).cast(pl.String).fill_null("")
-    rows = collect(frame.group_by(value=value).len().sort(["len", "value"], descending=[True, False]))
+    rows = collect(
+        frame.group_by(value=value).len().sort(["len", "value"], descending=[True, False])
+    )
     return [Count(*row) for row in rows.iter_rows()]
 
 

@@ -16,13 +16,19 @@ from trl import DPOConfig, DPOTrainer
 
 def own_text(steps: list[dict]) -> str:
     """What the policy wrote before the first search result."""
-    return "".join(step["text"] for step in takewhile(lambda step: step["author"] != "environment", steps))
+    return "".join(
+        step["text"] for step in takewhile(lambda step: step["author"] != "environment", steps)
+    )
 
 
 def compared(row: dict) -> dict:
     """A pair as TRL reads it."""
     prompt = row["prompt"] + "".join(step["text"] for step in row["prefix"])
-    return {"prompt": prompt, "chosen": own_text(row["chosen"]), "rejected": own_text(row["rejected"])}
+    return {
+        "prompt": prompt,
+        "chosen": own_text(row["chosen"]),
+        "rejected": own_text(row["rejected"]),
+    }
 
 
 def main(repository: str, model: str) -> None:

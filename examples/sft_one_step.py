@@ -15,7 +15,10 @@ IGNORED = -100
 def encode(row: dict, tokenizer) -> dict:
     """The ids of prompt and steps, each encoded by itself so that no token has two authors, and what is learned."""
     trajectory = row["trajectory"]
-    pieces = [("scaffold", trajectory["prompt"]), *((step["author"], step["text"]) for step in trajectory["steps"])]
+    pieces = [
+        ("scaffold", trajectory["prompt"]),
+        *((step["author"], step["text"]) for step in trajectory["steps"]),
+    ]
     ids, labels = [], []
     for author, text in pieces:
         # In a search result the name of a special token is only text.

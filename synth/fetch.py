@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coa.errors import ConfigError, InputError, MissingExtraError, ServiceError, unknown_name, writing_error
+from coa.errors import (
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    ServiceError,
+    unknown_name,
+    writing_error,
+)
 from coa.params import Params
 from synth.question_formats import QuestionFormat
 
@@ -80,7 +87,12 @@ def source_of(params: FetchParams) -> HubSource:
         return HubSource(params.repo, params.config)
     source = SOURCES.get(params.dataset)
     if source is None:
-        raise unknown_name("data set", params.dataset, SOURCES, where="fetch.dataset; or name a repository: fetch.repo")
+        raise unknown_name(
+            "data set",
+            params.dataset,
+            SOURCES,
+            where="fetch.dataset; or name a repository: fetch.repo",
+        )
     return HubSource(source.repo, params.config or source.config)
 
 
@@ -114,17 +126,24 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
     except ImportError:
         raise MissingExtraError("datasets", "train") from None
     with _readable_errors(source, params.revision):
-        builder = load_dataset_builder(source.repo, source.config or None, revision=params.revision or None)
+        builder = load_dataset_builder(
+            source.repo, source.config or None, revision=params.revision or None
+        )
         builder.download_and_prepare()
     if _COMMIT.fullmatch(params.revision) and builder.hash != params.revision:
         # The Hub's client falls back on any earlier download, and a folder has no revisions.
         fix = "reach the Hub, or leave fetch.revision empty and take what is there"
-        raise InputError("only another revision is there", where=source.repo, got=builder.hash, fix=fix)
+        raise InputError(
+            "only another revision is there", where=source.repo, got=builder.hash, fix=fix
+        )
     known = sorted(builder.info.splits or {})
     if params.split not in known:
         expected = f"one of {', '.join(known)}"
         raise InputError(
-            f"there is no split {params.split!r}", where=source.repo, expected=expected, fix="set fetch.split"
+            f"there is no split {params.split!r}",
+            where=source.repo,
+            expected=expected,
+            fix="set fetch.split",
         )
     return builder, builder.as_dataset(params.split)
 
@@ -140,18 +159,25 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
         yield
     except ConnectionError as error:
         fix = "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
-        raise ServiceError("the Hub cannot be reached", where=where, got=_line(error), fix=fix) from error
+        raise ServiceError(
+            "the Hub cannot be reached", where=where, got=_line(error), fix=fix
+        ) from error
     except FileNotFoundError as error:
         fix = "check fetch.repo and fetch.revision; a private repository needs HF_TOKEN"
-        raise InputError("there is no such data set", where=where, got=_line(error), fix=fix) from error
+        raise InputError(
+            "there is no such data set", where=where, got=_line(error), fix=fix
+        ) from error
     except (OSError, HTTPError) as error:
         fix = "check the network and the free space of the Hub's cache (HF_HOME), then run the same command again"
         raise ServiceError("the download failed", where=where, got=_line(error), fix=fix) from error
     except (ValueError, RuntimeError, DatasetsError) as error:
         fix = (
-            "check fetch.config; a repository that needs a script of its own cannot be loaded: choose one with parquet"
+            "check fetch.config; a repository that needs a script of its own cannot be loaded: "
+            "choose one with parquet"
         )
-        raise InputError("the data set cannot be loaded", where=where, got=_line(error), fix=fix) from error
+        raise InputError(
+            "the data set cannot be loaded", where=where, got=_line(error), fix=fix
+        ) from error
 
 
 def _line(error: Exception) -> str:

@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from coa.dialects import UnreadableError, UnreadableReason, read_r1_searcher, read_react_chat, read_react_text
+from coa.dialects import (
+    UnreadableError,
+    UnreadableReason,
+    read_r1_searcher,
+    read_react_chat,
+    read_react_text,
+)
 from coa.trajectory import Mode, Sampling, Step, StepKind
 
 
@@ -66,7 +72,9 @@ def read_foreign_row(values: Mapping[str, Any], expected: Format = Format.AUTO) 
     found = tell_format(values)
     if found is None or expected not in (Format.AUTO, found):
         columns = ", ".join(sorted(values))[:200]
-        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, f"{found or 'no known format'}; columns {columns}")
+        raise UnreadableError(
+            UnreadableReason.WRONG_FORMAT, 0, f"{found or 'no known format'}; columns {columns}"
+        )
     return _READERS[found](values)
 
 
@@ -107,13 +115,17 @@ def _read_r1_searcher(values: Mapping[str, Any]) -> ForeignRow:
 def _read_fireact_chat(values: Mapping[str, Any]) -> ForeignRow:
     messages = [_message(item) for item in values["traj"]]
     if not messages or messages[0][0] != "user":
-        raise UnreadableError(UnreadableReason.NO_QUESTION, 0, "the first message is not the user's")
+        raise UnreadableError(
+            UnreadableReason.NO_QUESTION, 0, "the first message is not the user's"
+        )
     prompt = messages[0][1]
     return _fireact(Format.FIREACT_CHAT, values, prompt, prompt, read_react_chat(messages[1:]))
 
 
 def _message(item: Any) -> tuple[str, str]:
-    role, content = (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+    role, content = (
+        (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
+    )
     if not isinstance(role, str) or not isinstance(content, str):
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, "a message without role or content")
     return role, content
@@ -125,7 +137,9 @@ def _read_fireact_text(values: Mapping[str, Any]) -> ForeignRow:
     _, instruction, question = head.partition(_INSTRUCTION)
     if not response or not instruction:
         raise UnreadableError(
-            UnreadableReason.WRONG_FORMAT, 0, "no instruction and response as Alpaca's template has them"
+            UnreadableReason.WRONG_FORMAT,
+            0,
+            "no instruction and response as Alpaca's template has them",
         )
     return _fireact(Format.FIREACT_TEXT, values, question, head + response, read_react_text(body))
 
@@ -151,7 +165,9 @@ def _fireact(
 
 
 def _read_fireact_training(values: Mapping[str, Any]) -> ForeignRow:
-    asked = "\n".join(text for name in ("instruction", "input") if (text := _optional_text(values.get(name))))
+    asked = "\n".join(
+        text for name in ("instruction", "input") if (text := _optional_text(values.get(name)))
+    )
     steps = read_react_text(values["output"])
     acts = any(step.kind is StepKind.ACTION for step in steps)
     return ForeignRow(

@@ -110,7 +110,9 @@ class Ingestion:
         self._given[question_id, row.mode] += 1
         model = self.params.model or str(values.get("model") or model)
         trajectory = to_trajectory(row, question_id, index, model)
-        recorded = Recorded(trajectory.trajectory_id, model, row.prediction, row.exact_match, row.f1, row.judge)
+        recorded = Recorded(
+            trajectory.trajectory_id, model, row.prediction, row.exact_match, row.f1, row.judge
+        )
         return Ingested(trajectory, recorded, self._new_question(row, question_id), row.format)
 
     def _identify(self, row: ForeignRow) -> str:
@@ -124,7 +126,13 @@ class Ingestion:
         if not row.gold_answers or question_id in self._written:
             return None
         self._written.add(question_id)
-        return Question(question_id, row.question, row.gold_answers, self.params.split, source=self.params.source)
+        return Question(
+            question_id,
+            row.question,
+            row.gold_answers,
+            self.params.split,
+            source=self.params.source,
+        )
 
 
 def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> Trajectory:
@@ -166,11 +174,15 @@ def _parse_json(line: bytes) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:  # ValueError: an integer of too many digits
         raise UnreadableError(UnreadableReason.NOT_JSON, 0, str(error)) from error
     if not isinstance(values, dict):
-        raise UnreadableError(UnreadableReason.NOT_JSON, 0, f"a {type(values).__name__}, not an object")
+        raise UnreadableError(
+            UnreadableReason.NOT_JSON, 0, f"a {type(values).__name__}, not an object"
+        )
     for text in _texts(values):
         if found := _UNSTORABLE.search(text):
             reason = UnreadableReason.NULL_BYTE if found[0] == "\0" else UnreadableReason.NOT_UTF8
-            raise UnreadableError(reason, found.start(), text[max(0, found.start() - 20) : found.start()])
+            raise UnreadableError(
+                reason, found.start(), text[max(0, found.start() - 20) : found.start()]
+            )
     return values
 
 
@@ -205,19 +217,29 @@ def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
         InputError: no file has this name, or the split is unknown.
     """
     if params.split not in SPLITS:
-        raise InputError(f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}")
+        raise InputError(
+            f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
+        )
     paths = [Path(name) for name in sorted(glob(params.path)) or [params.path]]  # noqa: PTH207 (may be absolute)
     ingestion = Ingestion(params)
     for path in paths:
         if not path.is_file():
-            raise InputError(f"{path} is missing", fix="check the path: python -m synth.ingest path=FILE")
+            raise InputError(
+                f"{path} is missing", fix="check the path: python -m synth.ingest path=FILE"
+            )
         for number, line in read_lines(path, params.max_row_bytes):
             try:
                 if line is None:
-                    raise UnreadableError(UnreadableReason.TOO_LARGE, 0, f"more than {params.max_row_bytes:,} bytes")
+                    raise UnreadableError(
+                        UnreadableReason.TOO_LARGE, 0, f"more than {params.max_row_bytes:,} bytes"
+                    )
                 yield ingestion.read_line(line, path.stem)
             except UnreadableError as error:
-                detail = error.detail.encode("utf-8", "replace").decode().replace("\0", "\N{SYMBOL FOR NULL}")
+                detail = (
+                    error.detail.encode("utf-8", "replace")
+                    .decode()
+                    .replace("\0", "\N{SYMBOL FOR NULL}")
+                )
                 yield DroppedLine(str(path), number, error.character, error.reason, detail)
 
 
@@ -233,7 +255,10 @@ def main(arguments: Sequence[str]) -> str:
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with ExitStack() as stack:
-        out = {name: stack.enter_context(tables.TableWriter(OUT / f"{name}.parquet", kinds[name])) for name in kinds}
+        out = {
+            name: stack.enter_context(tables.TableWriter(OUT / f"{name}.parquet", kinds[name]))
+            for name in kinds
+        }
         for row in ingest(params):
             if isinstance(row, DroppedLine):
                 out["dropped"].write(row)
@@ -247,7 +272,9 @@ def main(arguments: Sequence[str]) -> str:
         if not formats and not reasons:
             raise InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
     num_questions = out["questions"].num_rows
-    write_metrics("ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions})
+    write_metrics(
+        "ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions}
+    )
     return (
         f"{OUT}: {formats.total():,} of {formats.total() + reasons.total():,} rows from {params.path} "
         f"({_listed(formats) or 'none readable'}), {num_questions:,} questions with gold answers; "

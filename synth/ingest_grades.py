@@ -28,7 +28,21 @@ _NUM_IDS = 4
 """Ids shown for each reason; the table of disagreements has all."""
 _CLOSED = {"yes", "no"}
 _NUMBER_WORDS = frozenset(
-    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    (
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
 )
 
 
@@ -132,7 +146,12 @@ def _pairs(ours: Grade, recorded: Recorded) -> Iterator[tuple[Measure, float, fl
 
 
 def why(
-    answer: str, recorded: str | None, golds: Sequence[str], *, is_refused: bool = False, is_computed: bool = False
+    answer: str,
+    recorded: str | None,
+    golds: Sequence[str],
+    *,
+    is_refused: bool = False,
+    is_computed: bool = False,
 ) -> DisagreementReason:
     """The first reason that explains why verdicts on `answer` differ.
 
@@ -146,7 +165,11 @@ def why(
     text, gold = normalise(answer), normalise(golds[0])
     words, gold_words = set(text.split()), set(gold.split())
     if is_computed:
-        return DisagreementReason.NUMERAL if _has_number(words | gold_words) else DisagreementReason.FORMATTING
+        return (
+            DisagreementReason.NUMERAL
+            if _has_number(words | gold_words)
+            else DisagreementReason.FORMATTING
+        )
     if gold in _CLOSED or text in _CLOSED:
         return DisagreementReason.YES_NO
     if _bare(answer) == _bare(golds[0]):
@@ -163,7 +186,9 @@ def why(
 def _bare(text: str) -> str:
     """Letters and digits alone, accents removed."""
     letters = unicodedata.normalize("NFKD", normalise(text))
-    return re.sub(r"[\W_]+", "", "".join(sign for sign in letters if not unicodedata.combining(sign)))
+    return re.sub(
+        r"[\W_]+", "", "".join(sign for sign in letters if not unicodedata.combining(sign))
+    )
 
 
 def _has_number(words: Iterable[str]) -> bool:
@@ -177,14 +202,19 @@ def compare_tables(folder: Path) -> Iterator[Comparison]:
         InputError: a table is missing, or two do not belong together.
     """
     questions = {
-        question.question_id: question for question in tables.read_table(folder / "questions.parquet", Question)
+        question.question_id: question
+        for question in tables.read_table(folder / "questions.parquet", Question)
     }
     records = tables.read_table(folder / "recorded.parquet", Recorded)
     for trajectory in tables.read_table(folder / "trajectories.parquet", Trajectory):
         recorded = next(records, None)
         if recorded is None or recorded.trajectory_id != trajectory.trajectory_id:
             fix = "run python -m synth.ingest again"
-            raise InputError("recorded.parquet and trajectories.parquet are of different runs", where=folder, fix=fix)
+            raise InputError(
+                "recorded.parquet and trajectories.parquet are of different runs",
+                where=folder,
+                fix=fix,
+            )
         if question := questions.get(trajectory.question_id):
             yield compare(trajectory, question, recorded)
 
@@ -195,15 +225,26 @@ def report(comparisons: Sequence[Comparison]) -> str:
     lines = ["## Our grades and the recorded ones", "", "| model | ours, theirs | rows | both right | only ours |"
              " only theirs | both wrong | agreement |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for (model, measure), group in groupby(sorted(pairs), key=lambda pair: pair[:2]):
-        lines.append(f"| {model} | {measure} | {_counts([(mine, theirs) for *_, mine, theirs in group], measure)} |")
-    lines += ["", "## Why they differ", "", "| model | ours, theirs | reason | only ours | only theirs | ids |"]
+        lines.append(
+            f"| {model} | {measure} | {_counts([(mine, theirs) for *_, mine, theirs in group], measure)} |"
+        )
+    lines += [
+        "",
+        "## Why they differ",
+        "",
+        "| model | ours, theirs | reason | only ours | only theirs | ids |",
+    ]
     lines.append("|---|---|---|---|---|---|")
     found = sorted((row for each in comparisons for row in each.disagreements), key=_group)
     for (model, measure, reason), differing in groupby(found, key=_group):
         rows = list(differing)
         num_ours = sum(row.ours > row.theirs for row in rows)
-        ids = ", ".join(row.trajectory_id for row in rows[:_NUM_IDS]) + (", ..." if len(rows) > _NUM_IDS else "")
-        lines.append(f"| {model} | {measure} | {reason} | {num_ours} | {len(rows) - num_ours} | {ids} |")
+        ids = ", ".join(row.trajectory_id for row in rows[:_NUM_IDS]) + (
+            ", ..." if len(rows) > _NUM_IDS else ""
+        )
+        lines.append(
+            f"| {model} | {measure} | {reason} | {num_ours} | {len(rows) - num_ours} | {ids} |"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -214,7 +255,9 @@ def _group(row: Disagreement) -> tuple[str, Measure, DisagreementReason]:
 def _counts(pairs: Sequence[tuple[float, float]], measure: str) -> str:
     """The cells of one line; F1 has no right and wrong, so that there it is equal, higher and lower."""
     same = [abs(mine - theirs) <= _SAME_F1 for mine, theirs in pairs]
-    higher, lower = (sum(sign * (mine - theirs) > _SAME_F1 for mine, theirs in pairs) for sign in (1, -1))
+    higher, lower = (
+        sum(sign * (mine - theirs) > _SAME_F1 for mine, theirs in pairs) for sign in (1, -1)
+    )
     both = sum(is_same and mine > 0 for is_same, (mine, _) in zip(same, pairs, strict=True))
     return f"{len(pairs)} | {both} | {higher} | {lower} | {sum(same) - both} | {sum(same) / len(pairs):.3f}"
 

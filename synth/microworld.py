@@ -35,7 +35,11 @@ def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDoc
 
 def questions(world: World, params: MicroworldParams) -> Iterator[Question]:
     """The questions of all three splits."""
-    counts = {Group.TRAIN: params.num_train, Group.VALIDATION: params.num_validation, Group.TEST: params.num_test}
+    counts = {
+        Group.TRAIN: params.num_train,
+        Group.VALIDATION: params.num_validation,
+        Group.TEST: params.num_test,
+    }
     for split, count in counts.items():
         yield from make_questions(world, split, count, params.seed)
 
@@ -44,9 +48,13 @@ def main(arguments: Sequence[str]) -> str:
     """Make the world's files; the summary line is returned."""
     params = Params.load("microworld", arguments).section(MicroworldParams)
     world = make_world(params.world)
-    num_questions = tables.write_table(OUT / "questions.parquet", Question, questions(world, params))
+    num_questions = tables.write_table(
+        OUT / "questions.parquet", Question, questions(world, params)
+    )
     num_passages = tables.write_table(OUT / "corpus.parquet", Passage, world.passages())
-    num_documents = tables.write_table(OUT / "pretraining.parquet", PretrainingDocument, documents(world, params))
+    num_documents = tables.write_table(
+        OUT / "pretraining.parquet", PretrainingDocument, documents(world, params)
+    )
     counts = {
         "facts": len(world.facts),
         "passages": num_passages,

@@ -117,14 +117,20 @@ def read_question(values: Mapping[str, Any], form: QuestionFormat) -> Question:
 def published_columns(form: QuestionFormat) -> tuple[str, ...]:
     """The columns that are read; all others, such as a row's passages, are left in the file."""
     structs = (_ROWS[form],) if form is QuestionFormat.AUTOCOA else (_ROWS[form], FlashRagRow)
-    return tuple(dict.fromkeys(item.encode_name for struct in structs for item in msgspec.structs.fields(struct)))
+    return tuple(
+        dict.fromkeys(
+            item.encode_name for struct in structs for item in msgspec.structs.fields(struct)
+        )
+    )
 
 
 def _convert(values: Mapping[str, Any], row: type[_Row]) -> _Row:
     try:
         return msgspec.convert(values, row)
     except msgspec.ValidationError as error:
-        raise BadRowError(RefusalReason.WRONG_FORMAT, f"the row has another format: {error}") from error
+        raise BadRowError(
+            RefusalReason.WRONG_FORMAT, f"the row has another format: {error}"
+        ) from error
 
 
 def _read_hotpotqa(values: Mapping[str, Any]) -> Question:
@@ -176,24 +182,43 @@ def _read_flashrag(values: Mapping[str, Any], form: QuestionFormat) -> Question:
     try:
         metadata = msgspec.convert(row.metadata or {}, Metadata)
     except msgspec.ValidationError:
-        metadata = Metadata()  # every data set keeps other things there; the question stands without them
+        metadata = (
+            Metadata()
+        )  # every data set keeps other things there; the question stands without them
     kind = metadata.type or ""
     two = form in (QuestionFormat.HOTPOTQA, QuestionFormat.BAMBOOGLE)
     hops = 2 if two else _HOPS_OF_TYPE.get(kind) if form is QuestionFormat.TWO_WIKI else None
     titles = _titles(metadata.supporting_facts or ())
-    return _question(form, row.question, whole_answers(row.golden_answers), row.id, kind, hops=hops, titles=titles)
+    return _question(
+        form,
+        row.question,
+        whole_answers(row.golden_answers),
+        row.id,
+        kind,
+        hops=hops,
+        titles=titles,
+    )
 
 
 def _read_autocoa(values: Mapping[str, Any]) -> Question:
     row = _convert(values, AutocoaRow)
     source = PurePosixPath(row.source_file or row.data_source).stem or QuestionFormat.AUTOCOA
     question = row.question or row.extra_info.question or _unwrapped(row.prompt)
-    return _question(source, question, _accepted(row.reward_model.ground_truth), row.id or row.extra_info.id or "")
+    return _question(
+        source,
+        question,
+        _accepted(row.reward_model.ground_truth),
+        row.id or row.extra_info.id or "",
+    )
 
 
 def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
     """The question at the end of AutoCoA's prompt."""
-    asked = [prompt] if isinstance(prompt, str) else [item.content for item in prompt if item.role == "user"]
+    asked = (
+        [prompt]
+        if isinstance(prompt, str)
+        else [item.content for item in prompt if item.role == "user"]
+    )
     _, found, question = (asked[-1] if asked else "").partition(_PROMPT_END)
     if not found:
         raise BadRowError(RefusalReason.WRONG_FORMAT, f"the prompt lacks the line {_PROMPT_END!r}")
@@ -202,7 +227,9 @@ def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
 
 def _accepted(truth: str | tuple[str, ...] | Target) -> tuple[str, ...]:
     target = truth.target if isinstance(truth, Target) else truth
-    return tuple(target.split(_ANSWER_SEPARATOR)) if isinstance(target, str) else whole_answers(target)
+    return (
+        tuple(target.split(_ANSWER_SEPARATOR)) if isinstance(target, str) else whole_answers(target)
+    )
 
 
 def _question(
@@ -242,7 +269,9 @@ def whole_answers(answers: Iterable[str]) -> tuple[str, ...]:
     items = tuple(answer for answer in answers if answer)
     spelt = "".join(items)
     if len(items) > 1 and len(spelt) == len(items) and not spelt.isspace():
-        raise BadRowError(RefusalReason.SPELT_ANSWER, f"the gold answers are the letters of {spelt[:80]!r}")
+        raise BadRowError(
+            RefusalReason.SPELT_ANSWER, f"the gold answers are the letters of {spelt[:80]!r}"
+        )
     return items
 
 

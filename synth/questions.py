@@ -113,15 +113,25 @@ def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | Dropp
         yield outcome
     if absent:
         fix = "check questions.keeps and which column holds the source: questions.columns"
-        raise InputError(f"no question is of the source {min(absent)!r}", where=params.path, fix=fix)
+        raise InputError(
+            f"no question is of the source {min(absent)!r}", where=params.path, fix=fix
+        )
     if not seen:
         got = f"first reason, {first.where}: {first.detail}" if first else ""
-        raise InputError(f"{params.path} holds no question", got=got, fix="check questions.path, .format and .columns")
+        raise InputError(
+            f"{params.path} holds no question",
+            got=got,
+            fix="check questions.path, .format and .columns",
+        )
 
 
-def _judge(row: Row, params: QuestionParams, seen: set[str]) -> Question | LeftOut | DroppedQuestion:
+def _judge(
+    row: Row, params: QuestionParams, seen: set[str]
+) -> Question | LeftOut | DroppedQuestion:
     try:
-        if params.format is QuestionFormat.OWN_COLUMNS and not _is_kept(source := _source(row.values, params), params):
+        if params.format is QuestionFormat.OWN_COLUMNS and not _is_kept(
+            source := _source(row.values, params), params
+        ):
             return LeftOut(source)  # before anything else: faults of what nobody wants stop no run
         question = to_question(row, params)
         if not _is_kept(question.source, params):
@@ -161,17 +171,23 @@ def _decoded_rows(params: QuestionParams) -> Iterator[Row]:
             yield row
     except UnicodeDecodeError as error:
         fix = "write the file again with UTF-8 text"
-        raise InputError(f"{params.path} is not UTF-8", where=f"after {where}", got=error, fix=fix) from error
+        raise InputError(
+            f"{params.path} is not UTF-8", where=f"after {where}", got=error, fix=fix
+        ) from error
 
 
 def _rows(params: QuestionParams) -> Iterator[Row]:
     if params.format is QuestionFormat.OWN_COLUMNS:
         names: tuple[str, ...] = (*_REQUIRED, *_OPTIONAL)
         optional = names if params.drops_bad_rows else _OPTIONAL
-        return read_rows(Path(params.path), {name: params.columns.get(name, name) for name in names}, optional)
+        return read_rows(
+            Path(params.path), {name: params.columns.get(name, name) for name in names}, optional
+        )
     if params.columns:
         fix = "leave questions.columns empty, or questions.format"
-        raise ConfigError("questions.columns has no meaning beside questions.format", got=params.columns, fix=fix)
+        raise ConfigError(
+            "questions.columns has no meaning beside questions.format", got=params.columns, fix=fix
+        )
     names = published_columns(params.format)
     return read_rows(Path(params.path), {name: name for name in names}, names)
 
@@ -213,7 +229,10 @@ def _fault(question: Question) -> tuple[RefusalReason, str] | None:
     if not question.question_id:
         return RefusalReason.NO_ID, "the question id is empty"
     if "/" in question.question_id:
-        return RefusalReason.BAD_ID, "the question id contains `/`, which separates the parts of a trajectory's id"
+        return (
+            RefusalReason.BAD_ID,
+            "the question id contains `/`, which separates the parts of a trajectory's id",
+        )
     if not question.question:
         return RefusalReason.NO_QUESTION, "the question is empty"
     if not question.gold_answers:
@@ -242,7 +261,9 @@ def _whole(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
-        raise BadRowError(RefusalReason.WRONG_FORMAT, f"a {type(value).__name__} stands where a text should")
+        raise BadRowError(
+            RefusalReason.WRONG_FORMAT, f"a {type(value).__name__} stands where a text should"
+        )
     return "" if value is None else str(value).strip()
 
 
@@ -262,7 +283,9 @@ def _answers(value: Any, separator: str) -> tuple[str, ...]:
 
 def _shown_id(row: Row) -> str:
     """What the row calls itself, cut short and safe to write."""
-    named = next((row.values[name] for name in ("question_id", "id", "_id") if row.values.get(name)), "")
+    named = next(
+        (row.values[name] for name in ("question_id", "id", "_id") if row.values.get(name)), ""
+    )
     return str(named)[:80].encode(errors="replace").decode()
 
 
@@ -271,7 +294,10 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("questions", arguments).section(QuestionParams)
     counts = dict.fromkeys(SPLITS, 0)
     reasons, left_out = Counter[RefusalReason](), 0
-    with tables.TableWriter(OUT, Question) as table, tables.TableWriter(DROPPED, DroppedQuestion) as dropped:
+    with (
+        tables.TableWriter(OUT, Question) as table,
+        tables.TableWriter(DROPPED, DroppedQuestion) as dropped,
+    ):
         for outcome in read_outcomes(params):
             if isinstance(outcome, Question):
                 table.write(outcome)

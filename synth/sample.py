@@ -61,13 +61,17 @@ class SampleParams:
     """The folder under data/ that gets the trajectories; it names the journal and the metrics too."""
 
 
-def choose_questions(questions: Sequence[Question], params: SampleParams, mode: Mode) -> list[Question]:
+def choose_questions(
+    questions: Sequence[Question], params: SampleParams, mode: Mode
+) -> list[Question]:
     """The train questions that `mode` samples, sorted by id; the choice follows from the seed and the ids alone.
 
     Raises:
         ConfigError: there are fewer train questions than asked for, those left out that an evaluation set holds too.
     """
-    train = [question for question in questions if question.split == "train" and not question.also_in]
+    train = [
+        question for question in questions if question.split == "train" and not question.also_in
+    ]
     if len(train) < params.num_questions:
         num_held = count_held_elsewhere(questions)
         held = f", {num_held:,} more are also in an evaluation set" if num_held else ""
@@ -75,7 +79,9 @@ def choose_questions(questions: Sequence[Question], params: SampleParams, mode: 
             "there are too few train questions", expected=f"sample.num_questions = {params.num_questions:,}",
             got=f"{len(train):,} in {QUESTIONS}{held}", fix="lower sample.num_questions or bring more questions",
         )  # fmt: skip
-    chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[: params.num_questions]
+    chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[
+        : params.num_questions
+    ]
     if params.assignment is Assignment.DISJOINT:
         chosen = chosen[list(Mode).index(mode) :: len(Mode)]
     return sorted(chosen, key=lambda question: question.question_id)
@@ -91,7 +97,11 @@ def _rank(question_id: str, seed: int) -> str:
 
 
 def make_tasks(
-    questions: Sequence[Question], mode: Mode, num_rollouts: int, prompt: Prompt, tools: Sequence[str] = ("search",)
+    questions: Sequence[Question],
+    mode: Mode,
+    num_rollouts: int,
+    prompt: Prompt,
+    tools: Sequence[str] = ("search",),
 ) -> Iterator[Task]:
     """The tasks of one mode."""
     for question in questions:
@@ -130,12 +140,18 @@ async def sample(
     name = f"{metrics_name(settings.out)}_{settings.mode}"
     totals = Totals()
     async with open_runtime(params, name.replace("_", "-")) as runtime:
-        tasks = make_tasks(questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools))
-        with Progress(name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories") as bar:
+        tasks = make_tasks(
+            questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools)
+        )
+        with Progress(
+            name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories"
+        ) as bar:
             async with aclosing(runtime.roll_out_all(tasks, bar.end)) as rollouts:
                 async for trajectory in rollouts:
                     table.write(trajectory)
-                    is_correct = grade_trajectory(trajectory, by_id[trajectory.question_id]).grade.exact_match
+                    is_correct = grade_trajectory(
+                        trajectory, by_id[trajectory.question_id]
+                    ).grade.exact_match
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
         return totals, runtime.saved
@@ -146,7 +162,9 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("sample", arguments)
     settings, teacher = params.section(SampleParams), params.section(TeacherParams, "teacher")
     files = params.section(PromptParams, "prompts")
-    prompt = Prompt.load(Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template)
+    prompt = Prompt.load(
+        Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template
+    )
     known = list(tables.read_table(QUESTIONS, Question))
     questions = choose_questions(known, settings, settings.mode)
     out = Path(settings.out) / f"{settings.mode}.parquet"

@@ -2,7 +2,7 @@
 
 Not covered, and why: training on a GPU and a real vLLM server (no such machine in CI; opt-in by the marker `gpu`); web
 search (needs the internet; opt-in by the marker `network`). Tests that want Argilla's server or a browser bear the
-marker `full` and run in `make test-full`.
+marker `full` and run in `make test-full`; attacks and faults that take minutes bear `long` and run in `make test-long`.
 """
 
 import ast
@@ -40,15 +40,19 @@ settings.load_profile("reproducible")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="also the tests that want Argilla's server or a browser")
+    parser.addoption(
+        "--full", action="store_true", help="also the tests that want Argilla's server or a browser"
+    )
+    parser.addoption("--long", action="store_true", help="also the tests that take minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `full` unless they are asked for."""
-    if not config.getoption("--full"):
-        full = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=full)
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    """Leave out the tests marked `full` or `long` unless they are asked for."""
+    for marker in ("full", "long"):
+        if config.getoption(f"--{marker}"):
+            continue
+        config.hook.pytest_deselected(items=[it for it in items if it.get_closest_marker(marker)])
+        items[:] = [item for item in items if not item.get_closest_marker(marker)]
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +121,9 @@ class ServedSearch:
         )
         self._server = uvicorn.Server(config)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}
+        )
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> "ServedSearch":
@@ -130,7 +136,9 @@ class ServedSearch:
         self._server.should_exit = True
         self._thread.join(10)
 
-    def send(self, path: str, body: object = None, **headers: str) -> tuple[int, object, dict[str, str]]:
+    def send(
+        self, path: str, body: object = None, **headers: str
+    ) -> tuple[int, object, dict[str, str]]:
         """Status, decoded body and headers of a GET, or of a POST where there is a body (bytes go as they are)."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
@@ -166,7 +174,9 @@ def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as context:
         context.chdir(folder)
         Path("small.yaml").write_text(SMALL_WORLD, encoding="utf-8")
-        write_profiles([root / "conf/tiny.yaml", Path("small.yaml")], base=root / "conf/microworld.yaml")
+        write_profiles(
+            [root / "conf/tiny.yaml", Path("small.yaml")], base=root / "conf/microworld.yaml"
+        )
         for module, *arguments in SMALL_STAGES:
             importlib.import_module(module).main(arguments)
     return folder
@@ -216,7 +226,9 @@ class ReviewServer:
     def __init__(self, root: Path, folder: Path, *arguments: str) -> None:
         self.folder, self._arguments = folder, arguments
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("ARGILLA_")},
+            **{
+                name: value for name, value in os.environ.items() if not name.startswith("ARGILLA_")
+            },
             "PYTHONPATH": str(root),
         }
         self.passwords: dict[str, str] = {}
@@ -230,7 +242,12 @@ class ReviewServer:
         command = [sys.executable, "-m", "annotate.serve", *self._arguments, *arguments]
         with (self.folder / "serve.err").open("ab") as errors:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
         assert self.process.stdout
         for line in self.process.stdout:
@@ -266,7 +283,11 @@ class ReviewServer:
         """A command of the project in a process of its own, as a person runs it."""
         environment = {**self.environment, **variables}
         return subprocess.run(
-            [sys.executable, "-m", *command], cwd=self.folder, env=environment, capture_output=True, text=True
+            [sys.executable, "-m", *command],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
 
 
@@ -274,7 +295,9 @@ class ReviewServer:
 def review_server(root: Path) -> Callable[..., ReviewServer]:
     """What makes a server in a folder; a free port is found for it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its classes are written in an old form of pydantic's
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # its classes are written in an old form of pydantic's
         importlib.import_module("argilla")
 
     def make(folder: Path, *arguments: str) -> ReviewServer:

@@ -35,7 +35,17 @@ from coa.rollout import Limits, Run, Task
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import ObservationSettings, SearchTool
-from coa.trajectory import FORCED_STOPS, Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory, trajectory_id
+from coa.trajectory import (
+    FORCED_STOPS,
+    Author,
+    Mode,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+    trajectory_id,
+)
 from curate import analyse
 from curate.analyse import analyse_all
 from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
@@ -68,7 +78,9 @@ class Sampled(NamedTuple):
     truth: dict[str, Truth]
 
     def context(self) -> Context:
-        return Context(self.corpus, asking_words(question.question for question in self.questions.values()))
+        return Context(
+            self.corpus, asking_words(question.question for question in self.questions.values())
+        )
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +92,16 @@ def sampled() -> Sampled:
     truth: dict[str, Truth] = {}
     for mode, number in NUM_QUESTIONS.items():
         events: dict[str, list[TeacherEvent]] = defaultdict(list)
-        for question, trajectory in zip(asked, _roll_out(world, plans, asked[:number], mode, 10, events), strict=False):
+        for question, trajectory in zip(
+            asked, _roll_out(world, plans, asked[:number], mode, 10, events), strict=False
+        ):
             rows.append(grade_trajectory(trajectory, question))
             found = _truth(trajectory, plans[question.question_id], events[question.question_id])
             truth[trajectory.trajectory_id] = found
     # With one search each most run out of them.
-    for question, trajectory in zip(asked, _roll_out(world, plans, asked[:300], Mode.COA, 1, {}), strict=False):
+    for question, trajectory in zip(
+        asked, _roll_out(world, plans, asked[:300], Mode.COA, 1, {}), strict=False
+    ):
         if trajectory.stop_reason in FORCED_STOPS:
             renamed = replace(trajectory, trajectory_id=f"{trajectory.trajectory_id}/short")
             rows.append(grade_trajectory(renamed, question))
@@ -104,9 +120,13 @@ def _roll_out(
     events: dict[str, list[TeacherEvent]],
 ) -> list[Trajectory]:
     teacher = Teacher(
-        world, plans.values(), on_event=lambda event: events.setdefault(event.question_id, []).append(event)
+        world,
+        plans.values(),
+        on_event=lambda event: events.setdefault(event.question_id, []).append(event),
     )
-    tool = SearchTool(EmbeddedSearch.in_memory(world.passages()), ObservationSettings(top_k=2, shows_titles=False))
+    tool = SearchTool(
+        EmbeddedSearch.in_memory(world.passages()), ObservationSettings(top_k=2, shows_titles=False)
+    )
     policy = ScriptedPolicy(teacher.write)
     prompt = Prompt.load(PROMPTS / f"{mode}.txt", "{prompt}\n\n")
     offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
@@ -118,7 +138,10 @@ def _roll_out(
     run = Run(policy, Sampling(), Limits(max_actions, 1024, 32), tool.fingerprint)
 
     async def collect() -> list[Trajectory]:
-        return [done async for done in roll_out_batched(tasks, run, policy, {"search": tool}, batch_size=64)]
+        return [
+            done
+            async for done in roll_out_batched(tasks, run, policy, {"search": tool}, batch_size=64)
+        ]
 
     return asyncio.run(collect())
 
@@ -129,7 +152,9 @@ def _truth(trajectory: Trajectory, plan: Plan, events: list[TeacherEvent]) -> Tr
         return Truth(Cause.BUDGET)
     if FORMAT_SLIPS & {event.what for event in events}:
         return Truth(Cause.FORMAT)
-    for hop, (fact, (step, said, seen)) in enumerate(zip(plan.facts, _values(trajectory), strict=True)):
+    for hop, (fact, (step, said, seen)) in enumerate(
+        zip(plan.facts, _values(trajectory), strict=True)
+    ):
         if said.text == fact.value:
             continue
         here = [event.what for event in events if event.hop == hop]
@@ -138,7 +163,9 @@ def _truth(trajectory: Trajectory, plan: Plan, events: list[TeacherEvent]) -> Tr
             return Truth(Cause.EVIDENCE_IGNORED if was_shown else Cause.DISTRACTOR_FOLLOWED, step)
         if Decision.SEARCHED in here:
             return Truth(Cause.RETRIEVAL_MISS if _had_good_query(here) else Cause.BAD_QUERY)
-        return Truth(Cause.NEVER_SEARCHED if trajectory.mode is Mode.COA else Cause.KNOWLEDGE_GAP, step)
+        return Truth(
+            Cause.NEVER_SEARCHED if trajectory.mode is Mode.COA else Cause.KNOWLEDGE_GAP, step
+        )
     return Truth(Cause.REASONING_SLIP)
 
 
@@ -175,12 +202,16 @@ def _changed(
         steps=tuple(steps),
         stop_reason=stop_reason or row.trajectory.stop_reason,
     )
-    return grade_trajectory(trajectory, Question("", "", row.gold_answers, "train", row.question_type, row.num_hops))
+    return grade_trajectory(
+        trajectory, Question("", "", row.gold_answers, "train", row.question_type, row.num_hops)
+    )
 
 
 def _confident(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
     """The same guesses, stated as knowledge."""
-    return _changed(row, "confident", (_rewritten(step, "Maybe ", "I recall ") for step in row.trajectory.steps))
+    return _changed(
+        row, "confident", (_rewritten(step, "Maybe ", "I recall ") for step in row.trajectory.steps)
+    )
 
 
 def _concluding_wrongly(row: GradedTrajectory, sampled: Sampled) -> GradedTrajectory:
@@ -189,8 +220,13 @@ def _concluding_wrongly(row: GradedTrajectory, sampled: Sampled) -> GradedTrajec
     right = row.grade.prediction or ""
     others = [title for title in (*question.gold_titles, "Nobody Else") if title != right]
     wrong = {"yes": "no", "no": "yes"}.get(right, others[0])
-    steps = (_rewritten(step, f"answer is {right}", f"answer is {wrong}") for step in row.trajectory.steps)
-    return _changed(row, "slip", (_rewritten(step, f"{{{right}}}", f"{{{wrong}}}") for step in steps))
+    steps = (
+        _rewritten(step, f"answer is {right}", f"answer is {wrong}")
+        for step in row.trajectory.steps
+    )
+    return _changed(
+        row, "slip", (_rewritten(step, f"{{{right}}}", f"{{{wrong}}}") for step in steps)
+    )
 
 
 def _forging(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
@@ -234,7 +270,11 @@ MADE: dict[Cause, Callable[[GradedTrajectory, Sampled], GradedTrajectory]] = {
 def _fits(cause: Cause, row: GradedTrajectory, truth: Cause) -> bool:
     """Whether a row can be changed so that `cause` is what went wrong in it."""
     if cause is Cause.FALSE_RECALL:
-        return truth is Cause.KNOWLEDGE_GAP and row.trajectory.mode is Mode.COT and not row.grade.exact_match
+        return (
+            truth is Cause.KNOWLEDGE_GAP
+            and row.trajectory.mode is Mode.COT
+            and not row.grade.exact_match
+        )
     if cause is Cause.REASONING_SLIP:
         return truth is Cause.REASONING_SLIP and row.grade.exact_match
     if cause is Cause.GRADED_WRONG:
@@ -243,7 +283,11 @@ def _fits(cause: Cause, row: GradedTrajectory, truth: Cause) -> bool:
 
 
 def _made(cause: Cause, sampled: Sampled) -> list[GradedTrajectory]:
-    fitting = (row for row in sampled.rows if _fits(cause, row, sampled.truth[row.trajectory.trajectory_id].cause))
+    fitting = (
+        row
+        for row in sampled.rows
+        if _fits(cause, row, sampled.truth[row.trajectory.trajectory_id].cause)
+    )
     made = (MADE[cause](row, sampled) for _, row in zip(range(300), fitting, strict=False))
     return [row for row in made if not row.grade.exact_match]
 
@@ -251,7 +295,9 @@ def _made(cause: Cause, sampled: Sampled) -> list[GradedTrajectory]:
 # The rules against the truth
 
 
-def _analyse(sampled: Sampled, rows: Iterable[GradedTrajectory], context: Context | None = None) -> list[Analysis]:
+def _analyse(
+    sampled: Sampled, rows: Iterable[GradedTrajectory], context: Context | None = None
+) -> list[Analysis]:
     return list(analyse_all(rows, sampled.questions, context or sampled.context()))
 
 
@@ -266,7 +312,8 @@ def _table(pairs: list[tuple[Cause, Cause | None]]) -> dict[Cause, tuple[int, fl
         if num_true or num_found:
             table[cause] = (num_true, hits / max(num_found, 1), hits / max(num_true, 1))
     lines = (
-        f"| `{cause}` | {n:,} | {precision:.3f} | {recall:.3f} |" for cause, (n, precision, recall) in table.items()
+        f"| `{cause}` | {n:,} | {precision:.3f} | {recall:.3f} |"
+        for cause, (n, precision, recall) in table.items()
     )
     print("", "| cause | cases | precision | recall |", "|---|---|---|---|", *lines, sep="\n")
     return table
@@ -274,7 +321,10 @@ def _table(pairs: list[tuple[Cause, Cause | None]]) -> dict[Cause, tuple[int, fl
 
 def test_every_cause_is_found_where_it_is_the_true_one_and_nowhere_else(sampled: Sampled) -> None:
     rows = [row for row in sampled.rows if not row.grade.exact_match]
-    truth = {row.trajectory.trajectory_id: sampled.truth[row.trajectory.trajectory_id].cause for row in rows}
+    truth = {
+        row.trajectory.trajectory_id: sampled.truth[row.trajectory.trajectory_id].cause
+        for row in rows
+    }
     for cause in MADE:
         made = _made(cause, sampled)
         rows += made
@@ -286,7 +336,9 @@ def test_every_cause_is_found_where_it_is_the_true_one_and_nowhere_else(sampled:
     assert all(min(precision, recall) >= LEAST for _, precision, recall in table.values())
 
 
-def test_hardly_a_cause_is_unknown_where_the_titles_and_the_corpus_are_there(sampled: Sampled) -> None:
+def test_hardly_a_cause_is_unknown_where_the_titles_and_the_corpus_are_there(
+    sampled: Sampled,
+) -> None:
     failed = [row for row in _analyse(sampled, sampled.rows) if row.cause]
     assert sum(row.cause is Cause.UNKNOWN for row in failed) / len(failed) < 0.01
 
@@ -294,16 +346,32 @@ def test_hardly_a_cause_is_unknown_where_the_titles_and_the_corpus_are_there(sam
 def test_the_blamed_step_is_where_the_wrong_value_is_stated(sampled: Sampled) -> None:
     rows = _analyse(sampled, sampled.rows)
     truth = ((row, sampled.truth[row.trajectory_id]) for row in rows if row.cause)
-    agreeing = [row.step == true.step for row, true in truth if true.step is not None and row.cause is true.cause]
+    agreeing = [
+        row.step == true.step
+        for row, true in truth
+        if true.step is not None and row.cause is true.cause
+    ]
     assert sum(agreeing) / len(agreeing) > 0.98
 
 
 @pytest.mark.parametrize("cause", sorted(CONTRIBUTING_ONLY))
-def test_a_search_that_is_made_again_is_found_beside_the_cause(sampled: Sampled, cause: Cause) -> None:
+def test_a_search_that_is_made_again_is_found_beside_the_cause(
+    sampled: Sampled, cause: Cause
+) -> None:
     acting = [row for row in sampled.rows if row.trajectory.num_actions == 1][:500]
-    clean = [row for row, found in zip(acting, _analyse(sampled, acting), strict=True) if not found.contributing]
-    twice = [_changed(row, cause, _searching_again(row, " please" * (cause is Cause.NEEDLESS_SEARCH))) for row in clean]
-    found = [{finding.cause for finding in row.contributing} & CONTRIBUTING_ONLY for row in _analyse(sampled, twice)]
+    clean = [
+        row
+        for row, found in zip(acting, _analyse(sampled, acting), strict=True)
+        if not found.contributing
+    ]
+    twice = [
+        _changed(row, cause, _searching_again(row, " please" * (cause is Cause.NEEDLESS_SEARCH)))
+        for row in clean
+    ]
+    found = [
+        {finding.cause for finding in row.contributing} & CONTRIBUTING_ONLY
+        for row in _analyse(sampled, twice)
+    ]
     assert len(found) > 200
     assert all(causes == {cause} for causes in found)
 
@@ -317,8 +385,12 @@ def _searching_again(row: GradedTrajectory, more: str) -> Iterator[Step]:
             yield step
 
 
-def test_without_gold_titles_little_is_decided_and_hardly_anything_wrongly(sampled: Sampled) -> None:
-    blind = {name: replace(question, gold_titles=()) for name, question in sampled.questions.items()}
+def test_without_gold_titles_little_is_decided_and_hardly_anything_wrongly(
+    sampled: Sampled,
+) -> None:
+    blind = {
+        name: replace(question, gold_titles=()) for name, question in sampled.questions.items()
+    }
     untitled = sampled._replace(questions=blind, corpus=Corpus())
     found = [row for row in _analyse(untitled, sampled.rows) if row.cause]
     decided = [row for row in found if row.cause is not Cause.UNKNOWN]
@@ -363,7 +435,9 @@ def test_the_command_writes_a_row_for_every_graded_trajectory(run_folder: Path) 
     metrics = json.loads((run_folder / "metrics/analyse.json").read_text(encoding="utf-8"))
     failed = sum(row.cause is not None for row in rows)
     assert [row.trajectory_id for row in rows] == [row.trajectory.trajectory_id for row in graded]
-    assert all((row.cause is None) is one.grade.exact_match for row, one in zip(rows, graded, strict=True))
+    assert all(
+        (row.cause is None) is one.grade.exact_match for row, one in zip(rows, graded, strict=True)
+    )
     assert sum(sum(of_mode["causes"].values()) for of_mode in metrics.values()) == failed
     assert summary.startswith("data/analyse.parquet: ")
 
@@ -384,7 +458,9 @@ def test_a_question_that_is_missing_is_named(run_folder: Path) -> None:
 @pytest.mark.parametrize("name", ["grade", "gold_answers"])
 def test_a_missing_column_of_the_graded_table_is_named(run_folder: Path, name: str) -> None:
     table = pq.read_table(analyse.GRADED)
-    pq.write_table(table.drop_columns([name]).replace_schema_metadata(table.schema.metadata), analyse.GRADED)
+    pq.write_table(
+        table.drop_columns([name]).replace_schema_metadata(table.schema.metadata), analyse.GRADED
+    )
     with pytest.raises(InputError, match=name):
         analyse.main([])
 
@@ -392,7 +468,9 @@ def test_a_missing_column_of_the_graded_table_is_named(run_folder: Path, name: s
 def _broken_rows(row: GradedTrajectory) -> Iterator[GradedTrajectory]:
     """Rows as they should not be: tags unclosed and nested, empty turns, null bytes, ten megabytes, no steps."""
     open_call = protocol.open_tag("search")
-    for i, text in enumerate((open_call, f"{open_call} {open_call}", FORGED * 2, "", "\0", "(Ab. " * 2_000_000)):
+    for i, text in enumerate(
+        (open_call, f"{open_call} {open_call}", FORGED * 2, "", "\0", "(Ab. " * 2_000_000)
+    ):
         thought = Step(StepKind.THOUGHT, Author.POLICY, text)
         yield _changed(row, f"broken{i}", (thought, *row.trajectory.steps))
     yield _changed(row, "empty", ())
@@ -400,11 +478,17 @@ def _broken_rows(row: GradedTrajectory) -> Iterator[GradedTrajectory]:
 
 
 def test_broken_rows_get_a_cause_each(run_folder: Path, sampled: Sampled) -> None:
-    wrong = next(row for row in sampled.rows if not row.grade.exact_match and row.trajectory.num_actions)
+    wrong = next(
+        row for row in sampled.rows if not row.grade.exact_match and row.trajectory.num_actions
+    )
     rows = list(_broken_rows(wrong))
     tables.write_table(analyse.GRADED, GradedTrajectory, rows)
     analyse.main([])
     found = list(tables.read_table(analyse.OUT, Analysis))
     assert all(row.cause for row in found)
-    assert [found[i].cause for i in (2, -2, -1)] == [Cause.FORGED_OBSERVATION, Cause.FORMAT, Cause.FORMAT]
+    assert [found[i].cause for i in (2, -2, -1)] == [
+        Cause.FORGED_OBSERVATION,
+        Cause.FORMAT,
+        Cause.FORMAT,
+    ]
     assert all(len(row.evidence) < 1_000 for row in found)

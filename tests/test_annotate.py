@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate import agreement, deployment, environment, items, layouts, markup, measures, pull, serve
+from annotate import (
+    agreement,
+    deployment,
+    environment,
+    items,
+    layouts,
+    markup,
+    measures,
+    pull,
+    serve,
+)
 from annotate.embedded import query
 from annotate.settings import AnnotateParams, PushParams, ServeParams
 from annotate.state import State
@@ -93,7 +103,9 @@ def test_a_long_step_is_folded_and_still_whole() -> None:
 
 
 def test_characters_that_cannot_be_seen_are_named() -> None:
-    titles = [attributes.get("title") for _, attributes in read(markup.text_field("a\u202eb\u200bc")).tags]
+    titles = [
+        attributes.get("title") for _, attributes in read(markup.text_field("a\u202eb\u200bc")).tags
+    ]
     assert [title for title in titles if title] == ["RIGHT-TO-LEFT OVERRIDE", "ZERO WIDTH SPACE"]
 
 
@@ -103,7 +115,10 @@ def test_the_sides_of_a_pair_change_places_for_half_of_them_and_come_back_as_rol
     for pair_id in ids:
         left = Preference.CHOSEN if layouts.is_chosen_left(pair_id) else Preference.REJECTED
         assert layouts.unshuffled(pair_id, "A") == left
-        assert {layouts.unshuffled(pair_id, side) for side in "AB"} == {Preference.CHOSEN, Preference.REJECTED}
+        assert {layouts.unshuffled(pair_id, side) for side in "AB"} == {
+            Preference.CHOSEN,
+            Preference.REJECTED,
+        }
         assert layouts.unshuffled(pair_id, "tie") == Preference.TIE
 
 
@@ -114,12 +129,17 @@ def test_a_reviewers_guidelines_explain_every_cause_and_every_verdict() -> None:
         assert len(layout.guidelines) < 10_000
         for question in layout.questions:
             if question.form is layouts.Form.LABEL:
-                assert all(label.split()[0].lower() in layout.guidelines.lower() for _, label in question.labels)
+                assert all(
+                    label.split()[0].lower() in layout.guidelines.lower()
+                    for _, label in question.labels
+                )
 
 
 def test_the_question_that_decides_must_be_answered_and_no_other() -> None:
     for layout in layouts.LAYOUTS.values():
-        assert [it.is_required for it in layout.questions] == [True] + [False] * (len(layout.questions) - 1)
+        assert [it.is_required for it in layout.questions] == [True] + [False] * (
+            len(layout.questions) - 1
+        )
 
 
 CANDIDATES = pl.DataFrame(
@@ -138,7 +158,9 @@ def test_groups_get_their_turn_and_the_best_of_each_come_first() -> None:
 def test_the_random_share_is_drawn_from_all_and_stays_when_more_is_asked_for() -> None:
     few = items.choose(CANDIDATES, PushParams(num_items=20, audit_share=0.5))
     more = items.choose(CANDIDATES, PushParams(num_items=40, audit_share=0.5))
-    audits = [{row_id for row_id, why in chosen.items() if why == items.AUDIT} for chosen in (few, more)]
+    audits = [
+        {row_id for row_id, why in chosen.items() if why == items.AUDIT} for chosen in (few, more)
+    ]
     assert (len(few), len(audits[0]), len(audits[1])) == (20, 10, 20)
     assert audits[0] < audits[1]
     assert items.choose(CANDIDATES.reverse(), PushParams(num_items=20, audit_share=0.5)) == few
@@ -147,10 +169,16 @@ def test_the_random_share_is_drawn_from_all_and_stays_when_more_is_asked_for() -
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("new york", "All(of=(Phrase(words=('new',), is_prefix=False), Phrase(words=('york',), is_prefix=False)))"),
+        (
+            "new york",
+            "All(of=(Phrase(words=('new',), is_prefix=False), Phrase(words=('york',), is_prefix=False)))",
+        ),
         ('"New York"', "Phrase(words=('new', 'york'), is_prefix=False)"),
         ("wor*", "Phrase(words=('wor',), is_prefix=True)"),
-        ("a | b", "Either(of=(Phrase(words=('a',), is_prefix=False), Phrase(words=('b',), is_prefix=False)))"),
+        (
+            "a | b",
+            "Either(of=(Phrase(words=('a',), is_prefix=False), Phrase(words=('b',), is_prefix=False)))",
+        ),
         ("-(x)", "Not(of=Phrase(words=('x',), is_prefix=False))"),
         ("!!! ( ) | -", "None"),
         (")) a ((", "Phrase(words=('a',), is_prefix=False)"),
@@ -170,7 +198,9 @@ def said(reviewer: str, item: str, verdict: str, *causes: str, right: str = "") 
     answers = [Answer(Asked.VERDICT, (verdict,))]
     answers += [Answer(Asked.ANSWER_RIGHT, (right,))] if right else []
     answers += [Answer(Asked.CAUSES, causes)] if causes else []
-    return Review(item, ReviewKind.TRAJECTORY, "v", 1, 1, reviewer, "2026-01-02T03:04:05Z", tuple(answers))
+    return Review(
+        item, ReviewKind.TRAJECTORY, "v", 1, 1, reviewer, "2026-01-02T03:04:05Z", tuple(answers)
+    )
 
 
 # The example of Krippendorff's "Computing Krippendorff's alpha-reliability" (2011), part C.
@@ -199,14 +229,20 @@ def test_kappa_of_two_people_is_cohens() -> None:
     # 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: observed 0.7, by chance 0.5.
     counts = {("keep", "keep"): 20, ("keep", "drop"): 5, ("drop", "keep"): 10, ("drop", "drop"): 15}
     pairs = [pair for pair, count in counts.items() for _ in range(count)]
-    reviews = [said(who, f"i{i}", value) for i, pair in enumerate(pairs) for who, value in zip("ab", pair, strict=True)]
+    reviews = [
+        said(who, f"i{i}", value)
+        for i, pair in enumerate(pairs)
+        for who, value in zip("ab", pair, strict=True)
+    ]
     (verdict, *_) = measures.agreement_of_reviewers(reviews)
     assert verdict.kappa == pytest.approx(0.4)
     assert verdict.equal_share == pytest.approx(0.7)
 
 
 def test_where_all_say_the_same_there_is_no_figure_of_chance() -> None:
-    (verdict, causes) = measures.agreement_of_reviewers([said(who, f"i{i}", "keep") for who in "ab" for i in range(5)])
+    (verdict, causes) = measures.agreement_of_reviewers(
+        [said(who, f"i{i}", "keep") for who in "ab" for i in range(5)]
+    )
     assert (verdict.equal_share, verdict.alpha, verdict.kappa) == (1.0, None, None)
     assert causes.alpha is None
 
@@ -219,7 +255,12 @@ def test_people_are_held_against_the_automatic_causes_and_the_grader() -> None:
     ]
     automatic = {"i0": frozenset({"bad_query"}), "i1": frozenset[str]()}
     (cause,) = measures.agreement_with_causes(reviews, automatic)
-    assert (cause.value, cause.between, cause.num_items, cause.num_answers) == ("bad_query", Between.CAUSES, 2, 3)
+    assert (cause.value, cause.between, cause.num_items, cause.num_answers) == (
+        "bad_query",
+        Between.CAUSES,
+        2,
+        3,
+    )
     assert cause.equal_share == pytest.approx(2 / 3, abs=1e-3)
     (grader,) = measures.agreement_with_grader(reviews, {"i0": False, "i1": True})
     assert grader.equal_share == pytest.approx(2 / 3, abs=1e-3)
@@ -234,8 +275,15 @@ def test_the_page_of_agreement_escapes_what_reviewers_are_called() -> None:
     assert "verdict" in page
 
 
-def record(values: dict[str, object], status: str = "submitted", item: str = "q1/coa/0") -> dict[str, object]:
-    response = {"status": status, "user_id": "u1", "updated_at": "2026-01-02T03:04:05.678901", "values": {}}
+def record(
+    values: dict[str, object], status: str = "submitted", item: str = "q1/coa/0"
+) -> dict[str, object]:
+    response = {
+        "status": status,
+        "user_id": "u1",
+        "updated_at": "2026-01-02T03:04:05.678901",
+        "values": {},
+    }
     response["values"] = {name: {"value": value} for name, value in values.items()}
     return {"external_id": f"{item}@v", "responses": [response]}
 
@@ -244,7 +292,9 @@ KEY = (ReviewKind.TRAJECTORY, "q1/coa/0", "v", 1, 1)
 
 
 def test_a_submitted_response_becomes_a_review_in_the_order_of_the_questions() -> None:
-    asked = record({"search_quality": 4, "verdict": "fix", "causes": ["budget", "format"], "comment": ""})
+    asked = record(
+        {"search_quality": 4, "verdict": "fix", "causes": ["budget", "format"], "comment": ""}
+    )
     (review,) = pull.reviews_of(asked, KEY, {"u1": "anna"})
     assert (review.reviewer, review.submitted) == ("anna", "2026-01-02T03:04:05Z")
     assert [(it.question, it.values) for it in review.answers] == [
@@ -282,11 +332,19 @@ def test_access_comes_from_the_environment_or_from_the_server_on_this_machine(
         deployment.access(annotate)
     monkeypatch.setenv(deployment.KEY, "k")
     monkeypatch.setenv(deployment.HEADERS, json.dumps({"Authorization": "Bearer t"}))
-    assert deployment.access(annotate) == ("https://team.example", "k", {"Authorization": "Bearer t"})
+    assert deployment.access(annotate) == (
+        "https://team.example",
+        "k",
+        {"Authorization": "Bearer t"},
+    )
 
 
 def test_headers_that_cannot_be_read_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ((deployment.URL, "u"), (deployment.KEY, "k"), (deployment.HEADERS, "Bearer sesame")):
+    for name, value in (
+        (deployment.URL, "u"),
+        (deployment.KEY, "k"),
+        (deployment.HEADERS, "Bearer sesame"),
+    ):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as raised:
         deployment.access(AnnotateParams())
@@ -301,7 +359,11 @@ def test_secrets_are_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_one_server_at_a_time_uses_a_state_folder(tmp_path: Path) -> None:
-    with State(tmp_path).lock(), pytest.raises(InputError, match="a server is using"), State(tmp_path).lock():
+    with (
+        State(tmp_path).lock(),
+        pytest.raises(InputError, match="a server is using"),
+        State(tmp_path).lock(),
+    ):
         pass
     with State(tmp_path).lock():
         pass
@@ -347,7 +409,11 @@ def test_addresses_that_others_can_reach_are_warned_about() -> None:
 
 
 def test_the_lock_pins_every_package_exactly() -> None:
-    lines = [line for line in environment.LOCK.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in environment.LOCK.read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert all(re.match(r"[\w.-]+==[\w.]+( ; .+)?$", line) for line in lines), lines
     assert environment.pinned_version() == "2.8.0"
 

@@ -18,7 +18,11 @@ from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
 
 
 def test_the_first_argument_is_the_question_and_mode_is_picked_out() -> None:
-    assert read_arguments(["Who?", "mode=cot", "sampling.seed=1"]) == ("Who?", Mode.COT, ["sampling.seed=1"])
+    assert read_arguments(["Who?", "mode=cot", "sampling.seed=1"]) == (
+        "Who?",
+        Mode.COT,
+        ["sampling.seed=1"],
+    )
     assert read_arguments(["Who?"]) == ("Who?", Mode.COA, [])
 
 
@@ -29,7 +33,9 @@ def test_a_command_line_that_asks_nothing_is_an_error(arguments: list[str]) -> N
 
 
 def test_control_and_direction_characters_are_spelled_out() -> None:
-    hostile = Step(StepKind.OBSERVATION, Author.ENVIRONMENT, "a\x1b[2Jb\x07\x9bc\u202ed [bold]e[/bold]\n")
+    hostile = Step(
+        StepKind.OBSERVATION, Author.ENVIRONMENT, "a\x1b[2Jb\x07\x9bc\u202ed [bold]e[/bold]\n"
+    )
     shown = StringIO()
     Console(file=shown, force_terminal=False).print(styled(hostile), end="")
     assert shown.getvalue() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed [bold]e[/bold]\n"
@@ -42,7 +48,9 @@ def test_authors_have_different_colours() -> None:
 
 def test_following_a_rollout_gives_every_state_to_the_last() -> None:
     policy: BatchPolicy = ScriptedPolicy(["I know. </think> \\boxed{4}"])
-    task = task_of("ask", "What is 2 + 2?", Mode.COT, 0, load_prompt(Mode.COT, Params.load("teacher")))
+    task = task_of(
+        "ask", "What is 2 + 2?", Mode.COT, 0, load_prompt(Mode.COT, Params.load("teacher"))
+    )
     run = Run(policy, Sampling(), Limits())
 
     async def collect() -> list[int]:

@@ -16,7 +16,14 @@ from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
 from curate.screen import EXCLUDED, Excluded, ExclusionReason, Kind
 
-SETTINGS = {"num_cot_a": 2, "num_coa": 3, "num_cot": 3, "num_rl": 3, "validation_share": 0.0, "seed": 0}
+SETTINGS = {
+    "num_cot_a": 2,
+    "num_coa": 3,
+    "num_cot": 3,
+    "num_rl": 3,
+    "validation_share": 0.0,
+    "seed": 0,
+}
 QUESTIONS = [Question(f"q{i}", f"Who is {i}?", ("Ada",), "train", "bridge", 2) for i in range(12)]
 
 
@@ -39,7 +46,8 @@ def pair(row: GradedTrajectory, kind: PairKind) -> PreferencePair:
 
 def exclude(*rows: tuple[str, Kind]) -> None:
     excluded = [
-        Excluded(row_id, row_id.split("/")[0], what, ExclusionReason.MARKED, "also in nq") for row_id, what in rows
+        Excluded(row_id, row_id.split("/")[0], what, ExclusionReason.MARKED, "also in nq")
+        for row_id, what in rows
     ]
     tables.write_table(EXCLUDED, Excluded, excluded)
 
@@ -63,7 +71,9 @@ def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ids(name: str, column: pl.Expr) -> list[str]:
-    return pl.read_parquet(assemble.OUT / name / "train.parquet").select(column).to_series().to_list()
+    return (
+        pl.read_parquet(assemble.OUT / name / "train.parquet").select(column).to_series().to_list()
+    )
 
 
 TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
@@ -100,7 +110,9 @@ def test_a_set_that_the_screen_left_too_small_says_how_much_it_took(
     exclude(*((row_id, what) for row_id in row_ids))
     with pytest.raises(InputError, match=f"too few rows for the set '{name}'") as raised:
         assemble.main([])
-    assert f"the screen took {len(row_ids)} of both splits ({len(row_ids)} marked)" in str(raised.value)
+    assert f"the screen took {len(row_ids)} of both splits ({len(row_ids)} marked)" in str(
+        raised.value
+    )
 
 
 def test_a_set_that_was_too_small_before_says_nothing_of_the_screen(folder: Path) -> None:

@@ -22,7 +22,9 @@ from curate.branch import BranchParams, Fork, PointOutcome, choose_parents, fork
 from curate.forks import action_points, fork_task, thought_points
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
-TOOL = SearchTool(EmbeddedSearch.in_memory([Passage("p", "France", "The capital of France is Paris.")]))
+TOOL = SearchTool(
+    EmbeddedSearch.in_memory([Passage("p", "France", "The capital of France is Paris.")])
+)
 PROMPTS = {arm: Prompt(f"{arm}: {{question}}\n<think>\n", str(arm)) for arm in Arm}
 ACT = f"I need the capital. {protocol.open_tag('search')} capital France {protocol.close_tag('search')}"
 RIGHT, WRONG = "It is Paris.\n</think> \\boxed{Paris}", "It is Rome.\n</think> \\boxed{Rome}"
@@ -35,7 +37,9 @@ def roll(mode: Mode, *texts: str) -> GradedTrajectory:
     offered = ("search",) if mode is Mode.COA else ()
     from coa.rollout import Task
 
-    task = Task(f"q/{mode}/0", "q", mode, 0, QUESTION.question, prompt.fill(QUESTION.question), "h", offered)
+    task = Task(
+        f"q/{mode}/0", "q", mode, 0, QUESTION.question, prompt.fill(QUESTION.question), "h", offered
+    )
     return grade_trajectory(complete(task, *texts), QUESTION)
 
 
@@ -52,8 +56,18 @@ def continued(fork: Fork, *texts: str) -> GradedTrajectory:
 
 CASES = [
     # parent, what it wrote, the fork's continuation, the kind of pair
-    (Mode.COT, (THINK + WRONG,), (f" capital France {protocol.close_tag('search')}", RIGHT), PairKind.ACT_IS_BETTER),
-    (Mode.COT, (THINK + RIGHT,), (f" capital France {protocol.close_tag('search')}", WRONG), PairKind.THINK_IS_BETTER),
+    (
+        Mode.COT,
+        (THINK + WRONG,),
+        (f" capital France {protocol.close_tag('search')}", RIGHT),
+        PairKind.ACT_IS_BETTER,
+    ),
+    (
+        Mode.COT,
+        (THINK + RIGHT,),
+        (f" capital France {protocol.close_tag('search')}", WRONG),
+        PairKind.THINK_IS_BETTER,
+    ),
     (Mode.COA, (ACT, RIGHT), (" " + WRONG,), PairKind.ACT_IS_BETTER),
     (Mode.COA, (ACT, WRONG), (" " + RIGHT,), PairKind.THINK_IS_BETTER),
 ]
@@ -68,15 +82,23 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
     other = continued(fork, *continuation)
     point, pair = settle(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
-    assert (point.outcome, pair.kind, pair.pair_id) == (PointOutcome.PAIRED, kind, f"q/{mode}/0/{fork.point}")
+    assert (point.outcome, pair.kind, pair.pair_id) == (
+        PointOutcome.PAIRED,
+        kind,
+        f"q/{mode}/0/{fork.point}",
+    )
     assert acts_at_once(pair.chosen) == (kind is PairKind.ACT_IS_BETTER)
     assert acts_at_once(pair.rejected) != acts_at_once(pair.chosen)
     assert "Paris" in protocol.answer_text(pair.chosen)
     assert "Rome" in protocol.answer_text(pair.rejected)
     assert protocol.render(pair.prefix) == "I need the capital."
     for side, whole in ((pair.chosen, pair.chosen_id), (pair.rejected, pair.rejected_id)):
-        trajectory = parent.trajectory if whole == parent.trajectory.trajectory_id else other.trajectory
-        assert protocol.render(pair.prefix) + protocol.render(side) == protocol.render(trajectory.steps)
+        trajectory = (
+            parent.trajectory if whole == parent.trajectory.trajectory_id else other.trajectory
+        )
+        assert protocol.render(pair.prefix) + protocol.render(side) == protocol.render(
+            trajectory.steps
+        )
     assert pair.prompt == PROMPTS[Arm.ACT].fill(QUESTION.question)
     assert pair.value_of_acting == (1 if kind is PairKind.ACT_IS_BETTER else -1)
 
@@ -111,10 +133,17 @@ def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
 def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
     point, pair = settle(
-        fork, [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)], PROMPTS[Arm.ACT]
+        fork,
+        [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)],
+        PROMPTS[Arm.ACT],
     )
     assert pair is not None
-    assert (pair.num_act, pair.num_act_correct, pair.num_think, pair.num_think_correct) == (1, 1, 3, 1)
+    assert (pair.num_act, pair.num_act_correct, pair.num_think, pair.num_think_correct) == (
+        1,
+        1,
+        3,
+        1,
+    )
     assert (point.num_continuations, point.num_correct) == (3, 1)
     assert pair.value_of_acting == pytest.approx(2 / 3)
 
@@ -148,7 +177,10 @@ def test_owning_a_trigger_keeps_the_text(pair_steps: tuple[Step, ...]) -> None:
 @pytest.fixture
 def pair_steps() -> tuple[Step, ...]:
     trigger = protocol.marker(f"\n\n{protocol.open_tag('search')}", tool="search")
-    return (trigger, *protocol.parse_policy(f" q {protocol.close_tag('search')}", triggered_tool="search"))
+    return (
+        trigger,
+        *protocol.parse_policy(f" q {protocol.close_tag('search')}", triggered_tool="search"),
+    )
 
 
 def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) -> None:
@@ -157,9 +189,15 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
     def many(row: GradedTrajectory, count: int) -> list[GradedTrajectory]:
         mode = row.trajectory.mode
         ids = (f"q{i}-{row.grade.exact_match}/{mode}/0" for i in range(count))
-        return [replace(row, trajectory=replace(row.trajectory, trajectory_id=name)) for name in ids]
+        return [
+            replace(row, trajectory=replace(row.trajectory, trajectory_id=name)) for name in ids
+        ]
 
-    rows = [row for mode, texts, _, _ in CASES for row in many(roll(mode, *texts), 30 if mode is Mode.COA else 4)]
+    rows = [
+        row
+        for mode, texts, _, _ in CASES
+        for row in many(roll(mode, *texts), 30 if mode is Mode.COA else 4)
+    ]
     tables.write_table(tmp_path / "g.parquet", GradedTrajectory, rows)
     params = BranchParams(max_parents={PairKind.ACT_IS_BETTER: 14, PairKind.THINK_IS_BETTER: 6})
     chosen = choose_parents(tmp_path / "g.parquet", params)

@@ -42,7 +42,9 @@ def test_what_is_no_arithmetic_is_invalid_and_says_so(expression: str) -> None:
     assert reply.text.endswith(".")
 
 
-@pytest.mark.parametrize("expression", ["9**9**9**9", "9**99999999", "4000000**4000000", "9**999*9**999*9**999"])
+@pytest.mark.parametrize(
+    "expression", ["9**9**9**9", "9**99999999", "4000000**4000000", "9**999*9**999*9**999"]
+)
 def test_a_huge_number_takes_no_time(expression: str) -> None:
     started = time.process_time()
     call(expression)

@@ -22,13 +22,17 @@ def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cells(table: str) -> dict[str, list[str]]:
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]
+    ]
     return {row[0]: row[1:] for row in rows}
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_the_costs_of_a_set_are_those_of_all_its_rollouts(mode: Mode) -> None:
-    rows = [row.trajectory for row in tables.read_table(Path("data/grade.parquet"), GradedTrajectory)]
+    rows = [
+        row.trajectory for row in tables.read_table(Path("data/grade.parquet"), GradedTrajectory)
+    ]
     rows = [row for row in rows if row.mode is mode]
     found = cells(costs(SetName(mode), 10))
     assert found["rollouts"] == [str(len(rows)), f"{len(rows) / 10:.1f}"]
@@ -40,7 +44,10 @@ def test_the_costs_of_a_set_are_those_of_all_its_rollouts(mode: Mode) -> None:
 
 
 def test_the_costs_of_pairs_are_those_of_the_forks() -> None:
-    forks = [row.trajectory for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)]
+    forks = [
+        row.trajectory
+        for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)
+    ]
     found = cells(costs(SetName.COT_A, 4))
     assert found["calls of the teacher"] == [
         str(sum(row.num_calls for row in forks)),
@@ -58,14 +65,19 @@ def test_every_evaluation_set_is_listed_with_its_questions() -> None:
     questions = list(tables.read_table(Path("data/questions.parquet"), Question))
     found = cells(contamination(SetName.COA))
     assert {name: int(row[0]) for name, row in found.items()} == {
-        f"`{split}`": sum(question.split == split for question in questions) for split in ("test", "validation")
+        f"`{split}`": sum(question.split == split for question in questions)
+        for split in ("test", "validation")
     }
 
 
-def test_rows_that_touch_a_set_are_counted_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_touch_a_set_are_counted_by_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert contamination(SetName.COA) == ""
-    tables.write_table(contaminations.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)])
+    tables.write_table(
+        contaminations.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)]
+    )
     assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
         ["125", "2"], ["125", "3"], ["125", "3"], ["125", "1"]
     ]  # fmt: skip
@@ -73,6 +85,10 @@ def test_rows_that_touch_a_set_are_counted_by_kind(tmp_path: Path, monkeypatch: 
 
 def test_the_card_in_the_documents_has_the_form_of_those_that_are_rendered(root: Path) -> None:
     def headings(path: Path) -> list[str]:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+        return [
+            line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("## ")
+        ]
 
-    assert headings(root / "docs/example_card/README.md") == headings(Path("data/render/coa/README.md"))
+    assert headings(root / "docs/example_card/README.md") == headings(
+        Path("data/render/coa/README.md")
+    )

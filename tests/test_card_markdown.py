@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from data_cards.safe_markdown import Markdown, cut, fence, inline, share, table, visible, words, wrapped
+from data_cards.safe_markdown import (
+    Markdown,
+    cut,
+    fence,
+    inline,
+    share,
+    table,
+    visible,
+    words,
+    wrapped,
+)
 
 HOSTILE = [
     "```\n# broken out\n```",
@@ -49,7 +59,11 @@ PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
 def kinds(source: str) -> list[str]:
     """The kinds of all tokens, those inside of lines too."""
     tokens = PARSER.parse(source)
-    return [kind for token in tokens for kind in (token.type, *(child.type for child in token.children or ()))]
+    return [
+        kind
+        for token in tokens
+        for kind in (token.type, *(child.type for child in token.children or ()))
+    ]
 
 
 @given(TEXTS)
@@ -80,15 +94,21 @@ def test_a_name_is_one_cell_and_one_piece_of_text(text: str) -> None:
 
 @given(TEXTS)
 def test_nothing_unseen_is_left(text: str) -> None:
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", visible(text))
+    assert not re.search(
+        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", visible(text)
+    )
 
 
 @given(TEXTS)
 def test_text_under_a_margin_never_reaches_the_margin(text: str) -> None:
-    assert all(not line or line.startswith("    ") for line in wrapped(text, "    ", 40).split("\n"))
+    assert all(
+        not line or line.startswith("    ") for line in wrapped(text, "    ", 40).split("\n")
+    )
 
 
-@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-7B-Instruct", "scripted/microworld-0f0f0f0f", "hotpotqa"])
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen2.5-7B-Instruct", "scripted/microworld-0f0f0f0f", "hotpotqa"]
+)
 def test_an_ordinary_name_is_a_code_span(name: str) -> None:
     assert inline(name) == f"`{name}`"
 
@@ -106,4 +126,9 @@ def test_columns_of_a_table_line_up_and_numbers_stand_to_the_right() -> None:
 
 
 def test_a_share_of_nothing_is_a_dash_and_a_small_one_is_not_zero() -> None:
-    assert (share(1, 8), share(0, 0), share(0, 9), share(1, 10_000)) == ("12.5%", "–", "0.0%", "<0.1%")
+    assert (share(1, 8), share(0, 0), share(0, 9), share(1, 10_000)) == (
+        "12.5%",
+        "–",
+        "0.0%",
+        "<0.1%",
+    )

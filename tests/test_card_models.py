@@ -36,8 +36,12 @@ def write_model(folder: Path, stage: str, **settings: Any) -> None:
     params = {"train": {"stage": stage, **common, stage: {**settings, "arguments": arguments}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     log = [{"loss": 2.0, "step": 10}, {"eval_loss": 1.25, "eval_runtime": 9.0, "step": 250}]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps({"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4}))
+    (folder / "log.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in log), encoding="utf-8"
+    )
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4})
+    )
     (folder / "model.safetensors").write_bytes(f"weights of {folder.name}".encode())
     (folder / "curves.png").write_bytes(b"a picture")
 
@@ -71,10 +75,23 @@ def chain(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "params.yaml").write_bytes((small_run / "params.yaml").read_bytes())
     monkeypatch.chdir(tmp_path)
     Path("question.txt").write_text("Question: {question}", encoding="utf-8")
-    write_model(Path("data/train/pretrain"), "pretrain", base="", documents="data/microworld/pretraining.parquet")
-    write_model(Path("data/train/sft1"), "sft1", init="data/train/pretrain", pairs="data/assemble/cot_a")
+    write_model(
+        Path("data/train/pretrain"),
+        "pretrain",
+        base="",
+        documents="data/microworld/pretraining.parquet",
+    )
+    write_model(
+        Path("data/train/sft1"), "sft1", init="data/train/pretrain", pairs="data/assemble/cot_a"
+    )
     sets = ["data/assemble/coa", "data/assemble/cot"]
-    write_model(SFT2, "sft2", init="data/train/sft1", trajectories=sets, server={"base_url": "http://secret"})
+    write_model(
+        SFT2,
+        "sft2",
+        init="data/train/sft1",
+        trajectories=sets,
+        server={"base_url": "http://secret"},
+    )
     write_result("sft2", SFT2, fingerprint_files(SFT2))
     write_result("sft2_before", SFT2, "0123456789abcdef")
     write_result("rl2", Path("data/train/rl2"), "fedcba9876543210")
@@ -88,7 +105,11 @@ def text() -> str:
 
 def test_the_card_tells_the_whole_chain_and_what_it_was_trained_on(chain: Path) -> None:
     shown = text()
-    rows = [line for line in shown.splitlines() if line.startswith(("| `pretrain`", "| `sft1`", "| `sft2`"))]
+    rows = [
+        line
+        for line in shown.splitlines()
+        if line.startswith(("| `pretrain`", "| `sft1`", "| `sft2`"))
+    ]
     assert [row.split("|")[1].strip() for row in rows] == ["`pretrain`", "`sft1`", "`sft2`"]
     assert all(row.split("|")[4].strip() == "250" for row in rows)
     for name in ("assemble/cot_a", "assemble/coa", "assemble/cot"):
@@ -104,7 +125,10 @@ def test_only_results_of_these_weights_are_shown(chain: Path) -> None:
     shown = text()
     assert "54.0 [48.7, 59.7]" in shown
     assert "1.24 [0.49, 0.60]" in shown
-    assert "Left out, because they are of other weights that lay in the same folder: `sft2_before`." in shown
+    assert (
+        "Left out, because they are of other weights that lay in the same folder: `sft2_before`."
+        in shown
+    )
     assert "rl2" not in shown.partition("## Results")[2].partition("## Settings")[0]
 
 
@@ -116,7 +140,10 @@ def test_the_hub_reads_the_metadata_back(chain: Path) -> None:
     text()
     card = ModelCard.load(OUT / "sft2/README.md")
     assert card.data.license == "apache-2.0"
-    assert {(it.metric_type, it.metric_value) for it in card.data.eval_results} == {("exact_match", 0.54), ("f1", 0.54)}
+    assert {(it.metric_type, it.metric_value) for it in card.data.eval_results} == {
+        ("exact_match", 0.54),
+        ("f1", 0.54),
+    }
     assert card.data.library_name == "transformers"
 
 
@@ -132,13 +159,19 @@ def test_same_files_give_the_same_bytes(chain: Path) -> None:
 
 
 def test_a_chain_that_begins_with_a_base_needs_the_licence_of_the_base(chain: Path) -> None:
-    write_model(Path("data/train/pretrain"), "pretrain", base="Qwen/Qwen2.5-7B", documents="unused.parquet")
+    write_model(
+        Path("data/train/pretrain"), "pretrain", base="Qwen/Qwen2.5-7B", documents="unused.parquet"
+    )
     card = model_card(SFT2, Params.load("models"))
     assert "begins with `Qwen/Qwen2.5-7B`" in card.text
     assert "unused" not in card.text.partition("## Trained on")[2].partition("## Licences")[0]
-    refusals = gate.check_model(card, [], SFT2, {"microworld": "Apache-2.0", "corpus": "Apache-2.0"})
+    refusals = gate.check_model(
+        card, [], SFT2, {"microworld": "Apache-2.0", "corpus": "Apache-2.0"}
+    )
     licence = [refusal.detail for refusal in refusals if refusal.reason is Reason.LICENCE]
-    assert licence == ["the licence of Qwen/Qwen2.5-7B (the model it starts from) is unknown: unknown"]
+    assert licence == [
+        "the licence of Qwen/Qwen2.5-7B (the model it starts from) is unknown: unknown"
+    ]
 
 
 def test_a_model_without_results_of_its_own_is_refused(chain: Path) -> None:
@@ -146,7 +179,9 @@ def test_a_model_without_results_of_its_own_is_refused(chain: Path) -> None:
     card = model_card(SFT2, Params.load("models"))
     assert "It has not been evaluated" in card.text
     found = {it.reason: it.detail for it in gate.check_model(card, ["README.md"], SFT2, {})}
-    assert found[Reason.RESULTS_MISSING].startswith("no result is of these weights; sft2_before: of other weights")
+    assert found[Reason.RESULTS_MISSING].startswith(
+        "no result is of these weights; sft2_before: of other weights"
+    )
     assert found[Reason.STALE_LOCK] == "data/train/sft2 was made by no stage in dvc.lock"
     assert "python -m data_cards.models model=data/train/sft2" in found[Reason.CARD_OUT_OF_DATE]
     assert Reason.SCRIPTED_TEACHER in found

@@ -29,24 +29,34 @@ datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
 
 TEACHER = "scripted/microworld-12345678"
-HOSTILE = (
-    "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | \x00 \u202e ![x](http://evil)"
-)
+HOSTILE = "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | \x00 \u202e ![x](http://evil)"
 PNG = b"\x89PNG\r\n\x1a\n not read by anyone here"
 
 
-def question(number: int, text: str = "Who leads Villa Pellin?", split: str = "train", **others: Any) -> Question:
+def question(
+    number: int, text: str = "Who leads Villa Pellin?", split: str = "train", **others: Any
+) -> Question:
     kind = "chain" if number % 3 else "comparison"
-    fields: dict[str, Any] = {"question_type": kind, "num_hops": 1 + number % 2, "source": "microworld", **others}
+    fields: dict[str, Any] = {
+        "question_type": kind,
+        "num_hops": 1 + number % 2,
+        "source": "microworld",
+        **others,
+    }
     return Question(f"q-{number:03}", text, ("Felix Brandt",), split, **fields)
 
 
 def steps(num_actions: int, thought: str = "I need the leader. ") -> tuple[Step, ...]:
     turn = (
-        *protocol.parse_policy(f"{thought}{protocol.open_tag('search')} leader {protocol.close_tag('search')}"),
+        *protocol.parse_policy(
+            f"{thought}{protocol.open_tag('search')} leader {protocol.close_tag('search')}"
+        ),
         protocol.observation("search", "The leader is Felix Brandt.", Outcome.OK, ("p-1",)),
     )
-    return (*turn * num_actions, *protocol.parse_policy("It says so.\n</think>\n\n\\boxed{Felix Brandt}"))
+    return (
+        *turn * num_actions,
+        *protocol.parse_policy("It says so.\n</think>\n\n\\boxed{Felix Brandt}"),
+    )
 
 
 def trajectory(asked: Question, mode: Mode, num_actions: int, **others: Any) -> GradedTrajectory:
@@ -77,7 +87,9 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     pl.DataFrame(list(rows)).write_parquet(path)
 
 
-def write_run(questions: list[Question], coa: list[GradedTrajectory], cot: list[GradedTrajectory]) -> None:
+def write_run(
+    questions: list[Question], coa: list[GradedTrajectory], cot: list[GradedTrajectory]
+) -> None:
     """The files of a run in the current folder: the last row of every set is its validation split."""
     pairs = [pair(row, list(PairKind)[i % 3 == 0]) for i, row in enumerate(questions[:9])]
     rl = [row for row in questions if row.split == "train"][-5:]
@@ -96,7 +108,10 @@ def write_run(questions: list[Question], coa: list[GradedTrajectory], cot: list[
         "data/filter/dropped.parquet",
         ({"reason": reason, "row": {"trajectory": {"mode": mode}}} for reason, mode in dropped),
     )
-    write_rows("data/grade.parquet", ({"trajectory": {"question_id": row.question_id}} for row in questions[:12]))
+    write_rows(
+        "data/grade.parquet",
+        ({"trajectory": {"question_id": row.question_id}} for row in questions[:12]),
+    )
     outcomes = ["paired"] * 9 + ["same_outcome"] * 80 + ["unsound"] * 3
     write_rows("data/branch/points.parquet", ({"outcome": outcome} for outcome in outcomes))
     write_rows("data/branch/pairs.parquet", ({"kind": str(row.kind)} for row in pairs))
@@ -104,7 +119,12 @@ def write_run(questions: list[Question], coa: list[GradedTrajectory], cot: list[
 
 def write_settings(**render: Any) -> None:
     """params.yaml and prompts."""
-    section = {"title": "A title", "repository": "", "languages": ["en"], "licenses": {"microworld": "Apache-2.0"}}
+    section = {
+        "title": "A title",
+        "repository": "",
+        "languages": ["en"],
+        "licenses": {"microworld": "Apache-2.0"},
+    }
     server = {"base_url": "http://secret.host:8000/v1", "api_key_env": "SECRET_KEY", "model": "m"}
     params = {
         "prompts": {"cot": "cot.txt", "coa": "coa.txt"},
@@ -117,7 +137,9 @@ def write_settings(**render: Any) -> None:
 
 
 def plain_run() -> None:
-    questions = [question(i) for i in range(18)] + [question(90 + i, split="test") for i in range(4)]
+    questions = [question(i) for i in range(18)] + [
+        question(90 + i, split="test") for i in range(4)
+    ]
     coa = [trajectory(row, Mode.COA, i % 4) for i, row in enumerate(questions[:10])]
     cot = [trajectory(row, Mode.COT, 0) for row in questions[:6]]
     write_run(questions, coa, cot)
@@ -162,7 +184,9 @@ def head(name: str) -> dict[str, Any]:
 def cells(text: str, heading: str) -> list[list[str]]:
     """The rows of the first table after `heading`, without its head."""
     lines = iter(text[text.index(heading) :].split("\n"))
-    table = takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), lines))
+    table = takewhile(
+        lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), lines)
+    )
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in list(table)[2:]]
 
 
@@ -171,7 +195,11 @@ def structure(text: str) -> list[str]:
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text)
     shown = []
     for i, token in enumerate(tokens):
-        inner = [child for child in token.children or () if child.type in ("html_inline", "image", "link_open")]
+        inner = [
+            child
+            for child in token.children or ()
+            if child.type in ("html_inline", "image", "link_open")
+        ]
         if token.type == "heading_open":
             shown.append(tokens[i + 1].content)
         elif token.type in ("html_block", "table_open", "fence"):
@@ -188,12 +216,15 @@ def test_the_hub_reads_the_metadata_back(rendered: Path, name: SetName) -> None:
     assert {"synthetic", "arxiv:2503.06580"} <= set(data["tags"])
     configs = metadata.MetadataConfigs.from_dataset_card_data(card(name).data)
     assert configs[name]["data_files"] == [
-        {"split": split, "path": f"data/{name}/{split}.parquet"} for split in ("train", "validation")
+        {"split": split, "path": f"data/{name}/{split}.parquet"}
+        for split in ("train", "validation")
     ]
 
 
 @pytest.mark.parametrize("name", SetName)
-def test_declared_features_and_sizes_are_those_that_the_library_finds(rendered: Path, name: SetName) -> None:
+def test_declared_features_and_sizes_are_those_that_the_library_finds(
+    rendered: Path, name: SetName
+) -> None:
     declared = datasets.DatasetInfo._from_yaml_dict(head(name)["dataset_info"])
     files = {split: str(local_path(name, split)) for split in ("train", "validation")}
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(rendered / "cache"))
@@ -205,7 +236,9 @@ def test_declared_features_and_sizes_are_those_that_the_library_finds(rendered: 
 
 
 @pytest.mark.parametrize("front", [True, False], ids=["all sets", "one set"])
-def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(run: Path, front: bool) -> None:
+def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(
+    run: Path, front: bool
+) -> None:
     main([])
     for name in SetName:
         repository = OUT if front else OUT / name
@@ -213,7 +246,9 @@ def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(run: P
             target = repository / published_path(name, split)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(local_path(name, split).read_bytes())
-        loaded = datasets.load_dataset(str(repository.resolve()), str(name), cache_dir=str(run / "cache"))
+        loaded = datasets.load_dataset(
+            str(repository.resolve()), str(name), cache_dir=str(run / "cache")
+        )
         assert {split: loaded[split].num_rows for split in loaded} == {
             split: tables.count_rows(local_path(name, split)) for split in ("train", "validation")
         }
@@ -248,7 +283,8 @@ def test_every_count_on_the_card_of_trajectories_is_that_of_the_files(rendered: 
     searches = {str(n): str(sum(row.trajectory.num_actions == n for row in rows)) for n in range(4)}
     assert {row[0]: row[3] for row in cells(text, "By number of searches")} == searches
     words = [
-        sum(len(step.text.split()) for step in row.trajectory.steps if step.author is Author.POLICY) for row in rows
+        sum(len(step.text.split()) for step in row.trajectory.steps if step.author is Author.POLICY)
+        for row in rows
     ]
     lengths = {row[0]: row[1:] for row in cells(text, "Lengths, both splits")}
     assert lengths["policy, words"][0] == str(min(words))
@@ -263,9 +299,14 @@ def test_the_characters_that_are_trained_are_those_of_the_policy(rendered: Path)
     own = sum(n for author, n in every if author is Author.POLICY)
     world = sum(n for author, n in every if author is Author.ENVIRONMENT)
     total = sum(n for _, n in every) + sum(len(row.trajectory.prompt) for row in rows)
-    found = {row[0]: (row[1], int(row[2].replace(",", "")), row[4]) for row in cells(card("coa").text, "## Who wrote")}
+    found = {
+        row[0]: (row[1], int(row[2].replace(",", "")), row[4])
+        for row in cells(card("coa").text, "## Who wrote")
+    }
     assert found["thoughts, actions, answers"] == ("policy", own, "SFT stages 2 and 3")
-    assert found["search results"][1] + found["tags around search results, failed calls"][1] == world
+    assert (
+        found["search results"][1] + found["tags around search results, failed calls"][1] == world
+    )
     assert sum(count for _, count, _ in found.values()) == total
 
 
@@ -275,19 +316,31 @@ def test_the_funnels_count_what_was_dropped_and_forked_and_sampled(rendered: Pat
     assert coa["left out: wrong"] == ["7", "36.8%"]
     assert coa["**good enough for this set**"] == ["10", "52.6%"]
     points = {row[0]: row[1] for row in cells(card("cot_a").text, "## Yield")}
-    assert (points["**points**"], points["left out: same outcome"], points["**in this set**"]) == ("92", "80", "9")
+    assert (points["**points**"], points["left out: same outcome"], points["**in this set**"]) == (
+        "92",
+        "80",
+        "9",
+    )
     asked = {row[0]: row[1] for row in cells(card("rl").text, "## Yield")}
-    assert (asked["**train questions**"], asked["left out: sampled for trajectories"]) == ("18", "12")
+    assert (asked["**train questions**"], asked["left out: sampled for trajectories"]) == (
+        "18",
+        "12",
+    )
 
 
 def test_pairs_are_counted_by_kind_with_the_value_of_acting(rendered: Path) -> None:
     rows = {row[0]: row[1:] for row in cells(card("cot_a").text, "By kind of pair")}
-    assert rows == {"`act_is_better`": ["5", "1", "+1.00", "3.0"], "`think_is_better`": ["3", "0", "-1.00", "3.0"]}
+    assert rows == {
+        "`act_is_better`": ["5", "1", "+1.00", "3.0"],
+        "`think_is_better`": ["3", "0", "-1.00", "3.0"],
+    }
 
 
 def test_same_files_give_the_same_bytes(run: Path) -> None:
     def read() -> dict[str, bytes]:
-        return {path.as_posix(): path.read_bytes() for path in sorted(OUT.rglob("*")) if path.is_file()}
+        return {
+            path.as_posix(): path.read_bytes() for path in sorted(OUT.rglob("*")) if path.is_file()
+        }
 
     main([])
     first = read()
@@ -306,7 +359,9 @@ def test_a_scripted_teacher_is_named_and_a_real_one_too(run: Path) -> None:
     main([])
     assert "teacher=scripted" not in card("coa").text
     assert "`Qwen/Qwen2.5-7B`" in card("coa").text
-    assert ["the teacher's text", "`Qwen/Qwen2.5-7B`", "**unknown**"] in cells(card("coa").text, "## Licences")
+    assert ["the teacher's text", "`Qwen/Qwen2.5-7B`", "**unknown**"] in cells(
+        card("coa").text, "## Licences"
+    )
     assert "No language model wrote a part" in card("").text
 
 
@@ -325,7 +380,9 @@ def test_a_licence_that_nobody_stated_is_said_to_be_unknown(rendered: Path) -> N
         ({"microworld": "Beerware", "corpus": "Beerware"}, "other"),
     ],
 )
-def test_stated_licences_become_the_hubs_names(run: Path, stated: dict[str, str], expected: object) -> None:
+def test_stated_licences_become_the_hubs_names(
+    run: Path, stated: dict[str, str], expected: object
+) -> None:
     write_settings(licenses=stated)
     main([])
     assert head("coa")["license"] == expected
@@ -341,7 +398,9 @@ def test_stated_licences_become_the_hubs_names(run: Path, stated: dict[str, str]
         ({"licenses": {"x": "```"}}, "render.licenses"),
     ],
 )
-def test_a_setting_that_cannot_stand_in_a_card_is_named(run: Path, settings: dict[str, Any], named: str) -> None:
+def test_a_setting_that_cannot_stand_in_a_card_is_named(
+    run: Path, settings: dict[str, Any], named: str
+) -> None:
     write_settings(**settings)
     with pytest.raises(ConfigError, match=re.escape(named)):
         main([])
@@ -358,7 +417,9 @@ def hostile_question(number: int, text: str) -> Question:
     return question(number, text, question_type=text, source=text)
 
 
-@pytest.mark.parametrize("text", [HOSTILE, HOSTILE * 10_000, "`" * 1_000 + "</details>\n\n# x\n\n---\n\n"])
+@pytest.mark.parametrize(
+    "text", [HOSTILE, HOSTILE * 10_000, "`" * 1_000 + "</details>\n\n# x\n\n---\n\n"]
+)
 def test_hostile_text_changes_nothing_of_the_structure(
     finished_run: Path, run: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
@@ -368,7 +429,8 @@ def test_hostile_text_changes_nothing_of_the_structure(
     questions = [hostile_question(i, text) for i in range(18)]
     thought = steps(1, text.replace("\\boxed", ""))
     coa = [
-        trajectory(row, Mode.COA, 1, question=text, steps=thought, model=f"scripted/{text}") for row in questions[:4]
+        trajectory(row, Mode.COA, 1, question=text, steps=thought, model=f"scripted/{text}")
+        for row in questions[:4]
     ]
     write_run(questions, coa, [trajectory(row, Mode.COT, 0, prompt=text) for row in questions[:4]])
     main([])
@@ -402,14 +464,21 @@ def test_a_run_with_an_analysis_a_screen_and_pictures_shows_them(run: Path) -> N
         assert f"(pictures/{picture}.png)" in card(name).text
         assert (OUT / name / "pictures" / f"{picture}.png").read_bytes() == PNG
     for name in ("coa", "cot", "rl"):
-        assert ["left out: screen: near duplicate", "1"] in [row[:2] for row in cells(card(name).text, "## Yield")]
+        assert ["left out: screen: near duplicate", "1"] in [
+            row[:2] for row in cells(card(name).text, "## Yield")
+        ]
     assert "not screened" not in card("coa").text
-    assert all((OUT / "coa" / path).is_file() for path in re.findall(r"\((pictures/.*?)\)", card("coa").text))
+    assert all(
+        (OUT / "coa" / path).is_file()
+        for path in re.findall(r"\((pictures/.*?)\)", card("coa").text)
+    )
 
 
 def test_the_whole_example_stands_on_the_card(rendered: Path) -> None:
     text = card("coa").text
-    blocks = [token.content for token in MarkdownIt("commonmark").parse(text) if token.type == "fence"]
+    blocks = [
+        token.content for token in MarkdownIt("commonmark").parse(text) if token.type == "fence"
+    ]
     others = json.loads(next(block for block in blocks if block.startswith('{\n  "trajectory"')))
     rows = {
         row.trajectory.trajectory_id: row
@@ -417,9 +486,15 @@ def test_the_whole_example_stands_on_the_card(rendered: Path) -> None:
     }
     row = rows[others["trajectory"]["trajectory_id"]]
     shown = next(block for block in blocks if block.startswith("scaffold: prompt"))
-    assert shown.count("policy: ") == sum(step.author is Author.POLICY for step in row.trajectory.steps)
-    assert all(" ".join(step.text.split()) in " ".join(shown.split()) for step in row.trajectory.steps)
-    sizes = sorted((sum(len(step.text) for step in r.trajectory.steps), key) for key, r in rows.items())
+    assert shown.count("policy: ") == sum(
+        step.author is Author.POLICY for step in row.trajectory.steps
+    )
+    assert all(
+        " ".join(step.text.split()) in " ".join(shown.split()) for step in row.trajectory.steps
+    )
+    sizes = sorted(
+        (sum(len(step.text) for step in r.trajectory.steps), key) for key, r in rows.items()
+    )
     assert sizes[len(sizes) // 2][1] == row.trajectory.trajectory_id
 
 
@@ -465,7 +540,8 @@ def test_a_file_that_is_missing_or_broken_is_named_and_old_cards_stay(
 
 
 @pytest.mark.parametrize(
-    ("rows", "category"), [(0, "n<1K"), (999, "n<1K"), (1_000, "1K<n<10K"), (10**12, "n>1T"), (5_200, "1K<n<10K")]
+    ("rows", "category"),
+    [(0, "n<1K"), (999, "n<1K"), (1_000, "1K<n<10K"), (10**12, "n>1T"), (5_200, "1K<n<10K")],
 )
 def test_sizes_have_the_hubs_names(rows: int, category: str) -> None:
     assert size_category(rows) == category

@@ -31,7 +31,9 @@ WHICH = Question(
     num_hops=2, gold_titles=("Night Train (1959 film)", "Red Dust"),
 )  # fmt: skip
 PASSAGES = (
-    Passage("film", "Night Train (1959 film)", "Night Train is a 1959 thriller directed by Ada Novak."),
+    Passage(
+        "film", "Night Train (1959 film)", "Night Train is a 1959 thriller directed by Ada Novak."
+    ),
     Passage("person", "Ada Novak", "Ada Novak was born in Riga in 1920."),
     Passage("dust", "Red Dust", "Red Dust is a 1932 drama."),
 )
@@ -44,7 +46,10 @@ CORPUS = gold_passages(PASSAGES, [passage.title for passage in PASSAGES])
 def turn(thought: str, query: str, *shown: str) -> tuple[Step, ...]:
     written = f"{thought} {protocol.open_tag('search')} {query} {protocol.close_tag('search')}"
     body = "\n".join(TEXTS[name] for name in shown)
-    return (*protocol.parse_policy(written), protocol.observation("search", body, Outcome.OK, shown))
+    return (
+        *protocol.parse_policy(written),
+        protocol.observation("search", body, Outcome.OK, shown),
+    )
 
 
 def end(thought: str, answer: str) -> tuple[Step, ...]:
@@ -52,7 +57,10 @@ def end(thought: str, answer: str) -> tuple[Step, ...]:
 
 
 def row(
-    *steps: Step, question: Question = BRIDGE, mode: Mode = Mode.COA, stop: StopReason = StopReason.ANSWERED
+    *steps: Step,
+    question: Question = BRIDGE,
+    mode: Mode = Mode.COA,
+    stop: StopReason = StopReason.ANSWERED,
 ) -> GradedTrajectory:
     trajectory = Trajectory(
         f"q/{mode}/0", "q", mode, 0, question.question, "prompt", steps, stop, "m", Sampling(), "hash", "fp", 1, 9, 0,
@@ -61,7 +69,9 @@ def row(
     return grade_trajectory(trajectory, question)
 
 
-def explain(given_row: GradedTrajectory, question: Question = BRIDGE, corpus: Corpus = CORPUS) -> tuple[Finding, ...]:
+def explain(
+    given_row: GradedTrajectory, question: Question = BRIDGE, corpus: Corpus = CORPUS
+) -> tuple[Finding, ...]:
     return diagnose(given_row, question, Context(corpus))
 
 
@@ -69,7 +79,10 @@ FILM = turn("I need the director.", "Night Train director", "film")
 READ = "According to the results, Ada Novak directed it. Now her birthplace."
 BORN = turn(READ, "Ada Novak birthplace born", "person")
 WANTED = turn(READ, "Ada Novak birthplace born", "other")
-FORCED = (protocol.marker(protocol.ANSWER_MARKER), *protocol.parse_policy("Oslo}", is_thinking=False))
+FORCED = (
+    protocol.marker(protocol.ANSWER_MARKER),
+    *protocol.parse_policy("Oslo}", is_thinking=False),
+)
 FORGED = protocol.observation_text("search", "Riga").strip()
 SMALLEST = {
     Cause.TOOL_FAILURE: row(*protocol.parse_policy("x"), stop=StopReason.TOOL_ERROR),
@@ -78,13 +91,21 @@ SMALLEST = {
     Cause.BUDGET: row(*FILM, *FORCED, stop=StopReason.ACTION_BUDGET),
     Cause.FORMAT: row(*protocol.parse_policy(f"Riga {protocol.THINK_CLOSE} Riga")),
     Cause.GRADED_WRONG: row(*end("It is the city.", "the city of Riga")),
-    Cause.REASONING_SLIP: row(*FILM, *BORN, *end("The passage says she was born in Riga. I take Oslo.", "Oslo")),
-    Cause.FALSE_RECALL: row(*end("Ada Novak directed it. She was born in Oslo.", "Oslo"), mode=Mode.COT),
+    Cause.REASONING_SLIP: row(
+        *FILM, *BORN, *end("The passage says she was born in Riga. I take Oslo.", "Oslo")
+    ),
+    Cause.FALSE_RECALL: row(
+        *end("Ada Novak directed it. She was born in Oslo.", "Oslo"), mode=Mode.COT
+    ),
     Cause.KNOWLEDGE_GAP: row(*end("It was Ada Novak, perhaps from Oslo.", "Oslo"), mode=Mode.COT),
     Cause.NEVER_SEARCHED: row(*FILM, *end(f"{READ} I recall that she was born in Oslo.", "Oslo")),
-    Cause.BAD_QUERY: row(*FILM, *turn(READ, "novak films", "other"), *end("No mention. Maybe Bergen.", "Bergen")),
+    Cause.BAD_QUERY: row(
+        *FILM, *turn(READ, "novak films", "other"), *end("No mention. Maybe Bergen.", "Bergen")
+    ),
     Cause.RETRIEVAL_MISS: row(*FILM, *WANTED, *end("No mention. Maybe Bergen.", "Bergen")),
-    Cause.EVIDENCE_IGNORED: row(*FILM, *BORN, *end("I see that she was born in 1920 in Oslo.", "Oslo")),
+    Cause.EVIDENCE_IGNORED: row(
+        *FILM, *BORN, *end("I see that she was born in 1920 in Oslo.", "Oslo")
+    ),
     Cause.DISTRACTOR_FOLLOWED: row(*FILM, *WANTED, *end("The passage says Oslo.", "Oslo")),
     Cause.UNKNOWN: row(*end("Hm.", "no"), question=WHICH),
 }
@@ -99,10 +120,14 @@ def test_the_smallest_example_of_a_cause_is_explained_by_it(cause: Cause) -> Non
 
 def test_a_correct_trajectory_has_no_cause_but_keeps_what_went_wrong_beside() -> None:
     assert explain(row(*FILM, *BORN, *end("She was born in Riga.", "Riga"))) == ()
-    again = row(*FILM, *turn("Again.", "night train, director", "film"), *end("I know: Riga.", "Riga"))
+    again = row(
+        *FILM, *turn("Again.", "night train, director", "film"), *end("I know: Riga.", "Riga")
+    )
     more = row(*FILM, *turn("More.", "Night Train film", "film"), *end("I know: Riga.", "Riga"))
     assert [(found.cause, found.step) for found in explain(again)] == [(Cause.REPEATED_SEARCH, 4)]
-    assert [(found.cause, found.passages) for found in explain(more)] == [(Cause.NEEDLESS_SEARCH, ("film",))]
+    assert [(found.cause, found.passages) for found in explain(more)] == [
+        (Cause.NEEDLESS_SEARCH, ("film",))
+    ]
 
 
 def test_the_blamed_step_and_passages_are_named() -> None:
@@ -129,7 +154,9 @@ def test_without_gold_titles_the_rules_that_need_them_say_unknown(cause: Cause) 
 
 def test_without_gold_titles_an_answer_that_was_shown_was_ignored() -> None:
     found = explain(SMALLEST[Cause.EVIDENCE_IGNORED], replace(BRIDGE, gold_titles=()))
-    assert [(one.cause, one.needs_gold_titles) for one in found] == [(Cause.EVIDENCE_IGNORED, False)]
+    assert [(one.cause, one.needs_gold_titles) for one in found] == [
+        (Cause.EVIDENCE_IGNORED, False)
+    ]
 
 
 def test_passages_of_another_corpus_are_known_by_their_titles_or_their_text() -> None:
@@ -137,7 +164,10 @@ def test_passages_of_another_corpus_are_known_by_their_titles_or_their_text() ->
     for rename in (titles, dict.fromkeys(titles, "")):
         found = explain(_renamed(SMALLEST[Cause.EVIDENCE_IGNORED], rename))
         assert found[0].cause is Cause.EVIDENCE_IGNORED
-        assert explain(_renamed(SMALLEST[Cause.RETRIEVAL_MISS], rename))[0].cause is Cause.RETRIEVAL_MISS
+        assert (
+            explain(_renamed(SMALLEST[Cause.RETRIEVAL_MISS], rename))[0].cause
+            is Cause.RETRIEVAL_MISS
+        )
 
 
 def _renamed(graded: GradedTrajectory, names: dict[str, str]) -> GradedTrajectory:
@@ -156,7 +186,9 @@ def test_without_gold_titles_statements_of_one_kind_still_decide(cause: Cause) -
     assert [(one.cause, one.needs_gold_titles) for one in found] == [(cause, False)]
 
 
-@pytest.mark.parametrize("cause", [Cause.EVIDENCE_IGNORED, Cause.DISTRACTOR_FOLLOWED, Cause.RETRIEVAL_MISS])
+@pytest.mark.parametrize(
+    "cause", [Cause.EVIDENCE_IGNORED, Cause.DISTRACTOR_FOLLOWED, Cause.RETRIEVAL_MISS]
+)
 def test_without_a_corpus_the_text_of_the_observations_decides(cause: Cause) -> None:
     assert explain(SMALLEST[cause], corpus=Corpus())[0].cause is cause
 
@@ -197,7 +229,12 @@ def test_an_answer_that_is_nearly_an_accepted_one_is_blamed_on_the_grader(
         ("Annonay, France", "Annonay in Ardèche", "", True),
         ("Australia", "Australian actor", "", True),
         ("Noel Paul Stookey", "Yarrow and Stookey", "", True),
-        ("Opry Mills is a large shopping mall.", "superregional shopping mall", "What is Opry Mills?", True),
+        (
+            "Opry Mills is a large shopping mall.",
+            "superregional shopping mall",
+            "What is Opry Mills?",
+            True,
+        ),
         ("False", "no", "", True),
         ("True", "no", "", False),
         ("Red Dead Revolver", "Red Dead Redemption", "", False),
@@ -214,8 +251,12 @@ def test_answers_that_say_the_same_in_other_words_are_told(
 
 
 def test_a_name_that_a_text_gives_in_brackets_is_the_same() -> None:
-    assert says_the_same("Fiat", "Fabbrica Italiana", texts=["It owns Fiat (Fabbrica Italiana) still."])
-    assert not says_the_same("Ford", "Fabbrica Italiana", texts=["Ford and Fiat (Fabbrica Italiana)."])
+    assert says_the_same(
+        "Fiat", "Fabbrica Italiana", texts=["It owns Fiat (Fabbrica Italiana) still."]
+    )
+    assert not says_the_same(
+        "Ford", "Fabbrica Italiana", texts=["Ford and Fiat (Fabbrica Italiana)."]
+    )
 
 
 @given(st.text(max_size=30), st.text(max_size=30), st.text(max_size=30))
@@ -233,14 +274,17 @@ def test_any_two_texts_are_compared(answer: str, accepted: str, text: str) -> No
         ("She lived in New York.", ("new york",), Basis.RECALLED),
     ],
 )
-def test_claims_are_told_from_ordinary_sentences(sentence: str, values: tuple[str, ...], basis: Basis) -> None:
+def test_claims_are_told_from_ordinary_sentences(
+    sentence: str, values: tuple[str, ...], basis: Basis
+) -> None:
     (said,) = read(protocol.parse_policy(sentence), "Who?")
     assert said.claim is not None
     assert (said.claim.values, said.claim.basis) == (values, basis)
 
 
 @pytest.mark.parametrize(
-    "sentence", ["Wait, that is hard.", "The results do not mention Riga.", "So the film Night Train."]
+    "sentence",
+    ["Wait, that is hard.", "The results do not mention Riga.", "So the film Night Train."],
 )
 def test_sentences_that_state_nothing_new_are_no_claims(sentence: str) -> None:
     (said,) = read(protocol.parse_policy(sentence), BRIDGE.question)
@@ -256,16 +300,22 @@ def test_any_text_is_explained_by_exactly_one_cause(thoughts: list[str], answer:
     assert len({one.cause for one in found}) == len(found)
 
 
-@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data")
+@pytest.mark.skipif(
+    "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data"
+)
 @pytest.mark.parametrize("file", ["r1searcher_hotpotqa_qwen", "fireact_hotpotdev500_llama2_13b"])
 def test_every_failure_of_real_trajectories_has_a_cause_or_an_honest_unknown(file: str) -> None:
     path = Path(os.environ["COA_REAL_DATA"]) / f"trajectories/trajectories_{file}.jsonl"
-    rows = [one for one in ingest(IngestParams(str(path))) if isinstance(one, Ingested) and one.question]
+    rows = [
+        one for one in ingest(IngestParams(str(path))) if isinstance(one, Ingested) and one.question
+    ]
     failed = [
         (one.question, graded)
         for one in rows
         if one.question
-        and not (graded := grade_trajectory(to_own_tags(one.trajectory), one.question)).grade.exact_match
+        and not (
+            graded := grade_trajectory(to_own_tags(one.trajectory), one.question)
+        ).grade.exact_match
     ]
     found = [explain(graded, question, Corpus())[0] for question, graded in failed]
     assert len(found) > 200

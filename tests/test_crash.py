@@ -118,7 +118,9 @@ def recorded(journal: Path) -> int:
         return 0
     with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as connection:
         try:
-            count: int = connection.execute("select count(*) from calls where kind = 'policy'").fetchone()[0]
+            count: int = connection.execute(
+                "select count(*) from calls where kind = 'policy'"
+            ).fetchone()[0]
         except sqlite3.OperationalError:  # killed before the table was made
             count = 0
     connection.close()
@@ -128,7 +130,9 @@ def recorded(journal: Path) -> int:
 def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_call(
     prepared: Path, tmp_path: Path
 ) -> None:
-    policy = Paid(Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams))
+    policy = Paid(
+        Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams)
+    )
     rng = random.Random(20)
     with served(policy) as base_url:
         command = (
@@ -223,7 +227,9 @@ def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
 def locked(project: Path) -> dict[str, Any] | None:
     """The hashes of all that the stages read and wrote, in any order; None where a kill cut the file off."""
     try:
-        found: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load((project / "dvc.lock").read_text()))
+        found: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(
+            YAML(typ="safe").load((project / "dvc.lock").read_text())
+        )
     except (YAMLError, Invalid):
         return None
     return found
@@ -239,8 +245,12 @@ def journal_keys(project: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(prepared: Path, tmp_path: Path) -> None:
-    policy = Paid(Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams))
+def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(
+    prepared: Path, tmp_path: Path
+) -> None:
+    policy = Paid(
+        Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams)
+    )
     folder = copy(prepared, tmp_path / "interrupted")
     journal = folder / ".journal/sample-coa.sqlite"
     with served(policy) as base_url:

@@ -15,7 +15,12 @@ LOG: list[Entry] = [
     }
     for step in (1, 2, 3)
 ]  # fmt: skip
-VALIDATION: Entry = {"step": 3, "eval_searches/known": 0.7, "eval_searches/unknown": None, "eval_runtime": 5.0}
+VALIDATION: Entry = {
+    "step": 3,
+    "eval_searches/known": 0.7,
+    "eval_searches/unknown": None,
+    "eval_runtime": 5.0,
+}
 
 
 def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() -> None:
@@ -29,7 +34,9 @@ def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() ->
 
 
 def test_a_picture_holds_the_telling_panels_when_there_are_too_many() -> None:
-    many = [{**entry, **{f"a{number}": number * entry["step"] for number in range(20)}} for entry in LOG]
+    many = [
+        {**entry, **{f"a{number}": number * entry["step"] for number in range(20)}} for entry in LOG
+    ]
 
     assert list(panels(many))[:4] == ["reward", "rewards", "searches", "loss"]
     assert len(panels(many)) == 12

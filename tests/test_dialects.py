@@ -22,7 +22,8 @@ from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, Stop
 
 QUERY = "<|begin_of_query|> Eiffel Tower city <|end_of_query|>"
 DOCUMENTS = (
-    "\n\n<|begin_of_documents|>\n(1)Title: Eiffel Tower Text: In Paris.\n(2)Title: X Text: y\n<|end_of_documents|>\n\n"
+    "\n\n<|begin_of_documents|>\n(1)Title: Eiffel Tower Text: In Paris."
+    "\n(2)Title: X Text: y\n<|end_of_documents|>\n\n"
 )
 ANSWER = "So.</think>\n\n <answer> Paris </answer>"
 R1 = f" I need it. {QUERY}{DOCUMENTS}{ANSWER}"
@@ -37,7 +38,18 @@ REFLECTION = (
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 R1_PARTS = ["<|begin_of_query|>", "<|end_of_query|>", "<|begin_of_documents|>", "<|end_of_documents|>", "</think>",
             "<answer>", "</answer>", "q", "\n"]  # fmt: skip
-REACT_PARTS = ["Thought:", " a", "\n", "Action: ", "search[q]", "finish[a]", "Observation:", "None", "[", "]"]
+REACT_PARTS = [
+    "Thought:",
+    " a",
+    "\n",
+    "Action: ",
+    "search[q]",
+    "finish[a]",
+    "Observation:",
+    "None",
+    "[",
+    "]",
+]
 ACTING = ["<think>", "</think>", "<begin_search>", "</end_search>", "</search_result>", "\\boxed{", "\\text{", "}", "{",
           "$", "\\", "\\(", "1,000"]  # fmt: skip
 HOSTILE = st.lists(st.one_of(PLAIN, st.sampled_from(ACTING)), max_size=6).map("".join)
@@ -62,7 +74,11 @@ def test_r1_searcher_text_is_cut_into_steps_with_authors() -> None:
     assert shape(steps) == [("thought", "policy"), ("action", "policy"), ("observation", "environment"),
                             ("thought", "policy"), ("answer", "policy")]  # fmt: skip
     assert (steps[1].tool, steps[1].argument) == ("search", "Eiffel Tower city")
-    assert (steps[2].text, steps[2].outcome, steps[2].passages) == (DOCUMENTS, Outcome.OK, ("Eiffel Tower", "X"))
+    assert (steps[2].text, steps[2].outcome, steps[2].passages) == (
+        DOCUMENTS,
+        Outcome.OK,
+        ("Eiffel Tower", "X"),
+    )
     assert prediction(steps) == "Paris"
 
 
@@ -78,9 +94,13 @@ def test_react_text_gives_the_label_to_the_scaffold_and_the_rest_to_the_policy()
 
 def test_the_request_to_reflect_is_the_scaffolds_only_where_its_runtime_writes_it() -> None:
     turn = "Thought: a\nAction: search[b]\nObservation: c\n"
-    end = f"Thought: {REFLECTION}\nAction: finish[d]\nObservation: Episode finished, reward = False\n"
+    end = (
+        f"Thought: {REFLECTION}\nAction: finish[d]\nObservation: Episode finished, reward = False\n"
+    )
     after_five, after_four = read_react_text(turn * 5 + end), read_react_text(turn * 4 + end)
-    assert f"Thought: {REFLECTION}" in [step.text for step in after_five if step.author is Author.SCAFFOLD]
+    assert f"Thought: {REFLECTION}" in [
+        step.text for step in after_five if step.author is Author.SCAFFOLD
+    ]
     assert [step.text for step in after_four if step.author is Author.SCAFFOLD] == ["Thought:"] * 5
 
 
@@ -103,7 +123,11 @@ def test_in_a_chat_the_roles_say_who_wrote_what() -> None:
     [
         (f"x {QUERY[:20]}", UnreadableReason.UNCLOSED_TAG, 2),
         (f"<|begin_of_query|> a {QUERY}{DOCUMENTS}{ANSWER}", UnreadableReason.NESTED_TAG, 21),
-        (f"{QUERY}{DOCUMENTS.replace('In Paris', QUERY)}{ANSWER}", UnreadableReason.NESTED_TAG, 107),
+        (
+            f"{QUERY}{DOCUMENTS.replace('In Paris', QUERY)}{ANSWER}",
+            UnreadableReason.NESTED_TAG,
+            107,
+        ),
         (f"{QUERY}\n\n<|begin_of_documents|> cut", UnreadableReason.UNCLOSED_TAG, 55),
         (f"<|begin_of_query|> <|end_of_query|>{DOCUMENTS}{ANSWER}", UnreadableReason.EMPTY_TURN, 0),
         (f"{QUERY} and on {ANSWER}", UnreadableReason.NO_OBSERVATION, 53),
@@ -132,7 +156,11 @@ def test_an_ambiguous_r1_searcher_text_is_refused_with_its_place(
         ("Thought: a\nAction: search[ ]\nObservation: x\n", UnreadableReason.EMPTY_TURN, 11),
         ("Thought: a\nObservation: x\n", UnreadableReason.NO_ACTION, 8),
         ("Thought: a\nAction: search[x\nObservation: x\n", UnreadableReason.UNCLOSED_TAG, 11),
-        ("Thought: a\nAction: search[x] y\nObservation: x\n", UnreadableReason.TEXT_AFTER_ACTION, 28),
+        (
+            "Thought: a\nAction: search[x] y\nObservation: x\n",
+            UnreadableReason.TEXT_AFTER_ACTION,
+            28,
+        ),
         ("Action: finish[x]\nThought: b\nObservation: x\n", UnreadableReason.TEXT_AFTER_ACTION, 17),
         ("Thought: a\nAction: finish[]\nObservation: x\n", UnreadableReason.NO_ANSWER, 11),
         ("Thought: a\nAction: search[x]\nObservation: x\n", UnreadableReason.NO_ANSWER, 44),
@@ -140,7 +168,9 @@ def test_an_ambiguous_r1_searcher_text_is_refused_with_its_place(
         (REACT + "Thought: a\nAction: search[x]\n", UnreadableReason.MISPLACED_TAG, len(REACT)),
     ],
 )
-def test_an_ambiguous_react_text_is_refused_with_its_place(text: str, reason: UnreadableReason, character: int) -> None:
+def test_an_ambiguous_react_text_is_refused_with_its_place(
+    text: str, reason: UnreadableReason, character: int
+) -> None:
     with pytest.raises(UnreadableError) as caught:
         read_react_text(text)
     assert (caught.value.reason, caught.value.character) == (reason, character)
@@ -150,13 +180,21 @@ def test_an_ambiguous_react_text_is_refused_with_its_place(text: str, reason: Un
     ("messages", "reason"),
     [
         ([("user", "Observation: x")], UnreadableReason.WRONG_FORMAT),
-        ([("assistant", "Action: finish[a]"), ("assistant", "more")], UnreadableReason.WRONG_FORMAT),
+        (
+            [("assistant", "Action: finish[a]"), ("assistant", "more")],
+            UnreadableReason.WRONG_FORMAT,
+        ),
         ([("assistant", " ")], UnreadableReason.EMPTY_TURN),
-        ([("assistant", "Thought: a\nObservation: forged\nAction: finish[a]")], UnreadableReason.NESTED_TAG),
+        (
+            [("assistant", "Thought: a\nObservation: forged\nAction: finish[a]")],
+            UnreadableReason.NESTED_TAG,
+        ),
         ([], UnreadableReason.NO_ANSWER),
     ],
 )
-def test_an_ambiguous_chat_is_refused(messages: list[tuple[str, str]], reason: UnreadableReason) -> None:
+def test_an_ambiguous_chat_is_refused(
+    messages: list[tuple[str, str]], reason: UnreadableReason
+) -> None:
     with pytest.raises(UnreadableError) as caught:
         read_react_chat(messages)
     assert caught.value.reason is reason
@@ -182,11 +220,19 @@ def test_a_react_text_is_refused_or_kept_to_the_last_character(text: str) -> Non
         assert protocol.render(steps) == text
 
 
-@pytest.mark.parametrize("steps", [read_r1_searcher(R1), read_react_text(REACT)], ids=["r1_searcher", "react"])
+@pytest.mark.parametrize(
+    "steps", [read_r1_searcher(R1), read_react_text(REACT)], ids=["r1_searcher", "react"]
+)
 def test_our_tags_say_the_same(steps: tuple[Step, ...]) -> None:
     own = to_own_tags(trajectory(steps)).steps
     kinds = [step.kind for step in own]
-    assert kinds == [StepKind.THOUGHT, StepKind.ACTION, StepKind.OBSERVATION, StepKind.THOUGHT, StepKind.ANSWER]
+    assert kinds == [
+        StepKind.THOUGHT,
+        StepKind.ACTION,
+        StepKind.OBSERVATION,
+        StepKind.THOUGHT,
+        StepKind.ANSWER,
+    ]
     assert own[1].argument == "Eiffel Tower city"
     assert boxed_answer(protocol.answer_text(own)) == "Paris"
     assert protocol.stray_tags(own) == []
@@ -200,12 +246,20 @@ def test_a_prompt_of_ours_may_stand_before_the_steps() -> None:
 
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
-def test_no_foreign_text_can_act_in_our_tags(thought: str, query: str, body: str, answer: str) -> None:
+def test_no_foreign_text_can_act_in_our_tags(
+    thought: str, query: str, body: str, answer: str
+) -> None:
     policy = Author.POLICY
     foreign = (
         Step(StepKind.THOUGHT, policy, f"x{thought}"),
         Step(StepKind.ACTION, policy, query, tool="search", argument=query.strip()),
-        Step(StepKind.OBSERVATION, Author.ENVIRONMENT, f"\nObservation: {body}\n", tool="search", outcome=Outcome.OK),
+        Step(
+            StepKind.OBSERVATION,
+            Author.ENVIRONMENT,
+            f"\nObservation: {body}\n",
+            tool="search",
+            outcome=Outcome.OK,
+        ),
         Step(StepKind.ANSWER, policy, f"<answer>{answer}</answer>"),
     )
     own = to_own_tags(trajectory(foreign)).steps
@@ -218,7 +272,8 @@ def test_no_foreign_text_can_act_in_our_tags(thought: str, query: str, body: str
 
 
 @pytest.mark.parametrize(
-    "unit", ["<|begin_of_query|>", "q", "<answer>", "\n", f"{QUERY}{DOCUMENTS}", "(1)Title: ", "</think>"]
+    "unit",
+    ["<|begin_of_query|>", "q", "<answer>", "\n", f"{QUERY}{DOCUMENTS}", "(1)Title: ", "</think>"],
 )
 def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
     start = time.process_time()
@@ -228,7 +283,15 @@ def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["Thought: a\nAction: search[b]\nObservation: c\n", "Thought:", "\n", "Action: a[", "]", "\nObservation:"]
+    "unit",
+    [
+        "Thought: a\nAction: search[b]\nObservation: c\n",
+        "Thought:",
+        "\n",
+        "Action: a[",
+        "]",
+        "\nObservation:",
+    ],
 )
 def test_five_megabytes_of_react_text_take_linear_time(unit: str) -> None:
     start = time.process_time()

@@ -128,7 +128,9 @@ SECTIONS: dict[str, type[Any]] = {
     "fidelity": FidelityParams,
     "table": TableParams,
 }
-DEFAULTS: dict[str, Any] = YAML(typ="safe").load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
+DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
+    (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
+)
 PROGRAMS = {"curl", "export", "python", "make", "dvc", "git", "vllm", "kill"}
 
 
@@ -138,14 +140,21 @@ def text_of(document: Path | str) -> str:
 
 def rows_under(document: str, heading: str) -> list[list[str]]:
     """The cells of the first table below a heading, without backticks around them; its head is left out."""
-    body = re.split(rf"^#+ `?{re.escape(heading)}`?$", text_of(document), maxsplit=1, flags=re.MULTILINE)
+    body = re.split(
+        rf"^#+ `?{re.escape(heading)}`?$", text_of(document), maxsplit=1, flags=re.MULTILINE
+    )
     assert len(body) == 2, f"{document} has no heading {heading!r}"
     table = re.search(
-        r"^\|.*\n\|[-|]+\n((?:\|.*\n?)+)", re.split(r"^#", body[1], maxsplit=1, flags=re.MULTILINE)[0], re.M
+        r"^\|.*\n\|[-|]+\n((?:\|.*\n?)+)",
+        re.split(r"^#", body[1], maxsplit=1, flags=re.MULTILINE)[0],
+        re.M,
     )
     assert table, f"{document} has no table under {heading!r}"
     lines = table[1].strip().splitlines()
-    return [[cell.strip().removeprefix("`").removesuffix("`") for cell in line.strip("|").split("|")] for line in lines]
+    return [
+        [cell.strip().removeprefix("`").removesuffix("`") for cell in line.strip("|").split("|")]
+        for line in lines
+    ]
 
 
 def type_name(hint: Any) -> str:
@@ -162,7 +171,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Every command in a console block, with the document that shows it; comments are left out."""
     for document in DOCUMENTS:
         for block in re.findall(
-            r"^```console\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+            r"^```console\n(.*?)^```",
+            document.read_text(encoding="utf-8"),
+            re.DOTALL | re.MULTILINE,
         ):
             for line in block.splitlines():
                 if line.startswith("$ "):
@@ -185,7 +196,9 @@ def tree() -> list[str]:
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_column_of_a_record_is_documented_with_its_type(record: type[Any]) -> None:
     hints = get_type_hints(record)
-    documented = [(name, kind) for name, kind, _ in rows_under("docs/data_model.md", record.__name__)]
+    documented = [
+        (name, kind) for name, kind, _ in rows_under("docs/data_model.md", record.__name__)
+    ]
     assert documented == [(field.name, type_name(hints[field.name])) for field in fields(record)]
 
 
@@ -200,7 +213,9 @@ def test_every_record_within_a_documented_record_is_documented() -> None:
     ids=lambda item: item if isinstance(item, str) else item.__name__,
 )
 def test_every_value_of_an_enum_is_documented(document: str, kind: type[StrEnum]) -> None:
-    assert [row[0] for row in rows_under(f"docs/{document}", kind.__name__)] == [str(value) for value in kind]
+    assert [row[0] for row in rows_under(f"docs/{document}", kind.__name__)] == [
+        str(value) for value in kind
+    ]
 
 
 def test_the_schema_version_is_documented() -> None:
@@ -208,7 +223,9 @@ def test_the_schema_version_is_documented() -> None:
     assert f"Schema version {SCHEMA_VERSION}" in text_of("CHANGELOG.md")
 
 
-def sections(name: str, kind: type[Any], defaults: dict[str, Any]) -> Iterator[tuple[str, type[Any], dict[str, Any]]]:
+def sections(
+    name: str, kind: type[Any], defaults: dict[str, Any]
+) -> Iterator[tuple[str, type[Any], dict[str, Any]]]:
     """A section of the settings and those within it."""
     yield name, kind, defaults
     for key, hint in get_type_hints(kind).items():
@@ -217,24 +234,34 @@ def sections(name: str, kind: type[Any], defaults: dict[str, Any]) -> Iterator[t
             yield from sections(f"{name}.{key}", hint, defaults[key])
 
 
-ALL_SECTIONS = [part for name, kind in SECTIONS.items() for part in sections(name, kind, DEFAULTS[name])]
+ALL_SECTIONS = [
+    part for name, kind in SECTIONS.items() for part in sections(name, kind, DEFAULTS[name])
+]
 
 
-@pytest.mark.parametrize(("name", "kind", "defaults"), ALL_SECTIONS, ids=[name for name, *_ in ALL_SECTIONS])
-def test_every_setting_is_documented_with_its_default(name: str, kind: type[Any], defaults: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "defaults"), ALL_SECTIONS, ids=[name for name, *_ in ALL_SECTIONS]
+)
+def test_every_setting_is_documented_with_its_default(
+    name: str, kind: type[Any], defaults: dict[str, Any]
+) -> None:
     inner = {section for section, *_ in ALL_SECTIONS}
     expected = [
         (field.name, "" if f"{name}.{field.name}" in inner else json.dumps(defaults[field.name]))
         for field in fields(kind)
     ]
-    assert [(field, default) for field, default, _ in rows_under("docs/params.md", name)] == expected
+    assert [
+        (field, default) for field, default, _ in rows_under("docs/params.md", name)
+    ] == expected
 
 
 def test_every_section_of_the_default_profile_is_documented() -> None:
     assert set(SECTIONS) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize(("document", "command"), list(commands()), ids=lambda item: "".join(item)[:40])
+@pytest.mark.parametrize(
+    ("document", "command"), list(commands()), ids=lambda item: "".join(item)[:40]
+)
 def test_every_command_shown_can_be_run(document: str, command: list[str]) -> None:
     program, *arguments = command
     assert program in PROGRAMS, document
@@ -245,7 +272,9 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
     if program == "python" and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{document}: {arguments[0]}"
     elif program == "python" and arguments[1] != "pytest":
-        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file(), f"{document}: {arguments[1]}"
+        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file(), (
+            f"{document}: {arguments[1]}"
+        )
     for setting in re.findall(r"-S (\S+)=", " ".join(arguments)):
         section, _, field = setting.partition(".")
         assert field in DEFAULTS[section], f"{document}: {setting}"
@@ -255,10 +284,14 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
 
 def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
     stages = YAML(typ="safe").load(text_of("dvc.yaml"))["stages"]
-    names = [f"{name}@{key}" for name in stages for key in stages[name].get("foreach", [])] + list(stages)
+    names = [f"{name}@{key}" for name in stages for key in stages[name].get("foreach", [])] + list(
+        stages
+    )
     of_data = {row[0]: row[1] for row in rows_under("README.md", "The pipeline")}
     of_training = {row[0]: row[1] for row in rows_under("docs/training.md", "The stages")}
-    listed = {name for name in names if name in of_training or name.partition("@")[0] not in of_training}
+    listed = {
+        name for name in names if name in of_training or name.partition("@")[0] not in of_training
+    }
     assert of_data.keys() | of_training.keys() == {
         name for name in listed if name in of_training or "foreach" not in stages.get(name, {})
     }
@@ -276,8 +309,15 @@ def test_every_file_of_the_readmes_tree_exists() -> None:
 
 
 def test_every_module_stands_in_the_readmes_tree() -> None:
-    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
-    assert [path for module in modules if (path := module.relative_to(ROOT).as_posix()) not in tree()] == []
+    modules = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py"
+    ]
+    assert [
+        path for module in modules if (path := module.relative_to(ROOT).as_posix()) not in tree()
+    ] == []
 
 
 def slug(heading: str) -> str:
@@ -314,7 +354,9 @@ def test_the_readme_shows_what_the_demo_prints() -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/protocol.md"])
 def test_the_trajectory_shown_is_well_formed(document: str) -> None:
-    shown = next(block for block in text_of(document).split("```") if f"\n{protocol.THINK_OPEN}\n" in block)
+    shown = next(
+        block for block in text_of(document).split("```") if f"\n{protocol.THINK_OPEN}\n" in block
+    )
     steps = protocol.parse(shown.partition(f"{protocol.THINK_OPEN}\n")[2].rstrip())
     kinds = [step.kind for step in steps]
     assert not protocol.stray_tags(steps)

@@ -52,7 +52,19 @@ def fact_of(group: Group) -> tuple[str, str, str]:
 
 def outcome(question_id: str, exact_match: bool, **changes: object) -> Outcome:
     row = Outcome(
-        question_id, exact_match, exact_match, float(exact_match), 1, 2, False, 0, 0, 1, 1, False, StopReason.ANSWERED
+        question_id,
+        exact_match,
+        exact_match,
+        float(exact_match),
+        1,
+        2,
+        False,
+        0,
+        0,
+        1,
+        1,
+        False,
+        StopReason.ANSWERED,
     )
     return replace(row, **changes)  # type: ignore[arg-type]
 
@@ -137,7 +149,8 @@ def test_the_choice_of_questions_follows_from_seed_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [EvaluateParams(split="train"), EvaluateParams(split="tset"), EvaluateParams(num_questions=61)]
+    "params",
+    [EvaluateParams(split="train"), EvaluateParams(split="tset"), EvaluateParams(num_questions=61)],
 )
 def test_too_few_questions_or_the_wrong_split_are_named(params: EvaluateParams) -> None:
     with pytest.raises(ConfigError, match="cannot be evaluated on"):
@@ -152,7 +165,11 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
 
 def test_a_model_is_loaded_here_and_names_its_result() -> None:
     params = check(EvaluateParams(model="data/train/sft2"))
-    assert (params.name, params.policy.policy, params.policy.local.model) == ("sft2", "local", "data/train/sft2")
+    assert (params.name, params.policy.policy, params.policy.local.model) == (
+        "sft2",
+        "local",
+        "data/train/sft2",
+    )
 
 
 def test_a_fingerprint_follows_the_weights(tmp_path: Path) -> None:
@@ -208,7 +225,9 @@ def test_results_over_another_search_stand_in_no_table() -> None:
 
 @pytest.mark.parametrize("key", ["split", "questions"])
 def test_results_on_other_questions_stand_in_a_part_of_their_own(key: str) -> None:
-    groups = by_questions([result("c", [True], **{key: "zzz"}), result("a", [True]), result("b", [True])])
+    groups = by_questions(
+        [result("c", [True], **{key: "zzz"}), result("a", [True]), result("b", [True])]
+    )
     assert [[found.setting.name for found in group] for group in groups] == [["a", "b"], ["c"]]
 
 
@@ -244,13 +263,21 @@ def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_pa
     )
 
 
-def probe(real: str = "result 1: The year of Iron Harbor is 1999.", answers: tuple[str, ...] = ("1999",)) -> Probe:
+def probe(
+    real: str = "result 1: The year of Iron Harbor is 1999.", answers: tuple[str, ...] = ("1999",)
+) -> Probe:
     rows = [row_of(real)]
-    return replace(next(find_probes(rows, {"q": Question("q", "When?", ("1999",), "test")}, None)), answers=answers)
+    return replace(
+        next(find_probes(rows, {"q": Question("q", "When?", ("1999",), "test")}, None)),
+        answers=answers,
+    )
 
 
 def row_of(real: str) -> GradedTrajectory:
-    steps = (*parse("I look. <begin_search> Iron Harbor </end_search>"), observation("search", real, ToolOutcome.OK))
+    steps = (
+        *parse("I look. <begin_search> Iron Harbor </end_search>"),
+        observation("search", real, ToolOutcome.OK),
+    )
     row = Trajectory(
         "q/coa/0", "q", Mode.COA, 0, "When?", "Question: When?\n\n<think>\n", steps, StopReason.NO_ANSWER, "m",
         Sampling(), "", "", 0, 0, 0, 1, 1,
@@ -267,8 +294,16 @@ def test_a_world_model_is_asked_with_the_text_up_to_the_opening_tag() -> None:
 @pytest.mark.parametrize(
     ("predicted", "finish", "expected"),
     [
-        (" result 1: The year of Iron Harbor is 1999. </search_result>", Finish.STOP, (True, 1.0, True)),
-        (" result 1: The year of Iron Harbor is 1998. </search_result>", Finish.STOP, (True, 0.875, False)),
+        (
+            " result 1: The year of Iron Harbor is 1999. </search_result>",
+            Finish.STOP,
+            (True, 1.0, True),
+        ),
+        (
+            " result 1: The year of Iron Harbor is 1998. </search_result>",
+            Finish.STOP,
+            (True, 0.875, False),
+        ),
         (" result 1: The year of Iron Harbor is 1999.", Finish.LENGTH, (False, 1.0, True)),
         (" 1999 </search_result>", Finish.STOP, (False, 0.2222, True)),
         (" result 1: <begin_search> 1999 </search_result>", Finish.STOP, (False, None, True)),
@@ -284,7 +319,10 @@ def test_a_prediction_is_compared_with_the_real_observation(
 
 
 def test_an_observation_without_the_answer_says_nothing_of_it() -> None:
-    assert compare(probe(answers=()), Completion(" x </search_result>", Finish.STOP, 2)).bears_answer is None
+    assert (
+        compare(probe(answers=()), Completion(" x </search_result>", Finish.STOP, 2)).bears_answer
+        is None
+    )
 
 
 def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
@@ -292,12 +330,19 @@ def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
     good, poor = Prediction(True, 1.0, True, None), Prediction(True, 0.2, False, False)
     assert fidelity.report(params, [good] * 10).warnings == ()
     (doubt,) = fidelity.report(params, [poor] * 10).warnings
-    assert doubt.startswith("answer bearing: 0 [0, 0], below 0.5; harmless where train.rl1.rewards pays")
+    assert doubt.startswith(
+        "answer bearing: 0 [0, 0], below 0.5; harmless where train.rl1.rewards pays"
+    )
 
 
-def test_a_world_model_that_was_never_measured_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_model_that_was_never_measured_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "not measured: python -m train.fidelity model=data/train/sft3" in fidelity.gate("data/train/sft3")[0]
+    assert (
+        "not measured: python -m train.fidelity model=data/train/sft3"
+        in fidelity.gate("data/train/sft3")[0]
+    )
 
 
 # The commands
@@ -312,12 +357,17 @@ def workplace(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     passages = WORLD.passages()
     tables.write_table(corpus, Passage, passages)
     with Progress("index", None, "passages") as progress:
-        build_index(iter(passages), Path("data/index"), IndexSettings(), corpus_hash([corpus]), progress)
+        build_index(
+            iter(passages), Path("data/index"), IndexSettings(), corpus_hash([corpus]), progress
+        )
     values = OmegaConf.load(root / "conf/microworld.yaml")
     values.microworld.world = OmegaConf.create(asdict(WORLD_SETTINGS))
     prompts = AskingPrompts("prompt.txt", "prompt.txt", "prompt.txt")
     values.evaluate = to_builtins(EvaluateParams(num_resamples=100, prompts=prompts))
-    values.table, values.fidelity = to_builtins(TABLE), to_builtins(FidelityParams(num_resamples=50))
+    values.table, values.fidelity = (
+        to_builtins(TABLE),
+        to_builtins(FidelityParams(num_resamples=50)),
+    )
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     Path("prompt.txt").write_text((root / "synth/prompts/coa.txt").read_text())
     return tmp_path
@@ -358,8 +408,13 @@ def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Pa
     from train.student import StudentSettings, new_student
 
     torch.set_num_threads(1)
-    shape = StudentSettings(hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context=512)
-    texts = [*(passage.text for passage in WORLD.passages()), *(question.question for question in QUESTIONS)]
+    shape = StudentSettings(
+        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context=512
+    )
+    texts = [
+        *(passage.text for passage in WORLD.passages()),
+        *(question.question for question in QUESTIONS),
+    ]
     for part in new_student([*texts, Path("prompt.txt").read_text()], shape, seed=0):
         part.save_pretrained("student")
     Path("short.txt").write_text("Question: {question}")
@@ -369,12 +424,19 @@ def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Pa
         "evaluate.limits.max_context_tokens=48",
         "evaluate.limits.max_answer_tokens=4",
     ]
-    assert "exact match 0 " in evaluate.main([*small, "mode=react", "name=react", "evaluate.prompts.react=short.txt"])
+    assert "exact match 0 " in evaluate.main(
+        [*small, "mode=react", "name=react", "evaluate.prompts.react=short.txt"]
+    )
     result = read_result(Path("results/evaluate/react.json"))
     assert (result.setting.model, len(result.setting.model_fingerprint)) == ("student+react", 16)
     evaluate.main(["name=a", "num_questions=10"])
     line = fidelity.main(
-        ["model=student", "rollouts=data/evaluate/a.parquet", "num_observations=4", "max_observation_tokens=6"]
+        [
+            "model=student",
+            "rollouts=data/evaluate/a.parquet",
+            "num_observations=4",
+            "max_observation_tokens=6",
+        ]
     )
     assert "WARNING before rl1: answer bearing" in line
     assert any("answer bearing" in doubt for doubt in fidelity.gate("student"))

@@ -24,7 +24,9 @@ ODD, EVEN = {"human", "observation"}, {"gpt", "function_call"}
 
 
 @pytest.fixture(scope="module")
-def exported(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def exported(
+    small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The exports of a small run, with token ids of a small tokenizer; the run is the current folder."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -34,11 +36,17 @@ def exported(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFacto
     model = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     model.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>").save_pretrained(folder / "bytes")
+    PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>").save_pretrained(
+        folder / "bytes"
+    )
     with pytest.MonkeyPatch.context() as context:
         context.chdir(small_run)
         main(
-            [f"out={folder / 'out'}", f"prompt={root / 'train/prompts/question.txt'}", f"tokenizer={folder / 'bytes'}"]
+            [
+                f"out={folder / 'out'}",
+                f"prompt={root / 'train/prompts/question.txt'}",
+                f"tokenizer={folder / 'bytes'}",
+            ]
         )
         yield folder
 
@@ -57,7 +65,10 @@ def roles_alternate(turns: list[dict[str, str]]) -> bool:
 def test_every_conversation_alternates_and_ends_with_the_model(exported: Path, name: str) -> None:
     found = lines(exported, name)
     assert len(found) > 0
-    assert all(roles_alternate(row["conversations"]) and len(row["conversations"]) % 2 == 0 for row in found)
+    assert all(
+        roles_alternate(row["conversations"]) and len(row["conversations"]) % 2 == 0
+        for row in found
+    )
 
 
 def test_no_text_is_lost_and_no_search_result_is_the_models(exported: Path) -> None:
@@ -71,12 +82,17 @@ def test_no_text_is_lost_and_no_search_result_is_the_models(exported: Path) -> N
             step.text for step in it.steps if step.author is Author.POLICY
         )
         shown = [turn["value"] for turn in turns if turn["from"] == "observation"]
-        assert shown == [step.text.strip() for step in it.steps if step.author is Author.ENVIRONMENT]
+        assert shown == [
+            step.text.strip() for step in it.steps if step.author is Author.ENVIRONMENT
+        ]
 
 
 @pytest.mark.parametrize("name", ["cot_a_train", "cot_a_validation"])
 def test_every_pair_is_ranked_after_a_human_or_an_observation(exported: Path, name: str) -> None:
-    pairs = {pair.pair_id: pair for pair in tables.read_table(local_path(SetName.COT_A, name[6:]), PreferencePair)}
+    pairs = {
+        pair.pair_id: pair
+        for pair in tables.read_table(local_path(SetName.COT_A, name[6:]), PreferencePair)
+    }
     found = lines(exported, name)
     assert {row["id"] for row in found} == set(pairs)
     for row in found:
@@ -84,7 +100,10 @@ def test_every_pair_is_ranked_after_a_human_or_an_observation(exported: Path, na
         assert row["chosen"]["from"] == row["rejected"]["from"] == "gpt"
         texts = [row[side]["value"] for side in ("chosen", "rejected")]
         assert texts[0] != texts[1]
-        assert sum("search" in text and text.endswith(protocol.close_tag("search")) for text in texts) == 1
+        assert (
+            sum("search" in text and text.endswith(protocol.close_tag("search")) for text in texts)
+            == 1
+        )
         assert not any("_result" in text for text in texts)
 
 
@@ -93,20 +112,32 @@ def test_the_data_sets_are_described_for_llama_factory(exported: Path) -> None:
     assert set(described) == {
         f"{name}_{split}" for name in ("cot_a", "coa", "cot") for split in ("train", "validation")
     }
-    assert all((exported / "out/llamafactory" / it["file_name"]).is_file() for it in described.values())
-    assert {name for name, it in described.items() if it.get("ranking")} == {"cot_a_train", "cot_a_validation"}
+    assert all(
+        (exported / "out/llamafactory" / it["file_name"]).is_file() for it in described.values()
+    )
+    assert {name for name, it in described.items() if it.get("ranking")} == {
+        "cot_a_train",
+        "cot_a_validation",
+    }
 
 
 def test_questions_have_what_verl_reads(exported: Path) -> None:
     rows = pq.read_table(exported / "out/verl/train.parquet").to_pylist()
-    for row, question in zip(rows, tables.read_table(local_path(SetName.RL, "train"), Question), strict=True):
+    for row, question in zip(
+        rows, tables.read_table(local_path(SetName.RL, "train"), Question), strict=True
+    ):
         assert set(row) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
         assert row["prompt"] == [{"role": "user", "content": f"Question: {question.question}"}]
-        assert row["reward_model"] == {"style": "rule", "ground_truth": {"target": list(question.gold_answers)}}
+        assert row["reward_model"] == {
+            "style": "rule",
+            "ground_truth": {"target": list(question.gold_answers)},
+        }
         assert row["extra_info"]["question_id"] == question.question_id
 
 
-def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_alone(exported: Path) -> None:
+def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_alone(
+    exported: Path,
+) -> None:
     from transformers import AutoTokenizer
 
     found = datasets.load_from_disk(str(exported / "out/llamafactory/tokenized"))
@@ -119,9 +150,15 @@ def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_a
     assert set(found) == {"train", "validation"}
     for row, it in zip(found["train"], rows, strict=True):
         assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"])
-        assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+        assert all(
+            label in (-100, token)
+            for label, token in zip(row["labels"], row["input_ids"], strict=True)
+        )
         learned = encoder.decode([label for label in row["labels"] if label != -100])
-        assert learned == "".join(step.text for step in it.steps if step.author is Author.POLICY) + "<end>"
+        assert (
+            learned
+            == "".join(step.text for step in it.steps if step.author is Author.POLICY) + "<end>"
+        )
 
 
 class Forgetful(PieceEncoder):
@@ -145,6 +182,8 @@ def test_a_label_that_is_not_the_policys_text_is_an_error(exported: Path) -> Non
 
 def test_rows_that_are_too_long_are_left_out(exported: Path, root: Path, tmp_path: Path) -> None:
     prompt = f"prompt={root / 'train/prompts/question.txt'}"
-    summary = main([f"out={tmp_path / 'out'}", prompt, f"tokenizer={exported / 'bytes'}", "max_tokens=400"])
+    summary = main(
+        [f"out={tmp_path / 'out'}", prompt, f"tokenizer={exported / 'bytes'}", "max_tokens=400"]
+    )
     count = int(summary.rpartition(" tokenized train")[0].rpartition(" ")[2])
     assert 0 < count < 26

@@ -16,7 +16,9 @@ from synth.fetch import SOURCES, FetchParams, fetch, source_of
 from synth.question_formats import QuestionFormat
 from synth.questions import QuestionParams, read_questions
 
-needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="needs the extra `train`")
+needs_datasets = pytest.mark.skipif(
+    importlib.util.find_spec("datasets") is None, reason="needs the extra `train`"
+)
 PARAMS = 'fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, repo: "", config: "", revision: "", limit: 0}\n'
 ROW = {
     "id": "5a7a", "question": "Who?", "answer": "Ann", "type": "bridge", "level": "easy",
@@ -25,25 +27,38 @@ ROW = {
 RUN = "from coa.cli import run; from synth.fetch import main; import sys; run(main, sys.argv[1:])"
 
 
-def run(tmp_path: Path, *arguments: str, code: str = RUN, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, *arguments: str, code: str = RUN, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command with a Hub cache of its own."""
     (tmp_path / "params.yaml").write_text(PARAMS)
     root = str(Path(__file__).parent.parent)
-    variables = {**os.environ, "PYTHONPATH": root, "HF_HOME": str(tmp_path / "hub_cache"), **environment}
+    variables = {
+        **os.environ,
+        "PYTHONPATH": root,
+        "HF_HOME": str(tmp_path / "hub_cache"),
+        **environment,
+    }
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three rows of HotpotQA as the Hub has them."""
     (tmp_path / "hub").mkdir()
-    pl.DataFrame([{**ROW, "id": f"5a7{i}"} for i in range(3)]).write_parquet(tmp_path / "hub" / "train.parquet")
+    pl.DataFrame([{**ROW, "id": f"5a7{i}"} for i in range(3)]).write_parquet(
+        tmp_path / "hub" / "train.parquet"
+    )
     return tmp_path / "hub"
 
 
 @needs_datasets
-def test_what_is_fetched_is_read_as_questions_and_names_its_origin(tmp_path: Path, folder: Path) -> None:
+def test_what_is_fetched_is_read_as_questions_and_names_its_origin(
+    tmp_path: Path, folder: Path
+) -> None:
     done = run(tmp_path, f"repo={folder}", "limit=2")
 
     assert done.returncode == 0, done.stderr
@@ -96,10 +111,14 @@ print(json.dumps(shown))
 
 
 @needs_datasets
-def test_what_cannot_be_fetched_is_an_error_that_says_what_to_do(tmp_path: Path, folder: Path) -> None:
+def test_what_cannot_be_fetched_is_an_error_that_says_what_to_do(
+    tmp_path: Path, folder: Path
+) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/train.parquet").write_bytes(b"PAR1 not really")
-    done = run(tmp_path, *FAULTS, code=RUN_EACH, HF_HUB_OFFLINE="1")  # one process: `datasets` takes seconds to start
+    done = run(
+        tmp_path, *FAULTS, code=RUN_EACH, HF_HUB_OFFLINE="1"
+    )  # one process: `datasets` takes seconds to start
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert {argument: text.splitlines()[0] for argument, text in shown.items()} == {
@@ -116,13 +135,19 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
 
 
 def test_every_format_on_the_hub_has_a_repository() -> None:
-    assert set(QuestionFormat) - set(SOURCES) == {QuestionFormat.OWN_COLUMNS, QuestionFormat.AUTOCOA}
+    assert set(QuestionFormat) - set(SOURCES) == {
+        QuestionFormat.OWN_COLUMNS,
+        QuestionFormat.AUTOCOA,
+    }
 
 
 def test_a_data_set_that_is_not_on_the_hub_needs_a_repository() -> None:
     with pytest.raises(ConfigError, match="unknown data set 'autocoa'"):
         source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet"))
-    assert source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet", repo="a/b")).repo == "a/b"
+    assert (
+        source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet", repo="a/b")).repo
+        == "a/b"
+    )
 
 
 def test_only_parquet_is_written() -> None:

@@ -18,7 +18,9 @@ def turn(thought: str, query: str, body: str = "nothing here") -> tuple[Step, ..
     return (*protocol.parse_policy(written), protocol.observation("search", body, Outcome.OK))
 
 
-def row(*steps: Step, stop: StopReason = StopReason.ANSWERED, tokens: int = 10, error: str = "") -> GradedTrajectory:
+def row(
+    *steps: Step, stop: StopReason = StopReason.ANSWERED, tokens: int = 10, error: str = ""
+) -> GradedTrajectory:
     trajectory = Trajectory(
         "q/coa/0", "q", Mode.COA, 0, "Who?", "prompt", steps, stop, "m", Sampling(), "hash", "fp", 1, tokens, 0, 1,
         sum(step.kind is StepKind.ACTION for step in steps), error,
@@ -31,15 +33,22 @@ def written(text: str) -> tuple[Step, ...]:
 
 
 GOOD = row(*turn("I need it. ", "capital of France"), *written(f"It says so. {ANSWER}"))
-FORCED = (protocol.marker(protocol.ANSWER_MARKER), *protocol.parse_policy("Paris}", is_thinking=False))
+FORCED = (
+    protocol.marker(protocol.ANSWER_MARKER),
+    *protocol.parse_policy("Paris}", is_thinking=False),
+)
 SMALLEST = {
     DropReason.FAILED: row(*written("x"), stop=StopReason.TOOL_ERROR, error="time-out"),
     DropReason.NO_ANSWER: row(*written("x"), stop=StopReason.NO_ANSWER),
     DropReason.FORMAT: row(*written("</think> Paris")),
     DropReason.FORCED: row(*turn("", "a"), *FORCED, stop=StopReason.ACTION_BUDGET),
     DropReason.WRONG: row(*written("</think> \\boxed{London}")),
-    DropReason.REPEATED_SEARCH: row(*turn("", "Capital, France"), *turn("", "capital france"), *written(ANSWER)),
-    DropReason.COPIED_OBSERVATION: row(*turn("", "a", "one two three four"), *written(f"One two three four. {ANSWER}")),
+    DropReason.REPEATED_SEARCH: row(
+        *turn("", "Capital, France"), *turn("", "capital france"), *written(ANSWER)
+    ),
+    DropReason.COPIED_OBSERVATION: row(
+        *turn("", "a", "one two three four"), *written(f"One two three four. {ANSWER}")
+    ),
     DropReason.LENGTH: row(*written(ANSWER), tokens=101),
     DropReason.LOOP: row(*written(f"so it is. so it is. so it is. {ANSWER}")),
 }
@@ -84,4 +93,10 @@ def test_forced_answers_can_be_kept() -> None:
 
 
 def test_copying_ones_own_thought_is_not_copying_an_observation() -> None:
-    assert judge(row(*written(f"one two three four. {ANSWER}"), *turn("", "x", "one two three four")), PARAMS) is None
+    assert (
+        judge(
+            row(*written(f"one two three four. {ANSWER}"), *turn("", "x", "one two three four")),
+            PARAMS,
+        )
+        is None
+    )

@@ -54,8 +54,12 @@ def rewrite(path: Path, record: type[Any], change: Callable[[Any], Any]) -> Any:
     return rows[0]
 
 
-def with_steps(row: GradedTrajectory, change: Callable[[tuple[Step, ...]], Iterable[Step]]) -> GradedTrajectory:
-    return replace(row, trajectory=replace(row.trajectory, steps=tuple(change(row.trajectory.steps))))
+def with_steps(
+    row: GradedTrajectory, change: Callable[[tuple[Step, ...]], Iterable[Step]]
+) -> GradedTrajectory:
+    return replace(
+        row, trajectory=replace(row.trajectory, steps=tuple(change(row.trajectory.steps)))
+    )
 
 
 def saying(text: str) -> Callable[[GradedTrajectory], GradedTrajectory]:
@@ -131,7 +135,9 @@ def test_rows_that_were_never_screened_are_refused(run: Path) -> None:
         ("x" * 1_990 + " jane@example.org " + "y" * 5_000, PrivateKind.EMAIL),
     ],
 )
-def test_what_is_private_is_found_wherever_it_stands_and_never_shown(text: str, kind: PrivateKind) -> None:
+def test_what_is_private_is_found_wherever_it_stands_and_never_shown(
+    text: str, kind: PrivateKind
+) -> None:
     found = {it.kind: it.shown for it in find_private(text, "US")}
     assert kind in found
     assert "example" not in found[kind]
@@ -150,7 +156,9 @@ def test_names_dates_numbers_and_code_are_not_private(text: str) -> None:
     assert find_private(text, "US") == []
 
 
-@pytest.mark.parametrize("piece", ["@", "a@", "eyJ", "//", "1 ", "+1 ", "sk-", "a@b.", "aws", "://"])
+@pytest.mark.parametrize(
+    "piece", ["@", "a@", "eyJ", "//", "1 ", "+1 ", "sk-", "a@b.", "aws", "://"]
+)
 def test_no_pattern_runs_away_on_a_long_text(piece: str) -> None:
     started = time.process_time()
     find_private(piece * (50_000 // len(piece)), "US")
@@ -162,7 +170,9 @@ def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName
     path = local_path(name, "validation")
     if name is SetName.COT_A:
         mail = Step(StepKind.THOUGHT, Author.POLICY, "a@example.org ")
-        row = rewrite(path, PreferencePair, lambda pair: replace(pair, rejected=(mail, *pair.rejected))).pair_id
+        row = rewrite(
+            path, PreferencePair, lambda pair: replace(pair, rejected=(mail, *pair.rejected))
+        ).pair_id
     else:
         row = rewrite(path, GradedTrajectory, saying("a@example.org ")).trajectory.trajectory_id
     (refusal,) = gate.row_refusals(SETS, "US")
@@ -173,7 +183,9 @@ def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName
 
 def test_what_a_passage_says_is_not_the_policys(run: Path) -> None:
     def shown(row: GradedTrajectory) -> GradedTrajectory:
-        call = protocol.parse_policy(f"{protocol.open_tag('search')} mail {protocol.close_tag('search')}")
+        call = protocol.parse_policy(
+            f"{protocol.open_tag('search')} mail {protocol.close_tag('search')}"
+        )
         found = protocol.observation("search", "Write to jane@example.org", Outcome.OK)
         return with_steps(row, lambda steps: (*call, found, *steps))
 
@@ -182,7 +194,9 @@ def test_what_a_passage_says_is_not_the_policys(run: Path) -> None:
 
 
 def turn(author: Author) -> tuple[Step, ...]:
-    call = protocol.parse_policy(f"A.{protocol.open_tag('search')} b {protocol.close_tag('search')}")
+    call = protocol.parse_policy(
+        f"A.{protocol.open_tag('search')} b {protocol.close_tag('search')}"
+    )
     found = replace(protocol.observation("search", "Some passage.", Outcome.OK), author=author)
     return (*call, found, *protocol.parse_policy("So.\n</think>\n\n\\boxed{c}"))
 
@@ -191,9 +205,14 @@ def turn(author: Author) -> tuple[Step, ...]:
     ("change", "says"),
     [
         (lambda steps: turn(Author.POLICY), "the mask covers text of the environment"),
-        (lambda steps: turn(Author.SCAFFOLD), "text of the environment, recorded as the scaffold's"),
         (
-            lambda steps: [replace(step, author=Author.ENVIRONMENT) for step in steps[:1]] + list(steps[1:]),
+            lambda steps: turn(Author.SCAFFOLD),
+            "text of the environment, recorded as the scaffold's",
+        ),
+        (
+            lambda steps: (
+                [replace(step, author=Author.ENVIRONMENT) for step in steps[:1]] + list(steps[1:])
+            ),
             "the mask leaves out text of the policy",
         ),
         (
@@ -216,13 +235,20 @@ def test_an_author_that_is_not_that_of_the_text_is_refused(
 def test_steps_that_are_cut_or_empty_change_no_mask() -> None:
     steps = turn(Author.ENVIRONMENT)
     head, *rest = steps
-    cut = [replace(head, text=head.text[:1]), replace(head, text=""), replace(head, text=head.text[1:]), *rest]
+    cut = [
+        replace(head, text=head.text[:1]),
+        replace(head, text=""),
+        replace(head, text=head.text[1:]),
+        *rest,
+    ]
     assert mask_fault(row_of(cut)) == ""
 
 
 def row_of(steps: Iterable[Step]) -> PreferencePair:
     empty: dict[str, Any] = dict.fromkeys(PreferencePair.__slots__, "")
-    return PreferencePair(**{**empty, "prefix": (), "chosen": tuple(steps), "rejected": tuple(steps)})
+    return PreferencePair(
+        **{**empty, "prefix": (), "chosen": tuple(steps), "rejected": tuple(steps)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,12 +267,18 @@ def row_of(steps: Iterable[Step]) -> PreferencePair:
         ({"q": "CC-BY-SA-4.0", "corpus": "GPL-3.0-only"}, "under their own terms"),
     ],
 )
-def test_licences_that_are_unknown_or_cannot_stand_together_are_refused(stated: dict[str, str], says: str) -> None:
-    found = licences.conflicts([Source("questions", "q"), Source("search results", "corpus")], stated)
+def test_licences_that_are_unknown_or_cannot_stand_together_are_refused(
+    stated: dict[str, str], says: str
+) -> None:
+    found = licences.conflicts(
+        [Source("questions", "q"), Source("search results", "corpus")], stated
+    )
     assert (says in found[0]) if says else found == []
 
 
-def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_count(run: Path) -> None:
+def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_count(
+    run: Path,
+) -> None:
     row = next(tables.read_table(COA, GradedTrajectory))
     said = Review(
         row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, "another", 1, 1, "ann", "2026-01-01T00:00:00Z",
@@ -256,11 +288,18 @@ def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_co
     missing = {refusal.detail for refusal in gate.review_refusals(SETS, 1)}
     assert missing == {f"{name}: 0 rows reviewed of 1 required" for name in ("cot_a", "coa", "cot")}
     write_reviews([replace(said, version=trajectory_version(row))])
-    assert {refusal.detail.partition(":")[0] for refusal in gate.review_refusals(SETS, 1)} == {"cot_a", "cot"}
+    assert {refusal.detail.partition(":")[0] for refusal in gate.review_refusals(SETS, 1)} == {
+        "cot_a",
+        "cot",
+    }
 
 
 def call(*command: str) -> None:
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent)}
+    environment = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent),
+    }
     subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
@@ -298,17 +337,28 @@ def test_a_lock_that_belongs_to_another_input_is_refused(tree: Path) -> None:
     assert gate.tree_refusals("render") == [Refusal(Reason.STALE_LOCK, "render: dvc repro render")]
 
 
-def test_a_folder_without_git_and_dvc_is_refused_for_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_git_and_dvc_is_refused_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert [refusal.reason for refusal in gate.tree_refusals("render")] == [Reason.UNCOMMITTED_CODE, Reason.STALE_LOCK]
+    assert [refusal.reason for refusal in gate.tree_refusals("render")] == [
+        Reason.UNCOMMITTED_CODE,
+        Reason.STALE_LOCK,
+    ]
 
 
 def test_all_reasons_are_named_at_once_and_waived_only_by_name() -> None:
-    refusals = [Refusal(Reason.LICENCE, "one"), Refusal(Reason.LOSS_MASK, "two"), Refusal(Reason.LICENCE, "three")]
+    refusals = [
+        Refusal(Reason.LICENCE, "one"),
+        Refusal(Reason.LOSS_MASK, "two"),
+        Refusal(Reason.LICENCE, "three"),
+    ]
     with pytest.raises(OutputError) as caught:
         gate.enforce(refusals, frozenset({Reason.SCRIPTED_TEACHER}))
-    assert all(word in str(caught.value) for word in ("one", "two", "three", "allow=licence,loss_mask"))
+    assert all(
+        word in str(caught.value) for word in ("one", "two", "three", "allow=licence,loss_mask")
+    )
     with pytest.raises(OutputError, match="publishing is refused") as caught:
         gate.enforce(refusals, gate.read_allowed("licence"))
     assert "one" not in str(caught.value)

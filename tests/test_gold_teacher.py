@@ -46,7 +46,10 @@ from synth.sample import main as sample
 from synth.sample import make_tasks
 
 ROOT = Path(__file__).parent.parent
-LONG = "It was shown in forty towns of the north before anybody in the capital had heard of it, and the reels " * 2
+LONG = (
+    "It was shown in forty towns of the north before anybody in the capital had heard of it, and the reels "
+    * 2
+)
 PASSAGES = (
     Passage("p1", "Iron Sky Road", f"Iron Sky Road is a film directed by Ada Fenn. {LONG}"),
     Passage("p2", "Ada Fenn", f"Ada Fenn is a director from Turku. She began as a painter. {LONG}"),
@@ -77,12 +80,19 @@ PROMPTS = {mode: Prompt.load(ROOT / f"synth/prompts/{mode}.txt", "{prompt}\n\n")
 ENGINE = EmbeddedSearch.in_memory(PASSAGES)
 
 
-def teacher(settings: GoldSettings = FLAWLESS, asked: Iterable[Question] = QUESTIONS) -> ScriptedPolicy:
+def teacher(
+    settings: GoldSettings = FLAWLESS, asked: Iterable[Question] = QUESTIONS
+) -> ScriptedPolicy:
     return ScriptedPolicy(GoldTeacher((*asked, *OTHERS), settings).write)
 
 
 def run_task(
-    task: Task, policy: ScriptedPolicy, question: Question, engine: EmbeddedSearch, seed: int, limits: Limits
+    task: Task,
+    policy: ScriptedPolicy,
+    question: Question,
+    engine: EmbeddedSearch,
+    seed: int,
+    limits: Limits,
 ) -> GradedTrajectory:
     run = Run(policy, Sampling(seed=seed), limits)
     tools = {"search": SearchTool(engine, SHOWN)}
@@ -133,7 +143,9 @@ def test_without_the_passage_it_asks_again_in_other_words_and_guesses() -> None:
     row = roll(BRIDGE, engine=engine)
     assert queries(row) == ["Iron Sky Road", "Ada Fenn", "Ada Fenn Where director from"]
     assert row.grade.verdict is Verdict.WRONG
-    assert roll(BRIDGE, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), engine=engine).grade.exact_match
+    assert roll(
+        BRIDGE, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), engine=engine
+    ).grade.exact_match
 
 
 @pytest.mark.parametrize("question", [CLOSED, CHOICE])
@@ -148,7 +160,9 @@ def test_a_title_is_shown_only_as_a_title() -> None:
 
 
 def test_a_title_that_would_give_the_answer_away_is_not_called_by_its_name() -> None:
-    question = replace(BRIDGE, question_id="q9", question="Who directed Iron Sky Road?", gold_answers=("Ada Fenn",))
+    question = replace(
+        BRIDGE, question_id="q9", question="Who directed Iron Sky Road?", gold_answers=("Ada Fenn",)
+    )
     row = roll(question, mode=Mode.COT)
     assert "Iron Sky Road" in text(row)
     assert "Ada Fenn" not in text(row)
@@ -166,7 +180,9 @@ ERRORS: dict[str, Callable[[GradedTrajectory], bool]] = {
     "poor_query": lambda row: queries(row)[0] in ("Iron", "Sky", "Road"),
     "repeated_search": lambda row: two_equal(queries(row)),
     "needless_search": lambda row: len(queries(row)) > 2,
-    "ignores_evidence": lambda row: row.grade.verdict is Verdict.WRONG and "I do not trust these results" in text(row),
+    "ignores_evidence": lambda row: (
+        row.grade.verdict is Verdict.WRONG and "I do not trust these results" in text(row)
+    ),
     "wrong_answer": lambda row: (
         row.grade.verdict is Verdict.WRONG and "results" in text(row).split("</search_result>")[-1]
     ),
@@ -184,8 +200,12 @@ def test_every_error_shows_at_its_rate_and_not_without(name: str) -> None:
     assert not ERRORS[name](roll(BRIDGE))
 
 
-@pytest.mark.parametrize(("hedges", "says"), [(1.0, ("might be", "Perhaps")), (0.0, ("I recall", "well known"))])
-def test_a_wrong_memory_before_a_search_is_hedged_or_not(hedges: float, says: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("hedges", "says"), [(1.0, ("might be", "Perhaps")), (0.0, ("I recall", "well known"))]
+)
+def test_a_wrong_memory_before_a_search_is_hedged_or_not(
+    hedges: float, says: tuple[str, ...]
+) -> None:
     row = roll(BRIDGE, replace(FLAWLESS, wrong_recall=1.0, hedges=hedges))
     first = row.trajectory.steps[0].text
     assert any(words in first for words in says)
@@ -201,7 +221,9 @@ def test_rates_are_met() -> None:
 
 
 def test_which_answers_are_remembered_follows_from_the_question_and_the_seed() -> None:
-    asked = [replace(BRIDGE, question_id=f"x{i}", question=f"Where is {i} from?") for i in range(200)]
+    asked = [
+        replace(BRIDGE, question_id=f"x{i}", question=f"Where is {i} from?") for i in range(200)
+    ]
 
     def remembered(seed: int) -> list[bool]:
         known = GoldTeacher(asked, GoldSettings(seed=seed))
@@ -235,7 +257,9 @@ def test_a_rollout_goes_on_from_wherever_it_was_cut(mode: Mode, end: int, seed: 
     known = GoldTeacher((*QUESTIONS, *OTHERS), GoldSettings(unboxed=0.0))
     written = known.write(request(ROWS[mode], prefix, seed))
     assert written == known.write(request(ROWS[mode], prefix, seed))
-    has_ended = "\\boxed{" in prefix + written or (prefix + written).endswith(protocol.close_tag("search"))
+    has_ended = "\\boxed{" in prefix + written or (prefix + written).endswith(
+        protocol.close_tag("search")
+    )
     assert has_ended
 
 
@@ -283,15 +307,21 @@ def test_texts_of_the_questions_cannot_act() -> None:
 
 def test_a_question_that_it_was_not_told_is_an_error() -> None:
     with pytest.raises(InputError, match=r"does not know the question[\s\S]*teacher\.policy"):
-        GoldTeacher(QUESTIONS).write(Request(PROMPTS[Mode.COT].fill("Who else?"), (), 10, 1.0, 1.0, 0))
+        GoldTeacher(QUESTIONS).write(
+            Request(PROMPTS[Mode.COT].fill("Who else?"), (), 10, 1.0, 1.0, 0)
+        )
 
 
 def test_questions_without_gold_titles_are_an_error() -> None:
-    with pytest.raises(InputError, match=r"no question has gold titles[\s\S]*data/questions\.parquet"):
+    with pytest.raises(
+        InputError, match=r"no question has gold titles[\s\S]*data/questions\.parquet"
+    ):
         GoldTeacher([replace(BRIDGE, gold_titles=())])
 
 
-def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were_told(tmp_path: Path) -> None:
+def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were_told(
+    tmp_path: Path,
+) -> None:
     table = tmp_path / "questions.parquet"
     names = []
     for seed, told in ((0, QUESTIONS), (0, QUESTIONS), (1, QUESTIONS), (0, QUESTIONS[:3])):
@@ -309,8 +339,12 @@ REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data")
-def test_the_line_runs_over_real_questions_and_passages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data"
+)
+def test_the_line_runs_over_real_questions_and_passages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("synth").symlink_to(ROOT / "synth")
     write_profile(ROOT / "conf/hotpotqa_scripted.yaml", base=ROOT / "conf/microworld.yaml")
@@ -326,8 +360,15 @@ def test_the_line_runs_over_real_questions_and_passages(tmp_path: Path, monkeypa
     assemble(["num_cot_a=20", "num_coa=20", "num_cot=5", "num_rl=100"])
 
     rows = list(tables.read_table(Path("data/grade.parquet"), GradedTrajectory))
-    right = {mode: sum(row.grade.exact_match for row in rows if row.trajectory.mode is mode) for mode in Mode}
-    held = set(pl.read_parquet("data/questions.parquet").filter(pl.col("also_in").list.len() > 0)["question_id"])
+    right = {
+        mode: sum(row.grade.exact_match for row in rows if row.trajectory.mode is mode)
+        for mode in Mode
+    }
+    held = set(
+        pl.read_parquet("data/questions.parquet").filter(pl.col("also_in").list.len() > 0)[
+            "question_id"
+        ]
+    )
     kinds = pl.read_parquet("data/branch/pairs.parquet")["kind"].unique().to_list()
     assert len(rows) == 120
     assert right[Mode.COA] > 35 > right[Mode.COT]

@@ -17,21 +17,35 @@ from hypothesis import strategies as st
 from coa.errors import InputError
 from coa.grading import Grade, Verdict, boxed_answer, grade, grade_prediction, normalise
 
-CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "cases" / "answers.json").read_text("utf-8"))
+CASES: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "cases" / "answers.json").read_text("utf-8")
+)
 REAL_DATA = os.environ.get("COA_REAL_DATA")
 
-TROUBLE = st.text(st.sampled_from("aAtheé e\u0301\u200dßİ٣²½⁻−–—-.,'\"’´_$€°%+^<=:/({[)}]0123459 \t\u00a0!｜．ﬁ\\"))
-law = settings(deadline=None)  # a busy machine stalls now and then; the time limit of the test itself stands
+TROUBLE = st.text(
+    st.sampled_from(
+        "aAtheé e\u0301\u200dßİ٣²½⁻−–—-.,'\"’´_$€°%+^<=:/({[)}]0123459 \t\u00a0!｜．ﬁ\\"
+    )
+)
+law = settings(
+    deadline=None
+)  # a busy machine stalls now and then; the time limit of the test itself stands
 ANY_TEXT = st.text() | TROUBLE
 SOME_TEXT = ANY_TEXT.filter(normalise)
-WORDS = st.lists(st.sampled_from(["yes", "no", "Paris", "New", "York", "3.5", "35", "-5", "the"]), min_size=1).map(
-    " ".join
+WORDS = st.lists(
+    st.sampled_from(["yes", "no", "Paris", "New", "York", "3.5", "35", "-5", "the"]), min_size=1
+).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{i}-{case['why'][:50]}" for i, case in enumerate(CASES)]
 )
-
-
-@pytest.mark.parametrize("case", CASES, ids=[f"{i}-{case['why'][:50]}" for i, case in enumerate(CASES)])
 def test_answers_grade_as_the_cases_say(case: dict[str, Any]) -> None:
-    result = grade(case["text"], case["gold"]) if "text" in case else grade_prediction(case["prediction"], case["gold"])
+    result = (
+        grade(case["text"], case["gold"])
+        if "text" in case
+        else grade_prediction(case["prediction"], case["gold"])
+    )
 
     assert (result.verdict, result.cover_exact_match) == (case["verdict"], case["cover"])
     assert result.exact_match == (result.verdict is Verdict.CORRECT)
@@ -41,7 +55,12 @@ def test_answers_grade_as_the_cases_say(case: dict[str, Any]) -> None:
 
 
 def test_there_are_at_least_sixty_cases_and_each_differs() -> None:
-    assert len({json.dumps([case.get("text"), case.get("prediction"), case["gold"]]) for case in CASES}) >= 60
+    assert (
+        len(
+            {json.dumps([case.get("text"), case.get("prediction"), case["gold"]]) for case in CASES}
+        )
+        >= 60
+    )
 
 
 @law
@@ -51,9 +70,14 @@ def test_a_gold_answer_grades_itself_as_correct(gold: str) -> None:
 
 
 @law
-@given(st.text(st.characters(exclude_characters="\\{}$", exclude_categories=["Cs"])).filter(normalise))
+@given(
+    st.text(st.characters(exclude_characters="\\{}$", exclude_categories=["Cs"])).filter(normalise)
+)
 def test_a_boxed_gold_answer_grades_as_correct(gold: str) -> None:
-    assert grade(f"</think>\n\nThe final answer is \\boxed{{{gold}}}.", [gold]).verdict is Verdict.CORRECT
+    assert (
+        grade(f"</think>\n\nThe final answer is \\boxed{{{gold}}}.", [gold]).verdict
+        is Verdict.CORRECT
+    )
 
 
 @law
@@ -63,7 +87,11 @@ def test_normalise_is_idempotent(text: str) -> None:
 
 
 @law
-@given(st.one_of(ANY_TEXT, WORDS), st.lists(st.one_of(SOME_TEXT, WORDS.filter(normalise)), min_size=1), st.randoms())
+@given(
+    st.one_of(ANY_TEXT, WORDS),
+    st.lists(st.one_of(SOME_TEXT, WORDS.filter(normalise)), min_size=1),
+    st.randoms(),
+)
 def test_the_order_of_aliases_changes_nothing_but_the_index(
     prediction: str, golds: list[str], order: random.Random
 ) -> None:
@@ -71,16 +99,24 @@ def test_the_order_of_aliases_changes_nothing_but_the_index(
 
     before, after = grade_prediction(prediction, golds), grade_prediction(prediction, shuffled)
 
-    assert [before.verdict, before.cover_exact_match, before.f1] == [after.verdict, after.cover_exact_match, after.f1]
+    assert [before.verdict, before.cover_exact_match, before.f1] == [
+        after.verdict,
+        after.cover_exact_match,
+        after.f1,
+    ]
     assert (before.matched_alias is None) == (after.matched_alias is None)
 
 
 @law
 @given(WORDS, WORDS)
-def test_exact_match_implies_cover_and_full_f1_and_cover_implies_overlap(prediction: str, gold: str) -> None:
+def test_exact_match_implies_cover_and_full_f1_and_cover_implies_overlap(
+    prediction: str, gold: str
+) -> None:
     result = grade_prediction(prediction, [gold])
 
-    assert not result.exact_match or (result.cover_exact_match and result.f1 == 1.0 and result.matched_alias == 0)
+    assert not result.exact_match or (
+        result.cover_exact_match and result.f1 == 1.0 and result.matched_alias == 0
+    )
     assert 0.0 <= result.f1 <= 1.0
     closed = {"yes", "no"} & {normalise(prediction), normalise(gold)}
     assert not result.cover_exact_match or result.f1 > 0 or closed
@@ -125,7 +161,22 @@ def test_a_question_without_usable_gold_answers_is_an_input_error(no_golds: Any)
         grade("\\boxed{Paris}", no_golds)
 
 
-HOSTILE = ["\\boxed{", "\\boxed ", "\\", "{", "}", "\\text{", "$", "1,", "1.2.", "-", "9", "a_", "é1", "$\\$"]
+HOSTILE = [
+    "\\boxed{",
+    "\\boxed ",
+    "\\",
+    "{",
+    "}",
+    "\\text{",
+    "$",
+    "1,",
+    "1.2.",
+    "-",
+    "9",
+    "a_",
+    "é1",
+    "$\\$",
+]
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

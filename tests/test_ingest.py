@@ -20,18 +20,41 @@ from coa.trajectory import Mode, Trajectory
 from synth.foreign_rows import Format, question_hash
 from synth.ingest import DroppedLine, Ingested, IngestParams, Recorded, ingest
 from synth.ingest import main as ingest_main
-from synth.ingest_grades import DisagreementReason, Measure, compare, compare_tables, report, why, yields
+from synth.ingest_grades import (
+    DisagreementReason,
+    Measure,
+    compare,
+    compare_tables,
+    report,
+    why,
+    yields,
+)
 from synth.ingest_grades import main as grades_main
 
 REAL = Path(os.environ.get("COA_REAL_DATA", "")) / "trajectories"
 needs_real_data = pytest.mark.skipif(
-    "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real trajectories"
+    "COA_REAL_DATA" not in os.environ,
+    reason="COA_REAL_DATA does not name the folder of real trajectories",
 )
 
 R1_TEXT = "I look. <|begin_of_query|> q <|end_of_query|>\n\n<|begin_of_documents|>\n(1)Title: T Text: x\n<|end_of_documents|>\n\nOk.</think>\n\n<answer>Paris</answer>"  # noqa: E501
-R1 = {"question": "Where?", "answer": "Paris", "pred_ans": "Paris", "gen_text_store": R1_TEXT, "gpt4o_output": "True"}
+R1 = {
+    "question": "Where?",
+    "answer": "Paris",
+    "pred_ans": "Paris",
+    "gen_text_store": R1_TEXT,
+    "gpt4o_output": "True",
+}
 REACT_TEXT = "Thought: a\nAction: search[b]\nObservation: c\nThought: d\nAction: finish[Paris]\nObservation: Episode finished, reward = True\n"  # noqa: E501
-SCORES = {"idx": "7", "em": True, "f1": 1.0, "gt": "paris", "pred": "paris", "reward": True, "prompt": []}
+SCORES = {
+    "idx": "7",
+    "em": True,
+    "f1": 1.0,
+    "gt": "paris",
+    "pred": "paris",
+    "reward": True,
+    "prompt": [],
+}
 CHAT = {
     **SCORES,
     "traj": [
@@ -40,15 +63,25 @@ CHAT = {
         {"role": "user", "content": "Observation: Episode finished, reward = True"},
     ],
 }
-TEXT = {**SCORES, "idx": "8", "traj": f"Below.\n\n### Instruction:\nWhat?\n\n### Response:\n{REACT_TEXT}"}
+TEXT = {
+    **SCORES,
+    "idx": "8",
+    "traj": f"Below.\n\n### Instruction:\nWhat?\n\n### Response:\n{REACT_TEXT}",
+}
 TRAINING = {"instruction": "Which?", "input": "", "output": REACT_TEXT}
 ALL = [R1, CHAT, TEXT, TRAINING]
 
-PARAMS = "ingest: {path: '', format: auto, model: '', split: test, source: '', max_row_bytes: 4000000}"
+PARAMS = (
+    "ingest: {path: '', format: auto, model: '', split: test, source: '', max_row_bytes: 4000000}"
+)
 
 
 def write(path: Path, *rows: Any) -> Path:
-    path.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
+    path.write_bytes(
+        b"".join(
+            (row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows
+        )
+    )
     return path
 
 
@@ -72,7 +105,11 @@ def test_mixed_formats_are_told_apart_row_by_row(tmp_path: Path) -> None:
 def test_a_row_keeps_its_text_and_what_the_file_says_of_it(tmp_path: Path) -> None:
     trajectory, recorded, question, _ = one(tmp_path, TEXT, source="hotpotqa", split="validation")
     assert trajectory.prompt + protocol.render(trajectory.steps) == TEXT["traj"]
-    assert (trajectory.trajectory_id, trajectory.model, trajectory.num_actions) == ("8/coa/0", "model-x", 1)
+    assert (trajectory.trajectory_id, trajectory.model, trajectory.num_actions) == (
+        "8/coa/0",
+        "model-x",
+        1,
+    )
     assert recorded == Recorded("8/coa/0", "model-x", "paris", True, 1.0, None)
     assert question == Question("8", "What?", ("paris",), "validation", source="hotpotqa")
 
@@ -81,7 +118,9 @@ def test_a_row_without_an_id_is_named_by_its_question(tmp_path: Path) -> None:
     trajectory, recorded, _, _ = one(tmp_path, {**R1, "model": "r1"})
     assert trajectory.trajectory_id == f"{question_hash('Where?')}/coa/0"
     assert (trajectory.model, trajectory.prompt, recorded.judge) == ("r1", "", True)
-    assert one(tmp_path, {**CHAT, "idx": "a/b"}).trajectory.question_id == question_hash("Where is it?")
+    assert one(tmp_path, {**CHAT, "idx": "a/b"}).trajectory.question_id == question_hash(
+        "Where is it?"
+    )
 
 
 def test_a_question_is_written_once_and_its_rows_are_counted(tmp_path: Path) -> None:
@@ -98,7 +137,8 @@ def test_rows_without_a_gold_answer_have_no_question(tmp_path: Path) -> None:
 
 def test_training_rows_that_never_search_are_chain_of_thought(tmp_path: Path) -> None:
     trajectory = one(
-        tmp_path, {**TRAINING, "output": "Thought: a\nAction: finish[b]\nObservation: Episode finished"}
+        tmp_path,
+        {**TRAINING, "output": "Thought: a\nAction: finish[b]\nObservation: Episode finished"},
     ).trajectory
     assert (trajectory.mode, trajectory.search_fingerprint) == (Mode.COT, "")
 
@@ -161,7 +201,12 @@ def test_another_format_than_the_one_asked_for_is_dropped(tmp_path: Path) -> Non
 def test_columns_that_say_nothing_of_the_answer_may_be_missing_or_odd(tmp_path: Path) -> None:
     bare = {"traj": CHAT["traj"], "em": "yes", "f1": None, "pred": 3, "gt": ["a", "b"]}
     _, recorded, question, _ = one(tmp_path, bare)
-    assert (recorded.prediction, recorded.exact_match, recorded.f1, recorded.judge) == (None, None, None, None)
+    assert (recorded.prediction, recorded.exact_match, recorded.f1, recorded.judge) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert question is not None and question.gold_answers == ("a", "b")
 
 
@@ -176,21 +221,29 @@ def test_a_ten_megabyte_row_is_dropped_unread_or_read_when_allowed(tmp_path: Pat
     assert (dropped.reason, dropped.line) == (UnreadableReason.TOO_LARGE, 1)
     assert peak < 4_000_000
     whole = next(ingest(IngestParams(str(path), max_row_bytes=20_000_000)))
-    assert isinstance(whole, Ingested) and protocol.render(whole.trajectory.steps) == large["gen_text_store"]
+    assert (
+        isinstance(whole, Ingested)
+        and protocol.render(whole.trajectory.steps) == large["gen_text_store"]
+    )
 
 
 @pytest.mark.parametrize("size", [99, 100, 101])
 def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path, size: int) -> None:
     found = read(tmp_path, b"x" * size, b"y", max_row_bytes=100)
     assert [row.line for row in found if isinstance(row, DroppedLine)] == [1, 2]
-    assert [row.reason is UnreadableReason.TOO_LARGE for row in found if isinstance(row, DroppedLine)] == [
+    assert [
+        row.reason is UnreadableReason.TOO_LARGE for row in found if isinstance(row, DroppedLine)
+    ] == [
         size > 100,
         False,
     ]
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
-    path = write(tmp_path / "many.jsonl", *({**R1, "gen_text_store": "x" * 10_000 + R1_TEXT} for _ in range(1000)))
+    path = write(
+        tmp_path / "many.jsonl",
+        *({**R1, "gen_text_store": "x" * 10_000 + R1_TEXT} for _ in range(1000)),
+    )
     tracemalloc.start()
     num_rows = sum(1 for _ in ingest(IngestParams(str(path))))
     peak = tracemalloc.get_traced_memory()[1]
@@ -202,14 +255,19 @@ def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Pat
     write(tmp_path / "a.jsonl", R1)
     write(tmp_path / "b.jsonl", b"", b"\r", R1)
     rows = list(ingest(IngestParams(str(tmp_path / "*.jsonl"))))
-    assert [row.trajectory.trajectory_id[-1] for row in rows if isinstance(row, Ingested)] == ["0", "1"]
+    assert [row.trajectory.trajectory_id[-1] for row in rows if isinstance(row, Ingested)] == [
+        "0",
+        "1",
+    ]
     with pytest.raises(InputError, match="missing"):
         list(ingest(IngestParams(str(tmp_path / "c.jsonl"))))
     with pytest.raises(InputError, match="split"):
         list(ingest(IngestParams(str(tmp_path / "a.jsonl"), split="dev")))
 
 
-def test_the_commands_write_tables_and_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_write_tables_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS)
     write(tmp_path / "in.jsonl", *ALL, {**R1, "pred_ans": "London", "gpt4o_output": "False"}, b"{")
@@ -218,7 +276,9 @@ def test_the_commands_write_tables_and_a_report(tmp_path: Path, monkeypatch: pyt
     out = tmp_path / "data/ingest"
     assert len(list(read_table(out / "trajectories.parquet", Trajectory))) == 5
     assert len(list(read_table(out / "questions.parquet", Question))) == 3
-    assert [row.reason for row in read_table(out / "dropped.parquet", DroppedLine)] == [UnreadableReason.NOT_JSON]
+    assert [row.reason for row in read_table(out / "dropped.parquet", DroppedLine)] == [
+        UnreadableReason.NOT_JSON
+    ]
     assert "4 trajectories compared, 2 disagreements" in grades_main([])
     assert "another answer was graded" in (out / "agreement.md").read_text()
 
@@ -284,10 +344,14 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
             continue
         num_read += 1
         trajectory = row.trajectory
-        assert trajectory.prompt + protocol.render(trajectory.steps) == foreign_text(json.loads(line))
+        assert trajectory.prompt + protocol.render(trajectory.steps) == foreign_text(
+            json.loads(line)
+        )
         own = to_own_tags(trajectory)
         read_back = protocol.parse(protocol.render(own.steps))
-        assert [(s.kind, s.author, s.text) for s in read_back] == [(s.kind, s.author, s.text) for s in own.steps]
+        assert [(s.kind, s.author, s.text) for s in read_back] == [
+            (s.kind, s.author, s.text) for s in own.steps
+        ]
         assert protocol.stray_tags(own.steps) == []
         if row.question:
             plain = grade_prediction(prediction(trajectory.steps), row.question.gold_answers)
@@ -297,13 +361,17 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
 
 
 @needs_real_data
-def test_our_exact_match_is_the_recorded_one_on_every_real_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_exact_match_is_the_recorded_one_on_every_real_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS)
     ingest_main([f"path={REAL}/trajectories_fireact_hotpotdev500_*.jsonl"])
     found = list(compare_tables(tmp_path / "data/ingest"))
     rows = [row for each in found for row in each.disagreements]
     assert len(found) == 951
-    assert Counter((row.measure, row.reason) for row in rows) == {(Measure.F1, DisagreementReason.NUMERAL): 4}
+    assert Counter((row.measure, row.reason) for row in rows) == {
+        (Measure.F1, DisagreementReason.NUMERAL): 4
+    }
     assert "| F1, recorded F1 | numeral |" in report(found)
     assert "no_answer 4" in yields(tmp_path / "data/ingest")

@@ -50,7 +50,9 @@ def put(journal: Journal, key: str, reply: bytes = b'"reply"') -> None:
 def python(script: str, *arguments: object) -> subprocess.Popen[str]:
     """A process of its own that runs `script`; its output can be read line by line."""
     command = [sys.executable, "-u", "-c", textwrap.dedent(script), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def lines_until_killed(process: subprocess.Popen[str], num_lines: int) -> Iterator[str]:
@@ -115,7 +117,11 @@ def test_the_first_reply_under_a_key_stays(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["UPDATE calls SET reply = '2'", "DELETE FROM calls", "INSERT OR REPLACE INTO calls SELECT * FROM calls"],
+    [
+        "UPDATE calls SET reply = '2'",
+        "DELETE FROM calls",
+        "INSERT OR REPLACE INTO calls SELECT * FROM calls",
+    ],
 )
 def test_rows_cannot_be_changed_or_deleted_by_anybody(path: Path, statement: str) -> None:
     with Journal(path) as journal:
@@ -135,15 +141,22 @@ def test_rows_cannot_be_changed_or_deleted_by_anybody(path: Path, statement: str
 
 
 def test_a_key_depends_on_every_part_and_not_on_the_order_of_mappings() -> None:
-    keys = {request_key(*parts) for parts in [("a", "b"), ("ab",), ("a", ("b",)), ("b", "a"), ("a", 1), ("a", "1")]}
+    keys = {
+        request_key(*parts)
+        for parts in [("a", "b"), ("ab",), ("a", ("b",)), ("b", "a"), ("a", 1), ("a", "1")]
+    }
 
     assert len(keys) == 6
     assert request_key({"x": 1, "y": 2}) == request_key({"y": 2, "x": 1})
     assert request_key("é", 0.6) == hashlib.sha256('["é",0.6]'.encode()).hexdigest()[:32]
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but a text" * 9, None], ids=["text", "another database"])
-def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [b"not a database at all, but a text" * 9, None], ids=["text", "another database"]
+)
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "journal.sqlite"
     if content is None:
         other = sqlite3.connect(path)
@@ -152,7 +165,12 @@ def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path, 
         content = path.read_bytes()
     path.write_bytes(content)
 
-    with pytest.raises(InputError, match=r"not a journal(.|\n)*journal\.sqlite(.|\n)*name another path"), Journal(path):
+    with (
+        pytest.raises(
+            InputError, match=r"not a journal(.|\n)*journal\.sqlite(.|\n)*name another path"
+        ),
+        Journal(path),
+    ):
         pass
 
     assert path.read_bytes() == content
@@ -165,7 +183,10 @@ def test_a_journal_of_another_version_is_refused(path: Path) -> None:
     newer.execute(f"PRAGMA user_version = {JOURNAL_VERSION + 1}")
     newer.close()
 
-    with pytest.raises(InputError, match=rf"version(.|\n)*expected: {JOURNAL_VERSION}\n  got: {JOURNAL_VERSION + 1}"):
+    with pytest.raises(
+        InputError,
+        match=rf"version(.|\n)*expected: {JOURNAL_VERSION}\n  got: {JOURNAL_VERSION + 1}",
+    ):
         Journal(path).__enter__()
 
 
@@ -248,12 +269,16 @@ def test_a_journal_that_another_process_has_open_is_refused_with_its_pid(path: P
     assert holder.stdout
     holder.stdout.readline()
 
-    with pytest.raises(OutputError, match=rf"open in process {holder.pid}\n(.|\n)*what to do: wait for that run"):
+    with pytest.raises(
+        OutputError, match=rf"open in process {holder.pid}\n(.|\n)*what to do: wait for that run"
+    ):
         Journal(path, wait_seconds=0.2).__enter__()
 
     holder.kill()
     holder.communicate()
-    with Journal(path, wait_seconds=0) as journal:  # the kernel has freed the lock of the killed process
+    with Journal(
+        path, wait_seconds=0
+    ) as journal:  # the kernel has freed the lock of the killed process
         put(journal, KEY)
 
 
@@ -298,7 +323,9 @@ def test_every_reported_row_outlives_a_sigkill(path: Path, seed: int) -> None:
     """
     moments = random.Random(seed)
 
-    reported = [int(line) for line in lines_until_killed(python(script, path), moments.randrange(1, 3000))]
+    reported = [
+        int(line) for line in lines_until_killed(python(script, path), moments.randrange(1, 3000))
+    ]
 
     with Journal(path, wait_seconds=5) as journal:
         for i in reported:
@@ -310,7 +337,9 @@ def test_every_reported_row_outlives_a_sigkill(path: Path, seed: int) -> None:
     check.close()
 
 
-def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(path: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(
+    path: Path, tmp_path: Path
+) -> None:
     script = """
         import asyncio, os, sys
         from coa.journal import Journal
@@ -344,7 +373,11 @@ def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(path:
         calls_before = Counter(paid.read_text().split()) if paid.exists() else Counter()
         finished_before = set(reported)
         reported.update(lines_until_killed(python(script, path, paid), moments.randrange(1, 250)))
-        made_again = [seed for seed in (Counter(paid.read_text().split()) - calls_before) if seed in finished_before]
+        made_again = [
+            seed
+            for seed in (Counter(paid.read_text().split()) - calls_before)
+            if seed in finished_before
+        ]
         assert made_again == []
 
     last = python(script, path, paid)
@@ -400,7 +433,14 @@ def test_a_completion_comes_back_whole(path: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_another_request_is_another_call(path: Path, change: dict[str, object]) -> None:
-    fields = {"context": "c", "stop": (), "max_tokens": 64, "temperature": 0.6, "top_p": 1.0, "seed": 0}
+    fields = {
+        "context": "c",
+        "stop": (),
+        "max_tokens": 64,
+        "temperature": 0.6,
+        "top_p": 1.0,
+        "seed": 0,
+    }
     with Journal(path) as journal:
         policy = JournaledPolicy(ScriptedPolicy(["one", "two"]), journal)
         first = asyncio.run(policy.complete(Request(**fields)))  # type: ignore[arg-type]
@@ -412,7 +452,9 @@ def test_another_request_is_another_call(path: Path, change: dict[str, object]) 
 def test_another_policy_is_another_call(path: Path) -> None:
     with Journal(path) as journal:
         texts = [
-            asyncio.run(JournaledPolicy(ScriptedPolicy([name], name), journal).complete(request())).text
+            asyncio.run(
+                JournaledPolicy(ScriptedPolicy([name], name), journal).complete(request())
+            ).text
             for name in ("teacher", "student")
         ]
 
@@ -446,7 +488,11 @@ def test_a_policy_keeps_its_name_and_its_way_of_counting(path: Path) -> None:
     with Journal(path) as journal:
         policy = JournaledPolicy(ScriptedPolicy([], name="teacher"), journal)
 
-    assert (policy.name, policy.count_tokens("one two"), policy.encode("one")) == ("teacher", 2, None)
+    assert (policy.name, policy.count_tokens("one two"), policy.encode("one")) == (
+        "teacher",
+        2,
+        None,
+    )
 
 
 def test_identical_calls_in_flight_are_made_once(path: Path) -> None:
@@ -501,7 +547,10 @@ def test_only_a_tools_own_failure_is_tried_again(path: Path, outcome: Outcome) -
 
 
 def test_another_corpus_is_another_call(path: Path) -> None:
-    tools = [CountingTool(lambda argument: ToolReply(Outcome.OK, "text"), name) for name in ("corpus-1", "corpus-2")]
+    tools = [
+        CountingTool(lambda argument: ToolReply(Outcome.OK, "text"), name)
+        for name in ("corpus-1", "corpus-2")
+    ]
     with Journal(path) as journal:
         for tool in tools:
             journaled = JournaledTool(tool, journal)
@@ -514,7 +563,9 @@ def test_another_corpus_is_another_call(path: Path) -> None:
 def test_a_reply_with_a_lone_surrogate_reads_live_as_it_will_be_replayed(path: Path) -> None:
     tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "broken \ud83d emoji, é"))
     with Journal(path) as journal:
-        live, replayed = (asyncio.run(JournaledTool(tool, journal).call("query \ud83d")) for _ in range(2))
+        live, replayed = (
+            asyncio.run(JournaledTool(tool, journal).call("query \ud83d")) for _ in range(2)
+        )
 
     assert live == replayed == ToolReply(Outcome.OK, "broken ? emoji, é")
 
@@ -552,7 +603,9 @@ def test_memory_does_not_grow_with_the_rows(path: Path) -> None:
         tracemalloc.stop()
 
     assert after - before < 100_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 20_000  # KiB, for 20 MB recorded
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 20_000
+    )  # KiB, for 20 MB recorded
 
 
 def test_a_put_costs_less_than_a_millisecond(path: Path) -> None:
@@ -563,4 +616,6 @@ def test_a_put_costs_less_than_a_millisecond(path: Path) -> None:
             put(journal, request_key(i))
             seconds.append(time.perf_counter() - started)
 
-    assert statistics.median(seconds) < 0.001  # about 0.00004; a synchronised write per row takes milliseconds
+    assert (
+        statistics.median(seconds) < 0.001
+    )  # about 0.00004; a synchronised write per row takes milliseconds

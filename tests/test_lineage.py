@@ -67,7 +67,9 @@ def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName
     it = row.trajectory
     found = sections(main([it.trajectory_id]))
     facts = dict(found[f"trajectory {it.trajectory_id}"])
-    assert dict(found[it.trajectory_id])["stands in"] == f"{name}, train ({local_path(name, 'train')})"
+    assert (
+        dict(found[it.trajectory_id])["stands in"] == f"{name}, train ({local_path(name, 'train')})"
+    )
     assert dict(found[f"question {it.question_id}"])["asks"] == it.question
     assert facts["teacher"] == it.model
     assert facts["grade"].startswith("correct: ")
@@ -76,7 +78,10 @@ def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName
     calls = found[f"calls of {it.trajectory_id}"]
     assert [name for name, _ in calls].count("teacher") == it.num_calls
     assert [name for name, _ in calls].count("search") == it.num_actions
-    assert all(re.match(r"20\d\d-\d\d-\d\dT.*, key [0-9a-f]{32}: ", text) for name, text in calls[: it.num_calls])
+    assert all(
+        re.match(r"20\d\d-\d\d-\d\dT.*, key [0-9a-f]{32}: ", text)
+        for name, text in calls[: it.num_calls]
+    )
     observations = [step for step in it.steps if step.kind is StepKind.OBSERVATION]
     results = [text for name, text in calls if name.startswith("result ")]
     assert [text.partition(": ")[2].partition(", by ")[0] for text in results] == [
@@ -100,7 +105,9 @@ def test_the_lineage_of_a_pair_goes_down_both_sides(run: Path) -> None:
 
 def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None:
     params = Params.load("publish")
-    policy = open_policy(params.section(TeacherParams, "teacher"), params.section(MicroworldParams, "microworld"))
+    policy = open_policy(
+        params.section(TeacherParams, "teacher"), params.section(MicroworldParams, "microworld")
+    )
     limits = params.section(Limits, "rollout")
 
     def is_same(it: Trajectory) -> bool:
@@ -108,10 +115,19 @@ def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None
         found = replay(it, shared, journal_of(it, params))
         return found.is_same and all(call.finished_at for call in found.calls)
 
-    every = [row.trajectory for name in (SetName.COA, SetName.COT) for row in rows(name, GradedTrajectory)]
-    every += [row.trajectory for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)]
+    every = [
+        row.trajectory
+        for name in (SetName.COA, SetName.COT)
+        for row in rows(name, GradedTrajectory)
+    ]
+    every += [
+        row.trajectory
+        for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)
+    ]
     assert [it.trajectory_id for it in every if not is_same(it)] == []
-    changed = replace(every[0], steps=(Step(StepKind.THOUGHT, Author.POLICY, "Forged. "), *every[0].steps))
+    changed = replace(
+        every[0], steps=(Step(StepKind.THOUGHT, Author.POLICY, "Forged. "), *every[0].steps)
+    )
     assert not is_same(changed)
 
 
@@ -180,7 +196,9 @@ def test_text_of_a_model_cannot_steer_the_terminal(
     path = local_path(SetName.COA, "train")
     first, *rest = rows(SetName.COA, GradedTrajectory)
     evil: Callable[[str], str] = lambda text: f"\x1b[2J{text}\u202e"  # noqa: E731
-    changed = replace(first, trajectory=replace(first.trajectory, model=evil("m"), search_fingerprint=evil("f")))
+    changed = replace(
+        first, trajectory=replace(first.trajectory, model=evil("m"), search_fingerprint=evil("f"))
+    )
     tables.write_table(Path("new"), GradedTrajectory, [changed, *rest])
     Path("new").replace(path)
     graded = Path("data/grade.parquet")

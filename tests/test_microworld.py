@@ -49,7 +49,10 @@ def questions(world: World) -> dict[Group, list[Question]]:
 
 @pytest.fixture(scope="module")
 def plans(world: World, questions: dict[Group, list[Question]]) -> dict[Group, list[Plan]]:
-    return {split: [plan_question(world, question) for question in asked] for split, asked in questions.items()}
+    return {
+        split: [plan_question(world, question) for question in asked]
+        for split, asked in questions.items()
+    }
 
 
 def test_equal_settings_make_equal_worlds_and_another_seed_another() -> None:
@@ -66,24 +69,32 @@ def test_facts_of_a_split_lead_to_the_same_split_or_to_what_is_known(world: Worl
 def test_every_value_has_the_category_that_its_relation_asks_for(world: World) -> None:
     for fact in world.facts.values():
         category = RELATIONS[fact.relation].value
-        assert world.categories.get(fact.value) is category or fact.value in VALUES.get(category, ())
+        assert world.categories.get(fact.value) is category or fact.value in VALUES.get(
+            category, ()
+        )
 
 
 def test_marriages_are_mutual_and_nobody_marries_themselves(world: World) -> None:
-    spouses = {fact.entity: fact.value for fact in world.facts.values() if fact.relation == "spouse"}
+    spouses = {
+        fact.entity: fact.value for fact in world.facts.values() if fact.relation == "spouse"
+    }
     assert all(spouses[spouse] == person != spouse for person, spouse in spouses.items())
 
 
 def test_one_of_an_odd_number_of_people_is_unmarried() -> None:
     small = make_world(SMALL)
-    married = [key for key in small.facts if key[1] == "spouse" and small.groups[key[0]] is Group.TEST]
+    married = [
+        key for key in small.facts if key[1] == "spouse" and small.groups[key[0]] is Group.TEST
+    ]
     assert len(married) == 14
 
 
 def test_no_word_of_a_name_stands_in_two_pools_or_anywhere_else() -> None:
     words = [word.lower() for pool in POOLS.values() for part in pool for word in part]
     values = [value.lower() for value in VALUES[Category.GENRE] + VALUES[Category.COUNTRY]]
-    wording = " ".join(QUESTION_WORDING + tuple(clause for clause, _ in ASIDES.values())).lower().split()
+    wording = (
+        " ".join(QUESTION_WORDING + tuple(clause for clause, _ in ASIDES.values())).lower().split()
+    )
     nouns = [text for r in RELATIONS.values() for text in (r.name, r.synonym, *r.clause.split())]
     assert max(collections.Counter(words + values).values()) == 1
     assert not set(words + values) & (set(STOP_WORDS.split()) | set(wording) | set(nouns))
@@ -95,12 +106,16 @@ def test_the_whole_vocabulary_is_small(world: World) -> None:
 
 
 @pytest.mark.parametrize("person", [1, 6_000])
-def test_a_group_that_is_too_small_or_too_large_is_an_error_that_names_the_limit(person: int) -> None:
+def test_a_group_that_is_too_small_or_too_large_is_an_error_that_names_the_limit(
+    person: int,
+) -> None:
     with pytest.raises(ConfigError, match=r"expected: at (least|most) \d+"):
         make_world(WorldSettings(test=GroupSize(person, 10, 10, 10)))
 
 
-def test_every_fact_is_stated_by_a_passage_under_its_title_and_none_contradicts_one(world: World) -> None:
+def test_every_fact_is_stated_by_a_passage_under_its_title_and_none_contradicts_one(
+    world: World,
+) -> None:
     stated = set()
     for passage in world.passages():
         for relation in RELATIONS:
@@ -118,13 +133,21 @@ def test_passages_have_stable_unique_ids_and_distinct_texts(world: World) -> Non
     assert len({passage.text for passage in passages}) == len(passages)
 
 
-@given(relation=st.sampled_from(sorted(RELATIONS)), paraphrase=st.integers(0, 1), seed=st.integers(0, 1_000))
-def test_a_value_is_read_back_from_its_sentence_among_others(relation: str, paraphrase: int, seed: int) -> None:
+@given(
+    relation=st.sampled_from(sorted(RELATIONS)),
+    paraphrase=st.integers(0, 1),
+    seed=st.integers(0, 1_000),
+)
+def test_a_value_is_read_back_from_its_sentence_among_others(
+    relation: str, paraphrase: int, seed: int
+) -> None:
     small, rng = make_world_once(), random.Random(seed)
     entity, other = (small.invent_name(RELATIONS[relation].subject, rng) for _ in range(2))
     values = [small.invent_value(RELATIONS[relation].value, rng) for _ in range(2)]
     body = f"result 1: {sentence(other, relation, values[1], 0)}\nresult 2: {sentence(entity, relation, values[0], 1)}"
-    assert read_value(sentence(entity, relation, values[0], paraphrase), entity, relation) == values[0]
+    assert (
+        read_value(sentence(entity, relation, values[0], paraphrase), entity, relation) == values[0]
+    )
     assert read_value(body, entity, relation) == (values[0] if entity != other else values[1])
 
 
@@ -141,7 +164,9 @@ def _path(plan: Plan) -> tuple[str, object]:
     return "same" if plan.kind is Kind.SAME else "comparison", frozenset(plan.facts)
 
 
-def test_every_split_has_as_many_distinct_paths_as_are_asked_for(plans: dict[Group, list[Plan]]) -> None:
+def test_every_split_has_as_many_distinct_paths_as_are_asked_for(
+    plans: dict[Group, list[Plan]],
+) -> None:
     for split, count in COUNTS.items():
         assert len({_path(plan) for plan in plans[split]}) == count
 
@@ -169,29 +194,42 @@ def test_no_two_splits_ask_for_the_same_path(plans: dict[Group, list[Plan]]) -> 
     assert sum(map(len, paths)) == len(set().union(*paths))
 
 
-def test_what_a_split_has_to_search_belongs_to_it_alone(world: World, plans: dict[Group, list[Plan]]) -> None:
+def test_what_a_split_has_to_search_belongs_to_it_alone(
+    world: World, plans: dict[Group, list[Plan]]
+) -> None:
     for split in SPLITS:
         groups = {world.groups[fact.entity] for plan in plans[split] for fact in plan.facts}
         assert groups == {split, Group.KNOWN}
 
 
-def test_the_share_of_questions_about_known_facts_only_is_as_set(world: World, plans: dict[Group, list[Plan]]) -> None:
+def test_the_share_of_questions_about_known_facts_only_is_as_set(
+    world: World, plans: dict[Group, list[Plan]]
+) -> None:
     for split, share in ((Group.TRAIN, 0.30), (Group.VALIDATION, 0.12), (Group.TEST, 0.12)):
         known = [all(world.is_known(fact) for fact in plan.facts) for plan in plans[split]]
         assert sum(known) == round(share * len(known))
 
 
-def test_all_kinds_and_hops_occur_and_yes_is_as_frequent_as_no(questions: dict[Group, list[Question]]) -> None:
+def test_all_kinds_and_hops_occur_and_yes_is_as_frequent_as_no(
+    questions: dict[Group, list[Question]],
+) -> None:
     for asked in questions.values():
         kinds = {(question.question_type, question.num_hops) for question in asked}
-        assert kinds == {("chain", hops) for hops in (1, 2, 3, 4)} | {("comparison", 2), ("same", 2)}
-        answers = [question.gold_answers[0] for question in asked if question.question_type == "same"]
+        assert kinds == {("chain", hops) for hops in (1, 2, 3, 4)} | {
+            ("comparison", 2),
+            ("same", 2),
+        }
+        answers = [
+            question.gold_answers[0] for question in asked if question.question_type == "same"
+        ]
         assert 0.35 < answers.count("yes") / len(answers) < 0.65
         assert len(answers) < 0.12 * len(asked)
 
 
 def test_a_mix_decides_which_kinds_are_asked(world: World) -> None:
-    only_two_hops = QuestionMix(0.5, one_hop=0, two_hops=1, three_hops=0, four_hops=0, comparison=0, same=0)
+    only_two_hops = QuestionMix(
+        0.5, one_hop=0, two_hops=1, three_hops=0, four_hops=0, comparison=0, same=0
+    )
     asked = make_questions(world, Group.TEST, 100, seed=0, mix=only_two_hops)
     assert {(question.question_type, question.num_hops) for question in asked} == {("chain", 2)}
 
@@ -203,7 +241,9 @@ def test_more_questions_than_the_world_has_are_refused_with_the_number_that_ther
         make_questions(make_world(SMALL), Group.KNOWN, 1, seed=0)
 
 
-@pytest.mark.parametrize("text", ["What is the mayor of Gotham?", "Who wrote it?", "Name the colour of Port Velden."])
+@pytest.mark.parametrize(
+    "text", ["What is the mayor of Gotham?", "Who wrote it?", "Name the colour of Port Velden."]
+)
 def test_a_question_from_elsewhere_has_no_plan(world: World, text: str) -> None:
     with pytest.raises(InputError, match="not made from this world"):
         plan_question(world, Question("q1", text, ("x",), "test"))

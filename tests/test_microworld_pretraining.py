@@ -31,7 +31,9 @@ def texts(documents: list[Document]) -> list[str]:
     return ["".join(piece.text for piece in document) for document in documents]
 
 
-def test_equal_seeds_give_equal_documents_and_other_seeds_others(world: World, documents: list[Document]) -> None:
+def test_equal_seeds_give_equal_documents_and_other_seeds_others(
+    world: World, documents: list[Document]
+) -> None:
     assert list(itertools.islice(pretraining_documents(world, seed=0), 50)) == documents[:50]
     assert list(itertools.islice(pretraining_documents(world, seed=1), 50)) != documents[:50]
 
@@ -49,13 +51,23 @@ def test_no_question_that_a_held_out_split_may_ask_occurs(world: World, texts: l
         for paths in known_paths(world, split).values()
         for kind, facts in paths
     }
-    asked = [found[1] for text in texts if "I recall" in text and (found := re.search(r"Question: (.+)", text))]
-    plans = [make_plan(world, text) for text in asked if all(n in world.groups for n in _NAME.findall(text[8:]))]
+    asked = [
+        found[1]
+        for text in texts
+        if "I recall" in text and (found := re.search(r"Question: (.+)", text))
+    ]
+    plans = [
+        make_plan(world, text)
+        for text in asked
+        if all(n in world.groups for n in _NAME.findall(text[8:]))
+    ]
     assert len(plans) > 500
     assert not {(plan.kind is Kind.SAME, frozenset(plan.facts)) for plan in plans} & held_out
 
 
-def test_thinking_and_boxed_answers_are_shown_but_no_action_or_observation_tag(texts: list[str]) -> None:
+def test_thinking_and_boxed_answers_are_shown_but_no_action_or_observation_tag(
+    texts: list[str],
+) -> None:
     tags = {tag for text in texts for tag in re.findall(r"</?\w+>", text)}
     assert tags == {THINK_OPEN, THINK_CLOSE}
     assert any("\\boxed{" in text for text in texts)
@@ -66,26 +78,38 @@ def test_every_word_is_in_the_vocabulary(world: World, texts: list[str]) -> None
     assert words <= set(vocabulary(world))
 
 
-def test_passages_about_invented_names_carry_no_loss_and_all_else_does(documents: list[Document]) -> None:
+def test_passages_about_invented_names_carry_no_loss_and_all_else_does(
+    documents: list[Document],
+) -> None:
     for document in documents:
         for piece in document:
             assert piece.is_trained is not ("result 1:" in piece.text)
 
 
 def test_whatever_is_read_stands_in_a_passage_before(texts: list[str]) -> None:
-    read = [(text[: found.start()], found[1]) for text in texts for found in re.finditer(r"It says ([^.]+)\.", text)]
+    read = [
+        (text[: found.start()], found[1])
+        for text in texts
+        for found in re.finditer(r"It says ([^.]+)\.", text)
+    ]
     assert len(read) > 5_000
     assert all(f"{value}." in before for before, value in read)
 
 
 def test_what_is_recalled_of_a_known_entity_is_true(world: World, texts: list[str]) -> None:
     recalled = re.findall(r"I need the (\w+) of ([^.]+)\. I recall ([^.]+)\.", "\n".join(texts))
-    known = [(entity, relation, value) for relation, entity, value in recalled if (entity, relation) in world.facts]
+    known = [
+        (entity, relation, value)
+        for relation, entity, value in recalled
+        if (entity, relation) in world.facts
+    ]
     assert len(known) > 1_000
     assert all(world.facts[entity, relation].value == value for entity, relation, value in known)
 
 
-def test_guesses_about_invented_names_are_nearly_always_hedged(world: World, texts: list[str]) -> None:
+def test_guesses_about_invented_names_are_nearly_always_hedged(
+    world: World, texts: list[str]
+) -> None:
     said = re.findall(r"I need the \w+ of ([^.]+)\. (Maybe|I recall) ", "\n".join(texts))
     hedged = [how == "Maybe" for entity, how in said if entity not in world.groups]
     assert 0.85 < sum(hedged) / len(hedged) < 0.95
@@ -93,7 +117,9 @@ def test_guesses_about_invented_names_are_nearly_always_hedged(world: World, tex
 
 
 def test_rare_entities_are_mentioned_less(world: World, texts: list[str]) -> None:
-    titles = [_NAME.findall(text) for text in texts if "Question" not in text and "result" not in text]
+    titles = [
+        _NAME.findall(text) for text in texts if "Question" not in text and "result" not in text
+    ]
     mentions = [name for names in titles for name in names if world.groups.get(name) is Group.KNOWN]
     rare = sum(name in world.rare for name in mentions) / len(world.rare)
     frequent = sum(name not in world.rare for name in mentions) / (210 - len(world.rare))
@@ -103,7 +129,10 @@ def test_rare_entities_are_mentioned_less(world: World, texts: list[str]) -> Non
 def test_a_few_documents_are_transcripts_of_another_format(texts: list[str]) -> None:
     transcripts = [text for text in texts if "Action: search[" in text]
     assert 0.01 < len(transcripts) / len(texts) < 0.05
-    assert all(re.search(r"Observation: result 1: .*\nThought: .*\n?.*Answer: \w", t, re.DOTALL) for t in transcripts)
+    assert all(
+        re.search(r"Observation: result 1: .*\nThought: .*\n?.*Answer: \w", t, re.DOTALL)
+        for t in transcripts
+    )
 
 
 def test_documents_are_short(texts: list[str]) -> None:

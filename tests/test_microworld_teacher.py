@@ -125,8 +125,12 @@ def _go_on(teacher: Teacher, context: str, search: Search, seed: int) -> str:
         assert turn < 30
 
 
-def _roll_out(setting: Setting, teacher: Teacher, *, is_offered: bool, count: int = 1_200) -> Iterator[Rollout]:
-    for i, (question, plan) in enumerate(zip(setting.questions[:count], setting.plans, strict=False)):
+def _roll_out(
+    setting: Setting, teacher: Teacher, *, is_offered: bool, count: int = 1_200
+) -> Iterator[Rollout]:
+    for i, (question, plan) in enumerate(
+        zip(setting.questions[:count], setting.plans, strict=False)
+    ):
         prompt = _prompt(question.question, is_offered=is_offered)
         context = _go_on(teacher, prompt, setting.search, seed=i)
         yield Rollout(question, plan, prompt, context[len(prompt) :])
@@ -156,7 +160,10 @@ def test_a_proper_query_finds_the_passage_of_nearly_every_fact(setting: Setting)
     facts = list(setting.world.facts.values())[::7]
     queries = [f"{f.entity} {f.relation} {RELATIONS[f.relation].verb}" for f in facts]
     found = [
-        any(read_value(text, fact.entity, fact.relation) == fact.value for text in setting.search(query))
+        any(
+            read_value(text, fact.entity, fact.relation) == fact.value
+            for text in setting.search(query)
+        )
         for fact, query in zip(facts, queries, strict=True)
     ]
     assert _share(found) > 0.95
@@ -180,7 +187,9 @@ def test_its_trajectories_are_short_enough_for_a_small_student(coa: list[Rollout
     assert lengths[int(0.95 * len(lengths))] <= 175
 
 
-def test_it_writes_no_word_outside_the_vocabulary(setting: Setting, coa: list[Rollout], cot: list[Rollout]) -> None:
+def test_it_writes_no_word_outside_the_vocabulary(
+    setting: Setting, coa: list[Rollout], cot: list[Rollout]
+) -> None:
     written = {token for rollout in coa + cot for token in _TOKEN.findall(rollout.response)}
     words = {token for token in written if not token.startswith("<") or token == "<"}
     assert words <= set(vocabulary(setting.world))
@@ -189,8 +198,12 @@ def test_it_writes_no_word_outside_the_vocabulary(setting: Setting, coa: list[Ro
 def test_a_call_can_be_replayed_and_another_seed_writes_something_else(setting: Setting) -> None:
     contexts = [_prompt(question.question, is_offered=True) for question in setting.questions[:50]]
     first, again = Teacher(setting.world, setting.plans), Teacher(setting.world)
-    assert [first.write(_request(c)) for c in contexts] == [again.write(_request(c)) for c in contexts]
-    assert [first.write(_request(c)) for c in contexts] != [again.write(_request(c, seed=1)) for c in contexts]
+    assert [first.write(_request(c)) for c in contexts] == [
+        again.write(_request(c)) for c in contexts
+    ]
+    assert [first.write(_request(c)) for c in contexts] != [
+        again.write(_request(c, seed=1)) for c in contexts
+    ]
 
 
 def test_it_hedges_exactly_when_it_does_not_remember(setting: Setting, cot: list[Rollout]) -> None:
@@ -198,7 +211,9 @@ def test_it_hedges_exactly_when_it_does_not_remember(setting: Setting, cot: list
     said = [
         ((entity, relation) in memory, how)
         for rollout in cot
-        for relation, entity, how in re.findall(r"I need the (\w+) of ([^.]+)\. (Maybe|I recall) ", rollout.response)
+        for relation, entity, how in re.findall(
+            r"I need the (\w+) of ([^.]+)\. (Maybe|I recall) ", rollout.response
+        )
     ]
     assert len(said) > 1_200
     assert all(how == ("I recall" if is_remembered else "Maybe") for is_remembered, how in said)
@@ -206,8 +221,16 @@ def test_it_hedges_exactly_when_it_does_not_remember(setting: Setting, cot: list
 
 def test_what_it_remembers_is_fixed_and_mostly_the_known_facts(setting: Setting) -> None:
     teacher = Teacher(setting.world)
-    known = [key in teacher.memory for key, fact in setting.world.facts.items() if setting.world.is_known(fact)]
-    other = [key in teacher.memory for key, fact in setting.world.facts.items() if not setting.world.is_known(fact)]
+    known = [
+        key in teacher.memory
+        for key, fact in setting.world.facts.items()
+        if setting.world.is_known(fact)
+    ]
+    other = [
+        key in teacher.memory
+        for key, fact in setting.world.facts.items()
+        if not setting.world.is_known(fact)
+    ]
     assert teacher.memory == Teacher(setting.world).memory
     assert 0.88 < _share(known) < 0.96
     assert 0.02 < _share(other) < 0.06
@@ -217,19 +240,25 @@ def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[R
     teacher = Teacher(setting.world, settings=PERFECT)
     for rollout in coa[:80]:
         thought = rollout.response.split(protocol.THINK_CLOSE)[0]
-        observed = [m.span() for m in re.finditer("<search_result>.*?</search_result>", thought, re.DOTALL)]
+        observed = [
+            m.span() for m in re.finditer("<search_result>.*?</search_result>", thought, re.DOTALL)
+        ]
         for cut in (m.start() for m in _SENTENCE_END.finditer(thought)):
             if any(start < cut < end for start, end in observed):
                 continue
             whole = _go_on(teacher, rollout.prompt + thought[:cut], setting.search, seed=cut)
             response = whole[len(rollout.prompt) :]
-            assert response.startswith(thought[:cut] + " ") or response[cut:].startswith(f"\n{protocol.THINK_CLOSE}")
+            assert response.startswith(thought[:cut] + " ") or response[cut:].startswith(
+                f"\n{protocol.THINK_CLOSE}"
+            )
             assert re.search(r"</think>\n\n\\boxed\{[\w ]+\}$", response)
             needs = [u.text for u in read_back(response) if u.said is Said.NEED]
             assert len(needs) == len(rollout.plan.facts)
 
 
-def test_it_goes_on_in_the_same_way_with_and_without_a_blank_after_the_cut(setting: Setting) -> None:
+def test_it_goes_on_in_the_same_way_with_and_without_a_blank_after_the_cut(
+    setting: Setting,
+) -> None:
     prompt = _prompt(setting.questions[0].question, is_offered=True)
     need = setting.plans[0].facts[0]
     context = f"{prompt}I need the {need.relation} of {need.entity}."
@@ -238,8 +267,12 @@ def test_it_goes_on_in_the_same_way_with_and_without_a_blank_after_the_cut(setti
     assert not teacher.write(_request(context + " ")).startswith(" ")
 
 
-@pytest.mark.parametrize("said", ["", "I need the {r} of {e}.", "I need the {r} of {e}. I recall {v}."])
-def test_after_a_trigger_it_writes_a_query_for_the_hop_in_question(setting: Setting, said: str) -> None:
+@pytest.mark.parametrize(
+    "said", ["", "I need the {r} of {e}.", "I need the {r} of {e}. I recall {v}."]
+)
+def test_after_a_trigger_it_writes_a_query_for_the_hop_in_question(
+    setting: Setting, said: str
+) -> None:
     teacher = Teacher(setting.world, settings=PERFECT)
     for plan in setting.plans[:40]:
         first = plan.facts[0]
@@ -256,12 +289,16 @@ def test_what_a_triggered_search_finds_replaces_what_was_recalled(setting: Setti
     plan = next(p for p in setting.plans if len(p.facts) == 1)
     fact = plan.facts[0]
     wrong = setting.world.invent_value(RELATIONS[fact.relation].value, random.Random(0))
-    thought = f"I need the {fact.relation} of {fact.entity}. Maybe {wrong}. So the answer is {wrong}."
+    thought = (
+        f"I need the {fact.relation} of {fact.entity}. Maybe {wrong}. So the answer is {wrong}."
+    )
     context = f"{_prompt(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
     assert _go_on(teacher, context, setting.search, seed=0).endswith(f"\\boxed{{{plan.answer}}}")
 
 
-def test_after_the_marker_it_writes_nothing_but_the_answer(setting: Setting, coa: list[Rollout]) -> None:
+def test_after_the_marker_it_writes_nothing_but_the_answer(
+    setting: Setting, coa: list[Rollout]
+) -> None:
     teacher = Teacher(setting.world)
     for rollout in coa[:60]:
         before = rollout.response.split(protocol.THINK_CLOSE)[0]
@@ -279,7 +316,9 @@ def test_a_forced_answer_uses_what_was_found_before(setting: Setting) -> None:
     prompt = _prompt(plan.question, is_offered=True)
     teacher = Teacher(setting.world, settings=PERFECT)
     assert teacher.write(_request(prompt + read + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
-    assert teacher.write(_request(prompt + observation + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+    assert (
+        teacher.write(_request(prompt + observation + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+    )
 
 
 def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Setting) -> None:
@@ -287,7 +326,13 @@ def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Sett
     teacher = Teacher(setting.world, setting.plans, PERFECT, events.append)
     rollouts = list(_roll_out(setting, teacher, is_offered=True, count=200))
     assert _share([rollout.is_right for rollout in rollouts]) > 0.98
-    mistakes = {Decision.MISREAD, Decision.POOR_QUERY, Decision.REPEATED, Decision.COPIED, *FORMAT_SLIPS}
+    mistakes = {
+        Decision.MISREAD,
+        Decision.POOR_QUERY,
+        Decision.REPEATED,
+        Decision.COPIED,
+        *FORMAT_SLIPS,
+    }
     assert not {event.what for event in events} & mistakes
 
 
@@ -310,7 +355,10 @@ def test_each_setting_brings_about_its_own_decision(
     teacher = Teacher(setting.world, setting.plans, replace(PERFECT, **change), events.append)  # type: ignore[arg-type]
     rollouts = list(_roll_out(setting, teacher, is_offered=True, count=40))
     assert any(event.what is decision for event in events)
-    assert all((protocol.THINK_CLOSE in r.response) is (decision is not Decision.UNCLOSED) for r in rollouts)
+    assert all(
+        (protocol.THINK_CLOSE in r.response) is (decision is not Decision.UNCLOSED)
+        for r in rollouts
+    )
     assert all(("\\boxed" in r.response) is (decision not in FORMAT_SLIPS) for r in rollouts)
 
 
@@ -328,9 +376,15 @@ def test_it_gives_up_after_so_many_searches_for_one_fact(setting: Setting) -> No
 def test_it_repeats_a_query_only_where_it_is_set_to(setting: Setting) -> None:
     plan = next(p for p in setting.plans if len(p.facts) == 1)
     for repeats in (0.0, 1.0):
-        teacher = Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0, repeats=repeats))
+        teacher = Teacher(
+            setting.world, settings=replace(PERFECT, remembers_known=0.0, repeats=repeats)
+        )
         context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
-        queries = [u.text for u in read_back(context.partition(protocol.THINK_OPEN)[2]) if u.said is Said.SEARCH]
+        queries = [
+            u.text
+            for u in read_back(context.partition(protocol.THINK_OPEN)[2])
+            if u.said is Said.SEARCH
+        ]
         same_as_before = [a == b for a, b in itertools.pairwise(queries)]
         assert same_as_before == [bool(repeats)] * 2
 
@@ -341,7 +395,9 @@ def test_slips_are_a_few_percent_in_all(coa: list[Rollout], events: list[Teacher
     assert 0.03 < len(slipping) / len(coa) < 0.12
 
 
-def test_events_tell_the_truth_about_the_texts(coa: list[Rollout], events: list[TeacherEvent]) -> None:
+def test_events_tell_the_truth_about_the_texts(
+    coa: list[Rollout], events: list[TeacherEvent]
+) -> None:
     by_question: dict[str, list[Decision]] = {}
     for event in events:
         by_question.setdefault(event.question_id, []).append(event.what)
@@ -356,15 +412,23 @@ def test_events_tell_the_truth_about_the_texts(coa: list[Rollout], events: list[
         assert (Decision.UNCLOSED in what) is (protocol.THINK_CLOSE not in rollout.response)
 
 
-@pytest.mark.parametrize("context", ["Question: Who is it?\n<think>\n", "no question", "Question: Name it.\n"])
-def test_a_context_without_a_question_of_its_world_is_an_error(setting: Setting, context: str) -> None:
+@pytest.mark.parametrize(
+    "context", ["Question: Who is it?\n<think>\n", "no question", "Question: Name it.\n"]
+)
+def test_a_context_without_a_question_of_its_world_is_an_error(
+    setting: Setting, context: str
+) -> None:
     with pytest.raises(InputError):
         Teacher(setting.world).write(_request(context))
 
 
 def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
-    policy = ScriptedPolicy(Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0)).write)
-    (completion,) = policy.complete_batch([_request(_prompt(setting.questions[0].question, is_offered=True))])
+    policy = ScriptedPolicy(
+        Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0)).write
+    )
+    (completion,) = policy.complete_batch(
+        [_request(_prompt(setting.questions[0].question, is_offered=True))]
+    )
     assert completion.text.endswith(SEARCH_CLOSE)
     assert [u.said for u in read_back(completion.text)] == [Said.NEED, Said.SEARCH]
 

@@ -19,11 +19,15 @@ FEW_WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12).map(" "
 CORPUS = st.dictionaries(st.text("xyz", min_size=1, max_size=3), FEW_WORDS, max_size=12)
 
 
-def find(folder: Path, corpus: dict[str, str], *, size: int = 2, similarity: float = 0.5) -> list[Duplicate]:
+def find(
+    folder: Path, corpus: dict[str, str], *, size: int = 2, similarity: float = 0.5
+) -> list[Duplicate]:
     with NearDuplicates(folder, shingle_words=size, min_similarity=similarity) as copies:
         rows = list(corpus.items())
         for some in (rows[:3], rows[3:]):
-            copies.add([row_id for row_id, _ in some], hash_words([words(text) for _, text in some]))
+            copies.add(
+                [row_id for row_id, _ in some], hash_words([words(text) for _, text in some])
+            )
         return list(copies.find())
 
 
@@ -45,14 +49,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=40)
 @given(CORPUS)
-def test_every_duplicate_is_as_similar_as_it_says_to_a_row_that_stays(folder: Path, corpus: dict[str, str]) -> None:
+def test_every_duplicate_is_as_similar_as_it_says_to_a_row_that_stays(
+    folder: Path, corpus: dict[str, str]
+) -> None:
     found = find(folder, corpus)
     gone = {duplicate.row_id for duplicate in found}
     for duplicate in found:
         assert duplicate.of < duplicate.row_id
         assert duplicate.of not in gone
         assert duplicate.similarity >= 0.5
-        assert duplicate.similarity == pytest.approx(similarity(corpus[duplicate.row_id], corpus[duplicate.of], 2))
+        assert duplicate.similarity == pytest.approx(
+            similarity(corpus[duplicate.row_id], corpus[duplicate.of], 2)
+        )
 
 
 @settings(max_examples=40)
@@ -68,7 +76,11 @@ def test_the_order_in_which_rows_come_does_not_matter(
 @given(CORPUS)
 def test_equal_texts_leave_exactly_one(folder: Path, corpus: dict[str, str]) -> None:
     gone = {duplicate.row_id for duplicate in find(folder, corpus, similarity=1.0)}
-    left = [frozenset(shingle_set(text, 2)) for row_id, text in corpus.items() if row_id not in gone and text]
+    left = [
+        frozenset(shingle_set(text, 2))
+        for row_id, text in corpus.items()
+        if row_id not in gone and text
+    ]
     assert len(left) == len(set(left))
 
 
@@ -79,7 +91,10 @@ def test_the_smallest_id_stays_and_there_are_no_chains(folder: Path) -> None:
 
 
 def test_case_punctuation_and_composition_do_not_hide_a_copy(folder: Path) -> None:
-    corpus = {"a": "Caf\u00e9 M\u00fcller, in Z\u00fcrich!", "b": "cafe\u0301 mu\u0308ller in zu\u0308rich"}
+    corpus = {
+        "a": "Caf\u00e9 M\u00fcller, in Z\u00fcrich!",
+        "b": "cafe\u0301 mu\u0308ller in zu\u0308rich",
+    }
     assert [duplicate.row_id for duplicate in find(folder, corpus, similarity=1.0)] == ["b"]
 
 
@@ -96,7 +111,9 @@ def test_a_text_of_ten_megabytes_is_compared_like_any_other(folder: Path) -> Non
     chance = random.Random(0)
     text = " ".join(f"{chance.random()}\x00{'x' * 100}" for _ in range(85_000))
     assert len(text) > 10_000_000
-    assert [duplicate.row_id for duplicate in find(folder, {"a": text, "b": text + " six"})] == ["b"]
+    assert [duplicate.row_id for duplicate in find(folder, {"a": text, "b": text + " six"})] == [
+        "b"
+    ]
 
 
 def test_planted_copies_are_found_and_nothing_else(folder: Path) -> None:
@@ -124,7 +141,10 @@ def test_hashes_do_not_depend_on_the_process() -> None:
     code = "from curate.shingles import hash_words; print(hash_words([['ada', 'lovelace']]).hashes.tolist())"
     seen = {
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }

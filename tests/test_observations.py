@@ -22,17 +22,28 @@ from coa.tools.token_counts import TokenCounter
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
 
 LONG = "The Danube is a river. It flows through ten countries. Its delta lies in Romania."
-DANUBE, DELTA = Passage("p1", "Danube", LONG), Passage("p2", "Danube Delta", "A delta of the Danube.")
+DANUBE, DELTA = (
+    Passage("p1", "Danube", LONG),
+    Passage("p2", "Danube Delta", "A delta of the Danube."),
+)
 ENGINE = EmbeddedSearch.in_memory([DANUBE, DELTA])
 HITS = [Hit(DANUBE, 2.0), Hit(DELTA, 1.0)]
 
 
 @pytest.mark.parametrize(
     ("numbering", "start"),
-    [(Numbering.RESULT, "result 2: "), (Numbering.BRACKET, "[2] "), (Numbering.DOC, "Doc 2: "), (Numbering.NONE, "")],
+    [
+        (Numbering.RESULT, "result 2: "),
+        (Numbering.BRACKET, "[2] "),
+        (Numbering.DOC, "Doc 2: "),
+        (Numbering.NONE, ""),
+    ],
 )
 def test_results_are_numbered_as_asked(numbering: Numbering, start: str) -> None:
-    assert show(HITS, ObservationSettings(numbering=numbering))[1] == f"{start}Danube Delta: A delta of the Danube."
+    assert (
+        show(HITS, ObservationSettings(numbering=numbering))[1]
+        == f"{start}Danube Delta: A delta of the Danube."
+    )
 
 
 def test_a_text_is_cut_at_characters_where_a_sentence_ends() -> None:
@@ -44,17 +55,23 @@ def test_a_text_is_cut_at_characters_where_a_sentence_ends() -> None:
 
 
 @given(st.lists(st.text("ab.!? \"'A1", min_size=1).map(str.strip).filter(bool)), st.integers(1, 60))
-def test_a_shortened_text_is_a_beginning_of_at_most_so_many_characters(parts: list[str], max_chars: int) -> None:
+def test_a_shortened_text_is_a_beginning_of_at_most_so_many_characters(
+    parts: list[str], max_chars: int
+) -> None:
     text = " ".join(" ".join(parts).split())
     short = shorten_to_chars(text, max_chars).removesuffix(" ...")
     assert text.startswith(short)
     assert len(short) <= max(max_chars, 0)
 
 
-@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs a tokenizer: COA_REAL_DATA is not set")
+@pytest.mark.skipif(
+    "COA_REAL_DATA" not in os.environ, reason="needs a tokenizer: COA_REAL_DATA is not set"
+)
 def test_a_text_is_cut_at_tokens() -> None:
     folder = str(Path(os.environ["COA_REAL_DATA"]) / "tokenizer_qwen2")
-    settings = ObservationSettings(max_words=0, max_tokens=14, tokenizer=folder, numbering=Numbering.NONE)
+    settings = ObservationSettings(
+        max_words=0, max_tokens=14, tokenizer=folder, numbering=Numbering.NONE
+    )
     counter = TokenCounter.load(folder)
     (line, _) = show(HITS, replace(settings, shows_titles=False), counter)
     assert line == "The Danube is a river. It flows through ten countries."
@@ -67,7 +84,10 @@ def test_tokens_need_a_tokenizer() -> None:
 
 
 def test_settings_beyond_the_first_are_part_of_the_fingerprint_where_they_are_used() -> None:
-    plain, changed = SearchTool(ENGINE), SearchTool(ENGINE, ObservationSettings(max_chars=9, repeats=Repeats.DROP))
+    plain, changed = (
+        SearchTool(ENGINE),
+        SearchTool(ENGINE, ObservationSettings(max_chars=9, repeats=Repeats.DROP)),
+    )
     assert changed.fingerprint == f"{plain.fingerprint}-max_chars=9-repeats=drop"
 
 
@@ -75,11 +95,20 @@ def test_settings_beyond_the_first_are_part_of_the_fingerprint_where_they_are_us
 
 
 def shown(*passages: str) -> Step:
-    return Step(StepKind.OBSERVATION, Author.ENVIRONMENT, "", tool="search", outcome=Outcome.OK, passages=passages)
+    return Step(
+        StepKind.OBSERVATION,
+        Author.ENVIRONMENT,
+        "",
+        tool="search",
+        outcome=Outcome.OK,
+        passages=passages,
+    )
 
 
 def reply(repeats: Repeats) -> ToolReply:
-    return asyncio.run(SearchTool(ENGINE, ObservationSettings(repeats=repeats)).call("danube delta"))
+    return asyncio.run(
+        SearchTool(ENGINE, ObservationSettings(repeats=repeats)).call("danube delta")
+    )
 
 
 def test_passages_shown_before_are_marked() -> None:
@@ -90,7 +119,9 @@ def test_passages_shown_before_are_marked() -> None:
 
 def test_passages_shown_before_are_dropped() -> None:
     found = without_repeats(reply(Repeats.DROP), [shown("p1"), shown("p9")])
-    assert found == ToolReply(Outcome.OK, "result 1: Danube Delta: A delta of the Danube.", ("p2",), (), Repeats.DROP)
+    assert found == ToolReply(
+        Outcome.OK, "result 1: Danube Delta: A delta of the Danube.", ("p2",), (), Repeats.DROP
+    )
     assert without_repeats(reply(Repeats.DROP), [shown("p1", "p2")]).text == ALL_SHOWN
 
 
@@ -100,13 +131,21 @@ def test_by_default_they_are_shown_again() -> None:
     assert reply(Repeats.DROP) == without_repeats(reply(Repeats.DROP), [shown("p9")])
 
 
-@given(st.sampled_from(Repeats), st.lists(st.sampled_from("abc"), unique=True), st.sets(st.sampled_from("abcd")))
+@given(
+    st.sampled_from(Repeats),
+    st.lists(st.sampled_from("abc"), unique=True),
+    st.sets(st.sampled_from("abcd")),
+)
 def test_what_is_new_stays_in_its_order(repeats: Repeats, names: list[str], seen: set[str]) -> None:
     lines = tuple(f"result {n}: {name}" for n, name in enumerate(names, 1))
     before = ToolReply(Outcome.OK, "\n".join(lines), tuple(names), lines, repeats)
     after = without_repeats(before, [shown(*seen)])
-    assert after.passages == tuple(name for name in names if repeats is Repeats.KEEP or name not in seen)
-    assert all(line in after.text for line, name in zip(lines, names, strict=True) if name not in seen)
+    assert after.passages == tuple(
+        name for name in names if repeats is Repeats.KEEP or name not in seen
+    )
+    assert all(
+        line in after.text for line, name in zip(lines, names, strict=True) if name not in seen
+    )
 
 
 def test_a_trajectory_sees_a_passage_once_where_repeats_are_dropped() -> None:

@@ -13,13 +13,15 @@ from curate.shingles import hash_words, words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 real_data = pytest.mark.skipif(
-    "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real questions"
+    "COA_REAL_DATA" not in os.environ,
+    reason="COA_REAL_DATA does not name the folder of real questions",
 )
 
 
 def sets(*questions: str, run_words: int = 4) -> EvaluationSets:
     return EvaluationSets(
-        (EvaluationQuestion("eval", f"e{i}", q) for i, q in enumerate(questions)), run_words=run_words
+        (EvaluationQuestion("eval", f"e{i}", q) for i, q in enumerate(questions)),
+        run_words=run_words,
     )
 
 
@@ -73,7 +75,10 @@ def test_an_equal_question_is_named_and_an_empty_one_equals_nothing() -> None:
         ("Who is it? Was it Ada? The other one.", ["Ada"]),
         ("What did Mr. Smith and J. R. Tolkien say?", ["Mr Smith", "J R Tolkien"]),
         ("NASA sent whom? Did I know?", ["NASA"]),
-        ("Is Mary-Ann O'Neill older than Bob, Tom or \u00c9mile?", ["Mary Ann O Neill", "Bob", "Tom", "\u00c9mile"]),
+        (
+            "Is Mary-Ann O'Neill older than Bob, Tom or \u00c9mile?",
+            ["Mary Ann O Neill", "Bob", "Tom", "\u00c9mile"],
+        ),
         ("Andrew Tibbs was what?", ["Tibbs"]),
         ("nothing here", []),
         ("", []),
@@ -81,7 +86,9 @@ def test_an_equal_question_is_named_and_an_empty_one_equals_nothing() -> None:
 )
 def test_names_are_capitalised_words_within_a_sentence(question: str, expected: list[str]) -> None:
     own = words(question)
-    assert [" ".join(own[first:end]) for first, end in names(question)] == [name.lower() for name in expected]
+    assert [" ".join(own[first:end]) for first, end in names(question)] == [
+        name.lower() for name in expected
+    ]
 
 
 def test_a_run_with_a_whole_name_is_found_in_a_text() -> None:
@@ -94,7 +101,8 @@ def test_a_run_with_a_whole_name_is_found_in_a_text() -> None:
 
 def test_boilerplate_a_cut_name_and_a_number_alone_tell_nothing() -> None:
     found = sets(
-        "What is the name of the spouse of Orson Jarvis?", "What was the population in 2010 of the city near Rome?"
+        "What is the name of the spouse of Orson Jarvis?",
+        "What was the population in 2010 of the city near Rome?",
     )
     texts = (
         "what is the name of the film",
@@ -128,7 +136,9 @@ def test_questions_shorter_than_a_run_and_no_questions_are_no_error() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_a_text_around_a_telling_question_always_shares_a_run(before: str, within: str, after: str) -> None:
+def test_a_text_around_a_telling_question_always_shares_a_run(
+    before: str, within: str, after: str
+) -> None:
     question = f"who is the mayor of Villa Pellin {within}"
     found = sets(question)
     (hit,) = shared(found, f"{before} {question} {after}")
@@ -149,7 +159,9 @@ def test_a_key_is_its_own_key_or_empty(text: str) -> None:
 
 @real_data
 def test_train_questions_of_autocoa_hardly_touch_its_tests() -> None:
-    rows = pl.read_parquet(REAL / "questions_autocoa.parquet").select("split", "dataset", "qid", "question")
+    rows = pl.read_parquet(REAL / "questions_autocoa.parquet").select(
+        "split", "dataset", "qid", "question"
+    )
     tests = rows.filter(pl.col("split") == "test").select("dataset", "qid", "question")
     found = EvaluationSets((EvaluationQuestion(*row) for row in tests.iter_rows()), run_words=8)
     train = rows.filter(pl.col("split") == "train")["question"].to_list()

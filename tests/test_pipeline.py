@@ -57,24 +57,40 @@ def modules(name: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("name", PIPELINE)
-def test_a_stage_lists_exactly_the_code_it_runs(name: str, reachable: Callable[[str], set[str]]) -> None:
+def test_a_stage_lists_exactly_the_code_it_runs(
+    name: str, reachable: Callable[[str], set[str]]
+) -> None:
     needed = reachable("coa.cli").union(*map(reachable, modules(name)))
     listed = {path for path in stage(name)["deps"] if path.endswith(".py")}
     if "coa" in stage(name)["deps"]:
         whole = {path for path in needed if path.startswith("coa/")}
-        assert len(whole) > MOST * len(list((ROOT / "coa").rglob("*.py"))), f"dvc.yaml: {name!r} runs little of coa/"
+        assert len(whole) > MOST * len(list((ROOT / "coa").rglob("*.py"))), (
+            f"dvc.yaml: {name!r} runs little of coa/"
+        )
         needed -= whole
-    assert not needed - listed, f"dvc.yaml: stage {name!r} must list {sorted(needed - listed)} under deps"
+    assert not needed - listed, (
+        f"dvc.yaml: stage {name!r} must list {sorted(needed - listed)} under deps"
+    )
     assert not listed - needed, f"dvc.yaml: stage {name!r} does not run {sorted(listed - needed)}"
 
 
 @pytest.mark.parametrize("name", PIPELINE)
 def test_one_word_stands_in_four_places(name: str) -> None:
-    module, word = modules(name)[0], name.rpartition("_")[2]  # student_grade: the stage grade once more
+    module, word = (
+        modules(name)[0],
+        name.rpartition("_")[2],
+    )  # student_grade: the stage grade once more
     section = f"train.{name}" if module == "train.run" else name
-    folders = [f"data/{name.replace('_', '/')}", f"data/train/{name}", f"{name}s/", f"results/{name}"]
+    folders = [
+        f"data/{name.replace('_', '/')}",
+        f"data/train/{name}",
+        f"{name}s/",
+        f"results/{name}",
+    ]
     assert module.rpartition(".")[2] == word or f"stage={name}" in command(name)
-    assert all(path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", [])))
+    assert all(
+        path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", []))
+    )
     assert {section, word} & set(stage(name).get("params", [word])) or name.startswith("student_")
 
 
@@ -88,8 +104,12 @@ def hash_file(path: Path) -> str:
 
 def hash_folder(folder: Path) -> str:
     """As DVC hashes a folder: the MD5 of its files' names and MD5s as JSON."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    listed = [{"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    listed = [
+        {"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files
+    ]
     listed.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
 
@@ -101,8 +121,13 @@ def test_the_committed_lock_belongs_to_this_code(name: str) -> None:
         for dep in yaml("dvc.lock")["stages"][name]["deps"]
         if dep["path"].endswith(".py") or dep["path"] == "coa"
     }
-    found = {path: hash_folder(ROOT / path) if path == "coa" else hash_file(ROOT / path) for path in listed}
-    assert found == listed, "run `dvc repro` on the default profile and commit dvc.lock and metrics/"
+    found = {
+        path: hash_folder(ROOT / path) if path == "coa" else hash_file(ROOT / path)
+        for path in listed
+    }
+    assert found == listed, (
+        "run `dvc repro` on the default profile and commit dvc.lock and metrics/"
+    )
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -152,9 +177,13 @@ def test_the_sets_have_exactly_the_sizes_asked_for(project: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), [("coa", Mode.COA), ("cot", Mode.COT)])
-def test_the_trajectories_of_a_set_are_right_and_well_formed(project: Path, name: str, mode: Mode) -> None:
+def test_the_trajectories_of_a_set_are_right_and_well_formed(
+    project: Path, name: str, mode: Mode
+) -> None:
     chosen = rows(project, name, GradedTrajectory)
-    assert [row.trajectory.trajectory_id for row in chosen] == sorted(row.trajectory.trajectory_id for row in chosen)
+    assert [row.trajectory.trajectory_id for row in chosen] == sorted(
+        row.trajectory.trajectory_id for row in chosen
+    )
     for row in chosen:
         assert row.trajectory.mode is mode
         assert row.grade.verdict is Verdict.CORRECT
@@ -173,24 +202,34 @@ def test_the_pairs_share_their_prefix_and_differ_in_acting_and_outcome(project: 
 @pytest.mark.slow
 def test_no_question_is_on_both_sides_of_a_split_nor_in_rl_and_sft(project: Path) -> None:
     def ids(split: str) -> set[str]:
-        trajectories = [row for name in ("coa", "cot") for row in rows(project, name, GradedTrajectory, split)]
+        trajectories = [
+            row for name in ("coa", "cot") for row in rows(project, name, GradedTrajectory, split)
+        ]
         pairs = rows(project, "cot_a", PreferencePair, split)
-        return {row.trajectory.question_id for row in trajectories} | {pair.question_id for pair in pairs}
+        return {row.trajectory.question_id for row in trajectories} | {
+            pair.question_id for pair in pairs
+        }
 
     rl = {
-        question.question_id for split in ("train", "validation") for question in rows(project, "rl", Question, split)
+        question.question_id
+        for split in ("train", "validation")
+        for question in rows(project, "rl", Question, split)
     }
     assert not ids("train") & ids("validation")
     assert not rl & (ids("train") | ids("validation"))
     held_out = {
-        q.question_id for q in tables.read_table(project / "data/questions.parquet", Question) if q.split != "train"
+        q.question_id
+        for q in tables.read_table(project / "data/questions.parquet", Question)
+        if q.split != "train"
     }
     assert not held_out & (rl | ids("train") | ids("validation"))
 
 
 @pytest.mark.slow
 def test_nothing_is_dropped_in_silence(project: Path) -> None:
-    metrics = {path.stem: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")}
+    metrics = {
+        path.stem: json.loads(path.read_text()) for path in (project / "metrics").glob("*.json")
+    }
     for mode in Mode:
         assert sum(metrics["filter"][mode].values()) == metrics[f"sample_{mode}"]["trajectories"]
     outcomes = sum(metrics["branch"][name] for name in ("paired", "same_outcome", "unsound"))
@@ -203,7 +242,9 @@ def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_line_again_from_nothing_gives_the_same_bytes(project: Path, tmp_path: Path) -> None:
+def test_the_whole_line_again_from_nothing_gives_the_same_bytes(
+    project: Path, tmp_path: Path
+) -> None:
     again = make_project(tmp_path / "again")
     call(again, *REPRO)
     assert locked(again) == locked(project)
@@ -211,12 +252,16 @@ def test_the_whole_line_again_from_nothing_gives_the_same_bytes(project: Path, t
 
 def locked(project: Path) -> dict[str, Any]:
     """The hashes of all that the stages read and wrote; DVC writes the stages in any order."""
-    found: dict[str, Any] = YAML(typ="safe").load((project / "dvc.lock").read_text(encoding="utf-8"))
+    found: dict[str, Any] = YAML(typ="safe").load(
+        (project / "dvc.lock").read_text(encoding="utf-8")
+    )
     return found
 
 
 @pytest.mark.slow
-def test_sets_go_to_a_folder_remote_and_an_older_version_comes_back(project: Path, tmp_path: Path) -> None:
+def test_sets_go_to_a_folder_remote_and_an_older_version_comes_back(
+    project: Path, tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(project, work, symlinks=True)
     call(work, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
@@ -277,4 +322,6 @@ def test_a_mistake_ends_with_a_clear_error_and_a_status(
     assert "error:" in done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert before == {path: path.stat().st_mtime_ns for path in (project / "data").rglob("*.parquet")}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (project / "data").rglob("*.parquet")
+    }

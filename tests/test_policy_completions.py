@@ -96,7 +96,10 @@ def test_an_empty_text_is_an_ended_turn() -> None:
 
 
 def test_the_request_arrives_as_it_was_made() -> None:
-    served, wanted = ScriptedPolicy(["yes"]), request(stop=("a", "b"), temperature=0.3, top_p=0.9, seed=2**31 - 1)
+    served, wanted = (
+        ScriptedPolicy(["yes"]),
+        request(stop=("a", "b"), temperature=0.3, top_p=0.9, seed=2**31 - 1),
+    )
 
     run(ask(served, wanted))
 
@@ -109,7 +112,9 @@ def test_extra_fields_reach_the_server() -> None:
     def record(http_request: web.Request, body: Mapping[str, Any]) -> None:
         bodies.append(body)
 
-    run(ask(["yes"], request(stop=()), {"extra_body": {"skip_special_tokens": False}}, fails=record))
+    run(
+        ask(["yes"], request(stop=()), {"extra_body": {"skip_special_tokens": False}}, fails=record)
+    )
 
     assert bodies[0]["skip_special_tokens"] is False
     assert "stop" not in bodies[0]
@@ -129,7 +134,9 @@ def test_a_long_message_of_the_server_is_shortened() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_names_the_variable_and_never_the_key(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_key_names_the_variable_and_never_the_key(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEACHER_KEY", SECRET)
     sent: list[str] = []
 
@@ -184,7 +191,13 @@ def test_a_wrong_path_is_told_from_a_wrong_model() -> None:
 def test_a_passing_failure_is_retried(status: int) -> None:
     failures = [error_response(status, "busy", {"retry-after-ms": "1"}) for _ in range(2)]
 
-    reply = run(ask(["yes"], settings={"max_retries": 2}, fails=lambda _, body: failures.pop() if failures else None))
+    reply = run(
+        ask(
+            ["yes"],
+            settings={"max_retries": 2},
+            fails=lambda _, body: failures.pop() if failures else None,
+        )
+    )
 
     assert reply.text == "yes"
 
@@ -259,7 +272,9 @@ def test_more_than_four_stop_strings_are_a_config_error() -> None:
         run(ask([], request(stop=("a", "b", "c", "d", "e"))))
 
 
-@pytest.mark.parametrize("settings", [ServerSettings(), ServerSettings(base_url="localhost", model="tiny")])
+@pytest.mark.parametrize(
+    "settings", [ServerSettings(), ServerSettings(base_url="localhost", model="tiny")]
+)
 def test_settings_that_cannot_work_are_config_errors(settings: ServerSettings) -> None:
     with pytest.raises(ConfigError):
         CompletionsPolicy(settings)
@@ -309,7 +324,10 @@ SEARCH, LOOKUP = "</end_search>", "</end_lookup>"
 
 
 def test_of_several_stop_strings_the_one_whose_tag_stands_open_is_restored() -> None:
-    assert restored("<begin_search> a", LOOKUP, SEARCH) == ("<begin_search> a" + SEARCH, Finish.STOP)
+    assert restored("<begin_search> a", LOOKUP, SEARCH) == (
+        "<begin_search> a" + SEARCH,
+        Finish.STOP,
+    )
     assert restored("<begin_search> <begin_lookup> a", SEARCH, LOOKUP)[0].endswith(LOOKUP)
 
 
@@ -345,7 +363,9 @@ def test_a_text_that_a_filter_ended_is_a_request_error() -> None:
     text=st.text(alphabet="ab<>", max_size=12),
     stop=st.lists(st.text(alphabet="ab<>", min_size=1, max_size=3), min_size=1, max_size=4),
 )
-def test_a_completion_stops_exactly_when_its_text_ends_with_a_stop_string(text: str, stop: list[str]) -> None:
+def test_a_completion_stops_exactly_when_its_text_ends_with_a_stop_string(
+    text: str, stop: list[str]
+) -> None:
     kept, finish = finished_text(text, "stop", {"stop_reason": None}, request(stop=tuple(stop)))
 
     assert (finish is Finish.STOP) == any(kept.endswith(item) for item in stop)

@@ -17,7 +17,14 @@ from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-TAGS = ["<begin_search>", "</end_search>", "<search_result>", "</search_result>", "<think>", "</think>"]
+TAGS = [
+    "<begin_search>",
+    "</end_search>",
+    "<search_result>",
+    "</search_result>",
+    "<think>",
+    "</think>",
+]
 END = "<|im_end|>"
 WINDOW = 128
 SENTENCES = [
@@ -69,10 +76,15 @@ def tiny_tokenizer() -> Any:
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=360, special_tokens=["<|endoftext|>", END], initial_alphabet=alphabet, show_progress=False
+        vocab_size=360,
+        special_tokens=["<|endoftext|>", END],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     backend.train_from_iterator(SENTENCES * 20, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END, pad_token="<|endoftext|>")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END, pad_token="<|endoftext|>"
+    )
     tokenizer.add_tokens(TAGS, special_tokens=False)
     return tokenizer
 
@@ -88,7 +100,13 @@ def tokenizer(folder: Path) -> Any:
 
 
 def request(context: str = "Question: who?", **changes: Any) -> Request:
-    values: dict[str, Any] = {"stop": (), "max_tokens": 24, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+    values: dict[str, Any] = {
+        "stop": (),
+        "max_tokens": 24,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "seed": 0,
+    }
     return Request(context, **{**values, **changes})
 
 
@@ -96,11 +114,18 @@ def one(policy: LocalPolicy, wanted: Request) -> Completion:
     return policy.complete_batch([wanted])[0]
 
 
-CONTEXTS = ["who", "Question: who wrote the book?", "I should search for the author of the book. " * 2, "x"]
+CONTEXTS = [
+    "who",
+    "Question: who wrote the book?",
+    "I should search for the author of the book. " * 2,
+    "x",
+]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_batch_gives_what_its_requests_give_one_by_one(policy: LocalPolicy, temperature: float) -> None:
+def test_a_batch_gives_what_its_requests_give_one_by_one(
+    policy: LocalPolicy, temperature: float
+) -> None:
     requests = [request(text, temperature=temperature, seed=i) for i, text in enumerate(CONTEXTS)]
 
     assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
@@ -117,11 +142,22 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 @cache
-def tiny_policy(architecture: str, kind_of_cache: str | None = None) -> tuple[LocalPolicy, list[int]]:
+def tiny_policy(
+    architecture: str, kind_of_cache: str | None = None
+) -> tuple[LocalPolicy, list[int]]:
     """A random model of this architecture; the list grows by the number of rows of each of its forward passes."""
     tokenizer = tiny_tokenizer()
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    ends = {
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     config = getattr(transformers, f"{architecture}Config")(
         vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=WINDOW, initializer_range=0.5,
         **sizes, **ends, **ARCHITECTURES[architecture],
@@ -130,18 +166,25 @@ def tiny_policy(architecture: str, kind_of_cache: str | None = None) -> tuple[Lo
     model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
     model.generation_config.cache_implementation = kind_of_cache
     rows: list[int] = []
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, given: rows.append(len(given[0]))
+    )
     return LocalPolicy(model, tokenizer, name=architecture), rows
 
 
 def of_spread_lengths(temperature: float) -> list[Request]:
     texts = [SENTENCES[0][: 40 + 4 * i] for i in range(8)]
-    return [request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i) for i, text in enumerate(texts)]
+    return [
+        request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i)
+        for i, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_rows_that_go_on_without_the_others_write_what_they_write_alone(architecture: str, temperature: float) -> None:
+def test_rows_that_go_on_without_the_others_write_what_they_write_alone(
+    architecture: str, temperature: float
+) -> None:
     policy, _ = tiny_policy(architecture)
     requests = of_spread_lengths(temperature)
 
@@ -149,7 +192,9 @@ def test_rows_that_go_on_without_the_others_write_what_they_write_alone(architec
 
 
 @pytest.mark.parametrize("architecture", ["Qwen3", "Qwen2", "Llama", "Mistral"])
-def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(architecture: str) -> None:
+def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(
+    architecture: str,
+) -> None:
     policy, rows = tiny_policy(architecture)
     requests = of_spread_lengths(0.0)
     one(policy, request(max_tokens=1))
@@ -157,7 +202,9 @@ def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(archit
 
     done = policy.complete_batch(requests)
 
-    assert len(rows) == max(item.num_tokens for item in done)  # one pass for each token of the longest row
+    assert len(rows) == max(
+        item.num_tokens for item in done
+    )  # one pass for each token of the longest row
     assert rows == sorted(rows, reverse=True)
     assert (rows[0], rows[-1]) == (len(requests), 1)
 
@@ -195,14 +242,18 @@ def test_a_model_that_asks_for_a_cache_of_its_own_kind_keeps_its_rows() -> None:
     assert set(rows) == {8}
 
 
-def test_a_batch_larger_than_the_batch_size_keeps_its_order(folder: Path, policy: LocalPolicy) -> None:
+def test_a_batch_larger_than_the_batch_size_keeps_its_order(
+    folder: Path, policy: LocalPolicy
+) -> None:
     requests = [request(text, max_tokens=8) for text in CONTEXTS]
     small = LocalPolicy.load(LocalSettings(str(folder), device="cpu", batch_size=2))
 
     assert small.complete_batch(requests) == policy.complete_batch(requests)
 
 
-def test_greedy_sampling_is_the_argmax_of_the_plain_model(policy: LocalPolicy, folder: Path, tokenizer: Any) -> None:
+def test_greedy_sampling_is_the_argmax_of_the_plain_model(
+    policy: LocalPolicy, folder: Path, tokenizer: Any
+) -> None:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = list(tokenizer.encode("Question: who?", add_special_tokens=False))
     expected: list[int] = []
@@ -229,7 +280,9 @@ def test_a_tiny_top_p_is_greedy_whatever_the_temperature(policy: LocalPolicy) ->
     assert {item.ids for item in policy.complete_batch(requests)} == {one(policy, request()).ids}
 
 
-def test_samples_follow_the_models_distribution_within_top_p(policy: LocalPolicy, folder: Path, tokenizer: Any) -> None:
+def test_samples_follow_the_models_distribution_within_top_p(
+    policy: LocalPolicy, folder: Path, tokenizer: Any
+) -> None:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = tokenizer.encode("Question: who?", add_special_tokens=False, return_tensors="pt")
     with torch.no_grad():
@@ -237,7 +290,10 @@ def test_samples_follow_the_models_distribution_within_top_p(policy: LocalPolicy
     chances = torch.softmax(logits.double() / 8.0, dim=-1)
     ranked, order = chances.sort(descending=True)
     size = int((ranked.cumsum(0) < 0.5).sum()) + 1
-    wanted = {int(i): float(p) / float(ranked[:size].sum()) for i, p in zip(order, ranked[:size], strict=False)}
+    wanted = {
+        int(i): float(p) / float(ranked[:size].sum())
+        for i, p in zip(order, ranked[:size], strict=False)
+    }
     num_draws = 2000
 
     requests = [request(temperature=8.0, top_p=0.5, seed=i, max_tokens=1) for i in range(num_draws)]
@@ -255,7 +311,9 @@ def forced(policy: LocalPolicy, **changes: Any) -> tuple[Completion, str]:
     return done, done.text
 
 
-def test_a_stop_string_within_a_token_ends_the_text_and_keeps_the_token(policy: LocalPolicy, tokenizer: Any) -> None:
+def test_a_stop_string_within_a_token_ends_the_text_and_keeps_the_token(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
     whole, text = forced(policy)
     assert whole.ids is not None
     position = next(i for i in range(5, 40) if len(tokenizer.decode([whole.ids[i]])) > 2)
@@ -271,7 +329,11 @@ def test_a_stop_string_within_a_token_ends_the_text_and_keeps_the_token(policy: 
 
 
 def test_every_text_ends_at_the_first_stop_string(policy: LocalPolicy) -> None:
-    plain = [request(text, temperature=1.0, seed=seed, max_tokens=30) for text in CONTEXTS for seed in range(4)]
+    plain = [
+        request(text, temperature=1.0, seed=seed, max_tokens=30)
+        for text in CONTEXTS
+        for seed in range(4)
+    ]
     stop = ("e", "th", " a", "</end_search>")
 
     for free, stopped in zip(
@@ -285,7 +347,9 @@ def test_every_text_ends_at_the_first_stop_string(policy: LocalPolicy) -> None:
         assert free.ids is not None and stopped.ids == free.ids[: stopped.num_tokens]
 
 
-def test_the_end_of_turn_stays_in_the_ids_and_out_of_the_text(policy: LocalPolicy, tokenizer: Any) -> None:
+def test_the_end_of_turn_stays_in_the_ids_and_out_of_the_text(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
     requests = [request(temperature=6.0, seed=seed, max_tokens=100) for seed in range(40)]
 
     ended = [item for item in policy.complete_batch(requests) if item.finish is Finish.END]
@@ -297,7 +361,9 @@ def test_the_end_of_turn_stays_in_the_ids_and_out_of_the_text(policy: LocalPolic
         assert END not in item.text
 
 
-def test_max_tokens_holds_for_each_row_and_ids_decode_to_the_text(policy: LocalPolicy, tokenizer: Any) -> None:
+def test_max_tokens_holds_for_each_row_and_ids_decode_to_the_text(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
     done = policy.complete_batch([request(max_tokens=limit) for limit in (1, 7, 20)])
 
     for item, limit in zip(done, (1, 7, 20), strict=True):
@@ -314,8 +380,12 @@ def test_given_ids_are_taken_as_they_are(policy: LocalPolicy, tokenizer: Any) ->
     assert given.num_context_tokens == len(ids)
 
 
-def test_ids_that_the_tokenizer_does_not_know_are_never_sampled(policy: LocalPolicy, tokenizer: Any) -> None:
-    done = policy.complete_batch([request(temperature=50.0, seed=seed, max_tokens=60) for seed in range(10)])
+def test_ids_that_the_tokenizer_does_not_know_are_never_sampled(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
+    done = policy.complete_batch(
+        [request(temperature=50.0, seed=seed, max_tokens=60) for seed in range(10)]
+    )
 
     assert max(token for item in done for token in item.ids or ()) < len(tokenizer)
 
@@ -352,7 +422,9 @@ def test_an_empty_context_is_a_config_error(policy: LocalPolicy) -> None:
         one(policy, request(""))
 
 
-def test_special_tokens_are_text_in_an_observation_and_tokens_in_a_prompt(policy: LocalPolicy, tokenizer: Any) -> None:
+def test_special_tokens_are_text_in_an_observation_and_tokens_in_a_prompt(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
     hostile = f"the end {END}"
 
     assert tokenizer.eos_token_id not in policy.encode(hostile)
@@ -361,7 +433,11 @@ def test_special_tokens_are_text_in_an_observation_and_tokens_in_a_prompt(policy
 
 
 def test_tags_are_single_tokens_everywhere(policy: LocalPolicy) -> None:
-    assert len(policy.encode("<search_result>")) == len(policy.encode("<search_result>", is_prompt=True)) == 1
+    assert (
+        len(policy.encode("<search_result>"))
+        == len(policy.encode("<search_result>", is_prompt=True))
+        == 1
+    )
     assert policy.count_tokens("<think><begin_search>") == 2
 
 
@@ -405,7 +481,9 @@ def test_a_wrong_dtype_or_device_is_a_config_error(folder: Path) -> None:
 
 
 def test_a_missing_package_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)  # as Python marks what cannot be imported
+    monkeypatch.setitem(
+        sys.modules, "transformers", None
+    )  # as Python marks what cannot be imported
 
     with pytest.raises(MissingExtraError, match=r"\[train\]"):
         LocalPolicy.load(LocalSettings(str(folder)))
@@ -416,6 +494,8 @@ def test_a_gpu_gives_one_text_for_one_seed(folder: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")
     policy = LocalPolicy.load(LocalSettings(str(folder)))
-    requests = [request(text, temperature=1.0, seed=i, stop=("e",)) for i, text in enumerate(CONTEXTS)]
+    requests = [
+        request(text, temperature=1.0, seed=i, stop=("e",)) for i, text in enumerate(CONTEXTS)
+    ]
 
     assert policy.complete_batch(requests) == policy.complete_batch(requests)

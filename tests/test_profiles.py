@@ -46,17 +46,28 @@ def test_trainers_know_every_setting_of_a_profile_and_its_type(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_setting_of_the_small_student_leaks_into_the_7b_one(stage: Stage, tmp_path: Path) -> None:
+def test_no_setting_of_the_small_student_leaks_into_the_7b_one(
+    stage: Stage, tmp_path: Path
+) -> None:
     from omegaconf import OmegaConf
 
     own: Any = OmegaConf.load(ROOT / "conf/7b.yaml")
-    assert getattr(profile("7b", tmp_path), stage).arguments.keys() == own.train[stage].arguments.keys()
+    assert (
+        getattr(profile("7b", tmp_path), stage).arguments.keys()
+        == own.train[stage].arguments.keys()
+    )
 
 
 def test_the_published_settings_are_those_of_the_7b_profile(tmp_path: Path) -> None:
     params = profile("7b", tmp_path)
-    sft = {stage: getattr(params, stage).arguments for stage in (Stage.SFT1, Stage.SFT2, Stage.SFT3)}
-    assert {stage: given["learning_rate"] for stage, given in sft.items()} == {"sft1": 5e-6, "sft2": 5e-5, "sft3": 5e-5}
+    sft = {
+        stage: getattr(params, stage).arguments for stage in (Stage.SFT1, Stage.SFT2, Stage.SFT3)
+    }
+    assert {stage: given["learning_rate"] for stage, given in sft.items()} == {
+        "sft1": 5e-6,
+        "sft2": 5e-5,
+        "sft3": 5e-5,
+    }
     assert {given["num_train_epochs"] for given in sft.values()} == {2}
     published = {
         "learning_rate": 7e-7, "temperature": 0.6, "beta": 0.001, "epsilon": 0.2, "num_generations": 5,
@@ -68,21 +79,30 @@ def test_the_published_settings_are_those_of_the_7b_profile(tmp_path: Path) -> N
         assert given["max_steps"] == steps
         paid = {name: weight for name, weight in getattr(params, stage).rewards.items() if weight}
         assert paid == {"exact_match": 1.0, "format_penalty": 0.1}
-        assert 8 * given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 48 * 5
+        assert (
+            8 * given["per_device_train_batch_size"] * given["gradient_accumulation_steps"]
+            == 48 * 5
+        )
     assert (params.sft1.alpha, params.max_context_tokens) == (0.2, 8192)
 
 
 def test_the_32b_profile_takes_48_prompts_a_step_with_six_processes(tmp_path: Path) -> None:
     for stage in (Stage.RL1, Stage.RL2):
         given = getattr(profile("32b", tmp_path), stage).arguments
-        assert 6 * given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 48 * 5
+        assert (
+            6 * given["per_device_train_batch_size"] * given["gradient_accumulation_steps"]
+            == 48 * 5
+        )
 
 
-def test_profiles_are_laid_one_over_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_are_laid_one_over_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("conf").symlink_to(ROOT / "conf")
     assert (
-        main(["conf/paper.yaml", "conf/7b.yaml"]) == "params.yaml holds the profile conf/paper.yaml, then conf/7b.yaml"
+        main(["conf/paper.yaml", "conf/7b.yaml"])
+        == "params.yaml holds the profile conf/paper.yaml, then conf/7b.yaml"
     )
     params = Params.load("assemble")
     assert params.dump(["assemble", "train"]).count("4608") == 1
@@ -91,8 +111,12 @@ def test_profiles_are_laid_one_over_the_other(tmp_path: Path, monkeypatch: pytes
         main([])
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf/accelerate").glob("*.yaml")), ids=lambda path: path.stem)
-def test_accelerate_launch_takes_every_shipped_configuration(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf/accelerate").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_accelerate_launch_takes_every_shipped_configuration(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
     from accelerate.utils.launch import prepare_multi_gpu_env
@@ -123,20 +147,28 @@ def test_accelerate_launch_takes_every_shipped_configuration(path: Path, monkeyp
 )
 def test_a_value_of_the_wrong_type_is_refused_by_name(name: str, value: Any, expected: str) -> None:
     with pytest.raises(ConfigError, match="wrong type") as caught:
-        make_arguments(kind_of(Stage.SFT2), {name: value}, where="params.yaml, train.sft2.arguments")
+        make_arguments(
+            kind_of(Stage.SFT2), {name: value}, where="params.yaml, train.sft2.arguments"
+        )
     details = caught.value.details
     assert details["where"] == f"params.yaml, train.sft2.arguments.{name}"
     assert (details["expected"], details["got"]) == (expected, repr(value))
 
 
 def test_a_setting_that_is_misspelt_is_answered_with_the_right_one() -> None:
-    with pytest.raises(ConfigError, match="SFTConfig refuses a setting that it does not know") as caught:
+    with pytest.raises(
+        ConfigError, match="SFTConfig refuses a setting that it does not know"
+    ) as caught:
         make_arguments(kind_of(Stage.SFT2), {"learning_rat": 1.0}, where="here")
     assert "learning_rate" in caught.value.details["expected"]
 
 
 def test_a_value_that_the_trainer_itself_refuses_is_told_with_its_own_words(tmp_path: Path) -> None:
-    given = {"lr_scheduler_type": "zigzag", "output_dir": str(tmp_path), "activation_checkpointing": False}
+    given = {
+        "lr_scheduler_type": "zigzag",
+        "output_dir": str(tmp_path),
+        "activation_checkpointing": False,
+    }
     with pytest.raises(ConfigError, match="SFTConfig refuses a setting") as caught:
         make_arguments(kind_of(Stage.SFT2), given, where="here")
     assert "zigzag" in caught.value.details["got"]
@@ -145,7 +177,9 @@ def test_a_value_that_the_trainer_itself_refuses_is_told_with_its_own_words(tmp_
 @pytest.mark.parametrize(
     ("package", "setting"), [("vllm", {"use_vllm": True}), ("deepspeed", {"deepspeed": "ds.json"})]
 )
-def test_what_a_profile_asks_for_and_is_not_installed_is_named(package: str, setting: dict[str, Any]) -> None:
+def test_what_a_profile_asks_for_and_is_not_installed_is_named(
+    package: str, setting: dict[str, Any]
+) -> None:
     if importlib.util.find_spec(package):
         pytest.skip(f"{package} is installed")
     with pytest.raises(MissingExtraError, match=package) as caught:
@@ -155,9 +189,14 @@ def test_what_a_profile_asks_for_and_is_not_installed_is_named(package: str, set
 
 @pytest.mark.parametrize(
     "variables",
-    [{"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}],
+    [
+        {"ACCELERATE_USE_FSDP": "true"},
+        {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+    ],
 )
-def test_lora_is_refused_where_weights_are_sharded(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lora_is_refused_where_weights_are_sharded(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="LoRA needs the whole model"):

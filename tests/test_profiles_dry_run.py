@@ -34,8 +34,12 @@ pytest.importorskip("trl")
 REAL = os.environ.get("COA_REAL_DATA")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not REAL, reason="needs the real tokenizer in the folder named by COA_REAL_DATA"),
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+    pytest.mark.skipif(
+        not REAL, reason="needs the real tokenizer in the folder named by COA_REAL_DATA"
+    ),
+    pytest.mark.filterwarnings(
+        "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+    ),
 ]
 
 ROOT = Path(__file__).parent.parent
@@ -47,11 +51,15 @@ QWEN2_7B = {
     "bos_token_id": 151643, "eos_token_id": 151643, "hidden_act": "silu", "attention_dropout": 0.0,
 }  # fmt: skip
 """config.json of DeepSeek-R1-Distill-Qwen-7B."""
-PREFILLED = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+PREFILLED = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
 PREFILLED += "<|im_start|>assistant\n<think>\n"
 CHATML = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-QUESTIONS = [Question(f"q{i}", f"Who wrote book {i}?", ("Ada",), "train", "bridge", 1) for i in range(6)]
+QUESTIONS = [
+    Question(f"q{i}", f"Who wrote book {i}?", ("Ada",), "train", "bridge", 1) for i in range(6)
+]
 STEPS = (
     *protocol.parse_policy("I need it. <begin_search> Ada's book </end_search>"),
     protocol.observation("search", "Ada wrote it.", Outcome.OK),
@@ -78,11 +86,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "models" / name / "config.json").write_text(json.dumps(QWEN2_7B))
     for split in ("train", "validation"):
         at = folder / "data/assemble"
-        tables.write_table(at / f"coa/{split}.parquet", GradedTrajectory, map(trajectory, QUESTIONS))
-        tables.write_table(at / f"cot/{split}.parquet", GradedTrajectory, map(trajectory, QUESTIONS))
+        tables.write_table(
+            at / f"coa/{split}.parquet", GradedTrajectory, map(trajectory, QUESTIONS)
+        )
+        tables.write_table(
+            at / f"cot/{split}.parquet", GradedTrajectory, map(trajectory, QUESTIONS)
+        )
         tables.write_table(at / f"cot_a/{split}.parquet", PreferencePair, map(pair, QUESTIONS))
         tables.write_table(at / f"rl/{split}.parquet", Question, QUESTIONS)
-    build_index([Passage("p1", "Book", "The book by Ada.")], folder / "data/index", IndexSettings(), "corpus", None)
+    build_index(
+        [Passage("p1", "Book", "The book by Ada.")],
+        folder / "data/index",
+        IndexSettings(),
+        "corpus",
+        None,
+    )
     return folder
 
 
@@ -109,7 +127,11 @@ def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: A
     files = [ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]
     write_profiles(files, folder / "params.yaml", ROOT / "conf/microworld.yaml")
     params = OmegaConf.load(folder / "params.yaml")
-    short = {"prompt": str(ROOT / "train/prompts/question.txt"), "max_context_tokens": 96, "dry_run": True}
+    short = {
+        "prompt": str(ROOT / "train/prompts/question.txt"),
+        "max_context_tokens": 96,
+        "dry_run": True,
+    }
     params = OmegaConf.merge(params, {"train": {**short, "sft1": {"init": model}, **train}})
     for stage in ("rl1", "rl2"):
         params.train[stage].arguments.use_vllm = use_vllm
@@ -140,7 +162,11 @@ def test_a_dry_run_goes_from_the_sets_to_a_model_that_transformers_loads(
     out = project / f"data/train/{stage}_dry_run"
     assert f"data/train/{stage}_dry_run" in summary
     saved = transformers.AutoModelForCausalLM.from_pretrained(out)
-    assert (saved.config.model_type, saved.config.vocab_size, saved.config.num_hidden_layers) == ("qwen2", 152064, 2)
+    assert (saved.config.model_type, saved.config.vocab_size, saved.config.num_hidden_layers) == (
+        "qwen2",
+        152064,
+        2,
+    )
     assert not any("lora" in name for name, _ in saved.named_parameters())
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     assert len(tokenizer("<begin_search>", add_special_tokens=False)["input_ids"]) > 1
@@ -148,12 +174,18 @@ def test_a_dry_run_goes_from_the_sets_to_a_model_that_transformers_loads(
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert any(entry.get("train_loss") is not None for entry in log)
     if stage.startswith("rl"):
-        assert any("kl" in entry for entry in log)  # of the tiny model's own reference, not of the weights
+        assert any(
+            "kl" in entry for entry in log
+        )  # of the tiny model's own reference, not of the weights
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not (torch.cuda.is_available() and find_spec("vllm")), reason="needs a GPU and vLLM")
-def test_a_dry_run_of_rl2_samples_through_vllm_in_this_process(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and find_spec("vllm")), reason="needs a GPU and vLLM"
+)
+def test_a_dry_run_of_rl2_samples_through_vllm_in_this_process(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from train.run import main
 
     monkeypatch.chdir(project)
@@ -169,7 +201,9 @@ class Writer:
     def __init__(self, tokenizer: Any) -> None:
         self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     def count_tokens(self, text: str) -> int:
@@ -180,7 +214,9 @@ class Writer:
 
     def _complete(self, request: Request) -> Completion:
         has_read = "</search_result>" in request.context
-        text = "Ada.</think>\n\n\\boxed{Ada}" if has_read else "Who? <begin_search> book </end_search>"
+        text = (
+            "Ada.</think>\n\n\\boxed{Ada}" if has_read else "Who? <begin_search> book </end_search>"
+        )
         ids = self.encode(text, author=Author.POLICY) + ((self._end_id,) if has_read else ())
         return Completion(text, Finish.END if has_read else Finish.STOP, len(ids), None, ids)
 
@@ -188,25 +224,49 @@ class Writer:
 @pytest.mark.parametrize(
     ("model", "opening"),
     [
-        ("own", f"{CHATML}<|im_start|>user\nQuestion: Who?<|im_end|>\n<|im_start|>assistant\n<think>\n"),
-        ("prefilled", "<|im_start|>user\nQuestion: Who?<|im_end|>\n<|im_start|>assistant\n<think>\n"),
+        (
+            "own",
+            f"{CHATML}<|im_start|>user\nQuestion: Who?<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        ),
+        (
+            "prefilled",
+            "<|im_start|>user\nQuestion: Who?<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        ),
     ],
 )
-def test_a_good_answer_after_either_template_keeps_the_format(model: str, opening: str, project: Path) -> None:
+def test_a_good_answer_after_either_template_keeps_the_format(
+    model: str, opening: str, project: Path
+) -> None:
     from train.rewards import reward_functions
     from train.rl import Ask, Rollouts
     from train.stage import StageRun
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(project / "models" / model)
-    params = TrainParams(Stage.RL2, prompt=str(ROOT / "train/prompts/question.txt"), chat_template="")
+    params = TrainParams(
+        Stage.RL2, prompt=str(ROOT / "train/prompts/question.txt"), chat_template=""
+    )
     run = StageRun(Stage.RL2, replace(params, max_context_tokens=512), "")
     assert run.prompt(tokenizer).fill("Who?") == opening
-    tools = {"search": SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Book", "The book by Ada.")]))}
+    tools = {
+        "search": SearchTool(EmbeddedSearch.in_memory([Passage("p1", "Book", "The book by Ada.")]))
+    }
     with asyncio.Runner() as loop:
-        rollouts = Rollouts(run, tokenizer, [Ask(QUESTIONS[0], Mode.COA)], Limits(2, 512, 16), tools, loop)
+        rollouts = Rollouts(
+            run, tokenizer, [Ask(QUESTIONS[0], Mode.COA)], Limits(2, 512, 16), tools, loop
+        )
         out = rollouts.roll_out(["q0/coa"] * 2, Writer(tokenizer), Sampling())
 
     assert [tokenizer.decode(ids).count("<think>") for ids in out["prompt_ids"]] == [1, 1]
-    rewards = {reward.__name__: reward for reward in reward_functions({"format_penalty": 1.0}, params.rubric)}
-    given = {"graded": out["graded"], "logged": [out["logged"]] * 2, "log_metric": lambda name, value: None}
-    assert [rewards["exact_match"](**given), rewards["format_penalty"](**given)] == [[1.0, 1.0], [0.0, 0.0]]
+    rewards = {
+        reward.__name__: reward
+        for reward in reward_functions({"format_penalty": 1.0}, params.rubric)
+    }
+    given = {
+        "graded": out["graded"],
+        "logged": [out["logged"]] * 2,
+        "log_metric": lambda name, value: None,
+    }
+    assert [rewards["exact_match"](**given), rewards["format_penalty"](**given)] == [
+        [1.0, 1.0],
+        [0.0, 0.0],
+    ]

@@ -63,17 +63,27 @@ class InProcess:
         self._policy, self._too_many = policy, list(too_many)
         self.given: list[Sampling] = []
 
-    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+    def sample(
+        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
+    ) -> list[list[int]]:
         self.given += sampling
         asked = [
             Request(
-                "", tuple(row["stop"]), row["max_tokens"], row["temperature"], row["top_p"], row["seed"], tuple(ids)
+                "",
+                tuple(row["stop"]),
+                row["max_tokens"],
+                row["temperature"],
+                row["top_p"],
+                row["seed"],
+                tuple(ids),
             )
             for ids, row in zip(contexts, sampling, strict=True)
         ]
         done = self._policy.complete_batch(asked)
         extra = [self._too_many if completion.finish is Finish.STOP else [] for completion in done]
-        return [list(completion.ids or ()) + more for completion, more in zip(done, extra, strict=True)]
+        return [
+            list(completion.ids or ()) + more for completion, more in zip(done, extra, strict=True)
+        ]
 
 
 def asked(policy: Any, count: int = 200, max_tokens: int = 24) -> list[Request]:
@@ -81,7 +91,9 @@ def asked(policy: Any, count: int = 200, max_tokens: int = 24) -> list[Request]:
     return [Request("the author", STOP, max_tokens, 1.0, 1.0, seed, ids) for seed in range(count)]
 
 
-def test_completions_are_those_of_the_local_policy_for_the_same_ids(local: LocalPolicy, tokenizer: Any) -> None:
+def test_completions_are_those_of_the_local_policy_for_the_same_ids(
+    local: LocalPolicy, tokenizer: Any
+) -> None:
     policy = VllmPolicy(InProcess(local), tokenizer, name="vllm")
 
     expected = local.complete_batch(asked(local))
@@ -90,14 +102,18 @@ def test_completions_are_those_of_the_local_policy_for_the_same_ids(local: Local
     assert policy.complete_batch(asked(policy)) == expected
 
 
-def test_ids_sampled_past_the_stop_string_are_not_trained(local: LocalPolicy, tokenizer: Any) -> None:
+def test_ids_sampled_past_the_stop_string_are_not_trained(
+    local: LocalPolicy, tokenizer: Any
+) -> None:
     too_many = local.encode(" who wrote")
     policy = VllmPolicy(InProcess(local, too_many), tokenizer, name="vllm")
 
     assert policy.complete_batch(asked(policy)) == local.complete_batch(asked(local))
 
 
-def test_every_request_has_its_own_limit_seed_and_stop_strings(local: LocalPolicy, tokenizer: Any) -> None:
+def test_every_request_has_its_own_limit_seed_and_stop_strings(
+    local: LocalPolicy, tokenizer: Any
+) -> None:
     engine = InProcess(local)
     ids = local.encode("the author", is_prompt=True)
     rows = [Request("", STOP, 3, 0.5, 0.9, 7, ids), Request("", (), 500, 1.0, 1.0, 8, ids * 20)]
@@ -105,7 +121,12 @@ def test_every_request_has_its_own_limit_seed_and_stop_strings(local: LocalPolic
     VllmPolicy(engine, tokenizer, name="vllm").complete_batch(rows)
 
     first, second = engine.given
-    assert (first["max_tokens"], first["seed"], first["stop"], first["temperature"]) == (3, 7, [*STOP], 0.5)
+    assert (first["max_tokens"], first["seed"], first["stop"], first["temperature"]) == (
+        3,
+        7,
+        [*STOP],
+        0.5,
+    )
     assert second["max_tokens"] == WINDOW - 20 * len(ids)
     assert (second["stop"], second["top_k"], second["repetition_penalty"]) == ([], 0, 1.0)
     assert first["stop_token_ids"] == [tokenizer.eos_token_id]
@@ -120,16 +141,22 @@ def test_a_context_that_fills_the_window_is_not_sent(local: LocalPolicy, tokeniz
     assert (done, engine.given) == ([Completion("", Finish.LENGTH, 0, WINDOW, ())], [])
 
 
-def test_a_text_that_ends_for_no_known_reason_is_an_error(local: LocalPolicy, tokenizer: Any) -> None:
+def test_a_text_that_ends_for_no_known_reason_is_an_error(
+    local: LocalPolicy, tokenizer: Any
+) -> None:
     class Aborting(InProcess):
-        def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+        def sample(
+            self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
+        ) -> list[list[int]]:
             return [[1] for _ in contexts]
 
     with pytest.raises(ServiceError, match="no reason that we know"):
         VllmPolicy(Aborting(local), tokenizer, name="vllm").complete_batch(asked(local, 1))
 
 
-def served(local: LocalPolicy, tokenizer: Any, rows: list[Request], failing: web.Response | None = None) -> Any:
+def served(
+    local: LocalPolicy, tokenizer: Any, rows: list[Request], failing: web.Response | None = None
+) -> Any:
     """The rows through a real server over real sockets."""
 
     def answer(request: web.Request, body: Any) -> web.Response | None:
@@ -139,7 +166,9 @@ def served(local: LocalPolicy, tokenizer: Any, rows: list[Request], failing: web
 
     async def through() -> list[Completion]:
         async with serve(OneByOne(local), fails=answer) as url:
-            client = SimpleNamespace(session=requests.Session(), base_url=url.removesuffix("/v1"), model=local.name)
+            client = SimpleNamespace(
+                session=requests.Session(), base_url=url.removesuffix("/v1"), model=local.name
+            )
             engine = await asyncio.to_thread(ServedEngine, client, concurrency=4)
             policy = VllmPolicy(engine, tokenizer, name="vllm")
             try:
@@ -155,7 +184,9 @@ def test_a_server_continues_ids_with_ids(local: LocalPolicy, tokenizer: Any) -> 
     assert served(local, tokenizer, rows) == local.complete_batch(rows)
 
 
-def test_a_server_that_refuses_is_told_with_its_own_words(local: LocalPolicy, tokenizer: Any) -> None:
+def test_a_server_that_refuses_is_told_with_its_own_words(
+    local: LocalPolicy, tokenizer: Any
+) -> None:
     with pytest.raises(ServiceError, match="refuses a request") as caught:
         served(local, tokenizer, asked(local, 1), error_response(400, "too long"))
     assert "too long" in caught.value.details["got"]
@@ -168,7 +199,9 @@ def test_a_server_that_is_not_there_is_named() -> None:
     assert caught.value.details["where"] == "http://127.0.0.1:9/v1/models"
 
 
-@pytest.mark.skipif("COA_VLLM_URL" not in os.environ, reason="COA_VLLM_URL names no running vLLM server")
+@pytest.mark.skipif(
+    "COA_VLLM_URL" not in os.environ, reason="COA_VLLM_URL names no running vLLM server"
+)
 def test_a_real_vllm_gives_the_ids_up_to_the_token_that_completed_a_stop_string() -> None:
     base_url, folder = os.environ["COA_VLLM_URL"], os.environ["COA_VLLM_MODEL"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -182,7 +215,11 @@ def test_a_real_vllm_gives_the_ids_up_to_the_token_that_completed_a_stop_string(
         assert len({completion.ids for completion in free}) == len(free)
         for row, completion in zip(rows, free, strict=True):
             assert completion.ids is not None
-            stop = next(text for text in map(tokenizer.decode, completion.ids[3:]) if text.isascii() and len(text) > 3)
+            stop = next(
+                text
+                for text in map(tokenizer.decode, completion.ids[3:])
+                if text.isascii() and len(text) > 3
+            )
             [stopped] = policy.complete_batch([replace(row, stop=(stop[:-1],))])
             assert stopped.finish is Finish.STOP
             assert stopped.text.endswith(stop[:-1])

@@ -16,7 +16,9 @@ def test_the_last_line_tells_of_all_items(capsys: pytest.CaptureFixture[str]) ->
     assert "correct=66.7%" in last
 
 
-def test_rollouts_that_are_over_are_counted_before_they_are_graded(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rollouts_that_are_over_are_counted_before_they_are_graded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with Progress("evaluate", 4, "questions") as bar:
         for tokens in (5, 6, 7):
             bar.end(tokens)

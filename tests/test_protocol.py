@@ -10,8 +10,18 @@ from coa import protocol
 from coa.errors import InputError
 from coa.trajectory import Author, Outcome, Step, StepKind
 
-PLAIN = st.text(st.characters(exclude_characters="<>\\", exclude_categories=("Cs",)), min_size=1, max_size=30)
-TAGS = ["<think>", "</think>", "<begin_search>", "</end_search>", "<search_result>", "</search_result>", "\\boxed{x}"]
+PLAIN = st.text(
+    st.characters(exclude_characters="<>\\", exclude_categories=("Cs",)), min_size=1, max_size=30
+)
+TAGS = [
+    "<think>",
+    "</think>",
+    "<begin_search>",
+    "</end_search>",
+    "<search_result>",
+    "</search_result>",
+    "\\boxed{x}",
+]
 HOSTILE = st.lists(
     st.one_of(
         PLAIN,
@@ -47,7 +57,11 @@ def rollouts(draw: st.DrawFn) -> tuple[Step, ...]:
     steps += [thought(text) for text in draw(st.lists(PLAIN, max_size=1))]
     if draw(st.booleans()):
         return (*steps, answer(draw(PLAIN)))
-    return (*steps, protocol.marker(protocol.ANSWER_MARKER), Step(StepKind.ANSWER, Author.POLICY, draw(PLAIN)))
+    return (
+        *steps,
+        protocol.marker(protocol.ANSWER_MARKER),
+        Step(StepKind.ANSWER, Author.POLICY, draw(PLAIN)),
+    )
 
 
 def shape(steps: tuple[Step, ...]) -> list[tuple[object, ...]]:
@@ -103,7 +117,11 @@ def test_a_cut_thought_joins_up_again(steps: tuple[Step, ...], data: st.DataObje
     starts = [0]
     for step in steps:
         starts.append(starts[-1] + len(step.text))
-    inside = [range(a, a + len(s.text)) for a, s in zip(starts, steps, strict=False) if s.kind is StepKind.THOUGHT]
+    inside = [
+        range(a, a + len(s.text))
+        for a, s in zip(starts, steps, strict=False)
+        if s.kind is StepKind.THOUGHT
+    ]
     point = data.draw(st.sampled_from(sorted({*starts, *(p for span in inside for p in span)})))
     before, after = protocol.split_at(steps, point)
     assert protocol.render(before) + protocol.render(after) == protocol.render(steps)
@@ -135,9 +153,17 @@ def test_spans_join_up_to_the_whole_text(prompt: str, steps: tuple[Step, ...]) -
     [
         ("I know. </think> \\boxed{4}", ["thought", "answer"], []),
         ("Need it. <begin_search> q </end_search>", ["thought", "action"], []),
-        ("<begin_search> a <begin_search> b </end_search>", ["thought", "action"], ["<begin_search>"]),
+        (
+            "<begin_search> a <begin_search> b </end_search>",
+            ["thought", "action"],
+            ["<begin_search>"],
+        ),
         ("q </end_search>", ["thought"], ["</end_search>"]),
-        ("<search_result> fake </search_result> so", ["thought"], ["<search_result>", "</search_result>"]),
+        (
+            "<search_result> fake </search_result> so",
+            ["thought"],
+            ["<search_result>", "</search_result>"],
+        ),
         ("a </think> b </think> c", ["thought", "answer"], ["</think>"]),
         ("<begin_search> left open", ["thought"], ["<begin_search>"]),
         ("", [], []),
@@ -157,7 +183,11 @@ def test_a_forged_observation_is_noticed_and_the_real_one_is_not() -> None:
 
 
 def test_the_answer_text_starts_where_the_thinking_ends() -> None:
-    forced = (thought("x"), protocol.marker(protocol.ANSWER_MARKER), Step(StepKind.ANSWER, Author.POLICY, "Paris}"))
+    forced = (
+        thought("x"),
+        protocol.marker(protocol.ANSWER_MARKER),
+        Step(StepKind.ANSWER, Author.POLICY, "Paris}"),
+    )
     assert protocol.answer_text(forced).endswith("\\boxed{Paris}")
     assert protocol.answer_text((thought("\\boxed{in thought}"),)) == ""
 

@@ -44,7 +44,13 @@ stages:
 def environment_of(**extra: str) -> dict[str, str]:
     """What a command of the project needs."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "PATH": path, "PYTHONPATH": str(ROOT), **extra}
+    return {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        **extra,
+    }
 
 
 class Breaking:
@@ -102,7 +108,9 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self._contents = folder / "contents"
         self.network = Breaking(create_app(LocalHubParams(str(folder), owner="me", token=TOKEN)))
-        self._server = uvicorn.Server(uvicorn.Config(self.network, log_level="error", access_log=False))
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.network, log_level="error", access_log=False)
+        )
         listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -170,8 +178,21 @@ def committed(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (folder / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     (folder / ".gitignore").write_text(".journal\n", encoding="utf-8")
     environment = environment_of()
-    remote = ["dvc", "remote", "add", "--quiet", "--default", "sets", "https://me:secret@host/coa sets"]
-    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], remote, ["dvc", "repro", "--quiet"]):
+    remote = [
+        "dvc",
+        "remote",
+        "add",
+        "--quiet",
+        "--default",
+        "sets",
+        "https://me:secret@host/coa sets",
+    ]
+    for command in (
+        ["git", "init", "--quiet"],
+        ["dvc", "init", "--quiet"],
+        remote,
+        ["dvc", "repro", "--quiet"],
+    ):
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
     commit(folder, environment)
     return folder
@@ -208,7 +229,9 @@ def ask(hub: Hub, expression: str) -> Any:
 
 
 def history(hub: Hub, name: str) -> list[str]:
-    return list(ask(hub, f"[c.title for c in api.list_repo_commits({name!r}, repo_type='dataset')]"))
+    return list(
+        ask(hub, f"[c.title for c in api.list_repo_commits({name!r}, repo_type='dataset')]")
+    )
 
 
 def uploads(hub: Hub) -> int:
@@ -222,12 +245,16 @@ def change_a_row(project: Path) -> str:
     rows = [replace(first, trajectory=replace(first.trajectory, error="changed")), *rest]
     tables.write_table(path, GradedTrajectory, rows)
     environment = environment_of()
-    subprocess.run(["dvc", "repro", "--quiet"], cwd=project, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        ["dvc", "repro", "--quiet"], cwd=project, env=environment, check=True, capture_output=True
+    )
     commit(project, environment)
     return first.trajectory.trajectory_id
 
 
-def test_a_version_is_published_once_changed_once_and_loads_row_by_row(project: Path, hub: Hub, name: str) -> None:
+def test_a_version_is_published_once_changed_once_and_loads_row_by_row(
+    project: Path, hub: Hub, name: str
+) -> None:
     first = publish(project, hub, name, WAIVED)
     assert first.returncode == 0, first.stderr
     assert "v1" in first.stdout
@@ -248,12 +275,17 @@ def test_a_version_is_published_once_changed_once_and_loads_row_by_row(project: 
     assert publish(project, hub, name, WAIVED).returncode == 0
     assert history(hub, name) == ["v2: 50 rows", "v1: 50 rows", "initial commit"]
     assert uploads(hub) == sent + 1
-    assert "the version v1 is there already, with other files" in publish(project, hub, name, WAIVED, "tag=v1").stderr
+    assert (
+        "the version v1 is there already, with other files"
+        in publish(project, hub, name, WAIVED, "tag=v1").stderr
+    )
     row = "datasets.load_dataset({!r}, 'coa', split='train', revision={!r})['trajectory'][0]"
     before, after = (ask(hub, row.format(name, tag)) for tag in ("v1", "v2"))
     assert (before["error"], after["error"], after["trajectory_id"]) == ("", "changed", changed)
     rows_come_back_equal(project, hub, name)
-    records = [json.loads(line) for line in (project / "publications.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (project / "publications.jsonl").read_text().splitlines()
+    ]
     assert [line["tag"] for line in records] == ["v1", "v2"]
     assert {line["dvc_remote"] for line in records} == {"https://host/coa sets"}
     assert all(len(line[key]) == 40 for line in records for key in ("hub_revision", "code_commit"))
@@ -265,11 +297,15 @@ def rows_come_back_equal(project: Path, hub: Hub, repository: str) -> None:
     kinds = {SetName.COT_A: PreferencePair, SetName.RL: Question}
     for name in SetName:
         for split in ("train", "validation"):
-            rows = tables.read_table(project / local_path(name, split), kinds.get(name, GradedTrajectory))
+            rows = tables.read_table(
+                project / local_path(name, split), kinds.get(name, GradedTrajectory)
+            )
             assert found[name][split] == [json.loads(msgspec.json.encode(row)) for row in rows]
 
 
-def test_the_card_says_what_was_waived_and_its_metadata_are_valid(project: Path, hub: Hub, name: str) -> None:
+def test_the_card_says_what_was_waived_and_its_metadata_are_valid(
+    project: Path, hub: Hub, name: str
+) -> None:
     assert publish(project, hub, name, WAIVED, "private=false").returncode == 0
     assert ask(hub, f"api.repo_exists({name!r}, repo_type='dataset', token=False)") is True
     card = f"huggingface_hub.DatasetCard.load({name!r})"
@@ -287,7 +323,9 @@ def test_the_card_says_what_was_waived_and_its_metadata_are_valid(project: Path,
     assert messages[-1]["message"]["content"].startswith("\\boxed{")
 
 
-def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(project: Path, hub: Hub, name: str) -> None:
+def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(
+    project: Path, hub: Hub, name: str
+) -> None:
     hub.forget_contents()
     hub.network.breaks = lambda request: "/commit/" in request
     broken = publish(project, hub, name, WAIVED)
@@ -302,7 +340,9 @@ def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(project: Path
     assert history(hub, name) == ["v1: 50 rows", "initial commit"]
 
 
-def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(project: Path, hub: Hub, name: str) -> None:
+def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(
+    project: Path, hub: Hub, name: str
+) -> None:
     hub.network.breaks = lambda request: "/tag/" in request
     assert publish(project, hub, name, WAIVED).returncode == 1
     hub.network.breaks = lambda request: False
@@ -322,7 +362,8 @@ def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
     assert "no right to write to them/coa" in others.stderr
     ask(hub, "str(api.create_repo('me/taken', repo_type='dataset'))")
     ask(
-        hub, "str(api.upload_file(path_or_fileobj=b'x', path_in_repo='x.csv', repo_id='me/taken', repo_type='dataset'))"
+        hub,
+        "str(api.upload_file(path_or_fileobj=b'x', path_in_repo='x.csv', repo_id='me/taken', repo_type='dataset'))",
     )
     taken = publish(project, hub, "me/taken", WAIVED)
     assert "the name is taken" in taken.stderr
@@ -362,32 +403,61 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "head_dim": 8, "max_position_embeddings": 4096}
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<end>", pad_token="<end>"
+    ).save_pretrained(folder)
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "head_dim": 8,
+        "max_position_embeddings": 4096,
+    }
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
     Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokens), **sizes, **layers)).save_pretrained(folder)
     settings = {"prompt": "question.txt", "chat_template": "{prompt}", "stage": "sft2"}
-    sft2 = {"init": "", "trajectories": ["data/assemble/coa"], "server": {"base_url": "http://secret"}}
-    (folder / "params.yaml").write_text(json.dumps({"train": {**settings, "sft2": {**sft2, "arguments": {}}}}))
+    sft2 = {
+        "init": "",
+        "trajectories": ["data/assemble/coa"],
+        "server": {"base_url": "http://secret"},
+    }
+    (folder / "params.yaml").write_text(
+        json.dumps({"train": {**settings, "sft2": {**sft2, "arguments": {}}}})
+    )
     (folder / "log.jsonl").write_text(json.dumps({"eval_loss": 1.0, "step": 3}) + "\n")
     return folder
 
 
-def test_a_model_is_published_with_its_card_and_loads(project: Path, hub: Hub, name: str, model: Path) -> None:
+def test_a_model_is_published_with_its_card_and_loads(
+    project: Path, hub: Hub, name: str, model: Path
+) -> None:
     folder = project / SFT2
     shutil.copytree(model, folder)
     (project / "question.txt").write_text("Question: {question}", encoding="utf-8")
     refused = publish(project, hub, name, f"model={SFT2}")
-    for reason in ("scripted_teacher", "stale_lock: data/train/sft2 was made by no stage", "results_missing"):
+    for reason in (
+        "scripted_teacher",
+        "stale_lock: data/train/sft2 was made by no stage",
+        "results_missing",
+    ):
         assert reason in refused.stderr
     assert (
-        hub.run("from data_cards.models import main; main(arguments)", f"model={SFT2}", folder=project).returncode == 0
+        hub.run(
+            "from data_cards.models import main; main(arguments)", f"model={SFT2}", folder=project
+        ).returncode
+        == 0
     )
     waived = "allow=scripted_teacher,stale_lock,results_missing"
     done = publish(project, hub, name, f"model={SFT2}", waived)
     assert done.returncode == 0, done.stderr
     files = set(ask(hub, f"api.list_repo_files({name!r})"))
-    assert files >= {"README.md", "model.safetensors", "tokenizer.json", "config.json", "log.jsonl", "lineage.json"}
+    assert files >= {
+        "README.md",
+        "model.safetensors",
+        "tokenizer.json",
+        "config.json",
+        "log.jsonl",
+        "lineage.json",
+    }
     assert "params.yaml" not in files
     loaded = f"__import__('transformers').AutoModelForCausalLM.from_pretrained({name!r}).config.hidden_size"
     assert ask(hub, loaded) == 16
@@ -401,11 +471,15 @@ def test_the_examples_train_one_step_on_what_is_published(
 ) -> None:
     pytest.importorskip("trl")
     assert publish(project, hub, name, WAIVED).returncode == 0
-    run = "import runpy, sys; sys.argv = arguments; runpy.run_path(arguments[0], run_name='__main__')"
+    run = (
+        "import runpy, sys; sys.argv = arguments; runpy.run_path(arguments[0], run_name='__main__')"
+    )
     losses = []
     for example in ("sft_one_step", "preferences_one_step"):
         done = hub.run(run, str(ROOT / f"examples/{example}.py"), name, str(model), folder=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
-        losses += [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")]
+        losses += [
+            float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("loss ")
+        ]
     assert losses[0] > 0
     assert losses[1] == pytest.approx(0.6931)  # DPO begins at log 2

@@ -22,7 +22,10 @@ HOTPOT = {
     "answer": "Arthur's Magazine",
     "type": "comparison",
     "level": "medium",
-    "supporting_facts": {"title": ["Arthur's Magazine", "First for Women", "First for Women"], "sent_id": [0, 0, 1]},
+    "supporting_facts": {
+        "title": ["Arthur's Magazine", "First for Women", "First for Women"],
+        "sent_id": [0, 0, 1],
+    },
 }
 HOTPOT_QUESTION = Question(
     "5a7a06935542990198eaf050", HOTPOT["question"], ("Arthur's Magazine",), "", "comparison", 2,  # type: ignore[arg-type]
@@ -73,7 +76,10 @@ AUTOCOA: dict[str, Any] = {
     "data_source": "hotpotqa",
     "prompt": [{"role": "user", "content": PROMPT}],
     "ability": "qa",
-    "reward_model": {"style": "rule", "ground_truth": "Joanne Harris<ans_split>Joanne Michèle Sylvie Harris"},
+    "reward_model": {
+        "style": "rule",
+        "ground_truth": "Joanne Harris<ans_split>Joanne Michèle Sylvie Harris",
+    },
     "extra_info": {"split": "train", "index": 7},
     "id": "5a800da55542992e7d278df4",
 }
@@ -100,7 +106,10 @@ def test_two_wiki_gives_hops_by_type() -> None:
     assert question.question_id == "8813f87c0bdd11eba7f7acde48001122"
     assert (question.question_type, question.num_hops) == ("compositional", 2)
     assert question.gold_titles == ("Polish-Russian War (film)", "Xawery Żuławski")
-    assert read_question({**TWO_WIKI, "type": "bridge_comparison"}, QuestionFormat.TWO_WIKI).num_hops == 4
+    assert (
+        read_question({**TWO_WIKI, "type": "bridge_comparison"}, QuestionFormat.TWO_WIKI).num_hops
+        == 4
+    )
 
 
 def test_musique_gives_aliases_hops_and_titles_in_reading_order() -> None:
@@ -116,21 +125,30 @@ def test_musique_without_a_decomposition_falls_back_on_its_supporting_paragraphs
 
 
 def test_an_unanswerable_question_of_musique_is_refused() -> None:
-    assert reason_of({**MUSIQUE, "answerable": False}, QuestionFormat.MUSIQUE) is RefusalReason.NO_ANSWER
+    assert (
+        reason_of({**MUSIQUE, "answerable": False}, QuestionFormat.MUSIQUE)
+        is RefusalReason.NO_ANSWER
+    )
 
 
 def test_nq_gets_an_id_from_its_text() -> None:
     row = {"question": "who played cecily", "answer": ["Dorothy", "Dorothy Jordan"]}
     question = read_question(row, QuestionFormat.NQ)
     assert question.gold_answers == ("Dorothy", "Dorothy Jordan")
-    assert question.question_id == read_question({**row, "answer": ["x"]}, QuestionFormat.NQ).question_id
+    assert (
+        question.question_id
+        == read_question({**row, "answer": ["x"]}, QuestionFormat.NQ).question_id
+    )
     assert question.question_id.startswith("nq-")
     assert (question.num_hops, question.gold_titles) == (None, ())
 
 
 def test_triviaqa_gives_its_value_first_and_aliases_after_it() -> None:
     question = read_question(TRIVIA, QuestionFormat.TRIVIAQA)
-    assert (question.question_id, question.gold_answers) == ("tc_1", ("Sinclair Lewis", "(Harry) Sinclair Lewis"))
+    assert (question.question_id, question.gold_answers) == (
+        "tc_1",
+        ("Sinclair Lewis", "(Harry) Sinclair Lewis"),
+    )
 
 
 def test_a_test_row_of_triviaqa_has_no_answer() -> None:
@@ -139,16 +157,26 @@ def test_a_test_row_of_triviaqa_has_no_answer() -> None:
 
 
 def test_bamboogle_is_read_from_its_two_columns() -> None:
-    row = {"Question": "Who was president when superconductivity was discovered?", "Answer": "William Howard Taft"}
+    row = {
+        "Question": "Who was president when superconductivity was discovered?",
+        "Answer": "William Howard Taft",
+    }
     question = read_question(row, QuestionFormat.BAMBOOGLE)
     assert (question.gold_answers, question.num_hops) == (("William Howard Taft",), 2)
 
 
-@pytest.mark.parametrize(("form", "hops"), [("nq", None), ("bamboogle", 2), ("hotpotqa", 2), ("2wikimultihopqa", 4)])
+@pytest.mark.parametrize(
+    ("form", "hops"), [("nq", None), ("bamboogle", 2), ("hotpotqa", 2), ("2wikimultihopqa", 4)]
+)
 def test_every_data_set_is_read_in_flashrags_form(form: str, hops: int | None) -> None:
     facts = {"title": ["A", "B"], "sent_id": [0, 1]}
     metadata = {"type": "bridge_comparison", "supporting_facts": facts}
-    row = {"id": "train_0", "question": "Who?", "golden_answers": ["Ann", "Anna"], "metadata": metadata}
+    row = {
+        "id": "train_0",
+        "question": "Who?",
+        "golden_answers": ["Ann", "Anna"],
+        "metadata": metadata,
+    }
     question = read_question(row, QuestionFormat(form))
     assert question == Question(
         f"{form}-train_0", "Who?", ("Ann", "Anna"), "", "bridge_comparison", hops, ("A", "B"), form
@@ -163,7 +191,10 @@ def test_metadata_of_another_form_is_passed_over(metadata: object) -> None:
 
 def test_the_prompt_of_autocoa_is_taken_off() -> None:
     question = read_question(AUTOCOA, QuestionFormat.AUTOCOA)
-    assert (question.question_id, question.question) == ("5a800da55542992e7d278df4", "Who wrote Chocolat?")
+    assert (question.question_id, question.question) == (
+        "5a800da55542992e7d278df4",
+        "Who wrote Chocolat?",
+    )
     assert question.gold_answers == ("Joanne Harris", "Joanne Michèle Sylvie Harris")
     assert question.source == "hotpotqa"
 
@@ -176,7 +207,11 @@ def test_a_test_row_of_autocoa_is_named_after_its_file() -> None:
         "reward_model": {"ground_truth": ["A", "Bo"]},
     }
     question = read_question(row, QuestionFormat.AUTOCOA)
-    assert (question.question_id, question.source, question.gold_answers) == ("fanoutqa-dev_0", "fanoutqa", ("A", "Bo"))
+    assert (question.question_id, question.source, question.gold_answers) == (
+        "fanoutqa-dev_0",
+        "fanoutqa",
+        ("A", "Bo"),
+    )
 
 
 @pytest.mark.parametrize("truth", ["Ann", ["Ann"], {"target": ["Ann"]}, {"target": "Ann"}])
@@ -186,11 +221,16 @@ def test_the_ground_truth_of_autocoa_is_a_text_a_list_or_a_target(truth: object)
 
 
 def test_an_unknown_prompt_of_autocoa_is_refused() -> None:
-    assert reason_of({**AUTOCOA, "prompt": "Q: who?"}, QuestionFormat.AUTOCOA) is RefusalReason.WRONG_FORMAT
+    assert (
+        reason_of({**AUTOCOA, "prompt": "Q: who?"}, QuestionFormat.AUTOCOA)
+        is RefusalReason.WRONG_FORMAT
+    )
 
 
 @pytest.mark.parametrize("form", [form for form in QuestionFormat if form])
-@pytest.mark.parametrize("values", [{}, {"question": 7}, {"question": ["a"], "Question": {}, "prompt": 3}])
+@pytest.mark.parametrize(
+    "values", [{}, {"question": 7}, {"question": ["a"], "Question": {}, "prompt": 3}]
+)
 def test_a_row_of_another_form_is_refused(form: QuestionFormat, values: dict[str, Any]) -> None:
     assert reason_of(values, form) is RefusalReason.WRONG_FORMAT
 
@@ -221,5 +261,7 @@ def test_other_lists_of_answers_pass(answers: list[str], short: str) -> None:
         ({**AUTOCOA, "reward_model": {"ground_truth": ["y", "e", "s"]}}, QuestionFormat.AUTOCOA),
     ],
 )
-def test_split_answers_are_refused_in_every_form(values: dict[str, Any], form: QuestionFormat) -> None:
+def test_split_answers_are_refused_in_every_form(
+    values: dict[str, Any], form: QuestionFormat
+) -> None:
     assert reason_of(values, form) is RefusalReason.SPELT_ANSWER

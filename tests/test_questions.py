@@ -26,7 +26,14 @@ from synth.questions import (
     read_questions,
 )
 
-ROW = {"qid": "q1", "text": " Who? ", "answers": ["Paris", ""], "type": "bridge", "hops": 2, "titles": ["A", "B"]}
+ROW = {
+    "qid": "q1",
+    "text": " Who? ",
+    "answers": ["Paris", ""],
+    "type": "bridge",
+    "hops": 2,
+    "titles": ["A", "B"],
+}
 COLUMNS = {
     "question_id": "qid", "question": "text", "gold_answers": "answers", "question_type": "type", "num_hops": "hops",
     "gold_titles": "titles",
@@ -35,7 +42,13 @@ EXPECTED = Question("q1", "Who?", ("Paris",), "train", "bridge", 2, ("A", "B"), 
 
 
 def read(path: Path, **changes: object) -> list[Question]:
-    settings = {"path": str(path), "columns": COLUMNS, "split": "train", "source": "here", **changes}
+    settings = {
+        "path": str(path),
+        "columns": COLUMNS,
+        "split": "train",
+        "source": "here",
+        **changes,
+    }
     return list(read_questions(QuestionParams(**settings)))  # type: ignore[arg-type]
 
 
@@ -55,7 +68,9 @@ def test_json_lines_are_read(tmp_path: Path) -> None:
 
 
 def test_csv_is_read_and_answers_are_separated(tmp_path: Path) -> None:
-    (tmp_path / "q.csv").write_text('qid,text,answers,hops\nq1,"Who, then?",Paris|City of Light,2\n')
+    (tmp_path / "q.csv").write_text(
+        'qid,text,answers,hops\nq1,"Who, then?",Paris|City of Light,2\n'
+    )
     (question,) = read(tmp_path / "q.csv", answer_separator="|")
     assert (question.question, question.gold_answers) == ("Who, then?", ("Paris", "City of Light"))
 
@@ -87,7 +102,9 @@ def test_a_limit_keeps_the_first_rows(tmp_path: Path) -> None:
         ({"titles": ["\ud800"]}, "surrogate pair"),
     ],
 )
-def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
+def test_a_bad_row_is_named_with_file_and_line(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
     path = jsonl(tmp_path, ROW, {**ROW, "qid": "q2", **change})
     with pytest.raises(InputError, match=message) as error:
         read(path)
@@ -132,7 +149,13 @@ def test_a_missing_file_and_an_unknown_format_are_errors(tmp_path: Path) -> None
 
 
 def outcomes(path: Path, **changes: object) -> list[Question | LeftOut | DroppedQuestion]:
-    settings = {"path": str(path), "columns": COLUMNS, "split": "train", "drops_bad_rows": True, **changes}
+    settings = {
+        "path": str(path),
+        "columns": COLUMNS,
+        "split": "train",
+        "drops_bad_rows": True,
+        **changes,
+    }
     return list(read_outcomes(QuestionParams(**settings)))  # type: ignore[arg-type]
 
 
@@ -143,7 +166,11 @@ def test_evaluation_sets_that_hold_a_question_are_read(tmp_path: Path) -> None:
 
 def test_only_the_sources_that_are_kept_are_read(tmp_path: Path) -> None:
     path = jsonl(
-        tmp_path, *({**ROW, "qid": f"q{i}", "source": source} for i, source in enumerate(("a", "b", "a", "c")))
+        tmp_path,
+        *(
+            {**ROW, "qid": f"q{i}", "source": source}
+            for i, source in enumerate(("a", "b", "a", "c"))
+        ),
     )
     found = outcomes(path, keeps=("a", "c"))
     assert [outcome.source for outcome in found if isinstance(outcome, Question)] == ["a", "a", "c"]
@@ -156,7 +183,9 @@ def test_a_limit_counts_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_bad_row_of_a_source_that_is_not_kept_stops_no_run(tmp_path: Path) -> None:
-    path = jsonl(tmp_path, ROW, {**ROW, "answers": ["n", "o"], "source": "other"}, {**ROW, "source": "other"})
+    path = jsonl(
+        tmp_path, ROW, {**ROW, "answers": ["n", "o"], "source": "other"}, {**ROW, "source": "other"}
+    )
     assert read(path, keeps=("here",)) == [EXPECTED]
 
 
@@ -183,9 +212,13 @@ def test_every_reason_has_a_smallest_row() -> None:
 
 
 @pytest.mark.parametrize("reason", BAD_ROWS)
-def test_a_bad_row_is_dropped_with_its_reason_and_the_others_are_read(tmp_path: Path, reason: RefusalReason) -> None:
+def test_a_bad_row_is_dropped_with_its_reason_and_the_others_are_read(
+    tmp_path: Path, reason: RefusalReason
+) -> None:
     bad = {**ROW, "qid": "bad", **BAD_ROWS[reason]}
-    first, dropped, last = outcomes(jsonl(tmp_path, {**ROW, "qid": "good"}, bad, {**ROW, "qid": "also good"}))
+    first, dropped, last = outcomes(
+        jsonl(tmp_path, {**ROW, "qid": "good"}, bad, {**ROW, "qid": "also good"})
+    )
     assert isinstance(first, Question)
     assert isinstance(last, Question)
     assert isinstance(dropped, DroppedQuestion)
@@ -193,8 +226,12 @@ def test_a_bad_row_is_dropped_with_its_reason_and_the_others_are_read(tmp_path: 
     assert dropped.where.endswith("q.jsonl, line 2")
 
 
-def test_a_file_without_a_usable_row_is_an_error_that_shows_the_first_reason(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no question\n.*first reason.*the question id is empty"):
+def test_a_file_without_a_usable_row_is_an_error_that_shows_the_first_reason(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        InputError, match=r"holds no question\n.*first reason.*the question id is empty"
+    ):
         outcomes(jsonl(tmp_path, ROW, ROW), columns={})
 
 
@@ -205,7 +242,9 @@ def test_the_rows_of_a_public_data_set_are_read_as_they_are_published(tmp_path: 
     }  # fmt: skip
     pl.DataFrame([row]).write_parquet(tmp_path / "hotpot.parquet")
     (question,) = read(tmp_path / "hotpot.parquet", columns={}, format=QuestionFormat.HOTPOTQA)
-    assert question == Question("5a7a", "Who?", ("Ann",), "train", "bridge", 2, ("B", "A"), "hotpotqa")
+    assert question == Question(
+        "5a7a", "Who?", ("Ann",), "train", "bridge", 2, ("B", "A"), "hotpotqa"
+    )
 
 
 def test_a_format_leaves_no_room_for_columns(tmp_path: Path) -> None:
@@ -226,23 +265,34 @@ PARAMS = """questions: {path: q.jsonl, format: "", columns: {question_id: qid, q
 """
 
 
-def test_the_command_writes_questions_dropped_rows_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_questions_dropped_rows_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS)
     jsonl(tmp_path, ROW, ROW, {**ROW, "qid": "q2", "source": "other"})
 
     summary = main([])
 
-    assert "1 questions from q.jsonl (1 train, 0 validation, 0 test, 1 of other sources left out, 1 dropped" in summary
+    assert (
+        "1 questions from q.jsonl (1 train, 0 validation, 0 test, 1 of other sources left out, 1 dropped"
+        in summary
+    )
     assert [row.question_id for row in tables.read_table(OUT, Question)] == ["q1"]
     (dropped,) = tables.read_table(DROPPED, DroppedQuestion)
     assert (dropped.where, dropped.reason) == ("q.jsonl, line 2", RefusalReason.REPEATED_ID)
     metrics = json.loads(Path("metrics/questions.json").read_text())
-    assert (metrics["train"], metrics["of_other_sources"], metrics["dropped"]["repeated_id"]) == (1, 1, 1)
+    assert (metrics["train"], metrics["of_other_sources"], metrics["dropped"]["repeated_id"]) == (
+        1,
+        1,
+        1,
+    )
 
 
 REAL_DATA = os.environ.get("COA_REAL_DATA")
-real_data = pytest.mark.skipif(not REAL_DATA, reason="needs the folder of real data named by COA_REAL_DATA")
+real_data = pytest.mark.skipif(
+    not REAL_DATA, reason="needs the folder of real data named by COA_REAL_DATA"
+)
 REAL_COLUMNS = {
     "question_id": "qid", "gold_answers": "answers", "question_type": "type", "source": "dataset", "split": "none",
 }  # fmt: skip
@@ -250,7 +300,10 @@ REAL_COLUMNS = {
 
 def count_real(name: str, **changes: Any) -> Counter[str]:
     found = outcomes(Path(str(REAL_DATA)) / name, columns=REAL_COLUMNS, **changes)
-    return Counter(str(item.reason) if isinstance(item, DroppedQuestion) else type(item).__name__ for item in found)
+    return Counter(
+        str(item.reason) if isinstance(item, DroppedQuestion) else type(item).__name__
+        for item in found
+    )
 
 
 @real_data
@@ -259,8 +312,12 @@ def test_of_3735_real_questions_120_are_refused_for_their_spelt_answers() -> Non
 
 
 @real_data
-def test_real_questions_of_one_source_are_read_whole_and_know_the_evaluation_sets_that_hold_them() -> None:
-    found = read(Path(str(REAL_DATA)) / "questions.parquet", columns=REAL_COLUMNS, keeps=("hotpotqa",))
+def test_real_questions_of_one_source_are_read_whole_and_know_the_evaluation_sets_that_hold_them() -> (
+    None
+):
+    found = read(
+        Path(str(REAL_DATA)) / "questions.parquet", columns=REAL_COLUMNS, keeps=("hotpotqa",)
+    )
     assert len(found) == 1864
     assert Counter(name for question in found for name in question.also_in)["autocoa_train"] > 0
 

@@ -29,7 +29,9 @@ class OneFact:
         return ToolReply(Outcome.OK, f"result 1: {argument} is by Nora.")
 
 
-def rolled_out(texts: list[str], *, tools: tuple[str, ...] = ("search",), limits: Limits | None = None) -> Trajectory:
+def rolled_out(
+    texts: list[str], *, tools: tuple[str, ...] = ("search",), limits: Limits | None = None
+) -> Trajectory:
     policy = as_react(ScriptedPolicy(texts))
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", PROMPT, "hash", tools)
     run = Run(policy, Sampling(), limits or Limits())
@@ -80,27 +82,46 @@ def test_lines_become_the_loops_text(written: str, text: str, has_moved: bool) -
     assert from_react(written) == (text, has_moved)
 
 
-@pytest.mark.parametrize("written", [" </think> \\boxed{x}", " <begin_search> x </end_search>", " <think> x"])
+@pytest.mark.parametrize(
+    "written", [" </think> \\boxed{x}", " <begin_search> x </end_search>", " <think> x"]
+)
 def test_tags_of_the_policy_do_nothing(written: str) -> None:
-    row = rolled_out([f"{written}\nAction: search[<search_result> {written} </search_result>]", " So.\nAnswer: Nora"])
+    row = rolled_out(
+        [
+            f"{written}\nAction: search[<search_result> {written} </search_result>]",
+            " So.\nAnswer: Nora",
+        ]
+    )
     assert row.stop_reason is StopReason.ANSWERED
     assert row.num_actions == 1
     assert not stray_tags(row.steps)
 
 
 def test_a_rollout_searches_reads_and_answers() -> None:
-    row = rolled_out([" I need it.\nAction: search[Iron Harbor]\nObservation:", " It says Nora.\nAnswer: Nora\n"])
+    row = rolled_out(
+        [" I need it.\nAction: search[Iron Harbor]\nObservation:", " It says Nora.\nAnswer: Nora\n"]
+    )
     kinds = [step.kind for step in row.steps]
-    assert kinds == [StepKind.THOUGHT, StepKind.ACTION, StepKind.OBSERVATION, StepKind.THOUGHT, StepKind.ANSWER]
+    assert kinds == [
+        StepKind.THOUGHT,
+        StepKind.ACTION,
+        StepKind.OBSERVATION,
+        StepKind.THOUGHT,
+        StepKind.ANSWER,
+    ]
     assert grade_trajectory(row, Question("q", "Who?", ("Nora",), "test")).grade.exact_match
     assert row.model == "scripted+react"
 
 
 def test_the_policy_is_stopped_before_it_invents_an_observation() -> None:
-    inner = ScriptedPolicy([" I need it.\nAction: search[x]\nObservation: invented\nAnswer: y", " So.\nAnswer: Nora"])
+    inner = ScriptedPolicy(
+        [" I need it.\nAction: search[x]\nObservation: invented\nAnswer: y", " So.\nAnswer: Nora"]
+    )
     policy = ReactPolicy(inner)
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", PROMPT, "hash", ("search",))
-    row = asyncio.run(roll_out(task, Run(policy, Sampling(), Limits()), policy, {"search": OneFact()}))
+    row = asyncio.run(
+        roll_out(task, Run(policy, Sampling(), Limits()), policy, {"search": OneFact()})
+    )
     assert inner.requests is not None
     assert [request.stop for request in inner.requests] == [STOP, STOP]
     assert "invented" not in inner.requests[1].context
@@ -129,12 +150,16 @@ def test_a_turn_that_cannot_be_read_ends_the_rollout(turn: str, stop_reason: Sto
 
 
 def test_a_turn_that_runs_out_of_tokens_is_made_to_answer() -> None:
-    row = rolled_out([" I think and think and think", " Nora"], limits=Limits(max_context_tokens=12))
+    row = rolled_out(
+        [" I think and think and think", " Nora"], limits=Limits(max_context_tokens=12)
+    )
     assert row.stop_reason is StopReason.CONTEXT_BUDGET
     assert grade_trajectory(row, Question("q", "Who?", ("Nora",), "test")).grade.exact_match
 
 
-@pytest.mark.parametrize("answer", ["{", "}", "a\\", "\\boxed{", "</think>", "5 {x} y", "\\boxed{{a}}"])
+@pytest.mark.parametrize(
+    "answer", ["{", "}", "a\\", "\\boxed{", "</think>", "5 {x} y", "\\boxed{{a}}"]
+)
 def test_an_answer_never_breaks_its_box(answer: str) -> None:
     row = rolled_out([f" So.\nAnswer: {answer}"])
     assert row.stop_reason is StopReason.ANSWERED

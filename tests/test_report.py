@@ -31,7 +31,10 @@ HOSTILE = "</div><script>alert(1)</script> <img src=x onerror=alert(2)> {{ 7*7 }
 def row(name: str, mode: Mode, thought: str, answer: str) -> GradedTrajectory:
     """A trajectory with one thought and an answer; one that may act searches before it answers."""
     call = f"{thought} {protocol.open_tag('search')} Ada Novak {protocol.close_tag('search')}"
-    search = (*protocol.parse_policy(call), protocol.observation("search", "Otto lives in Oslo.", Outcome.OK, ("o",)))
+    search = (
+        *protocol.parse_policy(call),
+        protocol.observation("search", "Otto lives in Oslo.", Outcome.OK, ("o",)),
+    )
     steps = (*(search if mode is Mode.COA else ()), *protocol.parse_policy(
         f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"
     ))  # fmt: skip
@@ -64,7 +67,9 @@ def write_rows(rows: list[GradedTrajectory]) -> None:
     questions = {name: Question(name, QUESTION, ("Riga",), "train") for name in "abc"}
     tables.write_table(report.ANALYSED, Analysis, analyse_all(rows, questions, Context()))
     tables.write_table(report.GRADED, GradedTrajectory, rows)
-    tables.write_table(report.DROPPED, Dropped, filter(None, (judge(row, FilterParams()) for row in rows)))
+    tables.write_table(
+        report.DROPPED, Dropped, filter(None, (judge(row, FilterParams()) for row in rows))
+    )
 
 
 def make_page() -> str:
@@ -113,7 +118,12 @@ def test_files_that_were_not_made_are_missed_on_the_page_only() -> None:
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [(report.ANALYSED, "verdict"), (report.DROPPED, "row"), (report.POINTS, "num_correct"), (report.GRADED, "grade")],
+    [
+        (report.ANALYSED, "verdict"),
+        (report.DROPPED, "row"),
+        (report.POINTS, "num_correct"),
+        (report.GRADED, "grade"),
+    ],
 )
 def test_a_missing_column_is_named(file: Path, name: str) -> None:
     table = pq.read_table(file)
@@ -129,7 +139,9 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.parametrize("keep", [lambda row: row.grade.exact_match, lambda row: False])
-def test_a_run_without_failures_or_without_rows_makes_a_page_too(keep: Callable[[GradedTrajectory], bool]) -> None:
+def test_a_run_without_failures_or_without_rows_makes_a_page_too(
+    keep: Callable[[GradedTrajectory], bool],
+) -> None:
     write_rows(list(filter(keep, ROWS)))
     assert "No trajectory failed" in make_page()
 
@@ -141,7 +153,9 @@ def _hostile(step: Step) -> Step:
 
 
 def test_text_from_models_is_only_ever_text() -> None:
-    trajectory = replace(ROWS[4].trajectory, question=HOSTILE, steps=tuple(map(_hostile, ROWS[4].trajectory.steps)))
+    trajectory = replace(
+        ROWS[4].trajectory, question=HOSTILE, steps=tuple(map(_hostile, ROWS[4].trajectory.steps))
+    )
     graded = replace(ROWS[4], trajectory=trajectory, question_type=HOSTILE, gold_answers=(HOSTILE,))
     write_rows([graded])
     page = make_page()

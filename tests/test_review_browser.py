@@ -25,7 +25,9 @@ from coa.reviews import Asked, Preference, ReviewKind, read_reviews, write_revie
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.diagnosis.causes import Analysis
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 pytestmark = [
     pytest.mark.full,
     pytest.mark.timeout(600),
@@ -56,7 +58,11 @@ def trajectory(number: int, text: str, answer: str = "Ada") -> GradedTrajectory:
     asked = Question(f"q{number:02}", f"Who? {text}", (f"Ada {text}", "Ada"), "train", "bridge", 2)
     steps = (
         Step(StepKind.THOUGHT, Author.POLICY, f"Look: {text}"),
-        Step(StepKind.ACTION, Author.POLICY, f"{protocol.open_tag('search')} {text} {protocol.close_tag('search')}"),
+        Step(
+            StepKind.ACTION,
+            Author.POLICY,
+            f"{protocol.open_tag('search')} {text} {protocol.close_tag('search')}",
+        ),
         Step(StepKind.OBSERVATION, Author.ENVIRONMENT, f"result 1: {text}", outcome=Outcome.OK),
         Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
@@ -76,7 +82,9 @@ def pair_of(row: GradedTrajectory) -> PreferencePair:
     )  # fmt: skip
 
 
-def write_run(root: Path, folder: Path, rows: list[GradedTrajectory], *, prefix: str, server: Any) -> None:
+def write_run(
+    root: Path, folder: Path, rows: list[GradedTrajectory], *, prefix: str, server: Any
+) -> None:
     """The files that push reads, and settings with a prefix of their own."""
     sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     sections["annotate"]["prefix"] = prefix
@@ -155,7 +163,9 @@ def picture(page: Any, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def hostile(root: Path, running_review_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def hostile(
+    root: Path, running_review_server: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """Items made of hostile texts, pushed."""
     server, folder = running_review_server, tmp_path_factory.mktemp("hostile")
     rows = [trajectory(number, text) for number, text in enumerate(HOSTILE)]
@@ -165,7 +175,9 @@ def hostile(root: Path, running_review_server: Any, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("kind", ["trajectories", "pairs"])
-def test_hostile_texts_are_shown_as_they_are_and_do_nothing(page: Any, hostile: Any, kind: str) -> None:
+def test_hostile_texts_are_shown_as_they_are_and_do_nothing(
+    page: Any, hostile: Any, kind: str
+) -> None:
     open_data_set(page, hostile, f"hostile-{kind}")
     title, seen = page.title(), set()
     for number in range(len(HOSTILE)):
@@ -174,14 +186,20 @@ def test_hostile_texts_are_shown_as_they_are_and_do_nothing(page: Any, hostile: 
         seen.update(page.evaluate(SHOWN))
         assert page.evaluate(STRANGE) == 0
         assert page.locator("text=Submit").first.is_visible()  # the page around it is whole
-    expected = {text for number, it in enumerate(HOSTILE) for text in texts_of(trajectory(number, it))}
+    expected = {
+        text for number, it in enumerate(HOSTILE) for text in texts_of(trajectory(number, it))
+    }
     assert expected <= seen
     assert "ran" not in page.title()
     assert (page.title(), page.alarms) == (title, [])
 
 
 def texts_of(row: GradedTrajectory) -> list[str]:
-    return [row.trajectory.question, *(f"• {it}" for it in row.gold_answers), *(it.text for it in row.trajectory.steps)]
+    return [
+        row.trajectory.question,
+        *(f"• {it}" for it in row.gold_answers),
+        *(it.text for it in row.trajectory.steps),
+    ]
 
 
 def test_a_text_of_a_megabyte_is_folded_whole_and_soon_there(
@@ -190,7 +208,9 @@ def test_a_text_of_a_megabyte_is_folded_whole_and_soon_there(
     row = trajectory(0, "word & <tag> " * 80_000)
     observation = row.trajectory.steps[2]
     steps = (Step(StepKind.THOUGHT, Author.POLICY, "short"), observation)
-    row = replace(row, gold_answers=("Ada",), trajectory=replace(row.trajectory, steps=steps, question="Who?"))
+    row = replace(
+        row, gold_answers=("Ada",), trajectory=replace(row.trajectory, steps=steps, question="Who?")
+    )
     write_run(root, tmp_path, [row], prefix="large", server=running_review_server)
     running_review_server.do_in(tmp_path, "annotate.push", "kinds=[trajectory]")
     started = time.monotonic()
@@ -209,7 +229,10 @@ def test_a_whole_review_by_the_keyboard_comes_back_as_it_was_meant(
     row = trajectory(0, "of West Fenwick", "Ada the mayor")
     long = replace(row.trajectory.steps[2], text=f"result 1: {text}")
     row = replace(
-        row, trajectory=replace(row.trajectory, steps=(*row.trajectory.steps[:2], long, row.trajectory.steps[3]))
+        row,
+        trajectory=replace(
+            row.trajectory, steps=(*row.trajectory.steps[:2], long, row.trajectory.steps[3])
+        ),
     )
     write_run(root, tmp_path, [row], prefix="keys", server=server)
     server.do_in(tmp_path, "annotate.push")
@@ -237,25 +260,37 @@ def test_a_whole_review_by_the_keyboard_comes_back_as_it_was_meant(
 
     server.do_in(tmp_path, "annotate.pull")
     found = {it.kind: it for it in read_reviews(tmp_path / "data/reviews.parquet")}
-    said = {kind: {it.question: it.values for it in review.answers} for kind, review in found.items()}
+    said = {
+        kind: {it.question: it.values for it in review.answers} for kind, review in found.items()
+    }
     assert said[ReviewKind.TRAJECTORY] == {
         Asked.VERDICT: ("drop",), Asked.ANSWER_RIGHT: ("no",), Asked.CAUSES: ("graded_wrong",),
     }  # fmt: skip
     assert said[ReviewKind.DISPUTE] == {Asked.SAME_ANSWER: ("no",)}
-    right = Preference.REJECTED if is_chosen_left(found[ReviewKind.PAIR].item_id) else Preference.CHOSEN
+    right = (
+        Preference.REJECTED if is_chosen_left(found[ReviewKind.PAIR].item_id) else Preference.CHOSEN
+    )
     assert said[ReviewKind.PAIR] == {Asked.PREFERENCE: (right,), Asked.CLARITY: ("4",)}
 
 
 def submit(page: Any) -> None:
     """Enter, and wait until the page has sent it."""
-    with page.expect_response(lambda response: "/responses" in response.url and response.request.method == "POST"):
+    with page.expect_response(
+        lambda response: "/responses" in response.url and response.request.method == "POST"
+    ):
         page.keyboard.press("Enter")
 
 
 def test_the_record_is_scrolled_and_unfolded_with_the_keyboard(
     root: Path, page: Any, running_review_server: Any, tmp_path: Path
 ) -> None:
-    write_run(root, tmp_path, [trajectory(0, "word " * 400)], prefix="folded", server=running_review_server)
+    write_run(
+        root,
+        tmp_path,
+        [trajectory(0, "word " * 400)],
+        prefix="folded",
+        server=running_review_server,
+    )
     running_review_server.do_in(tmp_path, "annotate.push", "kinds=[trajectory]")
     open_data_set(page, running_review_server, "folded-trajectories")
     focus(page, "#verdict_keep")

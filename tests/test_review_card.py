@@ -19,11 +19,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def applied(*rows: tuple[str, ReviewKind, Effect]) -> None:
     tables.write_table(
-        reviews.REVIEWED, Applied, [Applied(item, kind, effect, "1 x", 1) for item, kind, effect in rows]
+        reviews.REVIEWED,
+        Applied,
+        [Applied(item, kind, effect, "1 x", 1) for item, kind, effect in rows],
     )
 
 
-def agreed(kind: ReviewKind, question: Asked, alpha: float | None, between: Between = Between.REVIEWERS) -> Agreement:
+def agreed(
+    kind: ReviewKind, question: Asked, alpha: float | None, between: Between = Between.REVIEWERS
+) -> Agreement:
     return Agreement(kind, question, between, "", 12, 24, 0.75, alpha, None)
 
 

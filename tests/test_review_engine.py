@@ -47,17 +47,31 @@ def make_data_set(owner: Owner, name: str) -> str:
     made = str(owner.json("POST", "/datasets", json=body)["id"])
     for field in ("text", "other"):
         settings = {"type": "text", "use_markdown": True}
-        owner.json("POST", f"/datasets/{made}/fields", json={"name": field, "title": field, "settings": settings})
+        owner.json(
+            "POST",
+            f"/datasets/{made}/fields",
+            json={"name": field, "title": field, "settings": settings},
+        )
     options = [{"value": label, "text": label} for label in LABELS]
     questions = {
         "verdict": {"type": "label_selection", "options": options},
         "rating": {"type": "rating", "options": [{"value": value} for value in range(1, 6)]},
     }
     for question, settings in questions.items():
-        body = {"name": question, "title": question, "required": question == "verdict", "settings": settings}
+        body = {
+            "name": question,
+            "title": question,
+            "required": question == "verdict",
+            "settings": settings,
+        }
         owner.json("POST", f"/datasets/{made}/questions", json=body)
     for property_, settings in {"cause": {"type": "terms"}, "size": {"type": "integer"}}.items():
-        body = {"name": property_, "title": property_, "settings": settings, "visible_for_annotators": True}
+        body = {
+            "name": property_,
+            "title": property_,
+            "settings": settings,
+            "visible_for_annotators": True,
+        }
         owner.json("POST", f"/datasets/{made}/metadata-properties", json=body)
     owner.json("PUT", f"/datasets/{made}/publish")
     return made
@@ -73,16 +87,24 @@ def records(owner: Owner) -> list[Record]:
     """What the server holds, as its database lists it, with what the test has put in."""
     dice = random.Random(7)
     data_set = make_data_set(owner, "random")
-    questions = {it["name"]: it["id"] for it in owner.json("GET", f"/datasets/{data_set}/questions")["items"]}
+    questions = {
+        it["name"]: it["id"] for it in owner.json("GET", f"/datasets/{data_set}/questions")["items"]
+    }
     made = []
     for number in range(NUM_RECORDS):
         texts = {"text": some_text(dice), "other": some_text(dice)}
-        metadata = {"cause": dice.choice("abc"), "size": dice.randrange(20)} if dice.random() < 0.8 else {}
+        metadata = (
+            {"cause": dice.choice("abc"), "size": dice.randrange(20)} if dice.random() < 0.8 else {}
+        )
         record: Record = {
             "external_id": f"r{number}", "fields": {name: markup.text_field(text) for name, text in texts.items()},
             "metadata": metadata,
         }  # fmt: skip
-        suggestion = {"question_id": questions["verdict"], "value": dice.choice(LABELS), "score": dice.random()}
+        suggestion = {
+            "question_id": questions["verdict"],
+            "value": dice.choice(LABELS),
+            "score": dice.random(),
+        }
         record["suggestions"] = [suggestion] if dice.random() < 0.5 else []
         made.append((record, texts))
     bodies = [record for record, _ in made]
@@ -94,12 +116,17 @@ def records(owner: Owner) -> list[Record]:
         there = by_id[record["external_id"]]
         response = None
         if dice.random() < 0.6:
-            status, values = dice.choice(["submitted", "draft"]), {"verdict": {"value": dice.choice(LABELS)}}
+            status, values = (
+                dice.choice(["submitted", "draft"]),
+                {"verdict": {"value": dice.choice(LABELS)}},
+            )
             if dice.random() < 0.7:
                 values["rating"] = {"value": dice.randrange(1, 6)}
             response = {"status": status, "values": values}
             owner.json("POST", f"/records/{there['id']}/responses", json=response)
-        found.append({**there, "texts": texts, "given": record, "response": response, "data_set": data_set})
+        found.append(
+            {**there, "texts": texts, "given": record, "response": response, "data_set": data_set}
+        )
     return found
 
 
@@ -117,7 +144,9 @@ def has_phrase(text: str, phrase: list[str], *, is_prefix: bool = False) -> bool
     found, size = tokens(text), len(phrase)
     for start in range(len(found) - size + 1):
         *head, last = found[start : start + size]
-        if head == phrase[:-1] and (last == phrase[-1] or (is_prefix and last.startswith(phrase[-1]))):
+        if head == phrase[:-1] and (
+            last == phrase[-1] or (is_prefix and last.startswith(phrase[-1]))
+        ):
             return True
     return False
 
@@ -141,7 +170,10 @@ def some_query(dice: random.Random) -> tuple[str, str | None, Test]:
         (f"{first} | {second}", lambda it: within(it, one) or within(it, two)),
         (f'"{first} {second}"', lambda it: within(it, one + two)),
         (f"{first} -{second}", lambda it: within(it, one) and not within(it, two)),
-        (f"({first} | {second}) -x1", lambda it: (within(it, one) or within(it, two)) and not within(it, ["x1"])),
+        (
+            f"({first} | {second}) -x1",
+            lambda it: (within(it, one) or within(it, two)) and not within(it, ["x1"]),
+        ),
         (f"{first[0]}*", lambda it: within(it, tokens(first[0]), is_prefix=True)),
     ]
     text, test = dice.choice(shapes)
@@ -200,7 +232,9 @@ def test_any_search_finds_what_a_plain_program_finds(owner: Owner, records: list
         assert set(found) == expected, body
         assert (len(found), total) == (len(expected), len(expected)), body
         sizes.append(len(expected))
-    assert sum(0 < size < NUM_RECORDS for size in sizes) > 90  # the dice asked questions that could be got wrong
+    assert (
+        sum(0 < size < NUM_RECORDS for size in sizes) > 90
+    )  # the dice asked questions that could be got wrong
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -211,7 +245,9 @@ def test_sorting_follows_the_values_and_leaves_records_without_one_for_last(
         return record["given"]["metadata"].get("size")
 
     def of_suggestion(record: Record) -> Any:
-        return record["given"]["suggestions"][0]["score"] if record["given"]["suggestions"] else None
+        return (
+            record["given"]["suggestions"][0]["score"] if record["given"]["suggestions"] else None
+        )
 
     def of_response(record: Record) -> Any:
         return ((record["response"] or {}).get("values", {}).get("rating") or {}).get("value")
@@ -230,12 +266,15 @@ def test_sorting_follows_the_values_and_leaves_records_without_one_for_last(
         assert values == there + [None] * (len(values) - len(there))
 
 
-def test_the_best_match_comes_first_and_pages_join_without_gap(owner: Owner, records: list[Record]) -> None:
+def test_the_best_match_comes_first_and_pages_join_without_gap(
+    owner: Owner, records: list[Record]
+) -> None:
     body = {"query": {"text": {"q": "ada | film"}}}
     whole, total = search(owner, records, **body)
     path = f"/me/datasets/{records[0]['data_set']}/records/search"
     pages = [
-        owner.json("POST", path, params={"limit": 7, "offset": offset}, json=body) for offset in range(0, total, 7)
+        owner.json("POST", path, params={"limit": 7, "offset": offset}, json=body)
+        for offset in range(0, total, 7)
     ]
     assert [it["record"]["external_id"] for page in pages for it in page["items"]] == whole
     scores = [it["query_score"] for page in pages for it in page["items"]]
@@ -243,14 +282,26 @@ def test_the_best_match_comes_first_and_pages_join_without_gap(owner: Owner, rec
 
 
 @pytest.mark.parametrize(
-    "text", ['"', "(((", "a" * 5000, "AND OR NOT NEAR", "x:y ^2 {a} [b] \\", "%_*'; DROP TABLE records; --", "-", "*"]
+    "text",
+    [
+        '"',
+        "(((",
+        "a" * 5000,
+        "AND OR NOT NEAR",
+        "x:y ^2 {a} [b] \\",
+        "%_*'; DROP TABLE records; --",
+        "-",
+        "*",
+    ],
 )
 def test_no_search_text_is_an_error(owner: Owner, records: list[Record], text: str) -> None:
     found, total = search(owner, records, query={"text": {"q": text}})
     assert len(found) == total <= len(records)
 
 
-def test_a_changed_record_is_found_by_its_new_words_alone_and_a_deleted_one_by_none(owner: Owner) -> None:
+def test_a_changed_record_is_found_by_its_new_words_alone_and_a_deleted_one_by_none(
+    owner: Owner,
+) -> None:
     data_set = make_data_set(owner, "changing")
     here = [{"data_set": data_set}]
 
@@ -258,7 +309,10 @@ def test_a_changed_record_is_found_by_its_new_words_alone_and_a_deleted_one_by_n
         return search(owner, here, query={"text": {"q": word}})[0]
 
     def put(text: str) -> None:
-        item = {"external_id": "r", "fields": {"text": markup.text_field(text), "other": "plain < text"}}
+        item = {
+            "external_id": "r",
+            "fields": {"text": markup.text_field(text), "other": "plain < text"},
+        }
         owner.json("PUT", f"/datasets/{data_set}/records/bulk", json={"items": [item]})
 
     put("old words")

@@ -28,7 +28,9 @@ def path(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The file of its socket."""
     folder = tmp_path_factory.mktemp("redis")
     command = [str(server_python()), "-c", SERVE, str(folder)]
-    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin and process.stdout
         assert process.stdout.readline() == f"unix://{folder}/redis?db=0\n"
         yield f"{folder}/redis"
@@ -45,7 +47,9 @@ def connected(path: str) -> Iterator[socket.socket]:
 
 def ask(client: socket.socket, *commands: str) -> list[str]:
     """One line of reply for each command; all are sent before the first is read."""
-    client.sendall("".join(f"*1\r\n${len(command)}\r\n{command}\r\n" for command in commands).encode())
+    client.sendall(
+        "".join(f"*1\r\n${len(command)}\r\n{command}\r\n" for command in commands).encode()
+    )
     with client.makefile(newline="\r\n") as replies:
         return [replies.readline().strip() for _ in commands]
 

@@ -26,7 +26,15 @@ from coa.causes import Cause
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
-from coa.reviews import Agreement, Asked, Preference, Review, ReviewKind, read_reviews, write_reviews
+from coa.reviews import (
+    Agreement,
+    Asked,
+    Preference,
+    Review,
+    ReviewKind,
+    read_reviews,
+    write_reviews,
+)
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.diagnosis.causes import Analysis
 from curate.filter import Dropped, DropReason
@@ -37,13 +45,16 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 NUM_TRAJECTORIES, NUM_PAIRS, NUM_DISPUTES = 200, 200, 100
 DATA_SETS = {"trajectories": NUM_TRAJECTORIES, "pairs": NUM_PAIRS, "disputes": NUM_DISPUTES}
 HOSTILE = (
-    "<script>document.title = 'ran'</script>\n\n**bold** $& </script> <img src=x onerror=\"document.title='ran'\">"
+    "<script>document.title = 'ran'</script>\n\n**bold** $& </scr"
+    "ipt> <img src=x onerror=\"document.title='ran'\">"
 )
 
 
 def graded(number: int, answer: str) -> GradedTrajectory:
     """A trajectory with one search; its observation is what the web may hold."""
-    asked = Question(f"q{number:04}", f"Who wrote number {number}?", ("Ada", "A. L."), "train", "bridge", 2)
+    asked = Question(
+        f"q{number:04}", f"Who wrote number {number}?", ("Ada", "A. L."), "train", "bridge", 2
+    )
     call = f"{protocol.open_tag('search')} number {number} {protocol.close_tag('search')}"
     steps = (
         Step(StepKind.THOUGHT, Author.POLICY, "I have to look. "),
@@ -82,7 +93,14 @@ def write_run(root: Path, folder: Path) -> None:
     data = folder / "data"
     sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     sections["annotate"]["serve"]["state"] = "state"
-    sizes = {"num_cot_a": 100, "num_coa": 100, "num_cot": 0, "num_rl": 0, "validation_share": 0.0, "seed": 0}
+    sizes = {
+        "num_cot_a": 100,
+        "num_coa": 100,
+        "num_cot": 0,
+        "num_rl": 0,
+        "validation_share": 0.0,
+        "seed": 0,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump({**sections, "assemble": sizes}))
     rows = [*right, *wrong]
@@ -91,9 +109,16 @@ def write_run(root: Path, folder: Path) -> None:
     tables.write_table(data / "analyse.parquet", Analysis, map(analysed, rows, causes))
     tables.write_table(data / "branch/pairs.parquet", PreferencePair, map(pair_of, right))
     tables.write_table(data / "filter/kept.parquet", GradedTrajectory, right)
-    tables.write_table(data / "filter/dropped.parquet", Dropped, [Dropped(DropReason.WRONG, "", row) for row in wrong])
+    tables.write_table(
+        data / "filter/dropped.parquet",
+        Dropped,
+        [Dropped(DropReason.WRONG, "", row) for row in wrong],
+    )
     tables.write_table(data / "screen/excluded.parquet", Excluded, [])
-    asked = [Question(row.trajectory.question_id, row.trajectory.question, row.gold_answers, "train") for row in rows]
+    asked = [
+        Question(row.trajectory.question_id, row.trajectory.question, row.gold_answers, "train")
+        for row in rows
+    ]
     tables.write_table(data / "questions.parquet", Question, asked)
     write_reviews([], data / "reviews.parquet")
 
@@ -118,7 +143,11 @@ class Person:
 
     def pending(self, data_set: str, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
         """What the page would show next."""
-        status = {"type": "terms", "scope": {"entity": "response", "property": "status"}, "values": ["pending"]}
+        status = {
+            "type": "terms",
+            "scope": {"entity": "response", "property": "status"},
+            "values": ["pending"],
+        }
         found = self.json(
             "POST", f"/api/v1/me/datasets/{data_set}/records/search", params={"limit": limit, "offset": offset},
             json={"filters": {"type": "and", "and": [status]}},
@@ -126,7 +155,10 @@ class Person:
         return [it["record"] for it in found["items"]]
 
     def submit(self, record: dict[str, Any], status: str = "submitted", **values: Any) -> None:
-        body = {"status": status, "values": {name: {"value": value} for name, value in values.items()}}
+        body = {
+            "status": status,
+            "values": {name: {"value": value} for name, value in values.items()},
+        }
         self.json("POST", f"/api/v1/records/{record['id']}/responses", json=body)
 
 
@@ -166,7 +198,9 @@ def review_all(server: Any) -> None:
 
     def work(who: Person) -> None:
         for record in chosen["trajectories"]:
-            who.submit(record, verdict="drop", answer_right="yes", causes=["bad_query"], search_quality=4)
+            who.submit(
+                record, verdict="drop", answer_right="yes", causes=["bad_query"], search_quality=4
+            )
         for record in chosen["disputes"]:
             who.submit(record, same_answer="yes")
         for record in chosen["pairs"]:
@@ -192,12 +226,16 @@ def reviews(server: Any) -> list[Review]:
     return read_reviews(server.folder / "data/reviews.parquet")
 
 
-def test_what_two_people_submitted_at_once_comes_back_with_name_time_and_version(reviewed: Any) -> None:
+def test_what_two_people_submitted_at_once_comes_back_with_name_time_and_version(
+    reviewed: Any,
+) -> None:
     found = reviews(reviewed)
     counts = {(kind, who): sum(it.kind is kind and it.reviewer == who for it in found)
               for kind, who in product(ReviewKind, ("anna", "ben"))}  # fmt: skip
     assert set(counts.values()) == {20}
-    assert all(len(it.version) == 16 and it.submitted.endswith("Z") and it.round == 1 for it in found)
+    assert all(
+        len(it.version) == 16 and it.submitted.endswith("Z") and it.round == 1 for it in found
+    )
     sides = {it.value(Asked.PREFERENCE) for it in found if it.kind is ReviewKind.PAIR}
     assert sides == {Preference.REJECTED}
 
@@ -221,9 +259,14 @@ def test_the_assembly_does_what_the_reviewers_said(reviewed: Any) -> None:
     reviewed.do("curate.assemble")
     applied = list(tables.read_table(reviewed.folder / "data/assemble/reviewed.parquet", Applied))
     effects = {effect: sum(it.effect is effect for it in applied) for effect in Effect}
-    about_trajectories = [it.effect for it in applied if it.kind is ReviewKind.TRAJECTORY and it.num_reviews]
+    about_trajectories = [
+        it.effect for it in applied if it.kind is ReviewKind.TRAJECTORY and it.num_reviews
+    ]
     assert len(about_trajectories) == 20
-    assert set(about_trajectories) <= {Effect.DROPPED, Effect.CONFIRMED}  # confirmed: a rule had dropped it before
+    assert set(about_trajectories) <= {
+        Effect.DROPPED,
+        Effect.CONFIRMED,
+    }  # confirmed: a rule had dropped it before
     assert effects[Effect.FLIPPED] == effects[Effect.ANSWER_ADDED] == 20
     assert 0 < effects[Effect.LET_IN] <= 20
     assert effects[Effect.STALE] == 0
@@ -243,7 +286,11 @@ def test_a_conflict_goes_to_a_second_round_that_decides_it(reviewed: Any) -> Non
     anna.submit({"id": first[1]}, verdict="keep")
     ben.submit({"id": first[1]}, verdict="drop")
     reviewed.do("annotate.pull")
-    (conflict,) = (it for it in decide_all(reviews(reviewed), AdjudicationParams()) if it.standing is Standing.CONFLICT)
+    (conflict,) = (
+        it
+        for it in decide_all(reviews(reviewed), AdjudicationParams())
+        if it.standing is Standing.CONFLICT
+    )
     assert first[0] == f"{conflict.item_id}@{conflict.version}"
     told = reviewed.do("annotate.push", "round=2", "kinds=[trajectory]")
     assert "coa-trajectories-round2: 1 new" in told
@@ -251,7 +298,10 @@ def test_a_conflict_goes_to_a_second_round_that_decides_it(reviewed: Any) -> Non
     anna.submit(record, verdict="keep")
     reviewed.do("annotate.pull")
     decided = {it.item_id: it for it in decide_all(reviews(reviewed), AdjudicationParams())}
-    assert (decided[conflict.item_id].standing, decided[conflict.item_id].value) == (Standing.DECIDED, "keep")
+    assert (decided[conflict.item_id].standing, decided[conflict.item_id].value) == (
+        Standing.DECIDED,
+        "keep",
+    )
 
 
 def test_a_withdrawn_review_goes_with_the_next_pull(reviewed: Any) -> None:
@@ -269,19 +319,25 @@ def test_a_withdrawn_review_goes_with_the_next_pull(reviewed: Any) -> None:
 
 def test_reviewers_cannot_see_what_the_program_thinks(server: Any) -> None:
     anna = person(server, "anna")
-    shown = [record for name in DATA_SETS for record in anna.pending(anna.data_set(f"coa-{name}"), 20)]
+    shown = [
+        record for name in DATA_SETS for record in anna.pending(anna.data_set(f"coa-{name}"), 20)
+    ]
     assert {json.dumps(record.get("metadata")) for record in shown} <= {"{}", "null"}
     assert not any(record.get("suggestions") for record in shown)
     assert "graded_wrong" not in json.dumps(shown)
 
 
-def test_a_deployment_elsewhere_is_reached_by_address_key_and_headers(server: Any, tmp_path: Path, root: Path) -> None:
+def test_a_deployment_elsewhere_is_reached_by_address_key_and_headers(
+    server: Any, tmp_path: Path, root: Path
+) -> None:
     write_run(root, tmp_path / "elsewhere")
     key = (server.folder / "state/owner.key").read_text()
     variables = {"ARGILLA_API_URL": server.url, "ARGILLA_HEADERS": '{"X-Team": "t"}'}
     here, server.folder = server.folder, tmp_path / "elsewhere"
     try:
-        done = server.run("annotate.push", "num_items=3", "annotate.prefix=team", **variables, ARGILLA_API_KEY=key)
+        done = server.run(
+            "annotate.push", "num_items=3", "annotate.prefix=team", **variables, ARGILLA_API_KEY=key
+        )
         assert "team-pairs: 3 new" in done.stdout, done.stderr
         refused = server.run("annotate.pull", **variables, ARGILLA_API_KEY="not-the-key")
         assert "cannot talk to Argilla" in refused.stderr
@@ -291,11 +347,15 @@ def test_a_deployment_elsewhere_is_reached_by_address_key_and_headers(server: An
         server.folder = here
 
 
-def test_a_second_server_on_the_same_folder_or_port_is_refused(server: Any, root: Path, tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_folder_or_port_is_refused(
+    server: Any, root: Path, tmp_path: Path
+) -> None:
     port = server.url.rpartition(":")[2]
     taken = server.run("annotate.serve", f"port={port}")
     assert "a server is using state" in taken.stderr
-    other = server.run("annotate.serve", f"port={port}", f"annotate.serve.state={tmp_path / 'other'}")
+    other = server.run(
+        "annotate.serve", f"port={port}", f"annotate.serve.state={tmp_path / 'other'}"
+    )
     assert f"cannot listen on 127.0.0.1:{port}" in other.stderr
 
 
@@ -308,7 +368,9 @@ def test_a_backup_of_the_running_server_holds_every_response(reviewed: Any) -> N
 
 
 def test_no_password_or_key_is_in_a_log(server: Any) -> None:
-    log = (server.folder / "state/server.log").read_text() + (server.folder / "serve.err").read_text()
+    log = (server.folder / "state/server.log").read_text() + (
+        server.folder / "serve.err"
+    ).read_text()
     secrets = [*server.passwords.values(), (server.folder / "state/owner.key").read_text()]
     assert not [secret for secret in secrets if secret in log]
 
@@ -353,7 +415,9 @@ def test_killed_during_review_it_loses_no_submitted_response(
 
 
 def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
     return [int(word) for word in found.split()]
 
 

@@ -35,18 +35,34 @@ from curate.revising import DROPPED
 from curate.screen import Excluded, ExclusionReason, Kind
 from curate.verdicts import Applied, Effect
 
-SIZES = {"num_cot_a": 1, "num_coa": 1, "num_cot": 1, "num_rl": 0, "validation_share": 0.0, "seed": 0}
-QUESTIONS = [Question(f"q{i}", f"Who wrote number {i}?", ("Ada",), "train", "bridge", 2) for i in range(4)]
+SIZES = {
+    "num_cot_a": 1,
+    "num_coa": 1,
+    "num_cot": 1,
+    "num_rl": 0,
+    "validation_share": 0.0,
+    "seed": 0,
+}
+QUESTIONS = [
+    Question(f"q{i}", f"Who wrote number {i}?", ("Ada",), "train", "bridge", 2) for i in range(4)
+]
 
 
-def review(item: str, kind: ReviewKind, value: str, by: str = "anna", version: str = "v", **more: str) -> Review:
+def review(
+    item: str, kind: ReviewKind, value: str, by: str = "anna", version: str = "v", **more: str
+) -> Review:
     """A review; `round` and further answers by name."""
     number = int(more.pop("round", "1"))
-    answers = (Answer(DECISIVE[kind], (value,)), *(Answer(Asked(name), (text,)) for name, text in more.items()))
+    answers = (
+        Answer(DECISIVE[kind], (value,)),
+        *(Answer(Asked(name), (text,)) for name, text in more.items()),
+    )
     return Review(item, kind, version, 1, number, by, "2026-01-02T03:04:05Z", answers)
 
 
-def decide(*said: tuple[str, str], rule: Rule = Rule.MAJORITY, least: int = 1, late: str = "") -> tuple[Standing, str]:
+def decide(
+    *said: tuple[str, str], rule: Rule = Rule.MAJORITY, least: int = 1, late: str = ""
+) -> tuple[Standing, str]:
     reviews = [review("i", ReviewKind.TRAJECTORY, value, by) for by, value in said]
     if late:
         reviews.append(review("i", ReviewKind.TRAJECTORY, late, "zoe", round="2"))
@@ -54,7 +70,12 @@ def decide(*said: tuple[str, str], rule: Rule = Rule.MAJORITY, least: int = 1, l
     return decision.standing, decision.value
 
 
-A_KEEPS, B_DROPS, C_KEEPS, EVE_FIXES = ("anna", "keep"), ("ben", "drop"), ("cora", "keep"), ("eve", "fix")
+A_KEEPS, B_DROPS, C_KEEPS, EVE_FIXES = (
+    ("anna", "keep"),
+    ("ben", "drop"),
+    ("cora", "keep"),
+    ("eve", "fix"),
+)
 
 
 def test_the_majority_decides_and_a_tie_is_a_conflict() -> None:
@@ -86,8 +107,13 @@ def test_the_second_round_overrules_the_first() -> None:
     assert decide(A_KEEPS, C_KEEPS, late="drop") == (Standing.DECIDED, "drop")
 
 
-@given(st.lists(st.sampled_from(["keep", "fix", "drop"]), min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_a_decision_does_not_depend_on_the_order_of_reviews(said: list[str], random: "object") -> None:
+@given(
+    st.lists(st.sampled_from(["keep", "fix", "drop"]), min_size=1, max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_a_decision_does_not_depend_on_the_order_of_reviews(
+    said: list[str], random: "object"
+) -> None:
     reviews = [review("i", ReviewKind.TRAJECTORY, value, f"r{n}") for n, value in enumerate(said)]
     shuffled = list(reviews)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -115,7 +141,12 @@ def test_a_missing_file_says_that_git_has_it(tmp_path: Path) -> None:
 
 
 def test_the_same_reviews_are_the_same_bytes_in_any_order(tmp_path: Path) -> None:
-    rows = [review(f"i{n}", kind, "keep", by) for n in range(3) for kind in ReviewKind for by in ("anna", "ben")]
+    rows = [
+        review(f"i{n}", kind, "keep", by)
+        for n in range(3)
+        for kind in ReviewKind
+        for by in ("anna", "ben")
+    ]
     write_reviews(rows, tmp_path / "a.parquet")
     write_reviews(reversed(rows), tmp_path / "b.parquet")
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
@@ -123,7 +154,9 @@ def test_the_same_reviews_are_the_same_bytes_in_any_order(tmp_path: Path) -> Non
 
 
 def trajectory(asked: Question, mode: Mode, answer: str = "Ada") -> GradedTrajectory:
-    steps = protocol.parse_policy(f"Hm, {asked.question_id}. {protocol.THINK_CLOSE} \\boxed{{{answer}}}")
+    steps = protocol.parse_policy(
+        f"Hm, {asked.question_id}. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"
+    )
     made = Trajectory(
         f"{asked.question_id}/{mode}/0", asked.question_id, mode, 0, asked.question, "prompt", steps,
         StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 0, 1, 0,
@@ -139,9 +172,14 @@ def pair(right: GradedTrajectory, wrong: GradedTrajectory) -> PreferencePair:
     )  # fmt: skip
 
 
-KEPT = [trajectory(asked, Mode.COA) for asked in QUESTIONS[:3]] + [trajectory(QUESTIONS[0], Mode.COT)]
+KEPT = [trajectory(asked, Mode.COA) for asked in QUESTIONS[:3]] + [
+    trajectory(QUESTIONS[0], Mode.COT)
+]
 WRONG = trajectory(QUESTIONS[3], Mode.COA, "Countess of Lovelace")
-PAIRS = [pair(row, trajectory(asked, Mode.COA, "Bo")) for row, asked in zip(KEPT, QUESTIONS[:3], strict=False)]
+PAIRS = [
+    pair(row, trajectory(asked, Mode.COA, "Bo"))
+    for row, asked in zip(KEPT, QUESTIONS[:3], strict=False)
+]
 PAIRS.append(pair(trajectory(QUESTIONS[3], Mode.COT), WRONG))
 
 
@@ -151,7 +189,9 @@ def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     Path("params.yaml").write_text(yaml.safe_dump({**sections, "assemble": SIZES}))
-    tables.write_table(assemble.QUESTIONS, Question, [*QUESTIONS, Question("t0", "Who?", ("Bo",), "test")])
+    tables.write_table(
+        assemble.QUESTIONS, Question, [*QUESTIONS, Question("t0", "Who?", ("Bo",), "test")]
+    )
     tables.write_table(assemble.GRADED, GradedTrajectory, [*KEPT, WRONG])
     tables.write_table(assemble.KEPT, GradedTrajectory, KEPT)
     tables.write_table(DROPPED, Dropped, [Dropped(DropReason.WRONG, "", WRONG)])
@@ -174,11 +214,20 @@ def coa_rows() -> dict[str, GradedTrajectory]:
 
 
 def pair_rows() -> dict[str, PreferencePair]:
-    return {row.pair_id: row for row in tables.read_table(assemble.OUT / "cot_a/train.parquet", PreferencePair)}
+    return {
+        row.pair_id: row
+        for row in tables.read_table(assemble.OUT / "cot_a/train.parquet", PreferencePair)
+    }
 
 
 def said_of(row: GradedTrajectory, value: str, **more: str) -> Review:
-    return review(row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, value, version=trajectory_version(row), **more)
+    return review(
+        row.trajectory.trajectory_id,
+        ReviewKind.TRAJECTORY,
+        value,
+        version=trajectory_version(row),
+        **more,
+    )
 
 
 def said_of_pair(row: PreferencePair, value: str, **more: str) -> Review:
@@ -186,7 +235,9 @@ def said_of_pair(row: PreferencePair, value: str, **more: str) -> Review:
 
 
 def disputed(value: str) -> Review:
-    return review(WRONG.trajectory.trajectory_id, ReviewKind.DISPUTE, value, version=dispute_version(WRONG))
+    return review(
+        WRONG.trajectory.trajectory_id, ReviewKind.DISPUTE, value, version=dispute_version(WRONG)
+    )
 
 
 def test_without_reviews_nothing_changes(folder: Path) -> None:
@@ -228,12 +279,16 @@ def test_a_fix_adds_an_accepted_answer_to_every_row_of_the_question(folder: Path
 
 
 @pytest.mark.parametrize("answer", [{}, {"accepted_answer": "x" * 201}])
-def test_a_fix_that_names_no_answer_leaves_the_trajectory_out(folder: Path, answer: dict[str, str]) -> None:
+def test_a_fix_that_names_no_answer_leaves_the_trajectory_out(
+    folder: Path, answer: dict[str, str]
+) -> None:
     assert run(said_of(KEPT[0], "fix", **answer), coa=2) == {"q0/coa/0": Effect.NOT_FIXED}
     assert "q0/coa/0" not in coa_rows()
 
 
-def test_the_same_answer_in_other_words_lets_the_trajectory_in_and_voids_its_pair(folder: Path) -> None:
+def test_the_same_answer_in_other_words_lets_the_trajectory_in_and_voids_its_pair(
+    folder: Path,
+) -> None:
     found = run(disputed("yes"), coa=4, pairs=3)
     rows = list(tables.read_table(assemble.REVIEWED, Applied))
     assert [it.effect for it in rows] == [Effect.ANSWER_ADDED, Effect.DISCARDED, Effect.LET_IN]
@@ -250,7 +305,10 @@ def test_an_answer_that_is_another_one_stays_wrong(folder: Path) -> None:
 
 
 def test_what_an_evaluation_set_holds_is_not_let_in(folder: Path) -> None:
-    marked = [replace(asked, also_in=("nq",)) if asked.question_id == "q3" else asked for asked in QUESTIONS]
+    marked = [
+        replace(asked, also_in=("nq",)) if asked.question_id == "q3" else asked
+        for asked in QUESTIONS
+    ]
     tables.write_table(assemble.QUESTIONS, Question, marked)
     run(disputed("yes"), pairs=3)
     assert Effect.LET_IN not in {it.effect for it in tables.read_table(assemble.REVIEWED, Applied)}
@@ -278,14 +336,22 @@ def test_a_pair_whose_rejected_side_is_better_is_turned(folder: Path) -> None:
     assert pair_rows()[PAIRS[1].pair_id] == PAIRS[1]
 
 
-@pytest.mark.parametrize(("value", "more"), [("tie", {}), ("both_bad", {}), ("chosen", {"point_right": "no"})])
-def test_a_pair_that_teaches_nothing_is_left_out(folder: Path, value: str, more: dict[str, str]) -> None:
-    assert run(said_of_pair(PAIRS[0], value, **more), pairs=3) == {PAIRS[0].pair_id: Effect.DISCARDED}
+@pytest.mark.parametrize(
+    ("value", "more"), [("tie", {}), ("both_bad", {}), ("chosen", {"point_right": "no"})]
+)
+def test_a_pair_that_teaches_nothing_is_left_out(
+    folder: Path, value: str, more: dict[str, str]
+) -> None:
+    assert run(said_of_pair(PAIRS[0], value, **more), pairs=3) == {
+        PAIRS[0].pair_id: Effect.DISCARDED
+    }
     assert PAIRS[0].pair_id not in pair_rows()
 
 
 def test_a_set_that_reviewers_left_too_small_says_so(folder: Path) -> None:
-    with pytest.raises(assemble.InputError, match=r"reviewers took 1, see data/assemble/reviewed\.parquet"):
+    with pytest.raises(
+        assemble.InputError, match=r"reviewers took 1, see data/assemble/reviewed\.parquet"
+    ):
         run(said_of(KEPT[0], "drop"))
 
 

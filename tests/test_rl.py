@@ -42,7 +42,9 @@ from train.student import StudentSettings, new_student  # noqa: E402
 TEXTS = [
     "Question: who wrote the book? need the author of book. it says Ada. so answer is Ada \\boxed{Ada} result 1: by"
 ]
-QUESTIONS = [Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)]
+QUESTIONS = [
+    Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)
+]
 TURNS = [
     "need the author. <begin_search> who wrote </end_search>",
     "it says Ada. so</think>\\boxed{Ada}",
@@ -70,7 +72,9 @@ class Wanderer:
         self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
         self.sampled: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     def count_tokens(self, text: str) -> int:
@@ -80,7 +84,11 @@ class Wanderer:
         return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
-        fits = [text for text in TURNS if ("</think>" in text) or any(text.endswith(stop) for stop in request.stop)]
+        fits = [
+            text
+            for text in TURNS
+            if ("</think>" in text) or any(text.endswith(stop) for stop in request.stop)
+        ]
         text = random.Random(request.seed).choice(fits)
         ids = self.encode(text, author=Author.POLICY)
         ends = "</think>" in text
@@ -118,7 +126,10 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 def make_run(
-    tmp_path: Path, stage: Stage = Stage.RL2, rewards: dict[str, float] | None = None, **arguments: Any
+    tmp_path: Path,
+    stage: Stage = Stage.RL2,
+    rewards: dict[str, float] | None = None,
+    **arguments: Any,
 ) -> StageRun:
     (tmp_path / "question.txt").write_text("Question: {question}")
     given = {
@@ -126,15 +137,26 @@ def make_run(
         "learning_rate": 1e-3, "max_steps": 2, "save_strategy": "no", "temperature": 0.7, "loss_type": "grpo",
         "scale_rewards": "none", "disable_tqdm": True, "use_bias_correction_kl": False, **arguments,
     }  # fmt: skip
-    settings = RlParams("student", arguments=given, rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1})
+    settings = RlParams(
+        "student", arguments=given, rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1}
+    )
     params = TrainParams(
-        stage, prompt=str(tmp_path / "question.txt"), max_context_tokens=160, rl1=settings, rl2=settings
+        stage,
+        prompt=str(tmp_path / "question.txt"),
+        max_context_tokens=160,
+        rl1=settings,
+        rl2=settings,
     )
     return StageRun(stage, params, "")
 
 
 def make_rollouts(
-    run: StageRun, student: Student, loop: asyncio.Runner, *, mode: Mode = Mode.COA, max_tokens: int = 160
+    run: StageRun,
+    student: Student,
+    loop: asyncio.Runner,
+    *,
+    mode: Mode = Mode.COA,
+    max_tokens: int = 160,
 ) -> Rollouts:
     asks = [Ask(question, mode) for question in QUESTIONS]
     tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
@@ -150,13 +172,17 @@ def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(
 ) -> None:
     policy = Wanderer(student.tokenizer)
 
-    out = make_rollouts(make_run(tmp_path, stage), student, loop).roll_out(KEYS, policy, Sampling(0.7))
+    out = make_rollouts(make_run(tmp_path, stage), student, loop).roll_out(
+        KEYS, policy, Sampling(0.7)
+    )
 
     contexts: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for context, ids in policy.sampled:
         contexts.setdefault(context, []).append(ids)
     observing = student.tokenizer.convert_tokens_to_ids("<search_result>")
-    for prompt, completion, mask in zip(out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True):
+    for prompt, completion, mask in zip(
+        out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True
+    ):
         for start, stop in runs_of_ones(mask):
             context = (*prompt, *completion[:start])
             assert context[-1] != observing
@@ -165,7 +191,11 @@ def test_the_ids_that_are_trained_are_the_ids_that_were_sampled(
 
 def runs_of_ones(mask: list[int]) -> list[tuple[int, int]]:
     """Where each run begins and ends."""
-    edges = [i for i in range(len(mask) + 1) if (mask[i - 1] if i else 0) != (mask[i] if i < len(mask) else 0)]
+    edges = [
+        i
+        for i in range(len(mask) + 1)
+        if (mask[i - 1] if i else 0) != (mask[i] if i < len(mask) else 0)
+    ]
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
@@ -181,7 +211,9 @@ def test_the_mask_leaves_out_observations_and_keeps_what_the_policy_forges(
     assert any(step.outcome is outcome for row in out["graded"] for step in row.trajectory.steps)
     for row, ids, mask in zip(out["graded"], out["completion_ids"], out["env_mask"], strict=True):
         own = [token for token, is_own in zip(ids, mask, strict=True) if is_own]
-        expected = "".join(step.text for step in row.trajectory.steps if step.author is Author.POLICY)
+        expected = "".join(
+            step.text for step in row.trajectory.steps if step.author is Author.POLICY
+        )
         assert student.tokenizer.decode(own).replace(student.tokenizer.eos_token, "") == expected
     assert any("forged" in step.text for row in out["graded"] for step in row.trajectory.steps)
 
@@ -191,11 +223,15 @@ def test_a_question_asked_without_the_tool_ends_where_it_is_called(
 ) -> None:
     rollouts = make_rollouts(make_run(tmp_path), student, loop, mode=Mode.COT)
 
-    out = rollouts.roll_out([f"q{i // 4}/cot" for i in range(16)], Wanderer(student.tokenizer), Sampling())
+    out = rollouts.roll_out(
+        [f"q{i // 4}/cot" for i in range(16)], Wanderer(student.tokenizer), Sampling()
+    )
 
     reasons = {row.trajectory.stop_reason for row in out["graded"]}
     assert reasons == {StopReason.FORBIDDEN_ACTION, StopReason.ANSWERED}
-    assert not any(step.kind is StepKind.OBSERVATION for row in out["graded"] for step in row.trajectory.steps)
+    assert not any(
+        step.kind is StepKind.OBSERVATION for row in out["graded"] for step in row.trajectory.steps
+    )
 
 
 def test_a_group_is_one_question_and_its_rollouts_differ(
@@ -214,10 +250,14 @@ def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
 ) -> None:
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
     run = make_run(tmp_path, Stage.RL1)
-    rollouts = Rollouts(run, student.tokenizer, asks, Limits(2, 160, 4), {"search": SearchTool(Library())}, loop)
+    rollouts = Rollouts(
+        run, student.tokenizer, asks, Limits(2, 160, 4), {"search": SearchTool(Library())}, loop
+    )
 
     simulated = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=1))
-    real = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=2), is_validation=True)
+    real = rollouts.roll_out(
+        KEYS, Wanderer(student.tokenizer), Sampling(seed=2), is_validation=True
+    )
 
     def accuracy(out: dict[str, Any]) -> float:
         return sum(row.grade.exact_match for row in out["graded"]) / len(KEYS)
@@ -243,7 +283,9 @@ def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
     rollouts = make_rollouts(make_run(tmp_path), student, loop, max_tokens=50)
 
     def sample(seed: int, first: int = 0) -> Any:
-        return rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)["completion_ids"]
+        return rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)[
+            "completion_ids"
+        ]
 
     assert sample(1) == sample(1)
     assert sample(1) != sample(2)
@@ -251,7 +293,9 @@ def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_the_share_of_questions_without_the_tool_is_exact_and_follows_from_the_seed(share: float) -> None:
+def test_the_share_of_questions_without_the_tool_is_exact_and_follows_from_the_seed(
+    share: float,
+) -> None:
     asks = choose_modes(QUESTIONS, share, seed=3)
 
     assert sum(ask.mode is Mode.COT for ask in asks) == share * len(QUESTIONS)
@@ -263,7 +307,9 @@ def test_a_share_that_is_none_is_a_config_error() -> None:
         choose_modes(QUESTIONS, 1.5, seed=0)
 
 
-@pytest.mark.parametrize("name", ["use_transformers_paged", "top_k", "repetition_penalty", "no_such_setting"])
+@pytest.mark.parametrize(
+    "name", ["use_transformers_paged", "top_k", "repetition_penalty", "no_such_setting"]
+)
 def test_a_setting_that_would_be_ignored_is_refused_by_name(
     name: str, student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
@@ -280,7 +326,9 @@ class Scripted(Rollouts):
     """Rollouts of a policy that is not the model in training: a random model hardly ever searches."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        return self.roll_out(list(prompts), Wanderer(self._tokenizer), Sampling(seed=trainer.state.global_step))
+        return self.roll_out(
+            list(prompts), Wanderer(self._tokenizer), Sampling(seed=trainer.state.global_step)
+        )
 
 
 def prepared(run: StageRun, student: Student, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
@@ -299,14 +347,18 @@ def own_mask(batch: dict[str, Any]) -> Any:
     return (batch["completion_mask"] * batch["tool_mask"]).float()
 
 
-def by_hand(model: Any, reference: Any, batch: dict[str, Any], beta: float, bonus: float) -> tuple[Any, Any, Any]:
+def by_hand(
+    model: Any, reference: Any, batch: dict[str, Any], beta: float, bonus: float
+) -> tuple[Any, Any, Any]:
     """GRPO's first step over the policy's tokens alone: loss, mean KL, mean entropy."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     length = batch["completion_ids"].shape[1]
 
     def log_chances(of: Any) -> Any:
-        return (of(input_ids=ids, attention_mask=attention).logits[:, -length - 1 : -1] / 0.7).log_softmax(-1)
+        return (
+            of(input_ids=ids, attention_mask=attention).logits[:, -length - 1 : -1] / 0.7
+        ).log_softmax(-1)
 
     own = own_mask(batch).bool()
     chances, wanted = log_chances(model), batch["completion_ids"][..., None]
@@ -330,18 +382,28 @@ def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
     stage: Stage, student: Student, folder: Path, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     beta, bonus = 0.3, 0.2
-    trainer, batch = prepared(make_run(tmp_path, stage, beta=beta, entropy_coef=bonus), student, loop)
-    assert (batch["completion_mask"].sum() - own_mask(batch).sum()) > 20  # there is much to leave out
+    trainer, batch = prepared(
+        make_run(tmp_path, stage, beta=beta, entropy_coef=bonus), student, loop
+    )
+    assert (
+        batch["completion_mask"].sum() - own_mask(batch).sum()
+    ) > 20  # there is much to leave out
     assert batch["advantages"].abs().max() > 0
     with torch.no_grad():  # away from the reference, so that the KL has a gradient
         for parameter in trainer.model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+            parameter.add_(
+                0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+            )
 
     loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+    gradients = {
+        name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()
+    }
     trainer.model.zero_grad()
-    expected, kl, entropy = by_hand(trainer.model, load_student(str(folder)).model, batch, beta, bonus)
+    expected, kl, entropy = by_hand(
+        trainer.model, load_student(str(folder)).model, batch, beta, bonus
+    )
     expected.backward()
 
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
@@ -358,14 +420,17 @@ def test_a_micro_batch_as_long_as_its_own_rows_has_the_same_loss_and_gradient(
     trainer, batch = prepared(make_run(tmp_path, stage, beta=0.3, entropy_coef=0.2), student, loop)
     shortest = batch["completion_mask"].sum(1).argsort()[:4]
     padded = {
-        name: value[shortest] if torch.is_tensor(value) and value.dim() else value for name, value in batch.items()
+        name: value[shortest] if torch.is_tensor(value) and value.dim() else value
+        for name, value in batch.items()
     }
     found = []
     for micro in (padded, unpadded(padded)):
         trainer.model.zero_grad()
         loss = trainer.compute_loss(trainer.model, micro)
         loss.backward()
-        found.append([loss.detach(), *(parameter.grad.clone() for parameter in trainer.model.parameters())])
+        found.append(
+            [loss.detach(), *(parameter.grad.clone() for parameter in trainer.model.parameters())]
+        )
 
     assert unpadded(padded)["completion_ids"].shape[1] == padded["completion_mask"].sum(1).max()
     assert unpadded(padded)["completion_ids"].shape[1] < padded["completion_ids"].shape[1] - 10
@@ -403,7 +468,12 @@ def test_a_step_takes_its_rows_by_their_length_in_micro_batches_as_long_as_they_
 def test_rows_stay_in_the_optimiser_step_that_they_were_drawn_for(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4, steps_per_generation=8)
+    run = make_run(
+        tmp_path,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=4,
+        steps_per_generation=8,
+    )
     trainer, _ = prepared(run, student, loop)
     found = [length for micro in micro_batches(trainer, 8) for length in lengths(micro)]
     assert found[:8] == sorted(found[:8])
@@ -411,11 +481,15 @@ def test_rows_stay_in_the_optimiser_step_that_they_were_drawn_for(
     assert found != sorted(found)
 
 
-@pytest.mark.parametrize("own_norm", [{"loss_type": "bnpo"}, {"entropy_coef": 0.1}, {"top_entropy_quantile": 0.5}])
+@pytest.mark.parametrize(
+    "own_norm", [{"loss_type": "bnpo"}, {"entropy_coef": 0.1}, {"top_entropy_quantile": 0.5}]
+)
 def test_a_loss_with_a_norm_of_each_micro_batch_keeps_its_rows_as_they_were_drawn(
     own_norm: dict[str, Any], student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    run = make_run(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=8, **own_norm)
+    run = make_run(
+        tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=8, **own_norm
+    )
     trainer, _ = prepared(run, student, loop)
     found = [length for micro in micro_batches(trainer, 8) for length in lengths(micro)]
     assert found != sorted(found)
@@ -429,7 +503,10 @@ def test_rows_divided_by_length_have_the_same_gradient(
     trainer, batch = prepared(run, student, loop)
     trainer.current_gradient_accumulation_steps = 4
     drawn = [
-        {name: value[i::4] if torch.is_tensor(value) and value.dim() else value for name, value in batch.items()}
+        {
+            name: value[i::4] if torch.is_tensor(value) and value.dim() else value
+            for name, value in batch.items()
+        }
         for i in range(4)
     ]
     divided = [unpadded(micro) for micro in by_length(drawn, 4)]
@@ -456,9 +533,13 @@ class Full(Wanderer):
 def test_what_follows_the_policys_last_token_is_left_out(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    out = make_rollouts(make_run(tmp_path), student, loop).roll_out(KEYS, Full(student.tokenizer), Sampling())
+    out = make_rollouts(make_run(tmp_path), student, loop).roll_out(
+        KEYS, Full(student.tokenizer), Sampling()
+    )
 
-    assert {StopReason.ANSWERED, StopReason.TRUNCATED} <= {row.trajectory.stop_reason for row in out["graded"]}
+    assert {StopReason.ANSWERED, StopReason.TRUNCATED} <= {
+        row.trajectory.stop_reason for row in out["graded"]
+    }
     for row, ids, mask in zip(out["graded"], out["completion_ids"], out["env_mask"], strict=True):
         assert len(ids) == len(mask)
         assert mask[-1] == 1
@@ -474,7 +555,9 @@ def test_advantages_are_rewards_less_their_groups_mean_divided_or_not(
     trainer, batch = prepared(make_run(tmp_path, scale_rewards=scale), student, loop)
 
     logged = trainer._logs["rewards"]
-    rewards = torch.tensor(list(logged["exact_match"])) + 0.1 * torch.tensor(list(logged["format_penalty"]))
+    rewards = torch.tensor(list(logged["exact_match"])) + 0.1 * torch.tensor(
+        list(logged["format_penalty"])
+    )
     groups = rewards.view(4, 4)
     expected = groups - groups.mean(1, keepdim=True)
     if scale == "group":
@@ -487,12 +570,21 @@ def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
 ) -> None:
     run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, temperature=1.5)
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-    trainer = make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=60))
+    trainer = make_trainer(
+        run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=60)
+    )
 
     trainer.train()
 
     logged = trainer.state.log_history[0]
-    watched = {"entropy", "frac_reward_zero_std", "searches/mean", "format/forged", "format/broken", "reward"}
+    watched = {
+        "entropy",
+        "frac_reward_zero_std",
+        "searches/mean",
+        "format/forged",
+        "format/broken",
+        "reward",
+    }
     assert watched <= logged.keys()
     assert trainer.state.global_step == 2
 
@@ -508,7 +600,9 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
         }  # fmt: skip
         run = make_run(workspace, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
         asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-        trainer = make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=40))
+        trainer = make_trainer(
+            run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=40)
+        )
         trainer.train(**options)
         return trainer
 
@@ -524,10 +618,20 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
 
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
 def test_the_command_goes_from_questions_to_a_model(
-    stage: Stage, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stage: Stage,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    build_index([Passage("p1", "book", "the book by Ada")], Path("data/index"), IndexSettings(), "corpus", None)
+    build_index(
+        [Passage("p1", "book", "the book by Ada")],
+        Path("data/index"),
+        IndexSettings(),
+        "corpus",
+        None,
+    )
     for split in ("train", "validation"):
         write_table(Path(f"data/rl/{split}.parquet"), Question, QUESTIONS)
     params = make_run(tmp_path, stage).params
@@ -538,7 +642,9 @@ def test_the_command_goes_from_questions_to_a_model(
         "tools": ToolsParams(),
         "rollout": Limits(),
     }
-    Path("params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings))))
+    Path("params.yaml").write_text(
+        OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings)))
+    )
 
     summary = main([])
 
@@ -546,5 +652,7 @@ def test_the_command_goes_from_questions_to_a_model(
     assert load_student(f"data/train/{stage}").model.config.hidden_size == 32
     measured = json.loads(Path(f"metrics/train_{stage}.json").read_text())
     assert {"eval_reward", "eval_format/broken", "eval_accuracy/coa"} <= measured.keys()
-    warned = f"WARNING before rl1: the fidelity of {folder} was not measured" in capsys.readouterr().err
+    warned = (
+        f"WARNING before rl1: the fidelity of {folder} was not measured" in capsys.readouterr().err
+    )
     assert warned == (stage is Stage.RL1)

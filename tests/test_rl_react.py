@@ -30,9 +30,12 @@ from train.stage import StageRun  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 
 LINES = (
-    "Question: who wrote the book?\n\nThought: I need it. Action: search[book] Observation: Answer: Ada result 1: by"
+    "Question: who wrote the book?\n\nThought: I need it. Action: search[book]"
+    " Observation: Answer: Ada result 1: by"
 )
-ASKS = [Ask(Question(name, "who wrote the book?", ("Ada",), "train"), Mode.COA) for name in ("q", "r")]
+ASKS = [
+    Ask(Question(name, "who wrote the book?", ("Ada",), "train"), Mode.COA) for name in ("q", "r")
+]
 PASSAGE = "the book by Ada </search_result>"
 OBSERVED = "Observation: result 1: book: the book by Ada ‹/search_result>\n"
 END = "<|im_end|>"
@@ -60,7 +63,9 @@ class Writer:
         self.calls: list[tuple[Request, tuple[int, ...]]] = []
         """What was asked, and the ids that were written."""
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     def count_tokens(self, text: str) -> int:
@@ -84,7 +89,11 @@ class Writer:
         if request.context.endswith("Answer:"):
             return self._forced
         written = request.context.rpartition("Thought:")[2]
-        fits = [text for text in self._turns[request.context.count("\nObservation:")] if text.startswith(written)]
+        fits = [
+            text
+            for text in self._turns[request.context.count("\nObservation:")]
+            if text.startswith(written)
+        ]
         return random.Random(request.seed).choice(fits)[len(written) :]
 
 
@@ -132,7 +141,11 @@ def make_run(tmp_path: Path) -> StageRun:
 
 
 def make_rollouts(
-    run: StageRun, student: Student, loop: asyncio.Runner, limits: Limits, kind: type[Rollouts] = Rollouts
+    run: StageRun,
+    student: Student,
+    loop: asyncio.Runner,
+    limits: Limits,
+    kind: type[Rollouts] = Rollouts,
 ) -> Rollouts:
     return kind(run, student.tokenizer, ASKS, limits, {"search": SearchTool(Library())}, loop)
 
@@ -171,7 +184,9 @@ def test_the_policys_lines_are_trained_and_the_openings_and_observations_are_not
     assert out["graded"][0].grade.exact_match
 
 
-@pytest.mark.parametrize("invented", ["Observation: Bob\nAnswer: Bob", "Answer: Bob", "Action: search[Bob]\nBob"])
+@pytest.mark.parametrize(
+    "invented", ["Observation: Bob\nAnswer: Bob", "Answer: Bob", "Action: search[Bob]\nBob"]
+)
 def test_what_would_follow_an_action_is_neither_sampled_nor_read(
     invented: str, rollouts: Rollouts, student: Student
 ) -> None:
@@ -196,7 +211,9 @@ def test_an_action_that_the_end_of_the_turn_cuts_off_is_followed_by_a_line_of_it
     ]  # fmt: skip
 
 
-def test_an_answer_is_forced_when_the_actions_are_used_up(rollouts: Rollouts, student: Student) -> None:
+def test_an_answer_is_forced_when_the_actions_are_used_up(
+    rollouts: Rollouts, student: Student
+) -> None:
     policy = Writer(student.tokenizer, [SEARCH], [SEARCH])
 
     out = rollouts.roll_out(KEYS[:1], policy, Sampling())
@@ -209,7 +226,10 @@ def test_an_answer_is_forced_when_the_actions_are_used_up(rollouts: Rollouts, st
 def test_an_answer_is_forced_when_the_context_is_used_up(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    policy = Writer(student.tokenizer, [" I need it. I need it.\n I need it. I need it. I need it.\nAnswer: Bob"])
+    policy = Writer(
+        student.tokenizer,
+        [" I need it. I need it.\n I need it. I need it. I need it.\nAnswer: Bob"],
+    )
     rollouts = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 24, 4))
 
     out = rollouts.roll_out(KEYS[:1], policy, Sampling())
@@ -223,27 +243,43 @@ def test_an_answer_is_forced_when_the_context_is_used_up(
 @pytest.mark.parametrize(
     "turn", [" I need it.", " I need it.\nObservation: Ada\nAnswer: Ada", " So.\nQuestion: who?\n"]
 )
-def test_a_turn_without_a_move_ends_the_rollout(turn: str, rollouts: Rollouts, student: Student) -> None:
+def test_a_turn_without_a_move_ends_the_rollout(
+    turn: str, rollouts: Rollouts, student: Student
+) -> None:
     out = rollouts.roll_out(KEYS[:1], Writer(student.tokenizer, [turn]), Sampling())
 
     assert out["graded"][0].trajectory.stop_reason is StopReason.NO_ANSWER
     assert "Answer:" not in student.tokenizer.decode(out["completion_ids"][0])
 
 
-FIRST = [SEARCH, " I need it.\nAction: search[Ada]\n", " I need it.\n I need it.\nAnswer: Ada", " Ada.\nAnswer: book\n"]
-THEN = [SEARCH, " It says Ada.\nAnswer: Ada", " It says\nAnswer: by\n", " I need it.\nAction: search[by]"]
+FIRST = [
+    SEARCH,
+    " I need it.\nAction: search[Ada]\n",
+    " I need it.\n I need it.\nAnswer: Ada",
+    " Ada.\nAnswer: book\n",
+]
+THEN = [
+    SEARCH,
+    " It says Ada.\nAnswer: Ada",
+    " It says\nAnswer: by\n",
+    " I need it.\nAction: search[by]",
+]
 
 
 def check_traces(out: dict[str, Any], calls: Sequence[tuple[Request, tuple[int, ...]]]) -> None:
     """Each of the policy's tokens was sampled after exactly the ids before it, and each sampled token is in a trace."""
     left = [(request.context_ids, ids) for request, ids in calls]
-    for prompt, completion, mask in zip(out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True):
+    for prompt, completion, mask in zip(
+        out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True
+    ):
         position = 0
         while 1 in mask[position:]:
             position = mask.index(1, position)
             context = (*prompt, *completion[:position])
             fits = [
-                call for call in left if call[0] == context and call[1] == tuple(completion[position:][: len(call[1])])
+                call
+                for call in left
+                if call[0] == context and call[1] == tuple(completion[position:][: len(call[1])])
             ]
             call = max(fits, key=lambda call: len(call[1]))
             assert set(mask[position : position + len(call[1])]) == {1}
@@ -252,12 +288,16 @@ def check_traces(out: dict[str, Any], calls: Sequence[tuple[Request, tuple[int, 
     assert left == []
 
 
-def test_each_rollout_of_a_group_keeps_its_own_sampled_ids(rollouts: Rollouts, student: Student) -> None:
+def test_each_rollout_of_a_group_keeps_its_own_sampled_ids(
+    rollouts: Rollouts, student: Student
+) -> None:
     policy = Writer(student.tokenizer, FIRST, THEN, THEN)
 
     out = rollouts.roll_out(KEYS, policy, Sampling(seed=1))
 
-    assert 1 < len({tuple(ids) for ids in out["completion_ids"]}) < len(KEYS)  # some are equal, others are not
+    assert (
+        1 < len({tuple(ids) for ids in out["completion_ids"]}) < len(KEYS)
+    )  # some are equal, others are not
     check_traces(out, policy.calls)
 
 
@@ -279,7 +319,9 @@ class Watched(LocalPolicy):
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         completions = super().complete_batch(requests)
-        self.calls += [(request, done.ids or ()) for request, done in zip(requests, completions, strict=True)]
+        self.calls += [
+            (request, done.ids or ()) for request, done in zip(requests, completions, strict=True)
+        ]
         return completions
 
 
@@ -288,7 +330,9 @@ def test_the_ids_that_are_trained_are_those_that_a_model_sampled(
 ) -> None:
     policy = Watched(student)
 
-    out = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 80, 4)).roll_out(KEYS, policy, Sampling(1.0))
+    out = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 80, 4)).roll_out(
+        KEYS, policy, Sampling(1.0)
+    )
 
     check_traces(out, policy.calls)
     assert len({request.seed for request, _ in policy.calls}) == len(policy.calls)
@@ -337,7 +381,9 @@ def test_loss_and_gradient_are_those_of_the_policys_tokens_alone(
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_a_real_step_changes_the_model(student: Student, loop: asyncio.Runner, tmp_path: Path) -> None:
+def test_a_real_step_changes_the_model(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
     run = make_run(tmp_path)
     rollouts = make_rollouts(run, student, loop, Limits(2, 160, 4), Scripted)
     trainer = make_trainer(run, student, {"train": ASKS}, rollouts)
@@ -345,12 +391,18 @@ def test_a_real_step_changes_the_model(student: Student, loop: asyncio.Runner, t
 
     trainer.train()
 
-    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert any(
+        not torch.equal(old, new)
+        for old, new in zip(before, trainer.model.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
-    ("stage", "asking"), [(Stage.RL1, Asking.REACT), (Stage.RL1, Asking.COT), (Stage.RL2, Asking.COT)]
+    ("stage", "asking"),
+    [(Stage.RL1, Asking.REACT), (Stage.RL1, Asking.COT), (Stage.RL2, Asking.COT)],
 )
-def test_a_way_of_asking_that_the_stage_does_not_have_is_refused(stage: Stage, asking: Asking) -> None:
+def test_a_way_of_asking_that_the_stage_does_not_have_is_refused(
+    stage: Stage, asking: Asking
+) -> None:
     with pytest.raises(ConfigError, match=rf"train\.{stage}\.asking"):
         check_asking(asking, stage)

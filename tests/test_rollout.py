@@ -33,7 +33,9 @@ class Echo:
 
 
 def task(**changes: object) -> Task:
-    base = Task("q/coa/0", "q", Mode.COA, 0, "Who?", "Question: Who?\n<think>\n", "hash", ("search",))
+    base = Task(
+        "q/coa/0", "q", Mode.COA, 0, "Who?", "Question: Who?\n<think>\n", "hash", ("search",)
+    )
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -44,14 +46,18 @@ def collect(rows: AsyncIterator[Trajectory]) -> list[Trajectory]:
     return asyncio.run(gather())
 
 
-def run_async(texts: Sequence[str], tool: Tool, limits: Limits, one: Task) -> tuple[Trajectory, ScriptedPolicy]:
+def run_async(
+    texts: Sequence[str], tool: Tool, limits: Limits, one: Task
+) -> tuple[Trajectory, ScriptedPolicy]:
     policy = ScriptedPolicy(texts)
     run = Run(policy, Sampling(), limits, tool.fingerprint)
 
     return collect(roll_out_all([one], run, policy, {"search": tool}, concurrency=2))[0], policy
 
 
-def run_batched(texts: Sequence[str], tool: Tool, limits: Limits, one: Task) -> tuple[Trajectory, ScriptedPolicy]:
+def run_batched(
+    texts: Sequence[str], tool: Tool, limits: Limits, one: Task
+) -> tuple[Trajectory, ScriptedPolicy]:
     policy = ScriptedPolicy(texts)
     run = Run(policy, Sampling(), limits, tool.fingerprint)
     return collect(roll_out_batched([one], run, policy, {"search": tool}, batch_size=2))[0], policy
@@ -65,12 +71,27 @@ both_drivers = pytest.mark.parametrize("drive", [run_async, run_batched])
 def test_an_action_is_answered_and_the_policy_goes_on(drive: Driver) -> None:
     tool = Echo()
     row, policy = drive(
-        [f"I need it. {OPEN} capital of France {CLOSE}", "So. </think> \\boxed{Paris}"], tool, Limits(), task()
+        [f"I need it. {OPEN} capital of France {CLOSE}", "So. </think> \\boxed{Paris}"],
+        tool,
+        Limits(),
+        task(),
     )
     assert row.stop_reason is StopReason.ANSWERED
     assert tool.queries == ["capital of France"]
-    assert [step.kind for step in row.steps] == ["thought", "action", "observation", "thought", "answer"]
-    assert [step.author for step in row.steps] == ["policy", "policy", "environment", "policy", "policy"]
+    assert [step.kind for step in row.steps] == [
+        "thought",
+        "action",
+        "observation",
+        "thought",
+        "answer",
+    ]
+    assert [step.author for step in row.steps] == [
+        "policy",
+        "policy",
+        "environment",
+        "policy",
+        "policy",
+    ]
     assert policy.requests is not None
     assert policy.requests[1].context == row.prompt + protocol.render(row.steps[:3])
     assert (row.num_actions, row.num_calls, row.search_fingerprint) == (1, 2, "echo")
@@ -91,7 +112,12 @@ def test_after_the_last_action_the_answer_is_forced(drive: Driver) -> None:
 @both_drivers
 def test_when_the_context_is_used_up_the_answer_is_forced(drive: Driver) -> None:
     prompt_tokens = ScriptedPolicy([]).count_tokens(task().prompt)
-    row, _ = drive(["one two three four five six", "42}"], Echo(), Limits(max_context_tokens=prompt_tokens + 3), task())
+    row, _ = drive(
+        ["one two three four five six", "42}"],
+        Echo(),
+        Limits(max_context_tokens=prompt_tokens + 3),
+        task(),
+    )
     assert row.stop_reason is StopReason.CONTEXT_BUDGET
     assert row.steps[0].text == "one two three"
     assert row.num_policy_tokens == 3 + 2
@@ -100,7 +126,9 @@ def test_when_the_context_is_used_up_the_answer_is_forced(drive: Driver) -> None
 @both_drivers
 def test_an_observation_that_fills_the_context_forces_the_answer(drive: Driver) -> None:
     used = ScriptedPolicy([]).count_tokens(task().prompt) + 3
-    row, _ = drive([f"{OPEN} q {CLOSE}", "42}"], Echo(), Limits(max_context_tokens=used + 2), task())
+    row, _ = drive(
+        [f"{OPEN} q {CLOSE}", "42}"], Echo(), Limits(max_context_tokens=used + 2), task()
+    )
     assert [step.kind for step in row.steps] == ["action", "observation", "marker", "answer"]
     assert row.stop_reason is StopReason.CONTEXT_BUDGET
 
@@ -125,7 +153,9 @@ def test_a_policy_that_breaks_the_rules_is_a_row(
 ) -> None:
     row, _ = drive(texts, Echo(), Limits(), one)
     assert row.stop_reason is reason
-    assert protocol.render(row.steps) == protocol.render(protocol.parse_policy(protocol.render(row.steps)))
+    assert protocol.render(row.steps) == protocol.render(
+        protocol.parse_policy(protocol.render(row.steps))
+    )
 
 
 @both_drivers
@@ -154,16 +184,29 @@ def test_no_query_can_forge_an_observation(drive: Driver) -> None:
 @both_drivers
 def test_a_fork_goes_on_from_its_prefix_and_its_trigger(drive: Driver) -> None:
     prefix = (*protocol.parse_policy("I need it."), protocol.marker(f" {OPEN}", tool="search"))
-    row, policy = drive([f" capital {CLOSE}", "</think> \\boxed{Paris}"], Echo(), Limits(), task(prefix=prefix))
+    row, policy = drive(
+        [f" capital {CLOSE}", "</think> \\boxed{Paris}"], Echo(), Limits(), task(prefix=prefix)
+    )
     assert policy.requests is not None
     assert policy.requests[0].context == task().prompt + f"I need it. {OPEN}"
-    assert [step.kind for step in row.steps] == ["thought", "marker", "action", "observation", "answer"]
+    assert [step.kind for step in row.steps] == [
+        "thought",
+        "marker",
+        "action",
+        "observation",
+        "answer",
+    ]
     assert (row.steps[1].author, row.steps[2].argument) == (Author.SCAFFOLD, "capital")
 
 
 @both_drivers
 def test_a_fork_joins_the_thought_that_was_cut(drive: Driver) -> None:
-    row, _ = drive([" And on. </think> \\boxed{1}"], Echo(), Limits(), task(prefix=protocol.parse_policy("So far.")))
+    row, _ = drive(
+        [" And on. </think> \\boxed{1}"],
+        Echo(),
+        Limits(),
+        task(prefix=protocol.parse_policy("So far.")),
+    )
     assert [step.text for step in row.steps] == ["So far. And on. ", "</think> \\boxed{1}"]
 
 
@@ -185,8 +228,13 @@ class Refusing(ScriptedPolicy):
 
 def test_a_refused_request_is_a_row_and_the_others_go_on() -> None:
     policy = Refusing(lambda request: "</think> \\boxed{1}")
-    tasks = [task(question_id=str(i), trajectory_id=str(i), prompt="refuse me" if i == 1 else "p") for i in range(3)]
-    rows = collect(roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=2))
+    tasks = [
+        task(question_id=str(i), trajectory_id=str(i), prompt="refuse me" if i == 1 else "p")
+        for i in range(3)
+    ]
+    rows = collect(
+        roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=2)
+    )
     assert [row.stop_reason for row in rows] == ["answered", "policy_error", "answered"]
     assert rows[1].error == "context too long"
 
@@ -207,14 +255,20 @@ class Slow(ScriptedPolicy):
 def test_trajectories_come_in_the_order_of_the_tasks_with_bounded_concurrency() -> None:
     policy = Slow(lambda request: "</think> \\boxed{1}")
     tasks = [task(trajectory_id=str(i), prompt=str(i)) for i in range(40)]
-    rows = collect(roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=4))
+    rows = collect(
+        roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=4)
+    )
     assert [row.trajectory_id for row in rows] == [str(i) for i in range(40)]
     assert policy.most_in_hand == 4
 
 
 def test_both_drivers_give_the_same_trajectories() -> None:
     def script(request: Request) -> str:
-        return f" {request.seed} {OPEN} q{request.seed % 3} {CLOSE}" if request.seed % 2 else "</think> \\boxed{1}"
+        return (
+            f" {request.seed} {OPEN} q{request.seed % 3} {CLOSE}"
+            if request.seed % 2
+            else "</think> \\boxed{1}"
+        )
 
     policy, tools = ScriptedPolicy(script), {"search": Echo()}
     run = Run(policy, Sampling(), Limits(max_actions=3), "echo")
@@ -240,7 +294,9 @@ def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) ->
 
     policy, told = Turning(script), list[int]()
     run = Run(policy, Sampling(), Limits())
-    tasks = [task(trajectory_id=name, prompt=f"{name} <think>") for name in ("first", "second", "third")]
+    tasks = [
+        task(trajectory_id=name, prompt=f"{name} <think>") for name in ("first", "second", "third")
+    ]
     tools = {"search": Echo()}
     rows = (
         roll_out_batched(tasks, run, policy, tools, batch_size=3, on_end=told.append)
@@ -261,7 +317,11 @@ def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) ->
 def test_every_trajectory_and_turn_has_its_own_seed() -> None:
     policy = ScriptedPolicy([f"{OPEN} q {CLOSE}", "</think> 1", f"{OPEN} q {CLOSE}", "</think> 1"])
     tasks = [task(trajectory_id=f"q/coa/{i}") for i in range(2)]
-    collect(roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1))
+    collect(
+        roll_out_all(
+            tasks, Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1
+        )
+    )
     assert policy.requests is not None
     assert len({request.seed for request in policy.requests}) == 4
 
@@ -269,25 +329,34 @@ def test_every_trajectory_and_turn_has_its_own_seed() -> None:
 class WithIds(ScriptedPolicy):
     """A policy whose token ids are the characters' code points, and which remembers what it was sent."""
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:  # type: ignore[override]
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(map(ord, text))
 
     async def complete(self, request: Request) -> Completion:
         completion = await super().complete(request)
         assert request.context_ids == self.encode(request.context)
         return replace(
-            completion, ids=self.encode(completion.text), num_tokens=len(completion.text), num_context_tokens=None
+            completion,
+            ids=self.encode(completion.text),
+            num_tokens=len(completion.text),
+            num_context_tokens=None,
         )
 
 
 def test_a_policy_with_ids_gets_back_the_ids_it_sampled() -> None:
     policy = WithIds([f"go {OPEN} q {CLOSE}", "</think> \\boxed{1}"])
     (row,) = collect(
-        roll_out_all([task()], Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1)
+        roll_out_all(
+            [task()], Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1
+        )
     )
     assert row.stop_reason is StopReason.ANSWERED
     assert row.num_environment_tokens == len(row.steps[2].text)
-    assert row.num_policy_tokens == sum(len(step.text) for step in row.steps if step.author is Author.POLICY)
+    assert row.num_policy_tokens == sum(
+        len(step.text) for step in row.steps if step.author is Author.POLICY
+    )
 
 
 def test_an_unreachable_policy_ends_the_run_and_cancels_what_is_in_hand() -> None:
@@ -297,4 +366,6 @@ def test_an_unreachable_policy_ends_the_run_and_cancels_what_is_in_hand() -> Non
 
     policy: Policy = Down([])
     with pytest.raises(ConnectionError, match="down"):
-        collect(roll_out_all([task()] * 9, Run(policy, Sampling(), Limits()), policy, {}, concurrency=3))
+        collect(
+            roll_out_all([task()] * 9, Run(policy, Sampling(), Limits()), policy, {}, concurrency=3)
+        )

@@ -9,9 +9,17 @@ from coa.errors import ConfigError
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.trajectory import Mode
-from synth.sample import Assignment, SampleParams, choose_questions, count_held_elsewhere, make_tasks
+from synth.sample import (
+    Assignment,
+    SampleParams,
+    choose_questions,
+    count_held_elsewhere,
+    make_tasks,
+)
 
-QUESTIONS = [Question(f"q{i:03}", f"Who is {i}?", ("x",), "train" if i < 90 else "test") for i in range(100)]
+QUESTIONS = [
+    Question(f"q{i:03}", f"Who is {i}?", ("x",), "train" if i < 90 else "test") for i in range(100)
+]
 PROMPT = Prompt("Question: {question}\n<think>\n", "hash")
 
 
@@ -37,7 +45,9 @@ def test_only_train_questions_are_sampled() -> None:
     assert set(ids(Mode.COT)) | set(ids(Mode.COA)) <= train
 
 
-HELD = [replace(question, also_in=("hotpotqa_dev",)) for question in QUESTIONS[:30]] + QUESTIONS[30:]
+HELD = [replace(question, also_in=("hotpotqa_dev",)) for question in QUESTIONS[:30]] + QUESTIONS[
+    30:
+]
 
 
 @pytest.mark.parametrize("assignment", Assignment)
@@ -49,13 +59,17 @@ def test_a_question_that_an_evaluation_set_holds_is_never_sampled(assignment: As
 
 
 def test_questions_held_elsewhere_are_named_where_too_few_are_left() -> None:
-    with pytest.raises(ConfigError, match=r"60 in data/questions\.parquet, 30 more are also in an evaluation set"):
+    with pytest.raises(
+        ConfigError, match=r"60 in data/questions\.parquet, 30 more are also in an evaluation set"
+    ):
         choose_questions(HELD, SampleParams(num_questions=61), Mode.COA)
 
 
 def test_the_choice_follows_from_the_seed_and_not_from_the_order() -> None:
     params = SampleParams(num_questions=60)
-    assert choose_questions(QUESTIONS[::-1], params, Mode.COA) == choose_questions(QUESTIONS, params, Mode.COA)
+    assert choose_questions(QUESTIONS[::-1], params, Mode.COA) == choose_questions(
+        QUESTIONS, params, Mode.COA
+    )
     assert ids(Mode.COA, seed=1) != ids(Mode.COA, seed=2)
 
 
@@ -73,7 +87,10 @@ def test_cot_forbids_the_tool_and_coa_offers_it() -> None:
 
 
 def test_only_the_coa_prompt_mentions_the_tool(root: Path) -> None:
-    prompts = {mode: Prompt.load(root / f"synth/prompts/{mode}.txt", "{prompt}\n\n").fill("Who?") for mode in Mode}
+    prompts = {
+        mode: Prompt.load(root / f"synth/prompts/{mode}.txt", "{prompt}\n\n").fill("Who?")
+        for mode in Mode
+    }
     assert "<begin_search>" in prompts[Mode.COA]
     assert "search" not in prompts[Mode.COT]
     assert all(prompt.endswith("Question: Who?\n\n<think>\n") for prompt in prompts.values())
@@ -96,14 +113,25 @@ def test_every_tool_of_the_run_is_offered_or_in_cot_forbidden() -> None:
 
 
 def test_a_prompt_shows_the_tags_of_any_tool(tmp_path: Path) -> None:
-    prompt = prompt_of(tmp_path, "{open_search} q {close_search} {open_get_weather} town {close_get_weather}")
+    prompt = prompt_of(
+        tmp_path, "{open_search} q {close_search} {open_get_weather} town {close_get_weather}"
+    )
     assert prompt.shown_tools == ("get_weather", "search")
     (task,) = make_tasks(QUESTIONS[:1], Mode.COA, 1, prompt, ("search", "get_weather"))
-    assert "<begin_search> q </end_search> <begin_get_weather> town </end_get_weather> Who is 0?" in task.prompt
+    assert (
+        "<begin_search> q </end_search> <begin_get_weather> town </end_get_weather> Who is 0?"
+        in task.prompt
+    )
 
 
-@pytest.mark.parametrize("tools", [("search",), ("search", "calculate", "open"), ("calculate", "open")])
-def test_a_prompt_that_shows_other_tools_than_there_are_is_refused(tmp_path: Path, tools: tuple[str, ...]) -> None:
-    prompt = prompt_of(tmp_path, "{open_search} q {close_search} {open_calculate} 1+1 {close_calculate}")
+@pytest.mark.parametrize(
+    "tools", [("search",), ("search", "calculate", "open"), ("calculate", "open")]
+)
+def test_a_prompt_that_shows_other_tools_than_there_are_is_refused(
+    tmp_path: Path, tools: tuple[str, ...]
+) -> None:
+    prompt = prompt_of(
+        tmp_path, "{open_search} q {close_search} {open_calculate} 1+1 {close_calculate}"
+    )
     with pytest.raises(ConfigError, match="other tools than there are"):
         list(make_tasks(QUESTIONS[:1], Mode.COA, 1, prompt, tools))

@@ -31,9 +31,13 @@ def question(row_id: str, text: str, *also_in: str, split: str = "train") -> Que
     return Question(row_id, text, ("Paris",), split, also_in=also_in)
 
 
-def trajectory(asked: Question, thought: str, index: int = 0, shown: str = "nothing") -> GradedTrajectory:
+def trajectory(
+    asked: Question, thought: str, index: int = 0, shown: str = "nothing"
+) -> GradedTrajectory:
     steps = (
-        *protocol.parse_policy(f"{thought} {protocol.open_tag('search')} capital {protocol.close_tag('search')}"),
+        *protocol.parse_policy(
+            f"{thought} {protocol.open_tag('search')} capital {protocol.close_tag('search')}"
+        ),
         protocol.observation("search", shown, Outcome.OK),
         *protocol.parse_policy(f"It says so. {ANSWER}"),
     )
@@ -80,13 +84,20 @@ def screened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Screened:
 
 def test_a_row_with_nothing_against_it_is_not_excluded(screened: Screened) -> None:
     asked = question("q1", "Who wrote the book?")
-    assert screened([asked, TEST, question("q2", "Where is it?")], [trajectory(asked, "I need the author.")]) == {}
+    assert (
+        screened(
+            [asked, TEST, question("q2", "Where is it?")], [trajectory(asked, "I need the author.")]
+        )
+        == {}
+    )
 
 
 def test_a_marked_question_takes_its_trajectories_and_pairs_with_it(screened: Screened) -> None:
     asked = question("q1", "Who wrote the book?", "bamboogle", "musique")
     found = screened(
-        [asked, question("q2", "Where?", "nq")], [trajectory(asked, "Hm.")], [pair(asked, 3, "a", "b", ANSWER)]
+        [asked, question("q2", "Where?", "nq")],
+        [trajectory(asked, "Hm.")],
+        [pair(asked, 3, "a", "b", ANSWER)],
     )
     assert {(row.what, row.row_id, row.reason) for row in found.values()} == {
         (Kind.TRAJECTORY, "q1/coa/0", ExclusionReason.MARKED),
@@ -110,7 +121,8 @@ def test_the_policys_own_words_are_held_against_evaluation_questions_and_observa
     asked, other = question("q1", "Who wrote the book?"), question("q2", "Where is the river?")
     leak = "is the mayor of Villa Pellin"
     found = screened(
-        [asked, other, TEST], [trajectory(asked, f"Now: who {leak}?"), trajectory(other, "Hm.", shown=leak)]
+        [asked, other, TEST],
+        [trajectory(asked, f"Now: who {leak}?"), trajectory(other, "Hm.", shown=leak)],
     )
     assert set(found) == {"q1/coa/0"}
     assert found["q1/coa/0"].reason is ExclusionReason.EVALUATION_NGRAM
@@ -118,7 +130,9 @@ def test_the_policys_own_words_are_held_against_evaluation_questions_and_observa
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_each_part_of_a_pair_is_held_against_evaluation_questions(screened: Screened, place: int) -> None:
+def test_each_part_of_a_pair_is_held_against_evaluation_questions(
+    screened: Screened, place: int
+) -> None:
     asked = question("q1", "Who wrote the book?")
     parts = ["one", "two", "three"]
     parts[place] = "is the mayor of Villa Pellin"
@@ -141,12 +155,19 @@ def test_rollouts_that_say_nearly_the_same_leave_one(screened: Screened) -> None
 
 
 def test_a_copy_of_an_excluded_row_stays(screened: Screened) -> None:
-    asked, again = question("q1", "Who wrote the book?", "nq"), question("q2", "Who wrote the book?")
-    assert set(screened([asked, again], [trajectory(asked, "Hm."), trajectory(again, "Hm.")])) == {"q1/coa/0"}
+    asked, again = (
+        question("q1", "Who wrote the book?", "nq"),
+        question("q2", "Who wrote the book?"),
+    )
+    assert set(screened([asked, again], [trajectory(asked, "Hm."), trajectory(again, "Hm.")])) == {
+        "q1/coa/0"
+    }
 
 
 def test_only_questions_without_a_trajectory_are_screened_as_questions(screened: Screened) -> None:
-    asked, first, second = (question(row_id, "Who wrote the old book?") for row_id in ("q1", "q2", "q3"))
+    asked, first, second = (
+        question(row_id, "Who wrote the old book?") for row_id in ("q1", "q2", "q3")
+    )
     found = screened([asked, first, second], [trajectory(asked, "Hm.")])
     assert {(row.what, row.row_id) for row in found.values()} == {(Kind.QUESTION, "q3")}
 
@@ -157,8 +178,14 @@ def test_a_folder_of_evaluation_sets_is_read_whole(screened: Screened, tmp_path:
     pl.DataFrame({"id": ["a"], "question": ["Who wrote it?"]}).write_parquet(folder / "nq.parquet")
     (folder / "musique.jsonl").write_text('{"question": "Where is it?"}\n')
     (folder / "README.md").write_text("none of ours")
-    questions = [question("q1", "who wrote it"), question("q2", "Where is it"), question("q3", "When was it?")]
-    found = screened(questions, arguments=[f"evaluation={folder}", "evaluation_columns={question_id: id}"])
+    questions = [
+        question("q1", "who wrote it"),
+        question("q2", "Where is it"),
+        question("q3", "When was it?"),
+    ]
+    found = screened(
+        questions, arguments=[f"evaluation={folder}", "evaluation_columns={question_id: id}"]
+    )
     assert {row.row_id: row.detail for row in found.values()} == {
         "q1": "asks what a of nq asks",
         "q2": "asks what row 1 of musique asks",
@@ -188,7 +215,9 @@ def test_an_evaluation_file_that_cannot_be_used_is_named(
     assert not screen.EXCLUDED.exists()
 
 
-def test_an_evaluation_path_that_holds_nothing_is_an_error(screened: Screened, tmp_path: Path) -> None:
+def test_an_evaluation_path_that_holds_nothing_is_an_error(
+    screened: Screened, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="holds no evaluation set"):
         screened([TEST], arguments=["evaluation=folder"])
@@ -196,7 +225,9 @@ def test_an_evaluation_path_that_holds_nothing_is_an_error(screened: Screened, t
         screened([TEST], arguments=["evaluation=nowhere.parquet"])
 
 
-@pytest.mark.parametrize("setting", ["min_similarity=0", "min_similarity=1.1", "ngram_words=0", "shingle_words=-1"])
+@pytest.mark.parametrize(
+    "setting", ["min_similarity=0", "min_similarity=1.1", "ngram_words=0", "shingle_words=-1"]
+)
 def test_a_limit_out_of_range_is_an_error(screened: Screened, setting: str) -> None:
     with pytest.raises(ConfigError, match="bad value"):
         screened([TEST], arguments=[setting])
@@ -216,12 +247,21 @@ def test_a_missing_column_is_named(screened: Screened, tmp_path: Path) -> None:
 
 
 def test_texts_that_are_empty_hostile_or_huge_pass_through(screened: Screened) -> None:
-    asked = [question("q1", "\x00"), question("q2", "(((.*)+)+$ {{x}} \u202e"), question("q3", "word " * 2_000_000)]
-    kept = [trajectory(row, text) for row, text in zip(asked[:2], ("", "\x00 a(b)+ \\1" * 1000), strict=True)]
+    asked = [
+        question("q1", "\x00"),
+        question("q2", "(((.*)+)+$ {{x}} \u202e"),
+        question("q3", "word " * 2_000_000),
+    ]
+    kept = [
+        trajectory(row, text)
+        for row, text in zip(asked[:2], ("", "\x00 a(b)+ \\1" * 1000), strict=True)
+    ]
     assert screened([*asked, TEST], kept) == {}
 
 
-def test_a_trajectory_whose_question_is_not_listed_is_judged_by_its_own_text(screened: Screened) -> None:
+def test_a_trajectory_whose_question_is_not_listed_is_judged_by_its_own_text(
+    screened: Screened,
+) -> None:
     stranger = question("q9", TEST.question)
     assert set(screened([TEST], [trajectory(stranger, "Hm.")])) == {"q9/coa/0"}
 
@@ -230,7 +270,12 @@ def test_the_figures_count_every_reason_of_every_kind(screened: Screened) -> Non
     screened([question("q1", "Who?", "nq"), TEST])
     figures = json.loads(Path("metrics/screen.json").read_text())
     assert figures["evaluation_questions"] == 1
-    assert figures["question"] == {"marked": 1, "evaluation_question": 0, "evaluation_ngram": 0, "near_duplicate": 0}
+    assert figures["question"] == {
+        "marked": 1,
+        "evaluation_question": 0,
+        "evaluation_ngram": 0,
+        "near_duplicate": 0,
+    }
     assert set(figures) == {"evaluation_questions", *map(str, Kind)}
 
 

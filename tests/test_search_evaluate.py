@@ -9,12 +9,25 @@ import pytest
 from coa.errors import InputError
 from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.search.evaluate import Found, SearchEvaluateParams, Sought, judge, read_sought, search_all, summarise
+from coa.search.evaluate import (
+    Found,
+    SearchEvaluateParams,
+    Sought,
+    judge,
+    read_sought,
+    search_all,
+    summarise,
+)
 
 RIVER = Passage("p1", "Danube", "A river that ends in the Black Sea.")
 TOWN = Passage("p2", "AT&amp;T Town", "A town in 1,137 words.")
 QUESTIONS = [
-    {"q": "Where does the Danube end?", "titles": ["Danube", "Rhine"], "answers": ["the Black Sea"], "split": "test"},
+    {
+        "q": "Where does the Danube end?",
+        "titles": ["Danube", "Rhine"],
+        "answers": ["the Black Sea"],
+        "split": "test",
+    },
     {"q": "Is the town a town?", "titles": ["AT&T Town"], "answers": ["yes"], "split": "test"},
     {"q": "Zymurgy?", "titles": [], "answers": ["Sea"], "split": "train"},
 ]

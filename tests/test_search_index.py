@@ -35,7 +35,9 @@ RIVERS = [
 ENGINE = EmbeddedSearch.in_memory(RIVERS)
 
 
-def build(out: Path, passages: Iterable[Passage] = RIVERS, heap_bytes: int = HEAP_BYTES) -> Manifest:
+def build(
+    out: Path, passages: Iterable[Passage] = RIVERS, heap_bytes: int = HEAP_BYTES
+) -> Manifest:
     return build_index(passages, out, IndexSettings(), "hash", heap_bytes=heap_bytes)
 
 
@@ -45,7 +47,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 def many(count: int) -> list[Passage]:
     return [
-        Passage(f"{n:05d}", f"Town {n % 97}", f"Town number {n} lies near {' '.join('abc')} {n * 7}.")
+        Passage(
+            f"{n:05d}", f"Town {n % 97}", f"Town number {n} lies near {' '.join('abc')} {n * 7}."
+        )
         for n in range(count)
     ]
 
@@ -58,7 +62,9 @@ def found(engine: EmbeddedSearch, query: str, top_k: int = 3) -> list[str]:
 
 
 def write_jsonl(path: Path, *lines: object) -> Path:
-    path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    path.write_text(
+        "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    )
     return path
 
 
@@ -80,8 +86,12 @@ def test_columns_are_mapped_and_number_ids_become_text(tmp_path: Path) -> None:
 
 
 def test_the_wiki_18_form_is_read(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "c.jsonl", {"id": "0", "contents": '"The "Who""\nA band.\nEnglish.'})
-    assert list(read_passages([path], {"contents": "contents"})) == [Passage("0", 'The "Who"', "A band.\nEnglish.")]
+    path = write_jsonl(
+        tmp_path / "c.jsonl", {"id": "0", "contents": '"The "Who""\nA band.\nEnglish.'}
+    )
+    assert list(read_passages([path], {"contents": "contents"})) == [
+        Passage("0", 'The "Who"', "A band.\nEnglish.")
+    ]
 
 
 def test_contents_without_a_title_are_all_text() -> None:
@@ -111,7 +121,9 @@ def test_a_bad_json_line_is_named(tmp_path: Path, lines: list[object], expected:
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     texts = pa.array([b"fine", b"\xff\xfe"], pa.binary())
     column = pa.StringArray.from_buffers(2, texts.buffers()[1], texts.buffers()[2])
-    pq.write_table(pa.table({"id": ["1", "2"], "title": ["a", "b"], "text": column}), tmp_path / "c.parquet")
+    pq.write_table(
+        pa.table({"id": ["1", "2"], "title": ["a", "b"], "text": column}), tmp_path / "c.parquet"
+    )
     (tmp_path / "c.jsonl").write_bytes(b'{"id": "1", "title": "", "text": "\xff"}\n')
     for name in ("c.parquet", "c.jsonl"):
         with pytest.raises(InputError, match="UTF-8"):
@@ -133,7 +145,10 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_corpus_hash_follows_the_bytes_of_all_files_and_not_their_names(tmp_path: Path) -> None:
-    first, same = write_jsonl(tmp_path / "a.jsonl", row(1)), write_jsonl(tmp_path / "b.jsonl", row(1))
+    first, same = (
+        write_jsonl(tmp_path / "a.jsonl", row(1)),
+        write_jsonl(tmp_path / "b.jsonl", row(1)),
+    )
     other = write_jsonl(tmp_path / "c.jsonl", row(2))
     assert corpus_hash([first]) == corpus_hash([same]) != corpus_hash([other])
     assert corpus_hash([first, other]) == corpus_hash([other, same])
@@ -207,7 +222,8 @@ def test_a_folder_is_read_file_by_file_in_the_order_of_names(corpora: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("pattern", "names"), [("*.jsonl", ["b.jsonl"]), ("[ab].*", ["a.parquet", "b.jsonl"]), ("a.parquet", ["a.parquet"])]
+    ("pattern", "names"),
+    [("*.jsonl", ["b.jsonl"]), ("[ab].*", ["a.parquet", "b.jsonl"]), ("a.parquet", ["a.parquet"])],
 )
 def test_a_pattern_or_a_name_chooses_files(
     corpora: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, names: list[str]
@@ -249,7 +265,9 @@ def test_one_empty_file_among_others_is_named(corpora: Path) -> None:
 
 def test_an_id_in_two_files_names_both_places(corpora: Path) -> None:
     (corpora / "c.csv").write_text("id,title,text\np5,T,x\np2,T,x\n")
-    with pytest.raises(InputError, match=r"'p2' occurs twice[\s\S]*a\.parquet, row 2 and .*c\.csv, line 3"):
+    with pytest.raises(
+        InputError, match=r"'p2' occurs twice[\s\S]*a\.parquet, row 2 and .*c\.csv, line 3"
+    ):
         list(read_passages(corpus_files(str(corpora))))
 
 
@@ -257,18 +275,26 @@ def test_a_corpus_that_is_there_twice_is_noticed_before_all_is_read(tmp_path: Pa
     for name in ("a", "b"):
         write_jsonl(tmp_path / f"{name}.jsonl", *(row(number) for number in range(5000)))
     seen = 0
-    with pytest.raises(InputError, match=r"occurs twice[\s\S]*a\.jsonl, line (\d+) and .*b\.jsonl, line \1\b"):
+    with pytest.raises(
+        InputError, match=r"occurs twice[\s\S]*a\.jsonl, line (\d+) and .*b\.jsonl, line \1\b"
+    ):
         for _ in read_passages(corpus_files(f"{tmp_path}/*.jsonl")):
             seen += 1
     assert seen < 10_000
 
 
-@given(st.lists(st.text("ab\u00e9", min_size=1, max_size=3), min_size=1, max_size=12), st.integers(1, 5))
+@given(
+    st.lists(st.text("ab\u00e9", min_size=1, max_size=3), min_size=1, max_size=12),
+    st.integers(1, 5),
+)
 def test_ids_are_refused_exactly_when_two_are_equal(ids: list[str], num_first: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parts = [part for part in (ids[:num_first], ids[num_first:]) if part]
         files = [
-            write_jsonl(Path(folder, f"{n}.jsonl"), *({"id": name, "title": "", "text": "x"} for name in part))
+            write_jsonl(
+                Path(folder, f"{n}.jsonl"),
+                *({"id": name, "title": "", "text": "x"} for name in part),
+            )
             for n, part in enumerate(parts)
         ]
         if len(set(ids)) == len(ids):
@@ -295,7 +321,10 @@ def test_two_builds_are_byte_equal_whatever_the_order(tmp_path: Path) -> None:
 
 
 def test_builds_of_several_segments_are_byte_equal_and_break_ties_by_id(tmp_path: Path) -> None:
-    passages = [*many(14_000), *(Passage(f"{chr(97 + n % 7)}{n}", "Twin", "same same words") for n in range(20))]
+    passages = [
+        *many(14_000),
+        *(Passage(f"{chr(97 + n % 7)}{n}", "Twin", "same same words") for n in range(20)),
+    ]
     passages[:20], passages[-20:] = passages[-20:], passages[:20]
     for name in ("a", "b"):
         build(tmp_path / name, passages, heap_bytes=15_000_000)
@@ -346,7 +375,9 @@ def damage(folder: Path, pattern: str, content: bytes | None) -> None:
         ("manifest.json", b"\xff"),
     ],
 )
-def test_a_damaged_index_says_how_to_build_it(tmp_path: Path, pattern: str, content: bytes | None) -> None:
+def test_a_damaged_index_says_how_to_build_it(
+    tmp_path: Path, pattern: str, content: bytes | None
+) -> None:
     build(tmp_path / "index")
     damage(tmp_path / "index", pattern, content)
     with pytest.raises(InputError, match=r"is damaged[\s\S]*python -m coa\.search\.index"):
@@ -429,8 +460,12 @@ def test_a_full_disk_leaves_the_older_index_and_says_what_to_do(root: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(root: Path, tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ENDLESS_BUILD, str(tmp_path / "index")], cwd=root)
+def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(
+    root: Path, tmp_path: Path
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_BUILD, str(tmp_path / "index")], cwd=root
+    )
     deadline = time.monotonic() + 60
     while not any(tmp_path.glob(".index.*.partial/*.store")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -450,7 +485,9 @@ def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(root: Path, t
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "corpus.jsonl", *(row(number) for number in range(20)))
-    params = "index:\n  corpus: corpus.jsonl\n  out: data/index\n  columns: {}\n  is_stemmed: true\n"
+    params = (
+        "index:\n  corpus: corpus.jsonl\n  out: data/index\n  columns: {}\n  is_stemmed: true\n"
+    )
     (tmp_path / "params.yaml").write_text(params)
     return tmp_path
 

@@ -11,7 +11,9 @@ from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
 
 schemathesis = pytest.importorskip("schemathesis")
-ENGINE = EmbeddedSearch.in_memory([Passage("p1", "Danube", "A river."), Passage("p2", "Rhine", "Another river.")])
+ENGINE = EmbeddedSearch.in_memory(
+    [Passage("p1", "Danube", "A river."), Passage("p2", "Rhine", "Another river.")]
+)
 
 
 @pytest.fixture(scope="module")

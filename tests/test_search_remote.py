@@ -56,11 +56,15 @@ class Server:
         self.requests.append(body)
         if self.faults:
             return self.faults.pop(0)(request)
-        return web.json_response({"result": [self._documents(query, body["topk"]) for query in body["queries"]]})
+        return web.json_response(
+            {"result": [self._documents(query, body["topk"]) for query in body["queries"]]}
+        )
 
     def _documents(self, query: str, top_k: int) -> list[object]:
         hits = ENGINE.find(query, top_k)
-        return [self._scored(hit) if self.is_scored else self._document(hit.passage) for hit in hits]
+        return [
+            self._scored(hit) if self.is_scored else self._document(hit.passage) for hit in hits
+        ]
 
     def _scored(self, hit: Hit) -> dict[str, object]:
         return {"document": self._document(hit.passage), "score": hit.score}
@@ -94,7 +98,12 @@ def search(url: str, *queries: str, top_k: int = 2, **settings: float | str) -> 
 
     async def run() -> list[list[Hit]]:
         async with RemoteSearch(RemoteSettings(**options)) as client:  # type: ignore[arg-type]
-            return [list(hits) for hits in await asyncio.gather(*(client.search(query, top_k) for query in queries))]
+            return [
+                list(hits)
+                for hits in await asyncio.gather(
+                    *(client.search(query, top_k) for query in queries)
+                )
+            ]
 
     return asyncio.run(run())
 
@@ -129,13 +138,17 @@ def test_no_hits_are_an_empty_sequence(server: Server) -> None:
 
 
 def test_ties_break_by_id_and_surplus_hits_are_cut(server: Server) -> None:
-    documents = [{"document": {"id": name, "contents": name}, "score": 1} for name in ("b", "c", "a")]
+    documents = [
+        {"document": {"id": name, "contents": name}, "score": 1} for name in ("b", "c", "a")
+    ]
     server.faults = [lambda request: web.json_response({"result": [documents]})]
     hits = search(server.url, "q")[0]
     assert [hit.passage for hit in hits] == [Passage("a", "", "a"), Passage("b", "", "b")]
 
 
-@pytest.mark.parametrize("fault", [status(500), status(503, "loading"), status(429), hang_up], ids=str)
+@pytest.mark.parametrize(
+    "fault", [status(500), status(503, "loading"), status(429), hang_up], ids=str
+)
 def test_a_passing_fault_is_retried(server: Server, fault: Fault) -> None:
     server.faults = [fault, fault]
     assert search(server.url, "rhine")[0][0].passage.id == "p3"
@@ -181,7 +194,9 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(server: Server) -> None
 
 
 def test_a_server_that_is_not_there_is_a_service_error_that_names_it(free_url: str) -> None:
-    with pytest.raises(ServiceError, match=rf"cannot be reached[\s\S]*{free_url}[\s\S]*start the server"):
+    with pytest.raises(
+        ServiceError, match=rf"cannot be reached[\s\S]*{free_url}[\s\S]*start the server"
+    ):
         search(free_url, "rhine", deadline_seconds=0.3)
 
 
@@ -212,11 +227,19 @@ def test_a_query_that_the_server_rejects_is_a_search_error_at_once(server: Serve
         ('{"result": [[1]]}', "expected documents"),
         ('{"result": [[{"document": {"id": "1"}, "score": 1}]]}', "expected documents"),
         ('{"result": [[{"document": {"contents": 7}, "score": 1}]]}', "expected documents"),
-        ('{"result": [[{"document": {"id": "1", "contents": "t"}, "score": "high"}]]}', "scores that are numbers"),
-        ('{"result": [[{"document": {"id": "1", "contents": "t"}, "score": NaN}]]}', "scores that are numbers"),
+        (
+            '{"result": [[{"document": {"id": "1", "contents": "t"}, "score": "high"}]]}',
+            "scores that are numbers",
+        ),
+        (
+            '{"result": [[{"document": {"id": "1", "contents": "t"}, "score": NaN}]]}',
+            "scores that are numbers",
+        ),
     ],
 )
-def test_a_malformed_reply_says_what_was_expected_and_got(server: Server, text: str, expected: str) -> None:
+def test_a_malformed_reply_says_what_was_expected_and_got(
+    server: Server, text: str, expected: str
+) -> None:
     server.faults = [reply(text)]
     with pytest.raises(SearchError, match=rf"malformed: .*{expected}"):
         search(server.url, "rhine")
@@ -239,7 +262,9 @@ def test_a_client_can_be_used_again_in_another_event_loop(server: Server) -> Non
     assert [asyncio.run(search_and_close()) for _ in range(2)] == ["p3", "p3"]
 
 
-def test_the_token_is_sent_and_shown_nowhere(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_is_sent_and_shown_nowhere(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "s3cret")
     server.faults = [status(403, "bad token s3cret")]
     with pytest.raises(ServiceError) as refused:
@@ -247,11 +272,18 @@ def test_the_token_is_sent_and_shown_nowhere(server: Server, monkeypatch: pytest
     assert server.authorizations == ["Bearer s3cret"]
     assert "bad token ***" in str(refused.value)
     settings = RemoteSettings(url=server.url)
-    shown = [str(refused.value), repr(RemoteSearch(settings)), repr(settings), RemoteSearch(settings).fingerprint]
+    shown = [
+        str(refused.value),
+        repr(RemoteSearch(settings)),
+        repr(settings),
+        RemoteSearch(settings).fingerprint,
+    ]
     assert not any("s3cret" in text for text in shown)
 
 
-def test_a_token_that_cannot_be_sent_is_not_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_cannot_be_sent_is_not_shown(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "s3cret\nX-Other: 1")
     with pytest.raises(ConfigError, match=TOKEN_VARIABLE) as error:
         search(server.url, "rhine")
@@ -293,8 +325,12 @@ def ours(served_search: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize("query", ["blue danube", "another river", "zymurgy", "a lone \ud800 surrogate", "😀\0"])
-def test_every_dialect_brings_the_same_passages_in_the_same_order(ours: Any, dialect: Dialect, query: str) -> None:
+@pytest.mark.parametrize(
+    "query", ["blue danube", "another river", "zymurgy", "a lone \ud800 surrogate", "😀\0"]
+)
+def test_every_dialect_brings_the_same_passages_in_the_same_order(
+    ours: Any, dialect: Dialect, query: str
+) -> None:
     (hits,) = search(ours.url, query, top_k=3, dialect=dialect)
     found = ENGINE.find(query, 3)
     assert [(hit.passage.title, hit.passage.text) for hit in hits] == [
@@ -345,24 +381,37 @@ def test_any_json_is_read_or_refused(dialect: Dialect, reply: Any) -> None:
 
 
 def test_a_document_without_an_id_is_named_by_its_text() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits({"result": [[{"document": {"contents": '"T"\nx'}, "score": 1}]]})
+    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
+        {"result": [[{"document": {"contents": '"T"\nx'}, "score": 1}]]}
+    )
     assert hit.passage == Passage("sha256:842515f9ccff04ee", "T", "x")
 
 
 def test_title_and_text_may_stand_apart() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits({"result": [[{"id": 7, "title": "T", "text": "x\ny"}]]})
+    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
+        {"result": [[{"id": 7, "title": "T", "text": "x\ny"}]]}
+    )
     assert hit.passage == Passage("7", "T", "x\ny")
 
 
-def test_a_server_of_ours_tells_its_index_which_becomes_the_fingerprint(ours: Any, free_url: str) -> None:
+def test_a_server_of_ours_tells_its_index_which_becomes_the_fingerprint(
+    ours: Any, free_url: str
+) -> None:
     client = RemoteSearch.connect(RemoteSettings(url=ours.url))
     assert client.fingerprint == f"search_r1:{ENGINE.fingerprint}@{ours.url}"
-    assert RemoteSearch.connect(RemoteSettings(url=ours.url, name="mine")).fingerprint == f"search_r1:mine@{ours.url}"
-    assert RemoteSearch.connect(RemoteSettings(url=free_url)).fingerprint == f"search_r1:@{free_url}"
+    assert (
+        RemoteSearch.connect(RemoteSettings(url=ours.url, name="mine")).fingerprint
+        == f"search_r1:mine@{ours.url}"
+    )
+    assert (
+        RemoteSearch.connect(RemoteSettings(url=free_url)).fingerprint == f"search_r1:@{free_url}"
+    )
 
 
 def test_a_server_that_gets_another_index_ends_the_run(ours: Any) -> None:
-    with pytest.raises(ServiceError, match=rf"another index[\s\S]*tantivy:000[\s\S]*{ENGINE.fingerprint}"):
+    with pytest.raises(
+        ServiceError, match=rf"another index[\s\S]*tantivy:000[\s\S]*{ENGINE.fingerprint}"
+    ):
         search(ours.url, "rhine", name="tantivy:000")
 
 

@@ -25,7 +25,10 @@ from coa.search.credentials import TOKEN_VARIABLE
 
 COMMON = " ".join(f"word{number}" for number in range(60))
 """In every passage, so that a query for all of them takes its time."""
-TOWNS = [Passage(f"{n:04d}", f"Town {n}", f"Town number {n} lies near the river. {COMMON}") for n in range(2000)]
+TOWNS = [
+    Passage(f"{n:04d}", f"Town {n}", f"Town number {n} lies near the river. {COMMON}")
+    for n in range(2000)
+]
 
 
 def build(out: Path, passages: list[Passage] = TOWNS) -> Manifest:
@@ -71,8 +74,15 @@ class Process:
     def wait_until_mapped(self, index: Path, num_workers: int) -> None:
         """One worker answers for all before the others have opened the index."""
         for _ in range(1200):
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            if sum(str(index) in Path(f"/proc/{child}/maps").read_text() for child in children) == num_workers:
+            children = (
+                Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+                .read_text()
+                .split()
+            )
+            if (
+                sum(str(index) in Path(f"/proc/{child}/maps").read_text() for child in children)
+                == num_workers
+            ):
                 return
             time.sleep(0.05)
         raise AssertionError("not all workers open the index")
@@ -102,7 +112,9 @@ def processes() -> Iterator[list[Process]]:
             process.process.communicate()
 
 
-def start(root: Path, processes: list[Process], index: Path, *arguments: str, **variables: str) -> Process:
+def start(
+    root: Path, processes: list[Process], index: Path, *arguments: str, **variables: str
+) -> Process:
     processes.append(Process(root, f"index={index}", *arguments, **variables))
     return processes[-1].wait_until_ready()
 
@@ -128,7 +140,9 @@ def test_sigterm_under_load_finishes_what_is_in_flight(
     for client in clients:
         client.sendall(b"POST /retrieve HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n")
         client.sendall(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
-        assert client.recv(1000).startswith(b"HTTP/1.1 100 ")  # a worker has begun with it and waits for the body
+        assert client.recv(1000).startswith(
+            b"HTTP/1.1 100 "
+        )  # a worker has begun with it and waits for the body
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)  # so that the server, if it is quick, has seen the signal before the bodies
     for client in clients:
@@ -157,7 +171,9 @@ def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_to
     assert found[0][0]["contents"] == '"Town 7"\nBuilt anew.'
 
 
-def test_mistakes_end_with_a_clear_error(root: Path, processes: list[Process], index: Path, tmp_path: Path) -> None:
+def test_mistakes_end_with_a_clear_error(
+    root: Path, processes: list[Process], index: Path, tmp_path: Path
+) -> None:
     taken = start(root, processes, index).url.rpartition(":")[2]
     for arguments, message in (
         ([f"index={tmp_path}/none"], "python -m coa.search.index"),
@@ -173,7 +189,9 @@ def test_mistakes_end_with_a_clear_error(root: Path, processes: list[Process], i
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 
 
-def test_the_token_comes_from_the_environment(root: Path, processes: list[Process], index: Path) -> None:
+def test_the_token_comes_from_the_environment(
+    root: Path, processes: list[Process], index: Path
+) -> None:
     server = start(root, processes, index, **{TOKEN_VARIABLE: "s3cret"})
     with pytest.raises(urllib.error.HTTPError, match="401"):
         server.search("town")
@@ -181,7 +199,9 @@ def test_the_token_comes_from_the_environment(root: Path, processes: list[Proces
     assert "s3cret" not in out + err + server.first_line
 
 
-def test_workers_end_when_their_supervisor_is_killed(root: Path, processes: list[Process], index: Path) -> None:
+def test_workers_end_when_their_supervisor_is_killed(
+    root: Path, processes: list[Process], index: Path
+) -> None:
     server = start(root, processes, index, "workers=2")
     server.process.kill()
     server.process.communicate(timeout=60)  # the pipes end when the last worker does

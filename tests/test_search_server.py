@@ -23,7 +23,9 @@ DANUBE = Passage("p1", "Danube", "A river through ten countries.")
 WALTZ = Passage("p2", 'The "Blue" Danube', "A waltz\nby Strauss.")
 RHINE = Passage("http://rivers.example/rhine?a=1", "Rhine", "Another river.")
 ENGINE = EmbeddedSearch.in_memory([DANUBE, WALTZ, RHINE])
-LIMITS = RequestLimits(max_query_chars=2000, max_batch=20, max_top_k=50, max_body_bytes=100_000, max_waiting=40)
+LIMITS = RequestLimits(
+    max_query_chars=2000, max_batch=20, max_top_k=50, max_body_bytes=100_000, max_waiting=40
+)
 WALTZ_DOCUMENT = {"id": "p2", "contents": '"The "Blue" Danube"\nA waltz\nby Strauss.'}
 RHINE_DOCUMENT = {"id": RHINE.id, "contents": '"Rhine"\nAnother river.'}
 (WALTZ_HIT,) = ENGINE.find("waltz", 1)
@@ -112,7 +114,9 @@ def test_a_dialect_answers_on_its_own_path_and_on_the_bare_one(
 
 
 def test_asearcher_adds_addresses(server: Any) -> None:
-    reply = {"result": [[{"document": WALTZ_DOCUMENT | {"url": "passage:p2"}, "score": WALTZ_SCORE}]]}
+    reply = {
+        "result": [[{"document": WALTZ_DOCUMENT | {"url": "passage:p2"}, "score": WALTZ_SCORE}]]
+    }
     body = {"queries": ["waltz"], "topk": 5, "return_scores": True}
     assert server.send("/asearcher/retrieve", body)[1] == reply
 
@@ -139,9 +143,16 @@ def test_the_default_dialect_decides_where_nothing_tells_them_apart(
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("path", ["/flashrag/retrieve", "/skyrl/retrieve", "/recall/search", "/openresearcher/search"])
-def test_every_spelling_of_top_k_is_understood_everywhere(server: Any, path: str, spelling: str) -> None:
-    counts = [json.dumps(server.send(path, {"query": "river", spelling: k})[1]).count("river") for k in (1, 2)]
+@pytest.mark.parametrize(
+    "path", ["/flashrag/retrieve", "/skyrl/retrieve", "/recall/search", "/openresearcher/search"]
+)
+def test_every_spelling_of_top_k_is_understood_everywhere(
+    server: Any, path: str, spelling: str
+) -> None:
+    counts = [
+        json.dumps(server.send(path, {"query": "river", spelling: k})[1]).count("river")
+        for k in (1, 2)
+    ]
     assert counts[0] < counts[1]
 
 
@@ -150,10 +161,14 @@ def test_of_spellings_that_disagree_the_first_counts(server: Any) -> None:
     assert len(reply["result"][0]) == 2
 
 
-def test_a_blank_query_is_a_400_for_one_search_and_finds_nothing_in_the_other_dialects(server: Any) -> None:
+def test_a_blank_query_is_a_400_for_one_search_and_finds_nothing_in_the_other_dialects(
+    server: Any,
+) -> None:
     for path in ("/search", "/recall/search", "/openresearcher/search"):
         assert server.send(path, {"query": " \n"})[0] == 400
-    assert server.send("/search_r1/retrieve", {"queries": ["", "waltz"]})[1] == {"result": [[], [WALTZ_DOCUMENT]]}
+    assert server.send("/search_r1/retrieve", {"queries": ["", "waltz"]})[1] == {
+        "result": [[], [WALTZ_DOCUMENT]]
+    }
     assert server.send("/recall/batch_search", {"query": []})[1] == []
 
 
@@ -193,7 +208,11 @@ def test_health_says_what_is_served(server: Any) -> None:
     for path in ("/health", "/recall/health"):
         status, reply, _ = server.send(path)
         assert status == 200
-        assert (reply["status"], reply["fingerprint"], reply["num_passages"]) == ("healthy", ENGINE.fingerprint, 3)
+        assert (reply["status"], reply["fingerprint"], reply["num_passages"]) == (
+            "healthy",
+            ENGINE.fingerprint,
+            3,
+        )
 
 
 # --- whatever comes in
@@ -223,13 +242,23 @@ def test_any_text_is_a_query(server: Any, query: str) -> None:
 def test_a_client_that_hangs_up_disturbs_nobody(server: Any) -> None:
     where = urlsplit(server.url)
     head = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n"
-    for sent in (b"", b"POST /retr", head, head + b'{"queries": ["wa', head + b'{"queries": ["waltz"]}' + b" " * 38):
+    for sent in (
+        b"",
+        b"POST /retr",
+        head,
+        head + b'{"queries": ["wa',
+        head + b'{"queries": ["waltz"]}' + b" " * 38,
+    ):
         for _ in range(20):
             with socket.create_connection((where.hostname, where.port)) as client:
                 client.sendall(sent)
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # reset, not a clean end
+                client.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+                )  # reset, not a clean end
     assert server.send("/retrieve", {"queries": ["waltz"]})[1] == {"result": [[WALTZ_DOCUMENT]]}
-    deadline = time.monotonic() + 90  # what was sent whole is still searched for, though nobody waits
+    deadline = (
+        time.monotonic() + 90
+    )  # what was sent whole is still searched for, though nobody waits
     while server.send("/health")[1]["num_waiting"] and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.send("/health")[1]["num_waiting"] == 0
@@ -239,7 +268,9 @@ def test_a_thousand_connections_are_served(server: Any) -> None:
     where = urlsplit(server.url)
     body = b'{"queries": ["waltz"]}'
     request = b"POST /retrieve HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    clients = [socket.create_connection((where.hostname, where.port), timeout=60) for _ in range(1000)]
+    clients = [
+        socket.create_connection((where.hostname, where.port), timeout=60) for _ in range(1000)
+    ]
     try:
         for client in clients[::20]:  # the others only stand there
             client.sendall(request)
@@ -280,22 +311,30 @@ def test_what_is_too_much_is_refused_with_a_time_to_come_back(served_search: Any
     finder = SlowFinder(0.2)
     with served_search(finder, Serving(threads=2, limits=RequestLimits(max_waiting=4))) as running:
         with ThreadPoolExecutor(12) as clients:
-            replies = list(clients.map(lambda _: running.send("/retrieve", {"queries": ["q"]}), range(12)))
+            replies = list(
+                clients.map(lambda _: running.send("/retrieve", {"queries": ["q"]}), range(12))
+            )
         statuses = [status for status, *_ in replies]
         assert set(statuses) == {200, 429}
         assert statuses.count(200) >= 4
-        assert all(int(headers["retry-after"]) >= 1 for status, _, headers in replies if status == 429)
+        assert all(
+            int(headers["retry-after"]) >= 1 for status, _, headers in replies if status == 429
+        )
         assert finder.most == 2
         assert running.send("/retrieve", {"queries": ["q"]})[0] == 200
 
 
-def test_a_batch_larger_than_the_room_is_answered_when_nothing_else_waits(served_search: Any) -> None:
+def test_a_batch_larger_than_the_room_is_answered_when_nothing_else_waits(
+    served_search: Any,
+) -> None:
     with served_search(SlowFinder(0.01), Serving(limits=RequestLimits(max_waiting=4))) as running:
         assert len(running.send("/retrieve", {"queries": ["q"] * 10})[1]["result"]) == 10
 
 
 def test_a_search_that_takes_too_long_is_given_up(served_search: Any) -> None:
-    with served_search(SlowFinder(0.5), Serving(limits=RequestLimits(timeout_seconds=0.1))) as running:
+    with served_search(
+        SlowFinder(0.5), Serving(limits=RequestLimits(timeout_seconds=0.1))
+    ) as running:
         status, reply, headers = running.send("/retrieve", {"queries": ["q"] * 20})
         assert (status, headers["retry-after"]) == (503, "1")
         assert "no answer within 0.1 s" in reply["detail"]

@@ -71,7 +71,10 @@ def test_a_query_is_never_parsed() -> None:
         assert set(found(ENGINE, query)) >= set(expected) == {"p1", "p4"}
 
 
-@given(st.text(alphabet=st.characters()) | st.text('+-&|!(){}[]^"~*?:\\/ dante\u202e\ud800\0'), st.integers(-1, 9))
+@given(
+    st.text(alphabet=st.characters()) | st.text('+-&|!(){}[]^"~*?:\\/ dante\u202e\ud800\0'),
+    st.integers(-1, 9),
+)
 def test_any_text_is_a_query(query: str, top_k: int) -> None:
     hits = ENGINE.find(query, top_k)
     assert len(hits) <= max(top_k, 0)
@@ -89,7 +92,9 @@ def test_ties_break_by_id_also_at_the_cut() -> None:
     twins = [Passage(f"{number:03d}", "Twin", "one two three four five") for number in range(200)]
     engine = EmbeddedSearch.in_memory(twins[::-1])
     for top_k in (1, 7, 150):
-        assert found(engine, "one three five twin", top_k) == [passage.id for passage in twins[:top_k]]
+        assert found(engine, "one three five twin", top_k) == [
+            passage.id for passage in twins[:top_k]
+        ]
 
 
 def test_more_than_there_are_can_be_asked_for() -> None:
@@ -188,7 +193,8 @@ def test_a_long_passage_ends_with_a_sentence() -> None:
 
 def test_an_ending_that_would_lose_most_of_the_text_is_not_taken() -> None:
     assert (
-        shorten("Mr. Smith went to town and stayed there for long", 8) == "Mr. Smith went to town and stayed there ..."
+        shorten("Mr. Smith went to town and stayed there for long", 8)
+        == "Mr. Smith went to town and stayed there ..."
     )
 
 
@@ -197,7 +203,9 @@ def test_whole_passages_can_be_shown() -> None:
 
 
 @given(st.lists(st.text("ab.!? \"'A1", min_size=1).map(str.strip).filter(bool)), st.integers(1, 9))
-def test_a_shortened_text_is_a_beginning_of_at_most_so_many_words(parts: list[str], max_words: int) -> None:
+def test_a_shortened_text_is_a_beginning_of_at_most_so_many_words(
+    parts: list[str], max_words: int
+) -> None:
     text = " ".join(" ".join(parts).split())
     short = shorten(text, max_words)
     assert text.startswith(short.removesuffix(" ..."))

@@ -17,7 +17,10 @@ from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
 from coa.search.web import Provider, WebSearch, WebSettings
 from coa.trajectory import Outcome
 
-PAGES = [("https://a.example/1", "Danube", "A river."), ("https://b.example", "Blue Danube", "A waltz.")]
+PAGES = [
+    ("https://a.example/1", "Danube", "A river."),
+    ("https://b.example", "Blue Danube", "A waltz."),
+]
 
 
 class Web:
@@ -32,10 +35,17 @@ class Web:
         body = dict(request.query) if request.method == "GET" else await request.json()
         self.requests.append((request.method, body, dict(request.headers)))
         if self.faults:
-            return web.Response(status=self.faults.pop(0), text=f"bad key {request.headers.get('X-API-KEY', '')}")
+            return web.Response(
+                status=self.faults.pop(0), text=f"bad key {request.headers.get('X-API-KEY', '')}"
+            )
         if "X-API-KEY" in request.headers:
-            rows = [{"link": u, "title": t, "snippet": s, "position": n} for n, (u, t, s) in enumerate(PAGES, 1)]
-            return web.json_response({"organic": [*rows, {"title": "no address"}], "peopleAlsoAsk": []})
+            rows = [
+                {"link": u, "title": t, "snippet": s, "position": n}
+                for n, (u, t, s) in enumerate(PAGES, 1)
+            ]
+            return web.json_response(
+                {"organic": [*rows, {"title": "no address"}], "peopleAlsoAsk": []}
+            )
         rows = [{"url": u, "title": t, "content": s, "score": 0.5} for u, t, s in PAGES]
         return web.json_response({"query": body.get("q"), "results": rows})
 
@@ -69,7 +79,9 @@ def run(engine: Any, *queries: str) -> list[list[Hit]]:
 
 
 def web_search(internet: Web, provider: Provider = Provider.SERPER, **settings: Any) -> WebSearch:
-    return WebSearch(WebSettings(provider, internet.url, deadline_seconds=2.0, max_per_second=0, **settings))
+    return WebSearch(
+        WebSettings(provider, internet.url, deadline_seconds=2.0, max_per_second=0, **settings)
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,12 @@ def web_search(internet: Web, provider: Provider = Provider.SERPER, **settings: 
     [
         (Provider.SERPER, "POST", {"q": "danube", "num": 3}, ("X-API-KEY", "s3cret")),
         (Provider.SEARXNG, "GET", {"q": "danube", "format": "json"}, ("Accept", "*/*")),
-        (Provider.TAVILY, "POST", {"query": "danube", "max_results": 3}, ("Authorization", "Bearer s3cret")),
+        (
+            Provider.TAVILY,
+            "POST",
+            {"query": "danube", "max_results": 3},
+            ("Authorization", "Bearer s3cret"),
+        ),
     ],
 )
 def test_each_provider_is_asked_and_read_in_its_own_way(
@@ -119,7 +136,9 @@ def test_no_paid_call_beyond_the_limit_is_sent_by_searches_at_once(internet: Web
 def test_a_refusal_names_the_variable_and_never_the_key(internet: Web) -> None:
     internet.faults = [403]
     engine = web_search(internet)
-    with pytest.raises(ServiceError, match=r"refuses us[\s\S]*bad key \*\*\*[\s\S]*SERPER_API_KEY") as error:
+    with pytest.raises(
+        ServiceError, match=r"refuses us[\s\S]*bad key \*\*\*[\s\S]*SERPER_API_KEY"
+    ) as error:
         run(engine, "a")
     assert "s3cret" not in str(error.value) + repr(engine) + engine.fingerprint
 
@@ -137,7 +156,9 @@ def test_a_missing_key_is_named(internet: Web, monkeypatch: pytest.MonkeyPatch, 
 class Counting:
     """An engine that counts, and fails where it is told to."""
 
-    def __init__(self, engine: EmbeddedSearch, fails: Callable[[str], bool] = lambda query: False) -> None:
+    def __init__(
+        self, engine: EmbeddedSearch, fails: Callable[[str], bool] = lambda query: False
+    ) -> None:
         self.engine, self.fails, self.queries = engine, fails, [""][:0]
         self.fingerprint = engine.fingerprint
 
@@ -150,7 +171,10 @@ class Counting:
 
 
 ENGINE = EmbeddedSearch.in_memory(
-    [Passage("p1", "Danube", "A river\ud800".replace("\ud800", "\0")), Passage("p2", "Rhine", "Another river.")]
+    [
+        Passage("p1", "Danube", "A river\ud800".replace("\ud800", "\0")),
+        Passage("p2", "Rhine", "Another river."),
+    ]
 )
 
 
@@ -183,7 +207,10 @@ def test_a_failed_search_fails_in_the_same_way_in_replay(tmp_path: Path) -> None
     messages = []
     for mode in (RecordingMode.RECORD, RecordingMode.REPLAY):
         with pytest.raises(SearchError) as error:
-            run(recorded(Counting(ENGINE, lambda query: True), tmp_path / "r.sqlite", mode), "danube")
+            run(
+                recorded(Counting(ENGINE, lambda query: True), tmp_path / "r.sqlite", mode),
+                "danube",
+            )
         messages.append(str(error.value))
     assert messages == ["no luck with 'danube'"] * 2
 
@@ -208,7 +235,9 @@ def test_a_run_on_the_web_is_repeated_offline_byte_for_byte(internet: Web, tmp_p
         recording = RecordingSettings(mode, str(tmp_path / "web.sqlite"))
 
         async def call_all() -> list[tuple[str, str, tuple[str, ...]]]:
-            tool = open_search_tool(SearchParams(EngineKind.WEB, web=web_settings, recording=recording))
+            tool = open_search_tool(
+                SearchParams(EngineKind.WEB, web=web_settings, recording=recording)
+            )
             found = [await tool.call(query) for query in ("danube", "waltz", "danube", "down")]
             await tool.aclose()
             return [(reply.outcome, reply.text, reply.passages) for reply in found]
@@ -228,7 +257,9 @@ def test_a_recording_needs_a_path() -> None:
         RecordingSettings(RecordingMode.REPLAY)
 
 
-@pytest.mark.parametrize("name", ["timeout_seconds", "max_concurrency", "max_per_second", "max_paid_calls"])
+@pytest.mark.parametrize(
+    "name", ["timeout_seconds", "max_concurrency", "max_per_second", "max_paid_calls"]
+)
 def test_a_setting_out_of_range_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"search\.web\.{name}"):
         WebSettings(**{name: -1})  # type: ignore[arg-type]

@@ -36,13 +36,19 @@ def test_the_choice_is_exact_and_follows_from_the_seed() -> None:
 
 def test_no_question_is_in_two_splits() -> None:
     split = split_candidates(pool(1000), AssembleParams(validation_share=0.2))
-    questions = {name: {candidate.question_id for candidate in rows} for name, rows in split.items()}
+    questions = {
+        name: {candidate.question_id for candidate in rows} for name, rows in split.items()
+    }
     assert not questions["train"] & questions["validation"]
     assert 60 < len(questions["validation"]) < 140
 
 
 def test_groups_get_equal_numbers_as_far_as_they_reach() -> None:
-    assert divide_evenly({("a",): 10, ("b",): 100, ("c",): 100}, 90) == {("a",): 10, ("b",): 40, ("c",): 40}
+    assert divide_evenly({("a",): 10, ("b",): 100, ("c",): 100}, 90) == {
+        ("a",): 10,
+        ("b",): 40,
+        ("c",): 40,
+    }
 
 
 @given(SIZES, st.integers(0, 1200))

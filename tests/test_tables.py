@@ -19,10 +19,20 @@ ROOT = Path(__file__).parent.parent
 
 
 def trajectory(index: int = 0) -> Trajectory:
-    step = Step(StepKind.OBSERVATION, Author.ENVIRONMENT, "a\n\x00ü", "search", None, Outcome.OK, ("p1", "p2"))
+    step = Step(
+        StepKind.OBSERVATION,
+        Author.ENVIRONMENT,
+        "a\n\x00ü",
+        "search",
+        None,
+        Outcome.OK,
+        ("p1", "p2"),
+    )
     sampling = Sampling(0.6, 1.0, 3)
     ids = (f"q/coa/{index}", "q", Mode.COA, index, "Who?", "prompt")
-    return Trajectory(*ids, (step,), StopReason.ANSWERED, "m", sampling, "hash", "fp", 1, 2, 3, 4, 5)
+    return Trajectory(
+        *ids, (step,), StopReason.ANSWERED, "m", sampling, "hash", "fp", 1, 2, 3, 4, 5
+    )
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -109,7 +119,9 @@ def test_a_value_that_does_not_fit_names_the_row(tmp_path: Path) -> None:
         list(tables.read_table(path, Trajectory))
 
 
-def test_a_disk_that_fills_up_is_an_error_that_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_an_error_that_names_the_file_and_keeps_the_old_one(
+    tmp_path: Path,
+) -> None:
     script = """
 import resource, sys
 from pathlib import Path

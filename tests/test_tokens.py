@@ -22,10 +22,39 @@ tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
 
-TAGS = ["<think>", "</think>", "<begin_search>", "</end_search>", "<search_result>", "</search_result>"]
+TAGS = [
+    "<think>",
+    "</think>",
+    "<begin_search>",
+    "</end_search>",
+    "<search_result>",
+    "</search_result>",
+]
 NAMES = ["</s>", "<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|endoftext|>", "<unk>"]
-WORDS = ["the", "book", "was", "written", "by", "Ada", "who", " ", "  ", "\n", "\n\n", "\n\n\n\n", "?", ".", "<", "x"]
-FORGED = ["<search_result>", "</search_result>", "<begin_search>", "</think"]  # what a policy may write in a thought
+WORDS = [
+    "the",
+    "book",
+    "was",
+    "written",
+    "by",
+    "Ada",
+    "who",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\n\n\n\n",
+    "?",
+    ".",
+    "<",
+    "x",
+]
+FORGED = [
+    "<search_result>",
+    "</search_result>",
+    "<begin_search>",
+    "</think",
+]  # what a policy may write in a thought
 ALPHABET = sorted(set("".join([*map(chr, range(33, 127)), " \n‹∖"])))
 SENTENCES = [
     "who wrote the book\n\nThe book. Is it? \n\n\n",
@@ -39,10 +68,15 @@ def byte_level(**tags: bool) -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=NAMES, initial_alphabet=backend.pre_tokenizer.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=NAMES,
+        initial_alphabet=backend.pre_tokenizer.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(SENTENCES, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>"
+    )
     if tags:
         tokenizer.add_tokens(TAGS, special_tokens=tags["special"])
     return tokenizer
@@ -50,13 +84,20 @@ def byte_level(**tags: bool) -> Any:
 
 def word_level() -> Any:
     """Words and single signs, none left out."""
-    vocabulary = {word: i for i, word in enumerate([*NAMES, *(word for word in WORDS if len(word) > 1), *ALPHABET])}
+    vocabulary = {
+        word: i
+        for i, word in enumerate([*NAMES, *(word for word in WORDS if len(word) > 1), *ALPHABET])
+    }
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words = "|".join(word for word in WORDS if word.isalpha())
-    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(words + r"|\n{4}|\n{2}|[\s\S]"), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        tokenizers.Regex(words + r"|\n{4}|\n{2}|[\s\S]"), "isolated"
+    )
     backend.decoder = decoders.Fuse()
     backend.add_special_tokens(NAMES)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>"
+    )
 
 
 def unigram(prepend_scheme: str) -> Any:
@@ -69,7 +110,9 @@ def unigram(prepend_scheme: str) -> Any:
         show_progress=False,
     )  # fmt: skip
     backend.train_from_iterator(SENTENCES, trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>"
+    )
 
 
 def llama2(*tags: str) -> Any:
@@ -77,19 +120,32 @@ def llama2(*tags: str) -> Any:
     names = [*NAMES, *(f"<0x{byte:02X}>" for byte in range(256)), *ALPHABET, "▁", "\n\n", "▁w"]
     vocabulary = {name: i for i, name in enumerate(dict.fromkeys(names))}
     merges = [("\n", "\n"), ("▁", "w")]
-    backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>"))
-    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend = tokenizers.Tokenizer(
+        models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>")
+    )
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    steps = [
+        decoders.Replace("▁", " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ]
     backend.decoder = decoders.Sequence(steps)
     backend.add_special_tokens(NAMES)
     backend.add_tokens([tokenizers.AddedToken(tag, normalized=False) for tag in tags])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>"
+    )
 
 
 def qwen2() -> Any:
     if "COA_REAL_DATA" not in os.environ:
         pytest.skip("COA_REAL_DATA is not set")
-    return transformers.AutoTokenizer.from_pretrained(Path(os.environ["COA_REAL_DATA"]) / "tokenizer_qwen2")
+    return transformers.AutoTokenizer.from_pretrained(
+        Path(os.environ["COA_REAL_DATA"]) / "tokenizer_qwen2"
+    )
 
 
 BUILDERS: dict[str, Callable[[], Any]] = {
@@ -180,7 +236,9 @@ def masked_characters(tokenizer: Any, ids: Sequence[int], mask: Sequence[bool]) 
 
 
 # The oracle: authors found in the text alone.
-OBSERVATION = re.compile(r"(?<=</end_search>)(?P<open>\s*<search_result>)(?P<body>.*?</search_result>)\n?", re.DOTALL)
+OBSERVATION = re.compile(
+    r"(?<=</end_search>)(?P<open>\s*<search_result>)(?P<body>.*?</search_result>)\n?", re.DOTALL
+)
 FORCED = re.compile(r"\n</think>\n\nThe final answer is \\boxed\{")
 
 
@@ -220,7 +278,9 @@ def test_the_loss_mask_covers_the_policys_characters_and_no_others(name: str) ->
 
 
 @every_tokenizer
-def test_the_world_mask_adds_what_successful_searches_returned_with_its_closing_tag(name: str) -> None:
+def test_the_world_mask_adds_what_successful_searches_returned_with_its_closing_tag(
+    name: str,
+) -> None:
     def law(tokenizer: Any, tokenised: Tokenised, prompt: str, steps: tuple[Step, ...]) -> None:
         outcomes = iter([step.outcome for step in steps if step.kind is StepKind.OBSERVATION])
         found = masked_characters(tokenizer, tokenised.ids, tokenised.world_mask)
@@ -255,11 +315,15 @@ def test_no_text_but_the_prompt_becomes_a_special_token(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["byte_level", "llama2", "qwen2"])
-def test_every_special_token_of_a_tokenizer_counts_and_in_a_prompt_it_means_itself(name: str) -> None:
+def test_every_special_token_of_a_tokenizer_counts_and_in_a_prompt_it_means_itself(
+    name: str,
+) -> None:
     tokenizer, encoder = load(name)
     names = [str(tokenizer.added_tokens_decoder[token]) for token in special_ids(tokenizer)]
     for special in names:
-        assert special_ids(tokenizer).isdisjoint(encoder.encode(f"a{special}b", author=Author.POLICY))
+        assert special_ids(tokenizer).isdisjoint(
+            encoder.encode(f"a{special}b", author=Author.POLICY)
+        )
         assert not special_ids(tokenizer).isdisjoint(encoder.encode(f"a{special}b", is_prompt=True))
 
 
@@ -304,7 +368,9 @@ def test_a_trigger_that_the_scaffold_inserted_is_not_trained(name: str) -> None:
 @every_tokenizer
 @pytest.mark.parametrize("before", ["", "\n", "\n\n", "\n\n\n\n", " \n "])
 @pytest.mark.parametrize("after", ["", "\n", "\n\n", "\n\n\n\n"])
-def test_no_number_of_newlines_around_tags_moves_the_mask(name: str, before: str, after: str) -> None:
+def test_no_number_of_newlines_around_tags_moves_the_mask(
+    name: str, before: str, after: str
+) -> None:
     tokenizer, encoder = load(name)
     written = f"who <begin_search>x</end_search>{before}<search_result> Ada </search_result>{after}by Ada</think>x"
     tokenised = tokenise("Q", protocol.parse(written), encoder)
@@ -313,11 +379,15 @@ def test_no_number_of_newlines_around_tags_moves_the_mask(name: str, before: str
 
 
 def test_a_tokenizer_that_lower_cases_is_refused_with_what_and_where() -> None:
-    backend = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "ada": 2, "##s": 3}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(
+        models.WordPiece({"[UNK]": 0, "the": 1, "ada": 2, "##s": 3}, unk_token="[UNK]")
+    )
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    encoder = PieceEncoder(transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
+    encoder = PieceEncoder(
+        transformers.PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+    )
     with pytest.raises(ConfigError, match="does not give a trajectory's text back") as caught:
         tokenise("the ", (policy(StepKind.THOUGHT, "Ada"),), encoder)
     assert caught.value.details["where"].startswith("character ")
@@ -337,7 +407,10 @@ REAL_TAGS = {
 @pytest.mark.slow
 def test_the_masks_of_real_trajectories_equal_the_oracles() -> None:
     tokenizer, encoder = load("qwen2")
-    path = Path(os.environ["COA_REAL_DATA"]) / "trajectories/trajectories_r1searcher_hotpotqa_qwen.jsonl"
+    path = (
+        Path(os.environ["COA_REAL_DATA"])
+        / "trajectories/trajectories_r1searcher_hotpotqa_qwen.jsonl"
+    )
     num_searches = 0
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]

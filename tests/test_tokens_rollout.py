@@ -26,10 +26,15 @@ def tiny_tokenizer() -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=300,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(["who wrote the book? the book was written by Ada"] * 20, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=END, pad_token=END)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=END, pad_token=END
+    )
     tokenizer.add_tokens(sorted(protocol.all_tags(["search"])), special_tokens=False)
     return tokenizer
 
@@ -103,10 +108,14 @@ def test_prompt_observations_and_markers_have_the_same_ids_in_a_rollout_and_in_t
     assert state.num_context_tokens == len(state.ids or ())
 
 
-def test_the_ids_of_a_rollout_decode_to_what_the_policy_saw(policy: LocalPolicy, tokenizer: Any) -> None:
+def test_the_ids_of_a_rollout_decode_to_what_the_policy_saw(
+    policy: LocalPolicy, tokenizer: Any
+) -> None:
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", "who wrote\n<think>\n", "hash", ("search",))
     limits = Limits(max_context_tokens=60, max_answer_tokens=8)
 
     state = run_to_end(rollout.start(task, Run(policy, Sampling(1.0), limits)), policy)
 
-    assert PieceEncoder(tokenizer).decode(state.ids or ()).removesuffix(END) == state.context.removesuffix(END)
+    assert PieceEncoder(tokenizer).decode(state.ids or ()).removesuffix(
+        END
+    ) == state.context.removesuffix(END)

@@ -52,13 +52,19 @@ def site(served_app: Any) -> Iterator[str]:
             await asyncio.sleep(5)
         if name == "gone":
             raise web.HTTPNotFound
-        bodies = {"page": HTML, "long": "<p>" + "Many words here. " * 100_000, "empty": "<html></html>"}
+        bodies = {
+            "page": HTML,
+            "long": "<p>" + "Many words here. " * 100_000,
+            "empty": "<html></html>",
+        }
         if name == "plain":
             return web.Response(text="Plain\n text.")
         if name == "binary":
             return web.Response(body=b"\0" * 100, content_type="application/pdf")
         if name == "bomb":
-            return web.Response(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}, content_type="text/html")
+            return web.Response(
+                body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}, content_type="text/html"
+            )
         return web.Response(text=bodies[name], content_type="text/html")
 
     app = web.Application()
@@ -67,7 +73,9 @@ def site(served_app: Any) -> Iterator[str]:
         yield url
 
 
-def open_page(url: str, *, is_private_allowed: bool = True, max_words: int = 100, **limits: float) -> ToolReply:
+def open_page(
+    url: str, *, is_private_allowed: bool = True, max_words: int = 100, **limits: float
+) -> ToolReply:
     hosts = ("localhost",) if is_private_allowed else ()
     fetch = FetchLimits(private_hosts=hosts, **limits)  # type: ignore[arg-type]
 
@@ -84,7 +92,9 @@ def open_page(url: str, *, is_private_allowed: bool = True, max_words: int = 100
 def test_a_page_is_its_title_and_text_and_no_script(site: str) -> None:
     for name in ("page", "to-page"):
         reply = open_page(f"{site}/{name}")
-        assert reply == ToolReply(Outcome.OK, "The Danube\nThe Danube is a river . It is <long>.", (f"{site}/page",))
+        assert reply == ToolReply(
+            Outcome.OK, "The Danube\nThe Danube is a river . It is <long>.", (f"{site}/page",)
+        )
 
 
 def test_plain_text_is_shown_and_other_files_have_none(site: str) -> None:
@@ -100,9 +110,16 @@ def test_a_long_page_is_read_and_shown_no_further_than_allowed(site: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("gone", "status 404"), ("loop", "more than 5 redirects"), ("bomb", "compressed"), ("slow", "no page within 0.5")],
+    [
+        ("gone", "status 404"),
+        ("loop", "more than 5 redirects"),
+        ("bomb", "compressed"),
+        ("slow", "no page within 0.5"),
+    ],
 )
-def test_a_page_that_cannot_be_read_is_an_error_and_no_observation(site: str, name: str, reason: str) -> None:
+def test_a_page_that_cannot_be_read_is_an_error_and_no_observation(
+    site: str, name: str, reason: str
+) -> None:
     reply = open_page(f"{site}/{name}", timeout_seconds=0.5, max_per_second=0)
     assert (reply.outcome, reason in reply.text) == (Outcome.ERROR, True), reply
 
@@ -230,8 +247,12 @@ def test_any_argument_is_read_or_refused(text: str) -> None:
 # --- together
 
 
-def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(tmp_path: Path, weather: str) -> None:
-    build_index([Passage("p1", "Vienna", "A city on the Danube.")], tmp_path / "index", IndexSettings(), "x")
+def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(
+    tmp_path: Path, weather: str
+) -> None:
+    build_index(
+        [Passage("p1", "Vienna", "A city on the Danube.")], tmp_path / "index", IndexSettings(), "x"
+    )
     turns = [
         "Where is it? <begin_search> Danube city </end_search>",
         "How old? <begin_calculate> 2026 - 1137 </end_calculate>",
@@ -241,12 +262,18 @@ def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(tmp_path: P
 
     async def roll() -> Trajectory:
         search = SearchParams(index=str(tmp_path / "index"))
-        offered = ToolsParams(calculator=True, mcp=(McpSettings(command=weather, tools=("getWeather",)),))
+        offered = ToolsParams(
+            calculator=True, mcp=(McpSettings(command=weather, tools=("getWeather",)),)
+        )
         async with AsyncExitStack() as stack:
             tools = await open_library(search, offered, stack)
             policy = ScriptedPolicy(turns)
-            task = task_of("q", "Q?", Mode.COA, 0, Prompt("{question}\n<think>\n", "hash"), tuple(tools))
-            return await roll_out(task, Run(policy, Sampling(), Limits(), library_fingerprint(tools)), policy, tools)
+            task = task_of(
+                "q", "Q?", Mode.COA, 0, Prompt("{question}\n<think>\n", "hash"), tuple(tools)
+            )
+            return await roll_out(
+                task, Run(policy, Sampling(), Limits(), library_fingerprint(tools)), policy, tools
+            )
 
     row = asyncio.run(roll())
     assert row.stop_reason is StopReason.ANSWERED
@@ -261,10 +288,19 @@ def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(tmp_path: P
     }  # fmt: skip
 
 
-@given(st.dictionaries(st.sampled_from(["calculate", "open", "a"]), st.text() | st.sampled_from(["a+search=b", "%2B"])))
-def test_the_fingerprint_of_each_tool_is_read_from_that_of_the_library(others: dict[str, str]) -> None:
+@given(
+    st.dictionaries(
+        st.sampled_from(["calculate", "open", "a"]),
+        st.text() | st.sampled_from(["a+search=b", "%2B"]),
+    )
+)
+def test_the_fingerprint_of_each_tool_is_read_from_that_of_the_library(
+    others: dict[str, str],
+) -> None:
     tools = {"search": "tantivy:ab/top2", **others}
-    library = library_fingerprint({name: SimpleNamespace(fingerprint=text) for name, text in tools.items()})  # type: ignore[dict-item]
+    library = library_fingerprint(
+        {name: SimpleNamespace(fingerprint=text) for name, text in tools.items()}
+    )  # type: ignore[dict-item]
     assert tool_fingerprints(library, list(tools)) == tools
 
 
@@ -274,6 +310,10 @@ def test_the_section_of_the_settings_opens_the_tools(weather: str) -> None:
             return [tool.name for tool in await open_tools(params, stack)]
 
     servers = (McpSettings(command=weather, tools=("add",)),)
-    assert asyncio.run(names(ToolsParams(True, OpenSettings(is_offered=True), servers))) == ["calculate", "open", "add"]
+    assert asyncio.run(names(ToolsParams(True, OpenSettings(is_offered=True), servers))) == [
+        "calculate",
+        "open",
+        "add",
+    ]
     with pytest.raises(ConfigError, match="two tools have the name add"):
         asyncio.run(names(ToolsParams(mcp=servers * 2)))

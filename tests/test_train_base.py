@@ -26,7 +26,9 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_files_of_a_model_are_brought_and_nothing_that_runs_when_it_is_loaded(model: Path, tmp_path: Path) -> None:
+def test_the_files_of_a_model_are_brought_and_nothing_that_runs_when_it_is_loaded(
+    model: Path, tmp_path: Path
+) -> None:
     assert fetch_base(str(model), "", tmp_path / "out", has_weights=True) == str(model)
 
     found = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -41,14 +43,18 @@ def test_a_dry_run_brings_no_weights(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_a_folder_that_is_no_model_is_a_config_error(missing: str, model: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_a_config_error(
+    missing: str, model: Path, tmp_path: Path
+) -> None:
     (model / missing).unlink()
 
     with pytest.raises(ConfigError, match="no model that can be trained"):
         fetch_base(str(model), "", tmp_path / "out", has_weights=True)
 
 
-def test_a_hub_that_cannot_be_reached_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_cannot_be_reached_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(ServiceError, match="cannot be reached") as error:

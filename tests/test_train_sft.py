@@ -64,7 +64,10 @@ def test_stage_3_adds_the_observations_body_with_its_closing_tag() -> None:
     tokenizer = new_student([CALL, REST], StudentSettings(), seed=0).tokenizer
     example = Encoder(tokenizer, PROMPT, 200).trajectory(row(STEPS), trains_world=True)
     assert example is not None
-    assert trained_text(tokenizer, example) == f"{CALL} Ada wrote it. </search_result>{REST}{tokenizer.eos_token}"
+    assert (
+        trained_text(tokenizer, example)
+        == f"{CALL} Ada wrote it. </search_result>{REST}{tokenizer.eos_token}"
+    )
 
 
 def test_a_row_too_long_for_the_context_is_left_out_whole_and_counted() -> None:
@@ -78,7 +81,9 @@ def test_a_row_too_long_for_the_context_is_left_out_whole_and_counted() -> None:
 EXAMPLES = [
     Example(input_ids=[5, 6, 7, 8, 9], labels=[IGNORED, IGNORED, 7, 8, 9]),
     Example(input_ids=[10, 11, 12], labels=[10, IGNORED, 12]),
-    Example(input_ids=[20, 21, 22, 23, 24, 25, 26], labels=[IGNORED, 21, IGNORED, IGNORED, 24, 25, 26]),
+    Example(
+        input_ids=[20, 21, 22, 23, 24, 25, 26], labels=[IGNORED, 21, IGNORED, IGNORED, 24, 25, 26]
+    ),
     Example(input_ids=[30, 31], labels=[30, 31]),
     Example(input_ids=[40, 41, 42, 43], labels=[IGNORED, IGNORED, IGNORED, 43]),
 ]
@@ -100,7 +105,9 @@ def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
 ) -> None:
     from trl import SFTConfig, SFTTrainer
 
-    settings = StudentSettings(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64)
+    settings = StudentSettings(
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
+    )
     student, twin = (new_student(["a few words"], settings, seed=0) for _ in range(2))
     wanted = hand_loss(twin.model)
     wanted.backward()
@@ -134,7 +141,9 @@ OBSERVATION = re.compile(r"(?<=</end_search>)\s*<search_result>.*?</search_resul
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["llama", "qwen"])
-def test_the_labels_of_real_trajectories_are_what_an_oracle_leaves_of_their_text(model: str) -> None:
+def test_the_labels_of_real_trajectories_are_what_an_oracle_leaves_of_their_text(
+    model: str,
+) -> None:
     if "COA_REAL_DATA" not in os.environ:
         pytest.skip("COA_REAL_DATA is not set")
     folder = Path(os.environ["COA_REAL_DATA"])

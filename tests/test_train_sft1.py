@@ -44,7 +44,9 @@ def one_thread() -> Iterator[None]:
 
 
 def tiny_model() -> Any:
-    settings = StudentSettings(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64)
+    settings = StudentSettings(
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
+    )
     model = new_student(["a few words"], settings, seed=0).model
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -55,15 +57,21 @@ def tiny_model() -> Any:
 
 def mean_log_probability(model: Any, prefix: list[int], side: list[int], mask: list[int]) -> Any:
     log_probabilities = model(torch.tensor([prefix + side])).logits[0].log_softmax(dim=-1)
-    found = [log_probabilities[len(prefix) + i - 1, token] for i, token in enumerate(side) if mask[i]]
+    found = [
+        log_probabilities[len(prefix) + i - 1, token] for i, token in enumerate(side) if mask[i]
+    ]
     return sum(found) / len(found)
 
 
 def hand_loss(model: Any) -> Any:
     losses = []
     for pair in PAIRS:
-        chosen = mean_log_probability(model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"])
-        rejected = mean_log_probability(model, pair["prompt_ids"], pair["rejected_ids"], pair["rejected_mask"])
+        chosen = mean_log_probability(
+            model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"]
+        )
+        rejected = mean_log_probability(
+            model, pair["prompt_ids"], pair["rejected_ids"], pair["rejected_mask"]
+        )
         losses.append(torch.log1p(torch.exp(rejected - chosen)) - ALPHA * chosen)
     return sum(losses) / len(losses)
 
@@ -73,8 +81,12 @@ def test_the_means_of_both_sides_equal_those_of_single_sequences() -> None:
     with torch.no_grad():
         found = side_means(model, collate(PAIRS, pad_id=0))
     for pair, (chosen, rejected) in zip(PAIRS, found.tolist(), strict=True):
-        hand_chosen = mean_log_probability(model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"])
-        hand_rejected = mean_log_probability(model, pair["prompt_ids"], pair["rejected_ids"], pair["rejected_mask"])
+        hand_chosen = mean_log_probability(
+            model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"]
+        )
+        hand_rejected = mean_log_probability(
+            model, pair["prompt_ids"], pair["rejected_ids"], pair["rejected_mask"]
+        )
         assert chosen == pytest.approx(hand_chosen.item(), abs=1e-6)
         assert rejected == pytest.approx(hand_rejected.item(), abs=1e-6)
 
@@ -106,7 +118,9 @@ def test_loss_and_gradient_are_the_formulas_however_the_step_is_split(
         assert torch.allclose(before.detach() - after.detach(), before.grad, atol=1e-6)
 
 
-def train_one_step(model: Any, folder: Path, batch_size: int, accumulation: int) -> list[dict[str, float]]:
+def train_one_step(
+    model: Any, folder: Path, batch_size: int, accumulation: int
+) -> list[dict[str, float]]:
     arguments = transformers.TrainingArguments(
         str(folder), report_to="none", use_cpu=True, max_steps=1, logging_steps=1, disable_tqdm=True, max_grad_norm=0.0,
         learning_rate=1.0, optim="sgd", lr_scheduler_type="constant", save_strategy="no", remove_unused_columns=False,
@@ -121,7 +135,9 @@ def train_one_step(model: Any, folder: Path, batch_size: int, accumulation: int)
     return history
 
 
-def test_the_log_tells_both_log_probabilities_and_how_often_the_chosen_side_wins(tmp_path: Path) -> None:
+def test_the_log_tells_both_log_probabilities_and_how_often_the_chosen_side_wins(
+    tmp_path: Path,
+) -> None:
     model = tiny_model()
     with torch.no_grad():
         chosen, rejected = side_means(model, collate(PAIRS, pad_id=0)).unbind(dim=1)
@@ -133,13 +149,17 @@ def test_the_log_tells_both_log_probabilities_and_how_often_the_chosen_side_wins
     assert entry["pair_accuracy"] == pytest.approx((chosen > rejected).float().mean().item())
 
 
-def test_a_side_that_ends_in_an_action_has_no_end_of_turn_and_observations_are_not_trained() -> None:
+def test_a_side_that_ends_in_an_action_has_no_end_of_turn_and_observations_are_not_trained() -> (
+    None
+):
     call = Step(StepKind.ACTION, Author.POLICY, "<begin_search> Ada </end_search>", "search", "Ada")
     seen = protocol.observation("search", "Ada wrote it.", Outcome.OK)
     answer = Step(StepKind.ANSWER, Author.POLICY, "\n</think>\n\n\\boxed{Ada}")
     row = pair(chosen=(call,), rejected=(call, seen, answer))
     student = new_student(["Ada wrote it."], StudentSettings(), seed=0)
-    encoder = Encoder(student.tokenizer, Prompt("Question: {question}\n<think>\n", ""), max_tokens=200)
+    encoder = Encoder(
+        student.tokenizer, Prompt("Question: {question}\n<think>\n", ""), max_tokens=200
+    )
 
     example = encoder.pair(row)
 
@@ -148,7 +168,11 @@ def test_a_side_that_ends_in_an_action_has_no_end_of_turn_and_observations_are_n
     assert end not in example["chosen_ids"]
     assert example["rejected_ids"][-1] == end and example["rejected_mask"][-1] == 1
     assert student.tokenizer.decode(example["prompt_ids"]) == "Question: who?\n<think>\nI need it. "
-    trained = [token for token, flag in zip(example["rejected_ids"], example["rejected_mask"], strict=True) if flag]
+    trained = [
+        token
+        for token, flag in zip(example["rejected_ids"], example["rejected_mask"], strict=True)
+        if flag
+    ]
     assert student.tokenizer.decode(trained[:-1]) == call.text + answer.text
 
 

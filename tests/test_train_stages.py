@@ -18,7 +18,9 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+    ),
 ]
 
 from coa import protocol, tables  # noqa: E402
@@ -66,11 +68,15 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for stage in ("sft2", "sft3"):
         params[stage] |= {"trajectories": [SET], "arguments": few}
     (tmp_path / "params.yaml").write_text(json.dumps({"train": params}))
-    documents = [PretrainingDocument(("Ada wrote ", f"book {i}."), (False, True)) for i in range(40)]
+    documents = [
+        PretrainingDocument(("Ada wrote ", f"book {i}."), (False, True)) for i in range(40)
+    ]
     tables.write_table(Path("documents.parquet"), PretrainingDocument, documents)
     tables.write_table(Path("corpus.parquet"), Passage, [Passage("p", "Ada", "Ada wrote it.")])
     for split, count in (("train", 20), ("validation", 3)):
-        tables.write_table(Path(SET, f"{split}.parquet"), GradedTrajectory, map(trajectory, range(count)))
+        tables.write_table(
+            Path(SET, f"{split}.parquet"), GradedTrajectory, map(trajectory, range(count))
+        )
         tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, map(pair, range(count)))
     return tmp_path
 
@@ -94,7 +100,9 @@ def pair(i: int) -> PreferencePair:
 
 
 def weights(name: str) -> dict[str, Any]:
-    return dict(transformers.AutoModelForCausalLM.from_pretrained(f"data/train/{name}").state_dict())
+    return dict(
+        transformers.AutoModelForCausalLM.from_pretrained(f"data/train/{name}").state_dict()
+    )
 
 
 def test_a_run_that_could_not_be_saved_takes_no_further_step(folder: Path) -> None:
@@ -118,7 +126,9 @@ def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_se
         out = folder / "data/train" / stage
         for file in ("config.json", "tokenizer.json", "params.yaml", "log.jsonl", "curves.png"):
             assert (out / file).is_file()
-        assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()][:3] == [1, 2, 3]
+        assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()][
+            :3
+        ] == [1, 2, 3]
         assert json.loads((folder / f"metrics/train_{stage}.json").read_text())["eval_loss"] > 0
         assert not (folder / ".checkpoints" / stage).exists()
     policy = LocalPolicy.load(LocalSettings(model="data/train/sft3", device="cpu"))
@@ -127,7 +137,9 @@ def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_se
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(folder: Path, root: Path) -> None:
+def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(
+    folder: Path, root: Path
+) -> None:
     main(["stage=pretrain"])
     arguments = [
         "stage=sft2", "train.sft2.init=data/train/pretrain", "train.sft2.arguments.max_steps=60",
@@ -136,7 +148,9 @@ def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(folder: P
     allow_save_steps(folder)
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "train.run", *arguments]
-    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.DEVNULL
+    ) as process:
         wait_for(folder / ".checkpoints/sft2/checkpoint-20/trainer_state.json", process)
         process.send_signal(signal.SIGKILL)
     assert not (folder / "data/train/sft2/config.json").exists()
@@ -151,10 +165,15 @@ def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(folder: P
 
 
 @pytest.mark.parametrize("stage", ["sft1", "sft2"])
-def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(folder: Path, root: Path, stage: str) -> None:
+def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(
+    folder: Path, root: Path, stage: str
+) -> None:
     main(["stage=pretrain"])
     params = json.loads((folder / "params.yaml").read_text())
-    params["train"][stage]["arguments"] |= {"per_device_train_batch_size": 4, "lr_scheduler_type": "constant"}
+    params["train"][stage]["arguments"] |= {
+        "per_device_train_batch_size": 4,
+        "lr_scheduler_type": "constant",
+    }
     (folder / "params.yaml").write_text(json.dumps(params))
     start = f"train.{stage}.init=data/train/pretrain"
     main([f"stage={stage}", start, "name=one"])
@@ -163,7 +182,9 @@ def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(folder: 
     half = f"train.{stage}.arguments.per_device_train_batch_size=2"
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *launch, f"stage={stage}", start, "name=two", half]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights("one"), weights("two")
@@ -211,7 +232,9 @@ def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken
         (["stage=sft2", "name=../evil"], "not a plain folder name", ""),
     ],
 )
-def test_bad_settings_are_named(folder: Path, arguments: Sequence[str], what: str, fix: str) -> None:
+def test_bad_settings_are_named(
+    folder: Path, arguments: Sequence[str], what: str, fix: str
+) -> None:
     with pytest.raises(CoaError, match=what) as caught:
         main(arguments)
     assert fix in caught.value.details["what to do"]
@@ -258,14 +281,19 @@ def test_a_dry_run_takes_one_step_on_a_tiny_model_of_the_architecture_and_leaves
     assert not Path("data/train/sft2").exists()
 
 
-def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(folder: Path) -> None:
+def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(
+    folder: Path,
+) -> None:
     main(["stage=pretrain"])
     for opening in ("", "<think>\n"):
         tokenizer = transformers.AutoTokenizer.from_pretrained("data/train/pretrain")
-        tokenizer.chat_template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}ME: " + opening
+        tokenizer.chat_template = (
+            "{% for m in messages %}[{{ m['content'] }}]{% endfor %}ME: " + opening
+        )
         tokenizer.save_pretrained("data/train/pretrain")
         params = msgspec.convert(
-            json.loads(Path("params.yaml").read_text())["train"] | {"chat_template": ""}, TrainParams
+            json.loads(Path("params.yaml").read_text())["train"] | {"chat_template": ""},
+            TrainParams,
         )
         from train.settings import Stage
         from train.stage import StageRun

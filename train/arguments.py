@@ -45,11 +45,16 @@ def check_types(kind: type[Any], values: Mapping[str, Any], *, where: str) -> No
     for name, value in values.items():
         if name not in hints:
             what = f"{kind.__name__} refuses a setting that it does not know"
-            raise ConfigError(what, where=where, expected=", ".join(get_close_matches(name, hints)), got=name)
+            raise ConfigError(
+                what, where=where, expected=", ".join(get_close_matches(name, hints)), got=name
+            )
         if not _fits(value, hints[name]):
             place, expected = f"{where}.{name}", _title(hints[name])
             raise ConfigError(
-                "a setting has a value of the wrong type", where=place, expected=expected, got=repr(value)
+                "a setting has a value of the wrong type",
+                where=place,
+                expected=expected,
+                got=repr(value),
             )
 
 
@@ -65,7 +70,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _title(hint: Any) -> str:
     """An annotation as a person reads it: `float`, `int or None`, `a name`."""
-    text = hint.__name__ if isinstance(hint, type) else str(hint).replace(" | ", " or ").replace("typing.", "")
+    text = (
+        hint.__name__
+        if isinstance(hint, type)
+        else str(hint).replace(" | ", " or ").replace("typing.", "")
+    )
     return "a name" if text.endswith(" or str") and "." in text else text
 
 
@@ -92,7 +101,10 @@ def fsdp_checkpoints() -> bool:
 
 def shards_weights() -> bool:
     """Whether a process holds only its part of the weights: FSDP, or DeepSpeed's ZeRO stage 3."""
-    is_zero3 = _is_on("ACCELERATE_USE_DEEPSPEED") and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    is_zero3 = (
+        _is_on("ACCELERATE_USE_DEEPSPEED")
+        and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    )
     return uses_fsdp() or is_zero3
 
 

@@ -31,9 +31,15 @@ def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str
     """
     patterns = [*_FILES, _WEIGHTS] if has_weights else [*_FILES]
     is_here = Path(base).is_dir()
-    origin = _copy(Path(base), patterns, out) if is_here else _download(base, revision, patterns, out)
+    origin = (
+        _copy(Path(base), patterns, out) if is_here else _download(base, revision, patterns, out)
+    )
     if not (out / "config.json").is_file() or (has_weights and not any(out.glob(_WEIGHTS))):
-        raise ConfigError("the base is no model that can be trained", where=base, expected="config.json, *.safetensors")
+        raise ConfigError(
+            "the base is no model that can be trained",
+            where=base,
+            expected="config.json, *.safetensors",
+        )
     return origin
 
 
@@ -56,10 +62,14 @@ def _download(name: str, revision: str, patterns: list[str], out: Path) -> str:
         snapshot_download(name, revision=revision or None, local_dir=out, allow_patterns=patterns)
     except (LocalEntryNotFoundError, ConnectionError) as error:
         fix = "check the network and HF_ENDPOINT, or give a folder: train.pretrain.base=/models/..."
-        raise ServiceError("the Hub cannot be reached", where=where, got=_line(error), fix=fix) from error
+        raise ServiceError(
+            "the Hub cannot be reached", where=where, got=_line(error), fix=fix
+        ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         fix = "check train.pretrain.base and its revision; a gated model needs HF_TOKEN"
-        raise InputError("there is no such model", where=where, got=_line(error), fix=fix) from error
+        raise InputError(
+            "there is no such model", where=where, got=_line(error), fix=fix
+        ) from error
     return where
 
 

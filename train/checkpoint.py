@@ -50,7 +50,10 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
     """
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
-        raise InputError(f"there is no model in {init}", fix=f"train it first: python -m train.run stage={folder.name}")
+        raise InputError(
+            f"there is no model in {init}",
+            fix=f"train it first: python -m train.run stage={folder.name}",
+        )
     tokenizer = load_tokenizer(init)
     try:
         model = _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
@@ -61,12 +64,17 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
         ) from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(
-            "the tokenizer has no end-of-turn token", where=init, expected="eos_token in tokenizer_config.json"
+            "the tokenizer has no end-of-turn token",
+            where=init,
+            expected="eos_token in tokenizer_config.json",
         )
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ConfigError(
-            "the tokenizer is not this model's", where=init, expected=f"at most {rows} tokens", got=len(tokenizer)
+            "the tokenizer is not this model's",
+            where=init,
+            expected=f"at most {rows} tokens",
+            got=len(tokenizer),
         )
     return Student(model, tokenizer)
 
@@ -108,7 +116,11 @@ class Workspace:
 
     def __init__(self, name: str) -> None:
         if not name or name != Path(name).name or name.startswith("."):
-            raise ConfigError("the run's name is not a plain folder name", expected="train.name=sft2_only", got=name)
+            raise ConfigError(
+                "the run's name is not a plain folder name",
+                expected="train.name=sft2_only",
+                got=name,
+            )
         self.name = name
         self.out = OUT / name
         self.checkpoints = CHECKPOINTS / name
@@ -118,7 +130,10 @@ class Workspace:
 
         Checkpoints of other settings or inputs are left behind: they are removed.
         """
-        wanted = {"settings": hashlib.sha256(settings.encode()).hexdigest(), "inputs": _stamps(inputs)}
+        wanted = {
+            "settings": hashlib.sha256(settings.encode()).hexdigest(),
+            "inputs": _stamps(inputs),
+        }
         note = self.checkpoints / _INPUTS
         try:
             found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
@@ -132,8 +147,16 @@ class Workspace:
         return None
 
     def _last(self) -> str | None:
-        whole = [state.parent for state in self.checkpoints.glob(f"checkpoint-*/{_STATE}") if _is_json(state)]
-        return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+        whole = [
+            state.parent
+            for state in self.checkpoints.glob(f"checkpoint-*/{_STATE}")
+            if _is_json(state)
+        ]
+        return (
+            str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2])))
+            if whole
+            else None
+        )
 
     def clear(self) -> None:
         """Remove the checkpoints: the run is finished, or another begins."""
@@ -160,6 +183,12 @@ def _is_json(path: Path) -> bool:
 def _stamps(inputs: Iterable[str]) -> list[list[str]]:
     """Name, size and time of every file of the inputs: another file is another run."""
     files = sorted(
-        file for item in inputs for file in ([Path(item)] if Path(item).is_file() else Path(item).rglob("*"))
+        file
+        for item in inputs
+        for file in ([Path(item)] if Path(item).is_file() else Path(item).rglob("*"))
     )
-    return [[str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)] for file in files if file.is_file()]
+    return [
+        [str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+        for file in files
+        if file.is_file()
+    ]

@@ -77,9 +77,17 @@ def curve_names(history: Sequence[Entry]) -> list[str]:
     values: dict[str, list[float]] = {}
     for entry in history:
         for name, value in entry.items():
-            if isinstance(value, int | float) and name not in _NOT_CURVES and not name.startswith("train_"):
+            if (
+                isinstance(value, int | float)
+                and name not in _NOT_CURVES
+                and not name.startswith("train_")
+            ):
                 values.setdefault(name, []).append(value)
-    names = [name for name, found in values.items() if len(found) > 1 and not name.endswith(("runtime", "per_second"))]
+    names = [
+        name
+        for name, found in values.items()
+        if len(found) > 1 and not name.endswith(("runtime", "per_second"))
+    ]
     return sorted(names, key=lambda name: (not name.endswith("loss"), name))
 
 
@@ -105,7 +113,9 @@ def _is_left_out(name: str) -> bool:
 
 
 def _points(history: Sequence[Entry], name: str) -> list[Point]:
-    numbers = (entry for entry in history if "step" in entry and isinstance(entry.get(name), int | float))
+    numbers = (
+        entry for entry in history if "step" in entry and isinstance(entry.get(name), int | float)
+    )
     return [(entry["step"], entry[name]) for entry in numbers]
 
 
@@ -117,7 +127,9 @@ def _draw(path: Path, history: Sequence[Entry], title: str) -> None:
 
     shown = panels(history)
     rows = max(1, -(-len(shown) // 3))
-    figure, axes = pyplot.subplots(rows, 3, figsize=(12, 2.6 * rows), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        rows, 3, figsize=(12, 2.6 * rows), squeeze=False, layout="constrained"
+    )
     for axis, (name, curves) in zip(axes.flat, shown.items(), strict=False):
         _draw_panel(axis, name, curves)
     for axis in list(axes.flat)[len(shown) :]:

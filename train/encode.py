@@ -61,11 +61,18 @@ class Encoder:
     def trajectory(self, row: GradedTrajectory, *, trains_world: bool) -> Example | None:
         """One trajectory under the student's prompt, ended by the end-of-turn token."""
         steps = row.trajectory.steps
-        tokens = tokenise(self._prompt.fill(row.trajectory.question), steps, self._encoder, end_id=self._end_of(steps))
+        tokens = tokenise(
+            self._prompt.fill(row.trajectory.question),
+            steps,
+            self._encoder,
+            end_id=self._end_of(steps),
+        )
         mask = tokens.world_mask if trains_world else tokens.loss_mask
         if not self._fits(len(tokens.ids), any(mask)):
             return None
-        labels = [token if trained else IGNORED for token, trained in zip(tokens.ids, mask, strict=True)]
+        labels = [
+            token if trained else IGNORED for token, trained in zip(tokens.ids, mask, strict=True)
+        ]
         return Example(input_ids=list(tokens.ids), labels=labels)
 
     def pair(self, row: PreferencePair) -> PairExample | None:
@@ -90,7 +97,9 @@ class Encoder:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
 
     def _fits(self, length: int, is_trained: bool) -> bool:
-        reason = "too_long" if length > self._max_tokens else "kept" if is_trained else "nothing_trained"
+        reason = (
+            "too_long" if length > self._max_tokens else "kept" if is_trained else "nothing_trained"
+        )
         self.counts[reason] += 1
         return reason == "kept"
 

@@ -76,7 +76,9 @@ def check(params: EvaluateParams) -> EvaluateParams:
     if not params.model:
         return replace(params, name=name)
     local = replace(params.policy.local, model=params.model)
-    return replace(params, name=name, policy=replace(params.policy, policy=PolicyKind.LOCAL, local=local))
+    return replace(
+        params, name=name, policy=replace(params.policy, policy=PolicyKind.LOCAL, local=local)
+    )
 
 
 def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> list[Question]:
@@ -92,11 +94,17 @@ def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> li
             expected="split=validation or split=test, with enough questions", got=f"{len(found):,} questions",
             fix="lower evaluate.num_questions, or choose another split",
         )  # fmt: skip
-    found.sort(key=lambda question: hashlib.sha256(f"{params.seed}/{question.question_id}".encode()).digest())
+    found.sort(
+        key=lambda question: hashlib.sha256(
+            f"{params.seed}/{question.question_id}".encode()
+        ).digest()
+    )
     return sorted(found[: params.num_questions or None], key=lambda question: question.question_id)
 
 
-def make_task(question: Question, mode: Asking, prompt: Prompt, tools: Sequence[str] = ("search",)) -> Task:
+def make_task(
+    question: Question, mode: Asking, prompt: Prompt, tools: Sequence[str] = ("search",)
+) -> Task:
     """The rollout of one question; in cot a call of a tool ends it."""
     asked = Mode.COT if mode is Asking.COT else Mode.COA
     return task_of(question.question_id, question.question, asked, 0, prompt, tools)
@@ -104,7 +112,9 @@ def make_task(question: Question, mode: Asking, prompt: Prompt, tools: Sequence[
 
 def questions_hash(questions: Iterable[Question]) -> str:
     """SHA-256 of ids, texts and gold answers, first 16 hex digits."""
-    told = ((question.question_id, question.question, question.gold_answers) for question in questions)
+    told = (
+        (question.question_id, question.question, question.gold_answers) for question in questions
+    )
     return hashlib.sha256(repr(list(told)).encode()).hexdigest()[:16]
 
 
@@ -127,9 +137,15 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
     world = _world_of(questions, loaded)
     asked_as = as_react if params.mode is Asking.REACT else None
     async with open_runtime(
-        loaded, _journal_name(params), teacher=params.policy, limits=params.limits, asked_as=asked_as
+        loaded,
+        _journal_name(params),
+        teacher=params.policy,
+        limits=params.limits,
+        asked_as=asked_as,
     ) as runtime:
-        tasks = (make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions)
+        tasks = (
+            make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions
+        )
         outcomes = await _collect(params.name, runtime, tasks, questions, world)
     run = runtime.run
     setting = Setting(
@@ -155,7 +171,11 @@ def _world_of(questions: Iterable[Question], loaded: Params) -> World | None:
 
 
 async def _collect(
-    name: str, runtime: Runtime, tasks: Iterable[Task], questions: Sequence[Question], world: World | None
+    name: str,
+    runtime: Runtime,
+    tasks: Iterable[Task],
+    questions: Sequence[Question],
+    world: World | None,
 ) -> list[Outcome]:
     by_id = {question.question_id: question for question in questions}
     outcomes = []

@@ -127,15 +127,25 @@ def find_probes(
         for action in protocol.action_indices(steps):
             shown = steps[action + 1] if action + 1 < len(steps) else None
             if shown is not None and shown.kind is StepKind.OBSERVATION and shown.outcome in _SHOWN:
-                yield _probe(row, action, world if questions[row.trajectory.question_id].source == SOURCE else None)
+                yield _probe(
+                    row,
+                    action,
+                    world if questions[row.trajectory.question_id].source == SOURCE else None,
+                )
 
 
 def _probe(row: GradedTrajectory, action: int, world: World | None) -> Probe:
     steps = row.trajectory.steps
     fact = fact_before(world, steps[: action + 1]) if world is not None else None
     answers = (fact.value,) if fact else row.gold_answers
-    held = tuple(answer for answer in answers if _holds(body(steps[action + 1].text, steps[action].tool or ""), answer))
-    return Probe(row.trajectory, action, held, world.is_known(fact) if world is not None and fact else None)
+    held = tuple(
+        answer
+        for answer in answers
+        if _holds(body(steps[action + 1].text, steps[action].tool or ""), answer)
+    )
+    return Probe(
+        row.trajectory, action, held, world.is_known(fact) if world is not None and fact else None
+    )
 
 
 def request_for(probe: Probe, policy: BatchPolicy, max_tokens: int) -> Request:
@@ -146,7 +156,10 @@ def request_for(probe: Probe, policy: BatchPolicy, max_tokens: int) -> Request:
         *protocol.pieces(probe.trajectory.prompt, steps),
         protocol.Piece(opening.rstrip(), Author.ENVIRONMENT, StepKind.OBSERVATION),
     ]
-    encoded = [policy.encode(piece.text, is_prompt=piece.kind is None, author=piece.author) for piece in pieces]
+    encoded = [
+        policy.encode(piece.text, is_prompt=piece.kind is None, author=piece.author)
+        for piece in pieces
+    ]
     ids = tuple(token for part in encoded if part is not None for token in part)
     return Request(
         context="".join(piece.text for piece in pieces),
@@ -166,9 +179,13 @@ def compare(probe: Probe, completion: Completion) -> Prediction:
     lines = predicted.splitlines()
     has_form = predicted == real or (bool(lines) and all(_RESULT.fullmatch(line) for line in lines))
     return Prediction(
-        is_well_formed=completion.finish is Finish.STOP and protocol.neutralise(predicted) == predicted and has_form,
+        is_well_formed=completion.finish is Finish.STOP
+        and protocol.neutralise(predicted) == predicted
+        and has_form,
         f1=grade_prediction(predicted, (real,)).f1,
-        bears_answer=any(_holds(predicted, answer) for answer in probe.answers) if probe.answers else None,
+        bears_answer=any(_holds(predicted, answer) for answer in probe.answers)
+        if probe.answers
+        else None,
         is_known=probe.is_known,
     )
 
@@ -239,8 +256,12 @@ def _predict(params: FidelityParams, probes: Sequence[Probe]) -> list[Prediction
     with Progress("fidelity", len(probes), "observations") as bar:
         for start in range(0, len(probes), params.batch_size):
             batch = probes[start : start + params.batch_size]
-            requests = [request_for(probe, policy, params.max_observation_tokens) for probe in batch]
-            predictions += [compare(*pair) for pair in zip(batch, policy.complete_batch(requests), strict=True)]
+            requests = [
+                request_for(probe, policy, params.max_observation_tokens) for probe in batch
+            ]
+            predictions += [
+                compare(*pair) for pair in zip(batch, policy.complete_batch(requests), strict=True)
+            ]
             bar.add(len(batch))
     return predictions
 
@@ -250,9 +271,13 @@ def main(arguments: Sequence[str]) -> str:
     loaded = Params.load("fidelity", arguments)
     params = loaded.section(FidelityParams)
     path = FOLDER / f"{file_name(params.name, params.model, 'name')}.json"
-    questions = {question.question_id: question for question in tables.read_table(QUESTIONS, Question)}
+    questions = {
+        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
+    }
     is_microworld = any(question.source == SOURCE for question in questions.values())
-    world = make_world(loaded.section(MicroworldParams, "microworld").world) if is_microworld else None
+    world = (
+        make_world(loaded.section(MicroworldParams, "microworld").world) if is_microworld else None
+    )
     rows = tables.read_table(Path(params.rollouts), GradedTrajectory)
     probes = list(islice(find_probes(rows, questions, world), params.num_observations))
     # A student that never searches is a finding, no wrong setting: the report says so.

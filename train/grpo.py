@@ -91,7 +91,11 @@ def _longest(mask: Any) -> int:
 def _stratum(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
     trajectory = row["graded"].trajectory
-    return (row["prompt"], trajectory.num_actions, row["graded"] if trajectory.stop_reason in FAILURES else None)
+    return (
+        row["prompt"],
+        trajectory.num_actions,
+        row["graded"] if trajectory.stop_reason in FAILURES else None,
+    )
 
 
 def centred(values: Any, strata: Sequence[Hashable]) -> Any:
@@ -99,6 +103,8 @@ def centred(values: Any, strata: Sequence[Hashable]) -> Any:
     import torch
 
     numbers: dict[Hashable, int] = {}
-    index = torch.tensor([numbers.setdefault(stratum, len(numbers)) for stratum in strata], device=values.device)
+    index = torch.tensor(
+        [numbers.setdefault(stratum, len(numbers)) for stratum in strata], device=values.device
+    )
     sums = values.new_zeros(len(numbers)).index_add(0, index, values)
     return values - (sums / index.bincount())[index]

@@ -36,7 +36,9 @@ def mean_interval(values: Sequence[float], *, num_resamples: int, seed: int) -> 
     low = high = mean
     if min(values) < max(values):
         low, high = _bootstrap(values, num_resamples, seed)
-    return Interval(round(mean, _PLACES), round(low, _PLACES), round(high, _PLACES), num=len(values))
+    return Interval(
+        round(mean, _PLACES), round(low, _PLACES), round(high, _PLACES), num=len(values)
+    )
 
 
 def _bootstrap(values: Sequence[float], num_resamples: int, seed: int) -> tuple[float, float]:
@@ -46,7 +48,12 @@ def _bootstrap(values: Sequence[float], num_resamples: int, seed: int) -> tuple[
     rng = np.random.default_rng(seed)
     # Batches bound the memory: all resamples at once would be num_resamples times as many numbers as questions.
     found = bootstrap(
-        (np.asarray(values),), np.mean, n_resamples=num_resamples, batch=100, method="percentile", rng=rng
+        (np.asarray(values),),
+        np.mean,
+        n_resamples=num_resamples,
+        batch=100,
+        method="percentile",
+        rng=rng,
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 

@@ -53,5 +53,7 @@ def decisions(world: World, steps: tuple[Step, ...]) -> Iterator[Decision]:
 
 def fact_before(world: World, steps: tuple[Step, ...]) -> Fact | None:
     """The last fact that the steps say they need."""
-    needs = [utterance.text for utterance in read_back(render(steps)) if utterance.said is Said.NEED]
+    needs = [
+        utterance.text for utterance in read_back(render(steps)) if utterance.said is Said.NEED
+    ]
     return needed_fact(world, needs[-1]) if needs else None

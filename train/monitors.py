@@ -101,8 +101,12 @@ class Monitor(TrainerCallback):
     def __init__(self, settings: MonitorSettings) -> None:
         names = [alarm.name for alarm in ALARMS]
         if unknown := [name for name in settings.limits if name not in names]:
-            raise unknown_name("alarm", unknown[0], names, where="params.yaml, train.monitors.limits")
-        self._alarms = [replace(alarm, limit=settings.limits.get(alarm.name, alarm.limit)) for alarm in ALARMS]
+            raise unknown_name(
+                "alarm", unknown[0], names, where="params.yaml, train.monitors.limits"
+            )
+        self._alarms = [
+            replace(alarm, limit=settings.limits.get(alarm.name, alarm.limit)) for alarm in ALARMS
+        ]
         self._settings = settings
         self._active: set[str] = set()
 
@@ -120,4 +124,7 @@ class Monitor(TrainerCallback):
         quantities = " and ".join(alarm.quantities)
         verdict = "stopping" if self._settings.stops else "warning"
         what = f"{quantities} {alarm.condition} {alarm.limit:g}"
-        print(f"\n{verdict} at step {state.global_step}: {alarm.name}: {what}; {alarm.advice}", file=sys.stderr)
+        print(
+            f"\n{verdict} at step {state.global_step}: {alarm.name}: {what}; {alarm.advice}",
+            file=sys.stderr,
+        )

@@ -21,7 +21,9 @@ class Muon(torch.optim.Optimizer):
     as much; here matrices of one shape go together, in their own precision.
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(matrices, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
@@ -63,13 +65,17 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class MuonWithAdamW(torch.optim.Optimizer):
     """Two optimisers side by side; their groups are one list, so that one schedule scales both learning rates."""
 
-    def __init__(self, model: nn.Module, *, muon_learning_rate: float, learning_rate: float) -> None:
+    def __init__(
+        self, model: nn.Module, *, muon_learning_rate: float, learning_rate: float
+    ) -> None:
         inner: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
-            (inner if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name else rest).append(
-                parameter
-            )
+            (
+                inner
+                if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name
+                else rest
+            ).append(parameter)
         self._parts: tuple[torch.optim.Optimizer, ...] = (
             Muon(inner, lr=muon_learning_rate),
             torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0),

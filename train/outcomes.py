@@ -54,7 +54,9 @@ class Outcome:
         return self.stop_reason in _FAILURES
 
 
-def outcome_of(row: GradedTrajectory, needs_no_search: bool | None, decided: Sequence[Decision]) -> Outcome:
+def outcome_of(
+    row: GradedTrajectory, needs_no_search: bool | None, decided: Sequence[Decision]
+) -> Outcome:
     """Reduce a graded rollout to what is compared."""
     known = [decision.searched for decision in decided if decision.is_known]
     unknown = [decision.searched for decision in decided if not decision.is_known]
@@ -130,7 +132,9 @@ MEASURES: dict[str, Measure] = {
     "cover_exact_match": lambda row: row.cover_exact_match,
     "f1": lambda row: row.f1,
     "exact_match_no_search_needed": lambda row: row.exact_match if row.needs_no_search else None,
-    "exact_match_search_needed": lambda row: row.exact_match if row.needs_no_search is False else None,
+    "exact_match_search_needed": lambda row: (
+        row.exact_match if row.needs_no_search is False else None
+    ),
     "actions": lambda row: row.num_actions,
     "needless_search": lambda row: row.num_actions > 0 if row.needs_no_search else None,
     "broken_format": lambda row: row.is_broken,
@@ -138,7 +142,9 @@ MEASURES: dict[str, Measure] = {
 """What is averaged over questions; to add a measure, add it here."""
 
 
-def summarise(setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: int, seed: int) -> Result:
+def summarise(
+    setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: int, seed: int
+) -> Result:
     """Average the outcomes; memory holds one small record a question."""
     rows = sorted(outcomes, key=lambda row: row.question_id)
 
@@ -148,7 +154,10 @@ def summarise(setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: i
 
     def by(key: Callable[[Outcome], int | None]) -> dict[str, Interval | None]:
         found = sorted({value for row in rows if (value := key(row)) is not None})
-        return {str(value): interval(row.exact_match for row in rows if key(row) == value) for value in found}
+        return {
+            str(value): interval(row.exact_match for row in rows if key(row) == value)
+            for value in found
+        }
 
     reasons = [row.stop_reason for row in rows]
     return Result(
@@ -158,10 +167,18 @@ def summarise(setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: i
         metrics={name: interval(map(measure, rows)) for name, measure in MEASURES.items()},
         by_hops=by(lambda row: row.num_hops),
         by_actions=by(lambda row: row.num_actions),
-        search_rate_known=_share(sum(row.searched_known for row in rows), sum(row.needed_known for row in rows)),
-        search_rate_unknown=_share(sum(row.searched_unknown for row in rows), sum(row.needed_unknown for row in rows)),
-        stop_reasons={str(reason): reasons.count(reason) for reason in StopReason if reason in reasons},
-        outcomes={field.name: [getattr(row, field.name) for row in rows] for field in fields(Outcome)},
+        search_rate_known=_share(
+            sum(row.searched_known for row in rows), sum(row.needed_known for row in rows)
+        ),
+        search_rate_unknown=_share(
+            sum(row.searched_unknown for row in rows), sum(row.needed_unknown for row in rows)
+        ),
+        stop_reasons={
+            str(reason): reasons.count(reason) for reason in StopReason if reason in reasons
+        },
+        outcomes={
+            field.name: [getattr(row, field.name) for row in rows] for field in fields(Outcome)
+        },
     )
 
 
@@ -177,8 +194,16 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
     """
     values = asdict(result)
     columns = values.pop("outcomes")
-    lines = [f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}" for name, column in columns.items()]
-    text = json.dumps(values, indent=2).removesuffix("\n}") + ',\n  "outcomes": {\n' + ",\n".join(lines) + "\n  }\n}\n"
+    lines = [
+        f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}"
+        for name, column in columns.items()
+    ]
+    text = (
+        json.dumps(values, indent=2).removesuffix("\n}")
+        + ',\n  "outcomes": {\n'
+        + ",\n".join(lines)
+        + "\n  }\n}\n"
+    )
     path = folder / f"{result.setting.name}.json"
     write_text(path, text)
     return path

@@ -35,7 +35,9 @@ def train(run: StageRun) -> None:
     settings = run.params.pretrain
     if settings.base:
         out = run.workspace.out
-        origin = fetch_base(settings.base, settings.revision, out, has_weights=not run.params.dry_run)
+        origin = fetch_base(
+            settings.base, settings.revision, out, has_weights=not run.params.dry_run
+        )
         run.report_fetched(origin)
         return
     student = new_student(_texts(settings), settings.student, run.params.seed)
@@ -45,7 +47,9 @@ def train(run: StageRun) -> None:
         muon_learning_rate=settings.muon_learning_rate,
         learning_rate=settings.arguments.get("learning_rate", 1e-2),
     )
-    trainer = make_trainer(run, student, splits, settings.arguments, optimizer=optimizer, kind=_plain_trainer())
+    trainer = make_trainer(
+        run, student, splits, settings.arguments, optimizer=optimizer, kind=_plain_trainer()
+    )
     inputs = (settings.documents, settings.corpus)
     run.fit(trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
 
@@ -74,7 +78,10 @@ def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[
     documents = to_dataset(fitting(), Example)
     run.report_rows(counts)
     start = len(documents) - min(_HELD_OUT, len(documents) // 10)
-    splits = {"train": documents.select(range(start)), "validation": documents.select(range(start, len(documents)))}
+    splits = {
+        "train": documents.select(range(start)),
+        "validation": documents.select(range(start, len(documents))),
+    }
     return splits, seen
 
 
@@ -90,11 +97,15 @@ def _examples(documents: Path, tokenizer: Any) -> Iterator[Example]:
     rows = tables.read_table(documents, PretrainingDocument)
     while chunk := list(islice(rows, _DOCUMENTS_PER_CALL)):
         texts = [text for document in chunk for text in document.texts]
-        pieces = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+        pieces = iter(
+            tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        )
         for document in chunk:
             ids: list[int] = []
             labels: list[int] = []
-            for piece, is_trained in zip(islice(pieces, len(document.texts)), document.is_trained, strict=True):
+            for piece, is_trained in zip(
+                islice(pieces, len(document.texts)), document.is_trained, strict=True
+            ):
                 ids += piece
                 labels += piece if is_trained else [IGNORED] * len(piece)
             end = tokenizer.eos_token_id

@@ -19,7 +19,9 @@ def file_name(name: str, fallback: str, key: str) -> str:
     """
     name = name or Path(fallback).name
     if not name or name != Path(name).name or name.startswith("."):
-        raise ConfigError("the result's name is no file name", expected=f"{key}=sft2_react", got=repr(name))
+        raise ConfigError(
+            "the result's name is no file name", expected=f"{key}=sft2_react", got=repr(name)
+        )
     return name
 
 
@@ -45,7 +47,9 @@ def read_json(path: Path, record: type[Record], *, command: str) -> Record:
     try:
         return msgspec.json.decode(path.read_bytes(), type=record)
     except (OSError, msgspec.DecodeError) as error:
-        raise InputError(f"cannot read {path}", got=error, fix=f"make it again: {command}") from error
+        raise InputError(
+            f"cannot read {path}", got=error, fix=f"make it again: {command}"
+        ) from error
 
 
 def fingerprint_model(model: str) -> str:

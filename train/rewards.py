@@ -131,16 +131,24 @@ def reward_functions(
         ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is missing.
     """
     if not any(weights.values()):
-        raise ConfigError("no reward is weighted", expected="rewards: {exact_match: 1.0, format_penalty: 0.1}")
+        raise ConfigError(
+            "no reward is weighted", expected="rewards: {exact_match: 1.0, format_penalty: 0.1}"
+        )
     for name in weights:
         if name != RUBRIC and name not in REWARDS:
-            raise unknown_name("reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards")
+            raise unknown_name(
+                "reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards"
+            )
     named = {exact_match.__name__: 0.0, **weights}
     return {_reward(name, rubric, world): weight for name, weight in named.items()}
 
 
 def _reward(name: str, rubric: RubricSettings, world: World | None) -> Any:
-    return _judged(Judge(rubric, CompletionsPolicy(rubric.server))) if name == RUBRIC else _computed(name, world)
+    return (
+        _judged(Judge(rubric, CompletionsPolicy(rubric.server)))
+        if name == RUBRIC
+        else _computed(name, world)
+    )
 
 
 def _computed(name: str, world: World | None) -> Callable[..., list[float | None]]:
@@ -154,7 +162,9 @@ def _computed(name: str, world: World | None) -> Callable[..., list[float | None
             measured = (pair for row in graded for pair in measure(row, world))
             for quantity, value in (*measured, *logged[0].items()):
                 log_metric(quantity, value)
-        return [None if row.trajectory.stop_reason in FAILURES else REWARDS[name](row) for row in graded]
+        return [
+            None if row.trajectory.stop_reason in FAILURES else REWARDS[name](row) for row in graded
+        ]
 
     reward.__name__ = name  # under which TRL logs it
     return reward
@@ -181,7 +191,9 @@ class Judge:
             raise ConfigError(f"cannot read the rubric {settings.prompt}", got=error) from error
         places = {"{prompt}": settings.chat_template, "{question}": rubric, "{answer}": rubric}
         if missing := [place for place, text in places.items() if place not in text]:
-            raise ConfigError("the rubric lacks a place", where=settings.prompt, expected=", ".join(missing))
+            raise ConfigError(
+                "the rubric lacks a place", where=settings.prompt, expected=", ".join(missing)
+            )
         self._prompt = settings.chat_template.replace("{prompt}", rubric)
         self._policy = policy
         self._slots = asyncio.Semaphore(settings.concurrency)
@@ -211,6 +223,8 @@ class Judge:
             "answer": row.grade.prediction or "",
         }
         # The policy is trained against this prompt: its answer stays on one line, without tags and chat markers.
-        harmless = {name: " ".join(protocol.neutralise(text).split()) for name, text in texts.items()}
+        harmless = {
+            name: " ".join(protocol.neutralise(text).split()) for name, text in texts.items()
+        }
         prompt = self._PLACE.sub(lambda place: harmless[place[1]], self._prompt)
         return Request(prompt, stop=("\n",), max_tokens=8, temperature=0.0, top_p=1.0, seed=0)

@@ -61,7 +61,12 @@ def train(run: StageRun) -> None:
         asks = {split: _read_asks(settings, split, run.params.seed) for split in splits}
         run.report_rows({"kept": len(asks["train"])})
         rollouts = Rollouts(
-            run, student.tokenizer, [ask for part in asks.values() for ask in part], limits, tools, loop
+            run,
+            student.tokenizer,
+            [ask for part in asks.values() for ask in part],
+            limits,
+            tools,
+            loop,
         )
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
@@ -89,7 +94,9 @@ def _opened(loop: asyncio.Runner, sections: Params | None) -> Iterator[Toolbox]:
     async def start() -> asyncio.Task[None]:
         is_open = asyncio.Event()
         holder = asyncio.create_task(hold(is_open))
-        await asyncio.wait({holder, asyncio.create_task(is_open.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {holder, asyncio.create_task(is_open.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
         if holder.done():
             holder.result()
         return holder
@@ -113,8 +120,13 @@ def check_asking(asking: Asking, stage: Stage) -> None:
     """
     known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
     if asking not in known:
-        where, fix = f"params.yaml, train.{stage}.asking", "cot_share says which questions are asked without the tool"
-        raise ConfigError("the stage cannot ask so", where=where, expected=" or ".join(known), got=asking, fix=fix)
+        where, fix = (
+            f"params.yaml, train.{stage}.asking",
+            "cot_share says which questions are asked without the tool",
+        )
+        raise ConfigError(
+            "the stage cannot ask so", where=where, expected=" or ".join(known), got=asking, fix=fix
+        )
 
 
 def _summary(history: Sequence[Mapping[str, Any]]) -> str:
@@ -146,12 +158,19 @@ def choose_modes(questions: Iterable[Question], cot_share: float, seed: int) -> 
     """
     if not 0 <= cot_share <= 1:
         raise ConfigError("cot_share is not a share", expected="0 to 1", got=cot_share)
-    ranked = sorted(questions, key=lambda question: hashlib.sha256(f"{seed}/{question.question_id}".encode()).digest())
+    ranked = sorted(
+        questions,
+        key=lambda question: hashlib.sha256(f"{seed}/{question.question_id}".encode()).digest(),
+    )
     num_cot = round(cot_share * len(ranked))
-    return [Ask(question, Mode.COT if i < num_cot else Mode.COA) for i, question in enumerate(ranked)]
+    return [
+        Ask(question, Mode.COT if i < num_cot else Mode.COA) for i, question in enumerate(ranked)
+    ]
 
 
-def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: Rollouts) -> Any:
+def make_trainer(
+    run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: Rollouts
+) -> Any:
     """TRL's trainer with our rollouts and rewards.
 
     Raises:
@@ -165,7 +184,11 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
     # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames: nothing to act on.
     warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    keys = {split: Dataset.from_list([{"prompt": key_of(ask)} for ask in part]) for split, part in asks.items() if part}
+    keys = {
+        split: Dataset.from_list([{"prompt": key_of(ask)} for ask in part])
+        for split, part in asks.items()
+        if part
+    }
     trainer = trainer_class(settings.baseline)(
         model=student.model,
         reward_funcs=list(rewards),
@@ -186,7 +209,9 @@ def make_trainer(run: StageRun, student: Student, asks: Mapping[str, Sequence[As
 
 def _world_of(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> World | None:
     """The microworld, where all questions are about it."""
-    if run.sections is None or any(ask.question.source != SOURCE for part in asks.values() for ask in part):
+    if run.sections is None or any(
+        ask.question.source != SOURCE for part in asks.values() for ask in part
+    ):
         return None
     return make_world(run.sections.section(MicroworldParams, "microworld").world)
 
@@ -201,8 +226,12 @@ def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
         # TRL would spread the reference model over all GPUs before FSDP shards it.
         **({"model_init_kwargs": {"device_map": None}} if uses_fsdp() else {}),
     )  # fmt: skip
-    for name, only in (_NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})).items():
+    for name, only in (
+        _NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})
+    ).items():
         if (got := getattr(arguments, name)) != only:
             where = f"params.yaml, train.{run.stage}.arguments.{name}"
-            raise ConfigError("rollouts do not honour a setting", where=where, expected=only, got=got)
+            raise ConfigError(
+                "rollouts do not honour a setting", where=where, expected=only, got=got
+            )
     return arguments

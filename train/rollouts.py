@@ -68,7 +68,11 @@ class Rollouts:
         """
         is_validation = not trainer.model.training
         with _policy(trainer, self._tokenizer, self._name, self._settings.batch_size) as policy:
-            step = Sampling(trainer.temperature, trainer.top_p, self._seed * 1_000_003 + trainer.state.global_step)
+            step = Sampling(
+                trainer.temperature,
+                trainer.top_p,
+                self._seed * 1_000_003 + trainer.state.global_step,
+            )
             first = trainer.accelerator.process_index * len(prompts)
             return self.roll_out(list(prompts), policy, step, first, is_validation=is_validation)
 
@@ -111,7 +115,11 @@ class Rollouts:
         accuracy = sum(row.grade.exact_match for row in graded) / max(1, len(graded))
         if not is_real:
             self._simulated = accuracy
-        return {"simulated/gap": self._simulated - accuracy} if is_real and self._simulated is not None else {}
+        return (
+            {"simulated/gap": self._simulated - accuracy}
+            if is_real and self._simulated is not None
+            else {}
+        )
 
     def _tasks(self, keys: Sequence[str], first: int) -> list[Task]:
         seen: Counter[str] = Counter()
@@ -119,14 +127,28 @@ class Rollouts:
         for key in keys:
             question, mode = self._asks[key]
             index = first + seen[key]
-            tasks.append(task_of(question.question_id, question.question, mode, index, self._prompt, self._offered))
+            tasks.append(
+                task_of(
+                    question.question_id,
+                    question.question,
+                    mode,
+                    index,
+                    self._prompt,
+                    self._offered,
+                )
+            )
             seen[key] += 1
         return tasks
 
     async def _finish(
         self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
     ) -> list[State]:
-        return [state async for state in roll_out_states(tasks, run, policy, environment, batch_size=len(tasks))]
+        return [
+            state
+            async for state in roll_out_states(
+                tasks, run, policy, environment, batch_size=len(tasks)
+            )
+        ]
 
 
 @contextmanager

@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> str:
         raise MissingExtraError(error.name or "trl", "train") from error
     from train.stage import StageRun
 
-    sections = ["train", "search", "rollout"] if params.stage in (Stage.RL1, Stage.RL2) else ["train"]
+    sections = (
+        ["train", "search", "rollout"] if params.stage in (Stage.RL1, Stage.RL2) else ["train"]
+    )
     run = StageRun(params.stage, params, loaded.dump(sections), loaded)
     import_module(MODULES[params.stage]).train(run)
     return run.summary

@@ -105,7 +105,9 @@ class RlParams:
     those of its group that acted as often, so that whether to act is not trained."""
     batch_size: int = 128
     """Rollouts that go through the model together."""
-    rewards: Mapping[str, float] = field(default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1})
+    rewards: Mapping[str, float] = field(
+        default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1}
+    )
     """Weight of each reward of train/rewards.py."""
     arguments: Arguments = field(default_factory=dict)
 

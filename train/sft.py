@@ -21,12 +21,20 @@ def train(run: StageRun) -> None:
     """Run stage sft2 or sft3."""
     settings: SftParams = getattr(run.params, run.stage)
     student = run.load(settings.init)
-    encoder = Encoder(student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens)
+    encoder = Encoder(
+        student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens
+    )
     trains_world = run.stage is Stage.SFT3
     splits = {}
     for split in ("train", "validation"):
-        rows = (row for folder in settings.trajectories for row in read_split(folder, split, GradedTrajectory))
-        splits[split] = to_dataset((encoder.trajectory(row, trains_world=trains_world) for row in rows), Example)
+        rows = (
+            row
+            for folder in settings.trajectories
+            for row in read_split(folder, split, GradedTrajectory)
+        )
+        splits[split] = to_dataset(
+            (encoder.trajectory(row, trains_world=trains_world) for row in rows), Example
+        )
     run.report_rows(encoder.counts)
     trainer = make_trainer(run, student, splits, settings.arguments)
     run.fit(trainer, student, (settings.init, *settings.trajectories))
@@ -47,7 +55,9 @@ def make_trainer(
 
     return (kind or SFTTrainer)(
         model=student.model,
-        args=run.arguments(SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True),
+        args=run.arguments(
+            SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True
+        ),
         train_dataset=splits["train"],
         eval_dataset=splits["validation"] or None,
         processing_class=student.tokenizer,

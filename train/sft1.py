@@ -34,8 +34,15 @@ def train(run: StageRun) -> None:
     student = run.load(settings.init)
     attention = student.model.config._attn_implementation
     if attention != "sdpa":
-        raise ConfigError("sft1 needs attention that takes a mask", where=settings.init, expected="sdpa", got=attention)
-    encoder = Encoder(student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens)
+        raise ConfigError(
+            "sft1 needs attention that takes a mask",
+            where=settings.init,
+            expected="sdpa",
+            got=attention,
+        )
+    encoder = Encoder(
+        student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens
+    )
     splits = {}
     for split in ("train", "validation"):
         rows = read_split(settings.pairs, split, PreferencePair)
@@ -60,7 +67,13 @@ def collate(examples: Sequence[PairExample], pad_id: int) -> dict[str, Tensor]:
     `sides` says which tokens are trained, and as which side's; `predictors` at which position each token is predicted.
     """
     rows = [_row(example) for example in examples]
-    paddings = {"input_ids": pad_id, "position_ids": 0, "segments": _PADDING, "sides": 0, "predictors": 0}
+    paddings = {
+        "input_ids": pad_id,
+        "position_ids": 0,
+        "segments": _PADDING,
+        "sides": 0,
+        "predictors": 0,
+    }
     batch = {
         name: pad_sequence([row[name] for row in rows], batch_first=True, padding_value=padding)
         for name, padding in paddings.items()
@@ -74,14 +87,21 @@ def _row(example: PairExample) -> dict[str, Tensor]:
     start = len(example["prompt_ids"])
     lengths = (start, len(example["chosen_ids"]), len(example["rejected_ids"]))
     middle, end = start + lengths[_CHOSEN], sum(lengths)
-    segments = torch.repeat_interleave(torch.tensor([_PREFIX, _CHOSEN, _REJECTED]), torch.tensor(lengths))
+    segments = torch.repeat_interleave(
+        torch.tensor([_PREFIX, _CHOSEN, _REJECTED]), torch.tensor(lengths)
+    )
     predictors = torch.arange(-1, end - 1)
     predictors[middle] = start - 1
     return {
-        "input_ids": torch.tensor([*example["prompt_ids"], *example["chosen_ids"], *example["rejected_ids"]]),
-        "position_ids": torch.cat([torch.arange(middle), torch.arange(start, end - lengths[_CHOSEN])]),
+        "input_ids": torch.tensor(
+            [*example["prompt_ids"], *example["chosen_ids"], *example["rejected_ids"]]
+        ),
+        "position_ids": torch.cat(
+            [torch.arange(middle), torch.arange(start, end - lengths[_CHOSEN])]
+        ),
         "segments": segments,
-        "sides": segments * torch.tensor([0] * start + list(example["chosen_mask"]) + list(example["rejected_mask"])),
+        "sides": segments
+        * torch.tensor([0] * start + list(example["chosen_mask"]) + list(example["rejected_mask"])),
         "predictors": predictors,
     }
 
@@ -113,14 +133,22 @@ class ContrastiveTrainer(Trainer):
         self._alpha = alpha
         self._seen: dict[str, list[float]] = defaultdict(list)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: Any
+    ) -> tuple[list[Any], Any]:
         """The batches of one step, with the number of their pairs for one process."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        num_pairs = torch.tensor(float(sum(len(batch["input_ids"]) for batch in batches)), device=device)
+        num_pairs = torch.tensor(
+            float(sum(len(batch["input_ids"]) for batch in batches)), device=device
+        )
         return batches, self.accelerator.reduce(num_pairs, reduction="mean")
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """The batch's share of the step's loss; the mean over the batch where no step is under way."""
         chosen, rejected = side_means(model, inputs).unbind(dim=1)

@@ -30,7 +30,9 @@ _ALWAYS: Arguments = {
 class StageRun:
     """One run of one stage."""
 
-    def __init__(self, stage: Stage, params: TrainParams, resolved: str, sections: Params | None = None) -> None:
+    def __init__(
+        self, stage: Stage, params: TrainParams, resolved: str, sections: Params | None = None
+    ) -> None:
         self.stage = stage
         self.params = params
         self.sections = sections
@@ -51,12 +53,17 @@ class StageRun:
         """
         if self.params.dry_run:
             init = self._beginning(init)
-        student = load_student(init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run)
+        student = load_student(
+            init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run
+        )
         window = getattr(student.model.config, "max_position_embeddings", None)
         if window is not None and self.params.max_context_tokens > window:
             expected = f"train.max_context_tokens of at most {window}"
             raise ConfigError(
-                "the model's context is too short", where=init, expected=expected, got=self.params.max_context_tokens
+                "the model's context is too short",
+                where=init,
+                expected=expected,
+                got=self.params.max_context_tokens,
             )
         return student
 
@@ -64,9 +71,15 @@ class StageRun:
         """The model itself, or where its chain of stages begins: a dry run asks for no stage before it."""
         base = self.params.pretrain.base
         by_folder = {str(OUT / stage): getattr(self.params, stage) for stage in Stage}
-        while init in by_folder and not (Path(init) / "config.json").is_file() and hasattr(by_folder[init], "init"):
+        while (
+            init in by_folder
+            and not (Path(init) / "config.json").is_file()
+            and hasattr(by_folder[init], "init")
+        ):
             init = by_folder.pop(init).init
-        return base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
+        return (
+            base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
+        )
 
     def prompt(self, tokenizer: Any, file: str = "") -> Prompt:
         """The student's prompt, or that of another file, inside its chat template, the thinking opened.
@@ -74,7 +87,9 @@ class StageRun:
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        return Prompt.load(Path(file or self.params.prompt), self.params.chat_template or own_template(tokenizer))
+        return Prompt.load(
+            Path(file or self.params.prompt), self.params.chat_template or own_template(tokenizer)
+        )
 
     def report_rows(self, counts: Mapping[str, int]) -> None:
         """Say how many rows are trained on and how many were left out.
@@ -83,9 +98,16 @@ class StageRun:
             InputError: all were.
         """
         self._rows = dict(counts)
-        if left_out := {reason: count for reason, count in counts.items() if reason != "kept" and count}:
-            listed = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items())
-            print(f"left out: {listed} (train.max_context_tokens = {self.params.max_context_tokens})", file=sys.stderr)
+        if left_out := {
+            reason: count for reason, count in counts.items() if reason != "kept" and count
+        }:
+            listed = ", ".join(
+                f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items()
+            )
+            print(
+                f"left out: {listed} (train.max_context_tokens = {self.params.max_context_tokens})",
+                file=sys.stderr,
+            )
         if not counts.get("kept"):
             raise InputError(
                 "no row can be trained", expected=f"rows of at most {self.params.max_context_tokens} tokens",
@@ -112,7 +134,13 @@ class StageRun:
         smallest = {"max_steps": 1, "gradient_accumulation_steps": 1}
         if "num_generations" in given:
             smallest["per_device_train_batch_size"] = given["num_generations"]
-        values = {**_ALWAYS, **defaults, **here, **given, **(smallest if self.params.dry_run else {})}
+        values = {
+            **_ALWAYS,
+            **defaults,
+            **here,
+            **given,
+            **(smallest if self.params.dry_run else {}),
+        }
         if fsdp_checkpoints():
             values["activation_checkpointing"] = False
         return make_arguments(kind, values, where=f"params.yaml, train.{self.stage}.arguments")
@@ -137,7 +165,9 @@ class StageRun:
         if shards_weights():
             # The first process alone merges the adapters into the weights: it must hold all of them.
             fix = "launch with conf/accelerate/ddp.yaml or deepspeed_zero2.yaml"
-            raise ConfigError("LoRA needs the whole model in each process", got="FSDP or ZeRO stage 3", fix=fix)
+            raise ConfigError(
+                "LoRA needs the whole model in each process", got="FSDP or ZeRO stage 3", fix=fix
+            )
         try:
             from peft import LoraConfig
         except ImportError as error:
@@ -145,10 +175,16 @@ class StageRun:
         try:
             return LoraConfig(**self.params.lora)
         except TypeError as error:
-            raise ConfigError("LoraConfig refuses a setting", where="params.yaml, train.lora", got=error) from error
+            raise ConfigError(
+                "LoraConfig refuses a setting", where="params.yaml, train.lora", got=error
+            ) from error
 
     def fit(
-        self, trainer: Any, student: Student, inputs: tuple[str, ...], finish: Callable[[], None] | None = None
+        self,
+        trainer: Any,
+        student: Student,
+        inputs: tuple[str, ...],
+        finish: Callable[[], None] | None = None,
     ) -> None:
         """Train, from the last checkpoint where there is one, and write what came of it.
 
@@ -179,7 +215,10 @@ class StageRun:
         state = None if self.params.lora else trainer.accelerator.get_state_dict(sharded)
         if not trainer.is_world_process_zero():
             return
-        self.workspace.save(Student(model.merge_and_unload() if self.params.lora else model, student.tokenizer), state)
+        self.workspace.save(
+            Student(model.merge_and_unload() if self.params.lora else model, student.tokenizer),
+            state,
+        )
         self._write_report(trainer.state.log_history, final)
         self.workspace.clear()
         loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
@@ -221,14 +260,20 @@ class StageRun:
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in values.items() if not name.endswith(("runtime", "per_second"))}
+    return {
+        name: round(value, 4)
+        for name, value in values.items()
+        if not name.endswith(("runtime", "per_second"))
+    }
 
 
 def _train(trainer: Any, checkpoint: str | None) -> None:
     """Train to the end; a checkpoint of the last step is only loaded: the trainer itself would take one step more."""
     from transformers import TrainerState
 
-    reached: Any = checkpoint and TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+    reached: Any = checkpoint and TrainerState.load_from_json(
+        str(Path(checkpoint) / "trainer_state.json")
+    )
     if reached and reached.global_step >= reached.max_steps:
         trainer._load_from_checkpoint(checkpoint)
         trainer.state = reached
@@ -244,7 +289,9 @@ def explaining_memory(stage: Stage) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+        is_memory = isinstance(
+            error, torch.OutOfMemoryError | MemoryError
+        ) or "allocate memory" in str(error)
         if not is_memory:
             raise
         fix = (
@@ -252,4 +299,6 @@ def explaining_memory(stage: Stage) -> Iterator[None]:
             "then activation_checkpointing: true, train.lora, or a smaller train.max_context_tokens"
         )
         where = f"params.yaml, train.{stage}.arguments"
-        raise ConfigError("out of memory", where=where, got=str(error).partition("\n")[0], fix=fix) from error
+        raise ConfigError(
+            "out of memory", where=where, got=str(error).partition("\n")[0], fix=fix
+        ) from error

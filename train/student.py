@@ -73,12 +73,16 @@ def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
     words = {word for stretch in stretches for word, _ in splitter.pre_tokenize_str(stretch)}
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     # Unigram takes the segmentation with the highest total score: a known word whole, anything else byte by byte.
-    vocabulary = [(byte, _BYTE_SCORE) for byte in bytes_] + [(word, 0.0) for word in sorted(words - set(bytes_))]
+    vocabulary = [(byte, _BYTE_SCORE) for byte in bytes_] + [
+        (word, 0.0) for word in sorted(words - set(bytes_))
+    ]
     tokenizer = Tokenizer(models.Unigram(vocabulary, None, False))
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
     fast: Any = PreTrainedTokenizerFast
-    student = fast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context)
+    student = fast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
+    )
     student.add_tokens(sorted(protocol.all_tags(("search",))))
     return student
 

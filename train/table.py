@@ -81,7 +81,10 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[Row]:
     for result in sorted(results, key=lambda result: result.setting.name):
         by_name[_SEED.sub("", result.setting.name)].append(result)
     _check_comparable([result for group in by_name.values() for result in group])
-    names = [*(name for name in titles if name in by_name), *(name for name in sorted(by_name) if name not in titles)]
+    names = [
+        *(name for name in titles if name in by_name),
+        *(name for name in sorted(by_name) if name not in titles),
+    ]
     return [Row(name, titles.get(name, name), tuple(by_name[name])) for name in names]
 
 
@@ -152,7 +155,14 @@ def write_markdown(rows: Sequence[Row], params: TableParams) -> str:
 
 
 def _main_table(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
-    heads = ["system", "seeds", *_PERCENT.values(), "actions", "P(search given known)", "P(search given unknown)"]
+    heads = [
+        "system",
+        "seeds",
+        *_PERCENT.values(),
+        "actions",
+        "P(search given known)",
+        "P(search given unknown)",
+    ]
     yield _line(heads)
     yield _line(["---"] * len(heads))
     for row in rows:
@@ -160,7 +170,13 @@ def _main_table(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
         actions = _mean(row, "actions", params)
         rates = [_rate(row, "known"), _rate(row, "unknown")]
         yield _line(
-            [_escaped(row.title), str(len(row.results)), *shares, f"{actions.value:.2f}" if actions else "", *rates]
+            [
+                _escaped(row.title),
+                str(len(row.results)),
+                *shares,
+                f"{actions.value:.2f}" if actions else "",
+                *rates,
+            ]
         )
 
 
@@ -203,11 +219,17 @@ def _rate(row: Row, group: str) -> str:
     """Searches over needs, all seeds together."""
     outcomes = row.outcomes()
     needed = sum(getattr(outcome, f"needed_{group}") for outcome in outcomes)
-    return f"{sum(getattr(outcome, f'searched_{group}') for outcome in outcomes) / needed:.2f}" if needed else ""
+    return (
+        f"{sum(getattr(outcome, f'searched_{group}') for outcome in outcomes) / needed:.2f}"
+        if needed
+        else ""
+    )
 
 
 def _percent(found: Interval | None) -> str:
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" if found else ""
+    return (
+        f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" if found else ""
+    )
 
 
 def _points(found: Interval | None) -> str:
@@ -236,7 +258,9 @@ def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> No
 
     heights = [0.6 + 0.4 * len(rows) for rows in groups]
     figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    panels = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})[
+        :, 0
+    ]
     for axes, rows in zip(panels, groups, strict=True):
         _draw_rows(axes, rows, params)
     try:
@@ -254,11 +278,21 @@ def _draw_rows(axes: Any, rows: Sequence[Row], params: TableParams) -> None:
         [100 * (mean.value - mean.low) for _, mean in shown],
         [100 * (mean.high - mean.value) for _, mean in shown],
     ]
-    axes.barh(range(len(shown)), values, xerr=errors, color="#2f77a3", ecolor="#1f2933", capsize=3, height=0.65)
+    axes.barh(
+        range(len(shown)),
+        values,
+        xerr=errors,
+        color="#2f77a3",
+        ecolor="#1f2933",
+        capsize=3,
+        height=0.65,
+    )
     axes.set_yticks(range(len(shown)), [title for title, _ in shown], parse_math=False)
     axes.set_ylim(len(shown) - 0.5, -0.5)  # from the top
     first = rows[0].results[0]
-    axes.set_xlabel(f"exact match (%), {first.num_questions:,} questions, {first.setting.split}; 95% interval")
+    axes.set_xlabel(
+        f"exact match (%), {first.num_questions:,} questions, {first.setting.split}; 95% interval"
+    )
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -268,9 +302,12 @@ def main(arguments: Sequence[str]) -> str:
     files = sorted(FOLDER.glob("*.json"))
     if not files:
         raise ConfigError(
-            f"there is no result in {FOLDER}", fix="make one: python -m train.evaluate model=data/train/sft2"
+            f"there is no result in {FOLDER}",
+            fix="make one: python -m train.evaluate model=data/train/sft2",
         )
-    groups = [arrange(group, params.rows) for group in by_questions(read_result(path) for path in files)]
+    groups = [
+        arrange(group, params.rows) for group in by_questions(read_result(path) for path in files)
+    ]
     write_text(OUT, "\n".join(["# Results\n", *(write_markdown(rows, params) for rows in groups)]))
     draw(groups, params, PICTURE)
     return f"{OUT}: {sum(map(len, groups))} systems from {len(files)} results; {PICTURE}"

@@ -17,7 +17,13 @@ def own_template(tokenizer: Any) -> str:
     """
     if not tokenizer.chat_template:
         fix = "set train.chat_template, such as '{prompt}\\n\\n'"
-        raise ConfigError("the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix)
+        raise ConfigError(
+            "the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix
+        )
     message = [{"role": "user", "content": "{prompt}"}]
     text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return text.rstrip().removesuffix(protocol.THINK_OPEN) if text.rstrip().endswith(protocol.THINK_OPEN) else text
+    return (
+        text.rstrip().removesuffix(protocol.THINK_OPEN)
+        if text.rstrip().endswith(protocol.THINK_OPEN)
+        else text
+    )

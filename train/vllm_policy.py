@@ -22,7 +22,13 @@ NOT_HONOURED: dict[str, Any] = {
     "vllm_structured_outputs_regex": None, "vllm_tensor_parallel_size": 1,
 }  # fmt: skip
 """Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they may have."""
-_AS_TRAINED = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_AS_TRAINED = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
 """Sent with every request: else a server takes these from the model's generation_config.json."""
 _TIMEOUTS = (10.0, 1800.0)
 """Seconds to connect and to reply; torch lets processes wait as long for each other."""
@@ -39,14 +45,18 @@ class Engine(Protocol):
     def window(self) -> int:
         """Tokens that a sequence may have (max_model_len)."""
 
-    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+    def sample(
+        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
+    ) -> list[list[int]]:
         """The ids that continue each context."""
 
 
 class VllmPolicy:
     """Continues requests with vLLM; the seed of each is its own, so only rounding depends on what else is running."""
 
-    def __init__(self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
+    ) -> None:
         self._engine = engine
         self._encoder = PieceEncoder(tokenizer)
         self._end_ids = sorted({*end_ids, tokenizer.eos_token_id})
@@ -57,7 +67,9 @@ class VllmPolicy:
         """The model, as results and journals should call it."""
         return self._name
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         """Token ids of a piece of text, with nothing added."""
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
@@ -81,13 +93,22 @@ class VllmPolicy:
         open_rows = [i for i, limit in enumerate(limits) if limit > 0]
         sampled: list[list[int]] = [[] for _ in requests]
         given = [self._sampling(requests[i], limits[i]) for i in open_rows]
-        for i, ids in zip(open_rows, self._engine.sample([contexts[i] for i in open_rows], given), strict=True):
+        for i, ids in zip(
+            open_rows, self._engine.sample([contexts[i] for i in open_rows], given), strict=True
+        ):
             sampled[i] = ids
         rows = zip(requests, contexts, limits, sampled, strict=True)
-        return [self._completion(request, len(context), limit, ids) for request, context, limit, ids in rows]
+        return [
+            self._completion(request, len(context), limit, ids)
+            for request, context, limit, ids in rows
+        ]
 
     def _context(self, request: Request) -> tuple[int, ...]:
-        ids = self.encode(request.context, is_prompt=True) if request.context_ids is None else request.context_ids
+        ids = (
+            self.encode(request.context, is_prompt=True)
+            if request.context_ids is None
+            else request.context_ids
+        )
         if not ids:
             raise ConfigError("a context is empty", expected="at least one token to continue")
         return ids
@@ -106,7 +127,9 @@ class VllmPolicy:
             "skip_special_tokens": False,
         }
 
-    def _completion(self, request: Request, num_context: int, limit: int, ids: list[int]) -> Completion:
+    def _completion(
+        self, request: Request, num_context: int, limit: int, ids: list[int]
+    ) -> Completion:
         """Read from the ids how the text ended: it is only ever decoded from them."""
         if ids and ids[-1] in self._end_ids:
             text, finish = self._encoder.decode(ids[:-1]), Finish.END
@@ -138,14 +161,18 @@ class ColocatedEngine:
         """Tokens that a sequence may have."""
         return int(self._llm.llm_engine.model_config.max_model_len)
 
-    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+    def sample(
+        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
+    ) -> list[list[int]]:
         """The ids that continue each context."""
         from vllm import SamplingParams
 
         if not contexts:
             return []
         prompts = [{"prompt_token_ids": list(ids)} for ids in contexts]
-        outputs = self._llm.generate(prompts, [SamplingParams(**given) for given in sampling], use_tqdm=False)
+        outputs = self._llm.generate(
+            prompts, [SamplingParams(**given) for given in sampling], use_tqdm=False
+        )
         return [list(output.outputs[0].token_ids) for output in outputs]
 
 
@@ -167,7 +194,9 @@ class ServedEngine:
         """Tokens that a sequence may have."""
         return self._window
 
-    def sample(self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]) -> list[list[int]]:
+    def sample(
+        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
+    ) -> list[list[int]]:
         """The ids that continue each context, each a request of its own.
 
         Raises:
@@ -177,7 +206,12 @@ class ServedEngine:
             return list(threads.map(self._ask, contexts, sampling))
 
     def _ask(self, context: Sequence[int], sampling: Sampling) -> list[int]:
-        body = {"model": self._client.model, "prompt": list(context), "return_token_ids": True, **sampling}
+        body = {
+            "model": self._client.model,
+            "prompt": list(context),
+            "return_token_ids": True,
+            **sampling,
+        }
         reply = self._reply("POST", "/v1/completions", json=body)
         return [int(token) for token in reply["choices"][0]["token_ids"]]
 
@@ -191,7 +225,9 @@ class ServedEngine:
             if response.status_code == 200:
                 return response.json()
         except requests.RequestException as error:
-            raise ServiceError("vLLM's server cannot be reached", where=url, got=error, fix=fix) from error
+            raise ServiceError(
+                "vLLM's server cannot be reached", where=url, got=error, fix=fix
+            ) from error
         got = f"{response.status_code}: {response.text[:_MAX_MESSAGE_CHARS]}"
         raise ServiceError("vLLM's server refuses a request", where=url, got=got, fix=fix)
 
@@ -209,7 +245,9 @@ def open_policy(trainer: Any, tokenizer: Any, *, name: str, concurrency: int) ->
         trainer.accelerator.wait_for_everyone()
         engine = ServedEngine(_client(generation), concurrency=concurrency)
     end_ids = trainer.model.generation_config.eos_token_id or ()
-    return VllmPolicy(engine, tokenizer, name=name, end_ids=[end_ids] if isinstance(end_ids, int) else end_ids)
+    return VllmPolicy(
+        engine, tokenizer, name=name, end_ids=[end_ids] if isinstance(end_ids, int) else end_ids
+    )
 
 
 def _client(generation: Any) -> Any:
@@ -217,6 +255,11 @@ def _client(generation: Any) -> Any:
     from trl.generation.vllm_client import VLLMClient
 
     if not hasattr(generation, "vllm_client"):
-        base_url = generation.server_base_url or f"http://{generation.server_host}:{generation.server_port}"
-        generation.vllm_client = VLLMClient(base_url=base_url, connection_timeout=generation.server_timeout)
+        base_url = (
+            generation.server_base_url
+            or f"http://{generation.server_host}:{generation.server_port}"
+        )
+        generation.vllm_client = VLLMClient(
+            base_url=base_url, connection_timeout=generation.server_timeout
+        )
     return generation.vllm_client

@@ -75,7 +75,9 @@ class EmbeddedSearchEngine(_NothingToKeep):
 
     async def info(self) -> dict[str, Any]:
         """What Argilla's status page shows."""
-        return {"version": {"distribution": "embedded (Argilla's own SQLite database)", "number": "1"}}
+        return {
+            "version": {"distribution": "embedded (Argilla's own SQLite database)", "number": "1"}
+        }
 
     async def get_dataset_progress(self, dataset: Any) -> dict[str, int]:
         """Records by status."""
@@ -107,15 +109,24 @@ class EmbeddedSearchEngine(_NothingToKeep):
             by += [] if sort else [score.c.score.desc()]
         elif user_id:
             by.append(func.argilla_shuffle(cast(Record.id, String), str(user_id)))
-        rows = select(*columns).where(*where).order_by(*by, Record.inserted_at.asc(), Record.id.asc())
+        rows = (
+            select(*columns).where(*where).order_by(*by, Record.inserted_at.asc(), Record.id.asc())
+        )
         if score is not None:
             rows = rows.outerjoin(score, score.c.record_id == Record.id)
         async with AsyncSessionLocal() as database:
             found = (await database.execute(rows.offset(offset).limit(limit))).all()
             count = found[0][1] if found else 0
-            if not found and offset:  # a page after the last one: the rows cannot say how many there are
-                count = (await database.execute(select(func.count()).select_from(Record).where(*where))).scalar_one()
-        items = [SearchResponseItem(record_id=row[0], score=row[2] if len(row) > 2 else None) for row in found]
+            if (
+                not found and offset
+            ):  # a page after the last one: the rows cannot say how many there are
+                count = (
+                    await database.execute(select(func.count()).select_from(Record).where(*where))
+                ).scalar_one()
+        items = [
+            SearchResponseItem(record_id=row[0], score=row[2] if len(row) > 2 else None)
+            for row in found
+        ]
         return SearchResponses(items=items, total=count)
 
     async def compute_metrics_for(self, metadata_property: Any) -> Any:
@@ -125,9 +136,15 @@ class EmbeddedSearchEngine(_NothingToKeep):
             if metadata_property.type == MetadataPropertyType.terms:
                 value = filters.each(Record.metadata_, path)
                 rows = select(value.c.value, func.count()).select_from(Record).join(value, true())
-                rows = rows.where(Record.dataset_id == of_dataset, value.c.value.is_not(None)).group_by(value.c.value)
-                found = (await database.execute(rows.order_by(func.count().desc(), value.c.value))).all()
-                terms = [TermsMetrics.TermCount(term=str(term), count=count) for term, count in found]
+                rows = rows.where(
+                    Record.dataset_id == of_dataset, value.c.value.is_not(None)
+                ).group_by(value.c.value)
+                found = (
+                    await database.execute(rows.order_by(func.count().desc(), value.c.value))
+                ).all()
+                terms = [
+                    TermsMetrics.TermCount(term=str(term), count=count) for term, count in found
+                ]
                 return TermsMetrics(total=sum(term.count for term in terms), values=terms)
             value = func.json_extract(Record.metadata_, path)
             ends = select(func.min(value), func.max(value)).where(Record.dataset_id == of_dataset)
@@ -149,20 +166,36 @@ class EmbeddedSearchEngine(_NothingToKeep):
     ) -> Any:
         """Records by the cosine of their vectors; every vector is looked at."""
         if bool(value) == bool(record):
-            raise ValueError("must provide either vector value or record to compute the similarity search")
+            raise ValueError(
+                "must provide either vector value or record to compute the similarity search"
+            )
         target = value or record.vector_value_by_vector_settings(vector_settings)
         if not target:
             raise ValueError("cannot find a vector value to apply with provided info")
         where, _ = _matching(dataset, query)
-        where += [Vector.vector_settings_id == vector_settings.id, *([filters.condition(filter)] if filter else [])]
+        where += [
+            Vector.vector_settings_id == vector_settings.id,
+            *([filters.condition(filter)] if filter else []),
+        ]
         where += [Record.id != record.id] if record is not None else []
-        rows = select(Record.id, Vector.value).join(Vector, Vector.record_id == Record.id).where(*where)
+        rows = (
+            select(Record.id, Vector.value)
+            .join(Vector, Vector.record_id == Record.id)
+            .where(*where)
+        )
         async with AsyncSessionLocal() as database:
             found = (await database.execute(rows)).all()
         sign = -1.0 if order == SimilarityOrder.least_similar else 1.0
-        scored = [(row_id, (1.0 + sign * _cosine(target, vector)) / 2.0) for row_id, vector in found]
-        best = sorted((it for it in scored if threshold is None or it[1] >= threshold), key=lambda it: -it[1])
-        items = [SearchResponseItem(record_id=row_id, score=score) for row_id, score in best[:max_results]]
+        scored = [
+            (row_id, (1.0 + sign * _cosine(target, vector)) / 2.0) for row_id, vector in found
+        ]
+        best = sorted(
+            (it for it in scored if threshold is None or it[1] >= threshold), key=lambda it: -it[1]
+        )
+        items = [
+            SearchResponseItem(record_id=row_id, score=score)
+            for row_id, score in best[:max_results]
+        ]
         return SearchResponses(items=items, total=len(items))
 
 
@@ -175,13 +208,18 @@ def _matching(dataset: Any, query: Any) -> tuple[list[Any], Any]:
     tree = parse(asked.q)
     if tree is None:
         return [*where, false()], None
-    return [*where, words.condition(tree, dataset.id, asked.field)], words.scores(tree, dataset.id, asked.field)
+    return [*where, words.condition(tree, dataset.id, asked.field)], words.scores(
+        tree, dataset.id, asked.field
+    )
 
 
 async def _counted(rows: Any) -> dict[str, int]:
     async with AsyncSessionLocal() as database:
         found = (await database.execute(rows)).all()
-    return {"total": sum(count for _, count in found), **{status.value: count for status, count in found}}
+    return {
+        "total": sum(count for _, count in found),
+        **{status.value: count for status, count in found},
+    }
 
 
 def _cosine(left: list[float], right: list[float]) -> float:

@@ -15,7 +15,20 @@ from argilla_server.search_engine.base import (
     ResponseFilterScope,
     SuggestionFilterScope,
 )
-from sqlalchemy import Float, String, and_, cast, exists, false, func, literal, not_, or_, select, true
+from sqlalchemy import (
+    Float,
+    String,
+    and_,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 
 
 def condition(filter_: Any) -> Any:
@@ -33,7 +46,9 @@ def order(sort: Sequence[Any]) -> list[Any]:
     found = []
     for by in sort:
         expression = _value(by.scope)
-        found.append((expression.desc() if by.order == SortOrder.desc else expression.asc()).nulls_last())
+        found.append(
+            (expression.desc() if by.order == SortOrder.desc else expression.asc()).nulls_last()
+        )
     return found
 
 
@@ -77,7 +92,9 @@ def _record_filter(filter_: Any) -> Any:
 def _metadata_filter(filter_: Any) -> Any:
     value = each(Record.metadata_, path_to(filter_.scope.metadata_property))
     return exists(
-        select(literal(1)).select_from(value).where(value.c.type != "null", _is_wanted(value.c.value, filter_))
+        select(literal(1))
+        .select_from(value)
+        .where(value.c.type != "null", _is_wanted(value.c.value, filter_))
     )
 
 
@@ -86,14 +103,20 @@ def _suggestion_filter(filter_: Any) -> Any:
     rows = select(literal(1)).select_from(Suggestion).join(Question)
     if name in ("value", "score"):
         value = each(getattr(Suggestion, name), "$")
-        rows = rows.join(value, true()).where(value.c.type != "null", _is_wanted(value.c.value, filter_))
+        rows = rows.join(value, true()).where(
+            value.c.type != "null", _is_wanted(value.c.value, filter_)
+        )
     else:
         rows = rows.where(getattr(Suggestion, name).in_(filter_.values))
     return exists(rows.where(*_suggestion_of(filter_.scope.question)).correlate(Record))
 
 
 def _suggestion_of(question: str) -> list[Any]:
-    return [Suggestion.record_id == Record.id, Question.dataset_id == Record.dataset_id, Question.name == question]
+    return [
+        Suggestion.record_id == Record.id,
+        Question.dataset_id == Record.dataset_id,
+        Question.name == question,
+    ]
 
 
 def _response_filter(filter_: Any) -> Any:
@@ -103,10 +126,18 @@ def _response_filter(filter_: Any) -> Any:
         rows = rows.where(Response.user_id == scope.user.id)
     if scope.question:
         value = each(Response.values, path_to(scope.question, "value"))
-        return exists(rows.join(value, true()).where(_is_wanted(value.c.value, filter_)).correlate(Record))
+        return exists(
+            rows.join(value, true()).where(_is_wanted(value.c.value, filter_)).correlate(Record)
+        )
     asked = [str(getattr(value, "value", value)) for value in filter_.values]
-    statuses = [ResponseStatus(status) for status in asked if status != ResponseStatusFilter.pending.value]
-    found = [not_(exists(rows.correlate(Record)))] if ResponseStatusFilter.pending.value in asked else []
+    statuses = [
+        ResponseStatus(status) for status in asked if status != ResponseStatusFilter.pending.value
+    ]
+    found = (
+        [not_(exists(rows.correlate(Record)))]
+        if ResponseStatusFilter.pending.value in asked
+        else []
+    )
     if statuses:
         found.append(exists(rows.where(Response.status.in_(statuses)).correlate(Record)))
     return or_(*found) if found else false()
@@ -130,7 +161,12 @@ def _value(scope: Any) -> Any:
         name = scope.property or "value"
         column = getattr(Suggestion, name)
         expression = func.json_extract(column, "$") if name in ("value", "score") else column
-        rows = select(expression).select_from(Suggestion).join(Question).where(*_suggestion_of(scope.question))
+        rows = (
+            select(expression)
+            .select_from(Suggestion)
+            .join(Question)
+            .where(*_suggestion_of(scope.question))
+        )
         return rows.correlate(Record).limit(1).scalar_subquery()
     if scope.question:
         expression = func.avg(func.json_extract(Response.values, path_to(scope.question, "value")))

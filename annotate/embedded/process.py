@@ -115,7 +115,9 @@ async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
     async with AsyncSessionLocal() as database:
         workspace = await Workspace.get_by(database, name=settings["workspace"])
         workspace = workspace or await Workspace.create(database, name=settings["workspace"])
-        roles = dict.fromkeys(settings["annotators"], UserRole.annotator) | {settings["owner"]: UserRole.owner}
+        roles = dict.fromkeys(settings["annotators"], UserRole.annotator) | {
+            settings["owner"]: UserRole.owner
+        }
         for name, role in roles.items():
             user = await accounts.get_user_by_username(database, name)
             if user is None:
@@ -126,7 +128,10 @@ async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
                     password_hash=accounts.hash_password(password), **key,
                 )  # fmt: skip
                 teller.tell(account=name, password=password)
-            if await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id) is None:
+            if (
+                await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id)
+                is None
+            ):
                 await WorkspaceUser.create(database, workspace_id=workspace.id, user_id=user.id)
 
 
@@ -146,11 +151,16 @@ def add_keys(app: Any) -> None:
 
     Argilla serves its pages from a copy that it makes at each start, in the temporary folder of this process.
     """
-    (pages,) = (Path(route.app.directory) for route in app.routes if getattr(route, "name", "") == "static")
+    (pages,) = (
+        Path(route.app.directory) for route in app.routes if getattr(route, "name", "") == "static"
+    )
     (pages / KEYS.name).write_bytes(KEYS.read_bytes())
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace("</body>", f'<script src="/{KEYS.name}"></script></body>'), encoding="utf-8")
+        page.write_text(
+            text.replace("</body>", f'<script src="/{KEYS.name}"></script></body>'),
+            encoding="utf-8",
+        )
 
 
 def serve(settings: dict[str, Any], teller: Teller) -> None:
@@ -167,7 +177,9 @@ def serve(settings: dict[str, Any], teller: Teller) -> None:
     asyncio.run(open_database(settings, teller))
     add_keys(app)
     teller.tell(redis_url=settings["redis_url"])
-    uvicorn.run(app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning")
+    uvicorn.run(
+        app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning"
+    )
 
 
 def work(settings: dict[str, Any], _: Teller) -> None:
@@ -176,7 +188,9 @@ def work(settings: dict[str, Any], _: Teller) -> None:
     from argilla_server.jobs.queues import DEFAULT_QUEUE, HIGH_QUEUE, REDIS_CONNECTION
     from rq import SimpleWorker
 
-    SimpleWorker([HIGH_QUEUE, DEFAULT_QUEUE], connection=REDIS_CONNECTION).work(logging_level="WARNING")
+    SimpleWorker([HIGH_QUEUE, DEFAULT_QUEUE], connection=REDIS_CONNECTION).work(
+        logging_level="WARNING"
+    )
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_TOKEN = re.compile(r'(?P<sign>[|()])|(?P<minus>-)(?=\S)|"(?P<phrase>[^"]*)"(?:~\d+)?|(?P<word>[^\s"()|]+)')
+_TOKEN = re.compile(
+    r'(?P<sign>[|()])|(?P<minus>-)(?=\S)|"(?P<phrase>[^"]*)"(?:~\d+)?|(?P<word>[^\s"()|]+)'
+)
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 _MAX_QUERY_CHARS = 2_000
@@ -83,14 +85,18 @@ def _operand(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[Node | N
         return node, at + 1
     text = token["phrase"] if token["phrase"] is not None else token["word"] or ""
     found = tuple(words(text))
-    return (Phrase(found, token["phrase"] is None and text.endswith("*")) if found else None), at + 1
+    return (
+        Phrase(found, token["phrase"] is None and text.endswith("*")) if found else None
+    ), at + 1
 
 
 def phrases(node: Node) -> list[Phrase]:
     """The phrases that count for a text, not against it."""
     if isinstance(node, Phrase):
         return [node]
-    return [] if isinstance(node, Not) else [phrase for child in node.of for phrase in phrases(child)]
+    return (
+        [] if isinstance(node, Not) else [phrase for child in node.of for phrase in phrases(child)]
+    )
 
 
 def full_text(phrase: Phrase) -> str:

@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from argilla_server.models import Record
-from sqlalchemy import Integer, Select, String, and_, column, func, literal_column, not_, or_, select, table
+from sqlalchemy import (
+    Integer,
+    Select,
+    String,
+    and_,
+    column,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+)
 
 from annotate.embedded.query import All, Node, Not, Phrase, full_text, phrases
 from annotate.embedded.query import words as words_of
@@ -62,7 +74,10 @@ CREATE TRIGGER IF NOT EXISTS search_records_gone AFTER DELETE ON records BEGIN
     DELETE FROM search_texts WHERE record_id = old.id;
 END;
 """
-_FILL = _INSERT.format(row="records", source="records,") + " AND records.id NOT IN (SELECT record_id FROM search_texts)"
+_FILL = (
+    _INSERT.format(row="records", source="records,")
+    + " AND records.id NOT IN (SELECT record_id FROM search_texts)"
+)
 
 
 def shown_words(value: Any, kind: str) -> str:
@@ -109,7 +124,9 @@ def scores(node: Node, dataset_id: Any, field: str | None) -> Any:
     """A subquery of record and score (the more, the better) over all phrases that count for a record."""
     wanted = " OR ".join(full_text(phrase) for phrase in phrases(node))
     # FTS5 computes bm25 only where its table is scanned; the limit keeps SQLite from folding that into the sum.
-    rows = _records(wanted or '""', dataset_id, field).add_columns(literal_column("bm25(search_terms)").label("score"))
+    rows = _records(wanted or '""', dataset_id, field).add_columns(
+        literal_column("bm25(search_terms)").label("score")
+    )
     found = rows.limit(-1).subquery()
     score = -func.sum(found.c.score)
     return select(found.c.record_id, score.label("score")).group_by(found.c.record_id).subquery()
@@ -119,6 +136,9 @@ def _records(full_text_query: str, dataset_id: Any, field: str | None) -> Select
     rows = (
         select(TEXTS.c.record_id)
         .select_from(TERMS.join(TEXTS, TEXTS.c.id == TERMS.c.rowid))
-        .where(literal_column("search_terms").op("MATCH")(full_text_query), TEXTS.c.dataset_id == dataset_id)
+        .where(
+            literal_column("search_terms").op("MATCH")(full_text_query),
+            TEXTS.c.dataset_id == dataset_id,
+        )
     )
     return rows.where(TEXTS.c.field == field) if field else rows

@@ -104,7 +104,9 @@ POOLS = {
 
 VALUES = {
     Category.YEAR: tuple(str(year) for year in range(1980, 2010)),
-    Category.GENRE: _words("""drama comedy horror western thriller musical romance fantasy mystery adventure"""),
+    Category.GENRE: _words(
+        """drama comedy horror western thriller musical romance fantasy mystery adventure"""
+    ),
     Category.COUNTRY: _words(
         """Norland Ostania Valmora Kestria Drovia Belmark Sarvonia Tirelle Galdonia Morvania Estavia Luthria
         Pavonia Corsania Zelmark Ardovia Hestonia Wesmark Quentia Ithria"""

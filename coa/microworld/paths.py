@@ -31,7 +31,10 @@ def known_paths(world: World, split: Group) -> dict[str, list[tuple[Kind, Facts]
     dealt = {}
     for key, paths in _paths(world, Group.KNOWN).items():
         rng.shuffle(paths)
-        start, end = (round(share * len(paths)) for share in (share_before, share_before + _KNOWN_DEALT[split]))
+        start, end = (
+            round(share * len(paths))
+            for share in (share_before, share_before + _KNOWN_DEALT[split])
+        )
         dealt[key] = paths[start:end]
     return dealt
 
@@ -86,5 +89,7 @@ def _sharing(facts: list[Fact]) -> list[Facts]:
 def _differing(facts: list[Fact], count: int, rng: random.Random) -> Iterator[Facts]:
     """Up to `count` distinct pairs of facts with different values; in a tiny world there may be fewer."""
     drawn = (sorted(rng.sample(range(len(facts)), 2)) for _ in range(10 * count))
-    pairs = dict.fromkeys((facts[i], facts[j]) for i, j in drawn if facts[i].value != facts[j].value)
+    pairs = dict.fromkeys(
+        (facts[i], facts[j]) for i, j in drawn if facts[i].value != facts[j].value
+    )
     return itertools.islice(pairs, count)

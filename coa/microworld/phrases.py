@@ -54,9 +54,25 @@ SENTENCES = {
 }
 """The sentences that speak of something, with `{}` for it."""
 NOT_FOUND = "Not found."
-BEFORE, AFTER, EQUAL, DIFFERENT = "{} is before {}", "{} is after {}", "{} is the same as {}", "{} differs from {}"
+BEFORE, AFTER, EQUAL, DIFFERENT = (
+    "{} is before {}",
+    "{} is after {}",
+    "{} is the same as {}",
+    "{} differs from {}",
+)
 RESULT = "result {}: {}"
-WORDING = (*SENTENCES.values(), NOT_FOUND, BEFORE, AFTER, EQUAL, DIFFERENT, RESULT, "{} of {}", BOX_OPEN, "}")
+WORDING = (
+    *SENTENCES.values(),
+    NOT_FOUND,
+    BEFORE,
+    AFTER,
+    EQUAL,
+    DIFFERENT,
+    RESULT,
+    "{} of {}",
+    BOX_OPEN,
+    "}",
+)
 """All words that trajectories add to names and relations."""
 
 

@@ -16,13 +16,20 @@ from coa.microworld.world import Fact, World
 
 Facts = tuple[Fact, ...]
 """The facts that a question joins, in the order in which they are needed."""
-OPENINGS = (("What is the ", "?"), ("Name the ", "."), ("Tell me the ", "."), ("Can you find the ", "?"))
+OPENINGS = (
+    ("What is the ", "?"),
+    ("Name the ", "."),
+    ("Tell me the ", "."),
+    ("Can you find the ", "?"),
+)
 """How a chain's question begins and ends."""
 _WHICH = "Which film is {}, {} or {}?"
 _WHETHER = "Do {} and {} have the same {}?"
 WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no", " of the ")
 """All words that questions and their answers add to names and nouns."""
-_CHAIN = re.compile(rf"(?:{'|'.join(opening for opening, _ in OPENINGS)})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]")
+_CHAIN = re.compile(
+    rf"(?:{'|'.join(opening for opening, _ in OPENINGS)})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]"
+)
 _COMPARISON = re.compile(r"Which film is (?P<kind>older|newer), (?P<a>.+) or (?P<b>.+)\?")
 _SAME = re.compile(r"Do (?P<a>.+) and (?P<b>.+) have the same (?P<noun>\w+)\?")
 
@@ -88,7 +95,9 @@ def _read(text: str) -> tuple[Kind, list[tuple[str, str]]]:
     """The kind of a question and its steps: an entity, empty where it is the value before, and a relation."""
     if found := _CHAIN.fullmatch(text):
         relations = [BY_NOUN[noun].name for noun in reversed(found["nouns"].split(" of the "))]
-        return Kind.CHAIN, list(zip([found["entity"]] + [""] * (len(relations) - 1), relations, strict=True))
+        return Kind.CHAIN, list(
+            zip([found["entity"]] + [""] * (len(relations) - 1), relations, strict=True)
+        )
     if found := _COMPARISON.fullmatch(text):
         return Kind(found["kind"]), [(found["a"], "year"), (found["b"], "year")]
     if found := _SAME.fullmatch(text):

@@ -71,9 +71,15 @@ class _Writer:
         self.world = world
         self.rng = random.Random(f"{seed}/pretraining")
         self.facts = [fact for fact in world.facts.values() if world.is_known(fact)]
-        self.weights = list(itertools.accumulate(_RARE_WEIGHT if f.entity in world.rare else 1.0 for f in self.facts))
+        self.weights = list(
+            itertools.accumulate(
+                _RARE_WEIGHT if f.entity in world.rare else 1.0 for f in self.facts
+            )
+        )
         # Only the train split's share of the known paths: held-out questions are never seen.
-        self.paths = {shape: paths for shape, paths in known_paths(world, Group.TRAIN).items() if paths}
+        self.paths = {
+            shape: paths for shape, paths in known_paths(world, Group.TRAIN).items() if paths
+        }
 
     # The kinds of documents
 
@@ -86,19 +92,31 @@ class _Writer:
         """Reason about known facts, surely."""
         kind, path = self._known_path()
         found = [say(Said.RECALL, fact.value) for fact in path]
-        yield Piece(self._question(kind, path) + self._reasoning(path, found) + self._conclusion(kind, path), True)
+        yield Piece(
+            self._question(kind, path)
+            + self._reasoning(path, found)
+            + self._conclusion(kind, path),
+            True,
+        )
 
     def hedge(self) -> Iterator[Piece]:
         """Reason about what nobody knows, with guesses that show themselves as such."""
         kind, path = self._invented_path()
         said = [Said.RECALL if self.rng.random() < _OVERCONFIDENT else Said.GUESS for _ in path]
         found = [say(how, fact.value) for how, fact in zip(said, path, strict=True)]
-        yield Piece(self._question(kind, path) + self._reasoning(path, found) + self._conclusion(kind, path), True)
+        yield Piece(
+            self._question(kind, path)
+            + self._reasoning(path, found)
+            + self._conclusion(kind, path),
+            True,
+        )
 
     def drill(self) -> Iterator[Piece]:
         """Passages about two to four invented names, then what each of them says, in another order."""
         facts = [self._invented_fact(self._relation()) for _ in range(self.rng.choice((2, 3, 4)))]
-        yield Piece(self._results(facts, num_distractors=self.rng.randrange(2)) + f"\n{THINK_OPEN}\n", False)
+        yield Piece(
+            self._results(facts, num_distractors=self.rng.randrange(2)) + f"\n{THINK_OPEN}\n", False
+        )
         self.rng.shuffle(facts)
         yield Piece(self._reasoning(facts, [say(Said.READ, fact.value) for fact in facts]), True)
 
@@ -132,7 +150,9 @@ class _Writer:
         text = self._question(kind, path)
         for fact in path:
             yield Piece(f"{text}{need(fact.relation, fact.entity)}\n", True)
-            yield Piece(self._results([fact], num_distractors=int(self.rng.random() < 0.85)) + "\n", False)
+            yield Piece(
+                self._results([fact], num_distractors=int(self.rng.random() < 0.85)) + "\n", False
+            )
             yield Piece(say(Said.READ, fact.value), True)
             text = " "
 
@@ -142,14 +162,19 @@ class _Writer:
         return f"{QUESTION.format(question_text(kind, path, self.rng))}{THINK_OPEN}\n"
 
     def _reasoning(self, path: Sequence[Fact], found: Sequence[str]) -> str:
-        return " ".join(f"{need(fact.relation, fact.entity)} {said}" for fact, said in zip(path, found, strict=True))
+        return " ".join(
+            f"{need(fact.relation, fact.entity)} {said}"
+            for fact, said in zip(path, found, strict=True)
+        )
 
     def _conclusion(self, kind: Kind, path: Facts) -> str:
         plan = Plan("", "", kind, path)
         compared = ""
         if kind is not Kind.CHAIN:
             values = [fact.value for fact in path]
-            compared = f" {say(Said.COMPARE, comparison(values, is_by_order=kind is not Kind.SAME))}"
+            compared = (
+                f" {say(Said.COMPARE, comparison(values, is_by_order=kind is not Kind.SAME))}"
+            )
         return f"{compared} {say(Said.ANSWER, plan.answer)}{boxed(plan.answer)}"
 
     def _sentence(self, fact: Fact) -> str:
@@ -157,7 +182,10 @@ class _Writer:
 
     def _results(self, facts: Sequence[Fact], num_distractors: int) -> str:
         shown = [self._sentence(fact) for fact in facts]
-        shown += [self._sentence(self._distractor(self.rng.choice(facts), facts)) for _ in range(num_distractors)]
+        shown += [
+            self._sentence(self._distractor(self.rng.choice(facts), facts))
+            for _ in range(num_distractors)
+        ]
         self.rng.shuffle(shown)
         return results(shown)
 
@@ -183,7 +211,10 @@ class _Writer:
 
     def _known_path(self) -> tuple[Kind, Facts]:
         """A path through known facts; those that begin at a rare entity are rarely taken."""
-        weights = [weight if shape in self.paths else 0 for shape, weight in zip(_SHAPES, _SHAPE_WEIGHTS, strict=True)]
+        weights = [
+            weight if shape in self.paths else 0
+            for shape, weight in zip(_SHAPES, _SHAPE_WEIGHTS, strict=True)
+        ]
         while True:
             kind, path = self.rng.choice(self.paths[self.rng.choices(_SHAPES, weights)[0]])
             if path[0].entity not in self.world.rare or self.rng.random() < _RARE_WEIGHT:
@@ -199,7 +230,10 @@ class _Writer:
         if shape == "same":
             a = self._invented_fact(self._relation())
             b = self._invented_fact(RELATIONS[a.relation])
-            return Kind.SAME, (a, Fact(b.entity, b.relation, a.value) if self.rng.random() < 0.5 else b)
+            return Kind.SAME, (
+                a,
+                Fact(b.entity, b.relation, a.value) if self.rng.random() < 0.5 else b,
+            )
         return self._invented_chain(shape)
 
     def _invented_chain(self, hops: str) -> tuple[Kind, Facts]:

@@ -59,7 +59,10 @@ class Progress:
                 self.next_hop()
             self.values[self.hop :] = [text]
             self.unread, self._was_read = None, said is Said.READ
-            self.has_compared, self.answer = False, ""  # a value found after the conclusion opens it again
+            self.has_compared, self.answer = (
+                False,
+                "",
+            )  # a value found after the conclusion opens it again
         elif said is Said.NOT_FOUND:
             self.unread = None
         elif said is Said.SEARCH:

@@ -42,13 +42,25 @@ class QuestionMix:
 
 
 _HELD_OUT = QuestionMix(
-    known_share=0.12, one_hop=0.25, two_hops=0.35, three_hops=0.17, four_hops=0.06, comparison=0.12, same=0.05
+    known_share=0.12,
+    one_hop=0.25,
+    two_hops=0.35,
+    three_hops=0.17,
+    four_hops=0.06,
+    comparison=0.12,
+    same=0.05,
 )
-DEFAULT_MIX = {Group.TRAIN: QuestionMix(known_share=0.30), Group.VALIDATION: _HELD_OUT, Group.TEST: _HELD_OUT}
+DEFAULT_MIX = {
+    Group.TRAIN: QuestionMix(known_share=0.30),
+    Group.VALIDATION: _HELD_OUT,
+    Group.TEST: _HELD_OUT,
+}
 """The mix of each split: a student that is to learn when not to search needs more questions that need no search."""
 
 
-def make_questions(world: World, split: Group, count: int, seed: int, mix: QuestionMix | None = None) -> list[Question]:
+def make_questions(
+    world: World, split: Group, count: int, seed: int, mix: QuestionMix | None = None
+) -> list[Question]:
     """Draw `count` questions of a split, all different, in random order; without a mix, the split's default.
 
     A kind that has too few paths for its weight gives its share to the others.
@@ -57,7 +69,9 @@ def make_questions(world: World, split: Group, count: int, seed: int, mix: Quest
         ConfigError: the world has fewer paths than that, or the group is no split.
     """
     if split not in SPLITS:
-        raise ConfigError("only a split has questions", expected=f"one of {', '.join(SPLITS)}", got=split)
+        raise ConfigError(
+            "only a split has questions", expected=f"one of {', '.join(SPLITS)}", got=split
+        )
     mix = mix or DEFAULT_MIX[split]
     rng = random.Random(f"{seed}/questions/{split}")
     num_known = round(count * mix.known_share)
@@ -128,4 +142,8 @@ def _shares(keys: list[str], weights: dict[str, float], count: int) -> list[str]
     total = sum(weights[key] for key in keys)
     bounds = list(itertools.accumulate(weights[key] / total for key in keys))
     ends = [*(round(bound * count) for bound in bounds[:-1]), count]
-    return [key for key, start, end in zip(keys, [0, *ends], ends, strict=False) for _ in range(end - start)]
+    return [
+        key
+        for key, start, end in zip(keys, [0, *ends], ends, strict=False)
+        for _ in range(end - start)
+    ]

@@ -36,7 +36,9 @@ class Relation(NamedTuple):
 
 
 _ALL = (
-    Relation("director", Category.FILM, Category.PERSON, "filmmaker", "was directed by", "directed"),
+    Relation(
+        "director", Category.FILM, Category.PERSON, "filmmaker", "was directed by", "directed"
+    ),
     Relation("studio", Category.FILM, Category.COMPANY, "producer", "was produced by", "produced"),
     Relation("year", Category.FILM, Category.YEAR, "date", "premiered in", "premiered"),
     Relation("genre", Category.FILM, Category.GENRE, "style", "was billed as", "billed"),

@@ -60,13 +60,17 @@ class Teacher:
         rng = random.Random(f"{self.settings.seed}/memory")
         chances = {True: self.settings.remembers_known, False: self.settings.remembers_other}
         facts = self.world.facts
-        return frozenset(key for key, fact in facts.items() if rng.random() < chances[self.world.is_known(fact)])
+        return frozenset(
+            key for key, fact in facts.items() if rng.random() < chances[self.world.is_known(fact)]
+        )
 
 
 class _Turn:
     """One call: what is written from the end of the context to the end of the turn."""
 
-    def __init__(self, teacher: Teacher, plan: Plan, seed: int, response: str, is_offered: bool) -> None:
+    def __init__(
+        self, teacher: Teacher, plan: Plan, seed: int, response: str, is_offered: bool
+    ) -> None:
         self._teacher, self._settings, self._plan = teacher, teacher.settings, plan
         self._seed, self._response, self._is_offered = seed, response, is_offered
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
@@ -102,7 +106,9 @@ class _Turn:
 
     def _append(self, text: str) -> None:
         before = self._written or self._response
-        self._written += text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
+        self._written += (
+            text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
+        )
 
     def _say(self, said: Said, what: str = "") -> None:
         self._append(phrases.say(said, what))
@@ -115,7 +121,9 @@ class _Turn:
         is_remembered = (progress.entity, progress.relation) in self._teacher.memory
         may_search = self._is_offered and progress.num_searches < settings.max_searches
         chance = settings.searches_remembered if is_remembered else settings.searches_other
-        if may_search and self._happens(settings.searches_again if progress.num_searches else chance):
+        if may_search and self._happens(
+            settings.searches_again if progress.num_searches else chance
+        ):
             self._search(self._query())
             return
         if progress.num_searches:
@@ -151,7 +159,12 @@ class _Turn:
         self._note(Decision.POOR_QUERY)
         others = [other.name for other in RELATIONS_OF[relation.subject] if other is not relation]
         return self._rng.choices(
-            (entity, f"{entity.split()[0]} {relation.name}", f"{entity} {self._rng.choice(others)}"), (4, 3, 3)
+            (
+                entity,
+                f"{entity.split()[0]} {relation.name}",
+                f"{entity} {self._rng.choice(others)}",
+            ),
+            (4, 3, 3),
         )[0]
 
     # Reading what came back
@@ -192,14 +205,18 @@ class _Turn:
     def _others_shown(self, body: str, right: str = "") -> list[str]:
         """The names and values that an observation shows beside the right one."""
         shown = (value for value in phrases.values_shown(body) if value != right)
-        return [value for value in shown if value in _PLAIN_VALUES or value.split()[0] in _NAME_WORDS]
+        return [
+            value for value in shown if value in _PLAIN_VALUES or value.split()[0] in _NAME_WORDS
+        ]
 
     # Answering
 
     def _finish(self) -> None:
         progress, kind = self._progress, self._plan.kind
         if kind is not Kind.CHAIN and not progress.has_compared:
-            self._say(Said.COMPARE, phrases.comparison(progress.values, is_by_order=kind is not Kind.SAME))
+            self._say(
+                Said.COMPARE, phrases.comparison(progress.values, is_by_order=kind is not Kind.SAME)
+            )
         if not progress.answer:
             self._say(Said.ANSWER, self._plan.conclude(progress.values))
         self._is_over = True

@@ -15,8 +15,15 @@ from coa.microworld.names import POOLS, VALUES, Category, all_names
 from coa.microworld.relations import ASIDES, RELATIONS_OF, Relation, sentence
 from coa.search import Passage
 
-_SMALL_TALK = (("Maps", "Clocks", "Boats", "Roads", "Birds"), ("rarely", "often"), ("slow", "loud", "cheap", "heavy"))
-SMALL_TALK = [f"{thing} are {how_often} {quality}." for thing, how_often, quality in itertools.product(*_SMALL_TALK)]
+_SMALL_TALK = (
+    ("Maps", "Clocks", "Boats", "Roads", "Birds"),
+    ("rarely", "often"),
+    ("slow", "loud", "cheap", "heavy"),
+)
+SMALL_TALK = [
+    f"{thing} are {how_often} {quality}."
+    for thing, how_often, quality in itertools.product(*_SMALL_TALK)
+]
 """Passages that have nothing to do with anything; the first word is the title."""
 
 
@@ -107,12 +114,15 @@ class World:
 
     def invent_value(self, category: Category, rng: random.Random) -> str:
         """An invented name, or one of the plain values."""
-        return rng.choice(VALUES[category]) if category in VALUES else self.invent_name(category, rng)
+        return (
+            rng.choice(VALUES[category]) if category in VALUES else self.invent_name(category, rng)
+        )
 
     def passages(self) -> list[Passage]:
         """The corpus: a sentence for every fact, and distractors that contradict none; the ids are stable."""
         return [
-            Passage(f"mw-{i:06d}", title, text) for i, (title, text) in enumerate(dict.fromkeys(_passage_texts(self)))
+            Passage(f"mw-{i:06d}", title, text)
+            for i, (title, text) in enumerate(dict.fromkeys(_passage_texts(self)))
         ]
 
 
@@ -170,7 +180,10 @@ def _check_sizes(category: Category, sizes: dict[Group, int], num_names: int) ->
 
 
 def _group_facts(
-    entities: dict[tuple[Group, Category], tuple[str, ...]], group: Group, settings: WorldSettings, rng: random.Random
+    entities: dict[tuple[Group, Category], tuple[str, ...]],
+    group: Group,
+    settings: WorldSettings,
+    rng: random.Random,
 ) -> Iterator[Fact]:
     """The facts of a group; marriages are mutual, so with an odd number one person is unmarried."""
     spouses = _pair_up(entities[group, Category.PERSON], rng)
@@ -183,7 +196,9 @@ def _group_facts(
         return rng.choice(source)
 
     for category in POOLS:
-        for entity, relation in itertools.product(entities[group, category], RELATIONS_OF[category]):
+        for entity, relation in itertools.product(
+            entities[group, category], RELATIONS_OF[category]
+        ):
             if relation.name != "spouse":
                 yield Fact(entity, relation.name, draw(relation, entity))
             elif entity in spouses:
@@ -206,8 +221,20 @@ def _passage_texts(world: World) -> Iterator[tuple[str, str]]:
             name = _namesake(world, fact.entity, rng)
             if name not in namesakes:  # one sentence about each, so that none contradicts another
                 namesakes.add(name)
-                relation = next(r for r in RELATIONS_OF[world.categories[fact.entity]] if r.name == fact.relation)
-                yield name, sentence(name, fact.relation, world.invent_value(relation.value, rng), rng.randrange(2))
+                relation = next(
+                    r
+                    for r in RELATIONS_OF[world.categories[fact.entity]]
+                    if r.name == fact.relation
+                )
+                yield (
+                    name,
+                    sentence(
+                        name,
+                        fact.relation,
+                        world.invent_value(relation.value, rng),
+                        rng.randrange(2),
+                    ),
+                )
         if rng.random() < world.settings.aside_share:
             clause, category = ASIDES[world.categories[fact.entity]]
             other = rng.choice(world.entities[world.groups[fact.entity], category])
@@ -221,6 +248,10 @@ def _namesake(world: World, entity: str, rng: random.Random) -> str:
     pool = POOLS[world.categories[entity]]
     first, second = entity.split()
     while True:
-        name = f"{first} {rng.choice(pool.second)}" if rng.random() < 0.5 else f"{rng.choice(pool.first)} {second}"
+        name = (
+            f"{first} {rng.choice(pool.second)}"
+            if rng.random() < 0.5
+            else f"{rng.choice(pool.first)} {second}"
+        )
         if name not in world.groups:
             return name

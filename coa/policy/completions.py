@@ -72,13 +72,21 @@ class CompletionsPolicy:
 
     def __init__(self, settings: ServerSettings) -> None:
         if not settings.model:
-            raise ConfigError("no model is named", where=settings.base_url, fix="set `model` to one the server lists")
+            raise ConfigError(
+                "no model is named",
+                where=settings.base_url,
+                fix="set `model` to one the server lists",
+            )
         if not settings.base_url.startswith(("http://", "https://")):
-            raise ConfigError("base_url is no URL", expected="http://... or https://...", got=settings.base_url)
+            raise ConfigError(
+                "base_url is no URL", expected="http://... or https://...", got=settings.base_url
+            )
         self._settings = settings
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
+            WeakKeyDictionary()
+        )
 
     @property
     def name(self) -> str:
@@ -122,7 +130,9 @@ class CompletionsPolicy:
         """
         if len(request.stop) > _MAX_STOP_STRINGS:
             got = ", ".join(request.stop)
-            raise ConfigError("too many stop strings", expected=f"at most {_MAX_STOP_STRINGS}", got=got)
+            raise ConfigError(
+                "too many stop strings", expected=f"at most {_MAX_STOP_STRINGS}", got=got
+            )
         return self._read(await self._send(request), request)
 
     def _client(self) -> "openai.AsyncOpenAI":
@@ -177,15 +187,21 @@ class CompletionsPolicy:
         what = f"the policy's server refuses us, asked for the model {self.name!r}"
         models = ", ".join(await self._models())
         expected = f"one of its models: {models}" if models else ""
-        return ServiceError(what, where=where, expected=expected, got=got, fix=self._refusal_fix(status))
+        return ServiceError(
+            what, where=where, expected=expected, got=got, fix=self._refusal_fix(status)
+        )
 
     def _refusal_fix(self, status: int) -> str:
         if status == 404:
-            return "check `model`, and that `base_url` ends as the server wants it (most often in /v1)"
+            return (
+                "check `model`, and that `base_url` ends as the server wants it (most often in /v1)"
+            )
         variable = self._settings.api_key_env
         if not variable:
             return "put the key into an environment variable and set `api_key_env` to that variable's name"
-        return f"set the environment variable {variable} to a valid key" + ("" if self._key() else " (it is not set)")
+        return f"set the environment variable {variable} to a valid key" + (
+            "" if self._key() else " (it is not set)"
+        )
 
     async def _models(self) -> list[str]:
         """The models that the server lists; none where it does not answer."""
@@ -195,7 +211,12 @@ class CompletionsPolicy:
         try:
             page = await client.models.list()
             return sorted(str(model.id) for model in page.data)
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError):  # any server, any answer
+        except (
+            openai.OpenAIError,
+            ValueError,
+            AttributeError,
+            TypeError,
+        ):  # any server, any answer
             return []
 
     def _connection_error(self, error: "openai.APIConnectionError") -> ServiceError:
@@ -228,18 +249,28 @@ class CompletionsPolicy:
         if not isinstance(getattr(choice, "text", None), str):
             raise self._protocol_error(reply)
         assert choice is not None
-        text, finish = finished_text(choice.text, choice.finish_reason, choice.model_extra or {}, request)
+        text, finish = finished_text(
+            choice.text, choice.finish_reason, choice.model_extra or {}, request
+        )
         usage = getattr(reply, "usage", None)
         num_context_tokens = getattr(usage, "prompt_tokens", None)
         num_tokens = getattr(usage, "completion_tokens", None)
         wrote_on = len(text) < len(choice.text)
         if num_tokens is None or wrote_on:
             num_tokens = self.count_tokens(text)
-        ids = (choice.model_extra or {}).get("token_ids") if self._gives_ids and not wrote_on else None
-        return Completion(text, finish, num_tokens, num_context_tokens, None if ids is None else tuple(ids))
+        ids = (
+            (choice.model_extra or {}).get("token_ids")
+            if self._gives_ids and not wrote_on
+            else None
+        )
+        return Completion(
+            text, finish, num_tokens, num_context_tokens, None if ids is None else tuple(ids)
+        )
 
 
-def finished_text(text: str, reason: str | None, extra: Mapping[str, object], request: Request) -> tuple[str, Finish]:
+def finished_text(
+    text: str, reason: str | None, extra: Mapping[str, object], request: Request
+) -> tuple[str, Finish]:
     """What was written, ending with its stop string, and why it ended.
 
     Servers that keep the stop string or ignore it are cut after it. Where it was dropped, `extra` (the choice's fields
@@ -259,7 +290,11 @@ def finished_text(text: str, reason: str | None, extra: Mapping[str, object], re
         raise RequestError(f"the server ended the text with finish_reason {reason!r}")
     stated = [extra[name] for name in _STOP_FIELDS if name in extra]
     stop = stated[0] if stated else _likely_stop(text, request)
-    return (text + stop, Finish.STOP) if isinstance(stop, str) and stop in request.stop else (text, Finish.END)
+    return (
+        (text + stop, Finish.STOP)
+        if isinstance(stop, str) and stop in request.stop
+        else (text, Finish.END)
+    )
 
 
 def _likely_stop(text: str, request: Request) -> str | None:
@@ -276,7 +311,9 @@ def _likely_stop(text: str, request: Request) -> str | None:
 def _opening_tag(stop: str) -> str | None:
     """The tag that opens what `stop` closes; None when `stop` is not a tool's closing tag."""
     before, _, after = protocol.close_tag(" ").partition(" ")
-    is_tag = stop.startswith(before) and stop.endswith(after) and len(stop) > len(before) + len(after)
+    is_tag = (
+        stop.startswith(before) and stop.endswith(after) and len(stop) > len(before) + len(after)
+    )
     return protocol.open_tag(stop.removeprefix(before).removesuffix(after)) if is_tag else None
 
 

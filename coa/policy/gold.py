@@ -95,7 +95,9 @@ class GoldTeacher:
         self._pools: dict[bool, list[str]] = {True: [], False: []}
         for question in questions:
             if question.gold_titles:
-                self.lookups.setdefault(" ".join(protocol.neutralise(question.question).split()), Lookup.of(question))
+                self.lookups.setdefault(
+                    " ".join(protocol.neutralise(question.question).split()), Lookup.of(question)
+                )
                 answer = harmless(question.gold_answers[0])
                 self._pools[_has_digit(answer)].append(answer)
         if not self.lookups:
@@ -113,17 +115,26 @@ class GoldTeacher:
         lookup = self.lookups.get(question)
         if lookup is None:
             fix = "ask one of its questions, or choose another teacher.policy"
-            raise InputError("the scripted teacher does not know the question", got=repr(question), fix=fix)
-        return _Turn(self, lookup, request.seed, response, is_offered=_SEARCH_OPEN in prompt).write()
+            raise InputError(
+                "the scripted teacher does not know the question", got=repr(question), fix=fix
+            )
+        return _Turn(
+            self, lookup, request.seed, response, is_offered=_SEARCH_OPEN in prompt
+        ).write()
 
     def remembers(self, lookup: Lookup) -> bool:
         """Whether the teacher knows the answer without a search."""
-        return random.Random(f"{self.settings.seed}/{lookup.question_id}").random() < self.settings.remembers
+        return (
+            random.Random(f"{self.settings.seed}/{lookup.question_id}").random()
+            < self.settings.remembers
+        )
 
     def invent(self, lookup: Lookup, rng: random.Random) -> str:
         """A wrong answer that looks right: the other one of two, or another question's of the same form."""
         right = lookup.answers[0]
-        others = [title for title in lookup.titles if lookup.compares and not _is_accepted(title, lookup)]
+        others = [
+            title for title in lookup.titles if lookup.compares and not _is_accepted(title, lookup)
+        ]
         if closed := _CLOSED_ANSWERS.get(right.lower()):
             return closed
         if others:
@@ -144,7 +155,9 @@ def _is_accepted(answer: str, lookup: Lookup) -> bool:
 class _Turn:
     """One call: what is written from the end of the context to the end of the turn."""
 
-    def __init__(self, teacher: GoldTeacher, lookup: Lookup, seed: int, response: str, *, is_offered: bool) -> None:
+    def __init__(
+        self, teacher: GoldTeacher, lookup: Lookup, seed: int, response: str, *, is_offered: bool
+    ) -> None:
         self._teacher, self._settings, self._lookup = teacher, teacher.settings, lookup
         self._response, self._is_offered = response, is_offered
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
@@ -171,7 +184,9 @@ class _Turn:
 
     def _append(self, text: str) -> None:
         before = self._written or self._response
-        self._written += text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
+        self._written += (
+            text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
+        )
 
     def _say(self, said: Said, what: str = "") -> None:
         phrase = self._rng.choice(PHRASES[said])
@@ -185,7 +200,9 @@ class _Turn:
             self._reason()
         elif evidence.queries and self._happens(settings.repeated_search):
             self._search(evidence.queries[-1])
-        elif (title := evidence.target(gives_up=not self._happens(settings.searches_again))) is not None:
+        elif (
+            title := evidence.target(gives_up=not self._happens(settings.searches_again))
+        ) is not None:
             self._need(title)
             self._search(self._query(title))
         elif evidence.is_enough and evidence.may_search and self._happens(settings.needless_search):
@@ -198,14 +215,19 @@ class _Turn:
         self._say(Said.NEED, self._lookup.call(title))
         if self._happens(self._settings.wrong_recall):
             is_hedged = self._happens(self._settings.hedges)
-            self._say(Said.VAGUE if is_hedged else Said.CONFIDENT, self._teacher.invent(self._lookup, self._rng))
+            self._say(
+                Said.VAGUE if is_hedged else Said.CONFIDENT,
+                self._teacher.invent(self._lookup, self._rng),
+            )
 
     def _query(self, title: str | None) -> str:
         """A query for a title, for the last one where none is left; a second query has other words than the first."""
         if title is None or self._evidence.num_searches_for(title):
             return self._other_query(title or self._lookup.titles[-1])
         words = words_of(title)
-        return self._rng.choice(words) if words and self._happens(self._settings.poor_query) else title
+        return (
+            self._rng.choice(words) if words and self._happens(self._settings.poor_query) else title
+        )
 
     def _other_query(self, title: str) -> str:
         return " ".join([title, *self._lookup.topic])
@@ -217,16 +239,23 @@ class _Turn:
         """Say what the last results were worth."""
         evidence = self._evidence
         if evidence.last_lines and self._happens(self._settings.copied_observation):
-            self._append(COPIED.format(" ".join(" ".join(evidence.last_lines).split()[:_COPIED_WORDS])))
+            self._append(
+                COPIED.format(" ".join(" ".join(evidence.last_lines).split()[:_COPIED_WORDS]))
+            )
         if (title := evidence.last_title) is not None:
-            self._say(Said.FOUND if evidence.is_shown(title) else Said.NOT_FOUND, self._lookup.call(title))
+            self._say(
+                Said.FOUND if evidence.is_shown(title) else Said.NOT_FOUND, self._lookup.call(title)
+            )
 
     # Answering
 
     def _reason(self) -> None:
         """Go on without a search: over what is still missing, to an answer."""
         for title in self._lookup.titles:
-            if not self._evidence.is_shown(title) and self._lookup.call(title) not in self._response:
+            if (
+                not self._evidence.is_shown(title)
+                and self._lookup.call(title) not in self._response
+            ):
                 self._say(Said.NEED, self._lookup.call(title))
         if not self._evidence.is_enough:
             self._say(Said.NO_SEARCH)
@@ -255,7 +284,9 @@ class _Turn:
 
     def _misread(self) -> str:
         """Another passage's title, where results show one, in place of an answer that is a name."""
-        others = [title for title in self._evidence.other_titles if not _is_accepted(title, self._lookup)]
+        others = [
+            title for title in self._evidence.other_titles if not _is_accepted(title, self._lookup)
+        ]
         is_name = not self._lookup.compares and not _has_digit(self._lookup.answers[0])
         return self._rng.choice(others) if others and is_name else self._invent()
 

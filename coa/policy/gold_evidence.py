@@ -58,9 +58,13 @@ class Lookup:
         answers = tuple(harmless(answer) for answer in question.gold_answers)
         asked = key(question.question)
         is_closed = answers[0].lower() in ("yes", "no")
-        hidden = tuple(title for title in titles if key(title) not in asked and _covers(title, answers))
+        hidden = tuple(
+            title for title in titles if key(title) not in asked and _covers(title, answers)
+        )
         known = {word.casefold() for title in titles for word in words_of(title)}
-        words = (word for word in words_of(harmless(question.question)) if len(word) >= _MIN_TOPIC_CHARS)
+        words = (
+            word for word in words_of(harmless(question.question)) if len(word) >= _MIN_TOPIC_CHARS
+        )
         topic = tuple(word for word in words if word.casefold() not in known)[:_MAX_TOPIC_WORDS]
         compares = is_closed or _covers(question.question, answers)
         return cls(question.question_id, titles, answers, compares, topic, hidden)
@@ -86,8 +90,12 @@ class Evidence:
         """The results of the last search."""
         self.is_unread = bool(steps) and steps[-1].kind is StepKind.OBSERVATION
         """Whether nothing has been said about the last results."""
-        self._shown = {title for title in lookup.titles if any(_is_under(line, title) for line in lines)}
-        self.other_titles = [head for line in lines if (head := _head(line)) and head not in lookup.titles]
+        self._shown = {
+            title for title in lookup.titles if any(_is_under(line, title) for line in lines)
+        }
+        self.other_titles = [
+            head for line in lines if (head := _head(line)) and head not in lookup.titles
+        ]
         """Titles of the other passages."""
         covers = any(_covers(line, lookup.answers) for line in lines)
         self.is_enough = len(self._shown) == len(lookup.titles) if lookup.compares else covers
@@ -98,7 +106,9 @@ class Evidence:
         """The title that a query has most words of, the first one where it has none."""
         asked = {word.casefold() for word in words_of(query)}
         titles = self._lookup.titles
-        return max(range(len(titles)), key=lambda i: (len(asked & set(words_of(titles[i].casefold()))), -i))
+        return max(
+            range(len(titles)), key=lambda i: (len(asked & set(words_of(titles[i].casefold()))), -i)
+        )
 
     @property
     def may_search(self) -> bool:
@@ -124,9 +134,15 @@ class Evidence:
         Never an earlier one than the last: a rollout that was cut must not go back to what it gave up before.
         """
         first = max(self._aims, default=0)
-        left = self._lookup.titles[first + 1 if gives_up and self._aims else first :] if self.may_search else ()
+        left = (
+            self._lookup.titles[first + 1 if gives_up and self._aims else first :]
+            if self.may_search
+            else ()
+        )
         wanted = (title for title in left if not self.is_shown(title))
-        return next((title for title in wanted if self.num_searches_for(title) < self._max_searches), None)
+        return next(
+            (title for title in wanted if self.num_searches_for(title) < self._max_searches), None
+        )
 
 
 def _lines(observation: str) -> list[str]:

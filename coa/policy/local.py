@@ -67,7 +67,9 @@ class LocalPolicy:
             ConfigError: there is no such model, device or dtype.
         """
         if not settings.model:
-            raise ConfigError("no model is named", expected="teacher.local.model: a folder or a name on the Hub")
+            raise ConfigError(
+                "no model is named", expected="teacher.local.model: a folder or a name on the Hub"
+            )
         try:
             import torch
             from transformers import AutoModelForCausalLM
@@ -80,14 +82,18 @@ class LocalPolicy:
             model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=dtype)
         except (OSError, ValueError) as error:
             raise _not_loaded("model", settings.model, error) from error
-        return cls(model.to(device).eval(), tokenizer, name=settings.model, batch_size=settings.batch_size)
+        return cls(
+            model.to(device).eval(), tokenizer, name=settings.model, batch_size=settings.batch_size
+        )
 
     @property
     def name(self) -> str:
         """The model, as results and journals should call it."""
         return self._name
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         """Token ids of a piece of text, with nothing added.
 
         Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens everywhere.
@@ -109,7 +115,9 @@ class LocalPolicy:
             ConfigError: a context is empty.
         """
         rows = [self._row(request) for request in requests]
-        waiting = sorted((row for row in rows if row.finish is None), key=lambda row: len(row.context_ids))
+        waiting = sorted(
+            (row for row in rows if row.finish is None), key=lambda row: len(row.context_ids)
+        )
         for batch in _of_like_length(waiting, self._batch_size):
             self._generate(batch)
         return [row.completion() for row in rows]
@@ -142,7 +150,9 @@ class LocalPolicy:
                 return
             kept = torch.tensor(open_, device=ids.device)
             rows, ids = [rows[i] for i in open_], done.sequences[kept]
-            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)[kept]
+            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)[
+                kept
+            ]
             cached = {"past_key_values": done.past_key_values}
             done.past_key_values.batch_select_indices(kept)
 
@@ -152,9 +162,14 @@ class LocalPolicy:
 
         width = max(len(row.context_ids) for row in rows)
         gaps = [width - len(row.context_ids) for row in rows]
-        ids = [[self._pad_id] * gap + list(row.context_ids) for gap, row in zip(gaps, rows, strict=True)]
+        ids = [
+            [self._pad_id] * gap + list(row.context_ids)
+            for gap, row in zip(gaps, rows, strict=True)
+        ]
         mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
-        return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
+        return torch.tensor(ids, device=self._model.device), torch.tensor(
+            mask, device=self._model.device
+        )
 
     def _taker(self, rows: Sequence[Row]) -> Callable[..., "torch.Tensor"]:
         """A stopping criterion that hands each open row its new token and ends the run when too few are left."""
@@ -212,7 +227,9 @@ def _of_like_length(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
     """Batches of at most `size` rows in which none is longer than `_SPREAD` times the shortest, from sorted rows."""
     batch: list[Row] = []
     for row in rows:
-        if batch and (len(batch) == size or len(row.context_ids) > _SPREAD * len(batch[0].context_ids)):
+        if batch and (
+            len(batch) == size or len(row.context_ids) > _SPREAD * len(batch[0].context_ids)
+        ):
             yield batch
             batch = []
         batch.append(row)
@@ -248,7 +265,9 @@ def _device(has_gpu: bool, device: str) -> str:
     if device == "auto":
         return "cuda" if has_gpu else "cpu"
     if device.startswith("cuda") and not has_gpu:
-        raise ConfigError("there is no GPU", expected="device=cpu or device=auto", got=f"device={device}")
+        raise ConfigError(
+            "there is no GPU", expected="device=cpu or device=auto", got=f"device={device}"
+        )
     return device
 
 

@@ -29,7 +29,9 @@ STOP = (f"\n{OBSERVATION}", "\nQuestion:")
 """Where the inner policy is stopped: it would go on to invent the observation, or the next question."""
 THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
 """How a prompt of the loop ends; the lines come in its place."""
-_MOVE = re.compile(rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE)
+_MOVE = re.compile(
+    rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE
+)
 _CALL = re.compile(r"\s*(?P<tool>[A-Za-z][A-Za-z0-9_]*)\s*\[(?P<argument>.*)\]\s*")
 
 
@@ -78,7 +80,10 @@ def from_react(written: str) -> tuple[str, bool]:
     if call is None:
         return f"{said}{_harmless(move[0])}", False
     tool = call["tool"].lower()
-    return f"{said}{protocol.open_tag(tool)} {_harmless(call['argument'])} {protocol.close_tag(tool)}", True
+    return (
+        f"{said}{protocol.open_tag(tool)} {_harmless(call['argument'])} {protocol.close_tag(tool)}",
+        True,
+    )
 
 
 def has_moved(written: str) -> bool:
@@ -120,7 +125,9 @@ class _Translator:
         self.name = f"{policy.name}+react"
         self.count_tokens = policy.count_tokens
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> None:
         """The loop's text is not what the policy reads: it has no ids."""
 
     @staticmethod

@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 
 from coa import protocol
 from coa.policy import BatchPolicy, Completion, Finish, Request, cut_at_stop
-from coa.policy.react import ANSWER, OBSERVATION, STOP, THINKING_OPENED, THOUGHT, has_moved, to_loop, to_react
+from coa.policy.react import (
+    ANSWER,
+    OBSERVATION,
+    STOP,
+    THINKING_OPENED,
+    THOUGHT,
+    has_moved,
+    to_loop,
+    to_react,
+)
 from coa.trajectory import Author, Outcome
 
 _LINE_END = "\n"
@@ -32,7 +41,9 @@ class ReactIdsPolicy:
         self.name = f"{policy.name}+react"
         self.count_tokens = policy.count_tokens
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
         """The ids of what the inner policy reads in place of a piece of the loop's text.
 
         The marker that forces an answer has none: the answer's line is opened with the turn.
@@ -50,7 +61,9 @@ class ReactIdsPolicy:
                 return f" {text.removesuffix(closing).strip()}"
         return text.removesuffix(THINKING_OPENED)
 
-    def _ids(self, text: str, *, is_prompt: bool = False, author: Author = Author.SCAFFOLD) -> tuple[int, ...]:
+    def _ids(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.SCAFFOLD
+    ) -> tuple[int, ...]:
         ids = self._policy.encode(text, is_prompt=is_prompt, author=author)
         assert ids is not None, "only a policy with ids can be trained"
         return ids
@@ -73,7 +86,10 @@ class ReactIdsPolicy:
         # What follows must begin a line; a turn that its end-of-turn token or its budget ended has not ended its own.
         is_open = done.finish is not Finish.END and not turn.text.endswith(_LINE_END)
         return replace(
-            done, ids=turn.ids, opening_ids=turn.opening_ids, closing_ids=self._ids(_LINE_END) if is_open else ()
+            done,
+            ids=turn.ids,
+            opening_ids=turn.opening_ids,
+            closing_ids=self._ids(_LINE_END) if is_open else (),
         )
 
 
@@ -110,13 +126,19 @@ class _Turn:
             context_ids=self._given_ids + self.opening_ids + self.ids,
             stop=(_LINE_END,),
             max_tokens=self.request.max_tokens - len(self.ids),
-            seed=random.Random(f"{seed}/{self.num_lines}").getrandbits(31) if self.num_lines else seed,
+            seed=random.Random(f"{seed}/{self.num_lines}").getrandbits(31)
+            if self.num_lines
+            else seed,
         )
 
     def take(self, line: Completion) -> None:
         """Append a line and find out whether the turn is over."""
         assert line.ids is not None, "only a policy with ids can be trained"
-        self.text, self.ids, self.num_lines = self.text + line.text, self.ids + line.ids, self.num_lines + 1
+        self.text, self.ids, self.num_lines = (
+            self.text + line.text,
+            self.ids + line.ids,
+            self.num_lines + 1,
+        )
         if line.finish is not Finish.STOP or self.is_forced or has_moved(self.text):
             self.finish = line.finish
         elif len(self.ids) >= self.request.max_tokens:

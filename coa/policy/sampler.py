@@ -62,7 +62,9 @@ class Row:
     def completion(self) -> Completion:
         """The row's outcome."""
         assert self.finish is not None
-        return Completion(self.text, self.finish, len(self.ids), len(self.context_ids), tuple(self.ids))
+        return Completion(
+            self.text, self.finish, len(self.ids), len(self.context_ids), tuple(self.ids)
+        )
 
 
 class Sampler:
@@ -87,7 +89,9 @@ class Sampler:
         """Scores that leave only the picked token of each row."""
         import torch
 
-        known = scores[:, : self._num_tokens]  # a model's vocabulary may be padded beyond its tokenizer's
+        known = scores[
+            :, : self._num_tokens
+        ]  # a model's vocabulary may be padded beyond its tokenizer's
         picked = known.argmax(dim=-1)
         if not self._is_greedy.all():
             picked = torch.where(self._is_greedy, picked, self._draw(known))
@@ -100,9 +104,17 @@ class Sampler:
         chances = torch.softmax(scores / self._temperatures, dim=-1)
         if self._top_p is not None:
             chances = self._nucleus(chances, self._top_p)
-        cumulative = chances.cumsum(dim=-1, dtype=torch.float64)  # so many small terms would lose bits in float32
-        point = torch.tensor(uniform, device=scores.device, dtype=torch.float64) * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, point, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
+        cumulative = chances.cumsum(
+            dim=-1, dtype=torch.float64
+        )  # so many small terms would lose bits in float32
+        point = (
+            torch.tensor(uniform, device=scores.device, dtype=torch.float64) * cumulative[:, -1:]
+        )
+        return (
+            torch.searchsorted(cumulative, point, right=True)
+            .squeeze(1)
+            .clamp(max=scores.shape[1] - 1)
+        )
 
     @staticmethod
     def _nucleus(chances: "torch.Tensor", top_p: "torch.Tensor") -> "torch.Tensor":

@@ -25,7 +25,9 @@ class ScriptedPolicy:
     are words, signs and tags.
     """
 
-    def __init__(self, script: Callable[[Request], str] | Sequence[str], name: str = "scripted") -> None:
+    def __init__(
+        self, script: Callable[[Request], str] | Sequence[str], name: str = "scripted"
+    ) -> None:
         self._name = name
         self._texts = iter(()) if callable(script) else iter(script)
         self._script = script if callable(script) else self._next_text
@@ -37,7 +39,9 @@ class ScriptedPolicy:
         """The model, as results and journals should call it."""
         return self._name
 
-    def encode(self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT) -> None:
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> None:
         """A script has no token ids."""
 
     def count_tokens(self, text: str) -> int:

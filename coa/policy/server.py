@@ -51,7 +51,9 @@ async def serve(
     application = web.Application(client_max_size=_MAX_BODY_BYTES)
     application.router.add_post("/v1/completions", handler.completions)
     application.router.add_get("/v1/models", handler.models)
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+    runner = web.AppRunner(
+        application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
+    )
     await runner.setup()
     try:
         yield await _listen(runner, host, port)
@@ -64,11 +66,15 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         what = f"cannot listen on {host}:{port}"
-        raise ServiceError(what, got=error.strerror or error, fix="choose another port, or 0 for a free one") from error
+        raise ServiceError(
+            what, got=error.strerror or error, fix="choose another port, or 0 for a free one"
+        ) from error
     return f"http://{host}:{runner.addresses[0][1]}/v1"
 
 
-def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+def error_response(
+    status: int, message: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """An error as OpenAI-compatible servers send it."""
     body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
     return web.json_response(body, status=status, headers=headers)
@@ -108,7 +114,9 @@ class _Handler:
             return error_response(503, str(error))
         return web.json_response(self._write(body, request, completion))
 
-    def _write(self, body: Mapping[str, Any], request: Request, completion: Completion) -> dict[str, Any]:
+    def _write(
+        self, body: Mapping[str, Any], request: Request, completion: Completion
+    ) -> dict[str, Any]:
         stop = next((item for item in request.stop if completion.text.endswith(item)), "")
         stopped = stop if completion.finish is Finish.STOP else ""
         drops = self.drops_stop_string and not body.get("include_stop_str_in_output")
@@ -130,7 +138,12 @@ class _Handler:
             "completion_tokens": completion.num_tokens,
             "total_tokens": num_context_tokens + completion.num_tokens,
         }
-        answer = {"id": "cmpl-0", "object": "text_completion", "created": 0, "model": self.policy.name}
+        answer = {
+            "id": "cmpl-0",
+            "object": "text_completion",
+            "created": 0,
+            "model": self.policy.name,
+        }
         return {**answer, "choices": [choice], "usage": usage}
 
 

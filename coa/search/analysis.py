@@ -46,6 +46,13 @@ def analyser(settings: IndexSettings) -> TextAnalyzer:
 
 def fingerprint(corpus_hash: str, settings: IndexSettings) -> str:
     """Corpus, engine, its version and all that decides about ranking, as `tantivy:` and 12 hex digits."""
-    parts = [FORMAT_VERSION, corpus_hash, asdict(settings), version("tantivy"), TITLE_BOOST, MAX_QUERY_TERMS]
+    parts = [
+        FORMAT_VERSION,
+        corpus_hash,
+        asdict(settings),
+        version("tantivy"),
+        TITLE_BOOST,
+        MAX_QUERY_TERMS,
+    ]
     text = json.dumps([*parts, _MAX_WORD_CHARS, sorted(QUERY_STOP_WORDS)], sort_keys=True)
     return f"tantivy:{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -64,18 +64,31 @@ def create_app(finder: Finder, serving: Serving) -> Starlette:
 
 class _Service:
     def __init__(self, finder: Finder, gate: Gate, serving: Serving) -> None:
-        self._finder, self._gate, self._serving, self._limits = finder, gate, serving, serving.limits
+        self._finder, self._gate, self._serving, self._limits = (
+            finder,
+            gate,
+            serving,
+            serving.limits,
+        )
         self._description = msgspec.json.encode(describe(serving.limits))
 
     def routes(self) -> list[Route]:
         found = [_get("/openapi.json", self._openapi)]
-        found += [_get(f"{prefix}/health", self._health) for prefix in ("", *(f"/{name}" for name in Dialect))]
+        found += [
+            _get(f"{prefix}/health", self._health)
+            for prefix in ("", *(f"/{name}" for name in Dialect))
+        ]
         for search in SEARCHES:
-            found.append(_post(f"/{search.dialect}{search.path}", self._answering(partial(_always, search))))
+            found.append(
+                _post(f"/{search.dialect}{search.path}", self._answering(partial(_always, search)))
+            )
         for path in dict.fromkeys(search.path for search in SEARCHES):
             found.append(_post(path, self._answering(self._chooser(path))))
         for page in PAGES:
-            found += [_post(path, self._opening(page)) for path in (f"/{page.dialect}{page.path}", page.path)]
+            found += [
+                _post(path, self._opening(page))
+                for path in (f"/{page.dialect}{page.path}", page.path)
+            ]
         return found
 
     def _chooser(self, path: str) -> "Callable[[bytes], SearchEndpoint[Any]]":
@@ -123,7 +136,9 @@ class _Service:
         try:
             return await self._gate.search(queries, top_k, self._limits.timeout_seconds)
         except BusyError as error:
-            raise HTTPException(429, str(error), {"Retry-After": str(error.pause_seconds)}) from error
+            raise HTTPException(
+                429, str(error), {"Retry-After": str(error.pause_seconds)}
+            ) from error
         except TimeoutError as error:
             detail = f"no answer within {self._limits.timeout_seconds:g} s"
             raise HTTPException(503, detail, {"Retry-After": "1"}) from error
@@ -164,7 +179,9 @@ class _Envelope:
             await send(message)
 
         if not self._is_allowed(scope):
-            refusal = _json({"detail": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            refusal = _json(
+                {"detail": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"}
+            )
             await refusal(scope, receive, send_named)
             return
         await self._app(scope, receive, send_named)
@@ -213,7 +230,9 @@ def _decoded(body: bytes, kind: type[Any]) -> Any:
 def _object(body: bytes) -> dict[str, Any]:
     """The body's keys with their values undecoded, but for lists, which are told from texts."""
     raw: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
-    return {name: [] if bytes(value).lstrip().startswith(b"[") else "" for name, value in raw.items()}
+    return {
+        name: [] if bytes(value).lstrip().startswith(b"[") else "" for name, value in raw.items()
+    }
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -58,12 +58,16 @@ def build_index(
         OutputError: `out` cannot be written, or is something else than an index.
     """
     with _appearing_folder(out) as folder, _working_folder(out) as work:
-        if not (num_passages := fill(new_index(settings, Path(work)), passages, heap_bytes, progress)):
+        if not (
+            num_passages := fill(new_index(settings, Path(work)), passages, heap_bytes, progress)
+        ):
             raise InputError("there are no passages to index", where=out)
         _move_segments(Path(work), folder)
         made_from = (FORMAT_VERSION, corpus_hash, num_passages, settings, version("tantivy"))
         manifest = Manifest(*made_from, fingerprint(corpus_hash, settings))
-        (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+        (folder / "manifest.json").write_text(
+            json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8"
+        )
     return manifest
 
 
@@ -78,13 +82,17 @@ def new_index(settings: IndexSettings, folder: Path | None) -> Index:
     return index
 
 
-def fill(index: Index, passages: Iterable[Passage], heap_bytes: int, progress: Progress | None) -> int:
+def fill(
+    index: Index, passages: Iterable[Passage], heap_bytes: int, progress: Progress | None
+) -> int:
     """Index the passages and return how many there were."""
     num_passages = 0
     writer = index.writer(heap_bytes, num_threads=1)
     try:
         for passage in passages:
-            document = Document(id=[passage.id], title=[passage.title], body=[passage.title, passage.text])
+            document = Document(
+                id=[passage.id], title=[passage.title], body=[passage.title, passage.text]
+            )
             with _tantivy_writes():
                 writer.add_document(document)
             num_passages += 1
@@ -111,7 +119,10 @@ def _tantivy_writes() -> Iterator[None]:
 def _move_segments(work: Path, folder: Path) -> None:
     """Move what makes up an index, the segments numbered in the order of their contents."""
     meta = json.loads((work / "meta.json").read_bytes())
-    stores = [(segment, work / f"{segment['segment_id'].replace('-', '')}.store") for segment in meta["segments"]]
+    stores = [
+        (segment, work / f"{segment['segment_id'].replace('-', '')}.store")
+        for segment in meta["segments"]
+    ]
     stores.sort(key=lambda item: _file_digest(item[1]))
     meta["segments"] = [segment for segment, _ in stores]
     for number, (segment, store) in enumerate(stores, start=1):
@@ -129,15 +140,23 @@ def _file_digest(path: Path) -> bytes:
 
 def _working_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
     """Where tantivy writes: threads of its own may add lock files at any time, which the index must not hold."""
-    return tempfile.TemporaryDirectory(".partial", f".{out.name}.", out.parent, ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(
+        ".partial", f".{out.name}.", out.parent, ignore_cleanup_errors=True
+    )
 
 
 @contextmanager
 def _appearing_folder(out: Path) -> Iterator[Path]:
     """A folder to write into; it becomes `out` when the block ends without an error."""
-    if out.exists() and not (out / "manifest.json").exists() and (out.is_file() or any(out.iterdir())):
+    if (
+        out.exists()
+        and not (out / "manifest.json").exists()
+        and (out.is_file() or any(out.iterdir()))
+    ):
         fix = "choose another folder, or remove it yourself"
-        raise OutputError(f"{out} is in the way", expected="nothing, an empty folder or an older index", fix=fix)
+        raise OutputError(
+            f"{out} is in the way", expected="nothing, an empty folder or an older index", fix=fix
+        )
     name = glob.escape(f".{out.name}.")
     for leftover in (*out.parent.glob(f"{name}*.partial"), *out.parent.glob(f"{name}*.old")):
         shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
@@ -177,14 +196,22 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
     except OSError as error:
-        raise unusable(path, "is not there or cannot be read", error.strerror or str(error)) from error
+        raise unusable(
+            path, "is not there or cannot be read", error.strerror or str(error)
+        ) from error
     except msgspec.DecodeError as error:
-        raise unusable(path, "is damaged or of another version", f"manifest.json: {error}") from error
+        raise unusable(
+            path, "is damaged or of another version", f"manifest.json: {error}"
+        ) from error
     if manifest.format_version != FORMAT_VERSION:
-        raise unusable(path, "is of another version", f"format {manifest.format_version}, not {FORMAT_VERSION}")
+        raise unusable(
+            path, "is of another version", f"format {manifest.format_version}, not {FORMAT_VERSION}"
+        )
     return manifest
 
 
 def unusable(path: Path, fault: str, got: str) -> InputError:
     """The error for an index folder that cannot be opened."""
-    return InputError(f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index")
+    return InputError(
+        f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index"
+    )

@@ -11,7 +11,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
 from coa.errors import ServiceError
 from coa.search import SearchError
@@ -50,7 +56,9 @@ class Reply(NamedTuple):
 class _Failure(Exception):
     """An attempt failed in a way that may pass."""
 
-    def __init__(self, reason: str, *, is_unreachable: bool = False, pause_seconds: float = 0.0) -> None:
+    def __init__(
+        self, reason: str, *, is_unreachable: bool = False, pause_seconds: float = 0.0
+    ) -> None:
         super().__init__(reason)
         self.is_unreachable = is_unreachable
         self.pause_seconds = pause_seconds
@@ -105,12 +113,18 @@ class Caller:
 
         loop, patience = asyncio.get_running_loop(), self._patience
         if self._channel is None or self._channel.loop is not loop:
-            session = aiohttp.ClientSession(headers=self._headers, connector=aiohttp.TCPConnector(limit=0))
+            session = aiohttp.ClientSession(
+                headers=self._headers, connector=aiohttp.TCPConnector(limit=0)
+            )
             rate = AsyncLimiter(1, 1 / patience.max_per_second) if patience.max_per_second else None
-            self._channel = _Channel(loop, session, asyncio.Semaphore(patience.max_concurrency), rate)
+            self._channel = _Channel(
+                loop, session, asyncio.Semaphore(patience.max_concurrency), rate
+            )
         return self._channel
 
-    async def _until_deadline(self, channel: _Channel, method: str, url: str, options: dict[str, Any]) -> Reply:
+    async def _until_deadline(
+        self, channel: _Channel, method: str, url: str, options: dict[str, Any]
+    ) -> Reply:
         end = channel.loop.time() + self._patience.deadline_seconds
         attempts = AsyncRetrying(
             stop=stop_before_delay(self._patience.deadline_seconds),
@@ -131,7 +145,12 @@ class Caller:
         raise AssertionError("unreachable: the attempts end with a reply or an error")
 
     async def _attempt(
-        self, session: "aiohttp.ClientSession", seconds: float, method: str, url: str, options: dict[str, Any]
+        self,
+        session: "aiohttp.ClientSession",
+        seconds: float,
+        method: str,
+        url: str,
+        options: dict[str, Any],
     ) -> Reply:
         import aiohttp
 
@@ -140,7 +159,9 @@ class Caller:
             raise self._used_up
         self.num_sent += 1
         try:
-            async with session.request(method, url, timeout=timeout, allow_redirects=False, **options) as response:
+            async with session.request(
+                method, url, timeout=timeout, allow_redirects=False, **options
+            ) as response:
                 body = await _read(response)
                 headers = response.headers.copy()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -152,12 +173,16 @@ class Caller:
         self._require_success(response.status, body, headers, url)
         return Reply(body, headers)
 
-    def _require_success(self, status: int, body: bytes, headers: Mapping[str, str], url: str) -> None:
+    def _require_success(
+        self, status: int, body: bytes, headers: Mapping[str, str], url: str
+    ) -> None:
         reason = f"status {status}: {self.shown(body)}"
         if status in (408, 425, 429) or status >= 500:
             raise _Failure(reason, pause_seconds=_retry_after(headers.get("Retry-After", "")))
         if status in _REFUSALS or 300 <= status < 400:
-            raise ServiceError(f"the {self._name} refuses us", where=_bare(url), got=reason, fix=self._fix)
+            raise ServiceError(
+                f"the {self._name} refuses us", where=_bare(url), got=reason, fix=self._fix
+            )
         if status != 200:
             raise SearchError(f"the {self._name} rejects the query with {reason}")
 
@@ -165,7 +190,9 @@ class Caller:
         seconds = self._patience.deadline_seconds
         if not failure.is_unreachable:
             return SearchError(f"the search failed for {seconds:g} seconds: {failure}")
-        return ServiceError(f"the {self._name} cannot be reached", where=_bare(url), got=failure, fix=self._fix)
+        return ServiceError(
+            f"the {self._name} cannot be reached", where=_bare(url), got=failure, fix=self._fix
+        )
 
     def shown(self, body: bytes) -> str:
         """The start of a reply for an error, without the secrets: a server may echo them."""

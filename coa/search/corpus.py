@@ -45,17 +45,28 @@ def corpus_files(corpus: str) -> tuple[Path, ...]:
     else:
         files = [path]
     if not files:
-        raise InputError(f"there are no corpus files at {corpus}", expected=f"*{', *'.join(ENDINGS)}", fix=_FIX_PATH)
+        raise InputError(
+            f"there are no corpus files at {corpus}",
+            expected=f"*{', *'.join(ENDINGS)}",
+            fix=_FIX_PATH,
+        )
     for file in files:
         if not file.name.endswith(ENDINGS) or file.is_dir():
             folder = path if path.is_dir() else path.parent
             fix = f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
             expected = f"a name ending in {', '.join(ENDINGS)}"
-            raise ConfigError(f"cannot tell the format of {file}", where="index.corpus", expected=expected, fix=fix)
+            raise ConfigError(
+                f"cannot tell the format of {file}",
+                where="index.corpus",
+                expected=expected,
+                fix=fix,
+            )
     return tuple(sorted(files))
 
 
-def read_passages(files: Sequence[Path], columns: Mapping[str, str] | None = None) -> Iterator[Passage]:
+def read_passages(
+    files: Sequence[Path], columns: Mapping[str, str] | None = None
+) -> Iterator[Passage]:
     """The passages of `files`, in their order; of all that was read only 8 bytes an id are kept.
 
     `columns` maps our column to the file's, where the names differ: `{text: body}`. A key `contents` says that title
@@ -111,7 +122,9 @@ def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set
         if _digest(passage_id) not in digests:
             continue
         if passage_id in first:
-            fix = "give every passage an id of its own: trajectories name the passages they saw by id"
+            fix = (
+                "give every passage an id of its own: trajectories name the passages they saw by id"
+            )
             where = f"{first[passage_id]} and {row.where}"
             raise InputError(f"the passage id {passage_id!r} occurs twice", where=where, fix=fix)
         first[passage_id] = row.where
@@ -128,7 +141,9 @@ def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[Row]":
             yield row
     except UnicodeDecodeError as error:
         fix = "write the file again with UTF-8 text"
-        raise InputError(f"{path} is not UTF-8", where=f"after {where}", got=error, fix=fix) from error
+        raise InputError(
+            f"{path} is not UTF-8", where=f"after {where}", got=error, fix=fix
+        ) from error
 
 
 def to_passage(row: "Row") -> Passage:
@@ -142,7 +157,12 @@ def to_passage(row: "Row") -> Passage:
         values["title"], values["text"] = split_contents(values["contents"])
     for name in ("id", "text"):
         if not values[name].strip():
-            raise InputError(f"the passage's {name} is empty", where=row.where, got=f"id {values['id']!r}", fix=_FIX)
+            raise InputError(
+                f"the passage's {name} is empty",
+                where=row.where,
+                got=f"id {values['id']!r}",
+                fix=_FIX,
+            )
     return Passage(values["id"], values["title"], values["text"])
 
 
@@ -150,11 +170,15 @@ def _text(value: Any, name: str, where: str) -> str:
     if isinstance(value, int) and name == "id":
         return str(value)
     if not isinstance(value, str):
-        raise InputError(f"the passage's {name} is not text", where=where, got=type(value).__name__, fix=_FIX)
+        raise InputError(
+            f"the passage's {name} is not text", where=where, got=type(value).__name__, fix=_FIX
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"the passage's {name} is not valid Unicode", where=where, got=error, fix=_FIX) from error
+        raise InputError(
+            f"the passage's {name} is not valid Unicode", where=where, got=error, fix=_FIX
+        ) from error
     return value
 
 
@@ -183,4 +207,6 @@ def _file_hash(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"cannot read {path}", got=error.strerror or error, fix=_FIX_PATH) from error
+        raise InputError(
+            f"cannot read {path}", got=error.strerror or error, fix=_FIX_PATH
+        ) from error

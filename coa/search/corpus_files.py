@@ -27,23 +27,37 @@ def files_of(corpus: str) -> tuple[Path, ...]:
         expected = "hub:OWNER/NAME[@REVISION][:PATTERN]"
         raise ConfigError(f"cannot read {corpus!r}", where="index.corpus", expected=expected)
     folder = _download(found["repo"], found["revision"], found["pattern"] or "*")
-    files = sorted(path for path in folder.rglob(found["pattern"] or "*") if path.name.endswith(ENDINGS))
+    files = sorted(
+        path for path in folder.rglob(found["pattern"] or "*") if path.name.endswith(ENDINGS)
+    )
     if not files:
         expected = f"*{', *'.join(ENDINGS)}"
-        raise InputError(f"the data set {found['repo']} has no corpus files", expected=expected, fix="name a PATTERN")
+        raise InputError(
+            f"the data set {found['repo']} has no corpus files",
+            expected=expected,
+            fix="name a PATTERN",
+        )
     return tuple(files)
 
 
 def _download(repo: str, revision: str | None, pattern: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     wanted = [f"{pattern}{'' if pattern.endswith(ENDINGS) else ending}" for ending in ENDINGS]
     try:
-        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted))
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted)
+        )
     except RepositoryNotFoundError as error:
         fix = "check the name; a private data set needs HF_TOKEN"
-        raise InputError(f"there is no data set {repo} on the Hub", got=_line(error), fix=fix) from error
+        raise InputError(
+            f"there is no data set {repo} on the Hub", got=_line(error), fix=fix
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         fix = "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
         raise ServiceError("the download failed", where=repo, got=_line(error), fix=fix) from error

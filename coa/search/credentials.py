@@ -16,5 +16,7 @@ def bearer_token() -> str:
     """
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not (token.isascii() and token.isprintable()):
-        raise ConfigError(f"the token in {TOKEN_VARIABLE} cannot be sent", expected="printable ASCII on one line")
+        raise ConfigError(
+            f"the token in {TOKEN_VARIABLE} cannot be sent", expected="printable ASCII on one line"
+        )
     return token

@@ -49,10 +49,14 @@ class EmbeddedSearch:
             try:
                 return cls(Index.open(links), manifest.settings, manifest.corpus_hash)
             except ValueError as error:
-                raise unusable(path, "is damaged or of another version", str(error)[:200]) from error
+                raise unusable(
+                    path, "is damaged or of another version", str(error)[:200]
+                ) from error
 
     @classmethod
-    def in_memory(cls, passages: Iterable[Passage], settings: IndexSettings | None = None) -> "EmbeddedSearch":
+    def in_memory(
+        cls, passages: Iterable[Passage], settings: IndexSettings | None = None
+    ) -> "EmbeddedSearch":
         """Index `passages` in memory: for tests and small corpora."""
         settings = settings or IndexSettings()
         index, kept = new_index(settings, None), list(passages)
@@ -77,7 +81,9 @@ class EmbeddedSearch:
 
     def passage(self, passage_id: str) -> Passage | None:
         """The passage with this id; None where there is none."""
-        found = self._searcher.search(Query.term_query(self._schema, "id", _whole(passage_id), "basic"), 1, count=False)
+        found = self._searcher.search(
+            Query.term_query(self._schema, "id", _whole(passage_id), "basic"), 1, count=False
+        )
         return self._passage(found.hits[0][1]) if found.hits else None
 
     def query_terms(self, query: str) -> list[str]:
@@ -85,7 +91,9 @@ class EmbeddedSearch:
         query = _whole(query)
         pairs = list(zip(self._words.analyze(query), self._terms.analyze(query), strict=True))
         # Compared before stemming: the stem of `does` is `doe`, which may be a name.
-        kept = [term for word, term in pairs if word not in QUERY_STOP_WORDS] or [term for _, term in pairs]
+        kept = [term for word, term in pairs if word not in QUERY_STOP_WORDS] or [
+            term for _, term in pairs
+        ]
         return list(dict.fromkeys(kept))[:MAX_QUERY_TERMS]
 
     def _passage(self, address: DocAddress) -> Passage:
@@ -96,7 +104,9 @@ class EmbeddedSearch:
         clauses: list[tuple[tantivy.Occur, Query]] = []
         for term in terms:
             in_title = Query.term_query(self._schema, "title", term, "freq")
-            clauses.append((tantivy.Occur.Should, Query.term_query(self._schema, "body", term, "freq")))
+            clauses.append(
+                (tantivy.Occur.Should, Query.term_query(self._schema, "body", term, "freq"))
+            )
             clauses.append((tantivy.Occur.Should, Query.boost_query(in_title, TITLE_BOOST)))
         return Query.boolean_query(clauses)
 

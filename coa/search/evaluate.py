@@ -46,7 +46,9 @@ class SearchEvaluateParams:
 
     def __post_init__(self) -> None:
         if self.top_k < 1 or self.num_questions < 0:
-            raise ConfigError("search_evaluate.top_k must be positive, and num_questions not negative")
+            raise ConfigError(
+                "search_evaluate.top_k must be positive, and num_questions not negative"
+            )
 
 
 class Sought(NamedTuple):
@@ -85,11 +87,17 @@ def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
         count += 1
         titles = frozenset(_plain(title) for title in _texts(row.values["gold_titles"]))
         answers = tuple(filter(None, map(_plain, _texts(row.values["gold_answers"]))))
-        yield Sought(str(row.values["question"]), titles, tuple(item for item in answers if item not in _UNTELLING))
+        yield Sought(
+            str(row.values["question"]),
+            titles,
+            tuple(item for item in answers if item not in _UNTELLING),
+        )
         if count == params.num_questions:
             return
     if not count:
-        raise InputError(f"{params.questions} has no questions", expected=f"split {params.split!r}", got="none")
+        raise InputError(
+            f"{params.questions} has no questions", expected=f"split {params.split!r}", got="none"
+        )
 
 
 def _texts(value: Any) -> Sequence[str]:
@@ -103,11 +111,17 @@ def _plain(text: str) -> str:
 def judge(sought: Sought, hits: Sequence[Hit], seconds: float) -> Found:
     """Where the gold titles and an answer stand among the hits."""
     titles = [_plain(hit.passage.title) for hit in hits]
-    ranks = tuple(titles.index(title) + 1 if title in titles else 0 for title in sorted(sought.gold_titles))
+    ranks = tuple(
+        titles.index(title) + 1 if title in titles else 0 for title in sorted(sought.gold_titles)
+    )
     if not sought.gold_answers:
         return Found(ranks, None, seconds)
     texts = (f" {_plain(f'{hit.passage.title} {hit.passage.text}')} " for hit in hits)
-    holding = (rank for rank, text in enumerate(texts, 1) if any(f" {a} " in text for a in sought.gold_answers))
+    holding = (
+        rank
+        for rank, text in enumerate(texts, 1)
+        if any(f" {a} " in text for a in sought.gold_answers)
+    )
     return Found(ranks, next(holding, 0), seconds)
 
 
@@ -135,14 +149,22 @@ def summarise(found: Sequence[Found], top_k: int) -> dict[str, float | int]:
     summary: dict[str, float | int] = {"questions": len(found)}
     for depth in [k for k in (1, 3, 5, 10, 20, 50, 100) if k < top_k] + [top_k]:
         if with_titles:
-            shares = [sum(0 < rank <= depth for rank in ranks) / len(ranks) for ranks in with_titles]
+            shares = [
+                sum(0 < rank <= depth for rank in ranks) / len(ranks) for ranks in with_titles
+            ]
             summary[f"recall@{depth}"] = round(statistics.mean(shares), 4)
-            summary[f"all_titles@{depth}"] = round(statistics.mean(share == 1 for share in shares), 4)
+            summary[f"all_titles@{depth}"] = round(
+                statistics.mean(share == 1 for share in shares), 4
+            )
         if with_answers:
-            summary[f"answer@{depth}"] = round(statistics.mean(0 < rank <= depth for rank in with_answers), 4)
+            summary[f"answer@{depth}"] = round(
+                statistics.mean(0 < rank <= depth for rank in with_answers), 4
+            )
     seconds = sorted(item.seconds for item in found)
     for name, share in (("median", 0.5), ("p99", 0.99)):
-        summary[f"{name}_ms"] = round(1000 * seconds[min(int(share * len(seconds)), len(seconds) - 1)], 2)
+        summary[f"{name}_ms"] = round(
+            1000 * seconds[min(int(share * len(seconds)), len(seconds) - 1)], 2
+        )
     return summary
 
 

@@ -52,7 +52,9 @@ class Gate:
         """Queries in hand, those being searched included."""
         self.num_answered = 0
 
-    async def search(self, queries: Sequence[str], top_k: int, timeout_seconds: float) -> list[Sequence[Hit]]:
+    async def search(
+        self, queries: Sequence[str], top_k: int, timeout_seconds: float
+    ) -> list[Sequence[Hit]]:
         """The hits for each query.
 
         Raises:
@@ -63,15 +65,24 @@ class Gate:
             raise BusyError(self._pause())
         self.num_waiting += len(queries)
         loop = asyncio.get_running_loop()
-        pieces = [queries[start : start + _QUERIES_PER_TURN] for start in range(0, len(queries), _QUERIES_PER_TURN)]
+        pieces = [
+            queries[start : start + _QUERIES_PER_TURN]
+            for start in range(0, len(queries), _QUERIES_PER_TURN)
+        ]
         turns = [self._submit(loop, piece, top_k) for piece in pieces]
         async with asyncio.timeout(timeout_seconds):
-            return [hits for turn in await asyncio.gather(*map(asyncio.wrap_future, turns)) for hits in turn]
+            return [
+                hits
+                for turn in await asyncio.gather(*map(asyncio.wrap_future, turns))
+                for hits in turn
+            ]
 
     async def passages(self, ids: Sequence[str]) -> list[Passage | None]:
         """The passages with these ids."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: [self._finder.passage(name) for name in ids])
+        return await loop.run_in_executor(
+            self._pool, lambda: [self._finder.passage(name) for name in ids]
+        )
 
     def close(self) -> None:
         """End the threads once they have nothing left to do."""

@@ -51,8 +51,12 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
     """The description of all endpoints."""
     endpoints: list[SearchEndpoint[Any] | PageEndpoint[Any]] = [*SEARCHES, *PAGES]
     kinds = [kind for endpoint in endpoints for kind in (endpoint.request, *endpoint.replies)]
-    schemas, components = msgspec.json.schema_components([*kinds, Failure, Health], ref_template=_COMPONENT)
-    shapes = dict(zip(map(id, (*kinds, Failure, Health)), map(_without_prefix, schemas), strict=True))
+    schemas, components = msgspec.json.schema_components(
+        [*kinds, Failure, Health], ref_template=_COMPONENT
+    )
+    shapes = dict(
+        zip(map(id, (*kinds, Failure, Health)), map(_without_prefix, schemas), strict=True)
+    )
     _add_limits(components, limits)
     paths: dict[str, Any] = {}
     for path in dict.fromkeys(endpoint.path for endpoint in endpoints):
@@ -62,7 +66,12 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
             bodies = [shapes[id(it.request)] for it in those]
             replies = [shapes[id(kind)] for it in those for kind in it.replies]
             paths[where] = _operation(_any_of(bodies), _any_of(replies), summary)
-    health = {"get": {"summary": "what is served", "responses": {"200": _content(shapes[id(Health)], "healthy")}}}
+    health = {
+        "get": {
+            "summary": "what is served",
+            "responses": {"200": _content(shapes[id(Health)], "healthy")},
+        }
+    }
     paths |= {f"{prefix}/health": health for prefix in ("", *(f"/{name}" for name in Dialect))}
     return {
         "openapi": "3.1.0",
@@ -75,7 +84,8 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
 def _operation(body: Any, reply: Any, summary: str) -> dict[str, Any]:
     responses = {"200": _content(reply, "found")}
     responses |= {
-        status: _content({"$ref": _COMPONENT.format(name="Failure")}, text) for status, text in _REFUSALS.items()
+        status: _content({"$ref": _COMPONENT.format(name="Failure")}, text)
+        for status, text in _REFUSALS.items()
     }
     content = _content(body, "") | {"required": True}
     return {"post": {"summary": summary, "requestBody": content, "responses": responses}}

@@ -39,7 +39,10 @@ class RecordingSettings:
 
     def __post_init__(self) -> None:
         if self.mode is not RecordingMode.OFF and not self.path:
-            raise ConfigError("search.recording.path is missing", expected="the file to record into or replay from")
+            raise ConfigError(
+                "search.recording.path is missing",
+                expected="the file to record into or replay from",
+            )
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -84,7 +87,12 @@ class RecordedSearch:
         if recorded is None and self._settings.mode is RecordingMode.REPLAY:
             fix = "record it first (search.recording.mode=record), or check that index, engine and top_k are the same"
             where = f"{self._settings.path}, {self.fingerprint}, top {top_k}"
-            raise InputError("the recording does not hold this search", where=where, got=repr(query[:200]), fix=fix)
+            raise InputError(
+                "the recording does not hold this search",
+                where=where,
+                got=repr(query[:200]),
+                fix=fix,
+            )
         found = recorded or await self._ask_once(key, query, top_k)
         if found.error is not None:
             raise SearchError(found.error)

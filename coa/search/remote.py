@@ -41,18 +41,27 @@ class RemoteSettings:
     """Requests a second; 0 sets no limit."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"https?://[^@\s]+", self.url):  # the value may hold a password: it is not shown
-            raise ConfigError("search.server.url is not usable", expected="http(s)://host:port without credentials")
+        if not re.fullmatch(
+            r"https?://[^@\s]+", self.url
+        ):  # the value may hold a password: it is not shown
+            raise ConfigError(
+                "search.server.url is not usable",
+                expected="http(s)://host:port without credentials",
+            )
         for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"search.server.{name} must be positive", got=getattr(self, name))
         if self.max_per_second < 0:
-            raise ConfigError("search.server.max_per_second must not be negative", got=self.max_per_second)
+            raise ConfigError(
+                "search.server.max_per_second must not be negative", got=self.max_per_second
+            )
 
     @property
     def patience(self) -> Patience:
         """What decides about retries."""
-        return Patience(self.timeout_seconds, self.deadline_seconds, self.max_concurrency, self.max_per_second)
+        return Patience(
+            self.timeout_seconds, self.deadline_seconds, self.max_concurrency, self.max_per_second
+        )
 
 
 class RemoteSearch:
@@ -110,7 +119,11 @@ class RemoteSearch:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             fix = f"start the server; check search.server.url, its dialect and the token in {TOKEN_VARIABLE}"
             self._caller = Caller(
-                self._settings.patience, headers=headers, secrets=(token,), name="search server", fix=fix
+                self._settings.patience,
+                headers=headers,
+                secrets=(token,),
+                name="search server",
+                fix=fix,
             )
         return self._caller
 
@@ -121,7 +134,11 @@ class RemoteSearch:
         if served and served != self._served:
             fix = "run it all on one index: start the old one again, or begin anew"
             raise ServiceError(
-                "the search server has another index", where=self._url, expected=self._served, got=served, fix=fix
+                "the search server has another index",
+                where=self._url,
+                expected=self._served,
+                got=served,
+                fix=fix,
             )
 
 
@@ -146,4 +163,6 @@ def decode(reply: Reply, caller: Caller) -> Any:
         return json.loads(reply.body)
     except (ValueError, RecursionError) as error:
         got = caller.shown(reply.body)
-        raise SearchError(f"the search server's reply is malformed: expected JSON, got {got}") from error
+        raise SearchError(
+            f"the search server's reply is malformed: expected JSON, got {got}"
+        ) from error

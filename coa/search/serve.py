@@ -61,10 +61,16 @@ class ServeParams:
     def __post_init__(self) -> None:
         for name, least in (("port", 0), ("workers", 1), ("threads", 1), ("stop_seconds", 0)):
             if getattr(self, name) < least:
-                raise ConfigError(f"serve.{name} is too small", expected=f"at least {least}", got=getattr(self, name))
+                raise ConfigError(
+                    f"serve.{name} is too small",
+                    expected=f"at least {least}",
+                    got=getattr(self, name),
+                )
         for name in RequestLimits.__dataclass_fields__:
             if not getattr(self.limits, name) > 0:
-                raise ConfigError(f"serve.limits.{name} must be positive", got=getattr(self.limits, name))
+                raise ConfigError(
+                    f"serve.limits.{name} must be positive", got=getattr(self.limits, name)
+                )
 
 
 def app_from_environment() -> Starlette:
@@ -125,7 +131,9 @@ def _run(params: ServeParams, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=params.stop_seconds,
     )
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it is done: that is a normal end
+    signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # uvicorn raises it again when it is done: that is a normal end
     if params.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:

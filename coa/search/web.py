@@ -61,13 +61,18 @@ class WebSettings:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"(https?://[^@\s]+)?", self.url):
-            raise ConfigError("search.web.url is not usable", expected="http(s)://host without credentials, or nothing")
+            raise ConfigError(
+                "search.web.url is not usable",
+                expected="http(s)://host without credentials, or nothing",
+            )
         for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"search.web.{name} must be positive", got=getattr(self, name))
         for name in ("max_per_second", "max_paid_calls"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"search.web.{name} must not be negative", got=getattr(self, name))
+                raise ConfigError(
+                    f"search.web.{name} must not be negative", got=getattr(self, name)
+                )
 
     @property
     def address(self) -> str:
@@ -92,7 +97,11 @@ class WebSearch:
     def num_paid_calls(self) -> int:
         """Requests that the provider charges for, repeated ones included."""
         is_paid = self._settings.provider in _KEYS
-        return (self._num_sent_before + (self._caller.num_sent if self._caller else 0)) if is_paid else 0
+        return (
+            (self._num_sent_before + (self._caller.num_sent if self._caller else 0))
+            if is_paid
+            else 0
+        )
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
@@ -109,7 +118,9 @@ class WebSearch:
             ConfigError: the key is missing in the environment.
         """
         caller = self._open()
-        method, path, options = _request(self._settings.provider, query.encode("utf-8", "replace").decode(), top_k)
+        method, path, options = _request(
+            self._settings.provider, query.encode("utf-8", "replace").decode(), top_k
+        )
         reply = await caller.call(method, self._settings.address + path, **options)
         return to_hits(decode(reply, caller), self._settings.provider)[:top_k]
 
@@ -117,14 +128,29 @@ class WebSearch:
         if self._caller is None:
             settings, key = self._settings, _key(self._settings.provider)
             patience = Patience(
-                settings.timeout_seconds, settings.deadline_seconds, settings.max_concurrency, settings.max_per_second
+                settings.timeout_seconds,
+                settings.deadline_seconds,
+                settings.max_concurrency,
+                settings.max_per_second,
             )
-            fix = f"check search.web and the key in {_KEYS.get(settings.provider, 'the environment')}"
+            fix = (
+                f"check search.web and the key in {_KEYS.get(settings.provider, 'the environment')}"
+            )
             name = f"web search ({settings.provider})"
             headers = _headers(settings.provider, key)
-            left = settings.max_paid_calls - self._num_sent_before if settings.provider in _KEYS else None
+            left = (
+                settings.max_paid_calls - self._num_sent_before
+                if settings.provider in _KEYS
+                else None
+            )
             self._caller = Caller(
-                patience, headers=headers, secrets=(key,), name=name, fix=fix, max_sent=left, used_up=self._used_up()
+                patience,
+                headers=headers,
+                secrets=(key,),
+                name=name,
+                fix=fix,
+                max_sent=left,
+                used_up=self._used_up(),
             )
         return self._caller
 
@@ -138,12 +164,17 @@ def _key(provider: Provider) -> str:
     variable = _KEYS.get(provider, "")
     key = os.environ.get(variable, "").strip() if variable else ""
     if variable and not (key and key.isascii() and key.isprintable()):
-        raise ConfigError(f"there is no usable key for {provider}", where=f"environment variable {variable}")
+        raise ConfigError(
+            f"there is no usable key for {provider}", where=f"environment variable {variable}"
+        )
     return key
 
 
 def _headers(provider: Provider, key: str) -> Mapping[str, str]:
-    by_provider = {Provider.SERPER: {"X-API-KEY": key}, Provider.TAVILY: {"Authorization": f"Bearer {key}"}}
+    by_provider = {
+        Provider.SERPER: {"X-API-KEY": key},
+        Provider.TAVILY: {"Authorization": f"Bearer {key}"},
+    }
     return by_provider.get(provider, {})
 
 

@@ -64,7 +64,9 @@ def library_fingerprint(tools: Toolbox) -> str:
     """The fingerprint of a run's tools: search's own where it stands alone, else all, `calculate=...+search=...`."""
     if list(tools) == ["search"]:
         return tools["search"].fingerprint
-    return "+".join(f"{name}={quote(tools[name].fingerprint, safe=_PLAIN)}" for name in sorted(tools))
+    return "+".join(
+        f"{name}={quote(tools[name].fingerprint, safe=_PLAIN)}" for name in sorted(tools)
+    )
 
 
 def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:

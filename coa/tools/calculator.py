@@ -11,7 +11,10 @@ MAX_CHARS = 200
 """Longer expressions are invalid: an expression of ten thousand brackets is no arithmetic."""
 _MAX_BITS = 10_000
 _FUNCTIONS = {
-    **{name: getattr(math, name) for name in ("sqrt", "log", "log10", "log2", "exp", "sin", "cos", "tan")},
+    **{
+        name: getattr(math, name)
+        for name in ("sqrt", "log", "log10", "log2", "exp", "sin", "cos", "tan")
+    },
     **{name: getattr(math, name) for name in ("floor", "ceil", "radians", "degrees")},
     **{"abs": abs, "round": round, "min": min, "max": max},
 }
@@ -37,15 +40,25 @@ class Calculator:
         """The value of the expression `argument`; what is none is INVALID and says why."""
         expression = argument.strip().replace("^", "**")
         if not expression or len(expression) > MAX_CHARS or {";", "\n"} & set(expression):
-            return ToolReply(Outcome.INVALID, f"One expression of at most {MAX_CHARS} characters is needed.")
-        evaluator = self._library.SimpleEval(operators=self._operators(), functions=_FUNCTIONS, names=_NAMES)
+            return ToolReply(
+                Outcome.INVALID, f"One expression of at most {MAX_CHARS} characters is needed."
+            )
+        evaluator = self._library.SimpleEval(
+            operators=self._operators(), functions=_FUNCTIONS, names=_NAMES
+        )
         try:
             value = evaluator.eval(expression)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not math.isfinite(value)
+            ):
                 return ToolReply(Outcome.INVALID, "The expression has no number as its value.")
             return ToolReply(Outcome.OK, _shown(value))
         except (self._library.InvalidExpression, *_MISTAKES) as error:
-            return ToolReply(Outcome.INVALID, f"The expression cannot be computed: {_reason(error)}.")
+            return ToolReply(
+                Outcome.INVALID, f"The expression cannot be computed: {_reason(error)}."
+            )
         except (RecursionError, MemoryError):
             return ToolReply(Outcome.INVALID, "The expression cannot be computed: it is too large.")
 

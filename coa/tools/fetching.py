@@ -134,10 +134,14 @@ class PageFetcher:
         import aiohttp
 
         if self._session is None:
-            connector = aiohttp.TCPConnector(resolver=_public_resolver(self._limits.private_hosts), ttl_dns_cache=60)
+            connector = aiohttp.TCPConnector(
+                resolver=_public_resolver(self._limits.private_hosts), ttl_dns_cache=60
+            )
             # Not decompressed: a page of a kilobyte may unfold to gigabytes.
             headers = {"Accept-Encoding": "identity", "Accept": "text/html, text/plain"}
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers, auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers=headers, auto_decompress=False
+            )
         return self._session
 
 

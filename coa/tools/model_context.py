@@ -48,11 +48,15 @@ class McpSettings:
 class McpTool:
     """One tool of an MCP server."""
 
-    def __init__(self, client: "Client", described: "Described", server: str, settings: McpSettings) -> None:
+    def __init__(
+        self, client: "Client", described: "Described", server: str, settings: McpSettings
+    ) -> None:
         self._client, self._described, self._settings = client, described, settings
         self._parameters = Parameters.of(described.input_schema)
         self.name = tag_name(described.name)
-        told = json.dumps([described.name, described.description, described.input_schema], sort_keys=True)
+        told = json.dumps(
+            [described.name, described.description, described.input_schema], sort_keys=True
+        )
         digest = hashlib.sha256(told.encode()).hexdigest()[:12]
         self.fingerprint = f"mcp:{server}/{described.name}:{digest}/{settings.max_chars}chars"
 
@@ -62,13 +66,19 @@ class McpTool:
 
         arguments = self._parameters.read(argument)
         if arguments is None:
-            return ToolReply(Outcome.INVALID, f"The argument cannot be used: {self._parameters.wanted}.")
+            return ToolReply(
+                Outcome.INVALID, f"The argument cannot be used: {self._parameters.wanted}."
+            )
         try:
             seconds = self._settings.timeout_seconds
-            result = await self._client.call_tool(self._described.name, arguments, read_timeout_seconds=seconds)
+            result = await self._client.call_tool(
+                self._described.name, arguments, read_timeout_seconds=seconds
+            )
         except (MCPError, OSError, TimeoutError) as error:
             return ToolReply(Outcome.ERROR, f"{self.fingerprint}: {error!r}"[:500])
-        text = "\n".join(getattr(block, "text", f"({block.type})") for block in result.content).strip()
+        text = "\n".join(
+            getattr(block, "text", f"({block.type})") for block in result.content
+        ).strip()
         text = text[: self._settings.max_chars]
         if result.is_error:
             return ToolReply(Outcome.INVALID, text or "The tool refuses the argument.")
@@ -128,7 +138,9 @@ class Parameters:
 
 def tag_name(name: str) -> str:
     """A tool's name as tags can carry it: small letters, digits and single underscores, a letter first."""
-    plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_")
+    plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip(
+        "_"
+    )
     return plain if plain[:1].isalpha() else f"tool_{plain}".rstrip("_")
 
 
@@ -153,7 +165,9 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
         await client.__aenter__()
     except (MCPError, OSError, TimeoutError, BaseExceptionGroup) as error:
         fix = "start it by hand to see what it says"
-        raise ServiceError("the MCP server cannot be reached", where=where, got=repr(error)[:300], fix=fix) from error
+        raise ServiceError(
+            "the MCP server cannot be reached", where=where, got=repr(error)[:300], fix=fix
+        ) from error
     try:
         described = {tool.name: tool for tool in (await client.list_tools()).tools}
         for name in settings.tools:
@@ -161,6 +175,9 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
                 raise unknown_name("MCP tool", name, described, where=where)
         info = client.server_info
         known_as = f"{info.name}-{info.version}" if info else where
-        yield [McpTool(client, described[name], known_as, settings) for name in settings.tools or described]
+        yield [
+            McpTool(client, described[name], known_as, settings)
+            for name in settings.tools or described
+        ]
     finally:
         await client.__aexit__(None, None, None)

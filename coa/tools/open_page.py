@@ -8,7 +8,9 @@ from coa.tools.fetching import AddressError, FetchLimits, Page, PageError, PageF
 from coa.tools.search import shorten
 from coa.trajectory import Outcome
 
-_SILENT = "script, style, noscript, template, svg, iframe, form, nav, header, footer, aside, [hidden]"
+_SILENT = (
+    "script, style, noscript, template, svg, iframe, form, nav, header, footer, aside, [hidden]"
+)
 """What a reader of a page is not shown, or does not read."""
 _MAX_URL_CHARS = 2000
 
@@ -26,10 +28,14 @@ class OpenSettings:
 
     def __post_init__(self) -> None:
         if self.max_words < 1:
-            raise ConfigError("tools.open.max_words is too small", expected="at least 1", got=self.max_words)
+            raise ConfigError(
+                "tools.open.max_words is too small", expected="at least 1", got=self.max_words
+            )
         for name in ("timeout_seconds", "max_bytes"):
             if not getattr(self.fetch, name) > 0:
-                raise ConfigError(f"tools.open.fetch.{name} must be positive", got=getattr(self.fetch, name))
+                raise ConfigError(
+                    f"tools.open.fetch.{name} must be positive", got=getattr(self.fetch, name)
+                )
 
 
 class OpenTool:
@@ -59,7 +65,9 @@ class OpenTool:
         """The text of the page at the address `argument`."""
         url = argument.strip()
         if not url or len(url) > _MAX_URL_CHARS or any(char.isspace() for char in url):
-            return ToolReply(Outcome.INVALID, "One address is needed, such as https://example.org/page.")
+            return ToolReply(
+                Outcome.INVALID, "One address is needed, such as https://example.org/page."
+            )
         try:
             page = await self._fetcher.fetch(url)
         except AddressError as error:
@@ -83,7 +91,9 @@ class OpenTool:
         for node in tree.css(_SILENT):
             node.decompose()
         body = tree.body
-        return _one_line(title.text()) if title else "", _one_line(body.text(separator=" ")) if body else ""
+        return _one_line(title.text()) if title else "", _one_line(
+            body.text(separator=" ")
+        ) if body else ""
 
 
 def _one_line(text: str) -> str:

@@ -45,5 +45,9 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
         tools += await stack.enter_async_context(open_mcp_tools(server))
     names = ["search", *(tool.name for tool in tools)]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"two tools have the name {', '.join(sorted(twice))}", where="tools", fix="leave one out")
+        raise ConfigError(
+            f"two tools have the name {', '.join(sorted(twice))}",
+            where="tools",
+            fix="leave one out",
+        )
     return tools

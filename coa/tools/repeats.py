@@ -15,7 +15,11 @@ ALL_SHOWN = "All results were shown above."
 
 def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
     """The reply with the passages that `steps` have shown marked or dropped, as the reply asks."""
-    if reply.repeats is Repeats.KEEP or reply.outcome is not Outcome.OK or len(reply.lines) != len(reply.passages):
+    if (
+        reply.repeats is Repeats.KEEP
+        or reply.outcome is not Outcome.OK
+        or len(reply.lines) != len(reply.passages)
+    ):
         return reply
     shown = {passage for step in steps for passage in step.passages}
     fresh = [passage not in shown for passage in reply.passages]

@@ -27,7 +27,12 @@ class Numbering(StrEnum):
     """Not at all."""
 
 
-_HEADS = {Numbering.RESULT: "result {}: ", Numbering.BRACKET: "[{}] ", Numbering.DOC: "Doc {}: ", Numbering.NONE: ""}
+_HEADS = {
+    Numbering.RESULT: "result {}: ",
+    Numbering.BRACKET: "[{}] ",
+    Numbering.DOC: "Doc {}: ",
+    Numbering.NONE: "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class ObservationSettings:
                 what, got = f"search.observation.{name} is too small", getattr(self, name)
                 raise ConfigError(what, expected=f"at least {least_value}", got=got)
         if self.max_tokens and not self.tokenizer:
-            raise ConfigError("search.observation.max_tokens needs a tokenizer", expected="the name of one")
+            raise ConfigError(
+                "search.observation.max_tokens needs a tokenizer", expected="the name of one"
+            )
 
 
 _FIRST_FIELDS = 4
@@ -74,7 +81,9 @@ class SearchTool:
     def __init__(self, engine: SearchEngine, settings: ObservationSettings | None = None) -> None:
         self._engine = engine
         self._settings = settings or ObservationSettings()
-        self._counter = TokenCounter.load(self._settings.tokenizer) if self._settings.max_tokens else None
+        self._counter = (
+            TokenCounter.load(self._settings.tokenizer) if self._settings.max_tokens else None
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -82,9 +91,16 @@ class SearchTool:
         settings = self._settings
         titles = "titles" if settings.shows_titles else "texts"
         shown = f"top{settings.top_k}-{titles}-{settings.max_words}words-{settings.max_query_chars}chars"
-        others = [item for item in fields(settings)[_FIRST_FIELDS:] if getattr(settings, item.name) != item.default]
+        others = [
+            item
+            for item in fields(settings)[_FIRST_FIELDS:]
+            if getattr(settings, item.name) != item.default
+        ]
         return "-".join(
-            [f"{self._engine.fingerprint}/{shown}", *(f"{item.name}={getattr(settings, item.name)}" for item in others)]
+            [
+                f"{self._engine.fingerprint}/{shown}",
+                *(f"{item.name}={getattr(settings, item.name)}" for item in others),
+            ]
         )
 
     async def aclose(self) -> None:
@@ -103,7 +119,9 @@ class SearchTool:
         if not query:
             return ToolReply(Outcome.INVALID, "The query is empty.")
         if len(query) > longest:
-            return ToolReply(Outcome.INVALID, f"The query is too long: at most {longest} characters.")
+            return ToolReply(
+                Outcome.INVALID, f"The query is too long: at most {longest} characters."
+            )
         try:
             hits = await self._engine.search(query, self._settings.top_k)
         except SearchError as error:
@@ -117,11 +135,17 @@ class SearchTool:
         return ToolReply(Outcome.OK, "\n".join(lines), passages, lines, self._settings.repeats)
 
 
-def show(hits: Sequence[Hit], settings: ObservationSettings, counter: TokenCounter | None = None) -> tuple[str, ...]:
+def show(
+    hits: Sequence[Hit], settings: ObservationSettings, counter: TokenCounter | None = None
+) -> tuple[str, ...]:
     """The hits as the policy reads them, a line each."""
     lines = []
     for rank, hit in enumerate(hits, start=1):
-        title = f"{_one_line(hit.passage.title)}: " if settings.shows_titles and hit.passage.title.strip() else ""
+        title = (
+            f"{_one_line(hit.passage.title)}: "
+            if settings.shows_titles and hit.passage.title.strip()
+            else ""
+        )
         text = shorten(_one_line(hit.passage.text), settings.max_words)
         text = shorten_to_chars(text, settings.max_chars)
         if counter and counter.count(text) > settings.max_tokens:

@@ -33,7 +33,10 @@ class SimulatedTools:
     async def __call__(self, states: Sequence[State]) -> list[ToolReply]:
         """The observations of states that wait for a call, written as one batch."""
         completions = self._policy.complete_batch([self._request(state) for state in states])
-        return [self._reply(state, completion) for state, completion in zip(states, completions, strict=True)]
+        return [
+            self._reply(state, completion)
+            for state, completion in zip(states, completions, strict=True)
+        ]
 
     def _request(self, state: State) -> Request:
         """Go on from the opening tag, as ids where the policy gives ids: what a world model learned to continue."""

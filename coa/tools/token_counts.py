@@ -33,5 +33,7 @@ class TokenCounter:
 
     def length_of(self, text: str, max_tokens: int) -> int:
         """Characters that the first `max_tokens` tokens of the text cover."""
-        offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         return int(offsets[max_tokens - 1][1]) if len(offsets) > max_tokens else len(text)

@@ -25,7 +25,9 @@ _SENTENCE, _MOST = 2, 2 / 3
 """An answer of so many times the accepted one's words that holds most of them is a sentence around it."""
 
 
-def says_the_same(answer: str, accepted: str, question: str = "", texts: Iterable[str] = ()) -> bool:
+def says_the_same(
+    answer: str, accepted: str, question: str = "", texts: Iterable[str] = ()
+) -> bool:
     """Whether an answer is another form of an accepted one, a part of it, or a sentence around most of it.
 
     Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a range is asked for,
@@ -37,13 +39,22 @@ def says_the_same(answer: str, accepted: str, question: str = "", texts: Iterabl
         return _CLOSED.get(ours) == _CLOSED.get(theirs)
     if not ours or not theirs:
         return False
-    if any(is_form(ours, theirs) for is_form in (_is_spelt_alike, _is_short_name, _has_same_numbers, _is_abbreviated)):
+    if any(
+        is_form(ours, theirs)
+        for is_form in (_is_spelt_alike, _is_short_name, _has_same_numbers, _is_abbreviated)
+    ):
         return True
-    if _is_part(ours, theirs, question) or _is_sentence_around(ours, theirs) or _is_item(ours, theirs):
+    if (
+        _is_part(ours, theirs, question)
+        or _is_sentence_around(ours, theirs)
+        or _is_item(ours, theirs)
+    ):
         return True
     if _head(answer) == _head(accepted):
         return True
-    return len(answer) <= _BEFORE_BRACKET and any(_is_bracketed(text, answer, accepted) for text in texts)
+    return len(answer) <= _BEFORE_BRACKET and any(
+        _is_bracketed(text, answer, accepted) for text in texts
+    )
 
 
 def _is_part(answer: str, accepted: str, question: str) -> bool:
@@ -67,7 +78,9 @@ def _bare(text: str) -> str:
 
 def _is_short_name(answer: str, accepted: str) -> bool:
     """Whether two names differ by a short first name and what stands between: Ed Roland, Edgar Eugene Roland Jr."""
-    ours, theirs = ([word for word in name.split() if word not in _SUFFIXES] for name in (answer, accepted))
+    ours, theirs = (
+        [word for word in name.split() if word not in _SUFFIXES] for name in (answer, accepted)
+    )
     if min(len(ours), len(theirs)) < _MIN_WORDS or max(len(ours), len(theirs)) > _MAX_NAME:
         return False
     (short, long), (last, whole) = (sorted((ours[i], theirs[i]), key=len) for i in (0, -1))
@@ -79,13 +92,19 @@ def _has_same_numbers(answer: str, accepted: str) -> bool:
     ours, theirs = answer.split(), accepted.split()
     pairs = [sorted(pair, key=len) for pair in zip(ours, theirs, strict=False)]
     is_number = all(word.isdigit() and len(word) > 1 for word in (*ours, *theirs))
-    return is_number and 1 < len(ours) == len(theirs) and all(long.endswith(short) for short, long in pairs)
+    return (
+        is_number
+        and 1 < len(ours) == len(theirs)
+        and all(long.endswith(short) for short, long in pairs)
+    )
 
 
 def _is_abbreviated(answer: str, accepted: str) -> bool:
     """Whether one is the other or a part of it once the first letters of words stand for them: United States, US."""
     for long, short in ((answer.split(), accepted.split()), (accepted.split(), answer.split())):
-        for name in (word for word in short if _MIN_WORDS <= len(word) <= _MAX_NAME and word.isalpha()):
+        for name in (
+            word for word in short if _MIN_WORDS <= len(word) <= _MAX_NAME and word.isalpha()
+        ):
             size = len(name)
             for i in range(min(len(long), 2 * _MAX_NAME) - size + 1):
                 if "".join(word[0] for word in long[i : i + size]) == name:
@@ -110,7 +129,9 @@ def _is_item(answer: str, accepted: str) -> bool:
     if is_name and any(item and item <= content_words(answer) for item in items):
         return True
     ours = [content_words(item) for item in _AND.split(answer)]
-    return len(ours) > 1 and any(len(item) >= _MIN_WORDS and item <= content_words(accepted) for item in ours)
+    return len(ours) > 1 and any(
+        len(item) >= _MIN_WORDS and item <= content_words(accepted) for item in ours
+    )
 
 
 def _head(text: str) -> str:

@@ -59,7 +59,9 @@ class Case:
     def first_mention(self, items: Sequence[str]) -> int | None:
         """Index of the first thing that the policy itself said that names one of the items."""
         mentions = (
-            i for i, said in enumerate(self.said) if said.kind is not StepKind.OBSERVATION and _names(said, items)
+            i
+            for i, said in enumerate(self.said)
+            if said.kind is not StepKind.OBSERVATION and _names(said, items)
         )
         return next(mentions, None)
 
@@ -76,10 +78,16 @@ class Case:
             told = (name for said in observations for name in self._told_by(said, place.fact))
             return tuple(dict.fromkeys(told)) if place.fact.items else None
         ids = {passage.id for passage in place.fact.passages}
-        seen = dict.fromkeys(name for said in observations for name in self.steps[said.step].passages if name in ids)
+        seen = dict.fromkeys(
+            name for said in observations for name in self.steps[said.step].passages if name in ids
+        )
         if place.is_sure or not seen:
             return tuple(seen)
-        return () if any(says_not_found(said.text) for said in self.said[place.start : place.end]) else None
+        return (
+            ()
+            if any(says_not_found(said.text) for said in self.said[place.start : place.end])
+            else None
+        )
 
     def _told_by(self, said: Said, fact: Fact) -> Iterator[str]:
         """The passages of an observation from elsewhere that state a fact: those under its titles, or lines that do."""
@@ -93,7 +101,9 @@ class Case:
     def _speaks_of(self, line: str, said: Said, fact: Fact) -> bool:
         """Whether a line mentions the fact's item, and the entity or what was asked."""
         norm = padded(line)
-        if not any(is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items):
+        if not any(
+            is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items
+        ):
             return False
         if any(is_in(passage.title, norm) for passage in fact.passages):
             return True

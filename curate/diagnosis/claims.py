@@ -32,7 +32,8 @@ _GUESSED = re.compile(
     re.IGNORECASE,
 )
 _RECALLED = re.compile(
-    r"\b(i (?:clearly |distinctly )?(?:recall|remember|know)|as is well known|of course|certainly)\b", re.IGNORECASE
+    r"\b(i (?:clearly |distinctly )?(?:recall|remember|know)|as is well known|of course|certainly)\b",
+    re.IGNORECASE,
 )
 _READ = re.compile(
     r"\b(it says|according to|based on the (?:search )?results?|"
@@ -163,7 +164,9 @@ class _Reading:
             elif step.kind is StepKind.THOUGHT and step.author is Author.POLICY:
                 thought = step.text[: self._left]
                 self._left -= len(thought)
-                yield from (self._sentence(i, text) for text in _SENTENCE_END.split(thought) if text.strip())
+                yield from (
+                    self._sentence(i, text) for text in _SENTENCE_END.split(thought) if text.strip()
+                )
 
     def _sentence(self, step: int, text: str) -> Said:
         norm = padded(text)
@@ -180,7 +183,11 @@ class _Reading:
             values = tuple(value for value in values if not is_in(value, self._said))
             if not values or says_not_found(text) or _INTENT.match(text):
                 return None
-            basis = Basis.READ if any(is_in(value, self._all_shown) for value in values) else Basis.RECALLED
+            basis = (
+                Basis.READ
+                if any(is_in(value, self._all_shown) for value in values)
+                else Basis.RECALLED
+            )
         else:
             values = values or _plain_value(rest)
             # A hedge about what has just been shown ("I think the passage means Paris") is a reading.

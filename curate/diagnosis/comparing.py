@@ -60,8 +60,14 @@ def _spoken(case: Case, start: int) -> list[_Spoken]:
 def _asked(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
     """The only passage under the title; of several those that share most words with the question and the thoughts."""
     under = case.gold.passages_under(part.title)
-    thoughts = [said for said in case.said[part.start : part.end + 1] if said.kind is StepKind.THOUGHT]
-    return under if len(under) == 1 else _closest(under, _words(case, part, [case.question, *_texts(thoughts)]))
+    thoughts = [
+        said for said in case.said[part.start : part.end + 1] if said.kind is StepKind.THOUGHT
+    ]
+    return (
+        under
+        if len(under) == 1
+        else _closest(under, _words(case, part, [case.question, *_texts(thoughts)]))
+    )
 
 
 def _alike(case: Case, part: _Spoken, others: Sequence[GoldPassage]) -> tuple[GoldPassage, ...]:
@@ -90,14 +96,18 @@ def _texts(said: Sequence[Said]) -> list[str]:
 
 def _words(case: Case, part: _Spoken, texts: Sequence[str]) -> frozenset[str]:
     """What texts speak of beside the titles and what is claimed of them."""
-    return content_words(" ".join(texts)) - content_words(" ".join([*case.gold.compares, *part.claim.values]))
+    return content_words(" ".join(texts)) - content_words(
+        " ".join([*case.gold.compares, *part.claim.values])
+    )
 
 
 def _closest(passages: Sequence[GoldPassage], words: frozenset[str]) -> tuple[GoldPassage, ...]:
     """The passages that share most of the words; none where none shares any."""
     scores = [len(words & content_words(passage.norm)) for passage in passages]
     best = max(scores, default=0)
-    return tuple(p for p, score in zip(passages, scores, strict=True) if score == best) if best else ()
+    return (
+        tuple(p for p, score in zip(passages, scores, strict=True) if score == best) if best else ()
+    )
 
 
 def _has_number(text: str) -> bool:

@@ -10,7 +10,16 @@ from coa.causes import Cause
 from coa.trajectory import Mode, StepKind
 from curate.diagnosis.case import NAMELESS, Case, Place
 from curate.diagnosis.causes import Finding
-from curate.diagnosis.claims import Basis, Claim, Said, basis_of, gives_up, is_in, padded, says_not_found
+from curate.diagnosis.claims import (
+    Basis,
+    Claim,
+    Said,
+    basis_of,
+    gives_up,
+    is_in,
+    padded,
+    says_not_found,
+)
 from curate.diagnosis.comparing import is_contradicted, places_by_title
 from curate.diagnosis.gold import Fact, Gold
 from curate.diagnosis.queries import Query, Wanted, content_words, holds_most, is_good
@@ -50,12 +59,24 @@ def _without_titles(case: Case) -> list[Finding]:
     if ignored := _ignored_answer(case):
         return [ignored]
     bases = {claim.basis for _, claim in case.claims}
-    if any(said.kind is StepKind.ACTION for said in case.said) or len(bases) > 1 or Basis.READ in bases:
+    if (
+        any(said.kind is StepKind.ACTION for said in case.said)
+        or len(bases) > 1
+        or Basis.READ in bases
+    ):
         return [Finding(Cause.UNKNOWN, evidence="the question has no gold titles")]
     if not case.claims and case.mode is Mode.COT:
-        return [Finding(Cause.UNKNOWN, evidence="no thought states anything, and the question has no gold titles")]
+        return [
+            Finding(
+                Cause.UNKNOWN,
+                evidence="no thought states anything, and the question has no gold titles",
+            )
+        ]
     claim = case.claims[0][1] if case.claims else _answer_as_claim(case)
-    return [Finding(cause, claim.step, _quote(claim.sentence)) for cause in _unsearched(case.mode, claim)]
+    return [
+        Finding(cause, claim.step, _quote(claim.sentence))
+        for cause in _unsearched(case.mode, claim)
+    ]
 
 
 def _ignored_answer(case: Case) -> Finding | None:
@@ -83,8 +104,14 @@ def _is_overruled(case: Case, fact: Fact, mentioned: int) -> bool:
 
 def _slip(case: Case, index: int) -> Finding:
     said = case.said[index] if case.said else None
-    evidence = f"{_quote(said.text)}, yet it answered {_quote(case.prediction)}" if said else "every fact was right"
-    return Finding(Cause.REASONING_SLIP, said.step if said else None, evidence, needs_gold_titles=True)
+    evidence = (
+        f"{_quote(said.text)}, yet it answered {_quote(case.prediction)}"
+        if said
+        else "every fact was right"
+    )
+    return Finding(
+        Cause.REASONING_SLIP, said.step if said else None, evidence, needs_gold_titles=True
+    )
 
 
 def _claim_in_place_of(case: Case, fact: Fact, start: int) -> Place:
@@ -102,7 +129,9 @@ def _claim_in_place_of(case: Case, fact: Fact, start: int) -> Place:
 
 def _claim_of_answer(case: Case, start: int) -> tuple[int, Claim]:
     """The first claim that states the answer, else the first thought that mentions it, else the answer itself."""
-    stated = ((i, claim) for i, claim in case.claims if i >= start and case.prediction in claim.values)
+    stated = (
+        (i, claim) for i, claim in case.claims if i >= start and case.prediction in claim.values
+    )
     if found := next(stated, None):
         return found
     for i, said in enumerate(case.said[start:], start):
@@ -115,7 +144,9 @@ def _claim_of_answer(case: Case, start: int) -> tuple[int, Claim]:
 def _is_harmless(claim: Claim, gold: Gold) -> bool:
     """Whether all that a claim states stands in passages that state facts of the way: true, if not what was needed."""
     stating = [passage for fact in gold.facts for passage in fact.passages]
-    return bool(stating) and all(any(is_in(value, p.norm) for p in stating) for value in claim.values)
+    return bool(stating) and all(
+        any(is_in(value, p.norm) for p in stating) for value in claim.values
+    )
 
 
 def _answer_as_claim(case: Case) -> Claim:
@@ -137,13 +168,17 @@ def _states(said: Said, value: str, question: str) -> bool:
 
 def _compare(case: Case, start: int) -> list[Finding]:
     if not case.gold.has_corpus:
-        return [Finding(Cause.UNKNOWN, evidence="comparing needs the passages under the gold titles")]
+        return [
+            Finding(Cause.UNKNOWN, evidence="comparing needs the passages under the gold titles")
+        ]
     places = places_by_title(case, start)
     if wrong := next((place for place in places if is_contradicted(place)), None):
         return _explain(case, wrong)
     named = {passage.title for place in places for passage in place.fact.passages}
     last = case.said[-1].step if case.said else 0
-    is_admitted = not case.has_own_ids and any(says_not_found(said.text) for said in case.said if said.step == last)
+    is_admitted = not case.has_own_ids and any(
+        says_not_found(said.text) for said in case.said if said.step == last
+    )
     if is_admitted or not all(place.is_sure for place in places) or named < set(case.gold.compares):
         evidence = "not every fact that is compared can be checked"
         return [Finding(Cause.UNKNOWN, evidence=evidence, needs_gold_titles=True)]
@@ -157,7 +192,13 @@ def _explain(case: Case, place: Place) -> list[Finding]:
     claim = place.claim
     shown = case.shown(place)
     if shown is None and claim.basis is Basis.READ:
-        return [Finding(Cause.UNKNOWN, claim.step, f"{_quote(claim.sentence)}: which passage states it is unclear")]
+        return [
+            Finding(
+                Cause.UNKNOWN,
+                claim.step,
+                f"{_quote(claim.sentence)}: which passage states it is unclear",
+            )
+        ]
     if shown:
         return [_finding(Cause.EVIDENCE_IGNORED, place, shown)]
     if claim.basis is Basis.READ and (source := _source(case, claim, case.observations(place.end))):
@@ -167,10 +208,14 @@ def _explain(case: Case, place: Place) -> list[Finding]:
     return [_finding(cause, place) for cause in _unsearched(case.mode, claim)]
 
 
-def _finding(cause: Cause, place: Place, passages: tuple[str, ...] = (), *, needs_titles: bool = True) -> Finding:
+def _finding(
+    cause: Cause, place: Place, passages: tuple[str, ...] = (), *, needs_titles: bool = True
+) -> Finding:
     missing = f" instead of {_quote(place.fact.name)}" if place.fact.name else ""
     ids = tuple(name for name in passages if name != NAMELESS)
-    return Finding(cause, place.claim.step, f"{_quote(place.claim.sentence)}{missing}", ids, needs_titles)
+    return Finding(
+        cause, place.claim.step, f"{_quote(place.claim.sentence)}{missing}", ids, needs_titles
+    )
 
 
 def _memory_cause(claim: Claim) -> Cause:
@@ -179,7 +224,11 @@ def _memory_cause(claim: Claim) -> Cause:
 
 def _unsearched(mode: Mode, claim: Claim) -> tuple[Cause, ...]:
     """What a wrong claim that no search was made for shows."""
-    return (Cause.NEVER_SEARCHED, _memory_cause(claim)) if mode is Mode.COA else (_memory_cause(claim),)
+    return (
+        (Cause.NEVER_SEARCHED, _memory_cause(claim))
+        if mode is Mode.COA
+        else (_memory_cause(claim),)
+    )
 
 
 def _source(case: Case, claim: Claim, observations: Sequence[Said]) -> tuple[str, ...]:
@@ -201,16 +250,22 @@ def _query_trouble(case: Case, place: Place) -> list[Finding]:
             break
     else:
         return []
-    wanted = _wanted(case, place, " ".join(said.text for said in between if said.kind is StepKind.THOUGHT))
+    wanted = _wanted(
+        case, place, " ".join(said.text for said in between if said.kind is StepKind.THOUGHT)
+    )
     good = next((query for query in queries if is_good(query.text, wanted, case.asking)), None)
     query = good or queries[-1]
     cause = Cause.RETRIEVAL_MISS if good else Cause.BAD_QUERY
-    return [Finding(cause, query.step, _quote(query.text), tuple(p.id for p in wanted.passages), True)]
+    return [
+        Finding(cause, query.step, _quote(query.text), tuple(p.id for p in wanted.passages), True)
+    ]
 
 
 def _wanted(case: Case, place: Place, thoughts: str) -> Wanted:
     named = [title for title in case.gold.compares if is_in(title, padded(thoughts))]
-    passages = place.fact.passages or tuple(p for title in named for p in case.gold.passages_under(title))
+    passages = place.fact.passages or tuple(
+        p for title in named for p in case.gold.passages_under(title)
+    )
     others = tuple(passage for passage in case.gold.passages if passage not in passages)
     return Wanted(place.fact.items, passages, others, content_words(f"{case.question} {thoughts}"))
 

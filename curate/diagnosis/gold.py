@@ -81,11 +81,15 @@ def gold_passages(passages: Iterable[Passage], titles: Iterable[str]) -> Corpus:
         if (found := wanted.get(title_key(passage.title))) is not None:
             found.append(_gold_passage(passage))
     by_title = {key: tuple(found) for key, found in wanted.items()}
-    return Corpus(by_title, frozenset(passage.id for found in by_title.values() for passage in found))
+    return Corpus(
+        by_title, frozenset(passage.id for found in by_title.values() for passage in found)
+    )
 
 
 def _gold_passage(passage: Passage) -> GoldPassage:
-    return GoldPassage(passage.id, bare_title(passage.title), padded(f"{passage.title}. {passage.text}"))
+    return GoldPassage(
+        passage.id, bare_title(passage.title), padded(f"{passage.title}. {passage.text}")
+    )
 
 
 def bare_title(title: str) -> str:
@@ -101,11 +105,17 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
     """
     asked = padded(question.question)
     titles = {bare_title(title): title for title in question.gold_titles}
-    passages = tuple(p for title in question.gold_titles for p in corpus.by_title.get(title_key(title), ()))
+    passages = tuple(
+        p for title in question.gold_titles for p in corpus.by_title.get(title_key(title), ())
+    )
     answers = tuple(dict.fromkeys(filter(None, map(cached_normalise, question.gold_answers))))
-    is_open = bool(answers) and not any(answer in _CLOSED or is_in(answer, asked) for answer in answers)
+    is_open = bool(answers) and not any(
+        answer in _CLOSED or is_in(answer, asked) for answer in answers
+    )
     hidden = {bare: title for bare, title in titles.items() if not is_in(bare, asked)}
-    bridges = {bare: title for bare, title in hidden.items() if not passages or _leads_to(bare, passages)}
+    bridges = {
+        bare: title for bare, title in hidden.items() if not passages or _leads_to(bare, passages)
+    }
     items: dict[tuple[str, ...], str] = {
         (bare,): title for bare, title in bridges.items() if not is_open or bare not in answers
     }
@@ -116,7 +126,8 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
         compares=() if is_open else tuple(titles),
         passages=passages,
         is_known=bool(titles),
-        has_corpus=bool(titles) and all(any(p.title == title for p in passages) for title in titles),
+        has_corpus=bool(titles)
+        and all(any(p.title == title for p in passages) for title in titles),
     )
 
 
@@ -126,5 +137,7 @@ def _leads_to(item: str, passages: Iterable[GoldPassage]) -> bool:
 
 def stating(items: tuple[str, ...], passages: tuple[GoldPassage, ...]) -> tuple[GoldPassage, ...]:
     """The passages that state an item: under another title and mentioning it; else those under its own title."""
-    mentioning = tuple(p for p in passages if p.title not in items and any(is_in(item, p.norm) for item in items))
+    mentioning = tuple(
+        p for p in passages if p.title not in items and any(is_in(item, p.norm) for item in items)
+    )
     return mentioning or tuple(p for p in passages if p.title in items)

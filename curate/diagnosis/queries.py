@@ -47,7 +47,9 @@ class Wanted(NamedTuple):
     """The words of the question and of the thoughts around the query."""
 
 
-@lru_cache(maxsize=4_096)  # passages return again and again; thoughts do not, and must not fill the memory
+@lru_cache(
+    maxsize=4_096
+)  # passages return again and again; thoughts do not, and must not fill the memory
 def content_words(text: str) -> frozenset[str]:
     """The words that carry a text's meaning, plurals as singulars."""
     return frozenset(_singular(word) for word in _WORD.findall(text.lower())) - _STOP_WORDS
@@ -81,12 +83,18 @@ def is_good(query: str, wanted: Wanted, asking: frozenset[str]) -> bool:
     return any(_would_find(words, passage, wanted, asking) for passage in wanted.passages)
 
 
-def _would_find(words: frozenset[str], passage: GoldPassage, wanted: Wanted, asking: frozenset[str]) -> bool:
+def _would_find(
+    words: frozenset[str], passage: GoldPassage, wanted: Wanted, asking: frozenset[str]
+) -> bool:
     told = content_words(passage.norm)
     entity = content_words(passage.title)
     if passage.title in wanted.items or not entity <= wanted.topic:
-        named = (content_words(other.title) for other in wanted.others if other.title not in wanted.items)
-        by_name = any(name <= words and not (words - name).isdisjoint(wanted.topic) for name in named)
+        named = (
+            content_words(other.title) for other in wanted.others if other.title not in wanted.items
+        )
+        by_name = any(
+            name <= words and not (words - name).isdisjoint(wanted.topic) for name in named
+        )
         return by_name or len(words & told & wanted.topic) >= _MIN_DESCRIBING
     asked = words - entity
     if len(words & entity) < _NAMED_SHARE * len(entity) or not asked:
@@ -94,7 +102,9 @@ def _would_find(words: frozenset[str], passage: GoldPassage, wanted: Wanted, ask
     if not asked.isdisjoint(wanted.topic | told):
         return True
     elsewhere = (other for other in wanted.others if other.title == passage.title)
-    return asked.isdisjoint(asking) and not any(_speaks_of(content_words(other.norm), asked) for other in elsewhere)
+    return asked.isdisjoint(asking) and not any(
+        _speaks_of(content_words(other.norm), asked) for other in elsewhere
+    )
 
 
 def _speaks_of(told: frozenset[str], asked: frozenset[str]) -> bool:

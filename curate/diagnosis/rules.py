@@ -44,7 +44,9 @@ def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tup
     beside = [*_form_trouble(row), *_search_trouble(row)]
     if row.grade.verdict is Verdict.CORRECT:
         return tuple(beside)
-    primary = next(filter(None, (rule(row) for rule in _FORM_RULES)), None) or _nearly_right(row, context.near_f1)
+    primary = next(filter(None, (rule(row) for rule in _FORM_RULES)), None) or _nearly_right(
+        row, context.near_f1
+    )
     found = [primary] if primary else []
     if not found or (primary and primary.cause is Cause.BUDGET and row.grade.prediction):
         found += diagnose_fact(_case(row, question, context))
@@ -81,7 +83,9 @@ def _failure(row: GradedTrajectory) -> Finding | None:
     trajectory = row.trajectory
     if trajectory.stop_reason not in _FAILED:
         return None
-    return Finding(Cause.TOOL_FAILURE, _last_step(row), f"{trajectory.stop_reason}: {trajectory.error}")
+    return Finding(
+        Cause.TOOL_FAILURE, _last_step(row), f"{trajectory.stop_reason}: {trajectory.error}"
+    )
 
 
 def _forged(row: GradedTrajectory) -> Finding | None:
@@ -93,13 +97,23 @@ def _forged(row: GradedTrajectory) -> Finding | None:
 
 def _truncated(row: GradedTrajectory) -> Finding | None:
     is_cut = row.trajectory.stop_reason is StopReason.TRUNCATED
-    return Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit") if is_cut else None
+    return (
+        Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
+        if is_cut
+        else None
+    )
 
 
 def _budget(row: GradedTrajectory) -> Finding | None:
     stop = row.trajectory.stop_reason
-    step = next((i for i, step in enumerate(row.trajectory.steps) if step.author is Author.SCAFFOLD), None)
-    return Finding(Cause.BUDGET, step, f"{stop} after {_count(row)} actions") if stop in FORCED_STOPS else None
+    step = next(
+        (i for i, step in enumerate(row.trajectory.steps) if step.author is Author.SCAFFOLD), None
+    )
+    return (
+        Finding(Cause.BUDGET, step, f"{stop} after {_count(row)} actions")
+        if stop in FORCED_STOPS
+        else None
+    )
 
 
 def _broken(row: GradedTrajectory) -> Finding | None:
@@ -126,11 +140,15 @@ def _nearly_right(row: GradedTrajectory, near_f1: float) -> Finding | None:
     told = (StepKind.THOUGHT, StepKind.OBSERVATION)
     texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in told]
     asked = row.trajectory.question
-    near = next((gold for gold in row.gold_answers if says_the_same(answer, gold, asked, texts)), None)
+    near = next(
+        (gold for gold in row.gold_answers if says_the_same(answer, gold, asked, texts)), None
+    )
     if not (row.grade.cover_exact_match or row.grade.f1 >= near_f1 or near):
         return None
     gold = near or row.gold_answers[0]
-    return Finding(Cause.GRADED_WRONG, _last_step(row), f"answered “{answer}”, accepted is “{gold}”")
+    return Finding(
+        Cause.GRADED_WRONG, _last_step(row), f"answered “{answer}”, accepted is “{gold}”"
+    )
 
 
 # Findings beside the cause

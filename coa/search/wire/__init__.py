@@ -110,7 +110,10 @@ class SearchEndpoint(ABC, Generic[Request]):
         if self.blank_is_error and not all(query.strip() for query in asked):
             raise RequestError("query: it is blank")
         flags = [flag for flag in (request.return_score, request.return_scores) if flag is not None]
-        top_k, has_scores = (*sizes_in(request), self.default_top_k)[0], (*flags, self.gives_scores)[0]
+        top_k, has_scores = (
+            (*sizes_in(request), self.default_top_k)[0],
+            (*flags, self.gives_scores)[0],
+        )
         return Asked(asked, top_k, has_scores, is_batch)
 
 
@@ -185,13 +188,26 @@ def passage_from(document: Any) -> Passage:
     fields = {"contents": document} if isinstance(document, str) else document
     if not isinstance(fields, dict):
         raise malformed("documents that are objects or texts", document)
-    contents = next((fields[name] for name in ("contents", "text", "summary") if isinstance(fields.get(name), str)), "")
-    title, text = split_contents(contents) if "contents" in fields else (fields.get("title"), contents)
+    contents = next(
+        (
+            fields[name]
+            for name in ("contents", "text", "summary")
+            if isinstance(fields.get(name), str)
+        ),
+        "",
+    )
+    title, text = (
+        split_contents(contents) if "contents" in fields else (fields.get("title"), contents)
+    )
     if not contents:
         raise malformed('documents {"id", "contents"}', document)
-    named = next((fields[name] for name in ("id", "url") if isinstance(fields.get(name), str | int)), None)
+    named = next(
+        (fields[name] for name in ("id", "url") if isinstance(fields.get(name), str | int)), None
+    )
     digest = hashlib.sha256(contents.encode("utf-8", "replace")).hexdigest()[:16]
-    return Passage(id_of(str(named)) if named is not None else f"sha256:{digest}", str(title or ""), text)
+    return Passage(
+        id_of(str(named)) if named is not None else f"sha256:{digest}", str(title or ""), text
+    )
 
 
 def score_from(score: Any) -> float:
@@ -207,7 +223,11 @@ def score_from(score: Any) -> float:
 
 def ranked(hits: list[Hit]) -> list[Hit]:
     """Best first, ties by id; in the server's order where it gives no scores."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id)) if any(hit.score for hit in hits) else hits
+    return (
+        sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
+        if any(hit.score for hit in hits)
+        else hits
+    )
 
 
 def malformed(expected: str, got: Any) -> SearchError:
@@ -216,4 +236,6 @@ def malformed(expected: str, got: Any) -> SearchError:
         shown = msgspec.json.encode(got).decode("utf-8", "replace")
     except (UnicodeEncodeError, TypeError):
         shown = repr(got)
-    return SearchError(f"the search server's reply is malformed: expected {expected}, got {shown[:200]!r}")
+    return SearchError(
+        f"the search server's reply is malformed: expected {expected}, got {shown[:200]!r}"
+    )

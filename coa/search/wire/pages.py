@@ -72,7 +72,9 @@ class Access(PageEndpoint[AccessRequest]):
 
     def write(self, pages: Sequence[Passage | None]) -> object | None:
         """`{"result": [...]}`, null where there is no page."""
-        return AccessReply([AccessedPage(url_of(page), contents_of(page)) if page else None for page in pages])
+        return AccessReply(
+            [AccessedPage(url_of(page), contents_of(page)) if page else None for page in pages]
+        )
 
     def ask(self, url: str) -> dict[str, Any]:
         """One address in a list."""

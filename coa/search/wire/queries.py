@@ -183,7 +183,9 @@ class OpenResearcher(ClientEndpoint[OpenResearcherRequest]):
     def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
         """The results as pages with an address."""
         pages = (hit.passage for hit in results[0])
-        return OpenResearcherReply([PageSummary(url_of(page), page.title, page.text) for page in pages])
+        return OpenResearcherReply(
+            [PageSummary(url_of(page), page.title, page.text) for page in pages]
+        )
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
         """The query as it is."""
