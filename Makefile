@@ -4,9 +4,10 @@
 #   make data     the line of data alone; needs no torch
 #   make review   Argilla on this machine, to review what was made
 #   make table    every row of the paper's table for one seed (table.mk)
-#   make test     the tests; make test-full: those that want Argilla's server or a browser
-#   make test-long  attacks, faults and kills that take minutes each
+#   make test     the tests; make test-full: those that want Argilla's server or a browser;
+#                 make test-long: attacks, faults and kills that take minutes
 #   make check    formatting, lint and types
+#   make deps     the code that each stage runs, written into dvc.yaml
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
 # gigabytes: make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -19,7 +20,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data review test test-full test-long check format clean
+.PHONY: demo data review test test-full test-long check deps format clean
 
 demo: $(VENV)/.installed-train
 	dvc repro
@@ -47,6 +48,9 @@ check: $(VENV)/.installed-dev
 	ruff format --check .
 	ruff check .
 	mypy
+
+deps: $(VENV)/.installed-dev
+	python -m scripts.code_dependencies
 
 format: $(VENV)/.installed-dev
 	ruff format .

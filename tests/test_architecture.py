@@ -4,10 +4,11 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from scripts.code_dependencies import imported_modules
 
 ROOT = Path(__file__).parent.parent
 CORE = "coa"
@@ -31,9 +32,9 @@ def test_every_package_has_sources() -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_stages_meet_only_in_files(source: Path, imports: Callable[[Path], set[str]]) -> None:
+def test_stages_meet_only_in_files(source: Path) -> None:
     own = source.relative_to(ROOT).parts[0]
-    crossing = {name.partition(".")[0] for name in imports(source)} & (STAGES - {own})
+    crossing = {name.partition(".")[0] for name in imported_modules(source)} & (STAGES - {own})
     assert not crossing, (
         f"{source} imports {sorted(crossing)}; stages meet only in files under data/"
     )
@@ -87,10 +88,10 @@ def test_heavy_libraries_load_late(module: str) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_run_without_a_ring(source: Path, imports: Callable[[Path], set[str]]) -> None:
+def test_imports_run_without_a_ring(source: Path) -> None:
     module = ".".join(source.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     seen: set[str] = set()
-    todo = [name for name in imports(source) if name != module]
+    todo = [name for name in imported_modules(source) if name != module]
     while todo:
         name = todo.pop()
         path = ROOT.joinpath(*name.split("."))
@@ -100,6 +101,6 @@ def test_imports_run_without_a_ring(source: Path, imports: Callable[[Path], set[
         if name in seen or file is None:
             continue
         seen.add(name)
-        todo += imports(file)
+        todo += imported_modules(file)
     # A package's face may be reached from its own rooms; a room must not be reached from itself.
     assert module not in seen or source.name == "__init__.py"
