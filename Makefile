@@ -8,76 +8,92 @@
 #                 make test-long: attacks, faults and kills that take minutes
 #   make check    formatting, lint and types
 #   make deps     the code that each stage runs, written into dvc.yaml
+#   make docs     what the documents say of each file
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
 # gigabytes: make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 PYTHON ?= python3
 VENV ?= .venv
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ifeq ($(filter $(PYTHON_VERSION),3.11 3.12 3.13),)
+$(error Python 3.11, 3.12 or 3.13 is needed, `$(PYTHON)` is $(or $(PYTHON_VERSION),not there). Name another: make $(MAKECMDGOALS) PYTHON=python3.12)
+endif
+# What is installed in $(VENV), and for which Python: another one makes the environment again.
+INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 # Folders with wheels that pip is configured to look into; uv does not read pip's settings.
 export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null)
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data review test test-full test-long check deps format clean
+.PHONY: demo data review test test-full test-long check deps docs format install-full clean
 
-demo: $(VENV)/.installed-train
+demo: $(INSTALLED)-train
 	dvc repro
 	@python -m curate.summary
 	@cat results/table.md
 
-data: $(VENV)/.installed-base
+data: $(INSTALLED)-base
 	dvc repro report render
 	@python -m curate.summary
 
-review: $(VENV)/.installed-review
+review: $(INSTALLED)-review
 	python -m annotate.serve
 
-test: $(VENV)/.installed-dev
+test: $(INSTALLED)-dev
 	python -m pytest
 
-test-full: $(VENV)/.installed-full
+test-full: $(INSTALLED)-full
 	@python -c "from annotate.environment import server_python; server_python()"
 	python -m pytest --full -m full
 
-test-long: $(VENV)/.installed-full
+test-long: $(INSTALLED)-full
 	python -m pytest --long -m long --timeout=1800
 
-check: $(VENV)/.installed-dev
+check: $(INSTALLED)-dev
 	ruff format --check .
 	ruff check .
 	mypy
 
-deps: $(VENV)/.installed-dev
+deps: $(INSTALLED)-dev
 	python -m scripts.code_dependencies
 
-format: $(VENV)/.installed-dev
+docs: $(INSTALLED)-dev
+	python -m scripts.file_map
+
+format: $(INSTALLED)-dev
 	ruff format .
 	ruff check --fix .
 
-$(VENV)/.installed-base: pyproject.toml constraints.txt
+install-full: $(INSTALLED)-full
+
+$(INSTALLED)-base: pyproject.toml constraints.txt
 	$(call install,.)
 
-$(VENV)/.installed-train: pyproject.toml constraints.txt
+$(INSTALLED)-train: pyproject.toml constraints.txt
 	$(call install,.[train])
-	@touch $(VENV)/.installed-base
+	@touch $(INSTALLED)-base
 
-$(VENV)/.installed-review: pyproject.toml constraints.txt
+$(INSTALLED)-review: pyproject.toml constraints.txt
 	$(call install,.[review])
-	@touch $(VENV)/.installed-base
+	@touch $(INSTALLED)-base
 
-$(VENV)/.installed-full: pyproject.toml constraints.txt
+$(INSTALLED)-full: pyproject.toml constraints.txt
 	$(call install,.[train$(comma)tools$(comma)review$(comma)publish$(comma)browser$(comma)dev])
-	@touch $(VENV)/.installed-base $(VENV)/.installed-train $(VENV)/.installed-review $(VENV)/.installed-dev
+	@touch $(INSTALLED)-base $(INSTALLED)-train $(INSTALLED)-review $(INSTALLED)-dev
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt
+$(INSTALLED)-dev: pyproject.toml constraints.txt
 	$(call install,.[train$(comma)tools$(comma)review$(comma)publish$(comma)dev])
-	@touch $(VENV)/.installed-base $(VENV)/.installed-train $(VENV)/.installed-review
+	@touch $(INSTALLED)-base $(INSTALLED)-train $(INSTALLED)-review
 
 comma := ,
 
+# An environment of another Python is replaced; a folder that is no environment is left alone.
 define install
+	@if [ -f $(VENV)/pyvenv.cfg ] && ! [ -e $(VENV)/bin/python$(PYTHON_VERSION) ]; then \
+	  echo "$(VENV) belongs to another Python than $(PYTHON_VERSION): it is made again"; rm -rf $(VENV); \
+	fi
 	@if command -v uv >/dev/null 2>&1; then \
 	  { [ -x $(VENV)/bin/python ] || uv venv --quiet --python $(PYTHON) $(VENV); } && \
 	  uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python -c constraints.txt -e "$(1)"; \

@@ -65,5 +65,5 @@ $(call trained,pretrain): export OMP_NUM_THREADS = $(shell nproc)
 table: $(RESULTS)
 	python -m train.table
 
-sets: $(VENV)/.installed-train
+sets: $(INSTALLED)-train
 	dvc repro assemble

@@ -65,6 +65,7 @@ from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
+from scripts.file_map import write_map
 from synth.fetch import FetchParams
 from synth.foreign_rows import Format
 from synth.ingest import DroppedLine, IngestParams, Recorded
@@ -180,19 +181,6 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     yield document.relative_to(ROOT).as_posix(), line[2:].partition(" #")[0].split()
 
 
-def tree() -> list[str]:
-    """The paths in the tree of README.md."""
-    block = text_of("README.md").partition("## Where things are")[2].split("```")[1]
-    folders: list[str] = []
-    found = []
-    for line in block.splitlines()[1:]:
-        depth = (len(line) - len(line.lstrip())) // 2
-        name = line.split()[0]
-        found.append("".join([*folders[:depth], name]))
-        folders[depth:] = [name]
-    return found
-
-
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_column_of_a_record_is_documented_with_its_type(record: type[Any]) -> None:
     hints = get_type_hints(record)
@@ -287,7 +275,7 @@ def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
     names = [f"{name}@{key}" for name in stages for key in stages[name].get("foreach", [])] + list(
         stages
     )
-    of_data = {row[0]: row[1] for row in rows_under("README.md", "The pipeline")}
+    of_data = {row[0]: row[1] for row in rows_under("docs/pipeline.md", "The stages")}
     of_training = {row[0]: row[1] for row in rows_under("docs/training.md", "The stages")}
     listed = {
         name for name in names if name in of_training or name.partition("@")[0] not in of_training
@@ -304,20 +292,18 @@ def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
         assert found == command if stage in of_data or stage != name else found.startswith(command)
 
 
-def test_every_file_of_the_readmes_tree_exists() -> None:
-    assert [path for path in tree() if not (ROOT / path).exists()] == []
+def test_the_map_of_files_is_written_from_their_docstrings() -> None:
+    assert text_of("docs/map.md") == write_map(text_of("docs/map.md")), "run `make docs`"
 
 
-def test_every_module_stands_in_the_readmes_tree() -> None:
-    modules = [
-        path
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
-        if path.name != "__init__.py"
-    ]
-    assert [
-        path for module in modules if (path := module.relative_to(ROOT).as_posix()) not in tree()
-    ] == []
+def test_the_first_page_is_short() -> None:
+    assert len(text_of("README.md").encode()) <= 14 * 1024
+
+
+def test_every_page_stands_in_the_index() -> None:
+    index = text_of("docs/README.md")
+    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    assert [name for name in pages if f"({name})" not in index] == []
 
 
 def slug(heading: str) -> str:
