@@ -5,25 +5,31 @@
 
 Each section is a frozen dataclass beside its stage. A key without a dot means the stage's own section
 (`mode=cot` is `sample.mode=cot`); a dotted key names its section. Types are checked, an unknown key is an error that
-lists the known ones.
+lists the known ones. Where a setting is a mapping with keys of one's own, such as `train.rl2.rewards`, a key may be
+added (`train.rl2.rewards.f1=0.5`).
 """
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from yaml import YAMLError
 
 from coa.errors import ConfigError, writing_error
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
+REPLACE = "_replace_"
+"""A mapping of a profile that holds `_replace_: true` replaces the whole mapping instead of its keys."""
 
 Section = TypeVar("Section")
 
@@ -129,16 +135,21 @@ def _read_yaml(path: Path) -> DictConfig:
 
 
 def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
-    """Every part of `dotted` exists in the file: overriding never adds a key."""
+    """Refuse a key whose section or parent is not in the file, and a section's own key that is not.
+
+    Deeper keys may be new: a mapping may be open. `section` refuses those of a mapping that is not.
+    """
+    *parents, last = dotted.split(".")
     node: Any = values
-    for i, part in enumerate(dotted.split(".")):
-        if not isinstance(node, Mapping | DictConfig) or part not in node:
-            parent = ".".join(dotted.split(".")[:i]) or "the file"
-            known = _names(node) if isinstance(node, Mapping | DictConfig) else "no keys below it"
-            raise ConfigError(
-                f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}"
-            )
-        node = node[part]
+    for i, part in enumerate([*parents, last]):
+        is_mapping = isinstance(node, Mapping | DictConfig)
+        may_be_new = i >= 2 and i == len(parents)
+        if is_mapping and (part in node or may_be_new):
+            node = node.get(part)
+            continue
+        parent = ".".join(parents[:i]) or "the file"
+        known = _names(node) if is_mapping else "no keys below it"
+        raise ConfigError(f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}")
 
 
 def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
@@ -158,14 +169,72 @@ def write_profiles(
     Raises:
         ConfigError: a file is missing or broken, or a profile has a key that the base does not know.
     """
-    values = _read_yaml(base)
-    merged = OmegaConf.merge(values, *(_read_profile(profile, values) for profile in profiles))
+    merged = _read_yaml(base)
+    for profile in profiles:
+        merged = _lay_over(merged, _read_profile(profile, merged))
     names = " ".join(profile.as_posix() for profile in profiles)
-    head = f"# Written by `python -m coa.params {names}`; change it freely, or sweep with `dvc exp run -S`.\n"
+    head = f"Written by `python -m coa.params {names}`; change it freely, or sweep with `dvc exp run -S`."
     try:
-        out.write_text(head + OmegaConf.to_yaml(merged), encoding="utf-8")
+        out.write_text(_with_comments(base, merged, head), encoding="utf-8")
     except OSError as error:
         raise writing_error(out, error) from error
+
+
+def _lay_over(base: DictConfig, overlay: DictConfig) -> DictConfig:
+    """Merge key by key; a mapping that holds `_replace_: true` takes the place of the whole one below it."""
+    for dotted in _replacements(overlay):
+        OmegaConf.update(base, dotted, {}, merge=False)
+        OmegaConf.select(overlay, dotted).pop(REPLACE)
+    return cast(DictConfig, OmegaConf.merge(base, overlay))
+
+
+def _replacements(overlay: DictConfig, path: tuple[str, ...] = ()) -> list[str]:
+    """Find the mappings that replace another, as dotted keys."""
+    found: list[str] = []
+    for key, value in overlay.items():
+        if not isinstance(value, DictConfig):
+            continue
+        if value.get(REPLACE) is True:
+            found.append(".".join((*path, str(key))))
+        else:
+            found.extend(_replacements(value, (*path, str(key))))
+    return found
+
+
+def _with_comments(base: Path, merged: DictConfig, head: str) -> str:
+    """Spell the values out with the comments and the order of the base profile."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000  # a line is folded nowhere: a fold can separate a key from its value
+    document = yaml.load(base.read_text(encoding="utf-8"))
+    _fill(document, OmegaConf.to_container(merged))
+    document.yaml_set_start_comment(head)
+    stream = StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _fill(document: Any, values: Any) -> None:
+    """Give a document the values; what has not changed keeps its spelling and its comments."""
+    for key in [key for key in document if key not in values]:
+        del document[key]
+    for key, value in values.items():
+        is_mapping = isinstance(value, dict) and isinstance(document.get(key), dict)
+        if is_mapping and value:
+            _fill(document[key], value)
+        elif key not in document or document[key] != value:
+            document[key] = _quoted(value)
+
+
+def _quoted(value: Any) -> Any:
+    """Quote texts such as `off`, which some readers of YAML take for another type."""
+    if isinstance(value, str):
+        return DoubleQuotedScalarString(value)
+    if isinstance(value, dict):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return value
 
 
 def _read_profile(profile: Path, base: DictConfig) -> DictConfig:

@@ -110,6 +110,11 @@ class Stage:
     names: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Weights:
+    rewards: dict[str, float]
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"
@@ -176,6 +181,37 @@ def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
     (tmp_path / "mine.yaml").write_text("stage: {sise: 3}")
     with pytest.raises(ConfigError, match=r"unknown key 'stage\.sise'"):
         write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
+
+
+@pytest.mark.parametrize("values", ["{}", "{f1: 1.0}"])
+def test_an_argument_may_add_a_key_to_an_open_mapping(tmp_path: Path, values: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"stage: {{rewards: {values}}}")
+    rewards = Params.load("stage", ["stage.rewards.exact=0.5"], path).section(Weights).rewards
+    assert rewards.pop("exact") == 0.5
+    assert rewards == ({} if values == "{}" else {"f1": 1.0})
+
+
+def test_a_profile_may_replace_a_whole_mapping(tmp_path: Path) -> None:
+    base, mine, out = (tmp_path / name for name in ("base.yaml", "mine.yaml", "out.yaml"))
+    base.write_text("stage: {rewards: {f1: 1.0, exact: 2.0}}")
+    mine.write_text("stage: {rewards: {_replace_: true, exact: 3.0}}")
+    write_profile(mine, out, base)
+    assert Params.load("stage", [], out).section(Weights) == Weights({"exact": 3.0})
+    mine.write_text("stage: {rewards: {exact: 3.0}}")
+    write_profile(mine, out, base)
+    assert Params.load("stage", [], out).section(Weights) == Weights({"f1": 1.0, "exact": 3.0})
+
+
+def test_a_profile_keeps_the_comments_and_quotes_what_yaml_would_misread(tmp_path: Path) -> None:
+    base, mine, out = (tmp_path / name for name in ("base.yaml", "mine.yaml", "out.yaml"))
+    base.write_text("# The head.\n\nstage:\n  # How it is kept.\n  mode: record\n  size: 3\n")
+    mine.write_text('stage: {mode: "off"}')
+    write_profile(mine, out, base)
+    text = out.read_text()
+    assert '  # How it is kept.\n  mode: "off"\n  size: 3\n' in text
+    assert "mine.yaml" in text.splitlines()[0]
+    assert "The head" not in text
 
 
 def test_what_a_command_resolved_can_be_written_beside_its_output(file: Path) -> None:
