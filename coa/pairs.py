@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from coa import protocol
+from coa.errors import InputError
 from coa.trajectory import Author, Step, StepKind, Trajectory
 
 
@@ -103,21 +104,25 @@ def make_pair(
     act: ArmCount,
     think: ArmCount,
 ) -> PreferencePair:
-    """The pair of a trajectory and its fork at `point`; `chosen` is the one of the two that is right.
+    """Make the pair of a trajectory and its fork at `point`; `chosen` is the one of the two that is right.
 
     `prompt` offers the tool, whatever the parent's did: a pair teaches when to act, which is no question where acting
     is forbidden.
+
+    Raises:
+        InputError: the sides do not differ in whether the tool is called at the point.
     """
     rejected = other if chosen is parent else parent
     prefix, _ = protocol.split_at(parent.steps, point)
-    chosen_side, rejected_side = (
-        own_trigger(protocol.split_at(side.steps, point)[1]) for side in (chosen, rejected)
-    )
+    chosen_side, rejected_side = side_of(chosen, point), side_of(rejected, point)
+    pair_id = f"{parent.trajectory_id}/{point}"
+    _require_both_arms(pair_id, arm_of(chosen_side), arm_of(rejected_side))
+    acts = arm_of(chosen_side) is Arm.ACT
     return PreferencePair(
-        pair_id=f"{parent.trajectory_id}/{point}",
+        pair_id=pair_id,
         question_id=parent.question_id,
         trajectory_id=parent.trajectory_id,
-        kind=PairKind.ACT_IS_BETTER if acts_at_once(chosen_side) else PairKind.THINK_IS_BETTER,
+        kind=PairKind.ACT_IS_BETTER if acts else PairKind.THINK_IS_BETTER,
         point=point,
         question=parent.question,
         prompt=prompt,
@@ -135,9 +140,31 @@ def make_pair(
     )
 
 
-def acts_at_once(side: Sequence[Step]) -> bool:
-    """Whether a side begins with an action, white space aside."""
-    first = next(
-        (step for step in side if step.kind is not StepKind.THOUGHT or step.text.strip()), None
-    )
-    return first is not None and first.kind is StepKind.ACTION
+def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
+    """Return what follows the point, a trigger that was inserted there made the policy's."""
+    return own_trigger(protocol.split_at(trajectory.steps, point)[1])
+
+
+def arm_of(side: Sequence[Step]) -> Arm | None:
+    """Tell by its first step, white space aside, which arm a side took.
+
+    None where the scaffold's text comes first: an inserted trigger that the policy never closed is no call, and what
+    follows it is not reasoning that the policy would have begun by itself.
+    """
+    written = (step for step in side if step.kind is not StepKind.THOUGHT or step.text.strip())
+    first = next(written, None)
+    if first is not None and first.kind is StepKind.MARKER:
+        return None
+    is_call = first is not None and first.kind is StepKind.ACTION
+    return Arm.ACT if is_call else Arm.THINK
+
+
+def _require_both_arms(pair_id: str, chosen: Arm | None, rejected: Arm | None) -> None:
+    if {chosen, rejected} != set(Arm):
+        raise InputError(
+            "the two sides of a pair do not differ in whether the tool is called",
+            where=pair_id,
+            expected=f"one side for each arm: {', '.join(Arm)}",
+            got=f"chosen: {chosen}, rejected: {rejected}",
+            fix="pair only continuations that took their own arm (coa.pairs.arm_of)",
+        )

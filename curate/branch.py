@@ -24,7 +24,7 @@ from coa import tables
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.metrics import write_metrics
 from coa.opening import TeacherParams
-from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, make_pair
+from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
@@ -43,9 +43,11 @@ class PointOutcome(StrEnum):
     PAIRED = "paired"
     """A continuation's outcome differs from its parent's: a pair."""
     SAME_OUTCOME = "same_outcome"
-    """Every continuation ended as its parent did."""
+    """Every continuation on its arm ended as its parent did."""
+    OFF_ARM = "off_arm"
+    """Continuations ended properly, but none took its arm: the call that was opened for it was never closed."""
     UNSOUND = "unsound"
-    """No continuation ended properly on its arm: it failed, acted where that is forbidden, or gave no answer."""
+    """No continuation ended properly: it failed, acted where that is forbidden, or gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +141,28 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
 def settle(
     fork: Fork, continuations: Sequence[GradedTrajectory], prompt: Prompt
 ) -> tuple[Point, PreferencePair | None]:
-    """What became of a point, and the pair when an outcome differs: the first continuation that differs is the side.
+    """Tell what became of a point, and make the pair where an outcome differs.
 
+    Only continuations that took the fork's arm count; the first of them that ended differently is the other side.
     `prompt` is the one that offers the tool.
     """
     parent = fork.parent
     sound = [row for row in continuations if is_sound(row)]
-    other = next((row for row in sound if row.grade.exact_match != parent.grade.exact_match), None)
-    tried = ArmCount(len(sound), sum(row.grade.exact_match for row in sound))
+    on_arm = [row for row in sound if arm_of(side_of(row.trajectory, fork.point)) is fork.arm]
+    other = next((row for row in on_arm if row.grade.exact_match != parent.grade.exact_match), None)
+    tried = ArmCount(len(on_arm), sum(row.grade.exact_match for row in on_arm))
     pair = _pair(fork, other, tried, prompt) if other else None
+    if pair:
+        outcome = PointOutcome.PAIRED
+    elif on_arm:
+        outcome = PointOutcome.SAME_OUTCOME
+    else:
+        outcome = PointOutcome.OFF_ARM if sound else PointOutcome.UNSOUND
     point = Point(
         parent_id=parent.trajectory.trajectory_id,
         point=fork.point,
         arm=fork.arm,
-        outcome=PointOutcome.PAIRED
-        if pair
-        else PointOutcome.SAME_OUTCOME
-        if sound
-        else PointOutcome.UNSOUND,
+        outcome=outcome,
         parent_is_correct=parent.grade.exact_match,
         num_continuations=tried.total,
         num_correct=tried.correct,

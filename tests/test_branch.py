@@ -8,8 +8,17 @@ import pytest
 
 from coa import protocol, tables
 from coa.drivers import roll_out
+from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_like, grade_trajectory
-from coa.pairs import Arm, PairKind, PreferencePair, acts_at_once, own_trigger
+from coa.pairs import (
+    Arm,
+    ArmCount,
+    PairKind,
+    PreferencePair,
+    arm_of,
+    make_pair,
+    own_trigger,
+)
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
@@ -87,8 +96,8 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
         kind,
         f"q/{mode}/0/{fork.point}",
     )
-    assert acts_at_once(pair.chosen) == (kind is PairKind.ACT_IS_BETTER)
-    assert acts_at_once(pair.rejected) != acts_at_once(pair.chosen)
+    assert {arm_of(pair.chosen), arm_of(pair.rejected)} == set(Arm)
+    assert (arm_of(pair.chosen) is Arm.ACT) == (kind is PairKind.ACT_IS_BETTER)
     assert "Paris" in protocol.answer_text(pair.chosen)
     assert "Rome" in protocol.answer_text(pair.rejected)
     assert protocol.render(pair.prefix) == "I need the capital."
@@ -128,6 +137,53 @@ def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
     assert row.trajectory.stop_reason is StopReason.FORBIDDEN_ACTION
     point, pair = settle(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, pair) == (PointOutcome.UNSOUND, 0, None)
+
+
+UNCLOSED = " capital France, I suppose. "
+"""Goes on after an inserted trigger as if it were a thought."""
+
+
+@pytest.mark.parametrize(("parent", "end"), [(WRONG, RIGHT), (RIGHT, WRONG), (RIGHT, RIGHT)])
+def test_a_call_that_was_opened_and_never_closed_is_on_neither_arm(parent: str, end: str) -> None:
+    (fork,) = forks_of(roll(Mode.COT, THINK + parent), PARAMS)
+    row = continued(fork, UNCLOSED + end)
+    assert row.trajectory.stop_reason is StopReason.ANSWERED and row.trajectory.num_actions == 0
+    point, pair = settle(fork, [row], PROMPTS[Arm.ACT])
+    assert (point.outcome, point.num_continuations, point.num_correct, pair) == (
+        PointOutcome.OFF_ARM,
+        0,
+        0,
+        None,
+    )
+
+
+def test_only_continuations_on_their_arm_are_counted() -> None:
+    (fork,) = forks_of(roll(Mode.COT, THINK + WRONG), PARAMS)
+    acted = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
+    unclosed = continued(fork, UNCLOSED + RIGHT)
+    point, pair = settle(fork, [unclosed, acted, unclosed], PROMPTS[Arm.ACT])
+    assert pair is not None
+    assert (pair.num_act, pair.num_act_correct) == (1, 1)
+    assert (point.num_continuations, point.num_correct) == (1, 1)
+    assert arm_of(pair.chosen) is Arm.ACT
+
+
+def test_sides_that_do_not_differ_in_acting_are_refused_as_a_pair() -> None:
+    parent = roll(Mode.COT, THINK + WRONG)
+    (fork,) = forks_of(parent, PARAMS)
+    unclosed = continued(fork, UNCLOSED + RIGHT).trajectory
+    reasoned = roll(Mode.COT, THINK + RIGHT).trajectory
+    for other in (unclosed, reasoned):
+        with pytest.raises(InputError, match="do not differ in whether the tool is called"):
+            make_pair(
+                parent.trajectory,
+                other,
+                fork.point,
+                chosen=other,
+                prompt="",
+                act=ArmCount(1, 1),
+                think=ArmCount(1, 0),
+            )
 
 
 def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:

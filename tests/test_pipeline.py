@@ -17,9 +17,10 @@ from ruamel.yaml import YAML
 from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
-from coa.pairs import PreferencePair, acts_at_once
+from coa.pairs import Arm, PreferencePair, arm_of
 from coa.question import Question
 from coa.trajectory import Mode
+from curate.branch import PointOutcome
 from scripts.code_dependencies import MARKER, code_of, modules_of, write_code
 
 ROOT = Path(__file__).parent.parent
@@ -186,7 +187,7 @@ def test_the_trajectories_of_a_set_are_right_and_well_formed(
 @pytest.mark.slow
 def test_the_pairs_share_their_prefix_and_differ_in_acting_and_outcome(project: Path) -> None:
     for pair in rows(project, "cot_a", PreferencePair):
-        assert acts_at_once(pair.chosen) != acts_at_once(pair.rejected)
+        assert {arm_of(pair.chosen), arm_of(pair.rejected)} == set(Arm)
         assert protocol.answer_text(pair.chosen)
         assert len(protocol.render(pair.prefix)) == pair.point
 
@@ -224,7 +225,7 @@ def test_nothing_is_dropped_in_silence(project: Path) -> None:
     }
     for mode in Mode:
         assert sum(metrics["filter"][mode].values()) == metrics[f"sample_{mode}"]["trajectories"]
-    outcomes = sum(metrics["branch"][name] for name in ("paired", "same_outcome", "unsound"))
+    outcomes = sum(metrics["branch"][name] for name in PointOutcome)
     assert outcomes == metrics["branch"]["points"]
 
 
