@@ -1,6 +1,6 @@
 r"""Trajectories in other people's tags into steps with an author for every character.
 
-The only file that knows foreign tags (coa/own_tags.py turns such steps into ours). Steps keep the foreign text
+The only file that reads foreign tags (coa/own_tags.py turns such steps into ours). Steps keep the foreign text
 verbatim: joined, they give it again. Two dialects:
 
 R1-Searcher  A call is a query in its tags, the observation the documents with the blanks around them; the thinking ends

@@ -3,18 +3,20 @@
     python -m curate.grade
 
 Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet. `samples=`, `modes=` and
-`out=` grade another folder's.
+`out=` grade another folder's. A file whose rows are mostly written in the tags of another framework is refused.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from coa import tables
+from coa import protocol, tables
 from coa.errors import InputError
+from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.metrics import metrics_name, rate, write_metrics
 from coa.params import Params
@@ -24,6 +26,8 @@ from coa.trajectory import Mode, Trajectory
 
 QUESTIONS = Path("data/questions.parquet")
 METRICS = Path("metrics")
+_MOST = 0.5
+"""Above this share of rows in foreign tags a file is refused: now and then a policy writes one of its own accord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,65 @@ def grade_all(
         yield grade_trajectory(trajectory, question)
 
 
+@dataclass(slots=True)
+class FileTally:
+    """What the rows of one file are counted as."""
+
+    rows: int = 0
+    correct: int = 0
+    answered: int = 0
+    """Rows with a boxed answer, right or wrong."""
+    foreign: int = 0
+    """Rows in foreign tags alone."""
+    tags: Counter[str] = field(default_factory=Counter)
+    """The foreign tags, each with the number of rows in foreign tags that have it."""
+    first_foreign: str = ""
+    """Id of the first row in foreign tags."""
+
+    def add(self, row: GradedTrajectory) -> None:
+        """Count a row."""
+        self.rows += 1
+        self.correct += row.grade.exact_match
+        self.answered += row.grade.prediction is not None
+        tags = foreign_tags(row.trajectory.steps) if row.grade.prediction is None else []
+        if tags:
+            self.foreign += 1
+            self.tags.update(tags)
+            self.first_foreign = self.first_foreign or row.trajectory.trajectory_id
+
+    def told(self, mode: Mode) -> str:
+        """Say in a few words how a file did; what looks like a mistake in the settings is said too."""
+        text = f"{self.rows:,} {mode} ({self.correct:,} correct"
+        if self.rows and not self.answered:
+            text += ", none has a boxed answer"
+        if self.foreign:
+            text += f", {self.foreign:,} in foreign tags: {self._named_tags()}"
+        return f"{text})"
+
+    def require_own_tags(self, file: Path) -> None:
+        """Refuse a file most of whose rows are written in foreign tags.
+
+        Raises:
+            InputError: more than half of the rows are.
+        """
+        if self.foreign <= _MOST * self.rows:
+            return
+        raise InputError(
+            f"{file} is not written in the tags of this project",
+            where=f"{self.foreign:,} of {self.rows:,} rows, the first is {self.first_foreign!r}",
+            expected=f"calls such as {protocol.open_tag('search')} query "
+            f"{protocol.close_tag('search')}, answers in \\boxed{{}}",
+            got=self._named_tags(),
+            fix="files that R1-Searcher or FireAct released are graded by python -m synth.ingest "
+            "path=FILE and python -m synth.ingest_grades; rows of synth.ingest are brought into "
+            "our tags by coa.own_tags.to_own_tags; a teacher that writes such tags by itself needs "
+            "prompt files (prompts.cot, prompts.coa) that show it ours",
+        )
+
+    def _named_tags(self) -> str:
+        return ", ".join(f"{tag} in {count:,}" for tag, count in self.tags.most_common(4))
+
+
 def by_actions(path: Path) -> pl.DataFrame:
     """The CoA trajectories and the share of them that is correct, by number of actions (the paper's Figure 3)."""
     trajectory = pl.col("trajectory").struct
@@ -74,8 +137,7 @@ def main(arguments: Sequence[str]) -> str:
     questions = {
         question.question_id: question for question in tables.read_table(QUESTIONS, Question)
     }
-    correct = dict.fromkeys(files, 0)
-    counts = dict.fromkeys(files, 0)
+    tallies = {mode: FileTally() for mode in files}
     total = sum(map(tables.count_rows, files.values()))
     out, name = Path(settings.out), metrics_name(settings.out)
     with (
@@ -85,19 +147,20 @@ def main(arguments: Sequence[str]) -> str:
         for mode, file in files.items():
             for row in grade_all(tables.read_table(file, Trajectory), questions):
                 table.write(row)
-                counts[mode] += 1
-                correct[mode] += row.grade.exact_match
+                tallies[mode].add(row)
                 bar.add(is_correct=row.grade.exact_match)
-    _write_metrics(name, counts, correct)
+            tallies[mode].require_own_tags(file)
+    _write_metrics(name, tallies)
     by_actions(out).write_csv(METRICS / f"{name.removesuffix('grade')}by_actions.csv")
-    return f"{out}: " + ", ".join(
-        f"{counts[mode]:,} {mode} ({correct[mode]:,} correct)" for mode in files
-    )
+    return f"{out}: " + ", ".join(tally.told(mode) for mode, tally in tallies.items())
 
 
-def _write_metrics(name: str, counts: Mapping[Mode, int], correct: Mapping[Mode, int]) -> None:
-    rates = {f"{mode}_correct_rate": rate(correct[mode], counts[mode]) for mode in counts}
-    write_metrics(name, {**{f"{mode}_trajectories": counts[mode] for mode in counts}, **rates})
+def _write_metrics(name: str, tallies: Mapping[Mode, FileTally]) -> None:
+    counts = {f"{mode}_trajectories": tally.rows for mode, tally in tallies.items()}
+    rates = {
+        f"{mode}_correct_rate": rate(tally.correct, tally.rows) for mode, tally in tallies.items()
+    }
+    write_metrics(name, {**counts, **rates})
 
 
 if __name__ == "__main__":
