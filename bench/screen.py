@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from coa.plain_words import words
 from curate.near_duplicates import NUM_HASHES, NearDuplicates
 from curate.overlap import EvaluationQuestion, EvaluationSets
 from curate.screen import ScreenParams
-from curate.shingles import hash_words, words
+from curate.shingles import hash_words
 
 NUM_ROWS = 100_000
 NUM_SLICE = 2_000

@@ -1,31 +1,33 @@
 """Texts against evaluation questions: which question is one of theirs, and which text holds a telling part of one.
 
-Two questions are equal when `question_key` is. A text overlaps with an evaluation question when they share a run of
-words that holds a whole name. Runs of eight words are the custom (s1, Open-R1 and Tulu 3 screen so); the name is ours:
-multi-hop questions share boilerplate of any length ("what is the name of the director of the film that"), and that two
-texts ask in the same way about different things leaks nothing.
+Two questions are equal when `question_key` is, and near as `coa.near_questions` says.
+
+A text overlaps with an evaluation question when they share a run of words that holds a whole name. Runs of eight words
+are the custom (s1, Open-R1 and Tulu 3 screen so); the name is ours: multi-hop questions share boilerplate of any length
+("what is the name of the director of the film that"), and that two texts ask in the same way about different things
+leaks nothing. Nearness is asked of questions only: a sentence that a policy wrote is compared by its runs.
 
 A name is a row of capitalised words, of which the first one does not begin a sentence unless it is in capitals. A name
 that the run cuts does not count ("of the seat of the workplace of Orson" of two people called Orson), nor does a number
 alone ("what was the population in 2010 of the"). A question in which no word is capitalised does not show its names, as
 in Natural Questions: there every run counts. Questions with fewer words than a run are found by equality only.
 
-Memory: the evaluation questions and 24 bytes for each of their runs; nothing is kept of the texts.
+Memory: the evaluation questions, their words and 24 bytes for each of their runs; nothing is kept of the texts, but the
+last 65,536 questions.
 """
 
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coa.grading import normalise
-from curate.shingles import WORD, Hashes, Rows, composed, hash_words, runs, words
+from coa.near_questions import NearQuestions, question_key
+from coa.plain_words import WORD, fold_look_alikes, words
+from curate.shingles import Hashes, Rows, hash_words, runs
 
 _QUESTIONS_AT_ONCE = 10_000
-_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _ABBREVIATION = 3
 """Words of up to so many letters before a full stop abbreviate (Mr., St., J.) rather than end a sentence."""
 _WITHIN_NAMES = " .-'\N{RIGHT SINGLE QUOTATION MARK}"
@@ -46,14 +48,11 @@ class SharedRun(NamedTuple):
     words: str
 
 
-def question_key(question: str) -> str:
-    """What is left of a question without case, articles, punctuation, accents and spaces (but between digits).
+class NearQuestion(NamedTuple):
+    """An evaluation question that a question nearly asks."""
 
-    Numbers compare by value, Unicode is folded (`coa.grading.normalise`). Empty where nothing is asked.
-    """
-    decomposed = unicodedata.normalize("NFD", normalise(question))
-    plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return _SPACE.sub("", plain)
+    question: EvaluationQuestion
+    similarity: float
 
 
 class Span(NamedTuple):
@@ -65,8 +64,8 @@ class Span(NamedTuple):
 
 
 def names(question: str) -> list[Span]:
-    """The names in a question, by the positions of their words in `curate.shingles.words`; see the module's head."""
-    text = composed(question)
+    """The names in a question, by the positions of their words in `coa.plain_words.words`; see the module's head."""
+    text = fold_look_alikes(question)
     found: list[Span] = []
     end, last = 0, ""
     for i, word in enumerate(WORD.finditer(text)):
@@ -96,6 +95,12 @@ class EvaluationSets:
             if key := question_key(question.question):
                 self._by_key.setdefault(key, i)
         self._runs, self._owners, self._starts = self._telling_runs()
+        self._near = NearQuestions(
+            [question.question for question in self._questions],
+            [question.set_name for question in self._questions],
+        )
+        # Several trajectories ask the same question.
+        self._nearest = lru_cache(maxsize=65_536)(self._near.nearest)
 
     def __len__(self) -> int:
         return len(self._questions)
@@ -110,10 +115,22 @@ class EvaluationSets:
         found = self._by_key.get(question_key(question))
         return None if found is None else self._questions[found]
 
+    @property
+    def min_similarity(self) -> dict[str, float]:
+        """For each set the similarity from which on a question is near one of it."""
+        return self._near.min_similarity
+
+    def near(self, question: str) -> NearQuestion | None:
+        """Find the evaluation question that is asked with a few words changed, moved, more or less."""
+        found = self._nearest(question)
+        if found is None:
+            return None
+        return NearQuestion(self._questions[found.place], found.similarity)
+
     def shared(self, texts: Sequence[Sequence[str]], single: Rows) -> list[SharedRun | None]:
         """For each text the first run that it shares with an evaluation question.
 
-        `texts` are the words (`curate.shingles.words`) and `single` their hashes; words are compared where these agree.
+        `texts` are the words (`coa.plain_words.words`) and `single` their hashes; words are compared where these agree.
         """
         found: list[SharedRun | None] = [None] * len(texts)
         own = runs(single, self._run_words)

@@ -26,13 +26,14 @@ from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
 from coa.pairs import PreferencePair
 from coa.params import Params
+from coa.plain_words import words
 from coa.progress import Progress
 from coa.question import Question
 from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import NearDuplicates
 from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun
-from curate.shingles import hash_words, words
+from curate.shingles import hash_words
 
 QUESTIONS = Path("data/questions.parquet")
 GRADED = Path("data/grade.parquet")
@@ -64,6 +65,8 @@ class ExclusionReason(StrEnum):
     """An evaluation set holds the question, in the same words."""
     EVALUATION_NGRAM = "evaluation_ngram"
     """The question, or what the policy wrote, shares a run of words around a name with an evaluation question."""
+    EVALUATION_NEAR = "evaluation_near"
+    """The question is an evaluation question with some words changed, moved, put in or left out."""
     NEAR_DUPLICATE = "near_duplicate"
     """The text nearly repeats another row of the same kind, which stays."""
 
@@ -237,6 +240,14 @@ class Screen:
             question = shared.question
             detail = f"shares {shared.words!r} with {question.question_id} of {question.set_name}"
             return Touch(ExclusionReason.EVALUATION_NGRAM, detail, (question.set_name,))
+        if near := self._evaluation.near(row.question):
+            question = near.question
+            detail = f"nearly asks what {question.question_id} of {question.set_name} asks"
+            return Touch(
+                ExclusionReason.EVALUATION_NEAR,
+                f"{detail} (similarity {near.similarity:.2f})",
+                (question.set_name,),
+            )
         return None
 
 
@@ -277,7 +288,8 @@ def main(arguments: Sequence[str]) -> str:
         str(what): {str(reason): count[reason] for reason in ExclusionReason}
         for what, count in counts.items()
     }
-    write_metrics("screen", {"evaluation_questions": len(evaluation), **excluded})
+    figures = {"evaluation_questions": len(evaluation), "near_from": evaluation.min_similarity}
+    write_metrics("screen", {**figures, **excluded})
     return f"{EXCLUDED}: " + ", ".join(
         f"{count.total():,} of kind {what}" for what, count in counts.items()
     )

@@ -1,11 +1,9 @@
 """Texts to the hashes of their runs of words: what near-duplicates and overlaps are counted in.
 
-A word is a run of letters, digits and underscores, whatever its case and composition. Hashes have 64 bits and are the
+Words are those of `coa.plain_words`. Hashes have 64 bits and are the
 same in every process; equal hashes are taken for equal words, which is wrong about once in 10^19 comparisons.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,8 +14,6 @@ from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 
-WORD = re.compile(r"\w+")
-_ASCII_GAPS = {code: " " for code in range(128) if not WORD.match(chr(code))}
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiplying loses nothing; its bits look random, so that the order of the words counts."""
 
@@ -41,19 +37,6 @@ class Rows(NamedTuple):
     def row_of_each(self) -> NDArray[np.int64]:
         """For every hash, which text it belongs to."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in lower case, in order."""
-    if text.isascii():
-        return text.lower().translate(_ASCII_GAPS).split()
-    # Case is folded word by word: the lower case of a letter may hold a sign that would end its word.
-    return " ".join(WORD.findall(composed(text))).lower().split()
-
-
-def composed(text: str) -> str:
-    """The text with letters and their accents as one character each, in which words are looked for."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def hash_words(texts: Sequence[Sequence[str]]) -> Rows:

@@ -1,8 +1,8 @@
 """Published rows to those that touch an evaluation set.
 
-The screen compares words around names and writes what it found (data/screen/excluded.parquet); none of those rows may
-be published. What it says is not taken on trust alone: the question of every row is compared with every evaluation
-question here, too.
+The screen writes what it found (data/screen/excluded.parquet); none of those rows may be published. What it says is not
+taken on trust alone: the question of every row is compared with every evaluation question here, too, for the same words
+and for nearly the same. What the policy wrote is compared by the screen alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa import tables
-from coa.grading import normalise
+from coa.near_questions import NearQuestions, question_key
 from coa.question import Question
 from coa.sources import read_rows
 from data_cards.catalogue import SPLITS, SetName, local_path
@@ -45,7 +45,7 @@ def screened_overlaps(name: SetName) -> list[Overlap]:
 
 
 class EvaluationQuestions:
-    """The questions that models are evaluated on, by what is left of them without case, articles and punctuation."""
+    """The questions that models are evaluated on, by their words."""
 
     def __init__(self, screen: Mapping[str, Any]) -> None:
         """`screen` is the section of that name in params.yaml: it names the evaluation files.
@@ -54,15 +54,22 @@ class EvaluationQuestions:
             InputError: a file is missing or broken.
             ConfigError: a file's format is unknown.
         """
-        self._names: dict[str, str] = {}
+        self._set_by_key: dict[str, str] = {}
+        self._sets: list[str] = []
+        questions: list[str] = []
         for name, question in _evaluation_questions(screen):
-            self._names.setdefault(normalise(question), name)
+            self._set_by_key.setdefault(question_key(question), name)
+            self._sets.append(name)
+            questions.append(question)
+        self._near = NearQuestions(questions, self._sets)
 
     def overlaps(self, name: SetName) -> Iterator[Overlap]:
-        """The rows of a set that ask what an evaluation set asks."""
+        """The rows of a set that ask, or nearly ask, what an evaluation set asks."""
         for row_id, question in _questions(name):
-            if found := self._names.get(normalise(question)):
+            if found := self._set_by_key.get(question_key(question)):
                 yield Overlap(row_id, f"asks a question of {found}")
+            elif near := self._near.nearest(question):
+                yield Overlap(row_id, f"nearly asks a question of {self._sets[near.place]}")
 
 
 def _questions(name: SetName) -> Iterator[tuple[str, str]]:

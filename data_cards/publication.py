@@ -19,7 +19,7 @@ from data_cards.traces import trace_files
 
 LINEAGE = "lineage.json"
 _CHECKED = {
-    Reason.EVALUATION_OVERLAP: "no row touches an evaluation set",
+    Reason.EVALUATION_OVERLAP: "no row has a question, or an edited copy of one, of the evaluation sets screened",
     Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
     Reason.LICENCE: "the licences of all sources are known and go together",
     Reason.SCRIPTED_TEACHER: "language models wrote the text",

@@ -113,6 +113,24 @@ def test_a_question_of_an_evaluation_set_is_found_without_the_screen(run: Path, 
     assert ("test" if where == "own questions" else "bamboogle") in refusal.detail
 
 
+@pytest.mark.parametrize("edit", ["one word put in", "two words swapped", "one Cyrillic letter"])
+def test_an_edited_question_of_an_evaluation_set_is_found_without_the_screen(
+    run: Path, edit: str
+) -> None:
+    own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.split()
+    if edit == "one word put in":
+        own.insert(2, "exactly")
+    elif edit == "two words swapped":
+        own[0], own[-1] = own[-1], own[0]
+    else:
+        own = " ".join(own).replace("e", "\u0435", 1).split()
+    Path("held.jsonl").write_text(json.dumps({"question": " ".join(own)}), encoding="utf-8")
+    screen = {"evaluation": "held.jsonl", "evaluation_columns": {}}
+    (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
+    assert refusal.reason is Reason.EVALUATION_OVERLAP
+    assert "a question of held" in refusal.detail
+
+
 def test_rows_that_were_never_screened_are_refused(run: Path) -> None:
     Path("data/screen/excluded.parquet").unlink()
     (refusal,) = gate.evaluation_refusals(SETS, SCREEN)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coa.errors import OutputError
+from coa.plain_words import words
 from curate.near_duplicates import MIN_RECALL, Duplicate, NearDuplicates, bands
-from curate.shingles import distinct, hash_words, pad, runs, words
+from curate.shingles import distinct, hash_words, pad, runs
 
 FEW_WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12).map(" ".join)
 CORPUS = st.dictionaries(st.text("xyz", min_size=1, max_size=3), FEW_WORDS, max_size=12)

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun, names, question_key
-from curate.shingles import hash_words, words
+from coa.near_questions import question_key
+from coa.plain_words import words
+from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun, names
+from curate.shingles import hash_words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 real_data = pytest.mark.skipif(
@@ -77,7 +79,7 @@ def test_an_equal_question_is_named_and_an_empty_one_equals_nothing() -> None:
         ("NASA sent whom? Did I know?", ["NASA"]),
         (
             "Is Mary-Ann O'Neill older than Bob, Tom or \u00c9mile?",
-            ["Mary Ann O Neill", "Bob", "Tom", "\u00c9mile"],
+            ["Mary Ann O Neill", "Bob", "Tom", "Emile"],
         ),
         ("Andrew Tibbs was what?", ["Tibbs"]),
         ("nothing here", []),

@@ -115,6 +115,36 @@ def test_a_question_that_a_split_for_evaluation_holds_is_excluded(screened: Scre
     assert found["q1/coa/0"].detail == "asks what test-1 of test asks"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Who is currently the mayor of that Villa Pellin in Estavia?",
+            ExclusionReason.EVALUATION_NEAR,
+        ),
+        ("In Estavia who is mayor of Pellin Villa?", ExclusionReason.EVALUATION_NEAR),
+        ("Who runs the mayor of Villa Pellin in Estavia?", ExclusionReason.EVALUATION_NGRAM),
+        (
+            "Wh\u043e is the may\u043er of Villa Pellin in Estavia?",
+            ExclusionReason.EVALUATION_QUESTION,
+        ),
+    ],
+)
+def test_an_edited_evaluation_question_is_excluded(
+    screened: Screened, text: str, reason: ExclusionReason
+) -> None:
+    asked = question("q1", text)
+    found = screened(
+        [asked, question("q2", text), question("q3", "Who is the mayor of Bay Usk?"), TEST],
+        [trajectory(asked, "Hm.")],
+    )
+    assert {row_id: row.reason for row_id, row in found.items()} == {
+        "q1/coa/0": reason,
+        "q2": reason,
+    }
+    assert "test-1 of test" in found["q1/coa/0"].detail
+
+
 def test_the_policys_own_words_are_held_against_evaluation_questions_and_observations_are_not(
     screened: Screened,
 ) -> None:
@@ -274,9 +304,11 @@ def test_the_figures_count_every_reason_of_every_kind(screened: Screened) -> Non
         "marked": 1,
         "evaluation_question": 0,
         "evaluation_ngram": 0,
+        "evaluation_near": 0,
         "near_duplicate": 0,
     }
-    assert set(figures) == {"evaluation_questions", *map(str, Kind)}
+    assert figures["near_from"] == {"test": 0.7}
+    assert set(figures) == {"evaluation_questions", "near_from", *map(str, Kind)}
 
 
 def test_batches_are_bounded_in_rows_and_in_text() -> None:

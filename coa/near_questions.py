@@ -1,0 +1,163 @@
+"""A question to the evaluation question that asks nearly the same: edited, but not another one.
+
+Two questions are near when they share most of their words, in whatever order, and most of what
+those words weigh. A word weighs the more, the fewer questions have it: questions that share only
+how they ask ("are both directors from the same country") differ in their names, and names are rare.
+
+How near is near depends on how a set asks. Real questions seldom resemble each other, and sharing
+70% is enough; questions made by templates differ in one word and mean another thing. So each set is
+measured by itself: its limit is the smallest step at which at most one in fifty of its questions is
+near another one of it. docs/pipeline.md says what is found of edited questions, and what is not.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from sys import intern
+from typing import NamedTuple
+
+from coa.grading import normalise
+from coa.plain_words import fold_look_alikes, words
+
+_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
+_MIN_SHARED_WORDS = 0.75
+"""Of all words of two near questions (Dice); keeps apart what shares one very rare name."""
+_STEPS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Limits of the similarity; at 1 only the order of the words may differ."""
+_MAX_SHARE_ALIKE = 0.02
+_MAX_SAMPLE = 1000
+"""Questions of a set that are compared with all of it."""
+
+
+class Near(NamedTuple):
+    """The question that is nearest to another one."""
+
+    place: int
+    """Among the questions that were given."""
+    similarity: float
+    """Share of what the words weigh that both have (Dice); 1 where only their order differs."""
+
+
+def question_key(question: str) -> str:
+    """Return what is left of a question without case, articles, punctuation, accents and spaces.
+
+    Spaces between digits stay. Numbers compare by value and Unicode is folded, as
+    `coa.grading.normalise` and `coa.plain_words` do. Empty where nothing is asked.
+    """
+    # Folding may bring to light an article that was spelt with a look-alike letter.
+    plain = normalise(fold_look_alikes(normalise(question)))
+    return _SPACE.sub("", plain)
+
+
+class NearQuestions:
+    """Questions of one or more sets, ready to be asked which one is near.
+
+    Memory is linear in the questions: their words, and for each the few rarest of them, one of
+    which every near question must share (prefix filtering).
+    """
+
+    def __init__(self, questions: Sequence[str], set_names: Sequence[str]) -> None:
+        """`set_names` has the set of each question."""
+        self._sets = list(set_names)
+        self._words = [_numbered_words(question) for question in questions]
+        self._counts = Counter(word for own in self._words for word in own)
+        self._words = [self._by_rarity(own) for own in self._words]
+        self._totals = [self._weight(own) for own in self._words]
+        self.min_similarity = dict.fromkeys(self._sets, _STEPS[0])
+        """For each set the similarity from which on a question is near one of it."""
+        self._index = self._rare_words()
+        for name in self.min_similarity:
+            self.min_similarity[name] = self._measure(name)
+        self._index = self._rare_words()
+
+    def nearest(self, question: str) -> Near | None:
+        """Return the nearest question, or None where none is near enough."""
+        own = self._by_rarity(_numbered_words(question))
+        found = [near for near in self._near(own) if near.similarity >= self._limit(near.place)]
+        return max(found, key=lambda near: (near.similarity, -near.place), default=None)
+
+    def _limit(self, place: int) -> float:
+        return self.min_similarity[self._sets[place]]
+
+    def _near(self, own: Sequence[str]) -> Iterator[Near]:
+        """Find the questions that share most words with one, and how similar each is."""
+        if not own:
+            return
+        mine = set(own)
+        total = self._weight(own)
+        smallest = min(self.min_similarity.values(), default=1.0)
+        places: set[int] = set()
+        for word in self._prefix(own, total, smallest):
+            places.update(self._index.get(word, ()))
+        for place in sorted(places):
+            shared = mine.intersection(self._words[place])
+            num_words = len(own) + len(self._words[place])
+            if 2 * len(shared) >= _MIN_SHARED_WORDS * num_words:
+                weight = total + self._totals[place]
+                yield Near(place, 2 * self._weight(shared) / weight)
+
+    def _rare_words(self) -> dict[str, list[int]]:
+        """Map each word to the questions among whose rarest words it is."""
+        index: dict[str, list[int]] = {}
+        for place, own in enumerate(self._words):
+            for word in self._prefix(own, self._totals[place], self._limit(place)):
+                index.setdefault(word, []).append(place)
+        return index
+
+    def _prefix(self, own: Sequence[str], total: float, limit: float) -> Sequence[str]:
+        """Take the rarest words, without which the others weigh too little for the limit.
+
+        Of two questions with weights A and B that share W, 2W >= limit (A + B) and B >= W give
+        W >= limit A / (2 - limit).
+        """
+        needed = limit * total / (2 - limit) - 1e-9
+        left = total
+        for k, word in enumerate(own):
+            if left < needed:
+                return own[:k]
+            left -= self._weight_of(word)
+        return own
+
+    def _by_rarity(self, own: Sequence[str]) -> tuple[str, ...]:
+        return tuple(sorted(own, key=lambda word: (self._counts.get(word, 0), word)))
+
+    def _weight(self, own: Iterable[str]) -> float:
+        return math.fsum(map(self._weight_of, own))
+
+    def _weight_of(self, word: str) -> float:
+        # A word that no question has weighs as much as one that one question has.
+        count = max(self._counts.get(word, 0), 1)
+        return math.log((len(self._sets) + 1) / (count + 0.5))
+
+    def _measure(self, name: str) -> float:
+        """Find the smallest step at which hardly any question of a set is near another of it."""
+        places = [place for place, own in enumerate(self._sets) if own == name]
+        sample = places[:: math.ceil(len(places) / _MAX_SAMPLE)]
+        nearest = [self._nearest_sibling(place) for place in sample]
+        # Two of them may always be alike: one pair of copies says nothing of how a set asks.
+        allowed = max(_MAX_SHARE_ALIKE * len(sample), 2)
+        for step in _STEPS:
+            if sum(similarity >= step for similarity in nearest) <= allowed:
+                return step
+        return _STEPS[-1]
+
+    def _nearest_sibling(self, place: int) -> float:
+        """Return the similarity to the nearest question of the set that has not the same words."""
+        own = self._words[place]
+        siblings = (
+            near.similarity
+            for near in self._near(own)
+            if self._sets[near.place] == self._sets[place] and self._words[near.place] != own
+        )
+        return max(siblings, default=0.0)
+
+
+def _numbered_words(question: str) -> tuple[str, ...]:
+    """Split a question into words; its second `of` is another word than the first: both count."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for word in words(question):
+        seen[word] += 1
+        numbered.append(intern(word if seen[word] == 1 else f"{word} {seen[word]}"))
+    return tuple(numbered)
