@@ -33,7 +33,10 @@ def test_arithmetic_is_computed(expression: str, value: str) -> None:
     "expression",
     ["", " ", "1/0", "a", "abs", "(1", "1 2", "1; 2", "1\n2", "1 == 1", "'a' * 9", "[1] * 9", "{1: 2}", "f'{1}'", 
      "1e308 * 10",
-     "__import__('os').system('id')", "(1).__class__", "lambda: 1", "open('/etc/passwd')", "[x for x in (1, 2)]",
+     "'%9999999999d' % 1", "(10**3000).to_bytes(9999999999)", "f'{1:9999999999}'", "a = 1",
+     "round(2, 'x')",
+     "__import__('os').system('id')", "(1).__class__", "lambda: 1",
+     "open('/etc/passwd')", "[x for x in (1, 2)]",
      "(-8) ** 0.5", "10**5000", "sqrt(-1)", "1" * (MAX_CHARS + 1), "round(1, 2, 3)", "\0", "x := 1", "1 if a else 2"],
 )  # fmt: skip
 def test_what_is_no_arithmetic_is_invalid_and_says_so(expression: str) -> None:

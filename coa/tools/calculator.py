@@ -1,6 +1,13 @@
-"""The tool `calculate`: an arithmetic expression to its value, by a library that knows numbers and nothing else."""
+"""The tool `calculate`: compute an arithmetic expression, in bounded time whatever the expression says.
 
+An expression of at most `MAX_CHARS` characters has fewer operations. Only numbers are computed
+with, and a power or a rounding that would need a larger number is refused before it is computed, so
+a number has at most `_MAX_BITS` bits for each power that is multiplied in it.
+"""
+
+import ast
 import math
+from collections.abc import Callable
 from typing import Any
 
 from coa.errors import MissingExtraError
@@ -10,14 +17,13 @@ from coa.trajectory import Outcome
 MAX_CHARS = 200
 """Longer expressions are invalid: an expression of ten thousand brackets is no arithmetic."""
 _MAX_BITS = 10_000
-_FUNCTIONS = {
-    **{
-        name: getattr(math, name)
-        for name in ("sqrt", "log", "log10", "log2", "exp", "sin", "cos", "tan")
-    },
-    **{name: getattr(math, name) for name in ("floor", "ceil", "radians", "degrees")},
-    **{"abs": abs, "round": round, "min": min, "max": max},
-}
+"""Of a power of whole numbers."""
+_MAX_ROUNDING = 400
+"""More digits than any float has; `round(7, -9**9)` would compute ten to that power."""
+_NODES = (ast.Expr, ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Constant)
+"""What an expression may be made of. Attributes and f-strings could make a text of a gigabyte."""
+_SIGNS = (ast.UAdd, ast.USub)
+_OPERATORS: tuple[type, ...] = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, *_SIGNS)
 _MISTAKES = (SyntaxError, ArithmeticError, LookupError, ValueError, TypeError)
 """What the library and the functions raise for expressions that make no sense."""
 _NAMES = {"pi": math.pi, "e": math.e}
@@ -34,6 +40,8 @@ class Calculator:
         except ImportError:
             raise MissingExtraError("simpleeval", "tools") from None
         self._library: Any = simpleeval
+        plain = {kind: _checked(simpleeval.DEFAULT_OPERATORS[kind]) for kind in _OPERATORS}
+        self._operators: dict[type, Any] = {**plain, ast.Pow: _checked(_power)}
         self.fingerprint = f"simpleeval/{','.join(sorted([*_FUNCTIONS, *_NAMES]))}/{MAX_CHARS}chars"
 
     async def call(self, argument: str) -> ToolReply:
@@ -44,8 +52,9 @@ class Calculator:
                 Outcome.INVALID, f"One expression of at most {MAX_CHARS} characters is needed."
             )
         evaluator = self._library.SimpleEval(
-            operators=self._operators(), functions=_FUNCTIONS, names=_NAMES
+            operators=self._operators, functions=_FUNCTIONS, names=_NAMES
         )
+        evaluator.nodes = {kind: evaluator.nodes[kind] for kind in _NODES}
         try:
             value = evaluator.eval(expression)
             if (
@@ -62,19 +71,37 @@ class Calculator:
         except (RecursionError, MemoryError):
             return ToolReply(Outcome.INVALID, "The expression cannot be computed: it is too large.")
 
-    def _operators(self) -> dict[type, Any]:
-        """Arithmetic alone: no texts to repeat, no lists, no bits."""
-        import ast
 
-        kept = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.USub, ast.UAdd)
-        return {kind: self._library.DEFAULT_OPERATORS[kind] for kind in kept} | {ast.Pow: _power}
+def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for numbers alone: `%` would also fill a text with a billion blanks."""
+
+    def call(*operands: Any, **named: Any) -> Any:
+        for operand in (*operands, *named.values()):
+            if not isinstance(operand, int | float | complex):
+                raise TypeError("only numbers can be computed with")
+        return function(*operands, **named)
+
+    return call
 
 
 def _power(base: float, exponent: float) -> Any:
-    """The library's own bound lets one power take seconds."""
+    """Raise to a power; the library's own bound lets one power take seconds."""
     if isinstance(base, int) and abs(exponent) * base.bit_length() > _MAX_BITS:
         raise ValueError("the power is too large")
     return base**exponent
+
+
+def _round(number: float, ndigits: int | None = None) -> Any:
+    if ndigits is not None and abs(ndigits) > _MAX_ROUNDING:
+        raise ValueError(f"a number is rounded to at most {_MAX_ROUNDING} digits")
+    return round(number, ndigits)
+
+
+_MATHS = "sqrt log log10 log2 exp sin cos tan floor ceil radians degrees"
+_FUNCTIONS = {
+    **{name: _checked(getattr(math, name)) for name in _MATHS.split()},
+    **{"abs": _checked(abs), "min": _checked(min), "max": _checked(max), "round": _checked(_round)},
+}
 
 
 def _shown(value: int | float) -> str:

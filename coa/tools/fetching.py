@@ -1,7 +1,8 @@
-"""An address to the bytes of a public web page: no private addresses, bounded redirects, size and time.
+"""Fetch public web pages: no private addresses, bounded redirects, size and time.
 
-The address comes from a model, and what answers is hostile: every host is resolved here and only public addresses are
-connected to, so that no page, redirect or name server can reach into the machine's own network.
+The address comes from a model, and what answers is hostile. Whatever a host is called and whatever
+a name server says of it, there is one place where a connection begins, and there the address itself
+is checked: `_public_socket`.
 """
 
 import asyncio
@@ -9,20 +10,36 @@ import ipaddress
 import socket
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
+
+from yarl import URL
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
+    from aiohttp.connector import AddrInfoType
     from aiolimiter import AsyncLimiter
 
 _MAX_REDIRECTS = 5
 _MAX_HOSTS = 1000
 """Hosts whose rates are remembered."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that IPv6 has given to the public internet; local and old forms lie outside."""
+_OWN_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",  # protocol assignments; a cloud answers here with its machines' secrets
+            "168.63.129.16/32",  # so does another, at this one public address
+            "192.88.99.0/24",  # relays from IPv6
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+"""Networks that Python's `is_global` takes for public in some of its versions."""
 
 
-class AddressError(ValueError):
+class AddressError(OSError):
     """The address itself cannot be opened."""
 
 
@@ -58,14 +75,14 @@ class PageFetcher:
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
-        self._session: ClientSession | None = None
+        self._sessions: dict[bool, ClientSession] = {}
         self._rates: OrderedDict[str, AsyncLimiter] = OrderedDict()
 
     async def aclose(self) -> None:
         """Close the connections; the fetcher can be used again."""
-        session, self._session = self._session, None
+        sessions, self._sessions = self._sessions, {}
         self._rates.clear()
-        if session:
+        for session in sessions.values():
             await session.close()
 
     async def fetch(self, url: str) -> Page:
@@ -81,14 +98,14 @@ class PageFetcher:
         except TimeoutError as error:
             raise PageError(f"no page within {self._limits.timeout_seconds:g} seconds") from error
 
-    async def _follow(self, url: str) -> Page:
+    async def _follow(self, text: str) -> Page:
+        url = web_address(text)
         for _ in range(_MAX_REDIRECTS + 1):
-            host = public_host(url, self._limits.private_hosts)
-            await self._wait_for_turn(host)
+            await self._wait_for_turn(url.host or "")
             found = await self._get(url)
             if isinstance(found, Page):
                 return found
-            url = urljoin(url, found)
+            url = web_address(found, url)
         raise PageError(f"more than {_MAX_REDIRECTS} redirects")
 
     async def _wait_for_turn(self, host: str) -> None:
@@ -102,23 +119,25 @@ class PageFetcher:
                 self._rates.popitem(last=False)
             await self._rates[host].acquire()
 
-    async def _get(self, url: str) -> Page | str:
-        """The page, or the address that it redirects to."""
+    async def _get(self, url: URL) -> Page | str:
+        """Get the page, or the address that it redirects to."""
         import aiohttp
 
         try:
-            async with self._open().get(url, allow_redirects=False) as response:
+            async with self._open(url).get(url, allow_redirects=False) as response:
                 if 300 <= response.status < 400 and "Location" in response.headers:
                     return response.headers["Location"]
                 if response.status != 200:
                     raise PageError(f"status {response.status}")
                 if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                     raise PageError("the page is compressed although it was asked for as it is")
-                return Page(url, response.content_type, await self._read(response))
-        except AddressError:
-            raise
+                return Page(str(url), response.content_type, await self._read(response))
         except aiohttp.InvalidURL as error:
             raise AddressError("this is no address") from error
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, AddressError):
+                raise error.os_error from error
+            raise PageError(f"{type(error).__name__}: {error}"[:300]) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise PageError(f"{type(error).__name__}: {error}"[:300]) from error
 
@@ -130,82 +149,75 @@ class PageFetcher:
                 break
         return bytes(received[: self._limits.max_bytes])
 
-    def _open(self) -> "ClientSession":
+    def _open(self, url: URL) -> "ClientSession":
+        """The session for the address: one for hosts that may be private, one for all others."""
         import aiohttp
 
-        if self._session is None:
+        may_be_private = url.host in self._limits.private_hosts
+        if may_be_private not in self._sessions:
             connector = aiohttp.TCPConnector(
-                resolver=_public_resolver(self._limits.private_hosts), ttl_dns_cache=60
+                ttl_dns_cache=60, socket_factory=None if may_be_private else _public_socket
             )
-            # Not decompressed: a page of a kilobyte may unfold to gigabytes.
-            headers = {"Accept-Encoding": "identity", "Accept": "text/html, text/plain"}
-            self._session = aiohttp.ClientSession(
-                connector=connector, headers=headers, auto_decompress=False
+            # Not decompressed: a page of a kilobyte may unfold to gigabytes. No cookies: a page that one trajectory
+            # opens tells nothing to the next.
+            self._sessions[may_be_private] = aiohttp.ClientSession(
+                connector=connector,
+                headers={"Accept-Encoding": "identity", "Accept": "text/html, text/plain"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
             )
-        return self._session
+        return self._sessions[may_be_private]
 
 
-def public_host(url: str, private_hosts: tuple[str, ...] = ()) -> str:
-    """The host of an address that may be opened; names are resolved, and checked again, when it is opened.
+def web_address(text: str, base: URL | None = None) -> URL:
+    """Parse an http(s) address, or one relative to `base`; the result is what is connected to.
 
     Raises:
-        AddressError: it is no http(s) address, or names a private one.
+        AddressError: it is none.
     """
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        parts.port  # noqa: B018  a port that is no number raises here
+        url = URL(text) if base is None else base.join(URL(text))
+        is_web = url.scheme in ("http", "https") and bool(url.host)
     except ValueError as error:
-        raise AddressError(f"this is no address: {error}") from error
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        raise AddressError(f"this is no address: {error}"[:300]) from error
+    if not is_web or url.user is not None or url.password is not None:
         raise AddressError("only addresses such as https://example.org/page can be opened")
-    if _is_number(host) and not is_public(host) and host not in private_hosts:
+    return url
+
+
+def _public_socket(address: "AddrInfoType") -> socket.socket:
+    """Make the socket that will be connected to `address`, which is an IP address here.
+
+    Raises:
+        AddressError: it is private, or this machine's own.
+    """
+    family, kind, protocol, _, target = address
+    if not is_public(str(target[0])) or _is_own(family, target):
         raise AddressError("private addresses are not opened")
-    return host
+    return socket.socket(family, kind, protocol)
 
 
-def _is_number(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
+    """Whether a public address is this machine's own; nothing is sent to find out."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(target)
+        except OSError:
+            return False
+        return bool(probe.getsockname()[0] == target[0])
 
 
 def is_public(address: str) -> bool:
     """Whether an IP address, or the one inside it, belongs to the public internet."""
     found = ipaddress.ip_address(address.partition("%")[0])
+    if any(found.version == net.version and found in net for net in _OWN_NETWORKS):
+        return False
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
         if found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if found not in _GLOBAL_UNICAST:
+            return False
     return found.is_global and not found.is_multicast
-
-
-def _public_resolver(private_hosts: tuple[str, ...]) -> Any:
-    from aiohttp.abc import AbstractResolver, ResolveResult
-    from aiohttp.resolver import ThreadedResolver
-
-    class PublicResolver(AbstractResolver):
-        """Resolves names to public addresses only; what is checked is what is connected to."""
-
-        def __init__(self) -> None:
-            self._inner: ThreadedResolver | None = None
-
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[ResolveResult]:
-            """The public addresses of a name."""
-            self._inner = self._inner or ThreadedResolver()
-            found = await self._inner.resolve(host, port, family)
-            allowed = [item for item in found if host in private_hosts or is_public(item["host"])]
-            if not allowed:
-                raise AddressError("private addresses are not opened")
-            return allowed
-
-        async def close(self) -> None:
-            """Nothing is held."""
-
-    return PublicResolver()

@@ -1,18 +1,19 @@
 """The tool `open`: the address of a web page to its text."""
 
+import importlib.util
 from dataclasses import dataclass, field
 
 from coa.errors import ConfigError, MissingExtraError
 from coa.tools import ToolReply
 from coa.tools.fetching import AddressError, FetchLimits, Page, PageError, PageFetcher
-from coa.tools.search import shorten
+from coa.tools.page_reader import PageReader, UnreadableError
+from coa.tools.search import shorten, shorten_to_chars
 from coa.trajectory import Outcome
 
-_SILENT = (
-    "script, style, noscript, template, svg, iframe, form, nav, header, footer, aside, [hidden]"
-)
-"""What a reader of a page is not shown, or does not read."""
 _MAX_URL_CHARS = 2000
+_MAX_CHARS_A_WORD = 20
+"""A page without blanks is shown no further than one with them; English has six characters a word."""
+_HTML = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,9 @@ class OpenTool:
     def __init__(self, settings: OpenSettings | None = None) -> None:
         self._settings = settings or OpenSettings()
         self._fetcher = PageFetcher(self._settings.fetch)
-        try:
-            from selectolax.lexbor import LexborHTMLParser
-        except ImportError:
-            raise MissingExtraError("selectolax", "tools") from None
-        self._parser = LexborHTMLParser
+        self._reader = PageReader()
+        if importlib.util.find_spec("selectolax") is None:
+            raise MissingExtraError("selectolax", "tools")
 
     @property
     def fingerprint(self) -> str:
@@ -58,8 +57,9 @@ class OpenTool:
         return f"web/{self._settings.max_words}words-{self._settings.fetch.max_bytes}bytes"
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections and end the processes that read pages."""
         await self._fetcher.aclose()
+        await self._reader.aclose()
 
     async def call(self, argument: str) -> ToolReply:
         """The text of the page at the address `argument`."""
@@ -70,31 +70,24 @@ class OpenTool:
             )
         try:
             page = await self._fetcher.fetch(url)
+            title, text = await self._text(page)
         except AddressError as error:
             return ToolReply(Outcome.INVALID, f"The page cannot be opened: {error}.")
-        except PageError as error:
+        except (PageError, UnreadableError) as error:
             return ToolReply(Outcome.ERROR, f"{url}: {error}")
-        title, text = self._text(page)
         if not text:
             return ToolReply(Outcome.EMPTY, "The page has no text.")
-        shown = shorten(text, self._settings.max_words)
-        return ToolReply(Outcome.OK, f"{title}\n{shown}" if title else shown, (page.url,))
+        return ToolReply(Outcome.OK, f"{title}\n{text}" if title else text, (page.url,))
 
-    def _text(self, page: Page) -> tuple[str, str]:
-        """Title and text of a page; what is neither HTML nor plain text has none."""
-        if page.content_type == "text/plain":
-            return "", _one_line(page.body.decode("utf-8", "replace"))
-        if page.content_type not in ("text/html", "application/xhtml+xml"):
+    async def _text(self, page: Page) -> tuple[str, str]:
+        """Title and text of a page as they are shown; what is neither HTML nor plain text has none."""
+        is_html = page.content_type in _HTML
+        if not is_html and page.content_type != "text/plain":
             return "", ""
-        tree = self._parser(page.body)
-        title = tree.css_first("title")
-        for node in tree.css(_SILENT):
-            node.decompose()
-        body = tree.body
-        return _one_line(title.text()) if title else "", _one_line(
-            body.text(separator=" ")
-        ) if body else ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        max_words = self._settings.max_words
+        max_chars = max_words * _MAX_CHARS_A_WORD
+        # One word and one character more than is shown: they tell that the page goes on.
+        title, text = await self._reader.read(
+            page.body, is_html=is_html, max_words=max_words + 1, max_chars=max_chars + 1
+        )
+        return title, shorten_to_chars(shorten(text, max_words), max_chars)
