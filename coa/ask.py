@@ -80,6 +80,7 @@ async def ask(question: str, mode: Mode, params: Params, console: Console) -> Tr
     """Roll out a question that no table holds, printing each step as soon as it is there."""
     prompt = load_prompt(mode, params)
     async with open_runtime(params, "ask") as runtime:
+        prompt = prompt.for_policy(runtime.run.encoder)
         task = task_of("ask", question, mode, 0, prompt, tuple(runtime.tools))
         shown, state = 0, None
         async for state in follow(task, runtime.run, runtime.one_by_one, runtime.tools):

@@ -5,11 +5,12 @@ A file is filled in one pass, so that nothing inside a question is filled again;
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coa import protocol
 from coa.errors import ConfigError
+from coa.policy import control_tokens
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _TOOL_PLACE = re.compile(r"(open|close)_([a-z][a-z0-9_]*)")
@@ -35,6 +36,8 @@ class Prompt:
     """SHA-256 of the whole text, first 16 hex digits."""
     shown_tools: tuple[str, ...] = ()
     """Names of the tools whose tags it shows, sorted."""
+    control_tokens: tuple[str, ...] = ()
+    """Names that a question must not bear, beyond the well-known ones: those of the policy's tokenizer."""
 
     @classmethod
     def load(cls, path: Path, chat_template: str) -> "Prompt":
@@ -65,9 +68,13 @@ class Prompt:
         text = chat_template.replace("{prompt}", body) + protocol.THINK_OPEN + "\n"
         return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sorted(tools)))
 
+    def for_policy(self, encoder: object) -> "Prompt":
+        """The prompt whose questions cannot bear the names of the control tokens that `encoder` knows."""
+        return replace(self, control_tokens=control_tokens(encoder))
+
     def fill(self, question: str) -> str:
         """The prompt for one question; its line breaks become spaces, its tags harmless."""
-        harmless = " ".join(protocol.neutralise(question).split())
+        harmless = " ".join(protocol.neutralise(question, self.control_tokens).split())
         return _PLACE.sub(
             lambda place: harmless if place[1] == "question" else _tag(place[1], place[0]),
             self.text,

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from coa.control_tokens import KNOWN, break_names, is_in
 from coa.errors import InputError
 from coa.trajectory import Author, Outcome, Step, StepKind
 
@@ -23,16 +24,21 @@ THINK_CLOSE = "</think>"
 ANSWER_MARKER = f"\n{THINK_CLOSE}\n\nThe final answer is \\boxed{{"
 """What the scaffold appends when a budget is used up (Algorithm 1): the policy goes on with the answer itself."""
 
+MAX_TOOL_CHARS = 128
+"""Of a tool's name, as in the Model Context Protocol."""
 _TOOL = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _CLOSE = re.compile(rf"</end_(?P<tool>{_TOOL})>")
 _EDGE = re.compile(rf"<begin_(?P<open>{_TOOL})>|</end_(?P<close>{_TOOL})>|{THINK_CLOSE}")
 _STRAY = re.compile(rf"</?think>|<begin_{_TOOL}>|</end_{_TOOL}>|</?{_TOOL}_result>")
-# What may be taken for a tag: ours in any case and spacing, and chat-template specials. Counts are bounded: a megabyte
-# of blanks after a `<` costs no more than a word.
+# What may be taken for a tag: ours in any case and spacing, and chat-template specials. Blanks are counted: a megabyte
+# of them after a `<` costs no more than a word. A name is as long as it likes, for it holds no `<` to begin another.
 _SPECIALS = (
     r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
+    r"|sop|eop|enc|dblock|arg_key|arg_value|function_call|code_interpreter|commit_\w{1,9}"
+    r"|fim_\w{1,9}|(?:bos|eos|eot)_token|unused_?\d{1,4}|special_\d{1,4}|extra_id_\d{1,4}"
 )
-_NAMES = rf"think|begin_|end_|\w{{1,40}}_result|(?:{_SPECIALS})\s{{0,3}}>|[|｜]"  # noqa: RUF001
+# Seed's and MiniMax's tokens: `<seed:think>`, `</seed:tool_call>`, `<minimax:tool_call>`.
+_NAMES = rf"think|begin_|end_|\w+_result|(?:seed|minimax):|(?:{_SPECIALS})\s{{0,3}}>|[|｜]"  # noqa: RUF001
 _TAG_LIKE = re.compile(rf"<(?=\s{{0,3}}/?\s{{0,3}}(?:{_NAMES}))", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BOXED = re.compile(r"\\(?=boxed|fbox)")
@@ -48,22 +54,36 @@ def close_tag(tool: str) -> str:
     return f"</end_{tool}>"
 
 
-def observation_text(tool: str, body: str) -> str:
+def is_tool_name(name: str) -> bool:
+    """Whether tags can carry the name: they are read back as those of this tool."""
+    return len(name) <= MAX_TOOL_CHARS and re.fullmatch(_TOOL, name) is not None
+
+
+def observation_text(tool: str, body: str, control_tokens: Sequence[str] = ()) -> str:
     """An observation as the policy reads it; the body is neutralised here and nowhere else."""
-    return f"\n<{tool}_result> {neutralise(body)} </{tool}_result>\n"
+    return f"\n<{tool}_result> {neutralise(body, control_tokens)} </{tool}_result>\n"
 
 
-def neutralise(text: str) -> str:
+def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     r"""Make `text` unable to act: the `<` of anything tag-like becomes `‹`, the backslash of `\boxed` becomes `∖`.
 
-    Look-alikes that a tokenizer may fold to ASCII (full-width signs) are folded first, and only where folding would
-    make a tag; all other text passes unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
+    The names of control tokens, well-known ones and those given, are broken (`coa/control_tokens.py`). Look-alikes that
+    a tokenizer may fold to ASCII (full-width signs) are folded first, and only where folding would make one of these;
+    all other text passes unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
     """  # noqa: RUF002
+    names = (*KNOWN, *control_tokens)
     text = _SURROGATE.sub("\ufffd", text)
     folded = unicodedata.normalize("NFKC", text)
-    if folded != text and (_TAG_LIKE.search(folded) or _BOXED.search(folded)):
+    if folded != text and (
+        _TAG_LIKE.search(folded) or _BOXED.search(folded) or is_in(folded, names)
+    ):
         text = folded
-    return _BOXED.sub("∖", _TAG_LIKE.sub("‹", text))  # noqa: RUF001
+    return break_names(_BOXED.sub("∖", _TAG_LIKE.sub("‹", text)), names)  # noqa: RUF001
+
+
+def is_neutralised_anyway(name: str) -> bool:
+    """Whether `neutralise` knows a token's name without being told of it."""
+    return _TAG_LIKE.match(name) is not None
 
 
 def render(steps: Iterable[Step]) -> str:
@@ -117,9 +137,15 @@ def _action(text: str, tool: str, body_start: int) -> Step:
     return Step(StepKind.ACTION, Author.POLICY, text, tool=tool, argument=argument)
 
 
-def observation(tool: str, body: str, outcome: Outcome, passages: tuple[str, ...] = ()) -> Step:
+def observation(
+    tool: str,
+    body: str,
+    outcome: Outcome,
+    passages: tuple[str, ...] = (),
+    control_tokens: Sequence[str] = (),
+) -> Step:
     """The step that the environment appends after an action."""
-    text = observation_text(tool, body)
+    text = observation_text(tool, body, control_tokens)
     return Step(
         StepKind.OBSERVATION,
         Author.ENVIRONMENT,

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from coa import protocol
-from coa.policy import Completion, Encoder, Finish, Request
+from coa.policy import Completion, Encoder, Finish, Request, control_tokens
 from coa.tools import ToolReply
 from coa.trajectory import (
     Author,
@@ -192,7 +192,13 @@ def observe(state: State, reply: ToolReply) -> State:
     assert isinstance(state.pending, Call), state.pending
     if reply.outcome is Outcome.ERROR:
         return replace(state, pending=Done(StopReason.TOOL_ERROR, reply.text))
-    step = protocol.observation(state.pending.tool, reply.text, reply.outcome, reply.passages)
+    step = protocol.observation(
+        state.pending.tool,
+        reply.text,
+        reply.outcome,
+        reply.passages,
+        control_tokens(state.run.encoder),
+    )
     before = state.num_context_tokens
     state = _append_given(state, step)
     num_environment_tokens = state.num_environment_tokens + state.num_context_tokens - before

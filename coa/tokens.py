@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from coa import protocol
+from coa import control_tokens, protocol
 from coa.errors import ConfigError
 from coa.protocol import Piece
 from coa.trajectory import Author, Step
@@ -88,6 +88,13 @@ class PieceEncoder:
                 for token in self._in_context(part, parses_special=False)
             ]
         return tuple(ids)
+
+    @cached_property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Names of the tokenizer's control tokens that `protocol.neutralise` has to be told of."""
+        added = {**dict.fromkeys(self._ordinary, False), **dict.fromkeys(self._special, True)}
+        names = control_tokens.names_of(added.items())
+        return tuple(name for name in names if not protocol.is_neutralised_anyway(name))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, nothing left out and nothing tidied up."""

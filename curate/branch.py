@@ -209,6 +209,8 @@ async def branch(
     group: list[GradedTrajectory] = []
     with Progress("branch", num_forks * settings.num_continuations, "continuations") as bar:
         async with open_runtime(params, "branch") as runtime:
+            encoder = runtime.run.encoder
+            prompts = {arm: prompt.for_policy(encoder) for arm, prompt in prompts.items()}
             async with aclosing(runtime.roll_out_all(tasks(), bar.end)) as rollouts:
                 async for trajectory in rollouts:
                     row = grade_like(waiting[0].parent, trajectory)

@@ -76,6 +76,7 @@ def _rows(
     split: str, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int
 ) -> Iterator[dict[str, list[int]]]:
     encoder, end_id = PieceEncoder(tokenizer), getattr(tokenizer, "eos_token_id", None)
+    prompt = prompt.for_policy(encoder)
     for name in HAS_TRAJECTORIES:
         for row in tables.read_table(local_path(name, split), GradedTrajectory):
             encoded = tokenised_row(row, prompt.fill(row.trajectory.question), encoder, end_id)

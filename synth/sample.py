@@ -140,6 +140,7 @@ async def sample(
     name = f"{metrics_name(settings.out)}_{settings.mode}"
     totals = Totals()
     async with open_runtime(params, name.replace("_", "-")) as runtime:
+        prompt = prompt.for_policy(runtime.run.encoder)
         tasks = make_tasks(
             questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools)
         )

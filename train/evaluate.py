@@ -143,6 +143,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         limits=params.limits,
         asked_as=asked_as,
     ) as runtime:
+        prompt = prompt.for_policy(runtime.run.encoder)
         tasks = (
             make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions
         )

@@ -14,6 +14,7 @@ from coa.errors import ConfigError, InputError, MissingExtraError, writing_error
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.prompts import Prompt
+from coa.tokens import PieceEncoder
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.curves import write_curves, write_log, write_table
@@ -87,9 +88,10 @@ class StageRun:
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        return Prompt.load(
+        prompt = Prompt.load(
             Path(file or self.params.prompt), self.params.chat_template or own_template(tokenizer)
         )
+        return prompt.for_policy(PieceEncoder(tokenizer))
 
     def report_rows(self, counts: Mapping[str, int]) -> None:
         """Say how many rows are trained on and how many were left out.

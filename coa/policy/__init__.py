@@ -81,6 +81,14 @@ class Encoder(Protocol):
         """How many tokens `text` costs; an estimate where the tokenizer is out of reach."""
 
 
+def control_tokens(encoder: object) -> tuple[str, ...]:
+    """Names that text from outside must not bear: the encoder's attribute `control_tokens`, where it has one.
+
+    A policy whose tokenizer is known has one; the well-known names are kept out anyway (`coa/control_tokens.py`).
+    """
+    return tuple(getattr(encoder, "control_tokens", ()))
+
+
 class Policy(Encoder, Protocol):
     """A policy that answers one request at a time, concurrently."""
 
@@ -107,6 +115,7 @@ class OneByOne:
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self.name, self.encode, self.count_tokens = policy.name, policy.encode, policy.count_tokens
+        self.control_tokens = control_tokens(policy)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context, in a batch of one."""

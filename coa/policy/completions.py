@@ -101,6 +101,11 @@ class CompletionsPolicy:
             return None
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Names of the tokenizer's control tokens; none where `tokenizer` is not set."""
+        return self._encoder.control_tokens if self._encoder else ()
+
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` costs: by the tokenizer, else estimated; the next reply's own count corrects it."""
         if self._encoder:

@@ -100,6 +100,11 @@ class LocalPolicy:
         """
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Names of the tokenizer's control tokens: text from outside must not bear them."""
+        return self._encoder.control_tokens
+
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` costs as a prompt."""
         return len(self.encode(text, is_prompt=True))

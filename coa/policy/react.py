@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from coa import protocol
 from coa.grading import boxed_answer
-from coa.policy import BatchPolicy, Completion, Finish, Policy, Request
+from coa.policy import BatchPolicy, Completion, Finish, Policy, Request, control_tokens
 from coa.trajectory import Author, Step, StepKind
 
 THOUGHT, ACTION, OBSERVATION, ANSWER = "Thought:", "Action:", "Observation:", "Answer:"
@@ -124,6 +124,7 @@ class _Translator:
     def __init__(self, policy: Policy | BatchPolicy) -> None:
         self.name = f"{policy.name}+react"
         self.count_tokens = policy.count_tokens
+        self.control_tokens = control_tokens(policy)
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coa import protocol
-from coa.policy import BatchPolicy, Completion, Finish, Request, cut_at_stop
+from coa.policy import BatchPolicy, Completion, Finish, Request, control_tokens, cut_at_stop
 from coa.policy.react import (
     ANSWER,
     OBSERVATION,
@@ -40,6 +40,7 @@ class ReactIdsPolicy:
         self._edges = [_edges(tool) for tool in tools]
         self.name = f"{policy.name}+react"
         self.count_tokens = policy.count_tokens
+        self.control_tokens = control_tokens(policy)
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

@@ -3,10 +3,13 @@
 A policy writes one argument between its tags: the value of the tool's only parameter, or a JSON object that names them.
 """
 
+import asyncio
 import hashlib
 import json
+import logging
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp import Tool as Described
 
+_MAX_PAGES = 100
+"""Of a server's list of tools."""
 _PLAIN = {"string": str, "integer": int, "number": float}
 
 
@@ -34,13 +39,19 @@ class McpSettings:
     tools: tuple[str, ...] = ()
     """Names of the tools that are offered; empty: all of them."""
     timeout_seconds: float = 30.0
-    """For one call."""
+    """For one call, and for the list of tools."""
     max_chars: int = 4000
     """Characters of a reply that are shown."""
 
     def __post_init__(self) -> None:
         if bool(self.command.strip()) == bool(self.url.strip()):
             raise ConfigError("an MCP server needs either a command or a url", where="tools.mcp")
+        try:
+            shlex.split(self.command)
+        except ValueError as error:
+            raise ConfigError(
+                "the command of an MCP server cannot be read", where="tools.mcp", got=error
+            ) from error
         if not (self.timeout_seconds > 0 and self.max_chars > 0):
             raise ConfigError("timeout_seconds and max_chars must be positive", where="tools.mcp")
 
@@ -62,7 +73,7 @@ class McpTool:
 
     async def call(self, argument: str) -> ToolReply:
         """Call the tool; what it says of a bad argument is INVALID, its own failure ERROR."""
-        from mcp import MCPError
+        import anyio
 
         arguments = self._parameters.read(argument)
         if arguments is None:
@@ -70,12 +81,11 @@ class McpTool:
                 Outcome.INVALID, f"The argument cannot be used: {self._parameters.wanted}."
             )
         try:
-            seconds = self._settings.timeout_seconds
-            result = await self._client.call_tool(
-                self._described.name, arguments, read_timeout_seconds=seconds
-            )
-        except (MCPError, OSError, TimeoutError) as error:
-            return ToolReply(Outcome.ERROR, f"{self.fingerprint}: {error!r}"[:500])
+            # The client's own limit begins only when the request has been sent.
+            with anyio.fail_after(self._settings.timeout_seconds):
+                result = await self._client.call_tool(self._described.name, arguments)
+        except _failures() as error:
+            return ToolReply(Outcome.ERROR, f"{self.fingerprint}: {_innermost(error)!r}"[:500])
         text = "\n".join(
             getattr(block, "text", f"({block.type})") for block in result.content
         ).strip()
@@ -150,26 +160,23 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
 
     Raises:
         MissingExtraError: the SDK is not installed.
-        ServiceError: the server cannot be started or reached.
+        ServiceError: the server cannot be started or reached, or the connection broke.
         ConfigError: it has no tool of a name that is asked for.
     """
     try:
-        from mcp import Client, MCPError, StdioServerParameters
+        from mcp import Client, StdioServerParameters
     except ImportError:
         raise MissingExtraError("mcp", "tools") from None
+    # What goes wrong is told in replies and errors; the SDK would print tracebacks beside them.
+    logging.getLogger("mcp").addHandler(logging.NullHandler())
     where = settings.url or settings.command
     program, *arguments = shlex.split(settings.command) or [""]
-    server = settings.url or StdioServerParameters(command=program, args=arguments)
+    server = settings.url or StdioServerParameters(
+        command=program, args=arguments, encoding_error_handler="replace"
+    )
     client = Client(server, read_timeout_seconds=settings.timeout_seconds)
-    try:
-        await client.__aenter__()
-    except (MCPError, OSError, TimeoutError, BaseExceptionGroup) as error:
-        fix = "start it by hand to see what it says"
-        raise ServiceError(
-            "the MCP server cannot be reached", where=where, got=repr(error)[:300], fix=fix
-        ) from error
-    try:
-        described = {tool.name: tool for tool in (await client.list_tools()).tools}
+    async with _connected(client, where):
+        described = await _listed(client, settings, where)
         for name in settings.tools:
             if name not in described:
                 raise unknown_name("MCP tool", name, described, where=where)
@@ -179,5 +186,73 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
             McpTool(client, described[name], known_as, settings)
             for name in settings.tools or described
         ]
+
+
+@asynccontextmanager
+async def _connected(client: "Client", where: str) -> AsyncIterator[None]:
+    try:
+        await client.__aenter__()
+    except _failures() as error:
+        raise _service_error("the MCP server cannot be reached", where, error) from error
+    try:
+        yield
     finally:
-        await client.__aexit__(None, None, None)
+        # A connection that breaks cancels the task that opened it.
+        is_broken = isinstance(sys.exception(), asyncio.CancelledError)
+        try:
+            await client.__aexit__(None, None, None)
+        except _failures() as error:
+            # One that cannot be closed in order has given all its replies.
+            if is_broken:
+                what = "the connection to the MCP server broke"
+                raise _service_error(what, where, error) from error
+
+
+async def _listed(client: "Client", settings: McpSettings, where: str) -> dict[str, "Described"]:
+    """The server's tools by name, from all pages of its list."""
+    import anyio
+
+    found: dict[str, Described] = {}
+    cursor: str | None = None
+    try:
+        with anyio.fail_after(settings.timeout_seconds):
+            for _ in range(_MAX_PAGES):
+                page = await client.list_tools(cursor=cursor)
+                found |= {tool.name: tool for tool in page.tools}
+                cursor = page.next_cursor
+                if cursor is None:
+                    return found
+    except _failures() as error:
+        raise _service_error("the MCP server does not list its tools", where, error) from error
+    raise ServiceError(
+        "the MCP server does not end the list of its tools",
+        where=where,
+        expected=f"at most {_MAX_PAGES} pages",
+    )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What the SDK raises when a server dies, hangs or answers nonsense."""
+    from anyio import BrokenResourceError, ClosedResourceError
+    from mcp import MCPError
+
+    return (
+        MCPError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        BrokenResourceError,
+        ClosedResourceError,
+        ExceptionGroup,
+    )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _service_error(what: str, where: str, error: Exception) -> ServiceError:
+    fix = "start it by hand to see what it says"
+    return ServiceError(what, where=where, got=repr(_innermost(error))[:300], fix=fix)

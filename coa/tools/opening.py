@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from coa import protocol
 from coa.errors import ConfigError
 from coa.tools import Tool
 from coa.tools.calculator import Calculator
@@ -34,7 +35,7 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
     Raises:
         MissingExtraError: a tool's library is not installed.
         ServiceError: an MCP server cannot be reached.
-        ConfigError: two tools have the same name.
+        ConfigError: two tools have the same name, or one has a name that tags cannot carry.
     """
     tools: list[Tool] = [Calculator()] if params.calculator else []
     if params.open.is_offered:
@@ -43,6 +44,8 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
         tools.append(opener)
     for server in params.mcp:
         tools += await stack.enter_async_context(open_mcp_tools(server))
+    for tool in tools:
+        _check_name(tool)
     names = ["search", *(tool.name for tool in tools)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(
@@ -51,3 +54,15 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
             fix="leave one out",
         )
     return tools
+
+
+def _check_name(tool: Tool) -> None:
+    if not protocol.is_tool_name(tool.name):
+        raise ConfigError(
+            "a tool has a name that tags cannot carry",
+            where="tools",
+            expected=f"small letters, digits and single underscores, a letter first, at most "
+            f"{protocol.MAX_TOOL_CHARS} characters",
+            got=repr(tool.name[:200]),
+            fix="rename it, or list the other tools of its server under `tools`",
+        )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from coa import protocol, rollout
-from coa.policy import BatchPolicy, Completion, Finish, Request
+from coa.policy import BatchPolicy, Completion, Finish, Request, control_tokens
 from coa.rollout import Call, Generate, State
 from coa.tools import ToolReply
 from coa.trajectory import Outcome
@@ -55,7 +55,8 @@ class SimulatedTools:
 
     def _reply(self, state: State, completion: Completion) -> ToolReply:
         _, closing = _edges(state)
-        harmless = protocol.neutralise(completion.text.removesuffix(closing).strip())
+        body = completion.text.removesuffix(closing).strip()
+        harmless = protocol.neutralise(body, control_tokens(self._policy))
         body = self._within(harmless)
         self.finishes[completion.finish if body == harmless else Finish.LENGTH] += 1
         return ToolReply(Outcome.SIMULATED, body)

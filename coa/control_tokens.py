@@ -1,0 +1,70 @@
+"""Keep the names of control tokens out of text from outside.
+
+A server that is sent text reads the name of a control token, `[INST]` say, as that token, wherever it stands. The names
+that begin with `<` belong to `coa/protocol.py`, which knows them in any case and spacing; here are those that are
+recognised only letter by letter: a list of well-known ones, and what the tokenizer in use says of itself.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_STAND_INS = {"<": "‹", ">": "›", "[": "⟦", "]": "⟧", "|": "∣"}  # noqa: RUF001
+"""One sign of a name is replaced by its look-alike. No normalisation turns a look-alike back."""
+_FIRST_SIGN = re.compile(r"[<>\[\]|]")
+_LOOKS_LIKE_A_TAG = re.compile(r"[<\[\]].*[>\[\]]", re.DOTALL)
+
+_MISTRAL = (
+    "INST", "AVAILABLE_TOOLS", "TOOL_RESULTS", "SYSTEM_PROMPT", "THINK", "MODEL_SETTINGS",
+)  # fmt: skip
+_MISTRAL_ALONE = (
+    "TOOL_CALLS", "TOOL_CONTENT", "ARGS", "CALL_ID", "IMG", "IMG_BREAK", "IMG_END", "AUDIO",
+    "BEGIN_AUDIO", "TRANSCRIBE", "PREFIX", "MIDDLE", "SUFFIX",
+)  # fmt: skip
+_GLM = ("gMASK", "sMASK")
+_BERT = ("MASK", "CLS", "SEP", "PAD", "UNK", "BOS", "EOS", "EOT")
+_KIMI = ("start_header_id", "end_header_id")
+_MINIMAX = (
+    "]~!b[", "]~b]", "[e~[", "]!p~[", "]!d~[", "]<]speech[>[", "]<]image[>[", "]<]video[>[",
+    "]<]start of speech[>[", "]<]end of speech[>[", "]<]start of image[>[", "]<]end of image[>[",
+    "]<]start of video[>[", "]<]end of video[>[",
+)  # fmt: skip
+KNOWN = (
+    *(f"[{name}]" for name in (*_MISTRAL, *_MISTRAL_ALONE, *_GLM, *_BERT, *_KIMI)),
+    *(f"[/{name}]" for name in _MISTRAL),
+    *_MINIMAX,
+    "<<SYS>>", "<</SYS>>",
+)  # fmt: skip
+"""Names in the chat formats of Mistral, Llama 2, GLM, BERT's kin, Kimi and MiniMax."""
+
+
+def names_of(tokens: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
+    """Choose a tokenizer's control tokens among its added ones, given as names and whether they are special.
+
+    Ordinary tokens count where they look like tags; runs of blanks, which many tokenizers add, do not. A special token
+    that is a plain word cannot be told from the word.
+    """
+    chosen = [
+        name
+        for name, is_special in tokens
+        if _FIRST_SIGN.search(name) and (is_special or _LOOKS_LIKE_A_TAG.fullmatch(name))
+    ]
+    return tuple(sorted(set(chosen)))
+
+
+def is_in(text: str, names: Iterable[str]) -> bool:
+    """Whether `text` bears one of the names."""
+    return any(name in text for name in names)
+
+
+def break_names(text: str, names: Iterable[str]) -> str:
+    """Replace a sign in each of the names that `text` bears; nothing that is replaced makes another name."""
+    for name in names:
+        while name in text:  # again: a name may overlap with itself
+            text = text.replace(name, _broken(name))
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _broken(name: str) -> str:
+    return _FIRST_SIGN.sub(lambda sign: _STAND_INS[sign[0]], name, count=1)
