@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +30,7 @@ from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.tools import ToolReply, library_fingerprint, tool_fingerprints
-from coa.tools.fetching import AddressError, FetchLimits, is_public, web_address
+from coa.tools.fetching import AddressError, FetchLimits, is_own, is_public, web_address
 from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
 from coa.tools.open_page import OpenSettings, OpenTool
 from coa.tools.opening import ToolsParams, open_tools
@@ -185,6 +187,30 @@ def test_not_one_byte_reaches_a_private_address() -> None:
             open_page(f"http://{host}:{port}/", is_private_allowed=False)
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_the_machines_own_addresses_are_known() -> None:
+    assert is_own(socket.AF_INET, ("127.0.0.1", 80))
+    assert is_own(socket.AF_INET6, ("::1", 80, 0, 0)) or not socket.has_ipv6
+    assert not is_own(socket.AF_INET, ("192.0.2.1", 80))
+
+
+def test_lookups_of_names_wait_for_no_other_threads(site: str) -> None:
+    """The other way round, names that hang would hold up the searches on those threads."""
+
+    async def call() -> ToolReply:
+        is_over = threading.Event()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        busy = asyncio.create_task(asyncio.to_thread(is_over.wait))
+        tool = OpenTool(OpenSettings(fetch=FetchLimits(private_hosts=("localhost",))))
+        try:
+            return await tool.call(f"{site}/plain")
+        finally:
+            is_over.set()
+            await busy
+            await tool.aclose()
+
+    assert asyncio.run(call()).outcome is Outcome.OK
 
 
 def test_no_cookie_is_kept_from_one_page_to_the_next(site: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from aiohttp.connector import AddrInfoType
     from aiolimiter import AsyncLimiter
 
+    from coa.tools.resolving import OwnThreadsResolver
+
 _MAX_REDIRECTS = 5
 _MAX_HOSTS = 1000
 """Hosts whose rates are remembered."""
@@ -76,14 +78,18 @@ class PageFetcher:
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
         self._sessions: dict[bool, ClientSession] = {}
+        self._resolver: OwnThreadsResolver | None = None
         self._rates: OrderedDict[str, AsyncLimiter] = OrderedDict()
 
     async def aclose(self) -> None:
         """Close the connections; the fetcher can be used again."""
         sessions, self._sessions = self._sessions, {}
+        resolver, self._resolver = self._resolver, None
         self._rates.clear()
         for session in sessions.values():
             await session.close()
+        if resolver:
+            await resolver.close()
 
     async def fetch(self, url: str) -> Page:
         """The page at `url`.
@@ -153,10 +159,15 @@ class PageFetcher:
         """The session for the address: one for hosts that may be private, one for all others."""
         import aiohttp
 
+        from coa.tools.resolving import OwnThreadsResolver
+
+        self._resolver = self._resolver or OwnThreadsResolver()
         may_be_private = url.host in self._limits.private_hosts
         if may_be_private not in self._sessions:
             connector = aiohttp.TCPConnector(
-                ttl_dns_cache=60, socket_factory=None if may_be_private else _public_socket
+                resolver=self._resolver,
+                ttl_dns_cache=60,
+                socket_factory=None if may_be_private else _public_socket,
             )
             # Not decompressed: a page of a kilobyte may unfold to gigabytes. No cookies: a page that one trajectory
             # opens tells nothing to the next.
@@ -192,13 +203,13 @@ def _public_socket(address: "AddrInfoType") -> socket.socket:
         AddressError: it is private, or this machine's own.
     """
     family, kind, protocol, _, target = address
-    if not is_public(str(target[0])) or _is_own(family, target):
+    if not is_public(str(target[0])) or is_own(family, target):
         raise AddressError("private addresses are not opened")
     return socket.socket(family, kind, protocol)
 
 
-def _is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
-    """Whether a public address is this machine's own; nothing is sent to find out."""
+def is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
+    """Whether an address is one of this machine's; nothing is sent to find out."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(target)
