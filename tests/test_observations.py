@@ -111,10 +111,43 @@ def reply(repeats: Repeats) -> ToolReply:
     )
 
 
-def test_passages_shown_before_are_marked() -> None:
-    found = without_repeats(reply(Repeats.MARK), [shown("p1")])
-    assert found.text == "result 1: Danube Delta: A delta of the Danube.\nresult 2: shown above."
-    assert found.passages == ("p2",)
+COLON = Passage("p3", "", "Delta: a river's mouth, as the Danube's.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "danube", "colon"),
+    [
+        (ObservationSettings(), "result 1: Danube: shown above.", "result 2: shown above."),
+        (
+            ObservationSettings(numbering=Numbering.BRACKET),
+            "[1] Danube: shown above.",
+            "[2] shown above.",
+        ),
+        (
+            ObservationSettings(numbering=Numbering.DOC, shows_titles=False),
+            "Doc 1: shown above.",
+            "Doc 2: shown above.",
+        ),
+        (
+            ObservationSettings(numbering=Numbering.NONE),
+            "Danube: shown above.",
+            "shown above.",
+        ),
+    ],
+)
+def test_a_marked_passage_keeps_its_number_and_its_title(
+    settings: ObservationSettings, danube: str, colon: str
+) -> None:
+    engine = EmbeddedSearch.in_memory([DANUBE, COLON])
+    tool = SearchTool(engine, replace(settings, repeats=Repeats.MARK))
+    before = asyncio.run(tool.call("danube"))
+    assert before.passages == ("p1", "p3")
+    after = without_repeats(before, [shown("p1", "p3")])
+    assert after.text == f"{danube}\n{colon}"
+    assert after.passages == ()
+    first, second = before.text.splitlines()
+    assert without_repeats(before, [shown("p1")]).text == f"{danube}\n{second}"
+    assert without_repeats(before, [shown("p3")]).text == f"{first}\n{colon}"
 
 
 def test_passages_shown_before_are_dropped() -> None:

@@ -35,6 +35,8 @@ class ToolReply:
     lines: tuple[str, ...] = ()
     """The text, a piece for each passage, where repeats are not to be kept."""
     repeats: Repeats = Repeats.KEEP
+    heads: tuple[str, ...] = ()
+    """The number and the title before each passage's text, where repeats are to be marked."""
 
 
 class Tool(Protocol):

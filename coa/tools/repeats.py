@@ -11,6 +11,7 @@ from coa.tools import Repeats, ToolReply
 from coa.trajectory import Outcome, Step
 
 ALL_SHOWN = "All results were shown above."
+_SHOWN = "shown above."
 
 
 def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
@@ -22,17 +23,15 @@ def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
     ):
         return reply
     shown = {passage for step in steps for passage in step.passages}
-    fresh = [passage not in shown for passage in reply.passages]
-    if all(fresh):
+    if shown.isdisjoint(reply.passages):
         return reply
-    pairs = list(zip(reply.lines, fresh, strict=True))
-    marks = reply.repeats is Repeats.MARK
-    lines = [line if is_new else _marked(line) for line, is_new in pairs if is_new or marks]
-    passages = tuple(name for name, is_new in zip(reply.passages, fresh, strict=True) if is_new)
-    return replace(reply, text="\n".join(lines) or ALL_SHOWN, passages=passages, lines=())
-
-
-def _marked(line: str) -> str:
-    """`result 2: Danube: shown above`, for a line of `SearchTool`."""
-    head, colon, _ = line.partition(": ")
-    return f"{head}{colon}shown above." if colon else "shown above."
+    heads = reply.heads or ("",) * len(reply.lines)  # a reply recorded by an older version has none
+    lines = []
+    for passage, line, head in zip(reply.passages, reply.lines, heads, strict=True):
+        if passage not in shown:
+            lines.append(line)
+        elif reply.repeats is Repeats.MARK:
+            lines.append(f"{head}{_SHOWN}")
+    passages = tuple(passage for passage in reply.passages if passage not in shown)
+    text = "\n".join(lines) or ALL_SHOWN
+    return replace(reply, text=text, passages=passages, lines=(), heads=())

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
 from coa.errors import ConfigError
@@ -129,10 +129,27 @@ class SearchTool:
         if not hits:
             return ToolReply(Outcome.EMPTY, "No results.")
         lines = show(hits, self._settings, self._counter)
-        passages = tuple(hit.passage.id for hit in hits)
-        if self._settings.repeats is Repeats.KEEP:
-            return ToolReply(Outcome.OK, "\n".join(lines), passages)
-        return ToolReply(Outcome.OK, "\n".join(lines), passages, lines, self._settings.repeats)
+        reply = ToolReply(Outcome.OK, "\n".join(lines), tuple(hit.passage.id for hit in hits))
+        repeats = self._settings.repeats
+        if repeats is Repeats.MARK:
+            return replace(
+                reply, lines=lines, heads=heads_of(hits, self._settings), repeats=repeats
+            )
+        if repeats is Repeats.DROP:
+            return replace(reply, lines=lines, repeats=repeats)
+        return reply
+
+
+def heads_of(hits: Sequence[Hit], settings: ObservationSettings) -> tuple[str, ...]:
+    """Number and title of each hit as they stand before its text: `result 1: title: `."""
+    heads = []
+    for rank, hit in enumerate(hits, start=1):
+        head = _HEADS[settings.numbering].format(rank)
+        title = _one_line(hit.passage.title)
+        if settings.shows_titles and title:
+            head += f"{title}: "
+        heads.append(head)
+    return tuple(heads)
 
 
 def show(
@@ -140,17 +157,12 @@ def show(
 ) -> tuple[str, ...]:
     """The hits as the policy reads them, a line each."""
     lines = []
-    for rank, hit in enumerate(hits, start=1):
-        title = (
-            f"{_one_line(hit.passage.title)}: "
-            if settings.shows_titles and hit.passage.title.strip()
-            else ""
-        )
+    for hit, head in zip(hits, heads_of(hits, settings), strict=True):
         text = shorten(_one_line(hit.passage.text), settings.max_words)
         text = shorten_to_chars(text, settings.max_chars)
         if counter and counter.count(text) > settings.max_tokens:
             text = shorten_to_chars(text, counter.length_of(text, settings.max_tokens))
-        lines.append(f"{_HEADS[settings.numbering].format(rank)}{title}{text}")
+        lines.append(f"{head}{text}")
     return tuple(lines)
 
 
