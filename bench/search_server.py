@@ -114,9 +114,12 @@ def serve(name: str, corpus: str, folder: Path, listener: socket.socket) -> None
     import uvicorn
 
     from coa.search.app import Serving, create_app
+    from coa.search.connections import server_config
 
-    app = create_app(open_engine(name, corpus, folder), Serving())
-    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listener])
+    serving = Serving()
+    app = create_app(open_engine(name, corpus, folder), serving)
+    config = server_config(app, serving.limits, log_level="error")
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 async def ask(session: aiohttp.ClientSession, url: str, query: str) -> list[str]:

@@ -67,11 +67,12 @@ class ServedSearch:
         import uvicorn
 
         from coa.search.app import create_app
+        from coa.search.connections import server_config
 
-        config = uvicorn.Config(
+        config = server_config(
             create_app(finder, serving),  # type: ignore[arg-type]
+            serving.limits,  # type: ignore[attr-defined]
             log_level="error",
-            access_log=False,
             timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)

@@ -5,14 +5,18 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -207,3 +211,125 @@ def test_workers_end_when_their_supervisor_is_killed(
     server.process.communicate(timeout=60)  # the pipes end when the last worker does
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         server.get("/health")
+
+
+# --- attacks: what a client may cost
+
+
+NUM_DESCRIPTORS = 256
+ASK = b"POST /retrieve HTTP/1.1\r\nHost: x\r\n"
+SMALL = b'{"queries": ["town 7"]}'
+WHOLE = ASK + b"Content-Length: %d\r\n\r\n" % len(SMALL) + SMALL
+
+
+def limit_descriptors(server: Process, number: int) -> None:
+    pid = server.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (number, hard))
+
+
+def answers_in_time(server: Process, times: int = 10) -> None:
+    for _ in range(times):
+        began = time.monotonic()
+        assert server.search("town 7")[0][0]["id"] == "0007"
+        assert time.monotonic() - began < 2
+
+
+@contextlib.contextmanager
+def open_connections(server: Process, number: int, sent: bytes) -> Iterator[None]:
+    """So many connections on which no more than `sent` is ever sent."""
+    clients = []
+    try:
+        for _ in range(number):
+            clients.append(socket.create_connection(server.address, timeout=60))
+            with contextlib.suppress(ConnectionError):
+                clients[-1].sendall(sent)
+        yield
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        ASK,
+        ASK + b"Content-Length: 1000\r\n\r\n{",
+        ASK + b"Content-Length: 3800000\r\n\r\n{",
+        WHOLE,
+    ],
+    ids=["silent", "slow head", "slow body", "slow large body", "idle"],
+)
+def test_more_idle_connections_than_descriptors_do_not_stop_the_server(
+    root: Path, processes: list[Process], index: Path, sent: bytes
+) -> None:
+    with few_descriptors():
+        server = start(root, processes, index, "serve.limits.idle_seconds=600")
+    answers_in_time(server)
+    with open_connections(server, 300, sent):
+        answers_in_time(server)
+        with open_connections(server, 300, sent):
+            answers_in_time(server)
+    code, _, err = server.stop()
+    assert (code, "Traceback" in err) == (0, False), err
+
+
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """Processes started meanwhile may open few files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (NUM_DESCRIPTORS, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_server_that_runs_out_of_descriptors_goes_on_when_there_are_some_again(
+    root: Path, processes: list[Process], index: Path
+) -> None:
+    server = start(root, processes, index)
+    in_use = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+    limit_descriptors(server, in_use + 5)
+    with open_connections(server, 50, WHOLE):
+        time.sleep(1)
+    limit_descriptors(server, 1000)
+    time.sleep(1)
+    answers_in_time(server)
+
+
+def resident_megabytes(server: Process) -> float:
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    (kilobytes,) = [line.split()[1] for line in lines if line.startswith("RssAnon")]
+    return int(kilobytes) / 1024
+
+
+def test_many_large_bodies_at_once_cost_little_memory(
+    root: Path, processes: list[Process], index: Path
+) -> None:
+    server = start(root, processes, index)
+    large = json.dumps({"queries": ["town 7"], "padding": "x" * 3_800_000}).encode()
+    request = ASK + b"Content-Length: %d\r\n\r\n" % len(large) + large
+    before = most = resident_megabytes(server)
+    statuses = []
+
+    def send(_: int) -> bytes:
+        with socket.create_connection(server.address, timeout=60) as client:
+            client.sendall(request[:-1])
+            together.wait()
+            client.sendall(request[-1:])
+            return client.recv(1000)[:12]
+
+    together = threading.Barrier(151)
+    with ThreadPoolExecutor(150) as clients:
+        sending = clients.map(send, range(150))
+        while together.n_waiting < 150:
+            most = max(most, resident_megabytes(server))
+            answers_in_time(server, 1)
+        together.wait()
+        statuses = list(sending)
+    print(f"private memory: {before:.0f} MB before, {most:.0f} MB at most; {Counter(statuses)}")
+    assert set(statuses) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+    assert most - before < 150
+    answers_in_time(server)

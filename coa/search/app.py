@@ -2,9 +2,10 @@
 
 Each endpoint stands under `/{dialect}{path}` and, together with those that share its path, on the bare path. `/health`
 says what is served; `/openapi.json` describes it all. Every reply names the index in `X-Search-Fingerprint`. Errors
-are `{"detail": "..."}`, as the servers that this one stands in for write them.
+are `{"detail": "..."}`, as the servers that this one stands in for write them, also where the engine fails (500).
 """
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,12 +16,13 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coa.search.bodies import Bodies
+from coa.search.connections import FINGERPRINT_HEADER, Connections
 from coa.search.gate import BusyError, Finder, Gate
 from coa.search.limits import RequestLimits
 from coa.search.openapi import describe
@@ -28,7 +30,6 @@ from coa.search.wire import Dialect, RequestError, SearchEndpoint, id_of, sizes_
 from coa.search.wire.endpoints import PAGES, SEARCHES, told_apart
 from coa.search.wire.pages import PageEndpoint
 
-FINGERPRINT_HEADER = "X-Search-Fingerprint"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -44,32 +45,33 @@ class Serving:
     """Requests must carry it as a bearer token; empty: none is needed."""
 
 
-def create_app(finder: Finder, serving: Serving) -> Starlette:
+def create_app(finder: Finder, serving: Serving) -> ASGIApp:
     """The application; its threads end with it."""
     gate = Gate(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
+    connections = Connections(serving.limits, finder.fingerprint)
     service = _Service(finder, gate, serving)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Connections]]:
+        looking = asyncio.create_task(connections.end_late_ones())
+        yield {"connections": connections}  # for `GuardedConnection`
+        looking.cancel()
         gate.close()
 
-    return Starlette(
+    app = Starlette(
         routes=service.routes(),
-        middleware=[Middleware(_Envelope, fingerprint=finder.fingerprint, token=serving.token)],
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: _http_error, Exception: _failure},
         lifespan=lifespan,
     )
+    # Not as Starlette's middleware: its replies to unexpected errors do not pass through that.
+    return _Envelope(app, connections, serving.token)
 
 
 class _Service:
     def __init__(self, finder: Finder, gate: Gate, serving: Serving) -> None:
-        self._finder, self._gate, self._serving, self._limits = (
-            finder,
-            gate,
-            serving,
-            serving.limits,
-        )
+        self._finder, self._gate = finder, gate
+        self._serving, self._limits = serving, serving.limits
+        self._bodies = Bodies(serving.limits)
         self._description = msgspec.json.encode(describe(serving.limits))
 
     def routes(self) -> list[Route]:
@@ -91,12 +93,23 @@ class _Service:
             ]
         return found
 
-    def _chooser(self, path: str) -> "Callable[[bytes], SearchEndpoint[Any]]":
+    def _chooser(self, path: str) -> "Callable[[bytearray], SearchEndpoint[Any]]":
         return lambda body: told_apart(path, _object(body), self._serving.default_dialect)
 
-    def _answering(self, choose: "Callable[[bytes], SearchEndpoint[Any]]") -> Handler:
+    def _answering(self, choose: "Callable[[bytearray], SearchEndpoint[Any]]") -> Handler:
         async def answer(request: Request) -> Response:
-            body = await _body(request, self._limits.max_body_bytes)
+            endpoint, asked = await self._asked(request, choose)
+            results = await self._search(asked.queries, asked.top_k)
+            return _json(endpoint.write(asked, results))
+
+        return answer
+
+    async def _asked(
+        self, request: Request, choose: "Callable[[bytearray], SearchEndpoint[Any]]"
+    ) -> tuple[SearchEndpoint[Any], Any]:
+        """The endpoint and what it is asked; the body is given up on return, before the search."""
+        with self._bodies.place() as place:
+            body = await place.read(request)
             endpoint = choose(body)
             decoded = _decoded(body, endpoint.request)
             try:
@@ -104,16 +117,14 @@ class _Service:
             except RequestError as error:
                 raise HTTPException(400, str(error)) from error
             self._check(asked.queries, max(sizes_in(decoded), default=1))
-            results = await self._search(asked.queries, asked.top_k)
-            return _json(endpoint.write(asked, results))
-
-        return answer
+            return endpoint, asked
 
     def _opening(self, endpoint: PageEndpoint[Any]) -> Handler:
         async def open_pages(request: Request) -> Response:
-            body = await _body(request, self._limits.max_body_bytes)
-            urls = endpoint.urls(_decoded(body, endpoint.request))
-            self._check(urls, 1)
+            with self._bodies.place() as place:
+                body = await place.read(request)
+                urls = endpoint.urls(_decoded(body, endpoint.request))
+                self._check(urls, 1)
             reply = endpoint.write(await self._gate.passages([id_of(url) for url in urls]))
             if reply is None:
                 raise HTTPException(404, "there is no page at this address")
@@ -161,11 +172,11 @@ class _Service:
 
 
 class _Envelope:
-    """Every reply names the index; without the token only `/health` answers."""
+    """Every reply names the index; without the token only `/health` answers, nobody beyond the connections."""
 
-    def __init__(self, app: ASGIApp, fingerprint: str, token: str) -> None:
-        self._app = app
-        self._headers = [(FINGERPRINT_HEADER.lower().encode(), fingerprint.encode())]
+    def __init__(self, app: ASGIApp, connections: Connections, token: str) -> None:
+        self._app, self._connections = app, connections
+        self._headers = [(FINGERPRINT_HEADER.lower().encode(), connections.fingerprint.encode())]
         self._expected = f"Bearer {token}".encode() if token else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -178,13 +189,14 @@ class _Envelope:
                 message["headers"] = [*message.get("headers", ()), *self._headers]
             await send(message)
 
-        if not self._is_allowed(scope):
-            refusal = _json(
-                {"detail": "a bearer token is needed"}, 401, {"WWW-Authenticate": "Bearer"}
-            )
-            await refusal(scope, receive, send_named)
-            return
-        await self._app(scope, receive, send_named)
+        answer = self._app
+        if self._connections.are_too_many:
+            headers = {"Retry-After": "1", "Connection": "close"}
+            answer = _json({"detail": "too many connections are open"}, 503, headers)
+        elif not self._is_allowed(scope):
+            headers = {"WWW-Authenticate": "Bearer"}
+            answer = _json({"detail": "a bearer token is needed"}, 401, headers)
+        await answer(scope, receive, send_named)
 
     def _is_allowed(self, scope: Scope) -> bool:
         if not self._expected or scope["path"].endswith("/health"):
@@ -193,7 +205,7 @@ class _Envelope:
         return hmac.compare_digest(given, self._expected)
 
 
-def _always(endpoint: SearchEndpoint[Any], _: bytes) -> SearchEndpoint[Any]:
+def _always(endpoint: SearchEndpoint[Any], _: bytearray) -> SearchEndpoint[Any]:
     return endpoint
 
 
@@ -205,20 +217,7 @@ def _post(path: str, handler: Handler) -> Route:
     return Route(path, handler, methods=["POST"])
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The request's body, read no further than it may be long."""
-    received = bytearray()
-    try:
-        async for part in request.stream():
-            received += part
-            if len(received) > most:
-                raise HTTPException(413, f"the request is too large: at most {most:,} bytes")
-    except ClientDisconnect as error:
-        raise HTTPException(400, "the client hung up") from error
-    return bytes(received)
-
-
-def _decoded(body: bytes, kind: type[Any]) -> Any:
+def _decoded(body: bytearray, kind: type[Any]) -> Any:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -227,7 +226,7 @@ def _decoded(body: bytes, kind: type[Any]) -> Any:
         raise HTTPException(400, f"the body is not JSON: {error}") from error
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytearray) -> dict[str, Any]:
     """The body's keys with their values undecoded, but for lists, which are told from texts."""
     raw: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
     return {
@@ -242,3 +241,9 @@ def _json(content: object, status: int = 200, headers: dict[str, str] | None = N
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _failure(_: Request, error: Exception) -> Response:
+    """Starlette raises the error again after this, so uvicorn logs it and closes the connection."""
+    detail = f"the search failed: {type(error).__name__}; the server's log says more"
+    return _json({"detail": detail}, 500, {"Connection": "close"})

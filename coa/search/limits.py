@@ -19,3 +19,13 @@ class RequestLimits:
     """Queries in hand in one worker; more are refused: 429 with Retry-After."""
     timeout_seconds: float = 30.0
     """Requests that take longer are given up: 503 with Retry-After."""
+    max_bodies_bytes: int = 32_000_000
+    """Bytes of large bodies in hand in one worker; more are refused: 503 with Retry-After."""
+    max_connections: int = 2048
+    """Open in one worker, fewer where it may open fewer files; the one longest idle is closed."""
+    idle_seconds: int = 5
+    """Between the requests of a connection; then it is closed."""
+    head_seconds: float = 10.0
+    """For the head of a request to arrive; a later one is refused: 408."""
+    transfer_seconds: float = 30.0
+    """For the body to arrive, and for the reply to be read; a later body is refused: 408."""

@@ -40,10 +40,12 @@ _REFUSALS = {
     "400": "the body is not JSON, or the query is blank",
     "401": "a bearer token is needed",
     "404": "there is no such page",
+    "408": "the request took too long to arrive",
     "413": "the request is too large",
     "422": "a field is missing, of another type or beyond a limit",
     "429": "too many queries are waiting; Retry-After says when to try again",
-    "503": "no answer in time",
+    "500": "the search failed",
+    "503": "no answer in time, or too many connections or large requests; Retry-After says when",
 }
 
 

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import msgspec
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from coa.errors import ConfigError, ServiceError
 from coa.params import Params
 from coa.search.app import Serving, create_app
 from coa.search.building import read_manifest
+from coa.search.connections import server_config
 from coa.search.credentials import bearer_token
 from coa.search.embedded import EmbeddedSearch
 from coa.search.limits import RequestLimits
@@ -73,7 +74,7 @@ class ServeParams:
                 )
 
 
-def app_from_environment() -> Starlette:
+def app_from_environment() -> ASGIApp:
     """The application of one worker; what `main` has checked is taken from the environment."""
     params = msgspec.json.decode(os.environ[_PARAMS_VARIABLE], type=ServeParams)
     if supervisor := multiprocessing.parent_process():
@@ -121,14 +122,13 @@ def main(arguments: Sequence[str]) -> str:
 
 
 def _run(params: ServeParams, listener: socket.socket) -> None:
-    config = uvicorn.Config(
+    config = server_config(
         "coa.search.serve:app_from_environment",
+        params.limits,
         factory=True,
         workers=params.workers,
         backlog=_BACKLOG,
         log_level="warning",
-        access_log=False,
-        server_header=False,
         timeout_graceful_shutdown=params.stop_seconds,
     )
     signal.signal(

@@ -1,0 +1,205 @@
+"""Connections of the search server, closed where their clients keep it waiting.
+
+uvicorn closes a connection that is idle between two requests. It waits for ever for a first request, for the rest of a
+head or a body and for a client that does not read its reply, takes heads of any length, and opens descriptors until
+there are none. `GuardedConnection` is uvicorn's protocol with an end to all of these.
+"""
+
+import asyncio
+import resource
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from coa.search.limits import RequestLimits
+
+FINGERPRINT_HEADER = "X-Search-Fingerprint"
+_SECONDS_BETWEEN_LOOKS = 0.5
+_OTHER_DESCRIPTORS = 64
+"""The index, the event loop and the standard streams need them."""
+_MAX_HEAD_BYTES = 65_536
+"""Of what is no body: head, trailers and the lengths of chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """What a client is waited for."""
+
+    deadline: float
+    unfinished: str = ""
+    """The part of a request that has begun to arrive; empty between requests."""
+
+
+class Connections:
+    """The open connections of one worker; those that wait for their client, the longest waiting first."""
+
+    def __init__(self, limits: RequestLimits, fingerprint: str) -> None:
+        self.limits, self.fingerprint = limits, fingerprint
+        self.num_open = 0
+        self._max_open = _max_open(limits.max_connections)
+        self._waiting: dict[GuardedConnection, _Wait] = {}
+
+    @property
+    def are_too_many(self) -> bool:
+        """More are open than may be, and none of them could be closed."""
+        return self.num_open > self._max_open
+
+    def add(self, connection: "GuardedConnection") -> None:
+        """Count a new connection; the one that has waited longest makes room for it."""
+        self.num_open += 1
+        if self.are_too_many and self._waiting:
+            longest = next(iter(self._waiting))
+            self._end(longest, HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open")
+
+    def remove(self, connection: "GuardedConnection") -> None:
+        """Count a connection no longer."""
+        self.num_open -= 1
+        self.stop_waiting(connection)
+
+    def start_waiting(
+        self, connection: "GuardedConnection", seconds: float, unfinished: str = ""
+    ) -> None:
+        """Give the connection's client so long from now."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = _Wait(time.monotonic() + seconds, unfinished)
+
+    def stop_waiting(self, connection: "GuardedConnection") -> None:
+        """Wait for the connection's client no longer: it is our turn."""
+        self._waiting.pop(connection, None)
+
+    async def end_late_ones(self) -> None:
+        """Close connections whose clients take too long, again and again until cancelled."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            now = time.monotonic()
+            late = [it for it, wait in self._waiting.items() if wait.deadline < now]
+            for connection in late:
+                self._end(connection, HTTPStatus.REQUEST_TIMEOUT, "it took too long to arrive")
+
+    def _end(self, connection: "GuardedConnection", status: HTTPStatus, reason: str) -> None:
+        unfinished = self._waiting.pop(connection).unfinished
+        if connection.has_unread_reply:
+            connection.transport.abort()
+        elif unfinished:
+            connection.refuse(status, f"{unfinished} was not read: {reason}")
+        else:
+            connection.transport.close()
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """uvicorn's connection, which tells `Connections` whenever it begins or ceases to wait for its client."""
+
+    _all: Connections
+    _bytes_beside_body = 0
+
+    @property
+    def has_unread_reply(self) -> bool:
+        """The client has not taken all that was written."""
+        return self.transport.get_write_buffer_size() > 0
+
+    def refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Reply to a request that the application does not see, or not whole, and close."""
+        body = msgspec.json.encode({"detail": detail})
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n{FINGERPRINT_HEADER}: {self._all.fingerprint}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            "Retry-After: 1\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Reply to what is not HTTP."""
+        self.refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a first request."""
+        super().connection_made(transport)
+        self._all = self.app_state["connections"]
+        self._all.add(self)
+        self._all.start_waiting(self, self._all.limits.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        super().connection_lost(exc)
+        self._all.remove(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless there is no end to a head."""
+        self._bytes_beside_body += len(data)
+        super().data_received(data)
+        if self._bytes_beside_body > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"the head is too large: at most {_MAX_HEAD_BYTES:,} bytes",
+            )
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of a head."""
+        super().on_message_begin()
+        self._bytes_beside_body = 0
+        if self.cycle is None or self.cycle.response_complete:
+            self._all.start_waiting(self, self._all.limits.head_seconds, "the request's head")
+
+    def on_headers_complete(self) -> None:
+        """Wait for a body, unless an earlier request is still being answered."""
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._all.start_waiting(self, self._all.limits.transfer_seconds, "the request's body")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._bytes_beside_body -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Answer; a request that was refused before it ended is answered already."""
+        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self._all.stop_waiting(self)
+
+    def on_response_complete(self) -> None:
+        """Wait for the client to read the reply, unless the next request is here already."""
+        super().on_response_complete()
+        if self.cycle.response_complete or self.cycle.more_body or self.flow.write_paused:
+            self._all.start_waiting(self, self._all.limits.transfer_seconds)
+        else:
+            self._all.stop_waiting(self)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._all.start_waiting(self, self._all.limits.transfer_seconds)
+
+    def resume_writing(self) -> None:
+        """Go on with the next request, if there is one."""
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self._all.stop_waiting(self)
+
+
+def server_config(app: ASGIApp | str, limits: RequestLimits, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves an application of `coa.search.app`."""
+    return uvicorn.Config(
+        app,
+        http=GuardedConnection,
+        ws="none",  # a connection that becomes a web socket would leave the guard
+        timeout_keep_alive=limits.idle_seconds,
+        access_log=False,
+        server_header=False,
+        **options,
+    )
+
+
+def _max_open(wanted: int) -> int:
+    """So many connections as are wanted and as the process has descriptors for."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(descriptors - _OTHER_DESCRIPTORS, descriptors // 2))
