@@ -29,8 +29,9 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 
 ROOT = Path(__file__).parent.parent
-TREE = ("coa", "synth", "curate", "data_cards", "conf", "dvc.yaml", ".dvcignore")
+TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "dvc.yaml", ".dvcignore")
 CONCURRENCY = 16
+COMMITTER = ("-c", "user.email=test@example.org", "-c", "user.name=test")
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,17 @@ def finish(folder: Path, *command: str) -> str:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project on a small profile with its world, questions and index made, ready to sample."""
-    folder = tmp_path_factory.mktemp("crash") / "project"
+    folder = make_project(tmp_path_factory.mktemp("crash") / "project")
+    finish(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
+    finish(folder, "git", "init", "--quiet")
+    finish(folder, "dvc", "repro", "questions", "index")
+    finish(folder, "git", "add", "dvc.lock")
+    finish(folder, "git", *COMMITTER, "commit", "--quiet", "-m", "prepared")
+    return folder
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the project without data."""
     folder.mkdir()
     for name in TREE:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
@@ -66,9 +77,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("reviews", "agreement"):
         shutil.copy2(ROOT / f"data/{name}.parquet", folder / "data")
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    finish(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
-    finish(folder, "git", "init", "--quiet")
-    finish(folder, "dvc", "repro", "questions", "index")
     return folder
 
 
@@ -187,23 +195,38 @@ def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Pa
         except subprocess.TimeoutExpired:
             (os.killpg if with_children else os.kill)(process.pid, signal.SIGKILL)
             process.communicate()
-        mend(killed, prepared)
+        mend(killed)
 
     finish(killed, "dvc", "repro", "report", "render")
     assert locked(killed) == expected
     assert journal_keys(killed) == keys
 
 
-def mend(project: Path, prepared: Path) -> None:
-    """What the README tells to do where a kill cut off one of the two files that DVC writes in place."""
-    if locked(project) is None:
-        shutil.copy2(prepared / "dvc.lock", project / "dvc.lock")
+def mend(project: Path) -> None:
+    """Do what the README tells to do after a kill: DVC writes two files in place.
+
+    A lock that was cut off may be valid YAML with fewer stages, so it is always taken from git.
+    """
+    finish(project, "git", "checkout", "dvc.lock")
     rwlock = project / ".dvc/tmp/rwlock"
     with suppress(FileNotFoundError):
         try:
             json.loads(rwlock.read_text())
         except json.JSONDecodeError:
             rwlock.unlink()
+
+
+def test_every_lock_that_a_kill_cut_off_is_mended_by_git(prepared: Path, tmp_path: Path) -> None:
+    project = copy(prepared, tmp_path / "cut")
+    whole = (project / "dvc.lock").read_bytes()
+    rng = random.Random(35)
+    num_valid = 0
+    for length in rng.sample(range(len(whole)), 30):
+        (project / "dvc.lock").write_bytes(whole[:length])
+        num_valid += locked(project) is not None
+        mend(project)
+        assert (project / "dvc.lock").read_bytes() == whole
+    assert num_valid  # DVC would not complain about these: they lack stages
 
 
 @pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
@@ -218,7 +241,7 @@ def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
     output, _ = process.communicate()
     assert process.returncode != 0
     assert name in output
-    mend(project, prepared)
+    mend(project)
     assert "changed" not in finish(project, "dvc", "status", "questions", "index")
     finish(project, "dvc", "repro", "questions", "index")
     assert locked(project) == expected
@@ -267,3 +290,124 @@ def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(
     assert "Traceback" not in output
     assert recorded(journal) >= 20
     assert not list((folder / "data/sample").glob("*"))
+
+
+# --- every stage, killed twice
+
+FEW_STEPS = """
+train:
+  pretrain: {arguments: {max_steps: 40, save_steps: 5}}
+  sft1: {arguments: {save_steps: 1}}
+  sft2: {arguments: {max_steps: 10, save_steps: 2}}
+  sft3: {arguments: {max_steps: 10, save_steps: 2}}
+  rl1: {arguments: {max_steps: 3, save_steps: 1}}
+  rl2: {arguments: {max_steps: 3, save_steps: 1}}
+"""
+STAGES = (
+    "synth.microworld",
+    "synth.questions",
+    "coa.search.index",
+    "synth.sample mode=cot",
+    "synth.sample mode=coa",
+    "curate.grade",
+    "curate.analyse",
+    "curate.filter",
+    "curate.branch",
+    "curate.screen",
+    "curate.assemble",
+    "curate.report",
+    "data_cards.render",
+    "train.run stage=pretrain",
+    "train.run stage=sft1",
+    "train.run stage=sft2",
+    "train.run stage=sft3",
+    "train.run stage=rl1",
+    "train.run stage=rl2",
+    "train.evaluate name=rl2 model=data/train/rl2 mode=coa",
+)
+MADE = ("data", "metrics", "reports", "results", ".journal", ".checkpoints")
+WITH_TIMES = ("log.jsonl", "curves.png", "training_args.bin")
+"""Files that say how long a training took, so that two runs of it never write the same bytes."""
+
+
+def files(project: Path) -> dict[str, os.stat_result]:
+    """What the stages have written."""
+    found = {}
+    for folder in MADE:
+        for path in (project / folder).rglob("*"):
+            with suppress(FileNotFoundError):  # renamed meanwhile
+                if path.is_file():
+                    found[path.relative_to(project).as_posix()] = path.stat()
+    return found
+
+
+def contents(project: Path) -> dict[str, bytes]:
+    """The files, by name, and what can be compared of them."""
+    found = {}
+    for name in sorted(files(project)):
+        is_compared = not name.startswith((".journal", "metrics/train_"))
+        is_compared &= not name.endswith(WITH_TIMES)
+        found[name] = (project / name).read_bytes() if is_compared else b""
+    return found
+
+
+def changes(project: Path) -> dict[str, tuple[int, int]]:
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in files(project).items()}
+
+
+def wait_for_a_change(project: Path, process: subprocess.Popen[str]) -> None:
+    before = changes(project)
+    while process.poll() is None and changes(project) == before:
+        time.sleep(0.002)
+
+
+def undisturbed(project: Path, command: tuple[str, ...]) -> tuple[float, float]:
+    """Run a command; the seconds until it first changed a file, and until its end."""
+    began = time.monotonic()
+    process = start(project, *command)
+    wait_for_a_change(project, process)
+    changed = time.monotonic() - began
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-3000:]
+    return changed, time.monotonic() - began
+
+
+def is_killed(project: Path, command: tuple[str, ...], seconds: float, writes: bool) -> bool:
+    """Run a command and kill it after so long, counted from its first change where it `writes`."""
+    process = start(project, *command)
+    if writes:
+        wait_for_a_change(project, process)
+    with suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=seconds)
+    has_ended = process.poll() is not None
+    if not has_ended:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return not has_ended
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_stage_killed_twice_at_seeded_moments_goes_on_to_the_same_files(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("trl")
+    whole, killed = make_project(tmp_path / "whole"), tmp_path / "killed"
+    (whole / "few_steps.yaml").write_text(FEW_STEPS)
+    finish(whole, sys.executable, "-m", "coa.params", "conf/tiny.yaml", "few_steps.yaml")
+    copy(whole, killed)
+    rng = random.Random(40)
+    num_kills = 0
+    for stage in STAGES:
+        command = (sys.executable, "-m", *stage.split())
+        changed, seconds = undisturbed(whole, command)
+        for writes in (False, True):
+            longest = seconds - changed if writes else seconds
+            while not is_killed(killed, command, longest * rng.random(), writes):
+                pass  # it was faster than the first time
+            num_kills += 1
+        finish(killed, *command)
+        expected, found = contents(whole), contents(killed)
+        assert found.keys() == expected.keys(), stage
+        assert [name for name in found if found[name] != expected[name]] == [], stage
+    assert num_kills == 40

@@ -1,8 +1,9 @@
 """A search engine to a web application that speaks every dialect of `coa/search/wire`.
 
-Each endpoint stands under `/{dialect}{path}` and, together with those that share its path, on the bare path. `/health`
-says what is served; `/openapi.json` describes it all. Every reply names the index in `X-Search-Fingerprint`. Errors
-are `{"detail": "..."}`, as the servers that this one stands in for write them, also where the engine fails (500).
+Each endpoint stands under `/{dialect}{path}` and, together with those that share its path, on the
+bare path. `/health` says what is served; `/openapi.json` describes it all. Every reply names the
+index in `X-Search-Fingerprint`. Errors are `{"detail": "..."}`, as the servers that this one
+replaces write them, also where the engine fails (500).
 """
 
 import asyncio
@@ -172,7 +173,7 @@ class _Service:
 
 
 class _Envelope:
-    """Every reply names the index; without the token only `/health` answers, nobody beyond the connections."""
+    """Name the index in every reply; refuse requests without the token and beyond the connections."""
 
     def __init__(self, app: ASGIApp, connections: Connections, token: str) -> None:
         self._app, self._connections = app, connections

@@ -1,4 +1,4 @@
-"""Bodies of requests, read into bounded memory: one for which there is no room is refused before it is read."""
+"""Read the bodies of requests into bounded memory; refuse one without room before it is read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 from coa.search.limits import RequestLimits
 
 _SMALL_BYTES = 65_536
-"""A body up to this needs no room: uvicorn holds as much of every connection anyway, and searches stay possible."""
+"""A body up to this needs no room, so that large ones do not block ordinary searches. uvicorn
+holds as much of every connection in any case."""
 
 
 class Bodies:
-    """The bodies in hand in one worker."""
+    """Count the bytes of the bodies in hand in one worker."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
@@ -21,7 +22,7 @@ class Bodies:
 
     @contextmanager
     def place(self) -> Iterator["Place"]:
-        """A place for one body, held until the end of the `with` statement."""
+        """Give a place for one body, held until the end of the `with` statement."""
         place = Place(self, self._limits.max_body_bytes)
         try:
             yield place
@@ -41,17 +42,18 @@ class Bodies:
 
 
 class Place:
-    """The room that one body takes."""
+    """Hold the room that one body takes."""
 
     def __init__(self, bodies: Bodies, most: int) -> None:
         self._bodies, self._most = bodies, most
         self.num_bytes = 0
 
     async def read(self, request: Request) -> bytearray:
-        """The request's whole body.
+        """Read the request's whole body.
 
         Raises:
-            HTTPException: it is too long (413), there is no room for it (503), or the client hung up (400).
+            HTTPException: it is too long (413), there is no room for it (503), or the client hung
+                up (400).
         """
         self._make_room(int(request.headers.get("content-length", 0)))
         received = bytearray()

@@ -1,8 +1,9 @@
 """Connections of the search server, closed where their clients keep it waiting.
 
-uvicorn closes a connection that is idle between two requests. It waits for ever for a first request, for the rest of a
-head or a body and for a client that does not read its reply, takes heads of any length, and opens descriptors until
-there are none. `GuardedConnection` is uvicorn's protocol with an end to all of these.
+uvicorn closes a connection that is idle between two requests. It waits for ever for a first
+request, for the rest of a head or a body and for a client that does not read its reply, takes heads
+of any length, and accepts connections until there are no descriptors. `GuardedConnection` is
+uvicorn's protocol with a limit on each of these.
 """
 
 import asyncio
@@ -37,29 +38,30 @@ class _Wait:
 
 
 class Connections:
-    """The open connections of one worker; those that wait for their client, the longest waiting first."""
+    """The open connections of one worker, and which of them wait for their client."""
 
     def __init__(self, limits: RequestLimits, fingerprint: str) -> None:
         self.limits, self.fingerprint = limits, fingerprint
-        self.num_open = 0
         self._max_open = _max_open(limits.max_connections)
+        self._open: set[GuardedConnection] = set()
         self._waiting: dict[GuardedConnection, _Wait] = {}
+        """The one that has waited longest comes first."""
 
     @property
     def are_too_many(self) -> bool:
         """More are open than may be, and none of them could be closed."""
-        return self.num_open > self._max_open
+        return len(self._open) > self._max_open
 
     def add(self, connection: "GuardedConnection") -> None:
         """Count a new connection; the one that has waited longest makes room for it."""
-        self.num_open += 1
+        self._open.add(connection)
         if self.are_too_many and self._waiting:
             longest = next(iter(self._waiting))
             self._end(longest, HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open")
 
     def remove(self, connection: "GuardedConnection") -> None:
         """Count a connection no longer."""
-        self.num_open -= 1
+        self._open.discard(connection)
         self.stop_waiting(connection)
 
     def start_waiting(
@@ -84,6 +86,7 @@ class Connections:
 
     def _end(self, connection: "GuardedConnection", status: HTTPStatus, reason: str) -> None:
         unfinished = self._waiting.pop(connection).unfinished
+        self._open.discard(connection)
         if connection.has_unread_reply:
             connection.transport.abort()
         elif unfinished:
@@ -93,7 +96,7 @@ class Connections:
 
 
 class GuardedConnection(HttpToolsProtocol):
-    """uvicorn's connection, which tells `Connections` whenever it begins or ceases to wait for its client."""
+    """uvicorn's connection, which tells `Connections` when it waits for its client."""
 
     _all: Connections
     _bytes_beside_body = 0
@@ -106,13 +109,18 @@ class GuardedConnection(HttpToolsProtocol):
     def refuse(self, status: HTTPStatus, detail: str) -> None:
         """Reply to a request that the application does not see, or not whole, and close."""
         body = msgspec.json.encode({"detail": detail})
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\n{FINGERPRINT_HEADER}: {self._all.fingerprint}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            "Retry-After: 1\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        lines = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            f"{FINGERPRINT_HEADER}: {self._all.fingerprint}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            lines.append("Retry-After: 1")
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
+        self._all.start_waiting(self, self._all.limits.transfer_seconds)
 
     def send_400_response(self, msg: str) -> None:
         """Reply to what is not HTTP."""
@@ -180,7 +188,7 @@ class GuardedConnection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Go on with the next request, if there is one."""
         super().resume_writing()
-        if not self.cycle.response_complete:
+        if self.cycle and not self.cycle.response_complete:
             self._all.stop_waiting(self)
 
 

@@ -1,7 +1,7 @@
-"""A tool's reply to what a trajectory is shown of it: passages that it has seen before are marked or left out.
+"""Mark or leave out the passages of a tool's reply that a trajectory has been shown before.
 
-Done when the reply is appended and not by the tool: a tool does not know the trajectory, and the journal keeps one
-reply for all that ask the same.
+Done when the reply is appended and not by the tool: a tool does not know the trajectory, and the
+journal keeps one reply for all that ask the same.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _SHOWN = "shown above."
 
 
 def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
-    """The reply with the passages that `steps` have shown marked or dropped, as the reply asks."""
+    """Return the reply with the passages that `steps` have shown marked or dropped, as the reply asks."""
     if (
         reply.repeats is Repeats.KEEP
         or reply.outcome is not Outcome.OK

@@ -141,7 +141,7 @@ class SearchTool:
 
 
 def heads_of(hits: Sequence[Hit], settings: ObservationSettings) -> tuple[str, ...]:
-    """Number and title of each hit as they stand before its text: `result 1: title: `."""
+    """Return number and title of each hit as they stand before its text: `result 1: title: `."""
     heads = []
     for rank, hit in enumerate(hits, start=1):
         head = _HEADS[settings.numbering].format(rank)
