@@ -35,7 +35,7 @@ from synth.ingest import Ingested, IngestParams, Recorded, ingest
 
 JUDGED = Path("recorded.parquet")
 PARAMS = """
-index: {{corpus: {corpus}, columns: {{}}, is_stemmed: true}}
+index: {{corpus: {corpus}, out: data/index, columns: {{}}, is_stemmed: true}}
 analyse: {{reads_corpus: true, near_f1: 0.75}}
 """
 FILES = ("r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama", "fireact_hotpotdev500_gpt35ft",

@@ -7,9 +7,9 @@ R1-Searcher  A call is a query in its tags, the observation the documents with t
              as ours does, and the answer has a tag of its own. The prompt is not in the released files.
 ReAct        As FireAct's `generation.py` runs it: turns of `Thought:` and `Action: tool[argument]`, one `Observation:`
              after each; `Action: finish[answer]` ends. In chats the assistant's messages are the policy's as a whole.
-             In plain text the runtime writes each turn's first `Thought:`, and after the 5th and 9th action also a
-             fixed sentence that asks for reflection: both are the scaffold's. (The loop joins what it sampled with
-             single spaces and may itself write a missing `Action:`; such a character counts as the policy's.)
+             In plain text the runtime writes each turn's first `Thought:`, and also a fixed sentence after the 5th
+             action (to reflect) and the 9th (to wrap up): these are the scaffold's. (The loop joins what it sampled
+             with single spaces and may itself write a missing `Action:`; such a character counts as the policy's.)
 
 A text that allows two readings is not guessed at: `UnreadableError` says why and where.
 """
@@ -77,15 +77,25 @@ _PARTNERS = {_QUERY: _QUERY_END, _DOCUMENTS: _DOCUMENTS_END, _ANSWER: _ANSWER_EN
 _R1_TAG = re.compile(
     "|".join(map(re.escape, (*_PARTNERS, *_PARTNERS.values(), protocol.THINK_CLOSE)))
 )
-_R1_TITLE = re.compile(r"^\(\d+\)[ \t]*Title:[ \t]*(.*?)[ \t]*Text:", re.MULTILINE)
+_R1_DOCUMENT = re.compile(
+    r"""
+    ^\(\d+\)[ \t]*
+    (?:
+        (?P<quote>"?)Title:[ \t]*(?P<labelled>.*?)[ \t]*Text:  # quoted as in a table of CSV, or not
+        | (?!"?Title:)(?P<bare>.{1,300}?)(?:[ ]{3,}|\t)  # a title, three blanks, the text
+    )
+    """,
+    re.MULTILINE | re.VERBOSE,
+)
+"""The head of a document, in the three layouts of R1-Searcher's corpora."""
 
 _THOUGHT, _OBSERVATION, _FINISH = "Thought:", "Observation:", "finish"
-_REFLECTION = (
-    "Now that I haven't solved the task within 5 steps, let me do a reflection and think about how to improve my "
-    "strategy. "
-)
-_REFLECTS_AFTER = frozenset({5, 9})
-"""Turns before FireAct's runtime asks for reflection: in the released files always there, never elsewhere."""
+_REMINDERS = {
+    5: "Now that I haven't solved the task within 5 steps, let me do a reflection and think about how to improve my "
+    "strategy. ",
+    9: "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task in the next step. ",
+}
+"""What FireAct's runtime writes after so many turns; in the released files always. A policy may copy it elsewhere."""
 _LABEL = re.compile(r"^Action:", re.MULTILINE)
 _CALL = re.compile(r"Action:[ \t]*(?P<tool>[A-Za-z][A-Za-z0-9]*)[ \t]*\[(?P<argument>[^\n]*)\]")
 _FORGED = re.compile(r"^Observation:", re.MULTILINE)
@@ -142,9 +152,16 @@ def _r1_call(text: str, tag: re.Match[str], tags: Iterator[re.Match[str]]) -> tu
         tool="search",
         argument=argument,
     )
-    return action, _observation(
-        seen, "search", tuple(title for title in _R1_TITLE.findall(seen) if title)
-    )
+    return action, _observation(seen, "search", tuple(_r1_titles(seen)))
+
+
+def _r1_titles(documents: str) -> Iterator[str]:
+    for head in _R1_DOCUMENT.finditer(documents):
+        title = head["labelled"] or head["bare"] or ""
+        if head["quote"]:
+            title = title.replace('""', '"')
+        if title.strip():
+            yield title.strip()
 
 
 def _partner(tag: re.Match[str], tags: Iterator[re.Match[str]]) -> re.Match[str]:
@@ -189,9 +206,7 @@ def read_react_text(text: str) -> tuple[Step, ...]:
         if observed is None and steps and not text[start:].strip():
             break
         _expect_no_answer(steps, start)
-        marker = _scaffold_opening(text[start:end], num_turns)
-        steps += [protocol.marker(marker)] if marker else []
-        steps += _turn(text[start + len(marker) : end], start + len(marker))
+        steps += _turn(text[start:end], start, _scaffold_opening(text[start:end], num_turns))
         if observed:
             steps.append(
                 _observation(observed[0], _FINISH if _has_answer(steps) else steps[-1].tool)
@@ -202,14 +217,19 @@ def read_react_text(text: str) -> tuple[Step, ...]:
 
 def _scaffold_opening(turn: str, num_turns: int) -> str:
     """What the runtime wrote at the start of a turn; empty when the policy itself began with its action."""
-    reflection = f"{_THOUGHT} {_REFLECTION}"
-    if num_turns in _REFLECTS_AFTER and turn.startswith(reflection):
-        return reflection
+    reminder = f"{_THOUGHT} {_REMINDERS.get(num_turns, '')}"
+    if num_turns in _REMINDERS and turn.startswith(reminder):
+        return reminder
     return _THOUGHT if turn.startswith(_THOUGHT) else ""
 
 
-def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
+def read_react_chat(
+    messages: Sequence[tuple[str, str]], *, was_text: bool = False
+) -> tuple[Step, ...]:
     """The steps of a ReAct chat from (role, content) pairs, the question's message left out; nothing is put between.
+
+    `was_text`: the policy wrote one text, which was made a chat later; what the runtime wrote in that text is the
+    scaffold's here too.
 
     Raises:
         UnreadableError: roles do not alternate, a turn is empty, without a call, or goes on after it; or no answer.
@@ -223,25 +243,25 @@ def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
             )
         if role == "assistant":
             _expect_no_answer(steps, start)
-            steps += _turn(content, start)
+            opening = _scaffold_opening(content, i // 2) if was_text else ""
+            steps += _turn(content, start, opening)
         else:
             steps.append(_observation(content, _FINISH if _has_answer(steps) else steps[-1].tool))
         start += len(content)
     return _finished(steps, start)
 
 
-def _turn(text: str, offset: int) -> list[Step]:
-    """What the policy wrote in one turn: perhaps a thought, then one call or the answer."""
-    if not text.strip():
-        raise UnreadableError(UnreadableReason.EMPTY_TURN, offset)
-    label = _LABEL.search(text)
-    thought = text[: label.start()] if label else text
+def _turn(text: str, offset: int, opening: str) -> list[Step]:
+    """One turn: what the scaffold opened it with, then the policy's, perhaps a thought, then one call or the answer."""
+    if not text[len(opening) :].strip():
+        raise UnreadableError(UnreadableReason.EMPTY_TURN, offset + len(opening))
+    label = _LABEL.search(text, len(opening))
+    thought = text[len(opening) : label.start() if label else len(text)]
     if forged := _FORGED.search(thought):
-        raise UnreadableError(
-            UnreadableReason.NESTED_TAG, offset + forged.start(), "an observation inside a turn"
-        )
+        place = offset + len(opening) + forged.start()
+        raise UnreadableError(UnreadableReason.NESTED_TAG, place, "an observation inside a turn")
     if label is None:
-        raise UnreadableError(UnreadableReason.NO_ACTION, offset)
+        raise UnreadableError(UnreadableReason.NO_ACTION, offset + len(opening))
     written = text[label.start() :]
     call = _CALL.match(written)
     if call is None:
@@ -254,12 +274,10 @@ def _turn(text: str, offset: int) -> list[Step]:
     if not argument:
         reason = UnreadableReason.NO_ANSWER if tool == _FINISH else UnreadableReason.EMPTY_TURN
         raise UnreadableError(reason, offset + label.start(), written[:80])
+    before = [*([protocol.marker(opening)] if opening else []), *_thought(thought)]
     if tool == _FINISH:
-        return [*_thought(thought), Step(StepKind.ANSWER, Author.POLICY, written)]
-    return [
-        *_thought(thought),
-        Step(StepKind.ACTION, Author.POLICY, written, tool=tool, argument=argument),
-    ]
+        return [*before, Step(StepKind.ANSWER, Author.POLICY, written)]
+    return [*before, Step(StepKind.ACTION, Author.POLICY, written, tool=tool, argument=argument)]
 
 
 def _thought(text: str) -> list[Step]:

@@ -147,7 +147,7 @@ class Pools:
 
 
 def revise(decisions: Iterable[Decision], pools: Pools) -> Revision:
-    """What the decisions change; rows that follow from added answers are found by `follow_answers`."""
+    """Collect what the decisions change; rows that follow from added answers are added in curate/revising.py."""
     revision = Revision()
     for decision in decisions:
         effect, detail = _effect(decision, pools, revision)

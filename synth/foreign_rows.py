@@ -32,6 +32,8 @@ class Format(StrEnum):
     """FireAct's runs of Llama: the same, with `traj` as one text in Alpaca's template."""
     FIREACT_TRAINING = "fireact_training"
     """FireAct's training rows in Alpaca's columns: instruction, input, output; no gold answer."""
+    FIREACT_TRAINING_CHAT = "fireact_training_chat"
+    """The same rows as OpenAI's fine-tuning takes them: `messages`; no gold answer."""
 
 
 class ForeignRow(NamedTuple):
@@ -88,6 +90,8 @@ def tell_format(values: Mapping[str, Any]) -> Format | None:
         return Format.FIREACT_TEXT
     if isinstance(values.get("output"), str) and "instruction" in values:
         return Format.FIREACT_TRAINING
+    if isinstance(values.get("messages"), list):
+        return Format.FIREACT_TRAINING_CHAT
     return None
 
 
@@ -113,13 +117,18 @@ def _read_r1_searcher(values: Mapping[str, Any]) -> ForeignRow:
 
 
 def _read_fireact_chat(values: Mapping[str, Any]) -> ForeignRow:
-    messages = [_message(item) for item in values["traj"]]
+    prompt, turns = _chat(values["traj"])
+    return _fireact(Format.FIREACT_CHAT, values, prompt, prompt, read_react_chat(turns))
+
+
+def _chat(items: list[Any]) -> tuple[str, list[tuple[str, str]]]:
+    """Split a chat into the question and the (role, content) pairs that follow it."""
+    messages = [_message(item) for item in items]
     if not messages or messages[0][0] != "user":
         raise UnreadableError(
             UnreadableReason.NO_QUESTION, 0, "the first message is not the user's"
         )
-    prompt = messages[0][1]
-    return _fireact(Format.FIREACT_CHAT, values, prompt, prompt, read_react_chat(messages[1:]))
+    return messages[0][1], messages[1:]
 
 
 def _message(item: Any) -> tuple[str, str]:
@@ -169,9 +178,20 @@ def _read_fireact_training(values: Mapping[str, Any]) -> ForeignRow:
         text for name in ("instruction", "input") if (text := _optional_text(values.get(name)))
     )
     steps = read_react_text(values["output"])
+    return _fireact_training(Format.FIREACT_TRAINING, asked, steps)
+
+
+def _read_fireact_training_chat(values: Mapping[str, Any]) -> ForeignRow:
+    asked, turns = _chat(values["messages"])
+    # Turned into a chat afterwards: GPT-4 wrote these rows as one text, in which the runtime wrote its labels.
+    steps = read_react_chat(turns, was_text=True)
+    return _fireact_training(Format.FIREACT_TRAINING_CHAT, asked, steps)
+
+
+def _fireact_training(kind: Format, asked: str, steps: tuple[Step, ...]) -> ForeignRow:
     acts = any(step.kind is StepKind.ACTION for step in steps)
     return ForeignRow(
-        format=Format.FIREACT_TRAINING,
+        format=kind,
         question_id="",
         question=_question(asked),
         gold_answers=(),
@@ -210,4 +230,5 @@ _READERS: dict[Format, Callable[[Mapping[str, Any]], ForeignRow]] = {
     Format.FIREACT_CHAT: _read_fireact_chat,
     Format.FIREACT_TEXT: _read_fireact_text,
     Format.FIREACT_TRAINING: _read_fireact_training,
+    Format.FIREACT_TRAINING_CHAT: _read_fireact_training_chat,
 }

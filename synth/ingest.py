@@ -2,16 +2,15 @@
 
     python -m synth.ingest path=FILE [format=auto] [model=NAME] [split=test]
 
-Reads JSON lines row by row: memory grows only by one short text per distinct question. The steps keep the foreign tags
-(coa/dialects.py); `coa.own_tags.to_own_tags` re-renders them for training. Tokens are counted as words.
+Reads JSON lines row by row, so that memory grows only by one short text per distinct question, and whole JSON documents
+(synth/foreign_files.py). The steps keep the foreign tags (coa/dialects.py); `coa.own_tags.to_own_tags` re-renders them
+for training. Tokens are counted as words.
 Writes data/ingest/trajectories.parquet, questions.parquet, recorded.parquet and dropped.parquet.
 """
 
-import json
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from glob import glob
@@ -26,6 +25,7 @@ from coa.own_tags import count_words
 from coa.params import Params
 from coa.question import Question
 from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
+from synth.foreign_files import read_foreign_file
 from synth.foreign_rows import ForeignRow, Format, question_hash, read_foreign_row
 from synth.questions import SPLITS
 
@@ -37,7 +37,10 @@ class IngestParams:
     """Which files of foreign trajectories are read, and what their rows do not say of themselves."""
 
     path: str
-    """A file of JSON lines, or a pattern such as raw/*.jsonl; its files share one run, so that ids stay unique."""
+    """A file of JSON lines or a JSON document, or a pattern such as raw/*.json*.
+
+    Its files share one run, so that ids stay unique.
+    """
     format: Format = Format.AUTO
     """The format of all rows; auto tells it for each row from its columns."""
     model: str = ""
@@ -70,7 +73,7 @@ class DroppedLine:
 
     file: str
     line: int
-    """From 1, as editors count."""
+    """From 1, as editors count; in a file that is one JSON document the row, from 1."""
     character: int
     """Where in the text that was being read: the trajectory's without its prompt, or the line itself; from 0."""
     reason: UnreadableReason
@@ -97,13 +100,12 @@ class Ingestion:
     _given: Counter[tuple[str, Mode]] = field(default_factory=Counter)
     _written: set[str] = field(default_factory=set)
 
-    def read_line(self, line: bytes, model: str) -> Ingested:
-        """One line of a file as a trajectory with its question.
+    def read(self, values: Mapping[str, Any], model: str) -> Ingested:
+        """Read one row of a file as a trajectory with its question.
 
         Raises:
             UnreadableError: the row cannot be used.
         """
-        values = _parse_json(line)
         row = read_foreign_row(values, self.params.format)
         question_id = self._identify(row)
         index = self._given[question_id, row.mode]
@@ -159,57 +161,6 @@ def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> 
     )
 
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def _parse_json(line: bytes) -> dict[str, Any]:
-    if (null := line.find(b"\0")) >= 0:
-        raise UnreadableError(UnreadableReason.NULL_BYTE, null)
-    try:
-        values = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UnreadableError(UnreadableReason.NOT_UTF8, error.start, error.reason) from error
-    except json.JSONDecodeError as error:
-        raise UnreadableError(UnreadableReason.NOT_JSON, error.pos, error.msg) from error
-    except (RecursionError, ValueError) as error:  # ValueError: an integer of too many digits
-        raise UnreadableError(UnreadableReason.NOT_JSON, 0, str(error)) from error
-    if not isinstance(values, dict):
-        raise UnreadableError(
-            UnreadableReason.NOT_JSON, 0, f"a {type(values).__name__}, not an object"
-        )
-    for text in _texts(values):
-        if found := _UNSTORABLE.search(text):
-            reason = UnreadableReason.NULL_BYTE if found[0] == "\0" else UnreadableReason.NOT_UTF8
-            raise UnreadableError(
-                reason, found.start(), text[max(0, found.start() - 20) : found.start()]
-            )
-    return values
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value, however deep."""
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, list | dict):
-            todo += item.values() if isinstance(item, dict) else item
-
-
-def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
-    """Number and bytes of each line that is not blank; None for one longer than `max_bytes`, which is never held."""
-    with path.open("rb") as file:
-        number = 0
-        while chunk := file.readline(max_bytes + 1):
-            number += 1
-            is_long = len(chunk) > max_bytes and not chunk.endswith(b"\n")
-            while is_long and chunk and not chunk.endswith(b"\n"):
-                chunk = file.readline(max_bytes)
-            if is_long or chunk.strip():
-                yield number, None if is_long else chunk
-
-
 def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
     """Every row of the files, in order: read, or dropped with its reason and place.
 
@@ -220,27 +171,43 @@ def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
         raise InputError(
             f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
         )
-    paths = [Path(name) for name in sorted(glob(params.path)) or [params.path]]  # noqa: PTH207 (may be absolute)
     ingestion = Ingestion(params)
+    for path in _files(params.path):
+        for number, values in read_foreign_file(path, params.max_row_bytes):
+            try:
+                if isinstance(values, UnreadableError):
+                    raise values
+                yield ingestion.read(values, path.stem)
+            except UnreadableError as error:
+                yield _dropped(path, number, error)
+
+
+def _files(pattern: str) -> list[Path]:
+    """List the files of a name or pattern, in order.
+
+    Raises:
+        InputError: there is none, or a folder is among them.
+    """
+    names = sorted(glob(pattern)) or [pattern]  # noqa: PTH207 (may be absolute)
+    paths = [Path(name) for name in names]
     for path in paths:
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder",
+                expected="a file or a pattern of files",
+                fix=f'name its files: python -m synth.ingest path="{path}/*.json*"',
+            )
         if not path.is_file():
             raise InputError(
                 f"{path} is missing", fix="check the path: python -m synth.ingest path=FILE"
             )
-        for number, line in read_lines(path, params.max_row_bytes):
-            try:
-                if line is None:
-                    raise UnreadableError(
-                        UnreadableReason.TOO_LARGE, 0, f"more than {params.max_row_bytes:,} bytes"
-                    )
-                yield ingestion.read_line(line, path.stem)
-            except UnreadableError as error:
-                detail = (
-                    error.detail.encode("utf-8", "replace")
-                    .decode()
-                    .replace("\0", "\N{SYMBOL FOR NULL}")
-                )
-                yield DroppedLine(str(path), number, error.character, error.reason, detail)
+    return paths
+
+
+def _dropped(path: Path, number: int, error: UnreadableError) -> DroppedLine:
+    storable = error.detail.encode("utf-8", "replace").decode()
+    detail = storable.replace("\0", "\N{SYMBOL FOR NULL}")
+    return DroppedLine(str(path), number, error.character, error.reason, detail)
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -254,6 +221,7 @@ def main(arguments: Sequence[str]) -> str:
     }
     formats: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    first_dropped: DroppedLine | None = None
     with ExitStack() as stack:
         out = {
             name: stack.enter_context(tables.TableWriter(OUT / f"{name}.parquet", kinds[name]))
@@ -263,14 +231,15 @@ def main(arguments: Sequence[str]) -> str:
             if isinstance(row, DroppedLine):
                 out["dropped"].write(row)
                 reasons[row.reason] += 1
+                first_dropped = first_dropped or row
                 continue
             out["trajectories"].write(row.trajectory)
             out["recorded"].write(row.recorded)
             if row.question:
                 out["questions"].write(row.question)
             formats[row.format] += 1
-        if not formats and not reasons:
-            raise InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
+        if not formats:
+            raise _nothing_read(params, reasons, first_dropped)
     num_questions = out["questions"].num_rows
     write_metrics(
         "ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions}
@@ -279,6 +248,22 @@ def main(arguments: Sequence[str]) -> str:
         f"{OUT}: {formats.total():,} of {formats.total() + reasons.total():,} rows from {params.path} "
         f"({_listed(formats) or 'none readable'}), {num_questions:,} questions with gold answers; "
         f"dropped {reasons.total():,}{f' ({_listed(reasons)})' if reasons else ''}"
+    )
+
+
+def _nothing_read(
+    params: IngestParams, reasons: Counter[str], first: DroppedLine | None
+) -> InputError:
+    """Say what stands in the files in place of rows of a known format."""
+    if first is None:
+        return InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
+    known = [form.value for form in Format if form is not Format.AUTO]
+    return InputError(
+        f"no row of {params.path} can be read: {_listed(reasons)}",
+        where=f"the first: {first.file}, line {first.line}, character {first.character}",
+        expected=f"rows of {', '.join(known)}",
+        got=first.detail,
+        fix="synth/foreign_rows.py says what each format's columns are, and how to add a format",
     )
 
 

@@ -104,6 +104,57 @@ def test_the_request_to_reflect_is_the_scaffolds_only_where_its_runtime_writes_i
     assert [step.text for step in after_four if step.author is Author.SCAFFOLD] == ["Thought:"] * 5
 
 
+def test_the_request_to_wrap_up_is_the_scaffolds_and_the_call_inside_the_line_is_a_thought() -> (
+    None
+):
+    wrap_up = (
+        "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task in the "
+        "next step. "
+    )
+    turn = "Thought: a\nAction: search[b]\nObservation: c\n"
+    end = f"Thought: {wrap_up}Action: finish[d]\nAction: finish[d]\nObservation: Episode finished\n"
+    steps = read_react_text(turn * 9 + end)
+    assert protocol.render(steps) == turn * 9 + end
+    assert [(step.author, step.text) for step in steps[-4:-1]] == [
+        (Author.SCAFFOLD, f"Thought: {wrap_up}"),
+        (Author.POLICY, "Action: finish[d]\n"),
+        (Author.POLICY, "Action: finish[d]"),
+    ]
+    early = [
+        step.text for step in read_react_text(turn * 6 + end) if step.author is Author.SCAFFOLD
+    ]
+    assert early == ["Thought:"] * 7
+
+
+def test_a_chat_that_was_a_text_has_what_the_runtime_wrote_in_it() -> None:
+    messages = [
+        ("assistant", "Thought: a\nAction: search[b]"),
+        ("user", "Observation: c"),
+        ("assistant", "Thought: d\nAction: finish[e]"),
+    ]
+    steps = read_react_chat(messages, was_text=True)
+    assert [step.text for step in steps if step.author is Author.SCAFFOLD] == ["Thought:"] * 2
+    assert protocol.render(steps) == "".join(content for _, content in messages)
+
+
+@pytest.mark.parametrize(
+    ("documents", "titles"),
+    [
+        ("(1)Title: A b Text: x\n(2)Title: C Text:  y", ("A b", "C")),
+        ('(1)"Title: A b Text: ""x"" y"\n(2)"Title: ""C"" (song) Text: z"', ("A b", '"C" (song)')),
+        ("(1)A b   x y. Text: z\n(2)C\ty", ("A b", "C")),
+        ('(1)"Title: A Text: x"\n(2)Title: B Text: y\n(3)C   z', ("A", "B", "C")),
+        ("(1)No title here. Two sentences.\n(2)Title: cut", ()),
+        (f"(1){'x' * 301}   y", ()),
+    ],
+)
+def test_the_titles_of_all_three_layouts_of_documents_are_found(
+    documents: str, titles: tuple[str, ...]
+) -> None:
+    shown = f"\n\n<|begin_of_documents|>\n{documents}\n<|end_of_documents|>\n\n"
+    assert read_r1_searcher(f"{QUERY}{shown}{ANSWER}")[1].passages == titles
+
+
 def test_in_a_chat_the_roles_say_who_wrote_what() -> None:
     messages = [
         ("assistant", "Thought: I need it.\nAction: click[it]"),
@@ -273,7 +324,17 @@ def test_no_foreign_text_can_act_in_our_tags(
 
 @pytest.mark.parametrize(
     "unit",
-    ["<|begin_of_query|>", "q", "<answer>", "\n", f"{QUERY}{DOCUMENTS}", "(1)Title: ", "</think>"],
+    [
+        "<|begin_of_query|>",
+        "q",
+        "<answer>",
+        "\n",
+        f"{QUERY}{DOCUMENTS}",
+        "(1)Title: ",
+        "(1)a  b",
+        "\n(1)",
+        "</think>",
+    ],
 )
 def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
     start = time.process_time()

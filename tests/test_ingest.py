@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import subprocess
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -16,7 +18,7 @@ from coa.grading import grade, grade_prediction
 from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.tables import read_table
-from coa.trajectory import Mode, Trajectory
+from coa.trajectory import Author, Mode, StepKind, Trajectory
 from synth.foreign_rows import Format, question_hash
 from synth.ingest import DroppedLine, Ingested, IngestParams, Recorded, ingest
 from synth.ingest import main as ingest_main
@@ -100,6 +102,83 @@ def test_mixed_formats_are_told_apart_row_by_row(tmp_path: Path) -> None:
     assert [row.format for row in found if isinstance(row, Ingested)] == [
         Format.R1_SEARCHER, Format.FIREACT_CHAT, Format.FIREACT_TEXT, Format.FIREACT_TRAINING
     ]  # fmt: skip
+
+
+def documents() -> list[tuple[str, Any, list[Format]]]:
+    """The files of FireAct's repository: each with the formats of its rows."""
+    runs = {"6238": without(CHAT, "idx"), "5388": without(CHAT, "idx")}
+    texts = {"6238": without(TEXT, "idx") | {"traj_by_line": ["Below."]}}
+    return [
+        ("trajs/gpt.json", runs, [Format.FIREACT_CHAT] * 2),
+        ("trajs/llama.json", texts, [Format.FIREACT_TEXT]),
+        ("alpaca_format/hotpotqa.json", [TRAINING, TRAINING], [Format.FIREACT_TRAINING] * 2),
+        ("one_row.json", R1, [Format.R1_SEARCHER]),
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_released_json_documents_are_read_like_json_lines(
+    tmp_path: Path, indent: int | None
+) -> None:
+    for name, document, formats in documents():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(document, indent=indent))
+        found = list(ingest(IngestParams(str(path), max_row_bytes=10_000)))
+        assert [row.format for row in found if isinstance(row, Ingested)] == formats, name
+        if isinstance(document, dict) and "6238" in document:
+            ids = [row.trajectory.question_id for row in found if isinstance(row, Ingested)]
+            assert ids == list(document)
+
+
+def test_a_document_of_one_long_line_is_no_long_row(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    path.write_text(json.dumps({str(i): without(CHAT, "idx") for i in range(100)}))
+    found = list(ingest(IngestParams(str(path), max_row_bytes=1000)))
+    assert path.stat().st_size > 10_000 and len(found) == 100
+    assert all(isinstance(row, Ingested) for row in found)
+
+
+def test_a_bad_row_of_a_document_is_dropped_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([R1, 5, {**R1, "question": "\ud800"}, R1]))
+    found = list(ingest(IngestParams(str(path))))
+    dropped = [(row.line, row.reason) for row in found if isinstance(row, DroppedLine)]
+    assert dropped == [(2, UnreadableReason.NOT_JSON), (3, UnreadableReason.NOT_UTF8)]
+    path.write_text(json.dumps([R1, R1])[:-40])
+    (cut,) = ingest(IngestParams(str(path)))
+    assert isinstance(cut, DroppedLine) and cut.reason is UnreadableReason.NOT_JSON
+
+
+def test_json_lines_whose_first_line_is_a_list_lose_that_line_only(tmp_path: Path) -> None:
+    dropped, kept = read(tmp_path, b"[1]", R1)
+    assert isinstance(dropped, DroppedLine) and dropped.line == 1
+    assert isinstance(kept, Ingested)
+
+
+def test_training_rows_as_a_chat_have_the_authors_of_the_text_that_they_were_made_from(
+    tmp_path: Path,
+) -> None:
+    turns = [f"Thought: a\nAction: search[q{i}]" for i in range(5)]
+    reminder = (
+        "Thought: Now that I haven't solved the task within 5 steps, let me do a reflection and "
+        "think about how to improve my strategy. "
+    )
+    turns.append(f"{reminder}Thought: It is Paris.\nAction: finish[Paris]")
+    text = "".join(f"{turn}\nObservation: c\n" for turn in turns)
+    messages = [{"role": "user", "content": "Which?"}]
+    for turn in turns:
+        messages.append({"role": "assistant", "content": turn})
+        messages.append({"role": "user", "content": "Observation: c"})
+    chat = one(tmp_path, {"messages": messages})
+    training = one(tmp_path, {**TRAINING, "output": text})
+    assert chat.format is Format.FIREACT_TRAINING_CHAT
+    assert chat.trajectory.question == training.trajectory.question
+    written = [
+        [(step.author, step.text.strip()) for step in steps]
+        for steps in (chat.trajectory.steps, training.trajectory.steps)
+    ]
+    assert written[0] == written[1]
 
 
 def test_a_row_keeps_its_text_and_what_the_file_says_of_it(tmp_path: Path) -> None:
@@ -261,6 +340,11 @@ def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Pat
     ]
     with pytest.raises(InputError, match="missing"):
         list(ingest(IngestParams(str(tmp_path / "c.jsonl"))))
+    with pytest.raises(InputError, match="is a folder") as caught:
+        list(ingest(IngestParams(str(tmp_path))))
+    advice = caught.value.details["what to do"]
+    pattern = advice.partition('path="')[2].removesuffix('"')
+    assert list(ingest(IngestParams(pattern))) == rows
     with pytest.raises(InputError, match="split"):
         list(ingest(IngestParams(str(tmp_path / "a.jsonl"), split="dev")))
 
@@ -281,6 +365,37 @@ def test_the_commands_write_tables_and_a_report(
     ]
     assert "4 trajectories compared, 2 disagreements" in grades_main([])
     assert "another answer was graded" in (out / "agreement.md").read_text()
+
+
+def test_files_without_a_readable_row_are_an_error_that_names_the_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    write(tmp_path / "good.jsonl", R1)
+    ingest_main(["path=good.jsonl"])
+    before = (tmp_path / "data/ingest/trajectories.parquet").read_bytes()
+    write(tmp_path / "bad.jsonl", {"prompt": "q", "halted": False}, b"{")
+    with pytest.raises(InputError, match="no row of bad.jsonl can be read") as caught:
+        ingest_main(["path=bad.jsonl"])
+    message = str(caught.value)
+    assert "1 wrong_format, 1 not_json" in message and "bad.jsonl, line 1" in message
+    assert all(form.value in message for form in Format if form is not Format.AUTO)
+    assert (tmp_path / "data/ingest/trajectories.parquet").read_bytes() == before
+
+
+def test_git_adds_neither_what_others_made_nor_what_was_read_from_it(tmp_path: Path) -> None:
+    ignored = ["raw/a.jsonl", "data/ingest/trajectories.parquet", "data/raw/wiki/a.parquet"]
+    committed = ["data/raw.dvc", "data/raw/a.parquet.dvc", "docs/raw/a.md", "coa/ingest.py"]
+    for name in [*ignored, *committed]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    rules = Path(__file__).parent.parent / ".gitignore"
+    (tmp_path / ".gitignore").write_bytes(rules.read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    listing = ["git", "ls-files", "--others", "--exclude-standard"]
+    found = subprocess.run(listing, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert sorted(found.stdout.split()) == sorted([*committed, ".gitignore"])
 
 
 @pytest.mark.parametrize(
@@ -358,6 +473,34 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
             boxed = grade(protocol.answer_text(own.steps), row.question.gold_answers)
             assert (plain.verdict, plain.f1) == (boxed.verdict, boxed.f1)
     assert (num_read, dict(reasons)) == FILES[name]
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", ["r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama"])
+def test_every_real_document_of_r1_searcher_has_its_title(name: str) -> None:
+    num_documents = num_titles = 0
+    for row in ingest(IngestParams(str(REAL / f"trajectories_{name}.jsonl"))):
+        assert isinstance(row, Ingested)
+        for step in row.trajectory.steps:
+            if step.kind is StepKind.OBSERVATION:
+                num_documents += len(re.findall(r"^\(\d+\)", step.text, re.MULTILINE))
+                num_titles += len(step.passages)
+    assert num_documents == num_titles > 5000
+
+
+@needs_real_data
+def test_real_rows_give_the_scaffold_the_sentences_of_its_runtime() -> None:
+    path = REAL / "trajectories_fireact_finetune_hotpotqa_multimethod.jsonl"
+    sentences: Counter[tuple[Author, str]] = Counter()
+    for row in ingest(IngestParams(str(path))):
+        assert isinstance(row, Ingested)
+        for step in row.trajectory.steps:
+            found = re.match(
+                "Thought: Now that I haven't solved the task within (.) steps", step.text
+            )
+            if found:
+                sentences[step.author, found[1]] += 1
+    assert sentences == {(Author.SCAFFOLD, "5"): 47, (Author.SCAFFOLD, "9"): 15}
 
 
 @needs_real_data

@@ -210,7 +210,10 @@ class LocalPolicy:
         return {} if cache is None else {"past_key_values": cache}
 
     def _plain(self, max_new_tokens: int) -> Any:
-        """Settings that keep `generate` from adding what the model's own defaults ask for; `_Sampler` does the rest."""
+        """Settings that keep `generate` from adding what the model's own defaults ask for.
+
+        coa/policy/sampler.py chooses the tokens.
+        """
         from transformers import GenerationConfig
 
         settings: Any = GenerationConfig  # its constructor is not typed

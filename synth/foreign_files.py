@@ -1,0 +1,156 @@
+"""The rows of a file that others made: JSON lines, or one JSON document that is a list of rows or an object of them.
+
+JSON lines are read one at a time. A document is held in memory as a whole: FireAct's have up to 3 MB.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa.dialects import UnreadableError, UnreadableReason
+from coa.errors import InputError
+
+KEY_COLUMN = "idx"
+"""Where a row's key stands, in a document that is an object of rows: FireAct keys them by the question's index."""
+_DOCUMENT = re.compile(rb'\s*(?:\[|\{\s*\n|\{\s*"\d+"\s*:\s*\{)')
+"""How a file begins that is one JSON document: a list, an object over several lines, or an object by index."""
+_HEAD_BYTES = 4096
+_MAX_DOCUMENT_BYTES = 500_000_000
+"""Python needs several times as much memory for what is in it."""
+_MORE_THAN_ONE = "Extra data"
+"""What json says of a text in which another value follows the first."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class FoundRow(NamedTuple):
+    """A row of a foreign file, or why it cannot be read."""
+
+    number: int
+    """The line, from 1; in a file that is one JSON document the position of the row, from 1."""
+    values: Mapping[str, Any] | UnreadableError
+
+
+def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:
+    """Yield every row of a file of JSON lines, of a JSON list, or of a JSON object by index.
+
+    Raises:
+        InputError: the file is one JSON document that is too large to be held in memory.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK)
+    if _DOCUMENT.match(head):
+        document = _read_document(path)
+        if document is not None:
+            yield from document
+            return
+    for number, line in read_lines(path, max_row_bytes):
+        try:
+            yield FoundRow(number, _read_line(line, max_row_bytes))
+        except UnreadableError as error:
+            yield FoundRow(number, error)
+
+
+def _read_document(path: Path) -> Iterator[FoundRow] | None:
+    """Read a file that is one JSON value; None where more than one stands in it, as in JSON lines."""
+    if path.stat().st_size > _MAX_DOCUMENT_BYTES:
+        raise InputError(
+            f"{path} is one JSON document, too large to be held in memory",
+            expected=f"at most {_MAX_DOCUMENT_BYTES:,} bytes, or JSON lines",
+            fix=f"jq -c '.[]' {path} > {path.with_suffix('.jsonl')}",
+        )
+    try:
+        document = _parse_json(path.read_bytes())
+    except UnreadableError as error:
+        is_many = error.detail == _MORE_THAN_ONE
+        return None if is_many else iter([FoundRow(1, error)])
+    return _document_rows(document)
+
+
+def _document_rows(document: Any) -> Iterator[FoundRow]:
+    for number, row in enumerate(_rows_of(document), start=1):
+        try:
+            yield FoundRow(number, _checked(row))
+        except UnreadableError as error:
+            yield FoundRow(number, error)
+
+
+def _rows_of(document: Any) -> list[Any]:
+    """Split a document into its rows; an object that does not hold objects only is itself a row."""
+    if isinstance(document, list):
+        return document
+    if document and all(isinstance(row, dict) for row in document.values()):
+        return [{KEY_COLUMN: key, **row} for key, row in document.items()]
+    return [document]
+
+
+def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """Yield number and bytes of each line that is not blank.
+
+    A line longer than `max_bytes` is None, and never held.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while chunk := file.readline(max_bytes + 1):
+            number += 1
+            is_long = len(chunk) > max_bytes and not chunk.endswith(b"\n")
+            while is_long and chunk and not chunk.endswith(b"\n"):
+                chunk = file.readline(max_bytes)
+            if is_long or chunk.strip():
+                yield number, None if is_long else chunk
+
+
+def _read_line(line: bytes | None, max_bytes: int) -> Mapping[str, Any]:
+    if line is None:
+        detail = f"more than {max_bytes:,} bytes"
+        raise UnreadableError(UnreadableReason.TOO_LARGE, 0, detail)
+    return _checked(_parse_json(line))
+
+
+def _parse_json(data: bytes) -> Any:
+    null = data.find(b"\0")
+    if null >= 0:
+        raise UnreadableError(UnreadableReason.NULL_BYTE, null)
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UnreadableError(UnreadableReason.NOT_UTF8, error.start, error.reason) from error
+    except json.JSONDecodeError as error:
+        raise UnreadableError(UnreadableReason.NOT_JSON, error.pos, error.msg) from error
+    except (RecursionError, ValueError) as error:  # ValueError: an integer of too many digits
+        raise UnreadableError(UnreadableReason.NOT_JSON, 0, str(error)) from error
+
+
+def _checked(row: Any) -> Mapping[str, Any]:
+    """Return the row, if it is an object whose texts can be stored.
+
+    Raises:
+        UnreadableError: it is not.
+    """
+    if not isinstance(row, dict):
+        detail = f"a {type(row).__name__}, not an object"
+        raise UnreadableError(UnreadableReason.NOT_JSON, 0, detail)
+    for text in _texts(row):
+        found = _UNSTORABLE.search(text)
+        if found is None:
+            continue
+        is_null = found[0] == "\0"
+        reason = UnreadableReason.NULL_BYTE if is_null else UnreadableReason.NOT_UTF8
+        before = text[max(0, found.start() - 20) : found.start()]
+        raise UnreadableError(reason, found.start(), before)
+    return row
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in a JSON value, however deep."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            todo += item.values()
+        elif isinstance(item, list):
+            todo += item
