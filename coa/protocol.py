@@ -67,12 +67,13 @@ def observation_text(tool: str, body: str, control_tokens: Sequence[str] = ()) -
 def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     r"""Make `text` unable to act: the `<` of anything tag-like becomes `‹`, the backslash of `\boxed` becomes `∖`.
 
-    The names of control tokens, well-known ones and those given, are broken (`coa/control_tokens.py`). Look-alikes that
-    a tokenizer may fold to ASCII (full-width signs) are folded first, and only where folding would make one of these;
-    all other text passes unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
+    The names of control tokens, well-known ones and those given, are broken (`coa/control_tokens.py`). The text is
+    composed to NFC, which is all that some tokenizers (Qwen's) give back. Look-alikes that a tokenizer may fold to
+    ASCII (full-width signs) are folded first, and only where folding would make one of these; all other text passes
+    unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
     """  # noqa: RUF002
     names = (*KNOWN, *control_tokens)
-    text = _SURROGATE.sub("\ufffd", text)
+    text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text))
     folded = unicodedata.normalize("NFKC", text)
     if folded != text and (
         _TAG_LIKE.search(folded) or _BOXED.search(folded) or is_in(folded, names)

@@ -23,6 +23,10 @@ _ANCHORS = ("\n", "x", ".")
 """Texts to put before a piece; more than one, because a piece's first character may melt into one of them."""
 
 
+class TextLostError(ConfigError):
+    """A tokenizer does not give a text back, so that its masks could not be exact."""
+
+
 class AddedToken(Protocol):
     """A token that stands outside a tokenizer's learned vocabulary."""
 
@@ -175,7 +179,7 @@ def tokenise(
     `end_id`, the end-of-turn token, is added as the policy's when given; leave it out where the text ends in an action.
 
     Raises:
-        ConfigError: decoding the ids does not give the text back.
+        TextLostError: decoding the ids does not give the text back.
     """
     pieces = protocol.pieces(prompt, steps)
     encoded = [
@@ -193,12 +197,12 @@ def tokenise(
     return Tokenised(ids, tuple(pieces), tuple(lengths))
 
 
-def _lossy(text: str, decoded: str) -> ConfigError:
+def _lossy(text: str, decoded: str) -> TextLostError:
     same = next(
         (i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b),
         min(len(text), len(decoded)),
     )
-    return ConfigError(
+    return TextLostError(
         "the tokenizer does not give a trajectory's text back, so its masks could not be exact",
         where=f"character {same}",
         expected=repr(text[same : same + 20]),

@@ -9,6 +9,7 @@ Writes data/questions.parquet and data/questions_dropped.parquet.
 
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,7 +194,7 @@ def _rows(params: QuestionParams) -> Iterator[Row]:
 
 
 def to_question(row: Row, params: QuestionParams) -> Question:
-    """One row as a question.
+    """One row as a question, its text and answers composed to NFC as an observation is (`protocol.neutralise`).
 
     Raises:
         BadRowError: the row gives no question.
@@ -205,7 +206,12 @@ def to_question(row: Row, params: QuestionParams) -> Question:
     question = replace(question, split=question.split or params.split)
     if fault := _fault(question):
         raise BadRowError(*fault)
-    return question
+    answers = (unicodedata.normalize("NFC", answer) for answer in question.gold_answers)
+    return replace(
+        question,
+        question=unicodedata.normalize("NFC", question.question),
+        gold_answers=tuple(dict.fromkeys(answers)),
+    )
 
 
 def _from_columns(values: Mapping[str, Any], params: QuestionParams) -> Question:

@@ -376,7 +376,7 @@ def test_files_without_a_readable_row_are_an_error_that_names_the_formats(
     ingest_main(["path=good.jsonl"])
     before = (tmp_path / "data/ingest/trajectories.parquet").read_bytes()
     write(tmp_path / "bad.jsonl", {"prompt": "q", "halted": False}, b"{")
-    with pytest.raises(InputError, match="no row of bad.jsonl can be read") as caught:
+    with pytest.raises(InputError, match=r"no row of bad\.jsonl can be read") as caught:
         ingest_main(["path=bad.jsonl"])
     message = str(caught.value)
     assert "1 wrong_format, 1 not_json" in message and "bad.jsonl, line 1" in message

@@ -1,6 +1,7 @@
 """The two laws of the tags: parse and render are inverse, and neutralised text cannot act."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,15 @@ def test_no_observation_can_act_close_itself_or_answer(body: str) -> None:
 )
 def test_text_without_tags_passes_unchanged(text: str) -> None:
     assert protocol.neutralise(text) == text
+
+
+def test_a_text_that_was_made_harmless_is_composed() -> None:
+    assert protocol.neutralise("Rene\u0301e <thin\u212a>") == "Ren\u00e9e ‹thinK>"
+
+
+@given(HOSTILE)
+def test_a_text_that_was_made_harmless_is_what_a_composing_tokenizer_gives_back(text: str) -> None:
+    assert unicodedata.is_normalized("NFC", protocol.neutralise(text))
 
 
 @given(rollouts())

@@ -1,5 +1,6 @@
 """Questions from local files: every format, one table; every bad row is named, or dropped with its reason."""
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -65,6 +66,18 @@ def test_parquet_is_read_with_a_column_mapping(tmp_path: Path) -> None:
 
 def test_json_lines_are_read(tmp_path: Path) -> None:
     assert read(jsonl(tmp_path, ROW)) == [EXPECTED]
+
+
+def test_question_and_answers_are_composed_and_an_id_made_from_the_text_stays(
+    tmp_path: Path,
+) -> None:
+    plain = {"question": "Who is Rene\u0301e?", "answer": ["Rene\u0301e", "Ren\u00e9e"]}
+    path = tmp_path / "nq.jsonl"
+    path.write_text(json.dumps(plain) + "\n")
+    (question,) = read(path, columns={}, format=QuestionFormat.NQ)
+    assert (question.question, question.gold_answers) == ("Who is Ren\u00e9e?", ("Ren\u00e9e",))
+    digest = hashlib.sha256(str(plain["question"]).encode()).hexdigest()[:16]
+    assert question.question_id == f"nq-{digest}"
 
 
 def test_csv_is_read_and_answers_are_separated(tmp_path: Path) -> None:

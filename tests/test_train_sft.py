@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,6 +27,7 @@ from train.student import StudentSettings, new_student  # noqa: E402
 PROMPT = Prompt("Question: {question}\n<think>\n", "")
 CALL = "I need it. <begin_search> Ada's book </end_search>"
 SEEN = protocol.observation("search", "Ada wrote it.", Outcome.OK)
+DECOMPOSED = "e\u0301"
 REST = "It says Ada.\n</think>\n\n\\boxed{Ada}"
 STEPS = (*protocol.parse_policy(CALL), SEEN, *protocol.parse_policy(REST))
 
@@ -75,7 +78,43 @@ def test_a_row_too_long_for_the_context_is_left_out_whole_and_counted() -> None:
     encoder = Encoder(tokenizer, PROMPT, 60)
     assert encoder.trajectory(row(STEPS), trains_world=False) is not None
     assert encoder.trajectory(row(STEPS, "who " * 30 + "?"), trains_world=False) is None
-    assert encoder.counts == {"kept": 1, "too_long": 1}
+    assert encoder.rows.counts == {"kept": 1, "too_long": 1}
+
+
+@pytest.fixture(scope="module")
+def qwen() -> Any:
+    """The real tokenizer of Qwen2.5, which folds to NFC."""
+    if "COA_REAL_DATA" not in os.environ:
+        pytest.skip("COA_REAL_DATA does not name the folder of real data")
+    folder = Path(os.environ["COA_REAL_DATA"]) / "tokenizer_qwen2"
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def test_observations_and_questions_of_decomposed_text_are_held_by_a_tokenizer_that_composes(
+    qwen: Any,
+) -> None:
+    passages = pl.read_parquet(Path(os.environ["COA_REAL_DATA"]) / "corpus_gold.parquet")
+    shown = [
+        f"result 1: {title}: {text}" for title, text in passages.select("title", "text").iter_rows()
+    ]
+    decomposed = [text for text in shown if unicodedata.normalize("NFC", text) != text]
+    assert len(decomposed) == 31
+    encoder = Encoder(qwen, PROMPT, 100_000)
+    for text in decomposed:
+        seen = protocol.observation("search", text, Outcome.OK)
+        steps = (*protocol.parse_policy(CALL), seen, *protocol.parse_policy(REST))
+        assert encoder.trajectory(row(steps, f"who? {text[:200]}"), trains_world=True) is not None
+    assert encoder.rows.counts == {"kept": 31}
+
+
+def test_a_row_whose_policy_wrote_what_the_tokenizer_loses_is_left_out_by_name(qwen: Any) -> None:
+    encoder = Encoder(qwen, PROMPT, 100_000)
+    written = (*STEPS[:-2], *protocol.parse_policy(f"It says Ren{DECOMPOSED}e.\n{REST}"))
+    assert encoder.trajectory(row(written), trains_world=False) is None
+    assert encoder.trajectory(row(STEPS), trains_world=False) is not None
+    assert encoder.rows.counts == {"kept": 1, "text_lost": 1}
+    assert list(encoder.rows.lost) == ["q/coa/0"]
+    assert "character" in encoder.rows.lost["q/coa/0"].details["where"]
 
 
 EXAMPLES = [
@@ -160,4 +199,4 @@ def test_the_labels_of_real_trajectories_are_what_an_oracle_leaves_of_their_text
             assert example is not None
             end = tokenizer.eos_token if protocol.answer_text(steps) else ""
             assert trained_text(tokenizer, example) == OBSERVATION.sub("", written) + end
-    assert encoder.counts == {"kept": 500}
+    assert encoder.rows.counts == {"kept": 500}

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from coa.pairs import PairKind, PreferencePair  # noqa: E402
 from coa.policy.local import LocalPolicy, LocalSettings  # noqa: E402
 from coa.question import Question  # noqa: E402
 from coa.search import Passage  # noqa: E402
+from coa.tokens import TextLostError  # noqa: E402
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory  # noqa: E402
 from train.checkpoint import Workspace  # noqa: E402
 from train.run import main  # noqa: E402
@@ -260,6 +263,62 @@ def test_bad_inputs_are_named_with_what_to_change(folder: Path) -> None:
     with pytest.raises(InputError, match=r"train\.parquet is missing") as missing:
         main(start)
     assert missing.value.details["what to do"].endswith("dvc repro assemble")
+
+
+def test_what_it_advises_for_rows_that_are_too_long_lets_them_in(folder: Path) -> None:
+    main(["stage=pretrain"])
+    start = ["stage=sft1", "train.sft1.init=data/train/pretrain"]
+    with pytest.raises(InputError, match="no row can be trained") as short_limit:
+        main([*start, "train.max_context_tokens=20"])
+    advice = short_limit.value.details["what to do"]
+    found = re.fullmatch(
+        r"set train\.max_context_tokens to (\d+) or more; the student reads (\d+)", advice
+    )
+    assert found, advice
+    assert "steps on" in main([*start, f"train.max_context_tokens={found[1]}"])
+
+    many = "who " * 150
+    for split in ("train", "validation"):
+        long = [replace(pair(i), question=f"{many}{i}?") for i in range(3)]
+        tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, long)
+    with pytest.raises(InputError, match="no row can be trained") as short_window:
+        main([*start, "train.max_context_tokens=128"])
+    advice = short_window.value.details["what to do"]
+    assert "the student reads 128" in advice and "train.sft1.init" in advice
+    assert "raise" not in advice
+
+
+def test_a_stage_says_by_name_whose_text_its_tokenizer_loses(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["stage=pretrain"])
+    path = Path("data/train/pretrain/tokenizer.json")
+    settings = json.loads(path.read_text())
+    assert settings["normalizer"] is None
+    path.write_text(json.dumps(settings | {"normalizer": {"type": "NFC"}}))
+    thought = Step(StepKind.THOUGHT, Author.POLICY, "It is Rene\u0301e. ")
+
+    def decomposed(i: int) -> GradedTrajectory:
+        row = trajectory(i)
+        return replace(row, trajectory=replace(row.trajectory, steps=(thought, *STEPS)))
+
+    start = ["stage=sft2", "train.sft2.init=data/train/pretrain"]
+    rows = [decomposed(i) if i in (3, 5) else trajectory(i) for i in range(20)]
+    tables.write_table(Path(SET, "train.parquet"), GradedTrajectory, rows)
+    summary = main(start)
+    assert (
+        "3 steps on 21 rows, without q3/coa/0, q5/coa/0, whose text the tokenizer loses" in summary
+    )
+    assert "2 text lost" in capsys.readouterr().err
+    figures = json.loads(Path("metrics/train_sft2.json").read_text())
+    assert figures["rows"] == {"kept": 21, "text_lost": 2}
+    assert list(figures["text_lost"]) == ["q3/coa/0", "q5/coa/0"]
+    for split in ("train", "validation"):
+        tables.write_table(
+            Path(SET, f"{split}.parquet"), GradedTrajectory, [decomposed(i) for i in range(3)]
+        )
+    with pytest.raises(TextLostError, match="does not give a trajectory's text back"):
+        main(start)
 
 
 def test_running_out_of_memory_says_what_to_change() -> None:

@@ -1,11 +1,12 @@
 """Rows of the sets to token ids with labels: what each stage trains is read from who wrote what.
 
-A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not fit the context is
-left out and counted.
+A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not fit the context, or
+whose text the tokenizer does not give back, is left out and counted.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -17,7 +18,7 @@ from coa.errors import InputError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.prompts import Prompt
-from coa.tokens import PieceEncoder, Tokenised, tokenise
+from coa.tokens import PieceEncoder, TextLostError, Tokenised, tokenise
 from coa.trajectory import Step, StepKind
 
 if TYPE_CHECKING:
@@ -47,28 +48,52 @@ class PairExample(TypedDict):
     rejected_mask: list[int]
 
 
+@dataclass(slots=True)
+class RowTally:
+    """What became of the rows that a stage read."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Rows `kept`, and rows left out as `too_long`, with `nothing_trained` or with their `text_lost`."""
+    lost: dict[str, TextLostError] = field(default_factory=dict)
+    """Why the tokenizer cannot hold a row's text, by the row's id."""
+    shortest_too_long: int = 0
+    """Tokens of the shortest row that is too long; 0 where none is."""
+
+    def keeps(self, length: int, max_tokens: int, *, is_trained: bool = True) -> bool:
+        """Count a row, and say whether it is kept."""
+        reason = "kept" if is_trained else "nothing_trained"
+        if length > max_tokens:
+            reason = "too_long"
+            self.shortest_too_long = min(length, self.shortest_too_long or length)
+        self.counts[reason] += 1
+        return reason == "kept"
+
+    def lose(self, row_id: str, error: TextLostError) -> None:
+        """Count a row whose text the tokenizer does not give back."""
+        self.counts["text_lost"] += 1
+        self.lost[row_id] = error
+
+
 class Encoder:
-    """Encodes rows for one tokenizer and prompt; counts what it leaves out."""
+    """Encodes rows for one tokenizer and prompt; tells what it leaves out."""
 
     def __init__(self, tokenizer: Any, prompt: Prompt, max_tokens: int) -> None:
         self._encoder = PieceEncoder(tokenizer)
         self._end_id: int = tokenizer.eos_token_id
         self._prompt = prompt
         self._max_tokens = max_tokens
-        self.counts: Counter[str] = Counter()
-        """Rows `kept`, and rows left out as `too_long` or with `nothing_trained`."""
+        self.rows = RowTally()
 
     def trajectory(self, row: GradedTrajectory, *, trains_world: bool) -> Example | None:
         """One trajectory under the student's prompt, ended by the end-of-turn token."""
-        steps = row.trajectory.steps
-        tokens = tokenise(
-            self._prompt.fill(row.trajectory.question),
-            steps,
-            self._encoder,
-            end_id=self._end_of(steps),
-        )
+        prompt, steps = self._prompt.fill(row.trajectory.question), row.trajectory.steps
+        try:
+            tokens = tokenise(prompt, steps, self._encoder, end_id=self._end_of(steps))
+        except TextLostError as error:
+            self.rows.lose(row.trajectory.trajectory_id, error)
+            return None
         mask = tokens.world_mask if trains_world else tokens.loss_mask
-        if not self._fits(len(tokens.ids), any(mask)):
+        if not self.rows.keeps(len(tokens.ids), self._max_tokens, is_trained=any(mask)):
             return None
         labels = [
             token if trained else IGNORED for token, trained in zip(tokens.ids, mask, strict=True)
@@ -78,13 +103,18 @@ class Encoder:
     def pair(self, row: PreferencePair) -> PairExample | None:
         """Both sides of a pair; a side that ends in an action has no end-of-turn token."""
         prompt = self._prompt.fill(row.question)
-        start = len(tokenise(prompt, row.prefix, self._encoder).ids)
-        sides = [
-            tokenise(prompt, (*row.prefix, *side), self._encoder, end_id=self._end_of(side))
-            for side in (row.chosen, row.rejected)
-        ]
+        try:
+            start = len(tokenise(prompt, row.prefix, self._encoder).ids)
+            sides = [
+                tokenise(prompt, (*row.prefix, *side), self._encoder, end_id=self._end_of(side))
+                for side in (row.chosen, row.rejected)
+            ]
+        except TextLostError as error:
+            self.rows.lose(row.pair_id, error)
+            return None
         is_trained = all(any(side.loss_mask[start:]) for side in sides)
-        if not self._fits(max(len(side.ids) for side in sides), is_trained):
+        longest = max(len(side.ids) for side in sides)
+        if not self.rows.keeps(longest, self._max_tokens, is_trained=is_trained):
             return None
         (chosen, chosen_mask), (rejected, rejected_mask) = (_after(side, start) for side in sides)
         prompt_ids = list(sides[0].ids[:start])
@@ -95,13 +125,6 @@ class Encoder:
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
-
-    def _fits(self, length: int, is_trained: bool) -> bool:
-        reason = (
-            "too_long" if length > self._max_tokens else "kept" if is_trained else "nothing_trained"
-        )
-        self.counts[reason] += 1
-        return reason == "kept"
 
 
 def _after(side: Tokenised, start: int) -> tuple[list[int], list[int]]:

@@ -4,7 +4,6 @@ Reads data/microworld/pretraining.parquet: the student learns the known facts, h
 what it does not know. Where `train.pretrain.base` names a model, that one is fetched instead (train/base.py).
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.search import Passage
 from train.base import fetch_base
 from train.checkpoint import Student
-from train.encode import IGNORED, Example, to_dataset
+from train.encode import IGNORED, Example, RowTally, to_dataset
 from train.muon import MuonWithAdamW
 from train.settings import PretrainParams
 from train.sft import make_trainer
@@ -64,19 +63,17 @@ def _plain_trainer() -> type[Any]:
 
 def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[int]]:
     """The documents, the last few of them for validation, and the ids of all tokens in them."""
-    counts: Counter[str] = Counter()
+    rows = RowTally()
     seen: set[int] = set()
 
     def fitting() -> Iterator[Example]:
         for example in _examples(Path(run.params.pretrain.documents), student.tokenizer):
-            fits = len(example["input_ids"]) <= run.params.max_context_tokens
-            counts["kept" if fits else "too_long"] += 1
-            if fits:
+            if rows.keeps(len(example["input_ids"]), run.params.max_context_tokens):
                 seen.update(example["input_ids"])
                 yield example
 
     documents = to_dataset(fitting(), Example)
-    run.report_rows(counts)
+    run.report_rows(rows)
     start = len(documents) - min(_HELD_OUT, len(documents) // 10)
     splits = {
         "train": documents.select(range(start)),

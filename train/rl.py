@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -28,7 +29,7 @@ from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
-from train.encode import read_split
+from train.encode import RowTally, read_split
 from train.grpo import trainer_class
 from train.monitors import Monitor
 from train.rewards import reward_functions
@@ -59,7 +60,7 @@ def train(run: StageRun) -> None:
     with asyncio.Runner() as loop, _opened(loop, run.sections if searches else None) as tools:
         splits = ("train",) if run.params.dry_run else ("train", "validation")
         asks = {split: _read_asks(settings, split, run.params.seed) for split in splits}
-        run.report_rows({"kept": len(asks["train"])})
+        run.report_rows(RowTally(Counter(kept=len(asks["train"]))))
         rollouts = Rollouts(
             run,
             student.tokenizer,

@@ -35,7 +35,7 @@ def train(run: StageRun) -> None:
         splits[split] = to_dataset(
             (encoder.trajectory(row, trains_world=trains_world) for row in rows), Example
         )
-    run.report_rows(encoder.counts)
+    run.report_rows(encoder.rows)
     trainer = make_trainer(run, student, splits, settings.arguments)
     run.fit(trainer, student, (settings.init, *settings.trajectories))
 

@@ -47,7 +47,7 @@ def train(run: StageRun) -> None:
     for split in ("train", "validation"):
         rows = read_split(settings.pairs, split, PreferencePair)
         splits[split] = to_dataset(map(encoder.pair, rows), PairExample)
-    run.report_rows(encoder.counts)
+    run.report_rows(encoder.rows)
     run.callbacks.append(Monitor(run.params.monitors))
     trainer = ContrastiveTrainer(
         model=run.adapted(student.model),

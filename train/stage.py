@@ -7,6 +7,7 @@ curves; a stage only makes its trainer.
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from coa.tokens import PieceEncoder
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.curves import write_curves, write_log, write_table
+from train.encode import RowTally
 from train.settings import Arguments, Stage, TrainParams
 from train.templates import own_template
 
@@ -26,6 +28,8 @@ _ALWAYS: Arguments = {
     "activation_checkpointing": False, "ddp_find_unused_parameters": False,
 }  # fmt: skip
 """What differs from the libraries' defaults in every stage; a stage's `arguments` overrule it."""
+_SHOWN = 5
+"""Rows named in a summary; metrics/ names all."""
 
 
 class StageRun:
@@ -44,7 +48,9 @@ class StageRun:
         self.summary = ""
         """The line that a person wants to read last; set when the stage is done."""
         self._resolved = resolved
-        self._rows: dict[str, int] = {}
+        self._rows = RowTally()
+        self._window: int | None = None
+        """Tokens that the student can read; None where its positions have no end."""
 
     def load(self, init: str) -> Student:
         """The student to start from.
@@ -57,7 +63,7 @@ class StageRun:
         student = load_student(
             init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run
         )
-        window = getattr(student.model.config, "max_position_embeddings", None)
+        self._window = window = getattr(student.model.config, "max_position_embeddings", None)
         if window is not None and self.params.max_context_tokens > window:
             expected = f"train.max_context_tokens of at most {window}"
             raise ConfigError(
@@ -93,28 +99,53 @@ class StageRun:
         )
         return prompt.for_policy(PieceEncoder(tokenizer))
 
-    def report_rows(self, counts: Mapping[str, int]) -> None:
-        """Say how many rows are trained on and how many were left out.
+    def report_rows(self, rows: RowTally) -> None:
+        """Say how many rows are trained on, how many were left out and whose text was lost.
 
         Raises:
-            InputError: all were.
+            InputError: all were left out; says what would let them in.
+            TextLostError: the tokenizer gives the text of none back.
         """
-        self._rows = dict(counts)
-        if left_out := {
-            reason: count for reason, count in counts.items() if reason != "kept" and count
-        }:
-            listed = ", ".join(
-                f"{count:,} {reason.replace('_', ' ')}" for reason, count in left_out.items()
+        self._rows = rows
+        left_out = [
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in rows.counts.items()
+            if reason != "kept" and count
+        ]
+        if left_out:
+            limit = f"train.max_context_tokens = {self.params.max_context_tokens}"
+            print(f"left out: {', '.join(left_out)} ({limit})", file=sys.stderr)
+        for row_id, error in islice(rows.lost.items(), _SHOWN):
+            where, expected, got = (error.details[name] for name in ("where", "expected", "got"))
+            print(f"  {row_id}: {where} is {expected}, back comes {got}", file=sys.stderr)
+        if rows.counts["kept"]:
+            return
+        if rows.lost and rows.counts["text_lost"] == rows.counts.total():
+            raise next(iter(rows.lost.values()))
+        raise InputError(
+            "no row can be trained", expected=f"rows of at most {self.params.max_context_tokens} tokens",
+            got=dict(rows.counts), fix=self._advice(rows),
+        )  # fmt: skip
+
+    def _advice(self, rows: RowTally) -> str:
+        """Say what would let rows in, where all were left out."""
+        if not rows.counts.total():
+            return "the set is empty: make the sets again, `dvc repro assemble`"
+        needed = rows.shortest_too_long
+        if not needed:
+            return f"the rows hold nothing that the policy wrote: check the files of train.{self.stage}"
+        if self.stage is Stage.PRETRAIN:
+            return (
+                f"the shortest row has {needed} tokens: set train.max_context_tokens and "
+                "train.pretrain.student.max_context to as many or more"
             )
-            print(
-                f"left out: {listed} (train.max_context_tokens = {self.params.max_context_tokens})",
-                file=sys.stderr,
+        if self._window is not None and needed > self._window:
+            return (
+                f"the shortest row has {needed} tokens, the student reads {self._window}: start from a model with "
+                f"a longer context (train.{self.stage}.init), or leave long rows out of the sets"
             )
-        if not counts.get("kept"):
-            raise InputError(
-                "no row can be trained", expected=f"rows of at most {self.params.max_context_tokens} tokens",
-                got=dict(counts), fix="raise train.max_context_tokens",
-            )  # fmt: skip
+        limit = "" if self._window is None else f"; the student reads {self._window}"
+        return f"set train.max_context_tokens to {needed} or more{limit}"
 
     def arguments(self, kind: type[Any], given: Arguments, **defaults: Any) -> Any:
         """The trainer's own settings: `given` over the stage's and the project's defaults.
@@ -224,7 +255,18 @@ class StageRun:
         self._write_report(trainer.state.log_history, final)
         self.workspace.clear()
         loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
-        self.summary = f"{self.workspace.out}: {trainer.state.global_step:,} steps on {self._rows['kept']:,} rows{loss}"
+        self.summary = (
+            f"{self.workspace.out}: {trainer.state.global_step:,} steps on {self._rows.counts['kept']:,} rows"
+            f"{self._without()}{loss}"
+        )
+
+    def _without(self) -> str:
+        """Name the rows whose text was lost, as far as they fit on a line."""
+        if not self._rows.lost:
+            return ""
+        names = list(self._rows.lost)
+        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        return f", without {', '.join(names[:_SHOWN])}{more}, whose text the tokenizer loses"
 
     def _write_report(self, history: list[dict[str, float]], final: Mapping[str, float]) -> None:
         out = self.workspace.out
@@ -234,7 +276,10 @@ class StageRun:
         plots = Path("metrics") / f"train_{name}.csv" if name == self.stage else out / "curves.csv"
         write_curves(out / "curves.png", plots, history, name)
         if name == self.stage:
-            write_metrics(f"train_{name}", {"rows": self._rows, **_rounded(final)})
+            lost = {row_id: error.details["where"] for row_id, error in self._rows.lost.items()}
+            figures = {"text_lost": lost} if lost else {}
+            rows = dict(self._rows.counts)
+            write_metrics(f"train_{name}", {"rows": rows, **figures, **_rounded(final)})
         self.write_params()
 
     def report_fetched(self, origin: str) -> None:
