@@ -230,7 +230,7 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
             f"there are too few rows for the set {source.name!r}", where=source.path,
             expected=f"assemble.num_{source.name} = {source.size:,}",
             got=f"{len(split['train']):,} in the train split{_taken(source.pool)}",
-            fix=source.remedy,
+            fix=f"{source.remedy}; or lower assemble.num_{source.name}",
         )  # fmt: skip
     held_out = round(source.size * params.validation_share)
     sizes = {"train": source.size, "validation": held_out}

@@ -115,6 +115,14 @@ def test_a_set_that_the_screen_left_too_small_says_how_much_it_took(
     )
 
 
+def test_a_set_that_is_too_small_can_be_made_smaller_as_it_advises(folder: Path) -> None:
+    with pytest.raises(InputError, match="set 'coa'") as raised:
+        assemble.main(["num_coa=100"])
+    assert raised.value.details["what to do"].endswith("or lower assemble.num_coa")
+    number = raised.value.details["got"].split()[0]
+    assert f"{number} coa" in assemble.main([f"num_coa={number}"])
+
+
 def test_a_set_that_was_too_small_before_says_nothing_of_the_screen(folder: Path) -> None:
     exclude(("q0/cot/0", Kind.TRAJECTORY))
     with pytest.raises(InputError, match="set 'coa'") as raised:

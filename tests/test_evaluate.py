@@ -1,5 +1,6 @@
 """Held-out questions to results, results to a table, and what a world model's predictions are worth."""
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Progress
 from coa.protocol import observation, parse
 from coa.question import Question
-from coa.search import Passage
+from coa.search import Hit, Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
+from coa.tools.search import Numbering, ObservationSettings, show
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
 from train import evaluate, fidelity, table
@@ -155,6 +157,33 @@ def test_the_choice_of_questions_follows_from_seed_and_ids() -> None:
 def test_too_few_questions_or_the_wrong_split_are_named(params: EvaluateParams) -> None:
     with pytest.raises(ConfigError, match="cannot be evaluated on"):
         choose_held_out(QUESTIONS, params)
+
+
+@pytest.mark.parametrize(
+    ("params", "questions", "advice"),
+    [
+        (
+            EvaluateParams(num_questions=61),
+            QUESTIONS,
+            "set num_questions=60 or fewer; 0 asks all 60",
+        ),
+        (EvaluateParams(split="train"), QUESTIONS, "set split=validation"),
+        (EvaluateParams(split="test", num_questions=5), QUESTIONS, "set split=validation"),
+        (EvaluateParams(), [], "bring questions of the split validation or test"),
+    ],
+)
+def test_what_it_advises_for_too_few_questions_can_be_followed(
+    params: EvaluateParams, questions: list[Question], advice: str
+) -> None:
+    with pytest.raises(ConfigError, match="cannot be evaluated on") as caught:
+        choose_held_out(questions, params)
+    given = caught.value.details["what to do"]
+    assert given.startswith(advice)
+    settings = dict(re.findall(r"(num_questions|split)=(\w+)", given))
+    if settings:
+        number = int(settings.get("num_questions", params.num_questions))
+        followed = replace(params, num_questions=number, split=settings.get("split", params.split))
+        assert choose_held_out(questions, followed)
 
 
 @pytest.mark.parametrize("name", ["../x", ".hidden", "a/b"])
@@ -316,6 +345,41 @@ def test_a_prediction_is_compared_with_the_real_observation(
     found = compare(probe(), Completion(predicted, finish, 8))
     assert (found.is_well_formed, found.bears_answer) == (expected[0], expected[2])
     assert expected[1] is None or found.f1 == pytest.approx(expected[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("numbering", Numbering)
+@pytest.mark.parametrize("shows_titles", [True, False])
+def test_a_prediction_is_well_formed_where_its_lines_are_numbered_as_the_search_does(
+    numbering: Numbering, shows_titles: bool
+) -> None:
+    hits = [Hit(Passage("p", "Iron Harbor", "It is of 1999."), 1.0)] * 2
+    shown = {
+        other: "\n".join(
+            show(hits, ObservationSettings(numbering=other, shows_titles=shows_titles))
+        )
+        for other in Numbering
+    }
+
+    def is_well_formed(predicted: str) -> bool:
+        reply = Completion(f" {predicted} </search_result>", Finish.STOP, 8)
+        return compare(probe("No results."), reply, numbering).is_well_formed
+
+    assert is_well_formed(shown[numbering])
+    others = [text for other, text in shown.items() if other is not numbering]
+    assert [is_well_formed(text) for text in others] == [numbering is Numbering.NONE] * 3
+    assert not is_well_formed("")
+
+
+def test_a_prediction_of_another_tools_reply_need_not_look_like_a_search(tmp_path: Path) -> None:
+    steps = (
+        *parse("I count. <begin_calculate> 2 * 3 </end_calculate>"),
+        observation("calculate", "6", ToolOutcome.OK),
+    )
+    base = row_of("x")
+    row = replace(base, trajectory=replace(base.trajectory, steps=steps))
+    (found,) = find_probes([row], {"q": Question("q", "When?", ("6",), "test")}, None)
+    reply = Completion(" 7 </calculate_result>", Finish.STOP, 2)
+    assert compare(found, reply).is_well_formed
 
 
 def test_an_observation_without_the_answer_says_nothing_of_it() -> None:

@@ -231,6 +231,11 @@ def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken
         (["stage=rl3"], "a setting has a bad value", ""),
         ([], "no stage is named", ""),
         (["stage=sft2"], "there is no model in data/train/sft1", "python -m train.run stage=sft1"),
+        (
+            ["stage=sft2", "train.sft2.init=data/train/mine"],
+            "there is no model in data/train/mine",
+            "python -m train.run stage=STAGE name=mine",
+        ),
         (["stage=sft2", "train.sft2.init=nowhere/at/all"], "cannot load the tokenizer", "a folder"),
         (["stage=sft2", "name=../evil"], "not a plain folder name", ""),
     ],

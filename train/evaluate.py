@@ -12,7 +12,8 @@ data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where i
 import asyncio
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -87,19 +88,37 @@ def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> li
     Raises:
         ConfigError: the split is train's, or has fewer questions than asked for.
     """
-    found = [question for question in questions if question.split == params.split]
+    by_split: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        by_split[question.split].append(question)
+    found = by_split[params.split]
     if params.split == "train" or len(found) < max(params.num_questions, 1):
+        sizes = [f"{len(part):,} {split}" for split, part in sorted(by_split.items()) if part]
         raise ConfigError(
-            f"the split {params.split!r} cannot be evaluated on", where=QUESTIONS,
-            expected="split=validation or split=test, with enough questions", got=f"{len(found):,} questions",
-            fix="lower evaluate.num_questions, or choose another split",
-        )  # fmt: skip
+            f"the split {params.split!r} cannot be evaluated on",
+            where=QUESTIONS,
+            expected=f"{params.num_questions or 'any'} questions, none of them for training",
+            got=f"questions: {', '.join(sizes) or 'none'}",
+            fix=_advice(params.split, {split: len(part) for split, part in by_split.items()}),
+        )
     found.sort(
         key=lambda question: hashlib.sha256(
             f"{params.seed}/{question.question_id}".encode()
         ).digest()
     )
     return sorted(found[: params.num_questions or None], key=lambda question: question.question_id)
+
+
+def _advice(split: str, sizes: Mapping[str, int]) -> str:
+    """Say which setting asks for no more than there is."""
+    if split != "train" and sizes[split]:
+        return f"set num_questions={sizes[split]} or fewer; 0 asks all {sizes[split]:,}"
+    others = [f"split={name}" for name in ("validation", "test") if sizes.get(name)]
+    if others:
+        return f"set {' or '.join(others)}"
+    return (
+        "bring questions of the split validation or test (questions.split), for the measure alone"
+    )
 
 
 def make_task(

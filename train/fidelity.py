@@ -21,11 +21,13 @@ from coa.grading import grade_prediction
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
+from coa.opening import SearchParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Completion, Finish, Request
 from coa.policy.local import LocalPolicy, LocalSettings
 from coa.progress import Progress
 from coa.question import Question
+from coa.tools.search import Numbering, SearchTool, result_form
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 from train.intervals import Interval, mean_interval
 from train.knowledge import fact_before
@@ -34,7 +36,7 @@ from train.results import file_name, fingerprint_model, read_json, write_text
 FOLDER = Path("results/fidelity")
 QUESTIONS = Path("data/questions.parquet")
 COMMAND = "python -m train.fidelity"
-_RESULT = re.compile(r"result [0-9]+: \S.*")
+_LINE = re.compile(r"\S.*")
 _SHOWN = frozenset({Outcome.OK, Outcome.EMPTY})
 
 
@@ -85,7 +87,7 @@ class Prediction:
     """How a predicted observation compares with the real one."""
 
     is_well_formed: bool
-    """Closed, without other tags, and each line a result."""
+    """Closed, without other tags, and for a search each line a result as the search numbers them."""
     f1: float
     """Of its words against the real ones."""
     bears_answer: bool | None
@@ -172,12 +174,15 @@ def request_for(probe: Probe, policy: BatchPolicy, max_tokens: int) -> Request:
     )
 
 
-def compare(probe: Probe, completion: Completion) -> Prediction:
+def compare(
+    probe: Probe, completion: Completion, numbering: Numbering = Numbering.RESULT
+) -> Prediction:
     """A predicted observation against the real one."""
     tool = probe.real.tool or ""
     predicted, real = body(completion.text, tool), body(probe.real.text, tool)
     lines = predicted.splitlines()
-    has_form = predicted == real or (bool(lines) and all(_RESULT.fullmatch(line) for line in lines))
+    form = result_form(numbering) if tool == SearchTool.name else _LINE
+    has_form = predicted == real or (bool(lines) and all(form.fullmatch(line) for line in lines))
     return Prediction(
         is_well_formed=completion.finish is Finish.STOP
         and protocol.neutralise(predicted) == predicted
@@ -250,7 +255,9 @@ def gate(model: str) -> tuple[str, ...]:
     return found.warnings
 
 
-def _predict(params: FidelityParams, probes: Sequence[Probe]) -> list[Prediction]:
+def _predict(
+    params: FidelityParams, probes: Sequence[Probe], numbering: Numbering
+) -> list[Prediction]:
     policy = LocalPolicy.load(LocalSettings(params.model, batch_size=params.batch_size))
     predictions = []
     with Progress("fidelity", len(probes), "observations") as bar:
@@ -259,9 +266,9 @@ def _predict(params: FidelityParams, probes: Sequence[Probe]) -> list[Prediction
             requests = [
                 request_for(probe, policy, params.max_observation_tokens) for probe in batch
             ]
-            predictions += [
-                compare(*pair) for pair in zip(batch, policy.complete_batch(requests), strict=True)
-            ]
+            completions = policy.complete_batch(requests)
+            for probe, completion in zip(batch, completions, strict=True):
+                predictions.append(compare(probe, completion, numbering))
             bar.add(len(batch))
     return predictions
 
@@ -281,7 +288,8 @@ def main(arguments: Sequence[str]) -> str:
     rows = tables.read_table(Path(params.rollouts), GradedTrajectory)
     probes = list(islice(find_probes(rows, questions, world), params.num_observations))
     # A student that never searches is a finding, no wrong setting: the report says so.
-    found = report(params, _predict(params, probes) if probes else [])
+    numbering = loaded.section(SearchParams, "search").observation.numbering
+    found = report(params, _predict(params, probes, numbering) if probes else [])
     write_text(path, json.dumps(asdict(found), indent=2) + "\n")
     doubts = "".join(f"\nWARNING before rl1: {warning}" for warning in found.warnings)
     return f"{path}: answer-bearing {found.all.answer_bearing}, well-formed {found.all.well_formed}{doubts}"

@@ -121,12 +121,16 @@ def check_asking(asking: Asking, stage: Stage) -> None:
     """
     known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
     if asking not in known:
-        where, fix = (
-            f"params.yaml, train.{stage}.asking",
-            "cot_share says which questions are asked without the tool",
-        )
+        advice = {
+            Asking.COT: f"train.{stage}.cot_share says how many questions are asked without the tool",
+            Asking.REACT: "train rl2: what rl1 invents stands between the protocol's tags",
+        }
         raise ConfigError(
-            "the stage cannot ask so", where=where, expected=" or ".join(known), got=asking, fix=fix
+            "the stage cannot ask so",
+            where=f"params.yaml, train.{stage}.asking",
+            expected=" or ".join(known),
+            got=asking,
+            fix=advice[asking],
         )
 
 

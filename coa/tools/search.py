@@ -166,6 +166,13 @@ def show(
     return tuple(lines)
 
 
+def result_form(numbering: Numbering) -> re.Pattern[str]:
+    """What a whole line of a result looks like under this numbering."""
+    before, place, after = _HEADS[numbering].partition("{}")
+    number = "[0-9]+" if place else ""
+    return re.compile(rf"{re.escape(before)}{number}{re.escape(after)}\S.*")
+
+
 def shorten(text: str, max_words: int) -> str:
     """At most `max_words` words of a one-line text, up to the end of a sentence if that keeps half of them."""
     words = text.split(" ")
