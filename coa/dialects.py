@@ -7,9 +7,10 @@ R1-Searcher  A call is a query in its tags, the observation the documents with t
              as ours does, and the answer has a tag of its own. The prompt is not in the released files.
 ReAct        As FireAct's `generation.py` runs it: turns of `Thought:` and `Action: tool[argument]`, one `Observation:`
              after each; `Action: finish[answer]` ends. In chats the assistant's messages are the policy's as a whole.
-             In plain text the runtime writes each turn's first `Thought:`, and also a fixed sentence after the 5th
-             action (to reflect) and the 9th (to wrap up): these are the scaffold's. (The loop joins what it sampled
-             with single spaces and may itself write a missing `Action:`; such a character counts as the policy's.)
+             In plain text the runtime writes each turn's first `Thought:`, and also a fixed
+             sentence after the 5th action (to reflect) and the 9th (to wrap up): these are the
+             scaffold's. (The loop joins what it sampled with single spaces and may itself write a
+             missing `Action:`; such a character counts as the policy's.)
 
 A text that allows two readings is not guessed at: `UnreadableError` says why and where.
 """
@@ -91,11 +92,15 @@ _R1_DOCUMENT = re.compile(
 
 _THOUGHT, _OBSERVATION, _FINISH = "Thought:", "Observation:", "finish"
 _REMINDERS = {
-    5: "Now that I haven't solved the task within 5 steps, let me do a reflection and think about how to improve my "
-    "strategy. ",
-    9: "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task in the next step. ",
+    5: "Now that I haven't solved the task within 5 steps, let me do a reflection and think about "
+    "how to improve my strategy. ",
+    9: "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task "
+    "in the next step. ",
 }
-"""What FireAct's runtime writes after so many turns; in the released files always. A policy may copy it elsewhere."""
+"""What FireAct's runtime writes after so many turns, in the released files always.
+
+A policy that was trained on it may write it elsewhere.
+"""
 _LABEL = re.compile(r"^Action:", re.MULTILINE)
 _CALL = re.compile(r"Action:[ \t]*(?P<tool>[A-Za-z][A-Za-z0-9]*)[ \t]*\[(?P<argument>[^\n]*)\]")
 _FORGED = re.compile(r"^Observation:", re.MULTILINE)
@@ -228,8 +233,8 @@ def read_react_chat(
 ) -> tuple[Step, ...]:
     """The steps of a ReAct chat from (role, content) pairs, the question's message left out; nothing is put between.
 
-    `was_text`: the policy wrote one text, which was made a chat later; what the runtime wrote in that text is the
-    scaffold's here too.
+    `was_text`: the policy wrote one text, which was made a chat later; what the runtime wrote in
+    that text is the scaffold's here too.
 
     Raises:
         UnreadableError: roles do not alternate, a turn is empty, without a call, or goes on after it; or no answer.
@@ -252,7 +257,7 @@ def read_react_chat(
 
 
 def _turn(text: str, offset: int, opening: str) -> list[Step]:
-    """One turn: what the scaffold opened it with, then the policy's, perhaps a thought, then one call or the answer."""
+    """Cut one turn: the scaffold's opening, perhaps a thought, then one call or the answer."""
     if not text[len(opening) :].strip():
         raise UnreadableError(UnreadableReason.EMPTY_TURN, offset + len(opening))
     label = _LABEL.search(text, len(opening))

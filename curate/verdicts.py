@@ -147,7 +147,10 @@ class Pools:
 
 
 def revise(decisions: Iterable[Decision], pools: Pools) -> Revision:
-    """Collect what the decisions change; rows that follow from added answers are added in curate/revising.py."""
+    """Collect what the decisions change.
+
+    What follows from added answers is found in curate/revising.py.
+    """
     revision = Revision()
     for decision in decisions:
         effect, detail = _effect(decision, pools, revision)

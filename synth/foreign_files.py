@@ -1,6 +1,7 @@
-"""The rows of a file that others made: JSON lines, or one JSON document that is a list of rows or an object of them.
+"""The rows of a file that others made: JSON lines, or one JSON document.
 
-JSON lines are read one at a time. A document is held in memory as a whole: FireAct's have up to 3 MB.
+A document is a list of rows, or an object of rows by key. JSON lines are read one at a time, a
+document is held in memory as a whole: FireAct's have up to 3 MB.
 """
 
 import json
@@ -13,9 +14,9 @@ from coa.dialects import UnreadableError, UnreadableReason
 from coa.errors import InputError
 
 KEY_COLUMN = "idx"
-"""Where a row's key stands, in a document that is an object of rows: FireAct keys them by the question's index."""
+"""Where the key of a row is put: FireAct's runs are an object of rows by the question's index."""
 _DOCUMENT = re.compile(rb'\s*(?:\[|\{\s*\n|\{\s*"\d+"\s*:\s*\{)')
-"""How a file begins that is one JSON document: a list, an object over several lines, or an object by index."""
+"""How a document begins: a list, an object over several lines, or an object by index."""
 _HEAD_BYTES = 4096
 _MAX_DOCUMENT_BYTES = 500_000_000
 """Python needs several times as much memory for what is in it."""
@@ -54,7 +55,7 @@ def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:
 
 
 def _read_document(path: Path) -> Iterator[FoundRow] | None:
-    """Read a file that is one JSON value; None where more than one stands in it, as in JSON lines."""
+    """Read a file that is one JSON value; None where another value follows, as in JSON lines."""
     if path.stat().st_size > _MAX_DOCUMENT_BYTES:
         raise InputError(
             f"{path} is one JSON document, too large to be held in memory",

@@ -183,7 +183,7 @@ def _read_fireact_training(values: Mapping[str, Any]) -> ForeignRow:
 
 def _read_fireact_training_chat(values: Mapping[str, Any]) -> ForeignRow:
     asked, turns = _chat(values["messages"])
-    # Turned into a chat afterwards: GPT-4 wrote these rows as one text, in which the runtime wrote its labels.
+    # GPT-4 wrote these rows as one text, in which the runtime wrote its labels.
     steps = read_react_chat(turns, was_text=True)
     return _fireact_training(Format.FIREACT_TRAINING_CHAT, asked, steps)
 

@@ -2,9 +2,9 @@
 
     python -m synth.ingest path=FILE [format=auto] [model=NAME] [split=test]
 
-Reads JSON lines row by row, so that memory grows only by one short text per distinct question, and whole JSON documents
-(synth/foreign_files.py). The steps keep the foreign tags (coa/dialects.py); `coa.own_tags.to_own_tags` re-renders them
-for training. Tokens are counted as words.
+Reads JSON lines row by row, so that memory grows only by one short text per distinct question, and
+whole JSON documents (synth/foreign_files.py). The steps keep the foreign tags (coa/dialects.py);
+`coa.own_tags.to_own_tags` re-renders them for training. Tokens are counted as words.
 Writes data/ingest/trajectories.parquet, questions.parquet, recorded.parquet and dropped.parquet.
 """
 

@@ -194,7 +194,7 @@ def _rows(params: QuestionParams) -> Iterator[Row]:
 
 
 def to_question(row: Row, params: QuestionParams) -> Question:
-    """One row as a question, its text and answers composed to NFC as an observation is (`protocol.neutralise`).
+    """Read one row as a question, its text and answers composed to NFC, as observations are.
 
     Raises:
         BadRowError: the row gives no question.

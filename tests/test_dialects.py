@@ -108,8 +108,8 @@ def test_the_request_to_wrap_up_is_the_scaffolds_and_the_call_inside_the_line_is
     None
 ):
     wrap_up = (
-        "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task in the "
-        "next step. "
+        "Now that I haven't solved the task within 9 steps, I need to wrap up and finish this task "
+        "in the next step. "
     )
     turn = "Thought: a\nAction: search[b]\nObservation: c\n"
     end = f"Thought: {wrap_up}Action: finish[d]\nAction: finish[d]\nObservation: Episode finished\n"

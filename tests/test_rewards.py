@@ -246,6 +246,31 @@ class TestMonitor:
             assert not is_alarmed(alarm, history, 3), alarm.name
             assert not is_alarmed(alarm, [{"loss": bad}] * 3, 2), alarm.name
 
+    def test_every_alarm_is_said_in_as_many_entries_as_a_stage_writes(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from train.monitors import ALARMS, Condition
+
+        for alarm in ALARMS:
+            num_entries = 1 if any(name.startswith("eval_") for name in alarm.quantities) else 3
+            sign = -1 if alarm.condition is Condition.BELOW else 1
+            bad, good = alarm.limit + sign * 0.01, alarm.limit - sign * 0.01
+            before: list[dict[str, float]] = []
+            if alarm.condition is Condition.FELL:
+                before = [dict.fromkeys(alarm.quantities, 0.0)]
+                bad, good = -bad, -good
+            self.run([*before, *[dict.fromkeys(alarm.quantities, good)] * num_entries])
+            assert not capsys.readouterr().err, alarm.name
+            self.run([*before, *[dict.fromkeys(alarm.quantities, bad)] * num_entries])
+            assert f": {alarm.name}: " in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("gap", "is_said"), [(0.16, True), (0.14, False), (-0.3, False)])
+    def test_one_validation_shows_the_gap_between_simulated_and_real_accuracy(
+        self, gap: float, is_said: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.run([{"searches/mean": 1.0}] * 5 + [{"eval_simulated/gap": gap}])
+        assert ("simulation_gap" in capsys.readouterr().err) == is_said
+
     def test_one_falling_side_of_the_pairs_is_no_collapse(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -616,15 +616,8 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
-def test_the_command_goes_from_questions_to_a_model(
-    stage: Stage,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def write_project(tmp_path: Path, stage: Stage, folder: Path, **changes: Any) -> None:
+    """Write an index, questions and settings, those of the stage with `changes`."""
     build_index(
         [Passage("p1", "book", "the book by Ada")],
         Path("data/index"),
@@ -635,7 +628,9 @@ def test_the_command_goes_from_questions_to_a_model(
     for split in ("train", "validation"):
         write_table(Path(f"data/rl/{split}.parquet"), Question, QUESTIONS)
     params = make_run(tmp_path, stage).params
-    section = replace(getattr(params, stage), init=str(folder), questions="data/rl", cot_share=0.5)
+    section = replace(
+        getattr(params, stage), init=str(folder), questions="data/rl", cot_share=0.5, **changes
+    )
     settings = {
         "train": replace(params, max_context_tokens=40, rl1=section, rl2=section),
         "search": SearchParams(),
@@ -645,6 +640,18 @@ def test_the_command_goes_from_questions_to_a_model(
     Path("params.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings)))
     )
+
+
+@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
+def test_the_command_goes_from_questions_to_a_model(
+    stage: Stage,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, stage, folder)
 
     summary = main([])
 
@@ -656,3 +663,19 @@ def test_the_command_goes_from_questions_to_a_model(
         f"WARNING before rl1: the fidelity of {folder} was not measured" in capsys.readouterr().err
     )
     assert warned == (stage is Stage.RL1)
+
+
+def test_what_the_world_model_invents_is_held_against_the_search_after_rl1(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path, Stage.RL1, folder, validates_with_search=True)
+    main(["train.monitors.limits={simulation_gap: -2.0}"])
+    measured = json.loads(Path("metrics/train_rl1.json").read_text())
+    assert "eval_simulated/gap" in measured
+    assert capsys.readouterr().err.count("warning at step 2: simulation_gap") == 1
+    main(["train.monitors.limits={simulation_gap: 2.0}", "name=quiet"])
+    assert "simulation_gap" not in capsys.readouterr().err

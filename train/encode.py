@@ -1,7 +1,7 @@
 """Rows of the sets to token ids with labels: what each stage trains is read from who wrote what.
 
-A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not fit the context, or
-whose text the tokenizer does not give back, is left out and counted.
+A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not
+fit the context, or whose text the tokenizer does not give back, is left out and counted.
 """
 
 from collections import Counter
@@ -53,7 +53,7 @@ class RowTally:
     """What became of the rows that a stage read."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Rows `kept`, and rows left out as `too_long`, with `nothing_trained` or with their `text_lost`."""
+    """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`."""
     lost: dict[str, TextLostError] = field(default_factory=dict)
     """Why the tokenizer cannot hold a row's text, by the row's id."""
     shortest_too_long: int = 0

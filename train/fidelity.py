@@ -87,7 +87,7 @@ class Prediction:
     """How a predicted observation compares with the real one."""
 
     is_well_formed: bool
-    """Closed, without other tags, and for a search each line a result as the search numbers them."""
+    """Closed, without other tags, and for a search each line numbered as the search does it."""
     f1: float
     """Of its words against the real ones."""
     bears_answer: bool | None

@@ -37,42 +37,132 @@ class Alarm:
     limit: float
     advice: str
     """What it means and what helps."""
+    patience: int = 0
+    """Entries that make this alarm, where it needs others than `train.monitors.patience` says."""
 
 
 ALARMS = (
-    Alarm("likelihood_collapse", ("logps/chosen", "logps/rejected"), Condition.FELL, 0.3,
-          "both sides of the pairs become less likely: raise alpha or lower the learning rate"),
-    Alarm("no_searches", ("searches/mean",), Condition.BELOW, 0.05,
-          "the policy has stopped searching: lower the temperature or the learning rate, or start from another model"),
-    Alarm("only_searches", ("searches/at_cap",), Condition.ABOVE, 0.3,
-          "the policy searches until its actions are used up"),
-    Alarm("over_triggering", ("searches/trigger_rate",), Condition.ABOVE, 0.99,
-          "the policy searches on every question, needed or not: more CoT rows in SFT help"),
-    Alarm("unselective", ("searches/known",), Condition.ABOVE, 0.9,
-          "the policy searches for what it knows: a cost for searches, or more CoT rows in SFT"),
-    Alarm("simulation_gap", ("eval_simulated/gap",), Condition.ABOVE, 0.15,
-          "it does better with observations that it writes itself than with the search: it believes what it invents"),
-    Alarm("no_contrast", ("frac_reward_zero_std",), Condition.ABOVE, 0.95,
-          "nearly all groups have one and the same reward: nothing is learned; choose other questions"),
-    Alarm("far_from_reference", ("kl",), Condition.ABOVE, 1.0,
-          "the policy has left its reference: raise beta or lower the learning rate"),
-    Alarm("entropy_collapse", ("entropy",), Condition.BELOW, 0.01,
-          "the policy hardly varies any more: raise the temperature or add an entropy bonus"),
-    Alarm("forged_observations", ("format/forged",), Condition.ABOVE, 0.05,
-          "the policy writes observations itself: raise the weight of format_penalty"),
-    Alarm("stray_tags", ("format/stray_tags",), Condition.ABOVE, 0.1,
-          "the policy leaves tags open or writes them where they do not belong: raise the weight of format_penalty"),
-    Alarm("broken_format", ("format/broken",), Condition.ABOVE, 0.5,
-          "most rollouts end without a proper answer: more SFT before RL"),
-    Alarm("truncation", ("format/truncated",), Condition.ABOVE, 0.25,
-          "rollouts are cut at the context's end: raise max_context_tokens or look for loops"),
-    Alarm("unclosed_simulations", ("simulated/unclosed",), Condition.ABOVE, 0.2,
-          "the policy does not close the observations that it simulates: SFT stage 3 first, or a higher cap"),
-    Alarm("long_horizon", (f"accuracy/{MANY_ACTIONS}_or_more_actions",), Condition.FELL, 0.3,
-          "rollouts with many actions get worse"),
-    Alarm("failing_tools", ("failures",), Condition.ABOVE, 0.1,
-          "the search or the policy's server fails: such rollouts teach nothing"),
-)  # fmt: skip
+    Alarm(
+        "likelihood_collapse",
+        ("logps/chosen", "logps/rejected"),
+        Condition.FELL,
+        0.3,
+        "both sides of the pairs become less likely: raise alpha or lower the learning rate",
+    ),
+    Alarm(
+        "no_searches",
+        ("searches/mean",),
+        Condition.BELOW,
+        0.05,
+        "the policy has stopped searching: lower the temperature or the learning rate, or "
+        "start from another model",
+    ),
+    Alarm(
+        "only_searches",
+        ("searches/at_cap",),
+        Condition.ABOVE,
+        0.3,
+        "the policy searches until its actions are used up",
+    ),
+    Alarm(
+        "over_triggering",
+        ("searches/trigger_rate",),
+        Condition.ABOVE,
+        0.99,
+        "the policy searches on every question, needed or not: more CoT rows in SFT help",
+    ),
+    Alarm(
+        "unselective",
+        ("searches/known",),
+        Condition.ABOVE,
+        0.9,
+        "the policy searches for what it knows: a cost for searches, or more CoT rows in SFT",
+    ),
+    Alarm(
+        "simulation_gap",
+        ("eval_simulated/gap",),
+        Condition.ABOVE,
+        0.15,
+        "it does better with observations that it writes itself than with the search: it "
+        "believes what it invents",
+        # Measured once in a validation, of which there may be one alone, after the last step.
+        patience=1,
+    ),
+    Alarm(
+        "no_contrast",
+        ("frac_reward_zero_std",),
+        Condition.ABOVE,
+        0.95,
+        "nearly all groups have one and the same reward: nothing is learned; choose other "
+        "questions",
+    ),
+    Alarm(
+        "far_from_reference",
+        ("kl",),
+        Condition.ABOVE,
+        1.0,
+        "the policy has left its reference: raise beta or lower the learning rate",
+    ),
+    Alarm(
+        "entropy_collapse",
+        ("entropy",),
+        Condition.BELOW,
+        0.01,
+        "the policy hardly varies any more: raise the temperature or add an entropy bonus",
+    ),
+    Alarm(
+        "forged_observations",
+        ("format/forged",),
+        Condition.ABOVE,
+        0.05,
+        "the policy writes observations itself: raise the weight of format_penalty",
+    ),
+    Alarm(
+        "stray_tags",
+        ("format/stray_tags",),
+        Condition.ABOVE,
+        0.1,
+        "the policy leaves tags open or writes them where they do not belong: raise the "
+        "weight of format_penalty",
+    ),
+    Alarm(
+        "broken_format",
+        ("format/broken",),
+        Condition.ABOVE,
+        0.5,
+        "most rollouts end without a proper answer: more SFT before RL",
+    ),
+    Alarm(
+        "truncation",
+        ("format/truncated",),
+        Condition.ABOVE,
+        0.25,
+        "rollouts are cut at the context's end: look for loops, or raise "
+        "train.max_context_tokens, at most to what the student reads",
+    ),
+    Alarm(
+        "unclosed_simulations",
+        ("simulated/unclosed",),
+        Condition.ABOVE,
+        0.2,
+        "the policy does not close the observations that it simulates: SFT stage 3 first, or "
+        "raise train.rl1.max_observation_tokens",
+    ),
+    Alarm(
+        "long_horizon",
+        (f"accuracy/{MANY_ACTIONS}_or_more_actions",),
+        Condition.FELL,
+        0.3,
+        "rollouts with many actions get worse",
+    ),
+    Alarm(
+        "failing_tools",
+        ("failures",),
+        Condition.ABOVE,
+        0.1,
+        "the search or the policy's server fails: such rollouts teach nothing",
+    ),
+)
 
 
 def is_alarmed(alarm: Alarm, history: Sequence[Entry], patience: int) -> bool:
@@ -113,7 +203,8 @@ class Monitor(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **_: object) -> None:
         """Read the log so far: so a resumed run sees what one that never stopped sees."""
         for alarm in self._alarms:
-            if not is_alarmed(alarm, state.log_history, self._settings.patience):
+            patience = alarm.patience or self._settings.patience
+            if not is_alarmed(alarm, state.log_history, patience):
                 self._active.discard(alarm.name)
             elif alarm.name not in self._active:
                 self._active.add(alarm.name)

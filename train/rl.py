@@ -122,7 +122,7 @@ def check_asking(asking: Asking, stage: Stage) -> None:
     known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
     if asking not in known:
         advice = {
-            Asking.COT: f"train.{stage}.cot_share says how many questions are asked without the tool",
+            Asking.COT: f"train.{stage}.cot_share says how many are asked without the tool",
             Asking.REACT: "train rl2: what rl1 invents stands between the protocol's tags",
         }
         raise ConfigError(

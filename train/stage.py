@@ -123,9 +123,11 @@ class StageRun:
         if rows.lost and rows.counts["text_lost"] == rows.counts.total():
             raise next(iter(rows.lost.values()))
         raise InputError(
-            "no row can be trained", expected=f"rows of at most {self.params.max_context_tokens} tokens",
-            got=dict(rows.counts), fix=self._advice(rows),
-        )  # fmt: skip
+            "no row can be trained",
+            expected=f"rows of at most {self.params.max_context_tokens} tokens",
+            got=dict(rows.counts),
+            fix=self._advice(rows),
+        )
 
     def _advice(self, rows: RowTally) -> str:
         """Say what would let rows in, where all were left out."""
@@ -133,19 +135,22 @@ class StageRun:
             return "the set is empty: make the sets again, `dvc repro assemble`"
         needed = rows.shortest_too_long
         if not needed:
-            return f"the rows hold nothing that the policy wrote: check the files of train.{self.stage}"
+            return f"nothing in the rows is the policy's: check the files of train.{self.stage}"
+        shortest = f"the shortest row has {needed} tokens"
         if self.stage is Stage.PRETRAIN:
+            sizes = "train.max_context_tokens and train.pretrain.student.max_context"
+            return f"{shortest}: set {sizes} to as many or more"
+        if self._window is None:
+            return f"set train.max_context_tokens to {needed} or more"
+        if needed <= self._window:
             return (
-                f"the shortest row has {needed} tokens: set train.max_context_tokens and "
-                "train.pretrain.student.max_context to as many or more"
+                f"set train.max_context_tokens to {needed} or more; "
+                f"the student reads {self._window}"
             )
-        if self._window is not None and needed > self._window:
-            return (
-                f"the shortest row has {needed} tokens, the student reads {self._window}: start from a model with "
-                f"a longer context (train.{self.stage}.init), or leave long rows out of the sets"
-            )
-        limit = "" if self._window is None else f"; the student reads {self._window}"
-        return f"set train.max_context_tokens to {needed} or more{limit}"
+        return (
+            f"{shortest}, the student reads {self._window}: start from a model with a longer "
+            f"context (train.{self.stage}.init), or leave long rows out of the sets"
+        )
 
     def arguments(self, kind: type[Any], given: Arguments, **defaults: Any) -> Any:
         """The trainer's own settings: `given` over the stage's and the project's defaults.
@@ -255,10 +260,9 @@ class StageRun:
         self._write_report(trainer.state.log_history, final)
         self.workspace.clear()
         loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
-        self.summary = (
-            f"{self.workspace.out}: {trainer.state.global_step:,} steps on {self._rows.counts['kept']:,} rows"
-            f"{self._without()}{loss}"
-        )
+        steps, kept = trainer.state.global_step, self._rows.counts["kept"]
+        trained = f"{steps:,} steps on {kept:,} rows{self._without()}{loss}"
+        self.summary = f"{self.workspace.out}: {trained}"
 
     def _without(self) -> str:
         """Name the rows whose text was lost, as far as they fit on a line."""
