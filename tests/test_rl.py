@@ -1,8 +1,12 @@
 """RL on the project's loop: what TRL is handed, and that nothing but the policy's own tokens is trained."""
 
 import asyncio
+import contextlib
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +30,7 @@ from coa.tokens import PieceEncoder
 from coa.tools.opening import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
-from train.settings import RlParams, Stage, TrainParams
+from train.settings import Baseline, RlParams, Stage, TrainParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -274,6 +278,46 @@ def test_advantages_within_equal_numbers_of_actions_say_nothing_of_acting() -> N
     found = centred(rewards, [("q", 1), ("q", 1), ("q", 0), ("q", 0), ("p", 0)])
 
     assert found.tolist() == [0.5, -0.5, 0.0, 0.0, 0.0]
+
+
+SPLIT_GROUP = """
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from train.grpo import centred_in_all
+
+accelerator = Accelerator(cpu=True)
+assert accelerator.num_processes == 2
+rank = accelerator.process_index
+values = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 5.0]][rank])
+strata = [[("q", 0, None), ("q", 1, None), ("q", 0, None)],
+          [("q", 0, None), ("q", 1, None), ("q", 1, "1/2")]][rank]
+found = centred_in_all(accelerator, values, strata)
+torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_a_group_that_two_processes_share_is_compared_as_a_whole(
+    tmp_path: Path, root: Path
+) -> None:
+    (tmp_path / "split.py").write_text(SPLIT_GROUP)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, str(tmp_path / "split.py"), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    torch.testing.assert_close(first, torch.tensor([1 / 3, -1 / 2, -2 / 3]))
+    torch.testing.assert_close(second, torch.tensor([1 / 3, 1 / 2, 0.0]))
 
 
 def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
@@ -679,3 +723,23 @@ def test_what_the_world_model_invents_is_held_against_the_search_after_rl1(
     assert capsys.readouterr().err.count("warning at step 2: simulation_gap") == 1
     main(["train.monitors.limits={simulation_gap: 2.0}", "name=quiet"])
     assert "simulation_gap" not in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_two_processes_train_on_groups_that_they_share(
+    folder: Path, root: Path, tmp_path: Path
+) -> None:
+    with contextlib.chdir(tmp_path):
+        write_project(tmp_path, Stage.RL2, folder, baseline=Baseline.ACTIONS)
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "train.run"]
+    split = "train.rl2.arguments.per_device_train_batch_size=6"
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, split],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "data/train/rl2: 2 steps, reward " in done.stdout

@@ -26,7 +26,10 @@ def trainer_class(baseline: Baseline) -> Any:
         def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
             if baseline is Baseline.ACTIONS:
-                output["advantages"] = centred(output["advantages"], list(map(_stratum, inputs)))
+                rank = self.accelerator.process_index
+                strata = [_stratum(row, f"{rank}/{i}") for i, row in enumerate(inputs)]
+                advantages = output["advantages"]
+                output["advantages"] = centred_in_all(self.accelerator, advantages, strata)
             return output
 
     return Trainer
@@ -88,14 +91,20 @@ def _longest(mask: Any) -> int:
     return max(1, int(mask.sum(1).max()))
 
 
-def _stratum(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _stratum(row: Mapping[str, Any], own: str) -> tuple[Any, ...]:
     """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
     trajectory = row["graded"].trajectory
-    return (
-        row["prompt"],
-        trajectory.num_actions,
-        row["graded"] if trajectory.stop_reason in FAILURES else None,
-    )
+    has_failed = trajectory.stop_reason in FAILURES
+    return row["prompt"], trajectory.num_actions, own if has_failed else None
+
+
+def centred_in_all(accelerator: Any, values: Any, strata: Sequence[Hashable]) -> Any:
+    """`values` less the mean of their stratum over all processes, which may share a group."""
+    from accelerate.utils import gather_object
+
+    of_all = centred(accelerator.gather(values), gather_object(list(strata)))
+    start = accelerator.process_index * len(values)
+    return of_all[start : start + len(values)]
 
 
 def centred(values: Any, strata: Sequence[Hashable]) -> Any:
