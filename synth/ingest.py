@@ -165,11 +165,15 @@ def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
     """Every row of the files, in order: read, or dropped with its reason and place.
 
     Raises:
-        InputError: no file has this name, or the split is unknown.
+        InputError: no file has this name, or the split or the size of a row cannot be.
     """
     if params.split not in SPLITS:
         raise InputError(
             f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
+        )
+    if params.max_row_bytes < 1:
+        raise InputError(
+            "no row fits into max_row_bytes", expected="at least 1", got=params.max_row_bytes
         )
     ingestion = Ingestion(params)
     for path in _files(params.path):

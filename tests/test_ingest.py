@@ -347,6 +347,8 @@ def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Pat
     assert list(ingest(IngestParams(pattern))) == rows
     with pytest.raises(InputError, match="split"):
         list(ingest(IngestParams(str(tmp_path / "a.jsonl"), split="dev")))
+    with pytest.raises(InputError, match="max_row_bytes"):
+        list(ingest(IngestParams(str(tmp_path / "a.jsonl"), max_row_bytes=0)))
 
 
 def test_the_commands_write_tables_and_a_report(

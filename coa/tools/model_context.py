@@ -52,8 +52,10 @@ class McpSettings:
             raise ConfigError(
                 "the command of an MCP server cannot be read", where="tools.mcp", got=error
             ) from error
-        if not (self.timeout_seconds > 0 and self.max_chars > 0):
-            raise ConfigError("timeout_seconds and max_chars must be positive", where="tools.mcp")
+        for name in ("timeout_seconds", "max_chars"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ConfigError(f"{name} of an MCP server must be positive, not {value}")
 
 
 class McpTool:
