@@ -247,6 +247,29 @@ def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
     assert locked(project) == expected
 
 
+def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again(
+    prepared: Path, tmp_path: Path
+) -> None:
+    project = copy(prepared, tmp_path / "shorter")
+    expected, whole = locked(project), (project / "dvc.lock").read_bytes()
+    rng = random.Random(83)
+    num_valid = 0
+    while num_valid < 2:
+        (project / "dvc.lock").write_bytes(whole[: rng.randrange(1, len(whole))])
+        if locked(project) in (None, expected):
+            continue
+        num_valid += 1
+        assert "changed" in finish(project, "dvc", "status", "questions", "index")
+        finish(project, "dvc", "repro", "questions", "index")
+        assert locked(project) == expected
+
+    (project / "dvc.lock").write_bytes(whole[: whole.index(b"\n  questions:") + 1])
+    assert locked(project) not in (None, expected)
+    shutil.copy2(prepared / "dvc.lock", project / "dvc.lock")
+    output = finish(project, "dvc", "repro", "questions", "index")
+    assert "Running stage" not in output and locked(project) == expected
+
+
 def locked(project: Path) -> dict[str, Any] | None:
     """The hashes of all that the stages read and wrote, in any order; None where a kill cut the file off."""
     try:
