@@ -13,6 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from annotate.settings import Action, AnnotateParams
+from bench import error_analysis
 from coa import protocol
 from coa.adjudication import Rule
 from coa.causes import Cause
@@ -24,6 +25,7 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
 from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
+from coa.params import Params
 from coa.prompts import PromptParams
 from coa.question import Question
 from coa.reviews import Agreement, Answer, Asked, Between, Preference, Review, ReviewKind, Usage
@@ -332,6 +334,14 @@ def test_every_path_and_test_that_is_named_exists(document: Path) -> None:
         assert f"def {name}(" in tests, f"{document}: {name}"
     for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|conf|tests|docs)/[\w/]+\.\w+)`", text):
         assert (ROOT / path).is_file(), f"{document}: {path}"
+
+
+def test_the_benchmark_of_causes_writes_settings_that_its_stages_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(error_analysis.PARAMS.format(corpus="corpus.parquet"))
+    settings = Params.load("analyse", path=path)
+    assert settings.section(AnalyseParams).reads_corpus
+    assert settings.section(IndexParams, "index").corpus == "corpus.parquet"
 
 
 def test_the_readme_shows_what_the_demo_prints() -> None:
