@@ -110,7 +110,11 @@ class State:
     steps: tuple[Step, ...]
     pending: Generate | Call | Done
     num_context_tokens: int
-    """n of Algorithm 1."""
+    """n of Algorithm 1; what was added since the last reply may be an estimate."""
+    num_counted_tokens: int = 0
+    """n after the last reply, as the policy counts; 0 before the first."""
+    num_observed_tokens: int = 0
+    """Of the observation that was added since the last reply."""
     ids: tuple[int, ...] | None = None
     """The context as token ids, where the policy gives ids: what it sampled, never re-tokenised."""
     id_runs: tuple[tuple[Author, int], ...] = ()
@@ -201,8 +205,14 @@ def observe(state: State, reply: ToolReply) -> State:
     )
     before = state.num_context_tokens
     state = _append_given(state, step)
-    num_environment_tokens = state.num_environment_tokens + state.num_context_tokens - before
-    return _go_on(replace(state, num_environment_tokens=num_environment_tokens))
+    num_tokens = state.num_context_tokens - before
+    return _go_on(
+        replace(
+            state,
+            num_environment_tokens=state.num_environment_tokens + num_tokens,
+            num_observed_tokens=num_tokens,
+        )
+    )
 
 
 def _go_on(state: State) -> State:
@@ -249,14 +259,12 @@ def _count(state: State, num_tokens: int, ids: tuple[int, ...] | None, author: A
 
 def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> State:
     """Append what the policy wrote; its own count of the context corrects ours, where it gives one."""
-    counted = (
-        state.num_context_tokens if event.num_context_tokens is None else event.num_context_tokens
-    )
+    if event.num_context_tokens is not None:
+        state = _corrected(state, event.num_context_tokens)
     state = replace(
         state,
         steps=state.steps + new,
         context=state.context + event.text,
-        num_context_tokens=counted,
         num_policy_tokens=state.num_policy_tokens + event.num_tokens,
     )
     if event.opening_ids:
@@ -264,7 +272,26 @@ def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> S
     state = _count(state, event.num_tokens, event.ids, Author.POLICY)
     if event.closing_ids:
         state = _count(state, len(event.closing_ids), event.closing_ids, Author.SCAFFOLD)
-    return state
+    return replace(state, num_counted_tokens=state.num_context_tokens, num_observed_tokens=0)
+
+
+def _corrected(state: State, counted: int) -> State:
+    """Take over the policy's count of the context, for the prompt or the observation behind it too.
+
+    The tokens that came since the last reply are shared out as they were estimated, for the marker
+    that forces an answer may be among them. Ids are counted exactly already.
+    """
+    corrected = replace(state, num_context_tokens=counted)
+    num_estimated = state.num_context_tokens - state.num_counted_tokens
+    if state.ids is not None or num_estimated <= 0:
+        return corrected
+    num_added = max(counted - state.num_counted_tokens, 0)
+    if not state.num_counted_tokens:
+        num_prompt_tokens = state.num_prompt_tokens * num_added // num_estimated
+        return replace(corrected, num_prompt_tokens=num_prompt_tokens)
+    num_observed = state.num_observed_tokens * num_added // num_estimated
+    num_before = state.num_environment_tokens - state.num_observed_tokens
+    return replace(corrected, num_environment_tokens=num_before + num_observed)
 
 
 def request(state: State) -> Request:

@@ -12,7 +12,16 @@ from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, Run, Task
 from coa.tools import Tool, ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
+from coa.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
 
 OPEN, CLOSE = protocol.open_tag("search"), protocol.close_tag("search")
 
@@ -357,6 +366,52 @@ def test_a_policy_with_ids_gets_back_the_ids_it_sampled() -> None:
     assert row.num_policy_tokens == sum(
         len(step.text) for step in row.steps if step.author is Author.POLICY
     )
+
+
+class Estimating(ScriptedPolicy):
+    """Estimates what text costs, and says with every reply what the context really costs."""
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    async def complete(self, request: Request) -> Completion:
+        num_tokens = super().count_tokens
+        completion = await super().complete(request)
+        return replace(
+            completion,
+            num_tokens=num_tokens(completion.text),
+            num_context_tokens=num_tokens(request.context),
+        )
+
+
+@pytest.mark.parametrize("prefix", [(), protocol.parse_policy("So far. ")])
+def test_the_policys_own_counts_take_the_place_of_estimates(prefix: tuple[Step, ...]) -> None:
+    texts = [f"go {OPEN} q {CLOSE}", f" on {OPEN} r {CLOSE}", "</think> \\boxed{1}"]
+    policy = Estimating(texts)
+    run = Run(policy, Sampling(), Limits())
+    tools = {"search": Echo()}
+    (row,) = collect(roll_out_all([task(prefix=prefix)], run, policy, tools, concurrency=1))
+
+    count = ScriptedPolicy([]).count_tokens
+    read = [step.text for step in row.steps if step.author is Author.ENVIRONMENT]
+    assert len(read) == 2
+    assert row.num_prompt_tokens == count(row.prompt) + sum(count(step.text) for step in prefix)
+    assert row.num_environment_tokens == sum(map(count, read))
+    assert row.num_policy_tokens == sum(map(count, texts))
+
+
+@pytest.mark.parametrize("max_actions", [0, 1])
+def test_the_marker_of_a_forced_answer_is_no_observation(max_actions: int) -> None:
+    texts = [f"go {OPEN} q {CLOSE}", "1}"] if max_actions else ["1}"]
+    policy = Estimating(texts)
+    run = Run(policy, Sampling(), Limits(max_actions=max_actions))
+    (row,) = collect(roll_out_all([task()], run, policy, {"search": Echo()}, concurrency=1))
+
+    count = ScriptedPolicy([]).count_tokens
+    read = sum(count(step.text) for step in row.steps if step.author is Author.ENVIRONMENT)
+    assert row.steps[-2].text == protocol.ANSWER_MARKER
+    assert abs(row.num_environment_tokens - read) <= 2
+    assert abs(row.num_prompt_tokens - count(row.prompt)) <= 2
 
 
 def test_an_unreachable_policy_ends_the_run_and_cancels_what_is_in_hand() -> None:
