@@ -296,7 +296,7 @@ def test_the_summary_shows_the_funnel(project: Path) -> None:
         ("synth.sample sample.nun_questions=3", "num_questions"),
         ("synth.sample num_questions=99999", "too few train questions"),
         ("synth.sample teacher.policy=completions teacher.server.model=m teacher.server.base_url=http://127.0.0.1:9/v1 "
-         "teacher.server.max_retries=0", "127.0.0.1:9"),
+         "teacher.server.patience_minutes=0", "127.0.0.1:9"),
         ("synth.sample search.engine=server search.server.url=http://127.0.0.1:9 search.server.deadline_seconds=1",
          "127.0.0.1:9"),
         ("synth.sample search.index=nowhere", "coa.search.index"),

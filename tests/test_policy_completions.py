@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from coa.errors import ConfigError, ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings, finished_text
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.replies import finished_text
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response, serve
 
@@ -43,7 +44,12 @@ async def ask(
     """One request to a server with these manners."""
     served = ScriptedPolicy(texts) if isinstance(texts, list) else texts
     async with serve(served, **manner) as base_url:
-        chosen = {"base_url": base_url, "model": "scripted", "max_retries": 0, **(settings or {})}
+        chosen = {
+            "base_url": base_url,
+            "model": "scripted",
+            "patience_minutes": 0.0,
+            **(settings or {}),
+        }
         async with CompletionsPolicy(ServerSettings(**chosen)) as policy:
             return await policy.complete(wanted or request())
 
@@ -52,8 +58,13 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
-def always(response_status: int, message: str) -> Any:
-    return lambda http_request, body: error_response(response_status, message)
+def always(response_status: int, message: str, headers: Mapping[str, str] | None = None) -> Any:
+    return lambda http_request, body: error_response(response_status, message, headers)
+
+
+def first(responses: list[web.Response]) -> Any:
+    """The responses one after the other, then the policy's own."""
+    return lambda http_request, body: responses.pop(0) if responses else None
 
 
 @pytest.mark.parametrize("gives_stop_reason", [True, False])
@@ -161,14 +172,14 @@ def test_a_variable_that_is_not_set_is_said_to_be(monkeypatch: pytest.MonkeyPatc
 
 def test_no_key_of_the_environment_is_sent_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    headers: list[str] = []
+    headers: list[Mapping[str, str]] = []
 
     def record(http_request: web.Request, body: Mapping[str, Any]) -> None:
-        headers.append(http_request.headers["Authorization"])
+        headers.append(http_request.headers)
 
     run(ask(["yes"], fails=record))
 
-    assert SECRET not in headers[0]
+    assert "Authorization" not in headers[0]
 
 
 def test_an_unknown_model_names_the_models_there_are() -> None:
@@ -189,17 +200,12 @@ def test_a_wrong_path_is_told_from_a_wrong_model() -> None:
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_failure_is_retried(status: int) -> None:
-    failures = [error_response(status, "busy", {"retry-after-ms": "1"}) for _ in range(2)]
+    failures = [error_response(status, "busy") for _ in range(2)]
 
-    reply = run(
-        ask(
-            ["yes"],
-            settings={"max_retries": 2},
-            fails=lambda _, body: failures.pop() if failures else None,
-        )
-    )
+    reply = run(ask(["yes"], settings={"patience_minutes": 1.0}, fails=first(failures)))
 
     assert reply.text == "yes"
+    assert not failures
 
 
 @pytest.mark.parametrize("status", [429, 500])
@@ -208,20 +214,24 @@ def test_a_lasting_failure_is_a_service_error(status: int) -> None:
 
     def fail(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
         calls.append(status)
-        return error_response(status, "out of memory", {"retry-after-ms": "1"})
+        return error_response(status, "out of memory")
 
     with pytest.raises(ServiceError, match=f"HTTP {status}: out of memory"):
-        run(ask([], settings={"max_retries": 2}, fails=fail))
+        run(ask([], settings={"patience_minutes": 0.02}, fails=fail))
 
-    assert len(calls) == 3
+    assert len(calls) > 2
 
 
 class Sleeper(ScriptedPolicy):
     """Takes its time."""
 
+    def __init__(self, texts: list[str], seconds: float = 60.0) -> None:
+        super().__init__(texts)
+        self._seconds = seconds
+
     async def complete(self, request: Request) -> Completion:
-        """Answer after a minute."""
-        await asyncio.sleep(60)
+        """Answer later."""
+        await asyncio.sleep(self._seconds)
         return await super().complete(request)
 
 
@@ -242,7 +252,7 @@ def test_a_server_that_is_not_there_is_named_with_a_way_to_start_one(host: str) 
     url = f"http://{host}:{free_port()}/v1"
 
     async def ask_nobody() -> None:
-        async with CompletionsPolicy(ServerSettings(url, "tiny", max_retries=0)) as policy:
+        async with CompletionsPolicy(ServerSettings(url, "tiny", patience_minutes=0)) as policy:
             await policy.complete(request())
 
     with pytest.raises(ServiceError) as caught:
@@ -251,20 +261,234 @@ def test_a_server_that_is_not_there_is_named_with_a_way_to_start_one(host: str) 
     assert url in str(caught.value) and "vllm serve tiny" in str(caught.value)
 
 
+ODD_REPLIES = [
+    b'{"choices": [',
+    b"<html>please log in</html>",
+    b'{"choices": []}',
+    b'{"choices": [{"text": null}]}',
+    b'{"choices": [{"text": "half", "finish_reason": "error"}]}',
+    b'{"choices": [{"text": "\xff"}]}',
+    b'{"error": {"message": "overloaded", "code": 502}}',
+    b'{"error": "overloaded", "choices": []}',
+    b"[1]",
+    b"null",
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", ODD_REPLIES)
+def test_an_odd_reply_is_retried(body: bytes) -> None:
+    odd = [web.Response(body=body), web.Response(body=body)]
+
+    reply = run(ask(["yes"], settings={"patience_minutes": 1.0}, fails=first(odd)))
+
+    assert reply.text == "yes"
+    assert not odd
+
+
+@pytest.mark.parametrize("body", ODD_REPLIES)
+def test_a_server_that_gives_nobody_a_completion_is_a_service_error(body: bytes) -> None:
+    with pytest.raises(ServiceError, match=r"no answer[\s\S]*(base_url|overloaded)"):
+        run(ask([], fails=lambda _, asked: web.Response(body=body)))
+
+
+def test_an_error_that_no_repetition_changes_is_one_with_status_200_too() -> None:
+    body = {"error": {"message": "context is too long", "code": 400}}
+
+    with pytest.raises(RequestError, match="HTTP 400: context is too long"):
+        run(ask([], settings={"patience_minutes": 9.0}, fails=first([web.json_response(body)])))
+
+
+def test_a_withheld_text_is_a_request_error_at_once() -> None:
+    body = {"choices": [{"text": None, "finish_reason": "content_filter"}]}
+
+    with pytest.raises(RequestError, match="content_filter"):
+        run(ask([], settings={"patience_minutes": 9.0}, fails=first([web.json_response(body)])))
+
+
+def breaks(seed: int, broken: web.Response | bytes) -> Any:
+    """A fault of the server that one request meets and no other."""
+
+    def answer(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
+        if body.get("seed") != seed:
+            return None
+        return (
+            web.Response(body=broken) if isinstance(broken, bytes) else error_response(500, "bug")
+        )
+
+    return answer
+
+
 @pytest.mark.parametrize(
-    "garbage",
-    [
-        {"text": '{"choices": [', "content_type": "application/json"},
-        {"text": "<html>please log in</html>", "content_type": "text/html"},
-        {"text": '{"choices": []}', "content_type": "application/json"},
-        {"text": '{"choices": [{"text": null}]}', "content_type": "application/json"},
-        {"text": "[1]", "content_type": "application/json"},
-        {"body": b"\xff\xfe", "content_type": "application/json"},
-    ],
+    "broken", [b'{"choices": [', error_response(500, "bug")], ids=["odd", "5xx"]
 )
-def test_a_reply_that_is_no_completion_is_a_service_error(garbage: dict[str, Any]) -> None:
-    with pytest.raises(ServiceError, match="does not speak the completions protocol"):
-        run(ask([], fails=lambda _, body: web.Response(**garbage)))
+@pytest.mark.parametrize("num_others", [0, 5])
+def test_a_request_that_fails_alone_is_a_request_error_after_the_deadline(
+    broken: web.Response | bytes, num_others: int
+) -> None:
+    async def ask_all() -> list[Completion | BaseException]:
+        async with serve(ScriptedPolicy(lambda _: "yes"), fails=breaks(13, broken)) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=0.02)
+            async with CompletionsPolicy(settings) as policy:
+                asked = (policy.complete(request(seed=seed)) for seed in (13, *range(num_others)))
+                return await asyncio.gather(*asked, return_exceptions=True)
+
+    failed, *others = run(ask_all())
+
+    assert isinstance(failed, RequestError)
+    assert "while the server answered other requests" in str(failed)
+    assert [other.text for other in others] == ["yes"] * num_others
+
+
+def test_a_server_that_starts_late_is_waited_for() -> None:
+    port = free_port()
+
+    async def ask_before_it_starts() -> str:
+        settings = ServerSettings(f"http://127.0.0.1:{port}/v1", "scripted", patience_minutes=1.0)
+        async with CompletionsPolicy(settings) as policy:
+            asked = asyncio.create_task(policy.complete(request()))
+            await asyncio.sleep(0.5)
+            assert not asked.done()
+            async with serve(ScriptedPolicy(["yes"]), port=port):
+                return (await asked).text
+
+    assert run(ask_before_it_starts()) == "yes"
+
+
+def test_a_reply_under_way_is_waited_for_beyond_the_patience() -> None:
+    reply = run(ask(Sleeper(["yes"], seconds=0.5), settings={"patience_minutes": 0.001}))
+
+    assert reply.text == "yes"
+
+
+def test_a_server_that_asks_for_more_time_than_our_patience_is_told_at_once() -> None:
+    limited = always(429, "slow down", {"Retry-After": "3600"})
+
+    with pytest.raises(
+        ServiceError, match=r"slow down[\s\S]*teacher.concurrency.*patience_minutes"
+    ):
+        run(ask([], settings={"patience_minutes": 1.0}, fails=limited))
+
+
+def test_a_limit_that_outlasts_our_patience_spoils_no_rollout() -> None:
+    async def ask_two() -> list[Completion | BaseException]:
+        limited = breaks(13, b"")
+
+        def limit(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
+            return error_response(429, "slow down") if limited(http_request, body) else None
+
+        async with serve(ScriptedPolicy(lambda _: "yes"), fails=limit) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=0.01)
+            async with CompletionsPolicy(settings) as policy:
+                asked = [policy.complete(request(seed=seed)) for seed in (13, 1)]
+                return await asyncio.gather(*asked, return_exceptions=True)
+
+    limited, answered = run(ask_two())
+
+    assert isinstance(limited, ServiceError)
+    assert isinstance(answered, Completion)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(402, "top it up"), (404, "in /v1"), (405, "in /v1"), (308, "elsewhere")]
+)
+def test_a_refusal_of_all_requests_ends_the_run_at_once_with_advice(
+    status: int, advice: str
+) -> None:
+    refused = always(status, "no", {"Location": "http://elsewhere/v1"})
+
+    with pytest.raises(ServiceError, match=f"HTTP {status}[\\s\\S]*{advice}"):
+        run(ask([], settings={"patience_minutes": 9.0}, fails=refused))
+
+
+CHAT_MESSAGES = [
+    (400, "deepseek-chat does not support completions"),
+    (404, "This is a chat model and not supported in the v1/completions endpoint."),
+    (400, "completions api is only available when using beta api"),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), CHAT_MESSAGES)
+def test_a_model_that_offers_chat_alone_ends_the_run_with_advice(status: int, message: str) -> None:
+    with pytest.raises(ServiceError, match="use a server that offers raw completions"):
+        run(ask([], settings={"patience_minutes": 9.0}, fails=always(status, message)))
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+def test_a_server_without_the_page_of_completions_is_told_from_a_wrong_address(
+    path: str, served_app: Any
+) -> None:
+    async def answer(http_request: web.Request) -> web.Response:
+        if path.endswith("models"):
+            return web.json_response({"data": [{"id": "tiny"}]})
+        return error_response(400, "messages are missing")
+
+    app = web.Application()
+    app.router.add_route("*", path, answer)
+
+    async def ask_there(url: str) -> None:
+        async with CompletionsPolicy(ServerSettings(f"{url}/v1", "tiny")) as policy:
+            await policy.complete(request())
+
+    with (
+        served_app(app) as url,
+        pytest.raises(ServiceError, match="use a server that offers raw completions"),
+    ):
+        run(ask_there(url))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"text": "a", "finish_reason": f"refused for {SECRET}"}]},
+        {"choices": [{"text": None, "finish_reason": SECRET}]},
+        {"error": {"message": f"{'no ' * 95}{SECRET}", "code": 400}},
+        {"error": {"message": SECRET, "code": 401}},
+        {"error": SECRET},
+        {"detail": SECRET},
+    ],
+    ids=str,
+)
+def test_a_key_that_the_server_repeats_is_in_no_error(
+    body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+
+    with pytest.raises((RequestError, ServiceError)) as caught:
+        run(
+            ask(
+                [],
+                settings={"api_key_env": "TEACHER_KEY"},
+                fails=lambda *_: web.json_response(body),
+            )
+        )
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert SECRET[:8] not in str(error) + repr(error)
+        error = error.__cause__
+
+
+def test_what_a_server_says_is_one_short_printable_line() -> None:
+    message = "\x1b[31mred\x07\n" + "long " * 100_000
+
+    with pytest.raises(RequestError) as caught:
+        run(ask([], fails=always(400, message)))
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_key_that_cannot_be_sent_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", f"{SECRET}\nX-Other: 1")
+
+    with pytest.raises(ConfigError, match="TEACHER_KEY") as caught:
+        CompletionsPolicy(ServerSettings(model="tiny", api_key_env="TEACHER_KEY"))
+
+    assert SECRET not in str(caught.value)
 
 
 def test_more_than_four_stop_strings_are_a_config_error() -> None:
@@ -273,11 +497,20 @@ def test_more_than_four_stop_strings_are_a_config_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [ServerSettings(), ServerSettings(base_url="localhost", model="tiny")]
+    "settings",
+    [
+        ServerSettings(),
+        ServerSettings(base_url="localhost", model="tiny"),
+        ServerSettings(base_url="http://user:pass@host/v1", model="tiny"),
+        ServerSettings(model="tiny", timeout_seconds=0),
+        ServerSettings(model="tiny", patience_minutes=-1),
+    ],
 )
 def test_settings_that_cannot_work_are_config_errors(settings: ServerSettings) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         CompletionsPolicy(settings)
+
+    assert "pass@" not in str(caught.value)
 
 
 def test_one_policy_works_in_one_event_loop_after_another() -> None:

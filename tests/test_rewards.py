@@ -157,7 +157,8 @@ def judge_with(
     async def scores() -> list[float | None]:
         async with serve(policy, **server) as url:
             settings = RubricSettings(
-                str(rubric), server=ServerSettings(base_url=url, model=policy.name, max_retries=0)
+                str(rubric),
+                server=ServerSettings(base_url=url, model=policy.name, patience_minutes=0),
             )
             async with CompletionsPolicy(settings.server) as client:
                 judge = Judge(settings, client)

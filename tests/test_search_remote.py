@@ -281,6 +281,17 @@ def test_the_token_is_sent_and_shown_nowhere(
     assert not any("s3cret" in text for text in shown)
 
 
+@pytest.mark.parametrize("padding", [0, 140, 193, 290])
+def test_the_token_is_in_no_error_about_a_malformed_reply(
+    server: Server, monkeypatch: pytest.MonkeyPatch, padding: int
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "s3cret-token")
+    server.faults = [reply(json.dumps({"result": " " * padding + "s3cret-token"}))]
+    with pytest.raises(SearchError, match="malformed") as error:
+        search(server.url, "rhine")
+    assert "s3c" not in str(error.value)
+
+
 def test_a_token_that_cannot_be_sent_is_not_shown(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

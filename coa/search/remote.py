@@ -4,13 +4,14 @@ import http.client
 import json
 import re
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from coa.errors import ConfigError, ServiceError
+from coa.http_client import Patience, Reply
 from coa.search import Hit, SearchError
-from coa.search.calls import Caller, Patience, Reply
+from coa.search.calls import Caller
 from coa.search.credentials import TOKEN_VARIABLE, bearer_token
 from coa.search.wire import Dialect
 from coa.search.wire.endpoints import of_dialect
@@ -111,7 +112,7 @@ class RemoteSearch:
         caller = self._open()
         reply = await caller.call("POST", self._url, json=self._wire.ask(clean, top_k))
         self._require_same_index(reply)
-        return self._wire.hits(decode(reply, caller))[:top_k]
+        return read_hits(reply, caller, self._wire.hits)[:top_k]
 
     def _open(self) -> Caller:
         if self._caller is None:
@@ -153,14 +154,16 @@ def _served_at(url: str) -> str:
     return served if isinstance(served, str) and re.fullmatch(r"[\w:.-]{1,100}", served) else ""
 
 
-def decode(reply: Reply, caller: Caller) -> Any:
-    """The reply's JSON.
+def read_hits(reply: Reply, caller: Caller, read: Callable[[Any], list[Hit]]) -> list[Hit]:
+    """The hits that `read` finds in the reply's JSON.
 
     Raises:
-        SearchError: it is none.
+        SearchError: the reply is no JSON, or `read` refuses it; what is shown of it holds no key.
     """
     try:
-        return json.loads(reply.body)
+        return read(json.loads(reply.body))
+    except SearchError as error:
+        raise SearchError(caller.readable(str(error))) from None
     except (ValueError, RecursionError) as error:
         got = caller.shown(reply.body)
         raise SearchError(

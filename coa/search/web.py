@@ -8,9 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from coa.errors import ConfigError, ServiceError
+from coa.http_client import Patience
 from coa.search import Hit, Passage
-from coa.search.calls import Caller, Patience
-from coa.search.remote import decode
+from coa.search.calls import Caller
+from coa.search.remote import read_hits
 from coa.search.wire import malformed
 
 
@@ -117,12 +118,12 @@ class WebSearch:
             ServiceError: the provider cannot be reached or refuses us, or the paid calls are used up.
             ConfigError: the key is missing in the environment.
         """
-        caller = self._open()
-        method, path, options = _request(
-            self._settings.provider, query.encode("utf-8", "replace").decode(), top_k
-        )
-        reply = await caller.call(method, self._settings.address + path, **options)
-        return to_hits(decode(reply, caller), self._settings.provider)[:top_k]
+        caller, settings = self._open(), self._settings
+        clean = query.encode("utf-8", "replace").decode()
+        method, path, options = _request(settings.provider, clean, top_k)
+        reply = await caller.call(method, settings.address + path, **options)
+        hits = read_hits(reply, caller, lambda body: to_hits(body, settings.provider))
+        return hits[:top_k]
 
     def _open(self) -> Caller:
         if self._caller is None:

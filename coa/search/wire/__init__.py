@@ -236,6 +236,7 @@ def malformed(expected: str, got: Any) -> SearchError:
         shown = msgspec.json.encode(got).decode("utf-8", "replace")
     except (UnicodeEncodeError, TypeError):
         shown = repr(got)
+    # Shortened by the caller, once it has struck out the keys: half a key is not found any more.
     return SearchError(
-        f"the search server's reply is malformed: expected {expected}, got {shown[:200]!r}"
+        f"the search server's reply is malformed: expected {expected}, got {shown[:10_000]!r}"
     )

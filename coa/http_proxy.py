@@ -1,0 +1,21 @@
+"""Which proxy the environment names for an address: HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
+
+Looked up once a session: aiohttp's own `trust_env` reads the environment for every request, and
+sends passwords of .netrc unasked.
+"""
+
+import urllib.request
+from urllib.parse import urlsplit
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that no proxy reaches for us."""
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy for requests to the host of `url`; None where they go straight there."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or host in _THIS_MACHINE or urllib.request.proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
