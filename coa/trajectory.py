@@ -82,7 +82,8 @@ class StopReason(StrEnum):
     TOOL_ERROR = "tool_error"
     """A tool failed after its retries. The failed call is not kept: a re-run tries again."""
     POLICY_ERROR = "policy_error"
-    """The policy's server refused this one request. The failed call is not kept: a re-run tries again."""
+    """The policy's server refused this one request, or failed at it alone until the patience ended.
+    The failed call is not kept: a re-run tries again."""
 
 
 FORCED_STOPS = frozenset({StopReason.ACTION_BUDGET, StopReason.CONTEXT_BUDGET})

@@ -90,6 +90,17 @@ def test_the_servers_counts_are_taken_over() -> None:
     assert (reply.num_tokens, reply.num_context_tokens) == (3, 4)
 
 
+@pytest.mark.parametrize(
+    "usage", [None, 7, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "four"}]
+)
+def test_a_server_that_counts_nothing_leaves_estimates(usage: object) -> None:
+    body = {"choices": [{"text": "one two three", "finish_reason": "stop"}], "usage": usage}
+
+    reply = run(ask([], fails=first([web.json_response(body)])))
+
+    assert (reply.num_tokens, reply.num_context_tokens) == (4, None)
+
+
 def test_what_was_written_past_an_ignored_stop_is_not_counted() -> None:
     reply = run(ask([CALL + " and on" * 50], ignores_stop=True))
 
@@ -502,6 +513,10 @@ def test_more_than_four_stop_strings_are_a_config_error() -> None:
         ServerSettings(),
         ServerSettings(base_url="localhost", model="tiny"),
         ServerSettings(base_url="http://user:pass@host/v1", model="tiny"),
+        ServerSettings(base_url="http://host:99999/v1", model="tiny"),
+        ServerSettings(base_url="http://[::1/v1", model="tiny"),
+        ServerSettings(base_url="http://a..b/v1", model="tiny"),
+        ServerSettings(base_url="http://:80/v1", model="tiny"),
         ServerSettings(model="tiny", timeout_seconds=0),
         ServerSettings(model="tiny", patience_minutes=-1),
     ],

@@ -97,7 +97,7 @@ class Policy(Encoder, Protocol):
 
         Raises:
             RequestError: this request cannot be answered; others can.
-            ServiceError: the policy cannot be reached at all, after retries.
+            ServiceError: the policy cannot be reached, or answers nobody, for as long as it may.
         """
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -205,14 +206,14 @@ class CompletionsPolicy:
             text,
             finish,
             self._num_written(text, len(choice.text), body.count("completion_tokens")),
-            body.count("prompt_tokens"),
+            body.count("prompt_tokens") or None,
             None if ids is None else tuple(ids),
         )
 
     def _num_written(self, text: str, num_chars: int, counted: int | None) -> int:
         """How many tokens `text` has: a share of those that the server `counted` in `num_chars`."""
         is_cut = len(text) < num_chars
-        if counted is None or (is_cut and self._encoder):
+        if not counted or (is_cut and self._encoder):
             return self.count_tokens(text)
         return math.ceil(counted * len(text) / num_chars) if is_cut else counted
 
@@ -258,7 +259,7 @@ def _require_usable(settings: ServerSettings) -> None:
         raise ConfigError(
             "no model is named", where=where, fix="set `model` to one the server lists"
         )
-    if not _BASE_URL.fullmatch(settings.base_url):  # it may hold a password: it is not shown
+    if not _is_usable(settings.base_url):  # it may hold a password: it is not shown
         raise ConfigError(
             "base_url is not usable",
             where="the section's `server`",
@@ -268,6 +269,16 @@ def _require_usable(settings: ServerSettings) -> None:
         raise ConfigError("timeout_seconds must be positive", where=where)
     if settings.patience_minutes < 0:
         raise ConfigError("patience_minutes must not be negative", where=where)
+
+
+def _is_usable(base_url: str) -> bool:
+    """Whether requests can be sent there at all."""
+    try:
+        parts = urlsplit(base_url)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return bool(host and _BASE_URL.fullmatch(base_url))
 
 
 def _read_key(variable: str) -> str:
