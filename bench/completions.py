@@ -3,8 +3,8 @@
     python -m bench.completions
 
 A server in another process answers every request with the same short text, so the client alone is
-measured: encoding, sending, reading. Contexts are text or token ids; 64 requests are in flight. Both
-clients go over aiohttp. Target: half the CPU of OpenAI's in text, a twentieth with ids.
+measured: encoding, sending, reading. Contexts are text or token ids; 64 requests are in flight.
+Both clients go over aiohttp. Target: half the CPU of OpenAI's in text, a twentieth with ids.
 """
 
 import asyncio

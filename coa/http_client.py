@@ -323,7 +323,7 @@ class HttpClient:
             timeout = _span(self._patience.timeout_seconds)
             self._warn(
                 f"the {self.name} has answered nobody for {_span(silent)}; "
-                f"{channel.num_waiting:,} requests wait, each for up to {timeout}"
+                f"requests that wait: {channel.num_waiting:,}, each for up to {timeout}"
             )
         self._look_later(channel, longest - silent if silent < longest else longest)
 

@@ -51,7 +51,7 @@ def test_a_server_that_is_silent_is_warned_of_once_in_a_while(
 
     assert body == b"yes"
     assert len(caplog.messages) == 2
-    assert "the test server has answered nobody for 0 seconds; 1 requests wait" in caplog.text
+    assert "the test server has answered nobody for 0 seconds; requests that wait: 1" in caplog.text
     assert "each for up to 5 seconds" in caplog.text
 
 

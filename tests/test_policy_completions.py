@@ -4,6 +4,8 @@ import asyncio
 import gc
 import socket
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -383,12 +385,10 @@ def test_a_server_that_asks_for_more_time_than_our_patience_is_told_at_once() ->
 
 
 def test_a_limit_that_outlasts_our_patience_spoils_no_rollout() -> None:
+    def limit(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
+        return error_response(429, "slow down") if body.get("seed") == 13 else None
+
     async def ask_two() -> list[Completion | BaseException]:
-        limited = breaks(13, b"")
-
-        def limit(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
-            return error_response(429, "slow down") if limited(http_request, body) else None
-
         async with serve(ScriptedPolicy(lambda _: "yes"), fails=limit) as base_url:
             settings = ServerSettings(base_url, "scripted", patience_minutes=0.01)
             async with CompletionsPolicy(settings) as policy:
@@ -402,7 +402,15 @@ def test_a_limit_that_outlasts_our_patience_spoils_no_rollout() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(402, "top it up"), (404, "in /v1"), (405, "in /v1"), (308, "elsewhere")]
+    ("status", "advice"),
+    [
+        (401, "api_key_env"),
+        (403, "api_key_env"),
+        (402, "top it up"),
+        (404, "in /v1"),
+        (405, "in /v1"),
+        (308, "elsewhere"),
+    ],
 )
 def test_a_refusal_of_all_requests_ends_the_run_at_once_with_advice(
     status: int, advice: str
@@ -558,6 +566,29 @@ def test_many_requests_are_in_flight_at_once() -> None:
 
 def test_without_a_tokenizer_the_count_of_tokens_depends_on_the_text_alone() -> None:
     assert CompletionsPolicy(ServerSettings(model="tiny")).count_tokens("a b c d " * 500) == 1143
+
+
+class WithIds(ScriptedPolicy):
+    """Gives ids with its texts."""
+
+    async def complete(self, request: Request) -> Completion:
+        return replace(await super().complete(request), ids=(7, 8, 9), num_tokens=3)
+
+
+def test_ids_go_to_the_server_and_come_back(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from train.student import StudentSettings, new_student
+
+    tokenizer = new_student(["a b"], StudentSettings(16, 1, 2, 32, 64), seed=1).tokenizer
+    tokenizer.save_pretrained(tmp_path)
+    settings = {"tokenizer": str(tmp_path), "extra_body": {"return_token_ids": True}}
+    served = WithIds(["yes"])
+
+    reply = run(ask(served, request(context_ids=(5, 6)), settings))
+
+    assert served.requests is not None
+    assert served.requests[0].context_ids == (5, 6)
+    assert (reply.text, reply.ids) == ("yes", (7, 8, 9))
 
 
 def test_a_policy_without_ids_encodes_nothing() -> None:
