@@ -75,15 +75,20 @@ def refusal(server: Server, reply: Reply, offers: Offers, client: HttpClient) ->
         f"the policy's server refuses us, asked for the model {server.model!r}",
         where=server.base_url,
         expected=f"one of its models: {listed}" if listed else "",
-        got=quoted(reply, client),
+        got=quoted(reply, client) + _redirection(reply, client),
         fix=_refusal_advice(server, reply, offers),
     )
+
+
+def _redirection(reply: Reply, client: HttpClient) -> str:
+    location = reply.headers.get("Location", "")
+    return f", sends us to {client.readable(location)}" if location else ""
 
 
 def _refusal_advice(server: Server, reply: Reply, offers: Offers) -> str:
     status = reply.status
     if 300 <= status < 400:
-        return f"set `base_url` to where it sends us: {reply.headers.get('Location', '(not said)')}"
+        return "set `base_url` to the address that it sends us to, without `/completions`"
     if status == 402:
         return "the credit is used up: top it up, then run the same command again"
     if _is_chat_only(reply):
