@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 from coa import protocol
 from coa.drivers import roll_out_all, roll_out_batched
@@ -37,6 +38,7 @@ class InstantPolicy:
     """Acts `num_actions` times, then answers; texts, token counts and ids are made once."""
 
     name = "instant"
+    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, num_actions: int, *, has_ids: bool) -> None:
         self._has_ids = has_ids

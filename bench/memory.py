@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, aclosing
 from pathlib import Path
+from typing import ClassVar
 
 from coa import protocol, tables
 from coa.drivers import roll_out_all
@@ -57,6 +58,7 @@ class WordPolicy:
     """Writes random words from the request's seed: one action, then an answer."""
 
     name = "words"
+    identity: ClassVar[dict[str, object]] = {}
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

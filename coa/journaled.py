@@ -9,12 +9,21 @@ import msgspec
 
 from coa.errors import InputError
 from coa.journal import OTHER_VERSION, Journal, Kind, request_key, to_json
-from coa.policy import BatchPolicy, Completion, Policy, Request
+from coa.policy import BatchPolicy, Completion, Encoder, Policy, Request
 from coa.tools import Tool, ToolReply
 from coa.trajectory import Outcome
 
 _Reply = TypeVar("_Reply", bound=Completion | ToolReply)
 _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
+
+
+def policy_key(policy: Encoder, request: Request) -> str:
+    """Return the journal's key of a request: what is sent, to whom, and what else decides the reply.
+
+    A policy without an identity of its own has the keys that journals had before there were identities.
+    """
+    asked = (Kind.POLICY, policy.name, request)
+    return request_key(*asked, policy.identity) if policy.identity else request_key(*asked)
 
 
 class _Calls(Generic[_Reply]):
@@ -74,10 +83,8 @@ class _Journaled(Generic[_Inner]):
     def __init__(self, policy: _Inner, journal: Journal) -> None:
         self._policy: _Inner = policy
         self._calls = _Calls(journal, Completion, Kind.POLICY, policy.name)
-        self.name, self.encode, self.count_tokens = policy.name, policy.encode, policy.count_tokens
-
-    def _key(self, request: Request) -> str:
-        return request_key(Kind.POLICY, self.name, request)
+        self.name, self.identity = policy.name, policy.identity
+        self.encode, self.count_tokens = policy.encode, policy.count_tokens
 
 
 class JournaledPolicy(_Journaled[Policy]):
@@ -85,7 +92,9 @@ class JournaledPolicy(_Journaled[Policy]):
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context; errors are the policy's own and are not recorded."""
-        return await self._calls.once(self._key(request), lambda: self._policy.complete(request))
+        return await self._calls.once(
+            policy_key(self, request), lambda: self._policy.complete(request)
+        )
 
 
 class JournaledBatchPolicy(_Journaled[BatchPolicy]):
@@ -93,7 +102,7 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order."""
-        keys = [self._key(request) for request in requests]
+        keys = [policy_key(self, request) for request in requests]
         replies = {key: found for key in dict.fromkeys(keys) if (found := self._calls.find(key))}
         missing = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in replies

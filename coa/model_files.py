@@ -14,3 +14,10 @@ def fingerprint_files(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def fingerprint_model(model: str) -> str:
+    """Return the fingerprint of a model's folder; empty for what is no folder here, say a name on the Hub."""
+    if not model or not Path(model).is_dir():
+        return ""
+    return fingerprint_files(Path(model))

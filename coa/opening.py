@@ -43,6 +43,9 @@ class TeacherParams:
     """The policy that writes trajectories."""
 
     policy: PolicyKind = PolicyKind.MICROWORLD
+    name: str = ""
+    """Tells two deployments of one model name apart, for `completions`: with another name, no reply of the first is
+    taken from the journal. Replies of a server that moved to another address stay its own."""
     chat_template: str = "{prompt}\n\n"
     """The model's chat format around `{prompt}`, up to where its own text begins; the thinking is opened after it."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -93,7 +96,7 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
         InputError: the questions that a script is told are missing.
     """
     if params.policy is PolicyKind.COMPLETIONS:
-        return CompletionsPolicy(params.server)
+        return CompletionsPolicy(params.server, deployment=params.name)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
     if params.policy is PolicyKind.GOLD:

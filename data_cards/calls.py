@@ -13,6 +13,7 @@ import msgspec
 
 from coa import protocol, rollout
 from coa.journal import Journal, Kind, request_key
+from coa.journaled import policy_key
 from coa.pairs import Arm
 from coa.policy import Completion
 from coa.rollout import Call, Done, Generate, Run, State, Task
@@ -90,7 +91,7 @@ def _follow(
 def _completion(
     state: State, run: Run, journal: Journal, calls: list[RecordedCall]
 ) -> Completion | None:
-    key = request_key(Kind.POLICY, run.encoder.name, rollout.request(state))
+    key = policy_key(run.encoder, rollout.request(state))
     found = journal.find(key)
     if found is None:
         return None

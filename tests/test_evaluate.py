@@ -36,7 +36,6 @@ from train.fidelity import FidelityParams, Prediction, Probe, compare, find_prob
 from train.intervals import mean_interval, paired_difference
 from train.knowledge import Decision, decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, read_result, summarise, write_result
-from train.results import fingerprint_model
 from train.table import TableParams, arrange, by_questions, difference, write_markdown
 
 SMALL = GroupSize(12, 12, 6, 6)

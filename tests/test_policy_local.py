@@ -1,6 +1,7 @@
 """The policy in this process, on a tiny random model with a real byte-level tokenizer."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -499,3 +500,19 @@ def test_a_gpu_gives_one_text_for_one_seed(folder: Path) -> None:
     ]
 
     assert policy.complete_batch(requests) == policy.complete_batch(requests)
+
+
+def test_the_identity_follows_the_weights_in_the_folder(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    settings = LocalSettings(str(copy), device="cpu")
+    first, same = LocalPolicy.load(settings), LocalPolicy.load(settings)
+    model = transformers.AutoModelForCausalLM.from_pretrained(copy)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(1.0)
+    model.save_pretrained(copy)
+    trained_again = LocalPolicy.load(settings)
+    assert first.name == trained_again.name
+    assert first.identity == same.identity != trained_again.identity
+    halved = LocalPolicy.load(replace(settings, dtype="bfloat16"))
+    assert halved.identity != trained_again.identity

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from omegaconf import OmegaConf
@@ -197,6 +197,7 @@ class Writer:
     """Searches once, then answers well, in ids of the real tokenizer."""
 
     name = "writer"
+    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, tokenizer: Any) -> None:
         self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id

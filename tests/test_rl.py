@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -71,6 +71,7 @@ class Wanderer:
     """Continues with one of some texts, chosen by the request's seed, as ids of the student's tokenizer."""
 
     name = "wanderer"
+    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, tokenizer: Any) -> None:
         self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -56,6 +56,7 @@ class Writer:
     """Writes one of a turn's texts, chosen by the request's seed, as ids; honours stop strings and the token limit."""
 
     name = "writer"
+    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, tokenizer: Any, *turns: Sequence[str], forced: str = " Ada\n") -> None:
         self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -22,6 +23,7 @@ class CharacterPolicy:
     """Writes what a script says, one id a character, up to the first stop string, its limit or its end."""
 
     name = "script"
+    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, *texts: str) -> None:
         self._texts = list(texts)

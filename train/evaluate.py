@@ -25,6 +25,7 @@ from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
+from coa.model_files import fingerprint_model
 from coa.opening import PolicyKind, TeacherParams
 from coa.params import Params
 from coa.policy.react import as_react
@@ -37,7 +38,7 @@ from coa.trajectory import Mode
 from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
-from train.results import file_name, fingerprint_model
+from train.results import file_name
 
 QUESTIONS = Path("data/questions.parquet")
 ROLLOUTS = Path("data/evaluate")

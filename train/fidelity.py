@@ -21,6 +21,7 @@ from coa.grading import grade_prediction
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
+from coa.model_files import fingerprint_model
 from coa.opening import SearchParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Completion, Finish, Request
@@ -31,7 +32,7 @@ from coa.tools.search import Numbering, SearchTool, result_form
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 from train.intervals import Interval, mean_interval
 from train.knowledge import fact_before
-from train.results import file_name, fingerprint_model, read_json, write_text
+from train.results import file_name, read_json, write_text
 
 FOLDER = Path("results/fidelity")
 QUESTIONS = Path("data/questions.parquet")

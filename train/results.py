@@ -6,7 +6,6 @@ from typing import TypeVar
 import msgspec
 
 from coa.errors import ConfigError, InputError, writing_error
-from coa.model_files import fingerprint_files
 
 Record = TypeVar("Record")
 
@@ -50,10 +49,3 @@ def read_json(path: Path, record: type[Record], *, command: str) -> Record:
         raise InputError(
             f"cannot read {path}", got=error, fix=f"make it again: {command}"
         ) from error
-
-
-def fingerprint_model(model: str) -> str:
-    """SHA-256 of the files of a model's folder, first 16 hex digits; empty for what is no folder here."""
-    if not model or not Path(model).is_dir():
-        return ""
-    return fingerprint_files(Path(model))

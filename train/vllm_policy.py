@@ -67,6 +67,11 @@ class VllmPolicy:
         """The model, as results and journals should call it."""
         return self._name
 
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Nothing: rollouts of a model in training are not journaled."""
+        return {}
+
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...]:

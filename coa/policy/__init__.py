@@ -4,7 +4,7 @@
 implement either protocol; `coa/policy/scripted.py` is the smallest example.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -68,6 +68,13 @@ class Encoder(Protocol):
     def name(self) -> str:
         """The model, as results and journals should call it."""
 
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """What a reply depends on beyond the name and the request, such as the weights behind the name.
+
+        It is part of the journal's key; empty where there is no such thing.
+        """
+
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...] | None:
@@ -114,7 +121,8 @@ class OneByOne:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        self.name, self.encode, self.count_tokens = policy.name, policy.encode, policy.count_tokens
+        self.name, self.identity = policy.name, policy.identity
+        self.encode, self.count_tokens = policy.encode, policy.count_tokens
         self.control_tokens = control_tokens(policy)
 
     async def complete(self, request: Request) -> Completion:

@@ -8,8 +8,9 @@ msgspec, which writes 32,000 token ids at once; the `openai` package walks them 
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from coa.http_client import (
     Rejection,
     Reply,
 )
+from coa.model_files import fingerprint_model
 from coa.policy import Completion, Request, RequestError
 from coa.policy.refusals import (
     CHAT_STATUSES,
@@ -86,9 +88,9 @@ class CompletionsPolicy:
     event loop has connections of its own, made at its first request.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, deployment: str = "") -> None:
         _require_usable(settings)
-        self._settings = settings
+        self._settings, self._deployment = settings, deployment
         self._base_url = settings.base_url.rstrip("/")
         self._url = f"{self._base_url}/completions"
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
@@ -117,6 +119,19 @@ class CompletionsPolicy:
     def name(self) -> str:
         """The model, as the server knows it."""
         return self._settings.model
+
+    @cached_property
+    def identity(self) -> Mapping[str, object]:
+        """What decides replies beyond the model's name: never the address, as a run may move to another host.
+
+        Where the name is a folder's, as vLLM takes it, the weights in it are told apart.
+        """
+        parts = {
+            "deployment": self._deployment,
+            "weights": fingerprint_model(self.name),
+            "extra_body": self._settings.extra_body,
+        }
+        return {name: part for name, part in parts.items() if part}
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

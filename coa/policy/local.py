@@ -5,12 +5,13 @@ the ids that come back end with the token that completed the stop string, or wit
 ever decoded from them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, unknown_name
+from coa.model_files import fingerprint_model
 from coa.policy import Completion, Request
 from coa.policy.sampler import Row, Sampler
 from coa.tokens import PieceEncoder
@@ -48,11 +49,19 @@ class LocalPolicy:
     switches it to evaluation mode first.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        batch_size: int = 64,
+        identity: Mapping[str, object] | None = None,
+    ) -> None:
         self._model = model
         self._encoder = PieceEncoder(tokenizer)
         self._num_tokens = len(tokenizer)
-        self._name = name
+        self._name, self._identity = name, identity or {}
         self._batch_size = batch_size
         self._end_ids = _end_ids(model, tokenizer)
         self._pad_id = tokenizer.pad_token_id or 0  # masked, so any will do
@@ -82,14 +91,25 @@ class LocalPolicy:
             model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=dtype)
         except (OSError, ValueError) as error:
             raise _not_loaded("model", settings.model, error) from error
+        # Of a name on the Hub, the commit that was loaded says which weights these are.
+        weights = fingerprint_model(settings.model) or getattr(model.config, "_commit_hash", None)
         return cls(
-            model.to(device).eval(), tokenizer, name=settings.model, batch_size=settings.batch_size
+            model.to(device).eval(),
+            tokenizer,
+            name=settings.model,
+            batch_size=settings.batch_size,
+            identity={"weights": weights, "dtype": dtype},
         )
 
     @property
     def name(self) -> str:
         """The model, as results and journals should call it."""
         return self._name
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Which weights these are, and in which precision they compute; empty for a model in training."""
+        return self._identity
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

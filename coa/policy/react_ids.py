@@ -39,6 +39,7 @@ class ReactIdsPolicy:
         self._policy = policy
         self._edges = [_edges(tool) for tool in tools]
         self.name = f"{policy.name}+react"
+        self.identity = policy.identity
         self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.trajectory import Author
@@ -38,6 +38,11 @@ class ScriptedPolicy:
     def name(self) -> str:
         """The model, as results and journals should call it."""
         return self._name
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Nothing: the name holds all that a script depends on (`scripted_name`)."""
+        return {}
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
