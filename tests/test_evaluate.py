@@ -17,6 +17,7 @@ from coa.microworld.names import Category
 from coa.microworld.phrases import Said, boxed, need, say, search
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
+from coa.model_files import fingerprint_model
 from coa.policy import Completion, Finish
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Progress
