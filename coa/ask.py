@@ -7,7 +7,6 @@ Calls are kept in .journal/ask.sqlite, so the same question with the same settin
 Another answer: teacher.sampling.seed=1.
 """
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,30 +18,24 @@ from coa.asking import task_of
 from coa.drivers import follow
 from coa.errors import ConfigError, unknown_name
 from coa.grading import boxed_answer
+from coa.interruption import run_interruptible
 from coa.opening import TeacherParams
 from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.protocol import answer_text
 from coa.rollout import State, finish
 from coa.runtime import open_runtime
+from coa.terminal import printable
 from coa.trajectory import Author, Mode, Step, StepKind, Trajectory
 
 _STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
 _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
-# Control characters and those that change the direction of text could move the cursor, hide text or set the title.
-_HIDDEN = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
-}
-_HIDDEN |= {
-    code: f"\\u{code:04x}"
-    for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)
-}
 
 
 def styled(step: Step) -> Text:
     """A step in its colour; what would act on the terminal is spelled out."""
     return Text(
-        step.text.translate(_HIDDEN),
+        printable(step.text),
         style=_AUTHOR_STYLES.get(step.author, _STYLES.get(step.kind, "")),
     )
 
@@ -99,12 +92,12 @@ def main(arguments: Sequence[str]) -> str:
     """Ask, show, and return the answer with what it cost."""
     question, mode, settings = read_arguments(arguments)
     params = Params.load("teacher", settings)
-    row = asyncio.run(ask(question, mode, params, Console()))
+    row = run_interruptible(ask(question, mode, params, Console()))
     answer = boxed_answer(answer_text(row.steps))
     tokens = f"{row.num_policy_tokens:,} tokens written, {row.num_environment_tokens:,} read"
     said = f"answer: {answer}" if answer else "no answer"
     reason = f"; {row.error}" if row.error else ""
-    return f"\n\n{said.translate(_HIDDEN)}  [{row.stop_reason}{reason}; {row.num_actions} actions, {tokens}]"
+    return f"\n\n{said}  [{row.stop_reason}{reason}; {row.num_actions} actions, {tokens}]"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """How every command starts and ends: one summary line, readable errors, an exit status.
 
 A stage's module ends with `if __name__ == "__main__": run(main, sys.argv[1:])`. Exit status: 0 done, 1 a CoaError,
-130 interrupted.
+130 interrupted by control-C, 143 by SIGTERM. What is printed may quote a model or the web, so what would act on the
+terminal is spelled out.
 """
 
 import logging
@@ -10,16 +11,25 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from coa.errors import CoaError
+from coa.interruption import Interrupted
+from coa.terminal import printable
 
 INTERRUPTED = 130
+
+
+class _Printable(logging.Formatter):
+    """Writes log lines that cannot act on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoReturn:
     """Call `main` with the arguments and exit; `main` returns the summary line that a person wants to read last."""
     # Only warnings: HTTP clients log every request.
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if {"-h", "--help"} & set(arguments):
         module = sys.modules[main.__module__]
         print((module.__doc__ or "").strip())
@@ -27,13 +37,13 @@ def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoRet
     try:
         summary = main(arguments)
     except CoaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(
             "interrupted: finished calls are kept; run the same command again to go on",
             file=sys.stderr,
         )
-        sys.exit(INTERRUPTED)
-    print(summary)
+        sys.exit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
+    print(printable(summary))
     sys.exit(0)

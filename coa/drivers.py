@@ -1,33 +1,49 @@
 """The two thin drivers of the rollout loop: one for servers, one for engines in this process.
 
-Both take tasks as they come and give finished trajectories in the order of the tasks, with a bounded number in hand, so
-memory does not grow with the number of rows and the same run writes the same file.
+Both take tasks as they come and give finished trajectories in the order of the tasks, so the same run writes the same
+file. A slow rollout holds up nothing but the order: every slot that becomes free takes the next task at once, and what
+is finished before its turn waits on disk (`coa/spool.py`), so memory does not grow with the number of rows.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from coa import rollout
+from coa.journaled import JournaledBatchPolicy, count_calls
 from coa.policy import BatchPolicy, Completion, Policy, RequestError
+from coa.progress import Ended
 from coa.rollout import Call, Done, Failure, Generate, Run, State, Task
+from coa.spool import Spool
 from coa.tools import Toolbox, ToolReply
 from coa.tools.repeats import without_repeats
 from coa.trajectory import Outcome, Trajectory
 
+_Item = TypeVar("_Item")
+
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
 """Answers the calls that states wait for, in their order: tools, or a simulation of them (`coa/tools/simulated.py`)."""
 
-OnEnd = Callable[[int], None]
-"""Called with the policy's tokens of each rollout that ends, in the order in which they end."""
 
-_WAITING_PER_SLOT = 4
-"""How many finished trajectories may wait, per slot, for a slow one before them; more would only cost memory."""
+OnEnd = Callable[[Ended], None]
+"""Is told of each rollout that ends, in the order in which they end."""
 
 
-def _nobody(num_tokens: int) -> None:
-    """Whom a driver tells where nobody listens."""
+def _nobody(ended: Ended) -> None:
+    """Hear nothing: whom a driver tells where nobody listens."""
 
 
 async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Trajectory:
@@ -70,6 +86,64 @@ async def _call(tools: Toolbox, call: Call) -> ToolReply:
     return await tool.call(call.argument)
 
 
+class _Finished(NamedTuple):
+    """A rollout that is over, and the place of its task among the tasks."""
+
+    position: int
+    trajectory: Trajectory
+    ended: Ended
+
+
+async def _timed(position: int, task: Task, run: Run, policy: Policy, tools: Toolbox) -> _Finished:
+    started, calls = time.monotonic(), count_calls()
+    trajectory = await roll_out(task, run, policy, tools)
+    ended = Ended(trajectory.num_policy_tokens, calls.is_live, started)
+    return _Finished(position, trajectory, ended)
+
+
+class _UnderWay:
+    """The rollouts under way: as many as there are slots, as long as there are tasks."""
+
+    def __init__(
+        self, rollouts: Iterator[Coroutine[object, object, _Finished]], num_slots: int
+    ) -> None:
+        self._rollouts, self._num_slots = rollouts, num_slots
+        self._running: set[asyncio.Task[_Finished]] = set()
+        self._over: asyncio.Queue[asyncio.Task[_Finished]] = asyncio.Queue()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def fill(self) -> None:
+        """Start a task in every free slot."""
+        for started in _take(self._rollouts, self._num_slots - len(self._running)):
+            running = asyncio.create_task(started)
+            running.add_done_callback(self._over.put_nowait)
+            self._running.add(running)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether `next_finished` has one to give without waiting."""
+        return not self._over.empty()
+
+    async def next_finished(self) -> _Finished:
+        """Wait for the next one that ends, whichever it is, and let another task have its slot.
+
+        An error of any rollout is raised here as soon as it happens.
+        """
+        over = await self._over.get()
+        finished = over.result()
+        self._running.remove(over)
+        self.fill()
+        return finished
+
+    async def cancel(self) -> None:
+        """Cancel what is still running."""
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
 async def roll_out_all(
     tasks: Iterable[Task],
     run: Run,
@@ -78,39 +152,57 @@ async def roll_out_all(
     *,
     concurrency: int,
     on_end: OnEnd = _nobody,
+    spool_folder: Path | None = None,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
+    Args:
+        tasks: read one at a time, as slots become free.
+        run: what they share.
+        policy: the server's.
+        tools: by name.
+        concurrency: so many rollouts are under way until the tasks run out.
+        on_end: is told of each rollout as soon as it ends.
+        spool_folder: of the file in which finished trajectories wait for their turn.
+
     Raises:
-        ServiceError: the policy or a tool cannot be reached; the rollouts in hand are cancelled, finished calls are
-            in the journal.
+        ServiceError: the policy or a tool cannot be reached; the other rollouts are cancelled at once, finished calls
+            are in the journal.
     """
-    slots = asyncio.Semaphore(concurrency)
-    window: deque[asyncio.Task[Trajectory]] = deque()
-
-    async def in_slot(task: Task) -> Trajectory:
-        async with slots:
-            trajectory = await roll_out(task, run, policy, tools)
-        on_end(trajectory.num_policy_tokens)
-        return trajectory
-
+    rollouts = (_timed(place, task, run, policy, tools) for place, task in enumerate(tasks))
+    under_way, turn = _UnderWay(rollouts, concurrency), 0
     try:
-        for task in tasks:
-            window.append(asyncio.create_task(in_slot(task)))
-            while len(window) >= concurrency * _WAITING_PER_SLOT or (window and window[0].done()):
-                yield await window.popleft()
-        while window:
-            yield await window.popleft()
+        with Spool(Trajectory, spool_folder) as waiting:
+            under_way.fill()
+            while under_way or turn in waiting:
+                if turn in waiting:
+                    yield waiting.take(turn)
+                    turn += 1
+                    await asyncio.sleep(0)  # the rollouts go on between two rows
+                    # One is taken in for each that is given away, or the file would grow during a replay.
+                    if not under_way.has_finished:
+                        continue
+                finished = await under_way.next_finished()
+                on_end(finished.ended)
+                waiting.put(finished.position, finished.trajectory)
     finally:
-        for waiting in window:
-            waiting.cancel()
-        await asyncio.gather(*window, return_exceptions=True)
+        await under_way.cancel()
 
 
 @dataclass(slots=True)
 class _Slot:
     state: State
-    position: int = field(default=0)
+    position: int = 0
+    is_live: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_done(self) -> bool:
+        return isinstance(self.state.pending, Done)
+
+    @property
+    def ended(self) -> Ended:
+        return Ended(self.state.num_policy_tokens, self.is_live, self.started)
 
 
 async def roll_out_batched(
@@ -121,60 +213,77 @@ async def roll_out_batched(
     *,
     batch_size: int,
     on_end: OnEnd = _nobody,
+    spool_folder: Path | None = None,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
-    environment = tool_environment(tools)
-    async for state in roll_out_states(
-        tasks, run, policy, environment, batch_size=batch_size, on_end=on_end
-    ):
-        yield rollout.finish(state)
+    environment, turn = tool_environment(tools), 0
+    with Spool(Trajectory, spool_folder) as waiting:
+        async for slot in _run_slots(tasks, run, policy, environment, batch_size):
+            on_end(slot.ended)
+            waiting.put(slot.position, rollout.finish(slot.state))
+            while turn in waiting:
+                yield waiting.take(turn)
+                turn += 1
 
 
 async def roll_out_states(
-    tasks: Iterable[Task], run: Run, policy: BatchPolicy, environment: Environment, *, batch_size: int,
-    on_end: OnEnd = _nobody,
-) -> AsyncGenerator[State, None]:  # fmt: skip
-    """Like `roll_out_batched`, in any environment, for those who need the ids: the final states, all `Done`.
+    tasks: Iterable[Task],
+    run: Run,
+    policy: BatchPolicy,
+    environment: Environment,
+    *,
+    batch_size: int,
+) -> AsyncGenerator[State, None]:
+    """Give the final states, all `Done`, in the order of the tasks, for those who need the ids.
 
-    A slot that becomes free takes the next task at once.
+    In any environment; states that are finished before their turn wait in memory, so it is for groups that fit there.
     """
+    finished: dict[int, State] = {}
+    turn = 0
+    async for slot in _run_slots(tasks, run, policy, environment, batch_size):
+        finished[slot.position] = slot.state
+        while turn in finished:
+            yield finished.pop(turn)
+            turn += 1
+
+
+async def _run_slots(
+    tasks: Iterable[Task],
+    run: Run,
+    policy: BatchPolicy,
+    environment: Environment,
+    batch_size: int,
+) -> AsyncIterator[_Slot]:
+    """Give rollouts as they end; a slot that becomes free takes the next task at once."""
     source = enumerate(tasks)
     slots: list[_Slot] = []
-    finished: dict[int, State] = {}
-    emitted = 0
     while True:
-        room = min(batch_size - len(slots), batch_size * _WAITING_PER_SLOT - len(finished))
-        slots += [_Slot(rollout.start(task, run), i) for i, task in _take(source, room)]
+        for position, task in _take(source, batch_size - len(slots)):
+            slots.append(_Slot(rollout.start(task, run), position))
         if not slots:
             return
         _generate_batch(slots, policy)
+        await asyncio.sleep(0)  # a batch blocks the event loop: here it hears that it should stop
         await _observe_batch(slots, environment)
-        for slot in filter(_is_done, slots):
-            finished[slot.position] = slot.state
-            on_end(slot.state.num_policy_tokens)
-        slots = [slot for slot in slots if not _is_done(slot)]
-        while emitted in finished:
-            yield finished.pop(emitted)
-            emitted += 1
+        for slot in slots:
+            if slot.is_done:
+                yield slot
+        slots = [slot for slot in slots if not slot.is_done]
 
 
-def _take(source: Iterator[tuple[int, Task]], count: int) -> Iterator[tuple[int, Task]]:
-    for _ in range(count):
-        item = next(source, None)
-        if item is None:
-            return
-        yield item
-
-
-def _is_done(slot: _Slot) -> bool:
-    return isinstance(slot.state.pending, Done)
+def _take(source: Iterator[_Item], count: int) -> Iterator[_Item]:
+    return islice(source, max(count, 0))
 
 
 def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
     ready = [slot for slot in slots if isinstance(slot.state.pending, Generate)]
     completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
-    for slot, completion in zip(ready, completions, strict=True):
+    made: Sequence[bool] = [True] * len(ready)
+    if isinstance(policy, JournaledBatchPolicy):
+        made = policy.was_made
+    for slot, completion, is_live in zip(ready, completions, made, strict=True):
         slot.state = rollout.advance(slot.state, completion)
+        slot.is_live |= is_live
 
 
 async def _observe_batch(slots: list[_Slot], environment: Environment) -> None:

@@ -3,15 +3,49 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
 
 from coa.errors import InputError
 from coa.journal import OTHER_VERSION, Journal, Kind, request_key, to_json
-from coa.policy import BatchPolicy, Completion, Encoder, Policy, Request
+from coa.policy import (
+    BatchPolicy,
+    Completion,
+    Encoder,
+    Policy,
+    Request,
+    RequestError,
+    Traffic,
+)
 from coa.tools import Tool, ToolReply
 from coa.trajectory import Outcome
+
+
+@dataclass(slots=True)
+class CallCount:
+    """The calls of one rollout: those that were made, and those that the journal answered."""
+
+    made: int = 0
+    replayed: int = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether any call was made; true too where no journal stands between."""
+        return self.made > 0 or self.replayed == 0
+
+
+_counting: ContextVar[CallCount | None] = ContextVar("counting", default=None)
+
+
+def count_calls() -> CallCount:
+    """Count the calls that the running task makes from now on."""
+    count = CallCount()
+    _counting.set(count)
+    return count
+
 
 _Reply = TypeVar("_Reply", bound=Completion | ToolReply)
 _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
@@ -47,7 +81,10 @@ class _Calls(Generic[_Reply]):
 
     async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """The recorded reply, or that of the same call under way, or of `call`, which is then recorded."""
-        found = self.find(key)
+        found, count = self.find(key), _counting.get()
+        if count is not None:
+            count.made += found is None
+            count.replayed += found is not None
         if found is not None:
             return found
         task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
@@ -90,15 +127,35 @@ class _Journaled(Generic[_Inner]):
 class JournaledPolicy(_Journaled[Policy]):
     """A policy that is asked only what the journal cannot answer; the same request twice in flight is made once."""
 
+    def __init__(self, policy: Policy, journal: Journal) -> None:
+        super().__init__(policy, journal)
+        self._journal, self._num_refused = journal, 0
+
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context; errors are the policy's own and are not recorded."""
-        return await self._calls.once(
-            policy_key(self, request), lambda: self._policy.complete(request)
+        key = policy_key(self, request)
+        try:
+            return await self._calls.once(key, lambda: self._policy.complete(request))
+        except RequestError:
+            self._num_refused += 1
+            raise
+
+    @property
+    def traffic(self) -> Traffic:
+        """What is under way, and what became of other requests; repeated ones where the policy tells of them."""
+        inner: Traffic | None = getattr(self._policy, "traffic", None)
+        return Traffic(
+            waiting=len(self._journal.in_flight),
+            retried=inner.retried if inner else 0,
+            refused=self._num_refused,
         )
 
 
 class JournaledBatchPolicy(_Journaled[BatchPolicy]):
     """A batch policy that is asked only what the journal cannot answer, as one batch, each request once."""
+
+    was_made: Sequence[bool] = ()
+    """Of each request of the last batch, whether the journal had no answer to it."""
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order."""
@@ -107,6 +164,7 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
         missing = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in replies
         }
+        self.was_made = [key in missing for key in keys]
         started = time.perf_counter()
         completions = self._policy.complete_batch(list(missing.values())) if missing else []
         share = (time.perf_counter() - started) / max(len(missing), 1)

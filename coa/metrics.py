@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coa.errors import ConfigError, writing_error
+from coa.errors import writing_error
+from coa.trajectory import StopReason
 
 FOLDER = Path("metrics")
 
@@ -24,18 +25,14 @@ def write_metrics(name: str, values: Mapping[str, Any]) -> None:
         raise writing_error(path, error) from error
 
 
-def metrics_name(out: str) -> str:
-    """What the metrics of an output are called: data/student/grade.parquet has metrics/student_grade.json.
+def stop_reason_counts(counts: Mapping[StopReason, int]) -> dict[str, int]:
+    """Return how many rollouts ended for each reason, for a file of metrics: all reasons, in their order."""
+    return {str(reason): counts.get(reason, 0) for reason in StopReason}
 
-    Raises:
-        ConfigError: the output is not under data/.
-    """
-    data, *parts = Path(out).with_suffix("").parts or ("",)
-    if data != "data" or not parts or ".." in parts:
-        raise ConfigError(
-            "an output of a data stage stands under data/", expected="out=data/student/...", got=out
-        )
-    return "_".join(parts)
+
+def shown_stop_reasons(counts: Mapping[StopReason, int]) -> str:
+    """Return the same for a summary line: only the reasons that there were."""
+    return ", ".join(f"{counts[it]:,} {it}" for it in StopReason if counts.get(it)) or "no rollouts"
 
 
 def rate(part: int, whole: int) -> float:

@@ -1,20 +1,50 @@
 """The progress of a long command: one bar on stderr with rate and time left, and what a person wants to watch."""
 
 import sys
-from typing import Self
+import time
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
+
+from coa.policy import Traffic
+
+
+class Ended(NamedTuple):
+    """A rollout that is over."""
+
+    num_tokens: int
+    """That the policy wrote."""
+    is_live: bool
+    """Whether it needed a call that the journal did not answer."""
+    started: float
+    """When it began, by `time.monotonic`."""
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar whose rate, and so the time left, can be told from outside."""
+
+    told_rate: float | None = None
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the bar shows."""
+        shown = dict(super().format_dict)
+        if self.told_rate is not None:
+            shown["rate"] = self.told_rate
+        return shown
 
 
 class Progress:
     """A bar over a known number of items; shows tokens per second and the share that is correct where it is told them.
 
-    On a terminal it redraws itself; in a log file it adds a line now and then, so that a log stays readable.
+    Rollouts that the journal answers take no time and cost nothing, so they count in no rate and not in the time left.
+    On a terminal the bar redraws itself; in a log file it adds a line now and then, so that a log stays readable.
     """
 
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         interval = 0.2 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
+        self._bar = _Bar(
             total=total,
             desc=title,
             unit=f" {unit}",
@@ -23,16 +53,20 @@ class Progress:
             file=sys.stderr,
         )
         self._num_tokens = self._num_graded = self._num_correct = 0
+        self._num_live = self._num_replayed = 0
+        self._live_since = time.monotonic()
+        self._traffic = Traffic()
+        self._shown: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._traffic = replace(self._traffic, waiting=0)
         if kind is None:
-            self._bar.total = (
-                self._bar.n
-            )  # a total may be an upper bound; what is done is all there was
-            self._bar.set_postfix(self._postfix(), refresh=False)
+            # A total may be an upper bound; what is done is all there was.
+            self._bar.total = self._bar.n
+        self._bar.set_postfix(self._postfix(), refresh=False)
         self._bar.close()
 
     def add(self, items: int = 1, *, tokens: int = 0, is_correct: bool | None = None) -> None:
@@ -43,22 +77,52 @@ class Progress:
         if self._bar.update(items):
             self._bar.set_postfix(self._postfix(), refresh=False)
 
-    def end(self, tokens: int) -> None:
+    def end(self, rollout: Ended) -> None:
         """Count a rollout that is over; whether it was right may be told later."""
-        self.add(tokens=tokens)
+        if rollout.is_live:
+            if not self._num_live or rollout.started < self._live_since:
+                self._live_since = rollout.started
+            self._num_live += 1
+        else:
+            self._num_replayed += 1
+        self._bar.told_rate = self._num_live / self._live_seconds if self._num_live else 0.0
+        self.add(tokens=rollout.num_tokens if rollout.is_live else 0)
 
     def grade(self, *, is_correct: bool) -> None:
         """Say of an item that is counted, or will be, whether it was right."""
         self._num_graded += 1
         self._num_correct += is_correct
 
+    def show(self, traffic: Traffic) -> None:
+        """Show where the requests stand."""
+        self._traffic = traffic
+        shown = self._postfix()
+        if shown != self._shown:
+            self._shown = shown
+            self._bar.set_postfix(shown, refresh=sys.stderr.isatty())
+
+    @property
+    def line(self) -> str:
+        """The bar as a person sees it now."""
+        self._bar.set_postfix(self._postfix(), refresh=False)
+        return str(self._bar)
+
+    @property
+    def _live_seconds(self) -> float:
+        return max(time.monotonic() - self._live_since, 1e-9)
+
     def _postfix(self) -> dict[str, str]:
         shown = {}
         if self._num_tokens:
             shown["tokens"] = tqdm.format_sizeof(self._num_tokens)
-            shown["tokens/s"] = tqdm.format_sizeof(
-                self._num_tokens / max(self._bar.format_dict["elapsed"], 1e-9)
-            )
+            shown["tokens/s"] = tqdm.format_sizeof(self._num_tokens / self._live_seconds)
         if self._num_graded:
             shown["correct"] = f"{self._num_correct / self._num_graded:.1%}"
+        counts = {
+            "from the journal": self._num_replayed,
+            "waiting": self._traffic.waiting,
+            "retried": self._traffic.retried,
+            "refused": self._traffic.refused,
+        }
+        shown |= {name: f"{count:,}" for name, count in counts.items() if count}
         return shown

@@ -1,17 +1,21 @@
 """From params.yaml to all that a rollout needs: the policy, the tools, the budgets and the journal around them."""
 
+import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
+from coa.failing import stop_if_all_fail
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.microworld.opening import MicroworldParams
 from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
 from coa.params import Params
 from coa.policy import BatchPolicy, OneByOne, Policy
+from coa.progress import Progress
 from coa.rollout import Limits, Run, Task
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.opening import ToolsParams
@@ -19,6 +23,9 @@ from coa.trajectory import Trajectory
 
 JOURNALS = Path(".journal")
 """Beside data/, not in it: DVC deletes a stage's outputs before it runs the stage again."""
+
+_SHOWN_EVERY_SECONDS = 2.0
+"""How often a bar says where the requests stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +38,51 @@ class Runtime:
     journal: Journal
     concurrency: int
 
-    def roll_out_all(
-        self, tasks: Iterable[Task], on_end: OnEnd
+    async def roll_out_all(
+        self, tasks: Iterable[Task], progress: Progress
     ) -> AsyncGenerator[Trajectory, None]:
         """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order.
 
-        `on_end` hears of each as soon as it is over, which may be long before its turn comes.
+        `progress` hears of each as soon as it is over, which may be long before its turn comes.
+
+        Raises:
+            ServiceError: the policy or a tool cannot be reached, or nothing but failures comes back.
         """
-        most = self.concurrency
+        rows = stop_if_all_fail(self._drive(tasks, progress.end))
+        watching = asyncio.create_task(self._watch(progress))
+        try:
+            async with aclosing(rows):
+                async for row in rows:
+                    yield row
+        finally:
+            watching.cancel()
+
+    def _drive(self, tasks: Iterable[Task], on_end: OnEnd) -> AsyncGenerator[Trajectory, None]:
         if isinstance(self.policy, JournaledBatchPolicy):
             return roll_out_batched(
-                tasks, self.run, self.policy, self.tools, batch_size=most, on_end=on_end
+                tasks,
+                self.run,
+                self.policy,
+                self.tools,
+                batch_size=self.concurrency,
+                on_end=on_end,
+                spool_folder=JOURNALS,
             )
         return roll_out_all(
-            tasks, self.run, self.policy, self.tools, concurrency=most, on_end=on_end
+            tasks,
+            self.run,
+            self.policy,
+            self.tools,
+            concurrency=self.concurrency,
+            on_end=on_end,
+            spool_folder=JOURNALS,
         )
+
+    async def _watch(self, progress: Progress) -> None:
+        """Show where the requests stand, also while no rollout ends."""
+        while isinstance(self.policy, JournaledPolicy):
+            progress.show(self.policy.traffic)
+            await asyncio.sleep(_SHOWN_EVERY_SECONDS)
 
     @property
     def one_by_one(self) -> Policy:
@@ -96,7 +133,29 @@ async def open_runtime(
         )
         run = Run(policy, teacher.sampling, limits, library_fingerprint(tools))
         kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
-        yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)
+        try:
+            yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)
+        except asyncio.CancelledError:
+            await _wait_for_calls(journal)
+            raise
+        finally:
+            await _cancel_calls(journal)
+
+
+async def _wait_for_calls(journal: Journal) -> None:
+    """Let the calls under way end, because they are paid for; each is recorded as it ends."""
+    calls = list(journal.in_flight.values())
+    if calls:
+        print(f"waiting for {len(calls):,} calls under way, to keep their replies", file=sys.stderr)
+        await asyncio.wait(calls)
+
+
+async def _cancel_calls(journal: Journal) -> None:
+    """End the calls that nobody waits for any more, before the journal is closed."""
+    calls = list(journal.in_flight.values())
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 def _journaled(policy: AnyPolicy, journal: Journal) -> JournaledPolicy | JournaledBatchPolicy:

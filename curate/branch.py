@@ -8,10 +8,9 @@ finds that exactly one of the two sides is right; both kinds of the paper come o
 data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet (what became of every point).
 """
 
-import asyncio
 import re
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,14 +21,17 @@ import polars as pl
 
 from coa import tables
 from coa.graded import GradedTrajectory, grade_like, is_sound
-from coa.metrics import write_metrics
+from coa.interruption import run_interruptible
+from coa.metrics import shown_stop_reasons, stop_reason_counts, write_metrics
 from coa.opening import TeacherParams
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Task
-from coa.runtime import open_runtime
+from coa.runtime import JOURNALS, open_runtime
+from coa.spool import Spool
+from coa.trajectory import StopReason
 from curate.forks import action_points, fork_task, thought_points
 from curate.strata import Stratum, divide_evenly, rank
 
@@ -192,37 +194,53 @@ class Tables:
     points: tables.TableWriter
 
 
-async def branch(
-    forks: Iterable[Fork], num_forks: int, params: Params, out: Tables
-) -> tuple[Counter[str], str]:
-    """Roll out every fork's continuations and settle it as soon as they are there; returns counts for the metrics."""
-    settings, prompts = params.section(BranchParams), load_prompts(params)
-    counts: Counter[str] = Counter()
-    waiting: deque[Fork] = deque()
+@dataclass(slots=True)
+class Totals:
+    """What a run adds up to."""
 
-    def tasks() -> Iterator[Task]:
-        for fork in forks:
-            waiting.append(fork)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of points by outcome, and of pairs by kind."""
+    stop_reasons: Counter[StopReason] = field(default_factory=Counter)
+    """Of the continuations."""
+
+
+async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[Totals, str]:
+    """Roll out every fork's continuations and settle it as soon as they are there; returns the totals for the metrics.
+
+    The forks are written down before the first one is continued: so their number is known, and a slow one holds none
+    of those after it in memory.
+    """
+    settings, prompts = params.section(BranchParams), load_prompts(params)
+    totals = Totals()
+
+    def tasks(chosen: Spool[Fork]) -> Iterator[Task]:
+        for number in range(len(chosen)):
+            fork = chosen.get(number)
             for k in range(settings.num_continuations):
                 yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompts[fork.arm])
 
     group: list[GradedTrajectory] = []
-    with Progress("branch", num_forks * settings.num_continuations, "continuations") as bar:
+    with Spool(Fork, JOURNALS) as chosen:
+        for number, fork in enumerate(forks):
+            chosen.put(number, fork)
         async with open_runtime(params, "branch") as runtime:
             encoder = runtime.run.encoder
             prompts = {arm: prompt.for_policy(encoder) for arm, prompt in prompts.items()}
-            async with aclosing(runtime.roll_out_all(tasks(), bar.end)) as rollouts:
-                async for trajectory in rollouts:
-                    row = grade_like(waiting[0].parent, trajectory)
-                    out.forks.write(row)
-                    group.append(row)
-                    bar.grade(is_correct=row.grade.exact_match)
-                    if len(group) == settings.num_continuations:
-                        counts.update(
-                            _write_settled(*settle(waiting.popleft(), group, prompts[Arm.ACT]), out)
-                        )
-                        group = []
-            return counts, runtime.saved
+            num_continuations = len(chosen) * settings.num_continuations
+            with Progress("branch", num_continuations, "continuations") as bar:
+                async with aclosing(runtime.roll_out_all(tasks(chosen), bar)) as rollouts:
+                    async for trajectory in rollouts:
+                        fork = chosen.get(out.points.num_rows)
+                        row = grade_like(fork.parent, trajectory)
+                        out.forks.write(row)
+                        group.append(row)
+                        totals.stop_reasons[trajectory.stop_reason] += 1
+                        bar.grade(is_correct=row.grade.exact_match)
+                        if len(group) == settings.num_continuations:
+                            settled = settle(fork, group, prompts[Arm.ACT])
+                            totals.counts.update(_write_settled(*settled, out))
+                            group = []
+            return totals, runtime.saved
 
 
 def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> list[str]:
@@ -263,13 +281,14 @@ def main(arguments: Sequence[str]) -> str:
         tables.TableWriter(OUT / "points.parquet", Point) as points,
     ):
         out = Tables(pairs, continuations, points)
-        counts, saved = asyncio.run(
-            branch(forks, len(chosen) * settings.points_per_trajectory, params, out)
-        )
-    metrics = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
+        totals, saved = run_interruptible(branch(forks, params, out))
+    counts = totals.counts
+    metrics: dict[str, object] = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
+    metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
     write_metrics("branch", {"parents": len(chosen), "points": points.num_rows, **metrics})
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
-    return f"{OUT}: {pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds}); {saved}"
+    found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
+    return f"{OUT}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from pathlib import Path
 from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
-from coa.metrics import metrics_name, write_metrics
+from coa.metrics import write_metrics
+from coa.outputs import check_folder, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.trajectory import FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
@@ -217,6 +218,7 @@ def _counts(reasons: Counter[DropReason]) -> dict[str, int]:
 def main(arguments: Sequence[str]) -> str:
     """Filter all graded rows; the summary line is returned."""
     params = Params.load("filter", arguments).section(FilterParams)
+    check_folder(params.out)
     graded, out, name = Path(params.graded), Path(params.out), metrics_name(params.out)
     reasons = {mode: Counter[DropReason]() for mode in Mode}
     kept_counts = dict.fromkeys(Mode, 0)

@@ -18,7 +18,8 @@ from coa import protocol, tables
 from coa.errors import InputError
 from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.metrics import metrics_name, rate, write_metrics
+from coa.metrics import rate, write_metrics
+from coa.outputs import check_file, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
@@ -133,13 +134,14 @@ def by_actions(path: Path) -> pl.DataFrame:
 def main(arguments: Sequence[str]) -> str:
     """Grade the modes; the summary line is returned."""
     settings = Params.load("grade", arguments).section(GradeParams)
+    check_file(settings.out)
+    out, name = Path(settings.out), metrics_name(settings.out)
     files = {mode: Path(settings.samples) / f"{mode}.parquet" for mode in settings.modes}
     questions = {
         question.question_id: question for question in tables.read_table(QUESTIONS, Question)
     }
     tallies = {mode: FileTally() for mode in files}
     total = sum(map(tables.count_rows, files.values()))
-    out, name = Path(settings.out), metrics_name(settings.out)
     with (
         tables.TableWriter(out, GradedTrajectory) as table,
         Progress("grade", total, "trajectories") as bar,
@@ -151,8 +153,14 @@ def main(arguments: Sequence[str]) -> str:
                 bar.add(is_correct=row.grade.exact_match)
             tallies[mode].require_own_tags(file)
     _write_metrics(name, tallies)
-    by_actions(out).write_csv(METRICS / f"{name.removesuffix('grade')}by_actions.csv")
+    by_actions(out).write_csv(METRICS / f"{_by_actions_name(name)}.csv")
     return f"{out}: " + ", ".join(tally.told(mode) for mode, tally in tallies.items())
+
+
+def _by_actions_name(name: str) -> str:
+    """Return what the shares by number of actions are called: beside `student_grade`, `student_by_actions`."""
+    *folders, last = name.split("_")
+    return "_".join([*folders, "by_actions"]) if last == "grade" else f"{name}_by_actions"
 
 
 def _write_metrics(name: str, tallies: Mapping[Mode, FileTally]) -> None:

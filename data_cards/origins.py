@@ -10,6 +10,7 @@ from coa.errors import CoaError
 from coa.journal import Kind
 from coa.microworld.opening import MicroworldParams
 from coa.opening import PolicyKind, TeacherParams, open_policy
+from coa.outputs import journal_name
 from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, Run
@@ -44,8 +45,8 @@ def journal_of(trajectory: Trajectory, params: Params) -> Path:
     """The journal that holds a trajectory's calls; each stage that samples has one of its own."""
     if fork_point(trajectory.trajectory_id):
         return JOURNALS / "branch.sqlite"
-    folder = Path(yaml.safe_load(params.dump(["sample"]))["sample"]["out"])
-    return JOURNALS / f"{'-'.join(folder.parts[1:])}-{trajectory.mode}.sqlite".replace("_", "-")
+    out = yaml.safe_load(params.dump(["sample"]))["sample"]["out"]
+    return JOURNALS / f"{journal_name(out, trajectory.mode)}.sqlite"
 
 
 def tool_names(params: Params) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by ques
 data synthesis.)
 """
 
-import asyncio
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,15 +21,17 @@ from coa import tables
 from coa.asking import task_of
 from coa.errors import ConfigError
 from coa.graded import grade_trajectory
-from coa.metrics import metrics_name, rate, write_metrics
+from coa.interruption import run_interruptible
+from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
 from coa.opening import TeacherParams
+from coa.outputs import check_folder, journal_name, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.question import Question
 from coa.rollout import Task
 from coa.runtime import open_runtime
-from coa.trajectory import Mode, Trajectory
+from coa.trajectory import Mode, StopReason, Trajectory
 
 QUESTIONS = Path("data/questions.parquet")
 
@@ -120,6 +122,7 @@ class Totals:
     actions: int = 0
     policy_tokens: int = 0
     calls: int = 0
+    stop_reasons: Counter[StopReason] = field(default_factory=Counter)
 
     def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
         """Count one trajectory."""
@@ -129,6 +132,7 @@ class Totals:
         self.actions += trajectory.num_actions
         self.policy_tokens += trajectory.num_policy_tokens
         self.calls += trajectory.num_calls
+        self.stop_reasons[trajectory.stop_reason] += 1
 
 
 async def sample(
@@ -137,17 +141,15 @@ async def sample(
     """Roll out the questions and write the trajectories as they come; returns the totals and what the journal did."""
     by_id = {question.question_id: question for question in questions}
     settings = params.section(SampleParams)
-    name = f"{metrics_name(settings.out)}_{settings.mode}"
+    title = metrics_name(settings.out, settings.mode).replace("_", " ")
     totals = Totals()
-    async with open_runtime(params, name.replace("_", "-")) as runtime:
+    async with open_runtime(params, journal_name(settings.out, settings.mode)) as runtime:
         prompt = prompt.for_policy(runtime.run.encoder)
         tasks = make_tasks(
             questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools)
         )
-        with Progress(
-            name.replace("_", " "), len(questions) * settings.num_rollouts, "trajectories"
-        ) as bar:
-            async with aclosing(runtime.roll_out_all(tasks, bar.end)) as rollouts:
+        with Progress(title, len(questions) * settings.num_rollouts, "trajectories") as bar:
+            async with aclosing(runtime.roll_out_all(tasks, bar)) as rollouts:
                 async for trajectory in rollouts:
                     table.write(trajectory)
                     is_correct = grade_trajectory(
@@ -162,6 +164,8 @@ def main(arguments: Sequence[str]) -> str:
     """Sample one mode; the summary line is returned."""
     params = Params.load("sample", arguments)
     settings, teacher = params.section(SampleParams), params.section(TeacherParams, "teacher")
+    check_folder(settings.out)
+    name = metrics_name(settings.out, settings.mode)
     files = params.section(PromptParams, "prompts")
     prompt = Prompt.load(
         Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template
@@ -170,10 +174,10 @@ def main(arguments: Sequence[str]) -> str:
     questions = choose_questions(known, settings, settings.mode)
     out = Path(settings.out) / f"{settings.mode}.parquet"
     with tables.TableWriter(out, Trajectory) as table:
-        totals, saved = asyncio.run(sample(questions, prompt, params, table))
+        totals, saved = run_interruptible(sample(questions, prompt, params, table))
     share = rate(totals.correct, totals.trajectories)
     write_metrics(
-        f"{metrics_name(settings.out)}_{settings.mode}",
+        name,
         {
             "model": totals.model,
             "questions_held_elsewhere": count_held_elsewhere(known),
@@ -182,9 +186,11 @@ def main(arguments: Sequence[str]) -> str:
             "actions_per_trajectory": rate(totals.actions, totals.trajectories),
             "policy_tokens": totals.policy_tokens,
             "policy_calls": totals.calls,
+            "stop_reasons": stop_reason_counts(totals.stop_reasons),
         },
     )
-    return f"{out}: {totals.trajectories:,} trajectories, {share:.1%} correct; {saved}"
+    ended = shown_stop_reasons(totals.stop_reasons)
+    return f"{out}: {totals.trajectories:,} trajectories, {share:.1%} correct; {ended}; {saved}"
 
 
 if __name__ == "__main__":

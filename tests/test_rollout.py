@@ -10,6 +10,7 @@ from coa import protocol
 from coa.drivers import roll_out_all, roll_out_batched
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
+from coa.progress import Ended
 from coa.rollout import Limits, Run, Task
 from coa.tools import Tool, ToolReply
 from coa.trajectory import (
@@ -301,7 +302,7 @@ def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) ->
         searches = request.context.startswith("first") and request.context.count(OPEN) < 3
         return f"well {OPEN} q {CLOSE}" if searches else "</think> \\boxed{1}"
 
-    policy, told = Turning(script), list[int]()
+    policy, told = Turning(script), list[Ended]()
     run = Run(policy, Sampling(), Limits())
     tasks = [
         task(trajectory_id=name, prompt=f"{name} <think>") for name in ("first", "second", "third")
@@ -314,13 +315,13 @@ def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) ->
     )
 
     async def known_at_each() -> list[tuple[str, list[int]]]:
-        return [(row.trajectory_id, list(told)) async for row in rows]
+        return [(row.trajectory_id, [it.num_tokens for it in told]) async for row in rows]
 
     found = asyncio.run(known_at_each())
     assert [name for name, _ in found] == ["first", "second", "third"]
-    quick, slow = sorted(set(told))
+    quick, slow = sorted({it.num_tokens for it in told})
     assert found[0][1] == [quick, quick, slow]
-    assert told == [quick, quick, slow]
+    assert [it.num_tokens for it in told] == [quick, quick, slow]
 
 
 def test_every_trajectory_and_turn_has_its_own_seed() -> None:

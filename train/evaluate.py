@@ -9,7 +9,6 @@ Writes results/evaluate/{name}.json (figures, intervals, fingerprints, every que
 data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where it stopped.
 """
 
-import asyncio
 import hashlib
 import sys
 from collections import defaultdict
@@ -22,6 +21,8 @@ from coa import tables
 from coa.asking import task_of
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
+from coa.interruption import run_interruptible
+from coa.metrics import shown_stop_reasons
 from coa.microworld.opening import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
@@ -34,7 +35,7 @@ from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, Task
 from coa.runtime import Runtime, open_runtime
-from coa.trajectory import Mode
+from coa.trajectory import Mode, StopReason
 from train.asking import Asking, AskingPrompts
 from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
@@ -204,7 +205,7 @@ async def _collect(
         tables.TableWriter(ROLLOUTS / f"{name}.parquet", GradedTrajectory) as table,
         Progress(f"evaluate {name}", len(by_id), "questions") as bar,
     ):
-        async with aclosing(runtime.roll_out_all(tasks, bar.end)) as rollouts:
+        async with aclosing(runtime.roll_out_all(tasks, bar)) as rollouts:
             async for trajectory in rollouts:
                 row = grade_trajectory(trajectory, by_id[trajectory.question_id])
                 table.write(row)
@@ -218,10 +219,12 @@ def main(arguments: Sequence[str]) -> str:
     loaded = Params.load("evaluate", arguments)
     params = check(loaded.section(EvaluateParams))
     questions = choose_held_out(tables.read_table(QUESTIONS, Question), params)
-    result = asyncio.run(evaluate(params, loaded, questions))
+    result = run_interruptible(evaluate(params, loaded, questions))
     path = write_result(result)
     failed = f"; {result.num_failed:,} FAILED and count as wrong" if result.num_failed else ""
-    return f"{path}: exact match {result.metrics['exact_match']} on {len(questions):,} questions{failed}"
+    right = f"exact match {result.metrics['exact_match']} on {len(questions):,} questions"
+    counts = {StopReason(name): count for name, count in result.stop_reasons.items()}
+    return f"{path}: {right}{failed}; {shown_stop_reasons(counts)}"
 
 
 if __name__ == "__main__":

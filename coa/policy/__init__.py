@@ -57,6 +57,18 @@ class Completion:
     """Ids that a wrapper puts after `ids`."""
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Where a policy's requests stand, for those who watch; a policy with an attribute `traffic` is asked for it."""
+
+    waiting: int = 0
+    """Sent and not yet answered."""
+    retried: int = 0
+    """Repeats of requests that failed for a moment."""
+    refused: int = 0
+    """Requests that could not be answered: each is a rollout that ends as `policy_error`."""
+
+
 class RequestError(Exception):
     """The policy refuses this one request (say, a context that is too long); the rollout becomes a row that says so."""
 

@@ -124,6 +124,7 @@ class _Translator:
     def __init__(self, policy: Policy | BatchPolicy) -> None:
         self.name = f"{policy.name}+react"
         self.identity = policy.identity
+        self.traffic = getattr(policy, "traffic", None)
         self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
 

@@ -1,0 +1,49 @@
+"""A run in which every rollout fails is stopped early, with the words of the server that refuses."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from coa.errors import ServiceError
+from coa.trajectory import StopReason, Trajectory
+
+NUM_FIRST = 20
+"""Some refused requests are usual, say contexts that are too long. So many at the head of a run without one rollout
+that did not fail are a wrong setting, and they cost next to nothing."""
+
+_ADVICE = {
+    StopReason.POLICY_ERROR: "see what the policy's server says above; most often the context is longer than its "
+    "window (lower max_context_tokens), it serves no raw completions, or it takes a field of extra_body amiss",
+    StopReason.TOOL_ERROR: "see what the tool says above, and check its settings and its server",
+}
+"""The stop reasons of rollouts that failed, and what to do."""
+
+
+async def stop_if_all_fail(
+    rows: AsyncGenerator[Trajectory, None],
+) -> AsyncGenerator[Trajectory, None]:
+    """Pass trajectories on, unless the first `NUM_FIRST` of them, or all where there are fewer, have failed.
+
+    Raises:
+        ServiceError: they have.
+    """
+    num_rows, failed = 0, list[Trajectory]()
+    async with aclosing(rows):
+        async for row in rows:
+            if row.stop_reason in _ADVICE and len(failed) == num_rows < NUM_FIRST:
+                failed.append(row)
+            num_rows += 1
+            if len(failed) == NUM_FIRST:
+                raise _all_failed(failed)
+            yield row
+    if failed and len(failed) == num_rows:
+        raise _all_failed(failed)
+
+
+def _all_failed(failed: list[Trajectory]) -> ServiceError:
+    last = failed[-1]
+    return ServiceError(
+        f"the first {len(failed):,} rollouts all failed, so no others are tried",
+        where=f"{last.trajectory_id}, {last.stop_reason}",
+        got=last.error,
+        fix=f"{_ADVICE[last.stop_reason]}; then run the same command again",
+    )

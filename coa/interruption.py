@@ -1,0 +1,81 @@
+"""Stop a run at control-C or SIGTERM once the calls under way have been kept; a second signal stops at once.
+
+The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for those that are under way,
+because they are paid for.
+"""
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+_Result = TypeVar("_Result")
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+"""A signal that is handled otherwise (`nohup` ignores some) stays as it is."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+        """The exit status that shells expect: 130 for control-C, 143 for SIGTERM."""
+
+
+def run_interruptible(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run `work` as `asyncio.run` does, and end it in order at the first signal.
+
+    Raises:
+        Interrupted: a signal came; what had been finished by then is kept.
+    """
+    stop = _Stop()
+    try:
+        return asyncio.run(stop.supervise(work))
+    except asyncio.CancelledError:
+        if stop.number is None:
+            raise
+        raise Interrupted(stop.number) from None
+
+
+class _Stop:
+    """Handles the signals of one run."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        """Of the signal that came first."""
+        is_main = threading.current_thread() is threading.main_thread()
+        known = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        self._handled = [number for number in known if signal.getsignal(number) in _DEFAULTS]
+
+    async def supervise(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Wait for `work` with the handlers in place."""
+        task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        self._task = task
+        with self._handling():
+            return await work
+
+    @contextmanager
+    def _handling(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._handle) for number in self._handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal between two instructions, even while a model in this process holds the event loop."""
+        if self.number is not None:
+            raise Interrupted(number)
+        self.number = number
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        print("\nstopping; once more stops at once", file=sys.stderr)
+        self._task.cancel()

@@ -1,0 +1,85 @@
+"""Records that wait on disk for their turn, so that memory does not grow with their number."""
+
+import tempfile
+from pathlib import Path
+from typing import Generic, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from coa.errors import writing_error
+from coa.journal import to_json
+
+Record = TypeVar("Record")
+
+
+class _Place(NamedTuple):
+    offset: int
+    size: int
+
+
+class Spool(Generic[Record]):
+    """Keeps records of one kind by number in a nameless temporary file; a context manager.
+
+    Only where each record stands is held in memory. The file is gone when the block ends, or the process.
+    """
+
+    def __init__(self, record: type[Record], folder: Path | None = None) -> None:
+        """Keep records of the type `record` in `folder`; in the system's for temporary files where none is given."""
+        self._decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(record)
+        self._folder = folder
+        self._places: dict[int, _Place] = {}
+        self._end = 0
+
+    def __enter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        try:
+            if self._folder:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=self._folder)
+        except OSError as error:
+            raise writing_error(self._folder or tempfile.gettempdir(), error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def put(self, number: int, record: Record) -> None:
+        """Write a record down.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        content = to_json(record)
+        try:
+            self._file.seek(self._end)
+            self._file.write(content)
+            self._file.flush()
+        except OSError as error:
+            raise writing_error(self._folder or tempfile.gettempdir(), error) from error
+        self._places[number] = _Place(self._end, len(content))
+        self._end += len(content)
+
+    def get(self, number: int) -> Record:
+        """Read a record back."""
+        place = self._places[number]
+        self._file.seek(place.offset)
+        return self._decoder.decode(self._file.read(place.size))
+
+    def take(self, number: int) -> Record:
+        """Read a record back and forget it; the disk is free again when none is left."""
+        record = self.get(number)
+        del self._places[number]
+        if not self._places:
+            self._file.truncate(0)
+            self._end = 0
+        return record
