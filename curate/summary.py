@@ -12,6 +12,7 @@ from typing import Any
 
 from coa.errors import ConfigError, InputError
 from coa.metrics import FOLDER
+from coa.trajectory import StopReason
 
 _STAGES = ("questions", "sample_cot", "sample_coa", "grade", "filter", "branch", "assemble")
 
@@ -37,10 +38,16 @@ def read_metrics() -> dict[str, Any]:
 def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The rows of the table: what, in CoT, in CoA."""
     cot, coa = metrics["sample_cot"], metrics["sample_coa"]
+    # Older figures say nothing of how rollouts ended.
+    ends_cot, ends_coa = cot.get("stop_reasons", {}), coa.get("stop_reasons", {})
     kept_cot, kept_coa = metrics["filter"]["cot"], metrics["filter"]["coa"]
     rows = [
         ("trajectories", cot["trajectories"], coa["trajectories"]),
         ("  correct", f"{cot['correct_rate']:.1%}", f"{coa['correct_rate']:.1%}"),
+        *(
+            (f"  {reason}", ends_cot.get(reason, 0), ends_coa.get(reason, 0))
+            for reason in (StopReason.POLICY_ERROR, StopReason.TOOL_ERROR)
+        ),
         ("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]),
         *(
             (f"  dropped: {reason}", kept_cot[reason], kept_coa[reason])

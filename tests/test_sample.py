@@ -1,19 +1,27 @@
 """Which questions a mode samples, and what its rollouts are offered."""
 
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from coa.errors import ConfigError
+from coa.errors import ConfigError, ServiceError
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.trajectory import Mode
+from curate.summary import funnel, read_metrics
 from synth.sample import (
     Assignment,
     SampleParams,
     choose_questions,
     count_held_elsewhere,
+    main,
     make_tasks,
 )
 
@@ -135,3 +143,94 @@ def test_a_prompt_that_shows_other_tools_than_there_are_is_refused(
     )
     with pytest.raises(ConfigError, match="other tools than there are"):
         list(make_tasks(QUESTIONS[:1], Mode.COA, 1, prompt, tools))
+
+
+# --- the command
+
+
+@pytest.fixture
+def folder(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small run as the current folder, without its journals."""
+    for path in small_run.rglob("*"):
+        if path.is_file() and ".journal" not in path.parts:
+            target = tmp_path / path.relative_to(small_run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def server_that(refuses: Callable[[int], bool]) -> web.Application:
+    """Answers completions, but for those that it refuses by their number."""
+    numbers = count()
+
+    async def complete(request: web.Request) -> web.Response:
+        if refuses(next(numbers)):
+            error = {"message": "This model's maximum context length is 4096 tokens"}
+            return web.json_response({"error": error}, status=400)
+        choice = {"index": 0, "text": "</think> \\boxed{1}", "finish_reason": "stop"}
+        reply = {"id": "1", "object": "text_completion", "created": 0, "model": "m"}
+        return web.json_response({**reply, "choices": [choice]})
+
+    app = web.Application()
+    app.router.add_post("/v1/completions", complete)
+    return app
+
+
+def arguments(url: str) -> list[str]:
+    return [
+        "mode=cot",
+        "teacher.policy=completions",
+        f"teacher.server.base_url={url}/v1",
+        "teacher.server.model=m",
+        "teacher.concurrency=1",
+    ]
+
+
+def test_a_run_that_the_server_refuses_writes_nothing_and_says_why(
+    folder: Path, served_app: Callable[..., AbstractContextManager[str]]
+) -> None:
+    before = Path("data/sample/cot.parquet").read_bytes()
+    with (
+        served_app(server_that(lambda number: True)) as url,
+        pytest.raises(ServiceError, match="maximum context length is 4096 tokens"),
+    ):
+        main(arguments(url))
+    assert Path("data/sample/cot.parquet").read_bytes() == before
+
+
+def test_stop_reasons_stand_in_the_summary_the_metrics_and_the_table(
+    folder: Path, served_app: Callable[..., AbstractContextManager[str]]
+) -> None:
+    with served_app(server_that(lambda number: number % 4 == 1)) as url:
+        line = main(arguments(url))
+    assert "; 30 answered, 10 policy_error; 30 calls made" in line
+    reasons = json.loads(Path("metrics/sample_cot.json").read_text())["stop_reasons"]
+    assert (reasons["answered"], reasons["policy_error"], reasons["tool_error"]) == (30, 10, 0)
+    assert ("  policy_error", "10", "0") in funnel(read_metrics())
+
+
+def test_a_student_that_is_trained_again_is_asked_again(folder: Path) -> None:
+    """As the stage `student_sample` does: one folder, one journal, other weights."""
+    pytest.importorskip("torch")
+    from train.student import StudentSettings, new_student
+
+    def sample_student(seed: int) -> str:
+        shape = StudentSettings(16, 1, 2, 32, 2048)
+        for part in new_student(["Question: who is it?"], shape, seed=seed):
+            part.save_pretrained("student")
+        return main(
+            [
+                "mode=cot",
+                "out=data/student/sample",
+                "num_questions=8",
+                "teacher.policy=local",
+                "teacher.local.model=student",
+                "rollout.max_context_tokens=400",
+                "rollout.max_answer_tokens=4",
+            ]
+        )
+
+    assert sample_student(0).endswith(", 0 taken from the journal")
+    assert "; 0 calls made, " in sample_student(0)
+    assert sample_student(1).endswith(", 0 taken from the journal")
