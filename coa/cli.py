@@ -1,8 +1,8 @@
 """How every command starts and ends: one summary line, readable errors, an exit status.
 
-A stage's module ends with `if __name__ == "__main__": run(main, sys.argv[1:])`. Exit status: 0 done, 1 a CoaError,
-130 interrupted by control-C, 143 by SIGTERM. What is printed may quote a model or the web, so what would act on the
-terminal is spelled out.
+A stage's module ends with `if __name__ == "__main__": run(main, sys.argv[1:])`. Exit status: 0 for
+done, 1 for a CoaError, 130 for control-C, 143 for SIGTERM. What is printed may quote a model or the
+web, so characters that would act on the terminal are spelled out.
 """
 
 import logging

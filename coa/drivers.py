@@ -1,8 +1,9 @@
-"""The two thin drivers of the rollout loop: one for servers, one for engines in this process.
+"""Drive the rollout loop: one driver for servers, one for engines in this process.
 
-Both take tasks as they come and give finished trajectories in the order of the tasks, so the same run writes the same
-file. A slow rollout holds up nothing but the order: every slot that becomes free takes the next task at once, and what
-is finished before its turn waits on disk (`coa/spool.py`), so memory does not grow with the number of rows.
+Both take tasks as they come and give finished trajectories in the order of the tasks, so the same
+run writes the same file. A slot that becomes free takes the next task at once, however slow the
+rollout at the head is. A trajectory that is finished before its turn waits on disk
+(`coa/spool.py`), so memory does not grow with the number of rows.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from coa import rollout
 from coa.journaled import JournaledBatchPolicy, count_calls
@@ -32,10 +33,9 @@ from coa.tools import Toolbox, ToolReply
 from coa.tools.repeats import without_repeats
 from coa.trajectory import Outcome, Trajectory
 
-_Item = TypeVar("_Item")
-
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
-"""Answers the calls that states wait for, in their order: tools, or a simulation of them (`coa/tools/simulated.py`)."""
+"""Answers the calls that states wait for, in their order: tools, or a simulation of them
+(`coa/tools/simulated.py`)."""
 
 
 OnEnd = Callable[[Ended], None]
@@ -43,7 +43,7 @@ OnEnd = Callable[[Ended], None]
 
 
 def _nobody(ended: Ended) -> None:
-    """Hear nothing: whom a driver tells where nobody listens."""
+    """Ignore that a rollout is over."""
 
 
 async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Trajectory:
@@ -87,14 +87,16 @@ async def _call(tools: Toolbox, call: Call) -> ToolReply:
 
 
 class _Finished(NamedTuple):
-    """A rollout that is over, and the place of its task among the tasks."""
+    """A rollout that is over, with the position of its task."""
 
     position: int
     trajectory: Trajectory
     ended: Ended
 
 
-async def _timed(position: int, task: Task, run: Run, policy: Policy, tools: Toolbox) -> _Finished:
+async def _roll_out_counted(
+    position: int, task: Task, run: Run, policy: Policy, tools: Toolbox
+) -> _Finished:
     started, calls = time.monotonic(), count_calls()
     trajectory = await roll_out(task, run, policy, tools)
     ended = Ended(trajectory.num_policy_tokens, calls.is_live, started)
@@ -102,7 +104,7 @@ async def _timed(position: int, task: Task, run: Run, policy: Policy, tools: Too
 
 
 class _UnderWay:
-    """The rollouts under way: as many as there are slots, as long as there are tasks."""
+    """Keeps every slot at work as long as there are rollouts to start."""
 
     def __init__(
         self, rollouts: Iterator[Coroutine[object, object, _Finished]], num_slots: int
@@ -115,9 +117,10 @@ class _UnderWay:
         return len(self._running)
 
     def fill(self) -> None:
-        """Start a task in every free slot."""
-        for started in _take(self._rollouts, self._num_slots - len(self._running)):
-            running = asyncio.create_task(started)
+        """Start a rollout in every free slot."""
+        num_free = self._num_slots - len(self._running)
+        for coroutine in islice(self._rollouts, num_free):
+            running = asyncio.create_task(coroutine)
             running.add_done_callback(self._over.put_nowait)
             self._running.add(running)
 
@@ -127,7 +130,7 @@ class _UnderWay:
         return not self._over.empty()
 
     async def next_finished(self) -> _Finished:
-        """Wait for the next one that ends, whichever it is, and let another task have its slot.
+        """Wait for the next rollout that ends, whichever it is, and start another in its slot.
 
         An error of any rollout is raised here as soon as it happens.
         """
@@ -161,15 +164,17 @@ async def roll_out_all(
         run: what they share.
         policy: the server's.
         tools: by name.
-        concurrency: so many rollouts are under way until the tasks run out.
+        concurrency: how many rollouts are under way, until the tasks run out.
         on_end: is told of each rollout as soon as it ends.
-        spool_folder: of the file in which finished trajectories wait for their turn.
+        spool_folder: where finished trajectories wait for their turn, in a file without a name.
 
     Raises:
-        ServiceError: the policy or a tool cannot be reached; the other rollouts are cancelled at once, finished calls
-            are in the journal.
+        ServiceError: the policy or a tool cannot be reached. The other rollouts are cancelled at
+            once; finished calls are in the journal.
     """
-    rollouts = (_timed(place, task, run, policy, tools) for place, task in enumerate(tasks))
+    rollouts = (
+        _roll_out_counted(position, task, run, policy, tools) for position, task in enumerate(tasks)
+    )
     under_way, turn = _UnderWay(rollouts, concurrency), 0
     try:
         with Spool(Trajectory, spool_folder) as waiting:
@@ -179,7 +184,8 @@ async def roll_out_all(
                     yield waiting.take(turn)
                     turn += 1
                     await asyncio.sleep(0)  # the rollouts go on between two rows
-                    # One is taken in for each that is given away, or the file would grow during a replay.
+                    # One row in for each row out: a replay, which needs no waiting, would
+                    # otherwise write all rows to the spool before the reader had the second.
                     if not under_way.has_finished:
                         continue
                 finished = await under_way.next_finished()
@@ -236,7 +242,7 @@ async def roll_out_states(
 ) -> AsyncGenerator[State, None]:
     """Give the final states, all `Done`, in the order of the tasks, for those who need the ids.
 
-    In any environment; states that are finished before their turn wait in memory, so it is for groups that fit there.
+    States that are finished before their turn wait in memory, so use it for groups that fit there.
     """
     finished: dict[int, State] = {}
     turn = 0
@@ -254,11 +260,11 @@ async def _run_slots(
     environment: Environment,
     batch_size: int,
 ) -> AsyncIterator[_Slot]:
-    """Give rollouts as they end; a slot that becomes free takes the next task at once."""
+    """Give slots as their rollouts end; one that becomes free takes the next task at once."""
     source = enumerate(tasks)
     slots: list[_Slot] = []
     while True:
-        for position, task in _take(source, batch_size - len(slots)):
+        for position, task in islice(source, batch_size - len(slots)):
             slots.append(_Slot(rollout.start(task, run), position))
         if not slots:
             return
@@ -269,10 +275,6 @@ async def _run_slots(
             if slot.is_done:
                 yield slot
         slots = [slot for slot in slots if not slot.is_done]
-
-
-def _take(source: Iterator[_Item], count: int) -> Iterator[_Item]:
-    return islice(source, max(count, 0))
 
 
 def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:

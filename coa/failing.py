@@ -1,4 +1,4 @@
-"""A run in which every rollout fails is stopped early, with the words of the server that refuses."""
+"""Stop a run early in which every rollout fails, with the words of the server that refuses."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -7,13 +7,14 @@ from coa.errors import ServiceError
 from coa.trajectory import StopReason, Trajectory
 
 NUM_FIRST = 20
-"""Some refused requests are usual, say contexts that are too long. So many at the head of a run without one rollout
-that did not fail are a wrong setting, and they cost next to nothing."""
+"""Some refused requests are usual, say contexts that are too long. So many at the head of a run
+without one success mean a wrong setting, and refused requests cost next to nothing."""
 
 _ADVICE = {
-    StopReason.POLICY_ERROR: "see what the policy's server says above; most often the context is longer than its "
-    "window (lower max_context_tokens), it serves no raw completions, or it takes a field of extra_body amiss",
-    StopReason.TOOL_ERROR: "see what the tool says above, and check its settings and its server",
+    StopReason.POLICY_ERROR: "see above what the policy's server says; most often the context is "
+    "longer than its window (lower max_context_tokens), a filter withholds the text, or the server "
+    "does not take a field of extra_body",
+    StopReason.TOOL_ERROR: "see above what the tool says, and check its settings and its server",
 }
 """The stop reasons of rollouts that failed, and what to do."""
 
@@ -21,10 +22,10 @@ _ADVICE = {
 async def stop_if_all_fail(
     rows: AsyncGenerator[Trajectory, None],
 ) -> AsyncGenerator[Trajectory, None]:
-    """Pass trajectories on, unless the first `NUM_FIRST` of them, or all where there are fewer, have failed.
+    """Pass trajectories on until it is clear that nothing succeeds.
 
     Raises:
-        ServiceError: they have.
+        ServiceError: the first `NUM_FIRST` of them have failed, or all where there are fewer.
     """
     num_rows, failed = 0, list[Trajectory]()
     async with aclosing(rows):

@@ -1,7 +1,7 @@
-"""Stop a run at control-C or SIGTERM once the calls under way have been kept; a second signal stops at once.
+"""Stop a run in order at control-C or SIGTERM; a second signal stops it at once.
 
-The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for those that are under way,
-because they are paid for.
+The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for the
+calls under way and keeps their replies, because they are paid for.
 """
 
 import asyncio
@@ -70,12 +70,13 @@ class _Stop:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal between two instructions, even while a model in this process holds the event loop."""
+        # Not the event loop's own handlers: a model in this process may hold the loop for minutes,
+        # and the second signal must stop that too.
         if self.number is not None:
             raise Interrupted(number)
         self.number = number
         self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
-        print("\nstopping; once more stops at once", file=sys.stderr)
+        print("\nstopping; a second signal stops at once", file=sys.stderr)
         self._task.cancel()

@@ -54,7 +54,7 @@ _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
 def policy_key(policy: Encoder, request: Request) -> str:
     """Return the journal's key of a request: what is sent, to whom, and what else decides the reply.
 
-    A policy without an identity of its own has the keys that journals had before there were identities.
+    A policy with an empty identity keeps the keys of journals from before there were identities.
     """
     asked = (Kind.POLICY, policy.name, request)
     return request_key(*asked, policy.identity) if policy.identity else request_key(*asked)
@@ -142,7 +142,7 @@ class JournaledPolicy(_Journaled[Policy]):
 
     @property
     def traffic(self) -> Traffic:
-        """What is under way, and what became of other requests; repeated ones where the policy tells of them."""
+        """Where the requests stand; repeats are counted where the policy counts them."""
         inner: Traffic | None = getattr(self._policy, "traffic", None)
         return Traffic(
             waiting=len(self._journal.in_flight),

@@ -26,12 +26,12 @@ def write_metrics(name: str, values: Mapping[str, Any]) -> None:
 
 
 def stop_reason_counts(counts: Mapping[StopReason, int]) -> dict[str, int]:
-    """Return how many rollouts ended for each reason, for a file of metrics: all reasons, in their order."""
+    """Return how many rollouts ended for each reason, for metrics: all reasons, in order."""
     return {str(reason): counts.get(reason, 0) for reason in StopReason}
 
 
 def shown_stop_reasons(counts: Mapping[StopReason, int]) -> str:
-    """Return the same for a summary line: only the reasons that there were."""
+    """Return how many rollouts ended for each reason that occurs, for a summary line."""
     return ", ".join(f"{counts[it]:,} {it}" for it in StopReason if counts.get(it)) or "no rollouts"
 
 

@@ -17,7 +17,7 @@ def fingerprint_files(folder: Path) -> str:
 
 
 def fingerprint_model(model: str) -> str:
-    """Return the fingerprint of a model's folder; empty for what is no folder here, say a name on the Hub."""
+    """Return the fingerprint of a model's folder; empty for a name on the Hub or a server's."""
     if not model or not Path(model).is_dir():
         return ""
     return fingerprint_files(Path(model))

@@ -44,8 +44,8 @@ class TeacherParams:
 
     policy: PolicyKind = PolicyKind.MICROWORLD
     name: str = ""
-    """Tells two deployments of one model name apart, for `completions`: with another name, no reply of the first is
-    taken from the journal. Replies of a server that moved to another address stay its own."""
+    """Tells two deployments of one model name apart, for `completions`: with another name, no reply
+    of the first is taken from the journal. Another address alone changes nothing."""
     chat_template: str = "{prompt}\n\n"
     """The model's chat format around `{prompt}`, up to where its own text begins; the thinking is opened after it."""
     sampling: Sampling = field(default_factory=Sampling)

@@ -1,6 +1,7 @@
-"""Name what belongs to a stage's output after its path: its figures in metrics/ and its calls in .journal/.
+"""Name what belongs to a stage's output after its path: figures in metrics/, calls in .journal/.
 
-No two outputs share a name: the parts of the path are joined by a sign, and where a part holds that sign it is doubled.
+No two outputs share a name: the parts of the path are joined by a sign, and doubled is that sign
+where it stands inside a part.
 
     data/sample             metrics/sample_coa.json         .journal/sample-coa.sqlite
     data/student/sample     metrics/student_sample_coa.json .journal/student-sample-coa.sqlite
@@ -13,10 +14,10 @@ from pathlib import Path
 from coa.errors import ConfigError
 
 _PART = re.compile(r"[^\W_](.*[^\W_])?")
-"""Letters or digits at both ends: a sign there could not be told from one that joins two parts."""
+"""Letters or digits at both ends: a sign there could be taken for one that joins two parts."""
 _FILE = ".parquet"
 _OWN_FILES = {"grade.parquet": "grade"}
-"""Files that are called as their stage is go without their suffix."""
+"""A file that bears its stage's name is called without its suffix."""
 
 
 def metrics_name(out: str, *also: str) -> str:

@@ -36,10 +36,10 @@ class _Bar(tqdm):  # type: ignore[type-arg]
 
 
 class Progress:
-    """A bar over a known number of items; shows tokens per second and the share that is correct where it is told them.
+    """A bar over a known number of items, with tokens per second and the share that is correct.
 
-    Rollouts that the journal answers take no time and cost nothing, so they count in no rate and not in the time left.
-    On a terminal the bar redraws itself; in a log file it adds a line now and then, so that a log stays readable.
+    Rollouts that the journal answers take no time, so they count neither in a rate nor in the time
+    left. On a terminal the bar redraws itself; in a log it adds a line now and then.
     """
 
     def __init__(self, title: str, total: int | None, unit: str) -> None:

@@ -46,7 +46,7 @@ class Runtime:
         `progress` hears of each as soon as it is over, which may be long before its turn comes.
 
         Raises:
-            ServiceError: the policy or a tool cannot be reached, or nothing but failures comes back.
+            ServiceError: the policy or a tool cannot be reached, or every rollout fails.
         """
         rows = stop_if_all_fail(self._drive(tasks, progress.end))
         watching = asyncio.create_task(self._watch(progress))

@@ -1,6 +1,7 @@
-"""Records that wait on disk for their turn, so that memory does not grow with their number."""
+"""Keep records on disk until their turn, so that memory does not grow with their number."""
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, Self, TypeVar
 
@@ -20,11 +21,12 @@ class _Place(NamedTuple):
 class Spool(Generic[Record]):
     """Keeps records of one kind by number in a nameless temporary file; a context manager.
 
-    Only where each record stands is held in memory. The file is gone when the block ends, or the process.
+    Only the place of each record is held in memory. The file is gone when the block or the process
+    ends.
     """
 
     def __init__(self, record: type[Record], folder: Path | None = None) -> None:
-        """Keep records of the type `record` in `folder`; in the system's for temporary files where none is given."""
+        """Keep records of the type `record` in `folder`, or in the system's temporary one."""
         self._decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(record)
         self._folder = folder
         self._places: dict[int, _Place] = {}
@@ -45,7 +47,8 @@ class Spool(Generic[Record]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take is gone either way
+            self._file.close()
 
     def __contains__(self, number: int) -> bool:
         return number in self._places

@@ -1,4 +1,4 @@
-"""Text from models and from the web to text that a terminal shows and never obeys."""
+"""Make text from models and from the web safe to print on a terminal."""
 
 _CONTROLS = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
@@ -10,5 +10,5 @@ _SPELLED_OUT = _CONTROLS | {code: f"\\u{code:04x}" for code in (*_DIRECTIONS, *_
 
 
 def printable(text: str) -> str:
-    """Spell out what could move the cursor, hide text, set the title, or change the direction of text."""
+    """Spell out what could move the cursor, hide text, set the title, or turn text around."""
     return text.translate(_SPELLED_OUT)

@@ -205,10 +205,10 @@ class Totals:
 
 
 async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[Totals, str]:
-    """Roll out every fork's continuations and settle it as soon as they are there; returns the totals for the metrics.
+    """Roll out every fork's continuations and settle it as soon as they are there.
 
-    The forks are written down before the first one is continued: so their number is known, and a slow one holds none
-    of those after it in memory.
+    The forks are written to a spool first: so their number is known, and those whose continuations
+    are still to come take no memory.
     """
     settings, prompts = params.section(BranchParams), load_prompts(params)
     totals = Totals()

@@ -158,7 +158,7 @@ def main(arguments: Sequence[str]) -> str:
 
 
 def _by_actions_name(name: str) -> str:
-    """Return what the shares by number of actions are called: beside `student_grade`, `student_by_actions`."""
+    """Name the shares by number of actions: `student_by_actions` beside `student_grade`."""
     *folders, last = name.split("_")
     return "_".join([*folders, "by_actions"]) if last == "grade" else f"{name}_by_actions"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coa.drivers import roll_out_all, roll_out_batched
-from coa.errors import ServiceError
+from coa.errors import OutputError, ServiceError
 from coa.failing import NUM_FIRST, stop_if_all_fail
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy
@@ -246,11 +246,13 @@ def test_what_is_spooled_comes_back_and_the_file_shrinks(tmp_path: Path) -> None
 def test_a_full_disk_while_rows_wait_says_so(tmp_path: Path) -> None:
     (row,) = asyncio.run(collect(driven(ScriptedPolicy([ANSWER]), 1)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Spool(Trajectory, tmp_path) as spool:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-        try:
-            with pytest.raises(OSError, match="free some space"):
-                for number in range(100):
-                    spool.put(number, row)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with (
+            pytest.raises(OutputError, match="free some space"),
+            Spool(Trajectory, tmp_path) as spool,
+        ):
+            for number in range(100):
+                spool.put(number, row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

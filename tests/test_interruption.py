@@ -1,4 +1,4 @@
-"""Control-C and SIGTERM on a real process that asks a slow server: calls under way are kept, and no more are made."""
+"""Control-C and SIGTERM on a real process that asks a slow server: calls under way are kept."""
 
 import asyncio
 import os
@@ -52,9 +52,11 @@ class Sampling:
     def __init__(self, root: Path, folder: Path, url: str) -> None:
         self.journal = folder / ".journal/run-cot.sqlite"
         teacher = (
-            "teacher.policy=completions", f"teacher.server.base_url={url}/v1", "teacher.server.model=m",
+            "teacher.policy=completions",
+            f"teacher.server.base_url={url}/v1",
+            "teacher.server.model=m",
             f"teacher.concurrency={CONCURRENCY}",
-        )  # fmt: skip
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-m", "synth.sample", "mode=cot", "out=data/run", *teacher],
             cwd=folder,

@@ -59,7 +59,7 @@ class Completion:
 
 @dataclass(slots=True)
 class Traffic:
-    """Where a policy's requests stand, for those who watch; a policy with an attribute `traffic` is asked for it."""
+    """Where a policy's requests stand; the bar shows it for policies with an attribute `traffic`."""
 
     waiting: int = 0
     """Sent and not yet answered."""

@@ -122,9 +122,10 @@ class CompletionsPolicy:
 
     @cached_property
     def identity(self) -> Mapping[str, object]:
-        """What decides replies beyond the model's name: never the address, as a run may move to another host.
+        """What decides replies beyond the model's name.
 
-        Where the name is a folder's, as vLLM takes it, the weights in it are told apart.
+        The address is no part of it: a run may move to another host. Where the model's name is a
+        folder here, as vLLM takes it, its weights are.
         """
         parts = {
             "deployment": self._deployment,

@@ -108,7 +108,7 @@ class LocalPolicy:
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Which weights these are, and in which precision they compute; empty for a model in training."""
+        """Which weights these are, and their precision; empty for a model in training."""
         return self._identity
 
     def encode(
