@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -457,6 +457,19 @@ def test_a_reply_that_nobody_reads_is_given_up(served_search: Any) -> None:
         client = connect(running)
         client.sendall(request)
         assert len(read_to_the_end(client)) > 30_000_000
+
+
+def test_replies_that_nobody_reads_cost_bounded_memory(served_search: Any) -> None:
+    limits = RequestLimits(max_unread_bytes=60_000_000)
+    body = json.dumps({"queries": ["q"] * 20}).encode()
+    with served_search(LargeFinder(), Serving(limits=limits)) as running, ExitStack() as opened:
+        clients = [opened.enter_context(connect(running)) for _ in range(8)]
+        for client in clients:
+            client.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        replies = [client.recv(12) for client in clients]
+        assert set(replies) == {b"HTTP/1.1 200", b"HTTP/1.1 503"}
+        assert 2 <= replies.count(b"HTTP/1.1 200") <= 4
+        assert running.send("/health")[0] == 200
 
 
 @pytest.mark.parametrize("request_", [b"GET /" + b"x" * 10_000_000, POST + b"X: y\r\n" * 1_000_000])

@@ -31,6 +31,8 @@ from coa.search.wire import Dialect, RequestError, SearchEndpoint, id_of, sizes_
 from coa.search.wire.endpoints import PAGES, SEARCHES, told_apart
 from coa.search.wire.pages import PageEndpoint
 
+_LARGE_REPLY_BYTES = 65_536
+"""Smaller replies are not worth counting what is unread."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -50,7 +52,7 @@ def create_app(finder: Finder, serving: Serving) -> ASGIApp:
     """The application; its threads end with it."""
     gate = Gate(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
     connections = Connections(serving.limits, finder.fingerprint)
-    service = _Service(finder, gate, serving)
+    service = _Service(finder, gate, connections, serving)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Connections]]:
@@ -69,8 +71,10 @@ def create_app(finder: Finder, serving: Serving) -> ASGIApp:
 
 
 class _Service:
-    def __init__(self, finder: Finder, gate: Gate, serving: Serving) -> None:
-        self._finder, self._gate = finder, gate
+    def __init__(
+        self, finder: Finder, gate: Gate, connections: Connections, serving: Serving
+    ) -> None:
+        self._finder, self._gate, self._connections = finder, gate, connections
         self._serving, self._limits = serving, serving.limits
         self._bodies = Bodies(serving.limits)
         self._description = msgspec.json.encode(describe(serving.limits))
@@ -101,7 +105,9 @@ class _Service:
         async def answer(request: Request) -> Response:
             endpoint, asked = await self._asked(request, choose)
             results = await self._search(asked.queries, asked.top_k)
-            return _json(endpoint.write(asked, results))
+            reply = _json(endpoint.write(asked, results))
+            self._check_unread(len(reply.body))
+            return reply
 
         return answer
 
@@ -143,6 +149,14 @@ class _Service:
         ):
             if got > most:
                 raise HTTPException(422, f"{what}: at most {most:,}, got {got:,}")
+
+    def _check_unread(self, num_bytes: int) -> None:
+        """Refuse a large reply where clients have left too much of others unread."""
+        if num_bytes < _LARGE_REPLY_BYTES:
+            return
+        unread = self._connections.unread_bytes()
+        if unread and unread + num_bytes > self._limits.max_unread_bytes:
+            raise HTTPException(503, "too many replies are not read", {"Retry-After": "1"})
 
     async def _search(self, queries: Sequence[str], top_k: int) -> Sequence[Any]:
         try:

@@ -52,6 +52,10 @@ class Connections:
         """More are open than may be, and none of them could be closed."""
         return len(self._open) > self._max_open
 
+    def unread_bytes(self) -> int:
+        """How many bytes of replies the clients have not taken yet."""
+        return sum(it.transport.get_write_buffer_size() for it in self._open)
+
     def add(self, connection: "GuardedConnection") -> None:
         """Count a new connection; the one that has waited longest makes room for it."""
         self._open.add(connection)

@@ -21,6 +21,8 @@ class RequestLimits:
     """Requests that take longer are given up: 503 with Retry-After."""
     max_bodies_bytes: int = 32_000_000
     """Bytes of large bodies in hand in one worker; more are refused: 503 with Retry-After."""
+    max_unread_bytes: int = 256_000_000
+    """Bytes of replies that clients have not read yet; more are refused: 503 with Retry-After."""
     max_connections: int = 2048
     """Open in one worker, fewer where it may open fewer files; the one longest idle is closed."""
     idle_seconds: int = 5

@@ -45,7 +45,7 @@ _REFUSALS = {
     "422": "a field is missing, of another type or beyond a limit",
     "429": "too many queries are waiting; Retry-After says when to try again",
     "500": "the search failed",
-    "503": "no answer in time, or too many connections or large requests; Retry-After says when",
+    "503": "no answer in time, or too many connections, large requests or unread replies",
 }
 
 
