@@ -216,7 +216,7 @@ def main(arguments: Sequence[str]) -> str:
     if annotate.serve.action is Action.BACKUP:
         return f"backup: {state.backup()}"
     if annotate.serve.action is Action.RESET:
-        return f"{state.folder} is empty; what it held is in {state.reset()}"
+        return f"{state.folder} holds no server any more; what it held is in {state.reset()}"
     for number in (
         signal.SIGINT,
         signal.SIGTERM,

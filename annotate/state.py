@@ -27,6 +27,13 @@ _SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
 )
 
 
+_OWN = (
+    DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _SECRET, _KEY, _VERSION, _ADDRESS,
+    "server.log", "server_id.dat",
+)  # fmt: skip
+"""The files that the server and this module write; the folder may hold others where a person chose it."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """A state folder."""
@@ -140,10 +147,12 @@ class State:
             target.close()
 
     def reset(self) -> Path:
-        """Forget everything but the backups, after one more of them; returns that backup's folder."""
+        """Forget everything but the backups, after one more of them; returns that backup's folder.
+
+        Files that are not the server's stay.
+        """
         with self.lock():
             copy = self.backup()
-            for path in self.folder.iterdir():
-                if path.name not in (_BACKUPS, _LOCK):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for name in _OWN:
+                (self.folder / name).unlink(missing_ok=True)
         return copy

@@ -88,6 +88,10 @@ def _ingested(path: Path) -> Iterator[Ingested]:
 
 def make_folder(data: Path, folder: Path) -> str:
     """Write what `curate.analyse` and `curate.report` read."""
+    corpus = (data / "corpus_gold.parquet").resolve()
+    settings, text = folder / "params.yaml", PARAMS.format(corpus=corpus)
+    if settings.exists() and settings.read_text(encoding="utf-8") != text:
+        sys.exit(f"{settings} is not of this command: name a folder of its own")
     questions, rows, recorded = read_all(data)
     tables.write_table(folder / QUESTIONS, Question, questions)
     tables.write_table(folder / GRADED, GradedTrajectory, rows)
@@ -96,8 +100,7 @@ def make_folder(data: Path, folder: Path) -> str:
         folder / DROPPED, Dropped, filter(None, (judge(row, limits) for row in rows))
     )
     tables.write_table(folder / JUDGED, Recorded, recorded)
-    corpus = (data / "corpus_gold.parquet").resolve()
-    (folder / "params.yaml").write_text(PARAMS.format(corpus=corpus), encoding="utf-8")
+    settings.write_text(text, encoding="utf-8")
     titled = sum(bool(question.gold_titles) for question in questions)
     failed = sum(not row.grade.exact_match for row in rows)
     return f"{folder}: {len(questions):,} questions ({titled} with gold titles), {failed:,} of {len(rows):,} failed"

@@ -2,7 +2,7 @@
 
 import os
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coa.errors import InputError, writing_error
+from coa.errors import InputError, OutputError, writing_error
 from coa.trajectory import SCHEMA_VERSION
 
 Record = TypeVar("Record")
@@ -21,6 +21,8 @@ Record = TypeVar("Record")
 _ROWS_PER_GROUP = 1000
 """Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
 _VERSION_KEY = b"coa.schema_version"
+_PARQUET = b"PAR1"
+"""What every parquet file begins with."""
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -69,6 +71,7 @@ class TableWriter:
         self.num_rows = 0
 
     def __enter__(self) -> Self:
+        check_own_file(self._path, _VERSION_KEY, self._schema.names)
         with _writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(self._path)
@@ -100,6 +103,49 @@ class TableWriter:
                     self._partial.replace(self._path)
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
+    """Refuse to replace a file that is no table of the same kind; an empty or a truncated one may be replaced.
+
+    Args:
+        path: The file that a command is about to write.
+        key: What stands in the metadata of every file that the command writes.
+        columns: Their columns; the first tells one kind of table from another.
+
+    Raises:
+        OutputError: something else stands there.
+    """
+    with _writing(path):
+        fault = _foreign(path, key, columns)
+    if fault:
+        raise OutputError(
+            f"{path} is in the way: nothing was deleted",
+            where=path.absolute(),
+            expected="no file, or one that this command wrote",
+            got=fault,
+            fix="name another file, or move this one away yourself",
+        )
+
+
+def _foreign(path: Path, key: bytes, columns: Sequence[str]) -> str:
+    """What a file is that a command must not replace; empty where it may."""
+    if path.is_dir():
+        return "a folder"
+    if not path.is_file() or not path.stat().st_size:
+        return ""
+    with path.open("rb") as file:
+        if file.read(len(_PARQUET)) != _PARQUET:
+            return "a file that is not parquet"
+    try:
+        found = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError):
+        return ""
+    if key not in (found.metadata or {}):
+        return "a table that this project did not write"
+    if columns and found.names[:1] != [*columns[:1]]:
+        return f"a table of another kind, with the columns {', '.join(found.names)}"
+    return ""
 
 
 def _remove_stale(path: Path) -> None:

@@ -9,10 +9,10 @@ llamafactory/dataset_info.json    names the files below to LLaMA-Factory (`datas
 llamafactory/{set}_{split}.jsonl  `coa`, `cot`: sharegpt; `cot_a`: sharegpt with `ranking`
 llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a tokenizer is named: the labels train the
                                   policy's text alone
+llamafactory/tokenized_left_out.jsonl  the rows that it does not hold, each with the reason
 verl/{split}.parquet              `rl`: questions with their gold answers for a rule
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from coa import tables
-from coa.errors import writing_error
+from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.question import Question
@@ -31,6 +31,15 @@ from data_cards.parquet_rows import write_rows
 from data_cards.sharegpt import asked, write_llamafactory
 from data_cards.tokenised import write_tokenised
 
+OWN_FOLDER = OwnFolder(
+    "python -m data_cards.export",
+    "llamafactory/dataset_info.json",
+    r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
+    r"|llamafactory/(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)"
+    r"|llamafactory/tokenized/(train|validation)"
+    r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
+    r"|verl/(train|validation)\.parquet",
+)
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _VERL = pa.schema(
     [
@@ -48,7 +57,7 @@ class ExportParams:
     """What other trainers are given."""
 
     out: str = "data/export"
-    """Where to; what stands there before is removed."""
+    """Where to: a new folder, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"
     """What the model is asked with; the teacher's longer prompt is not learned."""
     tokenizer: str = ""
@@ -56,7 +65,7 @@ class ExportParams:
     chat_template: str = "{prompt}\n\n"
     """Around `{prompt}` in `tokenized_path`, up to where the model's own text begins; elsewhere the trainer's holds."""
     max_tokens: int = 8192
-    """Longer rows are left out of `tokenized_path`."""
+    """Longer rows are left out of `tokenized_path`, and named in tokenized_left_out.jsonl."""
 
 
 def verl_row(question: Question, prompt: str, split: str, index: int) -> dict[str, Any]:
@@ -91,22 +100,28 @@ def main(arguments: Sequence[str]) -> str:
     """Export; the summary line is returned."""
     params = Params.load("export", arguments).section(ExportParams)
     out = Path(params.out)
-    plain = Prompt.load(Path(params.prompt), "{prompt}")
-    try:
-        shutil.rmtree(out, ignore_errors=True)
-        (out / "llamafactory").mkdir(parents=True)
-        counts = write_llamafactory(out / "llamafactory", plain) | write_verl(out / "verl", plain)
-        if params.tokenizer:
-            from coa.policy.local import load_tokenizer
-
-            prompt = Prompt.load(Path(params.prompt), params.chat_template)
-            tokenizer = load_tokenizer(params.tokenizer)
-            counts |= write_tokenised(
-                out / "llamafactory" / "tokenized", tokenizer, prompt, params.max_tokens
-            )
-    except OSError as error:
-        raise writing_error(out, error) from error
+    with replace_folder(out, OWN_FOLDER) as folder:
+        counts = write_all(folder, params)
     return f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+
+def write_all(folder: Path, params: ExportParams) -> dict[str, int]:
+    """Write every format into a folder that is empty; returns rows by name.
+
+    Raises:
+        InputError: a set is missing or broken, or no row fits.
+        ConfigError: the prompt or the tokenizer cannot be used.
+    """
+    trainer, plain = folder / "llamafactory", Prompt.load(Path(params.prompt), "{prompt}")
+    trainer.mkdir()
+    counts = write_llamafactory(trainer, plain) | write_verl(folder / "verl", plain)
+    if params.tokenizer:
+        from coa.policy.local import load_tokenizer
+
+        prompt = Prompt.load(Path(params.prompt), params.chat_template)
+        tokenizer = load_tokenizer(params.tokenizer)
+        counts |= write_tokenised(trainer, tokenizer, prompt, params.max_tokens)
+    return counts
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import yaml
 
 from coa.errors import ConfigError
 from coa.model_files import fingerprint_files
+from coa.output_folder import OwnFolder
 from coa.params import Params
 from coa.prompts import Prompt
 from data_cards import licences, trained
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 OUT = Path("data/models")
+OWN_FOLDER = OwnFolder("python -m data_cards.models", "README.md", r"README\.md|curves\.png")
 _DOES = {
     "pretrain": "knows a part of a world's facts and has not learned to search",
     "sft1": "has learned when to search",
@@ -240,17 +242,29 @@ def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:
     return files | ({"curves.png": curves.read_bytes()} if curves.exists() else {})
 
 
+def card_folder(folder: Path) -> Path:
+    """Where the card of a model's folder stands.
+
+    Raises:
+        ConfigError: the folder has no name of its own.
+    """
+    if folder.name in ("", ".."):
+        raise ConfigError(
+            "no model is named",
+            where="models.model",
+            expected="a folder such as data/train/sft2",
+            got=str(folder),
+        )
+    return OUT / folder.name
+
+
 def main(arguments: Sequence[str]) -> str:
     """Render one model's card; the summary line is returned."""
     params = Params.load("models", arguments)
     folder = Path(params.section(ModelsParams).model)
-    if not folder.name:
-        raise ConfigError(
-            "no model is named", where="models.model", expected="a folder such as data/train/sft2"
-        )
+    out = card_folder(folder)
     card = model_card(folder, params)
-    out = OUT / folder.name
-    write_files(out, card_files(card, folder))
+    write_files(out, card_files(card, folder), OWN_FOLDER)
     return f"{out}: {len(trained.chain(folder))} stages, {card.num_results} results"
 
 

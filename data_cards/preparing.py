@@ -52,7 +52,7 @@ def prepare_model(params: Params, publish: PublishParams) -> Prepared:
     """
     folder, section = Path(publish.model), params.section(RenderParams, "render")
     card = models.model_card(folder, params)
-    stale = stale_files(models.OUT / folder.name, models.card_files(card, folder))
+    stale = stale_files(models.card_folder(folder), models.card_files(card, folder))
     refusals = check_model(card, stale, folder, section.licenses)
     published = models.model_card(folder, params, publish.repository)
     files: dict[str, Content] = {**models.card_files(published, folder)}

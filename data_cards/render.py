@@ -12,19 +12,23 @@ files is one that holds this set alone. Either way the paths in the cards are th
 dates, nothing from the network.
 """
 
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from coa.errors import writing_error
+from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from data_cards.card import Card, SetCard, front_page, set_card
 from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams, check, shown_settings
 
 OUT = Path("data/render")
+OWN_FOLDER = OwnFolder(
+    "python -m data_cards.render",
+    "README.md",
+    rf"README\.md|({'|'.join(SetName)})/(README\.md|pictures/[\w-]+\.png)",
+)
 
 
 class Rendered(NamedTuple):
@@ -60,20 +64,17 @@ def render(params: Params, section: RenderParams) -> Rendered:
     return Rendered(front_page(cards, section), cards)
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files; what stood in `folder` before is removed.
+def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:
+    """Replace `folder`, which the same command made, by one with these files.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written, or others stand in the folder.
     """
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
+    with replace_folder(folder, own) as new:
         for name, content in files.items():
-            path = folder / name
+            path = new / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    except OSError as error:
-        raise writing_error(folder, error) from error
 
 
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> str:
     """Render the cards; the summary line is returned."""
     params = Params.load("render", arguments)
     rendered = render(params, params.section(RenderParams))
-    write_files(OUT, rendered.files())
+    write_files(OUT, rendered.files(), OWN_FOLDER)
     return f"{OUT}: " + ", ".join(
         f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets
     )

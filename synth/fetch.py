@@ -30,6 +30,7 @@ from coa.errors import (
     writing_error,
 )
 from coa.params import Params
+from coa.tables import check_own_file
 from synth.question_formats import QuestionFormat
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def fetch(params: FetchParams) -> tuple[int, dict[str, str]]:
     out, source = Path(params.out), source_of(params)
     if out.suffix != ".parquet":
         raise ConfigError(f"fetch.out must end in .parquet: {params.out!r}", where="fetch.out")
+    check_own_file(out, b"coa.dataset", ())
     builder, rows = _download(source, params)
     metadata = {
         "coa.dataset": str(params.dataset),

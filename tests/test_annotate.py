@@ -385,7 +385,7 @@ def test_a_state_of_another_version_is_refused_until_it_is_accepted(tmp_path: Pa
     state.check_version("2.8.0", accepts_upgrade=False)
 
 
-def test_reset_keeps_a_backup_and_nothing_else(tmp_path: Path) -> None:
+def test_reset_keeps_a_backup_and_what_is_not_the_servers(tmp_path: Path) -> None:
     import sqlite3
 
     state = State(tmp_path)
@@ -394,8 +394,12 @@ def test_reset_keeps_a_backup_and_nothing_else(tmp_path: Path) -> None:
     database.execute("CREATE TABLE t(x)")
     database.commit()
     database.close()
+    (tmp_path / "server.log").write_text("started")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
     copy = state.reset()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "lock", "mine"]
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
     assert (copy / "owner.key").read_text() == key
     assert state.owner_key() != key
 

@@ -1,7 +1,9 @@
 """Exports of a small run: LLaMA-Factory's and verl's rules hold for every row, and no text is lost."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +182,95 @@ def test_a_label_that_is_not_the_policys_text_is_an_error(exported: Path) -> Non
         tokenised_row(row, prompt, Forgetful(tokenizer), None)
 
 
-def test_rows_that_are_too_long_are_left_out(exported: Path, root: Path, tmp_path: Path) -> None:
+def export_tokens(exported: Path, root: Path, out: Path, *settings: str) -> str:
     prompt = f"prompt={root / 'train/prompts/question.txt'}"
-    summary = main(
-        [f"out={tmp_path / 'out'}", prompt, f"tokenizer={exported / 'bytes'}", "max_tokens=400"]
-    )
+    return main([f"out={out}", prompt, f"tokenizer={exported / 'bytes'}", *settings])
+
+
+def test_rows_that_are_too_long_are_left_out_counted_and_named(
+    exported: Path, root: Path, tmp_path: Path
+) -> None:
+    summary = export_tokens(exported, root, tmp_path / "out", "max_tokens=400")
     count = int(summary.rpartition(" tokenized train")[0].rpartition(" ")[2])
     assert 0 < count < 26
+    file = tmp_path / "out/llamafactory/tokenized_left_out.jsonl"
+    left_out = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert f"{len(left_out)} left out as too_long ({file.name})" in summary
+    ids = {
+        row.trajectory.trajectory_id
+        for name in (SetName.COA, SetName.COT)
+        for row in tables.read_table(local_path(name, "train"), GradedTrajectory)
+    }
+    named = {row["row_id"] for row in left_out if row["split"] == "train"}
+    assert named <= ids
+    assert len(named) + count == len(ids)
+    assert all(int(row["detail"].removesuffix(" tokens")) > 400 for row in left_out)
+
+
+def test_a_validation_split_of_which_nothing_fits_is_not_written(
+    exported: Path, root: Path, tmp_path: Path
+) -> None:
+    found = datasets.load_from_disk(str(exported / "out/llamafactory/tokenized"))
+    shortest, *_ = sorted(map(len, found["train"]["input_ids"]))
+    assert shortest < min(map(len, found["validation"]["input_ids"]))
+    summary = export_tokens(exported, root, tmp_path / "out", f"max_tokens={shortest}")
+    assert " 0 tokenized validation" in summary
+    again = datasets.load_from_disk(str(tmp_path / "out/llamafactory/tokenized"))
+    assert set(again) == {"train"}
+
+
+def test_no_train_row_that_fits_is_an_error_that_says_how_long_they_are(
+    exported: Path, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no train row is left") as raised:
+        export_tokens(exported, root, tmp_path / "out", "max_tokens=10")
+    assert "raise export.max_tokens" in str(raised.value)
+    assert "too_long, " in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_row_whose_text_the_tokenizer_changes_is_left_out_and_named(
+    small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tokenizer that folds to NFC, as Qwen's does, and one passage with other text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
+    model = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
+    model.normalizer = normalizers.NFC()
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    model.decoder = decoders.ByteLevel()
+    folding = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>")
+    folding.save_pretrained(tmp_path / "bytes")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_run / "data/assemble", "data/assemble")
+    shutil.copy2(small_run / "params.yaml", tmp_path)
+    path = local_path(SetName.COA, "train")
+    first, *rest = tables.read_table(path, GradedTrajectory)
+    steps = tuple(
+        replace(step, text=step.text.replace(". ", ". Cafe\u0301. ", 1))
+        for step in first.trajectory.steps
+    )
+    odd = replace(first, trajectory=replace(first.trajectory, steps=steps))
+    tables.write_table(path, GradedTrajectory, [odd, *rest])
+    export_tokens(tmp_path, root, tmp_path / "out", "max_tokens=100000")
+    lines = Path("out/llamafactory/tokenized_left_out.jsonl").read_text(encoding="utf-8")
+    (left_out,) = map(json.loads, lines.splitlines())
+    assert left_out["row_id"] == first.trajectory.trajectory_id
+    assert left_out["reason"] == "text_changed"
+
+
+def test_an_export_is_replaced_whole_and_one_that_fails_leaves_the_older(
+    exported: Path, root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    export_tokens(exported, root, out, "max_tokens=400")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError):
+        export_tokens(exported, root, out, "max_tokens=10")
+    after = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert before == after
+    main([f"out={out}", f"prompt={root / 'train/prompts/question.txt'}"])
+    assert not (out / "llamafactory/tokenized").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -4,12 +4,8 @@ DVC sees a change only where there is one: passages are sorted by id, and the se
 are renamed. The sorting also breaks ties by id. The folder appears whole or not at all.
 """
 
-import glob
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,13 +17,17 @@ import msgspec
 import tantivy
 from tantivy import Document, Index
 
-from coa.errors import CoaError, InputError, OutputError, writing_error
+from coa.errors import InputError
+from coa.output_folder import OwnFolder, replace_folder, working_folder
 from coa.progress import Progress
 from coa.search import Passage
 from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerprint
 
 HEAP_BYTES = 4_000_000_000
 """A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a single segment."""
+OWN_FOLDER = OwnFolder(
+    "python -m coa.search.index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ def build_index(
 
     Raises:
         InputError: there are no passages.
-        OutputError: `out` cannot be written, or is something else than an index.
+        OutputError: `out` cannot be written, or holds something else than an index.
     """
-    with _appearing_folder(out) as folder, _working_folder(out) as work:
-        if not (
-            num_passages := fill(new_index(settings, Path(work)), passages, heap_bytes, progress)
-        ):
+    # Threads of tantivy may add lock files where it writes, at any time: the index must not hold them.
+    with replace_folder(out, OWN_FOLDER) as folder, working_folder(out) as work:
+        num_passages = fill(new_index(settings, work), passages, heap_bytes, progress)
+        if not num_passages:
             raise InputError("there are no passages to index", where=out)
-        _move_segments(Path(work), folder)
+        _move_segments(work, folder)
         made_from = (FORMAT_VERSION, corpus_hash, num_passages, settings, version("tantivy"))
         manifest = Manifest(*made_from, fingerprint(corpus_hash, settings))
         (folder / "manifest.json").write_text(
@@ -136,55 +136,6 @@ def _move_segments(work: Path, folder: Path) -> None:
 def _file_digest(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _working_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """Where tantivy writes: threads of its own may add lock files at any time, which the index must not hold."""
-    return tempfile.TemporaryDirectory(
-        ".partial", f".{out.name}.", out.parent, ignore_cleanup_errors=True
-    )
-
-
-@contextmanager
-def _appearing_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into; it becomes `out` when the block ends without an error."""
-    if (
-        out.exists()
-        and not (out / "manifest.json").exists()
-        and (out.is_file() or any(out.iterdir()))
-    ):
-        fix = "choose another folder, or remove it yourself"
-        raise OutputError(
-            f"{out} is in the way", expected="nothing, an empty folder or an older index", fix=fix
-        )
-    name = glob.escape(f".{out.name}.")
-    for leftover in (*out.parent.glob(f"{name}*.partial"), *out.parent.glob(f"{name}*.old")):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a build that was killed
-    partial, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("partial", "old"))
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
-        _sync(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except CoaError:
-        raise
-    except OSError as error:
-        raise writing_error(out, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_manifest(path: Path) -> Manifest:

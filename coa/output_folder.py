@@ -1,0 +1,182 @@
+"""Replace an output folder: only one that the same command made, and whole or not at all.
+
+A folder is known again by the names of its files. A marker among them would change the hash under which DVC keeps the
+folder, and folders of earlier versions of this project have none.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from coa.errors import CoaError, OutputError, writing_error
+
+DATA = Path("data")
+_MAX_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFolder:
+    """What a command writes into its output folder."""
+
+    command: str
+    """As a person types it."""
+    always: str
+    """A file that is in every such folder, by its path inside it."""
+    names: str
+    """A regular expression for the path of every file that the command may write there."""
+
+
+def check_own_folder(out: Path, own: OwnFolder) -> None:
+    """Refuse a folder that must not be replaced; one that is not there, or is empty, may be.
+
+    Raises:
+        OutputError: it is a link, a file, holds other people's files or this project.
+    """
+    try:
+        fault = _fault(out, own)
+    except OSError as error:
+        raise writing_error(out, error) from error
+    if fault:
+        raise OutputError(
+            f"{out} is in the way: nothing was deleted",
+            where=out.absolute(),
+            expected=f"a new folder, an empty one, or one that `{own.command}` made",
+            got=fault,
+            fix="name another folder with out=, or move what is there away yourself",
+        )
+
+
+def _fault(out: Path, own: OwnFolder) -> str:
+    """Why a folder must not be replaced; empty where it may be."""
+    here, target = Path.cwd(), out.resolve()
+    if out.is_symlink():
+        return f"a link to {target}"
+    if target == here or target in here.parents:
+        return "the folder that this command runs in, or one around it"
+    if target == DATA.resolve():
+        return f"{DATA}/, which holds the files of every stage"
+    if not out.exists():
+        return ""
+    if not out.is_dir():
+        return "a file"
+    found = sorted(_names(out))
+    foreign = [name for name in found if not re.fullmatch(own.names, name)]
+    if foreign:
+        more = f" and {len(foreign) - _MAX_SHOWN:,} more" if len(foreign) > _MAX_SHOWN else ""
+        return f"files that it does not write: {', '.join(foreign[:_MAX_SHOWN])}{more}"
+    if found and own.always not in found:
+        return f"a folder without {own.always}, such as {found[0]}"
+    return ""
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """The paths in a folder: files, links and empty folders."""
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        for name in (*files, *links):
+            yield Path(place, name).relative_to(folder).as_posix()
+        if not folders and not files and Path(place) != folder:
+            yield Path(place).relative_to(folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def replace_folder(out: Path, own: OwnFolder) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of `out` when the block ends without an error.
+
+    Raises:
+        OutputError: `out` must not be replaced, or cannot be written.
+    """
+    check_own_folder(out, own)
+    partial, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("partial", "old"))
+    try:
+        remove_leftovers(out)
+        partial.mkdir(parents=True)
+        yield partial
+        _sync_folder(partial)
+        check_own_folder(out, own)  # Somebody may have put a file there meanwhile.
+        if out.exists():
+            out.rename(old)
+        try:
+            partial.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+        _sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except CoaError:
+        raise
+    except OSError as error:
+        raise writing_error(out, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` that this user alone can read and that goes when the block ends.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(
+            ".partial", f".{out.name}.{os.getpid()}.", out.parent, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        raise writing_error(out, error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what killed processes left beside `out`, before this one makes a folder there.
+
+    The folders of a process that still runs stay.
+    """
+    form = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.\w+)?\.(partial|old)")
+    for path in out.parent.glob(".*"):
+        leftover = form.fullmatch(path.name)
+        if leftover and not _is_running(int(leftover[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process has this id.
+
+    Our own is no other: what bears its id was left by an older process, as in a container, where every run may be
+    process 1.
+    """
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
