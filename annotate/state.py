@@ -28,10 +28,18 @@ _SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
 
 
 _OWN = (
-    DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal", _SECRET, _KEY, _VERSION, _ADDRESS,
-    "server.log", "server_id.dat",
-)  # fmt: skip
-"""The files that the server and this module write; the folder may hold others where a person chose it."""
+    DATABASE,
+    f"{DATABASE}-wal",
+    f"{DATABASE}-shm",
+    f"{DATABASE}-journal",
+    _SECRET,
+    _KEY,
+    _VERSION,
+    _ADDRESS,
+    "server.log",
+    "server_id.dat",
+)
+"""The files that the server and this module write; a folder that a person chose may hold others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Replace an output folder: only one that the same command made, and whole or not at all.
 
-A folder is known again by the names of its files. A marker among them would change the hash under which DVC keeps the
-folder, and folders of earlier versions of this project have none.
+A folder is known again by the names of its files. A marker among them would change the hash under
+which DVC keeps the folder, and folders of earlier versions of this project have none.
 """
 
 import os
@@ -90,7 +90,7 @@ def _raise(error: OSError) -> None:
 
 @contextmanager
 def replace_folder(out: Path, own: OwnFolder) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of `out` when the block ends without an error.
+    """Give a folder to write into, which replaces `out` when the block ends without an error.
 
     Raises:
         OutputError: `out` must not be replaced, or cannot be written.
@@ -154,8 +154,8 @@ def remove_leftovers(out: Path) -> None:
 def _is_running(process: int) -> bool:
     """Whether another process has this id.
 
-    Our own is no other: what bears its id was left by an older process, as in a container, where every run may be
-    process 1.
+    Our own is no other: what bears its id was left by an older process, as in a container, where
+    every run may be process 1.
     """
     if process == os.getpid():
         return False

@@ -106,7 +106,9 @@ class TableWriter:
 
 
 def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
-    """Refuse to replace a file that is no table of the same kind; an empty or a truncated one may be replaced.
+    """Refuse to replace a file that is no table of the same kind.
+
+    An empty or a truncated file may be replaced.
 
     Args:
         path: The file that a command is about to write.

@@ -1,9 +1,13 @@
 """The sets that get a card: their names, where they lie here, and where they will lie once they are published."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 
 ASSEMBLED = Path("data/assemble")
+_READ_FROM = ContextVar("read_from", default=ASSEMBLED)
 SPLITS = ("train", "validation")
 
 
@@ -47,8 +51,18 @@ TAGS = {
 
 
 def local_path(name: SetName, split: str) -> Path:
-    """Where a split of a set lies in this project."""
-    return ASSEMBLED / name / f"{split}.parquet"
+    """Where a split of a set lies in this project, or in the copy that is read (`sets_in`)."""
+    return _READ_FROM.get() / name / f"{split}.parquet"
+
+
+@contextmanager
+def sets_in(folder: Path) -> Iterator[None]:
+    """Read the sets from a copy of data/assemble while the block lasts."""
+    token = _READ_FROM.set(folder)
+    try:
+        yield
+    finally:
+        _READ_FROM.reset(token)
 
 
 def published_path(name: SetName, split: str) -> str:

@@ -20,7 +20,7 @@ from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.evaluation_overlap import EvaluationQuestions, screened_overlaps
 from data_cards.loss_masks import mask_fault
 from data_cards.models import ModelCard
-from data_cards.private_text import find_private
+from data_cards.private_text import find_key, find_private
 from data_cards.provenance import shown
 from data_cards.review_state import num_reviewed
 from data_cards.settings import PublishParams
@@ -48,15 +48,18 @@ class Reason(StrEnum):
     """A loss mask would cover text of the environment or leave out text of the policy."""
     REVIEWS_MISSING = "reviews_missing"
     """Fewer rows were reviewed by people than `publish.required_reviews` asks for."""
+    KEY_IN_FILE = "key_in_file"
+    """Models: a text file of the folder holds a key."""
     RESULTS_MISSING = "results_missing"
     """Models: there are no results of an evaluation, or they are of other weights."""
 
 
-SET_REASONS = tuple(reason for reason in Reason if reason is not Reason.RESULTS_MISSING)
+_OF_MODELS_ALONE = (Reason.KEY_IN_FILE, Reason.RESULTS_MISSING)
+SET_REASONS = tuple(reason for reason in Reason if reason not in _OF_MODELS_ALONE)
 """What is checked before sets are published."""
 MODEL_REASONS = (
     Reason.LICENCE, Reason.SCRIPTED_TEACHER, Reason.UNCOMMITTED_CODE, Reason.STALE_LOCK, Reason.CARD_OUT_OF_DATE,
-    Reason.RESULTS_MISSING,
+    Reason.KEY_IN_FILE, Reason.RESULTS_MISSING,
 )  # fmt: skip
 """What is checked before a model is published."""
 
@@ -151,6 +154,20 @@ def check_model(
         )
         found.append(Refusal(Reason.RESULTS_MISSING, detail))
     return [*found, *_card_refusals(stale_cards, f"python -m data_cards.models model={folder}")]
+
+
+def key_refusals(texts: Mapping[str, Path]) -> list[Refusal]:
+    """The text files of a model that hold a key.
+
+    Args:
+        texts: The files by the name under which they are published.
+    """
+    found = []
+    for name, path in texts.items():
+        key = find_key(path.read_text(encoding="utf-8", errors="replace"))
+        if key is not None:
+            found.append(f"{name} {key.shown}")
+    return [Refusal(Reason.KEY_IN_FILE, shown(found))] if found else []
 
 
 def _model_tree_refusals(folder: Path) -> list[Refusal]:

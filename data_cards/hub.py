@@ -48,15 +48,18 @@ class HubRepository:
         """Where people look at it."""
         return f"{self._api.endpoint}/{'datasets/' if self._kind == 'dataset' else ''}{self._name}"
 
-    def look(self) -> Remote | None:
+    def look(self, revision: str | None = None) -> Remote | None:
         """What is there; None where there is no such repository, or none that the token may see.
+
+        Args:
+            revision: A commit; None: the newest.
 
         Raises:
             ServiceError: the Hub cannot be reached or refuses the token.
         """
         with self._explained():
             try:
-                info = self._api.repo_info(self._name, repo_type=self._kind)
+                info = self._api.repo_info(self._name, revision=revision, repo_type=self._kind)
             except RepositoryNotFoundError:
                 return None
             head = info.sha or ""

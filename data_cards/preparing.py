@@ -1,18 +1,26 @@
 """The sets, or a trained model, to what is to be published of them and what stands against it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from coa.params import Params
 from data_cards import models
-from data_cards.gate import MODEL_REASONS, SET_REASONS, Reason, Refusal, check_model, check_sets
-from data_cards.publication import Content, Publication, set_files
+from data_cards.catalogue import ASSEMBLED, sets_in
+from data_cards.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
+from data_cards.gate import (
+    MODEL_REASONS,
+    SET_REASONS,
+    Reason,
+    Refusal,
+    check_model,
+    check_sets,
+    key_refusals,
+)
+from data_cards.publication import Content, Hashes, Publication, hashes_of, set_files
 from data_cards.render import OUT, render, stale_files
 from data_cards.settings import PublishParams, RenderParams, shown_settings
-
-_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "log.jsonl")
-"""What makes a folder loadable, and its log; params.yaml stays here: it may hold addresses of servers."""
 
 
 class Prepared(NamedTuple):
@@ -21,40 +29,71 @@ class Prepared(NamedTuple):
     publication: Publication
     refusals: list[Refusal]
     checked: tuple[Reason, ...]
+    left_out: tuple[str, ...] = ()
+    """Files of a model's folder that are not published."""
 
 
-def prepare_sets(params: Params, publish: PublishParams) -> Prepared:
-    """Check the sets and collect their files.
+def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Prepared:
+    """Copy the sets to a private folder, check the copy and collect its files.
 
     Raises:
-        InputError: a file is missing or broken.
+        InputError: a file is missing or broken, or changed meanwhile.
         ConfigError: a setting is wrong.
+        OutputError: a copy cannot be written.
     """
+    copies = copy_sets(private)
+    with sets_in(private / ASSEMBLED):
+        prepared = _prepare_sets(params, publish)
+    require_unchanged(copies)
+    hashes = {copied.copy: copied.hashes for copied in copies}
+    return _with_hashes(prepared, hashes)
+
+
+def _prepare_sets(params: Params, publish: PublishParams) -> Prepared:
     section = params.section(RenderParams, "render")
     rendered = render(params, section)
-    stale = stale_files(OUT, rendered.files())
-    settings = shown_settings(params)
-    refusals = check_sets(rendered.sets, stale, settings, publish, section.licenses)
+    cards = rendered.files()
+    refusals = check_sets(
+        rendered.sets, stale_files(OUT, cards), shown_settings(params), publish, section.licenses
+    )
     if publish.repository != section.repository:
-        rendered = render(params, replace(section, repository=publish.repository))
+        named = render(params, replace(section, repository=publish.repository))
+        cards |= named.texts()  # The pictures stay those that were compared.
     names = [card.info.name for card in rendered.sets]
-    files: dict[str, Content] = {**rendered.files(), **set_files(names, publish.num_traces)}
+    files: dict[str, Content] = {**cards, **set_files(names, publish.num_traces)}
     num_rows = sum(card.info.num_rows for card in rendered.sets)
-    return Prepared(Publication("dataset", files, f"{num_rows:,} rows"), refusals, SET_REASONS)
+    return Prepared(Publication("dataset", files, {}, f"{num_rows:,} rows"), refusals, SET_REASONS)
 
 
-def prepare_model(params: Params, publish: PublishParams) -> Prepared:
-    """Check a model and collect its files.
+def prepare_model(params: Params, publish: PublishParams, private: Path) -> Prepared:
+    """Copy a model's files to a private folder, check it and collect the copy's files.
 
     Raises:
-        InputError: the folder is no trained model, or a file is broken.
+        InputError: the folder is no trained model, or a file is broken, a link or changed meanwhile.
         ConfigError: a setting is wrong.
+        OutputError: a copy cannot be written.
     """
     folder, section = Path(publish.model), params.section(RenderParams, "render")
+    copied = copy_model(folder, private)
     card = models.model_card(folder, params)
-    stale = stale_files(models.card_folder(folder), models.card_files(card, folder))
+    stale = stale_files(models.card_folder(folder), models.card_files(card, private))
     refusals = check_model(card, stale, folder, section.licenses)
     published = models.model_card(folder, params, publish.repository)
-    files: dict[str, Content] = {**models.card_files(published, folder)}
-    files |= {path.name: path for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))}
-    return Prepared(Publication("model", files, folder.name), refusals, MODEL_REASONS)
+    files: dict[str, Content] = {**models.card_files(published, private)}
+    files |= {copy.copy.name: copy.copy for copy in copied.copies if copy.copy.name != CURVES}
+    refusals += key_refusals(copied.texts())
+    require_unchanged(copied.copies)
+    hashes = {copy.copy: copy.hashes for copy in copied.copies}
+    publication = Publication("model", files, {}, folder.name)
+    prepared = Prepared(publication, refusals, MODEL_REASONS, copied.left_out)
+    return _with_hashes(prepared, hashes)
+
+
+def _with_hashes(prepared: Prepared, known: Mapping[Path, Hashes]) -> Prepared:
+    """The same with the hash of every file: of a copy the one that was taken before the checks."""
+    publication = prepared.publication
+    hashes = {
+        name: known[content] if isinstance(content, Path) else hashes_of(content)
+        for name, content in publication.files.items()
+    }
+    return prepared._replace(publication=publication._replace(hashes=hashes))

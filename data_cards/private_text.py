@@ -82,6 +82,18 @@ def find_private(text: str, phone_region: str) -> list[PrivateText]:
     return found
 
 
+def find_key(text: str) -> PrivateText | None:
+    """The first key in `text`, which may be a file of any size.
+
+    Raises:
+        MissingExtraError: the libraries are not installed.
+    """
+    first = next((match for part in _windows(text) if (match := _key(part))), None)
+    if first is None:
+        return None
+    return PrivateText(PrivateKind.KEY, f"{first[:4]}... ({len(first)} characters)")
+
+
 def _windows(text: str) -> Iterator[str]:
     for start in range(0, max(1, len(text) - _OVERLAP), _WINDOW - _OVERLAP):
         yield text[start : start + _WINDOW]

@@ -5,6 +5,7 @@ was waived. It holds no date and no address, so the same version is the same byt
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,11 +29,22 @@ _CHECKED = {
     Reason.CARD_OUT_OF_DATE: "the cards are those of the files",
     Reason.LOSS_MASK: "loss masks cover all of the policy's text and nothing else",
     Reason.REVIEWS_MISSING: "as many rows were reviewed by people as were asked for",
+    Reason.KEY_IN_FILE: "no text file of the model holds a key",
     Reason.RESULTS_MISSING: "the model was evaluated, and every figure is that of these weights",
 }
 
 Content = Path | bytes
 """A file's contents: a file here, or what is to be written."""
+
+
+class Hashes(NamedTuple):
+    """What identifies contents."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    git_oid: str
+    """The SHA-1 that git gives them."""
 
 
 class Publication(NamedTuple):
@@ -41,6 +53,8 @@ class Publication(NamedTuple):
     kind: str
     """`dataset` or `model`."""
     files: dict[str, Content]
+    hashes: dict[str, Hashes]
+    """Of the files, taken before they were checked."""
     summary: str
     """One line for the commit."""
 
@@ -105,29 +119,15 @@ def version_section(record: bytes) -> str:
     )
 
 
-def sha256_of(content: Content) -> str:
-    """The SHA-256 of contents, read piece by piece."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def git_oid(content: Content) -> str:
-    """The SHA-1 that git gives contents, read piece by piece."""
-    digest = hashlib.sha1(b"blob %d\0" % size_of(content))
-    if isinstance(content, bytes):
-        digest.update(content)
-        return digest.hexdigest()
-    with content.open("rb") as file:
+def hashes_of(content: Content) -> Hashes:
+    """The hashes of contents, read piece by piece."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
+    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
         while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def size_of(content: Content) -> int:
-    """Bytes of contents."""
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
+            sha256.update(chunk)
+            git.update(chunk)
+    return Hashes(size, sha256.hexdigest(), git.hexdigest())
 
 
 class Change(NamedTuple):
@@ -159,15 +159,15 @@ _HUBS_OWN = frozenset({".gitattributes"})
 """Files that the Hub puts into every repository."""
 
 
-def changes(files: Mapping[str, Content], published: Mapping[str, Published]) -> list[Change]:
-    """What a commit of `files` would change, sorted by path."""
+def changes(files: Mapping[str, Hashes], published: Mapping[str, Published]) -> list[Change]:
+    """What a commit of files with these hashes would change, sorted by path."""
     found = []
-    for path, content in files.items():
+    for path, hashes in files.items():
         there = published.get(path)
         if there is None:
-            found.append(Change(path, "+", 0, size_of(content)))
-        elif there.oid != (sha256_of(content) if there.is_large else git_oid(content)):
-            found.append(Change(path, "~", there.size, size_of(content)))
+            found.append(Change(path, "+", 0, hashes.size))
+        elif there.oid != (hashes.sha256 if there.is_large else hashes.git_oid):
+            found.append(Change(path, "~", there.size, hashes.size))
     gone = published.keys() - files.keys() - _HUBS_OWN
     found += [Change(path, "-", published[path].size, 0) for path in gone]
     return sorted(found)

@@ -4,20 +4,25 @@
     python -m data_cards.publish repository=me/coa allow=scripted_teacher
     python -m data_cards.publish repository=me/coa-sft2 model=data/train/sft2
 
-Refuses with all reasons at once (data_cards/gate.py); `allow` waives by name. The same published again changes nothing.
-Appends to publications.jsonl which revision of the Hub, code, dvc.lock and DVC remote belong together.
+Copies the files to a private folder, checks the copy and uploads that copy. Refuses with all
+reasons at once (data_cards/gate.py); `allow` waives by name. The same published again changes
+nothing. Appends to publications.jsonl which revision of the Hub, code, dvc.lock and DVC remote
+belong together.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from coa.errors import ConfigError, OutputError, writing_error
+from coa.output_folder import remove_leftovers, working_folder
 from coa.params import Params
 from data_cards import provenance
+from data_cards.checked_copy import FOLDER
 from data_cards.gate import Reason, Refusal, enforce, read_allowed
 from data_cards.hub import HubRepository, Remote
 from data_cards.preparing import prepare_model, prepare_sets
@@ -26,9 +31,11 @@ from data_cards.publication import (
     Change,
     Publication,
     changes,
+    hashes_of,
     lineage_record,
     version_section,
 )
+from data_cards.safe_markdown import visible
 from data_cards.settings import PublishParams, RenderParams, check
 
 _MAX_SHOWN = 40
@@ -41,12 +48,11 @@ def with_record(
     record = lineage_record(checked, waived)
     card = publication.files["README.md"]
     assert isinstance(card, bytes)
-    files = {
-        **publication.files,
-        "README.md": card + version_section(record).encode(),
-        LINEAGE: record,
-    }
-    return publication._replace(files=files)
+    added = {"README.md": card + version_section(record).encode(), LINEAGE: record}
+    hashes = {name: hashes_of(content) for name, content in added.items()}
+    return publication._replace(
+        files={**publication.files, **added}, hashes={**publication.hashes, **hashes}
+    )
 
 
 def next_tag(wanted: str, tags: Sequence[str]) -> str:
@@ -82,8 +88,28 @@ def upload(
     if changed:
         title = f"{tag}: {publication.summary}"
         revision = hub.commit(changed, publication.files, parent=remote.head, title=title)
+        check_arrived(hub, publication, revision)
     hub.tag(tag, revision)
     return tag, revision, len(changed)
+
+
+def check_arrived(hub: HubRepository, publication: Publication, revision: str) -> None:
+    """Compare the hashes of what the Hub has with those that were taken before the checks.
+
+    Raises:
+        OutputError: a file differs; the commit gets no tag.
+        ServiceError: the Hub cannot be reached.
+    """
+    remote = hub.look(revision) or Remote("", {}, {})
+    differing = [change.path for change in changes(publication.hashes, remote.files)]
+    if differing:
+        raise OutputError(
+            "the Hub has other files than those that were checked",
+            where=f"{hub.url}, commit {revision}",
+            expected="the hashes that were taken before the checks",
+            got=provenance.shown(differing),
+            fix="the commit has no tag; publish again, which replaces these files, or delete it",
+        )
 
 
 def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[Change]:
@@ -98,7 +124,7 @@ def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[C
             expected=f"an empty repository, or one with {LINEAGE}", got=", ".join(sorted(remote.files)[:5]),
             fix="publish under another name",
         )  # fmt: skip
-    return changes(publication.files, remote.files)
+    return changes(publication.hashes, remote.files)
 
 
 def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> None:
@@ -162,21 +188,37 @@ def main(arguments: Sequence[str]) -> str:
             where="publish.repository",
             expected="owner/name",
         )
+    remove_leftovers(FOLDER)
+    with working_folder(FOLDER) as private:
+        return publish(params, section, private)
+
+
+def publish(params: Params, section: PublishParams, private: Path) -> str:
+    """Check a copy of the files, and upload that copy; the summary is returned.
+
+    Raises:
+        OutputError: a reason stands against it, or the copy cannot be written.
+        ServiceError: the Hub cannot be reached or refuses.
+    """
     allowed = read_allowed(section.allow)
-    prepared = prepare_model(params, section) if section.model else prepare_sets(params, section)
+    prepare = prepare_model if section.model else prepare_sets
+    prepared = prepare(params, section, private)
     hub = HubRepository(prepared.publication.kind, section.repository)
     if not sys.stderr.isatty():
         disable_progress_bars()
     against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
     waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
     publication = with_record(prepared.publication, prepared.checked, waived)
+    left_out = (
+        visible(f"; not published: {', '.join(prepared.left_out)}") if prepared.left_out else ""
+    )
     if section.dry_run:
-        return show_plan(hub, publication, against, private=section.private)
+        return show_plan(hub, publication, against, private=section.private) + left_out
     enforce(prepared.refusals, allowed)
     tag, revision, num_changed = upload(hub, publication, section)
     record(section.repository, publication.kind, tag, revision, waived)
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"
-    return f"{hub.url} {tag} ({revision[:10]}): {what}"
+    return f"{hub.url} {tag} ({revision[:10]}): {what}{left_out}"
 
 
 if __name__ == "__main__":

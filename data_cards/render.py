@@ -43,12 +43,18 @@ class Rendered(NamedTuple):
         Raises:
             OutputError: a picture cannot be read.
         """
-        found = {"README.md": self.front.text.encode()}
+        found = self.texts()
         for card in self.sets:
-            found[f"{card.info.name}/README.md"] = card.card.text.encode()
             for picture in card.card.pictures:
                 found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
         return found
+
+    def texts(self) -> dict[str, bytes]:
+        """The cards alone."""
+        found = {"README.md": self.front.text.encode()}
+        return found | {
+            f"{card.info.name}/README.md": card.card.text.encode() for card in self.sets
+        }
 
 
 def render(params: Params, section: RenderParams) -> Rendered:

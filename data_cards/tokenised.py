@@ -1,7 +1,8 @@
 """The sets of trajectories to token ids with labels, for LLaMA-Factory's `tokenized_path` and `load_from_disk`.
 
-Each piece of text with one author is encoded by itself (`coa.tokens`), so no token has two authors. Every row is
-proven: its labels, decoded, are what the policy wrote and nothing else. Rows that are left out are named in a file.
+Each piece of text with one author is encoded by itself (`coa.tokens`), so no token has two authors.
+Every row is proven: its labels, decoded, are what the policy wrote and nothing else. Rows that are
+left out are named in a file.
 """
 
 import json
@@ -73,9 +74,10 @@ class LeftOut:
 def write_tokenised(
     folder: Path, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int
 ) -> dict[str, int]:
-    """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl; returns rows by name.
+    """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl.
 
-    A validation split without rows is not written: the libraries that read the folder do not take an empty one.
+    A validation split without rows is not written: the libraries that read the folder do not take
+    an empty one. Returns rows by name.
 
     Raises:
         InputError: a set is missing or broken, a mask is wrong, or no train row is left.

@@ -1,4 +1,4 @@
-"""Every `out=` against folders that the command did not make: nothing is deleted, nothing is overwritten."""
+"""Every `out=` against folders that the command did not make: nothing is lost."""
 
 import contextlib
 import os
@@ -37,10 +37,30 @@ OWN = {
 }
 """What each of them makes itself, and may replace."""
 HOSTILE = (
-    ".", "./", "data", "data/", "data/../data", "data/..", "..", "../..", "/", "", "coa", "notes",
-    "notes/thesis.txt", "link", "data/mine", "data/mine.parquet", "data/questions.parquet",
-    "data/index", "data/assemble", "data/grade.parquet", "data/render", "elsewhere/verl", ".git",
-)  # fmt: skip
+    ".",
+    "./",
+    "data",
+    "data/",
+    "data/../data",
+    "data/..",
+    "..",
+    "../..",
+    "/",
+    "",
+    "coa",
+    "notes",
+    "notes/thesis.txt",
+    "link",
+    "data/mine",
+    "data/mine.parquet",
+    "data/questions.parquet",
+    "data/index",
+    "data/assemble",
+    "data/grade.parquet",
+    "data/render",
+    "elsewhere/verl",
+    ".git",
+)
 
 
 def snapshot(*folders: Path) -> Snapshot:
@@ -59,7 +79,8 @@ def project(small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "project"
     shutil.copytree(small_run, folder)
     for name in (
-        ".git/HEAD", "coa/mine.py", "notes/thesis.txt", "data/mine/thesis.txt", "elsewhere/verl/train.parquet",
+        ".git/HEAD", "coa/mine.py", "notes/thesis.txt", "data/mine/thesis.txt",
+        "elsewhere/verl/train.parquet",
         "data/sample/notes.txt", "README.md",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

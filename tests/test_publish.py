@@ -386,6 +386,60 @@ def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub, name:
     assert hub.network.requests == []
 
 
+def swap(path: Path) -> None:
+    """Put a row of somebody's own into a set, as a run that goes on beside would."""
+    first, *rest = tables.read_table(path, GradedTrajectory)
+    swapped = replace(first, trajectory=replace(first.trajectory, error="write to ann@example.org"))
+    new = path.with_name("new")
+    tables.write_table(new, GradedTrajectory, [swapped, *rest])
+    new.replace(path)
+
+
+def test_files_that_are_swapped_after_the_check_are_not_published(
+    project: Path, hub: Hub, name: str
+) -> None:
+    path = project / local_path(SetName.COA, "train")
+    checked = path.read_bytes()
+
+    def swap_at_the_first_request(request: str) -> bool:
+        if path.read_bytes() == checked:
+            swap(path)
+        return False
+
+    hub.network.breaks = swap_at_the_first_request
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    assert path.read_bytes() != checked
+    row = f"datasets.load_dataset({name!r}, 'coa', split='train')['trajectory'][0]['error']"
+    assert ask(hub, row) == ""
+    assert list((project / ".cache").iterdir()) == []
+
+
+def test_a_copy_that_is_swapped_while_it_is_sent_gets_no_tag(
+    project: Path, hub: Hub, name: str
+) -> None:
+    touched: list[Path] = []
+
+    def swap_the_copy(request: str) -> bool:
+        if "/preupload/" in request and not touched:
+            touched.extend(project.glob(".cache/.publication.*/data/assemble/coa/train.parquet"))
+            for path in touched:
+                swap(path)
+        return False
+
+    hub.network.breaks = swap_the_copy
+    refused = publish(project, hub, name, WAIVED)
+    assert len(touched) == 1
+    assert refused.returncode == 1
+    assert "other files than those that were checked" in refused.stderr
+    assert "data/coa/train.parquet" in refused.stderr
+    tags = f"[t.name for t in api.list_repo_refs({name!r}, repo_type='dataset').tags]"
+    assert ask(hub, tags) == []
+    assert not (project / "publications.jsonl").exists()
+    hub.network.breaks = lambda request: False
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    assert ask(hub, tags) == ["v1"]
+
+
 def test_without_a_name_nothing_is_published(project: Path, hub: Hub) -> None:
     refused = publish(project, hub, "")
     assert "publish.repository" in refused.stderr
@@ -447,8 +501,16 @@ def test_a_model_is_published_with_its_card_and_loads(
         == 0
     )
     waived = "allow=scripted_teacher,stale_lock,results_missing"
+    (project / "secret").write_text("hf_secret", encoding="utf-8")
+    (folder / "vocab.json").symlink_to(project / "secret")
+    linked = publish(project, hub, name, f"model={SFT2}", waived)
+    assert "something else than plain files" in linked.stderr
+    assert "vocab.json" in linked.stderr
+    (folder / "vocab.json").unlink()
+    (folder / "credentials.json").write_text("{}", encoding="utf-8")
     done = publish(project, hub, name, f"model={SFT2}", waived)
     assert done.returncode == 0, done.stderr
+    assert "not published: credentials.json, params.yaml" in done.stdout
     files = set(ask(hub, f"api.list_repo_files({name!r})"))
     assert files >= {
         "README.md",
@@ -458,7 +520,7 @@ def test_a_model_is_published_with_its_card_and_loads(
         "log.jsonl",
         "lineage.json",
     }
-    assert "params.yaml" not in files
+    assert files.isdisjoint({"params.yaml", "credentials.json", "vocab.json"})
     loaded = f"__import__('transformers').AutoModelForCausalLM.from_pretrained({name!r}).config.hidden_size"
     assert ask(hub, loaded) == 16
     text = ask(hub, f"huggingface_hub.ModelCard.load({name!r}).text")

@@ -57,7 +57,7 @@ def build_index(
         InputError: there are no passages.
         OutputError: `out` cannot be written, or holds something else than an index.
     """
-    # Threads of tantivy may add lock files where it writes, at any time: the index must not hold them.
+    # Threads of tantivy may add lock files where it writes; the index must not hold them.
     with replace_folder(out, OWN_FOLDER) as folder, working_folder(out) as work:
         num_passages = fill(new_index(settings, work), passages, heap_bytes, progress)
         if not num_passages:

@@ -1,0 +1,126 @@
+"""Files that will be published to a copy of them: what is checked there is what is uploaded.
+
+The copy lies in a folder that this user alone can read, and its hashes are taken before anything is
+checked. A file that changes in the project while the checks run ends the command; one that is
+swapped afterwards changes nothing.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from coa.errors import InputError, writing_error
+from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.provenance import shown
+from data_cards.publication import Hashes, hashes_of
+
+FOLDER = Path(".cache/publication")
+"""Beside it stand the copies, each named by its process."""
+CURVES = "curves.png"
+_MODEL_FILES = re.compile(
+    r"(config|generation_config|adapter_config|preprocessor_config|processor_config)\.json"
+    r"|(model|adapter_model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
+    r"|(tokenizer|tokenizer_config|special_tokens_map|added_tokens|chat_template)\.json"
+    r"|chat_template\.jinja|vocab\.(json|txt|bpe)|merges\.txt"
+    r"|(tokenizer|spiece|sentencepiece\.bpe)\.model"
+    r"|(LICENSE|NOTICE)(\.txt|\.md)?|log\.jsonl|curves\.png"
+)
+"""What makes a folder loadable, its licence, its log and the picture of its training.
+
+params.yaml stays here: it may hold addresses of servers.
+"""
+_TEXT_ENDINGS = ("", ".json", ".jsonl", ".jinja", ".txt", ".md", ".bpe")
+
+
+class Copy(NamedTuple):
+    """A file of the project and its copy."""
+
+    original: Path
+    copy: Path
+    hashes: Hashes
+    """Of the copy, taken before it was checked."""
+
+
+class ModelCopy(NamedTuple):
+    """The copy of a model's folder."""
+
+    copies: tuple[Copy, ...]
+    left_out: tuple[str, ...]
+    """Names that are not published: other files, and folders."""
+
+    def texts(self) -> dict[str, Path]:
+        """The copies that hold text, by name."""
+        paths = [copied.copy for copied in self.copies]
+        return {path.name: path for path in paths if path.suffix in _TEXT_ENDINGS}
+
+
+def copy_sets(to: Path) -> tuple[Copy, ...]:
+    """Copy the files of all sets; one that is missing is left for the checks to name.
+
+    Raises:
+        OutputError: a copy cannot be written.
+    """
+    paths = [local_path(name, split) for name in SetName for split in SPLITS]
+    return tuple(_copy(path, to / path) for path in paths if path.is_file())
+
+
+def copy_model(folder: Path, to: Path) -> ModelCopy:
+    """Copy what is published of a model's folder; other files are left out by name.
+
+    Raises:
+        InputError: a file that would be published is a link, or no file.
+        OutputError: a copy cannot be written.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    chosen = [name for name in names if _MODEL_FILES.fullmatch(name)]
+    if links := [name for name in chosen if (folder / name).is_symlink()]:
+        raise _refused(folder, links, "a link may lead to any file of this machine")
+    if others := [name for name in chosen if not (folder / name).is_file()]:
+        raise _refused(folder, others, "only plain files can be published")
+    copies = tuple(_copy(folder / name, to / name) for name in chosen)
+    if links := [copied.copy.name for copied in copies if copied.copy.is_symlink()]:
+        raise _refused(folder, links, "a link may lead to any file of this machine")
+    return ModelCopy(copies, tuple(name for name in names if name not in chosen))
+
+
+def _refused(folder: Path, names: list[str], reason: str) -> InputError:
+    return InputError(
+        "the model holds something else than plain files",
+        where=folder,
+        expected=f"plain files: {reason}",
+        got=", ".join(names),
+        fix=f"put the files themselves there; where DVC made the links: dvc unprotect {folder}",
+    )
+
+
+def _copy(original: Path, copy: Path) -> Copy:
+    """Copy one file; a link that took its place a moment ago is copied as a link."""
+    is_model = copy.suffix != ".parquet"
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy, follow_symlinks=not is_model)
+    except OSError as error:
+        raise writing_error(copy, error) from error
+    return Copy(original, copy, hashes_of(b"" if copy.is_symlink() else copy))
+
+
+def require_unchanged(copies: Iterable[Copy]) -> None:
+    """Refuse files that have changed since they were copied.
+
+    Raises:
+        InputError: a file has changed or is gone.
+    """
+    changed = [
+        str(copied.original)
+        for copied in copies
+        if not copied.original.is_file() or hashes_of(copied.original) != copied.hashes
+    ]
+    if changed:
+        raise InputError(
+            "files changed while they were checked",
+            where=shown(changed),
+            expected="a project in which nothing runs meanwhile",
+            fix="wait for what writes them (dvc repro, a training), then publish again",
+        )
