@@ -38,6 +38,7 @@ class Replay(NamedTuple):
     """The calls behind a trajectory."""
 
     calls: tuple[RecordedCall, ...]
+    """Up to the first whose reply is not what stands in the trajectory."""
     is_same: bool
     """Whether the replies in the journal give exactly this trajectory, its counts included."""
 
@@ -79,6 +80,9 @@ def _follow(
             if completion is None:
                 break
             state = rollout.advance(state, completion)
+            if not _begins(trajectory, state):
+                calls.pop()  # Of another run that asked the same.
+                break
         else:
             calls.append(_search(state.pending, fingerprints, journal))
             reply = next(shown, None)
@@ -86,6 +90,11 @@ def _follow(
                 break
             state = rollout.observe(state, reply)
     return state
+
+
+def _begins(trajectory: Trajectory, state: State) -> bool:
+    """Whether a trajectory begins with the text of a rollout so far."""
+    return protocol.render(trajectory.steps).startswith(protocol.render(state.steps))
 
 
 def _completion(

@@ -4,8 +4,9 @@
     python -m data_cards.lineage mw-train-000022/cot/0/38
 
 Prints where the row stands and where it was published, its question, its grade, why it or its other side failed, what
-reviewers said, every call of the teacher and of search with its key in the journal, the prompt's file and hash, code
-commit and dvc.lock. What is not here (a journal in a fresh clone, say) is said to be missing, never left out.
+reviewers said, every call of the teacher and of search with its key in the journal, the prompt's
+file and hash, the commit and the files of the run that made it. What is not here (a journal in a
+fresh clone, say) is said to be missing, and what cannot be proven to be of that run not to be known.
 """
 
 import sys
@@ -14,32 +15,26 @@ from typing import NamedTuple
 
 import polars as pl
 
+from coa import protocol
 from coa.errors import ConfigError, InputError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
-from data_cards import provenance, rows
-from data_cards.catalogue import local_path
+from coa.trajectory import Trajectory
+from data_cards import provenance, rows, run_files
+from data_cards.catalogue import ASSEMBLED, local_path
 from data_cards.facts import QUESTIONS, collect, scan
-from data_cards.origins import call_lines, prompt_line
+from data_cards.origins import call_lines, is_imported, prompt_line
 from data_cards.review_state import reviews_of
 from data_cards.safe_markdown import cut, visible
 from data_cards.yields import ANALYSED
 
 _MAX_CHARS = 160
-_STAGES = (
-    "questions",
-    "index",
-    "sample",
-    "grade",
-    "analyse",
-    "filter",
-    "branch",
-    "screen",
-    "assemble",
-)
-"""Those that a row passes on its way into a set."""
+_ALWAYS = frozenset({"questions", "screen", "assemble"})
+"""The stages that every row passes."""
+_OF_TRAJECTORIES = frozenset({"index", "grade", "filter"})
+_OF_PAIRS = frozenset({"index", "grade", "branch"})
 
 
 class Line(NamedTuple):
@@ -69,34 +64,54 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
             fix="the ids stand in the columns of data/assemble/, see docs/data_model.md",
         )  # fmt: skip
     name, split, row = found
+    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     where = Line("stands in", f"{name}, {split} ({local_path(name, split)})")
-    sections = [Section(row_id, (where, *_publications()))]
+    head = Section(row_id, (where, *_publications(lock)))
     if isinstance(row, Question):
-        return [*sections, _question(row.question_id), _code()]
+        return [head, _question(row.question_id), _code(lock, _ALWAYS, None)]
     if isinstance(row, PreferencePair):
-        sections += [_question(row.question_id), _pair(row)]
-        ids = [("chosen", row.chosen_id), ("rejected", row.rejected_id)]
-    else:
-        sections.append(_question(row.trajectory.question_id))
-        ids = [("trajectory", row.trajectory.trajectory_id)]
-    for part, trajectory_id in ids:
-        sections += _trajectory(part, trajectory_id, params)
-    reviewed = [row_id, *(it for _, it in ids if it != row_id)]
-    return [*sections, _reviews(reviewed), _code()]
+        return [head, *_trace_pair(row, params, lock)]
+    it = row.trajectory
+    sections = [_question(it.question_id), *_trajectory("trajectory", row, params)]
+    code = _code(lock, _ALWAYS | _OF_TRAJECTORIES, it)
+    return [head, *sections, _reviews([it.trajectory_id]), code]
 
 
-def _publications() -> Iterator[Line]:
-    published = (
-        provenance.RECORDS.read_text(encoding="utf-8").splitlines()
-        if provenance.RECORDS.exists()
-        else []
-    )
+def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
+    sections = [_question(pair.question_id), _pair(pair)]
+    sides = {
+        "chosen": (pair.chosen_id, pair.chosen),
+        "rejected": (pair.rejected_id, pair.rejected),
+    }
+    for part, (trajectory_id, steps) in sides.items():
+        row = rows.find_trajectory(trajectory_id)
+        if row is None:
+            missing = "in neither data/grade.parquet nor data/branch/forks.parquet"
+        elif protocol.render(row.trajectory.steps) != protocol.render((*pair.prefix, *steps)):
+            missing = "the trajectory of this id here is another run's"
+        else:
+            sections += _trajectory(part, row, params)
+            continue
+        sections.append(Section(f"{part} {trajectory_id}", (Line("missing", missing),)))
+    parent = rows.find_trajectory(pair.trajectory_id)
+    code = _code(lock, _ALWAYS | _OF_PAIRS, parent.trajectory if parent else None)
+    return [*sections, _reviews([pair.pair_id, pair.chosen_id, pair.rejected_id]), code]
+
+
+def _publications(lock: provenance.Lock) -> Iterator[Line]:
+    """Where the run of this lock was published; of other runs, that they were."""
+    is_ours = run_files.is_of_lock(lock)
+    published = []
+    if provenance.RECORDS.exists():
+        published = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
     for record in rows.json_lines(published):
         if record["kind"] == "dataset":
-            yield Line(
-                "published",
-                f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})",
+            text = (
+                f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})"
             )
+            if not is_ours or record["dvc_lock_sha256"] != lock.sha256:
+                text += ", by another dvc.lock: whether it holds this row is not known"
+            yield Line("published", text)
     if not published:
         yield Line("published", "nowhere yet")
 
@@ -123,16 +138,7 @@ def _pair(pair: PreferencePair) -> Section:
     return Section(f"pair {pair.pair_id}", lines)
 
 
-def _trajectory(part: str, trajectory_id: str, params: Params) -> list[Section]:
-    title = f"{part} {trajectory_id}"
-    row = rows.find_trajectory(trajectory_id)
-    if row is None:
-        return [
-            Section(
-                title,
-                (Line("missing", "in neither data/grade.parquet nor data/branch/forks.parquet"),),
-            )
-        ]
+def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Section]:
     it, grade = row.trajectory, row.grade
     lines = [
         Line("teacher", it.model),
@@ -148,18 +154,21 @@ def _trajectory(part: str, trajectory_id: str, params: Params) -> list[Section]:
             "grade",
             f"{grade.verdict}: {grade.prediction!r}, exact match {grade.exact_match}, F1 {grade.f1:.2f}",
         ),
-        Line("cause", _cause(trajectory_id, row)),
+        Line("cause", _cause(it.trajectory_id, row)),
         Line("prompt", prompt_line(it, params)),
     ]
     return [
-        Section(title, tuple(lines)),
-        Section(f"calls of {trajectory_id}", tuple(map(Line._make, call_lines(it, params)))),
+        Section(f"{part} {it.trajectory_id}", tuple(lines)),
+        Section(f"calls of {it.trajectory_id}", tuple(map(Line._make, call_lines(it, params)))),
     ]
 
 
 def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
     if not ANALYSED.exists():
         return f"not analysed: {ANALYSED} is missing"
+    known = rows.find_trajectory(trajectory_id)
+    if known is None or known.trajectory != row.trajectory:
+        return f"not known: {rows.GRADED} has another run's trajectory of this id, or none"
     frame = scan(ANALYSED, ["trajectory_id", "cause", "step", "evidence", "contributing"])
     found = collect(frame.filter(pl.col("trajectory_id") == trajectory_id)).to_dicts()
     if not found:
@@ -182,22 +191,46 @@ def _reviews(ids: Sequence[str]) -> Section:
     return Section("reviews", tuple(lines or [Line("none", "no person has reviewed it")]))
 
 
-def _code() -> Section:
+def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | None) -> Section:
+    """The commit and the files of the run that made the row; what is not proven to be its own is not shown.
+
+    Args:
+        lock: dvc.lock.
+        stages: Those that the row passed, without `sample`.
+        sampled: The trajectory from which the row was made; None for a question.
+    """
     code = provenance.code_state()
     state = f"; not committed: {provenance.shown(code.changed)}" if code.changed else ""
-    lines = [Line("commit", f"{code.commit or 'none'}{state}")]
-    if provenance.LOCK.exists():
-        lock = provenance.read_lock()
-        lines.append(Line(str(provenance.LOCK), f"SHA-256 {lock.sha256}"))
-        lines += [
-            Line(f"  {stage}", f"{path} {md5}")
-            for stage, made in lock.outs.items()
-            for path, md5 in made.items()
-            if stage.partition("@")[0] in _STAGES and path.startswith("data/")
-        ]
-    else:
-        lines.append(Line(str(provenance.LOCK), "missing"))
+    lines = [Line("code here", f"commit {code.commit or 'none'}{state}")]
+    if not run_files.is_of_lock(lock):
+        reason = f"{ASSEMBLED} is not the one that it describes" if lock.outs else "missing"
+        unknown = Line("commit", "not known: another run made the row, or dvc.lock is missing")
+        return Section("code and files", (*lines, unknown, Line(str(provenance.LOCK), reason)))
+    commit = provenance.lock_commit() or "not known: dvc.lock is not committed"
+    lines += [Line("commit", commit), Line(str(provenance.LOCK), f"SHA-256 {lock.sha256}")]
+    if sampled is not None:
+        stage = f"sample@{sampled.mode}"
+        unknown_sample = _unknown_sample(lock, stage, sampled)
+        if unknown_sample:
+            lines.append(Line(f"  {stage}", unknown_sample))
+        else:
+            stages |= {stage}
+    for file in run_files.files_behind(lock, stages):
+        note = "" if file.is_known else ", as it was read; which run made it is not known"
+        if file.path.startswith("data/"):
+            lines.append(Line(f"  {file.stage}", f"{file.path} {file.md5}{note}"))
     return Section("code and files", tuple(lines))
+
+
+def _unknown_sample(lock: provenance.Lock, stage: str, sampled: Trajectory) -> str:
+    """Why it is not known which run sampled a trajectory; empty where it is that of dvc.lock."""
+    if is_imported(sampled):
+        return "imported: no stage of this project sampled it"
+    path = rows.sample_path(sampled)
+    md5 = lock.outs.get(stage, {}).get(path.as_posix(), "")
+    if not md5 or provenance.md5_of(path) != md5:
+        return f"not known: {path} is not the one that dvc.lock describes"
+    return "" if rows.is_sampled(sampled) else f"not known: {path} does not hold this trajectory"
 
 
 def show(sections: Sequence[Section]) -> str:

@@ -16,7 +16,7 @@ from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, Run
 from coa.runtime import JOURNALS
 from coa.tools.opening import ToolsParams, own_tools
-from coa.trajectory import Mode, StepKind, Trajectory
+from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.calls import Replay, fork_point, replay
 
 
@@ -65,12 +65,23 @@ def tool_names(params: Params) -> tuple[str, ...]:
     return (*own, *(name for name in shown if name not in own))
 
 
+def is_imported(trajectory: Trajectory) -> bool:
+    """Whether a trajectory was read from a file of other people's (`synth.ingest`).
+
+    Such files do not say how the policy was sampled, and the record has a temperature below zero.
+    """
+    return trajectory.sampling.temperature < 0
+
+
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
     """Every call of the teacher and of search, then whether they give the trajectory again.
 
     Raises:
         ConfigError: the teacher's settings are wrong.
     """
+    if is_imported(trajectory):
+        yield from _imported_lines(trajectory)
+        return
     journal, teacher = journal_of(trajectory, params), params.section(TeacherParams, "teacher")
     if teacher.policy is PolicyKind.LOCAL:
         yield Fact(
@@ -83,17 +94,30 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
         limits = params.section(Limits, "rollout")
         run = Run(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
         found = replay(trajectory, run, journal, tool_names(params))
-    results = iter([step for step in trajectory.steps if step.kind is StepKind.OBSERVATION])
     for call in found.calls:
         name = "teacher" if call.kind is Kind.POLICY else "search"
         when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
         yield Fact(name, f"{when}: {call.text[-80:] if call.kind is Kind.POLICY else call.text}")
-    for number, step in enumerate(results, 1):
+    for number, step in enumerate(_observations(trajectory), 1):
         shown = ", ".join(step.passages) or "nothing"
         yield Fact(
             f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}"
         )
     yield Fact("journal", f"{journal}: {_verdict(found, journal)}")
+
+
+def _imported_lines(trajectory: Trajectory) -> Iterator[Fact]:
+    yield Fact("imported", "from a file of other people's: no call of this project made it")
+    for number, step in enumerate(_observations(trajectory), 1):
+        titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
+        yield Fact(
+            f"result {number}",
+            f"imported: what answered is not recorded and cannot be checked{titles}",
+        )
+
+
+def _observations(trajectory: Trajectory) -> list[Step]:
+    return [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
 
 
 def _verdict(found: Replay, journal: Path) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -67,6 +67,12 @@ class Lock(NamedTuple):
     """Of the file."""
     outs: dict[str, dict[str, str]]
     """Stage to output to the MD5 under which DVC keeps it."""
+    deps: dict[str, dict[str, str]]
+    """Stage to what it read to its MD5 then."""
+
+
+NO_LOCK = Lock("", {}, {})
+"""Where there is no dvc.lock."""
 
 
 def read_lock() -> Lock:
@@ -78,17 +84,46 @@ def read_lock() -> Lock:
     try:
         content = LOCK.read_bytes()
         stages: dict[str, Any] = yaml.safe_load(content)["stages"]
-        outs = {
-            name: {out["path"]: out["md5"] for out in stage.get("outs", ())}
-            for name, stage in stages.items()
-        }
+        outs = {name: _md5_by_path(stage.get("outs", ())) for name, stage in stages.items()}
+        read = {name: _with_md5(stage.get("deps", ())) for name, stage in stages.items()}
+        deps = {name: _md5_by_path(files) for name, files in read.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot read {LOCK}", got=repr(error)[:200], fix="make it with dvc repro"
         ) from error
-    return Lock(
-        hashlib.sha256(content).hexdigest(), {name: made for name, made in outs.items() if made}
-    )
+    made = {name: paths for name, paths in outs.items() if paths}
+    return Lock(hashlib.sha256(content).hexdigest(), made, deps)
+
+
+def _md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    return {file["path"]: file["md5"] for file in files}
+
+
+def _with_md5(files: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The files that lie here; others, such as a URL, are known by something else."""
+    return [file for file in files if "md5" in file]
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 by which DVC knows a file or a folder; empty where nothing is there."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        entries = [
+            {"md5": md5_of(file), "relpath": file.relative_to(path).as_posix()} for file in files
+        ]
+        entries.sort(key=lambda entry: entry["relpath"])
+        return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def lock_commit() -> str:
+    """The commit that holds dvc.lock as it is here; empty where it is not committed."""
+    if _output("git", "status", "--porcelain", "--", str(LOCK)) != "":
+        return ""
+    return (_output("git", "log", "-1", "--format=%H", "--", str(LOCK)) or "").strip()
 
 
 def stage_of(path: Path) -> str:

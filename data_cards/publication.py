@@ -81,7 +81,7 @@ def lineage_record(checked: Sequence[Reason], waived: Sequence[Reason]) -> bytes
         checked: The gate's reasons that were looked at.
         waived: Those that apply all the same.
     """
-    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.Lock("", {})
+    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     record = {
         "schema_version": SCHEMA_VERSION,
         "code_commit": provenance.code_state().commit,

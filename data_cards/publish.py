@@ -133,7 +133,7 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
     Raises:
         OutputError: the file cannot be written.
     """
-    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.Lock("", {})
+    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     line = {
         "repository": repository, "kind": kind, "tag": tag, "hub_revision": revision,
         "code_commit": provenance.code_state().commit, "dvc_lock_sha256": lock.sha256,

@@ -11,10 +11,12 @@ import polars as pl
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
+from coa.trajectory import Trajectory
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
 
 Record = TypeVar("Record")
+SAMPLED = Path("data/sample")
 GRADED = Path("data/grade.parquet")
 FORKS = Path("data/branch/forks.parquet")
 _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
@@ -68,6 +70,20 @@ def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
         ):
             return row
     return None
+
+
+def is_sampled(trajectory: Trajectory) -> bool:
+    """Whether this very trajectory stands in the file of its mode that `synth.sample` writes."""
+    path = sample_path(trajectory)
+    if not path.exists():
+        return False
+    found = find_one(path, Trajectory, pl.col("trajectory_id") == trajectory.trajectory_id)
+    return found == trajectory
+
+
+def sample_path(trajectory: Trajectory) -> Path:
+    """The file that holds the samples of a trajectory's mode."""
+    return SAMPLED / f"{trajectory.mode}.parquet"
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

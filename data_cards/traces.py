@@ -15,6 +15,10 @@ from coa.trajectory import Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 
 HARNESS = "coa-toolkit"
+_PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
+"""The one parameter of each tool of this project."""
+_UNNAMED = "argument"
+"""What the parameter of another tool is called where the call does not name it."""
 
 
 def trace_files(name: SetName, count: int) -> dict[str, bytes]:
@@ -46,7 +50,8 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     for step in steps:
         if step.kind is StepKind.ACTION:
             calls += 1
-            function = {"name": step.tool, "arguments": json.dumps({"query": step.argument})}
+            arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
+            function = {"name": step.tool, "arguments": arguments}
             call = {"id": f"call-{calls}", "type": "function", "function": function}
             yield {
                 "role": "assistant",
@@ -65,6 +70,21 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
             reasoning += step.text
     answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()
     yield {"role": "assistant", "content": answer, "reasoningContent": reasoning.strip()}
+
+
+def call_arguments(tool: str, argument: str) -> dict[str, Any]:
+    """The arguments of a call by their names.
+
+    A tool of an MCP server is given either a JSON object, which names them, or the value of its one
+    parameter, whose name no trajectory holds.
+    """
+    if tool in _PARAMETERS:
+        return {_PARAMETERS[tool]: argument}
+    try:
+        given = json.loads(argument)
+    except (ValueError, RecursionError):
+        given = None
+    return given if isinstance(given, dict) else {_UNNAMED: argument}
 
 
 def observation_body(step: Step) -> str:

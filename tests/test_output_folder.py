@@ -79,10 +79,14 @@ def project(small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.Mon
     folder = tmp_path / "project"
     shutil.copytree(small_run, folder)
     for name in (
-        ".git/HEAD", "coa/mine.py", "notes/thesis.txt", "data/mine/thesis.txt",
+        ".git/HEAD",
+        "coa/mine.py",
+        "notes/thesis.txt",
+        "data/mine/thesis.txt",
         "elsewhere/verl/train.parquet",
-        "data/sample/notes.txt", "README.md",
-    ):  # fmt: skip
+        "data/sample/notes.txt",
+        "README.md",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("years of work", encoding="utf-8")
     shutil.copytree(root / "train/prompts", folder / "train/prompts")
