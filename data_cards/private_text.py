@@ -1,46 +1,58 @@
-"""Text to the e-mail addresses, phone numbers and keys in it, by the patterns of kept libraries and without a model.
+"""Find e-mail addresses, phone numbers and keys in a text, without a model.
 
 | what | by | why this one |
 |---|---|---|
-| e-mail addresses | linkify-it-py | what a reader of Markdown would make a link of: strict about domains, 33 KB |
-| phone numbers | phonenumbers | Google's own numbering plans, so that dates and populations are no numbers to call |
-| keys | detect-secrets | the token formats of providers; its entropy and keyword rules, which guess, are left out |
+| e-mail addresses | linkify-it-py | its list of top-level domains: `a@b.c` is no address |
+| phone numbers | phonenumbers | Google's numbering plans: dates and populations are no numbers |
+| keys | detect-secrets, `data_cards.key_formats` | the formats of providers, old and new |
 
-A finding never shows what was found: it names the kind, the length and the first characters. Texts are hostile: they
-are read in windows, so that no pattern can run away on a long one.
+Every text is read twice: folded, and with escapes and spelled-out addresses undone
+(`data_cards.disguises`). A finding never shows what was found: it names the kind, the length and
+the first characters. Texts are hostile: they are read in windows, so that no pattern runs away.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from coa.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from linkify_it import LinkifyIt
+from data_cards.disguises import fold, undisguise
+from data_cards.key_formats import find_keys
 
 _WINDOW, _OVERLAP = 2_000, 300
-"""Characters read at a time and read again in the next window: no address, number or key is longer than the overlap."""
+"""Characters in a window, and those that the next one repeats: what is found is shorter."""
 _MIN_PHONE_DIGITS = 9
 """Fewer lead to nobody without an area code, and the span of two years has eight."""
+_HOST = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}|xn--[a-z0-9-]{1,59})"
+_EMAIL = re.compile(
+    rf"[\w.+%-]{{1,64}}[^\s\w@]?@(?:\[?(?:\d{{1,3}}\.){{3}}\d{{1,3}}|{_HOST})(?![^\W_])", re.I
+)
+"""Its group is the top-level domain; an address by number has none."""
+_AROUND = re.compile(
+    r"[\[\]{}<>`*|$\"'\u00ab\u00bb\u2018-\u201d\\_~/]|:\+?(?=\d)|(?<=[a-z])\.(?=\s)"
+)
+"""What may touch a number and hide where it begins; blanked."""
+_TRUNK_ZERO = re.compile(r"\(0\)\s?")
+"""The zero that is dialled inside the country alone: +44 (0)20."""
+_INTERNATIONAL = re.compile(r"(?<![\d+.-])(?:00|011)[\s-]{0,2}(?=[1-9]\d{0,2}[\s\d-])")
+"""Two ways to dial the plus."""
+_CALLS = (
+    r"tel|t[eé]l[eé]phone|telefono?|phone|mobile|m[oó]vil|cell|fax|call|dial|ring|text|sms|"
+    r"whats\s?app|wa\.me|signal|hotline|handy|t[eé]l|тел|телефон"
+)
+_ANNOUNCED = re.compile(
+    rf"(?:(?<![A-Za-z])(?:{_CALLS})(?![A-Za-z])|电话|手机|電話|携帯|전화)"
+    r"[^\d+]{0,20}(\+?\(?\d[\d\s().-]{7,30}\d)",
+    re.I,
+)
+"""A word that announces a number, and the number."""
+_COUNTRIES = "US GB DE FR ES IT IN CN JP BR MX AU NL SE CH PL RU KR TR ZA NG ID PH PK CA"
+"""By whose plans an announced number is read."""
 _DIGITS = re.compile(r"\d(?:\W{0,3}\d){6}")
 """What a phone number has at least; texts without it need no closer look."""
-_OTHER_KEYS = (
-    r"\bhf_[A-Za-z]{34}\b", r"\bsk-ant-[\w-]{24,}", r"\bsk-proj-[\w-]{40,}", r"\bAIza[\w-]{35}\b",
-    r"\bnpm_[A-Za-z0-9]{36}\b",
-)  # fmt: skip
-"""Formats that detect-secrets does not know: Hugging Face, Anthropic, OpenAI's projects, Google, npm."""
-_DETECTORS = (
-    "aws.AWSKeyDetector", "azure_storage_key.AzureStorageKeyDetector", "basic_auth.BasicAuthDetector",
-    "discord.DiscordBotTokenDetector", "github_token.GitHubTokenDetector", "gitlab_token.GitLabTokenDetector",
-    "jwt.JwtTokenDetector", "mailchimp.MailchimpDetector", "openai.OpenAIDetector", "private_key.PrivateKeyDetector",
-    "pypi_token.PypiTokenDetector", "sendgrid.SendGridDetector", "slack.SlackDetector",
-    "square_oauth.SquareOAuthDetector", "stripe.StripeDetector", "telegram_token.TelegramBotTokenDetector",
-    "twilio.TwilioKeyDetector",
-)  # fmt: skip
-"""Those of its detectors that know a format; npm's is left out because its pattern runs away on slashes."""
 
 
 class PrivateKind(StrEnum):
@@ -60,90 +72,120 @@ class PrivateText(NamedTuple):
 
 
 def find_private(text: str, phone_region: str) -> list[PrivateText]:
-    """What is private in `text`, the first of each kind.
+    """Find what is private in `text`, the first of each kind.
 
     Args:
         text: Any text.
-        phone_region: A country such as `US`, whose numbers count without +1 too; empty for international ones alone.
+        phone_region: A country such as `US`, whose numbers count without +1 too; empty for none.
 
     Raises:
         MissingExtraError: the libraries are not installed.
     """
-    readers: dict[PrivateKind, Callable[[str], str | None]] = {
-        PrivateKind.EMAIL: _email,
-        PrivateKind.PHONE: lambda part: _phone(part, phone_region),
-        PrivateKind.KEY: _key,
+    readers: dict[PrivateKind, Callable[[str], Iterator[str]]] = {
+        PrivateKind.EMAIL: find_emails,
+        PrivateKind.PHONE: lambda part: find_phones(part, phone_region),
+        PrivateKind.KEY: find_keys,
     }
+    parts = list(_windows(text))
     found = []
     for kind, read in readers.items():
-        first = next((match for part in _windows(text) if (match := read(part))), None)
+        first = _first(read, parts)
         if first:
-            found.append(PrivateText(kind, f"{first[:4]}... ({len(first)} characters)"))
+            found.append(_shortened(kind, first))
     return found
 
 
 def find_key(text: str) -> PrivateText | None:
-    """The first key in `text`, which may be a file of any size.
+    """Find the first key in `text`, which may be a file of any size.
 
     Raises:
         MissingExtraError: the libraries are not installed.
     """
-    first = next((match for part in _windows(text) if (match := _key(part))), None)
-    if first is None:
-        return None
-    return PrivateText(PrivateKind.KEY, f"{first[:4]}... ({len(first)} characters)")
+    first = _first(find_keys, _windows(text))
+    return _shortened(PrivateKind.KEY, first) if first else None
+
+
+def _shortened(kind: PrivateKind, found: str) -> PrivateText:
+    return PrivateText(kind, f"{found[:4]}... ({len(found)} characters)")
+
+
+def _first(read: Callable[[str], Iterator[str]], parts: Iterable[str]) -> str | None:
+    for part in parts:
+        for match in read(part):
+            return match
+    return None
 
 
 def _windows(text: str) -> Iterator[str]:
-    for start in range(0, max(1, len(text) - _OVERLAP), _WINDOW - _OVERLAP):
-        yield text[start : start + _WINDOW]
+    """Cut the folded text into windows, each with its plain form where that differs."""
+    folded = fold(text)
+    for start in range(0, max(1, len(folded) - _OVERLAP), _WINDOW - _OVERLAP):
+        part = folded[start : start + _WINDOW]
+        yield part
+        plain = undisguise(part)
+        if plain != part:
+            yield plain
 
 
-def _email(text: str) -> str | None:
+def find_emails(text: str) -> Iterator[str]:
+    """Find every e-mail address in a folded text.
+
+    Raises:
+        MissingExtraError: linkify-it-py is not installed.
+    """
     if "@" not in text:
-        return None
-    matches = _linkifier().match(text) or ()
-    return next((match.raw for match in matches if match.schema == "mailto:"), None)
+        return
+    for found in _EMAIL.finditer(text):
+        domain = (found[1] or "").lower()
+        if not domain or not domain.isascii() or domain in _top_level_domains():
+            yield found[0]
 
 
-def _phone(text: str, region: str) -> str | None:
+def find_phones(text: str, region: str) -> Iterator[str]:
+    """Find every phone number in a folded text: well grouped, or after a word such as `tel`.
+
+    Raises:
+        MissingExtraError: phonenumbers is not installed.
+    """
+    text = _INTERNATIONAL.sub("+", _TRUNK_ZERO.sub("", _AROUND.sub(" ", text)))
     if not _DIGITS.search(text):
-        return None
+        return
     try:
         from phonenumbers import Leniency, PhoneNumberMatcher
     except ImportError as error:
         raise MissingExtraError("phonenumbers", "publish") from error
-    matcher = PhoneNumberMatcher(
-        text, region or None, leniency=Leniency.STRICT_GROUPING, max_tries=1_000
-    )
-    numbers = (match.raw_string for match in matcher)
-    return next(
-        (number for number in numbers if sum(map(str.isdigit, number)) >= _MIN_PHONE_DIGITS), None
-    )
+    for leniency in (Leniency.STRICT_GROUPING, Leniency.VALID):
+        matcher = PhoneNumberMatcher(text, region or None, leniency=leniency, max_tries=1_000)
+        for match in matcher:
+            number = match.raw_string
+            is_certain = leniency == Leniency.STRICT_GROUPING or number.startswith("+")
+            if is_certain and _num_digits(number) >= _MIN_PHONE_DIGITS:
+                yield number
+    yield from _announced_phones(text, region)
 
 
-def _key(text: str) -> str | None:
-    return next((match[0] for pattern in _key_patterns() if (match := pattern.search(text))), None)
+def _announced_phones(text: str, region: str) -> Iterator[str]:
+    from phonenumbers import NumberParseException, is_valid_number, parse
+
+    for found in _ANNOUNCED.finditer(text):
+        number = found[1]
+        if _num_digits(number) < _MIN_PHONE_DIGITS:
+            continue
+        for country in (region or None, *_COUNTRIES.split()):
+            with suppress(NumberParseException):
+                if is_valid_number(parse(number, country)):
+                    yield number
+                    break
+
+
+def _num_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
 
 
 @cache
-def _linkifier() -> "LinkifyIt":
+def _top_level_domains() -> frozenset[str]:
     try:
-        from linkify_it import LinkifyIt
+        from linkify_it.tlds import TLDS
     except ImportError as error:
         raise MissingExtraError("linkify-it-py", "publish") from error
-    return LinkifyIt(options={"fuzzy_link": False, "fuzzy_email": True, "fuzzy_ip": False})
-
-
-@cache
-def _key_patterns() -> tuple[re.Pattern[str], ...]:
-    from importlib import import_module
-
-    found = [re.compile(pattern) for pattern in _OTHER_KEYS]
-    for name in _DETECTORS:
-        module, _, detector = name.partition(".")
-        try:
-            found += getattr(import_module(f"detect_secrets.plugins.{module}"), detector).denylist
-        except ImportError as error:
-            raise MissingExtraError("detect-secrets", "publish") from error
-    return tuple(found)
+    return frozenset(map(str.lower, TLDS))

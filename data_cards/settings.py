@@ -17,6 +17,8 @@ from coa.errors import ConfigError
 from coa.params import Params
 from coa.prompts import Prompt
 from data_cards.catalogue import SetName
+from data_cards.disguises import fold
+from data_cards.key_formats import find_undetected_keys
 from data_cards.safe_markdown import Markdown, fence
 
 SECTIONS = (
@@ -26,6 +28,7 @@ SECTIONS = (
 """The settings that shape a set, in the order of the stages."""
 _PLACE = "{question}"
 _PRIVATE = frozenset({"base_url", "url", "api_key_env", "extra_body"})
+_HIDDEN = "left out: it looks like a key"
 _REPOSITORY = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _MAX_TITLE_CHARS = 100
@@ -107,12 +110,17 @@ def shown_settings(params: Params) -> dict[str, Any]:
 
 
 def public(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without addresses of servers, names of keys and extra fields of requests."""
-    return {
-        key: public(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-        if key not in _PRIVATE
-    }
+    """Leave out addresses of servers, names of keys and extra fields; hide what looks like a key."""
+    return {key: _public(key, value) for key, value in values.items() if key not in _PRIVATE}
+
+
+def _public(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return public(value)
+    if isinstance(value, list | tuple):
+        return [_public(key, item) for item in value]
+    holds_key = isinstance(value, str) and any(find_undetected_keys(fold(f"{key}: {value}")))
+    return _HIDDEN if holds_key else value
 
 
 def settings_block(settings: Mapping[str, Any]) -> Markdown:
