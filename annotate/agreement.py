@@ -18,9 +18,10 @@ from annotate.measures import agreement_of_reviewers, agreement_with_causes, agr
 from annotate.settings import AnnotateParams
 from coa import tables
 from coa.adjudication import Decision, Standing, decide_all
-from coa.errors import InputError, writing_error
+from coa.errors import InputError
 from coa.params import Params
 from coa.reviews import DECISIVE, REVIEWS, Agreement, Between, Review, read_reviews
+from coa.whole_files import write_file
 
 ANALYSED = Path("data/analyse.parquet")
 GRADED = Path("data/grade.parquet")
@@ -120,11 +121,7 @@ def main(arguments: Sequence[str]) -> str:
             f"{REVIEWS} holds no review", fix="review something, then python -m annotate.pull"
         )
     figures, decisions = measured(reviews), list(decide_all(reviews, annotate.adjudication))
-    try:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(page(figures, decisions, reviews), encoding="utf-8")
-    except OSError as error:
-        raise writing_error(PAGE, error) from error
+    write_file(PAGE, page(figures, decisions, reviews))
     conflicts = sum(it.standing is Standing.CONFLICT for it in decisions)
     return (
         f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, {conflicts:,} in conflict"

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from coa.errors import ConfigError, InputError, writing_error
+from coa.whole_files import PRIVATE, write_file
 
 DATABASE = "argilla.db"
 _SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
@@ -25,6 +26,8 @@ _SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
     "backups",
     "lock",
 )
+_LEAST_SECRET_CHARS = 32
+"""With an empty or a short secret anybody could sign a session."""
 
 
 _OWN = (
@@ -63,6 +66,8 @@ class State:
         except Timeout:
             fix = "stop that server, or name another folder: annotate.serve.state"
             raise InputError(f"a server is using {self.folder}", fix=fix) from None
+        except OSError as error:
+            raise writing_error(self.folder / _LOCK, error) from error
         try:
             yield
         finally:
@@ -83,12 +88,30 @@ class State:
         return self._kept(_KEY)
 
     def _kept(self, name: str) -> str:
+        """Read a secret; one that is missing or was cut off is made and written whole."""
         path = self.folder / name
-        if not path.exists():
-            self._make()
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32), encoding="utf-8")
-        return path.read_text(encoding="utf-8")
+        try:
+            found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        except OSError as error:
+            fix = "make it yours to read, or remove it: another is made"
+            raise InputError(f"cannot read {path}", got=error.strerror, fix=fix) from error
+        if len(found) < _LEAST_SECRET_CHARS and name == _KEY and self.has_accounts():
+            fix = f"copy it from a folder under {self.folder / _BACKUPS}, or python -m annotate.serve action=reset"
+            raise InputError(
+                "the owner's key is lost: the owner's account was made with another",
+                where=path,
+                expected=f"at least {_LEAST_SECRET_CHARS} characters",
+                got=f"{len(found)} characters",
+                fix=fix,
+            )
+        if len(found) < _LEAST_SECRET_CHARS:
+            found = secrets.token_hex(_LEAST_SECRET_CHARS)
+            self._write(name, found)
+        return found
+
+    def _write(self, name: str, text: str) -> None:
+        self._make()
+        write_file(self.folder / name, text, mode=PRIVATE)
 
     def has_accounts(self) -> bool:
         """Whether a server has run here."""
@@ -96,7 +119,7 @@ class State:
 
     def note_address(self, url: str) -> None:
         """Remember where the server listens, for push and pull."""
-        (self.folder / _ADDRESS).write_text(url, encoding="utf-8")
+        self._write(_ADDRESS, url)
 
     def address(self) -> str:
         """Where the server listened last; empty where none has."""
@@ -120,7 +143,7 @@ class State:
                     "which makes a backup and changes the database for good, or name another annotate.serve.state",
                 )  # fmt: skip
             self.backup()
-        path.write_text(pinned, encoding="utf-8")
+        self._write(_VERSION, pinned)
 
     def backup(self) -> Path:
         """Copy the state into a new folder under `backups`, the database as of one moment; returns that folder.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coa.errors import writing_error
 from coa.trajectory import StopReason
+from coa.whole_files import write_file
 
 FOLDER = Path("metrics")
 
@@ -18,11 +18,7 @@ def write_metrics(name: str, values: Mapping[str, Any]) -> None:
         OutputError: the file cannot be written.
     """
     path = FOLDER / f"{name}.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise writing_error(path, error) from error
+    write_file(path, json.dumps(values, indent=2) + "\n")
 
 
 def stop_reason_counts(counts: Mapping[StopReason, int]) -> dict[str, int]:

@@ -24,7 +24,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from yaml import YAMLError
 
-from coa.errors import ConfigError, writing_error
+from coa.errors import ConfigError
+from coa.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
@@ -174,10 +175,7 @@ def write_profiles(
         merged = _lay_over(merged, _read_profile(profile, merged))
     names = " ".join(profile.as_posix() for profile in profiles)
     head = f"Written by `python -m coa.params {names}`; change it freely, or sweep with `dvc exp run -S`."
-    try:
-        out.write_text(_with_comments(base, merged, head), encoding="utf-8")
-    except OSError as error:
-        raise writing_error(out, error) from error
+    write_file(out, _with_comments(base, merged, head))
 
 
 def _lay_over(base: DictConfig, overlay: DictConfig) -> DictConfig:

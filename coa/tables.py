@@ -1,9 +1,8 @@
 """Records to parquet and back: the schema follows from the dataclass, rows stream, files appear whole or not at all."""
 
-import os
 import types
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 
 from coa.errors import InputError, OutputError, writing_error
 from coa.trajectory import SCHEMA_VERSION
+from coa.whole_files import replacing
 
 Record = TypeVar("Record")
 
@@ -65,17 +65,17 @@ class TableWriter:
 
     def __init__(self, path: Path, record: type[Any]) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         self._schema = schema_of(record)
         self._rows: list[Any] = []
         self.num_rows = 0
 
     def __enter__(self) -> Self:
         check_own_file(self._path, _VERSION_KEY, self._schema.names)
-        with _writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(self._path)
-            self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+        with _writing(self._path), ExitStack() as stack:
+            partial = stack.enter_context(replacing(self._path))
+            writer = pq.ParquetWriter(partial, self._schema, compression="zstd")
+            self._writer = stack.enter_context(writer)
+            self._opened = stack.pop_all()
         return self
 
     def write(self, record: Any) -> None:
@@ -92,17 +92,17 @@ class TableWriter:
             self._rows = []
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
     ) -> None:
-        try:
+        with _writing(self._path):
             if kind is None:
-                self._flush()
-            with _writing(self._path):
-                self._writer.close()
-                if kind is None:
-                    self._partial.replace(self._path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+                with self._opened:
+                    self._flush()
+            else:
+                self._opened.__exit__(kind, error, trace)
 
 
 def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
@@ -148,16 +148,6 @@ def _foreign(path: Path, key: bytes, columns: Sequence[str]) -> str:
     if columns and found.names[:1] != [*columns[:1]]:
         return f"a table of another kind, with the columns {', '.join(found.names)}"
     return ""
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what a killed process left of `path`; the file of one that still runs stays."""
-    for partial in path.parent.glob(f".{path.name}.*.partial"):
-        pid = int(partial.name.split(".")[-2])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,10 +18,11 @@ import polars as pl
 
 from coa import tables
 from coa.causes import Cause
-from coa.errors import ConfigError, writing_error
+from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.trajectory import Mode
+from coa.whole_files import write_file
 from curate import charts
 from curate.diagnosis.causes import Analysis
 from curate.examples import Choice
@@ -114,11 +115,7 @@ def write(page: str, pictures: dict[str, charts.Picture]) -> None:
     files = {OUT: page.encode("utf-8", "replace")}
     files |= {PICTURES / f"{name}.png": picture.png for name, picture in pictures.items()}
     for path, content in files.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        except OSError as error:
-            raise writing_error(path, error) from error
+        write_file(path, content)
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -9,11 +9,10 @@ repository, configuration, split and commit. HF_ENDPOINT names a mirror, HF_TOKE
 earlier download is used.
 """
 
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +30,7 @@ from coa.errors import (
 )
 from coa.params import Params
 from coa.tables import check_own_file
+from coa.whole_files import replacing
 from synth.question_formats import QuestionFormat
 
 if TYPE_CHECKING:
@@ -189,19 +189,16 @@ def _line(error: Exception) -> str:
 def _write(out: Path, rows: "Dataset", metadata: dict[str, str], limit: int) -> int:
     """Write the rows as they are; the file appears, complete, at the end."""
     count: int = min(limit, rows.num_rows) if limit else rows.num_rows
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    schema = rows.features.arrow_schema.with_metadata(metadata)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        schema = rows.features.arrow_schema.with_metadata(metadata)
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        with (
+            replacing(out) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd") as writer,
+        ):
             for batch in rows.with_format("arrow").select(range(count)).iter(_ROWS_PER_GROUP):
                 writer.write_table(_as_table(batch, schema))
-        partial.replace(out)
     except OSError as error:
         raise writing_error(out, error) from error
-    finally:
-        with suppress(OSError):  # where nothing could be written there is nothing to remove
-            partial.unlink()
     return count
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError, writing_error
 from coa.policy.local import load_tokenizer
+from coa.whole_files import write_file
 
 OUT = Path("data/train")
 CHECKPOINTS = Path(".checkpoints")
@@ -143,8 +144,7 @@ class Workspace:
             if found == wanted:
                 return self._last()
             self.clear()
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps(wanted), encoding="utf-8")
+            write_file(note, json.dumps(wanted))
         except OSError as error:
             raise writing_error(self.checkpoints, error) from error
         return None

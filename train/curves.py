@@ -1,12 +1,14 @@
 """A trainer's log to files: JSON lines, a picture, and a table for `dvc plots`."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import writing_error
+from coa.whole_files import write_file
 
 _NOT_CURVES = ("step", "epoch", "total_flos", "num_tokens")
 _NOT_DRAWN = ("runtime", "per_second", "/std", "_time", "terminated_length", "clipped_ratio")
@@ -35,11 +37,7 @@ def write_log(path: Path, history: Sequence[Entry]) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
-    except OSError as error:
-        raise writing_error(path, error) from error
+    write_file(path, "".join(json.dumps(entry) + "\n" for entry in history))
 
 
 def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: str) -> None:
@@ -62,14 +60,11 @@ def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> N
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *names], extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(entry for entry in history if any(name in entry for name in names))
-    except OSError as error:
-        raise writing_error(path, error) from error
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, ["step", *names], extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(entry for entry in history if any(name in entry for name in names))
+    write_file(path, lines.getvalue())
 
 
 def curve_names(history: Sequence[Entry]) -> list[str]:

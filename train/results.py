@@ -5,7 +5,8 @@ from typing import TypeVar
 
 import msgspec
 
-from coa.errors import ConfigError, InputError, writing_error
+from coa.errors import ConfigError, InputError
+from coa.whole_files import write_file
 
 Record = TypeVar("Record")
 
@@ -30,11 +31,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise writing_error(path, error) from error
+    write_file(path, text)
 
 
 def read_json(path: Path, record: type[Record], *, command: str) -> Record:

@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from coa.errors import ConfigError, InputError, MissingExtraError, writing_error
+from coa.errors import ConfigError, InputError, MissingExtraError
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.tokens import PieceEncoder
+from coa.whole_files import write_file
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.curves import write_curves, write_log, write_table
@@ -304,10 +305,7 @@ class StageRun:
         Raises:
             OutputError: the file cannot be written.
         """
-        try:
-            (self.workspace.out / "params.yaml").write_text(self._resolved, encoding="utf-8")
-        except OSError as error:
-            raise writing_error(self.workspace.out, error) from error
+        write_file(self.workspace.out / "params.yaml", self._resolved)
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
