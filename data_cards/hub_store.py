@@ -11,11 +11,20 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 
+from coa.errors import InputError
+from coa.whole_files import PRIVATE, write_file
+
 MAIN = "main"
+Kind = Literal["model", "dataset"]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+"""Contents are called by it: nothing else may become a file's name."""
+
+
+_PRIVATE_FOLDER = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,7 @@ class StoredFile:
     """A file of a commit."""
 
     size: int
-    sha256: str
+    sha256: Sha256
     """The name of its contents."""
     git_oid: str
     """SHA-1 as git computes it: of the contents, or of the pointer where it is a large file."""
@@ -46,8 +55,7 @@ class Commit:
 class Repository:
     """A model or data set."""
 
-    kind: str
-    """`model` or `dataset`."""
+    kind: Kind
     name: str
     """`owner/name`."""
     private: bool
@@ -73,18 +81,21 @@ class Store:
     """All repositories, in a folder that outlives the process."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        (folder / "contents").mkdir(parents=True, exist_ok=True)
+        self._contents, self._repositories = folder / "contents", folder / "repositories"
+        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        for inside in (self._contents, self._repositories):
+            inside.mkdir(exist_ok=True)
+            inside.chmod(_PRIVATE_FOLDER)
         self._known: dict[tuple[str, str], Repository] = {}
-        for path in sorted(folder.glob("repositories/*/*/*.json")):
-            found = msgspec.json.decode(path.read_bytes(), type=Repository)
+        for path in sorted(self._repositories.glob("*/*/*.json")):
+            found = _read(path)
             self._known[found.kind, found.name] = found
 
-    def find(self, kind: str, name: str) -> Repository | None:
+    def find(self, kind: Kind, name: str) -> Repository | None:
         """The repository of this kind and name."""
         return self._known.get((kind, name))
 
-    def create(self, kind: str, name: str, *, private: bool) -> Repository:
+    def create(self, kind: Kind, name: str, *, private: bool) -> Repository:
         """A new repository with one empty commit, as the Hub's have."""
         made = self._known[kind, name] = Repository(kind, name, private)
         self.commit(made, "initial commit", {})
@@ -108,26 +119,24 @@ class Store:
         return repository.head
 
     def save(self, repository: Repository) -> None:
-        """Write a repository's file anew, in one step."""
-        path = self._folder / "repositories" / repository.kind / f"{repository.name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(repository)), encoding="utf-8")
-        partial.replace(path)
+        """Write a repository's file again, in one step."""
+        path = self._repositories / repository.kind / f"{repository.name}.json"
+        write_file(path, json.dumps(asdict(repository)), mode=PRIVATE)
 
     def content_path(self, sha256: str) -> Path:
         """Where contents lie, or would."""
-        return self._folder / "contents" / sha256
+        return self._contents / sha256
 
     @contextmanager
-    def receiving(self) -> Iterator["Receiving"]:
-        """Take in contents piece by piece; what is broken off leaves nothing."""
-        partial = self._folder / f"{uuid.uuid4().hex}.partial"
+    def receiving(self, sha256: str = "") -> Iterator["Receiving"]:
+        """Take in contents piece by piece; what is broken off, or is not `sha256`, leaves nothing."""
+        partial = self._contents / f"{uuid.uuid4().hex}.partial"
         try:
             with partial.open("wb") as file:
                 received = Receiving(file)
                 yield received
-            partial.replace(self.content_path(received.sha256))
+            if sha256 in ("", received.sha256):
+                partial.replace(self.content_path(received.sha256))
         finally:
             partial.unlink(missing_ok=True)
 
@@ -138,14 +147,24 @@ class Store:
         return StoredFile(len(content), received.sha256, _git_oid(content), is_lfs=False)
 
 
+def _read(path: Path) -> Repository:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Repository)
+    except (msgspec.DecodeError, OSError) as error:
+        fix = "move it away: what was published to it is forgotten"
+        raise InputError(f"{path} is no repository", got=error, fix=fix) from error
+
+
 class Receiving:
     """Contents on their way in."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest = file, hashlib.sha256()
+        self.size = 0
 
     def write(self, chunk: bytes) -> None:
         """Take the next piece."""
+        self.size += len(chunk)
         self._file.write(chunk)
         self._digest.update(chunk)
 

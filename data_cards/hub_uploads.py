@@ -1,18 +1,19 @@
 """What the local Hub does for those who bring something: a repository, large files, a commit, a tag.
 
-A commit is read line by line (`create_commit` sends JSON lines: a header, then files and deletions) and takes effect as
-a whole or not at all.
+A commit is read line by line (`create_commit` sends JSON lines: a header, then files and deletions)
+and takes effect as a whole or not at all. Everything needs the token; clients send large files
+without it, so the address that they are given is signed.
 """
 
-import base64
-import json
-from collections.abc import Mapping
-from typing import Any
+import hmac
+import secrets
 
 import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from data_cards import hub_requests
+from data_cards.hub_requests import check_name, check_path, read_json
 from data_cards.hub_store import StoredFile, large_file
 from data_cards.hub_views import Access, HubError
 
@@ -25,122 +26,136 @@ class Uploads:
 
     def __init__(self, access: Access) -> None:
         self._access, self._store = access, access.store
+        self._key = secrets.token_bytes(32)
+        """Signs addresses, for as long as the server runs."""
 
     async def create(self, request: Request) -> Response:
-        """A new repository of the token's owner."""
-        body, user = await request.json(), self._access.user(request)
-        kind, owner = body.get("type") or "model", body.get("organization") or user
-        name = f"{owner}/{body['name']}"
+        """Make a repository of the token's owner."""
+        user = self._access.user(request)
         if not user:
             raise HubError(401, "Invalid username or password.")
+        body = await read_json(request, hub_requests.NewRepository)
+        kind, owner = body.type or "model", body.organization or user
+        name = check_name(f"{owner}/{body.name}")
         if owner != user:
             raise HubError(
                 403, f"You don't have the rights to create a {kind} under the namespace {owner!r}"
             )
-        reply = {
-            "url": f"{_base(request)}/{'datasets/' if kind == 'dataset' else ''}{name}",
-            "name": name,
-        }
+        folder = "datasets/" if kind == "dataset" else ""
+        reply = {"url": f"{_base(request)}/{folder}{name}", "name": name}
         if self._store.find(kind, name):
             return JSONResponse({"error": f"You already created this {kind} repo", **reply}, 409)
-        self._store.create(kind, name, private=body.get("visibility") == "private")
+        is_private = body.visibility == "private" or bool(body.private)
+        self._store.create(kind, name, private=is_private)
         return JSONResponse(reply)
 
     async def validate_card(self, request: Request) -> Response:
-        """Whether a card's head is YAML with a mapping in it."""
-        content: str = (await request.json())["content"]
-        head = (
-            content.removeprefix("---\n").partition("\n---\n")[0]
-            if content.startswith("---\n")
-            else "{}"
-        )
+        """Say whether a card's head is YAML with a mapping in it."""
+        content = (await read_json(request, hub_requests.Card)).content
+        head = "{}"
+        if content.startswith("---\n"):
+            head = content.removeprefix("---\n").partition("\n---\n")[0]
         try:
-            errors = (
-                [] if isinstance(yaml.safe_load(head), dict) else ["the metadata are no mapping"]
-            )
-        except yaml.YAMLError as error:
+            is_mapping = isinstance(yaml.safe_load(head), dict)
+            errors = [] if is_mapping else ["the metadata are no mapping"]
+        except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
             errors = [str(error)]
         found = [{"message": message} for message in errors]
         return JSONResponse({"errors": found, "warnings": []}, 400 if errors else 200)
 
     async def preupload(self, request: Request) -> Response:
-        """How each file is to be sent, and what lies at its path now."""
+        """Say how each file is to be sent, and what lies at its path now."""
         self._access.repository(request, writes=True)
         _, commit = self._access.commit(request)
         found = []
-        for asked in (await request.json())["files"]:
-            mode = "regular" if asked["path"].endswith(_REGULAR) else "lfs"
-            there = commit.files.get(asked["path"])
-            oid = None if there is None else there.sha256 if there.is_lfs else there.git_oid
-            found.append(
-                {"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid}
-            )
+        for asked in (await read_json(request, hub_requests.AskedFiles)).files:
+            path = check_path(asked.path)
+            mode = "regular" if path.endswith(_REGULAR) else "lfs"
+            oid = _shown_oid(commit.files.get(path))
+            found.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
         return JSONResponse({"files": found})
 
     async def lfs_batch(self, request: Request) -> Response:
-        """Where to send each large file; those that are here already are not asked for again."""
+        """Say where to send each large file; those that are here already are not asked for again."""
         self._access.repository(request, writes=True)
         objects = []
-        for asked in (await request.json())["objects"]:
-            action = {"upload": {"href": f"{_base(request)}/lfs/{asked['oid']}", "header": {}}}
-            is_here = self._store.content_path(asked["oid"]).exists()
-            objects.append(
-                {
-                    "oid": asked["oid"],
-                    "size": asked["size"],
-                    **({} if is_here else {"actions": action}),
-                }
-            )
+        for asked in (await read_json(request, hub_requests.AskedObjects)).objects:
+            reply: dict[str, object] = {"oid": asked.oid, "size": asked.size}
+            if not self._store.content_path(asked.oid).exists():
+                signature = self._signature(asked.oid, asked.size)
+                query = f"size={asked.size}&signature={signature}"
+                href = f"{_base(request)}/lfs/{asked.oid}?{query}"
+                reply["actions"] = {"upload": {"href": href, "header": {}}}
+            objects.append(reply)
         return JSONResponse({"transfer": "basic", "objects": objects})
 
+    def _signature(self, oid: str, size: int | str) -> str:
+        return hmac.new(self._key, f"{oid} {size}".encode(), "sha256").hexdigest()
+
     async def lfs_put(self, request: Request) -> Response:
-        """The contents of a large file; the address is the permission, as on the Hub."""
-        with self._store.receiving() as received:
+        """Take in the contents of a large file, at the address that was given to the token's owner."""
+        oid, size = request.path_params["sha256"], request.query_params.get("size", "")
+        given = request.query_params.get("signature", "")
+        if not hmac.compare_digest(given.encode(), self._signature(oid, size).encode()):
+            raise HubError(403, "the address is not one that this server gave out")
+        with self._store.receiving(oid) as received:
             async for chunk in request.stream():
                 received.write(chunk)
-        if received.sha256 != request.path_params["sha256"]:
+                if received.size > int(size):
+                    raise HubError(413, "the contents are larger than announced")
+        if received.sha256 != oid:
             raise HubError(400, "the contents are not those that were announced")
         return Response()
 
     async def commit(self, request: Request) -> Response:
-        """Files added and removed, all in one step."""
+        """Add and remove files, all in one step."""
         repository = self._access.repository(request, writes=True)
-        lines = [json.loads(line) for line in (await request.body()).splitlines() if line.strip()]
-        header = next(line["value"] for line in lines if line["key"] == "header")
-        if header.get("parentCommit", repository.head.oid) != repository.head.oid:
+        lines = await hub_requests.read_lines(request)
+        headers = [line.value for line in lines if isinstance(line, hub_requests.HeaderLine)]
+        if len(headers) != 1:
+            raise HubError(400, "malformed body: a commit has one header")
+        if headers[0].parent not in (None, repository.head.oid):
             raise HubError(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repository.head.files)
         for line in lines:
-            self._apply(files, line["key"], line["value"])
-        made = self._store.commit(repository, header["summary"], files)
+            self._apply(files, line)
+        made = self._store.commit(repository, headers[0].summary, files)
         folder = "datasets/" if repository.kind == "dataset" else ""
         url = f"{_base(request)}/{folder}{repository.name}/commit/{made.oid}"
         return JSONResponse({"commitOid": made.oid, "commitUrl": url})
 
-    def _apply(self, files: dict[str, StoredFile], key: str, value: Mapping[str, Any]) -> None:
-        path = value.get("path", "")
-        if key == "file":
-            files[path] = self._store.regular_file(base64.b64decode(value["content"]))
-        elif key == "lfsFile":
-            if not self._store.content_path(value["oid"]).exists():
-                raise HubError(400, f"the contents of {path} were never sent")
-            files[path] = large_file(value["oid"], value["size"])
-        elif key == "deletedFile":
-            files.pop(path, None)
-        elif key == "deletedFolder":
-            for inside in [it for it in files if it.startswith(path.rstrip("/") + "/")]:
-                del files[inside]
+    def _apply(self, files: dict[str, StoredFile], line: hub_requests.Line) -> None:
+        match line:
+            case hub_requests.SmallFileLine(value):
+                files[check_path(value.path)] = self._store.regular_file(value.content)
+            case hub_requests.LargeFileLine(value):
+                content = self._store.content_path(value.oid)
+                if not content.is_file() or content.stat().st_size != value.size:
+                    raise HubError(400, f"the contents of {value.path} were never sent")
+                files[check_path(value.path)] = large_file(value.oid, value.size)
+            case hub_requests.DeletedFileLine(value):
+                files.pop(value.path, None)
+            case hub_requests.DeletedFolderLine(value):
+                folder = check_path(value.path.rstrip("/"))
+                for inside in [path for path in files if path.startswith(f"{folder}/")]:
+                    del files[inside]
 
     async def tag(self, request: Request) -> Response:
-        """A name for a commit."""
+        """Name a commit."""
         repository = self._access.repository(request, writes=True)
         _, commit = self._access.commit(request)
-        name = (await request.json())["tag"]
+        name = hub_requests.check_tag((await read_json(request, hub_requests.NewTag)).tag)
         if name in repository.tags:
             raise HubError(409, f"Tag {name} already exists")
         repository.tags[name] = commit.oid
         self._store.save(repository)
         return JSONResponse({})
+
+
+def _shown_oid(file: StoredFile | None) -> str | None:
+    if file is None:
+        return None
+    return file.sha256 if file.is_lfs else file.git_oid
 
 
 def _base(request: Request) -> str:

@@ -1,15 +1,16 @@
 """What the local Hub answers to those who look: who they are, what a repository holds, and the files themselves."""
 
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from data_cards.hub_store import MAIN, Commit, Repository, Store, StoredFile
+from data_cards.hub_store import MAIN, Commit, Kind, Repository, Store, StoredFile
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -30,12 +31,19 @@ def answered(call: Endpoint) -> Endpoint:
         try:
             return await call(request)
         except HubError as error:
-            headers = {"X-Error-Message": error.message} | (
-                {"X-Error-Code": error.code} if error.code else {}
-            )
-            return JSONResponse({"error": error.message}, error.status, headers)
+            headers = {"X-Error-Message": _header(error.message)}
+            if error.code:
+                headers["X-Error-Code"] = error.code
+            return JSONResponse({"error": _header(error.message)}, error.status, headers)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
 
     return answer
+
+
+def _header(message: str) -> str:
+    """Keep what may stand in a header."""
+    return "".join(sign if " " <= sign <= "~" else "?" for sign in message[:500])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,8 @@ class Access:
             HubError: the token is not the owner's.
         """
         given = request.headers.get("authorization", "")
-        if given and given != f"Bearer {self.token}":
+        wanted = f"Bearer {self.token}"
+        if given and not hmac.compare_digest(given.encode(), wanted.encode()):
             raise HubError(401, "Invalid credentials in Authorization header")
         return self.owner if given else ""
 
@@ -64,9 +73,8 @@ class Access:
             HubError: there is none, or the account may not see it or write to it.
         """
         user, owner = self.user(request), request.path_params["owner"]
-        kind = (
-            "dataset" if request.url.path.startswith(("/datasets/", "/api/datasets/")) else "model"
-        )
+        is_data_set = request.url.path.startswith(("/datasets/", "/api/datasets/"))
+        kind: Kind = "dataset" if is_data_set else "model"
         found = self.store.find(kind, f"{owner}/{request.path_params['name']}")
         if found is None or (found.private and user != owner):
             raise HubError(404 if user else 401, "Repository not found", "RepoNotFound")
@@ -148,7 +156,8 @@ class Views:
     async def paths_info(self, request: Request) -> Response:
         """What lies at each of some paths; those where nothing lies are left out."""
         _, commit = self._access.commit(request)
-        asked = parse_qs((await request.body()).decode()).get("paths", [])
+        body = (await request.body()).decode("utf-8", "replace")
+        asked = parse_qs(body).get("paths", [])
         paths = [path.strip("/") for path in asked]
         folders = {it["path"]: it for it in _folders(commit, "")}
         entries = (
@@ -161,7 +170,7 @@ class Views:
         """A file's contents, whole or in part."""
         _, commit = self._access.commit(request)
         file = commit.files.get(request.path_params["path"])
-        if file is None:
+        if file is None or not self._access.store.content_path(file.sha256).is_file():
             raise HubError(404, "Entry not found", "EntryNotFound")
         etag = file.sha256 if file.is_lfs else file.git_oid
         headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{etag}"', "X-Linked-Etag": f'"{etag}"'}

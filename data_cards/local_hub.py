@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coa.params import Params
 from data_cards.hub_store import Store
 from data_cards.hub_uploads import Uploads
 from data_cards.hub_views import Access, Views, answered
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,28 @@ class LocalHubParams:
     owner: str = "local"
     """The account."""
     token: str = "hf_local"
-    """What HF_TOKEN must be. It guards nothing but the folder: no secret."""
+    """What HF_TOKEN must be, for everything that writes and for private repositories."""
+
+
+class OwnHostOnly:
+    """Refuse requests to another name: a page in a browser can make its own name mean this machine."""
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app, self._names = app, (*_LOOPBACK, host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer that it came to the wrong name."""
+        if scope["type"] == "http" and not self._is_own(scope):
+            refusal = JSONResponse({"error": "Misdirected request: not this server's name"}, 421)
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_own(self, scope: Scope) -> bool:
+        address, port = scope["server"]
+        wanted = {f"{name}:{port}" for name in (*self._names, address)}
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and hosts[0].decode("latin-1").lower() in wanted
 
 
 def create_app(params: LocalHubParams) -> Starlette:
@@ -66,9 +92,8 @@ def create_app(params: LocalHubParams) -> Starlette:
         ]
     # `/datasets/a/b/...` must be tried before `/{owner}/{name}/...`.
     endpoints.sort(key=lambda it: not it[1].startswith(("/api/", "/datasets/", "/lfs/")))
-    return Starlette(
-        routes=[Route(path, answered(call), methods=[method]) for method, path, call in endpoints]
-    )
+    routes = [Route(path, answered(call), methods=[method]) for method, path, call in endpoints]
+    return Starlette(routes=routes, middleware=[Middleware(OwnHostOnly, host=params.host)])
 
 
 def main(arguments: Sequence[str]) -> str:
