@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -202,11 +203,37 @@ def allow_save_steps(folder: Path) -> None:
     (folder / "params.yaml").write_text(json.dumps(params))
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
     end = time.monotonic() + 200
     while not path.is_file():
         assert process.poll() is None and time.monotonic() < end, f"{path} never appeared"
         time.sleep(0.005)
+
+
+def test_a_disk_that_fills_up_while_training_leaves_the_last_checkpoint_to_go_on_from(
+    folder: Path, root: Path
+) -> None:
+    params = json.loads((folder / "params.yaml").read_text())
+    params["train"]["pretrain"]["arguments"] |= {"save_steps": 1, "max_steps": 400}
+    (folder / "params.yaml").write_text(json.dumps(params))
+    command = [sys.executable, "-m", "train.run", "stage=pretrain"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(folder / ".checkpoints/pretrain/checkpoint-2/trainer_state.json", process)
+    # No file may grow beyond the limit, as on a disk that is full.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (3_000, 3_000))
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == 1, said[-2000:]
+    assert "error: cannot write .checkpoints/pretrain" in said
+    assert "free some space" in said
+    assert "Traceback" not in said
+
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "going on from .checkpoints/pretrain/checkpoint-" in done.stderr
+    assert "400 steps" in done.stdout
 
 
 def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken_up(

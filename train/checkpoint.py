@@ -5,16 +5,20 @@ and the curves. .checkpoints/{name}/ holds the trainer's own checkpoints: outsid
 before it runs a stage again.
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa.errors import ConfigError, InputError, writing_error
+from coa.errors import CoaError, ConfigError, InputError, writing_error
 from coa.policy.local import load_tokenizer
 from coa.whole_files import write_file
 
@@ -23,6 +27,10 @@ CHECKPOINTS = Path(".checkpoints")
 _INPUTS = "inputs.json"
 _STATE = "trainer_state.json"
 """What a trainer writes last into a checkpoint: one without it was cut off by a kill."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors ends its message."""
+_TORCH_WRITING = re.compile(r"PytorchStreamWriter failed writing|iostream error|unexpected pos")
+"""What torch says, which keeps the reason to itself: almost always a full disk."""
 _TINY = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 32,
@@ -167,12 +175,49 @@ class Workspace:
 
     def save(self, student: Student, state: Mapping[str, Any] | None = None) -> None:
         """Write the model and its tokenizer; `state` holds all weights where the model itself has only its shard."""
-        try:
+        with explaining_writes(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
+            # Written last of all, for a folder that has it is whole; an older model's must not stay.
+            (self.out / "params.yaml").unlink(missing_ok=True)
             student.model.save_pretrained(self.out, state_dict=state)
             student.tokenizer.save_pretrained(self.out)
-        except OSError as error:
-            raise writing_error(self.out, error) from error
+
+
+@contextmanager
+def explaining_writes(folder: Path) -> Iterator[None]:
+    """Turn what the libraries say of a file that they cannot write into an error that says what to do.
+
+    Raises:
+        OutputError: a file under `folder` cannot be written; checkpoints before it are untouched.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except CoaError:
+        raise
+    except OSError as error:
+        if not _is_about(error, folder):
+            raise
+        raise writing_error(folder, error) from error
+    except (SafetensorError, RuntimeError) as error:
+        number = _OS_ERROR.search(str(error))
+        if number:
+            code = int(number[1])
+            raise writing_error(folder, OSError(code, os.strerror(code))) from error
+        if isinstance(error, RuntimeError) and _TORCH_WRITING.search(str(error)):
+            cause = OSError(errno.ENOSPC, str(error).partition("\n")[0])
+            raise writing_error(folder, cause) from error
+        raise
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Tell a file that cannot be written from a lost connection or a file elsewhere."""
+    if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+        return False
+    if error.filename is None:
+        return True
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _is_json(path: Path) -> bool:

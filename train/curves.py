@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import writing_error
-from coa.whole_files import write_file
+from coa.whole_files import replacing, write_file
 
 _NOT_CURVES = ("step", "epoch", "total_flos", "num_tokens")
 _NOT_DRAWN = ("runtime", "per_second", "/std", "_time", "terminated_length", "clipped_ratio")
@@ -130,8 +130,8 @@ def _draw(path: Path, history: Sequence[Entry], title: str) -> None:
     for axis in list(axes.flat)[len(shown) :]:
         axis.set_axis_off()
     figure.suptitle(f"{title}: training log over steps (dots: validation)", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 

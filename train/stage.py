@@ -18,7 +18,7 @@ from coa.prompts import Prompt
 from coa.tokens import PieceEncoder
 from coa.whole_files import write_file
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
-from train.checkpoint import OUT, Student, Workspace, load_student
+from train.checkpoint import OUT, Student, Workspace, explaining_writes, load_student
 from train.curves import write_curves, write_log, write_table
 from train.encode import RowTally
 from train.settings import Arguments, Stage, TrainParams
@@ -244,7 +244,8 @@ class StageRun:
         if checkpoint:
             print(f"going on from {checkpoint}", file=sys.stderr)
         with explaining_memory(self.stage):
-            _train(trainer, checkpoint)
+            with explaining_writes(self.workspace.checkpoints):
+                _train(trainer, checkpoint)
             final = trainer.evaluate() if trainer.eval_dataset is not None else {}
         if finish is not None:
             finish()

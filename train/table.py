@@ -17,6 +17,7 @@ from typing import Any
 
 from coa.errors import ConfigError, InputError, writing_error
 from coa.params import Params
+from coa.whole_files import replacing
 from train.intervals import Interval, mean_interval, paired_difference
 from train.outcomes import FOLDER, MEASURES, Outcome, Result, read_result
 from train.results import write_text
@@ -264,8 +265,8 @@ def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> No
     for axes, rows in zip(panels, groups, strict=True):
         _draw_rows(axes, rows, params)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120, metadata={"Software": None})
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
     except OSError as error:
         raise writing_error(path, error) from error
 
