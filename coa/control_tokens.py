@@ -1,8 +1,9 @@
 """Keep the names of control tokens out of text from outside.
 
-A server that is sent text reads the name of a control token, `[INST]` say, as that token, wherever it stands. The names
-that begin with `<` belong to `coa/protocol.py`, which knows them in any case and spacing; here are those that are
-recognised only letter by letter: a list of well-known ones, and what the tokenizer in use says of itself.
+A server that is sent text reads the name of a control token, `[INST]` say, as that token, wherever
+it stands. The names that begin with `<` belong to `coa/protocol.py`, which knows them in any case
+and spacing; here are those that are recognised only letter by letter: a list of well-known ones, and
+what the tokenizer in use says of itself.
 """
 
 import re
@@ -39,10 +40,10 @@ KNOWN = (
 
 
 def names_of(tokens: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
-    """Choose a tokenizer's control tokens among its added ones, given as names and whether they are special.
+    """Choose the control tokens among a tokenizer's added ones: names, and whether they are special.
 
-    Ordinary tokens count where they look like tags; runs of blanks, which many tokenizers add, do not. A special token
-    that is a plain word cannot be told from the word.
+    Ordinary tokens count where they look like tags; runs of blanks, which many tokenizers add, do
+    not. A special token that is a plain word cannot be told from the word.
     """
     chosen = [
         name
@@ -58,7 +59,7 @@ def is_in(text: str, names: Iterable[str]) -> bool:
 
 
 def break_names(text: str, names: Iterable[str]) -> str:
-    """Replace a sign in each of the names that `text` bears; nothing that is replaced makes another name."""
+    """Replace a sign in each of the names that `text` bears; no replacement makes another name."""
     for name in names:
         while name in text:  # again: a name may overlap with itself
             text = text.replace(name, _broken(name))

@@ -37,7 +37,7 @@ class Prompt:
     shown_tools: tuple[str, ...] = ()
     """Names of the tools whose tags it shows, sorted."""
     control_tokens: tuple[str, ...] = ()
-    """Names that a question must not bear, beyond the well-known ones: those of the policy's tokenizer."""
+    """What a question must not bear beyond the well-known names: those of the policy's tokenizer."""
 
     @classmethod
     def load(cls, path: Path, chat_template: str) -> "Prompt":
@@ -69,7 +69,7 @@ class Prompt:
         return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sorted(tools)))
 
     def for_policy(self, encoder: object) -> "Prompt":
-        """The prompt whose questions cannot bear the names of the control tokens that `encoder` knows."""
+        """Keep the names of the control tokens that `encoder` knows out of the questions, too."""
         return replace(self, control_tokens=control_tokens(encoder))
 
     def fill(self, question: str) -> str:

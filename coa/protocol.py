@@ -30,8 +30,9 @@ _TOOL = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _CLOSE = re.compile(rf"</end_(?P<tool>{_TOOL})>")
 _EDGE = re.compile(rf"<begin_(?P<open>{_TOOL})>|</end_(?P<close>{_TOOL})>|{THINK_CLOSE}")
 _STRAY = re.compile(rf"</?think>|<begin_{_TOOL}>|</end_{_TOOL}>|</?{_TOOL}_result>")
-# What may be taken for a tag: ours in any case and spacing, and chat-template specials. Blanks are counted: a megabyte
-# of them after a `<` costs no more than a word. A name is as long as it likes, for it holds no `<` to begin another.
+# What may be taken for a tag: ours in any case and spacing, and chat-template specials. Blanks are
+# counted: a megabyte of them after a `<` costs no more than a word. A name may be of any length: it
+# holds no `<`, so no character is looked at for more than one tag.
 _SPECIALS = (
     r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
     r"|sop|eop|enc|dblock|arg_key|arg_value|function_call|code_interpreter|commit_\w{1,9}"
@@ -67,10 +68,11 @@ def observation_text(tool: str, body: str, control_tokens: Sequence[str] = ()) -
 def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     r"""Make `text` unable to act: the `<` of anything tag-like becomes `‹`, the backslash of `\boxed` becomes `∖`.
 
-    The names of control tokens, well-known ones and those given, are broken (`coa/control_tokens.py`). The text is
-    composed to NFC, which is all that some tokenizers (Qwen's) give back. Look-alikes that a tokenizer may fold to
-    ASCII (full-width signs) are folded first, and only where folding would make one of these; all other text passes
-    unchanged. Lone surrogates, which no encoder accepts, become U+FFFD.
+    The names of control tokens, well-known ones and those given, are broken
+    (`coa/control_tokens.py`). The text is composed to NFC, which is all that some tokenizers
+    (Qwen's) give back. Look-alikes that a tokenizer may fold to ASCII (full-width signs) are folded
+    first, and only where folding would make one of these; all other text passes unchanged. Lone
+    surrogates, which no encoder accepts, become U+FFFD.
     """  # noqa: RUF002
     names = (*KNOWN, *control_tokens)
     text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text))

@@ -72,7 +72,6 @@ def site(served_app: Any) -> Iterator[str]:
             "empty": "<html></html>",
             "hidden": "<html hidden><title>T</title><p>Unseen.</html>",
             "no-blanks": "x" * 1_000_000,
-            "nested": "<nav>" * 60_000,
         }
         if name == "plain":
             return web.Response(text="Plain\n text.")

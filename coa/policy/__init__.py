@@ -101,9 +101,10 @@ class Encoder(Protocol):
 
 
 def control_tokens(encoder: object) -> tuple[str, ...]:
-    """Names that text from outside must not bear: the encoder's attribute `control_tokens`, where it has one.
+    """Read the names that text from outside must not bear: an encoder's attribute of this name.
 
-    A policy whose tokenizer is known has one; the well-known names are kept out anyway (`coa/control_tokens.py`).
+    Policies whose tokenizer is known have it, others give no names. The well-known names are kept
+    out anyway (`coa/control_tokens.py`).
     """
     return tuple(getattr(encoder, "control_tokens", ()))
 

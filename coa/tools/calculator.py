@@ -1,4 +1,4 @@
-"""The tool `calculate`: compute an arithmetic expression, in bounded time whatever the expression says.
+"""The tool `calculate`: compute an arithmetic expression, in bounded time whatever it says.
 
 An expression of at most `MAX_CHARS` characters has fewer operations. Only numbers are computed
 with, and a power or a rounding that would need a larger number is refused before it is computed, so

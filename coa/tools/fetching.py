@@ -27,16 +27,11 @@ _MAX_HOSTS = 1000
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 """All that IPv6 has given to the public internet; local and old forms lie outside."""
-_OWN_NETWORKS = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "192.0.0.0/24",  # protocol assignments; a cloud answers here with its machines' secrets
-            "168.63.129.16/32",  # so does another, at this one public address
-            "192.88.99.0/24",  # relays from IPv6
-            "3fff::/20",  # documentation
-        ),
-    )
+_NOT_PUBLIC = (
+    ipaddress.ip_network("192.0.0.0/24"),  # a cloud answers here with its machines' secrets
+    ipaddress.ip_network("168.63.129.16/32"),  # so does another, at this one address
+    ipaddress.ip_network("192.88.99.0/24"),  # relays from IPv6
+    ipaddress.ip_network("3fff::/20"),  # documentation
 )
 """Networks that Python's `is_global` takes for public in some of its versions."""
 
@@ -140,11 +135,10 @@ class PageFetcher:
                 return Page(str(url), response.content_type, await self._read(response))
         except aiohttp.InvalidURL as error:
             raise AddressError("this is no address") from error
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, AddressError):
-                raise error.os_error from error
-            raise PageError(f"{type(error).__name__}: {error}"[:300]) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            refused = getattr(error, "os_error", None)
+            if isinstance(refused, AddressError):
+                raise refused from error
             raise PageError(f"{type(error).__name__}: {error}"[:300]) from error
 
     async def _read(self, response: "ClientResponse") -> bytes:
@@ -156,7 +150,7 @@ class PageFetcher:
         return bytes(received[: self._limits.max_bytes])
 
     def _open(self, url: URL) -> "ClientSession":
-        """The session for the address: one for hosts that may be private, one for all others."""
+        """Get the session for the address: hosts that may be private have one of their own."""
         import aiohttp
 
         from coa.tools.resolving import OwnThreadsResolver
@@ -169,8 +163,8 @@ class PageFetcher:
                 ttl_dns_cache=60,
                 socket_factory=None if may_be_private else _public_socket,
             )
-            # Not decompressed: a page of a kilobyte may unfold to gigabytes. No cookies: a page that one trajectory
-            # opens tells nothing to the next.
+            # Not decompressed: a page of a kilobyte may unfold to gigabytes. No cookies: a page that
+            # one trajectory opens tells nothing to the next.
             self._sessions[may_be_private] = aiohttp.ClientSession(
                 connector=connector,
                 headers={"Accept-Encoding": "identity", "Accept": "text/html, text/plain"},
@@ -221,7 +215,7 @@ def is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
 def is_public(address: str) -> bool:
     """Whether an IP address, or the one inside it, belongs to the public internet."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    if any(found.version == net.version and found in net for net in _OWN_NETWORKS):
+    if any(found in network for network in _NOT_PUBLIC):
         return False
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)

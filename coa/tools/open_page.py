@@ -12,7 +12,7 @@ from coa.trajectory import Outcome
 
 _MAX_URL_CHARS = 2000
 _MAX_CHARS_A_WORD = 20
-"""A page without blanks is shown no further than one with them; English has six characters a word."""
+"""A page without blanks is shown no further than one with them; English has six a word."""
 _HTML = ("text/html", "application/xhtml+xml")
 
 
@@ -80,7 +80,7 @@ class OpenTool:
         return ToolReply(Outcome.OK, f"{title}\n{text}" if title else text, (page.url,))
 
     async def _text(self, page: Page) -> tuple[str, str]:
-        """Title and text of a page as they are shown; what is neither HTML nor plain text has none."""
+        """Read title and text as they are shown; what is neither HTML nor plain text has none."""
         is_html = page.content_type in _HTML
         if not is_html and page.content_type != "text/plain":
             return "", ""

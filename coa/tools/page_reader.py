@@ -13,7 +13,7 @@ from pathlib import Path
 from coa.tools.page_text import REPLY, REQUEST
 
 _SECONDS = 5.0
-"""For one page; an ordinary one of two megabytes takes 0.1."""
+"""For one page; an ordinary one of two megabytes takes 0.2."""
 _MAX_PROCESSES = 4
 _COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("page_text.py")))
 

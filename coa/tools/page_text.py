@@ -1,7 +1,7 @@
-"""Turn web pages into text, one after another: the program of the processes that `coa/tools/page_reader.py` starts.
+"""Turn web pages into text, one after another, in the processes of `coa/tools/page_reader.py`.
 
 A stranger's HTML can cost a parser minutes and gigabytes: an opening tag looks through all elements
-that are open, so 300 KB of `<nav>` take ten seconds, and 60 KB of unclosed `<b>` unfold to
+that are open, so 300 KB of `<nav>` take ten seconds and more, and 60 KB of unclosed `<b>` unfold to
 gigabytes. So pages are parsed where they can be ended. Nothing of the project is imported, so that
 a process starts in a tenth of a second.
 """
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 REQUEST = struct.Struct(">?III")
-"""Before each page: whether it is HTML, how many words and characters of it are wanted, its length in bytes."""
+"""Before each page: whether it is HTML, words and characters that are wanted, length in bytes."""
 REPLY = struct.Struct(">I")
 """Before each reply, `[title, text]` in JSON: its length in bytes."""
 MAX_MEMORY = 1 << 30

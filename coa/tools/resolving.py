@@ -1,7 +1,7 @@
 """Resolve the names of hosts on threads of their own.
 
-The event loop would look names up on the threads that searches run on, and a handful of names whose name servers do not
-answer would stop them all.
+The event loop would look names up on the threads that searches run on, and a handful of names whose
+name servers do not answer would stop them all.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _NUM_THREADS = 8
 
 
 class OwnThreadsResolver(AbstractResolver):
-    """Asks the operating system. A lookup that hangs keeps its thread; whoever waits for it gives up."""
+    """Asks the operating system. A lookup that hangs keeps its thread; who waits for it gives up."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="resolver")
