@@ -45,13 +45,33 @@ def test_what_is_no_arithmetic_is_invalid_and_says_so(expression: str) -> None:
     assert reply.text.endswith(".")
 
 
+LARGE = "*".join(["9**3000"] * 20)
+
+
 @pytest.mark.parametrize(
-    "expression", ["9**9**9**9", "9**99999999", "4000000**4000000", "9**999*9**999*9**999"]
-)
-def test_a_huge_number_takes_no_time(expression: str) -> None:
+    "expression",
+    [
+        "9**9**9**9", "9**99999999", "4000000**4000000", "9**999*9**999*9**999*9**999",
+        "round(7, -9**9)", "round(7, ndigits=-9**9)", "round(9**999, 9**9)", "round(7, -9**999)",
+        f"{LARGE}%7**3000", f"{LARGE}//(9**2900-1)", f"sqrt({LARGE})", f"round({LARGE}, -400)",
+        "(" * 99 + "1" + ")" * 99, "-" * 199 + "1", "max(" * 39 + "1" + ")" * 39,
+    ],
+)  # fmt: skip
+def test_no_expression_takes_long(expression: str) -> None:
+    assert len(expression) <= MAX_CHARS
     started = time.process_time()
-    call(expression)
+    reply = call(expression)
     assert time.process_time() - started < 0.5
+    assert reply.outcome in (Outcome.OK, Outcome.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("round(1234, -2)", "1200"), ("round(2.567, ndigits=1)", "2.6"), ("round(2.5)", "2"),
+     ("abs((-8) ** 0.5)", "2.82842712475")],
+)  # fmt: skip
+def test_rounding_and_roots_go_on_to_work(expression: str, value: str) -> None:
+    assert call(expression) == ToolReply(Outcome.OK, value)
 
 
 @given(st.text(max_size=60) | st.text("0123456789.+-*/()% ^eabs,", max_size=60))

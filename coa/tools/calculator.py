@@ -20,7 +20,15 @@ _MAX_BITS = 10_000
 """Of a power of whole numbers."""
 _MAX_ROUNDING = 400
 """More digits than any float has; `round(7, -9**9)` would compute ten to that power."""
-_NODES = (ast.Expr, ast.BinOp, ast.UnaryOp, ast.Call, ast.Name, ast.Constant)
+_NODES = (
+    ast.Expr,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Call,
+    ast.keyword,
+    ast.Name,
+    ast.Constant,
+)
 """What an expression may be made of. Attributes and f-strings could make a text of a gigabyte."""
 _SIGNS = (ast.UAdd, ast.USub)
 _OPERATORS: tuple[type, ...] = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, *_SIGNS)
