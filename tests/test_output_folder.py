@@ -241,3 +241,23 @@ def test_a_table_does_not_replace_another_kind_of_table(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="a folder"):
         tables.write_table(tmp_path / "folder", Trajectory, [])
     assert path.read_bytes() == before
+
+
+def test_a_training_does_not_overwrite_somebodys_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.checkpoint import Workspace
+
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace("mine")
+    workspace.check_out()
+    workspace.out.mkdir(parents=True)
+    (workspace.out / "model.safetensors").write_text("years of work", encoding="utf-8")
+    with pytest.raises(OutputError, match="nothing was overwritten"):
+        workspace.check_out()
+    workspace.resume_from("settings", [])
+    workspace.check_out()  # A run that was killed while it saved left its checkpoints.
+    workspace.clear()
+    (workspace.out / "params.yaml").write_text("train: {}", encoding="utf-8")
+    workspace.check_out()
+    assert (workspace.out / "model.safetensors").read_text() == "years of work"

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa.errors import CoaError, ConfigError, InputError, writing_error
+from coa.errors import CoaError, ConfigError, InputError, OutputError, writing_error
 from coa.policy.local import load_tokenizer
 from coa.whole_files import write_file
 
@@ -136,6 +136,25 @@ class Workspace:
         self.name = name
         self.out = OUT / name
         self.checkpoints = CHECKPOINTS / name
+
+    def check_out(self) -> None:
+        """Refuse a folder with weights that no training wrote; call it before anything is cleared.
+
+        A finished run leaves params.yaml, and one that was killed while it saved its checkpoints.
+
+        Raises:
+            OutputError: the folder holds somebody's model.
+        """
+        has_weights = any(self.out.glob("*.safetensors"))
+        is_own = (self.out / "params.yaml").is_file() or self.checkpoints.is_dir()
+        if has_weights and not is_own:
+            raise OutputError(
+                f"{self.out} is in the way: nothing was overwritten",
+                where=self.out.absolute(),
+                expected="no folder, or one that `python -m train.run` made",
+                got="weights without the params.yaml of a run",
+                fix="train under another name with train.name=..., or move the model away",
+            )
 
     def resume_from(self, settings: str, inputs: Iterable[str]) -> str | None:
         """The last checkpoint of a run with these settings and inputs; None where there is none.

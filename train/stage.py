@@ -238,6 +238,7 @@ class StageRun:
         """
         # The first process clears what is of no use and notes what the run is; the others find that done.
         with trainer.accelerator.main_process_first():
+            self.workspace.check_out()
             if self.params.dry_run and trainer.is_world_process_zero():
                 self.workspace.clear()
             checkpoint = self.workspace.resume_from(self._resolved, inputs)
