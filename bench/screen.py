@@ -78,6 +78,12 @@ def make_texts(count: int, questions: list[EvaluationQuestion]) -> Iterator[Text
         yield Text(row_id, text, copy_of, i % 100 == 50)
 
 
+def put_a_word_in(question: str) -> str:
+    """A question with another word in its middle."""
+    own = question.split()
+    return " ".join([*own[:7], "indeed", *own[7:]])
+
+
 def _cumulative(count: int) -> list[float]:
     total, found = 0.0, []
     for rank in range(count):
@@ -152,11 +158,18 @@ def measure_ours(count: int, folder: Path) -> None:
         clock.start()
         found = {duplicate.row_id for duplicate in copies.find()}
         clock.stop("near-duplicates: candidates and counting")
+    num_near = 0
+    edited = [put_a_word_in(question.question) for question in questions]
+    clock.start()
+    for text in edited:
+        num_near += evaluation.near(text) is not None
+    clock.stop(f"near questions, of {len(edited):,}")
     for part, spent in clock.spent.items():
         print(f"{part:44}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}")
     total = sum(clock.spent.values())
     print(f"{'all':44}{total:10.2f}{count / total:15,.0f}")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+    print(f"edited questions found: {num_near:,} of {len(edited):,}")
     print(f"overlaps found: {num_found:,} of {num_overlaps:,} planted, {num_wrong:,} others")
     print_recall("copies found", planted, found)
 

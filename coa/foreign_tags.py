@@ -1,7 +1,7 @@
-r"""A policy's text to the tags of other frameworks in it: how a table that is not written in ours is recognised.
+r"""A policy's text to the tags of other frameworks in it, by which foreign tables are recognised.
 
-A row in foreign tags has neither a call nor a boxed answer of ours. It would be graded as a failure of the policy,
-though it only speaks another language. coa/dialects.py reads some of these languages; here they are only told.
+A row in foreign tags has neither a call nor a boxed answer of ours. It would be graded as a failure
+of the policy, though it only speaks another language. coa/dialects.py reads some of these.
 """
 
 import re
@@ -13,19 +13,21 @@ from coa.trajectory import Author, Step, StepKind
 
 _FOREIGN_TAG = re.compile(
     r"""
-    </?(?:search|information|answer|tool_calls?|tool_response|function_calls?)>  # Search-R1, ZeroSearch, Qwen
-  | <\|(?:begin|end)_of_(?:query|documents)\|>                                   # R1-Searcher
-  | <\|(?:begin|end)_(?:search_query|search_result|click_link|click_result)\|>   # Search-o1, WebThinker
-  | <[|\uff5c]tool[_\u2581]calls?[_\u2581](?:begin|end)[|\uff5c]>                # DeepSeek
-  | <function=\w{1,40}>|<\|python_tag\|>|\[TOOL_CALLS\]                          # Llama, Mistral
-  | ^Action:[ \t]*[A-Za-z]\w{0,40}[ \t]*(?=\[)|^Action\ Input:                   # ReAct, LangChain
+    </?(?:search|information|answer)>                                       # Search-R1, ZeroSearch
+  | </?(?:tool_calls?|tool_response|function_calls?)>                       # Qwen
+  | <\|(?:begin|end)_of_(?:query|documents)\|>                              # R1-Searcher
+  | <\|(?:begin|end)_(?:search_query|search_result)\|>                      # Search-o1
+  | <\|(?:begin|end)_(?:click_link|click_result)\|>                         # WebThinker
+  | <[|\uff5c]tool[_\u2581]calls?[_\u2581](?:begin|end)[|\uff5c]>           # DeepSeek
+  | <function=\w{1,40}>|<\|python_tag\|>|\[TOOL_CALLS\]                     # Llama, Mistral
+  | ^Action:[ \t]*[A-Za-z]\w{0,40}[ \t]*(?=\[)|^Action\ Input:              # ReAct, LangChain
     """,
     re.VERBOSE | re.MULTILINE,
 )
 
 
 def foreign_tags(steps: Sequence[Step]) -> list[str]:
-    """List the foreign tags of a row that has none of ours, each once; empty where it has ours, or neither."""
+    """List the foreign tags of a row, each once; empty where the row has tags of ours."""
     if _speaks_our_tags(steps):
         return []
     found: dict[str, None] = {}

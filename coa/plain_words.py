@@ -52,7 +52,7 @@ def fold_look_alikes(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Split a text into its words in lower case, in order; a word is letters, digits, underscores."""
+    """Split a text into words in lower case, in order; a word is letters, digits, underscores."""
     if text.isascii():
         return text.lower().translate(_ASCII_GAPS).split()
     # Case is folded word by word: the lower case of a letter may hold a sign that ends a word.

@@ -8,7 +8,9 @@ import unicodedata
 from collections.abc import Iterable
 
 from coa.grading import normalise
-from curate.diagnosis.queries import content_words
+from curate.diagnosis.denials import names_without_giving
+from curate.diagnosis.queries import content_words, spans_most
+from curate.diagnosis.same_names import date_of, with_countries
 
 _CLOSED = {"yes": "yes", "no": "no", "true": "yes", "false": "no", "noanswer": "noanswer"}
 _SUFFIXES = frozenset({"jr", "sr", "ii", "iii"})
@@ -17,6 +19,8 @@ _HEAD_END = re.compile(r",|\bin\b")
 _AND = re.compile(r"\band\b")
 _BEFORE_BRACKET = 120
 """Characters before a bracket in which the name may stand that it explains."""
+_CALLED = "(?:known as|known simply as|short for|abbreviated as|nicknamed|also called)"
+"""Between a name and another one of the same."""
 _STEM = 5
 """Letters by which forms of a word are alike: Australia, Australian."""
 _MIN_WORDS, _MAX_NAME = 2, 5
@@ -28,33 +32,44 @@ _SENTENCE, _MOST = 2, 2 / 3
 def says_the_same(
     answer: str, accepted: str, question: str = "", texts: Iterable[str] = ()
 ) -> bool:
-    """Whether an answer is another form of an accepted one, a part of it, or a sentence around most of it.
+    """Tell whether an answer is another form of an accepted one, a part of it, or a sentence around most of it.
+
+    A sentence that names the accepted answer to compare with it or to rule it out says another thing, and so does one
+    that gives no answer (`curate.diagnosis.denials`). Nationalities are countries; the order of a date is free.
 
     Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a range is asked for,
     and `film` says nothing of `erotic thriller film` where it is asked whether it was a film. `texts` are the policy's
-    thoughts and what it was shown: `answer (accepted)` in them makes the two one.
+    thoughts and what it was shown: `answer (accepted)` or `answer, known as accepted` in them makes the two one.
     """
+    question = normalise(question)
     ours, theirs = (normalise(_POSSESSIVE.sub("", text)) for text in (answer, accepted))
     if ours in _CLOSED or theirs in _CLOSED:
         return _CLOSED.get(ours) == _CLOSED.get(theirs)
-    if not ours or not theirs:
+    if not ours or not theirs or names_without_giving(answer, accepted, question):
         return False
-    if any(
-        is_form(ours, theirs)
-        for is_form in (_is_spelt_alike, _is_short_name, _has_same_numbers, _is_abbreviated)
-    ):
+    if date_of(ours) is not None and date_of(theirs) is not None:
+        return date_of(ours) == date_of(theirs)
+    if _is_another_form(ours, theirs, question):
         return True
-    if (
-        _is_part(ours, theirs, question)
-        or _is_sentence_around(ours, theirs)
-        or _is_item(ours, theirs)
-    ):
+    countries = with_countries(ours), with_countries(theirs)
+    if countries != (ours, theirs) and _is_another_form(*countries, with_countries(question)):
         return True
     if _head(answer) == _head(accepted):
         return True
-    return len(answer) <= _BEFORE_BRACKET and any(
-        _is_bracketed(text, answer, accepted) for text in texts
+    if len(answer) > _BEFORE_BRACKET:
+        return False
+    return any(
+        _is_bracketed(text, answer, accepted) or _is_called(text, ours, theirs) for text in texts
     )
+
+
+def _is_another_form(ours: str, theirs: str, question: str) -> bool:
+    """Whether two normalised answers are forms of one, or one is a part of the other or a sentence around it."""
+    forms = (_is_spelt_alike, _is_short_name, _has_same_numbers, _is_abbreviated)
+    if any(is_form(ours, theirs) for is_form in forms):
+        return True
+    is_around = _is_sentence_around(ours, theirs) or _is_item(ours, theirs)
+    return is_around or _is_part(ours, theirs, question)
 
 
 def _is_part(answer: str, accepted: str, question: str) -> bool:
@@ -114,9 +129,10 @@ def _is_abbreviated(answer: str, accepted: str) -> bool:
 
 
 def _is_sentence_around(answer: str, accepted: str) -> bool:
-    ours, theirs = content_words(answer), content_words(accepted)
+    """Whether a longer answer holds most words of the accepted one, near each other."""
+    theirs = content_words(accepted)
     is_long = len(answer.split()) >= _SENTENCE * len(accepted.split())
-    return is_long and len(theirs) >= _MIN_WORDS and len(ours & theirs) >= _MOST * len(theirs)
+    return is_long and len(theirs) >= _MIN_WORDS and spans_most(answer, theirs, _MOST)
 
 
 def _is_item(answer: str, accepted: str) -> bool:
@@ -147,4 +163,20 @@ def _is_bracketed(text: str, answer: str, accepted: str) -> bool:
         before = text.lower().partition(f"({inner})".lower())[0]
         if normalise(before[-_BEFORE_BRACKET:]).endswith(normalise(outer)):
             return True
+    return False
+
+
+def _is_called(text: str, answer: str, accepted: str) -> bool:
+    """Whether a line of a text says that one is called the other: `OSRIC, short for Old School ...`."""
+    found = text.lower()
+    if any(word not in found for word in (answer.split()[0], accepted.split()[0])):
+        return False
+    for line in text.splitlines():
+        norm = normalise(line)
+        if answer not in norm or accepted not in norm:
+            continue
+        for one, other in ((answer, accepted), (accepted, answer)):
+            called = rf"\b{re.escape(one)} (?:\S+ ){{0,8}}{_CALLED} {re.escape(other)}\b"
+            if re.search(called, norm):
+                return True
     return False

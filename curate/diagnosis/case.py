@@ -5,9 +5,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from coa.trajectory import Mode, Step, StepKind
-from curate.diagnosis.claims import Claim, Said, is_in, padded, says_not_found
+from curate.diagnosis.claims import (
+    SENTENCE_END,
+    Claim,
+    Said,
+    is_in,
+    names_and_numbers,
+    padded,
+    says_not_found,
+)
 from curate.diagnosis.gold import Fact, Gold, bare_title
-from curate.diagnosis.queries import content_words, holds_most
+from curate.diagnosis.queries import NAMED_SHARE, content_words, holds_most
 
 NAMELESS = ""
 """Stands for the passages of an observation whose tool gave them no ids."""
@@ -90,27 +98,62 @@ class Case:
         )
 
     def _told_by(self, said: Said, fact: Fact) -> Iterator[str]:
-        """The passages of an observation from elsewhere that state a fact: those under its titles, or lines that do."""
+        """The passages of an observation from elsewhere that state a fact: those under its titles, or lines that do.
+
+        A passage under the title may be another part of the article than ours: it states the fact where its words do.
+        """
         titles = {passage.title for passage in fact.passages}
         names = self.steps[said.step].passages
-        if titled := [name for name in names if bare_title(name) in titles]:
+        titled = [name for name in names if bare_title(name) in titles]
+        if titled and self._holds(said.norm, fact):
             yield from titled
         elif any(self._speaks_of(line, said, fact) for line in said.text.splitlines()):
             yield from names or (NAMELESS,)
 
-    def _speaks_of(self, line: str, said: Said, fact: Fact) -> bool:
-        """Whether a line mentions the fact's item, and the entity or what was asked."""
-        norm = padded(line)
-        if not any(
+    def _holds(self, norm: str, fact: Fact) -> bool:
+        return any(
             is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items
-        ):
+        )
+
+    def _speaks_of(self, line: str, said: Said, fact: Fact) -> bool:
+        """Whether a line mentions the fact's item where it speaks of the entity, or of what was asked.
+
+        It speaks of what was asked when it names somebody or something that the question or the query names, and shares
+        further words with them. An item of a single word may stand anywhere by accident, a number above all: it counts
+        where the sentence around it does.
+        """
+        norm = padded(line)
+        if not self._holds(norm, fact):
             return False
         if any(is_in(passage.title, norm) for passage in fact.passages):
             return True
         query = self.steps[said.step - 1].argument or "" if said.step else ""
-        asked = content_words(f"{self.question} {query}") - content_words(" ".join(fact.items))
+        items = content_words(" ".join(fact.items))
+        asked = content_words(f"{self.question} {query}") - items
+        if not self._names_subject(norm, query, items):
+            return False
         is_word = all(" " not in item for item in fact.items)
-        return len(content_words(norm) & asked) >= _MIN_ABOUT + is_word
+        if len(content_words(norm) & asked) < _MIN_ABOUT + is_word:
+            return False
+        sentences = [padded(sentence) for sentence in SENTENCE_END.split(line)]
+        around = [sentence for sentence in sentences if self._holds(sentence, fact)]
+        return not is_word or any(
+            len(content_words(sentence) & asked) >= _MIN_ABOUT for sentence in around
+        )
+
+    def _names_subject(self, norm: str, query: str, items: frozenset[str]) -> bool:
+        """Whether a text has the telling words of a name in the question or the query; true where these name nothing.
+
+        Words by which questions ask (`street`, `film`) tell a name only together with most of its others.
+        """
+        found = names_and_numbers(self.question) + names_and_numbers(query)
+        named = [content_words(name) - items for name in found if not name.isdigit()]
+        wanted = [words for words in named if words]
+        own = content_words(norm)
+        for words in wanted:
+            if words & own - self.asking or len(words & own) >= NAMED_SHARE * len(words):
+                return True
+        return not wanted
 
 
 def _names(said: Said, items: Iterable[str]) -> bool:

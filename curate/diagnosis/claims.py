@@ -87,7 +87,7 @@ class Said(NamedTuple):
     claim: Claim | None = None
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)\s+|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b[JSDM]r\.)\s+|\n+")
 """Not after an initial or a title: Samuel L. Jackson is one name."""
 _NAME_WORD = r"[A-Z][\w'’&-]*"  # noqa: RUF001
 _VALUE = re.compile(
@@ -165,7 +165,7 @@ class _Reading:
                 thought = step.text[: self._left]
                 self._left -= len(thought)
                 yield from (
-                    self._sentence(i, text) for text in _SENTENCE_END.split(thought) if text.strip()
+                    self._sentence(i, text) for text in SENTENCE_END.split(thought) if text.strip()
                 )
 
     def _sentence(self, step: int, text: str) -> Said:

@@ -1,6 +1,7 @@
 """A query to whether it was a good one, judged by its words against those of the passage it should have found."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,12 +20,13 @@ _MIN_DESCRIBING = 2
 """Words of the passage that a query needs which cannot name the entity, because the entity is what it looks for."""
 _STEM = 5
 """Letters by which forms of a word are alike: director, directed."""
-_NAMED_SHARE = 2 / 3
+NAMED_SHARE = 2 / 3
 """Of a title's words that name it: `Collier Transit` is Collier Area Transit, half of a person's name is nobody."""
-
 
 _MIN_ADDED, _MOST_ADDED = 3, 0.8
 """Words of a long value, and the part of them that is no accident."""
+_STRETCH = 2
+"""Words of a text for each word that is looked for in it: little words and a few others stand between."""
 
 
 class Query(NamedTuple):
@@ -60,9 +62,32 @@ def _singular(word: str) -> str:
 
 
 def holds_most(text: str, value: str, question: str) -> bool:
-    """Whether a text holds most of what a long value adds to the question, in whatever order."""
+    """Whether a text holds most of what a long value adds to the question, in whatever order, near each other."""
     added = content_words(value) - content_words(question)
-    return len(added) >= _MIN_ADDED and len(added & content_words(text)) >= _MOST_ADDED * len(added)
+    return len(added) >= _MIN_ADDED and spans_most(text, added, _MOST_ADDED)
+
+
+def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
+    """Whether a share of the wanted words stands in a stretch of text hardly longer than they are.
+
+    Words that stand far from each other were not said together: they are there by accident.
+    """
+    needed = share * len(wanted)
+    if len(wanted & content_words(text)) < needed:
+        return False
+    own = [_singular(word) for word in _WORD.findall(text.lower())]
+    places = [i for i, word in enumerate(own) if word in wanted]
+    longest = _STRETCH * len(wanted) + 1
+    within: Counter[str] = Counter()
+    start = 0
+    for place in places:
+        within[own[place]] += 1
+        while place - places[start] >= longest:
+            within[own[places[start]]] -= 1
+            start += 1
+        if len(+within) >= needed:
+            return True
+    return False
 
 
 def asking_words(questions: Iterable[str]) -> frozenset[str]:
@@ -97,7 +122,7 @@ def _would_find(
         )
         return by_name or len(words & told & wanted.topic) >= _MIN_DESCRIBING
     asked = words - entity
-    if len(words & entity) < _NAMED_SHARE * len(entity) or not asked:
+    if len(words & entity) < NAMED_SHARE * len(entity) or not asked:
         return False
     if not asked.isdisjoint(wanted.topic | told):
         return True

@@ -19,6 +19,7 @@ from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.case import Case
 from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import read
+from curate.diagnosis.denials import names_without_giving
 from curate.diagnosis.facts import diagnose_fact
 from curate.diagnosis.gold import Corpus, gold_of
 
@@ -140,12 +141,12 @@ def _nearly_right(row: GradedTrajectory, near_f1: float) -> Finding | None:
     told = (StepKind.THOUGHT, StepKind.OBSERVATION)
     texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in told]
     asked = row.trajectory.question
-    near = next(
-        (gold for gold in row.gold_answers if says_the_same(answer, gold, asked, texts)), None
-    )
-    if not (row.grade.cover_exact_match or row.grade.f1 >= near_f1 or near):
+    given = [gold for gold in row.gold_answers if not names_without_giving(answer, gold, asked)]
+    near = next((gold for gold in given if says_the_same(answer, gold, asked, texts)), None)
+    is_close = row.grade.cover_exact_match or row.grade.f1 >= near_f1
+    if near is None and not (given and is_close):
         return None
-    gold = near or row.gold_answers[0]
+    gold = near or given[0]
     return Finding(
         Cause.GRADED_WRONG, _last_step(row), f"answered “{answer}”, accepted is “{gold}”"
     )
