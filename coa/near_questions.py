@@ -100,7 +100,11 @@ class NearQuestions:
     def _rare_words(self) -> dict[str, list[int]]:
         """Map each word to the questions among whose rarest words it is."""
         index: dict[str, list[int]] = {}
+        first: dict[tuple[str, tuple[str, ...]], int] = {}
         for place, own in enumerate(self._words):
+            # A copy is found by the first of its kind: many of them would only cost time.
+            if first.setdefault((self._sets[place], own), place) != place:
+                continue
             for word in self._prefix(own, self._totals[place], self._limit(place)):
                 index.setdefault(word, []).append(place)
         return index

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def test_a_set_of_templates_is_held_to_a_higher_limit_than_real_questions() -> N
 def test_of_equally_near_questions_the_first_one_is_named() -> None:
     twice = [QUESTIONS[0], QUESTIONS[1], QUESTIONS[0]]
     assert near(*twice).nearest(QUESTIONS[0]) == Near(0, 1.0)
+
+
+def test_copies_and_templates_cost_no_more_than_other_questions() -> None:
+    started = time.process_time()
+    copies = near(*[QUESTIONS[0]] * 10_000)
+    places = near(*[f"What is the population of the town of place{i}?" for i in range(10_000)])
+    for i in range(1000):
+        assert copies.nearest(f"{QUESTIONS[0]} {i}") == copies.nearest(f"{QUESTIONS[0]} {i}")
+        assert places.nearest(f"What is the population of the town of nowhere{i}?") is None
+    assert time.process_time() - started < 10
 
 
 def test_without_questions_none_is_near() -> None:
