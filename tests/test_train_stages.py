@@ -261,7 +261,7 @@ def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken
         (
             ["stage=sft2", "train.sft2.init=data/train/mine"],
             "there is no model in data/train/mine",
-            "python -m train.run stage=STAGE name=mine",
+            "stage=STAGE name=mine",
         ),
         (["stage=sft2", "train.sft2.init=nowhere/at/all"], "cannot load the tokenizer", "a folder"),
         (["stage=sft2", "name=../evil"], "not a plain folder name", ""),

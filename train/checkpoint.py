@@ -57,14 +57,12 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
         ConfigError: there is no such model, or its tokenizer does not belong to it.
         MissingExtraError: torch or transformers is not installed.
     """
-    from train.settings import Stage  # which imports this file
-
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
-        is_stage = folder.name in list(Stage)
-        command = f"stage={folder.name}" if is_stage else f"stage=STAGE name={folder.name}"
+        command = f"python -m train.run stage={folder.name}"
         raise InputError(
-            f"there is no model in {init}", fix=f"train it first: python -m train.run {command}"
+            f"there is no model in {init}",
+            fix=f"train it first: {command}, or stage=STAGE name={folder.name} if the name is yours",
         )
     tokenizer = load_tokenizer(init)
     try:
