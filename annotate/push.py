@@ -6,14 +6,21 @@
 
 Pushing again adds what is new and brings the rest up to date; it never touches a response, and a text that has changed
 is another record. Goes to the server of annotate.serve, or to the deployment in ARGILLA_API_URL (annotate.deployment).
+Two pushes to one workspace at once would add the same records twice: the second waits for the first.
 """
 
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from annotate.deployment import Deployment
+from filelock import FileLock, Timeout
+
+from annotate.deployment import Deployment, access
+from annotate.environment import cache_folder
 from annotate.items import chosen_items
 from annotate.settings import AnnotateParams
+from coa.errors import ServiceError, writing_error
 from coa.params import Params
 
 
@@ -21,12 +28,45 @@ def main(arguments: Sequence[str]) -> str:
     """Push each kind; the summary line is returned."""
     annotate = Params.load("annotate.push", arguments).section(AnnotateParams, "annotate")
     told = []
-    with Deployment(annotate) as deployment:
+    with one_push(access(annotate).url, annotate.workspace), Deployment(annotate) as deployment:
         for kind in annotate.push.kinds:
             data_set = deployment.open_data_set(kind)
             added, updated = deployment.upsert(data_set, chosen_items(kind, annotate))
             told.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
     return "; ".join(told)
+
+
+@contextmanager
+def one_push(url: str, workspace: str, *, wait_seconds: float = 600.0) -> Iterator[None]:
+    """Keep other pushes of this user to the same workspace waiting; the lock ends with its process.
+
+    Raises:
+        ServiceError: another push goes on for longer than `wait_seconds`.
+        OutputError: the lock cannot be written.
+    """
+    digest = hashlib.sha256(f"{url.rstrip('/')}\n{workspace}".encode()).hexdigest()[:16]
+    path = cache_folder() / f"push-{digest}.lock"
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"another push to {workspace} is going on; waiting for it", file=sys.stderr)
+            lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        raise ServiceError(
+            "another push is going on",
+            where=url,
+            got=f"it holds {path}",
+            fix="wait for it or stop it, then run the same command again",
+        ) from None
+    except OSError as error:
+        raise writing_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ the standard exception that it refines, and draw it above.
 
 import errno
 import os
+from pathlib import Path
 
 
 class CoaError(Exception):
@@ -73,6 +74,18 @@ def unknown_name(kind: str, name: object, known: object, *, where: object = "") 
     return ConfigError(
         f"unknown {kind} {str(name)!r}", where=where, expected=f"one of {names}", got=repr(name)
     )
+
+
+def check_no_folder(path: Path) -> None:
+    """Complain about a folder where a file is expected.
+
+    Raises:
+        InputError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder", expected="a file", fix="name a file in it, or move it away"
+        )
 
 
 def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:

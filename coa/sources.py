@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
-from coa.errors import ConfigError, InputError
+from coa.errors import ConfigError, InputError, check_no_folder
 from coa.tables import open_parquet, parquet_batches, require_columns
 
 
@@ -38,6 +38,7 @@ def read_rows(
         raise ConfigError(
             f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}"
         )
+    check_no_folder(path)
     if not path.is_file():
         raise InputError(
             f"{path} is missing",

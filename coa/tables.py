@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coa.errors import InputError, OutputError, writing_error
+from coa.errors import InputError, OutputError, check_no_folder, writing_error
 from coa.trajectory import SCHEMA_VERSION
 from coa.whole_files import replacing
 
@@ -204,6 +204,7 @@ def count_rows(path: Path) -> int:
 
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file, with errors that say what to do."""
+    check_no_folder(path)
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,15 @@ def test_pushing_again_adds_nothing_and_overwrites_no_response(reviewed: Any) ->
     assert "coa-pairs: 0 new, 200 brought up to date" in told
     reviewed.do("annotate.pull")
     assert reviews(reviewed) == before
+
+
+def test_two_pushes_at_once_make_each_record_once(reviewed: Any) -> None:
+    command = ("annotate.push", "num_items=40", "annotate.prefix=twice", "kinds=[trajectory]")
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: reviewed.run(*command), range(2)))
+    assert [it.returncode for it in done] == [0, 0], done
+    told = sorted(it.stdout.split(": ")[-1].strip() for it in done)
+    assert told == ["0 new, 40 brought up to date", "40 new, 0 brought up to date"]
 
 
 def test_the_assembly_does_what_the_reviewers_said(reviewed: Any) -> None:

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from annotate.push import one_push
 from annotate.state import DATABASE, State
 from coa import tables
-from coa.errors import InputError, OutputError
+from coa.errors import InputError, OutputError, ServiceError
+from coa.model_files import fingerprint_files
 from coa.search import Passage
+from coa.search.corpus_files import expected_rows
+from coa.sources import read_rows
 from coa.whole_files import PRIVATE, replacing, write_file
 
 ROOT = Path(__file__).parent.parent
@@ -136,6 +140,70 @@ def test_an_owners_key_that_is_lost_is_not_replaced_by_one_that_no_account_has(
     (tmp_path / "owner.key").touch()
     with pytest.raises(InputError, match="backups"):
         State(tmp_path).owner_key()
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl", "x.csv", "x.jsonl.gz"])
+def test_a_folder_is_named_where_a_file_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder"):
+        list(read_rows(tmp_path / name, {"question": "question"}))
+    if not name.endswith(".gz"):
+        with pytest.raises(InputError, match=f"{name} is a folder"):
+            expected_rows([tmp_path / name])
+
+
+def test_a_folder_is_named_where_a_table_or_a_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(InputError, match=r"x\.json is a folder"):
+        tables.count_rows(tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"x\.json is a folder"):
+        fingerprint_files(tmp_path)
+
+
+PUSH = """
+import sys, time
+from annotate.push import one_push
+with one_push("http://127.0.0.1:6900", sys.argv[1]):
+    with open("log", "a") as log:
+        print("in", file=log, flush=True)
+        time.sleep(0.5)
+        print("out", file=log, flush=True)
+"""
+
+
+def pushes(folder: Path, *workspaces: str) -> list["subprocess.Popen[str]"]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COA_CACHE": str(folder / "cache")}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PUSH, workspace],
+            cwd=folder,
+            env=environment,
+            text=True,
+            stderr=subprocess.PIPE,
+        )
+        for workspace in workspaces
+    ]
+
+
+def test_two_pushes_to_one_workspace_go_one_after_the_other(tmp_path: Path) -> None:
+    started = pushes(tmp_path, "review", "review", "review")
+    said = "".join(process.communicate(timeout=60)[1] for process in started)
+    assert [process.returncode for process in started] == [0, 0, 0]
+    assert "another push to review is going on" in said
+    assert (tmp_path / "log").read_text().split() == ["in", "out"] * 3
+
+
+def test_a_push_that_goes_on_and_on_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COA_CACHE", str(tmp_path))
+    with (
+        one_push("http://127.0.0.1:6900", "review"),
+        one_push("http://127.0.0.1:6900", "another"),
+        pytest.raises(ServiceError, match="another push is going on"),
+        one_push("http://127.0.0.1:6900/", "review", wait_seconds=0.1),
+    ):
+        raise AssertionError
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def _is_about(error: OSError, folder: Path) -> bool:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, OSError):
         return False
     return True
 

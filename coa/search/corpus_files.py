@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from coa.errors import ConfigError, InputError, ServiceError
+from coa.errors import ConfigError, InputError, ServiceError, check_no_folder
 from coa.search.corpus import ENDINGS, corpus_files
 from coa.sources import COMPRESSIONS, ending_of
 
@@ -83,6 +83,7 @@ def _expected(path: Path) -> int | None:
         return int(open_parquet(path).metadata.num_rows)
     if path.suffix in COMPRESSIONS:
         return None
+    check_no_folder(path)
     try:
         with path.open("rb") as file:
             start = file.read(_SAMPLE_BYTES)
