@@ -1,7 +1,7 @@
 """Records to parquet and back: the schema follows from the dataclass, rows stream, files appear whole or not at all."""
 
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
@@ -12,7 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coa.errors import InputError, OutputError, check_no_folder, writing_error
+from coa.errors import InputError, check_no_folder, writing_error
+from coa.output_file import check_own_file
 from coa.trajectory import SCHEMA_VERSION
 from coa.whole_files import replacing
 
@@ -21,8 +22,6 @@ Record = TypeVar("Record")
 _ROWS_PER_GROUP = 1000
 """Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
 _VERSION_KEY = b"coa.schema_version"
-_PARQUET = b"PAR1"
-"""What every parquet file begins with."""
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -103,51 +102,6 @@ class TableWriter:
                     self._flush()
             else:
                 self._opened.__exit__(kind, error, trace)
-
-
-def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
-    """Refuse to replace a file that is no table of the same kind.
-
-    An empty or a truncated file may be replaced.
-
-    Args:
-        path: The file that a command is about to write.
-        key: What stands in the metadata of every file that the command writes.
-        columns: Their columns; the first tells one kind of table from another.
-
-    Raises:
-        OutputError: something else stands there.
-    """
-    with _writing(path):
-        fault = _foreign(path, key, columns)
-    if fault:
-        raise OutputError(
-            f"{path} is in the way: nothing was deleted",
-            where=path.absolute(),
-            expected="no file, or one that this command wrote",
-            got=fault,
-            fix="name another file, or move this one away yourself",
-        )
-
-
-def _foreign(path: Path, key: bytes, columns: Sequence[str]) -> str:
-    """What a file is that a command must not replace; empty where it may."""
-    if path.is_dir():
-        return "a folder"
-    if not path.is_file() or not path.stat().st_size:
-        return ""
-    with path.open("rb") as file:
-        if file.read(len(_PARQUET)) != _PARQUET:
-            return "a file that is not parquet"
-    try:
-        found = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError):
-        return ""
-    if key not in (found.metadata or {}):
-        return "a table that this project did not write"
-    if columns and found.names[:1] != [*columns[:1]]:
-        return f"a table of another kind, with the columns {', '.join(found.names)}"
-    return ""
 
 
 @contextmanager

@@ -28,8 +28,8 @@ from coa.errors import (
     unknown_name,
     writing_error,
 )
+from coa.output_file import check_own_file
 from coa.params import Params
-from coa.tables import check_own_file
 from coa.whole_files import replacing
 from synth.question_formats import QuestionFormat
 
