@@ -202,7 +202,7 @@ def test_a_tag_can_stand_in_an_address(server: Server, tag: str) -> None:
 def test_what_writes_wants_the_token(server: Server) -> None:
     content = b"some large contents"
     oid = hashlib.sha256(content).hexdigest()
-    requests = (
+    requests: tuple[tuple[str, str, Any], ...] = (
         ("POST", "/api/repos/create", {"name": "other"}),
         ("POST", "/api/datasets/me/coa/preupload/main", {"files": []}),
         ("POST", "/api/datasets/me/coa/commit/main", {"key": "header", "value": {"summary": "x"}}),
