@@ -16,7 +16,7 @@ from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
 from annotate.settings import AnnotateParams
 from annotate.state import State
 from coa.errors import ConfigError, MissingExtraError, ServiceError
-from coa.reviews import LAYOUT_VERSION, Asked, ReviewKind
+from coa.reviews import LAYOUT_VERSION, ReviewKind, ReviewQuestion
 
 if TYPE_CHECKING:
     import argilla
@@ -33,8 +33,16 @@ _PLURAL = {
     ReviewKind.PAIR: "pairs",
     ReviewKind.DISPUTE: "disputes",
 }
-_HIDDEN = (("reason", "terms"), ("mode", "terms"), ("cause", "terms"), ("grade", "terms"), ("kind", "terms"),
-           ("searches", "integer"), ("steps_before", "integer"), ("f1", "float"))  # fmt: skip
+_HIDDEN = (
+    ("reason", "terms"),
+    ("mode", "terms"),
+    ("cause", "terms"),
+    ("grade", "terms"),
+    ("kind", "terms"),
+    ("searches", "integer"),
+    ("steps_before", "integer"),
+    ("f1", "float"),
+)
 """Metadata for an owner's filters; a reviewer who saw it would know what the program thinks."""
 
 
@@ -184,9 +192,11 @@ class Deployment:
             if had != overlap:
                 raise ConfigError(
                     f"the data set {found.name!r} was made for other numbers of reviewers",
-                    where="annotate.push.reviewers_per_item", expected=had, got=overlap,
+                    where="annotate.push.reviewers_per_item",
+                    expected=had,
+                    got=overlap,
                     fix="keep that number, or begin new data sets: annotate.prefix",
-                )  # fmt: skip
+                )
             return found
         name = data_set_name(self._annotate.prefix, kind, push.round)
         made = argilla.Dataset(
@@ -196,7 +206,9 @@ class Deployment:
 
     def upsert(self, data_set: "argilla.Dataset", items: Iterable["Item"]) -> tuple[int, int]:
         """Add items, or bring those that are there up to date; responses stay. Returns how many of each."""
-        causes = next((it.id for it in data_set.questions if it.name == Asked.CAUSES), None)
+        causes = next(
+            (it.id for it in data_set.questions if it.name == ReviewQuestion.CAUSES), None
+        )
         before, sent, left = self._num_records(data_set), 0, iter(items)
         while batch := list(islice(left, _RECORDS_AT_ONCE)):
             body = {
@@ -259,9 +271,10 @@ def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
     import argilla
 
     kinds = {
-        "terms": argilla.TermsMetadataProperty, "integer": argilla.IntegerMetadataProperty,
+        "terms": argilla.TermsMetadataProperty,
+        "integer": argilla.IntegerMetadataProperty,
         "float": argilla.FloatMetadataProperty,
-    }  # fmt: skip
+    }
     return argilla.Settings(
         guidelines=layout.guidelines,
         fields=[

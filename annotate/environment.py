@@ -86,6 +86,8 @@ def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise ServiceError(
-            "cannot install Argilla's server", where=" ".join(command), got=done.stderr.strip()[-1500:],
+            "cannot install Argilla's server",
+            where=" ".join(command),
+            got=done.stderr.strip()[-1500:],
             fix="see to the network or the package index, then run the same command again",
-        )  # fmt: skip
+        )

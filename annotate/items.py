@@ -107,9 +107,11 @@ def _trajectories(params: PushParams) -> pl.DataFrame:
         known = set(rows.select("group").unique().collect().get_column("group"))
         if unknown := set(params.causes) - known:
             raise InputError(
-                f"no trajectory failed by {', '.join(sorted(unknown))}", where="annotate.push.causes",
-                expected=", ".join(sorted(known)), fix="name causes that occur, or none for all",
-            )  # fmt: skip
+                f"no trajectory failed by {', '.join(sorted(unknown))}",
+                where="annotate.push.causes",
+                expected=", ".join(sorted(known)),
+                fix="name causes that occur, or none for all",
+            )
         rows = rows.filter(pl.col("group").is_in(params.causes))
     return rows.collect()
 
@@ -126,14 +128,19 @@ def _pairs(_: PushParams) -> pl.DataFrame:
 def _disputes(_: PushParams) -> pl.DataFrame:
     trajectory, grade = pl.col("trajectory").struct.field, pl.col("grade").struct.field
     rows = _read(GRADED, ["trajectory", "grade"]).filter(
-        ~grade("exact_match") & grade("prediction").is_not_null()
+        ~grade("exact_match")
+        & grade("prediction").is_not_null()
         & (grade("cover_exact_match") | (grade("f1") >= _MIN_F1))
-    )  # fmt: skip
+    )
     found = rows.select(
-        row_id=trajectory("trajectory_id"), question=trajectory("question_id"), prediction=grade("prediction"),
-        group=pl.when(grade("cover_exact_match")).then(pl.lit("contains")).otherwise(pl.lit("overlaps")),
+        row_id=trajectory("trajectory_id"),
+        question=trajectory("question_id"),
+        prediction=grade("prediction"),
+        group=pl.when(grade("cover_exact_match"))
+        .then(pl.lit("contains"))
+        .otherwise(pl.lit("overlaps")),
         worth=-grade("f1"),
-    ).collect()  # fmt: skip
+    ).collect()
     same = pl.col("prediction").map_elements(normalise, return_dtype=pl.String)
     return found.sort("row_id").unique(
         [pl.col("question"), same.alias("same")], keep="first", maintain_order=True
@@ -162,13 +169,19 @@ def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
         it = row.trajectory
         found = causes.get(it.trajectory_id, ())
         yield Item(
-            it.trajectory_id, trajectory_version(row), layouts.trajectory_fields(row),
+            it.trajectory_id,
+            trajectory_version(row),
+            layouts.trajectory_fields(row),
             {
-                "reason": reasons[it.trajectory_id], "mode": str(it.mode), "searches": it.num_actions,
-                "cause": found[0] if found else "none", "f1": row.grade.f1, "grade": str(row.grade.verdict),
+                "reason": reasons[it.trajectory_id],
+                "mode": str(it.mode),
+                "searches": it.num_actions,
+                "cause": found[0] if found else "none",
+                "f1": row.grade.f1,
+                "grade": str(row.grade.verdict),
             },
             found,
-        )  # fmt: skip
+        )
 
 
 def _causes(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from annotate import markup
 from coa.causes import Cause
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.reviews import Asked, Preference, ReviewKind, Usage
+from coa.reviews import Preference, ReviewKind, ReviewQuestion, Usage
 
 _GUIDELINES = Path(__file__).parent / "guidelines"
 _CAUSES = {str(cause): cause.replace("_", " ") for cause in Cause}
@@ -37,7 +37,7 @@ class Form(StrEnum):
 class QuestionLayout:
     """One question to the reviewer."""
 
-    name: Asked
+    name: ReviewQuestion
     """Which question."""
     title: str
     """As the reviewer reads it."""
@@ -67,12 +67,12 @@ class Layout:
 
 
 def _labels(
-    name: Asked, title: str, labels: Mapping[str, str], *, is_required: bool = False
+    name: ReviewQuestion, title: str, labels: Mapping[str, str], *, is_required: bool = False
 ) -> QuestionLayout:
     return QuestionLayout(name, title, Form.LABEL, tuple(labels.items()), is_required)
 
 
-_COMMENT = QuestionLayout(Asked.COMMENT, "Comment", Form.TEXT)
+_COMMENT = QuestionLayout(ReviewQuestion.COMMENT, "Comment", Form.TEXT)
 _QUESTION, _ACCEPTED = ("question", "Question"), ("accepted", "Accepted answers")
 LAYOUTS = {
     ReviewKind.TRAJECTORY: Layout(
@@ -80,14 +80,26 @@ LAYOUTS = {
         (_QUESTION, _ACCEPTED, ("answer", "Final answer"), ("steps", "Trajectory")),
         (
             _labels(
-                Asked.VERDICT, "Train on it?",
-                {Usage.KEEP: "Keep", Usage.FIX: "Fix the accepted answers", Usage.DROP: "Drop"}, is_required=True,
+                ReviewQuestion.VERDICT,
+                "Train on it?",
+                {Usage.KEEP: "Keep", Usage.FIX: "Fix the accepted answers", Usage.DROP: "Drop"},
+                is_required=True,
             ),
-            _labels(Asked.ANSWER_RIGHT, "Is the final answer right?", {"yes": "Yes", "partly": "Partly", "no": "No"}),
-            QuestionLayout(Asked.CAUSES, "What went wrong?", Form.LABELS, tuple(_CAUSES.items())),
-            QuestionLayout(Asked.SEARCH_QUALITY, "Search quality", Form.RATING),
-            QuestionLayout(Asked.FIRST_BAD_STEP, "First bad step (its number)", Form.TEXT),
-            QuestionLayout(Asked.ACCEPTED_ANSWER, "To fix: the answer that should be accepted", Form.TEXT),
+            _labels(
+                ReviewQuestion.ANSWER_RIGHT,
+                "Is the final answer right?",
+                {"yes": "Yes", "partly": "Partly", "no": "No"},
+            ),
+            QuestionLayout(
+                ReviewQuestion.CAUSES, "What went wrong?", Form.LABELS, tuple(_CAUSES.items())
+            ),
+            QuestionLayout(ReviewQuestion.SEARCH_QUALITY, "Search quality", Form.RATING),
+            QuestionLayout(ReviewQuestion.FIRST_BAD_STEP, "First bad step (its number)", Form.TEXT),
+            QuestionLayout(
+                ReviewQuestion.ACCEPTED_ANSWER,
+                "To fix: the answer that should be accepted",
+                Form.TEXT,
+            ),
             _COMMENT,
         ),
     ),
@@ -96,13 +108,24 @@ LAYOUTS = {
         (_QUESTION, _ACCEPTED, ("prefix", "Shared beginning"), ("sides", "Continuations")),
         (
             _labels(
-                Asked.PREFERENCE, "Which continuation is better?",
-                {"A": "A", "B": "B", Preference.TIE: "No difference", Preference.BOTH_BAD: "Both bad"},
+                ReviewQuestion.PREFERENCE,
+                "Which continuation is better?",
+                {
+                    "A": "A",
+                    "B": "B",
+                    Preference.TIE: "No difference",
+                    Preference.BOTH_BAD: "Both bad",
+                },
                 is_required=True,
             ),
-            QuestionLayout(Asked.CLARITY, "How clear is it?", Form.RATING),
-            _labels(Asked.POINT_RIGHT, "Do they part at the right place?", _YES_NO),
-            QuestionLayout(Asked.CAUSES, "What is wrong with the worse one?", Form.LABELS, tuple(_CAUSES.items())),
+            QuestionLayout(ReviewQuestion.CLARITY, "How clear is it?", Form.RATING),
+            _labels(ReviewQuestion.POINT_RIGHT, "Do they part at the right place?", _YES_NO),
+            QuestionLayout(
+                ReviewQuestion.CAUSES,
+                "What is wrong with the worse one?",
+                Form.LABELS,
+                tuple(_CAUSES.items()),
+            ),
             _COMMENT,
         ),
     ),
@@ -111,13 +134,15 @@ LAYOUTS = {
         (_QUESTION, _ACCEPTED, ("answer", "The answer in dispute")),
         (
             _labels(
-                Asked.SAME_ANSWER, "Does it say what an accepted answer says?",
-                {**_YES_NO, "unsure": "Unsure"}, is_required=True,
+                ReviewQuestion.SAME_ANSWER,
+                "Does it say what an accepted answer says?",
+                {**_YES_NO, "unsure": "Unsure"},
+                is_required=True,
             ),
             _COMMENT,
         ),
     ),
-}  # fmt: skip
+}
 
 
 def is_chosen_left(pair_id: str) -> bool:

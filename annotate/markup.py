@@ -19,9 +19,12 @@ _FOLD_CHARS = 1_200
 _HEAD_CHARS = 160
 _FRAME = '<span style="border:1px dotted #b91c1c" title="{name}">{shown}</span>'
 _COLOURS = {
-    StepKind.THOUGHT: "#4b5563", StepKind.ACTION: "#1d4ed8", StepKind.OBSERVATION: "#047857",
-    StepKind.ANSWER: "#6d28d9", StepKind.MARKER: "#b45309",
-}  # fmt: skip
+    StepKind.THOUGHT: "#4b5563",
+    StepKind.ACTION: "#1d4ed8",
+    StepKind.OBSERVATION: "#047857",
+    StepKind.ANSWER: "#6d28d9",
+    StepKind.MARKER: "#b45309",
+}
 _AUTHORS = {Author.POLICY: "", Author.ENVIRONMENT: ", search engine", Author.SCAFFOLD: ", inserted"}
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;font-size:13px;line-height:1.45"
 # References for what HTML or Markdown would read; a line break as a reference, for a blank line would end the block.

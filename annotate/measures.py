@@ -6,14 +6,14 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from annotate.layouts import LAYOUTS, Form
-from coa.reviews import Agreement, Asked, Between, Review, ReviewKind
+from coa.reviews import Agreement, Between, Review, ReviewKind, ReviewQuestion
 
 PROGRAM = "\0program"
 """The coder that stands for us; no account can be called so."""
 _MEASURED = frozenset({Form.LABEL, Form.LABELS, Form.RATING})
 
 
-class Said(NamedTuple):
+class CoderAnswer(NamedTuple):
     """One answer to a question, as the statistics want it."""
 
     coder: str
@@ -35,19 +35,19 @@ def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
                     yield _measure(kind, question.name, Between.REVIEWERS, "", found, question.form)
 
 
-def _said(review: Review, question: Asked, form: Form) -> Said | None:
+def _said(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer | None:
     values = review.values(question)
     if form is Form.LABELS:  # nothing chosen is an answer too: no cause applies
-        return Said(
+        return CoderAnswer(
             review.reviewer, f"{review.item_id}@{review.version}", frozenset(values or ("none",))
         )
     if not values:
         return None
     label = int(values[0]) if form is Form.RATING else values[0]
-    return Said(review.reviewer, f"{review.item_id}@{review.version}", label)
+    return CoderAnswer(review.reviewer, f"{review.item_id}@{review.version}", label)
 
 
-def _shared(said: Sequence[Said]) -> list[Said]:
+def _shared(said: Sequence[CoderAnswer]) -> list[CoderAnswer]:
     """The answers to items that two coders or more have answered."""
     coders = defaultdict(set)
     for it in said:
@@ -64,43 +64,56 @@ def agreement_with_causes(
         for it in reviews
         if it.kind is ReviewKind.TRAJECTORY and it.round == 1 and it.item_id in automatic
     ]
-    causes = {cause for it in own for cause in (*it.values(Asked.CAUSES), *automatic[it.item_id])}
+    causes = {
+        cause for it in own for cause in (*it.values(ReviewQuestion.CAUSES), *automatic[it.item_id])
+    }
     for cause in sorted(causes):
-        people = [Said(it.reviewer, it.item_id, cause in it.values(Asked.CAUSES)) for it in own]
-        program = [
-            Said(PROGRAM, item, cause in automatic[item]) for item in {it.item_id for it in own}
+        people = [
+            CoderAnswer(it.reviewer, it.item_id, cause in it.values(ReviewQuestion.CAUSES))
+            for it in own
         ]
-        yield _against(ReviewKind.TRAJECTORY, Asked.CAUSES, Between.CAUSES, cause, people, program)
+        program = [
+            CoderAnswer(PROGRAM, item, cause in automatic[item])
+            for item in {it.item_id for it in own}
+        ]
+        yield _against(
+            ReviewKind.TRAJECTORY, ReviewQuestion.CAUSES, Between.CAUSES, cause, people, program
+        )
 
 
 def agreement_with_grader(
     reviews: Iterable[Review], is_correct: Mapping[str, bool]
 ) -> Iterator[Agreement]:
     """Whether reviewers call right what the grader calls right; `is_correct` by trajectory id."""
-    asked = {ReviewKind.TRAJECTORY: Asked.ANSWER_RIGHT, ReviewKind.DISPUTE: Asked.SAME_ANSWER}
+    asked = {
+        ReviewKind.TRAJECTORY: ReviewQuestion.ANSWER_RIGHT,
+        ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
+    }
     known = [it for it in reviews if it.round == 1 and it.item_id in is_correct]
     for kind, question in asked.items():
         own = [it for it in known if it.kind is kind and it.value(question) not in ("", "unsure")]
-        people = [Said(it.reviewer, it.item_id, it.value(question) == "yes") for it in own]
-        program = [Said(PROGRAM, item, is_correct[item]) for item in {it.item_id for it in own}]
+        people = [CoderAnswer(it.reviewer, it.item_id, it.value(question) == "yes") for it in own]
+        program = [
+            CoderAnswer(PROGRAM, item, is_correct[item]) for item in {it.item_id for it in own}
+        ]
         if own:
             yield _against(kind, question, Between.GRADER, "", people, program)
 
 
 def _against(
     kind: ReviewKind,
-    question: Asked,
+    question: ReviewQuestion,
     between: Between,
     value: str,
-    people: list[Said],
-    program: list[Said],
+    people: list[CoderAnswer],
+    program: list[CoderAnswer],
 ) -> Agreement:
     """Every answer of a person beside the program's: a person's second opinion is another item to it."""
     label = {it.item: it.label for it in program}
     said = []
     for it in people:
         item = f"{it.item}/{it.coder}"
-        said += [Said("people", item, it.label), Said(PROGRAM, item, label[it.item])]
+        said += [CoderAnswer("people", item, it.label), CoderAnswer(PROGRAM, item, label[it.item])]
     found = _measure(kind, question, between, value, said, Form.LABEL)
     return Agreement(
         kind,
@@ -117,10 +130,10 @@ def _against(
 
 def _measure(
     kind: ReviewKind,
-    question: Asked,
+    question: ReviewQuestion,
     between: Between,
     value: str,
-    said: Sequence[Said],
+    said: Sequence[CoderAnswer],
     form: Form,
 ) -> Agreement:
     labels: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -130,13 +143,19 @@ def _measure(
     equal = sum(left == right for left, right in pairs) / len(pairs)
     is_varied = len({it.label for it in said}) > 1
     return Agreement(
-        kind, question, between, value, len(labels), len(said), round(equal, 4),
+        kind,
+        question,
+        between,
+        value,
+        len(labels),
+        len(said),
+        round(equal, 4),
         _alpha(said, form) if is_varied else None,
         _kappa(labels) if is_varied and form is Form.LABEL else None,
-    )  # fmt: skip
+    )
 
 
-def _alpha(said: Sequence[Said], form: Form) -> float:
+def _alpha(said: Sequence[CoderAnswer], form: Form) -> float:
     """Krippendorff's alpha: labels are equal or not, ratings differ as numbers, sets of causes by their overlap."""
     from nltk.metrics.agreement import AnnotationTask
     from nltk.metrics.distance import binary_distance, interval_distance, masi_distance

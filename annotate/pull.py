@@ -27,9 +27,9 @@ from coa.reviews import (
     REVIEWS,
     Agreement,
     Answer,
-    Asked,
     Review,
     ReviewKind,
+    ReviewQuestion,
     read_reviews,
     write_reviews,
 )
@@ -70,7 +70,7 @@ def _answers(kind: ReviewKind, item_id: str, values: Mapping[str, Any]) -> Itera
         value = values.get(question.name, {}).get("value")
         given = value if isinstance(value, list) else [] if value in (None, "") else [value]
         texts = [str(item)[:_MAX_TEXT_CHARS] for item in given]
-        if question.name is Asked.PREFERENCE:
+        if question.name is ReviewQuestion.PREFERENCE:
             texts = [unshuffled(item_id, text) for text in texts]
         if texts:
             yield Answer(question.name, tuple(texts))

@@ -50,9 +50,13 @@ class Processes:
     def _start(self, role: str) -> subprocess.Popen[bytes]:
         # A session of its own: control-C reaches this process alone, which then stops the others in order.
         process = subprocess.Popen(
-            [self._python, "-m", "annotate.embedded.process", role], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, start_new_session=True, env=_environment(),
-        )  # fmt: skip
+            [self._python, "-m", "annotate.embedded.process", role],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            env=_environment(),
+        )
         assert process.stdin
         process.stdin.write(json.dumps({**self._settings, "parent": os.getpid()}).encode() + b"\n")
         process.stdin.flush()
@@ -190,10 +194,17 @@ def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
         check_port(params)
         python, url = server_python(), url_of(params)
         settings = {
-            "state": str(state.folder.resolve()), "secret": state.secret(), "owner_key": state.owner_key(),
-            "host": params.host, "port": params.port, "redis_url": params.redis_url, "folder": folder,
-            "workspace": annotate.workspace, "owner": params.owner, "annotators": list(params.annotators),
-        }  # fmt: skip
+            "state": str(state.folder.resolve()),
+            "secret": state.secret(),
+            "owner_key": state.owner_key(),
+            "host": params.host,
+            "port": params.port,
+            "redis_url": params.redis_url,
+            "folder": folder,
+            "workspace": annotate.workspace,
+            "owner": params.owner,
+            "annotators": list(params.annotators),
+        }
         with (state.folder / "server.log").open("ab") as log:
             processes = Processes(python, settings, log)
             try:

@@ -137,11 +137,13 @@ class State:
         if self.has_accounts() and found != pinned:
             if not accepts_upgrade:
                 raise ConfigError(
-                    "the state folder belongs to another version of Argilla", where=self.folder, expected=pinned,
+                    "the state folder belongs to another version of Argilla",
+                    where=self.folder,
+                    expected=pinned,
                     got=found or "no version file",
                     fix="pull the reviews with the version that wrote it; then either run with accepts_upgrade=true, "
                     "which makes a backup and changes the database for good, or name another annotate.serve.state",
-                )  # fmt: skip
+                )
             self.backup()
         self._write(_VERSION, pinned)
 

@@ -53,8 +53,15 @@ def make_questions() -> Iterator[Question]:
     """Each asks for the third of three names; the first two are its gold titles."""
     for i in range(NUM_QUESTIONS):
         first, second, answer = (name(3 * i + k) for k in range(3))
-        yield Question(f"q{i}", f"Who is the teacher of the friend of {first}?", (answer,), "train", "bridge", 2,
-                       (first, second))  # fmt: skip
+        yield Question(
+            f"q{i}",
+            f"Who is the teacher of the friend of {first}?",
+            (answer,),
+            "train",
+            "bridge",
+            2,
+            (first, second),
+        )
 
 
 def make_passages() -> Iterator[Passage]:
@@ -102,9 +109,24 @@ def make_rollout(
         Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
     )
     return Trajectory(
-        f"{question.question_id}/coa/{i}", question.question_id, Mode.COA, i, question.question, "prompt", tuple(steps),
-        StopReason.ANSWERED, "words", Sampling(), "hash", "words", 8, 300, 400, 4, NUM_SEARCHES,
-    )  # fmt: skip
+        f"{question.question_id}/coa/{i}",
+        question.question_id,
+        Mode.COA,
+        i,
+        question.question,
+        "prompt",
+        tuple(steps),
+        StopReason.ANSWERED,
+        "words",
+        Sampling(),
+        "hash",
+        "words",
+        8,
+        300,
+        400,
+        4,
+        NUM_SEARCHES,
+    )
 
 
 def run_stage(module: str, folder: Path) -> tuple[float, float, int]:

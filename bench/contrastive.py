@@ -39,10 +39,15 @@ def made_pairs(share: float, vocabulary: int) -> list[PairExample]:
 
     rest = MADE_LENGTH - start
     return [
-        PairExample(prompt_ids=ids(start), chosen_ids=ids(rest), chosen_mask=[1] * rest,
-                    rejected_ids=ids(rest), rejected_mask=[1] * rest)
+        PairExample(
+            prompt_ids=ids(start),
+            chosen_ids=ids(rest),
+            chosen_mask=[1] * rest,
+            rejected_ids=ids(rest),
+            rejected_mask=[1] * rest,
+        )
         for _ in range(NUM_PAIRS)
-    ]  # fmt: skip
+    ]
 
 
 def apart(examples: Sequence[PairExample]) -> dict[str, Tensor]:
@@ -111,8 +116,11 @@ def main() -> None:
         shared = sum(2 * len(row["prompt_ids"]) for row in examples)
         total = shared + sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in examples)
         alone, together = step(examples)
-        print(f"{name:18}{shared / total:13.0%}{total:14,}{total - shared // 2:12,}"
-              f"{alone:9.2f}{together:7.2f}{alone / together:7.2f}", flush=True)  # fmt: skip
+        print(
+            f"{name:18}{shared / total:13.0%}{total:14,}{total - shared // 2:12,}"
+            f"{alone:9.2f}{together:7.2f}{alone / together:7.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

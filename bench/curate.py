@@ -60,9 +60,24 @@ def make_rows(count: int) -> Iterator[Trajectory]:
             )
         )
         yield Trajectory(
-            f"q{i}/coa/0", "q", Mode.COA, 0, QUESTION.question, "Question: Who?\n", tuple(steps), StopReason.ANSWERED,
-            "words", Sampling(), "hash", "words", 8, 300, 400, 5, NUM_SEARCHES,
-        )  # fmt: skip
+            f"q{i}/coa/0",
+            "q",
+            Mode.COA,
+            0,
+            QUESTION.question,
+            "Question: Who?\n",
+            tuple(steps),
+            StopReason.ANSWERED,
+            "words",
+            Sampling(),
+            "hash",
+            "words",
+            8,
+            300,
+            400,
+            5,
+            NUM_SEARCHES,
+        )
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -38,8 +38,12 @@ PARAMS = """
 index: {{corpus: {corpus}, out: data/index, columns: {{}}, is_stemmed: true}}
 analyse: {{reads_corpus: true, near_f1: 0.75}}
 """
-FILES = ("r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama", "fireact_hotpotdev500_gpt35ft",
-         "fireact_hotpotdev500_llama2_13b")  # fmt: skip
+FILES = (
+    "r1searcher_hotpotqa_qwen",
+    "r1searcher_hotpotqa_llama",
+    "fireact_hotpotdev500_gpt35ft",
+    "fireact_hotpotdev500_llama2_13b",
+)
 
 
 def with_gold_titles(data: Path) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -64,15 +68,23 @@ def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[R
                 question_id = f"{family}-{row.trajectory.question_id}"
                 if row.question:
                     titles, kind = known.get(normalise(row.question.question), ((), ""))
-                    questions.setdefault(question_id, replace(
-                        row.question, question_id=question_id, gold_titles=titles, question_type=kind,
-                        num_hops=len(titles) or None,
-                    ))  # fmt: skip
+                    questions.setdefault(
+                        question_id,
+                        replace(
+                            row.question,
+                            question_id=question_id,
+                            gold_titles=titles,
+                            question_type=kind,
+                            num_hops=len(titles) or None,
+                        ),
+                    )
                 index = FILES.index(file) % 2
                 trajectory = replace(
-                    to_own_tags(row.trajectory), question_id=question_id, index=index,
+                    to_own_tags(row.trajectory),
+                    question_id=question_id,
+                    index=index,
                     trajectory_id=f"{question_id}/{row.trajectory.mode}/{index}",
-                )  # fmt: skip
+                )
                 rows.append(grade_trajectory(trajectory, questions[question_id]))
                 recorded.append(replace(row.recorded, trajectory_id=trajectory.trajectory_id))
     return list(questions.values()), rows, recorded

@@ -23,7 +23,7 @@ from coa.drivers import roll_out_all, roll_out_batched
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 
@@ -113,7 +113,7 @@ Driver = Callable[[Case, int, Journal | None], AsyncIterator[Trajectory]]
 def asynchronous(case: Case, repeat: int, journal: Journal | None) -> AsyncIterator[Trajectory]:
     """The driver for servers."""
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
-    run = Run(policy, Sampling(), Limits(max_context_tokens=16_384))
+    run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
         return roll_out_all(
             case.tasks(repeat), run, policy, {"search": tool}, concurrency=CONCURRENCY
@@ -125,7 +125,7 @@ def asynchronous(case: Case, repeat: int, journal: Journal | None) -> AsyncItera
 def batched(case: Case, repeat: int, journal: Journal | None) -> AsyncIterator[Trajectory]:
     """The driver for engines in the process."""
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
-    run = Run(policy, Sampling(), Limits(max_context_tokens=16_384))
+    run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
         return roll_out_batched(
             case.tasks(repeat), run, policy, {"search": tool}, batch_size=CONCURRENCY

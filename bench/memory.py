@@ -26,7 +26,7 @@ from coa.journal import Journal
 from coa.journaled import JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request
 from coa.question import Question
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
 from curate.filter import Dropped, FilterParams, judge
@@ -116,7 +116,7 @@ def sample(folder: Path, *, has_journal: bool) -> None:
 
 
 async def _sample(folder: Path, questions: dict[str, Question], *, has_journal: bool) -> None:
-    run = Run(WordPolicy(), Sampling(), Limits(), WordSearch.fingerprint)
+    run = RolloutContext(WordPolicy(), Sampling(), Limits(), WordSearch.fingerprint)
     with ExitStack() as stack:
         policy, tool = WordPolicy(), WordSearch()
         table = stack.enter_context(tables.TableWriter(folder / "sample.parquet", Trajectory))

@@ -101,8 +101,13 @@ def main() -> None:
     port = "8049"
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder))
-        environment = {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_TOKEN": "hf_local",
-                       "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}  # fmt: skip
+        environment = {
+            "PYTHONPATH": str(ROOT),
+            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+            "HF_TOKEN": "hf_local",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+        }
         command = [
             sys.executable,
             "-m",

@@ -46,9 +46,24 @@ def trajectories(count: int) -> Iterator[GradedTrajectory]:
         steps += protocol.parse_policy(f"So. {protocol.THINK_CLOSE} \\boxed{{Ada}}")
         asked = Question(f"q{number:06}", f"Who wrote number {number}?", ("Ada",), "train")
         made = Trajectory(
-            f"{asked.question_id}/coa/0", asked.question_id, Mode.COA, 0, asked.question, "prompt", tuple(steps),
-            StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 5, 2, 10,
-        )  # fmt: skip
+            f"{asked.question_id}/coa/0",
+            asked.question_id,
+            Mode.COA,
+            0,
+            asked.question,
+            "prompt",
+            tuple(steps),
+            StopReason.ANSWERED,
+            "m",
+            Sampling(),
+            "hash",
+            "fp",
+            1,
+            10,
+            5,
+            2,
+            10,
+        )
         yield grade_trajectory(made, asked)
 
 
@@ -66,9 +81,22 @@ def write_run(folder: Path, count: int) -> float:
                 len(step.text) for step in it.steps if step.kind is not StepKind.MARKER
             )
             yield Analysis(
-                it.trajectory_id, it.question_id, it.mode, 0, "", None, 10, it.stop_reason, Verdict.CORRECT, None, None,
-                "", (), False, (),
-            )  # fmt: skip
+                it.trajectory_id,
+                it.question_id,
+                it.mode,
+                0,
+                "",
+                None,
+                10,
+                it.stop_reason,
+                Verdict.CORRECT,
+                None,
+                None,
+                "",
+                (),
+                False,
+                (),
+            )
 
     tables.write_table(folder / "data/grade.parquet", GradedTrajectory, trajectories(count))
     tables.write_table(folder / "data/analyse.parquet", Analysis, analyses())

@@ -104,9 +104,11 @@ def make_trainer(
     }
     settings |= {"disable_tqdm": True, "seed": 0}
     trainer = kind(
-        model=copy.deepcopy(student.model), args=arguments(output_dir=folder, **settings), train_dataset=rows,
+        model=copy.deepcopy(student.model),
+        args=arguments(output_dir=folder, **settings),
+        train_dataset=rows,
         processing_class=student.tokenizer,
-    )  # fmt: skip
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -9,7 +9,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from coa.reviews import DECISIVE, Asked, Review, ReviewKind
+from coa.reviews import DECISIVE, Review, ReviewKind, ReviewQuestion
 
 
 class Rule(StrEnum):
@@ -58,7 +58,7 @@ class Decision(NamedTuple):
     reviews: tuple[Review, ...]
     """Those that counted."""
 
-    def most_said(self, question: Asked) -> str:
+    def most_said(self, question: ReviewQuestion) -> str:
         """The commonest answer to another question among those who gave the decisive one; empty for none or a tie."""
         agreeing = [it for it in self.reviews if it.value(DECISIVE[self.kind]) == self.value]
         return _winner(
@@ -78,7 +78,7 @@ def decide_all(reviews: Iterable[Review], params: AdjudicationParams) -> Iterato
 
 
 def _decide(
-    reviews: Sequence[Review], question: Asked, params: AdjudicationParams
+    reviews: Sequence[Review], question: ReviewQuestion, params: AdjudicationParams
 ) -> tuple[Standing, str, Sequence[Review]]:
     last_round = max(review.round for review in reviews)
     current = [review for review in reviews if review.round == last_round]

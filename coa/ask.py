@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.drivers import follow
 from coa.errors import ConfigError, unknown_name
+from coa.factory import TeacherParams
 from coa.grading import boxed_answer
 from coa.interruption import run_interruptible
-from coa.opening import TeacherParams
 from coa.params import Params
 from coa.prompts import Prompt, PromptParams
 from coa.protocol import answer_text
@@ -74,9 +74,9 @@ async def ask(question: str, mode: Mode, params: Params, console: Console) -> Tr
     prompt = load_prompt(mode, params)
     async with open_runtime(params, "ask") as runtime:
         prompt = prompt.for_policy(runtime.run.encoder)
-        task = task_of("ask", question, mode, 0, prompt, tuple(runtime.tools))
+        task = make_task("ask", question, mode, 0, prompt, tuple(runtime.tools))
         shown, state = 0, None
-        async for state in follow(task, runtime.run, runtime.one_by_one, runtime.tools):
+        async for state in follow(task, runtime.run, runtime.unbatched_policy, runtime.tools):
             shown = _show_new(state, shown, console)
         assert state is not None
         return finish(state)

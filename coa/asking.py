@@ -8,7 +8,7 @@ from coa.rollout import Task
 from coa.trajectory import Mode, trajectory_id
 
 
-def task_of(
+def make_task(
     question_id: str,
     question: str,
     mode: Mode,
@@ -23,8 +23,12 @@ def task_of(
     """
     if mode is Mode.COA and prompt.shown_tools and set(prompt.shown_tools) != set(tools):
         fix = "write {open_NAME} and {close_NAME} for each tool, or change the section `tools`"
-        raise ConfigError("the prompt shows other tools than there are", expected=", ".join(sorted(tools)),
-                          got=", ".join(prompt.shown_tools), fix=fix)  # fmt: skip
+        raise ConfigError(
+            "the prompt shows other tools than there are",
+            expected=", ".join(sorted(tools)),
+            got=", ".join(prompt.shown_tools),
+            fix=fix,
+        )
     offered, forbidden = (tuple(tools), ()) if mode is Mode.COA else ((), tuple(tools))
     return Task(
         trajectory_id=trajectory_id(question_id, mode, index),

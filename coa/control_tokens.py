@@ -16,26 +16,54 @@ _FIRST_SIGN = re.compile(r"[<>\[\]|]")
 _LOOKS_LIKE_A_TAG = re.compile(r"[<\[\]].*[>\[\]]", re.DOTALL)
 
 _MISTRAL = (
-    "INST", "AVAILABLE_TOOLS", "TOOL_RESULTS", "SYSTEM_PROMPT", "THINK", "MODEL_SETTINGS",
-)  # fmt: skip
+    "INST",
+    "AVAILABLE_TOOLS",
+    "TOOL_RESULTS",
+    "SYSTEM_PROMPT",
+    "THINK",
+    "MODEL_SETTINGS",
+)
 _MISTRAL_ALONE = (
-    "TOOL_CALLS", "TOOL_CONTENT", "ARGS", "CALL_ID", "IMG", "IMG_BREAK", "IMG_END", "AUDIO",
-    "BEGIN_AUDIO", "TRANSCRIBE", "PREFIX", "MIDDLE", "SUFFIX",
-)  # fmt: skip
+    "TOOL_CALLS",
+    "TOOL_CONTENT",
+    "ARGS",
+    "CALL_ID",
+    "IMG",
+    "IMG_BREAK",
+    "IMG_END",
+    "AUDIO",
+    "BEGIN_AUDIO",
+    "TRANSCRIBE",
+    "PREFIX",
+    "MIDDLE",
+    "SUFFIX",
+)
 _GLM = ("gMASK", "sMASK")
 _BERT = ("MASK", "CLS", "SEP", "PAD", "UNK", "BOS", "EOS", "EOT")
 _KIMI = ("start_header_id", "end_header_id")
 _MINIMAX = (
-    "]~!b[", "]~b]", "[e~[", "]!p~[", "]!d~[", "]<]speech[>[", "]<]image[>[", "]<]video[>[",
-    "]<]start of speech[>[", "]<]end of speech[>[", "]<]start of image[>[", "]<]end of image[>[",
-    "]<]start of video[>[", "]<]end of video[>[",
-)  # fmt: skip
+    "]~!b[",
+    "]~b]",
+    "[e~[",
+    "]!p~[",
+    "]!d~[",
+    "]<]speech[>[",
+    "]<]image[>[",
+    "]<]video[>[",
+    "]<]start of speech[>[",
+    "]<]end of speech[>[",
+    "]<]start of image[>[",
+    "]<]end of image[>[",
+    "]<]start of video[>[",
+    "]<]end of video[>[",
+)
 KNOWN = (
     *(f"[{name}]" for name in (*_MISTRAL, *_MISTRAL_ALONE, *_GLM, *_BERT, *_KIMI)),
     *(f"[/{name}]" for name in _MISTRAL),
     *_MINIMAX,
-    "<<SYS>>", "<</SYS>>",
-)  # fmt: skip
+    "<<SYS>>",
+    "<</SYS>>",
+)
 """Names in the chat formats of Mistral, Llama 2, GLM, BERT's kin, Kimi and MiniMax."""
 
 

@@ -27,7 +27,7 @@ from coa import rollout
 from coa.journaled import JournaledBatchPolicy, count_calls
 from coa.policy import BatchPolicy, Completion, Policy, RequestError
 from coa.progress import Ended
-from coa.rollout import Call, Done, Failure, Generate, Run, State, Task
+from coa.rollout import Call, Done, Failure, Generate, RolloutContext, State, Task
 from coa.spool import Spool
 from coa.tools import Toolbox, ToolReply
 from coa.tools.repeats import without_repeats
@@ -42,11 +42,11 @@ OnEnd = Callable[[Ended], None]
 """Is told of each rollout that ends, in the order in which they end."""
 
 
-def _nobody(ended: Ended) -> None:
+def _ignore_end(ended: Ended) -> None:
     """Ignore that a rollout is over."""
 
 
-async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Trajectory:
+async def roll_out(task: Task, run: RolloutContext, policy: Policy, tools: Toolbox) -> Trajectory:
     """Roll out one task against a server; each turn starts as soon as the reply before it is there."""
     state = rollout.start(task, run)
     while not isinstance(state.pending, Done):
@@ -55,7 +55,7 @@ async def roll_out(task: Task, run: Run, policy: Policy, tools: Toolbox) -> Traj
 
 
 async def follow(
-    task: Task, run: Run, policy: Policy, tools: Toolbox
+    task: Task, run: RolloutContext, policy: Policy, tools: Toolbox
 ) -> AsyncGenerator[State, None]:
     """Roll out one task and give every state on the way, for those who want to watch; the last one is done."""
     state = rollout.start(task, run)
@@ -95,7 +95,7 @@ class _Finished(NamedTuple):
 
 
 async def _roll_out_counted(
-    position: int, task: Task, run: Run, policy: Policy, tools: Toolbox
+    position: int, task: Task, run: RolloutContext, policy: Policy, tools: Toolbox
 ) -> _Finished:
     started, calls = time.monotonic(), count_calls()
     trajectory = await roll_out(task, run, policy, tools)
@@ -149,12 +149,12 @@ class _UnderWay:
 
 async def roll_out_all(
     tasks: Iterable[Task],
-    run: Run,
+    run: RolloutContext,
     policy: Policy,
     tools: Toolbox,
     *,
     concurrency: int,
-    on_end: OnEnd = _nobody,
+    on_end: OnEnd = _ignore_end,
     spool_folder: Path | None = None,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
@@ -213,12 +213,12 @@ class _Slot:
 
 async def roll_out_batched(
     tasks: Iterable[Task],
-    run: Run,
+    run: RolloutContext,
     policy: BatchPolicy,
     tools: Toolbox,
     *,
     batch_size: int,
-    on_end: OnEnd = _nobody,
+    on_end: OnEnd = _ignore_end,
     spool_folder: Path | None = None,
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
@@ -234,7 +234,7 @@ async def roll_out_batched(
 
 async def roll_out_states(
     tasks: Iterable[Task],
-    run: Run,
+    run: RolloutContext,
     policy: BatchPolicy,
     environment: Environment,
     *,
@@ -255,7 +255,7 @@ async def roll_out_states(
 
 async def _run_slots(
     tasks: Iterable[Task],
-    run: Run,
+    run: RolloutContext,
     policy: BatchPolicy,
     environment: Environment,
     batch_size: int,

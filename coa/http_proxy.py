@@ -1,6 +1,6 @@
 """Which proxy the environment names for an address: HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
 
-Looked up once a session: aiohttp's own `trust_env` reads the environment for every request, and
+Looked up once a session: aiohttp's own trust_env reads the environment for every request, and
 sends passwords of .netrc unasked.
 """
 

@@ -57,7 +57,7 @@ OTHER_VERSION = "use the version of this project that wrote it, or move the jour
 _OTHER_RUN = "wait for that run, or stop it (a killed run may have left it behind), then run the same command again"
 
 
-class Kind(StrEnum):
+class CallKind(StrEnum):
     """What was called."""
 
     POLICY = "policy"
@@ -155,7 +155,7 @@ class Journal:
         row = self._execute(asked, (key,)).fetchone()
         return Finished(*row) if row else None
 
-    def put(self, key: str, reply: bytes, *, kind: Kind, who: str, seconds: float) -> None:
+    def put(self, key: str, reply: bytes, *, kind: CallKind, who: str, seconds: float) -> None:
         """Record a finished call, committed when this returns; under a key that is recorded already the first stays.
 
         Raises:

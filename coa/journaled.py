@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from coa.errors import InputError
-from coa.journal import OTHER_VERSION, Journal, Kind, request_key, to_json
+from coa.journal import OTHER_VERSION, CallKind, Journal, request_key, to_json
 from coa.policy import (
     BatchPolicy,
     Completion,
@@ -56,14 +56,16 @@ def policy_key(policy: Encoder, request: Request) -> str:
 
     A policy with an empty identity keeps the keys of journals from before there were identities.
     """
-    asked = (Kind.POLICY, policy.name, request)
+    asked = (CallKind.POLICY, policy.name, request)
     return request_key(*asked, policy.identity) if policy.identity else request_key(*asked)
 
 
 class _Calls(Generic[_Reply]):
     """The calls of one policy or tool, as the journal knows them."""
 
-    def __init__(self, journal: Journal, reply_type: type[_Reply], kind: Kind, who: str) -> None:
+    def __init__(
+        self, journal: Journal, reply_type: type[_Reply], kind: CallKind, who: str
+    ) -> None:
         self._journal, self._kind, self._who = journal, kind, who
         self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
 
@@ -119,7 +121,7 @@ class _Journaled(Generic[_Inner]):
 
     def __init__(self, policy: _Inner, journal: Journal) -> None:
         self._policy: _Inner = policy
-        self._calls = _Calls(journal, Completion, Kind.POLICY, policy.name)
+        self._calls = _Calls(journal, Completion, CallKind.POLICY, policy.name)
         self.name, self.identity = policy.name, policy.identity
         self.encode, self.count_tokens = policy.encode, policy.count_tokens
 
@@ -178,9 +180,9 @@ class JournaledTool:
 
     def __init__(self, tool: Tool, journal: Journal) -> None:
         self._tool, self.name, self.fingerprint = tool, tool.name, tool.fingerprint
-        self._calls = _Calls(journal, ToolReply, Kind.TOOL, tool.fingerprint)
+        self._calls = _Calls(journal, ToolReply, CallKind.TOOL, tool.fingerprint)
 
     async def call(self, argument: str) -> ToolReply:
         """Answer one action; a reply with outcome ERROR is not recorded, and errors are the tool's own."""
-        key = request_key(Kind.TOOL, self.name, self.fingerprint, argument)
+        key = request_key(CallKind.TOOL, self.name, self.fingerprint, argument)
         return await self._calls.once(key, lambda: self._tool.call(argument))

@@ -67,7 +67,7 @@ class PreferencePair:
         return self.num_act_correct / self.num_act - self.num_think_correct / self.num_think
 
 
-def own_trigger(steps: Sequence[Step]) -> tuple[Step, ...]:
+def attribute_trigger_to_policy(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Make an inserted action trigger part of the policy's action after it.
 
     A fork's trigger was written by the scaffold, but in a pair it is the very thing to be learned (paper: "inserting an
@@ -142,7 +142,7 @@ def make_pair(
 
 def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
     """Return what follows the point, a trigger that was inserted there made the policy's."""
-    return own_trigger(protocol.split_at(trajectory.steps, point)[1])
+    return attribute_trigger_to_policy(protocol.split_at(trajectory.steps, point)[1])
 
 
 def arm_of(side: Sequence[Step]) -> Arm | None:

@@ -36,7 +36,7 @@ class ReviewKind(StrEnum):
     """An answer that the grader called wrong: does it say what an accepted answer says?"""
 
 
-class Asked(StrEnum):
+class ReviewQuestion(StrEnum):
     """The questions to a reviewer."""
 
     VERDICT = "verdict"
@@ -88,9 +88,9 @@ class Preference(StrEnum):
 
 
 DECISIVE = {
-    ReviewKind.TRAJECTORY: Asked.VERDICT,
-    ReviewKind.PAIR: Asked.PREFERENCE,
-    ReviewKind.DISPUTE: Asked.SAME_ANSWER,
+    ReviewKind.TRAJECTORY: ReviewQuestion.VERDICT,
+    ReviewKind.PAIR: ReviewQuestion.PREFERENCE,
+    ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
 }
 """The question of each kind whose answer has an effect; nobody can submit a review without it."""
 
@@ -99,7 +99,7 @@ DECISIVE = {
 class Answer:
     """The answer to one question of a review."""
 
-    question: Asked
+    question: ReviewQuestion
     """Which question."""
     values: tuple[str, ...]
     """One value, or several where several may be chosen."""
@@ -126,11 +126,11 @@ class Review:
     answers: tuple[Answer, ...]
     """Only questions that were answered."""
 
-    def values(self, question: Asked) -> tuple[str, ...]:
+    def values(self, question: ReviewQuestion) -> tuple[str, ...]:
         """What was answered to `question`; empty where nothing was."""
         return next((answer.values for answer in self.answers if answer.question is question), ())
 
-    def value(self, question: Asked) -> str:
+    def value(self, question: ReviewQuestion) -> str:
         """The one answer to `question`; empty where there is none."""
         return next(iter(self.values(question)), "")
 
@@ -152,7 +152,7 @@ class Agreement:
 
     kind: ReviewKind
     """What was reviewed."""
-    question: Asked
+    question: ReviewQuestion
     """Which question."""
     between: Between
     """Who is compared."""

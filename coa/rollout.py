@@ -58,7 +58,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RolloutContext:
     """What all rollouts of a run share."""
 
     encoder: Encoder
@@ -104,7 +104,7 @@ class State:
     """Where a rollout stands. `pending` says what has to happen next."""
 
     task: Task
-    run: Run
+    run: RolloutContext
     context: str
     """Prompt and steps so far: what the policy sees."""
     steps: tuple[Step, ...]
@@ -128,7 +128,7 @@ class State:
     num_actions: int = 0
 
 
-def start(task: Task, run: Run) -> State:
+def start(task: Task, run: RolloutContext) -> State:
     """The state before the first request."""
     state = State(task, run, "", (), Done(StopReason.NO_ANSWER), 0, ids=())
     state = _charge(

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
+from coa.factory import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
 from coa.failing import stop_if_all_fail
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
-from coa.microworld.opening import MicroworldParams
-from coa.opening import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
+from coa.microworld.factory import MicroworldParams
 from coa.params import Params
-from coa.policy import BatchPolicy, OneByOne, Policy
+from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
 from coa.progress import Progress
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Toolbox, library_fingerprint
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from coa.trajectory import Trajectory
 
 JOURNALS = Path(".journal")
@@ -32,7 +32,7 @@ _SHOWN_EVERY_SECONDS = 2.0
 class Runtime:
     """A policy and tools whose every finished call is kept."""
 
-    run: Run
+    run: RolloutContext
     policy: JournaledPolicy | JournaledBatchPolicy
     tools: Toolbox
     journal: Journal
@@ -85,14 +85,16 @@ class Runtime:
             await asyncio.sleep(_SHOWN_EVERY_SECONDS)
 
     @property
-    def one_by_one(self) -> Policy:
+    def unbatched_policy(self) -> Policy:
         """The policy for a single rollout."""
         return (
-            OneByOne(self.policy) if isinstance(self.policy, JournaledBatchPolicy) else self.policy
+            UnbatchedPolicy(self.policy)
+            if isinstance(self.policy, JournaledBatchPolicy)
+            else self.policy
         )
 
     @property
-    def saved(self) -> str:
+    def journal_summary(self) -> str:
         """What the journal did, for a summary line."""
         return f"{self.journal.num_recorded:,} calls made, {self.journal.num_replayed:,} taken from the journal"
 
@@ -104,7 +106,7 @@ async def open_runtime(
     *,
     teacher: TeacherParams | None = None,
     limits: Limits | None = None,
-    asked_as: Callable[[AnyPolicy], AnyPolicy] | None = None,
+    wrap_policy: Callable[[AnyPolicy], AnyPolicy] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Open what the sections search, tools and microworld describe; closes it all at the end.
 
@@ -113,7 +115,7 @@ async def open_runtime(
         journal_name: of the file in .journal/ that keeps the finished calls.
         teacher: the policy; as the section teacher says where none is given.
         limits: of a rollout; as the section rollout says where none are given.
-        asked_as: makes of the policy one that is asked otherwise, such as in ReAct's lines.
+        wrap_policy: makes of the policy one that is asked otherwise, such as in ReAct's lines.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -126,12 +128,12 @@ async def open_runtime(
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         if close := getattr(policy, "aclose", None):
             stack.push_async_callback(close)
-        if asked_as is not None:
-            policy = asked_as(policy)
+        if wrap_policy is not None:
+            policy = wrap_policy(policy)
         tools = await open_library(
             params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack
         )
-        run = Run(policy, teacher.sampling, limits, library_fingerprint(tools))
+        run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
         kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
         try:
             yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)

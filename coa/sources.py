@@ -14,7 +14,7 @@ from coa.errors import ConfigError, InputError, check_no_folder
 from coa.tables import open_parquet, parquet_batches, require_columns
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """One row as it stands in its file."""
 
     where: str
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 def read_rows(
     path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = ()
-) -> Iterator[Row]:
+) -> Iterator[SourceRow]:
     """The rows of `path` under our names: `columns` maps our column to the file's, where they differ.
 
     Only the columns named on the left are read; those in `optional` may be missing and are then None.
@@ -52,7 +52,7 @@ def read_rows(
             raise InputError(
                 f"no value in column {columns[missing[0]]!r}", where=where, got=f"columns {got}"
             )
-        yield Row(where, {name: values.get(theirs) for name, theirs in columns.items()})
+        yield SourceRow(where, {name: values.get(theirs) for name, theirs in columns.items()})
 
 
 def _parquet_rows(

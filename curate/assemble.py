@@ -188,22 +188,48 @@ def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
     )
     return [
         SetSource(
-            "cot_a", PreferencePair, PAIRS, params.num_cot_a, pairs, lambda row: row.pair_id,
-            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations", revision.pair,
+            "cot_a",
+            PreferencePair,
+            PAIRS,
+            params.num_cot_a,
+            pairs,
+            lambda row: row.pair_id,
+            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
+            revision.pair,
         ),
         SetSource(
-            "coa", GradedTrajectory, KEPT, params.num_coa, coa, _trajectory_id, more_rows, revision.trajectory,
+            "coa",
+            GradedTrajectory,
+            KEPT,
+            params.num_coa,
+            coa,
+            _trajectory_id,
+            more_rows,
+            revision.trajectory,
             let_in(Mode.COA, revision),
         ),
         SetSource(
-            "cot", GradedTrajectory, KEPT, params.num_cot, cot, _trajectory_id, more_rows, revision.trajectory,
+            "cot",
+            GradedTrajectory,
+            KEPT,
+            params.num_cot,
+            cot,
+            _trajectory_id,
+            more_rows,
+            revision.trajectory,
             let_in(Mode.COT, revision),
         ),
         SetSource(
-            "rl", Question, QUESTIONS, params.num_rl, questions,
-            lambda row: row.question_id, "lower sample.num_questions, or bring more questions", lambda row: row,
+            "rl",
+            Question,
+            QUESTIONS,
+            params.num_rl,
+            questions,
+            lambda row: row.question_id,
+            "lower sample.num_questions, or bring more questions",
+            lambda row: row,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def split_candidates(
@@ -227,11 +253,12 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
     split = split_candidates(source.pool.candidates, params)
     if len(split["train"]) < source.size:
         raise InputError(
-            f"there are too few rows for the set {source.name!r}", where=source.path,
+            f"there are too few rows for the set {source.name!r}",
+            where=source.path,
             expected=f"assemble.num_{source.name} = {source.size:,}",
             got=f"{len(split['train']):,} in the train split{_taken(source.pool)}",
             fix=f"{source.remedy}; or lower assemble.num_{source.name}",
-        )  # fmt: skip
+        )
     held_out = round(source.size * params.validation_share)
     sizes = {"train": source.size, "validation": held_out}
     return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}

@@ -20,10 +20,10 @@ from pathlib import Path
 import polars as pl
 
 from coa import tables
+from coa.factory import TeacherParams
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons, stop_reason_counts, write_metrics
-from coa.opening import TeacherParams
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
 from coa.progress import Progress
@@ -105,7 +105,7 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
     )
     ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
     for name, acted, correct in rows.collect().iter_rows():
-        ids[hoped_kind(acted=acted, correct=correct)].setdefault((acted,), []).append(name)
+        ids[expected_pair_kind(acted=acted, correct=correct)].setdefault((acted,), []).append(name)
     chosen: set[str] = set()
     for kind, groups in ids.items():
         sizes = {group: len(names) for group, names in groups.items()}
@@ -116,7 +116,7 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
     return chosen
 
 
-def hoped_kind(*, acted: bool, correct: bool) -> PairKind:
+def expected_pair_kind(*, acted: bool, correct: bool) -> PairKind:
     """The kind of pair that a parent makes if its other arm ends differently."""
     return PairKind.ACT_IS_BETTER if acted == correct else PairKind.THINK_IS_BETTER
 
@@ -140,7 +140,7 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 
 
-def settle(
+def resolve_fork(
     fork: Fork, continuations: Sequence[GradedTrajectory], prompt: Prompt
 ) -> tuple[Point, PreferencePair | None]:
     """Tell what became of a point, and make the pair where an outcome differs.
@@ -237,10 +237,10 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
                         totals.stop_reasons[trajectory.stop_reason] += 1
                         bar.grade(is_correct=row.grade.exact_match)
                         if len(group) == settings.num_continuations:
-                            settled = settle(fork, group, prompts[Arm.ACT])
+                            settled = resolve_fork(fork, group, prompts[Arm.ACT])
                             totals.counts.update(_write_settled(*settled, out))
                             group = []
-            return totals, runtime.saved
+            return totals, runtime.journal_summary
 
 
 def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> list[str]:

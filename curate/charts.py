@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.causes import Cause
 from coa.trajectory import Mode
-from curate.tallies import Left, Sides, Tallies
+from curate.tallies import ArmOutcomes, FunnelStep, Tallies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,10 +61,10 @@ _DPI = 120
 _Z = 1.96
 """Normal quantile of a 95% interval."""
 _MEANINGS = {
-    Sides(True, True): "either way",
-    Sides(False, True): "only acting helps",
-    Sides(True, False): "only thinking helps",
-    Sides(False, False): "neither",
+    ArmOutcomes(True, True): "either way",
+    ArmOutcomes(False, True): "only acting helps",
+    ArmOutcomes(True, False): "only thinking helps",
+    ArmOutcomes(False, False): "neither",
 }
 
 
@@ -78,14 +78,14 @@ class Picture(NamedTuple):
 
 def funnel(tallies: Tallies) -> Picture:
     """Horizontal bars, one for each mode and step, as shares of what was sampled; the counts stand beside them."""
-    steps = [left for left in Left if any(tallies.funnel[mode, left] for mode in Mode)] or [
-        Left.SAMPLED
+    steps = [left for left in FunnelStep if any(tallies.funnel[mode, left] for mode in Mode)] or [
+        FunnelStep.SAMPLED
     ]
     with _figure(0.6 + 0.62 * len(steps)) as figure:
         axes = figure.subplots()
         height = 0.8 / max(len(tallies.modes), 1)
         for k, mode in enumerate(tallies.modes):
-            whole = tallies.funnel[mode, Left.SAMPLED]
+            whole = tallies.funnel[mode, FunnelStep.SAMPLED]
             places = [i + (k - (len(tallies.modes) - 1) / 2) * height for i in range(len(steps))]
             counts = [tallies.funnel[mode, left] for left in steps]
             shares = [count / whole for count in counts]
@@ -151,7 +151,9 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
         return _picture(figure)
 
 
-def quadrants(same_questions: Mapping[Sides, int], forks: Mapping[Sides, int]) -> Picture:
+def quadrants(
+    same_questions: Mapping[ArmOutcomes, int], forks: Mapping[ArmOutcomes, int]
+) -> Picture:
     """Two by two: thinking right or wrong against acting right or wrong, on the same questions and from forks."""
     tables = {
         "CoT and CoA rollouts of the same question": same_questions,
@@ -169,7 +171,7 @@ def quadrants(same_questions: Mapping[Sides, int], forks: Mapping[Sides, int]) -
         return _picture(figure)
 
 
-def _square(axes: "Axes", counts: Mapping[Sides, int]) -> None:
+def _square(axes: "Axes", counts: Mapping[ArmOutcomes, int]) -> None:
     from matplotlib.patches import Rectangle
 
     whole = sum(counts.values())

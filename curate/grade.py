@@ -55,9 +55,10 @@ def grade_all(
         question = questions.get(trajectory.question_id)
         if question is None:
             raise InputError(
-                f"the question {trajectory.question_id!r} is not in {QUESTIONS}", where=trajectory.trajectory_id,
+                f"the question {trajectory.question_id!r} is not in {QUESTIONS}",
+                where=trajectory.trajectory_id,
                 fix="questions and trajectories are of different runs: dvc repro",
-            )  # fmt: skip
+            )
         yield grade_trajectory(trajectory, question)
 
 

@@ -26,7 +26,7 @@ from coa.whole_files import write_file
 from curate import charts
 from curate.diagnosis.causes import Analysis
 from curate.examples import Choice
-from curate.tallies import Sides, Tallies, fork_quadrants
+from curate.tallies import ArmOutcomes, Tallies, fork_quadrants
 
 ANALYSED = Path("data/analyse.parquet")
 GRADED = Path("data/grade.parquet")
@@ -49,7 +49,7 @@ def count_dropped(path: Path) -> Counter[Mode]:
     return Counter({Mode(name): count for name, count in counted.iter_rows()})
 
 
-def read_forks(path: Path) -> Counter[Sides]:
+def read_forks(path: Path) -> Counter[ArmOutcomes]:
     """What became of the forked points, as sides.
 
     Raises:
@@ -64,7 +64,7 @@ def read_forks(path: Path) -> Counter[Sides]:
     return fork_quadrants(rows)
 
 
-def draw(tallies: Tallies, forks: Counter[Sides]) -> dict[str, charts.Picture]:
+def draw(tallies: Tallies, forks: Counter[ArmOutcomes]) -> dict[str, charts.Picture]:
     """The charts by the name of their file."""
     causes = {charts.MODE_NAMES[mode]: tallies.causes_of(mode) for mode in tallies.modes}
     return {
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> str:
         choice.add(row)
     if DROPPED.exists():
         tallies.add_dropped(count_dropped(DROPPED))
-    forks = read_forks(POINTS) if POINTS.exists() else Counter[Sides]()
+    forks = read_forks(POINTS) if POINTS.exists() else Counter[ArmOutcomes]()
     pictures = draw(tallies, forks)
     examples = choice.with_texts(tables.read_table(GRADED, GradedTrajectory))
     page = render(

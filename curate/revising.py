@@ -21,7 +21,7 @@ from curate.screen import (
     PAIRS,
     QUESTIONS,
     Excluded,
-    Kind,
+    RowKind,
     Screen,
     ScreenParams,
     read_marks,
@@ -86,4 +86,4 @@ def _screened(rows: list[GradedTrajectory], params: ScreenParams) -> Iterator[Ex
     evaluation = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     sets = EvaluationSets(evaluation, run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), sets, EXCLUDED.parent)
-    return screen.excluded(Kind.TRAJECTORY, (row_of(row.trajectory) for row in rows))
+    return screen.excluded(RowKind.TRAJECTORY, (row_of(row.trajectory) for row in rows))

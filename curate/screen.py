@@ -47,7 +47,7 @@ _CHARACTERS_AT_ONCE = 4_000_000
 """Texts in memory at a time; what is computed of them takes about twenty times as much."""
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a row is."""
 
     TRAJECTORY = "trajectory"
@@ -95,7 +95,7 @@ class Excluded:
     row_id: str
     """Trajectory id, pair id or question id."""
     question_id: str
-    what: Kind
+    what: RowKind
     reason: ExclusionReason
     detail: str
     """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of the row that
@@ -118,7 +118,7 @@ class EvaluationSet:
     """Train questions that no trajectory was sampled for."""
 
 
-class Touch(NamedTuple):
+class EvaluationMatch(NamedTuple):
     """Why a row touches an evaluation set."""
 
     reason: ExclusionReason
@@ -127,7 +127,7 @@ class Touch(NamedTuple):
     """Names of the evaluation sets."""
 
 
-class Row(NamedTuple):
+class ScreenedRow(NamedTuple):
     """What is compared of a row."""
 
     row_id: str
@@ -137,25 +137,27 @@ class Row(NamedTuple):
     """What the policy wrote."""
 
 
-def trajectory_rows(path: Path) -> Iterator[Row]:
+def trajectory_rows(path: Path) -> Iterator[ScreenedRow]:
     """The kept trajectories."""
     return (row_of(row.trajectory) for row in tables.read_table(path, GradedTrajectory))
 
 
-def row_of(trajectory: Trajectory) -> Row:
+def row_of(trajectory: Trajectory) -> ScreenedRow:
     """What is compared of a trajectory."""
     own_text = _policy_text(trajectory.steps)
-    return Row(trajectory.trajectory_id, trajectory.question_id, trajectory.question, own_text)
+    return ScreenedRow(
+        trajectory.trajectory_id, trajectory.question_id, trajectory.question, own_text
+    )
 
 
-def pair_rows(path: Path) -> Iterator[Row]:
+def pair_rows(path: Path) -> Iterator[ScreenedRow]:
     """The pairs: the prefix and both sides."""
     for pair in tables.read_table(path, PreferencePair):
         text = _policy_text([*pair.prefix, *pair.chosen, *pair.rejected])
-        yield Row(pair.pair_id, pair.question_id, pair.question, text)
+        yield ScreenedRow(pair.pair_id, pair.question_id, pair.question, text)
 
 
-def question_rows(path: Path, graded: Path) -> Iterator[Row]:
+def question_rows(path: Path, graded: Path) -> Iterator[ScreenedRow]:
     """The train questions that no trajectory was sampled for."""
     tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
     sampled = (
@@ -167,7 +169,7 @@ def question_rows(path: Path, graded: Path) -> Iterator[Row]:
     unsampled = set(train.join(sampled, on="question_id", how="anti").collect()["question_id"])
     for row in tables.read_table(path, Question):
         if row.question_id in unsampled:
-            yield Row(row.question_id, row.question_id, row.question, "")
+            yield ScreenedRow(row.question_id, row.question_id, row.question, "")
 
 
 def _policy_text(steps: Iterable[Step]) -> str:
@@ -196,10 +198,10 @@ class Screen:
         self._marks = marks
         self._evaluation = evaluation
         self._spool = spool
-        self.touched: Counter[tuple[str, Kind]] = Counter()
+        self.touched: Counter[tuple[str, RowKind]] = Counter()
         """Rows seen so far that touch an evaluation set, by the set's name and by kind."""
 
-    def excluded(self, what: Kind, rows: Iterable[Row]) -> Iterator[Excluded]:
+    def excluded(self, what: RowKind, rows: Iterable[ScreenedRow]) -> Iterator[Excluded]:
         """The rows that are left out: first those that touch an evaluation set, then copies among the others."""
         size, similarity = self._params.shingle_words, self._params.min_similarity
         questions: dict[str, str] = {}
@@ -229,21 +231,21 @@ class Screen:
                     row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail
                 )
 
-    def _overlap(self, row: Row, shared: SharedRun | None) -> Touch | None:
+    def _overlap(self, row: ScreenedRow, shared: SharedRun | None) -> EvaluationMatch | None:
         """Why a row touches an evaluation set, and what it touches."""
         if marks := self._marks.get(row.question_id):
-            return Touch(ExclusionReason.MARKED, f"also in {', '.join(marks)}", marks)
+            return EvaluationMatch(ExclusionReason.MARKED, f"also in {', '.join(marks)}", marks)
         if equal := self._evaluation.equal(row.question):
             detail = f"asks what {equal.question_id} of {equal.set_name} asks"
-            return Touch(ExclusionReason.EVALUATION_QUESTION, detail, (equal.set_name,))
+            return EvaluationMatch(ExclusionReason.EVALUATION_QUESTION, detail, (equal.set_name,))
         if shared:
             question = shared.question
             detail = f"shares {shared.words!r} with {question.question_id} of {question.set_name}"
-            return Touch(ExclusionReason.EVALUATION_NGRAM, detail, (question.set_name,))
+            return EvaluationMatch(ExclusionReason.EVALUATION_NGRAM, detail, (question.set_name,))
         if near := self._evaluation.near(row.question):
             question = near.question
             detail = f"nearly asks what {question.question_id} of {question.set_name} asks"
-            return Touch(
+            return EvaluationMatch(
                 ExclusionReason.EVALUATION_NEAR,
                 f"{detail} (similarity {near.similarity:.2f})",
                 (question.set_name,),
@@ -251,9 +253,9 @@ class Screen:
         return None
 
 
-def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
     """Rows in batches that stay small in number and in text."""
-    batch: list[Row] = []
+    batch: list[ScreenedRow] = []
     size = 0
     for row in rows:
         batch.append(row)
@@ -273,11 +275,11 @@ def main(arguments: Sequence[str]) -> str:
     evaluation = EvaluationSets(sized(questions, sizes), run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
     sources = {
-        Kind.TRAJECTORY: trajectory_rows(KEPT),
-        Kind.PAIR: pair_rows(PAIRS),
-        Kind.QUESTION: question_rows(QUESTIONS, GRADED),
+        RowKind.TRAJECTORY: trajectory_rows(KEPT),
+        RowKind.PAIR: pair_rows(PAIRS),
+        RowKind.QUESTION: question_rows(QUESTIONS, GRADED),
     }
-    counts = {what: Counter[ExclusionReason]() for what in Kind}
+    counts = {what: Counter[ExclusionReason]() for what in RowKind}
     with tables.TableWriter(EXCLUDED, Excluded) as table, Progress("screen", None, "rows") as bar:
         for what, rows in sources.items():
             for found in screen.excluded(what, counted(rows, bar)):
@@ -305,16 +307,16 @@ def sized(
 
 
 def evaluation_sets(
-    sizes: Mapping[str, int], touched: Mapping[tuple[str, Kind], int]
+    sizes: Mapping[str, int], touched: Mapping[tuple[str, RowKind], int]
 ) -> Iterator[EvaluationSet]:
     """Every evaluation set by name, those that no row touches too."""
     for name in sorted({*sizes, *(name for name, _ in touched)}):
         yield EvaluationSet(
-            name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in Kind)
+            name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in RowKind)
         )
 
 
-def counted(rows: Iterable[Row], bar: Progress) -> Iterator[Row]:
+def counted(rows: Iterable[ScreenedRow], bar: Progress) -> Iterator[ScreenedRow]:
     """The rows, each shown on the bar as it passes."""
     for row in rows:
         yield row

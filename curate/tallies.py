@@ -16,7 +16,7 @@ _ANSWERED = FORCED_STOPS | {StopReason.ANSWERED}
 _MALFORMED = frozenset({Cause.FORGED_OBSERVATION, Cause.FORMAT})
 
 
-class Left(StrEnum):
+class FunnelStep(StrEnum):
     """The steps of the funnel: what is left of the rollouts."""
 
     SAMPLED = "sampled"
@@ -29,7 +29,7 @@ class Left(StrEnum):
     """It passed every filter."""
 
 
-class Sides(NamedTuple):
+class ArmOutcomes(NamedTuple):
     """Whether thinking and acting were right on the same question, or from the same point."""
 
     thinking: bool
@@ -40,13 +40,13 @@ class Sides(NamedTuple):
 class Tallies:
     """What a run adds up to."""
 
-    funnel: Counter[tuple[Mode, Left]] = field(default_factory=Counter)
+    funnel: Counter[tuple[Mode, FunnelStep]] = field(default_factory=Counter)
     causes: Counter[tuple[Mode, Cause]] = field(default_factory=Counter)
     by_hops: Counter[tuple[Mode, int | None, Cause]] = field(default_factory=Counter)
     num_by_actions: Counter[int] = field(default_factory=Counter)
     """CoA rollouts by number of actions."""
     correct_by_actions: Counter[int] = field(default_factory=Counter)
-    quadrants: Counter[Sides] = field(default_factory=Counter)
+    quadrants: Counter[ArmOutcomes] = field(default_factory=Counter)
     """Pairs of a CoT and a CoA rollout of the same question and index."""
     _waiting: dict[tuple[str, int], tuple[Mode, bool]] = field(default_factory=dict)
     """Rollouts whose partner of the other mode has not come yet."""
@@ -71,23 +71,27 @@ class Tallies:
             return
         del self._waiting[key]
         self.quadrants[
-            Sides(is_correct, other) if row.mode is Mode.COT else Sides(other, is_correct)
+            ArmOutcomes(is_correct, other)
+            if row.mode is Mode.COT
+            else ArmOutcomes(other, is_correct)
         ] += 1
 
     def add_dropped(self, dropped: Mapping[Mode, int]) -> None:
         """Count what the filter dropped: the rest was kept."""
         for mode in self.modes:
-            self.funnel[mode, Left.KEPT] = self.funnel[mode, Left.SAMPLED] - dropped.get(mode, 0)
+            self.funnel[mode, FunnelStep.KEPT] = self.funnel[
+                mode, FunnelStep.SAMPLED
+            ] - dropped.get(mode, 0)
 
     @property
     def modes(self) -> list[Mode]:
         """The modes that were sampled."""
-        return [mode for mode in Mode if self.funnel[mode, Left.SAMPLED]]
+        return [mode for mode in Mode if self.funnel[mode, FunnelStep.SAMPLED]]
 
     @property
     def num_rows(self) -> int:
         """All rows."""
-        return sum(self.funnel[mode, Left.SAMPLED] for mode in Mode)
+        return sum(self.funnel[mode, FunnelStep.SAMPLED] for mode in Mode)
 
     def causes_of(self, mode: Mode) -> dict[Cause, int]:
         """The primary causes of one mode, the most frequent first."""
@@ -107,32 +111,32 @@ class Tallies:
         }
 
 
-def _left(row: Analysis) -> Iterator[Left]:
-    yield Left.SAMPLED
+def _left(row: Analysis) -> Iterator[FunnelStep]:
+    yield FunnelStep.SAMPLED
     if row.stop_reason not in _ANSWERED:
         return
-    yield Left.ANSWERED
+    yield FunnelStep.ANSWERED
     found = {row.cause, *(finding.cause for finding in row.contributing)}
     if row.verdict is Verdict.NO_ANSWER or not found.isdisjoint(_MALFORMED):
         return
-    yield Left.WELL_FORMED
+    yield FunnelStep.WELL_FORMED
     if row.verdict is Verdict.CORRECT:
-        yield Left.CORRECT
+        yield FunnelStep.CORRECT
 
 
 def _hops(number: int | None) -> str:
     return "hops not known" if number is None else f"{number} hop{'s' * (number != 1)}"
 
 
-def fork_quadrants(points: Iterable[tuple[Arm, bool, int, int]]) -> Counter[Sides]:
+def fork_quadrants(points: Iterable[tuple[Arm, bool, int, int]]) -> Counter[ArmOutcomes]:
     """Parents against their continuations: (arm tried, parent is right, continuations, right ones) of each point."""
-    counts: Counter[Sides] = Counter()
+    counts: Counter[ArmOutcomes] = Counter()
     for arm, is_right, total, right in points:
         for is_other_right, number in ((True, right), (False, total - right)):
             sides = (
-                Sides(is_right, is_other_right)
+                ArmOutcomes(is_right, is_other_right)
                 if arm is Arm.ACT
-                else Sides(is_other_right, is_right)
+                else ArmOutcomes(is_other_right, is_right)
             )
             counts[sides] += number
     return counts

@@ -16,9 +16,9 @@ from coa.grading import Verdict, grade, normalise
 from coa.pairs import PairKind, PreferencePair
 from coa.reviews import (
     DECISIVE,
-    Asked,
     Preference,
     ReviewKind,
+    ReviewQuestion,
     Usage,
     dispute_version,
     pair_version,
@@ -105,9 +105,13 @@ class Revision:
         if pair.pair_id not in self.flipped:
             return pair
         return replace(
-            pair, kind=other_kind(pair.kind), chosen=pair.rejected, rejected=pair.chosen,
-            chosen_id=pair.rejected_id, rejected_id=pair.chosen_id,
-        )  # fmt: skip
+            pair,
+            kind=other_kind(pair.kind),
+            chosen=pair.rejected,
+            rejected=pair.chosen,
+            chosen_id=pair.rejected_id,
+            rejected_id=pair.chosen_id,
+        )
 
 
 def other_kind(kind: PairKind) -> PairKind:
@@ -166,8 +170,10 @@ def _effect(decision: Decision, pools: Pools, revision: Revision) -> tuple[Effec
     if decision.standing is not Standing.DECIDED:
         return Effect(decision.standing.value), said
     act = {
-        ReviewKind.TRAJECTORY: _trajectory_effect, ReviewKind.PAIR: _pair_effect, ReviewKind.DISPUTE: _dispute_effect,
-    }[decision.kind]  # fmt: skip
+        ReviewKind.TRAJECTORY: _trajectory_effect,
+        ReviewKind.PAIR: _pair_effect,
+        ReviewKind.DISPUTE: _dispute_effect,
+    }[decision.kind]
     return act(decision, pools, revision), said
 
 
@@ -184,7 +190,7 @@ def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> 
     if usage is Usage.DROP:
         revision.left_out.add(decision.item_id)
         return Effect.DROPPED if is_kept else Effect.CONFIRMED
-    answer = " ".join(decision.most_said(Asked.ACCEPTED_ANSWER).split())
+    answer = " ".join(decision.most_said(ReviewQuestion.ACCEPTED_ANSWER).split())
     row = pools.rows[decision.item_id]
     if not answer or len(answer) > MAX_ANSWER_CHARS:
         revision.left_out.add(decision.item_id)
@@ -213,7 +219,7 @@ def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect
     preference = Preference(decision.value)
     if (
         preference in (Preference.TIE, Preference.BOTH_BAD)
-        or decision.most_said(Asked.POINT_RIGHT) == "no"
+        or decision.most_said(ReviewQuestion.POINT_RIGHT) == "no"
     ):
         revision.left_out.add(decision.item_id)
         return Effect.DISCARDED

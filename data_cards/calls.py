@@ -12,11 +12,11 @@ from typing import NamedTuple
 import msgspec
 
 from coa import protocol, rollout
-from coa.journal import Journal, Kind, request_key
+from coa.journal import CallKind, Journal, request_key
 from coa.journaled import policy_key
 from coa.pairs import Arm
 from coa.policy import Completion
-from coa.rollout import Call, Done, Generate, Run, State, Task
+from coa.rollout import Call, Done, Generate, RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.traces import observation_body
@@ -25,7 +25,7 @@ from data_cards.traces import observation_body
 class RecordedCall(NamedTuple):
     """A call as the journal has it."""
 
-    kind: Kind
+    kind: CallKind
     key: str
     finished_at: str
     """UTC, ISO 8601; empty where the journal does not hold the call."""
@@ -44,7 +44,7 @@ class Replay(NamedTuple):
 
 
 def replay(
-    trajectory: Trajectory, run: Run, journal: Path, tools: Sequence[str] = ("search",)
+    trajectory: Trajectory, run: RolloutContext, journal: Path, tools: Sequence[str] = ("search",)
 ) -> Replay:
     """Find the calls of a trajectory, a fork's without those of its parent.
 
@@ -62,13 +62,17 @@ def replay(
         return Replay((), is_same=False)
     calls: list[RecordedCall] = []
     with Journal(journal) as opened:
-        state = _follow(trajectory, task_of(trajectory, tools), run, opened, calls)
+        state = _follow(trajectory, rebuild_task(trajectory, tools), run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
     return Replay(tuple(calls), is_same)
 
 
 def _follow(
-    trajectory: Trajectory, task: Task, run: Run, journal: Journal, calls: list[RecordedCall]
+    trajectory: Trajectory,
+    task: Task,
+    run: RolloutContext,
+    journal: Journal,
+    calls: list[RecordedCall],
 ) -> State:
     """Run the rollout as far as the journal and the recorded observations go."""
     state = rollout.start(task, run)
@@ -98,22 +102,24 @@ def _begins(trajectory: Trajectory, state: State) -> bool:
 
 
 def _completion(
-    state: State, run: Run, journal: Journal, calls: list[RecordedCall]
+    state: State, run: RolloutContext, journal: Journal, calls: list[RecordedCall]
 ) -> Completion | None:
     key = policy_key(run.encoder, rollout.request(state))
     found = journal.find(key)
     if found is None:
         return None
     completion = msgspec.json.decode(found.reply, type=Completion)
-    calls.append(RecordedCall(Kind.POLICY, key, found.finished_at, found.seconds, completion.text))
+    calls.append(
+        RecordedCall(CallKind.POLICY, key, found.finished_at, found.seconds, completion.text)
+    )
     return completion
 
 
 def _search(call: Call, fingerprints: Mapping[str, str], journal: Journal) -> RecordedCall:
-    key = request_key(Kind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
+    key = request_key(CallKind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
     found = journal.find(key)
     time = (found.finished_at, found.seconds) if found else ("", 0.0)
-    return RecordedCall(Kind.TOOL, key, *time, call.argument)
+    return RecordedCall(CallKind.TOOL, key, *time, call.argument)
 
 
 def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
@@ -138,7 +144,7 @@ def fork_point(trajectory_id: str) -> ForkPoint | None:
     return ForkPoint(parts[0], int(parts[1]), Arm(parts[2]))
 
 
-def task_of(trajectory: Trajectory, tools: Sequence[str]) -> Task:
+def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
     """The task that a trajectory came from."""
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
@@ -148,6 +154,14 @@ def task_of(trajectory: Trajectory, tools: Sequence[str]) -> Task:
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
         prefix = (*prefix, *(step for step in rest[:1] if step.kind is StepKind.MARKER))
     return Task(
-        trajectory.trajectory_id, trajectory.question_id, trajectory.mode, trajectory.index, trajectory.question,
-        trajectory.prompt, trajectory.prompt_hash, names if offers else (), () if offers else names, prefix,
-    )  # fmt: skip
+        trajectory.trajectory_id,
+        trajectory.question_id,
+        trajectory.mode,
+        trajectory.index,
+        trajectory.question,
+        trajectory.prompt,
+        trajectory.prompt_hash,
+        names if offers else (),
+        () if offers else names,
+        prefix,
+    )

@@ -190,9 +190,11 @@ def _contents(name: SetName, frame: pl.LazyFrame) -> dict[str, Any]:
     row_id = middle_row(frame)
     if row_id is None:
         raise InputError(
-            f"the set '{name}' is empty", where=local_path(name, "train"), expected="at least one train row",
+            f"the set '{name}' is empty",
+            where=local_path(name, "train"),
+            expected="at least one train row",
             fix=f"raise assemble.num_{name}, then dvc repro",
-        )  # fmt: skip
+        )
     characters = count_characters(name)
     return {
         "example": show_row(name, row_id),
@@ -230,7 +232,11 @@ def fill(template: str, context: Mapping[str, Any]) -> str:
 
     # Markdown, not HTML, so nothing is escaped here: what is not ours has gone through safe_markdown.
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, autoescape=False,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     return environment.get_template(template).render(context)

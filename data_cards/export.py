@@ -43,13 +43,26 @@ OWN_FOLDER = OwnFolder(
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _VERL = pa.schema(
     [
-        ("data_source", pa.string()), ("prompt", pa.list_(_MESSAGE)), ("ability", pa.string()),
-        ("reward_model", pa.struct([
-            ("style", pa.string()), ("ground_truth", pa.struct([("target", pa.list_(pa.string()))])),
-        ])),
-        ("extra_info", pa.struct([("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())])),
+        ("data_source", pa.string()),
+        ("prompt", pa.list_(_MESSAGE)),
+        ("ability", pa.string()),
+        (
+            "reward_model",
+            pa.struct(
+                [
+                    ("style", pa.string()),
+                    ("ground_truth", pa.struct([("target", pa.list_(pa.string()))])),
+                ]
+            ),
+        ),
+        (
+            "extra_info",
+            pa.struct(
+                [("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())]
+            ),
+        ),
     ]
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

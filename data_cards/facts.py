@@ -18,9 +18,20 @@ from data_cards.catalogue import SPLITS, SetName, local_path
 QUESTIONS = Path("data/questions.parquet")
 LENGTH = "length:"
 _PAIR_COLUMNS = (
-    "pair_id", "question_id", "kind", "prompt", "prefix", "chosen", "rejected", "num_act", "num_act_correct",
-    "num_think", "num_think_correct", "model", "search_fingerprint",
-)  # fmt: skip
+    "pair_id",
+    "question_id",
+    "kind",
+    "prompt",
+    "prefix",
+    "chosen",
+    "rejected",
+    "num_act",
+    "num_act_correct",
+    "num_think",
+    "num_think_correct",
+    "model",
+    "search_fingerprint",
+)
 _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "source")
 
 
@@ -77,7 +88,12 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
         pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match")
     )
     return flat.select(
-        "question_id", "model", "search_fingerprint", "prompt_hash", "num_actions", "exact_match",
+        "question_id",
+        "model",
+        "search_fingerprint",
+        "prompt_hash",
+        "num_actions",
+        "exact_match",
         pl.col("sampling").struct.unnest(),
         row_id="trajectory_id",
         num_chars=_chars("steps"),
@@ -86,28 +102,40 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
             f"{LENGTH}policy, tokens": pl.col("num_policy_tokens"),
             f"{LENGTH}search results, tokens": pl.col("num_environment_tokens"),
         },
-    )  # fmt: skip
+    )
 
 
 def _pair_facts(path: Path) -> pl.LazyFrame:
     act, think = (pl.col(f"num_{arm}_correct") / pl.col(f"num_{arm}") for arm in ("act", "think"))
     parts = {"shared prefix": "prefix", "chosen side": "chosen", "rejected side": "rejected"}
     return scan(path, _PAIR_COLUMNS).select(
-        "question_id", "model", "search_fingerprint", "prompt", "kind", "num_act", "num_think",
+        "question_id",
+        "model",
+        "search_fingerprint",
+        "prompt",
+        "kind",
+        "num_act",
+        "num_think",
         row_id="pair_id",
         value_of_acting=act - think,
         num_chars=reduce(add, (_chars(column) for column in parts.values())),
-        **{f"{LENGTH}{part}, policy's words": _policy_words(column) for part, column in parts.items()},
-    )  # fmt: skip
+        **{
+            f"{LENGTH}{part}, policy's words": _policy_words(column)
+            for part, column in parts.items()
+        },
+    )
 
 
 def _question_facts(path: Path) -> pl.LazyFrame:
     return scan(path, _QUESTION_COLUMNS).select(
-        "question_id", "question_type", "num_hops", "source",
+        "question_id",
+        "question_type",
+        "num_hops",
+        "source",
         row_id="question_id",
         num_chars=pl.col("question").str.len_chars(),
         **{f"{LENGTH}question, words": _words(pl.col("question"))},
-    )  # fmt: skip
+    )
 
 
 def _words(text: pl.Expr) -> pl.Expr:

@@ -23,9 +23,12 @@ def features(name: SetName) -> list[dict[str, Any]]:
     )
     if not train.equals(validation):
         raise InputError(
-            f"the splits of the set '{name}' have different columns", where=local_path(name, SPLITS[1]),
-            expected=train.names, got=validation.names, fix="make both with the same version of the code: dvc repro",
-        )  # fmt: skip
+            f"the splits of the set '{name}' have different columns",
+            where=local_path(name, SPLITS[1]),
+            expected=train.names,
+            got=validation.names,
+            fix="make both with the same version of the code: dvc repro",
+        )
     return [_feature(field) for field in train]
 
 

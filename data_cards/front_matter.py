@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData, ModelCardData
 
 _SIZES = {
-    "n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7, "10M<n<100M": 10**8,
-    "100M<n<1B": 10**9, "1B<n<10B": 10**10, "10B<n<100B": 10**11, "100B<n<1T": 10**12,
-}  # fmt: skip
+    "n<1K": 10**3,
+    "1K<n<10K": 10**4,
+    "10K<n<100K": 10**5,
+    "100K<n<1M": 10**6,
+    "1M<n<10M": 10**7,
+    "10M<n<100M": 10**8,
+    "100M<n<1B": 10**9,
+    "1B<n<10B": 10**10,
+    "10B<n<100B": 10**11,
+    "100B<n<1T": 10**12,
+}
 """The Hub's size categories and the number of rows below which each holds."""
 _COMMON_TAGS = ("agent", "chain-of-action", "reasoning", "search", "synthetic", "arxiv:2503.06580")
 

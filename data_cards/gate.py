@@ -58,9 +58,14 @@ _OF_MODELS_ALONE = (Reason.KEY_IN_FILE, Reason.RESULTS_MISSING)
 SET_REASONS = tuple(reason for reason in Reason if reason not in _OF_MODELS_ALONE)
 """What is checked before sets are published."""
 MODEL_REASONS = (
-    Reason.LICENCE, Reason.SCRIPTED_TEACHER, Reason.UNCOMMITTED_CODE, Reason.STALE_LOCK, Reason.CARD_OUT_OF_DATE,
-    Reason.KEY_IN_FILE, Reason.RESULTS_MISSING,
-)  # fmt: skip
+    Reason.LICENCE,
+    Reason.SCRIPTED_TEACHER,
+    Reason.UNCOMMITTED_CODE,
+    Reason.STALE_LOCK,
+    Reason.CARD_OUT_OF_DATE,
+    Reason.KEY_IN_FILE,
+    Reason.RESULTS_MISSING,
+)
 """What is checked before a model is published."""
 
 

@@ -130,9 +130,11 @@ class HubRepository:
             raise self._refusal(error) from error
         except HTTPError as error:
             raise ServiceError(
-                "the Hub cannot be reached", where=self._api.endpoint, got=type(error).__name__,
+                "the Hub cannot be reached",
+                where=self._api.endpoint,
+                got=type(error).__name__,
                 fix=f"check HF_ENDPOINT and the network, then run the same command again; {_UNCHANGED}",
-            ) from error  # fmt: skip
+            ) from error
         except (RuntimeError, ValueError) as error:
             # The client wraps what happens to a large file, and the Hub's verdict on a card, in these.
             if isinstance(error.__cause__, HfHubHTTPError):

@@ -113,12 +113,21 @@ class Views:
         repository, commit = self._access.commit(request)
         return JSONResponse(
             {
-                "_id": repository.name, "id": repository.name, "author": repository.name.partition("/")[0],
-                "sha": commit.oid, "lastModified": commit.date, "createdAt": repository.commits[0].date,
-                "private": repository.private, "gated": False, "disabled": False, "tags": [], "downloads": 0,
-                "likes": 0, "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+                "_id": repository.name,
+                "id": repository.name,
+                "author": repository.name.partition("/")[0],
+                "sha": commit.oid,
+                "lastModified": commit.date,
+                "createdAt": repository.commits[0].date,
+                "private": repository.private,
+                "gated": False,
+                "disabled": False,
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": [{"rfilename": path} for path in sorted(commit.files)],
             }
-        )  # fmt: skip
+        )
 
     async def refs(self, request: Request) -> Response:
         """The branch and the tags."""

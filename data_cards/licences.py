@@ -77,9 +77,11 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
     for name, licence in known.items():
         if not _SPDX.fullmatch(licence):
             raise ConfigError(
-                f"the licence of {name!r} is not an SPDX id", where="render.licenses",
-                expected="an id from spdx.org/licenses, such as CC-BY-SA-4.0", got=repr(licence[:80]),
-            )  # fmt: skip
+                f"the licence of {name!r} is not an SPDX id",
+                where="render.licenses",
+                expected="an id from spdx.org/licenses, such as CC-BY-SA-4.0",
+                got=repr(licence[:80]),
+            )
     names = sorted({_hub_name(known.get(source.name, UNKNOWN)) for source in sources})
     if UNKNOWN in names or not names:
         return {"license": UNKNOWN}

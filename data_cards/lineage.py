@@ -60,9 +60,10 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
     found = rows.find_in_sets(row_id)
     if found is None:
         raise InputError(
-            f"no set has a row {row_id!r}", expected="a trajectory id, a pair id or a question id of a set",
+            f"no set has a row {row_id!r}",
+            expected="a trajectory id, a pair id or a question id of a set",
             fix="the ids stand in the columns of data/assemble/, see docs/data_model.md",
-        )  # fmt: skip
+        )
     name, split, row = found
     lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     where = Line("stands in", f"{name}, {split} ({local_path(name, split)})")
@@ -121,9 +122,12 @@ def _question(question_id: str) -> Section:
     if row is None:
         return Section(f"question {question_id}", (Line("missing", f"not in {QUESTIONS}"),))
     lines = (
-        Line("asks", row.question), Line("accepted", " | ".join(row.gold_answers)),
-        Line("source", f"{row.source}, split {row.split}, {row.question_type}, {row.num_hops} hops"),
-    )  # fmt: skip
+        Line("asks", row.question),
+        Line("accepted", " | ".join(row.gold_answers)),
+        Line(
+            "source", f"{row.source}, split {row.split}, {row.question_type}, {row.num_hops} hops"
+        ),
+    )
     return Section(f"question {question_id}", lines)
 
 

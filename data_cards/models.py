@@ -26,7 +26,7 @@ from data_cards.licences import Source
 from data_cards.render import write_files
 from data_cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.settings import RenderParams, check, public
-from data_cards.trained import Result, Run
+from data_cards.trained import Result, TrainedStage
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -100,10 +100,15 @@ def model_card(folder: Path, params: Params, repository: str = "") -> ModelCard:
     sources = list(dict.fromkeys([*sources, *trained.other_sources(runs)]))
     teachers = tuple(dict.fromkeys(model.value for model in models))
     title = f"{section.title}: {folder.name}"
-    body = fill("model.md", {**_context(runs, own, others), **_naming(title, repository or str(folder)),
-        "scripted": ", ".join(inline(name) for name in teachers if name.startswith(SCRIPTED)),
-        "licences": licence_table(sources, section),
-    })  # fmt: skip
+    body = fill(
+        "model.md",
+        {
+            **_context(runs, own, others),
+            **_naming(title, repository or str(folder)),
+            "scripted": ", ".join(inline(name) for name in teachers if name.startswith(SCRIPTED)),
+            "licences": licence_table(sources, section),
+        },
+    )
     data = _metadata(runs, own, section, sources, title)
     return ModelCard(assemble_card(data, body), tuple(sources), teachers, len(own), tuple(others))
 
@@ -112,7 +117,9 @@ def _naming(title: str, repository: str) -> dict[str, Any]:
     return {"title": title, "repository": repository, "name": "model", "is_all_scripted": False}
 
 
-def _context(runs: list[Run], own: Sequence[Result], others: Sequence[str]) -> dict[str, Any]:
+def _context(
+    runs: list[TrainedStage], own: Sequence[Result], others: Sequence[str]
+) -> dict[str, Any]:
     run = runs[-1]
     base = trained.base_of(runs)
     return {
@@ -150,7 +157,7 @@ def _prompt(folder: Path) -> Markdown:
     return fence(prompt.fill("{question}").rstrip("\n"))
 
 
-def _chain(runs: Sequence[Run]) -> Markdown:
+def _chain(runs: Sequence[TrainedStage]) -> Markdown:
     rows: list[list[Cell]] = []
     for run in runs:
         rate = Markdown(str(run.arguments.get("learning_rate", "")))
@@ -167,7 +174,7 @@ def _chain(runs: Sequence[Run]) -> Markdown:
     return table(("run", "objective", "on", "steps", "learning rate"), rows)
 
 
-def _figures(run: Run) -> Markdown | str:
+def _figures(run: TrainedStage) -> Markdown | str:
     shown = {
         name: value
         for name, value in run.figures.items()
@@ -180,7 +187,7 @@ def _figures(run: Run) -> Markdown | str:
     return table(("figure", "value"), rows[:20]) if rows else ""
 
 
-def _data(runs: list[Run]) -> Markdown:
+def _data(runs: list[TrainedStage]) -> Markdown:
     return table(
         ("file", "SHA-256"),
         [(inline(path), inline(sha)) for path, sha in trained.data_files(runs).items()],
@@ -207,13 +214,13 @@ def _interval(name: str, value: Any) -> str:
     return f"{value['value'] * scale:{form}} [{value['low'] * scale:{form}}, {value['high'] * scale:{form}}]"
 
 
-def _shown_settings(run: Run) -> str:
+def _shown_settings(run: TrainedStage) -> str:
     values = public({**run.settings, "arguments": dict(run.arguments)})
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100).strip()
 
 
 def _metadata(
-    runs: list[Run],
+    runs: list[TrainedStage],
     own: Sequence[Result],
     section: RenderParams,
     sources: Sequence[Source],
@@ -222,17 +229,29 @@ def _metadata(
     from huggingface_hub import EvalResult, ModelCardData
 
     measured = [
-        EvalResult("question-answering", "coa", f"{result.setting['split']}, {result.setting['mode']}", name,
-                   round(value["value"], 4), metric_name=_METRICS[name])
-        for result in own for name in ("exact_match", "f1") if (value := result.metrics.get(name))
-    ]  # fmt: skip
+        EvalResult(
+            "question-answering",
+            "coa",
+            f"{result.setting['split']}, {result.setting['mode']}",
+            name,
+            round(value["value"], 4),
+            metric_name=_METRICS[name],
+        )
+        for result in own
+        for name in ("exact_match", "f1")
+        if (value := result.metrics.get(name))
+    ]
     return ModelCardData(
-        language=list(section.languages), library_name="transformers", pipeline_tag="text-generation",
+        language=list(section.languages),
+        library_name="transformers",
+        pipeline_tag="text-generation",
         tags=sorted({"agent", "chain-of-action", "search", "arxiv:2503.06580"}),
-        base_model=trained.base_of(runs) or None, datasets=[section.repository] if section.repository else None,
-        model_name=title if measured else None, eval_results=measured or None,
+        base_model=trained.base_of(runs) or None,
+        datasets=[section.repository] if section.repository else None,
+        model_name=title if measured else None,
+        eval_results=measured or None,
         **licences.licence_fields(sources, section.licenses),
-    )  # fmt: skip
+    )
 
 
 def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:

@@ -7,20 +7,20 @@ from typing import NamedTuple
 import yaml
 
 from coa.errors import CoaError
-from coa.journal import Kind
-from coa.microworld.opening import MicroworldParams
-from coa.opening import PolicyKind, TeacherParams, open_policy
+from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.journal import CallKind
+from coa.microworld.factory import MicroworldParams
 from coa.outputs import journal_name
 from coa.params import Params
 from coa.prompts import Prompt, PromptParams
-from coa.rollout import Limits, Run
+from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
-from coa.tools.opening import ToolsParams, own_tools
+from coa.tools.factory import ToolsParams, own_tools
 from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.calls import Replay, fork_point, replay
 
 
-class Fact(NamedTuple):
+class NamedFact(NamedTuple):
     """A name and what belongs to it."""
 
     name: str
@@ -73,7 +73,7 @@ def is_imported(trajectory: Trajectory) -> bool:
     return trajectory.sampling.temperature < 0
 
 
-def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
+def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
     """Every call of the teacher and of search, then whether they give the trajectory again.
 
     Raises:
@@ -84,7 +84,7 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
         return
     journal, teacher = journal_of(trajectory, params), params.section(TeacherParams, "teacher")
     if teacher.policy is PolicyKind.LOCAL:
-        yield Fact(
+        yield NamedFact(
             "not found",
             "a model in the process counts its own tokens; its calls are found while it is loaded",
         )
@@ -92,25 +92,27 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Fact]:
     else:
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         limits = params.section(Limits, "rollout")
-        run = Run(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
+        run = RolloutContext(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
         found = replay(trajectory, run, journal, tool_names(params))
     for call in found.calls:
-        name = "teacher" if call.kind is Kind.POLICY else "search"
+        name = "teacher" if call.kind is CallKind.POLICY else "search"
         when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
-        yield Fact(name, f"{when}: {call.text[-80:] if call.kind is Kind.POLICY else call.text}")
+        yield NamedFact(
+            name, f"{when}: {call.text[-80:] if call.kind is CallKind.POLICY else call.text}"
+        )
     for number, step in enumerate(_observations(trajectory), 1):
         shown = ", ".join(step.passages) or "nothing"
-        yield Fact(
+        yield NamedFact(
             f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}"
         )
-    yield Fact("journal", f"{journal}: {_verdict(found, journal)}")
+    yield NamedFact("journal", f"{journal}: {_verdict(found, journal)}")
 
 
-def _imported_lines(trajectory: Trajectory) -> Iterator[Fact]:
-    yield Fact("imported", "from a file of other people's: no call of this project made it")
+def _imported_lines(trajectory: Trajectory) -> Iterator[NamedFact]:
+    yield NamedFact("imported", "from a file of other people's: no call of this project made it")
     for number, step in enumerate(_observations(trajectory), 1):
         titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
-        yield Fact(
+        yield NamedFact(
             f"result {number}",
             f"imported: what answered is not recorded and cannot be checked{titles}",
         )

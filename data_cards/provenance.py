@@ -17,9 +17,19 @@ LOCK = Path("dvc.lock")
 RECORDS = Path("publications.jsonl")
 """Which revisions of the Hub, code, lock and remote belong together, a line for each publication."""
 CODE = (
-    "coa", "synth", "curate", "annotate", "data_cards", "train", "conf", "params.yaml", "dvc.yaml", "dvc.lock",
-    "pyproject.toml", "constraints.txt",
-)  # fmt: skip
+    "coa",
+    "synth",
+    "curate",
+    "annotate",
+    "data_cards",
+    "train",
+    "conf",
+    "params.yaml",
+    "dvc.yaml",
+    "dvc.lock",
+    "pyproject.toml",
+    "constraints.txt",
+)
 """The paths that decide what the pipeline makes; documents, tests and notes may change without a new version."""
 _MAX_SHOWN = 5
 

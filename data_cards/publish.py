@@ -81,9 +81,11 @@ def upload(
     tag = next_tag(params.tag, list(remote.tags))
     if tag in remote.tags:
         raise OutputError(
-            f"the version {tag} is there already, with other files", where=hub.url, expected="a version of its own",
+            f"the version {tag} is there already, with other files",
+            where=hub.url,
+            expected="a version of its own",
             fix="leave publish.tag empty, or give a new name: a tagged version never changes",
-        )  # fmt: skip
+        )
     revision = remote.head
     if changed:
         title = f"{tag}: {publication.summary}"
@@ -120,10 +122,12 @@ def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[C
     """
     if remote.files.keys() - {".gitattributes", "README.md"} and LINEAGE not in remote.files:
         raise OutputError(
-            "the name is taken: the repository was not made by this command", where=hub.url,
-            expected=f"an empty repository, or one with {LINEAGE}", got=", ".join(sorted(remote.files)[:5]),
+            "the name is taken: the repository was not made by this command",
+            where=hub.url,
+            expected=f"an empty repository, or one with {LINEAGE}",
+            got=", ".join(sorted(remote.files)[:5]),
             fix="publish under another name",
-        )  # fmt: skip
+        )
     return changes(publication.hashes, remote.files)
 
 
@@ -135,10 +139,15 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
     """
     lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     line = {
-        "repository": repository, "kind": kind, "tag": tag, "hub_revision": revision,
-        "code_commit": provenance.code_state().commit, "dvc_lock_sha256": lock.sha256,
-        "dvc_remote": provenance.dvc_remote(), "waived": list(waived),
-    }  # fmt: skip
+        "repository": repository,
+        "kind": kind,
+        "tag": tag,
+        "hub_revision": revision,
+        "code_commit": provenance.code_state().commit,
+        "dvc_lock_sha256": lock.sha256,
+        "dvc_remote": provenance.dvc_remote(),
+        "waived": list(waived),
+    }
     try:
         known = (
             provenance.RECORDS.read_text(encoding="utf-8").splitlines()

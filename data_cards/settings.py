@@ -22,9 +22,19 @@ from data_cards.key_formats import find_undetected_keys
 from data_cards.safe_markdown import Markdown, fence
 
 SECTIONS = (
-    "microworld", "questions", "index", "search", "teacher", "prompts", "rollout", "sample", "filter", "branch",
-    "screen", "assemble",
-)  # fmt: skip
+    "microworld",
+    "questions",
+    "index",
+    "search",
+    "teacher",
+    "prompts",
+    "rollout",
+    "sample",
+    "filter",
+    "branch",
+    "screen",
+    "assemble",
+)
 """The settings that shape a set, in the order of the stages."""
 _PLACE = "{question}"
 _PRIVATE = frozenset({"base_url", "url", "api_key_env", "extra_body"})
@@ -153,9 +163,11 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
         path, template = settings["prompts"][mode], settings["teacher"]["chat_template"]
     except (KeyError, TypeError) as error:
         raise ConfigError(
-            f"the setting {error} is missing", where="params.yaml",
-            expected=f"prompts.{mode} and teacher.chat_template", fix="python -m coa.params conf/microworld.yaml",
-        ) from error  # fmt: skip
+            f"the setting {error} is missing",
+            where="params.yaml",
+            expected=f"prompts.{mode} and teacher.chat_template",
+            fix="python -m coa.params conf/microworld.yaml",
+        ) from error
     prompt = Prompt.load(Path(path), template)
     text = prompt.fill(_PLACE)
     return ShownPrompt(prompt.prompt_hash, text.partition(_PLACE)[0], fence(text.rstrip("\n")))

@@ -72,9 +72,12 @@ def lengths(frame: pl.LazyFrame) -> Markdown:
     for column in columns:
         length = pl.col(column)
         picked = frame.select(
-            length.min().alias("min"), length.quantile(0.5, "nearest").alias("median"), length.mean().alias("mean"),
-            length.quantile(0.9, "nearest").alias("p90"), length.max().alias("max"),
-        )  # fmt: skip
+            length.min().alias("min"),
+            length.quantile(0.5, "nearest").alias("median"),
+            length.mean().alias("mean"),
+            length.quantile(0.9, "nearest").alias("p90"),
+            length.max().alias("max"),
+        )
         low, median, mean, high, top = collect(picked).row(0)
         rows.append(
             (

@@ -45,8 +45,12 @@ def tokenised_row(
     trained = [token for token, is_own in zip(tokens.ids, mask, strict=True) if is_own]
     learned = encoder.decode(trained[: len(trained) - (end_id is not None)])
     if learned != own:
-        raise InputError("the labels are not the policy's text", where=row.trajectory.trajectory_id, expected=own[:80],
-                         got=learned[:80])  # fmt: skip
+        raise InputError(
+            "the labels are not the policy's text",
+            where=row.trajectory.trajectory_id,
+            expected=own[:80],
+            got=learned[:80],
+        )
     labels = [token if is_own else _IGNORED for token, is_own in zip(tokens.ids, mask, strict=True)]
     return {"input_ids": list(tokens.ids), "attention_mask": [1] * len(labels), "labels": labels}
 

@@ -37,9 +37,12 @@ def trace_files(name: SetName, count: int) -> dict[str, bytes]:
 def trace(trajectory: Trajectory) -> str:
     """One trajectory as a session."""
     header = {
-        "type": "session", "harness": HARNESS, "id": trajectory.trajectory_id, "name": trajectory.question,
+        "type": "session",
+        "harness": HARNESS,
+        "id": trajectory.trajectory_id,
+        "name": trajectory.question,
         "model": trajectory.model,
-    }  # fmt: skip
+    }
     messages = [{"role": "user", "content": trajectory.question}, *_turns(trajectory.steps)]
     lines = [header, *({"type": "message", "message": message} for message in messages)]
     return "".join(json.dumps(line) + "\n" for line in lines)

@@ -23,7 +23,7 @@ _DATA_KEYS = ("documents", "pairs", "trajectories", "questions")
 """Settings of a stage that name what it reads."""
 
 
-class Run(NamedTuple):
+class TrainedStage(NamedTuple):
     """One stage of a chain as it was run."""
 
     folder: Path
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     """Of the validation at its end."""
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> TrainedStage:
     """What a folder says of its own run.
 
     Raises:
@@ -55,9 +55,11 @@ def read_run(folder: Path) -> Run:
         log = [json.loads(line) for line in _read_text(folder / "log.jsonl").splitlines()]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(
-            f"{folder} is no trained model", got=repr(error)[:200], expected="params.yaml and log.jsonl of a run",
+            f"{folder} is no trained model",
+            got=repr(error)[:200],
+            expected="params.yaml and log.jsonl of a run",
             fix="train it first: python -m train.run stage=sft2",
-        ) from error  # fmt: skip
+        ) from error
     data = [item for key in _DATA_KEYS for item in _as_list(settings.pop(key, ()))]
     arguments, base = settings.pop("arguments", {}), settings.pop("base", "")
     init = settings.pop("init", base)
@@ -68,7 +70,9 @@ def read_run(folder: Path) -> Run:
     }
     steps = max((line.get("step", 0) for line in log), default=0)
     common = {key: train[key] for key in ("max_context_tokens", "seed", "lora") if train.get(key)}
-    return Run(folder, stage, init, tuple(data), arguments, {**settings, **common}, steps, figures)
+    return TrainedStage(
+        folder, stage, init, tuple(data), arguments, {**settings, **common}, steps, figures
+    )
 
 
 def _read_text(path: Path) -> str:
@@ -79,7 +83,7 @@ def _as_list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def chain(folder: Path) -> list[Run]:
+def chain(folder: Path) -> list[TrainedStage]:
     """The runs behind a model, the first one first, itself the last.
 
     Raises:
@@ -99,12 +103,12 @@ def _is_trained(folder: Path) -> bool:
     return (folder / "params.yaml").is_file() and (folder / "config.json").is_file()
 
 
-def base_of(runs: list[Run]) -> str:
+def base_of(runs: list[TrainedStage]) -> str:
     """The model of another maker that a chain starts from; empty where it was made from nothing."""
     return runs[0].init
 
 
-def data_files(runs: list[Run]) -> dict[str, str]:
+def data_files(runs: list[TrainedStage]) -> dict[str, str]:
     """Every file that a chain was trained on, with its SHA-256: the hash under which the Hub shows it, too."""
     found = {}
     for item in dict.fromkeys(item for run in runs for item in run.data):
@@ -117,13 +121,13 @@ def data_files(runs: list[Run]) -> dict[str, str]:
     return found
 
 
-def sets_of(runs: list[Run]) -> list[SetName]:
+def sets_of(runs: list[TrainedStage]) -> list[SetName]:
     """The sets that a chain was trained on."""
     items = {Path(item) for run in runs for item in run.data}
     return [name for name in SetName if ASSEMBLED / name in items]
 
 
-def other_sources(runs: list[Run]) -> list[Source]:
+def other_sources(runs: list[TrainedStage]) -> list[Source]:
     """What a chain learned from beside the sets: the base, the text of pre-training, files from elsewhere."""
     known = {ASSEMBLED / name for name in SetName}
     found = [Source("the model it starts from", base_of(runs))] if base_of(runs) else []

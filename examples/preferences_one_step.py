@@ -37,9 +37,16 @@ def main(repository: str, model: str) -> None:
     rows = load_dataset(repository, "cot_a", split="train")
     dataset = rows.map(compared, remove_columns=rows.column_names)
     args = DPOConfig(
-        output_dir="preferences_one_step", max_steps=1, per_device_train_batch_size=2, logging_steps=1,
-        report_to="none", save_strategy="no", max_length=None, gradient_checkpointing=False, bf16=False,
-    )  # fmt: skip
+        output_dir="preferences_one_step",
+        max_steps=1,
+        per_device_train_batch_size=2,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=False,
+    )
     trainer = DPOTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
     print(f"loss {trainer.state.log_history[0]['loss']:.4f}")

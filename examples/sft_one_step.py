@@ -36,9 +36,16 @@ def main(repository: str, model: str) -> None:
     rows = load_dataset(repository, "coa", split="train").select(range(8))
     dataset = Dataset.from_list([encode(row, tokenizer) for row in rows])
     args = SFTConfig(
-        output_dir="sft_one_step", max_steps=1, per_device_train_batch_size=4, logging_steps=1, report_to="none",
-        save_strategy="no", max_length=None, gradient_checkpointing=False, bf16=False,
-    )  # fmt: skip
+        output_dir="sft_one_step",
+        max_steps=1,
+        per_device_train_batch_size=4,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=False,
+    )
     trainer = SFTTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
     print(f"loss {trainer.state.log_history[0]['loss']:.4f}")

@@ -24,15 +24,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from annotate.settings import AnnotateParams
-from coa.microworld.opening import MicroworldParams
-from coa.opening import SearchParams, TeacherParams
+from coa.factory import SearchParams, TeacherParams
+from coa.microworld.factory import MicroworldParams
 from coa.params import DEFAULT_PROFILE
 from coa.prompts import PromptParams
 from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.serve import ServeParams
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams

@@ -222,8 +222,13 @@ def compare_tables(folder: Path) -> Iterator[Comparison]:
 def report(comparisons: Sequence[Comparison]) -> str:
     """Markdown: the two-by-two counts of each measure, then the disagreements by reason."""
     pairs = [(each.model, *pair) for each in comparisons for pair in each.pairs]
-    lines = ["## Our grades and the recorded ones", "", "| model | ours, theirs | rows | both right | only ours |"
-             " only theirs | both wrong | agreement |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "## Our grades and the recorded ones",
+        "",
+        "| model | ours, theirs | rows | both right | only ours |"
+        " only theirs | both wrong | agreement |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for (model, measure), group in groupby(sorted(pairs), key=lambda pair: pair[:2]):
         lines.append(
             f"| {model} | {measure} | {_counts([(mine, theirs) for *_, mine, theirs in group], measure)} |"

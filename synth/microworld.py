@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coa import tables
 from coa.metrics import write_metrics
-from coa.microworld.opening import MicroworldParams
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.pretraining import PretrainingDocument, pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary

@@ -20,7 +20,6 @@ from coa.question import Question
 from synth.question_rows import (
     AutocoaRow,
     BamboogleRow,
-    Fact,
     Facts,
     FlashRagRow,
     HopRow,
@@ -29,6 +28,7 @@ from synth.question_rows import (
     Metadata,
     MusiqueRow,
     NqRow,
+    SupportingFact,
     Target,
     Titles,
     TriviaRow,
@@ -135,14 +135,28 @@ def _convert(values: Mapping[str, Any], row: type[_Row]) -> _Row:
 
 def _read_hotpotqa(values: Mapping[str, Any]) -> Question:
     row = _convert(values, HopRow)
-    return _question(QuestionFormat.HOTPOTQA, row.question, (row.answer,), row.id or row.original_id, row.type,
-                     hops=2, titles=_titles(row.supporting_facts))  # fmt: skip
+    return _question(
+        QuestionFormat.HOTPOTQA,
+        row.question,
+        (row.answer,),
+        row.id or row.original_id,
+        row.type,
+        hops=2,
+        titles=_titles(row.supporting_facts),
+    )
 
 
 def _read_two_wiki(values: Mapping[str, Any]) -> Question:
     row = _convert(values, HopRow)
-    return _question(QuestionFormat.TWO_WIKI, row.question, (row.answer,), row.id or row.original_id, row.type,
-                     hops=_HOPS_OF_TYPE.get(row.type), titles=_titles(row.supporting_facts))  # fmt: skip
+    return _question(
+        QuestionFormat.TWO_WIKI,
+        row.question,
+        (row.answer,),
+        row.id or row.original_id,
+        row.type,
+        hops=_HOPS_OF_TYPE.get(row.type),
+        titles=_titles(row.supporting_facts),
+    )
 
 
 def _read_musique(values: Mapping[str, Any]) -> Question:
@@ -156,8 +170,15 @@ def _read_musique(values: Mapping[str, Any]) -> Question:
     titles = tuple(title_of[step] for step in steps if step in title_of)
     supporting = tuple(paragraph.title for paragraph in row.paragraphs if paragraph.is_supporting)
     answers = (row.answer, *whole_answers(row.answer_aliases))
-    return _question(QuestionFormat.MUSIQUE, row.question, answers, row.id, named["type"] if named else "",
-                     hops=hops, titles=titles or supporting)  # fmt: skip
+    return _question(
+        QuestionFormat.MUSIQUE,
+        row.question,
+        answers,
+        row.id,
+        named["type"] if named else "",
+        hops=hops,
+        titles=titles or supporting,
+    )
 
 
 def _read_nq(values: Mapping[str, Any]) -> Question:
@@ -233,9 +254,15 @@ def _accepted(truth: str | tuple[str, ...] | Target) -> tuple[str, ...]:
 
 
 def _question(
-    source: str, question: str, answers: Iterable[str], identifier: Id = "", kind: str = "", *,
-    hops: int | None = None, titles: tuple[str, ...] = (),
-) -> Question:  # fmt: skip
+    source: str,
+    question: str,
+    answers: Iterable[str],
+    identifier: Id = "",
+    kind: str = "",
+    *,
+    hops: int | None = None,
+    titles: tuple[str, ...] = (),
+) -> Question:
     text = question.strip()
     return Question(
         question_id=_own_id(source, str(identifier).strip(), text),
@@ -279,7 +306,7 @@ def _titles(facts: Facts) -> tuple[str, ...]:
     """The titles of supporting facts, in their order."""
     if isinstance(facts, Titles):
         return facts.title
-    return tuple(fact.title if isinstance(fact, Fact) else fact[0] for fact in facts)
+    return tuple(fact.title if isinstance(fact, SupportingFact) else fact[0] for fact in facts)
 
 
 _ROWS: dict[QuestionFormat, type[Struct]] = {

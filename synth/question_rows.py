@@ -16,13 +16,13 @@ class Titles(Struct, frozen=True):
     title: tuple[str, ...] = ()
 
 
-class Fact(Struct, frozen=True):
+class SupportingFact(Struct, frozen=True):
     """A supporting fact as newer uploads have it: one struct each."""
 
     title: str
 
 
-Facts = Titles | tuple[tuple[str, int | str] | Fact, ...]
+Facts = Titles | tuple[tuple[str, int | str] | SupportingFact, ...]
 """Supporting facts; the original files have a list of pairs, title and sentence."""
 Id = str | int
 

@@ -21,7 +21,7 @@ from coa.errors import ConfigError, InputError
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.question import Question
-from coa.sources import Row, read_rows
+from coa.sources import SourceRow, read_rows
 from synth.question_formats import (
     BadRowError,
     QuestionFormat,
@@ -127,7 +127,7 @@ def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | Dropp
 
 
 def _judge(
-    row: Row, params: QuestionParams, seen: set[str]
+    row: SourceRow, params: QuestionParams, seen: set[str]
 ) -> Question | LeftOut | DroppedQuestion:
     try:
         if params.format is QuestionFormat.OWN_COLUMNS and not _is_kept(
@@ -163,7 +163,7 @@ _FIX = (
 )
 
 
-def _decoded_rows(params: QuestionParams) -> Iterator[Row]:
+def _decoded_rows(params: QuestionParams) -> Iterator[SourceRow]:
     """The rows; text in a parquet file that is not UTF-8 surfaces only when its batch is decoded."""
     where = f"{params.path}, row 0"
     try:
@@ -177,7 +177,7 @@ def _decoded_rows(params: QuestionParams) -> Iterator[Row]:
         ) from error
 
 
-def _rows(params: QuestionParams) -> Iterator[Row]:
+def _rows(params: QuestionParams) -> Iterator[SourceRow]:
     if params.format is QuestionFormat.OWN_COLUMNS:
         names: tuple[str, ...] = (*_REQUIRED, *_OPTIONAL)
         optional = names if params.drops_bad_rows else _OPTIONAL
@@ -193,7 +193,7 @@ def _rows(params: QuestionParams) -> Iterator[Row]:
     return read_rows(Path(params.path), {name: name for name in names}, names)
 
 
-def to_question(row: Row, params: QuestionParams) -> Question:
+def to_question(row: SourceRow, params: QuestionParams) -> Question:
     """Read one row as a question, its text and answers composed to NFC, as observations are.
 
     Raises:
@@ -287,7 +287,7 @@ def _answers(value: Any, separator: str) -> tuple[str, ...]:
     return _texts(str(value or "").split(separator) if separator else value)
 
 
-def _shown_id(row: Row) -> str:
+def _shown_id(row: SourceRow) -> str:
     """What the row calls itself, cut short and safe to write."""
     named = next(
         (row.values[name] for name in ("question_id", "id", "_id") if row.values.get(name)), ""

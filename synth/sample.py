@@ -18,12 +18,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from coa import tables
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.errors import ConfigError
+from coa.factory import TeacherParams
 from coa.graded import grade_trajectory
 from coa.interruption import run_interruptible
 from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
-from coa.opening import TeacherParams
 from coa.outputs import check_folder, journal_name, metrics_name
 from coa.params import Params
 from coa.progress import Progress
@@ -78,9 +78,11 @@ def choose_questions(
         num_held = count_held_elsewhere(questions)
         held = f", {num_held:,} more are also in an evaluation set" if num_held else ""
         raise ConfigError(
-            "there are too few train questions", expected=f"sample.num_questions = {params.num_questions:,}",
-            got=f"{len(train):,} in {QUESTIONS}{held}", fix="lower sample.num_questions or bring more questions",
-        )  # fmt: skip
+            "there are too few train questions",
+            expected=f"sample.num_questions = {params.num_questions:,}",
+            got=f"{len(train):,} in {QUESTIONS}{held}",
+            fix="lower sample.num_questions or bring more questions",
+        )
     chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[
         : params.num_questions
     ]
@@ -108,7 +110,7 @@ def make_tasks(
     """The tasks of one mode."""
     for question in questions:
         for index in range(num_rollouts):
-            yield task_of(question.question_id, question.question, mode, index, prompt, tools)
+            yield make_task(question.question_id, question.question, mode, index, prompt, tools)
 
 
 @dataclass(slots=True)
@@ -157,7 +159,7 @@ async def sample(
                     ).grade.exact_match
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
-        return totals, runtime.saved
+        return totals, runtime.journal_summary
 
 
 def main(arguments: Sequence[str]) -> str:

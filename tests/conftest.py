@@ -112,10 +112,19 @@ assemble: {num_cot_a: 6, num_coa: 20, num_cot: 6, num_rl: 10, validation_share: 
 """
 """What is smaller than in the tiny profile: a whole run in four seconds."""
 SMALL_STAGES = (
-    ("synth.microworld",), ("synth.questions",), ("coa.search.index",), ("synth.sample", "mode=cot"),
-    ("synth.sample", "mode=coa"), ("curate.grade",), ("curate.analyse",), ("curate.filter",), ("curate.branch",),
-    ("curate.screen",), ("curate.assemble",), ("data_cards.render",),
-)  # fmt: skip
+    ("synth.microworld",),
+    ("synth.questions",),
+    ("coa.search.index",),
+    ("synth.sample", "mode=cot"),
+    ("synth.sample", "mode=coa"),
+    ("curate.grade",),
+    ("curate.analyse",),
+    ("curate.filter",),
+    ("curate.branch",),
+    ("curate.screen",),
+    ("curate.assemble",),
+    ("data_cards.render",),
+)
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from coa.causes import Cause
 from coa.drivers import roll_out_batched
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.microworld.decisions import FORMAT_SLIPS, Decision, TeacherEvent
-from coa.microworld.phrases import Said, Utterance, read_back
+from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent
+from coa.microworld.phrases import PhraseKind, Utterance, read_back
 from coa.microworld.plans import Plan
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.relations import read_value
@@ -31,7 +31,7 @@ from coa.microworld.world import Group, World, WorldSettings, make_world
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import ObservationSettings, SearchTool
@@ -55,7 +55,7 @@ from curate.diagnosis.rules import Context
 
 NUM_QUESTIONS = {Mode.COT: 500, Mode.COA: 2_600}
 PROMPTS = Path(__file__).parent.parent / "synth" / "prompts"
-VALUES = (Said.RECALL, Said.GUESS, Said.READ)
+VALUES = (PhraseKind.RECALL, PhraseKind.GUESS, PhraseKind.READ)
 LEAST, LEAST_CASES = 0.9, 30
 """Precision and recall of every cause, and cases of each that make a figure."""
 
@@ -131,11 +131,20 @@ def _roll_out(
     prompt = Prompt.load(PROMPTS / f"{mode}.txt", "{prompt}\n\n")
     offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
     tasks = [
-        Task(trajectory_id(q.question_id, mode, 0), q.question_id, mode, 0, q.question, prompt.fill(q.question),
-             prompt.prompt_hash, offered, forbidden)
+        Task(
+            trajectory_id(q.question_id, mode, 0),
+            q.question_id,
+            mode,
+            0,
+            q.question,
+            prompt.fill(q.question),
+            prompt.prompt_hash,
+            offered,
+            forbidden,
+        )
         for q in asked
-    ]  # fmt: skip
-    run = Run(policy, Sampling(), Limits(max_actions, 1024, 32), tool.fingerprint)
+    ]
+    run = RolloutContext(policy, Sampling(), Limits(max_actions, 1024, 32), tool.fingerprint)
 
     async def collect() -> list[Trajectory]:
         return [
@@ -158,10 +167,10 @@ def _truth(trajectory: Trajectory, plan: Plan, events: list[TeacherEvent]) -> Tr
         if said.text == fact.value:
             continue
         here = [event.what for event in events if event.hop == hop]
-        if said.said is Said.READ:
+        if said.said is PhraseKind.READ:
             was_shown = bool(read_value(seen, fact.entity, fact.relation))
             return Truth(Cause.EVIDENCE_IGNORED if was_shown else Cause.DISTRACTOR_FOLLOWED, step)
-        if Decision.SEARCHED in here:
+        if TeacherDecision.SEARCHED in here:
             return Truth(Cause.RETRIEVAL_MISS if _had_good_query(here) else Cause.BAD_QUERY)
         return Truth(
             Cause.NEVER_SEARCHED if trajectory.mode is Mode.COA else Cause.KNOWLEDGE_GAP, step
@@ -179,12 +188,12 @@ def _values(trajectory: Trajectory) -> Iterator[tuple[int, Utterance, str]]:
             yield from ((i, said, seen) for said in read_back(step.text) if said.said in VALUES)
 
 
-def _had_good_query(decisions: list[Decision]) -> bool:
+def _had_good_query(decisions: list[TeacherDecision]) -> bool:
     """Whether any query was good; a repeated one is as good as the one before."""
     is_good = [
-        beside is not Decision.POOR_QUERY
+        beside is not TeacherDecision.POOR_QUERY
         for what, beside in zip(decisions, [*decisions[1:], None], strict=True)
-        if what is Decision.SEARCHED and beside is not Decision.REPEATED
+        if what is TeacherDecision.SEARCHED and beside is not TeacherDecision.REPEATED
     ]
     return any(is_good)
 

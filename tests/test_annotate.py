@@ -29,7 +29,7 @@ from annotate.state import State
 from coa import protocol
 from coa.causes import Cause
 from coa.errors import ConfigError, InputError
-from coa.reviews import Answer, Asked, Between, Preference, Review, ReviewKind
+from coa.reviews import Answer, Between, Preference, Review, ReviewKind, ReviewQuestion
 from coa.trajectory import Author, Outcome, Step, StepKind
 
 HOSTILE = [
@@ -72,10 +72,15 @@ def read(page: str) -> Reader:
 def pictured(text: str) -> str:
     """`text` with the characters that HTML cannot hold as the pictures that stand for them."""
     return "".join(
-        chr(0x2400 + ord(c)) if ord(c) < 32 and c not in "\n\t" else "\u2421" if c == "\x7f"
-        else "\ufffd" if 0x7F < ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 else c
+        chr(0x2400 + ord(c))
+        if ord(c) < 32 and c not in "\n\t"
+        else "\u2421"
+        if c == "\x7f"
+        else "\ufffd"
+        if 0x7F < ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000
+        else c
         for c in text
-    )  # fmt: skip
+    )
 
 
 @given(st.one_of(st.text(), st.sampled_from(HOSTILE)))
@@ -143,9 +148,12 @@ def test_the_question_that_decides_must_be_answered_and_no_other() -> None:
 
 
 CANDIDATES = pl.DataFrame(
-    {"row_id": [f"r{i:03}" for i in range(100)], "group": ["rare"] * 5 + ["common"] * 95,
-     "worth": [float(i % 10) for i in range(100)]}
-)  # fmt: skip
+    {
+        "row_id": [f"r{i:03}" for i in range(100)],
+        "group": ["rare"] * 5 + ["common"] * 95,
+        "worth": [float(i % 10) for i in range(100)],
+    }
+)
 
 
 def test_groups_get_their_turn_and_the_best_of_each_come_first() -> None:
@@ -195,9 +203,9 @@ def test_any_search_is_read_without_an_error(text: str) -> None:
 
 
 def said(reviewer: str, item: str, verdict: str, *causes: str, right: str = "") -> Review:
-    answers = [Answer(Asked.VERDICT, (verdict,))]
-    answers += [Answer(Asked.ANSWER_RIGHT, (right,))] if right else []
-    answers += [Answer(Asked.CAUSES, causes)] if causes else []
+    answers = [Answer(ReviewQuestion.VERDICT, (verdict,))]
+    answers += [Answer(ReviewQuestion.ANSWER_RIGHT, (right,))] if right else []
+    answers += [Answer(ReviewQuestion.CAUSES, causes)] if causes else []
     return Review(
         item, ReviewKind.TRAJECTORY, "v", 1, 1, reviewer, "2026-01-02T03:04:05Z", tuple(answers)
     )
@@ -220,7 +228,7 @@ def test_alpha_is_the_one_that_was_published() -> None:
         if value != "."
     ]
     (verdict, *_) = measures.agreement_of_reviewers(reviews)
-    assert verdict.question is Asked.VERDICT
+    assert verdict.question is ReviewQuestion.VERDICT
     assert verdict.alpha == pytest.approx(0.743, abs=5e-4)
     assert (verdict.num_items, verdict.num_answers) == (11, 40)
 
@@ -298,8 +306,10 @@ def test_a_submitted_response_becomes_a_review_in_the_order_of_the_questions() -
     (review,) = pull.reviews_of(asked, KEY, {"u1": "anna"})
     assert (review.reviewer, review.submitted) == ("anna", "2026-01-02T03:04:05Z")
     assert [(it.question, it.values) for it in review.answers] == [
-        (Asked.VERDICT, ("fix",)), (Asked.CAUSES, ("budget", "format")), (Asked.SEARCH_QUALITY, ("4",)),
-    ]  # fmt: skip
+        (ReviewQuestion.VERDICT, ("fix",)),
+        (ReviewQuestion.CAUSES, ("budget", "format")),
+        (ReviewQuestion.SEARCH_QUALITY, ("4",)),
+    ]
 
 
 @pytest.mark.parametrize("status", ["draft", "discarded"])
@@ -407,9 +417,16 @@ def test_reset_keeps_a_backup_and_what_is_not_the_servers(tmp_path: Path) -> Non
 def test_addresses_that_others_can_reach_are_warned_about() -> None:
     assert "unencrypted" not in serve.welcome("u", ServeParams(), {})
     assert "unencrypted" in serve.welcome("u", ServeParams(host="0.0.0.0"), {})
-    assert [serve.is_open_to_others(host) for host in ("127.0.0.1", "::1", "localhost", "10.0.0.1", "box")] == [
-        False, False, False, True, True,
-    ]  # fmt: skip
+    assert [
+        serve.is_open_to_others(host)
+        for host in ("127.0.0.1", "::1", "localhost", "10.0.0.1", "box")
+    ] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_the_lock_pins_every_package_exactly() -> None:

@@ -7,13 +7,13 @@ import pytest
 from rich.console import Console
 
 from coa.ask import load_prompt, read_arguments, styled
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.drivers import follow
 from coa.errors import ConfigError
 from coa.params import Params
-from coa.policy import BatchPolicy, OneByOne
+from coa.policy import BatchPolicy, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Done, Limits, Run
+from coa.rollout import Done, Limits, RolloutContext
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
 
 
@@ -48,13 +48,13 @@ def test_authors_have_different_colours() -> None:
 
 def test_following_a_rollout_gives_every_state_to_the_last() -> None:
     policy: BatchPolicy = ScriptedPolicy(["I know. </think> \\boxed{4}"])
-    task = task_of(
+    task = make_task(
         "ask", "What is 2 + 2?", Mode.COT, 0, load_prompt(Mode.COT, Params.load("teacher"))
     )
-    run = Run(policy, Sampling(), Limits())
+    run = RolloutContext(policy, Sampling(), Limits())
 
     async def collect() -> list[int]:
-        states = [state async for state in follow(task, run, OneByOne(policy), {})]
+        states = [state async for state in follow(task, run, UnbatchedPolicy(policy), {})]
         assert isinstance(states[-1].pending, Done)
         assert states[-1].pending.reason is StopReason.ANSWERED
         return [len(state.steps) for state in states]

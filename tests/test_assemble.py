@@ -14,7 +14,7 @@ from coa.question import Question
 from coa.reviews import write_reviews
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
-from curate.screen import EXCLUDED, Excluded, ExclusionReason, Kind
+from curate.screen import EXCLUDED, Excluded, ExclusionReason, RowKind
 
 SETTINGS = {
     "num_cot_a": 2,
@@ -30,21 +30,52 @@ QUESTIONS = [Question(f"q{i}", f"Who is {i}?", ("Ada",), "train", "bridge", 2) f
 def trajectory(asked: Question, mode: Mode) -> GradedTrajectory:
     steps = protocol.parse_policy(f"Hm. {protocol.THINK_CLOSE} \\boxed{{Ada}}")
     made = Trajectory(
-        f"{asked.question_id}/{mode}/0", asked.question_id, mode, 0, asked.question, "prompt", steps,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 0, 1, 0,
-    )  # fmt: skip
+        f"{asked.question_id}/{mode}/0",
+        asked.question_id,
+        mode,
+        0,
+        asked.question,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        0,
+        1,
+        0,
+    )
     return grade_trajectory(made, asked)
 
 
 def pair(row: GradedTrajectory, kind: PairKind) -> PreferencePair:
     it = row.trajectory
     return PreferencePair(
-        f"{it.trajectory_id}/3", it.question_id, it.trajectory_id, kind, 3, it.question, "prompt", (), it.steps,
-        it.steps, it.trajectory_id, it.trajectory_id, 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"{it.trajectory_id}/3",
+        it.question_id,
+        it.trajectory_id,
+        kind,
+        3,
+        it.question,
+        "prompt",
+        (),
+        it.steps,
+        it.steps,
+        it.trajectory_id,
+        it.trajectory_id,
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
-def exclude(*rows: tuple[str, Kind]) -> None:
+def exclude(*rows: tuple[str, RowKind]) -> None:
     excluded = [
         Excluded(row_id, row_id.split("/")[0], what, ExclusionReason.MARKED, "also in nq")
         for row_id, what in rows
@@ -86,9 +117,13 @@ def test_without_exclusions_the_sets_are_filled(folder: Path) -> None:
 
 def test_excluded_rows_are_in_no_set_and_other_kinds_with_their_id_are(folder: Path) -> None:
     exclude(
-        ("q0/cot/0", Kind.TRAJECTORY), ("q0/cot/0/3", Kind.PAIR), ("q3/cot/0/3", Kind.PAIR), ("q9", Kind.QUESTION),
-        ("q10", Kind.TRAJECTORY), ("q0/coa/0", Kind.QUESTION),
-    )  # fmt: skip
+        ("q0/cot/0", RowKind.TRAJECTORY),
+        ("q0/cot/0/3", RowKind.PAIR),
+        ("q3/cot/0/3", RowKind.PAIR),
+        ("q9", RowKind.QUESTION),
+        ("q10", RowKind.TRAJECTORY),
+        ("q0/coa/0", RowKind.QUESTION),
+    )
     assemble.main(["num_coa=8"])
     assert ids("cot", TRAJECTORY_ID) == ["q1/cot/0", "q2/cot/0", "q3/cot/0"]
     assert ids("cot_a", pl.col("pair_id")) == ["q1/cot/0/3", "q2/cot/0/3"]
@@ -99,13 +134,13 @@ def test_excluded_rows_are_in_no_set_and_other_kinds_with_their_id_are(folder: P
 @pytest.mark.parametrize(
     ("row_ids", "what", "name"),
     [
-        (["q0/cot/0", "q1/cot/0"], Kind.TRAJECTORY, "cot"),
-        (["q0/cot/0/3", "q1/cot/0/3", "q2/cot/0/3"], Kind.PAIR, "cot_a"),
-        (["q8", "q9"], Kind.QUESTION, "rl"),
+        (["q0/cot/0", "q1/cot/0"], RowKind.TRAJECTORY, "cot"),
+        (["q0/cot/0/3", "q1/cot/0/3", "q2/cot/0/3"], RowKind.PAIR, "cot_a"),
+        (["q8", "q9"], RowKind.QUESTION, "rl"),
     ],
 )
 def test_a_set_that_the_screen_left_too_small_says_how_much_it_took(
-    folder: Path, row_ids: list[str], what: Kind, name: str
+    folder: Path, row_ids: list[str], what: RowKind, name: str
 ) -> None:
     exclude(*((row_id, what) for row_id in row_ids))
     with pytest.raises(InputError, match=f"too few rows for the set '{name}'") as raised:
@@ -124,7 +159,7 @@ def test_a_set_that_is_too_small_can_be_made_smaller_as_it_advises(folder: Path)
 
 
 def test_a_set_that_was_too_small_before_says_nothing_of_the_screen(folder: Path) -> None:
-    exclude(("q0/cot/0", Kind.TRAJECTORY))
+    exclude(("q0/cot/0", RowKind.TRAJECTORY))
     with pytest.raises(InputError, match="set 'coa'") as raised:
         assemble.main(["num_coa=100"])
     assert "screen" not in str(raised.value)

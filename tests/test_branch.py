@@ -16,18 +16,18 @@ from coa.pairs import (
     PairKind,
     PreferencePair,
     arm_of,
+    attribute_trigger_to_policy,
     make_pair,
-    own_trigger,
 )
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
-from coa.rollout import Limits, Run
+from coa.rollout import Limits, RolloutContext
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.branch import BranchParams, Fork, PointOutcome, choose_parents, forks_of, settle
+from curate.branch import BranchParams, Fork, PointOutcome, choose_parents, forks_of, resolve_fork
 from curate.forks import action_points, fork_task, thought_points
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
@@ -54,7 +54,7 @@ def roll(mode: Mode, *texts: str) -> GradedTrajectory:
 
 def complete(task: object, *texts: str) -> Trajectory:
     policy = ScriptedPolicy(texts)
-    run = Run(policy, Sampling(), Limits(), TOOL.fingerprint)
+    run = RolloutContext(policy, Sampling(), Limits(), TOOL.fingerprint)
     return asyncio.run(roll_out(task, run, policy, {"search": TOOL}))  # type: ignore[arg-type]
 
 
@@ -89,7 +89,7 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
     parent = roll(mode, *texts)
     (fork,) = forks_of(parent, PARAMS)
     other = continued(fork, *continuation)
-    point, pair = settle(fork, [other], PROMPTS[Arm.ACT])
+    point, pair = resolve_fork(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     assert (point.outcome, pair.kind, pair.pair_id) == (
         PointOutcome.PAIRED,
@@ -117,7 +117,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
     other = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
     marker = next(step for step in other.trajectory.steps if step.kind is StepKind.MARKER)
     assert (marker.author, marker.text) == (Author.SCAFFOLD, f" {protocol.open_tag('search')}")
-    _, pair = settle(fork, [other], PROMPTS[Arm.ACT])
+    _, pair = resolve_fork(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     action = next(step for step in pair.chosen if step.kind is StepKind.ACTION)
     assert (action.author, action.argument) == (Author.POLICY, "capital France")
@@ -127,7 +127,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
 
 def test_a_continuation_that_ends_as_its_parent_makes_no_pair() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = settle(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
+    point, pair = resolve_fork(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_correct, pair) == (PointOutcome.SAME_OUTCOME, 1, None)
 
 
@@ -135,7 +135,7 @@ def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
     row = continued(fork, f" {protocol.open_tag('search')} q {protocol.close_tag('search')}")
     assert row.trajectory.stop_reason is StopReason.FORBIDDEN_ACTION
-    point, pair = settle(fork, [row], PROMPTS[Arm.ACT])
+    point, pair = resolve_fork(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, pair) == (PointOutcome.UNSOUND, 0, None)
 
 
@@ -148,7 +148,7 @@ def test_a_call_that_was_opened_and_never_closed_is_on_neither_arm(parent: str, 
     (fork,) = forks_of(roll(Mode.COT, THINK + parent), PARAMS)
     row = continued(fork, UNCLOSED + end)
     assert row.trajectory.stop_reason is StopReason.ANSWERED and row.trajectory.num_actions == 0
-    point, pair = settle(fork, [row], PROMPTS[Arm.ACT])
+    point, pair = resolve_fork(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, point.num_correct, pair) == (
         PointOutcome.OFF_ARM,
         0,
@@ -161,7 +161,7 @@ def test_only_continuations_on_their_arm_are_counted() -> None:
     (fork,) = forks_of(roll(Mode.COT, THINK + WRONG), PARAMS)
     acted = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
     unclosed = continued(fork, UNCLOSED + RIGHT)
-    point, pair = settle(fork, [unclosed, acted, unclosed], PROMPTS[Arm.ACT])
+    point, pair = resolve_fork(fork, [unclosed, acted, unclosed], PROMPTS[Arm.ACT])
     assert pair is not None
     assert (pair.num_act, pair.num_act_correct) == (1, 1)
     assert (point.num_continuations, point.num_correct) == (1, 1)
@@ -188,7 +188,7 @@ def test_sides_that_do_not_differ_in_acting_are_refused_as_a_pair() -> None:
 
 def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = settle(
+    point, pair = resolve_fork(
         fork,
         [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)],
         PROMPTS[Arm.ACT],
@@ -227,7 +227,7 @@ def test_a_fork_after_an_observation_keeps_all_steps_before_it() -> None:
 
 
 def test_owning_a_trigger_keeps_the_text(pair_steps: tuple[Step, ...]) -> None:
-    assert protocol.render(own_trigger(pair_steps)) == protocol.render(pair_steps)
+    assert protocol.render(attribute_trigger_to_policy(pair_steps)) == protocol.render(pair_steps)
 
 
 @pytest.fixture
@@ -259,14 +259,17 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
     chosen = choose_parents(tmp_path / "g.parquet", params)
     kinds = [(name.split("-")[1].split("/")[0], name.split("/")[1]) for name in chosen]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        ("True", "coa"): 10, ("False", "cot"): 4, ("False", "coa"): 3, ("True", "cot"): 3,
-    }  # fmt: skip
+        ("True", "coa"): 10,
+        ("False", "cot"): 4,
+        ("False", "coa"): 3,
+        ("True", "cot"): 3,
+    }
     assert chosen == choose_parents(tmp_path / "g.parquet", params)
 
 
 def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    _, pair = settle(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
+    _, pair = resolve_fork(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
     assert pair is not None
     tables.write_table(tmp_path / "p.parquet", PreferencePair, [pair])
     assert list(tables.read_table(tmp_path / "p.parquet", PreferencePair)) == [pair]

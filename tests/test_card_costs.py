@@ -79,8 +79,11 @@ def test_rows_that_touch_a_set_are_counted_by_kind(
         contaminations.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)]
     )
     assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
-        ["125", "2"], ["125", "3"], ["125", "3"], ["125", "1"]
-    ]  # fmt: skip
+        ["125", "2"],
+        ["125", "3"],
+        ["125", "3"],
+        ["125", "1"],
+    ]
 
 
 def test_the_card_in_the_documents_has_the_form_of_those_that_are_rendered(root: Path) -> None:

@@ -50,9 +50,11 @@ HOSTILE = [
     "",
 ]
 TEXTS = st.one_of(
-    st.sampled_from(HOSTILE), st.text(), st.text(alphabet="`~|\\<>&#-=*_[](){}!\n\r\t\x00 a"),
+    st.sampled_from(HOSTILE),
+    st.text(),
+    st.text(alphabet="`~|\\<>&#-=*_[](){}!\n\r\t\x00 a"),
     st.tuples(st.sampled_from(HOSTILE), st.sampled_from(HOSTILE)).map("".join),
-)  # fmt: skip
+)
 PARSER = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
@@ -71,8 +73,10 @@ def test_a_fence_holds_any_text_and_nothing_gets_out(text: str) -> None:
     source = f"before\n\n{fence(text)}\n\nafter"
     blocks = PARSER.parse(source)
     assert [block.type for block in blocks if block.level == 0 and block.nesting >= 0] == [
-        "paragraph_open", "fence", "paragraph_open",
-    ]  # fmt: skip
+        "paragraph_open",
+        "fence",
+        "paragraph_open",
+    ]
     fenced = next(block.content for block in blocks if block.type == "fence")
     assert fenced.rstrip("\n") == visible(text).rstrip("\n")
 

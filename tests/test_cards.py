@@ -61,11 +61,24 @@ def steps(num_actions: int, thought: str = "I need the leader. ") -> tuple[Step,
 
 def trajectory(asked: Question, mode: Mode, num_actions: int, **others: Any) -> GradedTrajectory:
     made = Trajectory(
-        f"{asked.question_id}/{mode}/0", asked.question_id, mode, 0, asked.question, "Question: ?\n<think>\n",
-        steps(num_actions), StopReason.ANSWERED, TEACHER, Sampling(), "0123456789abcdef",
-        "tantivy:abc/top2" if mode is Mode.COA else "", 5, 10 + num_actions, 7 * num_actions, 1 + num_actions,
+        f"{asked.question_id}/{mode}/0",
+        asked.question_id,
+        mode,
+        0,
+        asked.question,
+        "Question: ?\n<think>\n",
+        steps(num_actions),
+        StopReason.ANSWERED,
+        TEACHER,
+        Sampling(),
+        "0123456789abcdef",
+        "tantivy:abc/top2" if mode is Mode.COA else "",
+        5,
+        10 + num_actions,
+        7 * num_actions,
+        1 + num_actions,
         num_actions,
-    )  # fmt: skip
+    )
     return grade_trajectory(replace(made, **others), asked)
 
 
@@ -75,10 +88,25 @@ def pair(asked: Question, kind: PairKind) -> PreferencePair:
     right = int(kind is PairKind.ACT_IS_BETTER)
     parent = f"{asked.question_id}/cot/0"
     return PreferencePair(
-        f"{parent}/19", asked.question_id, parent, kind, 19, asked.question, "Question: ?\n<think>\n",
-        (Step(StepKind.THOUGHT, Author.POLICY, "I need the leader."),), chosen, rejected, f"{parent}/19/act/0", parent,
-        2, 2 * right, 1, 1 - right, TEACHER, "tantivy:abc/top2",
-    )  # fmt: skip
+        f"{parent}/19",
+        asked.question_id,
+        parent,
+        kind,
+        19,
+        asked.question,
+        "Question: ?\n<think>\n",
+        (Step(StepKind.THOUGHT, Author.POLICY, "I need the leader."),),
+        chosen,
+        rejected,
+        f"{parent}/19/act/0",
+        parent,
+        2,
+        2 * right,
+        1,
+        1 - right,
+        TEACHER,
+        "tantivy:abc/top2",
+    )
 
 
 def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -94,9 +122,11 @@ def write_run(
     pairs = [pair(row, list(PairKind)[i % 3 == 0]) for i, row in enumerate(questions[:9])]
     rl = [row for row in questions if row.split == "train"][-5:]
     rows: dict[SetName, tuple[type, list[Any]]] = {
-        SetName.COT_A: (PreferencePair, pairs), SetName.COA: (GradedTrajectory, coa),
-        SetName.COT: (GradedTrajectory, cot), SetName.RL: (Question, rl),
-    }  # fmt: skip
+        SetName.COT_A: (PreferencePair, pairs),
+        SetName.COA: (GradedTrajectory, coa),
+        SetName.COT: (GradedTrajectory, cot),
+        SetName.RL: (Question, rl),
+    }
     for name, (record, found) in rows.items():
         tables.write_table(local_path(name, "train"), record, found[:-1])
         tables.write_table(local_path(name, "validation"), record, found[-1:])
@@ -129,8 +159,9 @@ def write_settings(**render: Any) -> None:
     params = {
         "prompts": {"cot": "cot.txt", "coa": "coa.txt"},
         "assemble": {"num_coa": 9, "note": HOSTILE.replace("\x00", "")},
-        "teacher": {"chat_template": "{prompt}\n", "server": server}, "render": {**section, **render},
-    }  # fmt: skip
+        "teacher": {"chat_template": "{prompt}\n", "server": server},
+        "render": {**section, **render},
+    }
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for mode in Mode:
         Path(f"{mode}.txt").write_text("Question: {question}", encoding="utf-8")

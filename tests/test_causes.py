@@ -25,13 +25,21 @@ from curate.diagnosis.rules import Context, diagnose
 from synth.ingest import Ingested, IngestParams, ingest
 
 BRIDGE = Question(
-    "q", "Where was the director of the film Night Train born?", ("Riga",), "train",
-    num_hops=2, gold_titles=("Night Train (1959 film)", "Ada Novak"),
-)  # fmt: skip
+    "q",
+    "Where was the director of the film Night Train born?",
+    ("Riga",),
+    "train",
+    num_hops=2,
+    gold_titles=("Night Train (1959 film)", "Ada Novak"),
+)
 WHICH = Question(
-    "q", "Which film is older, Night Train or Red Dust?", ("Red Dust",), "train",
-    num_hops=2, gold_titles=("Night Train (1959 film)", "Red Dust"),
-)  # fmt: skip
+    "q",
+    "Which film is older, Night Train or Red Dust?",
+    ("Red Dust",),
+    "train",
+    num_hops=2,
+    gold_titles=("Night Train (1959 film)", "Red Dust"),
+)
 PASSAGES = (
     Passage(
         "film", "Night Train (1959 film)", "Night Train is a 1959 thriller directed by Ada Novak."
@@ -65,9 +73,25 @@ def row(
     stop: StopReason = StopReason.ANSWERED,
 ) -> GradedTrajectory:
     trajectory = Trajectory(
-        f"q/{mode}/0", "q", mode, 0, question.question, "prompt", steps, stop, "m", Sampling(), "hash", "fp", 1, 9, 0,
-        1, sum(step.kind is StepKind.ACTION for step in steps), "time-out" if stop is StopReason.TOOL_ERROR else "",
-    )  # fmt: skip
+        f"q/{mode}/0",
+        "q",
+        mode,
+        0,
+        question.question,
+        "prompt",
+        steps,
+        stop,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        9,
+        0,
+        1,
+        sum(step.kind is StepKind.ACTION for step in steps),
+        "time-out" if stop is StopReason.TOOL_ERROR else "",
+    )
     return grade_trajectory(trajectory, question)
 
 
@@ -140,11 +164,13 @@ def test_the_blamed_step_and_passages_are_named() -> None:
 
 def test_what_led_to_a_wrong_fact_comes_first_and_how_it_was_stated_beside() -> None:
     assert [found.cause for found in explain(SMALLEST[Cause.RETRIEVAL_MISS])] == [
-        Cause.RETRIEVAL_MISS, Cause.KNOWLEDGE_GAP
-    ]  # fmt: skip
+        Cause.RETRIEVAL_MISS,
+        Cause.KNOWLEDGE_GAP,
+    ]
     assert [found.cause for found in explain(SMALLEST[Cause.NEVER_SEARCHED])] == [
-        Cause.NEVER_SEARCHED, Cause.FALSE_RECALL
-    ]  # fmt: skip
+        Cause.NEVER_SEARCHED,
+        Cause.FALSE_RECALL,
+    ]
 
 
 @pytest.mark.parametrize("cause", [Cause.RETRIEVAL_MISS, Cause.DISTRACTOR_FOLLOWED])
@@ -206,9 +232,14 @@ def test_comparing_is_checked_against_the_passages_under_the_gold_titles() -> No
 
 @pytest.mark.parametrize(
     ("answer", "gold", "is_near"),
-    [("New York", "New York City", True), ("May 1990", "12 May 1990", True), ("Albany", "New York City Hall", False),
-     ("yes, they are", "yes", True), ("no", "no doubt", False)],
-)  # fmt: skip
+    [
+        ("New York", "New York City", True),
+        ("May 1990", "12 May 1990", True),
+        ("Albany", "New York City Hall", False),
+        ("yes, they are", "yes", True),
+        ("no", "no doubt", False),
+    ],
+)
 def test_an_answer_that_is_nearly_an_accepted_one_is_blamed_on_the_grader(
     answer: str, gold: str, is_near: bool
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coa import control_tokens, protocol
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
-from coa.rollout import Limits, Run, Task, advance, observe, request, start
+from coa.rollout import Limits, RolloutContext, Task, advance, observe, request, start
 from coa.tokens import PieceEncoder
 from coa.tools import ToolReply
 from coa.trajectory import Mode, Outcome, Sampling
@@ -31,7 +31,7 @@ FORMATS = {
     "kimi": "<|im_user|> <|im_middle|> [BOS] [EOS] [EOT] [start_header_id] [end_header_id]",
     "gpt-oss": "<|channel|> <|message|> <|start|> <|end|> <|call|>",
     "command r": "<|START_OF_TURN_TOKEN|> <BOS_TOKEN> <|CHATBOT_TOKEN|>",
-}  # fmt: skip
+}
 """Control tokens as the models' tokenizers name them."""
 NAMES = sorted({name for names in FORMATS.values() for name in names.split()})
 OWN = ["[STEER]", "<turn>", "▁<PRE>", ">>TITLE<<", "[a[a[", "]]", "||"]
@@ -74,11 +74,21 @@ def test_neutralised_text_bears_no_control_token_in_any_form(text: str, own: lis
 @pytest.mark.parametrize(
     "text",
     [
-        "[Sep 2020]", "see [1], [2] and [note]", "a [mask] in lower case", "x]~y[", "int[a][b]",
-        "[INST without an end", "<seed>", "A <b>bold</b> word", "p < 0.5 > q", "a || b", "<unused>",
-        "［１］", "Mask the [area]",
+        "[Sep 2020]",
+        "see [1], [2] and [note]",
+        "a [mask] in lower case",
+        "x]~y[",
+        "int[a][b]",
+        "[INST without an end",
+        "<seed>",
+        "A <b>bold</b> word",
+        "p < 0.5 > q",
+        "a || b",
+        "<unused>",
+        "［１］",
+        "Mask the [area]",
     ],
-)  # fmt: skip
+)
 def test_ordinary_brackets_pass_unchanged(text: str) -> None:
     assert protocol.neutralise(text) == text
 
@@ -90,8 +100,16 @@ def test_a_megabyte_of_names_takes_no_quadratic_time(unit: str) -> None:
 
 
 def test_a_tokenizers_own_control_tokens_are_those_that_are_special_or_look_like_tags() -> None:
-    added = [("[STEER]", True), ("<turn>", False), ("    ", False), ("\n\n", False), ("PAD", True),
-             ("word", False), ("a|b", False), ("a|b|", True)]  # fmt: skip
+    added = [
+        ("[STEER]", True),
+        ("<turn>", False),
+        ("    ", False),
+        ("\n\n", False),
+        ("PAD", True),
+        ("word", False),
+        ("a|b", False),
+        ("a|b|", True),
+    ]
     assert control_tokens.names_of(added) == ("<turn>", "[STEER]", "a|b|")
 
 
@@ -116,7 +134,7 @@ def test_a_policys_own_control_tokens_stand_in_no_question_and_no_observation() 
     policy = Steered([call])
     prompt = Prompt("[STEER] {question}\n<think>\n", "hash").for_policy(policy)
     task = Task("q/coa/0", "q", Mode.COA, 0, "Q?", prompt.fill("[STEER] who?"), "hash", ("search",))
-    state = start(task, Run(policy, Sampling(), Limits()))
+    state = start(task, RolloutContext(policy, Sampling(), Limits()))
     state = advance(state, policy.complete_batch([request(state)])[0])
     state = observe(state, ToolReply(Outcome.OK, "A [STEER] b [INST]"))
     assert state.context.count("[STEER]") == 1  # the prompt file's own
@@ -134,10 +152,21 @@ def test_no_tools_tag_passes_however_long_its_name(length: int, form: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("search", True), ("get_weather2", True), ("a" * 128, True), ("a" * 129, False), ("", False),
-     ("Search", False), ("a__b", False), ("_a", False), ("a_", False), ("a b", False), ("ä", False),
-     ("a\n", False)],
-)  # fmt: skip
+    [
+        ("search", True),
+        ("get_weather2", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        ("", False),
+        ("Search", False),
+        ("a__b", False),
+        ("_a", False),
+        ("a_", False),
+        ("a b", False),
+        ("ä", False),
+        ("a\n", False),
+    ],
+)
 def test_a_tools_name_is_one_that_is_read_back(name: str, expected: bool) -> None:
     assert protocol.is_tool_name(name) is expected
     if expected:

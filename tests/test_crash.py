@@ -22,7 +22,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
-from coa.microworld.opening import MicroworldParams, scripted_teacher
+from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
@@ -44,9 +44,14 @@ def environment() -> dict[str, str]:
 def start(folder: Path, *command: str) -> subprocess.Popen[str]:
     """A command in a process group of its own, so that it can be killed with or without its children."""
     return subprocess.Popen(
-        command, cwd=folder, env=environment(), text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def finish(folder: Path, *command: str) -> str:
@@ -144,9 +149,16 @@ def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_c
     rng = random.Random(20)
     with served(policy) as base_url:
         command = (
-            sys.executable, "-m", "synth.sample", "mode=coa", "num_questions=400", "teacher.policy=completions",
-            f"teacher.server.base_url={base_url}", "teacher.server.model=paid", f"teacher.concurrency={CONCURRENCY}",
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "synth.sample",
+            "mode=coa",
+            "num_questions=400",
+            "teacher.policy=completions",
+            f"teacher.server.base_url={base_url}",
+            "teacher.server.model=paid",
+            f"teacher.concurrency={CONCURRENCY}",
+        )
         whole = copy(prepared, tmp_path / "whole")
         finish(whole, *command)
         expected, all_calls = (whole / "data/sample/coa.parquet").read_bytes(), set(policy.answered)
@@ -301,9 +313,17 @@ def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(
     journal = folder / ".journal/sample-coa.sqlite"
     with served(policy) as base_url:
         process = start(
-            folder, sys.executable, "-m", "synth.sample", "mode=coa", "num_questions=400", "teacher.policy=completions",
-            f"teacher.server.base_url={base_url}", "teacher.server.model=paid", "teacher.concurrency=4",
-        )  # fmt: skip
+            folder,
+            sys.executable,
+            "-m",
+            "synth.sample",
+            "mode=coa",
+            "num_questions=400",
+            "teacher.policy=completions",
+            f"teacher.server.base_url={base_url}",
+            "teacher.server.model=paid",
+            "teacher.concurrency=4",
+        )
         while recorded(journal) < 20 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

@@ -9,12 +9,19 @@ from train.curves import Curve, Entry, panels, write_curves
 
 LOG: list[Entry] = [
     {
-        "step": step, "loss": 2.0 - step, "reward": 0.1 * step, "rewards/exact_match/mean": 0.2 * step,
-        "rewards/exact_match/std": 0.3 * step, "searches/known": 0.1 * step, "searches/unknown": 1.0 - 0.1 * step,
-        "failures": 0.0, "step_time": 1.5 * step, "train_runtime": 9.0 * step,
+        "step": step,
+        "loss": 2.0 - step,
+        "reward": 0.1 * step,
+        "rewards/exact_match/mean": 0.2 * step,
+        "rewards/exact_match/std": 0.3 * step,
+        "searches/known": 0.1 * step,
+        "searches/unknown": 1.0 - 0.1 * step,
+        "failures": 0.0,
+        "step_time": 1.5 * step,
+        "train_runtime": 9.0 * step,
     }
     for step in (1, 2, 3)
-]  # fmt: skip
+]
 VALIDATION: Entry = {
     "step": 3,
     "eval_searches/known": 0.7,
@@ -27,8 +34,11 @@ def test_quantities_of_a_kind_share_a_panel_and_what_never_changes_has_none() ->
     shown = panels([*LOG, VALIDATION])
 
     assert {title: list(curves) for title, curves in shown.items()} == {
-        "reward": ["reward"], "rewards": ["exact_match"], "searches": ["known", "unknown"], "loss": ["loss"],
-    }  # fmt: skip
+        "reward": ["reward"],
+        "rewards": ["exact_match"],
+        "searches": ["known", "unknown"],
+        "loss": ["loss"],
+    }
     assert shown["loss"]["loss"] == Curve([(1, 1.0), (2, 0.0), (3, -1.0)], [])
     assert [curve.validation for curve in shown["searches"].values()] == [[(3, 0.7)], []]
 

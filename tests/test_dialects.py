@@ -36,8 +36,17 @@ REFLECTION = (
     "strategy. "
 )
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
-R1_PARTS = ["<|begin_of_query|>", "<|end_of_query|>", "<|begin_of_documents|>", "<|end_of_documents|>", "</think>",
-            "<answer>", "</answer>", "q", "\n"]  # fmt: skip
+R1_PARTS = [
+    "<|begin_of_query|>",
+    "<|end_of_query|>",
+    "<|begin_of_documents|>",
+    "<|end_of_documents|>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "q",
+    "\n",
+]
 REACT_PARTS = [
     "Thought:",
     " a",
@@ -50,8 +59,21 @@ REACT_PARTS = [
     "[",
     "]",
 ]
-ACTING = ["<think>", "</think>", "<begin_search>", "</end_search>", "</search_result>", "\\boxed{", "\\text{", "}", "{",
-          "$", "\\", "\\(", "1,000"]  # fmt: skip
+ACTING = [
+    "<think>",
+    "</think>",
+    "<begin_search>",
+    "</end_search>",
+    "</search_result>",
+    "\\boxed{",
+    "\\text{",
+    "}",
+    "{",
+    "$",
+    "\\",
+    "\\(",
+    "1,000",
+]
 HOSTILE = st.lists(st.one_of(PLAIN, st.sampled_from(ACTING)), max_size=6).map("".join)
 
 
@@ -61,18 +83,36 @@ def shape(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
 
 def trajectory(steps: tuple[Step, ...]) -> Trajectory:
     return Trajectory(
-        trajectory_id="q/coa/0", question_id="q", mode=Mode.COA, index=0, question="Where is it?", prompt="",
-        steps=steps, stop_reason=StopReason.ANSWERED, model="m", sampling=Sampling(), prompt_hash="",
-        search_fingerprint="", num_prompt_tokens=0, num_policy_tokens=0, num_environment_tokens=0, num_calls=2,
+        trajectory_id="q/coa/0",
+        question_id="q",
+        mode=Mode.COA,
+        index=0,
+        question="Where is it?",
+        prompt="",
+        steps=steps,
+        stop_reason=StopReason.ANSWERED,
+        model="m",
+        sampling=Sampling(),
+        prompt_hash="",
+        search_fingerprint="",
+        num_prompt_tokens=0,
+        num_policy_tokens=0,
+        num_environment_tokens=0,
+        num_calls=2,
         num_actions=1,
-    )  # fmt: skip
+    )
 
 
 def test_r1_searcher_text_is_cut_into_steps_with_authors() -> None:
     steps = read_r1_searcher(R1)
     assert protocol.render(steps) == R1
-    assert shape(steps) == [("thought", "policy"), ("action", "policy"), ("observation", "environment"),
-                            ("thought", "policy"), ("answer", "policy")]  # fmt: skip
+    assert shape(steps) == [
+        ("thought", "policy"),
+        ("action", "policy"),
+        ("observation", "environment"),
+        ("thought", "policy"),
+        ("answer", "policy"),
+    ]
     assert (steps[1].tool, steps[1].argument) == ("search", "Eiffel Tower city")
     assert (steps[2].text, steps[2].outcome, steps[2].passages) == (
         DOCUMENTS,
@@ -85,9 +125,16 @@ def test_r1_searcher_text_is_cut_into_steps_with_authors() -> None:
 def test_react_text_gives_the_label_to_the_scaffold_and_the_rest_to_the_policy() -> None:
     steps = read_react_text(REACT)
     assert protocol.render(steps) == REACT
-    assert shape(steps) == [("marker", "scaffold"), ("thought", "policy"), ("action", "policy"),
-                            ("observation", "environment"), ("marker", "scaffold"), ("thought", "policy"),
-                            ("answer", "policy"), ("observation", "environment")]  # fmt: skip
+    assert shape(steps) == [
+        ("marker", "scaffold"),
+        ("thought", "policy"),
+        ("action", "policy"),
+        ("observation", "environment"),
+        ("marker", "scaffold"),
+        ("thought", "policy"),
+        ("answer", "policy"),
+        ("observation", "environment"),
+    ]
     assert steps[3].outcome is Outcome.EMPTY
     assert prediction(steps) == "Paris"
 
@@ -164,8 +211,14 @@ def test_in_a_chat_the_roles_say_who_wrote_what() -> None:
     ]
     steps = read_react_chat(messages)
     assert protocol.render(steps) == "".join(content for _, content in messages)
-    assert shape(steps) == [("thought", "policy"), ("action", "policy"), ("observation", "environment"),
-                            ("thought", "policy"), ("answer", "policy"), ("observation", "environment")]  # fmt: skip
+    assert shape(steps) == [
+        ("thought", "policy"),
+        ("action", "policy"),
+        ("observation", "environment"),
+        ("thought", "policy"),
+        ("answer", "policy"),
+        ("observation", "environment"),
+    ]
     assert (steps[1].tool, steps[2].outcome) == ("click", Outcome.INVALID)
 
 

@@ -18,17 +18,26 @@ from coa import protocol
 from coa.adjudication import Rule
 from coa.causes import Cause
 from coa.dialects import UnreadableReason
+from coa.factory import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
-from coa.microworld.opening import MicroworldParams
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
-from coa.opening import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.prompts import PromptParams
 from coa.question import Question
-from coa.reviews import Agreement, Answer, Asked, Between, Preference, Review, ReviewKind, Usage
+from coa.reviews import (
+    Agreement,
+    Answer,
+    Between,
+    Preference,
+    Review,
+    ReviewKind,
+    ReviewQuestion,
+    Usage,
+)
 from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
@@ -40,7 +49,7 @@ from coa.search.serve import ServeParams
 from coa.search.web import Provider
 from coa.search.wire import Dialect
 from coa.tools import Repeats
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from coa.tools.search import Numbering
 from coa.trajectory import (
     SCHEMA_VERSION,
@@ -59,7 +68,7 @@ from curate.branch import BranchParams, Point, PointOutcome
 from curate.diagnosis.causes import Analysis, Finding
 from curate.filter import Dropped, DropReason, FilterParams
 from curate.grade import GradeParams
-from curate.screen import EvaluationSet, Excluded, ExclusionReason, Kind, ScreenParams
+from curate.screen import EvaluationSet, Excluded, ExclusionReason, RowKind, ScreenParams
 from curate.summary import read_metrics, render
 from curate.verdicts import Applied, Effect
 from data_cards.export import ExportParams
@@ -84,22 +93,74 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
-    Question, Passage, Trajectory, Step, Sampling, Grade, GradedTrajectory, Dropped, PreferencePair, Point,
-    PretrainingDocument, Manifest, IndexSettings, Recorded, DroppedLine, Disagreement,
-    DroppedQuestion, EvaluationSet, Excluded, Analysis, Finding, Review, Answer, Agreement, Applied,
-]  # fmt: skip
+    Question,
+    Passage,
+    Trajectory,
+    Step,
+    Sampling,
+    Grade,
+    GradedTrajectory,
+    Dropped,
+    PreferencePair,
+    Point,
+    PretrainingDocument,
+    Manifest,
+    IndexSettings,
+    Recorded,
+    DroppedLine,
+    Disagreement,
+    DroppedQuestion,
+    EvaluationSet,
+    Excluded,
+    Analysis,
+    Finding,
+    Review,
+    Answer,
+    Agreement,
+    Applied,
+]
 VALUES: dict[str, list[type[StrEnum]]] = {
     "data_model.md": [
-        Author, StepKind, Mode, Outcome, StopReason, Verdict, DropReason, Arm, PairKind, PointOutcome, UnreadableReason,
-        Measure, DisagreementReason, RefusalReason, Cause,
-        ExclusionReason, Kind, ReviewKind, Asked, Usage, Preference, Between, Effect,
+        Author,
+        StepKind,
+        Mode,
+        Outcome,
+        StopReason,
+        Verdict,
+        DropReason,
+        Arm,
+        PairKind,
+        PointOutcome,
+        UnreadableReason,
+        Measure,
+        DisagreementReason,
+        RefusalReason,
+        Cause,
+        ExclusionReason,
+        RowKind,
+        ReviewKind,
+        ReviewQuestion,
+        Usage,
+        Preference,
+        Between,
+        Effect,
     ],
     "publishing.md": [Reason],
     "params.md": [
-        Assignment, PolicyKind, EngineKind, Dialect, Provider, RecordingMode, Numbering, Repeats, Format,
-        QuestionFormat, Action, Rule,
+        Assignment,
+        PolicyKind,
+        EngineKind,
+        Dialect,
+        Provider,
+        RecordingMode,
+        Numbering,
+        Repeats,
+        Format,
+        QuestionFormat,
+        Action,
+        Rule,
     ],
-}  # fmt: skip
+}
 SECTIONS: dict[str, type[Any]] = {
     "microworld": MicroworldParams,
     "questions": QuestionParams,

@@ -17,7 +17,7 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.spool import Spool
 from coa.trajectory import Mode, Sampling, Trajectory
 
@@ -34,7 +34,7 @@ def tasks(count: int, prompt: str = "{} <think>\n") -> list[Task]:
 def driven(
     policy: Policy, count: int, *, concurrency: int = 4, told: list[Ended] | None = None
 ) -> AsyncGenerator[Trajectory, None]:
-    run = Run(policy, Sampling(), Limits())
+    run = RolloutContext(policy, Sampling(), Limits())
     on_end = (told if told is not None else []).append
     return roll_out_all(tasks(count), run, policy, {}, concurrency=concurrency, on_end=on_end)
 
@@ -118,7 +118,7 @@ def test_a_rollout_is_live_where_the_journal_did_not_answer(
         with Journal(tmp_path / "journal.sqlite") as journal:
             policy = JournaledPolicy(script, journal)
             batched = JournaledBatchPolicy(script, journal)
-            run = Run(policy, Sampling(), Limits())
+            run = RolloutContext(policy, Sampling(), Limits())
             asyncio.run(
                 collect(
                     roll_out_batched(
@@ -218,7 +218,7 @@ def test_rows_that_wait_for_a_slow_one_cost_no_memory() -> None:
 
     async def measure() -> tuple[int, int]:
         policy = Long({0: 2.0}, 0.0)
-        run = Run(policy, Sampling(), limits)
+        run = RolloutContext(policy, Sampling(), limits)
         rows = roll_out_all(tasks(150), run, policy, {}, concurrency=4)
         tracemalloc.start()
         num_chars = len((await anext(rows)).steps[0].text)

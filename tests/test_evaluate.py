@@ -14,7 +14,7 @@ from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.names import Category
-from coa.microworld.phrases import Said, boxed, need, say, search
+from coa.microworld.phrases import PhraseKind, boxed, need, say, search
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.model_files import fingerprint_model
@@ -115,10 +115,12 @@ def test_the_decision_after_each_need_is_read_back() -> None:
     known, unknown = fact_of(Group.KNOWN), fact_of(Group.VALIDATION)
     text = " ".join(
         [
-            need(known[1], known[0]), say(Said.RECALL, known[2]),
-            need(unknown[1], unknown[0]), search(unknown[0]),
+            need(known[1], known[0]),
+            say(PhraseKind.RECALL, known[2]),
+            need(unknown[1], unknown[0]),
+            search(unknown[0]),
         ]
-    )  # fmt: skip
+    )
     found = list(decisions(WORLD, parse(text)))
     assert [(one.is_known, one.searched) for one in found] == [(True, False), (False, True)]
     assert isinstance(found[0], Decision)
@@ -308,9 +310,24 @@ def row_of(real: str) -> GradedTrajectory:
         observation("search", real, ToolOutcome.OK),
     )
     row = Trajectory(
-        "q/coa/0", "q", Mode.COA, 0, "When?", "Question: When?\n\n<think>\n", steps, StopReason.NO_ANSWER, "m",
-        Sampling(), "", "", 0, 0, 0, 1, 1,
-    )  # fmt: skip
+        "q/coa/0",
+        "q",
+        Mode.COA,
+        0,
+        "When?",
+        "Question: When?\n\n<think>\n",
+        steps,
+        StopReason.NO_ANSWER,
+        "m",
+        Sampling(),
+        "",
+        "",
+        0,
+        0,
+        0,
+        1,
+        1,
+    )
     return grade_trajectory(row, Question("q", "When?", ("1999",), "test"))
 
 

@@ -21,9 +21,14 @@ needs_datasets = pytest.mark.skipif(
 )
 PARAMS = 'fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, repo: "", config: "", revision: "", limit: 0}\n'
 ROW = {
-    "id": "5a7a", "question": "Who?", "answer": "Ann", "type": "bridge", "level": "easy",
-    "supporting_facts": {"title": ["B", "A"], "sent_id": [0, 1]}, "context": {"title": ["A"], "sentences": [["x"]]},
-}  # fmt: skip
+    "id": "5a7a",
+    "question": "Who?",
+    "answer": "Ann",
+    "type": "bridge",
+    "level": "easy",
+    "supporting_facts": {"title": ["B", "A"], "sent_id": [0, 1]},
+    "context": {"title": ["A"], "sentences": [["x"]]},
+}
 RUN = "from coa.cli import run; from synth.fetch import main; import sys; run(main, sys.argv[1:])"
 
 
@@ -70,9 +75,12 @@ def test_what_is_fetched_is_read_as_questions_and_names_its_origin(
     assert metadata[b"coa.split"] == b"train"
     assert metadata[b"coa.revision"]
     params = QuestionParams(str(out), QuestionFormat.HOTPOTQA, split="train")
-    assert [(question.question_id, question.gold_titles) for question in read_questions(params)] == [
-        ("5a70", ("B", "A")), ("5a71", ("B", "A")),
-    ]  # fmt: skip
+    assert [
+        (question.question_id, question.gold_titles) for question in read_questions(params)
+    ] == [
+        ("5a70", ("B", "A")),
+        ("5a71", ("B", "A")),
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["q.parquet"]
 
 
@@ -122,8 +130,9 @@ def test_what_cannot_be_fetched_is_an_error_that_says_what_to_do(
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert {argument: text.splitlines()[0] for argument, text in shown.items()} == {
-        **FAULTS, "out=hub/train.parquet/q.parquet": "cannot write hub/train.parquet/q.parquet",
-    }  # fmt: skip
+        **FAULTS,
+        "out=hub/train.parquet/q.parquet": "cannot write hub/train.parquet/q.parquet",
+    }
     assert all("what to do:" in text for text in shown.values())
     assert not (tmp_path / "raw").exists()
 

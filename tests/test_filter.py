@@ -22,9 +22,25 @@ def row(
     *steps: Step, stop: StopReason = StopReason.ANSWERED, tokens: int = 10, error: str = ""
 ) -> GradedTrajectory:
     trajectory = Trajectory(
-        "q/coa/0", "q", Mode.COA, 0, "Who?", "prompt", steps, stop, "m", Sampling(), "hash", "fp", 1, tokens, 0, 1,
-        sum(step.kind is StepKind.ACTION for step in steps), error,
-    )  # fmt: skip
+        "q/coa/0",
+        "q",
+        Mode.COA,
+        0,
+        "Who?",
+        "prompt",
+        steps,
+        stop,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        tokens,
+        0,
+        1,
+        sum(step.kind is StepKind.ACTION for step in steps),
+        error,
+    )
     return grade_trajectory(trajectory, QUESTION)
 
 

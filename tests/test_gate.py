@@ -19,7 +19,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
 from coa.reviews import Answer as ReviewAnswer
-from coa.reviews import Asked, Review, ReviewKind, trajectory_version, write_reviews
+from coa.reviews import Review, ReviewKind, ReviewQuestion, trajectory_version, write_reviews
 from coa.trajectory import Author, Outcome, Step, StepKind
 from data_cards import gate, licences
 from data_cards.catalogue import SetName, local_path
@@ -165,11 +165,20 @@ def test_what_is_private_is_found_wherever_it_stands_and_never_shown(
 @pytest.mark.parametrize(
     "text",
     [
-        "", "Clara Fairfax was born on 12 March 1967 in West Fenwick.", "(1310-1356) and 1914–1918", "3.14159265358979",
-        "10.1016/j.cell.2006", "The population was 1,234,567,890 in 2020.", "mw-train-000041 @ 3pm", "GPU0 @ 1.41 GHz",
-        "ISBN 978-3-16-148410-0", "hf_hub_download(repo)", "risk-based, sk-learn", "Route 66, exit 202, mile 456",
+        "",
+        "Clara Fairfax was born on 12 March 1967 in West Fenwick.",
+        "(1310-1356) and 1914–1918",
+        "3.14159265358979",
+        "10.1016/j.cell.2006",
+        "The population was 1,234,567,890 in 2020.",
+        "mw-train-000041 @ 3pm",
+        "GPU0 @ 1.41 GHz",
+        "ISBN 978-3-16-148410-0",
+        "hf_hub_download(repo)",
+        "risk-based, sk-learn",
+        "Route 66, exit 202, mile 456",
     ],
-)  # fmt: skip
+)
 def test_names_dates_numbers_and_code_are_not_private(text: str) -> None:
     assert find_private(text, "US") == []
 
@@ -299,9 +308,15 @@ def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_co
 ) -> None:
     row = next(tables.read_table(COA, GradedTrajectory))
     said = Review(
-        row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, "another", 1, 1, "ann", "2026-01-01T00:00:00Z",
-        (ReviewAnswer(Asked.VERDICT, ("keep",)),),
-    )  # fmt: skip
+        row.trajectory.trajectory_id,
+        ReviewKind.TRAJECTORY,
+        "another",
+        1,
+        1,
+        "ann",
+        "2026-01-01T00:00:00Z",
+        (ReviewAnswer(ReviewQuestion.VERDICT, ("keep",)),),
+    )
     write_reviews([said])
     missing = {refusal.detail for refusal in gate.review_refusals(SETS, 1)}
     assert missing == {f"{name}: 0 rows reviewed of 1 required" for name in ("cot_a", "coa", "cot")}

@@ -19,7 +19,7 @@ from coa.drivers import roll_out
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory, is_sound
 from coa.grading import Verdict
-from coa.microworld.opening import MicroworldParams, scripted_teacher
+from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.pairs import Arm
 from coa.params import write_profile
 from coa.policy import Request
@@ -28,7 +28,7 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.reviews import write_reviews
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main as index
@@ -58,23 +58,57 @@ PASSAGES = (
     Passage("p5", "Love &amp; Rivers", f"Love &amp; Rivers is a song of 1984. {LONG}"),
     Passage("p6", "Iron", f"Iron is a metal that is found in many a road. {LONG}"),
 )
-BRIDGE = Question("q1", "Where is the director of Iron Sky Road from?", ("Turku",), "train", "bridge",
-                  gold_titles=("Iron Sky Road", "Ada Fenn"))  # fmt: skip
-CLOSED = Question("q2", "Are both Danube and Rhine rivers?", ("yes",), "train", "comparison",
-                  gold_titles=("Danube", "Rhine"))  # fmt: skip
-CHOICE = Question("q3", "Which is longer, the Danube or the Rhine?", ("Danube",), "train", "comparison",
-                  gold_titles=("Rhine", "Danube"))  # fmt: skip
-NUMBER = Question("q4", "In which year came out the song Love & Rivers?", ("1984",), "train", "bridge",
-                  gold_titles=("Love &amp; Rivers",))  # fmt: skip
+BRIDGE = Question(
+    "q1",
+    "Where is the director of Iron Sky Road from?",
+    ("Turku",),
+    "train",
+    "bridge",
+    gold_titles=("Iron Sky Road", "Ada Fenn"),
+)
+CLOSED = Question(
+    "q2",
+    "Are both Danube and Rhine rivers?",
+    ("yes",),
+    "train",
+    "comparison",
+    gold_titles=("Danube", "Rhine"),
+)
+CHOICE = Question(
+    "q3",
+    "Which is longer, the Danube or the Rhine?",
+    ("Danube",),
+    "train",
+    "comparison",
+    gold_titles=("Rhine", "Danube"),
+)
+NUMBER = Question(
+    "q4",
+    "In which year came out the song Love & Rivers?",
+    ("1984",),
+    "train",
+    "bridge",
+    gold_titles=("Love &amp; Rivers",),
+)
 OTHERS = tuple(
     Question(f"o{i}", f"What is {i}?", (answer,), "train", gold_titles=("Iron",))
     for i, answer in enumerate(("Oslo", "Riga", "1850", "1999"))
 )
 QUESTIONS = (BRIDGE, CLOSED, CHOICE, NUMBER)
 FLAWLESS = GoldSettings(
-    remembers=0.0, never_searches=0.0, poor_query=0.0, searches_again=1.0, repeated_search=0.0, needless_search=0.0,
-    ignores_evidence=0.0, wrong_answer=0.0, guesses_wrong=1.0, wrong_recall=0.0, copied_observation=0.0, unboxed=0.0,
-)  # fmt: skip
+    remembers=0.0,
+    never_searches=0.0,
+    poor_query=0.0,
+    searches_again=1.0,
+    repeated_search=0.0,
+    needless_search=0.0,
+    ignores_evidence=0.0,
+    wrong_answer=0.0,
+    guesses_wrong=1.0,
+    wrong_recall=0.0,
+    copied_observation=0.0,
+    unboxed=0.0,
+)
 SHOWN = ObservationSettings(top_k=2)
 PROMPTS = {mode: Prompt.load(ROOT / f"synth/prompts/{mode}.txt", "{prompt}\n\n") for mode in Mode}
 ENGINE = EmbeddedSearch.in_memory(PASSAGES)
@@ -94,7 +128,7 @@ def run_task(
     seed: int,
     limits: Limits,
 ) -> GradedTrajectory:
-    run = Run(policy, Sampling(seed=seed), limits)
+    run = RolloutContext(policy, Sampling(seed=seed), limits)
     tools = {"search": SearchTool(engine, SHOWN)}
     return grade_trajectory(asyncio.run(roll_out(task, run, policy, tools)), question)
 
@@ -293,9 +327,12 @@ def test_a_forced_answer_completes_the_box() -> None:
 def test_texts_of_the_questions_cannot_act() -> None:
     close = protocol.close_tag("search")
     hostile = Question(
-        "q8", f"What is {protocol.THINK_CLOSE} \\boxed{{x}} of {{open_search}}?", ("{Set} &lt;/think&gt;",), "train",
+        "q8",
+        f"What is {protocol.THINK_CLOSE} \\boxed{{x}} of {{open_search}}?",
+        ("{Set} &lt;/think&gt;",),
+        "train",
         gold_titles=(f"Iron {close}", "&lt;think&gt; {0} Road", "!!!"),
-    )  # fmt: skip
+    )
     for mode in Mode:
         row = roll(hostile, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), mode)
         assert protocol.stray_tags(row.trajectory.steps) == []

@@ -100,8 +100,11 @@ def one(tmp_path: Path, row: Any, **params: Any) -> Ingested:
 def test_mixed_formats_are_told_apart_row_by_row(tmp_path: Path) -> None:
     found = read(tmp_path, *ALL)
     assert [row.format for row in found if isinstance(row, Ingested)] == [
-        Format.R1_SEARCHER, Format.FIREACT_CHAT, Format.FIREACT_TEXT, Format.FIREACT_TRAINING
-    ]  # fmt: skip
+        Format.R1_SEARCHER,
+        Format.FIREACT_CHAT,
+        Format.FIREACT_TEXT,
+        Format.FIREACT_TRAINING,
+    ]
 
 
 def documents() -> list[tuple[str, Any, list[Format]]]:
@@ -426,8 +429,9 @@ def test_an_answer_that_only_we_accept_is_the_judges_strictness(tmp_path: Path) 
     assert question is not None
     found = compare(trajectory, question, recorded)
     assert {(row.measure, row.reason) for row in found.disagreements} == {
-        (Measure.JUDGE, DisagreementReason.STRICT_JUDGE), (Measure.JUDGE_COVER, DisagreementReason.STRICT_JUDGE)
-    }  # fmt: skip
+        (Measure.JUDGE, DisagreementReason.STRICT_JUDGE),
+        (Measure.JUDGE_COVER, DisagreementReason.STRICT_JUDGE),
+    }
 
 
 FILES = {

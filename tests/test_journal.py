@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError, OutputError, ServiceError
-from coa.journal import JOURNAL_VERSION, Journal, Kind, request_key
+from coa.journal import JOURNAL_VERSION, CallKind, Journal, request_key
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
@@ -44,7 +44,7 @@ def request(seed: int = 0, **changes: object) -> Request:
 
 
 def put(journal: Journal, key: str, reply: bytes = b'"reply"') -> None:
-    journal.put(key, reply, kind=Kind.TOOL, who="fingerprint", seconds=0.5)
+    journal.put(key, reply, kind=CallKind.TOOL, who="fingerprint", seconds=0.5)
 
 
 def python(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -571,7 +571,7 @@ def test_a_reply_with_a_lone_surrogate_reads_live_as_it_will_be_replayed(path: P
 
 
 def test_a_reply_of_another_form_names_the_journal_and_the_key(path: Path) -> None:
-    key = request_key(Kind.TOOL, "search", "corpus-1", "query")
+    key = request_key(CallKind.TOOL, "search", "corpus-1", "query")
     tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "text"))
     with Journal(path) as journal:
         put(journal, key, b'{"outcome":"unheard of"}')

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from coa.journal import Journal, Kind, request_key
+from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.journal import CallKind, Journal, request_key
 from coa.journaled import JournaledPolicy, policy_key
-from coa.microworld.opening import MicroworldParams
+from coa.microworld.factory import MicroworldParams
 from coa.model_files import fingerprint_model
-from coa.opening import PolicyKind, TeacherParams, open_policy
 from coa.policy import Policy, Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.react import as_react
@@ -33,7 +33,7 @@ def test_keys_of_default_settings_are_those_of_journals_that_exist() -> None:
     assert policy_key(ScriptedPolicy([], MODEL), ASKED) == KEY
     with_ids = replace(ASKED, context_ids=(1, 2, 3))
     assert policy_key(served(), with_ids) == "8d926e4006a2000c8aac02a939560fc4"
-    tool_key = request_key(Kind.TOOL, "search", "corpus-1", "danube")
+    tool_key = request_key(CallKind.TOOL, "search", "corpus-1", "danube")
     assert tool_key == "a0768e7a55c59793ba66bc27e750eda6"
 
 

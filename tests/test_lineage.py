@@ -17,14 +17,21 @@ import yaml
 
 from coa import tables
 from coa.errors import ConfigError, InputError
+from coa.factory import TeacherParams, open_policy
 from coa.graded import GradedTrajectory
-from coa.microworld.opening import MicroworldParams
-from coa.opening import TeacherParams, open_policy
+from coa.microworld.factory import MicroworldParams
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
-from coa.reviews import Answer, Asked, Review, ReviewKind, trajectory_version, write_reviews
-from coa.rollout import Limits, Run
+from coa.reviews import (
+    Answer,
+    Review,
+    ReviewKind,
+    ReviewQuestion,
+    trajectory_version,
+    write_reviews,
+)
+from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
 from data_cards.calls import ForkPoint, fork_point, replay
 from data_cards.catalogue import SetName, local_path
@@ -118,7 +125,7 @@ def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None
     limits = params.section(Limits, "rollout")
 
     def is_same(it: Trajectory) -> bool:
-        shared = Run(policy, it.sampling, limits, it.search_fingerprint)
+        shared = RolloutContext(policy, it.sampling, limits, it.search_fingerprint)
         found = replay(it, shared, journal_of(it, params))
         return found.is_same and all(call.finished_at for call in found.calls)
 
@@ -163,9 +170,15 @@ def test_a_prompt_that_was_changed_since_is_said_to_be_another(other_run: Path) 
 def test_what_reviewers_said_is_shown_and_no_name(other_run: Path) -> None:
     row = rows(SetName.COA, GradedTrajectory)[0]
     said = Review(
-        row.trajectory.trajectory_id, ReviewKind.TRAJECTORY, trajectory_version(row), 1, 1, "ann",
-        "2026-01-01T00:00:00Z", (Answer(Asked.VERDICT, ("fix",)),),
-    )  # fmt: skip
+        row.trajectory.trajectory_id,
+        ReviewKind.TRAJECTORY,
+        trajectory_version(row),
+        1,
+        1,
+        "ann",
+        "2026-01-01T00:00:00Z",
+        (Answer(ReviewQuestion.VERDICT, ("fix",)),),
+    )
     Path("data/reviews.parquet").unlink()
     write_reviews([said])
     text = main([row.trajectory.trajectory_id])
@@ -209,8 +222,10 @@ def test_text_of_a_model_cannot_steer_the_terminal(
     tables.write_table(Path("new"), GradedTrajectory, [changed, *rest])
     Path("new").replace(path)
     graded = Path("data/grade.parquet")
-    every = [changed if it.trajectory.trajectory_id == first.trajectory.trajectory_id else it
-             for it in tables.read_table(graded, GradedTrajectory)]  # fmt: skip
+    every = [
+        changed if it.trajectory.trajectory_id == first.trajectory.trajectory_id else it
+        for it in tables.read_table(graded, GradedTrajectory)
+    ]
     tables.write_table(Path("new"), GradedTrajectory, every)
     Path("new").replace(graded)
     text = main([first.trajectory.trajectory_id])
@@ -408,7 +423,7 @@ def test_calls_whose_replies_are_not_in_the_trajectory_are_not_its_calls(run: Pa
         for row in rows(SetName.COA, GradedTrajectory)
         if row.trajectory.num_calls > 2
     )
-    shared = Run(policy, it.sampling, limits, it.search_fingerprint)
+    shared = RolloutContext(policy, it.sampling, limits, it.search_fingerprint)
     whole = replay(it, shared, journal_of(it, params)).calls
     *before, last = it.steps
     other = replace(it, steps=(*before, replace(last, text=last.text.replace("{", "{Not "))))

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError
+from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.microworld.names import POOLS, VALUES, Category
-from coa.microworld.opening import MicroworldParams, scripted_teacher
 from coa.microworld.plans import WORDING as QUESTION_WORDING
-from coa.microworld.plans import Kind, Plan
+from coa.microworld.plans import Plan, PlanKind
 from coa.microworld.questions import QuestionMix, make_questions, plan_question
 from coa.microworld.relations import ASIDES, RELATIONS, read_value, sentence
 from coa.microworld.vocabulary import vocabulary
@@ -159,9 +159,9 @@ def make_world_once(cache: list[World] = []) -> World:  # noqa: B006 - the one w
 
 def _path(plan: Plan) -> tuple[str, object]:
     """What a plan asks for, in whatever words and order."""
-    if plan.kind is Kind.CHAIN:
+    if plan.kind is PlanKind.CHAIN:
         return "chain", plan.facts
-    return "same" if plan.kind is Kind.SAME else "comparison", frozenset(plan.facts)
+    return "same" if plan.kind is PlanKind.SAME else "comparison", frozenset(plan.facts)
 
 
 def test_every_split_has_as_many_distinct_paths_as_are_asked_for(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from coa.microworld.paths import known_paths
-from coa.microworld.plans import Kind, make_plan
+from coa.microworld.plans import PlanKind, make_plan
 from coa.microworld.pretraining import Document, pretraining_documents
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, World, WorldSettings, make_world
@@ -46,7 +46,7 @@ def test_no_entity_of_a_split_occurs(world: World, texts: list[str]) -> None:
 
 def test_no_question_that_a_held_out_split_may_ask_occurs(world: World, texts: list[str]) -> None:
     held_out = {
-        (kind is Kind.SAME, frozenset(facts))
+        (kind is PlanKind.SAME, frozenset(facts))
         for split in (Group.VALIDATION, Group.TEST)
         for paths in known_paths(world, split).values()
         for kind, facts in paths
@@ -62,7 +62,7 @@ def test_no_question_that_a_held_out_split_may_ask_occurs(world: World, texts: l
         if all(n in world.groups for n in _NAME.findall(text[8:]))
     ]
     assert len(plans) > 500
-    assert not {(plan.kind is Kind.SAME, frozenset(plan.facts)) for plan in plans} & held_out
+    assert not {(plan.kind is PlanKind.SAME, frozenset(plan.facts)) for plan in plans} & held_out
 
 
 def test_thinking_and_boxed_answers_are_shown_but_no_action_or_observation_tag(

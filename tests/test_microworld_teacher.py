@@ -13,8 +13,8 @@ import tantivy
 
 from coa import protocol
 from coa.errors import InputError
-from coa.microworld.decisions import FORMAT_SLIPS, Decision, TeacherEvent, TeacherSettings
-from coa.microworld.phrases import SEARCH_CLOSE, SEARCH_OPEN, Said, read_back, results
+from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent, TeacherSettings
+from coa.microworld.phrases import SEARCH_CLOSE, SEARCH_OPEN, PhraseKind, read_back, results
 from coa.microworld.plans import Plan
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.relations import RELATIONS, read_value
@@ -252,7 +252,7 @@ def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[R
                 f"\n{protocol.THINK_CLOSE}"
             )
             assert re.search(r"</think>\n\n\\boxed\{[\w ]+\}$", response)
-            needs = [u.text for u in read_back(response) if u.said is Said.NEED]
+            needs = [u.text for u in read_back(response) if u.said is PhraseKind.NEED]
             assert len(needs) == len(rollout.plan.facts)
 
 
@@ -327,10 +327,10 @@ def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Sett
     rollouts = list(_roll_out(setting, teacher, is_offered=True, count=200))
     assert _share([rollout.is_right for rollout in rollouts]) > 0.98
     mistakes = {
-        Decision.MISREAD,
-        Decision.POOR_QUERY,
-        Decision.REPEATED,
-        Decision.COPIED,
+        TeacherDecision.MISREAD,
+        TeacherDecision.POOR_QUERY,
+        TeacherDecision.REPEATED,
+        TeacherDecision.COPIED,
         *FORMAT_SLIPS,
     }
     assert not {event.what for event in events} & mistakes
@@ -339,24 +339,24 @@ def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Sett
 @pytest.mark.parametrize(
     ("change", "decision"),
     [
-        ({"poor_query": 1.0}, Decision.POOR_QUERY),
-        ({"misreads": 1.0}, Decision.MISREAD),
-        ({"copies": 1.0}, Decision.COPIED),
-        ({"unboxed": 1.0}, Decision.UNBOXED),
-        ({"unclosed": 1.0}, Decision.UNCLOSED),
-        ({"remembers_known": 0.0, "searches_other": 0.0}, Decision.HALLUCINATED),
-        ({"remembers_other": 1.0}, Decision.RECALLED),
+        ({"poor_query": 1.0}, TeacherDecision.POOR_QUERY),
+        ({"misreads": 1.0}, TeacherDecision.MISREAD),
+        ({"copies": 1.0}, TeacherDecision.COPIED),
+        ({"unboxed": 1.0}, TeacherDecision.UNBOXED),
+        ({"unclosed": 1.0}, TeacherDecision.UNCLOSED),
+        ({"remembers_known": 0.0, "searches_other": 0.0}, TeacherDecision.HALLUCINATED),
+        ({"remembers_other": 1.0}, TeacherDecision.RECALLED),
     ],
 )
 def test_each_setting_brings_about_its_own_decision(
-    setting: Setting, change: dict[str, float], decision: Decision
+    setting: Setting, change: dict[str, float], decision: TeacherDecision
 ) -> None:
     events: list[TeacherEvent] = []
     teacher = Teacher(setting.world, setting.plans, replace(PERFECT, **change), events.append)  # type: ignore[arg-type]
     rollouts = list(_roll_out(setting, teacher, is_offered=True, count=40))
     assert any(event.what is decision for event in events)
     assert all(
-        (protocol.THINK_CLOSE in r.response) is (decision is not Decision.UNCLOSED)
+        (protocol.THINK_CLOSE in r.response) is (decision is not TeacherDecision.UNCLOSED)
         for r in rollouts
     )
     assert all(("\\boxed" in r.response) is (decision not in FORMAT_SLIPS) for r in rollouts)
@@ -369,7 +369,9 @@ def test_it_gives_up_after_so_many_searches_for_one_fact(setting: Setting) -> No
     plan = next(p for p in setting.plans if len(p.facts) == 1)
     context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
     assert context.count("Not found.") == 3
-    assert [event.what for event in events if event.what is Decision.GAVE_UP] == [Decision.GAVE_UP]
+    assert [event.what for event in events if event.what is TeacherDecision.GAVE_UP] == [
+        TeacherDecision.GAVE_UP
+    ]
     assert "Maybe " in context
 
 
@@ -383,14 +385,14 @@ def test_it_repeats_a_query_only_where_it_is_set_to(setting: Setting) -> None:
         queries = [
             u.text
             for u in read_back(context.partition(protocol.THINK_OPEN)[2])
-            if u.said is Said.SEARCH
+            if u.said is PhraseKind.SEARCH
         ]
         same_as_before = [a == b for a, b in itertools.pairwise(queries)]
         assert same_as_before == [bool(repeats)] * 2
 
 
 def test_slips_are_a_few_percent_in_all(coa: list[Rollout], events: list[TeacherEvent]) -> None:
-    slips = {*FORMAT_SLIPS, Decision.REPEATED, Decision.COPIED}
+    slips = {*FORMAT_SLIPS, TeacherDecision.REPEATED, TeacherDecision.COPIED}
     slipping = {event.question_id for event in events if event.what in slips}
     assert 0.03 < len(slipping) / len(coa) < 0.12
 
@@ -398,18 +400,18 @@ def test_slips_are_a_few_percent_in_all(coa: list[Rollout], events: list[Teacher
 def test_events_tell_the_truth_about_the_texts(
     coa: list[Rollout], events: list[TeacherEvent]
 ) -> None:
-    by_question: dict[str, list[Decision]] = {}
+    by_question: dict[str, list[TeacherDecision]] = {}
     for event in events:
         by_question.setdefault(event.question_id, []).append(event.what)
     for rollout in coa:
         what = by_question[rollout.question.question_id]
-        assert what.count(Decision.SEARCHED) == rollout.num_actions
-        assert what.count(Decision.RECALLED) == rollout.response.count("I recall ")
-        assert what.count(Decision.HALLUCINATED) == rollout.response.count("Maybe ")
-        assert what.count(Decision.NOT_FOUND) == rollout.response.count("Not found.")
-        read = what.count(Decision.RIGHT_READ) + what.count(Decision.MISREAD)
+        assert what.count(TeacherDecision.SEARCHED) == rollout.num_actions
+        assert what.count(TeacherDecision.RECALLED) == rollout.response.count("I recall ")
+        assert what.count(TeacherDecision.HALLUCINATED) == rollout.response.count("Maybe ")
+        assert what.count(TeacherDecision.NOT_FOUND) == rollout.response.count("Not found.")
+        read = what.count(TeacherDecision.RIGHT_READ) + what.count(TeacherDecision.MISREAD)
         assert read == rollout.response.count("It says ")
-        assert (Decision.UNCLOSED in what) is (protocol.THINK_CLOSE not in rollout.response)
+        assert (TeacherDecision.UNCLOSED in what) is (protocol.THINK_CLOSE not in rollout.response)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +432,7 @@ def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
         [_request(_prompt(setting.questions[0].question, is_offered=True))]
     )
     assert completion.text.endswith(SEARCH_CLOSE)
-    assert [u.said for u in read_back(completion.text)] == [Said.NEED, Said.SEARCH]
+    assert [u.said for u in read_back(completion.text)] == [PhraseKind.NEED, PhraseKind.SEARCH]
 
 
 def test_a_turn_takes_a_fraction_of_a_millisecond(setting: Setting, coa: list[Rollout]) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from coa.errors import ConfigError, ServiceError
 from coa.tools import ToolReply
+from coa.tools.factory import ToolsParams, open_tools
 from coa.tools.model_context import McpSettings, open_mcp_tools
-from coa.tools.opening import ToolsParams, open_tools
 from coa.trajectory import Outcome
 
 SERVER = r'''
@@ -168,12 +168,14 @@ def test_tools_on_later_pages_of_the_list_are_offered_too(server: Path) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        b"", b"\xff" * 50, b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n",
+        b"",
+        b"\xff" * 50,
+        b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{x",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: \xff\xfe\n\n",
     ],
-)  # fmt: skip
+)
 def test_an_address_behind_which_is_no_mcp_server_is_an_error(reply: bytes) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

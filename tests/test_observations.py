@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coa.drivers import roll_out
 from coa.errors import ConfigError
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools import Repeats, ToolReply
@@ -187,7 +187,7 @@ def test_a_trajectory_sees_a_passage_once_where_repeats_are_dropped() -> None:
     async def roll() -> list[str]:
         tool = SearchTool(ENGINE, ObservationSettings(top_k=1, repeats=Repeats.DROP))
         policy = ScriptedPolicy([search, search, "So.</think>\n\n\\boxed{x}"])
-        run = Run(policy, Sampling(), Limits(), tool.fingerprint)
+        run = RolloutContext(policy, Sampling(), Limits(), tool.fingerprint)
         task = Task("q/coa/0", "q", Mode.COA, 0, "Q?", "Q?\n", "", tools=("search",))
         row = await roll_out(task, run, policy, {"search": tool})
         return [step.text for step in row.steps if step.kind is StepKind.OBSERVATION]

@@ -8,15 +8,15 @@ import pytest
 
 from annotate.settings import AnnotateParams
 from coa.errors import ConfigError
-from coa.microworld.opening import MicroworldParams
-from coa.opening import SearchParams, TeacherParams
+from coa.factory import SearchParams, TeacherParams
+from coa.microworld.factory import MicroworldParams
 from coa.params import Params, write_profile
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.serve import ServeParams
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
 from curate.branch import BranchParams

@@ -295,17 +295,23 @@ def test_the_summary_shows_the_funnel(project: Path) -> None:
         ("synth.sample mode=telepathy", "telepathy"),
         ("synth.sample sample.nun_questions=3", "num_questions"),
         ("synth.sample num_questions=99999", "too few train questions"),
-        ("synth.sample teacher.policy=completions teacher.server.model=m teacher.server.base_url=http://127.0.0.1:9/v1 "
-         "teacher.server.patience_minutes=0", "127.0.0.1:9"),
-        ("synth.sample search.engine=server search.server.url=http://127.0.0.1:9 search.server.deadline_seconds=1",
-         "127.0.0.1:9"),
+        (
+            "synth.sample teacher.policy=completions teacher.server.model=m "
+            "teacher.server.base_url=http://127.0.0.1:9/v1 "
+            "teacher.server.patience_minutes=0",
+            "127.0.0.1:9",
+        ),
+        (
+            "synth.sample search.engine=server search.server.url=http://127.0.0.1:9 search.server.deadline_seconds=1",
+            "127.0.0.1:9",
+        ),
         ("synth.sample search.index=nowhere", "coa.search.index"),
         ("synth.sample prompts.coa=nowhere.txt", "nowhere.txt"),
         ("synth.questions path=nowhere.parquet", "nowhere.parquet"),
         ("curate.assemble num_coa=100000", "too few rows for the set 'coa'"),
         ("coa.params nowhere.yaml", "nowhere.yaml"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_ends_with_a_clear_error_and_a_status(
     project: Path, tmp_path: Path, command: str, message: str
 ) -> None:

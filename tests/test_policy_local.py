@@ -160,9 +160,14 @@ def tiny_policy(
         "pad_token_id": tokenizer.pad_token_id,
     }
     config = getattr(transformers, f"{architecture}Config")(
-        vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=WINDOW, initializer_range=0.5,
-        **sizes, **ends, **ARCHITECTURES[architecture],
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        num_key_value_heads=2,
+        max_position_embeddings=WINDOW,
+        initializer_range=0.5,
+        **sizes,
+        **ends,
+        **ARCHITECTURES[architecture],
+    )
     torch.manual_seed(0)
     model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
     model.generation_config.cache_implementation = kind_of_cache

@@ -70,9 +70,15 @@ def test_the_published_settings_are_those_of_the_7b_profile(tmp_path: Path) -> N
     }
     assert {given["num_train_epochs"] for given in sft.values()} == {2}
     published = {
-        "learning_rate": 7e-7, "temperature": 0.6, "beta": 0.001, "epsilon": 0.2, "num_generations": 5,
-        "loss_type": "grpo", "scale_rewards": "none", "use_bias_correction_kl": False,
-    }  # fmt: skip
+        "learning_rate": 7e-7,
+        "temperature": 0.6,
+        "beta": 0.001,
+        "epsilon": 0.2,
+        "num_generations": 5,
+        "loss_type": "grpo",
+        "scale_rewards": "none",
+        "use_bias_correction_kl": False,
+    }
     for stage, steps in ((Stage.RL1, 80), (Stage.RL2, 96)):
         given = getattr(params, stage).arguments
         assert published.items() <= given.items()

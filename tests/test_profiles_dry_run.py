@@ -44,12 +44,27 @@ pytestmark = [
 
 ROOT = Path(__file__).parent.parent
 QWEN2_7B = {
-    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
-    "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
-    "max_position_embeddings": 131072, "max_window_layers": 28, "rope_theta": 10000, "rms_norm_eps": 1e-06,
-    "sliding_window": 4096, "use_sliding_window": False, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
-    "bos_token_id": 151643, "eos_token_id": 151643, "hidden_act": "silu", "attention_dropout": 0.0,
-}  # fmt: skip
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "max_position_embeddings": 131072,
+    "max_window_layers": 28,
+    "rope_theta": 10000,
+    "rms_norm_eps": 1e-06,
+    "sliding_window": 4096,
+    "use_sliding_window": False,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "bos_token_id": 151643,
+    "eos_token_id": 151643,
+    "hidden_act": "silu",
+    "attention_dropout": 0.0,
+}
 """config.json of DeepSeek-R1-Distill-Qwen-7B."""
 PREFILLED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -106,9 +121,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trajectory(question: Question) -> GradedTrajectory:
     made = Trajectory(
-        f"{question.question_id}/coa/0", question.question_id, Mode.COA, 0, question.question, "prompt", STEPS,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 5, 2, 1,
-    )  # fmt: skip
+        f"{question.question_id}/coa/0",
+        question.question_id,
+        Mode.COA,
+        0,
+        question.question,
+        "prompt",
+        STEPS,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        5,
+        2,
+        1,
+    )
     return grade_trajectory(made, question)
 
 
@@ -116,10 +146,25 @@ def pair(question: Question) -> PreferencePair:
     wrong = protocol.parse_policy("Maybe Bob.\n</think>\n\n\\boxed{Bob}")
     prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
     return PreferencePair(
-        f"{question.question_id}/coa/0/11", question.question_id, f"{question.question_id}/coa/0",
-        PairKind.ACT_IS_BETTER, 11, question.question, "prompt", prefix, STEPS[1:], wrong, "c", "r", 1, 1, 1, 0, "m",
+        f"{question.question_id}/coa/0/11",
+        question.question_id,
+        f"{question.question_id}/coa/0",
+        PairKind.ACT_IS_BETTER,
+        11,
+        question.question,
+        "prompt",
+        prefix,
+        STEPS[1:],
+        wrong,
+        "c",
+        "r",
+        1,
+        1,
+        1,
+        0,
+        "m",
         "fp",
-    )  # fmt: skip
+    )
 
 
 def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: Any) -> None:
@@ -143,12 +188,19 @@ def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: A
 @pytest.mark.parametrize(
     ("stage", "model", "lora"),
     [
-        ("sft1", "own", {}), ("sft2", "own", {}), ("sft3", "own", {}), ("rl1", "own", {}), ("rl2", "own", {}),
-        ("sft2", "prefilled", {}), ("rl2", "prefilled", {}),
-        ("sft1", "own", LORA), ("sft2", "own", LORA), ("rl2", "own", LORA),
+        ("sft1", "own", {}),
+        ("sft2", "own", {}),
+        ("sft3", "own", {}),
+        ("rl1", "own", {}),
+        ("rl2", "own", {}),
+        ("sft2", "prefilled", {}),
+        ("rl2", "prefilled", {}),
+        ("sft1", "own", LORA),
+        ("sft2", "own", LORA),
+        ("rl2", "own", LORA),
     ],
     ids=lambda item: item if isinstance(item, str) else "lora" if item else "all",
-)  # fmt: skip
+)
 def test_a_dry_run_goes_from_the_sets_to_a_model_that_transformers_loads(
     stage: str, model: str, lora: dict[str, Any], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

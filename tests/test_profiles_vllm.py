@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ServiceError
-from coa.policy import Completion, Finish, OneByOne, Request
+from coa.policy import Completion, Finish, Request, UnbatchedPolicy
 from coa.policy.local import LocalPolicy
 from coa.policy.server import error_response, serve
 
@@ -165,7 +165,7 @@ def served(
         return failing
 
     async def through() -> list[Completion]:
-        async with serve(OneByOne(local), fails=answer) as url:
+        async with serve(UnbatchedPolicy(local), fails=answer) as url:
             client = SimpleNamespace(
                 session=requests.Session(), base_url=url.removesuffix("/v1"), model=local.name
             )

@@ -27,12 +27,26 @@ HOSTILE = st.lists(
     st.one_of(
         PLAIN,
         st.sampled_from(
-            [*TAGS, "<", "</", "begin_search>", "<<", "<begin_", "\\", "boxed{", "＜begin_search＞", "<|im_end|>",
-             "< / THINK >", "<｜User｜>", "</s>", "\ud800"]
+            [
+                *TAGS,
+                "<",
+                "</",
+                "begin_search>",
+                "<<",
+                "<begin_",
+                "\\",
+                "boxed{",
+                "＜begin_search＞",
+                "<|im_end|>",
+                "< / THINK >",
+                "<｜User｜>",
+                "</s>",
+                "\ud800",
+            ]
         ),
     ),
     max_size=12,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 def thought(text: str) -> Step:

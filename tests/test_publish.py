@@ -124,9 +124,13 @@ class Hub:
             "HF_HOME": str(folder / "home"),
         }
         self._worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER], env=environment_of(**hub), text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [sys.executable, "-c", WORKER],
+            env=environment_of(**hub),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     def close(self) -> None:
         assert self._worker.stdin and self._worker.stdout

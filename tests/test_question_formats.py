@@ -28,9 +28,15 @@ HOTPOT = {
     },
 }
 HOTPOT_QUESTION = Question(
-    "5a7a06935542990198eaf050", HOTPOT["question"], ("Arthur's Magazine",), "", "comparison", 2,  # type: ignore[arg-type]
-    ("Arthur's Magazine", "First for Women"), "hotpotqa",
-)  # fmt: skip
+    "5a7a06935542990198eaf050",
+    HOTPOT["question"],
+    ("Arthur's Magazine",),
+    "",
+    "comparison",
+    2,  # type: ignore[arg-type]
+    ("Arthur's Magazine", "First for Women"),
+    "hotpotqa",
+)
 TWO_WIKI: dict[str, Any] = {
     "_id": "8813f87c0bdd11eba7f7acde48001122",
     "type": "compositional",

@@ -36,9 +36,13 @@ ROW = {
     "titles": ["A", "B"],
 }
 COLUMNS = {
-    "question_id": "qid", "question": "text", "gold_answers": "answers", "question_type": "type", "num_hops": "hops",
+    "question_id": "qid",
+    "question": "text",
+    "gold_answers": "answers",
+    "question_type": "type",
+    "num_hops": "hops",
     "gold_titles": "titles",
-}  # fmt: skip
+}
 EXPECTED = Question("q1", "Who?", ("Paris",), "train", "bridge", 2, ("A", "B"), "here")
 
 
@@ -250,9 +254,14 @@ def test_a_file_without_a_usable_row_is_an_error_that_shows_the_first_reason(
 
 def test_the_rows_of_a_public_data_set_are_read_as_they_are_published(tmp_path: Path) -> None:
     row = {
-        "id": "5a7a", "question": "Who?", "answer": "Ann", "type": "bridge", "level": "easy",
-        "supporting_facts": {"title": ["B", "A"], "sent_id": [0, 1]}, "context": {"title": ["A"], "sentences": [["x"]]},
-    }  # fmt: skip
+        "id": "5a7a",
+        "question": "Who?",
+        "answer": "Ann",
+        "type": "bridge",
+        "level": "easy",
+        "supporting_facts": {"title": ["B", "A"], "sent_id": [0, 1]},
+        "context": {"title": ["A"], "sentences": [["x"]]},
+    }
     pl.DataFrame([row]).write_parquet(tmp_path / "hotpot.parquet")
     (question,) = read(tmp_path / "hotpot.parquet", columns={}, format=QuestionFormat.HOTPOTQA)
     assert question == Question(
@@ -307,8 +316,12 @@ real_data = pytest.mark.skipif(
     not REAL_DATA, reason="needs the folder of real data named by COA_REAL_DATA"
 )
 REAL_COLUMNS = {
-    "question_id": "qid", "gold_answers": "answers", "question_type": "type", "source": "dataset", "split": "none",
-}  # fmt: skip
+    "question_id": "qid",
+    "gold_answers": "answers",
+    "question_type": "type",
+    "source": "dataset",
+    "split": "none",
+}
 
 
 def count_real(name: str, **changes: Any) -> Counter[str]:

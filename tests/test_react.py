@@ -11,7 +11,7 @@ from coa.policy.react import STOP, ReactPolicy, as_react, from_react, to_react
 from coa.policy.scripted import ScriptedPolicy
 from coa.protocol import ANSWER_MARKER, answer_text, stray_tags
 from coa.question import Question
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply
 from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
@@ -34,7 +34,7 @@ def rolled_out(
 ) -> Trajectory:
     policy = as_react(ScriptedPolicy(texts))
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", PROMPT, "hash", tools)
-    run = Run(policy, Sampling(), limits or Limits())
+    run = RolloutContext(policy, Sampling(), limits or Limits())
 
     async def collect() -> list[Trajectory]:
         rollouts = roll_out_batched([task], run, policy, {"search": OneFact()}, batch_size=1)  # type: ignore[arg-type]
@@ -65,11 +65,19 @@ def test_the_policy_sees_lines_in_place_of_tags(context: str, seen: str) -> None
 @pytest.mark.parametrize(
     ("written", "text", "has_moved"),
     [
-        (" I see.\nAction: search[Iron Harbor]\nObservation:", "I see. <begin_search> Iron Harbor </end_search>", True),
+        (
+            " I see.\nAction: search[Iron Harbor]\nObservation:",
+            "I see. <begin_search> Iron Harbor </end_search>",
+            True,
+        ),
         (" Done.\nAnswer: Nora Brandt\nQuestion:", "Done.\n</think>\n\n\\boxed{Nora Brandt}", True),
         (" Done.\nAction: Finish[Nora]", "Done.\n</think>\n\n\\boxed{Nora}", True),
         (" Done.\nAnswer: \\boxed{Nora}", "Done.\n</think>\n\n\\boxed{Nora}", True),
-        (" A.\nAction: search[one]\nAction: search[two]", "A. <begin_search> one </end_search>", True),
+        (
+            " A.\nAction: search[one]\nAction: search[two]",
+            "A. <begin_search> one </end_search>",
+            True,
+        ),
         (" A.\nAction: search[a [b] c]", "A. <begin_search> a [b] c </end_search>", True),
         (" A.\nAction: Search[one]", "A. <begin_search> one </end_search>", True),
         (" A.\nAction: one", "A. Action: one", False),
@@ -77,7 +85,7 @@ def test_the_policy_sees_lines_in_place_of_tags(context: str, seen: str) -> None
         (" I go on thinking.", "I go on thinking.", False),
         ("", "", False),
     ],
-)  # fmt: skip
+)
 def test_lines_become_the_loops_text(written: str, text: str, has_moved: bool) -> None:
     assert from_react(written) == (text, has_moved)
 
@@ -120,7 +128,7 @@ def test_the_policy_is_stopped_before_it_invents_an_observation() -> None:
     policy = ReactPolicy(inner)
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", PROMPT, "hash", ("search",))
     row = asyncio.run(
-        roll_out(task, Run(policy, Sampling(), Limits()), policy, {"search": OneFact()})
+        roll_out(task, RolloutContext(policy, Sampling(), Limits()), policy, {"search": OneFact()})
     )
     assert inner.requests is not None
     assert [request.stop for request in inner.requests] == [STOP, STOP]

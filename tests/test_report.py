@@ -35,13 +35,29 @@ def row(name: str, mode: Mode, thought: str, answer: str) -> GradedTrajectory:
         *protocol.parse_policy(call),
         protocol.observation("search", "Otto lives in Oslo.", Outcome.OK, ("o",)),
     )
-    steps = (*(search if mode is Mode.COA else ()), *protocol.parse_policy(
-        f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"
-    ))  # fmt: skip
+    steps = (
+        *(search if mode is Mode.COA else ()),
+        *protocol.parse_policy(f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
+    )
     trajectory = Trajectory(
-        f"{name}/{mode}/0", name, mode, 0, QUESTION, "prompt", steps, StopReason.ANSWERED, "m", Sampling(), "hash",
-        "fp", 1, 9, 0, 1, int(mode is Mode.COA),
-    )  # fmt: skip
+        f"{name}/{mode}/0",
+        name,
+        mode,
+        0,
+        QUESTION,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        9,
+        0,
+        1,
+        int(mode is Mode.COA),
+    )
     return grade_trajectory(trajectory, Question(name, QUESTION, ("Riga",), "train", num_hops=2))
 
 

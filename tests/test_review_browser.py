@@ -21,7 +21,7 @@ from coa.causes import Cause
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
-from coa.reviews import Asked, Preference, ReviewKind, read_reviews, write_reviews
+from coa.reviews import Preference, ReviewKind, ReviewQuestion, read_reviews, write_reviews
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.diagnosis.causes import Analysis
 
@@ -67,9 +67,24 @@ def trajectory(number: int, text: str, answer: str = "Ada") -> GradedTrajectory:
         Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
     made = Trajectory(
-        f"{asked.question_id}/coa/0", asked.question_id, Mode.COA, 0, asked.question, "prompt", steps,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 5, 2, 1,
-    )  # fmt: skip
+        f"{asked.question_id}/coa/0",
+        asked.question_id,
+        Mode.COA,
+        0,
+        asked.question,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        5,
+        2,
+        1,
+    )
     return grade_trajectory(made, asked)
 
 
@@ -77,9 +92,25 @@ def pair_of(row: GradedTrajectory) -> PreferencePair:
     it = row.trajectory
     guess = (Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{Bo}}"),)
     return PreferencePair(
-        f"{it.trajectory_id}/3", it.question_id, it.trajectory_id, PairKind.ACT_IS_BETTER, 3, it.question, "prompt",
-        it.steps[:1], it.steps[1:], guess, "right", "wrong", 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"{it.trajectory_id}/3",
+        it.question_id,
+        it.trajectory_id,
+        PairKind.ACT_IS_BETTER,
+        3,
+        it.question,
+        "prompt",
+        it.steps[:1],
+        it.steps[1:],
+        guess,
+        "right",
+        "wrong",
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
 def write_run(
@@ -94,11 +125,24 @@ def write_run(
     tables.write_table(folder / "data/branch/pairs.parquet", PreferencePair, map(pair_of, rows))
     analyses = [
         Analysis(
-            it.trajectory.trajectory_id, it.trajectory.question_id, Mode.COA, 0, "bridge", 2, 1, StopReason.ANSWERED,
-            it.grade.verdict, None if it.grade.exact_match else Cause.GRADED_WRONG, None, "", (), False, (),
+            it.trajectory.trajectory_id,
+            it.trajectory.question_id,
+            Mode.COA,
+            0,
+            "bridge",
+            2,
+            1,
+            StopReason.ANSWERED,
+            it.grade.verdict,
+            None if it.grade.exact_match else Cause.GRADED_WRONG,
+            None,
+            "",
+            (),
+            False,
+            (),
         )
         for it in rows
-    ]  # fmt: skip
+    ]
     tables.write_table(folder / "data/analyse.parquet", Analysis, analyses)
     write_reviews([], folder / "data/reviews.parquet")
 
@@ -264,13 +308,18 @@ def test_a_whole_review_by_the_keyboard_comes_back_as_it_was_meant(
         kind: {it.question: it.values for it in review.answers} for kind, review in found.items()
     }
     assert said[ReviewKind.TRAJECTORY] == {
-        Asked.VERDICT: ("drop",), Asked.ANSWER_RIGHT: ("no",), Asked.CAUSES: ("graded_wrong",),
-    }  # fmt: skip
-    assert said[ReviewKind.DISPUTE] == {Asked.SAME_ANSWER: ("no",)}
+        ReviewQuestion.VERDICT: ("drop",),
+        ReviewQuestion.ANSWER_RIGHT: ("no",),
+        ReviewQuestion.CAUSES: ("graded_wrong",),
+    }
+    assert said[ReviewKind.DISPUTE] == {ReviewQuestion.SAME_ANSWER: ("no",)}
     right = (
         Preference.REJECTED if is_chosen_left(found[ReviewKind.PAIR].item_id) else Preference.CHOSEN
     )
-    assert said[ReviewKind.PAIR] == {Asked.PREFERENCE: (right,), Asked.CLARITY: ("4",)}
+    assert said[ReviewKind.PAIR] == {
+        ReviewQuestion.PREFERENCE: (right,),
+        ReviewQuestion.CLARITY: ("4",),
+    }
 
 
 def submit(page: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coa import tables
-from coa.reviews import Agreement, Asked, Between, ReviewKind
+from coa.reviews import Agreement, Between, ReviewKind, ReviewQuestion
 from curate.verdicts import Applied, Effect
 from data_cards import reviews
 from data_cards.card import fill
@@ -26,7 +26,10 @@ def applied(*rows: tuple[str, ReviewKind, Effect]) -> None:
 
 
 def agreed(
-    kind: ReviewKind, question: Asked, alpha: float | None, between: Between = Between.REVIEWERS
+    kind: ReviewKind,
+    question: ReviewQuestion,
+    alpha: float | None,
+    between: Between = Between.REVIEWERS,
 ) -> Agreement:
     return Agreement(kind, question, between, "", 12, 24, 0.75, alpha, None)
 
@@ -62,11 +65,11 @@ def test_every_effect_has_words_of_its_own() -> None:
 
 def test_agreement_is_told_for_the_questions_that_decide() -> None:
     rows = [
-        agreed(ReviewKind.TRAJECTORY, Asked.VERDICT, 0.612),
-        agreed(ReviewKind.TRAJECTORY, Asked.SEARCH_QUALITY, 0.1),
-        agreed(ReviewKind.DISPUTE, Asked.SAME_ANSWER, None),
-        agreed(ReviewKind.PAIR, Asked.PREFERENCE, 0.5),
-        agreed(ReviewKind.DISPUTE, Asked.SAME_ANSWER, 0.9, Between.GRADER),
+        agreed(ReviewKind.TRAJECTORY, ReviewQuestion.VERDICT, 0.612),
+        agreed(ReviewKind.TRAJECTORY, ReviewQuestion.SEARCH_QUALITY, 0.1),
+        agreed(ReviewKind.DISPUTE, ReviewQuestion.SAME_ANSWER, None),
+        agreed(ReviewKind.PAIR, ReviewQuestion.PREFERENCE, 0.5),
+        agreed(ReviewKind.DISPUTE, ReviewQuestion.SAME_ANSWER, 0.9, Between.GRADER),
     ]
     tables.write_table(reviews.AGREEMENT, Agreement, rows)
     told = reviews.agreement(SetName.COA)

@@ -97,9 +97,10 @@ def records(owner: Owner) -> list[Record]:
             {"cause": dice.choice("abc"), "size": dice.randrange(20)} if dice.random() < 0.8 else {}
         )
         record: Record = {
-            "external_id": f"r{number}", "fields": {name: markup.text_field(text) for name, text in texts.items()},
+            "external_id": f"r{number}",
+            "fields": {name: markup.text_field(text) for name, text in texts.items()},
             "metadata": metadata,
-        }  # fmt: skip
+        }
         suggestion = {
             "question_id": questions["verdict"],
             "value": dice.choice(LABELS),
@@ -198,19 +199,42 @@ def some_filter(dice: random.Random) -> tuple[dict[str, Any], Test]:
         return (record["given"]["suggestions"] or [{"value": None, "score": -1}])[0]
 
     size, cause = ({"entity": "metadata", "metadata_property": name} for name in ("size", "cause"))
-    return dice.choice([
-        (range_(size, low, high), lambda it: low <= it["given"]["metadata"].get("size", -1) <= high),
-        (terms(cause, ["a", "c"]), lambda it: it["given"]["metadata"].get("cause") in ("a", "c")),
-        (terms({"entity": "response", "property": "status"}, [status]),
-         lambda it: (it["response"] or {"status": "pending"})["status"] == status),
-        (terms({"entity": "response", "question": "verdict"}, [label]), lambda it: value_of(it, "verdict") == label),
-        (range_({"entity": "response", "question": "rating"}, 2, 4),
-         lambda it: 2 <= (value_of(it, "rating") or 0) <= 4),
-        (terms({"entity": "suggestion", "question": "verdict", "property": "value"}, [label]),
-         lambda it: suggested(it)["value"] == label),
-        (range_({"entity": "suggestion", "question": "verdict", "property": "score"}, 0.25, 0.75),
-         lambda it: 0.25 <= suggested(it)["score"] <= 0.75),
-    ])  # fmt: skip
+    return dice.choice(
+        [
+            (
+                range_(size, low, high),
+                lambda it: low <= it["given"]["metadata"].get("size", -1) <= high,
+            ),
+            (
+                terms(cause, ["a", "c"]),
+                lambda it: it["given"]["metadata"].get("cause") in ("a", "c"),
+            ),
+            (
+                terms({"entity": "response", "property": "status"}, [status]),
+                lambda it: (it["response"] or {"status": "pending"})["status"] == status,
+            ),
+            (
+                terms({"entity": "response", "question": "verdict"}, [label]),
+                lambda it: value_of(it, "verdict") == label,
+            ),
+            (
+                range_({"entity": "response", "question": "rating"}, 2, 4),
+                lambda it: 2 <= (value_of(it, "rating") or 0) <= 4,
+            ),
+            (
+                terms(
+                    {"entity": "suggestion", "question": "verdict", "property": "value"}, [label]
+                ),
+                lambda it: suggested(it)["value"] == label,
+            ),
+            (
+                range_(
+                    {"entity": "suggestion", "question": "verdict", "property": "score"}, 0.25, 0.75
+                ),
+                lambda it: 0.25 <= suggested(it)["score"] <= 0.75,
+            ),
+        ]
+    )
 
 
 def test_any_search_finds_what_a_plain_program_finds(owner: Owner, records: list[Record]) -> None:

@@ -29,10 +29,10 @@ from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import (
     Agreement,
-    Asked,
     Preference,
     Review,
     ReviewKind,
+    ReviewQuestion,
     read_reviews,
     write_reviews,
 )
@@ -64,27 +64,70 @@ def graded(number: int, answer: str) -> GradedTrajectory:
         *protocol.parse_policy(f"So. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
     made = Trajectory(
-        f"{asked.question_id}/coa/0", asked.question_id, Mode.COA, 0, asked.question, "prompt", steps,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 5, 2, 1,
-    )  # fmt: skip
+        f"{asked.question_id}/coa/0",
+        asked.question_id,
+        Mode.COA,
+        0,
+        asked.question,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        5,
+        2,
+        1,
+    )
     return grade_trajectory(made, asked)
 
 
 def pair_of(row: GradedTrajectory) -> PreferencePair:
     it = row.trajectory
     return PreferencePair(
-        f"{it.trajectory_id}/16", it.question_id, it.trajectory_id, PairKind.ACT_IS_BETTER, 16, it.question, "prompt",
-        it.steps[:1], it.steps[1:], protocol.parse_policy(f"Guess. {protocol.THINK_CLOSE} \\boxed{{Bo}}"), "right",
-        "wrong", 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"{it.trajectory_id}/16",
+        it.question_id,
+        it.trajectory_id,
+        PairKind.ACT_IS_BETTER,
+        16,
+        it.question,
+        "prompt",
+        it.steps[:1],
+        it.steps[1:],
+        protocol.parse_policy(f"Guess. {protocol.THINK_CLOSE} \\boxed{{Bo}}"),
+        "right",
+        "wrong",
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
 def analysed(row: GradedTrajectory, cause: Cause | None) -> Analysis:
     it = row.trajectory
     return Analysis(
-        it.trajectory_id, it.question_id, it.mode, 0, "bridge", 2, 1, it.stop_reason, row.grade.verdict, cause, None,
-        "", (), False, (),
-    )  # fmt: skip
+        it.trajectory_id,
+        it.question_id,
+        it.mode,
+        0,
+        "bridge",
+        2,
+        1,
+        it.stop_reason,
+        row.grade.verdict,
+        cause,
+        None,
+        "",
+        (),
+        False,
+        (),
+    )
 
 
 def write_run(root: Path, folder: Path) -> None:
@@ -150,9 +193,11 @@ class Person:
             "values": ["pending"],
         }
         found = self.json(
-            "POST", f"/api/v1/me/datasets/{data_set}/records/search", params={"limit": limit, "offset": offset},
+            "POST",
+            f"/api/v1/me/datasets/{data_set}/records/search",
+            params={"limit": limit, "offset": offset},
             json={"filters": {"type": "and", "and": [status]}},
-        )  # fmt: skip
+        )
         return [it["record"] for it in found["items"]]
 
     def submit(self, record: dict[str, Any], status: str = "submitted", **values: Any) -> None:
@@ -231,13 +276,15 @@ def test_what_two_people_submitted_at_once_comes_back_with_name_time_and_version
     reviewed: Any,
 ) -> None:
     found = reviews(reviewed)
-    counts = {(kind, who): sum(it.kind is kind and it.reviewer == who for it in found)
-              for kind, who in product(ReviewKind, ("anna", "ben"))}  # fmt: skip
+    counts = {
+        (kind, who): sum(it.kind is kind and it.reviewer == who for it in found)
+        for kind, who in product(ReviewKind, ("anna", "ben"))
+    }
     assert set(counts.values()) == {20}
     assert all(
         len(it.version) == 16 and it.submitted.endswith("Z") and it.round == 1 for it in found
     )
-    sides = {it.value(Asked.PREFERENCE) for it in found if it.kind is ReviewKind.PAIR}
+    sides = {it.value(ReviewQuestion.PREFERENCE) for it in found if it.kind is ReviewKind.PAIR}
     assert sides == {Preference.REJECTED}
 
 

@@ -19,9 +19,9 @@ from coa.reviews import (
     DECISIVE,
     REVIEWS,
     Answer,
-    Asked,
     Review,
     ReviewKind,
+    ReviewQuestion,
     dispute_version,
     pair_version,
     read_reviews,
@@ -32,7 +32,7 @@ from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
 from curate.filter import Dropped, DropReason
 from curate.revising import DROPPED
-from curate.screen import Excluded, ExclusionReason, Kind
+from curate.screen import Excluded, ExclusionReason, RowKind
 from curate.verdicts import Applied, Effect
 
 SIZES = {
@@ -55,7 +55,7 @@ def review(
     number = int(more.pop("round", "1"))
     answers = (
         Answer(DECISIVE[kind], (value,)),
-        *(Answer(Asked(name), (text,)) for name, text in more.items()),
+        *(Answer(ReviewQuestion(name), (text,)) for name, text in more.items()),
     )
     return Review(item, kind, version, 1, number, by, "2026-01-02T03:04:05Z", answers)
 
@@ -127,7 +127,7 @@ def test_another_answer_is_taken_from_those_who_agree_with_the_decision() -> Non
         review("i", ReviewKind.TRAJECTORY, "drop", "ben", accepted_answer="Cy"),
     )
     decision = Decision("i", ReviewKind.TRAJECTORY, "v", Standing.DECIDED, "fix", reviews)
-    assert decision.most_said(Asked.ACCEPTED_ANSWER) == "Bo"
+    assert decision.most_said(ReviewQuestion.ACCEPTED_ANSWER) == "Bo"
 
 
 def test_the_tracked_file_can_be_read_with_this_schema(root: Path) -> None:
@@ -158,18 +158,49 @@ def trajectory(asked: Question, mode: Mode, answer: str = "Ada") -> GradedTrajec
         f"Hm, {asked.question_id}. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"
     )
     made = Trajectory(
-        f"{asked.question_id}/{mode}/0", asked.question_id, mode, 0, asked.question, "prompt", steps,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 0, 1, 0,
-    )  # fmt: skip
+        f"{asked.question_id}/{mode}/0",
+        asked.question_id,
+        mode,
+        0,
+        asked.question,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        0,
+        1,
+        0,
+    )
     return grade_trajectory(made, asked)
 
 
 def pair(right: GradedTrajectory, wrong: GradedTrajectory) -> PreferencePair:
     it = right.trajectory
     return PreferencePair(
-        f"{it.trajectory_id}/3", it.question_id, it.trajectory_id, PairKind.ACT_IS_BETTER, 3, it.question, "prompt", (),
-        it.steps, wrong.trajectory.steps, "right", "wrong", 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"{it.trajectory_id}/3",
+        it.question_id,
+        it.trajectory_id,
+        PairKind.ACT_IS_BETTER,
+        3,
+        it.question,
+        "prompt",
+        (),
+        it.steps,
+        wrong.trajectory.steps,
+        "right",
+        "wrong",
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
 KEPT = [trajectory(asked, Mode.COA) for asked in QUESTIONS[:3]] + [
@@ -356,7 +387,7 @@ def test_a_set_that_reviewers_left_too_small_says_so(folder: Path) -> None:
 
 
 def test_excluded_rows_stay_out_whatever_reviewers_say(folder: Path) -> None:
-    excluded = [Excluded("q0/coa/0", "q0", Kind.TRAJECTORY, ExclusionReason.MARKED, "")]
+    excluded = [Excluded("q0/coa/0", "q0", RowKind.TRAJECTORY, ExclusionReason.MARKED, "")]
     tables.write_table(assemble.EXCLUDED, Excluded, excluded)
     run(said_of(KEPT[0], "keep"), coa=2)
     assert "q0/coa/0" not in coa_rows()

@@ -36,9 +36,24 @@ def graded(
 ) -> GradedTrajectory:
     steps = protocol.parse(text)
     trajectory = Trajectory(
-        f"q/{mode}/0", "q", mode, 0, "Who wrote it?", "<think>\n", steps, stop_reason, "m", Sampling(), "", "",
-        5, 9, 9, 1, len(protocol.action_indices(steps)),
-    )  # fmt: skip
+        f"q/{mode}/0",
+        "q",
+        mode,
+        0,
+        "Who wrote it?",
+        "<think>\n",
+        steps,
+        stop_reason,
+        "m",
+        Sampling(),
+        "",
+        "",
+        5,
+        9,
+        9,
+        1,
+        len(protocol.action_indices(steps)),
+    )
     return grade_trajectory(trajectory, Question("q", "Who wrote it?", ("Ada", "Ada L."), "train"))
 
 
@@ -126,8 +141,10 @@ def test_weights_are_those_of_the_settings_and_exact_match_is_always_seen() -> N
     functions = reward_functions({"f1": 1.0, "format_penalty": 0.1}, RubricSettings())
 
     assert [(function.__name__, weight) for function, weight in functions.items()] == [
-        ("exact_match", 0.0), ("f1", 1.0), ("format_penalty", 0.1),
-    ]  # fmt: skip
+        ("exact_match", 0.0),
+        ("f1", 1.0),
+        ("format_penalty", 0.1),
+    ]
 
 
 @pytest.mark.parametrize("weights", [{}, {"exact_match": 0.0}, {"exactmatch": 1.0}])

@@ -17,7 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa.errors import ConfigError
-from coa.opening import SearchParams
+from coa.factory import SearchParams
 from coa.policy import Completion, Finish, Request
 from coa.policy.local import LocalPolicy
 from coa.question import Question
@@ -27,7 +27,7 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
 from train.settings import Baseline, RlParams, Stage, TrainParams
@@ -138,10 +138,19 @@ def make_run(
 ) -> StageRun:
     (tmp_path / "question.txt").write_text("Question: {question}")
     given = {
-        "output_dir": str(tmp_path / "checkpoints"), "per_device_train_batch_size": 16, "num_generations": 4,
-        "learning_rate": 1e-3, "max_steps": 2, "save_strategy": "no", "temperature": 0.7, "loss_type": "grpo",
-        "scale_rewards": "none", "disable_tqdm": True, "use_bias_correction_kl": False, **arguments,
-    }  # fmt: skip
+        "output_dir": str(tmp_path / "checkpoints"),
+        "per_device_train_batch_size": 16,
+        "num_generations": 4,
+        "learning_rate": 1e-3,
+        "max_steps": 2,
+        "save_strategy": "no",
+        "temperature": 0.7,
+        "loss_type": "grpo",
+        "scale_rewards": "none",
+        "disable_tqdm": True,
+        "use_bias_correction_kl": False,
+        **arguments,
+    }
     settings = RlParams(
         "student", arguments=given, rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1}
     )
@@ -641,8 +650,11 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
         workspace.mkdir(exist_ok=True)
         student = load_student(str(folder))
         arguments: dict[str, Any] = {
-            "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant", "max_steps": max_steps,
-        }  # fmt: skip
+            "save_strategy": "steps",
+            "save_steps": 2,
+            "lr_scheduler_type": "constant",
+            "max_steps": max_steps,
+        }
         run = make_run(workspace, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
         asks = [Ask(question, Mode.COA) for question in QUESTIONS]
         trainer = make_trainer(

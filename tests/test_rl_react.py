@@ -129,14 +129,26 @@ def loop() -> Iterator[asyncio.Runner]:
 def make_run(tmp_path: Path) -> StageRun:
     (tmp_path / "react.txt").write_text("Question: {question}")
     arguments = {
-        "output_dir": str(tmp_path / "checkpoints"), "per_device_train_batch_size": 8, "num_generations": 4,
-        "learning_rate": 1e-3, "max_steps": 1, "save_strategy": "no", "temperature": 0.7, "beta": 0.0,
-        "loss_type": "grpo", "scale_rewards": "none", "disable_tqdm": True, "use_bias_correction_kl": False,
-    }  # fmt: skip
+        "output_dir": str(tmp_path / "checkpoints"),
+        "per_device_train_batch_size": 8,
+        "num_generations": 4,
+        "learning_rate": 1e-3,
+        "max_steps": 1,
+        "save_strategy": "no",
+        "temperature": 0.7,
+        "beta": 0.0,
+        "loss_type": "grpo",
+        "scale_rewards": "none",
+        "disable_tqdm": True,
+        "use_bias_correction_kl": False,
+    }
     settings = RlParams(
-        "student", asking=Asking.REACT, react_prompt=str(tmp_path / "react.txt"), arguments=arguments,
+        "student",
+        asking=Asking.REACT,
+        react_prompt=str(tmp_path / "react.txt"),
+        arguments=arguments,
         rewards={"f1": 1.0, "format_penalty": 1.0},
-    )  # fmt: skip
+    )
     params = TrainParams(Stage.RL2, prompt="no such file", max_context_tokens=160, rl2=settings)
     return StageRun(Stage.RL2, params, "")
 
@@ -176,8 +188,11 @@ def test_the_policys_lines_are_trained_and_the_openings_and_observations_are_not
 
     assert student.tokenizer.decode(out["prompt_ids"][0]) == ASKED
     assert runs(0, out, student.tokenizer) == [
-        (0, "Thought:"), (1, SEARCH), (0, f"{OBSERVED}Thought:"), (1, f" It says Ada.\nAnswer: Ada{END}"),
-    ]  # fmt: skip
+        (0, "Thought:"),
+        (1, SEARCH),
+        (0, f"{OBSERVED}Thought:"),
+        (1, f" It says Ada.\nAnswer: Ada{END}"),
+    ]
     trajectory = out["graded"][0].trajectory
     assert trajectory.stop_reason is StopReason.ANSWERED
     assert trajectory.num_prompt_tokens == len(out["prompt_ids"][0])
@@ -196,8 +211,11 @@ def test_what_would_follow_an_action_is_neither_sampled_nor_read(
     out = rollouts.roll_out(KEYS[:1], policy, Sampling())
 
     assert runs(0, out, student.tokenizer) == [
-        (0, "Thought:"), (1, SEARCH), (0, f"{OBSERVED}Thought:"), (1, " So.\nAnswer: Ada\n"),
-    ]  # fmt: skip
+        (0, "Thought:"),
+        (1, SEARCH),
+        (0, f"{OBSERVED}Thought:"),
+        (1, " So.\nAnswer: Ada\n"),
+    ]
 
 
 def test_an_action_that_the_end_of_the_turn_cuts_off_is_followed_by_a_line_of_its_own(
@@ -208,8 +226,9 @@ def test_an_action_that_the_end_of_the_turn_cuts_off_is_followed_by_a_line_of_it
     out = rollouts.roll_out(KEYS[:1], policy, Sampling())
 
     assert runs(0, out, student.tokenizer)[1:3] == [
-        (1, SEARCH.removesuffix("\n") + END), (0, f"\n{OBSERVED}Thought:"),
-    ]  # fmt: skip
+        (1, SEARCH.removesuffix("\n") + END),
+        (0, f"\n{OBSERVED}Thought:"),
+    ]
 
 
 def test_an_answer_is_forced_when_the_actions_are_used_up(

@@ -11,7 +11,7 @@ from coa.drivers import roll_out_all, roll_out_batched
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended
-from coa.rollout import Limits, Run, Task
+from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Tool, ToolReply
 from coa.trajectory import (
     Author,
@@ -60,7 +60,7 @@ def run_async(
     texts: Sequence[str], tool: Tool, limits: Limits, one: Task
 ) -> tuple[Trajectory, ScriptedPolicy]:
     policy = ScriptedPolicy(texts)
-    run = Run(policy, Sampling(), limits, tool.fingerprint)
+    run = RolloutContext(policy, Sampling(), limits, tool.fingerprint)
 
     return collect(roll_out_all([one], run, policy, {"search": tool}, concurrency=2))[0], policy
 
@@ -69,7 +69,7 @@ def run_batched(
     texts: Sequence[str], tool: Tool, limits: Limits, one: Task
 ) -> tuple[Trajectory, ScriptedPolicy]:
     policy = ScriptedPolicy(texts)
-    run = Run(policy, Sampling(), limits, tool.fingerprint)
+    run = RolloutContext(policy, Sampling(), limits, tool.fingerprint)
     return collect(roll_out_batched([one], run, policy, {"search": tool}, batch_size=2))[0], policy
 
 
@@ -243,7 +243,7 @@ def test_a_refused_request_is_a_row_and_the_others_go_on() -> None:
         for i in range(3)
     ]
     rows = collect(
-        roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=2)
+        roll_out_all(tasks, RolloutContext(policy, Sampling(), Limits()), policy, {}, concurrency=2)
     )
     assert [row.stop_reason for row in rows] == ["answered", "policy_error", "answered"]
     assert rows[1].error == "context too long"
@@ -266,7 +266,7 @@ def test_trajectories_come_in_the_order_of_the_tasks_with_bounded_concurrency() 
     policy = Slow(lambda request: "</think> \\boxed{1}")
     tasks = [task(trajectory_id=str(i), prompt=str(i)) for i in range(40)]
     rows = collect(
-        roll_out_all(tasks, Run(policy, Sampling(), Limits()), policy, {}, concurrency=4)
+        roll_out_all(tasks, RolloutContext(policy, Sampling(), Limits()), policy, {}, concurrency=4)
     )
     assert [row.trajectory_id for row in rows] == [str(i) for i in range(40)]
     assert policy.most_in_hand == 4
@@ -281,7 +281,7 @@ def test_both_drivers_give_the_same_trajectories() -> None:
         )
 
     policy, tools = ScriptedPolicy(script), {"search": Echo()}
-    run = Run(policy, Sampling(), Limits(max_actions=3), "echo")
+    run = RolloutContext(policy, Sampling(), Limits(max_actions=3), "echo")
     tasks = [task(trajectory_id=f"q{i}/coa/0") for i in range(50)]
     batched = collect(roll_out_batched(iter(tasks), run, policy, tools, batch_size=7))
     assert batched == collect(roll_out_all(iter(tasks), run, policy, tools, concurrency=5))
@@ -303,7 +303,7 @@ def test_the_end_of_a_rollout_is_told_before_its_turn_comes(is_batched: bool) ->
         return f"well {OPEN} q {CLOSE}" if searches else "</think> \\boxed{1}"
 
     policy, told = Turning(script), list[Ended]()
-    run = Run(policy, Sampling(), Limits())
+    run = RolloutContext(policy, Sampling(), Limits())
     tasks = [
         task(trajectory_id=name, prompt=f"{name} <think>") for name in ("first", "second", "third")
     ]
@@ -329,7 +329,11 @@ def test_every_trajectory_and_turn_has_its_own_seed() -> None:
     tasks = [task(trajectory_id=f"q/coa/{i}") for i in range(2)]
     collect(
         roll_out_all(
-            tasks, Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1
+            tasks,
+            RolloutContext(policy, Sampling(), Limits()),
+            policy,
+            {"search": Echo()},
+            concurrency=1,
         )
     )
     assert policy.requests is not None
@@ -359,7 +363,11 @@ def test_a_policy_with_ids_gets_back_the_ids_it_sampled() -> None:
     policy = WithIds([f"go {OPEN} q {CLOSE}", "</think> \\boxed{1}"])
     (row,) = collect(
         roll_out_all(
-            [task()], Run(policy, Sampling(), Limits()), policy, {"search": Echo()}, concurrency=1
+            [task()],
+            RolloutContext(policy, Sampling(), Limits()),
+            policy,
+            {"search": Echo()},
+            concurrency=1,
         )
     )
     assert row.stop_reason is StopReason.ANSWERED
@@ -389,7 +397,7 @@ class Estimating(ScriptedPolicy):
 def test_the_policys_own_counts_take_the_place_of_estimates(prefix: tuple[Step, ...]) -> None:
     texts = [f"go {OPEN} q {CLOSE}", f" on {OPEN} r {CLOSE}", "</think> \\boxed{1}"]
     policy = Estimating(texts)
-    run = Run(policy, Sampling(), Limits())
+    run = RolloutContext(policy, Sampling(), Limits())
     tools = {"search": Echo()}
     (row,) = collect(roll_out_all([task(prefix=prefix)], run, policy, tools, concurrency=1))
 
@@ -405,7 +413,7 @@ def test_the_policys_own_counts_take_the_place_of_estimates(prefix: tuple[Step, 
 def test_the_marker_of_a_forced_answer_is_no_observation(max_actions: int) -> None:
     texts = [f"go {OPEN} q {CLOSE}", "1}"] if max_actions else ["1}"]
     policy = Estimating(texts)
-    run = Run(policy, Sampling(), Limits(max_actions=max_actions))
+    run = RolloutContext(policy, Sampling(), Limits(max_actions=max_actions))
     (row,) = collect(roll_out_all([task()], run, policy, {"search": Echo()}, concurrency=1))
 
     count = ScriptedPolicy([]).count_tokens
@@ -423,5 +431,11 @@ def test_an_unreachable_policy_ends_the_run_and_cancels_what_is_in_hand() -> Non
     policy: Policy = Down([])
     with pytest.raises(ConnectionError, match="down"):
         collect(
-            roll_out_all([task()] * 9, Run(policy, Sampling(), Limits()), policy, {}, concurrency=3)
+            roll_out_all(
+                [task()] * 9,
+                RolloutContext(policy, Sampling(), Limits()),
+                policy,
+                {},
+                concurrency=3,
+            )
         )

@@ -14,7 +14,7 @@ from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
 from curate import screen
-from curate.screen import Excluded, ExclusionReason, Kind, Row, batches
+from curate.screen import Excluded, ExclusionReason, RowKind, ScreenedRow, batches
 
 ANSWER = f"{protocol.THINK_CLOSE} \\boxed{{Paris}}"
 SETTINGS = {
@@ -42,9 +42,24 @@ def trajectory(
         *protocol.parse_policy(f"It says so. {ANSWER}"),
     )
     made = Trajectory(
-        f"{asked.question_id}/coa/{index}", asked.question_id, Mode.COA, index, asked.question, "prompt", steps,
-        StopReason.ANSWERED, "m", Sampling(), "hash", "fp", 1, 10, 0, 1, 1,
-    )  # fmt: skip
+        f"{asked.question_id}/coa/{index}",
+        asked.question_id,
+        Mode.COA,
+        index,
+        asked.question,
+        "prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        0,
+        1,
+        1,
+    )
     return grade_trajectory(made, asked)
 
 
@@ -52,9 +67,25 @@ def pair(asked: Question, point: int, prefix: str, chosen: str, rejected: str) -
     sides = [protocol.parse_policy(text) for text in (prefix, chosen, rejected)]
     parent = f"{asked.question_id}/coa/0"
     return PreferencePair(
-        f"{parent}/{point}", asked.question_id, parent, PairKind.ACT_IS_BETTER, point, asked.question, "prompt",
-        sides[0], sides[1], sides[2], parent, parent, 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"{parent}/{point}",
+        asked.question_id,
+        parent,
+        PairKind.ACT_IS_BETTER,
+        point,
+        asked.question,
+        "prompt",
+        sides[0],
+        sides[1],
+        sides[2],
+        parent,
+        parent,
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
 Screened = Callable[..., dict[str, Excluded]]
@@ -100,9 +131,9 @@ def test_a_marked_question_takes_its_trajectories_and_pairs_with_it(screened: Sc
         [pair(asked, 3, "a", "b", ANSWER)],
     )
     assert {(row.what, row.row_id, row.reason) for row in found.values()} == {
-        (Kind.TRAJECTORY, "q1/coa/0", ExclusionReason.MARKED),
-        (Kind.PAIR, "q1/coa/0/3", ExclusionReason.MARKED),
-        (Kind.QUESTION, "q2", ExclusionReason.MARKED),
+        (RowKind.TRAJECTORY, "q1/coa/0", ExclusionReason.MARKED),
+        (RowKind.PAIR, "q1/coa/0/3", ExclusionReason.MARKED),
+        (RowKind.QUESTION, "q2", ExclusionReason.MARKED),
     }
     assert found["q1/coa/0"].detail == "also in bamboogle, musique"
     assert found["q1/coa/0"].question_id == "q1"
@@ -199,7 +230,7 @@ def test_only_questions_without_a_trajectory_are_screened_as_questions(screened:
         question(row_id, "Who wrote the old book?") for row_id in ("q1", "q2", "q3")
     )
     found = screened([asked, first, second], [trajectory(asked, "Hm.")])
-    assert {(row.what, row.row_id) for row in found.values()} == {(Kind.QUESTION, "q3")}
+    assert {(row.what, row.row_id) for row in found.values()} == {(RowKind.QUESTION, "q3")}
 
 
 def test_a_folder_of_evaluation_sets_is_read_whole(screened: Screened, tmp_path: Path) -> None:
@@ -308,11 +339,11 @@ def test_the_figures_count_every_reason_of_every_kind(screened: Screened) -> Non
         "near_duplicate": 0,
     }
     assert figures["near_from"] == {"test": 0.7}
-    assert set(figures) == {"evaluation_questions", "near_from", *map(str, Kind)}
+    assert set(figures) == {"evaluation_questions", "near_from", *map(str, RowKind)}
 
 
 def test_batches_are_bounded_in_rows_and_in_text() -> None:
-    rows = [Row(str(i), "q", "", "x" * (3_000_000 if i < 4 else 1)) for i in range(2500)]
+    rows = [ScreenedRow(str(i), "q", "", "x" * (3_000_000 if i < 4 else 1)) for i in range(2500)]
     made = list(batches(iter(rows)))
     assert [row for batch in made for row in batch] == rows
     assert [len(batch) for batch in made] == [2, 2, 1000, 1000, 496]

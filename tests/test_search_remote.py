@@ -381,11 +381,32 @@ def test_a_malformed_reply_is_a_failed_search_in_every_dialect(dialect: Dialect,
     st.sampled_from(Dialect),
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-            st.sampled_from(["result", "documents", "scores", "answers", "results", "document", "score", "contents",
-                             "id", "url", "title", "text", "summary"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "result",
+                        "documents",
+                        "scores",
+                        "answers",
+                        "results",
+                        "document",
+                        "score",
+                        "contents",
+                        "id",
+                        "url",
+                        "title",
+                        "text",
+                        "summary",
+                    ]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
     ),
-)  # fmt: skip
+)
 def test_any_json_is_read_or_refused(dialect: Dialect, reply: Any) -> None:
     with contextlib.suppress(SearchError):
         assert all(hit.passage.text for hit in of_dialect(dialect).hits(reply))

@@ -47,14 +47,24 @@ def server(served_search: Any) -> Iterator[Any]:
 # The requests and replies of PROTOCOLS, by dialect: path, body, reply.
 EXCHANGES: list[tuple[Dialect, str, dict[str, Any], Any]] = [
     (Dialect.FLASHRAG, "/retrieve", {"query": "waltz", "tok_k": 3, "return_score": True}, FLASHRAG),
-    (Dialect.FLASHRAG, "/retrieve", {"query": "waltz", "return_score": False}, {"documents": [WALTZ_DOCUMENT]}),
+    (
+        Dialect.FLASHRAG,
+        "/retrieve",
+        {"query": "waltz", "return_score": False},
+        {"documents": [WALTZ_DOCUMENT]},
+    ),
     (
         Dialect.FLASHRAG,
         "/retrieve",
         {"query": ["waltz", "rhine"], "top_k": 1, "return_score": True},
         [FLASHRAG, FLASHRAG_RHINE],
     ),
-    (Dialect.RECALL, "/search", {"query": "waltz", "top_n": 10, "return_score": False}, [WALTZ_DOCUMENT]),
+    (
+        Dialect.RECALL,
+        "/search",
+        {"query": "waltz", "top_n": 10, "return_score": False},
+        [WALTZ_DOCUMENT],
+    ),
     (
         Dialect.RECALL,
         "/search",
@@ -67,15 +77,30 @@ EXCHANGES: list[tuple[Dialect, str, dict[str, Any], Any]] = [
         {"query": ["waltz", "rhine"], "top_n": 1, "return_score": True},
         [[[WALTZ_DOCUMENT], [RHINE_DOCUMENT]], [[WALTZ_SCORE], [RHINE_SCORE]]],
     ),
-    (Dialect.RECALL, "/batch_search", {"query": ["waltz", "zymurgy"], "top_n": 1}, [[WALTZ_DOCUMENT], []]),
+    (
+        Dialect.RECALL,
+        "/batch_search",
+        {"query": ["waltz", "zymurgy"], "top_n": 1},
+        [[WALTZ_DOCUMENT], []],
+    ),
     (
         Dialect.SEARCH_R1,
         "/retrieve",
         {"queries": ["waltz", "rhine"], "topk": 3, "return_scores": True},
         {"result": [[SCORED], [SCORED_RHINE]]},
     ),
-    (Dialect.SEARCH_R1, "/retrieve", {"queries": ["waltz"], "topk": 3}, {"result": [[WALTZ_DOCUMENT]]}),
-    (Dialect.SKYRL, "/retrieve", {"query": "waltz", "topk": 3, "return_scores": True}, {"result": [[SCORED]]}),
+    (
+        Dialect.SEARCH_R1,
+        "/retrieve",
+        {"queries": ["waltz"], "topk": 3},
+        {"result": [[WALTZ_DOCUMENT]]},
+    ),
+    (
+        Dialect.SKYRL,
+        "/retrieve",
+        {"query": "waltz", "topk": 3, "return_scores": True},
+        {"result": [[SCORED]]},
+    ),
     (
         Dialect.R1_SEARCHER,
         "/queries",
@@ -98,10 +123,15 @@ EXCHANGES: list[tuple[Dialect, str, dict[str, Any], Any]] = [
         Dialect.ASEARCHER,
         "/access",
         {"urls": ["passage:p2", "nowhere", RHINE.id]},
-        {"result": [{"url": "passage:p2", "contents": WALTZ_DOCUMENT["contents"]}, None,
-                    {"url": RHINE.id, "contents": RHINE_DOCUMENT["contents"]}]},
+        {
+            "result": [
+                {"url": "passage:p2", "contents": WALTZ_DOCUMENT["contents"]},
+                None,
+                {"url": RHINE.id, "contents": RHINE_DOCUMENT["contents"]},
+            ]
+        },
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("dialect", "path", "body", "reply"), EXCHANGES)
@@ -220,17 +250,41 @@ def test_health_says_what_is_served(server: Any) -> None:
 
 
 @settings(max_examples=30)
-@given(st.binary(max_size=200) | st.builds(lambda body: json.dumps(body).encode(), st.dictionaries(
-    st.sampled_from(["query", "queries", "topk", "k", "url", "urls", "return_scores"]),
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text() | st.integers()),
-)))  # fmt: skip
+@given(
+    st.binary(max_size=200)
+    | st.builds(
+        lambda body: json.dumps(body).encode(),
+        st.dictionaries(
+            st.sampled_from(["query", "queries", "topk", "k", "url", "urls", "return_scores"]),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.text()
+            | st.lists(st.text() | st.integers()),
+        ),
+    )
+)
 def test_any_bytes_are_answered_or_refused(server: Any, body: bytes) -> None:
     for path in ("/retrieve", "/search", "/batch_search", "/queries", "/access", "/get_content"):
         assert server.send(path, body)[0] < 500
 
 
-QUERIES = ['+danube -"waltz', "title:danube AND (NOT", "danube^9~2 [a TO b]", "\0\0", "the of and", "😀", "שלום עולם",
-           "\u202edanube", "'; DROP TABLE", "%s%n", "\x1b[2J", "a" * 2000, '"' * 999]  # fmt: skip
+QUERIES = [
+    '+danube -"waltz',
+    "title:danube AND (NOT",
+    "danube^9~2 [a TO b]",
+    "\0\0",
+    "the of and",
+    "😀",
+    "שלום עולם",
+    "\u202edanube",
+    "'; DROP TABLE",
+    "%s%n",
+    "\x1b[2J",
+    "a" * 2000,
+    '"' * 999,
+]
 
 
 @pytest.mark.parametrize("query", QUERIES)

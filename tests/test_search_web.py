@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, InputError, ServiceError
-from coa.opening import EngineKind, SearchParams, open_search_tool
+from coa.factory import EngineKind, SearchParams, open_search_tool
 from coa.search import Hit, Passage, SearchError
 from coa.search.embedded import EmbeddedSearch
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings

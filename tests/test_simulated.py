@@ -11,7 +11,7 @@ import pytest
 from coa import protocol, rollout
 from coa.drivers import roll_out_states
 from coa.policy import Completion, Finish, Request
-from coa.rollout import Limits, Run, State, Task
+from coa.rollout import Limits, RolloutContext, State, Task
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
 
@@ -54,7 +54,7 @@ class CharacterPolicy:
 
 
 def roll_out(policy: CharacterPolicy, *, max_tokens: int = 200) -> State:
-    run = Run(policy, Sampling(), Limits(max_context_tokens=2000))
+    run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=2000))
     task = Task(
         "q/coa/0",
         "q",
@@ -128,7 +128,7 @@ def test_tags_inside_a_simulated_observation_are_made_harmless() -> None:
 
 def calling(policy: CharacterPolicy) -> State:
     """A rollout that waits for its first call."""
-    run = Run(policy, Sampling(), Limits(max_context_tokens=2000))
+    run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=2000))
     state = rollout.start(
         Task("q/coa/0", "q", Mode.COA, 0, "Who?", "<think>\n", "", tools=("search",)), run
     )

@@ -106,9 +106,12 @@ def unigram(prepend_scheme: str) -> Any:
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
     trainer = trainers.UnigramTrainer(
-        vocab_size=len(ALPHABET) + 60, special_tokens=NAMES, unk_token="<unk>", initial_alphabet=ALPHABET,
+        vocab_size=len(ALPHABET) + 60,
+        special_tokens=NAMES,
+        unk_token="<unk>",
+        initial_alphabet=ALPHABET,
         show_progress=False,
-    )  # fmt: skip
+    )
     backend.train_from_iterator(SENTENCES, trainer)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", eos_token="</s>"

@@ -7,7 +7,7 @@ import pytest
 
 from coa import protocol, rollout
 from coa.policy.local import LocalPolicy
-from coa.rollout import Done, Generate, Limits, Run, State, Task
+from coa.rollout import Done, Generate, Limits, RolloutContext, State, Task
 from coa.tokens import PieceEncoder, tokenise
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
@@ -50,10 +50,17 @@ def policy(tokenizer: Any) -> Iterator[LocalPolicy]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = transformers.Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    )
     yield LocalPolicy(transformers.Qwen2ForCausalLM(config).eval(), tokenizer, name="tiny")
     torch.set_num_threads(before)
 
@@ -92,7 +99,9 @@ def test_prompt_observations_and_markers_have_the_same_ids_in_a_rollout_and_in_t
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", prompt, "hash", ("search",), prefix=prefix)
     limits = Limits(max_actions=4, max_context_tokens=400, max_answer_tokens=8)
 
-    state = run_to_end(rollout.start(task, Run(policy, Sampling(1.0, 1.0, seed), limits)), policy)
+    state = run_to_end(
+        rollout.start(task, RolloutContext(policy, Sampling(1.0, 1.0, seed), limits)), policy
+    )
     trained = tokenise(prompt, rollout.finish(state).steps, PieceEncoder(tokenizer))
 
     starts = [sum(trained.lengths[:i]) for i in range(len(trained.lengths))]
@@ -114,7 +123,7 @@ def test_the_ids_of_a_rollout_decode_to_what_the_policy_saw(
     task = Task("q/coa/0", "q", Mode.COA, 0, "Who?", "who wrote\n<think>\n", "hash", ("search",))
     limits = Limits(max_context_tokens=60, max_answer_tokens=8)
 
-    state = run_to_end(rollout.start(task, Run(policy, Sampling(1.0), limits)), policy)
+    state = run_to_end(rollout.start(task, RolloutContext(policy, Sampling(1.0), limits)), policy)
 
     assert PieceEncoder(tokenizer).decode(state.ids or ()).removesuffix(
         END

@@ -19,21 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.drivers import roll_out
 from coa.errors import ConfigError, ServiceError
-from coa.opening import SearchParams, open_library
+from coa.factory import SearchParams, open_library
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
-from coa.rollout import Limits, Run
+from coa.rollout import Limits, RolloutContext
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.tools import ToolReply, library_fingerprint, tool_fingerprints
+from coa.tools.factory import ToolsParams, open_tools
 from coa.tools.fetching import AddressError, FetchLimits, is_own, is_public, web_address
 from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
 from coa.tools.open_page import OpenSettings, OpenTool
-from coa.tools.opening import ToolsParams, open_tools
 from coa.tools.page_reader import PageReader, UnreadableError
 from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
@@ -141,12 +141,36 @@ def test_a_page_that_cannot_be_read_is_an_error_and_no_observation(
 
 
 HERE = (
-    "127.0.0.1", "１２７.０.０.１", "①②⑦.0.0.1", "127。0。0。1", "127.0.0.1.", "１２７．０．０．１．", "127.1",
-    "0x7f.1", "0x7f000001", "2130706433", "017700000001", "0177.0.0.1", "0", "0.0.0.0", "[::1]",
-    "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "[64:ff9b::7f00:1]",
-    "[2002:7f00:1::]", "[::1%25lo]", "[fe80::1%25eth0]", "localhost", "LOCALHOST.", "ⓛocalhost",
-    "169.254.169.254", "10.0.0.1", "127%2e0%2e0%2e1",
-)  # fmt: skip
+    "127.0.0.1",
+    "１２７.０.０.１",
+    "①②⑦.0.0.1",
+    "127。0。0。1",
+    "127.0.0.1.",
+    "１２７．０．０．１．",
+    "127.1",
+    "0x7f.1",
+    "0x7f000001",
+    "2130706433",
+    "017700000001",
+    "0177.0.0.1",
+    "0",
+    "0.0.0.0",
+    "[::1]",
+    "[::]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "[::1%25lo]",
+    "[fe80::1%25eth0]",
+    "localhost",
+    "LOCALHOST.",
+    "ⓛocalhost",
+    "169.254.169.254",
+    "10.0.0.1",
+    "127%2e0%2e0%2e1",
+)
 """Ways to name this machine or its network; each ends here where it is not refused."""
 
 
@@ -291,14 +315,27 @@ def reply_bytes() -> list[bytes]:
     page = b"Content-Type: text/html\r\n"
     found = b"HTTP/1.1 302 Found\r\nLocation: "
     return [
-        b"", b"\xff" * 99, ok, ok + b"\r\n", ok + b"Content-Length: -1\r\n\r\n", b"HTTP/1.1 999 \r\n\r\n",
-        ok + b"Content-Length: 99\r\n\r\nx", ok + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
-        ok + b"Content-Type: /;;=\xff\r\n\r\nx", ok + page + b"\r\n\xff\xfe\0",
-        ok + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", ok + b"Set-Cookie: \xff=;;\r\n\r\n",
-        found + b"\xff\xfe\r\n\r\n", found + b"http://[\r\n\r\n", found + b"http://a:b\r\n\r\n",
-        found + b"//\r\n\r\n", found + b"http://xn--/\r\n\r\n", found + b"\r\n\r\n",
-        found + b"http://" + b"a" * 300 + b"/\r\n\r\n", found + b"file:///etc/passwd\r\n\r\n",
-    ]  # fmt: skip
+        b"",
+        b"\xff" * 99,
+        ok,
+        ok + b"\r\n",
+        ok + b"Content-Length: -1\r\n\r\n",
+        b"HTTP/1.1 999 \r\n\r\n",
+        ok + b"Content-Length: 99\r\n\r\nx",
+        ok + b"X: " + b"y" * 20_000 + b"\r\n\r\n",
+        ok + b"Content-Type: /;;=\xff\r\n\r\nx",
+        ok + page + b"\r\n\xff\xfe\0",
+        ok + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ok + b"Set-Cookie: \xff=;;\r\n\r\n",
+        found + b"\xff\xfe\r\n\r\n",
+        found + b"http://[\r\n\r\n",
+        found + b"http://a:b\r\n\r\n",
+        found + b"//\r\n\r\n",
+        found + b"http://xn--/\r\n\r\n",
+        found + b"\r\n\r\n",
+        found + b"http://" + b"a" * 300 + b"/\r\n\r\n",
+        found + b"file:///etc/passwd\r\n\r\n",
+    ]
 
 
 def raw_reply(raw: bytes) -> ToolReply:
@@ -324,23 +361,49 @@ def raw_reply(raw: bytes) -> ToolReply:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "danube", "file:///etc/passwd", "ftp://a.example", "http://u:p@a.example/", "http://", "http://a.example/ b",
-     "http://[", "http://a:b", "http://a.example/" + "x" * 2000],
-)  # fmt: skip
+    [
+        "",
+        "danube",
+        "file:///etc/passwd",
+        "ftp://a.example",
+        "http://u:p@a.example/",
+        "http://",
+        "http://a.example/ b",
+        "http://[",
+        "http://a:b",
+        "http://a.example/" + "x" * 2000,
+    ],
+)
 def test_what_is_no_web_address_is_invalid(url: str) -> None:
     assert open_page(url).outcome is Outcome.INVALID
 
 
 @pytest.mark.parametrize(
     ("address", "expected"),
-    [("8.8.8.8", True), ("127.0.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False),
-     ("::1", False), ("::ffff:10.0.0.1", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False),
-     ("fe80::1%eth0", False),
-     ("192.0.0.192", False), ("168.63.129.16", False), ("fec0::1", False), ("::7f00:1", False),
-     ("64:ff9b:1::7f00:1", False), ("fd00:ec2::254", False), ("240.0.0.1", False), ("3fff::1", False),
-     ("64:ff9b::808:808", True),
-     ("224.0.0.1", False), ("2001:4860:4860::8888", True)],
-)  # fmt: skip
+    [
+        ("8.8.8.8", True),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("2002:7f00:1::", False),
+        ("fe80::1%eth0", False),
+        ("192.0.0.192", False),
+        ("168.63.129.16", False),
+        ("fec0::1", False),
+        ("::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fd00:ec2::254", False),
+        ("240.0.0.1", False),
+        ("3fff::1", False),
+        ("64:ff9b::808:808", True),
+        ("224.0.0.1", False),
+        ("2001:4860:4860::8888", True),
+    ],
+)
 def test_private_addresses_are_known_in_every_form(address: str, expected: bool) -> None:
     assert is_public(address) is expected
 
@@ -391,10 +454,19 @@ def test_the_tools_of_an_mcp_server_are_tools(weather: str) -> None:
             by_name = {tool.name: tool for tool in tools}
             assert set(by_name) == {"get_weather", "add", "pair"}
             assert len({tool.fingerprint for tool in tools}) == 3
-            return [await by_name[name].call(argument) for name, argument in (
-                ("get_weather", " Vienna "), ("get_weather", "Atlantis"), ("add", "41"), ("add", '{"a": 1, "b": 2}'),
-                ("add", "much"), ("pair", '{"left": "x", "right": "y"}'), ("pair", "x"), ("pair", '{"left": 1}'),
-            )]  # fmt: skip
+            return [
+                await by_name[name].call(argument)
+                for name, argument in (
+                    ("get_weather", " Vienna "),
+                    ("get_weather", "Atlantis"),
+                    ("add", "41"),
+                    ("add", '{"a": 1, "b": 2}'),
+                    ("add", "much"),
+                    ("pair", '{"left": "x", "right": "y"}'),
+                    ("pair", "x"),
+                    ("pair", '{"left": 1}'),
+                )
+            ]
 
     replies = asyncio.run(call_all())
     expected = ["It rains in Vienna.", None, "42", "3", None, "x/y", None, None]
@@ -464,11 +536,14 @@ def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(
         async with AsyncExitStack() as stack:
             tools = await open_library(search, offered, stack)
             policy = ScriptedPolicy(turns)
-            task = task_of(
+            task = make_task(
                 "q", "Q?", Mode.COA, 0, Prompt("{question}\n<think>\n", "hash"), tuple(tools)
             )
             return await roll_out(
-                task, Run(policy, Sampling(), Limits(), library_fingerprint(tools)), policy, tools
+                task,
+                RolloutContext(policy, Sampling(), Limits(), library_fingerprint(tools)),
+                policy,
+                tools,
             )
 
     row = asyncio.run(roll())
@@ -480,8 +555,10 @@ def test_one_trajectory_uses_the_three_tools_that_the_settings_offer(
     ]
     named = tool_fingerprints(row.search_fingerprint, ["search", "calculate", "get_weather"])
     assert {name: text.split(":")[0].split("/")[0] for name, text in named.items()} == {
-        "calculate": "simpleeval", "get_weather": "mcp", "search": "tantivy",
-    }  # fmt: skip
+        "calculate": "simpleeval",
+        "get_weather": "mcp",
+        "search": "tantivy",
+    }
 
 
 @given(

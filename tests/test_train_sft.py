@@ -42,9 +42,24 @@ def one_thread() -> Iterator[None]:
 
 def row(steps: tuple[Step, ...], question: str = "who?") -> GradedTrajectory:
     made = Trajectory(
-        "q/coa/0", "q", Mode.COA, 0, question, "the teacher's prompt", steps, StopReason.ANSWERED, "m", Sampling(),
-        "hash", "fp", 1, 10, 5, 2, 1,
-    )  # fmt: skip
+        "q/coa/0",
+        "q",
+        Mode.COA,
+        0,
+        question,
+        "the teacher's prompt",
+        steps,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        5,
+        2,
+        1,
+    )
     return grade_trajectory(made, Question("q", question, ("Ada",), "train", "bridge", 1))
 
 
@@ -151,15 +166,30 @@ def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
     wanted = hand_loss(twin.model)
     wanted.backward()
     arguments = SFTConfig(
-        str(tmp_path), report_to="none", use_cpu=True, bf16=False, max_steps=1, logging_steps=1, disable_tqdm=True,
-        max_grad_norm=0.0, learning_rate=1.0, optim="sgd", lr_scheduler_type="constant", save_strategy="no",
-        per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation, packing=True, max_length=8,
+        str(tmp_path),
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        max_steps=1,
+        logging_steps=1,
+        disable_tqdm=True,
+        max_grad_norm=0.0,
+        learning_rate=1.0,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        save_strategy="no",
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+        packing=True,
+        max_length=8,
         activation_checkpointing=False,
-    )  # fmt: skip
+    )
     trainer = SFTTrainer(
-        model=student.model, args=arguments, train_dataset=to_dataset(EXAMPLES, Example),
+        model=student.model,
+        args=arguments,
+        train_dataset=to_dataset(EXAMPLES, Example),
         processing_class=student.tokenizer,
-    )  # fmt: skip
+    )
 
     trainer.train()
 

@@ -22,17 +22,42 @@ from train.student import StudentSettings, new_student  # noqa: E402
 
 ALPHA = 0.2
 PAIRS: list[PairExample] = [
-    {"prompt_ids": [5, 6, 7], "chosen_ids": [8, 9, 10, 11], "chosen_mask": [1, 1, 0, 1], "rejected_ids": [12, 13],
-     "rejected_mask": [1, 1]},
-    {"prompt_ids": [5], "chosen_ids": [9], "chosen_mask": [1], "rejected_ids": [12, 13, 9, 9, 9, 20],
-     "rejected_mask": [0, 1, 1, 0, 0, 1]},
-    {"prompt_ids": [5, 6, 7, 30, 31, 32, 33], "chosen_ids": [9, 40], "chosen_mask": [1, 1], "rejected_ids": [9, 41],
-     "rejected_mask": [1, 1]},
-    {"prompt_ids": [50, 51], "chosen_ids": [8, 9, 10, 11, 12, 13, 14], "chosen_mask": [1] * 7, "rejected_ids": [60],
-     "rejected_mask": [1]},
-    {"prompt_ids": [50, 51, 52], "chosen_ids": [70, 71], "chosen_mask": [0, 1], "rejected_ids": [72, 73, 74],
-     "rejected_mask": [1, 0, 1]},
-]  # fmt: skip
+    {
+        "prompt_ids": [5, 6, 7],
+        "chosen_ids": [8, 9, 10, 11],
+        "chosen_mask": [1, 1, 0, 1],
+        "rejected_ids": [12, 13],
+        "rejected_mask": [1, 1],
+    },
+    {
+        "prompt_ids": [5],
+        "chosen_ids": [9],
+        "chosen_mask": [1],
+        "rejected_ids": [12, 13, 9, 9, 9, 20],
+        "rejected_mask": [0, 1, 1, 0, 0, 1],
+    },
+    {
+        "prompt_ids": [5, 6, 7, 30, 31, 32, 33],
+        "chosen_ids": [9, 40],
+        "chosen_mask": [1, 1],
+        "rejected_ids": [9, 41],
+        "rejected_mask": [1, 1],
+    },
+    {
+        "prompt_ids": [50, 51],
+        "chosen_ids": [8, 9, 10, 11, 12, 13, 14],
+        "chosen_mask": [1] * 7,
+        "rejected_ids": [60],
+        "rejected_mask": [1],
+    },
+    {
+        "prompt_ids": [50, 51, 52],
+        "chosen_ids": [70, 71],
+        "chosen_mask": [0, 1],
+        "rejected_ids": [72, 73, 74],
+        "rejected_mask": [1, 0, 1],
+    },
+]
 
 
 @pytest.fixture(autouse=True)
@@ -122,14 +147,29 @@ def train_one_step(
     model: Any, folder: Path, batch_size: int, accumulation: int
 ) -> list[dict[str, float]]:
     arguments = transformers.TrainingArguments(
-        str(folder), report_to="none", use_cpu=True, max_steps=1, logging_steps=1, disable_tqdm=True, max_grad_norm=0.0,
-        learning_rate=1.0, optim="sgd", lr_scheduler_type="constant", save_strategy="no", remove_unused_columns=False,
-        per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation,
-    )  # fmt: skip
+        str(folder),
+        report_to="none",
+        use_cpu=True,
+        max_steps=1,
+        logging_steps=1,
+        disable_tqdm=True,
+        max_grad_norm=0.0,
+        learning_rate=1.0,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        save_strategy="no",
+        remove_unused_columns=False,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
     trainer = ContrastiveTrainer(
-        model=model, args=arguments, train_dataset=to_dataset(PAIRS, PairExample), alpha=ALPHA,
-        eval_dataset=to_dataset(PAIRS, PairExample), data_collator=partial(collate, pad_id=0),
-    )  # fmt: skip
+        model=model,
+        args=arguments,
+        train_dataset=to_dataset(PAIRS, PairExample),
+        alpha=ALPHA,
+        eval_dataset=to_dataset(PAIRS, PairExample),
+        data_collator=partial(collate, pad_id=0),
+    )
     trainer.train()
     history: list[dict[str, float]] = trainer.state.log_history
     return history
@@ -178,8 +218,22 @@ def test_a_side_that_ends_in_an_action_has_no_end_of_turn_and_observations_are_n
 
 def pair(chosen: tuple[Step, ...], rejected: tuple[Step, ...]) -> PreferencePair:
     return PreferencePair(
-        pair_id="q/coa/0/11", question_id="q", trajectory_id="q/coa/0", kind=PairKind.ACT_IS_BETTER, point=11,
-        question="who?", prompt="the teacher's prompt", prefix=(Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),),
-        chosen=chosen, rejected=rejected, chosen_id="c", rejected_id="r", num_act=1, num_act_correct=1, num_think=1,
-        num_think_correct=0, model="m", search_fingerprint="f",
-    )  # fmt: skip
+        pair_id="q/coa/0/11",
+        question_id="q",
+        trajectory_id="q/coa/0",
+        kind=PairKind.ACT_IS_BETTER,
+        point=11,
+        question="who?",
+        prompt="the teacher's prompt",
+        prefix=(Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),),
+        chosen=chosen,
+        rejected=rejected,
+        chosen_id="c",
+        rejected_id="r",
+        num_act=1,
+        num_act_correct=1,
+        num_think=1,
+        num_think_correct=0,
+        model="m",
+        search_fingerprint="f",
+    )

@@ -64,10 +64,18 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     few = {"per_device_train_batch_size": 2, "max_steps": 3, "use_cpu": True, "logging_steps": 1}
     params |= {"prompt": str(root / "train/prompts/question.txt"), "max_context_tokens": 96}
     params["pretrain"] |= {
-        "documents": "documents.parquet", "corpus": "corpus.parquet", "arguments": {"learning_rate": 0.01, **few},
-        "student": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 48, "max_context": 128,
-                    "initializer_range": 0.088},
-    }  # fmt: skip
+        "documents": "documents.parquet",
+        "corpus": "corpus.parquet",
+        "arguments": {"learning_rate": 0.01, **few},
+        "student": {
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 2,
+            "intermediate_size": 48,
+            "max_context": 128,
+            "initializer_range": 0.088,
+        },
+    }
     params["sft1"] |= {"arguments": few}
     for stage in ("sft2", "sft3"):
         params[stage] |= {"trajectories": [SET], "arguments": few}
@@ -88,9 +96,24 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trajectory(i: int) -> GradedTrajectory:
     question = f"Who wrote {'the ' * (i % 3)}book {i}?"
     made = Trajectory(
-        f"q{i}/coa/0", f"q{i}", Mode.COA, 0, question, "prompt", STEPS, StopReason.ANSWERED, "m", Sampling(), "hash",
-        "fp", 1, 10, 5, 2, 1,
-    )  # fmt: skip
+        f"q{i}/coa/0",
+        f"q{i}",
+        Mode.COA,
+        0,
+        question,
+        "prompt",
+        STEPS,
+        StopReason.ANSWERED,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        10,
+        5,
+        2,
+        1,
+    )
     return grade_trajectory(made, Question(f"q{i}", question, ("Ada",), "train", "bridge", 1))
 
 
@@ -98,9 +121,25 @@ def pair(i: int) -> PreferencePair:
     wrong = protocol.parse_policy(f"Maybe Bob {i}.\n</think>\n\n\\boxed{{Bob}}")
     prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
     return PreferencePair(
-        f"q{i}/coa/0/11", f"q{i}", f"q{i}/coa/0", PairKind.ACT_IS_BETTER, 11, f"Who wrote book {i}?", "prompt", prefix,
-        STEPS[1:], wrong, "c", "r", 1, 1, 1, 0, "m", "fp",
-    )  # fmt: skip
+        f"q{i}/coa/0/11",
+        f"q{i}",
+        f"q{i}/coa/0",
+        PairKind.ACT_IS_BETTER,
+        11,
+        f"Who wrote book {i}?",
+        "prompt",
+        prefix,
+        STEPS[1:],
+        wrong,
+        "c",
+        "r",
+        1,
+        1,
+        1,
+        0,
+        "m",
+        "fp",
+    )
 
 
 def weights(name: str) -> dict[str, Any]:
@@ -146,9 +185,11 @@ def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(
 ) -> None:
     main(["stage=pretrain"])
     arguments = [
-        "stage=sft2", "train.sft2.init=data/train/pretrain", "train.sft2.arguments.max_steps=60",
+        "stage=sft2",
+        "train.sft2.init=data/train/pretrain",
+        "train.sft2.arguments.max_steps=60",
         "train.sft2.arguments.save_steps=20",
-    ]  # fmt: skip
+    ]
     allow_save_steps(folder)
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "train.run", *arguments]

@@ -32,9 +32,13 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _TORCH_WRITING = re.compile(r"PytorchStreamWriter failed writing|iostream error|unexpected pos")
 """What torch says, which keeps the reason to itself: almost always a full disk."""
 _TINY = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 32,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+}
 """The sizes of a dry run's model, where its architecture has them; vLLM takes no smaller heads."""
 
 

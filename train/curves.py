@@ -14,9 +14,23 @@ _NOT_CURVES = ("step", "epoch", "total_flos", "num_tokens")
 _NOT_DRAWN = ("runtime", "per_second", "/std", "_time", "terminated_length", "clipped_ratio")
 _MAX_PANELS = 12
 _ORDER = (
-    "reward", "rewards", "accuracy", "searches", "format", "simulated", "loss", "logps", "pair_accuracy",
-    "mean_token_accuracy", "completions", "entropy", "kl", "reward_std", "frac_reward_zero_std", "grad_norm",
-)  # fmt: skip
+    "reward",
+    "rewards",
+    "accuracy",
+    "searches",
+    "format",
+    "simulated",
+    "loss",
+    "logps",
+    "pair_accuracy",
+    "mean_token_accuracy",
+    "completions",
+    "entropy",
+    "kl",
+    "reward_std",
+    "frac_reward_zero_std",
+    "grad_norm",
+)
 """Panels of the picture, the most telling first."""
 
 Entry = dict[str, Any]

@@ -119,9 +119,12 @@ class Encoder:
         (chosen, chosen_mask), (rejected, rejected_mask) = (_after(side, start) for side in sides)
         prompt_ids = list(sides[0].ids[:start])
         return PairExample(
-            prompt_ids=prompt_ids, chosen_ids=chosen, chosen_mask=chosen_mask,
-            rejected_ids=rejected, rejected_mask=rejected_mask,
-        )  # fmt: skip
+            prompt_ids=prompt_ids,
+            chosen_ids=chosen,
+            chosen_mask=chosen_mask,
+            rejected_ids=rejected,
+            rejected_mask=rejected_mask,
+        )
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None

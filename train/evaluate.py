@@ -18,16 +18,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from coa import tables
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.errors import ConfigError
+from coa.factory import PolicyKind, TeacherParams
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons
-from coa.microworld.opening import MicroworldParams
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
 from coa.model_files import fingerprint_model
-from coa.opening import PolicyKind, TeacherParams
 from coa.params import Params
 from coa.policy.react import as_react
 from coa.progress import Progress
@@ -123,12 +123,12 @@ def _advice(split: str, sizes: Mapping[str, int]) -> str:
     )
 
 
-def make_task(
+def make_evaluation_task(
     question: Question, mode: Asking, prompt: Prompt, tools: Sequence[str] = ("search",)
 ) -> Task:
     """The rollout of one question; in cot a call of a tool ends it."""
     asked = Mode.COT if mode is Asking.COT else Mode.COA
-    return task_of(question.question_id, question.question, asked, 0, prompt, tools)
+    return make_task(question.question_id, question.question, asked, 0, prompt, tools)
 
 
 def questions_hash(questions: Iterable[Question]) -> str:
@@ -156,17 +156,18 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
     """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
     prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
     world = _world_of(questions, loaded)
-    asked_as = as_react if params.mode is Asking.REACT else None
+    wrap_policy = as_react if params.mode is Asking.REACT else None
     async with open_runtime(
         loaded,
         _journal_name(params),
         teacher=params.policy,
         limits=params.limits,
-        asked_as=asked_as,
+        wrap_policy=wrap_policy,
     ) as runtime:
         prompt = prompt.for_policy(runtime.run.encoder)
         tasks = (
-            make_task(question, params.mode, prompt, tuple(runtime.tools)) for question in questions
+            make_evaluation_task(question, params.mode, prompt, tuple(runtime.tools))
+            for question in questions
         )
         outcomes = await _collect(params.name, runtime, tasks, questions, world)
     run = runtime.run

@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 
 from coa import protocol, tables
+from coa.factory import SearchParams
 from coa.graded import GradedTrajectory
 from coa.grading import grade_prediction
-from coa.microworld.opening import MicroworldParams
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
 from coa.model_files import fingerprint_model
-from coa.opening import SearchParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Completion, Finish, Request
 from coa.policy.local import LocalPolicy, LocalSettings

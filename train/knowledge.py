@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from coa.errors import InputError
-from coa.microworld.phrases import Said, read_back
+from coa.microworld.phrases import PhraseKind, read_back
 from coa.microworld.plans import make_plan
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import Fact, World
@@ -47,13 +47,15 @@ def decisions(world: World, steps: tuple[Step, ...]) -> Iterator[Decision]:
     fact: Fact | None = None
     for utterance in read_back(render(steps)):
         if fact is not None:
-            yield Decision(fact, world.is_known(fact), utterance.said is Said.SEARCH)
-        fact = needed_fact(world, utterance.text) if utterance.said is Said.NEED else None
+            yield Decision(fact, world.is_known(fact), utterance.said is PhraseKind.SEARCH)
+        fact = needed_fact(world, utterance.text) if utterance.said is PhraseKind.NEED else None
 
 
 def fact_before(world: World, steps: tuple[Step, ...]) -> Fact | None:
     """The last fact that the steps say they need."""
     needs = [
-        utterance.text for utterance in read_back(render(steps)) if utterance.said is Said.NEED
+        utterance.text
+        for utterance in read_back(render(steps))
+        if utterance.said is PhraseKind.NEED
     ]
     return needed_fact(world, needs[-1]) if needs else None

@@ -15,15 +15,15 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 from coa.errors import ConfigError
-from coa.microworld.opening import MicroworldParams
+from coa.factory import SearchParams, open_library
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
-from coa.opening import SearchParams, open_library
 from coa.params import Params
 from coa.question import Question
 from coa.rollout import Limits
 from coa.tools import Toolbox
-from coa.tools.opening import ToolsParams
+from coa.tools.factory import ToolsParams
 from coa.trajectory import Mode
 from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
@@ -38,9 +38,14 @@ from train.settings import RlParams, Stage
 from train.stage import StageRun
 
 _NOT_HONOURED: dict[str, Any] = {
-    "use_transformers_paged": False, "use_transformers_continuous_batching": False,
-    "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None, "chat_template_kwargs": None,
-}  # fmt: skip
+    "use_transformers_paged": False,
+    "use_transformers_continuous_batching": False,
+    "top_k": 0,
+    "min_p": None,
+    "repetition_penalty": 1.0,
+    "generation_kwargs": None,
+    "chat_template_kwargs": None,
+}
 """Settings of GRPOConfig that the loop would ignore, with the only values that they may have."""
 
 
@@ -225,12 +230,17 @@ def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
     from trl.trainer.grpo_config import GRPOConfig
 
     arguments = run.arguments(
-        GRPOConfig, settings.arguments, reward_weights=weights, num_generations_eval=1, logging_steps=1,
-        max_completion_length=run.params.max_context_tokens, per_device_eval_batch_size=64,
+        GRPOConfig,
+        settings.arguments,
+        reward_weights=weights,
+        num_generations_eval=1,
+        logging_steps=1,
+        max_completion_length=run.params.max_context_tokens,
+        per_device_eval_batch_size=64,
         vllm_importance_sampling_correction=False,
         # TRL would spread the reference model over all GPUs before FSDP shards it.
         **({"model_init_kwargs": {"device_map": None}} if uses_fsdp() else {}),
-    )  # fmt: skip
+    )
     for name, only in (
         _NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})
     ).items():

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from coa import rollout
-from coa.asking import task_of
+from coa.asking import make_task
 from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import BatchPolicy, Finish
 from coa.policy.local import LocalPolicy
 from coa.policy.react_ids import ReactIdsPolicy
 from coa.question import Question
-from coa.rollout import Limits, Run, State, Task
+from coa.rollout import Limits, RolloutContext, State, Task
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
@@ -45,9 +45,14 @@ class Rollouts:
     """TRL's rollout function: keys of questions in; ids, who wrote them, and graded records out."""
 
     def __init__(
-        self, run: StageRun, tokenizer: Any, asks: Iterable[Ask], limits: Limits, tools: Toolbox,
+        self,
+        run: StageRun,
+        tokenizer: Any,
+        asks: Iterable[Ask],
+        limits: Limits,
+        tools: Toolbox,
         loop: asyncio.Runner,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._settings: RlParams = getattr(run.params, run.stage)
         self._name, self._seed = run.workspace.name, run.params.seed
         self._is_react = self._settings.asking is Asking.REACT
@@ -94,7 +99,7 @@ class Rollouts:
         simulated = SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
         environment: Environment = tool_environment(self._tools) if is_real else simulated
         fingerprint = library_fingerprint(self._tools) if is_real else simulated.fingerprint
-        run = Run(policy, sampling, self._limits, fingerprint)
+        run = RolloutContext(policy, sampling, self._limits, fingerprint)
         states = self._loop.run(self._finish(self._tasks(keys, first), run, policy, environment))
         graded = [
             grade_trajectory(rollout.finish(state), self._asks[key].question)
@@ -128,7 +133,7 @@ class Rollouts:
             question, mode = self._asks[key]
             index = first + seen[key]
             tasks.append(
-                task_of(
+                make_task(
                     question.question_id,
                     question.question,
                     mode,
@@ -141,7 +146,11 @@ class Rollouts:
         return tasks
 
     async def _finish(
-        self, tasks: Sequence[Task], run: Run, policy: BatchPolicy, environment: Environment
+        self,
+        tasks: Sequence[Task],
+        run: RolloutContext,
+        policy: BatchPolicy,
+        environment: Environment,
     ) -> list[State]:
         return [
             state

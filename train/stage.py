@@ -25,9 +25,13 @@ from train.settings import Arguments, Stage, TrainParams
 from train.templates import own_template
 
 _ALWAYS: Arguments = {
-    "report_to": "none", "logging_steps": 10, "save_steps": 0.2, "save_total_limit": 1,
-    "activation_checkpointing": False, "ddp_find_unused_parameters": False,
-}  # fmt: skip
+    "report_to": "none",
+    "logging_steps": 10,
+    "save_steps": 0.2,
+    "save_total_limit": 1,
+    "activation_checkpointing": False,
+    "ddp_find_unused_parameters": False,
+}
 """What differs from the libraries' defaults in every stage; a stage's `arguments` overrule it."""
 _SHOWN = 5
 """Rows named in a summary; metrics/ names all."""

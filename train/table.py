@@ -51,7 +51,7 @@ class TableParams:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """One system: its seeds side by side."""
 
     name: str
@@ -72,7 +72,7 @@ class Row:
         return {question_id: sum(found) / len(found) for question_id, found in values.items()}
 
 
-def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[Row]:
+def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow]:
     """Results to rows, in the order of the titles; what they do not name follows.
 
     Raises:
@@ -86,7 +86,7 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[Row]:
         *(name for name in titles if name in by_name),
         *(name for name in sorted(by_name) if name not in titles),
     ]
-    return [Row(name, titles.get(name, name), tuple(by_name[name])) for name in names]
+    return [ResultRow(name, titles.get(name, name), tuple(by_name[name])) for name in names]
 
 
 def by_questions(results: Iterable[Result]) -> list[list[Result]]:
@@ -111,7 +111,9 @@ def _check_comparable(results: Sequence[Result]) -> None:
         )
 
 
-def difference(first: Row, second: Row, measure: str, params: TableParams) -> Interval | None:
+def difference(
+    first: ResultRow, second: ResultRow, measure: str, params: TableParams
+) -> Interval | None:
     """By how much `first` is better, question by question."""
     ours, theirs = first.per_question(measure), second.per_question(measure)
     shared = sorted(ours.keys() & theirs.keys())
@@ -138,7 +140,7 @@ _BY_ACTIONS = """### Exact match by actions
 By the number of actions that the rollout took; in brackets the number of rollouts."""
 
 
-def write_markdown(rows: Sequence[Row], params: TableParams) -> str:
+def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
     """The part of the page about one set of questions."""
     first = rows[0].results[0]
     searches = [row.results[0].setting.search for row in rows if row.results[0].setting.search]
@@ -155,7 +157,7 @@ def write_markdown(rows: Sequence[Row], params: TableParams) -> str:
     return "\n\n".join(part if isinstance(part, str) else "\n".join(part) for part in parts) + "\n"
 
 
-def _main_table(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
+def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
     heads = [
         "system",
         "seeds",
@@ -181,7 +183,7 @@ def _main_table(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
         )
 
 
-def _differences(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
+def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
     by_name = {row.name: row for row in rows}
     pairs = [(by_name[a], by_name[b]) for a, b in params.compares if a in by_name and b in by_name]
     if pairs:
@@ -193,7 +195,7 @@ def _differences(rows: Sequence[Row], params: TableParams) -> Iterator[str]:
         yield _line([f"{_escaped(ours.title)} over {_escaped(theirs.title)}", *cells])
 
 
-def _by(rows: Sequence[Row], attribute: str) -> Iterator[str]:
+def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
     groups: dict[str, dict[int, list[float]]] = {row.name: defaultdict(list) for row in rows}
     for row in rows:
         for outcome in row.outcomes():
@@ -211,12 +213,12 @@ def _group(values: Sequence[float]) -> str:
     return f"{100 * sum(values) / len(values):.1f} ({len(values):,})" if values else ""
 
 
-def _mean(row: Row, measure: str, params: TableParams) -> Interval | None:
+def _mean(row: ResultRow, measure: str, params: TableParams) -> Interval | None:
     values = list(row.per_question(measure).values())
     return mean_interval(values, num_resamples=params.num_resamples, seed=params.seed)
 
 
-def _rate(row: Row, group: str) -> str:
+def _rate(row: ResultRow, group: str) -> str:
     """Searches over needs, all seeds together."""
     outcomes = row.outcomes()
     needed = sum(getattr(outcome, f"needed_{group}") for outcome in outcomes)
@@ -249,7 +251,7 @@ def _escaped(text: str) -> str:
     return re.sub(r"([|`<>*_\[\]\\])", r"\\\1", " ".join(text.split()))
 
 
-def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> None:
+def draw(groups: Sequence[Sequence[ResultRow]], params: TableParams, path: Path) -> None:
     """Exact match of every row with its interval, the first row on top; a panel for each set of questions.
 
     Raises:
@@ -271,7 +273,7 @@ def draw(groups: Sequence[Sequence[Row]], params: TableParams, path: Path) -> No
         raise writing_error(path, error) from error
 
 
-def _draw_rows(axes: Any, rows: Sequence[Row], params: TableParams) -> None:
+def _draw_rows(axes: Any, rows: Sequence[ResultRow], params: TableParams) -> None:
     means = [_mean(row, "exact_match", params) for row in rows]
     shown = [(row.title, mean) for row, mean in zip(rows, means, strict=True) if mean]
     values = [100 * mean.value for _, mean in shown]

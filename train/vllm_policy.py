@@ -18,9 +18,11 @@ from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
 NOT_HONOURED: dict[str, Any] = {
-    "vllm_importance_sampling_correction": False, "vllm_enable_sleep_mode": False,
-    "vllm_structured_outputs_regex": None, "vllm_tensor_parallel_size": 1,
-}  # fmt: skip
+    "vllm_importance_sampling_correction": False,
+    "vllm_enable_sleep_mode": False,
+    "vllm_structured_outputs_regex": None,
+    "vllm_tensor_parallel_size": 1,
+}
 """Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they may have."""
 _AS_TRAINED = {
     "top_k": 0,

@@ -124,9 +124,14 @@ async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
                 password = secrets.token_urlsafe(12)
                 key = {"api_key": settings["owner_key"]} if role is UserRole.owner else {}
                 user = await User.create(
-                    database, first_name=name, username=name, role=role, workspaces=[],
-                    password_hash=accounts.hash_password(password), **key,
-                )  # fmt: skip
+                    database,
+                    first_name=name,
+                    username=name,
+                    role=role,
+                    workspaces=[],
+                    password_hash=accounts.hash_password(password),
+                    **key,
+                )
                 teller.tell(account=name, password=password)
             if (
                 await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id)

@@ -36,7 +36,7 @@ class TeacherSettings:
     """Ends without closing the thinking."""
 
 
-class Decision(StrEnum):
+class TeacherDecision(StrEnum):
     """What the teacher did; one event each."""
 
     RECALLED = "recalled"
@@ -56,7 +56,7 @@ class Decision(StrEnum):
     UNCLOSED = "unclosed"
 
 
-FORMAT_SLIPS = frozenset({Decision.UNBOXED, Decision.UNCLOSED})
+FORMAT_SLIPS = frozenset({TeacherDecision.UNBOXED, TeacherDecision.UNCLOSED})
 """The decisions that break the format."""
 
 
@@ -67,6 +67,6 @@ class TeacherEvent:
     question_id: str
     hop: int
     """Index of the plan's fact that it is about."""
-    what: Decision
+    what: TeacherDecision
     seed: int
     """Of the request; it tells rollouts and turns apart."""

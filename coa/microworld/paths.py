@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 
 from coa.microworld.names import POOLS, Category
-from coa.microworld.plans import Facts, Kind
+from coa.microworld.plans import Facts, PlanKind
 from coa.microworld.relations import RELATIONS, RELATIONS_OF
 from coa.microworld.world import SPLITS, Fact, Group, World
 
@@ -19,12 +19,12 @@ _MAX_SAME = 400
 # Pairs per relation and answer; without a bound the genres, which many films share, would be nearly all of them.
 
 
-def split_paths(world: World, split: Group) -> dict[str, list[tuple[Kind, Facts]]]:
+def split_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
     """The paths that begin at a split's own entities, by number of hops, `comparison` and `same`."""
     return _paths(world, split)
 
 
-def known_paths(world: World, split: Group) -> dict[str, list[tuple[Kind, Facts]]]:
+def known_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
     """The paths through known facts that are this split's to ask."""
     rng = random.Random(f"{world.settings.seed}/known")
     share_before = sum(_KNOWN_DEALT[other] for other in SPLITS[: SPLITS.index(split)])
@@ -39,12 +39,12 @@ def known_paths(world: World, split: Group) -> dict[str, list[tuple[Kind, Facts]
     return dealt
 
 
-def _paths(world: World, group: Group) -> dict[str, list[tuple[Kind, Facts]]]:
-    found: dict[str, list[tuple[Kind, Facts]]] = {str(hops): [] for hops in range(1, 5)}
+def _paths(world: World, group: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
+    found: dict[str, list[tuple[PlanKind, Facts]]] = {str(hops): [] for hops in range(1, 5)}
     for category in POOLS:
         for entity in world.entities[group, category]:
             for path in _chains(world, entity, (), frozenset((entity,))):
-                found[str(len(path))].append((Kind.CHAIN, path))
+                found[str(len(path))].append((PlanKind.CHAIN, path))
     found["comparison"] = list(_comparisons(world, group))
     found["same"] = list(_sames(world, group))
     return found
@@ -61,13 +61,13 @@ def _chains(world: World, entity: str, path: Facts, seen: frozenset[str]) -> Ite
             yield from _chains(world, fact.value, longer, seen | {fact.value})
 
 
-def _comparisons(world: World, group: Group) -> Iterator[tuple[Kind, Facts]]:
+def _comparisons(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
     years = [world.facts[film, "year"] for film in world.entities[group, Category.FILM]]
     pairs = ((a, b) for a, b in itertools.combinations(years, 2) if a.value != b.value)
-    return zip(itertools.cycle((Kind.OLDER, Kind.NEWER)), pairs, strict=False)
+    return zip(itertools.cycle((PlanKind.OLDER, PlanKind.NEWER)), pairs, strict=False)
 
 
-def _sames(world: World, group: Group) -> Iterator[tuple[Kind, Facts]]:
+def _sames(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
     """Pairs that share a value of a relation, and as many that do not."""
     rng = random.Random(f"{world.settings.seed}/same/{group}")
     for category, relations in RELATIONS_OF.items():
@@ -77,7 +77,7 @@ def _sames(world: World, group: Group) -> Iterator[tuple[Kind, Facts]]:
             sharing = _sharing(facts)
             sharing = rng.sample(sharing, min(_MAX_SAME, len(sharing)))
             for pair in itertools.chain(sharing, _differing(facts, len(sharing), rng)):
-                yield Kind.SAME, pair
+                yield PlanKind.SAME, pair
 
 
 def _sharing(facts: list[Fact]) -> list[Facts]:

@@ -17,7 +17,7 @@ SEARCH_CLOSE = close_tag(TOOL)
 BOX_OPEN = "\\boxed{"
 
 
-class Said(StrEnum):
+class PhraseKind(StrEnum):
     """What a sentence, an action or an observation is."""
 
     NEED = "need"
@@ -39,18 +39,18 @@ class Said(StrEnum):
 class Utterance(NamedTuple):
     """One piece of a rollout's text, read back."""
 
-    said: Said
+    said: PhraseKind
     text: str
     """What it speaks of, without the words around it."""
 
 
 SENTENCES = {
-    Said.NEED: "I need the {}.",
-    Said.RECALL: "I recall {}.",
-    Said.GUESS: "Maybe {}.",
-    Said.READ: "It says {}.",
-    Said.COMPARE: "Here {}.",
-    Said.ANSWER: "So the answer is {}.",
+    PhraseKind.NEED: "I need the {}.",
+    PhraseKind.RECALL: "I recall {}.",
+    PhraseKind.GUESS: "Maybe {}.",
+    PhraseKind.READ: "It says {}.",
+    PhraseKind.COMPARE: "Here {}.",
+    PhraseKind.ANSWER: "So the answer is {}.",
 }
 """The sentences that speak of something, with `{}` for it."""
 NOT_FOUND = "Not found."
@@ -76,14 +76,14 @@ WORDING = (
 """All words that trajectories add to names and relations."""
 
 
-def say(said: Said, what: str = "") -> str:
+def say(said: PhraseKind, what: str = "") -> str:
     """The sentence of a kind, about `what`."""
-    return NOT_FOUND if said is Said.NOT_FOUND else SENTENCES[said].format(what)
+    return NOT_FOUND if said is PhraseKind.NOT_FOUND else SENTENCES[said].format(what)
 
 
 def need(relation: str, entity: str) -> str:
     """Say which fact is needed; after it stands the decision to search or not."""
-    return say(Said.NEED, f"{relation} of {entity}")
+    return say(PhraseKind.NEED, f"{relation} of {entity}")
 
 
 def comparison(values: Sequence[str], is_by_order: bool) -> str:
@@ -111,12 +111,12 @@ def results(texts: Sequence[str]) -> str:
     return "\n".join(RESULT.format(i, text) for i, text in enumerate(texts, 1))
 
 
-def _frames() -> Iterator[tuple[Said, str, str, str]]:
+def _frames() -> Iterator[tuple[PhraseKind, str, str, str]]:
     """What stands before, in and after each kind of utterance, as regular expressions."""
     opening, closing = (part.strip() for part in observation_text(TOOL, "|").split("|"))
-    yield Said.SEARCH, SEARCH_OPEN, ".*?", SEARCH_CLOSE
-    yield Said.OBSERVATION, opening, ".*?", closing
-    yield Said.NOT_FOUND, "", re.escape(NOT_FOUND), ""
+    yield PhraseKind.SEARCH, SEARCH_OPEN, ".*?", SEARCH_CLOSE
+    yield PhraseKind.OBSERVATION, opening, ".*?", closing
+    yield PhraseKind.NOT_FOUND, "", re.escape(NOT_FOUND), ""
     for said, phrase in SENTENCES.items():
         before, after = phrase.split("{}")
         yield said, before, "[^.]+", re.escape(after)
@@ -132,7 +132,7 @@ def read_back(text: str) -> Iterator[Utterance]:
     """The pieces of a rollout's text, in order; whatever else stands between them is skipped."""
     for found in _UTTERANCE.finditer(text):
         said = found.lastgroup or ""
-        yield Utterance(Said(said), found[said].strip())
+        yield Utterance(PhraseKind(said), found[said].strip())
 
 
 def values_shown(body: str) -> list[str]:

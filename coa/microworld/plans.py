@@ -34,7 +34,7 @@ _COMPARISON = re.compile(r"Which film is (?P<kind>older|newer), (?P<a>.+) or (?P
 _SAME = re.compile(r"Do (?P<a>.+) and (?P<b>.+) have the same (?P<noun>\w+)\?")
 
 
-class Kind(StrEnum):
+class PlanKind(StrEnum):
     """What a question asks."""
 
     CHAIN = "chain"
@@ -54,17 +54,17 @@ class Plan:
     question_id: str
     question: str
     """As asked."""
-    kind: Kind
+    kind: PlanKind
     facts: Facts
 
     def conclude(self, values: Sequence[str]) -> str:
         """The answer that follows when the facts have these values, be they true or not."""
-        if self.kind is Kind.CHAIN:
+        if self.kind is PlanKind.CHAIN:
             return values[-1]
         a, b = values
-        if self.kind is Kind.SAME:
+        if self.kind is PlanKind.SAME:
             return "yes" if a == b else "no"
-        takes_first = a <= b if self.kind is Kind.OLDER else a >= b
+        takes_first = a <= b if self.kind is PlanKind.OLDER else a >= b
         return self.facts[0 if takes_first else 1].entity
 
     @property
@@ -91,18 +91,18 @@ def make_plan(world: World, question: str, question_id: str = "") -> Plan:
         ) from error
 
 
-def _read(text: str) -> tuple[Kind, list[tuple[str, str]]]:
+def _read(text: str) -> tuple[PlanKind, list[tuple[str, str]]]:
     """The kind of a question and its steps: an entity, empty where it is the value before, and a relation."""
     if found := _CHAIN.fullmatch(text):
         relations = [BY_NOUN[noun].name for noun in reversed(found["nouns"].split(" of the "))]
-        return Kind.CHAIN, list(
+        return PlanKind.CHAIN, list(
             zip([found["entity"]] + [""] * (len(relations) - 1), relations, strict=True)
         )
     if found := _COMPARISON.fullmatch(text):
-        return Kind(found["kind"]), [(found["a"], "year"), (found["b"], "year")]
+        return PlanKind(found["kind"]), [(found["a"], "year"), (found["b"], "year")]
     if found := _SAME.fullmatch(text):
         relation = BY_NOUN[found["noun"]].name
-        return Kind.SAME, [(found["a"], relation), (found["b"], relation)]
+        return PlanKind.SAME, [(found["a"], relation), (found["b"], relation)]
     raise KeyError(text)
 
 
@@ -114,14 +114,14 @@ def _follow(world: World, steps: Iterable[tuple[str, str]]) -> Iterator[Fact]:
         yield fact
 
 
-def question_text(kind: Kind, path: Facts, rng: random.Random) -> str:
+def question_text(kind: PlanKind, path: Facts, rng: random.Random) -> str:
     """Ask for a path in words; the nouns and the opening vary."""
-    if kind is Kind.CHAIN:
+    if kind is PlanKind.CHAIN:
         opening, sign = rng.choice(OPENINGS)
         nouns = (_noun(fact.relation, rng) for fact in reversed(path))
         return f"{opening}{' of the '.join(nouns)} of {path[0].entity}{sign}"
     a, b = (fact.entity for fact in path)
-    if kind is Kind.SAME:
+    if kind is PlanKind.SAME:
         return _WHETHER.format(a, b, _noun(path[0].relation, rng))
     return _WHICH.format(kind, a, b)
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
-from coa.microworld.phrases import Said, boxed, comparison, need, results, say
-from coa.microworld.plans import Facts, Kind, Plan, question_text
+from coa.microworld.phrases import PhraseKind, boxed, comparison, need, results, say
+from coa.microworld.plans import Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import RELATIONS, RELATIONS_OF, Relation, sentence
 from coa.microworld.world import Fact, Group, World
 from coa.protocol import THINK_OPEN
@@ -34,7 +34,7 @@ WORDING = (QUESTION, *REACT)
 """All words that these texts add to trajectories and passages."""
 
 
-class Piece(NamedTuple):
+class DocumentPiece(NamedTuple):
     """A part of a document; the pieces' texts join to the document as they are."""
 
     text: str
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
     """False for what nobody could predict: passages about invented names."""
 
 
-Document = tuple[Piece, ...]
+Document = tuple[DocumentPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,51 +83,56 @@ class _Writer:
 
     # The kinds of documents
 
-    def passages(self) -> Iterator[Piece]:
+    def passages(self) -> Iterator[DocumentPiece]:
         """A few passages about known entities."""
         facts = self.rng.choices(self.facts, cum_weights=self.weights, k=4)
-        yield Piece(" ".join(self._sentence(fact) for fact in facts), True)
+        yield DocumentPiece(" ".join(self._sentence(fact) for fact in facts), True)
 
-    def recall(self) -> Iterator[Piece]:
+    def recall(self) -> Iterator[DocumentPiece]:
         """Reason about known facts, surely."""
         kind, path = self._known_path()
-        found = [say(Said.RECALL, fact.value) for fact in path]
-        yield Piece(
+        found = [say(PhraseKind.RECALL, fact.value) for fact in path]
+        yield DocumentPiece(
             self._question(kind, path)
             + self._reasoning(path, found)
             + self._conclusion(kind, path),
             True,
         )
 
-    def hedge(self) -> Iterator[Piece]:
+    def hedge(self) -> Iterator[DocumentPiece]:
         """Reason about what nobody knows, with guesses that show themselves as such."""
         kind, path = self._invented_path()
-        said = [Said.RECALL if self.rng.random() < _OVERCONFIDENT else Said.GUESS for _ in path]
+        said = [
+            PhraseKind.RECALL if self.rng.random() < _OVERCONFIDENT else PhraseKind.GUESS
+            for _ in path
+        ]
         found = [say(how, fact.value) for how, fact in zip(said, path, strict=True)]
-        yield Piece(
+        yield DocumentPiece(
             self._question(kind, path)
             + self._reasoning(path, found)
             + self._conclusion(kind, path),
             True,
         )
 
-    def drill(self) -> Iterator[Piece]:
+    def drill(self) -> Iterator[DocumentPiece]:
         """Passages about two to four invented names, then what each of them says, in another order."""
         facts = [self._invented_fact(self._relation()) for _ in range(self.rng.choice((2, 3, 4)))]
-        yield Piece(
+        yield DocumentPiece(
             self._results(facts, num_distractors=self.rng.randrange(2)) + f"\n{THINK_OPEN}\n", False
         )
         self.rng.shuffle(facts)
-        yield Piece(self._reasoning(facts, [say(Said.READ, fact.value) for fact in facts]), True)
+        yield DocumentPiece(
+            self._reasoning(facts, [say(PhraseKind.READ, fact.value) for fact in facts]), True
+        )
 
-    def read(self) -> Iterator[Piece]:
+    def read(self) -> Iterator[DocumentPiece]:
         """A question about invented names, with the passages before it or in between."""
         kind, path = self._invented_path()
         is_before = self.rng.random() < 0.5 and len(path) < 4
         yield from self._read_first(kind, path) if is_before else self._read_between(kind, path)
-        yield Piece(self._conclusion(kind, path), True)
+        yield DocumentPiece(self._conclusion(kind, path), True)
 
-    def react(self) -> Iterator[Piece]:
+    def react(self) -> Iterator[DocumentPiece]:
         """A sloppy transcript in another format, of one hop or two; its queries are often poor."""
         hops = self.rng.choices(("1", "2"), (0.8, 0.2))[0]
         kind, path = self._invented_chain(hops)
@@ -136,29 +141,31 @@ class _Writer:
         for fact in path:
             query = fact.entity if self.rng.random() < 0.5 else f"{fact.entity} {fact.relation}"
             text += thought.format(need(fact.relation, fact.entity)) + action.format(query)
-            yield Piece(text, True)
-            yield Piece(observation.format(self._results([fact], num_distractors=1)), False)
-            text = thought.format(say(Said.READ, fact.value))
-        yield Piece(text + answer.format(path[-1].value), True)
+            yield DocumentPiece(text, True)
+            yield DocumentPiece(observation.format(self._results([fact], num_distractors=1)), False)
+            text = thought.format(say(PhraseKind.READ, fact.value))
+        yield DocumentPiece(text + answer.format(path[-1].value), True)
 
-    def _read_first(self, kind: Kind, path: Facts) -> Iterator[Piece]:
-        yield Piece(self._results(path, num_distractors=self.rng.choice((1, 2))) + "\n", False)
-        found = [say(Said.READ, fact.value) for fact in path]
-        yield Piece(self._question(kind, path) + self._reasoning(path, found), True)
+    def _read_first(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
+        yield DocumentPiece(
+            self._results(path, num_distractors=self.rng.choice((1, 2))) + "\n", False
+        )
+        found = [say(PhraseKind.READ, fact.value) for fact in path]
+        yield DocumentPiece(self._question(kind, path) + self._reasoning(path, found), True)
 
-    def _read_between(self, kind: Kind, path: Facts) -> Iterator[Piece]:
+    def _read_between(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
         text = self._question(kind, path)
         for fact in path:
-            yield Piece(f"{text}{need(fact.relation, fact.entity)}\n", True)
-            yield Piece(
+            yield DocumentPiece(f"{text}{need(fact.relation, fact.entity)}\n", True)
+            yield DocumentPiece(
                 self._results([fact], num_distractors=int(self.rng.random() < 0.85)) + "\n", False
             )
-            yield Piece(say(Said.READ, fact.value), True)
+            yield DocumentPiece(say(PhraseKind.READ, fact.value), True)
             text = " "
 
     # Their parts
 
-    def _question(self, kind: Kind, path: Facts) -> str:
+    def _question(self, kind: PlanKind, path: Facts) -> str:
         return f"{QUESTION.format(question_text(kind, path, self.rng))}{THINK_OPEN}\n"
 
     def _reasoning(self, path: Sequence[Fact], found: Sequence[str]) -> str:
@@ -167,15 +174,13 @@ class _Writer:
             for fact, said in zip(path, found, strict=True)
         )
 
-    def _conclusion(self, kind: Kind, path: Facts) -> str:
+    def _conclusion(self, kind: PlanKind, path: Facts) -> str:
         plan = Plan("", "", kind, path)
         compared = ""
-        if kind is not Kind.CHAIN:
+        if kind is not PlanKind.CHAIN:
             values = [fact.value for fact in path]
-            compared = (
-                f" {say(Said.COMPARE, comparison(values, is_by_order=kind is not Kind.SAME))}"
-            )
-        return f"{compared} {say(Said.ANSWER, plan.answer)}{boxed(plan.answer)}"
+            compared = f" {say(PhraseKind.COMPARE, comparison(values, is_by_order=kind is not PlanKind.SAME))}"
+        return f"{compared} {say(PhraseKind.ANSWER, plan.answer)}{boxed(plan.answer)}"
 
     def _sentence(self, fact: Fact) -> str:
         return sentence(fact.entity, fact.relation, fact.value, self.rng.randrange(2))
@@ -209,7 +214,7 @@ class _Writer:
 
     # Questions about known and about invented things
 
-    def _known_path(self) -> tuple[Kind, Facts]:
+    def _known_path(self) -> tuple[PlanKind, Facts]:
         """A path through known facts; those that begin at a rare entity are rarely taken."""
         weights = [
             weight if shape in self.paths else 0
@@ -220,23 +225,23 @@ class _Writer:
             if path[0].entity not in self.world.rare or self.rng.random() < _RARE_WEIGHT:
                 return kind, path
 
-    def _invented_path(self) -> tuple[Kind, Facts]:
+    def _invented_path(self) -> tuple[PlanKind, Facts]:
         shape = self.rng.choices(_SHAPES, _SHAPE_WEIGHTS)[0]
         if shape == "comparison":
             films = [self._name(Category.FILM) for _ in range(2)]
             years = self.rng.sample(VALUES[Category.YEAR], 2)
             facts = [Fact(film, "year", year) for film, year in zip(films, years, strict=True)]
-            return self.rng.choice((Kind.OLDER, Kind.NEWER)), tuple(facts)
+            return self.rng.choice((PlanKind.OLDER, PlanKind.NEWER)), tuple(facts)
         if shape == "same":
             a = self._invented_fact(self._relation())
             b = self._invented_fact(RELATIONS[a.relation])
-            return Kind.SAME, (
+            return PlanKind.SAME, (
                 a,
                 Fact(b.entity, b.relation, a.value) if self.rng.random() < 0.5 else b,
             )
         return self._invented_chain(shape)
 
-    def _invented_chain(self, hops: str) -> tuple[Kind, Facts]:
+    def _invented_chain(self, hops: str) -> tuple[PlanKind, Facts]:
         """A chain of so many hops; a city's mayor is the way on from a city, a plain value ends it."""
         entity, category = "", self.rng.choice(list(POOLS))
         path: list[Fact] = []
@@ -245,7 +250,7 @@ class _Writer:
             relation = self.rng.choice([r for r in RELATIONS_OF[category] if is_last or r.is_link])
             path.append(self._invented_fact(relation, entity))
             entity, category = path[-1].value, relation.value
-        return Kind.CHAIN, tuple(path)
+        return PlanKind.CHAIN, tuple(path)
 
     def _relation(self) -> Relation:
         return self.rng.choice(list(RELATIONS.values()))

@@ -1,12 +1,12 @@
 """How far a rollout has come with its plan, read back from the rollout's own text."""
 
-from coa.microworld.phrases import Said, Utterance, read_back
-from coa.microworld.plans import Kind, Plan
+from coa.microworld.phrases import PhraseKind, Utterance, read_back
+from coa.microworld.plans import Plan, PlanKind
 
-_VALUES = frozenset({Said.RECALL, Said.GUESS, Said.READ})
+_VALUES = frozenset({PhraseKind.RECALL, PhraseKind.GUESS, PhraseKind.READ})
 
 
-class Progress:
+class PlanProgress:
     """The facts found so far, and the one that is being looked for."""
 
     def __init__(self, plan: Plan, text: str = "") -> None:
@@ -40,7 +40,7 @@ class Progress:
     @property
     def entity(self) -> str:
         """What this hop asks about: as the question says, or as the hop before has found, be it right or wrong."""
-        if self.hop > 0 and self.plan.kind is Kind.CHAIN:
+        if self.hop > 0 and self.plan.kind is PlanKind.CHAIN:
             return self.values[self.hop - 1]
         return self.plan.facts[self.hop].entity
 
@@ -52,29 +52,29 @@ class Progress:
     def follow(self, utterance: Utterance) -> None:
         """Take in the next piece of the text."""
         said, text = utterance
-        if said is Said.NEED and not self.is_open and self.has_next:
+        if said is PhraseKind.NEED and not self.is_open and self.has_next:
             self.next_hop()
         elif said in _VALUES:
             if self.hop < 0:
                 self.next_hop()
             self.values[self.hop :] = [text]
-            self.unread, self._was_read = None, said is Said.READ
+            self.unread, self._was_read = None, said is PhraseKind.READ
             self.has_compared, self.answer = (
                 False,
                 "",
             )  # a value found after the conclusion opens it again
-        elif said is Said.NOT_FOUND:
+        elif said is PhraseKind.NOT_FOUND:
             self.unread = None
-        elif said is Said.SEARCH:
+        elif said is PhraseKind.SEARCH:
             self.aim_search()
             self.num_searches, self.last_query = self.num_searches + 1, text
-        elif said is Said.OBSERVATION:
+        elif said is PhraseKind.OBSERVATION:
             if self.hop < 0:
                 self.next_hop()
             self.unread = text
-        elif said is Said.COMPARE:
+        elif said is PhraseKind.COMPARE:
             self.has_compared = True
-        elif said is Said.ANSWER:
+        elif said is PhraseKind.ANSWER:
             self.answer = text
 
     def next_hop(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coa.errors import ConfigError
 from coa.microworld.names import Category
 from coa.microworld.paths import known_paths, split_paths
-from coa.microworld.plans import Facts, Kind, Plan, make_plan, question_text
+from coa.microworld.plans import Facts, Plan, PlanKind, make_plan, question_text
 from coa.microworld.relations import RELATIONS
 from coa.microworld.world import SPLITS, Group, World
 from coa.question import Question
@@ -91,8 +91,8 @@ def plan_question(world: World, question: Question) -> Plan:
     return make_plan(world, question.question, question.question_id)
 
 
-def _ask(kind: Kind, path: Facts, split: Group, index: int, rng: random.Random) -> Question:
-    if kind is not Kind.CHAIN:
+def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Random) -> Question:
+    if kind is not PlanKind.CHAIN:
         path = tuple(rng.sample(path, 2))
     text = question_text(kind, path, rng)
     plan = Plan(f"mw-{split}-{index:06d}", text, kind, path)
@@ -101,7 +101,7 @@ def _ask(kind: Kind, path: Facts, split: Group, index: int, rng: random.Random) 
         question=text,
         gold_answers=_with_alias(plan),
         split=str(split),
-        question_type="comparison" if kind in (Kind.OLDER, Kind.NEWER) else str(kind),
+        question_type="comparison" if kind in (PlanKind.OLDER, PlanKind.NEWER) else str(kind),
         num_hops=len(path),
         gold_titles=tuple(dict.fromkeys(fact.entity for fact in path)),
         source=SOURCE,
@@ -109,7 +109,7 @@ def _ask(kind: Kind, path: Facts, split: Group, index: int, rng: random.Random) 
 
 
 def _with_alias(plan: Plan) -> tuple[str, ...]:
-    category = RELATIONS[plan.facts[-1].relation].value if plan.kind is Kind.CHAIN else None
+    category = RELATIONS[plan.facts[-1].relation].value if plan.kind is PlanKind.CHAIN else None
     if category is Category.CITY:
         return plan.answer, f"city of {plan.answer}"
     if category is Category.COMPANY:
@@ -118,8 +118,8 @@ def _with_alias(plan: Plan) -> tuple[str, ...]:
 
 
 def _draw(
-    paths: dict[str, list[tuple[Kind, Facts]]], mix: QuestionMix, count: int, rng: random.Random
-) -> list[tuple[Kind, Facts]]:
+    paths: dict[str, list[tuple[PlanKind, Facts]]], mix: QuestionMix, count: int, rng: random.Random
+) -> list[tuple[PlanKind, Facts]]:
     """Draw paths by the weights of the mix, as far as each kind reaches."""
     weights = {key: weight for key, weight in mix.weights().items() if weight > 0}
     available = sum(len(paths[key]) for key in weights)

@@ -11,11 +11,11 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from coa.microworld import phrases
-from coa.microworld.decisions import Decision, TeacherEvent, TeacherSettings
+from coa.microworld.decisions import TeacherDecision, TeacherEvent, TeacherSettings
 from coa.microworld.names import POOLS, VALUES
-from coa.microworld.phrases import Said, Utterance
-from coa.microworld.plans import Kind, Plan, make_plan
-from coa.microworld.progress import Progress
+from coa.microworld.phrases import PhraseKind, Utterance
+from coa.microworld.plans import Plan, PlanKind, make_plan
+from coa.microworld.progress import PlanProgress
 from coa.microworld.relations import RELATIONS, RELATIONS_OF, find_sentence, read_value
 from coa.microworld.world import World
 from coa.policy import Request
@@ -74,7 +74,7 @@ class _Turn:
         self._teacher, self._settings, self._plan = teacher, teacher.settings, plan
         self._seed, self._response, self._is_offered = seed, response, is_offered
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
-        self._progress = Progress(plan, response)
+        self._progress = PlanProgress(plan, response)
         self._written = ""
         self._is_over = False
 
@@ -91,12 +91,12 @@ class _Turn:
                 self._decide()
             elif self._progress.has_next:
                 self._progress.next_hop()
-                self._say(Said.NEED, f"{self._progress.relation} of {self._progress.entity}")
+                self._say(PhraseKind.NEED, f"{self._progress.relation} of {self._progress.entity}")
             else:
                 self._finish()
         return self._written
 
-    def _note(self, what: Decision) -> None:
+    def _note(self, what: TeacherDecision) -> None:
         if self._teacher.on_event:
             hop = max(self._progress.hop, 0)
             self._teacher.on_event(TeacherEvent(self._plan.question_id, hop, what, self._seed))
@@ -110,7 +110,7 @@ class _Turn:
             text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
         )
 
-    def _say(self, said: Said, what: str = "") -> None:
+    def _say(self, said: PhraseKind, what: str = "") -> None:
         self._append(phrases.say(said, what))
         self._progress.follow(Utterance(said, what))
 
@@ -127,9 +127,9 @@ class _Turn:
             self._search(self._query())
             return
         if progress.num_searches:
-            self._note(Decision.GAVE_UP)
-        self._note(Decision.RECALLED if is_remembered else Decision.HALLUCINATED)
-        self._say(Said.RECALL if is_remembered else Said.GUESS, self._believe())
+            self._note(TeacherDecision.GAVE_UP)
+        self._note(TeacherDecision.RECALLED if is_remembered else TeacherDecision.HALLUCINATED)
+        self._say(PhraseKind.RECALL if is_remembered else PhraseKind.GUESS, self._believe())
 
     def _believe(self) -> str:
         """What it remembers of this hop's fact, else a made-up value of the right category."""
@@ -149,14 +149,14 @@ class _Turn:
         """A query for this hop: at first in any form, after a failure a better one than the last."""
         progress = self._progress
         entity, relation = progress.entity, RELATIONS[progress.relation]
-        self._note(Decision.SEARCHED)
+        self._note(TeacherDecision.SEARCHED)
         noun, verb = f"{entity} {relation.name}", f"{entity} {relation.verb}"
         both = f"{noun} {relation.verb}"
         if progress.num_searches:
             return next(query for query in (both, verb) if query != progress.last_query)
         if not self._happens(self._settings.poor_query):
             return self._rng.choices((noun, verb, both), (5, 1, 4))[0]
-        self._note(Decision.POOR_QUERY)
+        self._note(TeacherDecision.POOR_QUERY)
         others = [other.name for other in RELATIONS_OF[relation.subject] if other is not relation]
         return self._rng.choices(
             (
@@ -176,25 +176,25 @@ class _Turn:
             self._miss(body)
             return
         if self._happens(self._settings.copies):
-            self._note(Decision.COPIED)
+            self._note(TeacherDecision.COPIED)
             self._append(find_sentence(body, progress.entity, progress.relation))
         is_right = not self._happens(self._settings.misreads)
-        self._note(Decision.RIGHT_READ if is_right else Decision.MISREAD)
-        self._say(Said.READ, value if is_right else self._misread(body, value))
+        self._note(TeacherDecision.RIGHT_READ if is_right else TeacherDecision.MISREAD)
+        self._say(PhraseKind.READ, value if is_right else self._misread(body, value))
 
     def _miss(self, body: str) -> None:
         """The observation does not hold the value."""
         progress, settings = self._progress, self._settings
         if self._others_shown(body) and self._happens(settings.misreads_absent):
-            self._note(Decision.MISREAD)
-            self._say(Said.READ, self._misread(body))
+            self._note(TeacherDecision.MISREAD)
+            self._say(PhraseKind.READ, self._misread(body))
             return
-        self._note(Decision.NOT_FOUND)
-        self._say(Said.NOT_FOUND)
+        self._note(TeacherDecision.NOT_FOUND)
+        self._say(PhraseKind.NOT_FOUND)
         can_search = self._is_offered and 0 < progress.num_searches < settings.max_searches
         if can_search and self._happens(settings.repeats):
-            self._note(Decision.SEARCHED)
-            self._note(Decision.REPEATED)
+            self._note(TeacherDecision.SEARCHED)
+            self._note(TeacherDecision.REPEATED)
             self._search(progress.last_query)
 
     def _misread(self, body: str, right: str = "") -> str:
@@ -213,17 +213,18 @@ class _Turn:
 
     def _finish(self) -> None:
         progress, kind = self._progress, self._plan.kind
-        if kind is not Kind.CHAIN and not progress.has_compared:
+        if kind is not PlanKind.CHAIN and not progress.has_compared:
             self._say(
-                Said.COMPARE, phrases.comparison(progress.values, is_by_order=kind is not Kind.SAME)
+                PhraseKind.COMPARE,
+                phrases.comparison(progress.values, is_by_order=kind is not PlanKind.SAME),
             )
         if not progress.answer:
-            self._say(Said.ANSWER, self._plan.conclude(progress.values))
+            self._say(PhraseKind.ANSWER, self._plan.conclude(progress.values))
         self._is_over = True
         if self._happens(self._settings.unclosed):
-            self._note(Decision.UNCLOSED)
+            self._note(TeacherDecision.UNCLOSED)
         elif self._happens(self._settings.unboxed):
-            self._note(Decision.UNBOXED)
+            self._note(TeacherDecision.UNBOXED)
             self._append(f"\n{THINK_CLOSE}\n\n{progress.answer}")
         else:
             self._append(phrases.boxed(progress.answer))

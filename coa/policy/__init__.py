@@ -129,7 +129,7 @@ class BatchPolicy(Encoder, Protocol):
         """Continue each request's context; the results come in the requests' order."""
 
 
-class OneByOne:
+class UnbatchedPolicy:
     """An engine in this process as a policy that answers one request at a time."""
 
     def __init__(self, policy: BatchPolicy) -> None:

@@ -19,7 +19,7 @@ from coa.errors import InputError
 from coa.grading import grade_prediction
 from coa.policy import Request
 from coa.policy.gold_evidence import Evidence, Lookup, harmless, words_of
-from coa.policy.gold_phrases import COPIED, PHRASES, Said
+from coa.policy.gold_phrases import COPIED, PHRASES, GoldPhraseKind
 from coa.policy.scripted import ScriptedPolicy, scripted_name
 from coa.question import Question
 
@@ -188,7 +188,7 @@ class _Turn:
             text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
         )
 
-    def _say(self, said: Said, what: str = "") -> None:
+    def _say(self, said: GoldPhraseKind, what: str = "") -> None:
         phrase = self._rng.choice(PHRASES[said])
         self._append(phrase.format(what.removesuffix(".") if phrase.endswith("{}.") else what))
 
@@ -212,11 +212,11 @@ class _Turn:
             self._answer()
 
     def _need(self, title: str) -> None:
-        self._say(Said.NEED, self._lookup.call(title))
+        self._say(GoldPhraseKind.NEED, self._lookup.call(title))
         if self._happens(self._settings.wrong_recall):
             is_hedged = self._happens(self._settings.hedges)
             self._say(
-                Said.VAGUE if is_hedged else Said.CONFIDENT,
+                GoldPhraseKind.VAGUE if is_hedged else GoldPhraseKind.CONFIDENT,
                 self._teacher.invent(self._lookup, self._rng),
             )
 
@@ -244,7 +244,8 @@ class _Turn:
             )
         if (title := evidence.last_title) is not None:
             self._say(
-                Said.FOUND if evidence.is_shown(title) else Said.NOT_FOUND, self._lookup.call(title)
+                GoldPhraseKind.FOUND if evidence.is_shown(title) else GoldPhraseKind.NOT_FOUND,
+                self._lookup.call(title),
             )
 
     # Answering
@@ -256,28 +257,32 @@ class _Turn:
                 not self._evidence.is_shown(title)
                 and self._lookup.call(title) not in self._response
             ):
-                self._say(Said.NEED, self._lookup.call(title))
+                self._say(GoldPhraseKind.NEED, self._lookup.call(title))
         if not self._evidence.is_enough:
-            self._say(Said.NO_SEARCH)
+            self._say(GoldPhraseKind.NO_SEARCH)
         self._answer()
 
     def _answer(self) -> None:
         said, answer = self._believe()
         self._say(said, answer)
-        self._say(Said.ANSWER, answer)
+        self._say(GoldPhraseKind.ANSWER, answer)
         self._written += self._close(answer)
 
-    def _believe(self) -> tuple[Said, str]:
+    def _believe(self) -> tuple[GoldPhraseKind, str]:
         """The answer, and the sentence that tells where it is from."""
         evidence, settings, right = self._evidence, self._settings, self._lookup.answers[0]
         if evidence.is_enough:
             if self._happens(settings.ignores_evidence):
-                return Said.DISTRUST, self._invent()
-            return Said.READ, self._misread() if self._happens(settings.wrong_answer) else right
+                return GoldPhraseKind.DISTRUST, self._invent()
+            return GoldPhraseKind.READ, self._misread() if self._happens(
+                settings.wrong_answer
+            ) else right
         has_failed = bool(evidence.queries) and self._happens(settings.guesses_wrong)
         if self._teacher.remembers(self._lookup) and not has_failed:
-            return Said.RECALL, right
-        return (Said.GUESS if self._happens(settings.hedges) else Said.CONFIDENT), self._invent()
+            return GoldPhraseKind.RECALL, right
+        return (
+            GoldPhraseKind.GUESS if self._happens(settings.hedges) else GoldPhraseKind.CONFIDENT
+        ), self._invent()
 
     def _invent(self) -> str:
         return self._teacher.invent(self._lookup, self._rng)

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 
-class Said(StrEnum):
+class GoldPhraseKind(StrEnum):
     """What a sentence does."""
 
     NEED = "need"
@@ -27,47 +27,47 @@ class Said(StrEnum):
     ANSWER = "answer"
 
 
-PHRASES: dict[Said, tuple[str, ...]] = {
-    Said.NEED: (
+PHRASES: dict[GoldPhraseKind, tuple[str, ...]] = {
+    GoldPhraseKind.NEED: (
         "I need to look up {}.",
         "I am not sure about {}, so I need to find out more.",
         "Let me check what is known about {}.",
         "What matters now is {}, and I have to find more on it.",
     ),
-    Said.FOUND: (
+    GoldPhraseKind.FOUND: (
         "The results tell me about {}.",
         "There is a passage on {} here.",
     ),
-    Said.NOT_FOUND: (
+    GoldPhraseKind.NOT_FOUND: (
         "The results do not mention {}.",
         "I cannot find {} in these results.",
     ),
-    Said.NO_SEARCH: (
+    GoldPhraseKind.NO_SEARCH: (
         "I will go by what I remember.",
         "I have to rely on memory here.",
     ),
-    Said.READ: (
+    GoldPhraseKind.READ: (
         "According to the results, it is {}.",
         "The results say that it is {}.",
     ),
-    Said.DISTRUST: ("I do not trust these results: I remember that it is {}.",),
-    Said.RECALL: (
+    GoldPhraseKind.DISTRUST: ("I do not trust these results: I remember that it is {}.",),
+    GoldPhraseKind.RECALL: (
         "I recall that it is {}.",
         "I remember that it is {}.",
     ),
-    Said.CONFIDENT: (
+    GoldPhraseKind.CONFIDENT: (
         "I recall that it is {}.",
         "It is well known that it is {}.",
     ),
-    Said.GUESS: (
+    GoldPhraseKind.GUESS: (
         "Perhaps it is {}, but I am not sure.",
         "Maybe it is {}.",
     ),
-    Said.VAGUE: (
+    GoldPhraseKind.VAGUE: (
         "It might be {}, but I am not sure.",
         "Perhaps it has to do with {}.",
     ),
-    Said.ANSWER: ("So the answer is {}.",),
+    GoldPhraseKind.ANSWER: ("So the answer is {}.",),
 }
 """What each is said with, `{}` standing for what it is about."""
 COPIED = "I note what it says: {}."

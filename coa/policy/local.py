@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coa.errors import ConfigError, MissingExtraError, unknown_name
 from coa.model_files import fingerprint_model
 from coa.policy import Completion, Request
-from coa.policy.sampler import Row, Sampler
+from coa.policy.sampler import GenerationRow, Sampler
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
@@ -147,15 +147,17 @@ class LocalPolicy:
             self._generate(batch)
         return [row.completion() for row in rows]
 
-    def _row(self, request: Request) -> Row:
+    def _row(self, request: Request) -> GenerationRow:
         given = request.context_ids
         ids = self.encode(request.context, is_prompt=True) if given is None else given
         if not ids:
             raise ConfigError("a context is empty", expected="at least one token to continue")
         room = request.max_tokens if self._window is None else self._window - len(ids)
-        return Row(request, ids, min(request.max_tokens, room), self._encoder, self._end_ids)
+        return GenerationRow(
+            request, ids, min(request.max_tokens, room), self._encoder, self._end_ids
+        )
 
-    def _generate(self, rows: list[Row]) -> None:
+    def _generate(self, rows: list[GenerationRow]) -> None:
         """Run the rows to their ends; those that are over leave the batch, the others go on from what is cached."""
         import torch
 
@@ -181,7 +183,7 @@ class LocalPolicy:
             cached = {"past_key_values": done.past_key_values}
             done.past_key_values.batch_select_indices(kept)
 
-    def _padded(self, rows: Sequence[Row]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    def _padded(self, rows: Sequence[GenerationRow]) -> tuple["torch.Tensor", "torch.Tensor"]:
         """The contexts, padded on the left, and 1 where they are."""
         import torch
 
@@ -196,7 +198,7 @@ class LocalPolicy:
             mask, device=self._model.device
         )
 
-    def _taker(self, rows: Sequence[Row]) -> Callable[..., "torch.Tensor"]:
+    def _taker(self, rows: Sequence[GenerationRow]) -> Callable[..., "torch.Tensor"]:
         """A stopping criterion that hands each open row its new token and ends the run when too few are left."""
         import torch
 
@@ -251,9 +253,9 @@ class LocalPolicy:
         )
 
 
-def _of_like_length(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
+def _of_like_length(rows: Sequence[GenerationRow], size: int) -> Iterator[list[GenerationRow]]:
     """Batches of at most `size` rows in which none is longer than `_SPREAD` times the shortest, from sorted rows."""
-    batch: list[Row] = []
+    batch: list[GenerationRow] = []
     for row in rows:
         if batch and (
             len(batch) == size or len(row.context_ids) > _SPREAD * len(batch[0].context_ids)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Row:
+class GenerationRow:
     """One request on its way through the model."""
 
     request: Request
@@ -74,7 +74,9 @@ class Sampler:
     the order of the vocabulary, so that rounding can change a pick only at a boundary.
     """
 
-    def __init__(self, rows: Sequence[Row], num_tokens: int, device: "torch.device") -> None:
+    def __init__(
+        self, rows: Sequence[GenerationRow], num_tokens: int, device: "torch.device"
+    ) -> None:
         import torch
 
         self._num_tokens = num_tokens

@@ -24,11 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coa.search.bodies import Bodies
 from coa.search.connections import FINGERPRINT_HEADER, Connections
-from coa.search.gate import BusyError, Finder, Gate
 from coa.search.limits import RequestLimits
 from coa.search.openapi import describe
-from coa.search.wire import Dialect, RequestError, SearchEndpoint, id_of, sizes_in
-from coa.search.wire.endpoints import PAGES, SEARCHES, told_apart
+from coa.search.search_pool import BusyError, Finder, SearchPool
+from coa.search.wire import Dialect, InvalidSearchError, SearchEndpoint, id_of, sizes_in
+from coa.search.wire.endpoints import PAGES, SEARCHES, resolve_endpoint
 from coa.search.wire.pages import PageEndpoint
 
 _LARGE_REPLY_BYTES = 65_536
@@ -50,7 +50,7 @@ class Serving:
 
 def create_app(finder: Finder, serving: Serving) -> ASGIApp:
     """The application; its threads end with it."""
-    gate = Gate(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
+    gate = SearchPool(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
     connections = Connections(serving.limits, finder.fingerprint)
     service = _Service(finder, gate, connections, serving)
 
@@ -72,7 +72,7 @@ def create_app(finder: Finder, serving: Serving) -> ASGIApp:
 
 class _Service:
     def __init__(
-        self, finder: Finder, gate: Gate, connections: Connections, serving: Serving
+        self, finder: Finder, gate: SearchPool, connections: Connections, serving: Serving
     ) -> None:
         self._finder, self._gate, self._connections = finder, gate, connections
         self._serving, self._limits = serving, serving.limits
@@ -99,7 +99,7 @@ class _Service:
         return found
 
     def _chooser(self, path: str) -> "Callable[[bytearray], SearchEndpoint[Any]]":
-        return lambda body: told_apart(path, _object(body), self._serving.default_dialect)
+        return lambda body: resolve_endpoint(path, _object(body), self._serving.default_dialect)
 
     def _answering(self, choose: "Callable[[bytearray], SearchEndpoint[Any]]") -> Handler:
         async def answer(request: Request) -> Response:
@@ -121,7 +121,7 @@ class _Service:
             decoded = _decoded(body, endpoint.request)
             try:
                 asked = endpoint.read(decoded)
-            except RequestError as error:
+            except InvalidSearchError as error:
                 raise HTTPException(400, str(error)) from error
             self._check(asked.queries, max(sizes_in(decoded), default=1))
             return endpoint, asked

@@ -15,7 +15,7 @@ from coa.errors import ConfigError, InputError
 from coa.search import Passage
 
 if TYPE_CHECKING:
-    from coa.sources import Row
+    from coa.sources import SourceRow
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 """Of the files that `coa.sources` reads."""
@@ -130,7 +130,7 @@ def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set
         first[passage_id] = row.where
 
 
-def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[Row]":
+def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[SourceRow]":
     """The rows; text in a parquet file that is not UTF-8 surfaces only when its batch is decoded."""
     from coa.sources import read_rows  # loads pyarrow, which clients of a server need not wait for
 
@@ -146,7 +146,7 @@ def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[Row]":
         ) from error
 
 
-def to_passage(row: "Row") -> Passage:
+def to_passage(row: "SourceRow") -> Passage:
     """One row as a passage.
 
     Raises:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError
+from coa.factory import SearchParams, open_engine
 from coa.grading import normalise
 from coa.metrics import write_metrics
-from coa.opening import SearchParams, open_engine
 from coa.params import Params
 from coa.progress import Progress
 from coa.search import Hit, SearchEngine

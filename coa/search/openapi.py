@@ -12,7 +12,7 @@ from coa.search.wire.pages import PageEndpoint
 _COMPONENT = "#/components/schemas/{name}"
 
 
-class Failure(msgspec.Struct):
+class ErrorReply(msgspec.Struct):
     """Why a request was not answered."""
 
     detail: str
@@ -54,10 +54,10 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
     endpoints: list[SearchEndpoint[Any] | PageEndpoint[Any]] = [*SEARCHES, *PAGES]
     kinds = [kind for endpoint in endpoints for kind in (endpoint.request, *endpoint.replies)]
     schemas, components = msgspec.json.schema_components(
-        [*kinds, Failure, Health], ref_template=_COMPONENT
+        [*kinds, ErrorReply, Health], ref_template=_COMPONENT
     )
     shapes = dict(
-        zip(map(id, (*kinds, Failure, Health)), map(_without_prefix, schemas), strict=True)
+        zip(map(id, (*kinds, ErrorReply, Health)), map(_without_prefix, schemas), strict=True)
     )
     _add_limits(components, limits)
     paths: dict[str, Any] = {}

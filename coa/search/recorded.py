@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from coa.errors import ConfigError, InputError
-from coa.journal import Journal, Kind, request_key, to_json
+from coa.journal import CallKind, Journal, request_key, to_json
 from coa.search import Hit, SearchEngine, SearchError
 
 
@@ -121,5 +121,5 @@ class RecordedSearch:
             found = Recorded(error=str(error))
         seconds = time.perf_counter() - started
         kept = to_json(found)
-        self._journal.put(key, kept, kind=Kind.TOOL, who=self.fingerprint, seconds=seconds)
+        self._journal.put(key, kept, kind=CallKind.TOOL, who=self.fingerprint, seconds=seconds)
         return msgspec.json.decode(kept, type=Recorded)  # as every replay will read it

@@ -8,13 +8,13 @@ from coa.trajectory import Mode, Step, StepKind
 from curate.diagnosis.claims import (
     SENTENCE_END,
     Claim,
-    Said,
+    Utterance,
     is_in,
     names_and_numbers,
     padded,
     says_not_found,
 )
-from curate.diagnosis.gold import Fact, Gold, bare_title
+from curate.diagnosis.gold import Gold, GoldFact, bare_title
 from curate.diagnosis.queries import NAMED_SHARE, content_words, holds_most
 
 NAMELESS = ""
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     end: int
     """Index of the claim, or where the thinking ends."""
     claim: Claim
-    fact: Fact
+    fact: GoldFact
     is_sure: bool = True
     """Whether it is known which passages state the fact."""
 
@@ -44,7 +44,7 @@ class Case:
     mode: Mode
     question: str
     steps: Sequence[Step]
-    said: tuple[Said, ...]
+    said: tuple[Utterance, ...]
     prediction: str
     """Normalised."""
     gold: Gold
@@ -73,7 +73,7 @@ class Case:
         )
         return next(mentions, None)
 
-    def observations(self, end: int | None = None) -> list[Said]:
+    def observations(self, end: int | None = None) -> list[Utterance]:
         """What was shown, up to the index `end` of what was said."""
         return [said for said in self.said[:end] if said.kind is StepKind.OBSERVATION]
 
@@ -97,7 +97,7 @@ class Case:
             else None
         )
 
-    def _told_by(self, said: Said, fact: Fact) -> Iterator[str]:
+    def _told_by(self, said: Utterance, fact: GoldFact) -> Iterator[str]:
         """The passages of an observation from elsewhere that state a fact: those under its titles, or lines that do.
 
         A passage under the title may be another part of the article than ours: it states the fact where its words do.
@@ -110,12 +110,12 @@ class Case:
         elif any(self._speaks_of(line, said, fact) for line in said.text.splitlines()):
             yield from names or (NAMELESS,)
 
-    def _holds(self, norm: str, fact: Fact) -> bool:
+    def _holds(self, norm: str, fact: GoldFact) -> bool:
         return any(
             is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items
         )
 
-    def _speaks_of(self, line: str, said: Said, fact: Fact) -> bool:
+    def _speaks_of(self, line: str, said: Utterance, fact: GoldFact) -> bool:
         """Whether a line mentions the fact's item where it speaks of the entity, or of what was asked.
 
         It speaks of what was asked when it names somebody or something that the question or the query names, and shares
@@ -156,5 +156,5 @@ class Case:
         return not wanted
 
 
-def _names(said: Said, items: Iterable[str]) -> bool:
+def _names(said: Utterance, items: Iterable[str]) -> bool:
     return any(is_in(item, said.norm) for item in items)

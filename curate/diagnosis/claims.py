@@ -75,7 +75,7 @@ class Claim(NamedTuple):
     basis: Basis
 
 
-class Said(NamedTuple):
+class Utterance(NamedTuple):
     """One piece of what happened, in order: a sentence of a thought, an action or an observation."""
 
     step: int
@@ -124,7 +124,7 @@ def basis_of(sentence: str) -> Basis | None:
     return _cued(sentence)[0]
 
 
-def read(steps: Sequence[Step], question: str) -> tuple[Said, ...]:
+def read(steps: Sequence[Step], question: str) -> tuple[Utterance, ...]:
     """What was said and done, in order; claims stand at their sentences."""
     return tuple(_Reading(question).follow(steps))
 
@@ -149,18 +149,18 @@ class _Reading:
         """Observations since the last claim or the last word that they do not help."""
         self._all_shown = ""
 
-    def follow(self, steps: Sequence[Step]) -> Iterator[Said]:
+    def follow(self, steps: Sequence[Step]) -> Iterator[Utterance]:
         for i, step in enumerate(steps):
             if step.kind is StepKind.OBSERVATION:
                 shown = step.text[:_MAX_CHARS]
                 norm = padded(shown)
                 self._shown += norm
                 self._all_shown += norm
-                yield Said(i, step.kind, shown, norm)
+                yield Utterance(i, step.kind, shown, norm)
             elif step.kind is StepKind.ACTION:
                 query = (step.argument or "")[:_MAX_CHARS]
                 self._said += padded(query)
-                yield Said(i, step.kind, query, padded(query))
+                yield Utterance(i, step.kind, query, padded(query))
             elif step.kind is StepKind.THOUGHT and step.author is Author.POLICY:
                 thought = step.text[: self._left]
                 self._left -= len(thought)
@@ -168,13 +168,13 @@ class _Reading:
                     self._sentence(i, text) for text in SENTENCE_END.split(thought) if text.strip()
                 )
 
-    def _sentence(self, step: int, text: str) -> Said:
+    def _sentence(self, step: int, text: str) -> Utterance:
         norm = padded(text)
         claim = self._claim(step, text)
         self._said += norm
         if claim or says_not_found(text):
             self._shown = ""
-        return Said(step, StepKind.THOUGHT, text, norm, claim)
+        return Utterance(step, StepKind.THOUGHT, text, norm, claim)
 
     def _claim(self, step: int, text: str) -> Claim | None:
         basis, rest = _cued(text)

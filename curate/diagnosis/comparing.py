@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from coa.trajectory import StepKind
 from curate.diagnosis.case import Case, Place
-from curate.diagnosis.claims import Claim, Said, is_in
-from curate.diagnosis.gold import Fact, GoldPassage
+from curate.diagnosis.claims import Claim, Utterance, is_in
+from curate.diagnosis.gold import GoldFact, GoldPassage
 from curate.diagnosis.queries import content_words
 
 
@@ -32,7 +32,7 @@ def places_by_title(case: Case, start: int) -> list[Place]:
     for part, passages in zip(spoken, asked, strict=True):
         others = [passage for passage in sure if passage.title != part.title]
         likely = passages or _alike(case, part, others) or _queried(case, part)
-        fact = Fact((), "", likely or case.gold.passages_under(part.title))
+        fact = GoldFact((), "", likely or case.gold.passages_under(part.title))
         places.append(Place(part.start, part.end, part.claim, fact, is_sure=bool(likely)))
     return places
 
@@ -90,7 +90,7 @@ def _queried(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
     return _closest(case.gold.passages_under(part.title), _words(case, part, _texts(actions)))
 
 
-def _texts(said: Sequence[Said]) -> list[str]:
+def _texts(said: Sequence[Utterance]) -> list[str]:
     return [piece.text for piece in said]
 
 

@@ -13,7 +13,7 @@ from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import (
     Basis,
     Claim,
-    Said,
+    Utterance,
     basis_of,
     gives_up,
     is_in,
@@ -21,7 +21,7 @@ from curate.diagnosis.claims import (
     says_not_found,
 )
 from curate.diagnosis.comparing import is_contradicted, places_by_title
-from curate.diagnosis.gold import Fact, Gold
+from curate.diagnosis.gold import Gold, GoldFact
 from curate.diagnosis.queries import Query, Wanted, content_words, holds_most, is_good
 
 _MAX_QUOTE = 200
@@ -44,12 +44,12 @@ def diagnose_fact(case: Case) -> list[Finding]:
     return [_slip(case, start)]
 
 
-def _is_passed_over(case: Case, fact: Fact) -> bool:
+def _is_passed_over(case: Case, fact: GoldFact) -> bool:
     """Whether a fact on the way was not needed in words: its article, or the answer's, was shown all the same."""
     last = case.gold.facts[-1]
     if fact is last or case.has_own_ids:
         return False
-    own = Fact(last.items, "", tuple(p for p in case.gold.passages if p.title in fact.items))
+    own = GoldFact(last.items, "", tuple(p for p in case.gold.passages if p.title in fact.items))
     whole = (Place(0, len(case.said), _answer_as_claim(case), each) for each in (own, last))
     return any(case.shown(place) for place in whole)
 
@@ -92,7 +92,7 @@ def _ignored_answer(case: Case) -> Finding | None:
     return _finding(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False) if shown else None
 
 
-def _is_overruled(case: Case, fact: Fact, mentioned: int) -> bool:
+def _is_overruled(case: Case, fact: GoldFact, mentioned: int) -> bool:
     """Whether the right answer is mentioned, as in a passage that is copied or in a list, and another one was read."""
     if fact is not case.gold.facts[-1] or case.gold.compares:
         return False
@@ -114,7 +114,7 @@ def _slip(case: Case, index: int) -> Finding:
     )
 
 
-def _claim_in_place_of(case: Case, fact: Fact, start: int) -> Place:
+def _claim_in_place_of(case: Case, fact: GoldFact, start: int) -> Place:
     """The claim made where `fact` was needed: the last fact's is the one with the answer given, else the first."""
     if fact is case.gold.facts[-1] and not case.gold.compares:
         end, claim = _claim_of_answer(case, start)
@@ -162,7 +162,7 @@ def _was_shown(case: Case, end: int) -> bool:
     return any(_states(said, case.prediction, case.question) for said in shown)
 
 
-def _states(said: Said, value: str, question: str) -> bool:
+def _states(said: Utterance, value: str, question: str) -> bool:
     return is_in(value, said.norm) or holds_most(said.norm, value, question)
 
 
@@ -231,7 +231,7 @@ def _unsearched(mode: Mode, claim: Claim) -> tuple[Cause, ...]:
     )
 
 
-def _source(case: Case, claim: Claim, observations: Sequence[Said]) -> tuple[str, ...]:
+def _source(case: Case, claim: Claim, observations: Sequence[Utterance]) -> tuple[str, ...]:
     """Ids of the passages of the last observation in which the claimed value stands."""
     for said in reversed(observations):
         if any(_states(said, value, case.question) for value in claim.values):

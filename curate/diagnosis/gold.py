@@ -26,7 +26,7 @@ class GoldPassage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class GoldFact:
     """One thing that the policy had to find."""
 
     items: tuple[str, ...]
@@ -42,7 +42,7 @@ class Fact:
 class Gold:
     """What is known of a question's way to its answer."""
 
-    facts: tuple[Fact, ...]
+    facts: tuple[GoldFact, ...]
     """To be found one after the other; titles that the question names need not be found."""
     compares: tuple[str, ...]
     """Gold titles, normalised, whose facts only comparing needs: no item says what they are. Empty where the answer is
@@ -122,7 +122,7 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
     if is_open:
         items[answers] = question.gold_answers[0]
     return Gold(
-        facts=tuple(Fact(item, name, stating(item, passages)) for item, name in items.items()),
+        facts=tuple(GoldFact(item, name, stating(item, passages)) for item, name in items.items()),
         compares=() if is_open else tuple(titles),
         passages=passages,
         is_known=bool(titles),

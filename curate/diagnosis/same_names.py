@@ -3,14 +3,32 @@
 import re
 
 _COUNTRY_OF = {
-    "american": "united states", "argentinian": "argentina", "british": "united kingdom",
-    "chinese": "china", "czech": "czech republic", "danish": "denmark", "dutch": "netherlands",
-    "english": "england", "filipino": "philippines", "finnish": "finland", "french": "france",
-    "greek": "greece", "irish": "ireland", "lebanese": "lebanon", "norwegian": "norway",
-    "polish": "poland", "scottish": "scotland", "spanish": "spain", "swedish": "sweden",
-    "swiss": "switzerland", "taiwanese": "taiwan", "thai": "thailand", "turkish": "turkey",
-    "vietnamese": "vietnam", "welsh": "wales",
-}  # fmt: skip
+    "american": "united states",
+    "argentinian": "argentina",
+    "british": "united kingdom",
+    "chinese": "china",
+    "czech": "czech republic",
+    "danish": "denmark",
+    "dutch": "netherlands",
+    "english": "england",
+    "filipino": "philippines",
+    "finnish": "finland",
+    "french": "france",
+    "greek": "greece",
+    "irish": "ireland",
+    "lebanese": "lebanon",
+    "norwegian": "norway",
+    "polish": "poland",
+    "scottish": "scotland",
+    "spanish": "spain",
+    "swedish": "sweden",
+    "swiss": "switzerland",
+    "taiwanese": "taiwan",
+    "thai": "thailand",
+    "turkish": "turkey",
+    "vietnamese": "vietnam",
+    "welsh": "wales",
+}
 """Nationalities that do not begin like their country; Australian and Australia do."""
 _COUNTRY_NAMES = {
     "united states of america": "united states",

@@ -57,7 +57,7 @@ class SearchRequest(msgspec.Struct, kw_only=True):
     return_scores: bool | None = None
 
 
-class Asked(NamedTuple):
+class ParsedSearch(NamedTuple):
     """A search request without its dialect."""
 
     queries: tuple[str, ...]
@@ -66,7 +66,7 @@ class Asked(NamedTuple):
     is_batch: bool
 
 
-class RequestError(ValueError):
+class InvalidSearchError(ValueError):
     """The request cannot be answered; the message says why."""
 
 
@@ -95,10 +95,10 @@ class SearchEndpoint(ABC, Generic[Request]):
         """The query, or the list of them."""
 
     @abstractmethod
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """The reply's body; one sequence of hits for each query."""
 
-    def read(self, request: Request) -> Asked:
+    def read(self, request: Request) -> ParsedSearch:
         """The request without its dialect.
 
         Raises:
@@ -108,13 +108,13 @@ class SearchEndpoint(ABC, Generic[Request]):
         is_batch = not isinstance(queries, str)
         asked = (queries,) if isinstance(queries, str) else tuple(queries)
         if self.blank_is_error and not all(query.strip() for query in asked):
-            raise RequestError("query: it is blank")
+            raise InvalidSearchError("query: it is blank")
         flags = [flag for flag in (request.return_score, request.return_scores) if flag is not None]
         top_k, has_scores = (
             (*sizes_in(request), self.default_top_k)[0],
             (*flags, self.gives_scores)[0],
         )
-        return Asked(asked, top_k, has_scores, is_batch)
+        return ParsedSearch(asked, top_k, has_scores, is_batch)
 
 
 class ClientEndpoint(SearchEndpoint[Request]):

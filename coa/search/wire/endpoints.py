@@ -25,7 +25,7 @@ def of_dialect(dialect: Dialect) -> ClientEndpoint[Any]:
     return next(it for it in SEARCHES if isinstance(it, ClientEndpoint) and it.dialect is dialect)
 
 
-def told_apart(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:
+def resolve_endpoint(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:
     """The endpoint that a body sent to the bare `path` is meant for.
 
     Told by the keys where one dialect alone has them; else `default` where it can read the body, else the first that

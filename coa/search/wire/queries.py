@@ -7,10 +7,10 @@ import msgspec
 
 from coa.search import Hit
 from coa.search.wire import (
-    Asked,
     ClientEndpoint,
     Dialect,
     Document,
+    ParsedSearch,
     SearchEndpoint,
     SearchRequest,
     contents_of,
@@ -48,7 +48,7 @@ class ReCall(ClientEndpoint[ReCallRequest]):
         """The one query."""
         return request.query
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """The documents, or documents and scores side by side."""
         documents, scores = _columns(results)
         return [documents[0], scores[0]] if asked.has_scores else documents[0]
@@ -90,7 +90,7 @@ class ReCallBatch(SearchEndpoint[ReCallBatchRequest]):
         """The list of queries."""
         return request.query
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Lists of documents, or lists of documents and lists of scores."""
         documents, scores = _columns(results)
         return [documents, scores] if asked.has_scores else documents
@@ -128,7 +128,7 @@ class R1Searcher(ClientEndpoint[R1SearcherRequest]):
         """The list of queries."""
         return request.queries
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """The texts begin with the quoted title: a client takes leading digits for a number and drops them."""
         return R1SearcherReply([[contents_of(hit.passage) for hit in hits] for hits in results])
 
@@ -180,7 +180,7 @@ class OpenResearcher(ClientEndpoint[OpenResearcherRequest]):
         """The one query."""
         return request.query
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """The results as pages with an address."""
         pages = (hit.passage for hit in results[0])
         return OpenResearcherReply(

@@ -7,10 +7,10 @@ import msgspec
 
 from coa.search import Hit
 from coa.search.wire import (
-    Asked,
     ClientEndpoint,
     Dialect,
     Document,
+    ParsedSearch,
     ScoredDocument,
     SearchRequest,
     contents_of,
@@ -52,7 +52,7 @@ class FlashRag(ClientEndpoint[FlashRagRequest]):
         """The query, or the list of them."""
         return request.query
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Documents and scores side by side."""
         replies = [_flashrag(hits, asked.has_scores) for hits in results]
         return replies if asked.is_batch else replies[0]
@@ -106,7 +106,7 @@ class _ResultLists(ClientEndpoint[AnyRequest]):
     replies: ClassVar[tuple[Any, ...]] = (ScoredReply, BareReply)
     default_top_k, gives_scores = 3, False
 
-    def write(self, asked: Asked, results: Sequence[Sequence[Hit]]) -> object:
+    def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """`{"result": [[...]]}`."""
         return {"result": [[self._item(hit, asked.has_scores) for hit in hits] for hits in results]}
 

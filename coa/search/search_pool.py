@@ -40,7 +40,7 @@ class BusyError(Exception):
         self.pause_seconds = pause_seconds
 
 
-class Gate:
+class SearchPool:
     """Searches on `threads` threads, with at most `max_waiting` queries in hand. Belongs to one event loop."""
 
     def __init__(self, finder: Finder, *, threads: int, max_waiting: int) -> None:

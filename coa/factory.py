@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from coa.microworld.opening import MicroworldParams, scripted_teacher
+from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold import GoldSettings, gold_teacher
@@ -16,7 +16,7 @@ from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
 from coa.search.remote import RemoteSearch, RemoteSettings
 from coa.search.web import WebSearch, WebSettings
 from coa.tools import Tool
-from coa.tools.opening import ToolsParams, open_tools
+from coa.tools.factory import ToolsParams, open_tools
 from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Sampling
 
