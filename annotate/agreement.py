@@ -19,12 +19,11 @@ from annotate.settings import AnnotateParams
 from coa import tables
 from coa.adjudication import Decision, Standing, decide_all
 from coa.errors import InputError
+from coa.files import ANALYSED, GRADED, REVIEWS
 from coa.params import Params
-from coa.reviews import DECISIVE, REVIEWS, Agreement, Between, Review, read_reviews
+from coa.reviews import DECISIVE, Agreement, Between, Review, read_reviews
 from coa.whole_files import write_file
 
-ANALYSED = Path("data/analyse.parquet")
-GRADED = Path("data/grade.parquet")
 PAGE = Path("reports/agreement.html")
 _TEMPLATES = Path(__file__).parent / "templates"
 _HEADINGS = {

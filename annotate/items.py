@@ -7,7 +7,6 @@ accepted one, the closest first; each answer to a question once. In the second r
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
@@ -17,14 +16,13 @@ from annotate.settings import AnnotateParams, PushParams
 from coa import tables
 from coa.adjudication import Standing, decide_all
 from coa.errors import InputError
+from coa.files import ANALYSED, GRADED, PAIRS
 from coa.graded import GradedTrajectory
 from coa.grading import normalise
 from coa.pairs import PreferencePair
+from coa.ranking import seeded_rank
 from coa.reviews import ReviewKind, dispute_version, pair_version, read_reviews, trajectory_version
 
-GRADED = Path("data/grade.parquet")
-ANALYSED = Path("data/analyse.parquet")
-PAIRS = Path("data/branch/pairs.parquet")
 AUDIT, SECOND_ROUND = "audit", "second_round"
 _MIN_F1 = 0.3
 """Below it an answer shares too little with the accepted ones to be in dispute."""
@@ -79,7 +77,7 @@ def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
     """Ids to the reason of each: the best of each group in turn, and the random share among all."""
     ranked = candidates.with_columns(
         lot=pl.col("row_id").map_elements(
-            lambda row_id: _lot(row_id, params.seed), return_dtype=pl.String
+            lambda row_id: seeded_rank(row_id, params.seed, "review"), return_dtype=pl.String
         )
     )
     num_audit = round(params.audit_share * params.num_items)
@@ -88,10 +86,6 @@ def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
     turn = pl.int_range(pl.len()).over("group", order_by=["worth", "lot"])
     best = others.with_columns(turn=turn).sort("turn", "group").head(params.num_items - num_audit)
     return dict(best.select("row_id", "group").iter_rows()) | dict.fromkeys(audit, AUDIT)
-
-
-def _lot(row_id: str, seed: int) -> str:
-    return sha256(f"review/{seed}/{row_id}".encode()).hexdigest()
 
 
 def _read(path: Path, columns: Sequence[str]) -> pl.LazyFrame:

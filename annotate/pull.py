@@ -20,11 +20,10 @@ from annotate.settings import AnnotateParams
 from coa import tables
 from coa.adjudication import Standing, decide_all
 from coa.errors import ConfigError
+from coa.files import AGREEMENT, REVIEWS
 from coa.params import Params
 from coa.reviews import (
-    AGREEMENT,
     LAYOUT_VERSION,
-    REVIEWS,
     Agreement,
     Answer,
     Review,

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from coa import protocol, tables
+from coa.drops import Dropped
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.question import Question
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.filter import RULES, Dropped, FilterParams, Rule, judge
+from curate.filter import RULES, FilterParams, Rule, judge
 
 NUM_ROWS = 20_000
 NUM_SEARCHES = 4

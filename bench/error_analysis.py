@@ -21,16 +21,16 @@ from pathlib import Path
 import polars as pl
 
 from coa import tables
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
+from coa.drops import Dropped
+from coa.files import DROPPED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.grading import normalise
 from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.trajectory import StepKind
-from curate.analyse import GRADED, OUT, QUESTIONS
-from curate.diagnosis.causes import Analysis
-from curate.filter import Dropped, FilterParams, judge
-from curate.report import DROPPED
+from curate.analyse import OUT
+from curate.filter import FilterParams, judge
 from synth.ingest import Ingested, IngestParams, Recorded, ingest
 
 JUDGED = Path("recorded.parquet")

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from coa import protocol, tables
 from coa.drivers import roll_out_all
+from coa.drops import Dropped
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy, JournaledTool
@@ -29,7 +30,7 @@ from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
-from curate.filter import Dropped, FilterParams, judge
+from curate.filter import FilterParams, judge
 from curate.grade import by_actions, grade_all
 
 SIZES = (1_000, 10_000, 100_000)

@@ -19,11 +19,11 @@ import httpx
 import yaml
 
 from coa import protocol, tables
+from coa.causes import Analysis
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.grading import Verdict
 from coa.question import Question
 from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.diagnosis.causes import Analysis
 
 PORT = 6987
 _SYLLABLES = [f"{a}{b}{c}" for a in "bdfgklmprst" for b in "aeiou" for c in "nrstl"]

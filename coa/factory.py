@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
@@ -75,7 +76,7 @@ class SearchParams:
     """The search that policies use."""
 
     engine: EngineKind = EngineKind.EMBEDDED
-    index: str = "data/index"
+    index: str = INDEX.as_posix()
     """For `embedded`: the folder that `coa.search.index` wrote."""
     server: RemoteSettings = field(default_factory=RemoteSettings)
     """For `server`."""

@@ -29,7 +29,9 @@ from typing import NamedTuple
 from coa.errors import InputError
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
+YES_NO = frozenset({"yes", "no"})
+"""Answers that say nothing but whether."""
+CLOSED_ANSWERS = YES_NO | {"noanswer"}
 _MINUS, _POINT = "\N{MINUS SIGN}", "\N{FULLWIDTH FULL STOP}"
 # Folding leaves neither in a text, so they can mark what must outlive the deletion of punctuation.
 _SIGN = re.compile(r"(?<![\w)\]}.,%-])-(?=[$€£¥]?\.?[0-9])")
@@ -266,14 +268,14 @@ def _read_golds(gold_answers: tuple[str, ...]) -> tuple[_Gold, ...]:
 
 
 def _best_f1(text: str, golds: Sequence[_Gold]) -> float:
-    if text in _CLOSED_ANSWERS:
+    if text in CLOSED_ANSWERS:
         return 0.0  # no gold equals it, or there would be no need to compare tokens
     tokens = text.split()
     # Most wrong answers share no token with the gold: they are spared the counting.
     near = [
         gold.tokens
         for gold in golds
-        if gold.text not in _CLOSED_ANSWERS and not gold.vocabulary.isdisjoint(tokens)
+        if gold.text not in CLOSED_ANSWERS and not gold.vocabulary.isdisjoint(tokens)
     ]
     counts = Counter(tokens) if near else Counter()
     return max(

@@ -14,13 +14,11 @@ from pathlib import Path
 
 from coa import tables
 from coa.errors import InputError
+from coa.files import REVIEWS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Step
 
-REVIEWS = Path("data/reviews.parquet")
-AGREEMENT = Path("data/agreement.parquet")
-"""What the agreement among these reviews is; `annotate.pull` writes both."""
 LAYOUT_VERSION = 1
 """Raised when a question to the reviewer changes its meaning; stored with each review."""
 
@@ -213,3 +211,46 @@ def _texts(steps: Iterable[Step]) -> list[list[str]]:
 
 def _hash(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+class Effect(StrEnum):
+    """What became of a reviewed item, or of a row because of one."""
+
+    CONFIRMED = "confirmed"
+    """The reviewers agree with the pipeline: nothing changes."""
+    DROPPED = "dropped"
+    """The trajectory is left out: nobody should learn from it."""
+    STAYS_OUT = "stays_out"
+    """Reviewers would keep a trajectory that a rule of `curate.filter` dropped: it stays out, the rule may be wrong."""
+    NOT_FIXED = "not_fixed"
+    """The trajectory is left out: it needs a fix other than an accepted answer, and no command rewrites text."""
+    ANSWER_ADDED = "answer_added"
+    """The question has one more accepted answer."""
+    LET_IN = "let_in"
+    """A trajectory that was dropped as wrong is right by an added answer and passes the other rules."""
+    FLIPPED = "flipped"
+    """The pair's sides change places."""
+    DISCARDED = "discarded"
+    """The pair is left out: no side is better, the point is wrong, or both sides are right by an added answer."""
+    CONFLICT = "conflict"
+    """The reviewers disagree: nothing changes."""
+    PENDING = "pending"
+    """Too few reviews: nothing changes."""
+    STALE = "stale"
+    """The item is gone, or its text is not the one that was reviewed: nothing changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a decision of the reviewers came to."""
+
+    item_id: str
+    """The reviewed item; for `let_in` and for pairs void by an added answer, the row that is concerned."""
+    kind: ReviewKind
+    """What was reviewed."""
+    effect: Effect
+    """What became of it."""
+    detail: str
+    """What was said how often, or what the row follows from; no reviewer is named."""
+    num_reviews: int
+    """Reviews that counted; 0 where the row follows from another item's review."""

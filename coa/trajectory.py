@@ -88,6 +88,8 @@ class StopReason(StrEnum):
 
 FORCED_STOPS = frozenset({StopReason.ACTION_BUDGET, StopReason.CONTEXT_BUDGET})
 """The rollouts whose answer was forced."""
+FAILED_STOPS = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
+"""The rollouts that a tool or the policy's server failed; the policy is not to blame."""
 
 
 @dataclass(frozen=True, slots=True)

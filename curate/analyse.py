@@ -18,8 +18,9 @@ from typing import Any
 import polars as pl
 
 from coa import tables
-from coa.causes import Cause
+from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.errors import InputError
+from coa.files import ANALYSED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import rate, write_metrics
@@ -29,14 +30,11 @@ from coa.question import Question
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
 from coa.trajectory import Mode
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose
 
-GRADED = Path("data/grade.parquet")
-QUESTIONS = Path("data/questions.parquet")
-OUT = Path("data/analyse.parquet")
+OUT = ANALYSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,19 +20,20 @@ import polars as pl
 
 from coa import tables
 from coa.errors import InputError
+from coa.files import ASSEMBLED, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
 from coa.pairs import PairKind, PreferencePair
 from coa.params import Params
 from coa.question import Question
+from coa.ranking import seeded_rank
+from coa.reviews import Applied
 from coa.trajectory import Mode
 from curate.revising import read_revision
-from curate.screen import EXCLUDED, KEPT, PAIRS, QUESTIONS
-from curate.strata import Candidate, choose, rank
-from curate.verdicts import Applied, Revision, other_kind
+from curate.strata import Candidate, choose
+from curate.verdicts import Revision, other_kind
 
-GRADED = Path("data/grade.parquet")
-OUT = Path("data/assemble")
+OUT = ASSEMBLED
 REVIEWED = OUT / "reviewed.parquet"
 
 
@@ -239,7 +240,7 @@ def split_candidates(
     limit = int(params.validation_share * 16**8)
     split: dict[str, list[Candidate]] = {"train": [], "validation": []}
     for candidate in pool:
-        is_held_out = int(rank(candidate.question_id, params.seed, "split")[:8], 16) < limit
+        is_held_out = int(seeded_rank(candidate.question_id, params.seed, "split")[:8], 16) < limit
         split["validation" if is_held_out else "train"].append(candidate)
     return split
 

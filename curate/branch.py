@@ -14,42 +14,30 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import polars as pl
 
 from coa import tables
 from coa.factory import TeacherParams
+from coa.files import BRANCHED, GRADED
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons, stop_reason_counts, write_metrics
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
+from coa.points import Point, PointOutcome
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
+from coa.ranking import seeded_rank
 from coa.rollout import Task
 from coa.runtime import JOURNALS, open_runtime
 from coa.spool import Spool
 from coa.trajectory import StopReason
 from curate.forks import action_points, fork_task, thought_points
-from curate.strata import Stratum, divide_evenly, rank
+from curate.strata import Stratum, divide_evenly
 
-GRADED = Path("data/grade.parquet")
-OUT = Path("data/branch")
-
-
-class PointOutcome(StrEnum):
-    """What became of a point that was forked."""
-
-    PAIRED = "paired"
-    """A continuation's outcome differs from its parent's: a pair."""
-    SAME_OUTCOME = "same_outcome"
-    """Every continuation on its arm ended as its parent did."""
-    OFF_ARM = "off_arm"
-    """Continuations ended properly, but none took its arm: the call that was opened for it was never closed."""
-    UNSOUND = "unsound"
-    """No continuation ended properly: it failed, acted where that is forbidden, or gave no answer."""
+OUT = BRANCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +56,6 @@ class BranchParams:
     """Regular expression: a sentence with it is a place where a policy that reasoned on might have acted."""
     seed: int = 0
     """Chooses trajectories and points."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point that was forked."""
-
-    parent_id: str
-    point: int
-    arm: Arm
-    """The arm that was tried; the parent took the other one."""
-    outcome: PointOutcome
-    parent_is_correct: bool
-    num_continuations: int
-    num_correct: int
-    pair_id: str
-    """Empty where there is no pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +83,9 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
         sizes = {group: len(names) for group, names in groups.items()}
         for group, size in divide_evenly(sizes, params.max_parents.get(kind, 0)).items():
             chosen.update(
-                sorted(groups[group], key=lambda name: rank(name, params.seed, "parent"))[:size]
+                sorted(groups[group], key=lambda name: seeded_rank(name, params.seed, "parent"))[
+                    :size
+                ]
             )
     return chosen
 
@@ -135,7 +109,9 @@ def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
     )
     ranked = sorted(
         points,
-        key=lambda point: rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"),
+        key=lambda point: seeded_rank(
+            f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"
+        ),
     )
     return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
 

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coa.causes import Cause
+from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.graded import GradedTrajectory
+from coa.ranking import seeded_rank
 from coa.trajectory import Author
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
-from curate.strata import rank
 
 _PER_CAUSE = 3
 _STEP_CHARS, _TEXT_CHARS, _FIELD_CHARS = 700, 6_000, 400
@@ -72,7 +71,7 @@ class Choice:
     def _offer(
         self, cause: Cause, row: Analysis, step: int | None, evidence: str, beside: tuple[str, ...]
     ) -> None:
-        place = rank(row.trajectory_id, 0, f"example/{cause}")
+        place = seeded_rank(row.trajectory_id, 0, f"example/{cause}")
         best = [
             *self._best.get(cause, []),
             Chosen(place, row.trajectory_id, step, evidence, beside),

@@ -7,46 +7,24 @@ Only the CoA and CoT sets are filtered; pairs are mined from right and wrong row
 a value of `DropReason` with its docstring, a function in `RULES`, and its smallest example in tests/test_filter.py.
 """
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 
 from coa import protocol, tables
+from coa.drops import Dropped, DropReason
+from coa.files import FILTERED, GRADED
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import write_metrics
 from coa.outputs import check_folder, metrics_name
 from coa.params import Params
+from coa.plain_words import WORD
 from coa.progress import Progress
-from coa.trajectory import FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
-
-
-class DropReason(StrEnum):
-    """Why a trajectory is not imitated; the first rule that applies names it."""
-
-    FAILED = "failed"
-    """A tool or the policy's server failed."""
-    NO_ANSWER = "no_answer"
-    """The policy ended, or ran out of tokens, without an answer."""
-    FORMAT = "format"
-    """Tags that are broken, forged or left open, a forbidden action, or an answer outside the box."""
-    FORCED = "forced"
-    """A budget was used up and the scaffold forced the answer."""
-    WRONG = "wrong"
-    """The answer is not among the gold answers."""
-    REPEATED_SEARCH = "repeated_search"
-    """The same query twice."""
-    COPIED_OBSERVATION = "copied_observation"
-    """A thought copies a long run of words from an observation."""
-    LENGTH = "length"
-    """More policy tokens than allowed."""
-    LOOP = "loop"
-    """The same run of words again and again."""
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +38,10 @@ class FilterParams:
     max_repeats: int = 3
     """How often the same run of `loop_words` words may occur in the policy's text."""
     loop_words: int = 8
-    graded: str = "data/grade.parquet"
+    graded: str = GRADED.as_posix()
     """What is filtered."""
-    out: str = "data/filter"
+    out: str = FILTERED.as_posix()
     """The folder under data/ that gets both tables; it names the metrics too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A dropped row with its reason."""
-
-    reason: DropReason
-    detail: str
-    """What exactly the rule saw."""
-    row: GradedTrajectory
 
 
 Rule = Callable[[GradedTrajectory, FilterParams], str | None]
@@ -81,17 +49,14 @@ Rule = Callable[[GradedTrajectory, FilterParams], str | None]
 
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION})
 _UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED})
-_WORD = re.compile(r"\w+")
-_ASCII_GAPS = {code: " " for code in range(128) if not _WORD.match(chr(code))}
+_ASCII_GAPS = {code: " " for code in range(128) if not WORD.match(chr(code))}
 
 
 def _failed(row: GradedTrajectory, _: FilterParams) -> str | None:
     stop = row.trajectory.stop_reason
-    return (
-        f"{stop}: {row.trajectory.error}"
-        if stop in (StopReason.TOOL_ERROR, StopReason.POLICY_ERROR)
-        else None
-    )
+    if stop in FAILED_STOPS:
+        return f"{stop}: {row.trajectory.error}"
+    return None
 
 
 def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
@@ -182,7 +147,7 @@ def _of_kind(row: GradedTrajectory, kind: StepKind) -> list[Step]:
 def _words(text: str) -> tuple[str, ...]:
     text = text.lower()
     # The same words either way; splitting is ten times as fast as searching.
-    return tuple(text.translate(_ASCII_GAPS).split() if text.isascii() else _WORD.findall(text))
+    return tuple(text.translate(_ASCII_GAPS).split() if text.isascii() else WORD.findall(text))
 
 
 def _runs(words: tuple[str, ...], size: int) -> Iterable[tuple[str, ...]]:

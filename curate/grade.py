@@ -16,6 +16,7 @@ import polars as pl
 
 from coa import protocol, tables
 from coa.errors import InputError
+from coa.files import GRADED, QUESTIONS, SAMPLED
 from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.metrics import rate, write_metrics
@@ -25,7 +26,6 @@ from coa.progress import Progress
 from coa.question import Question
 from coa.trajectory import Mode, Trajectory
 
-QUESTIONS = Path("data/questions.parquet")
 METRICS = Path("metrics")
 _MOST = 0.5
 """Above this share of rows in foreign tags a file is refused: now and then a policy writes one of its own accord."""
@@ -35,11 +35,11 @@ _MOST = 0.5
 class GradeParams:
     """What is graded, and where the verdicts go."""
 
-    samples: str = "data/sample"
+    samples: str = SAMPLED.as_posix()
     """Folder with a file for each mode."""
     modes: tuple[Mode, ...] = tuple(Mode)
     """The modes that were sampled."""
-    out: str = "data/grade.parquet"
+    out: str = GRADED.as_posix()
     """A file under data/; it names the metrics too."""
 
 

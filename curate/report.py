@@ -17,21 +17,17 @@ from typing import Any
 import polars as pl
 
 from coa import tables
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
 from coa.errors import ConfigError
+from coa.files import ANALYSED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.trajectory import Mode
 from coa.whole_files import write_file
 from curate import charts
-from curate.diagnosis.causes import Analysis
 from curate.examples import Choice
 from curate.tallies import ArmOutcomes, Tallies, fork_quadrants
 
-ANALYSED = Path("data/analyse.parquet")
-GRADED = Path("data/grade.parquet")
-DROPPED = Path("data/filter/dropped.parquet")
-POINTS = Path("data/branch/points.parquet")
 OUT = Path("reports/errors.html")
 PICTURES = Path("reports/pictures")
 TEMPLATES = Path(__file__).parent / "templates"

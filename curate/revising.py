@@ -8,28 +8,18 @@ from pathlib import Path
 
 from coa import tables
 from coa.adjudication import AdjudicationParams, decide_all
+from coa.drops import Dropped, DropReason
+from coa.exclusions import Excluded, RowKind
+from coa.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
-from coa.reviews import REVIEWS, ReviewKind, read_reviews
+from coa.reviews import Applied, Effect, ReviewKind, read_reviews
 from curate.evaluation_files import read_evaluation
-from curate.filter import Dropped, DropReason, FilterParams, judge
+from curate.filter import FilterParams, judge
 from curate.overlap import EvaluationSets
-from curate.screen import (
-    EXCLUDED,
-    KEPT,
-    PAIRS,
-    QUESTIONS,
-    Excluded,
-    RowKind,
-    Screen,
-    ScreenParams,
-    read_marks,
-    row_of,
-)
-from curate.verdicts import Applied, Effect, Pools, Revision, now_right, revise, void_pairs
-
-DROPPED = Path("data/filter/dropped.parquet")
+from curate.screen import Screen, ScreenParams, read_marks, row_of
+from curate.verdicts import Pools, Revision, now_right, revise, void_pairs
 
 
 def read_revision(params: Params) -> Revision:

@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,6 +21,8 @@ import numpy as np
 import polars as pl
 
 from coa import tables
+from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
+from coa.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
 from coa.pairs import PreferencePair
@@ -35,40 +36,9 @@ from curate.near_duplicates import NearDuplicates
 from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun
 from curate.shingles import hash_words
 
-QUESTIONS = Path("data/questions.parquet")
-GRADED = Path("data/grade.parquet")
-KEPT = Path("data/filter/kept.parquet")
-PAIRS = Path("data/branch/pairs.parquet")
-EXCLUDED = Path("data/screen/excluded.parquet")
-EVALUATION_SETS = Path("data/screen/evaluation_sets.parquet")
-
 _ROWS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 4_000_000
 """Texts in memory at a time; what is computed of them takes about twenty times as much."""
-
-
-class RowKind(StrEnum):
-    """What a row is."""
-
-    TRAJECTORY = "trajectory"
-    PAIR = "pair"
-    QUESTION = "question"
-    """A train question that no trajectory was sampled for."""
-
-
-class ExclusionReason(StrEnum):
-    """Why a row is left out; the first one that applies names it."""
-
-    MARKED = "marked"
-    """The question says itself that an evaluation set holds it (`also_in`)."""
-    EVALUATION_QUESTION = "evaluation_question"
-    """An evaluation set holds the question, in the same words."""
-    EVALUATION_NGRAM = "evaluation_ngram"
-    """The question, or what the policy wrote, shares a run of words around a name with an evaluation question."""
-    EVALUATION_NEAR = "evaluation_near"
-    """The question is an evaluation question with some words changed, moved, put in or left out."""
-    NEAR_DUPLICATE = "near_duplicate"
-    """The text nearly repeats another row of the same kind, which stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +56,6 @@ class ScreenParams:
     """Length of the runs of words in which near-duplicates are counted."""
     min_similarity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.8
     """Share of common runs (Jaccard) from which on two rows are near-duplicates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Excluded:
-    """A row that must not enter a training set."""
-
-    row_id: str
-    """Trajectory id, pair id or question id."""
-    question_id: str
-    what: RowKind
-    reason: ExclusionReason
-    detail: str
-    """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of the row that
-    stays."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSet:
-    """An evaluation set and how many rows touch it, which are all left out."""
-
-    name: str
-    """A split of the questions, the stem of a file, or what `also_in` says."""
-    num_questions: int
-    """Questions that were compared; 0 for a set of which only `also_in` speaks."""
-    num_trajectories: int
-    """Kept trajectories."""
-    num_pairs: int
-    """Preference pairs."""
-    num_train_questions: int
-    """Train questions that no trajectory was sampled for."""
 
 
 class EvaluationMatch(NamedTuple):

@@ -1,8 +1,9 @@
 """A fixed number of rows from a pool: groups evenly, strata in the pool's own proportions, decided by the seed."""
 
-import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from coa.ranking import seeded_rank
 
 Stratum = tuple[Hashable, ...]
 
@@ -18,14 +19,6 @@ class Candidate(NamedTuple):
     """Within a group, strata get their share of the pool: hops, actions, question type."""
 
 
-def rank(item: str, seed: int, purpose: str) -> str:
-    """A position that looks random and follows from its arguments alone, so that it stays when other rows change.
-
-    `purpose` keeps choices apart: without it the same rows would come first in all of them.
-    """
-    return hashlib.sha256(f"{purpose}/{seed}/{item}".encode()).hexdigest()
-
-
 def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
     """Ids of `count` rows of the pool (all of it, if it is smaller)."""
     groups = _by(pool, lambda candidate: candidate.group)
@@ -37,7 +30,7 @@ def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
         shares = apportion({stratum: len(rows) for stratum, rows in strata.items()}, size)
         for stratum, rows in strata.items():
             ranked = sorted(
-                (row.row_id for row in rows), key=lambda row_id: rank(row_id, seed, "set")
+                (row.row_id for row in rows), key=lambda row_id: seeded_rank(row_id, seed, "set")
             )
             chosen.update(ranked[: shares[stratum]])
     return chosen

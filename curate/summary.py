@@ -12,7 +12,7 @@ from typing import Any
 
 from coa.errors import ConfigError, InputError
 from coa.metrics import FOLDER
-from coa.trajectory import StopReason
+from coa.trajectory import FAILED_STOPS
 
 _STAGES = ("questions", "sample_cot", "sample_coa", "grade", "filter", "branch", "assemble")
 
@@ -46,7 +46,7 @@ def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("  correct", f"{cot['correct_rate']:.1%}", f"{coa['correct_rate']:.1%}"),
         *(
             (f"  {reason}", ends_cot.get(reason, 0), ends_coa.get(reason, 0))
-            for reason in (StopReason.POLICY_ERROR, StopReason.TOOL_ERROR)
+            for reason in sorted(FAILED_STOPS)
         ),
         ("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]),
         *(

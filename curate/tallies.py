@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
 from coa.grading import Verdict
 from coa.pairs import Arm
 from coa.trajectory import FORCED_STOPS, Mode, StopReason
-from curate.diagnosis.causes import Analysis
 
 _ANSWERED = FORCED_STOPS | {StopReason.ANSWERED}
 _MALFORMED = frozenset({Cause.FORGED_OBSERVATION, Cause.FORMAT})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa.errors import InputError
+from coa.files import EXCLUDED
 from data_cards import licences, reviews, tallies, yields
 from data_cards.catalogue import HAS_TRAJECTORIES, TITLES, SetName, local_path
 from data_cards.contamination import contamination
@@ -211,7 +212,7 @@ def _origins(name: SetName, frame: pl.LazyFrame, settings: Mapping[str, Any]) ->
     causes = yields.causes(name) if name in HAS_TRAJECTORIES else None
     prompt = shown_prompt(name, settings)
     return {
-        "is_screened": yields.EXCLUDED.exists(),
+        "is_screened": EXCLUDED.exists(),
         "reviews": reviews.changes(name),
         "agreement": reviews.agreement(name),
         "run_kinds": yields.pair_kinds() if name is SetName.COT_A else (),

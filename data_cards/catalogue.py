@@ -6,7 +6,8 @@ from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 
-ASSEMBLED = Path("data/assemble")
+from coa.files import ASSEMBLED
+
 _READ_FROM = ContextVar("read_from", default=ASSEMBLED)
 SPLITS = ("train", "validation")
 

@@ -12,15 +12,14 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa import tables
+from coa.exclusions import ExclusionReason
+from coa.files import EXCLUDED, QUESTIONS
 from coa.near_questions import NearQuestions, question_key
 from coa.question import Question
 from coa.sources import read_rows
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import QUESTIONS, collect, facts, scan
-from data_cards.yields import EXCLUDED
+from data_cards.facts import collect, facts, scan
 
-NEAR_DUPLICATE = "near_duplicate"
-"""The one reason of the screen that has nothing to do with evaluation."""
 _ENDINGS = (".parquet", ".jsonl", ".csv")
 
 
@@ -38,7 +37,7 @@ def screened_overlaps(name: SetName) -> list[Overlap]:
         InputError: a file is missing or broken, or lacks a column.
     """
     touched = scan(EXCLUDED, ["row_id", "reason", "detail"]).filter(
-        pl.col("reason") != NEAR_DUPLICATE
+        pl.col("reason") != ExclusionReason.NEAR_DUPLICATE
     )
     rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
     return [Overlap(*row) for row in collect(rows.select("row_id", "detail")).iter_rows()]

@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from coa import tables
+from coa.files import QUESTIONS
 from coa.trajectory import Author
 from data_cards.catalogue import SPLITS, SetName, local_path
 
-QUESTIONS = Path("data/questions.parquet")
 LENGTH = "length:"
 _PAIR_COLUMNS = (
     "pair_id",

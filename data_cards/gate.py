@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from coa import tables
 from coa.errors import InputError, OutputError, unknown_name
+from coa.files import EXCLUDED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Author, Step
@@ -24,7 +25,6 @@ from data_cards.private_text import find_key, find_private
 from data_cards.provenance import shown
 from data_cards.review_state import num_reviewed
 from data_cards.settings import PublishParams
-from data_cards.yields import EXCLUDED
 
 
 class Reason(StrEnum):

@@ -17,18 +17,18 @@ import polars as pl
 
 from coa import protocol
 from coa.errors import ConfigError, InputError
+from coa.files import ANALYSED, ASSEMBLED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
 from coa.trajectory import Trajectory
 from data_cards import provenance, rows, run_files
-from data_cards.catalogue import ASSEMBLED, local_path
-from data_cards.facts import QUESTIONS, collect, scan
+from data_cards.catalogue import local_path
+from data_cards.facts import collect, scan
 from data_cards.origins import call_lines, is_imported, prompt_line
 from data_cards.review_state import reviews_of
 from data_cards.safe_markdown import cut, visible
-from data_cards.yields import ANALYSED
 
 _MAX_CHARS = 160
 _ALWAYS = frozenset({"questions", "screen", "assemble"})
@@ -172,7 +172,7 @@ def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
         return f"not analysed: {ANALYSED} is missing"
     known = rows.find_trajectory(trajectory_id)
     if known is None or known.trajectory != row.trajectory:
-        return f"not known: {rows.GRADED} has another run's trajectory of this id, or none"
+        return f"not known: {GRADED} has another run's trajectory of this id, or none"
     frame = scan(ANALYSED, ["trajectory_id", "cause", "step", "evidence", "contributing"])
     found = collect(frame.filter(pl.col("trajectory_id") == trajectory_id)).to_dicts()
     if not found:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from coa.files import ASSEMBLED
 from coa.params import Params
 from data_cards import models
-from data_cards.catalogue import ASSEMBLED, sets_in
+from data_cards.catalogue import sets_in
 from data_cards.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
 from data_cards.gate import (
     MODEL_REASONS,

@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from coa.files import RENDERED
 from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from data_cards.card import Card, SetCard, front_page, set_card
 from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams, check, shown_settings
 
-OUT = Path("data/render")
+OUT = RENDERED
 OWN_FOLDER = OwnFolder(
     "python -m data_cards.render",
     "README.md",

@@ -3,17 +3,10 @@
 from collections.abc import Iterator
 
 from coa import tables
+from coa.files import REVIEWS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.reviews import (
-    DECISIVE,
-    REVIEWS,
-    Review,
-    ReviewKind,
-    pair_version,
-    read_reviews,
-    trajectory_version,
-)
+from coa.reviews import DECISIVE, Review, ReviewKind, pair_version, read_reviews, trajectory_version
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 

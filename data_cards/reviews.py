@@ -1,16 +1,13 @@
 """What reviewers changed in a set, and how far they agree, to a card's section; nothing where nobody reviewed."""
 
-from pathlib import Path
-
 import polars as pl
 
+from coa.files import AGREEMENT, REVIEWED
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
 from data_cards.safe_markdown import Cell, Markdown, table, words
 from data_cards.yields import counts
 
-REVIEWED = Path("data/assemble/reviewed.parquet")
-AGREEMENT = Path("data/agreement.parquet")
 _DECISIVE = ("verdict", "preference", "same_answer")
 _MEANINGS = {
     "confirmed": "reviewers agree with the program",

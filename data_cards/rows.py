@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import polars as pl
 
+from coa.files import FORKS, GRADED, SAMPLED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
@@ -16,9 +17,6 @@ from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
 
 Record = TypeVar("Record")
-SAMPLED = Path("data/sample")
-GRADED = Path("data/grade.parquet")
-FORKS = Path("data/branch/forks.parquet")
 _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
 SetRow = GradedTrajectory | PreferencePair | Question
 

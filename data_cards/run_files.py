@@ -8,7 +8,7 @@ that another run made breaks the chain: from there on nothing is known.
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from data_cards.catalogue import ASSEMBLED
+from coa.files import ASSEMBLED
 from data_cards.provenance import Lock, md5_of
 
 LAST = "assemble"

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from coa.errors import InputError
+from coa.files import ASSEMBLED
 from coa.model_files import fingerprint_files
-from data_cards.catalogue import ASSEMBLED, SetName
+from data_cards.catalogue import SetName
 from data_cards.licences import Source
 
 RESULTS = Path("results/evaluate")

@@ -4,21 +4,14 @@ The files of `curate.screen` and `curate.analyse` are read where they are there;
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from coa.files import ANALYSED, DROPPED, EXCLUDED, GRADED, KEPT, PAIRS, POINTS, QUESTIONS
+from coa.points import PointOutcome
 from data_cards.catalogue import SetName
-from data_cards.facts import QUESTIONS, collect, scan
-
-KEPT = Path("data/filter/kept.parquet")
-DROPPED = Path("data/filter/dropped.parquet")
-POINTS = Path("data/branch/points.parquet")
-PAIRS = Path("data/branch/pairs.parquet")
-GRADED = Path("data/grade.parquet")
-EXCLUDED = Path("data/screen/excluded.parquet")
-ANALYSED = Path("data/analyse.parquet")
+from data_cards.facts import collect, scan
 
 
 class Count(NamedTuple):
@@ -65,7 +58,7 @@ def _trajectory_funnel(mode: SetName) -> _Start:
 
 def _pair_funnel() -> _Start:
     points = scan(POINTS, ["outcome"])
-    losses = [count for count in counts(points, "outcome") if count.value != "paired"]
+    losses = [count for count in counts(points, "outcome") if count.value != PointOutcome.PAIRED]
     return "points", _num_rows(points), losses
 
 

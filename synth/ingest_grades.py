@@ -18,7 +18,7 @@ from pathlib import Path
 from coa import tables
 from coa.dialects import prediction
 from coa.errors import InputError, writing_error
-from coa.grading import Grade, grade_prediction, normalise
+from coa.grading import YES_NO, Grade, grade_prediction, normalise
 from coa.question import Question
 from coa.trajectory import Trajectory
 from synth.ingest import OUT, DroppedLine, Recorded
@@ -26,7 +26,6 @@ from synth.ingest import OUT, DroppedLine, Recorded
 _SAME_F1 = 1e-6
 _NUM_IDS = 4
 """Ids shown for each reason; the table of disagreements has all."""
-_CLOSED = {"yes", "no"}
 _NUMBER_WORDS = frozenset(
     (
         "zero",
@@ -170,7 +169,7 @@ def why(
             if _has_number(words | gold_words)
             else DisagreementReason.FORMATTING
         )
-    if gold in _CLOSED or text in _CLOSED:
+    if gold in YES_NO or text in YES_NO:
         return DisagreementReason.YES_NO
     if _bare(answer) == _bare(golds[0]):
         return DisagreementReason.FORMATTING

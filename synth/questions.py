@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from coa import tables
 from coa.errors import ConfigError, InputError
+from coa.files import QUESTIONS
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.question import Question
@@ -31,7 +32,7 @@ from synth.question_formats import (
     whole_answers,
 )
 
-OUT = Path("data/questions.parquet")
+OUT = QUESTIONS
 DROPPED = Path("data/questions_dropped.parquet")
 SPLITS = ("train", "validation", "test")
 _REQUIRED = ("question_id", "question", "gold_answers")

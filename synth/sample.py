@@ -8,7 +8,6 @@ Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by ques
 data synthesis.)
 """
 
-import hashlib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
 from coa.factory import TeacherParams
+from coa.files import QUESTIONS, SAMPLED
 from coa.graded import grade_trajectory
 from coa.interruption import run_interruptible
 from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
@@ -29,11 +29,10 @@ from coa.params import Params
 from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.question import Question
+from coa.ranking import seeded_rank
 from coa.rollout import Task
 from coa.runtime import open_runtime
 from coa.trajectory import Mode, StopReason, Trajectory
-
-QUESTIONS = Path("data/questions.parquet")
 
 
 class Assignment(StrEnum):
@@ -59,7 +58,7 @@ class SampleParams:
     """Rollouts a question and mode: the group size."""
     seed: int = 0
     """Chooses the questions."""
-    out: str = "data/sample"
+    out: str = SAMPLED.as_posix()
     """The folder under data/ that gets the trajectories; it names the journal and the metrics too."""
 
 
@@ -83,9 +82,9 @@ def choose_questions(
             got=f"{len(train):,} in {QUESTIONS}{held}",
             fix="lower sample.num_questions or bring more questions",
         )
-    chosen = sorted(train, key=lambda question: _rank(question.question_id, params.seed))[
-        : params.num_questions
-    ]
+    chosen = sorted(
+        train, key=lambda question: seeded_rank(question.question_id, params.seed, purpose="")
+    )[: params.num_questions]
     if params.assignment is Assignment.DISJOINT:
         chosen = chosen[list(Mode).index(mode) :: len(Mode)]
     return sorted(chosen, key=lambda question: question.question_id)
@@ -94,10 +93,6 @@ def choose_questions(
 def count_held_elsewhere(questions: Iterable[Question]) -> int:
     """How many train questions an evaluation set holds too: they are never sampled."""
     return sum(question.split == "train" and bool(question.also_in) for question in questions)
-
-
-def _rank(question_id: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}/{question_id}".encode()).hexdigest()
 
 
 def make_tasks(

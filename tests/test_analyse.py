@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa import protocol, tables
-from coa.causes import Cause
+from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.drivers import roll_out_batched
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
@@ -48,7 +48,6 @@ from coa.trajectory import (
 )
 from curate import analyse
 from curate.analyse import analyse_all
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Analysis
 from curate.diagnosis.gold import Corpus, gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context

@@ -8,13 +8,14 @@ import yaml
 
 from coa import protocol, tables
 from coa.errors import InputError
+from coa.exclusions import Excluded, ExclusionReason, RowKind
+from coa.files import EXCLUDED
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import write_reviews
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
-from curate.screen import EXCLUDED, Excluded, ExclusionReason, RowKind
 
 SETTINGS = {
     "num_cot_a": 2,

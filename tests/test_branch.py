@@ -19,6 +19,7 @@ from coa.pairs import (
     attribute_trigger_to_policy,
     make_pair,
 )
+from coa.points import PointOutcome
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question
@@ -27,7 +28,7 @@ from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.branch import BranchParams, Fork, PointOutcome, choose_parents, forks_of, resolve_fork
+from curate.branch import BranchParams, Fork, choose_parents, forks_of, resolve_fork
 from curate.forks import action_points, fork_task, thought_points
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from coa import tables
+from coa.exclusions import EvaluationSet
 from coa.graded import GradedTrajectory
 from coa.question import Question
 from coa.trajectory import Mode, StepKind
-from curate.screen import EvaluationSet
 from data_cards import contamination as contaminations
 from data_cards.catalogue import SetName
 from data_cards.contamination import contamination

@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
-from coa.causes import Cause
+from coa.causes import CONTRIBUTING_ONLY, Cause, Finding
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.search import Passage
 from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.diagnosis.answers import says_the_same
-from curate.diagnosis.causes import CONTRIBUTING_ONLY, Finding
 from curate.diagnosis.claims import Basis, read
 from curate.diagnosis.gold import Corpus, gold_passages
 from curate.diagnosis.queries import holds_most

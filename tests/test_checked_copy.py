@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError
-from data_cards.catalogue import ASSEMBLED, SetName, local_path, sets_in
+from coa.files import ASSEMBLED
+from data_cards.catalogue import SetName, local_path, sets_in
 from data_cards.checked_copy import Copy, copy_model, copy_sets, require_unchanged
 from data_cards.gate import Reason, key_refusals
 from data_cards.publication import hashes_of

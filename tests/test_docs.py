@@ -16,8 +16,10 @@ from annotate.settings import Action, AnnotateParams
 from bench import error_analysis
 from coa import protocol
 from coa.adjudication import Rule
-from coa.causes import Cause
+from coa.causes import Analysis, Cause, Finding
 from coa.dialects import UnreadableReason
+from coa.drops import Dropped, DropReason
+from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.factory import EngineKind, PolicyKind, SearchParams, TeacherParams
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
@@ -26,12 +28,15 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
+from coa.points import Point, PointOutcome
 from coa.prompts import PromptParams
 from coa.question import Question
 from coa.reviews import (
     Agreement,
     Answer,
+    Applied,
     Between,
+    Effect,
     Preference,
     Review,
     ReviewKind,
@@ -64,13 +69,11 @@ from coa.trajectory import (
 )
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
-from curate.branch import BranchParams, Point, PointOutcome
-from curate.diagnosis.causes import Analysis, Finding
-from curate.filter import Dropped, DropReason, FilterParams
+from curate.branch import BranchParams
+from curate.filter import FilterParams
 from curate.grade import GradeParams
-from curate.screen import EvaluationSet, Excluded, ExclusionReason, RowKind, ScreenParams
+from curate.screen import ScreenParams
 from curate.summary import read_metrics, render
-from curate.verdicts import Applied, Effect
 from data_cards.export import ExportParams
 from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams

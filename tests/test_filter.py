@@ -3,10 +3,11 @@
 import pytest
 
 from coa import protocol
+from coa.drops import DropReason
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.question import Question
 from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.filter import RULES, DropReason, FilterParams, judge
+from curate.filter import RULES, FilterParams, judge
 
 QUESTION = Question("q", "Who?", ("Paris",), "train")
 PARAMS = FilterParams(max_policy_tokens=100, max_copied_words=3, max_repeats=2, loop_words=3)

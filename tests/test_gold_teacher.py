@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from coa import protocol, tables
 from coa.drivers import roll_out
+from coa.drops import DropReason
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory, is_sound
 from coa.grading import Verdict
@@ -36,7 +37,7 @@ from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Mode, Sampling, StepKind
 from curate.assemble import main as assemble
 from curate.branch import main as branch
-from curate.filter import DropReason, FilterParams, judge
+from curate.filter import FilterParams, judge
 from curate.filter import main as filter_rows
 from curate.forks import fork_task, thought_points
 from curate.grade import main as grade

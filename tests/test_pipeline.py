@@ -18,9 +18,9 @@ from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.pairs import Arm, PreferencePair, arm_of
+from coa.points import PointOutcome
 from coa.question import Question
 from coa.trajectory import Mode
-from curate.branch import PointOutcome
 from scripts.code_dependencies import MARKER, code_of, modules_of, write_code
 
 ROOT = Path(__file__).parent.parent

@@ -9,19 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa import protocol, tables
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
+from coa.drops import Dropped
 from coa.errors import InputError, OutputError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import Arm
+from coa.points import Point, PointOutcome
 from coa.question import Question
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate import report
 from curate.analyse import analyse_all
-from curate.branch import Point, PointOutcome
 from curate.charts import CAUSE_COLOURS, wilson
-from curate.diagnosis.causes import Analysis
 from curate.diagnosis.rules import Context
-from curate.filter import Dropped, FilterParams, judge
+from curate.filter import FilterParams, judge
 
 QUESTION = "Where was Ada Novak born?"
 POINT = Point("p", 1, Arm.ACT, PointOutcome.PAIRED, False, 3, 2, "pair")

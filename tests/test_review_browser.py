@@ -17,13 +17,12 @@ import yaml
 
 from annotate.layouts import is_chosen_left
 from coa import protocol, tables
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import Preference, ReviewKind, ReviewQuestion, read_reviews, write_reviews
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.diagnosis.causes import Analysis
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

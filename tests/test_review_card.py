@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from coa import tables
-from coa.reviews import Agreement, Between, ReviewKind, ReviewQuestion
-from curate.verdicts import Applied, Effect
+from coa.reviews import Agreement, Applied, Between, Effect, ReviewKind, ReviewQuestion
 from data_cards import reviews
 from data_cards.card import fill
 from data_cards.catalogue import SetName

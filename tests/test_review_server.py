@@ -23,12 +23,16 @@ import yaml
 from annotate.layouts import is_chosen_left
 from coa import protocol, tables
 from coa.adjudication import AdjudicationParams, Standing, decide_all
-from coa.causes import Cause
+from coa.causes import Analysis, Cause
+from coa.drops import Dropped, DropReason
+from coa.exclusions import Excluded
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import (
     Agreement,
+    Applied,
+    Effect,
     Preference,
     Review,
     ReviewKind,
@@ -37,10 +41,6 @@ from coa.reviews import (
     write_reviews,
 )
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.diagnosis.causes import Analysis
-from curate.filter import Dropped, DropReason
-from curate.screen import Excluded
-from curate.verdicts import Applied, Effect
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 NUM_TRAJECTORIES, NUM_PAIRS, NUM_DISPUTES = 200, 200, 100

@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 
 from coa import protocol, tables
 from coa.adjudication import AdjudicationParams, Decision, Rule, Standing, decide_all
+from coa.drops import Dropped, DropReason
 from coa.errors import InputError
+from coa.exclusions import Excluded, ExclusionReason, RowKind
+from coa.files import DROPPED, REVIEWS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import (
     DECISIVE,
-    REVIEWS,
     Answer,
+    Applied,
+    Effect,
     Review,
     ReviewKind,
     ReviewQuestion,
@@ -30,10 +34,6 @@ from coa.reviews import (
 )
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import assemble
-from curate.filter import Dropped, DropReason
-from curate.revising import DROPPED
-from curate.screen import Excluded, ExclusionReason, RowKind
-from curate.verdicts import Applied, Effect
 
 SIZES = {
     "num_cot_a": 1,

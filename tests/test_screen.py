@@ -9,12 +9,13 @@ import pytest
 
 from coa import protocol, tables
 from coa.errors import CoaError, ConfigError, InputError
+from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
 from curate import screen
-from curate.screen import Excluded, ExclusionReason, RowKind, ScreenedRow, batches
+from curate.screen import ScreenedRow, batches
 
 ANSWER = f"{protocol.THINK_CLOSE} \\boxed{{Paris}}"
 SETTINGS = {

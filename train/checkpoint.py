@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import CoaError, ConfigError, InputError, OutputError, writing_error
+from coa.files import TRAINED
 from coa.policy.local import load_tokenizer
 from coa.whole_files import write_file
 
-OUT = Path("data/train")
+OUT = TRAINED
 CHECKPOINTS = Path(".checkpoints")
 _INPUTS = "inputs.json"
 _STATE = "trainer_state.json"

@@ -21,6 +21,7 @@ from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams
+from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons
@@ -41,8 +42,7 @@ from train.knowledge import decisions, needs_no_search
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
 from train.results import file_name
 
-QUESTIONS = Path("data/questions.parquet")
-ROLLOUTS = Path("data/evaluate")
+ROLLOUTS = EVALUATED
 
 
 @dataclass(frozen=True, slots=True)

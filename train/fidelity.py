@@ -17,6 +17,7 @@ from pathlib import Path
 
 from coa import protocol, tables
 from coa.factory import SearchParams
+from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import grade_prediction
 from coa.microworld.factory import MicroworldParams
@@ -35,7 +36,6 @@ from train.knowledge import fact_before
 from train.results import file_name, read_json, write_text
 
 FOLDER = Path("results/fidelity")
-QUESTIONS = Path("data/questions.parquet")
 COMMAND = "python -m train.fidelity"
 _LINE = re.compile(r"\S.*")
 _SHOWN = frozenset({Outcome.OK, Outcome.EMPTY})

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import gcd
 from typing import Any
 
-from train.rewards import FAILURES
+from coa.trajectory import FAILED_STOPS
 from train.settings import Baseline
 
 
@@ -94,7 +94,7 @@ def _longest(mask: Any) -> int:
 def _stratum(row: Mapping[str, Any], own: str) -> tuple[Any, ...]:
     """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
     trajectory = row["graded"].trajectory
-    has_failed = trajectory.stop_reason in FAILURES
+    has_failed = trajectory.stop_reason in FAILED_STOPS
     return row["prompt"], trajectory.num_actions, own if has_failed else None
 
 

@@ -16,13 +16,12 @@ from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import rate
 from coa.protocol import stray_tags
-from coa.trajectory import Sampling, StopReason
+from coa.trajectory import FAILED_STOPS, Sampling, StopReason
 from train.intervals import Interval, mean_interval
 from train.knowledge import Decision
 from train.results import read_json, write_text
 
 FOLDER = Path("results/evaluate")
-_FAILURES = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
 _PLACES = 4
 
 
@@ -51,7 +50,7 @@ class Outcome:
     @property
     def has_failed(self) -> bool:
         """Whether a tool or the policy's server failed: it says nothing about the model."""
-        return self.stop_reason in _FAILURES
+        return self.stop_reason in FAILED_STOPS
 
 
 def outcome_of(

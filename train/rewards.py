@@ -18,13 +18,12 @@ from coa.grading import Verdict
 from coa.microworld.world import World
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
-from coa.trajectory import FORCED_STOPS, Mode, StopReason
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason
 from train.knowledge import decisions
 from train.settings import RubricSettings
 
 Reward = Callable[[GradedTrajectory], float]
 
-FAILURES = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
 """Rollouts that ended through no fault of the policy."""
 
 
@@ -98,8 +97,8 @@ def measure(row: GradedTrajectory, world: World | None = None) -> Iterator[tuple
     In the microworld also whether it searched for facts that it knows, and for those that it does not.
     """
     trajectory = row.trajectory
-    yield "failures", trajectory.stop_reason in FAILURES
-    if trajectory.stop_reason in FAILURES:
+    yield "failures", trajectory.stop_reason in FAILED_STOPS
+    if trajectory.stop_reason in FAILED_STOPS:
         return
     yield f"accuracy/{trajectory.mode}", row.grade.exact_match
     yield "format/broken", breaks_format(row)
@@ -163,7 +162,8 @@ def _computed(name: str, world: World | None) -> Callable[..., list[float | None
             for quantity, value in (*measured, *logged[0].items()):
                 log_metric(quantity, value)
         return [
-            None if row.trajectory.stop_reason in FAILURES else REWARDS[name](row) for row in graded
+            None if row.trajectory.stop_reason in FAILED_STOPS else REWARDS[name](row)
+            for row in graded
         ]
 
     reward.__name__ = name  # under which TRL logs it
@@ -204,7 +204,7 @@ class Judge:
         Raises:
             ServiceError: the judge cannot be reached after all retries.
         """
-        if row.trajectory.stop_reason in FAILURES:
+        if row.trajectory.stop_reason in FAILED_STOPS:
             return None
         if row.grade.prediction is None:
             return 0.0

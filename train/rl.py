@@ -6,7 +6,6 @@ KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own
 """
 
 import asyncio
-import hashlib
 import sys
 import warnings
 from collections import Counter
@@ -21,6 +20,7 @@ from coa.microworld.questions import SOURCE
 from coa.microworld.world import World, make_world
 from coa.params import Params
 from coa.question import Question
+from coa.ranking import seeded_rank
 from coa.rollout import Limits
 from coa.tools import Toolbox
 from coa.tools.factory import ToolsParams
@@ -170,7 +170,7 @@ def choose_modes(questions: Iterable[Question], cot_share: float, seed: int) -> 
         raise ConfigError("cot_share is not a share", expected="0 to 1", got=cot_share)
     ranked = sorted(
         questions,
-        key=lambda question: hashlib.sha256(f"{seed}/{question.question_id}".encode()).digest(),
+        key=lambda question: seeded_rank(question.question_id, seed, "cot_share"),
     )
     num_cot = round(cot_share * len(ranked))
     return [

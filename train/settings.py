@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from coa.files import MICROWORLD_CORPUS, PRETRAINING_TEXTS
 from coa.policy.completions import ServerSettings
 from train.asking import Asking
 from train.student import StudentSettings
@@ -41,8 +42,8 @@ class PretrainParams:
     """A folder or a name on the Hub, brought to data/train/; empty: a new model is trained on the microworld's text."""
     revision: str = ""
     """Of the base on the Hub: a commit or branch; empty for the newest."""
-    documents: str = "data/microworld/pretraining.parquet"
-    corpus: str = "data/microworld/corpus.parquet"
+    documents: str = PRETRAINING_TEXTS.as_posix()
+    corpus: str = MICROWORLD_CORPUS.as_posix()
     """Its words are known to the tokenizer, its facts are not trained."""
     student: StudentSettings = field(default_factory=StudentSettings)
     muon_learning_rate: float = 0.02

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coa import protocol
 from coa.errors import InputError
+from coa.files import QUESTIONS
 from coa.grading import grade_prediction
 from coa.policy import Request
 from coa.policy.gold_evidence import Evidence, Lookup, harmless, words_of
@@ -39,7 +40,7 @@ _NUM_DRAWS = 20
 class GoldSettings:
     """What the teacher is told, and how good it is; all from `remembers` on but the limit are probabilities."""
 
-    questions: str = "data/questions.parquet"
+    questions: str = QUESTIONS.as_posix()
     """The table with the gold titles and answers of all that it may be asked."""
     seed: int = 0
     """Which questions' answers it remembers."""

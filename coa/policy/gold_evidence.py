@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coa import protocol
-from coa.grading import grade_prediction
+from coa.grading import YES_NO, grade_prediction
+from coa.plain_words import WORD
 from coa.question import Question
 from coa.trajectory import Step, StepKind
 
-_WORD = re.compile(r"\w+")
 _MIN_TOPIC_CHARS = 4
 _MAX_TOPIC_WORDS = 8
 _MAX_TITLE_CHARS = 80
@@ -32,7 +32,7 @@ def key(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of a text."""
-    return _WORD.findall(text)
+    return WORD.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Lookup:
         titles = tuple(dict.fromkeys(harmless(title) for title in question.gold_titles))
         answers = tuple(harmless(answer) for answer in question.gold_answers)
         asked = key(question.question)
-        is_closed = answers[0].lower() in ("yes", "no")
+        is_closed = answers[0].lower() in YES_NO
         hidden = tuple(
             title for title in titles if key(title) not in asked and _covers(title, answers)
         )

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError
 from coa.factory import SearchParams, open_engine
-from coa.grading import normalise
+from coa.files import QUESTIONS
+from coa.grading import YES_NO, normalise
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.progress import Progress
 from coa.search import Hit, SearchEngine
 from coa.sources import read_rows
 
-_UNTELLING = frozenset({"yes", "no"})
 """Answers that stand in any text."""
 
 
@@ -33,7 +33,7 @@ _UNTELLING = frozenset({"yes", "no"})
 class SearchEvaluateParams:
     """Which questions are searched for, and how deep."""
 
-    questions: str = "data/questions.parquet"
+    questions: str = QUESTIONS.as_posix()
     """A .parquet, .jsonl or .csv file."""
     columns: dict[str, str] = field(default_factory=dict)
     """Our column (question, gold_titles, gold_answers, split) to the file's, where the names differ."""
@@ -90,7 +90,7 @@ def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
         yield Sought(
             str(row.values["question"]),
             titles,
-            tuple(item for item in answers if item not in _UNTELLING),
+            tuple(item for item in answers if item not in YES_NO),
         )
         if count == params.num_questions:
             return

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coa.files import INDEX
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.progress import Progress
@@ -27,7 +28,7 @@ class IndexParams:
     """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern such as raw/*.parquet,
     or hub:OWNER/NAME[@REVISION][:PATTERN] for a data set of the Hugging Face Hub; `dvc repro` follows files and folders
     alone. Ids are unique over all files, and all have the same columns."""
-    out: str = "data/index"
+    out: str = INDEX.as_posix()
     """The folder that is written; `dvc repro` knows the default alone."""
     columns: dict[str, str] = field(default_factory=dict)
     """Our column to the file's, where the names differ: {text: body}; {contents: contents} for wiki-18's form."""

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from coa.errors import ConfigError, ServiceError
+from coa.files import INDEX
 from coa.params import Params
 from coa.search.app import Serving, create_app
 from coa.search.building import read_manifest
@@ -42,7 +43,7 @@ _BACKLOG = 2048
 class ServeParams:
     """What is served, and how."""
 
-    index: str = "data/index"
+    index: str = INDEX.as_posix()
     """The folder that `coa.search.index` wrote."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 lets other machines in."""

@@ -6,10 +6,9 @@ place is the wrong one. Where facts are compared, the first claim that no gold p
 
 from collections.abc import Sequence
 
-from coa.causes import Cause
+from coa.causes import Cause, Finding
 from coa.trajectory import Mode, StepKind
 from curate.diagnosis.case import NAMELESS, Case, Place
-from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import (
     Basis,
     Claim,

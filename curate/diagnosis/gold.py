@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from coa.grading import CLOSED_ANSWERS
 from coa.question import Question
 from coa.search import Passage
 from curate.diagnosis.claims import cached_normalise, is_in, padded
-
-_CLOSED = frozenset({"yes", "no", "noanswer"})
 
 
 class GoldPassage(NamedTuple):
@@ -110,7 +109,7 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
     )
     answers = tuple(dict.fromkeys(filter(None, map(cached_normalise, question.gold_answers))))
     is_open = bool(answers) and not any(
-        answer in _CLOSED or is_in(answer, asked) for answer in answers
+        answer in CLOSED_ANSWERS or is_in(answer, asked) for answer in answers
     )
     hidden = {bare: title for bare, title in titles.items() if not is_in(bare, asked)}
     bridges = {

@@ -1,14 +1,13 @@
 """A query to whether it was a good one, judged by its words against those of the passage it should have found."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from coa.plain_words import WORD
 from curate.diagnosis.gold import GoldPassage
 
-_WORD = re.compile(r"\w+")
 _STOP_WORDS_TEXT = """
 a an the of in on at to by for from with as and or but is are was were be been being do does did has have had
 he she it its they we i you his her their our my this that these those there here what which who whom whose
@@ -54,7 +53,7 @@ class Wanted(NamedTuple):
 )  # passages return again and again; thoughts do not, and must not fill the memory
 def content_words(text: str) -> frozenset[str]:
     """The words that carry a text's meaning, plurals as singulars."""
-    return frozenset(_singular(word) for word in _WORD.findall(text.lower())) - _STOP_WORDS
+    return frozenset(_singular(word) for word in WORD.findall(text.lower())) - _STOP_WORDS
 
 
 def _singular(word: str) -> str:
@@ -75,7 +74,7 @@ def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
     needed = share * len(wanted)
     if len(wanted & content_words(text)) < needed:
         return False
-    own = [_singular(word) for word in _WORD.findall(text.lower())]
+    own = [_singular(word) for word in WORD.findall(text.lower())]
     places = [i for i, word in enumerate(own) if word in wanted]
     longest = _STRETCH * len(wanted) + 1
     within: Counter[str] = Counter()
@@ -92,7 +91,7 @@ def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
 
 def asking_words(questions: Iterable[str]) -> frozenset[str]:
     """The words by which questions ask for things: what they hold beside names."""
-    words = (word for text in questions for word in _WORD.findall(text)[1:] if word.islower())
+    words = (word for text in questions for word in WORD.findall(text)[1:] if word.islower())
     return frozenset(map(_singular, words)) - _STOP_WORDS
 
 

@@ -5,29 +5,26 @@ contributing findings only. The order of the rules follows from what they mean: 
 facts, an answer that nearly equals the gold one needs no wrong fact.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from coa import protocol
-from coa.causes import Cause
+from coa.causes import Cause, Finding
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict, normalise
+from coa.plain_words import WORD
 from coa.question import Question
-from coa.trajectory import FORCED_STOPS, Author, StepKind, StopReason
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, StepKind, StopReason
 from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.case import Case
-from curate.diagnosis.causes import Finding
 from curate.diagnosis.claims import read
 from curate.diagnosis.denials import names_without_giving
 from curate.diagnosis.facts import diagnose_fact
 from curate.diagnosis.gold import Corpus, gold_of
 
-_FAILED = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION, StopReason.NO_ANSWER})
 _MAX_CHARS = 100_000
 """Of a step that are searched for another name of the answer."""
-_WORD = re.compile(r"\w+")
 
 
 class Context(NamedTuple):
@@ -82,7 +79,7 @@ def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
 
 def _failure(row: GradedTrajectory) -> Finding | None:
     trajectory = row.trajectory
-    if trajectory.stop_reason not in _FAILED:
+    if trajectory.stop_reason not in FAILED_STOPS:
         return None
     return Finding(
         Cause.TOOL_FAILURE, _last_step(row), f"{trajectory.stop_reason}: {trajectory.error}"
@@ -170,7 +167,7 @@ def _search_trouble(row: GradedTrajectory) -> Iterator[Finding]:
     for i, step in enumerate(steps):
         if step.kind is not StepKind.ACTION:
             continue
-        query = tuple(_WORD.findall((step.argument or "").lower()))
+        query = tuple(WORD.findall((step.argument or "").lower()))
         passages = steps[i + 1].passages if i + 1 < len(steps) else ()
         if query in asked:
             yield Finding(Cause.REPEATED_SEARCH, i, f"twice: {step.argument}")

@@ -1,0 +1,39 @@
+"""Trajectories that are not imitated, and why: what `curate.filter` writes and others read."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coa.graded import GradedTrajectory
+
+
+class DropReason(StrEnum):
+    """Why a trajectory is not imitated; the first rule that applies names it."""
+
+    FAILED = "failed"
+    """A tool or the policy's server failed."""
+    NO_ANSWER = "no_answer"
+    """The policy ended, or ran out of tokens, without an answer."""
+    FORMAT = "format"
+    """Tags that are broken, forged or left open, a forbidden action, or an answer outside the box."""
+    FORCED = "forced"
+    """A budget was used up and the scaffold forced the answer."""
+    WRONG = "wrong"
+    """The answer is not among the gold answers."""
+    REPEATED_SEARCH = "repeated_search"
+    """The same query twice."""
+    COPIED_OBSERVATION = "copied_observation"
+    """A thought copies a long run of words from an observation."""
+    LENGTH = "length"
+    """More policy tokens than allowed."""
+    LOOP = "loop"
+    """The same run of words again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A dropped row with its reason."""
+
+    reason: DropReason
+    detail: str
+    """What exactly the rule saw."""
+    row: GradedTrajectory

@@ -1,0 +1,35 @@
+"""Points at which trajectories were forked: what `curate.branch` writes and others read."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from coa.pairs import Arm
+
+
+class PointOutcome(StrEnum):
+    """What became of a point that was forked."""
+
+    PAIRED = "paired"
+    """A continuation's outcome differs from its parent's: a pair."""
+    SAME_OUTCOME = "same_outcome"
+    """Every continuation on its arm ended as its parent did."""
+    OFF_ARM = "off_arm"
+    """Continuations ended properly, but none took its arm: the call that was opened for it was never closed."""
+    UNSOUND = "unsound"
+    """No continuation ended properly: it failed, acted where that is forbidden, or gave no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point that was forked."""
+
+    parent_id: str
+    point: int
+    arm: Arm
+    """The arm that was tried; the parent took the other one."""
+    outcome: PointOutcome
+    parent_is_correct: bool
+    num_continuations: int
+    num_correct: int
+    pair_id: str
+    """Empty where there is no pair."""

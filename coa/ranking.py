@@ -1,0 +1,16 @@
+"""Rank items in an order that looks random and follows from a seed."""
+
+import hashlib
+
+
+def seeded_rank(item: str, seed: int, purpose: str) -> str:
+    """Return a sort key that follows from its arguments alone, so it stays when other rows change.
+
+    Args:
+        item: The id of what is ranked.
+        seed: From params.yaml.
+        purpose: Keeps choices apart: with the same one, the same items would come first in all of
+            them. Empty for the choice of questions to sample, the first choice of all.
+    """
+    prefix = f"{purpose}/" if purpose else ""
+    return hashlib.sha256(f"{prefix}{seed}/{item}".encode()).hexdigest()
