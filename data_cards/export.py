@@ -27,9 +27,9 @@ from coa.params import Params
 from coa.prompts import Prompt
 from coa.question import Question
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.parquet_rows import write_rows
-from data_cards.sharegpt import asked, write_llamafactory
-from data_cards.tokenised import write_tokenised
+from data_cards.formats.parquet_rows import write_rows
+from data_cards.formats.sharegpt import asked, write_llamafactory
+from data_cards.formats.tokenised import write_tokenised
 
 OWN_FOLDER = OwnFolder(
     "python -m data_cards.export",

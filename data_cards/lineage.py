@@ -23,12 +23,13 @@ from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
 from coa.trajectory import Trajectory
-from data_cards import provenance, rows, run_files
+from data_cards import rows
+from data_cards.cards.review_state import reviews_of
+from data_cards.cards.safe_markdown import cut, visible
 from data_cards.catalogue import local_path
 from data_cards.facts import collect, scan
-from data_cards.origins import call_lines, is_imported, prompt_line
-from data_cards.review_state import reviews_of
-from data_cards.safe_markdown import cut, visible
+from data_cards.tracing import provenance, run_files
+from data_cards.tracing.origins import call_lines, is_imported, prompt_line
 
 _MAX_CHARS = 160
 _ALWAYS = frozenset({"questions", "screen", "assemble"})

@@ -20,9 +20,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coa.params import Params
-from data_cards.hub_store import Store
-from data_cards.hub_uploads import Uploads
-from data_cards.hub_views import Access, Views, answered
+from data_cards.hub_server.store import Store
+from data_cards.hub_server.uploads import Uploads
+from data_cards.hub_server.views import Access, Views, answered
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 

@@ -19,14 +19,14 @@ from coa.model_files import fingerprint_files
 from coa.output_folder import OwnFolder
 from coa.params import Params
 from coa.prompts import Prompt
-from data_cards import licences, trained
-from data_cards.card import SCRIPTED, fill, licence_table, models_and_sources
-from data_cards.front_matter import assemble_card
-from data_cards.licences import Source
+from data_cards.cards import licences, trained
+from data_cards.cards.card import SCRIPTED, fill, licence_table, models_and_sources
+from data_cards.cards.front_matter import assemble_card
+from data_cards.cards.licences import Source
+from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
+from data_cards.cards.trained import Result, TrainedStage
 from data_cards.render import write_files
-from data_cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.settings import RenderParams, check, public
-from data_cards.trained import Result, TrainedStage
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData

@@ -5,7 +5,7 @@
     python -m data_cards.publish repository=me/coa-sft2 model=data/train/sft2
 
 Copies the files to a private folder, checks the copy and uploads that copy. Refuses with all
-reasons at once (data_cards/gate.py); `allow` waives by name. The same published again changes
+reasons at once (data_cards/publishing/gate.py); `allow` waives by name. The same published again changes
 nothing. Appends to publications.jsonl which revision of the Hub, code, dvc.lock and DVC remote
 belong together.
 """
@@ -21,12 +21,12 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from coa.errors import ConfigError, OutputError, writing_error
 from coa.output_folder import remove_leftovers, working_folder
 from coa.params import Params
-from data_cards import provenance
-from data_cards.checked_copy import FOLDER
-from data_cards.gate import Reason, Refusal, enforce, read_allowed
-from data_cards.hub import HubRepository, Remote
-from data_cards.preparing import prepare_model, prepare_sets
-from data_cards.publication import (
+from data_cards.cards.safe_markdown import visible
+from data_cards.publishing.checked_copy import FOLDER
+from data_cards.publishing.gate import Reason, Refusal, enforce, read_allowed
+from data_cards.publishing.hub import HubRepository, Remote
+from data_cards.publishing.preparing import prepare_model, prepare_sets
+from data_cards.publishing.publication import (
     LINEAGE,
     Change,
     Publication,
@@ -35,8 +35,8 @@ from data_cards.publication import (
     lineage_record,
     version_section,
 )
-from data_cards.safe_markdown import visible
 from data_cards.settings import PublishParams, RenderParams, check
+from data_cards.tracing import provenance
 
 _MAX_SHOWN = 40
 

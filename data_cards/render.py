@@ -20,7 +20,7 @@ from typing import NamedTuple
 from coa.files import RENDERED
 from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
-from data_cards.card import Card, SetCard, front_page, set_card
+from data_cards.cards.card import Card, SetCard, front_page, set_card
 from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams, check, shown_settings
 

@@ -16,10 +16,10 @@ import yaml
 from coa.errors import ConfigError
 from coa.params import Params
 from coa.prompts import Prompt
+from data_cards.cards.safe_markdown import Markdown, fence
 from data_cards.catalogue import SetName
-from data_cards.disguises import fold
-from data_cards.key_formats import find_undetected_keys
-from data_cards.safe_markdown import Markdown, fence
+from data_cards.publishing.disguises import fold
+from data_cards.publishing.key_formats import find_undetected_keys
 
 SECTIONS = (
     "microworld",

@@ -9,10 +9,10 @@ from coa.exclusions import EvaluationSet
 from coa.graded import GradedTrajectory
 from coa.question import Question
 from coa.trajectory import Mode, StepKind
-from data_cards import contamination as contaminations
+from data_cards.cards import contamination as contaminations
+from data_cards.cards.contamination import contamination
+from data_cards.cards.costs import costs
 from data_cards.catalogue import SetName
-from data_cards.contamination import contamination
-from data_cards.costs import costs
 
 
 @pytest.fixture(autouse=True)

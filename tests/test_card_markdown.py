@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from data_cards.safe_markdown import (
+from data_cards.cards.safe_markdown import (
     Markdown,
     cut,
     fence,

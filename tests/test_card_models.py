@@ -13,9 +13,9 @@ from huggingface_hub import ModelCard
 from coa.errors import ConfigError, InputError
 from coa.model_files import fingerprint_files, fingerprint_model
 from coa.params import Params
-from data_cards import gate
-from data_cards.gate import Reason
 from data_cards.models import OUT, main, model_card
+from data_cards.publishing import gate
+from data_cards.publishing.gate import Reason
 
 SFT2 = Path("data/train/sft2")
 INTERVAL = {"value": 0.54, "low": 0.487, "high": 0.597, "num": 300}

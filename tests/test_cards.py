@@ -21,8 +21,8 @@ from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from data_cards.cards.front_matter import size_category
 from data_cards.catalogue import SetName, local_path, published_path
-from data_cards.front_matter import size_category
 from data_cards.render import OUT, main
 
 datasets = pytest.importorskip("datasets")

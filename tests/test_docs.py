@@ -75,9 +75,9 @@ from curate.grade import GradeParams
 from curate.screen import ScreenParams
 from curate.summary import read_metrics, render
 from data_cards.export import ExportParams
-from data_cards.gate import Reason
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
+from data_cards.publishing.gate import Reason
 from data_cards.settings import PublishParams, RenderParams
 from scripts.file_map import write_map
 from synth.fetch import FetchParams

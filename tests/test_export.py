@@ -19,7 +19,7 @@ from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
-from data_cards.tokenised import tokenised_row
+from data_cards.formats.tokenised import tokenised_row
 
 datasets = pytest.importorskip("datasets")
 ODD, EVEN = {"human", "observation"}, {"gpt", "function_call"}

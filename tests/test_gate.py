@@ -21,13 +21,14 @@ from coa.question import Question
 from coa.reviews import Answer as ReviewAnswer
 from coa.reviews import Review, ReviewKind, ReviewQuestion, trajectory_version, write_reviews
 from coa.trajectory import Author, Outcome, Step, StepKind
-from data_cards import gate, licences
+from data_cards.cards import licences
+from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
-from data_cards.gate import Reason, Refusal
-from data_cards.licences import Source
-from data_cards.loss_masks import mask_fault
-from data_cards.private_text import PrivateKind, find_private
-from data_cards.provenance import without_user
+from data_cards.publishing import gate
+from data_cards.publishing.gate import Reason, Refusal
+from data_cards.publishing.loss_masks import mask_fault
+from data_cards.publishing.private_text import PrivateKind, find_private
+from data_cards.tracing.provenance import without_user
 
 pytest.importorskip("linkify_it")
 SETS = (SetName.COT_A, SetName.COA, SetName.COT, SetName.RL)

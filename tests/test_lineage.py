@@ -33,11 +33,11 @@ from coa.reviews import (
 )
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
-from data_cards.calls import ForkPoint, fork_point, replay
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
-from data_cards.origins import journal_of
-from data_cards.provenance import md5_of
+from data_cards.tracing.calls import ForkPoint, fork_point, replay
+from data_cards.tracing.origins import journal_of
+from data_cards.tracing.provenance import md5_of
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from coa.errors import InputError
-from data_cards.hub_store import Store
+from data_cards.hub_server.store import Store
 from data_cards.local_hub import LocalHubParams, create_app
 
 TOKEN = "hf_for_this_test_alone"

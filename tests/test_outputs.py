@@ -13,7 +13,7 @@ from coa.params import Params
 from coa.trajectory import Trajectory
 from curate import filter as filter_stage
 from curate import grade
-from data_cards.origins import journal_of
+from data_cards.tracing.origins import journal_of
 from synth import sample
 
 

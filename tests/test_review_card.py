@@ -6,8 +6,8 @@ import pytest
 
 from coa import tables
 from coa.reviews import Agreement, Applied, Between, Effect, ReviewKind, ReviewQuestion
-from data_cards import reviews
-from data_cards.card import fill
+from data_cards.cards import reviews
+from data_cards.cards.card import fill
 from data_cards.catalogue import SetName
 
 

@@ -16,7 +16,7 @@ from coa.trajectory import (
     StopReason,
     Trajectory,
 )
-from data_cards.traces import trace
+from data_cards.formats.traces import trace
 
 
 def calling(tool: str, argument: str) -> Trajectory:

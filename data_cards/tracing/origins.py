@@ -17,7 +17,7 @@ from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
 from coa.tools.factory import ToolsParams, own_tools
 from coa.trajectory import Mode, Step, StepKind, Trajectory
-from data_cards.calls import Replay, fork_point, replay
+from data_cards.tracing.calls import Replay, fork_point, replay
 
 
 class NamedFact(NamedTuple):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from data_cards.hub_store import MAIN, Commit, Kind, Repository, Store, StoredFile
+from data_cards.hub_server.store import MAIN, Commit, Kind, Repository, Store, StoredFile
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError
-from data_cards.safe_markdown import Markdown, inline
+from data_cards.cards.safe_markdown import Markdown, inline
 
 CORPUS = "corpus"
 """The name in `render.licenses` under which the licence of the searched passages stands."""

@@ -22,7 +22,7 @@ from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, Tokenizer, tokenise
 from coa.trajectory import Author
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, local_path
-from data_cards.parquet_rows import write_rows
+from data_cards.formats.parquet_rows import write_rows
 
 _IGNORED = -100
 _SCHEMA = pa.schema(

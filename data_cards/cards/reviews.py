@@ -3,10 +3,10 @@
 import polars as pl
 
 from coa.files import AGREEMENT, REVIEWED
+from data_cards.cards.safe_markdown import Cell, Markdown, table, words
+from data_cards.cards.yields import counts
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
-from data_cards.safe_markdown import Cell, Markdown, table, words
-from data_cards.yields import counts
 
 _DECISIVE = ("verdict", "preference", "same_answer")
 _MEANINGS = {

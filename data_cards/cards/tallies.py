@@ -6,11 +6,11 @@ from typing import NamedTuple
 import polars as pl
 
 from coa.trajectory import Author
+from data_cards.cards.masks import Part
+from data_cards.cards.safe_markdown import Cell, Markdown, inline, share, table, words
+from data_cards.cards.yields import Count, Funnel, counts
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName
 from data_cards.facts import LENGTH, collect
-from data_cards.masks import Part
-from data_cards.safe_markdown import Cell, Markdown, inline, share, table, words
-from data_cards.yields import Count, Funnel, counts
 
 _MAX_VALUES = 12
 """Values of a column that a table shows; the rest is one line."""

@@ -2,7 +2,7 @@
 
 Turns alternate: human and observation at odd places, gpt at even ones. The opening of the thinking and inserted markers
 are part of the model's turn here; a chat template closes that turn before each observation, which a rollout does not.
-`data_cards/tokenised.py` is the exact form.
+`data_cards/formats/tokenised.py` is the exact form.
 """
 
 import json

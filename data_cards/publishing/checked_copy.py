@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from coa.errors import InputError, writing_error
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.provenance import shown
-from data_cards.publication import Hashes, hashes_of
+from data_cards.publishing.publication import Hashes, hashes_of
+from data_cards.tracing.provenance import shown
 
 FOLDER = Path(".cache/publication")
 """Beside it stand the copies, each named by its process."""

@@ -9,8 +9,8 @@ from coa.files import ASSEMBLED
 from coa.params import Params
 from data_cards import models
 from data_cards.catalogue import sets_in
-from data_cards.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
-from data_cards.gate import (
+from data_cards.publishing.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
+from data_cards.publishing.gate import (
     MODEL_REASONS,
     SET_REASONS,
     Reason,
@@ -19,7 +19,7 @@ from data_cards.gate import (
     check_sets,
     key_refusals,
 )
-from data_cards.publication import Content, Hashes, Publication, hashes_of, set_files
+from data_cards.publishing.publication import Content, Hashes, Publication, hashes_of, set_files
 from data_cards.render import OUT, render, stale_files
 from data_cards.settings import PublishParams, RenderParams, shown_settings
 

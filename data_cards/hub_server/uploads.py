@@ -12,10 +12,10 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from data_cards import hub_requests
-from data_cards.hub_requests import check_name, check_path, read_json
-from data_cards.hub_store import StoredFile, large_file
-from data_cards.hub_views import Access, HubError
+from data_cards.hub_server import requests as hub_requests
+from data_cards.hub_server.requests import check_name, check_path, read_json
+from data_cards.hub_server.store import StoredFile, large_file
+from data_cards.hub_server.views import Access, HubError
 
 _REGULAR = (".md", ".json", ".jsonl", ".txt", ".yaml", ".yml", ".jinja", ".gitattributes")
 """What the Hub keeps in git itself; all else is a large file."""

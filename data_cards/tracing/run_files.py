@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from coa.files import ASSEMBLED
-from data_cards.provenance import Lock, md5_of
+from data_cards.tracing.provenance import Lock, md5_of
 
 LAST = "assemble"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coa.trajectory import SCHEMA_VERSION
-from data_cards import provenance
+from data_cards.cards.safe_markdown import Markdown, table
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path, published_path
-from data_cards.gate import Reason
-from data_cards.safe_markdown import Markdown, table
-from data_cards.traces import trace_files
+from data_cards.formats.traces import trace_files
+from data_cards.publishing.gate import Reason
+from data_cards.tracing import provenance
 
 LINEAGE = "lineage.json"
 _CHECKED = {

@@ -4,10 +4,10 @@
 |---|---|---|
 | e-mail addresses | linkify-it-py | its list of top-level domains: `a@b.c` is no address |
 | phone numbers | phonenumbers | Google's numbering plans: dates and populations are no numbers |
-| keys | detect-secrets, `data_cards.key_formats` | the formats of providers, old and new |
+| keys | detect-secrets, `data_cards.publishing.key_formats` | the formats of providers, old and new |
 
 Every text is read twice: folded, and with escapes and spelled-out addresses undone
-(`data_cards.disguises`). A finding never shows what was found: it names the kind, the length and
+(`data_cards.publishing.disguises`). A finding never shows what was found: it names the kind, the length and
 the first characters. Texts are hostile: they are read in windows, so that no pattern runs away.
 """
 
@@ -19,8 +19,8 @@ from functools import cache
 from typing import NamedTuple
 
 from coa.errors import MissingExtraError
-from data_cards.disguises import fold, undisguise
-from data_cards.key_formats import find_keys
+from data_cards.publishing.disguises import fold, undisguise
+from data_cards.publishing.key_formats import find_keys
 
 _WINDOW, _OVERLAP = 2_000, 300
 """Characters in a window, and those that the next one repeats: what is found is shorter."""

@@ -15,16 +15,17 @@ from coa.files import EXCLUDED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Author, Step
-from data_cards import licences, provenance
-from data_cards.card import SCRIPTED, SetCard
+from data_cards.cards import licences
+from data_cards.cards.card import SCRIPTED, SetCard
+from data_cards.cards.review_state import num_reviewed
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.evaluation_overlap import EvaluationQuestions, screened_overlaps
-from data_cards.loss_masks import mask_fault
 from data_cards.models import ModelCard
-from data_cards.private_text import find_key, find_private
-from data_cards.provenance import shown
-from data_cards.review_state import num_reviewed
+from data_cards.publishing.evaluation_overlap import EvaluationQuestions, screened_overlaps
+from data_cards.publishing.loss_masks import mask_fault
+from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
+from data_cards.tracing import provenance
+from data_cards.tracing.provenance import shown
 
 
 class Reason(StrEnum):

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa.trajectory import Author
+from data_cards.cards.safe_markdown import Markdown, cut, fence, inline, wrapped
 from data_cards.catalogue import SetName, local_path
 from data_cards.facts import collect
-from data_cards.safe_markdown import Markdown, cut, fence, inline, wrapped
 
 _MAX_STEPS = 60
 _MAX_STEP_CHARS = 2_000

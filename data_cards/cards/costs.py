@@ -7,9 +7,9 @@ included. A retry, a cached prefix and a price are the provider's affair and not
 import polars as pl
 
 from coa.files import FORKS, GRADED
+from data_cards.cards.safe_markdown import Markdown, table
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
-from data_cards.safe_markdown import Markdown, table
 
 _COLUMNS = {
     "calls of the teacher": "num_calls",

@@ -8,18 +8,18 @@ import polars as pl
 
 from coa.errors import InputError
 from coa.files import EXCLUDED
-from data_cards import licences, reviews, tallies, yields
+from data_cards.cards import licences, reviews, tallies, yields
+from data_cards.cards.contamination import contamination
+from data_cards.cards.costs import costs
+from data_cards.cards.example import middle_row, show_row
+from data_cards.cards.front_matter import SetInfo, assemble_card, metadata, set_info
+from data_cards.cards.licences import CORPUS, Source
+from data_cards.cards.masks import count_characters
+from data_cards.cards.safe_markdown import Cell, Markdown, inline, table, words
+from data_cards.cards.yields import Count
 from data_cards.catalogue import HAS_TRAJECTORIES, TITLES, SetName, local_path
-from data_cards.contamination import contamination
-from data_cards.costs import costs
-from data_cards.example import middle_row, show_row
 from data_cards.facts import facts, num_questions_in_both_splits
-from data_cards.front_matter import SetInfo, assemble_card, metadata, set_info
-from data_cards.licences import CORPUS, Source
-from data_cards.masks import count_characters
-from data_cards.safe_markdown import Cell, Markdown, inline, table, words
 from data_cards.settings import RenderParams, settings_block, shown_prompt
-from data_cards.yields import Count
 
 PICTURES = Path("reports/pictures")
 SCRIPTED = "scripted/"

@@ -1,9 +1,9 @@
 """What the screen found of each evaluation set, as a table of a card: its rows were left out, none is in the set."""
 
 from coa.files import EVALUATION_SETS
+from data_cards.cards.safe_markdown import Markdown, inline, table
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
-from data_cards.safe_markdown import Markdown, inline, table
 
 _COLUMNS = {SetName.COT_A: "num_pairs", SetName.RL: "num_train_questions"}
 

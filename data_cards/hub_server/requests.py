@@ -11,8 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from starlette.requests import Request
 
-from data_cards.hub_store import Sha256
-from data_cards.hub_views import HubError
+from data_cards.hub_server.store import Sha256
+from data_cards.hub_server.views import HubError
 
 Body = TypeVar("Body")
 

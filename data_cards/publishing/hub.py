@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from coa.errors import OutputError, ServiceError
-from data_cards.publication import Change, Content, Published
+from data_cards.publishing.publication import Change, Content, Published
 
 _LOGIN = "hf auth login, or set HF_TOKEN to a token that may write"
 _UNCHANGED = "nothing on the Hub has changed"

@@ -16,8 +16,8 @@ import yaml
 from coa.errors import InputError
 from coa.files import ASSEMBLED
 from coa.model_files import fingerprint_files
+from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName
-from data_cards.licences import Source
 
 RESULTS = Path("results/evaluate")
 _DATA_KEYS = ("documents", "pairs", "trajectories", "questions")

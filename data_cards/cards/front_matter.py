@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.errors import OutputError
+from data_cards.cards.features import features, sizes
 from data_cards.catalogue import SPLITS, TAGS, TASKS, SetName, published_path
-from data_cards.features import features, sizes
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData, ModelCardData

@@ -1,0 +1,1 @@
+"""Make the cards of sets and models."""

@@ -1,0 +1,1 @@
+"""Write the sets in the formats of other trainers and viewers."""

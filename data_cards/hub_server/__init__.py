@@ -1,0 +1,1 @@
+"""Serve a Hugging Face Hub on this machine, for trying publishing out."""

@@ -1,0 +1,1 @@
+"""Check what is about to be published, and bring it to the Hub."""
