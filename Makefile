@@ -8,7 +8,7 @@
 #                 make test-long: attacks, faults and kills that take minutes
 #   make check    formatting, lint and types
 #   make deps     the code that each stage runs, written into dvc.yaml
-#   make docs     what the documents say of each file
+#   make docs     what the documents say of each file and each setting, from the docstrings
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
 # gigabytes: make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -61,6 +61,8 @@ deps: $(INSTALLED)-dev
 
 docs: $(INSTALLED)-dev
 	python -m scripts.file_map
+	python -m scripts.settings_reference
+	python -m coa.params conf/microworld.yaml
 
 format: $(INSTALLED)-dev
 	ruff format .

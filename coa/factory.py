@@ -44,6 +44,7 @@ class TeacherParams:
     """The policy that writes trajectories."""
 
     policy: PolicyKind = PolicyKind.MICROWORLD
+    """Which kind of policy it is."""
     name: str = ""
     """Tells two deployments of one model name apart, for `completions`: with another name, no reply
     of the first is taken from the journal. Another address alone changes nothing."""
@@ -76,6 +77,7 @@ class SearchParams:
     """The search that policies use."""
 
     engine: EngineKind = EngineKind.EMBEDDED
+    """Which search engine is asked."""
     index: str = INDEX.as_posix()
     """For `embedded`: the folder that `coa.search.index` wrote."""
     server: RemoteSettings = field(default_factory=RemoteSettings)

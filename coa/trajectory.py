@@ -115,7 +115,9 @@ class Sampling:
     """How the policy was sampled."""
 
     temperature: float = 0.6
+    """Sampling temperature."""
     top_p: float = 1.0
+    """Nucleus sampling: the share of probability that is kept."""
     seed: int = 0
     """The run's seed; each call derives its own from it, the trajectory's id and the turn."""
 

@@ -44,12 +44,17 @@ class AssembleParams:
     num_cot_a: int = 1_500
     """Pairs of the train split."""
     num_coa: int = 5_000
+    """CoA trajectories of the train split."""
     num_cot: int = 1_000
+    """CoT trajectories of the train split."""
     num_rl: int = 4_608
-    """Questions for reinforcement learning."""
+    """Questions for reinforcement learning in the train split."""
     validation_share: float = 0.04
-    """Share of the train questions whose rows go to the validation split instead, the same questions in every set."""
+    """Share of the train questions whose rows go to the validation split instead, the same
+    questions in every set. A set's validation split is this share of its size, as far as the rows
+    reach."""
     seed: int = 0
+    """Chooses the rows and the questions of the validation split."""
 
 
 class Pool(NamedTuple):

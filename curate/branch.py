@@ -50,6 +50,7 @@ class BranchParams:
     """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted and those that did
     not. Acting helps more often than it harms, so the second kind needs more parents."""
     points_per_trajectory: int = 1
+    """Points forked in each of them, where it has so many."""
     num_continuations: int = 1
     """Continuations of the other arm at each point."""
     cue: str = r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|who|when|where|which)\b"

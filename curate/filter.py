@@ -32,12 +32,15 @@ class FilterParams:
     """The limits of the rules."""
 
     keeps_forced_answers: bool = False
+    """Whether a trajectory whose answer was forced may be kept."""
     max_policy_tokens: int = 4096
+    """Longer trajectories are dropped."""
     max_copied_words: int = 24
-    """The longest run of words that a thought may share with an observation."""
+    """The longest run of words that a thought may share with an observation before it."""
     max_repeats: int = 3
     """How often the same run of `loop_words` words may occur in the policy's text."""
     loop_words: int = 8
+    """Words of such a run."""
     graded: str = GRADED.as_posix()
     """What is filtered."""
     out: str = FILTERED.as_posix()

@@ -40,7 +40,7 @@ class LocalHubParams:
     owner: str = "local"
     """The account."""
     token: str = "hf_local"
-    """What HF_TOKEN must be, for everything that writes and for private repositories."""
+    """What `HF_TOKEN` must be, for everything that writes and for private repositories."""
 
 
 class OwnHostOnly:

@@ -220,10 +220,10 @@ def write_comments(text: str, sections: Sequence[Section]) -> str:
         for name, doc in field_docs(section.kind).items():
             if doc:
                 docs[f"{section.name}.{name}"] = _first_sentence(doc)
-    head, *_ = re.split(r"(?m)^(?=\w)", text, maxsplit=1)
+    head, blank_line, rest = text.partition("\n\n")
     lines: list[str] = []
     path: list[str] = []
-    for line in text[len(head) :].splitlines():
+    for line in rest.splitlines():
         if line.lstrip().startswith("#"):
             continue
         key = re.match(r"( *)([\w-]+):", line)
@@ -234,7 +234,7 @@ def write_comments(text: str, sections: Sequence[Section]) -> str:
             width = 98 - len(key[1])
             lines += [f"{key[1]}# {part}" for part in textwrap.wrap(doc, width)]
         lines.append(line)
-    return head + "\n".join(lines) + "\n"
+    return head + blank_line + "\n".join(lines) + "\n"
 
 
 def _first_sentence(doc: str) -> str:

@@ -37,12 +37,10 @@ class IngestParams:
     """Which files of foreign trajectories are read, and what their rows do not say of themselves."""
 
     path: str
-    """A file of JSON lines or a JSON document, or a pattern such as raw/*.json*.
-
-    Its files share one run, so that ids stay unique.
-    """
+    """A file of JSON lines or a JSON document, or a pattern such as `raw/*.json*`. Its files share
+    one run, so that ids stay unique."""
     format: Format = Format.AUTO
-    """The format of all rows; auto tells it for each row from its columns."""
+    """The format of all rows; `auto` tells it for each row from its columns."""
     model: str = ""
     """Who wrote them; empty: the row's column `model`, or else the file's name without its ending."""
     split: str = "test"

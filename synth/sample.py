@@ -49,8 +49,9 @@ class SampleParams:
     """How trajectories are sampled."""
 
     mode: Mode = Mode.COA
-    """cot forbids the tool, coa offers it."""
+    """`cot` forbids the tool, `coa` offers it. `dvc.yaml` gives both on the command line."""
     assignment: Assignment = Assignment.DISJOINT
+    """Which questions each mode gets."""
     num_questions: int = 20_000
     """Train questions used for both modes together; the others are left for reinforcement learning. Those that an
     evaluation set holds too (`also_in`) are never used."""

@@ -1,6 +1,5 @@
 """The documents against the code: fields, values, defaults, commands, files, links and tests that they name exist."""
 
-import json
 import re
 import types
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from ruamel.yaml import YAML
 
-from annotate.settings import Action, AnnotateParams
+from annotate.settings import Action
 from bench import error_analysis
 from coa import protocol
 from coa.adjudication import Rule
@@ -20,16 +19,14 @@ from coa.causes import Analysis, Cause, Finding
 from coa.dialects import UnreadableReason
 from coa.drops import Dropped, DropReason
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
-from coa.factory import EngineKind, PolicyKind, SearchParams, TeacherParams
+from coa.factory import EngineKind, PolicyKind
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
-from coa.microworld.factory import MicroworldParams
 from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point, PointOutcome
-from coa.prompts import PromptParams
 from coa.question import Question
 from coa.reviews import (
     Agreement,
@@ -43,18 +40,14 @@ from coa.reviews import (
     ReviewQuestion,
     Usage,
 )
-from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import Manifest
-from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.recorded import RecordingMode
-from coa.search.serve import ServeParams
 from coa.search.web import Provider
 from coa.search.wire import Dialect
 from coa.tools import Repeats
-from coa.tools.factory import ToolsParams
 from coa.tools.search import Numbering
 from coa.trajectory import (
     SCHEMA_VERSION,
@@ -68,29 +61,23 @@ from coa.trajectory import (
     Trajectory,
 )
 from curate.analyse import AnalyseParams
-from curate.assemble import AssembleParams
-from curate.branch import BranchParams
-from curate.filter import FilterParams
-from curate.grade import GradeParams
-from curate.screen import ScreenParams
 from curate.summary import read_metrics, render
-from data_cards.export import ExportParams
-from data_cards.local_hub import LocalHubParams
-from data_cards.models import ModelsParams
 from data_cards.publishing.gate import Reason
-from data_cards.settings import PublishParams, RenderParams
 from scripts.file_map import write_map
-from synth.fetch import FetchParams
+from scripts.settings_reference import (
+    SECTIONS,
+    all_sections,
+    field_docs,
+    read_defaults,
+    write_comments,
+    write_reference,
+)
 from synth.foreign_rows import Format
-from synth.ingest import DroppedLine, IngestParams, Recorded
+from synth.ingest import DroppedLine, Recorded
 from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.question_formats import QuestionFormat, RefusalReason
-from synth.questions import DroppedQuestion, QuestionParams
-from synth.sample import Assignment, SampleParams
-from train.evaluate import EvaluateParams
-from train.fidelity import FidelityParams
-from train.settings import TrainParams
-from train.table import TableParams
+from synth.questions import DroppedQuestion
+from synth.sample import Assignment
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -163,37 +150,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Action,
         Rule,
     ],
-}
-SECTIONS: dict[str, type[Any]] = {
-    "microworld": MicroworldParams,
-    "questions": QuestionParams,
-    "fetch": FetchParams,
-    "ingest": IngestParams,
-    "index": IndexParams,
-    "search": SearchParams,
-    "serve": ServeParams,
-    "search_evaluate": SearchEvaluateParams,
-    "tools": ToolsParams,
-    "teacher": TeacherParams,
-    "prompts": PromptParams,
-    "rollout": Limits,
-    "sample": SampleParams,
-    "grade": GradeParams,
-    "analyse": AnalyseParams,
-    "filter": FilterParams,
-    "branch": BranchParams,
-    "screen": ScreenParams,
-    "assemble": AssembleParams,
-    "annotate": AnnotateParams,
-    "render": RenderParams,
-    "models": ModelsParams,
-    "publish": PublishParams,
-    "export": ExportParams,
-    "local_hub": LocalHubParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-    "fidelity": FidelityParams,
-    "table": TableParams,
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
     (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
@@ -288,25 +244,29 @@ def sections(
             yield from sections(f"{name}.{key}", hint, defaults[key])
 
 
-ALL_SECTIONS = [
-    part for name, kind in SECTIONS.items() for part in sections(name, kind, DEFAULTS[name])
-]
+def test_the_reference_of_settings_is_written_from_their_docstrings() -> None:
+    text = text_of("docs/params.md")
+    assert text == write_reference(text, all_sections(read_defaults())), "run `make docs`"
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "defaults"), ALL_SECTIONS, ids=[name for name, *_ in ALL_SECTIONS]
-)
-def test_every_setting_is_documented_with_its_default(
-    name: str, kind: type[Any], defaults: dict[str, Any]
-) -> None:
-    inner = {section for section, *_ in ALL_SECTIONS}
-    expected = [
-        (field.name, "" if f"{name}.{field.name}" in inner else json.dumps(defaults[field.name]))
-        for field in fields(kind)
+def test_the_comments_of_the_default_profile_are_written_from_the_same_docstrings() -> None:
+    text = text_of("conf/microworld.yaml")
+    assert text == write_comments(text, all_sections(read_defaults())), "run `make docs`"
+
+
+def test_every_setting_has_a_docstring() -> None:
+    missing = [
+        f"{section.name}.{field.name}"
+        for section in all_sections(read_defaults())
+        for field in fields(section.kind)
+        if field.name not in field_docs(section.kind)
     ]
-    assert [
-        (field, default) for field, default, _ in rows_under("docs/params.md", name)
-    ] == expected
+    assert [name for name in missing if not is_record(name)] == []
+
+
+def is_record(name: str) -> bool:
+    """Whether a setting is a mapping with a section of its own."""
+    return name in {section.name for section in all_sections(read_defaults())}
 
 
 def test_every_section_of_the_default_profile_is_documented() -> None:

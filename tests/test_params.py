@@ -6,68 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from annotate.settings import AnnotateParams
 from coa.errors import ConfigError
-from coa.factory import SearchParams, TeacherParams
-from coa.microworld.factory import MicroworldParams
 from coa.params import Params, write_profile
-from coa.prompts import Prompt, PromptParams
-from coa.rollout import Limits
-from coa.search.evaluate import SearchEvaluateParams
-from coa.search.index import IndexParams
-from coa.search.serve import ServeParams
-from coa.tools.factory import ToolsParams
-from curate.analyse import AnalyseParams
-from curate.assemble import AssembleParams
-from curate.branch import BranchParams
-from curate.filter import FilterParams
-from curate.grade import GradeParams
-from curate.screen import ScreenParams
-from data_cards.export import ExportParams
-from data_cards.local_hub import LocalHubParams
-from data_cards.models import ModelsParams
-from data_cards.settings import PublishParams, RenderParams
-from synth.fetch import FetchParams
-from synth.ingest import IngestParams
-from synth.questions import QuestionParams
-from synth.sample import SampleParams
-from train.evaluate import EvaluateParams
-from train.fidelity import FidelityParams
-from train.settings import TrainParams
-from train.table import TableParams
+from coa.prompts import Prompt
+from scripts.settings_reference import SECTIONS
 
 ROOT = Path(__file__).parent.parent
-SECTIONS = {
-    "microworld": MicroworldParams,
-    "questions": QuestionParams,
-    "fetch": FetchParams,
-    "ingest": IngestParams,
-    "index": IndexParams,
-    "search": SearchParams,
-    "serve": ServeParams,
-    "search_evaluate": SearchEvaluateParams,
-    "tools": ToolsParams,
-    "teacher": TeacherParams,
-    "prompts": PromptParams,
-    "rollout": Limits,
-    "sample": SampleParams,
-    "grade": GradeParams,
-    "analyse": AnalyseParams,
-    "filter": FilterParams,
-    "branch": BranchParams,
-    "screen": ScreenParams,
-    "assemble": AssembleParams,
-    "annotate": AnnotateParams,
-    "render": RenderParams,
-    "models": ModelsParams,
-    "publish": PublishParams,
-    "export": ExportParams,
-    "local_hub": LocalHubParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-    "fidelity": FidelityParams,
-    "table": TableParams,
-}
 
 
 @pytest.mark.parametrize(

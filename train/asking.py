@@ -20,5 +20,8 @@ class AskingPrompts:
     """The prompt file of each way of asking."""
 
     coa: str = "train/prompts/question.txt"
+    """With the tool."""
     cot: str = "train/prompts/question.txt"
+    """Without it."""
     react: str = "train/prompts/react.txt"
+    """In the form of ReAct."""

@@ -56,6 +56,7 @@ class EvaluateParams:
     split: str = "validation"
     """Settings are chosen on validation; test is for the final table."""
     mode: Asking = Asking.COA
+    """coa offers the tool, cot forbids it, react asks in the form of ReAct."""
     num_questions: int = 0
     """Of the split, chosen by `seed`; 0 asks all."""
     seed: int = 0

@@ -56,9 +56,11 @@ class FidelityParams:
     max_observation_tokens: int = 64
     """Where a prediction that is not closed is cut; as in train.rl1."""
     batch_size: int = 64
+    """Requests that go through the model together."""
     seed: int = 0
     """Of the bootstrap; predictions are greedy."""
     num_resamples: int = 2000
+    """Of the bootstrap."""
     min_well_formed: float = 0.95
     """Below it the gate warns."""
     min_answer_bearing: float = 0.5

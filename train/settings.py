@@ -43,12 +43,14 @@ class PretrainParams:
     revision: str = ""
     """Of the base on the Hub: a commit or branch; empty for the newest."""
     documents: str = PRETRAINING_TEXTS.as_posix()
+    """The texts."""
     corpus: str = MICROWORLD_CORPUS.as_posix()
     """Its words are known to the tokenizer, its facts are not trained."""
     student: StudentSettings = field(default_factory=StudentSettings)
     muon_learning_rate: float = 0.02
     """For the matrices inside the layers (Muon); `learning_rate` is for embeddings and norms. 0: AdamW for all."""
     arguments: Arguments = field(default_factory=dict)
+    """The trainer's own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Sft1Params:
     alpha: float = 0.2
     """Weight of the chosen side's own likelihood; without it both sides' probabilities fall together."""
     arguments: Arguments = field(default_factory=dict)
+    """The trainer's own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,11 @@ class SftParams:
     """The two likelihood stages; what they mask is what makes them two."""
 
     init: str
+    """The model to start from: a folder, or a name on the Hub."""
     trajectories: tuple[str, ...] = ("data/assemble/coa", "data/assemble/cot")
     """Folders with train.parquet and validation.parquet, mixed as they come."""
     arguments: Arguments = field(default_factory=dict)
+    """The trainer's own settings."""
 
 
 class Baseline(StrEnum):
@@ -89,6 +94,7 @@ class RlParams:
     """The two GRPO stages; where observations come from is what makes them two."""
 
     init: str
+    """The model to start from: a folder, or a name on the Hub."""
     questions: str = "data/assemble/rl"
     """Folder with train.parquet and validation.parquet."""
     cot_share: float = 0.1
@@ -111,6 +117,7 @@ class RlParams:
     )
     """Weight of each reward of train/rewards.py."""
     arguments: Arguments = field(default_factory=dict)
+    """The trainer's own settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,7 @@ class TrainParams:
     lora: Arguments = field(default_factory=dict)
     """peft's LoraConfig; empty: all weights are trained."""
     seed: int = 0
+    """Seeds weights, order and draws."""
     rubric: RubricSettings = field(default_factory=RubricSettings)
     """For the reward of that name."""
     monitors: MonitorSettings = field(default_factory=MonitorSettings)

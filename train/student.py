@@ -23,9 +23,13 @@ class StudentSettings:
     """The shape of the model (Qwen3: grouped-query attention with QK-norm, SwiGLU, tied embeddings)."""
 
     hidden_size: int = 128
+    """Width."""
     num_layers: int = 4
+    """Layers."""
     num_heads: int = 4
+    """Attention heads."""
     intermediate_size: int = 320
+    """Width of the layers' inner part."""
     max_context: int = 512
     """Tokens; what positions reach."""
     initializer_range: float = 0.088

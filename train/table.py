@@ -48,6 +48,7 @@ class TableParams:
     seed: int = 0
     """Of the bootstrap."""
     num_resamples: int = 2000
+    """Of the bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,29 +11,31 @@ class TeacherSettings:
     seed: int = 0
     """Which facts it remembers."""
     remembers_known: float = 0.92
+    """A fact about a known entity is remembered."""
     remembers_other: float = 0.04
+    """Any other fact is remembered."""
     searches_remembered: float = 0.25
-    """When the tool is offered and the fact is remembered."""
+    """It searches where the tool is offered and the fact is remembered."""
     searches_other: float = 0.92
-    """When the tool is offered and the fact is not remembered."""
+    """It searches where the tool is offered and the fact is not remembered."""
     searches_again: float = 0.60
-    """After a search that did not find the fact."""
+    """It searches again after a search that did not find the fact."""
     poor_query: float = 0.20
-    """Of a hop's first queries: only the entity, half the name, or another relation."""
+    """A fact's first query is poor: only the entity, half the name, or another relation."""
     misreads: float = 0.05
-    """Of the observations that hold the value."""
+    """It misreads an observation that holds the value."""
     misreads_absent: float = 0.10
-    """Of the observations that do not hold it: takes some other value for it."""
+    """It takes some other value from an observation that does not hold the right one."""
     max_searches: int = 3
-    """For one fact; after that it gives up and guesses."""
+    """Searches for one fact; after that it gives up and guesses."""
     repeats: float = 0.10
-    """After an observation without the value: asks the same again."""
+    """After an observation without the value it asks the same again."""
     copies: float = 0.015
     """Of the observations that hold the value: copies the passage into the thought."""
     unboxed: float = 0.015
-    """Ends without boxing the answer."""
+    """It ends without boxing the answer."""
     unclosed: float = 0.015
-    """Ends without closing the thinking."""
+    """It ends without closing the thinking."""
 
 
 class TeacherDecision(StrEnum):

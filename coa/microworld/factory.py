@@ -17,8 +17,11 @@ class MicroworldParams:
     seed: int = 0
     """Which of the possible questions are asked, and how."""
     num_train: int = 22_000
+    """Train questions."""
     num_validation: int = 1_500
+    """Validation questions."""
     num_test: int = 2_500
+    """Test questions."""
     num_documents: int = 35_000
     """Texts for pre-training, about 71 tokens each."""
 

@@ -46,9 +46,13 @@ class GroupSize:
     """How many entities of each category a group has."""
 
     person: int
+    """People."""
     film: int
+    """Films."""
     company: int
+    """Companies."""
     city: int
+    """Cities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,15 @@ class WorldSettings:
     """How large a world is; the defaults give 22,000 train questions with distinct paths."""
 
     seed: int = 0
+    """Names, facts and passages follow from it."""
     known: GroupSize = field(default_factory=lambda: GroupSize(90, 60, 30, 30))
+    """Entities that questions of every split may use."""
     train: GroupSize = field(default_factory=lambda: GroupSize(550, 375, 190, 190))
+    """Entities of the train questions."""
     validation: GroupSize = field(default_factory=lambda: GroupSize(130, 90, 45, 45))
+    """Entities of the validation questions."""
     test: GroupSize = field(default_factory=lambda: GroupSize(220, 150, 75, 75))
+    """Entities of the test questions."""
     known_value_share: float = 0.25
     """Of the facts about an entity that has to be searched, how many lead to a known entity."""
     rare_share: float = 0.2

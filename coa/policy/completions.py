@@ -71,14 +71,16 @@ class ServerSettings:
     timeout_seconds: float = 600.0
     """How long one reply may take."""
     patience_minutes: float = 10.0
-    """A request is repeated for so long: refused and lost connections, timeouts, 408, 409, 425,
-    429, 5xx, replies that cannot be read. A reply under way is waited for."""
+    """A request is repeated for so long, with growing, jittered pauses: after refused and lost
+    connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies that cannot
+    be read. A reply under way is waited for. Warnings tell of it meanwhile. 0 repeats nothing."""
     tokenizer: str = ""
-    """Folder or Hub name of the model's tokenizer, to count tokens exactly; empty: an estimate."""
+    """Folder or Hub name of the model's tokenizer, to count tokens exactly; empty: an estimate of
+    3.5 characters a token. Needs the extra `train`."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Sent with every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is
-    special vanishes), `add_special_tokens: false` (or contexts begin with two start tokens), and,
-    with `tokenizer` set, `return_token_ids: true`, which makes this a policy with ids."""
+    """Sent with every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is a
+    special token vanishes), `add_special_tokens: false` (or contexts begin with two start tokens),
+    and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with ids."""
 
 
 class CompletionsPolicy:

@@ -25,13 +25,15 @@ class IndexParams:
     """What is searched, and how its text is cut into terms."""
 
     corpus: str
-    """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern such as raw/*.parquet,
-    or hub:OWNER/NAME[@REVISION][:PATTERN] for a data set of the Hugging Face Hub; `dvc repro` follows files and folders
-    alone. Ids are unique over all files, and all have the same columns."""
+    """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern
+    such as `raw/*.parquet`, or `hub:OWNER/NAME[@REVISION][:PATTERN]` for a data set of the Hugging
+    Face Hub; `dvc repro` follows files and folders alone. Ids are unique over all files, and all
+    have the same columns."""
     out: str = INDEX.as_posix()
     """The folder that is written; `dvc repro` knows the default alone."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Our column to the file's, where the names differ: {text: body}; {contents: contents} for wiki-18's form."""
+    """Our column to the file's, where the names differ: `{text: body}`; `{contents: contents}` for
+    wiki-18's form."""
     is_stemmed: bool = True
     """Reduce English words to their stems."""
 

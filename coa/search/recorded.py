@@ -35,7 +35,7 @@ class RecordingSettings:
     mode: RecordingMode = RecordingMode.OFF
     """What is done with it."""
     path: str = ""
-    """The file, such as data/raw/searches.sqlite."""
+    """The file, such as `data/raw/searches.sqlite`."""
 
     def __post_init__(self) -> None:
         if self.mode is not RecordingMode.OFF and not self.path:

@@ -26,12 +26,14 @@ class RemoteSettings:
     """Where the server is, and how patient we are with it."""
 
     url: str = "http://127.0.0.1:8000"
-    """Without the dialect's path. No credentials: a token comes from the environment, COA_SEARCH_TOKEN."""
+    """Without the dialect's path. No credentials: a token comes from the environment,
+    `COA_SEARCH_TOKEN`."""
     dialect: Dialect = Dialect.SEARCH_R1
     """Whose protocol it speaks."""
     name: str = ""
-    """What the server searches and how, such as wiki-18-e5: the dialects do not say it, so results are comparable only
-    where name and url are the same. A fingerprint, `tantivy:...`, is compared with what a server of ours says."""
+    """What the server searches and how, such as wiki-18-e5: the dialects do not say it, so results
+    are comparable only where name and url are the same. Empty: a server of ours is asked for its
+    index's fingerprint. A fingerprint, `tantivy:...`, is compared with what such a server says."""
     timeout_seconds: float = 20.0
     """For one attempt."""
     deadline_seconds: float = 60.0

@@ -46,7 +46,7 @@ class ServeParams:
     index: str = INDEX.as_posix()
     """The folder that `coa.search.index` wrote."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 lets other machines in."""
+    """The address to listen on; `0.0.0.0` lets other machines in."""
     port: int = 8000
     """0 takes any free one."""
     workers: int = 1

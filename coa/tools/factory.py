@@ -20,7 +20,10 @@ class ToolsParams:
     open: OpenSettings = field(default_factory=OpenSettings)
     """`open`: the text of a web page."""
     mcp: tuple[McpSettings, ...] = ()
-    """Servers that speak the Model Context Protocol; each of their tools has its own name."""
+    """Servers that speak the Model Context Protocol, each a mapping: `command` (starts a server
+    that speaks over stdin and stdout) or `url` (of one that is running), `tools` (names of those
+    offered; all), `timeout_seconds` for a call and for the list of tools (30), `max_chars` of a
+    reply (4000)."""
 
 
 def own_tools(params: ToolsParams) -> list[str]:
