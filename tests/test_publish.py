@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -434,14 +435,32 @@ def test_a_copy_that_is_swapped_while_it_is_sent_gets_no_tag(
     refused = publish(project, hub, name, WAIVED)
     assert len(touched) == 1
     assert refused.returncode == 1
-    assert "other files than those that were checked" in refused.stderr
-    assert "data/coa/train.parquet" in refused.stderr
+    assert (
+        "the Hub failed or refused" in refused.stderr
+    )  # the address is for the checked bytes alone
     tags = f"[t.name for t in api.list_repo_refs({name!r}, repo_type='dataset').tags]"
     assert ask(hub, tags) == []
     assert not (project / "publications.jsonl").exists()
     hub.network.breaks = lambda request: False
     assert publish(project, hub, name, WAIVED).returncode == 0
     assert ask(hub, tags) == ["v1"]
+
+
+def test_a_commit_with_other_bytes_than_those_that_were_checked_is_told(
+    project: Path, hub: Hub, name: str
+) -> None:
+    assert publish(project, hub, name, WAIVED).returncode == 0
+    program = f"""
+        from data_cards.publish import check_arrived
+        from data_cards.publishing.hub import HubRepository
+        from data_cards.publishing.publication import Publication, hashes_of
+        remote = HubRepository("dataset", {name!r})
+        other = {{"data/coa/train.parquet": hashes_of(b"other bytes")}}
+        check_arrived(remote, Publication("dataset", {{}}, other, ""), remote.look().head)
+    """
+    done = hub.run(textwrap.dedent(program))
+    assert "the Hub has other files than those that were checked" in done.stderr
+    assert "data/coa/train.parquet" in done.stderr
 
 
 def test_without_a_name_nothing_is_published(project: Path, hub: Hub) -> None:

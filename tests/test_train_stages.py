@@ -329,6 +329,7 @@ def test_bad_inputs_are_named_with_what_to_change(folder: Path) -> None:
         main([*start, "train.max_context_tokens=129"])
     with pytest.raises(ConfigError, match="SFTConfig refuses a setting"):
         main([*start, "train.sft2.arguments={learning_rat: 1}"])
+    Path(SET, "train.parquet").unlink()
     tables.write_table(Path(SET, "train.parquet"), Passage, [Passage("p", "Ada", "Ada wrote it.")])
     with pytest.raises(InputError, match="lacks the column 'trajectory'"):
         main(start)
