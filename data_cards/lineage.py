@@ -24,7 +24,7 @@ from coa.params import Params
 from coa.question import Question
 from coa.trajectory import Trajectory
 from data_cards import rows
-from data_cards.cards.review_state import reviews_of
+from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
 from data_cards.catalogue import local_path
 from data_cards.facts import collect, scan

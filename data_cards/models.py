@@ -20,9 +20,10 @@ from coa.output_folder import OwnFolder
 from coa.params import Params
 from coa.prompts import Prompt
 from data_cards.cards import licences, trained
-from data_cards.cards.card import SCRIPTED, fill, licence_table, models_and_sources
+from data_cards.cards.card import fill, licence_table
 from data_cards.cards.front_matter import assemble_card
 from data_cards.cards.licences import Source
+from data_cards.cards.measure import SCRIPTED, models_and_sources
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.trained import Result, TrainedStage
 from data_cards.render import write_files

@@ -21,7 +21,9 @@ from coa.files import RENDERED
 from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from data_cards.cards.card import Card, SetCard, front_page, set_card
+from data_cards.cards.measure import measure
 from data_cards.catalogue import SetName
+from data_cards.facts import num_questions_in_both_splits
 from data_cards.settings import RenderParams, check, shown_settings
 
 OUT = RENDERED
@@ -67,8 +69,12 @@ def render(params: Params, section: RenderParams) -> Rendered:
     """
     check(section)
     settings = shown_settings(params)
-    cards = tuple(set_card(name, settings, section) for name in SetName)
-    return Rendered(front_page(cards, section), cards)
+    cards = []
+    for name in SetName:
+        facts = measure(name, settings)
+        cards.append(set_card(facts, section))
+    front = front_page(cards, num_questions_in_both_splits(), section)
+    return Rendered(front, tuple(cards))
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:

@@ -146,7 +146,7 @@ class ShownPrompt(NamedTuple):
     prompt_hash: str
     head: str
     """The text before the question."""
-    text: Markdown
+    text: str
     """The whole, with `{question}` where the question stands."""
 
 
@@ -170,4 +170,8 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
         ) from error
     prompt = Prompt.load(Path(path), template)
     text = prompt.fill(_PLACE)
-    return ShownPrompt(prompt.prompt_hash, text.partition(_PLACE)[0], fence(text.rstrip("\n")))
+    return ShownPrompt(
+        prompt_hash=prompt.prompt_hash,
+        head=text.partition(_PLACE)[0],
+        text=text.rstrip("\n"),
+    )

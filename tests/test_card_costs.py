@@ -9,9 +9,7 @@ from coa.exclusions import EvaluationSet
 from coa.graded import GradedTrajectory
 from coa.question import Question
 from coa.trajectory import Mode, StepKind
-from data_cards.cards import contamination as contaminations
-from data_cards.cards.contamination import contamination
-from data_cards.cards.costs import costs
+from data_cards.cards import sections, yields
 from data_cards.catalogue import SetName
 
 
@@ -19,6 +17,14 @@ from data_cards.catalogue import SetName
 def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small run as the current folder."""
     monkeypatch.chdir(small_run)
+
+
+def costs(name: SetName, num_kept: int) -> str:
+    return sections.cost_table(yields.costs(name), num_kept)
+
+
+def contamination(name: SetName) -> str:
+    return sections.overlap_table(name, yields.evaluation_overlaps(name))
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -76,7 +82,7 @@ def test_rows_that_touch_a_set_are_counted_by_kind(
     monkeypatch.chdir(tmp_path)
     assert contamination(SetName.COA) == ""
     tables.write_table(
-        contaminations.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)]
+        yields.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)]
     )
     assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
         ["125", "2"],

@@ -6,7 +6,7 @@ import pytest
 
 from coa import tables
 from coa.reviews import Agreement, Applied, Between, Effect, ReviewKind, ReviewQuestion
-from data_cards.cards import reviews
+from data_cards.cards import reviews, sections
 from data_cards.cards.card import fill
 from data_cards.catalogue import SetName
 
@@ -33,11 +33,19 @@ def agreed(
     return Agreement(kind, question, between, "", 12, 24, 0.75, alpha, None)
 
 
+def changes(name: SetName) -> str | None:
+    return sections.review_table(reviews.changes(name))
+
+
+def agreement(name: SetName) -> str | None:
+    return sections.agreement_table(reviews.agreement(name))
+
+
 def test_without_reviews_a_card_says_nothing_of_them() -> None:
-    assert reviews.changes(SetName.COA) is reviews.agreement(SetName.COA) is None
+    assert changes(SetName.COA) is agreement(SetName.COA) is None
     applied()
     tables.write_table(reviews.AGREEMENT, Agreement, [])
-    assert reviews.changes(SetName.COA) is reviews.agreement(SetName.COA) is None
+    assert changes(SetName.COA) is agreement(SetName.COA) is None
     assert fill("reviews.md", {"reviews": None, "agreement": None}).strip() == ""
 
 
@@ -49,17 +57,17 @@ def test_each_set_counts_what_concerns_it() -> None:
         ("q1/cot/0", ReviewKind.TRAJECTORY, Effect.CONFIRMED),
         ("q1/cot/0/7", ReviewKind.PAIR, Effect.FLIPPED),
     )
-    coa, cot, pairs = (reviews.changes(name) for name in (SetName.COA, SetName.COT, SetName.COT_A))
+    coa, cot, pairs = (changes(name) for name in (SetName.COA, SetName.COT, SetName.COT_A))
     assert coa and cot and pairs
     assert [line.split("|")[2].strip() for line in coa.splitlines()[2:]] == ["2", "1"]
     assert "left out" in coa and "one more accepted answer" in coa
     assert "agree with the program" in cot
     assert "sides changed places" in pairs
-    assert reviews.changes(SetName.RL) is None
+    assert changes(SetName.RL) is None
 
 
 def test_every_effect_has_words_of_its_own() -> None:
-    assert reviews._MEANINGS.keys() == {str(effect) for effect in Effect}
+    assert sections._EFFECTS.keys() == {str(effect) for effect in Effect}
 
 
 def test_agreement_is_told_for_the_questions_that_decide() -> None:
@@ -71,8 +79,8 @@ def test_agreement_is_told_for_the_questions_that_decide() -> None:
         agreed(ReviewKind.DISPUTE, ReviewQuestion.SAME_ANSWER, 0.9, Between.GRADER),
     ]
     tables.write_table(reviews.AGREEMENT, Agreement, rows)
-    told = reviews.agreement(SetName.COA)
+    told = agreement(SetName.COA)
     assert told is not None
     assert "0.61" in told and "75.0%" in told
     assert "search quality" not in told and "preference" not in told and "0.90" not in told
-    assert "preference" in (reviews.agreement(SetName.COT_A) or "")
+    assert "preference" in (agreement(SetName.COT_A) or "")

@@ -1,35 +1,25 @@
-"""One set's facts, funnel and example to its card; several cards to the front page of their repository."""
+"""Render the card of a set from its facts, and the front page of a repository from its cards.
+
+`data_cards.cards.measure` makes the facts. Here they become Markdown: `data_cards.cards.sections`
+makes the tables, templates/ has the text around them.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
-
-from coa.errors import InputError
-from coa.files import EXCLUDED
-from data_cards.cards import licences, reviews, tallies, yields
-from data_cards.cards.contamination import contamination
-from data_cards.cards.costs import costs
-from data_cards.cards.example import middle_row, show_row
-from data_cards.cards.front_matter import SetInfo, assemble_card, metadata, set_info
-from data_cards.cards.licences import CORPUS, Source
-from data_cards.cards.masks import count_characters
-from data_cards.cards.safe_markdown import Cell, Markdown, inline, table, words
+from data_cards.cards import licences, sections
+from data_cards.cards.example import show_row
+from data_cards.cards.front_matter import assemble_card, metadata
+from data_cards.cards.licences import Source
+from data_cards.cards.measure import SetFacts, is_scripted
+from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
+from data_cards.cards.sections import Distribution
+from data_cards.cards.set_info import SetInfo
 from data_cards.cards.yields import Count
-from data_cards.catalogue import HAS_TRAJECTORIES, TITLES, SetName, local_path
-from data_cards.facts import facts, num_questions_in_both_splits
-from data_cards.settings import RenderParams, settings_block, shown_prompt
+from data_cards.catalogue import TITLES, SetName
+from data_cards.settings import RenderParams, settings_block
 
-PICTURES = Path("reports/pictures")
-SCRIPTED = "scripted/"
-"""How the names of teachers begin that are programs, not language models."""
-_SHOWN_PICTURES = {
-    SetName.COT_A: ("causes", "quadrants"),
-    SetName.COA: ("funnel", "causes", "actions"),
-    SetName.COT: ("funnel", "causes"),
-    SetName.RL: (),
-}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -42,7 +32,7 @@ class Card(NamedTuple):
 
 
 class SetCard(NamedTuple):
-    """A set's card and what the front page needs of it."""
+    """A set's card and what the front page and the gate need of it."""
 
     info: SetInfo
     sources: tuple[Source, ...]
@@ -51,86 +41,70 @@ class SetCard(NamedTuple):
     card: Card
 
 
-def set_card(name: SetName, settings: Mapping[str, Any], params: RenderParams) -> SetCard:
-    """Measure a set and write its card.
-
-    Raises:
-        InputError: a file is missing or broken or lacks a column, or the set is empty.
-    """
-    frame, info, funnel = facts(name), set_info(name), yields.funnel(name)
-    models = tuple(yields.counts(frame, "model")) if name is not SetName.RL else ()
-    sources = tuple(_sources(frame, models))
-    pictures = {
-        what: path for what in _SHOWN_PICTURES[name] if (path := PICTURES / f"{what}.png").exists()
-    }
+def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
+    """Write the card of a set."""
+    title = f"{params.title}: {TITLES[facts.name]}"
     context = {
-        **_identity(params, [info], models),
-        **_contents(name, frame),
-        **_origins(name, frame, settings),
-        "name": name,
-        "set_title": TITLES[name],
-        "splits": table(
-            ("split", "rows"), [(Markdown(s["name"]), s["num_examples"]) for s in _splits(info)]
-        ),
-        "models": tallies.count_table("teacher", models, inline),
-        "funnel": tallies.funnel_table(funnel, info.num_rows),
-        "costs": costs(name, funnel.pool),
-        "contamination": contamination(name),
-        "licences": licence_table(sources, params),
-        "pictures": frozenset(pictures),
+        **_identity(params, [facts.info], facts.models),
+        **_contents(facts),
+        **_yield(facts),
+        **_making(facts),
+        "licences": licence_table(facts.sources, params),
+        "pictures": frozenset(facts.pictures),
     }
-    body = fill("card.md", context)
-    title = f"{params.title}: {TITLES[name]}"
-    return SetCard(
-        info,
-        sources,
-        models,
-        _finish([info], sources, models, params, title, body, pictures.values()),
+    text = _with_metadata(
+        fill("card.md", context),
+        infos=[facts.info],
+        sources=facts.sources,
+        models=facts.models,
+        title=title,
+        params=params,
     )
+    card = Card(text, tuple(facts.pictures.values()))
+    return SetCard(facts.info, facts.sources, facts.models, card)
 
 
-def front_page(cards: Sequence[SetCard], params: RenderParams) -> Card:
-    """The card of the repository that holds all sets."""
-    sources = tuple(dict.fromkeys(source for card in cards for source in card.sources))
-    models = tuple(dict.fromkeys(model for card in cards for model in card.models))
+def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: RenderParams) -> Card:
+    """Write the card of the repository that holds all sets.
+
+    Args:
+        cards: Those of the sets.
+        num_in_both_splits: Questions of a train split that are also in a validation split.
+        params: What the cards cannot count.
+    """
+    sources: dict[Source, None] = {}
+    models: dict[Count, None] = {}
+    rows: list[Sequence[Cell]] = []
+    for card in cards:
+        sources.update(dict.fromkeys(card.sources))
+        models.update(dict.fromkeys(card.models))
+        name = card.info.name
+        link = Markdown(f"[{name}]({name}/README.md)")
+        sizes = [split["num_examples"] for split in card.info.splits]
+        rows.append((link, Markdown(TITLES[name]), *sizes))
     infos = [card.info for card in cards]
-    rows: list[list[Cell]] = [
-        [
-            Markdown(f"[{info.name}]({info.name}/README.md)"),
-            Markdown(TITLES[info.name]),
-            *(split["num_examples"] for split in _splits(info)),
-        ]
-        for info in infos
-    ]
     context = {
-        **_identity(params, infos, models),
-        "num_in_both_splits": num_questions_in_both_splits(),
+        **_identity(params, infos, list(models)),
+        "num_in_both_splits": num_in_both_splits,
         "sets": table(("set", "what it holds", "train", "validation"), rows),
-        "licences": licence_table(sources, params),
+        "licences": licence_table(list(sources), params),
     }
-    body = fill("front_page.md", context)
-    return _finish(infos, sources, models, params, params.title, body, ())
-
-
-def _finish(
-    infos: Sequence[SetInfo],
-    sources: Sequence[Source],
-    models: Sequence[Count],
-    params: RenderParams,
-    title: str,
-    body: str,
-    pictures: Any,
-) -> Card:
-    fields = licences.licence_fields(sources, params.licenses)
-    tags = ("scripted-teacher",) if any(_is_scripted(model) for model in models) else ()
-    data = metadata(infos, title=title, languages=params.languages, licence=fields, extra_tags=tags)
-    return Card(assemble_card(data, body), tuple(pictures))
+    text = _with_metadata(
+        fill("front_page.md", context),
+        infos=infos,
+        sources=list(sources),
+        models=list(models),
+        title=params.title,
+        params=params,
+    )
+    return Card(text, ())
 
 
 def _identity(
     params: RenderParams, infos: Sequence[SetInfo], models: Sequence[Count]
 ) -> dict[str, Any]:
-    scripted = [inline(model.value) for model in models if _is_scripted(model)]
+    """Say what is published where, and which teachers are programs."""
+    scripted = [inline(model.value) for model in models if is_scripted(model)]
     return {
         "title": params.title,
         "repository": params.repository or "path/to/this/folder",
@@ -141,97 +115,96 @@ def _identity(
     }
 
 
-def _is_scripted(model: Count) -> bool:
-    return model.value.startswith(SCRIPTED)
+def _contents(facts: SetFacts) -> dict[str, Any]:
+    """Say what is in the set: an example, and everything that can be counted."""
+    hops = sections.spread_table("hops", facts.hops)
+    question_types = sections.spread_table("question type", facts.question_types)
+    distributions = [
+        Distribution("By number of facts to be joined (hops)", hops),
+        Distribution("By question type", question_types),
+    ]
+    if facts.name is SetName.COA:
+        searches = sections.spread_table("searches", facts.searches)
+        distributions.append(Distribution("By number of searches", searches))
+    is_pairs = facts.name is SetName.COT_A
+    return {
+        "name": facts.name,
+        "set_title": TITLES[facts.name],
+        "splits": sections.split_table(facts.info),
+        "example": show_row(facts.name, facts.row_id, facts.row),
+        "distributions": distributions,
+        "lengths": sections.length_table(facts.lengths),
+        "kinds": sections.kind_table(facts.kinds) if is_pairs else "",
+        "characters": sections.character_table(facts.characters),
+        "trained_share": sections.trained_share(facts.characters),
+    }
 
 
-def _splits(info: SetInfo) -> list[dict[str, Any]]:
-    return list(info.dataset_info["splits"])
+def _yield(facts: SetFacts) -> dict[str, Any]:
+    """Say what became of the rows of the run: funnel, costs, failures, screen, reviews."""
+    causes = None
+    num_failed = 0
+    if facts.causes is not None:
+        causes = sections.count_table("cause", facts.causes, words)
+        num_failed = sum(cause.rows for cause in facts.causes)
+    return {
+        "funnel": sections.funnel_table(facts.funnel, facts.info.num_rows),
+        "run_kinds": facts.run_kinds,
+        "costs": sections.cost_table(facts.costs, facts.funnel.pool),
+        "causes": causes,
+        "num_failed": num_failed,
+        "is_screened": facts.is_screened,
+        "contamination": sections.overlap_table(facts.name, facts.evaluation_overlaps),
+        "reviews": sections.review_table(facts.reviews),
+        "agreement": sections.agreement_table(facts.agreement),
+    }
+
+
+def _making(facts: SetFacts) -> dict[str, Any]:
+    """Say how the rows were made: teachers, prompt, sampling, settings."""
+    return {
+        "models": sections.count_table("teacher", facts.models, inline),
+        "facts_of_sampling": sections.sampling_table(facts.sampling),
+        "prompt": facts.prompt,
+        "prompt_block": fence(facts.prompt.text) if facts.prompt else "",
+        "num_prompted": facts.num_prompted,
+        "settings": settings_block(facts.settings),
+    }
 
 
 def licence_table(sources: Sequence[Source], params: RenderParams) -> Markdown:
-    """Every source with its licence."""
-    found = licences.licences(sources, params.licenses)
-    return table(
-        ("what", "from", "licence"), [(line.what, line.source, line.licence) for line in found]
+    """List every source with its licence."""
+    rows = licences.licences(sources, params.licenses)
+    return table(("what", "from", "licence"), rows)
+
+
+def _with_metadata(
+    body: str,
+    *,
+    infos: Sequence[SetInfo],
+    sources: Sequence[Source],
+    models: Sequence[Count],
+    title: str,
+    params: RenderParams,
+) -> str:
+    """Put the Hub's metadata before the text of a card."""
+    has_scripted = any(is_scripted(model) for model in models)
+    data = metadata(
+        infos,
+        title=title,
+        languages=params.languages,
+        licence=licences.licence_fields(sources, params.licenses),
+        extra_tags=("scripted-teacher",) if has_scripted else (),
     )
-
-
-def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Source]]:
-    """Who wrote the rows of some sets, and where their parts come from.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
-    models: list[Count] = []
-    sources: list[Source] = []
-    for name in names:
-        frame = facts(name)
-        found = yields.counts(frame, "model") if name is not SetName.RL else []
-        models += found
-        sources += _sources(frame, found)
-    return list(dict.fromkeys(models)), list(dict.fromkeys(sources))
-
-
-def _sources(frame: pl.LazyFrame, models: Sequence[Count]) -> list[Source]:
-    found = [
-        Source("questions and answers", count.value) for count in yields.counts(frame, "source")
-    ]
-    if models:
-        if any(count.value for count in yields.counts(frame, "search_fingerprint")):
-            found.append(Source("search results", CORPUS))
-        found += [
-            Source("the teacher's text", model.value) for model in models if not _is_scripted(model)
-        ]
-    return found
-
-
-def _contents(name: SetName, frame: pl.LazyFrame) -> dict[str, Any]:
-    """What is in the set: an example, and everything that can be counted."""
-    row_id = middle_row(frame)
-    if row_id is None:
-        raise InputError(
-            f"the set '{name}' is empty",
-            where=local_path(name, "train"),
-            expected="at least one train row",
-            fix=f"raise assemble.num_{name}, then dvc repro",
-        )
-    characters = count_characters(name)
-    return {
-        "example": show_row(name, row_id),
-        "distributions": tallies.distributions(name, frame),
-        "lengths": tallies.lengths(frame),
-        "kinds": tallies.kinds(frame) if name is SetName.COT_A else "",
-        "characters": tallies.characters(characters),
-        "trained_share": tallies.trained_share(characters),
-    }
-
-
-def _origins(name: SetName, frame: pl.LazyFrame, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the rows come from: funnel, failures, prompt, search, settings."""
-    causes = yields.causes(name) if name in HAS_TRAJECTORIES else None
-    prompt = shown_prompt(name, settings)
-    return {
-        "is_screened": EXCLUDED.exists(),
-        "reviews": reviews.changes(name),
-        "agreement": reviews.agreement(name),
-        "run_kinds": yields.pair_kinds() if name is SetName.COT_A else (),
-        "causes": None if causes is None else tallies.count_table("cause", causes, words),
-        "num_failed": sum(cause.rows for cause in causes or ()),
-        "prompt": prompt,
-        "num_prompted": 0
-        if prompt is None
-        else tallies.num_prompted(frame, prompt.prompt_hash, prompt.head),
-        "facts_of_sampling": tallies.sampling(name, frame),
-        "settings": settings_block(settings),
-    }
+    return assemble_card(data, body)
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:
-    """A template with its places filled; a place that the context does not know is an error."""
+    """Fill the places of a template; a place that the context does not know is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    # Markdown, not HTML, so nothing is escaped here: what is not ours has gone through safe_markdown.
+    # Nothing is escaped here: the result is Markdown, not HTML, and foreign text has gone through
+    # safe_markdown.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,

@@ -1,84 +1,115 @@
-"""What reviewers changed in a set, and how far they agree, to a card's section; nothing where nobody reviewed."""
+"""Count what people reviewed in a set: what it came to, how far they agree, which rows they read.
+
+A review of another version of a row does not count.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import polars as pl
 
-from coa.files import AGREEMENT, REVIEWED
-from data_cards.cards.safe_markdown import Cell, Markdown, table, words
-from data_cards.cards.yields import counts
-from data_cards.catalogue import SetName
+from coa import tables
+from coa.files import AGREEMENT, REVIEWED, REVIEWS
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.reviews import DECISIVE, Review, ReviewKind, pair_version, read_reviews, trajectory_version
+from data_cards.cards.yields import Count, counts
+from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
 
-_DECISIVE = ("verdict", "preference", "same_answer")
-_MEANINGS = {
-    "confirmed": "reviewers agree with the program",
-    "dropped": "left out",
-    "stays_out": "left out by a rule, though reviewers would keep it",
-    "not_fixed": "left out: needs a fix that no command makes",
-    "answer_added": "the question has one more accepted answer",
-    "let_in": "let in: right by an added answer",
-    "flipped": "sides changed places",
-    "discarded": "left out: no side is better, or both are right",
-    "conflict": "nothing changed: reviewers disagree",
-    "pending": "nothing changed: too few reviews",
-    "stale": "nothing changed: the text was made anew since",
-}
+_DECISIVE_QUESTIONS = ("verdict", "preference", "same_answer")
 
 
-def changes(name: SetName) -> Markdown | None:
-    """A table of what became of the reviewed items that concern a set; None where there are none.
+class QuestionAgreement(NamedTuple):
+    """How far reviewers agree on a question that decides."""
+
+    question: str
+    num_items: int
+    equal_share: float
+    alpha: float | None
+    """Krippendorff's; None where it is not defined."""
+
+
+def changes(name: SetName) -> list[Count]:
+    """Count the reviewed items that concern a set by what the reviews came to.
 
     Raises:
         InputError: a file is broken or lacks a column.
     """
     if not REVIEWED.exists() or name is SetName.RL:
-        return None
-    effects = counts(
-        scan(REVIEWED, ["item_id", "kind", "effect"]).filter(_concerns(name)), "effect"
-    )
-    rows: list[tuple[Cell, Cell]] = [
-        (Markdown(_MEANINGS.get(it.value, words(it.value))), it.rows) for it in effects
-    ]
-    return table(("what the reviews came to", "items"), rows) if rows else None
-
-
-def _concerns(name: SetName) -> pl.Expr:
+        return []
     if name is SetName.COT_A:
-        return pl.col("kind") == "pair"
-    # A trajectory's id is {question}/{mode}/{index}.
-    mode = pl.col("item_id").str.split("/").list.get(-2, null_on_oob=True)
-    return (pl.col("kind") != "pair") & (mode == str(name))
+        concerns = pl.col("kind") == "pair"
+    else:
+        # A trajectory's id is {question}/{mode}/{index}.
+        mode = pl.col("item_id").str.split("/").list.get(-2, null_on_oob=True)
+        concerns = (pl.col("kind") != "pair") & (mode == str(name))
+    return counts(scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns), "effect")
 
 
-def agreement(name: SetName) -> Markdown | None:
-    """How far reviewers agree on the questions that decide; None where no item was reviewed twice.
+def agreement(name: SetName) -> list[QuestionAgreement]:
+    """Read how far reviewers agree; nothing where no item was reviewed twice.
 
     Raises:
         InputError: a file is broken or lacks a column.
     """
     if not AGREEMENT.exists():
-        return None
-    is_mine = (pl.col("kind") == "pair") if name is SetName.COT_A else (pl.col("kind") != "pair")
-    wanted = ["kind", "question", "between", "num_items", "equal_share", "alpha"]
-    rows = scan(AGREEMENT, wanted).filter(
-        is_mine & (pl.col("between") == "reviewers") & pl.col("question").is_in(_DECISIVE)
-    )
-    found = collect(
-        rows.select("question", "num_items", "equal_share", "alpha").sort("question")
-    ).iter_rows()
-    cells = [
-        (words(question), items, _share(equal), _alpha(alpha))
-        for question, items, equal, alpha in found
-    ]
-    return (
-        table(("question", "items", "equal answers", "Krippendorff's alpha"), cells)
-        if cells
-        else None
-    )
+        return []
+    is_of_pairs = pl.col("kind") == "pair"
+    concerns = is_of_pairs if name is SetName.COT_A else ~is_of_pairs
+    is_between_reviewers = pl.col("between") == "reviewers"
+    is_decisive = pl.col("question").is_in(_DECISIVE_QUESTIONS)
+    shown = list(QuestionAgreement._fields)
+    rows = scan(AGREEMENT, ["kind", "between", *shown])
+    wanted = rows.filter(concerns & is_between_reviewers & is_decisive)
+    found = collect(wanted.select(shown).sort("question"))
+    return [QuestionAgreement(*row) for row in found.iter_rows()]
 
 
-def _share(equal: float) -> Markdown:
-    return Markdown(f"{equal:.1%}")
+def num_reviewed(name: SetName) -> int:
+    """Count the rows of a set that at least one person reviewed as they are now.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    if not REVIEWS.exists():
+        return 0
+    kind = ReviewKind.PAIR if name is SetName.COT_A else ReviewKind.TRAJECTORY
+    reviewed = {
+        (review.item_id, review.version) for review in read_reviews() if review.kind is kind
+    }
+    if not reviewed:
+        return 0
+    count = 0
+    for split in SPLITS:
+        for version in _versions(name, split):
+            count += version in reviewed
+    return count
 
 
-def _alpha(alpha: float | None) -> Markdown:
-    return Markdown("–" if alpha is None else f"{alpha:.2f}")  # noqa: RUF001
+def _versions(name: SetName, split: str) -> Iterator[tuple[str, str]]:
+    """Yield the id and the version of each row of a split; questions have none."""
+    path = local_path(name, split)
+    if name is SetName.COT_A:
+        for pair in tables.read_table(path, PreferencePair):
+            yield pair.pair_id, pair_version(pair)
+    elif name is not SetName.RL:
+        for row in tables.read_table(path, GradedTrajectory):
+            yield row.trajectory.trajectory_id, trajectory_version(row)
+
+
+def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
+    """Yield the reviews of a trajectory or a pair, of any version, each with a summary.
+
+    No summary names the reviewer.
+
+    Raises:
+        InputError: the file is broken.
+    """
+    if not REVIEWS.exists():
+        return
+    for review in read_reviews():
+        if review.item_id == item_id:
+            answer = review.value(DECISIVE[review.kind]) or "nothing decisive"
+            when = f"{review.submitted}, round {review.round}, version {review.version}"
+            yield review, f"{review.kind}: {answer} ({when})"

@@ -1,14 +1,25 @@
-"""The files of a run to a set's funnel: how many rows there were at first, what became of them, how many are left.
+"""Count what became of the rows of a run.
 
-The files of `curate.screen` and `curate.analyse` are read where they are there; all others must be.
+The funnel of a set, what its rollouts cost, why rollouts failed, and what the screen found. The
+files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import polars as pl
 
-from coa.files import ANALYSED, DROPPED, EXCLUDED, GRADED, KEPT, PAIRS, POINTS, QUESTIONS
+from coa.files import (
+    ANALYSED,
+    DROPPED,
+    EVALUATION_SETS,
+    EXCLUDED,
+    FORKS,
+    GRADED,
+    KEPT,
+    PAIRS,
+    POINTS,
+    QUESTIONS,
+)
 from coa.points import PointOutcome
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
@@ -25,6 +36,7 @@ class Funnel(NamedTuple):
     """What became of the rows that could have entered a set."""
 
     unit: str
+    """What a row is, in the plural."""
     first: int
     """Rows before anything was left out."""
     losses: tuple[Count, ...]
@@ -33,92 +45,178 @@ class Funnel(NamedTuple):
     """Rows that were good enough for the set; it takes as many of them as it was asked for."""
 
 
+class Cost(NamedTuple):
+    """How much of something the rollouts of a set took, in all."""
+
+    what: str
+    total: int
+
+
+class EvaluationSetOverlap(NamedTuple):
+    """How many rows the screen left out because they touch an evaluation set."""
+
+    name: str
+    num_questions: int
+    """Questions of the evaluation set that were compared."""
+    left_out: int
+
+
 def funnel(name: SetName) -> Funnel:
-    """The funnel of a set.
+    """Count the funnel of a set.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
     """
-    make = {SetName.COT_A: _pair_funnel, SetName.RL: _question_funnel}.get(name)
-    unit, first, losses = make() if make else _trajectory_funnel(name)
+    if name is SetName.COT_A:
+        start = _pair_funnel()
+    elif name is SetName.RL:
+        start = _question_funnel()
+    else:
+        start = _trajectory_funnel(name)
     screened = [Count(f"screen: {loss.value}", loss.rows) for loss in excluded(name)]
-    losses = [*losses, *screened]
-    return Funnel(unit, first, tuple(losses), first - sum(loss.rows for loss in losses))
+    losses = (*start.losses, *screened)
+    pool = start.first - sum(loss.rows for loss in losses)
+    return Funnel(unit=start.unit, first=start.first, losses=losses, pool=pool)
 
 
-_Start = tuple[str, int, list[Count]]
+class _FunnelStart(NamedTuple):
+    """A funnel up to the screen."""
+
+    unit: str
+    first: int
+    losses: list[Count]
 
 
-def _trajectory_funnel(mode: SetName) -> _Start:
-    kept = scan(KEPT, ["trajectory"]).filter(pl.col("trajectory").struct.field("mode") == str(mode))
-    of_mode = pl.col("row").struct.field("trajectory").struct.field("mode") == str(mode)
-    losses = counts(scan(DROPPED, ["reason", "row"]).filter(of_mode), "reason")
-    return "trajectories", _num_rows(kept) + sum(loss.rows for loss in losses), losses
+def _trajectory_funnel(mode: SetName) -> _FunnelStart:
+    mode_of_kept = pl.col("trajectory").struct.field("mode")
+    kept = scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(mode))
+    mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
+    dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(mode))
+    losses = counts(dropped, "reason")
+    first = _num_rows(kept) + sum(loss.rows for loss in losses)
+    return _FunnelStart("trajectories", first, losses)
 
 
-def _pair_funnel() -> _Start:
+def _pair_funnel() -> _FunnelStart:
     points = scan(POINTS, ["outcome"])
-    losses = [count for count in counts(points, "outcome") if count.value != PointOutcome.PAIRED]
-    return "points", _num_rows(points), losses
+    outcomes = counts(points, "outcome")
+    losses = [count for count in outcomes if count.value != PointOutcome.PAIRED]
+    return _FunnelStart("points", _num_rows(points), losses)
 
 
-def _question_funnel() -> _Start:
+def _question_funnel() -> _FunnelStart:
     questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
-    sampled = (
-        scan(GRADED, ["trajectory"])
-        .select(pl.col("trajectory").struct.field("question_id"))
-        .unique()
-    )
+    question_id = pl.col("trajectory").struct.field("question_id")
+    sampled = scan(GRADED, ["trajectory"]).select(question_id).unique()
     left = questions.join(sampled, on="question_id", how="anti")
     first = _num_rows(questions)
-    return "train questions", first, [Count("sampled_for_trajectories", first - _num_rows(left))]
-
-
-_BELONGS: dict[SetName, Callable[[], pl.Expr]] = {
-    SetName.COT_A: lambda: pl.col("what") == "pair",
-    SetName.RL: lambda: pl.col("what") == "question",
-}
+    losses = [Count("sampled_for_trajectories", first - _num_rows(left))]
+    return _FunnelStart("train questions", first, losses)
 
 
 def excluded(name: SetName) -> list[Count]:
-    """Rows that the screen left out of a set, by reason; none where it has not run.
+    """Count the rows that the screen left out of a set, by reason; none where it has not run.
 
     Raises:
         InputError: the screen's file is broken or lacks a column.
     """
     if not EXCLUDED.exists():
         return []
-    # A trajectory's id is {question}/{mode}/{index}.
-    mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
-    is_mine = _BELONGS.get(name, lambda: (pl.col("what") == "trajectory") & (mode == str(name)))
-    return counts(scan(EXCLUDED, ["row_id", "what", "reason"]).filter(is_mine()), "reason")
+    what = pl.col("what")
+    if name is SetName.COT_A:
+        belongs = what == "pair"
+    elif name is SetName.RL:
+        belongs = what == "question"
+    else:
+        # A trajectory's id is {question}/{mode}/{index}.
+        mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
+        belongs = (what == "trajectory") & (mode == str(name))
+    return counts(scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
+
+
+def evaluation_overlaps(name: SetName) -> list[EvaluationSetOverlap] | None:
+    """Read how many rows touch each evaluation set; None where nothing was screened.
+
+    Those rows were left out: none of them is in the set.
+
+    Raises:
+        InputError: the screen's file is broken or lacks a column.
+    """
+    if not EVALUATION_SETS.exists():
+        return None
+    if name is SetName.COT_A:
+        left_out = "num_pairs"
+    elif name is SetName.RL:
+        left_out = "num_train_questions"
+    else:
+        left_out = "num_trajectories"
+    columns = ["name", "num_questions", left_out]
+    found = collect(scan(EVALUATION_SETS, columns).select(columns))
+    return [EvaluationSetOverlap(*row) for row in found.iter_rows()]
+
+
+def costs(name: SetName) -> list[Cost]:
+    """Add up what the teacher and the search did for a set.
+
+    Counted is what a fresh run pays: calls and tokens of every rollout that could have entered the
+    set, the dropped ones included. Retries, cached prefixes and prices depend on the provider and
+    are not known here.
+
+    Returns:
+        Nothing for questions, which cost nothing, and where the rollouts are not here.
+
+    Raises:
+        InputError: a file is broken or lacks a column.
+    """
+    path = FORKS if name is SetName.COT_A else GRADED
+    if name is SetName.RL or not path.exists():
+        return []
+    rows = scan(path, ["trajectory"])
+    fields = rows.collect_schema()["trajectory"].fields  # type: ignore[attr-defined]
+    if "num_calls" not in {field.name for field in fields}:
+        return []
+    rollout = pl.col("trajectory").struct
+    if name is not SetName.COT_A:
+        rows = rows.filter(rollout.field("mode") == str(name))
+    prompt_tokens = rollout.field("num_prompt_tokens")
+    read_tokens = prompt_tokens + rollout.field("num_environment_tokens")
+    is_observation = pl.element().struct.field("kind") == "observation"
+    num_searches = rollout.field("steps").list.eval(is_observation).list.sum()
+    totals = {
+        "rollouts": pl.len(),
+        "calls of the teacher": rollout.field("num_calls").sum(),
+        "tokens that it wrote": rollout.field("num_policy_tokens").sum(),
+        "tokens of prompts and search results, each counted once": read_tokens.sum(),
+    }
+    if name is not SetName.COT_A:
+        # A fork's steps include those of its prefix, which its parent paid for.
+        totals["searches"] = num_searches.sum()
+    found = collect(rows.select(**totals)).row(0, named=True)
+    return [Cost(what, int(total or 0)) for what, total in found.items()]
 
 
 def causes(mode: SetName) -> list[Count] | None:
-    """Why trajectories of a mode failed; None where nothing was analysed.
+    """Count why trajectories of a mode failed; None where nothing was analysed.
 
     Raises:
         InputError: the analysis is broken or lacks a column.
     """
     if not ANALYSED.exists():
         return None
-    failed = scan(ANALYSED, ["mode", "cause"]).filter(
-        (pl.col("mode") == str(mode)) & pl.col("cause").is_not_null()
-    )
-    return counts(failed, "cause")
+    has_failed = (pl.col("mode") == str(mode)) & pl.col("cause").is_not_null()
+    return counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
 
 
 def pair_kinds() -> list[Count]:
-    """All pairs of the run by kind."""
+    """Count all pairs of the run by kind."""
     return counts(scan(PAIRS, ["kind"]), "kind")
 
 
 def counts(frame: pl.LazyFrame, column: str) -> list[Count]:
-    """Rows by value of a column, the most frequent first; null counts as an empty value."""
+    """Count rows by the value of a column, the most frequent first; null counts as empty."""
     value = pl.col(column).cast(pl.String).fill_null("")
-    rows = collect(
-        frame.group_by(value=value).len().sort(["len", "value"], descending=[True, False])
-    )
+    grouped = frame.group_by(value=value).len()
+    rows = collect(grouped.sort(["len", "value"], descending=[True, False]))
     return [Count(*row) for row in rows.iter_rows()]
 
 

@@ -16,8 +16,9 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Author, Step
 from data_cards.cards import licences
-from data_cards.cards.card import SCRIPTED, SetCard
-from data_cards.cards.review_state import num_reviewed
+from data_cards.cards.card import SetCard
+from data_cards.cards.measure import SCRIPTED
+from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.models import ModelCard
 from data_cards.publishing.evaluation_overlap import EvaluationQuestions, screened_overlaps

@@ -1,26 +1,57 @@
-"""The columns of a parquet file in the words of the Hub: the `features` of a card's `dataset_info`."""
+"""Measure the files of a set in the Hub's terms: their paths, their columns, their sizes."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from coa import tables
 from coa.errors import InputError
-from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.catalogue import SPLITS, SetName, local_path, published_path
 
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
 
 
-def features(name: SetName) -> list[dict[str, Any]]:
-    """The columns of a set, the same in both of its splits.
+class SetInfo(NamedTuple):
+    """A set as the Hub describes it."""
+
+    name: SetName
+    config: dict[str, Any]
+    """Its entry under `configs`: which files make which split."""
+    dataset_info: dict[str, Any]
+    """Its columns and sizes."""
+
+    @property
+    def splits(self) -> list[dict[str, Any]]:
+        """Name, rows and bytes of each split."""
+        return list(self.dataset_info["splits"])
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split["num_examples"] for split in self.splits)
+
+
+def set_info(name: SetName) -> SetInfo:
+    """Measure a set's files.
 
     Raises:
         InputError: a file is missing or broken, or the splits differ.
     """
-    train, validation = (
-        tables.open_parquet(local_path(name, split)).schema_arrow for split in SPLITS
-    )
+    files = [{"split": split, "path": published_path(name, split)} for split in SPLITS]
+    config = {"config_name": str(name), "data_files": files}
+    dataset_info = {"config_name": str(name), "features": features(name), **sizes(name)}
+    return SetInfo(name, config, dataset_info)
+
+
+def features(name: SetName) -> list[dict[str, Any]]:
+    """Describe the columns of a set, which are the same in both of its splits.
+
+    Raises:
+        InputError: a file is missing or broken, or the splits differ.
+    """
+    schemas = [tables.open_parquet(local_path(name, split)).schema_arrow for split in SPLITS]
+    train, validation = schemas
     if not train.equals(validation):
         raise InputError(
             f"the splits of the set '{name}' have different columns",
@@ -50,11 +81,16 @@ def _type(kind: pa.DataType) -> dict[str, Any]:
 
 
 def sizes(name: SetName) -> dict[str, Any]:
-    """Rows and bytes of a set: of each split in memory, of its files, and of all splits in memory."""
-    splits = [{"name": split, **_split_size(local_path(name, split))} for split in SPLITS]
+    """Measure the rows and bytes of each split in memory, of all files, and of all in memory."""
+    splits = []
+    download_size = 0
+    for split in SPLITS:
+        path = local_path(name, split)
+        splits.append({"name": split, **_split_size(path)})
+        download_size += path.stat().st_size
     return {
         "splits": splits,
-        "download_size": sum(local_path(name, split).stat().st_size for split in SPLITS),
+        "download_size": download_size,
         "dataset_size": sum(split["num_bytes"] for split in splits),
     }
 

@@ -1,0 +1,207 @@
+"""Measure a set: read the files of the run and give one record of everything that its card says.
+
+Nothing here knows Markdown. `data_cards.cards.card` renders the record.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from coa.errors import InputError
+from coa.files import EXCLUDED
+from data_cards.cards import masks, reviews, spreads, yields
+from data_cards.cards.licences import CORPUS, Source
+from data_cards.cards.masks import Part
+from data_cards.cards.reviews import QuestionAgreement
+from data_cards.cards.set_info import SetInfo, set_info
+from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
+from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel
+from data_cards.catalogue import HAS_TRAJECTORIES, SetName, local_path
+from data_cards.facts import collect, facts
+from data_cards.settings import ShownPrompt, shown_prompt
+
+PICTURES = Path("reports/pictures")
+SCRIPTED = "scripted/"
+"""How the names of teachers begin that are programs, not language models."""
+_PICTURES_OF = {
+    SetName.COT_A: ("causes", "quadrants"),
+    SetName.COA: ("funnel", "causes", "actions"),
+    SetName.COT: ("funnel", "causes"),
+    SetName.RL: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """Everything that the card of a set says of it."""
+
+    name: SetName
+    info: SetInfo
+    """Its files in the Hub's terms."""
+    models: tuple[Count, ...]
+    """Teachers and how many rows each wrote."""
+    sources: tuple[Source, ...]
+    """Where the parts of its text come from."""
+    row_id: str
+    """Of the train row that the card shows."""
+    row: Mapping[str, Any]
+    """That row."""
+    hops: tuple[ValueCount, ...]
+    question_types: tuple[ValueCount, ...]
+    searches: tuple[ValueCount, ...]
+    """Rows by number of searches, for the set whose rows search."""
+    lengths: tuple[LengthSpread, ...]
+    kinds: tuple[PairKindCount, ...]
+    """Of its pairs, for the set of pairs."""
+    characters: Mapping[Part, int]
+    funnel: Funnel
+    costs: tuple[Cost, ...]
+    causes: tuple[Count, ...] | None
+    """Why trajectories failed; None where nothing was analysed."""
+    run_kinds: tuple[Count, ...]
+    """All pairs of the run by kind, for the set of pairs."""
+    is_screened: bool
+    evaluation_overlaps: tuple[EvaluationSetOverlap, ...] | None
+    """None where nothing was screened."""
+    reviews: tuple[Count, ...]
+    """What the reviews came to."""
+    agreement: tuple[QuestionAgreement, ...]
+    """Of the reviewers."""
+    sampling: SamplingCounts
+    prompt: ShownPrompt | None
+    """What its rows begin with; None for questions."""
+    num_prompted: int
+    """Rows that begin with this prompt."""
+    settings: Mapping[str, Any]
+    """Of the stages that made it."""
+    pictures: Mapping[str, Path]
+    """Those that are there, by what they show."""
+
+
+def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
+    """Measure a set.
+
+    Raises:
+        ConfigError: the prompt cannot be shown, or a setting is missing.
+        InputError: a file is missing or broken or lacks a column, or the set is empty.
+    """
+    frame = facts(name)
+    info = set_info(name)
+    funnel = yields.funnel(name)
+    models = _models(name, frame)
+    sources = _sources(frame, models)
+    row_id = _middle_row(name, frame)
+    is_pairs = name is SetName.COT_A
+    causes = yields.causes(name) if name in HAS_TRAJECTORIES else None
+    overlaps = yields.evaluation_overlaps(name)
+    prompt = shown_prompt(name, settings)
+    num_prompted = 0
+    if prompt is not None:
+        num_prompted = spreads.num_prompted(frame, prompt.prompt_hash, prompt.head)
+    return SetFacts(
+        name=name,
+        info=info,
+        models=models,
+        sources=sources,
+        row_id=row_id,
+        row=_read_row(name, row_id),
+        hops=spreads.spread(frame, "num_hops"),
+        question_types=spreads.spread(frame, "question_type"),
+        searches=spreads.spread(frame, "num_actions") if name is SetName.COA else (),
+        lengths=spreads.lengths(frame),
+        kinds=spreads.pair_kinds(frame) if is_pairs else (),
+        characters=masks.count_characters(name),
+        funnel=funnel,
+        costs=tuple(yields.costs(name)) if funnel.pool else (),
+        causes=None if causes is None else tuple(causes),
+        run_kinds=tuple(yields.pair_kinds()) if is_pairs else (),
+        is_screened=EXCLUDED.exists(),
+        evaluation_overlaps=None if overlaps is None else tuple(overlaps),
+        reviews=tuple(reviews.changes(name)),
+        agreement=tuple(reviews.agreement(name)),
+        sampling=spreads.sampling(name, frame),
+        prompt=prompt,
+        num_prompted=num_prompted,
+        settings=settings,
+        pictures=_pictures(name),
+    )
+
+
+def _models(name: SetName, frame: pl.LazyFrame) -> tuple[Count, ...]:
+    """Count the rows of each teacher; questions have none."""
+    return () if name is SetName.RL else tuple(yields.counts(frame, "model"))
+
+
+def _sources(frame: pl.LazyFrame, models: Sequence[Count]) -> tuple[Source, ...]:
+    """Name the sources of questions, search results and the text of language models."""
+    found = []
+    for count in yields.counts(frame, "source"):
+        found.append(Source("questions and answers", count.value))
+    if not models:
+        return tuple(found)
+    searches = yields.counts(frame, "search_fingerprint")
+    if any(count.value for count in searches):
+        found.append(Source("search results", CORPUS))
+    for model in models:
+        if not is_scripted(model):
+            found.append(Source("the teacher's text", model.value))
+    return tuple(found)
+
+
+def is_scripted(model: Count) -> bool:
+    """Say whether a teacher is a program, not a language model."""
+    return model.value.startswith(SCRIPTED)
+
+
+def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Source]]:
+    """Find who wrote the rows of some sets, and where their parts come from.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    models: list[Count] = []
+    sources: list[Source] = []
+    for name in names:
+        frame = facts(name)
+        found = _models(name, frame)
+        models += found
+        sources += _sources(frame, found)
+    return list(dict.fromkeys(models)), list(dict.fromkeys(sources))
+
+
+def _middle_row(name: SetName, frame: pl.LazyFrame) -> str:
+    """Find the row that the card shows."""
+    row_id = spreads.middle_row(frame)
+    if row_id is None:
+        raise InputError(
+            f"the set '{name}' is empty",
+            where=local_path(name, "train"),
+            expected="at least one train row",
+            fix=f"raise assemble.num_{name}, then dvc repro",
+        )
+    return row_id
+
+
+def _read_row(name: SetName, row_id: str) -> dict[str, Any]:
+    """Read the row of the train split with this id."""
+    if name is SetName.COT_A:
+        id_column = pl.col("pair_id")
+    elif name is SetName.RL:
+        id_column = pl.col("question_id")
+    else:
+        id_column = pl.col("trajectory").struct.field("trajectory_id")
+    rows = pl.scan_parquet(local_path(name, "train")).filter(id_column == row_id)
+    return collect(rows).row(0, named=True)
+
+
+def _pictures(name: SetName) -> dict[str, Path]:
+    """Find the pictures of a set's card that were drawn."""
+    found = {}
+    for what in _PICTURES_OF[name]:
+        path = PICTURES / f"{what}.png"
+        if path.exists():
+            found[what] = path
+    return found

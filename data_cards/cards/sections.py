@@ -1,0 +1,214 @@
+"""Render the facts of a set as the tables of its card."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from coa.trajectory import Author
+from data_cards.cards.masks import NEVER, Part
+from data_cards.cards.reviews import QuestionAgreement
+from data_cards.cards.safe_markdown import Cell, Markdown, inline, share, table, words
+from data_cards.cards.set_info import SetInfo
+from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
+from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel
+from data_cards.catalogue import SPLITS, SetName
+
+_MAX_VALUES = 12
+"""Values of a column that a table shows; the rest is one line."""
+_NOT_STATED = Markdown("not stated")
+_NO_TOOL = Markdown("no tool offered")
+_EFFECTS = {
+    "confirmed": "reviewers agree with the program",
+    "dropped": "left out",
+    "stays_out": "left out by a rule, though reviewers would keep it",
+    "not_fixed": "left out: needs a fix that no command makes",
+    "answer_added": "the question has one more accepted answer",
+    "let_in": "let in: right by an added answer",
+    "flipped": "sides changed places",
+    "discarded": "left out: no side is better, or both are right",
+    "conflict": "nothing changed: reviewers disagree",
+    "pending": "nothing changed: too few reviews",
+    "stale": "nothing changed: the text was made anew since",
+}
+"""What a review came to, in the words of a card."""
+
+
+class Distribution(NamedTuple):
+    """How the rows are spread over the values of a column."""
+
+    caption: str
+    rows: Markdown
+
+
+def split_table(info: SetInfo) -> Markdown:
+    """List the splits with their rows."""
+    rows = [(Markdown(split["name"]), split["num_examples"]) for split in info.splits]
+    return table(("split", "rows"), rows)
+
+
+def spread_table(heading: str, spread: Sequence[ValueCount]) -> Markdown:
+    """List values with their rows by split; values beyond the first few share one line."""
+    total = sum(line.rows for line in spread)
+    cells: list[Sequence[Cell]] = []
+    for line in spread[:_MAX_VALUES]:
+        cells.append((_value(line.value), *line.by_split, line.rows, share(line.rows, total)))
+    rest = spread[_MAX_VALUES:]
+    if rest:
+        by_split = [sum(line.by_split[i] for line in rest) for i in range(len(SPLITS))]
+        rows = sum(line.rows for line in rest)
+        cells.append((Markdown(f"{len(rest):,} others"), *by_split, rows, share(rows, total)))
+    return table((heading, *SPLITS, "all", "share"), cells)
+
+
+def _value(value: int | str | None) -> Markdown:
+    if value is None or value == "":
+        return _NOT_STATED
+    return Markdown(str(value)) if isinstance(value, int) else words(str(value))
+
+
+def length_table(lengths: Sequence[LengthSpread]) -> Markdown:
+    """List lengths; the mean is given to a tenth."""
+    rows: list[Sequence[Cell]] = []
+    for it in lengths:
+        mean = Markdown(f"{it.mean:,.1f}")
+        rows.append((Markdown(it.what), it.least, it.median, mean, it.p90, it.most))
+    return table(("", "least", "median", "mean", "90th percentile", "most"), rows)
+
+
+def kind_table(kinds: Sequence[PairKindCount]) -> Markdown:
+    """List the kinds of pairs with the mean value of acting."""
+    rows: list[Sequence[Cell]] = []
+    for it in kinds:
+        value = Markdown(f"{it.value_of_acting:+.2f}")
+        continuations = Markdown(f"{it.continuations:.1f}")
+        rows.append((inline(it.kind), *it.by_split, value, continuations))
+    return table(("kind", *SPLITS, "mean value of acting", "continuations a point"), rows)
+
+
+def character_table(parts: Mapping[Part, int]) -> Markdown:
+    """List the parts with their characters, who wrote them and what learns them."""
+    total = sum(parts.values())
+    rows: list[Sequence[Cell]] = []
+    for part, count in parts.items():
+        author = Markdown(str(part.author))
+        shown_share = share(count, total)
+        rows.append((Markdown(part.what), author, count, shown_share, Markdown(part.trained)))
+    return table(("part", "written by", "characters", "share", "trained in"), rows)
+
+
+def trained_share(parts: Mapping[Part, int]) -> Markdown:
+    """Give the share of the characters that the policy wrote and some stage learns."""
+    own = 0
+    for part, count in parts.items():
+        if part.author is Author.POLICY and part.trained != NEVER:
+            own += count
+    return share(own, sum(parts.values()))
+
+
+def count_table(heading: str, found: Sequence[Count], show: Callable[[str], Markdown]) -> Markdown:
+    """List values with their rows and shares, the most frequent first."""
+    total = sum(count.rows for count in found)
+    rows: list[Sequence[Cell]] = []
+    for count in _most_frequent(found):
+        rows.append((show(count.value), count.rows, share(count.rows, total)))
+    return table((heading, "rows", "share"), rows)
+
+
+def _most_frequent(found: Sequence[Count]) -> list[Count]:
+    """Keep the first values and add up the rest on a line of their own."""
+    shown = list(found[:_MAX_VALUES])
+    rest = found[_MAX_VALUES:]
+    if rest:
+        shown.append(Count(f"{len(rest)} others", sum(count.rows for count in rest)))
+    return shown
+
+
+def funnel_table(funnel: Funnel, num_taken: int) -> Markdown:
+    """List every loss of a funnel with its share of the first row.
+
+    Args:
+        funnel: What became of the rows.
+        num_taken: Rows that are in the set.
+    """
+    steps = [(f"**{funnel.unit}**", funnel.first)]
+    for loss in funnel.losses:
+        steps.append((f"left out: {_loss(loss.value)}", loss.rows))
+    steps.append(("**good enough for this set**", funnel.pool))
+    steps.append(("**in this set**", num_taken))
+    rows: list[Sequence[Cell]] = []
+    for what, count in steps:
+        rows.append((Markdown(what), count, share(count, funnel.first)))
+    return table(("", "rows", "share"), rows)
+
+
+def _loss(value: str) -> str:
+    stage, separator, reason = value.rpartition(": ")
+    return f"{stage}{separator}{words(reason)}"
+
+
+def cost_table(costs: Sequence[Cost], num_kept: int) -> Markdown:
+    """List what a set cost, in all and for each row that was good enough; empty without costs."""
+    if not costs or not num_kept:
+        return Markdown("")
+    rows: list[Sequence[Cell]] = []
+    for cost in costs:
+        per_row = Markdown(f"{cost.total / num_kept:,.1f}")
+        rows.append((Markdown(cost.what), cost.total, per_row))
+    return table(("", "in all", "for each row good enough"), rows)
+
+
+def overlap_table(name: SetName, found: Sequence[EvaluationSetOverlap] | None) -> Markdown:
+    """List the evaluation sets and the rows that touch them; empty where nothing was screened."""
+    if found is None:
+        return Markdown("")
+    unit = "trajectories of both modes"
+    if name is SetName.COT_A:
+        unit = "pairs"
+    elif name is SetName.RL:
+        unit = "questions"
+    headings = ("evaluation set", "questions compared", f"{unit} that touch it, left out")
+    rows = [(inline(it.name), it.num_questions, it.left_out) for it in found]
+    return table(headings, rows)
+
+
+def sampling_table(sampling: SamplingCounts) -> Markdown:
+    """List every way in which rows were sampled and searched; empty for questions."""
+    rows: list[Sequence[Cell]] = [
+        *_sampling_rows("search", sampling.searches, _search),
+        *_sampling_rows("prompt hash", sampling.prompt_hashes, inline),
+        *_sampling_rows("sampling", sampling.settings, Markdown),
+        *_sampling_rows("exact match with a gold answer", sampling.exact_matches, Markdown),
+    ]
+    return table(("", "value", "rows"), rows) if rows else Markdown("")
+
+
+def _sampling_rows(
+    what: str, found: Sequence[Count], show: Callable[[str], Markdown]
+) -> list[Sequence[Cell]]:
+    return [(Markdown(what), show(count.value), count.rows) for count in _most_frequent(found)]
+
+
+def _search(fingerprint: str) -> Markdown:
+    return inline(fingerprint) if fingerprint else _NO_TOOL
+
+
+def review_table(effects: Sequence[Count]) -> Markdown | None:
+    """List what the reviews came to; None where no review concerns the set."""
+    if not effects:
+        return None
+    rows: list[Sequence[Cell]] = []
+    for effect in effects:
+        meaning = _EFFECTS.get(effect.value, words(effect.value))
+        rows.append((Markdown(meaning), effect.rows))
+    return table(("what the reviews came to", "items"), rows)
+
+
+def agreement_table(found: Sequence[QuestionAgreement]) -> Markdown | None:
+    """List how far reviewers agree; None where no item was reviewed twice."""
+    if not found:
+        return None
+    rows: list[Sequence[Cell]] = []
+    for it in found:
+        alpha = "–" if it.alpha is None else f"{it.alpha:.2f}"  # noqa: RUF001
+        equal = Markdown(f"{it.equal_share:.1%}")
+        rows.append((words(it.question), it.num_items, equal, Markdown(alpha)))
+    return table(("question", "items", "equal answers", "Krippendorff's alpha"), rows)
