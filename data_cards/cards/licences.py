@@ -1,4 +1,4 @@
-"""The sources of a set to their licences: as lines of the card, and as the Hub's licence field."""
+"""Name the licences of a set's sources: as lines of the card, and as the Hub's licence field."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,15 +13,19 @@ UNKNOWN = "unknown"
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,60}")
 _HUB = frozenset(
     """
-    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0
-    cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
-    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
-    cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gfdl gpl gpl-2.0 gpl-3.0
-    isc lgpl lgpl-2.1 lgpl-3.0 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear
+    bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+    cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0
+    cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+    ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1
+    lgpl-3.0 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense
     wtfpl zlib
     """.split()  # noqa: SIM905
 )
-"""Licences with a name of their own on the Hub (huggingface.co/docs/hub/repositories-licenses); others are `other`."""
+"""Licences with a name of their own on the Hub; others are `other`.
+
+From huggingface.co/docs/hub/repositories-licenses.
+"""
 _SHARE_ALIKE = (
     "cc-by-sa",
     "cc-by-nc-sa",
@@ -36,7 +40,7 @@ _SHARE_ALIKE = (
     "mpl",
     "epl",
 )
-"""Families whose licence what is made of it must bear."""
+"""Families of licences under which derived works must be published, too."""
 _SPDX_TO_HUB = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}
 
 
@@ -57,19 +61,23 @@ class Licence(NamedTuple):
 
 
 def licences(sources: Iterable[Source], known: Mapping[str, str]) -> list[Licence]:
-    """Every source with its licence; those that `known` does not name are said to be unknown."""
-    return [
-        Licence(
-            Markdown(source.what),
-            inline(source.name) if source.name else Markdown("not stated"),
-            inline(known[source.name]) if source.name in known else Markdown(f"**{UNKNOWN}**"),
-        )
-        for source in sources
-    ]
+    """List every source with its licence, which is unknown where `known` does not name it."""
+    found = []
+    for source in sources:
+        name = Markdown("not stated")
+        if source.name:
+            name = inline(source.name)
+        licence = Markdown(f"**{UNKNOWN}**")
+        if source.name in known:
+            licence = inline(known[source.name])
+        found.append(Licence(Markdown(source.what), name, licence))
+    return found
 
 
 def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[str, Any]:
-    """The Hub's fields for the licence of a set: unknown as soon as one source's licence is unknown.
+    """Make the Hub's fields for the licence of a set.
+
+    It is unknown as soon as one source's licence is unknown.
 
     Raises:
         ConfigError: a licence is not an SPDX id.
@@ -85,21 +93,24 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
     names = sorted({_hub_name(known.get(source.name, UNKNOWN)) for source in sources})
     if UNKNOWN in names or not names:
         return {"license": UNKNOWN}
-    if others := [name for name in names if name not in _HUB]:
+    others = [name for name in names if name not in _HUB]
+    if others:
         return {"license": "other", "license_name": others[0] if len(names) == 1 else "several"}
     return {"license": names[0] if len(names) == 1 else names}
 
 
 def _hub_name(licence: str) -> str:
+    """Name a licence as the Hub does."""
     name = licence.lower().removesuffix("-only").removesuffix("-or-later")
     return _SPDX_TO_HUB.get(name, name)
 
 
 def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
-    """Why the sources of a set cannot be published together: one sentence each, none where they can.
+    """Say why the sources of a set cannot be published together: one sentence for each reason.
 
-    No lawyer's judgement: it finds what nobody stated, what forbids derived works, and two licences that each want what
-    is made of them under their own terms. Versions of one family are taken to go together.
+    This is no lawyer's judgement. It finds what nobody stated, what forbids derived works, and two
+    licences that each want what is made of them under their own terms. Versions of one family are
+    taken to go together.
     """
     found: list[str] = []
     families: dict[str, str] = {}
@@ -112,16 +123,15 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
         elif "-nd-" in name:
             found.append(f"{name} of {source.name} ({source.what}) forbids derived works")
         else:
-            families |= {family: name for family in _SHARE_ALIKE if _family(name) == family}
-            if _family(name) == "cc-by-nc":
-                families["cc-by-nc"] = name
+            family = _family(name)
+            if family in _SHARE_ALIKE or family == "cc-by-nc":
+                families[family] = name
     if len(families) > 1 and families.keys() != {"cc-by-nc", "cc-by-nc-sa"}:
-        found.append(
-            f"{' and '.join(sorted(families.values()))} each want what is made of them under their own terms"
-        )
+        names = " and ".join(sorted(families.values()))
+        found.append(f"{names} each want what is made of them under their own terms")
     return found
 
 
 def _family(name: str) -> str:
-    """A licence without its version: cc-by-sa-4.0 is of the family cc-by-sa."""
+    """Name a licence without its version: cc-by-sa-4.0 is of the family cc-by-sa."""
     return re.sub(r"-[\d.]+[a-z]?$", "", name)

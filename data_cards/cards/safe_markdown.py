@@ -1,8 +1,9 @@
-"""Texts that may be hostile to Markdown that they cannot break out of.
+"""Turn texts that may be hostile into Markdown that they cannot break out of.
 
-Texts come from models and from the web. None of them becomes a heading, a link, an element or a cell of its own: a
-block stands in a fence longer than any run of backticks in it, a name in a line is a code span if it is harmless and
-spelled in character references otherwise. `Markdown` marks what is safe: the type checker finds what is not.
+Texts come from models and from the web. None of them becomes a heading, a link, an element or a
+cell of its own: a block stands in a fence longer than any run of backticks in it, a name in a line
+is a code span if it is harmless and spelled in character references otherwise. `Markdown` marks
+what is safe, so that the type checker finds what is not.
 """
 
 import re
@@ -19,57 +20,69 @@ _MAX_NAME_CHARS = 80
 _BACKTICKS = re.compile(r"`+")
 _NUMBER = re.compile(r"[<+−-]?[\d.,]+%?|–")  # noqa: RUF001
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that show nothing or move what stands beside them: controls, marks of direction, separators."""
+"""Unicode categories of characters that show nothing or move their neighbours.
+
+They are controls, marks of direction and separators.
+"""
 
 
 def visible(text: str) -> str:
-    r"""`text` with every character that cannot be seen written as `\u202e`; line breaks and tabs stay."""
+    r"""Write every character that cannot be seen as `\u202e`; line breaks and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
     text = text.replace("\r\n", "\n")
-    return "".join(
-        _escaped(c) if unicodedata.category(c) in _UNSEEN and c not in "\n\t" else c for c in text
-    )
+    return "".join(_visible_character(character) for character in text)
 
 
-def _escaped(character: str) -> str:
+def _visible_character(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in _UNSEEN:
+        return character
     code = ord(character)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def cut(text: str, limit: int) -> str:
-    """The first `limit` characters of `text`, and how many were left out, if any."""
+    """Keep the first `limit` characters of a text and say how many were left out, if any."""
     left_out = len(text) - limit
-    return text if left_out <= 0 else f"{text[:limit]} [... {left_out:,} more characters]"
+    if left_out <= 0:
+        return text
+    return f"{text[:limit]} [... {left_out:,} more characters]"
 
 
 def fence(text: str, language: str = "text") -> Markdown:
-    """A block of code around `text`; no run of backticks inside it is as long as the fence."""
+    """Put a text into a block of code; no run of backticks inside it is as long as the fence."""
     text = visible(text)
-    ticks = "`" * max(3, 1 + max((len(run) for run in _BACKTICKS.findall(text)), default=0))
+    longest_run = max(_BACKTICKS.findall(text), key=len, default="")
+    ticks = "`" * max(3, 1 + len(longest_run))
     return Markdown(f"{ticks}{language}\n{text}\n{ticks}")
 
 
 def inline(text: str) -> Markdown:
-    """A name for the middle of a line or for a cell of a table, on one line and of bounded length."""
-    name = cut(" ".join(visible(text[: 2 * _MAX_NAME_CHARS]).split()), _MAX_NAME_CHARS)
+    """Show a name in the middle of a line or in a cell: on one line, of bounded length."""
+    beginning = visible(text[: 2 * _MAX_NAME_CHARS])
+    name = cut(" ".join(beginning.split()), _MAX_NAME_CHARS)
     if _HARMLESS_NAME.fullmatch(name):
         return Markdown(f"`{name}`")
-    return Markdown(
-        "".join(f"&#{ord(c)};" if c.isascii() and not c.isalnum() and c != " " else c for c in name)
-    )
+    return Markdown("".join(_reference(character) for character in name))
+
+
+def _reference(character: str) -> str:
+    """Spell an ASCII character that may mean something in Markdown as a character reference."""
+    if not character.isascii() or character.isalnum() or character == " ":
+        return character
+    return f"&#{ord(character)};"
 
 
 def words(identifier: str) -> Markdown:
-    """An identifier such as `no_answer` as plain words; anything else as `inline` shows it."""
-    is_plain = (
-        re.fullmatch(r"[a-z]+(?:_[a-z]+)*", identifier) and len(identifier) <= _MAX_NAME_CHARS
-    )
-    return Markdown(identifier.replace("_", " ")) if is_plain else inline(identifier)
+    """Show an identifier such as `no_answer` as plain words; show anything else as `inline`."""
+    is_plain = re.fullmatch(r"[a-z]+(?:_[a-z]+)*", identifier)
+    if not is_plain or len(identifier) > _MAX_NAME_CHARS:
+        return inline(identifier)
+    return Markdown(identifier.replace("_", " "))
 
 
 def wrapped(text: str, indent: str, width: int) -> str:
-    """`text` with every line indented and broken at `width` columns; empty lines stay empty."""
+    """Indent every line of a text and break it at `width` columns; empty lines stay empty."""
     lines: list[str] = []
     for line in visible(text).split("\n"):
         pieces = textwrap.wrap(
@@ -80,7 +93,7 @@ def wrapped(text: str, indent: str, width: int) -> str:
 
 
 def share(part: float, whole: float) -> Markdown:
-    """A part of a whole in per cent; a dash where there is no whole."""
+    """Give a part of a whole in per cent; a dash where there is no whole."""
     if 0 < part < 0.0005 * whole:
         return Markdown("<0.1%")
     return Markdown(f"{part / whole:.1%}" if whole else "–")  # noqa: RUF001
@@ -90,28 +103,33 @@ Cell = Markdown | int
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markdown:
-    """A table whose columns line up in the source too; columns of numbers are set to the right."""
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    columns = list(zip(*cells, strict=True)) if cells else [()] * len(headings)
-    widths = [
-        max(map(len, (heading, "---", *column)))
-        for heading, column in zip(headings, columns, strict=True)
-    ]
-    is_right = [
-        bool(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
-        for column in columns
-    ]
-    rule = [
-        ("-" * (width - 1) + ":") if right else "-" * width
-        for width, right in zip(widths, is_right, strict=True)
-    ]
-    lines = [_line(headings, widths, is_right), _line(rule, widths, is_right)]
-    return Markdown("\n".join([*lines, *(_line(row, widths, is_right) for row in cells)]))
+    """Write a table whose columns line up in the source; columns of numbers are set to the right."""
+    lines = [[_cell(cell) for cell in row] for row in rows]
+    widths = []
+    is_right = []
+    rule = []
+    for index, heading in enumerate(headings):
+        column = [line[index] for line in lines]
+        width = max(len(text) for text in (heading, "---", *column))
+        holds_numbers = _holds_numbers(column)
+        widths.append(width)
+        is_right.append(holds_numbers)
+        rule.append("-" * (width - 1) + ":" if holds_numbers else "-" * width)
+    shown = [_line(line, widths, is_right) for line in (headings, rule, *lines)]
+    return Markdown("\n".join(shown))
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _holds_numbers(column: Sequence[str]) -> bool:
+    """Say whether every cell of a column is a number or empty; a column without rows is not."""
+    return bool(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
-    padded = [
-        cell.rjust(width) if right else cell.ljust(width)
-        for cell, width, right in zip(cells, widths, is_right, strict=True)
-    ]
+    padded = []
+    for cell, width, right in zip(cells, widths, is_right, strict=True):
+        padded.append(cell.rjust(width) if right else cell.ljust(width))
     return f"| {' | '.join(padded)} |"

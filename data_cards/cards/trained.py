@@ -1,8 +1,8 @@
-"""The folder of a trained model to its facts: the chain of stages behind it, what they read, how it was evaluated.
+"""Read the facts of a trained model: the stages behind it, what they read, how it was evaluated.
 
-A folder under data/train/ holds the resolved settings of its run (params.yaml), its log and its weights; what it
-started from is the folder that its settings name. Results stand in results/evaluate/ and name the weights that they are
-of by a fingerprint.
+A folder under data/train/ holds the resolved settings of its run (params.yaml), its log and its
+weights. Its settings name the folder that it started from. Results stand in results/evaluate/ and
+name the weights that they are of by a fingerprint.
 """
 
 import hashlib
@@ -22,6 +22,8 @@ from data_cards.catalogue import SetName
 RESULTS = Path("results/evaluate")
 _DATA_KEYS = ("documents", "pairs", "trajectories", "questions")
 """Settings of a stage that name what it reads."""
+_COMMON_KEYS = ("max_context_tokens", "seed", "lora")
+"""Settings of all stages that a card shows with those of the stage."""
 
 
 class TrainedStage(NamedTuple):
@@ -44,10 +46,10 @@ class TrainedStage(NamedTuple):
 
 
 def read_run(folder: Path) -> TrainedStage:
-    """What a folder says of its own run.
+    """Read what a folder says of its own run.
 
     Raises:
-        InputError: it is no folder that `train.run` has finished.
+        InputError: `train.run` has not finished this folder.
     """
     try:
         train = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
@@ -61,19 +63,40 @@ def read_run(folder: Path) -> TrainedStage:
             expected="params.yaml and log.jsonl of a run",
             fix="train it first: python -m train.run stage=sft2",
         ) from error
-    data = [item for key in _DATA_KEYS for item in _as_list(settings.pop(key, ()))]
-    arguments, base = settings.pop("arguments", {}), settings.pop("base", "")
+    data: list[str] = []
+    for key in _DATA_KEYS:
+        data += _as_list(settings.pop(key, ()))
+    arguments = settings.pop("arguments", {})
+    base = settings.pop("base", "")
     init = settings.pop("init", base)
     if base:
-        data = []  # brought from elsewhere: nothing was trained
-    figures = {
-        name: value for line in log for name, value in line.items() if name.startswith("eval_")
-    }
-    steps = max((line.get("step", 0) for line in log), default=0)
-    common = {key: train[key] for key in ("max_context_tokens", "seed", "lora") if train.get(key)}
+        data = []  # The model was brought from elsewhere: nothing was trained.
+    for key in _COMMON_KEYS:
+        if train.get(key):
+            settings[key] = train[key]
+    steps, figures = _summarise_log(log)
     return TrainedStage(
-        folder, stage, init, tuple(data), arguments, {**settings, **common}, steps, figures
+        folder=folder,
+        stage=stage,
+        init=init,
+        data=tuple(data),
+        arguments=arguments,
+        settings=settings,
+        steps=steps,
+        figures=figures,
     )
+
+
+def _summarise_log(log: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
+    """Find the last step and the last value of every figure of the validation."""
+    steps = 0
+    figures: dict[str, float] = {}
+    for line in log:
+        steps = max(steps, line.get("step", 0))
+        for name, value in line.items():
+            if name.startswith("eval_"):
+                figures[name] = value
+    return steps, figures
 
 
 def _read_text(path: Path) -> str:
@@ -85,18 +108,21 @@ def _as_list(value: Any) -> list[str]:
 
 
 def chain(folder: Path) -> list[TrainedStage]:
-    """The runs behind a model, the first one first, itself the last.
+    """Read the runs behind a model, from the first to its own.
 
     Raises:
         InputError: a folder on the way is no trained model.
     """
-    runs = [read_run(folder)]
-    while (
-        runs[-1].init
-        and _is_trained(before := Path(runs[-1].init))
-        and before not in {run.folder for run in runs}
-    ):
-        runs.append(read_run(before))
+    run = read_run(folder)
+    runs = [run]
+    seen = {run.folder}
+    while run.init:
+        before = Path(run.init)
+        if before in seen or not _is_trained(before):
+            break
+        run = read_run(before)
+        runs.append(run)
+        seen.add(run.folder)
     return runs[::-1]
 
 
@@ -105,42 +131,62 @@ def _is_trained(folder: Path) -> bool:
 
 
 def base_of(runs: list[TrainedStage]) -> str:
-    """The model of another maker that a chain starts from; empty where it was made from nothing."""
+    """Name the model of another maker that a chain starts from; empty where there is none."""
     return runs[0].init
 
 
 def data_files(runs: list[TrainedStage]) -> dict[str, str]:
-    """Every file that a chain was trained on, with its SHA-256: the hash under which the Hub shows it, too."""
-    found = {}
-    for item in dict.fromkeys(item for run in runs for item in run.data):
-        path = Path(item)
-        for file in (
-            sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
-        ):
+    """Hash every file that a chain was trained on with SHA-256, the hash that the Hub shows."""
+    hashes = {}
+    for item in _data_of(runs):
+        for file in _files_of(Path(item)):
             with file.open("rb") as opened:
-                found[file.as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return found
+                hashes[file.as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return hashes
+
+
+def _data_of(runs: list[TrainedStage]) -> list[str]:
+    """List what a chain was trained on, each file or folder once."""
+    items: dict[str, None] = {}
+    for run in runs:
+        items.update(dict.fromkeys(run.data))
+    return list(items)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """List the tables of a folder, or the file itself; nothing where neither exists."""
+    if path.is_dir():
+        return sorted(path.glob("*.parquet"))
+    return [path] if path.is_file() else []
 
 
 def sets_of(runs: list[TrainedStage]) -> list[SetName]:
-    """The sets that a chain was trained on."""
-    items = {Path(item) for run in runs for item in run.data}
+    """List the sets that a chain was trained on."""
+    items = {Path(item) for item in _data_of(runs)}
     return [name for name in SetName if ASSEMBLED / name in items]
 
 
 def other_sources(runs: list[TrainedStage]) -> list[Source]:
-    """What a chain learned from beside the sets: the base, the text of pre-training, files from elsewhere."""
+    """Name what a chain learned from besides the sets.
+
+    That is the base model, the text of pre-training and files from elsewhere.
+    """
+    found = []
+    base = base_of(runs)
+    if base:
+        found.append(Source("the model it starts from", base))
     known = {ASSEMBLED / name for name in SetName}
-    found = [Source("the model it starts from", base_of(runs))] if base_of(runs) else []
-    for run in runs:
-        for item in run.data:
-            path = Path(item)
-            if path not in known:
-                name = (
-                    path.parts[1] if path.parts[:1] == ("data",) and len(path.parts) > 2 else item
-                )
-                found.append(Source("training text", name))
+    for item in _data_of(runs):
+        if Path(item) not in known:
+            found.append(Source("training text", _source_name(item)))
     return list(dict.fromkeys(found))
+
+
+def _source_name(item: str) -> str:
+    """Name a file below data/ by its first folder there, and any other by its path."""
+    parts = Path(item).parts
+    is_below_data = parts[:1] == ("data",) and len(parts) > 2
+    return parts[1] if is_below_data else item
 
 
 class Result(NamedTuple):
@@ -153,12 +199,16 @@ class Result(NamedTuple):
 
 
 def results(folder: Path) -> tuple[list[Result], list[str]]:
-    """The evaluations of these very weights, and the names of those that are of others that lay in this folder.
+    """Read the evaluations of these very weights.
+
+    Returns:
+        The evaluations, and the names of those of other weights that lay in this folder.
 
     Raises:
         InputError: a result is broken.
     """
-    own, fingerprint = [], fingerprint_files(folder)
+    fingerprint = fingerprint_files(folder)
+    own = []
     others = []
     for result in _all_results():
         if result.setting.get("model_fingerprint") == fingerprint:
@@ -172,8 +222,14 @@ def _all_results() -> Iterator[Result]:
     for path in sorted(RESULTS.glob("*.json")):
         try:
             found = json.loads(path.read_bytes())
-            yield Result(path.stem, found["setting"], found["metrics"], found["num_questions"])
+            result = Result(
+                name=path.stem,
+                setting=found["setting"],
+                metrics=found["metrics"],
+                num_questions=found["num_questions"],
+            )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"cannot read {path}", got=repr(error)[:200], fix="evaluate again"
             ) from error
+        yield result
