@@ -1,1 +1,4 @@
-"""Stage package: sets to cards and the Hub. Meets the other stages only in files under data/."""
+"""Write the cards of sets and models, and publish both on the Hub.
+
+The package meets the other stages only in files under data/.
+"""

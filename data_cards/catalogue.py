@@ -1,4 +1,4 @@
-"""The sets that get a card: their names, where they lie here, and where they will lie once they are published."""
+"""Name the sets that get a card, and say where they lie here and on the Hub."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ TAGS = {
 
 
 def local_path(name: SetName, split: str) -> Path:
-    """Where a split of a set lies in this project, or in the copy that is read (`sets_in`)."""
+    """Give the path of a split in this project, or in the copy that is read (`sets_in`)."""
     return _READ_FROM.get() / name / f"{split}.parquet"
 
 
@@ -67,5 +67,5 @@ def sets_in(folder: Path) -> Iterator[None]:
 
 
 def published_path(name: SetName, split: str) -> str:
-    """Where a split of a set lies in its repository on the Hub."""
+    """Give the path of a split in its repository on the Hub."""
     return f"data/{name}/{split}.parquet"

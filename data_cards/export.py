@@ -1,4 +1,4 @@
-"""The sets to the files of other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
+"""Write the sets as files for other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
 
     python -m data_cards.export
     python -m data_cards.export tokenizer=Qwen/Qwen2.5-7B-Instruct
@@ -7,14 +7,14 @@ Writes below data/export/:
 
 llamafactory/dataset_info.json    names the files below to LLaMA-Factory (`dataset_dir`)
 llamafactory/{set}_{split}.jsonl  `coa`, `cot`: sharegpt; `cot_a`: sharegpt with `ranking`
-llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a tokenizer is named: the labels train the
-                                  policy's text alone
+llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a tokenizer is named:
+                                  the labels train the policy's text alone
 llamafactory/tokenized_left_out.jsonl  the rows that it does not hold, each with the reason
 verl/{split}.parquet              `rl`: questions with their gold answers for a rule
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,26 +41,18 @@ OWN_FOLDER = OwnFolder(
     r"|verl/(train|validation)\.parquet",
 )
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_GROUND_TRUTH = pa.struct([("target", pa.list_(pa.string()))])
+_REWARD_MODEL = pa.struct([("style", pa.string()), ("ground_truth", _GROUND_TRUTH)])
+_EXTRA_INFO = pa.struct(
+    [("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())]
+)
 _VERL = pa.schema(
     [
         ("data_source", pa.string()),
         ("prompt", pa.list_(_MESSAGE)),
         ("ability", pa.string()),
-        (
-            "reward_model",
-            pa.struct(
-                [
-                    ("style", pa.string()),
-                    ("ground_truth", pa.struct([("target", pa.list_(pa.string()))])),
-                ]
-            ),
-        ),
-        (
-            "extra_info",
-            pa.struct(
-                [("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())]
-            ),
-        ),
+        ("reward_model", _REWARD_MODEL),
+        ("extra_info", _EXTRA_INFO),
     ]
 )
 
@@ -70,19 +62,22 @@ class ExportParams:
     """What other trainers are given."""
 
     out: str = "data/export"
-    """Where to: a new folder, or one that this command made, which is replaced."""
+    """The folder to write: a new one, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"
-    """What the model is asked with; the teacher's longer prompt is not learned."""
+    """The prompt that the model is asked with; the teacher's longer prompt is not learned."""
     tokenizer: str = ""
     """A folder or a name on the Hub, for `tokenized_path`; empty: none is written."""
     chat_template: str = "{prompt}\n\n"
-    """Around `{prompt}` in `tokenized_path`, up to where the model's own text begins; elsewhere the trainer's holds."""
+    """The text around `{prompt}` in `tokenized_path`, up to where the model's own text begins.
+
+    Elsewhere the trainer's own template holds.
+    """
     max_tokens: int = 8192
     """Longer rows are left out of `tokenized_path`, and named in tokenized_left_out.jsonl."""
 
 
 def verl_row(question: Question, prompt: str, split: str, index: int) -> dict[str, Any]:
-    """A question for verl's rule-based rewards, with gold answers as Search-R1 has them."""
+    """Make verl's row of a question for rule-based rewards, with gold answers as in Search-R1."""
     return {
         "data_source": question.source or "unknown",
         "prompt": [{"role": "user", "content": prompt}],
@@ -93,41 +88,46 @@ def verl_row(question: Question, prompt: str, split: str, index: int) -> dict[st
 
 
 def write_verl(folder: Path, prompt: Prompt) -> dict[str, int]:
-    """Write the questions of the RL set; returns rows by name.
+    """Write the questions of the RL set and return the number of rows by file.
 
     Raises:
         InputError: the set is missing or broken.
     """
     counts = {}
     for split in SPLITS:
-        questions = enumerate(tables.read_table(local_path(SetName.RL, split), Question))
-        rows = (
-            verl_row(question, asked(prompt, question.question), split, index)
-            for index, question in questions
-        )
+        rows = _verl_rows(split, prompt)
         counts[f"verl/{split}"] = write_rows(folder / f"{split}.parquet", _VERL, rows)
     return counts
 
 
+def _verl_rows(split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
+    questions = tables.read_table(local_path(SetName.RL, split), Question)
+    for index, question in enumerate(questions):
+        yield verl_row(question, asked(prompt, question.question), split, index)
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Export; the summary line is returned."""
+    """Export the sets and return the summary line."""
     params = Params.load("export", arguments).section(ExportParams)
     out = Path(params.out)
     with replace_folder(out, OWN_FOLDER) as folder:
         counts = write_all(folder, params)
-    return f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    sizes = [f"{count:,} {name}" for name, count in counts.items()]
+    return f"{out}: {', '.join(sizes)}"
 
 
 def write_all(folder: Path, params: ExportParams) -> dict[str, int]:
-    """Write every format into a folder that is empty; returns rows by name.
+    """Write every format into an empty folder and return the number of rows by file.
 
     Raises:
         InputError: a set is missing or broken, or no row fits.
         ConfigError: the prompt or the tokenizer cannot be used.
     """
-    trainer, plain = folder / "llamafactory", Prompt.load(Path(params.prompt), "{prompt}")
+    plain = Prompt.load(Path(params.prompt), "{prompt}")
+    trainer = folder / "llamafactory"
     trainer.mkdir()
-    counts = write_llamafactory(trainer, plain) | write_verl(folder / "verl", plain)
+    counts = write_llamafactory(trainer, plain)
+    counts |= write_verl(folder / "verl", plain)
     if params.tokenizer:
         from coa.policy.local import load_tokenizer
 

@@ -1,12 +1,11 @@
-"""A set's two files to one flat, lazy table with a row of facts for each of its rows.
+"""Read both files of a set as one flat, lazy table with a row of facts for each of its rows.
 
-Columns of every set: `split`, `row_id`, `question_id`, `num_chars`, `question_type`, `num_hops`, `source`. Sets with a
-teacher have `model` and `search_fingerprint` too; the rest is particular to the set. Lengths begin with `length:`.
+Every set has the columns `split`, `row_id`, `question_id`, `num_chars`, `question_type`,
+`num_hops` and `source`. Sets with a teacher have `model` and `search_fingerprint`, too. The other
+columns differ from set to set. The names of lengths begin with `length:`.
 """
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import polars as pl
@@ -36,7 +35,7 @@ _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "so
 
 
 def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    """A parquet file as a lazy table.
+    """Open a parquet file as a lazy table.
 
     Raises:
         InputError: the file is missing or broken, or lacks one of `columns`.
@@ -46,37 +45,47 @@ def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
 
 
 def collect(frame: pl.LazyFrame) -> pl.DataFrame:
-    """The rows of a lazy table, read a part at a time."""
+    """Compute the rows of a lazy table, reading a part at a time."""
     return frame.collect(engine="streaming")
 
 
 def facts(name: SetName) -> pl.LazyFrame:
-    """The facts of both splits of a set.
+    """Read the facts of both splits of a set.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
     """
-    read = {SetName.COT_A: _pair_facts, SetName.RL: _question_facts}.get(name, _trajectory_facts)
+    if name is SetName.COT_A:
+        read = _pair_facts
+    elif name is SetName.RL:
+        read = _question_facts
+    else:
+        read = _trajectory_facts
     splits = [read(local_path(name, split)).with_columns(split=pl.lit(split)) for split in SPLITS]
     frame = pl.concat(splits)
-    return frame if name is SetName.RL else frame.join(_questions(), on="question_id", how="left")
+    if name is SetName.RL:
+        return frame
+    return frame.join(_questions(), on="question_id", how="left")
 
 
 def num_questions_in_both_splits() -> int:
-    """Questions that stand in the train split of one set and in the validation split of any."""
-    train, validation = (
-        pl.concat(
-            [facts(name).filter(pl.col("split") == split).select("question_id") for name in SetName]
-        ).unique()
-        for split in SPLITS
-    )
-    return int(
-        collect(train.join(validation, on="question_id", how="semi").select(pl.len())).item()
-    )
+    """Count the questions that are in the train split of one set and the validation split of any."""
+    train, validation = (_question_ids(split) for split in SPLITS)
+    in_both = train.join(validation, on="question_id", how="semi")
+    return int(collect(in_both.select(pl.len())).item())
+
+
+def _question_ids(split: str) -> pl.LazyFrame:
+    """Read the ids of all questions that are in a split of any set."""
+    ids = []
+    for name in SetName:
+        rows = facts(name).filter(pl.col("split") == split)
+        ids.append(rows.select("question_id"))
+    return pl.concat(ids).unique()
 
 
 def _questions() -> pl.LazyFrame:
-    """What questions say of themselves; trajectories and pairs hold only a part of it."""
+    """Read the columns of questions that trajectories and pairs lack."""
     return scan(QUESTIONS, _QUESTION_COLUMNS).select(
         "question_id", "question_type", "num_hops", "source"
     )
@@ -106,8 +115,8 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
 
 
 def _pair_facts(path: Path) -> pl.LazyFrame:
-    act, think = (pl.col(f"num_{arm}_correct") / pl.col(f"num_{arm}") for arm in ("act", "think"))
-    parts = {"shared prefix": "prefix", "chosen side": "chosen", "rejected side": "rejected"}
+    act = pl.col("num_act_correct") / pl.col("num_act")
+    think = pl.col("num_think_correct") / pl.col("num_think")
     return scan(path, _PAIR_COLUMNS).select(
         "question_id",
         "model",
@@ -118,10 +127,11 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
         "num_think",
         row_id="pair_id",
         value_of_acting=act - think,
-        num_chars=reduce(add, (_chars(column) for column in parts.values())),
+        num_chars=_chars("prefix") + _chars("chosen") + _chars("rejected"),
         **{
-            f"{LENGTH}{part}, policy's words": _policy_words(column)
-            for part, column in parts.items()
+            f"{LENGTH}shared prefix, policy's words": _policy_words("prefix"),
+            f"{LENGTH}chosen side, policy's words": _policy_words("chosen"),
+            f"{LENGTH}rejected side, policy's words": _policy_words("rejected"),
         },
     )
 

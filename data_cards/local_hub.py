@@ -1,11 +1,12 @@
-"""A Hugging Face Hub on this machine: a folder to a server that the real `huggingface_hub` and `datasets` work with.
+"""Serve a folder as a Hugging Face Hub that the real `huggingface_hub` and `datasets` work with.
 
     python -m data_cards.local_hub              # 127.0.0.1:8040, everything in .local_hub/
     export HF_ENDPOINT=http://127.0.0.1:8040 HF_TOKEN=hf_local HF_HUB_DISABLE_XET=1
 
-For trying out publishing, and for tests. It speaks the part of the Hub's HTTP API that creating, committing, tagging,
-listing and loading need. Small files come with the commit, large ones by LFS; there is no Xet, no pull request and no
-web page. It has one account with one token, which writes to that account's names alone.
+The server is for trying out publishing, and for tests. It speaks the part of the Hub's HTTP API that
+creating, committing, tagging, listing and loading need. Small files come with the commit, large ones
+by LFS. There is no Xet, no pull request and no web page. It has one account with one token, which
+can write to that account's names alone.
 """
 
 import sys
@@ -25,20 +26,22 @@ from data_cards.hub_server.uploads import Uploads
 from data_cards.hub_server.views import Access, Views, answered
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_FIXED_BEGINNINGS = ("/api/", "/datasets/", "/lfs/")
+"""Beginnings of the paths that do not begin with an owner's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalHubParams:
-    """The server."""
+    """Where the server listens, what it keeps, and its account."""
 
     folder: str = ".local_hub"
     """Where repositories lie; made when it is not there."""
     host: str = "127.0.0.1"
-    """Where it listens."""
+    """The address that it listens on."""
     port: int = 8040
-    """The port."""
+    """The port that it listens on."""
     owner: str = "local"
-    """The account."""
+    """The name of its account."""
     token: str = "hf_local"
     """What `HF_TOKEN` must be, for everything that writes and for private repositories."""
 
@@ -47,7 +50,8 @@ class OwnHostOnly:
     """Refuse requests to another name: a page in a browser can make its own name mean this machine."""
 
     def __init__(self, app: ASGIApp, host: str) -> None:
-        self._app, self._names = app, (*_LOOPBACK, host)
+        self._app = app
+        self._names = (*_LOOPBACK, host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer that it came to the wrong name."""
@@ -65,33 +69,35 @@ class OwnHostOnly:
 
 
 def create_app(params: LocalHubParams) -> Starlette:
-    """The server as an application."""
+    """Build the server's application."""
     access = Access(Store(Path(params.folder)), params.owner, params.token)
-    see, take = Views(access), Uploads(access)
+    views = Views(access)
+    uploads = Uploads(access)
     endpoints = [
-        ("GET", "/api/whoami-v2", see.whoami),
-        ("POST", "/api/repos/create", take.create),
-        ("POST", "/api/validate-yaml", take.validate_card),
-        ("PUT", "/lfs/{sha256}", take.lfs_put),
+        ("GET", "/api/whoami-v2", views.whoami),
+        ("POST", "/api/repos/create", uploads.create),
+        ("POST", "/api/validate-yaml", uploads.validate_card),
+        ("PUT", "/lfs/{sha256}", uploads.lfs_put),
     ]
     for api, files in (("/api/models", ""), ("/api/datasets", "/datasets")):
-        repository, contents = f"{api}/{{owner}}/{{name}}", f"{files}/{{owner}}/{{name}}"
+        repository = f"{api}/{{owner}}/{{name}}"
+        contents = f"{files}/{{owner}}/{{name}}"
         endpoints += [
-            ("GET", repository, see.info),
-            ("GET", f"{repository}/revision/{{revision}}", see.info),
-            ("GET", f"{repository}/refs", see.refs),
-            ("GET", f"{repository}/commits/{{revision}}", see.commits),
-            ("GET", f"{repository}/tree/{{revision}}", see.tree),
-            ("GET", f"{repository}/tree/{{revision}}/{{path:path}}", see.tree),
-            ("POST", f"{repository}/paths-info/{{revision}}", see.paths_info),
-            ("POST", f"{repository}/preupload/{{revision}}", take.preupload),
-            ("POST", f"{repository}/commit/{{revision}}", take.commit),
-            ("POST", f"{repository}/tag/{{revision}}", take.tag),
-            ("POST", f"{contents}.git/info/lfs/objects/batch", take.lfs_batch),
-            ("GET", f"{contents}/resolve/{{revision}}/{{path:path}}", see.resolve),
+            ("GET", repository, views.info),
+            ("GET", f"{repository}/revision/{{revision}}", views.info),
+            ("GET", f"{repository}/refs", views.refs),
+            ("GET", f"{repository}/commits/{{revision}}", views.commits),
+            ("GET", f"{repository}/tree/{{revision}}", views.tree),
+            ("GET", f"{repository}/tree/{{revision}}/{{path:path}}", views.tree),
+            ("POST", f"{repository}/paths-info/{{revision}}", views.paths_info),
+            ("POST", f"{repository}/preupload/{{revision}}", uploads.preupload),
+            ("POST", f"{repository}/commit/{{revision}}", uploads.commit),
+            ("POST", f"{repository}/tag/{{revision}}", uploads.tag),
+            ("POST", f"{contents}.git/info/lfs/objects/batch", uploads.lfs_batch),
+            ("GET", f"{contents}/resolve/{{revision}}/{{path:path}}", views.resolve),
         ]
     # `/datasets/a/b/...` must be tried before `/{owner}/{name}/...`.
-    endpoints.sort(key=lambda it: not it[1].startswith(("/api/", "/datasets/", "/lfs/")))
+    endpoints.sort(key=lambda endpoint: not endpoint[1].startswith(_FIXED_BEGINNINGS))
     routes = [Route(path, answered(call), methods=[method]) for method, path, call in endpoints]
     return Starlette(routes=routes, middleware=[Middleware(OwnHostOnly, host=params.host)])
 
@@ -101,8 +107,9 @@ def main(arguments: Sequence[str]) -> str:
     import uvicorn
 
     params = Params.load("local_hub", arguments).section(LocalHubParams)
+    endpoint = f"http://{params.host}:{params.port}"
     print(
-        f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1",
+        f"HF_ENDPOINT={endpoint} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1",
         file=sys.stderr,
     )
     uvicorn.run(

@@ -1,13 +1,13 @@
-"""The sets, or a trained model, with their card to the Hugging Face Hub: one commit and one tag, behind a gate.
+"""Publish the sets, or a trained model, with their card on the Hugging Face Hub, behind a gate.
 
     python -m data_cards.publish repository=me/coa dry_run=true
     python -m data_cards.publish repository=me/coa allow=scripted_teacher
     python -m data_cards.publish repository=me/coa-sft2 model=data/train/sft2
 
-Copies the files to a private folder, checks the copy and uploads that copy. Refuses with all
-reasons at once (data_cards/publishing/gate.py); `allow` waives by name. The same published again changes
-nothing. Appends to publications.jsonl which revision of the Hub, code, dvc.lock and DVC remote
-belong together.
+Copies the files to a private folder, checks the copy and uploads that copy with one commit and one
+tag. Refuses with all reasons at once (data_cards/publishing/gate.py); `allow` waives reasons by
+name. Publishing the same files again changes nothing. Appends to publications.jsonl which revision
+of the Hub, code, dvc.lock and DVC remote belong together.
 """
 
 import json
@@ -44,27 +44,34 @@ _MAX_SHOWN = 40
 def with_record(
     publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]
 ) -> Publication:
-    """The publication with its version's record, which its card shows."""
+    """Add the record of this version to a publication and to its card."""
     record = lineage_record(checked, waived)
     card = publication.files["README.md"]
     assert isinstance(card, bytes)
-    added = {"README.md": card + version_section(record).encode(), LINEAGE: record}
-    hashes = {name: hashes_of(content) for name, content in added.items()}
-    return publication._replace(
-        files={**publication.files, **added}, hashes={**publication.hashes, **hashes}
-    )
+    files = dict(publication.files)
+    files["README.md"] = card + version_section(record).encode()
+    files[LINEAGE] = record
+    hashes = dict(publication.hashes)
+    for name in ("README.md", LINEAGE):
+        hashes[name] = hashes_of(files[name])
+    return publication._replace(files=files, hashes=hashes)
 
 
 def next_tag(wanted: str, tags: Sequence[str]) -> str:
-    """The name of the next version: `wanted`, or one more than the last v-number."""
-    numbers = [int(tag[1:]) for tag in tags if tag[:1] == "v" and tag[1:].isdecimal()]
-    return wanted or f"v{max(numbers, default=0) + 1}"
+    """Name the next version: `wanted`, or one more than the last v-number."""
+    if wanted:
+        return wanted
+    last = 0
+    for tag in tags:
+        if tag[:1] == "v" and tag[1:].isdecimal():
+            last = max(last, int(tag[1:]))
+    return f"v{last + 1}"
 
 
 def upload(
     hub: HubRepository, publication: Publication, params: PublishParams
 ) -> tuple[str, str, int]:
-    """Bring the Hub to this version; returns tag, revision and how many files changed.
+    """Bring the Hub to this version, and return tag, revision and how many files changed.
 
     Raises:
         OutputError: the name is taken by something else, or the version's name by other files.
@@ -96,7 +103,7 @@ def upload(
 
 
 def check_arrived(hub: HubRepository, publication: Publication, revision: str) -> None:
-    """Compare the hashes of what the Hub has with those that were taken before the checks.
+    """Compare the hashes of the Hub's files with those that were taken before the checks.
 
     Raises:
         OutputError: a file differs; the commit gets no tag.
@@ -115,12 +122,13 @@ def check_arrived(hub: HubRepository, publication: Publication, revision: str) -
 
 
 def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[Change]:
-    """What publishing would change.
+    """List what publishing would change.
 
     Raises:
         OutputError: the repository holds files, but none that says that this command made it.
     """
-    if remote.files.keys() - {".gitattributes", "README.md"} and LINEAGE not in remote.files:
+    others = remote.files.keys() - {".gitattributes", "README.md"}
+    if others and LINEAGE not in remote.files:
         raise OutputError(
             "the name is taken: the repository was not made by this command",
             where=hub.url,
@@ -149,11 +157,9 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         "waived": list(waived),
     }
     try:
-        known = (
-            provenance.RECORDS.read_text(encoding="utf-8").splitlines()
-            if provenance.RECORDS.exists()
-            else []
-        )
+        known = []
+        if provenance.RECORDS.exists():
+            known = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
         if json.dumps(line) not in known:
             with provenance.RECORDS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -164,7 +170,7 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
 def show_plan(
     hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool
 ) -> str:
-    """What would be refused and what would change, for a dry run.
+    """Show what would be refused and what would change, for a dry run.
 
     Raises:
         OutputError: the name is taken by something else.
@@ -172,25 +178,25 @@ def show_plan(
     """
     remote = hub.look()
     changed = plan(hub, publication, remote or Remote("", {}, {}))
-    lines = [
-        f"{hub.url}: "
-        + ("as it is" if remote else f"a new {'private' if private else 'public'} repository")
-    ]
+    state = "as it is"
+    if not remote:
+        state = f"a new {'private' if private else 'public'} repository"
+    lines = [f"{hub.url}: {state}"]
     lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
         lines.append(f"... {len(changed) - _MAX_SHOWN:,} more files")
-    return "\n".join([*lines, f"dry run: {len(changed):,} files would change, nothing was sent"])
+    lines.append(f"dry run: {len(changed):,} files would change, nothing was sent")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Publish; the summary line is returned."""
+    """Publish and return the summary line."""
     params = Params.load("publish", arguments)
     section = params.section(PublishParams)
-    section = replace(
-        section, repository=section.repository or params.section(RenderParams, "render").repository
-    )
-    check(replace(params.section(RenderParams, "render"), repository=section.repository))
+    render = params.section(RenderParams, "render")
+    section = replace(section, repository=section.repository or render.repository)
+    check(replace(render, repository=section.repository))
     if not section.repository:
         raise ConfigError(
             "there is no repository to publish to",
@@ -203,10 +209,10 @@ def main(arguments: Sequence[str]) -> str:
 
 
 def publish(params: Params, section: PublishParams, private: Path) -> str:
-    """Check a copy of the files, and upload that copy; the summary is returned.
+    """Check a copy of the files, upload that copy and return the summary.
 
     Raises:
-        OutputError: a reason stands against it, or the copy cannot be written.
+        OutputError: the gate refuses, or the copy cannot be written.
         ServiceError: the Hub cannot be reached or refuses.
     """
     allowed = read_allowed(section.allow)
@@ -215,13 +221,14 @@ def publish(params: Params, section: PublishParams, private: Path) -> str:
     hub = HubRepository(prepared.publication.kind, section.repository)
     if not sys.stderr.isatty():
         disable_progress_bars()
-    against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
-    waived = tuple(sorted({refusal.reason for refusal in prepared.refusals} & allowed))
+    reasons = {refusal.reason for refusal in prepared.refusals}
+    waived = tuple(sorted(reasons & allowed))
     publication = with_record(prepared.publication, prepared.checked, waived)
-    left_out = (
-        visible(f"; not published: {', '.join(prepared.left_out)}") if prepared.left_out else ""
-    )
+    left_out = ""
+    if prepared.left_out:
+        left_out = visible(f"; not published: {', '.join(prepared.left_out)}")
     if section.dry_run:
+        against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
         return show_plan(hub, publication, against, private=section.private) + left_out
     enforce(prepared.refusals, allowed)
     tag, revision, num_changed = upload(hub, publication, section)

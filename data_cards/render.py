@@ -1,15 +1,16 @@
-"""The sets to dataset cards: Markdown with the Hub's metadata, every number counted from the files of the run.
+"""Render dataset cards: Markdown with the Hub's metadata, every number counted from the run's files.
 
     python -m data_cards.render
 
-Reads data/assemble/, data/questions.parquet, data/filter/, data/branch/, data/grade.parquet, the prompts and, where
-they are there, data/screen/, data/analyse.parquet and reports/pictures/*.png. Writes data/render/README.md for all
-sets, and data/render/{set}/README.md for each with the pictures it shows.
+Reads data/assemble/, data/questions.parquet, data/filter/, data/branch/, data/grade.parquet, the
+prompts and, where they are there, data/screen/, data/analyse.parquet and reports/pictures/*.png.
+Writes data/render/README.md for all sets, and data/render/{set}/README.md for each with the
+pictures it shows.
 
 One repository on the Hub holds all sets, each as a configuration of its own, with its files at
-data/{set}/{split}.parquet. data/render/ with those files beside it is that repository; data/render/{set}/ with its own
-files is one that holds this set alone. Either way the paths in the cards are the same. Same inputs, same bytes: no
-dates, nothing from the network.
+data/{set}/{split}.parquet. data/render/ with those files beside it is that repository.
+data/render/{set}/ with its own files is one that holds this set alone. Either way the paths in the
+cards are the same. Same inputs give same bytes: no dates, nothing from the network.
 """
 
 import sys
@@ -41,7 +42,7 @@ class Rendered(NamedTuple):
     sets: tuple[SetCard, ...]
 
     def files(self) -> dict[str, bytes]:
-        """The cards and their pictures by their path in a repository, the front page first.
+        """Give the cards and their pictures by their path in a repository, the front page first.
 
         Raises:
             OutputError: a picture cannot be read.
@@ -53,11 +54,11 @@ class Rendered(NamedTuple):
         return found
 
     def texts(self) -> dict[str, bytes]:
-        """The cards alone."""
+        """Give the cards alone by their path in a repository."""
         found = {"README.md": self.front.text.encode()}
-        return found | {
-            f"{card.info.name}/README.md": card.card.text.encode() for card in self.sets
-        }
+        for card in self.sets:
+            found[f"{card.info.name}/README.md"] = card.card.text.encode()
+        return found
 
 
 def render(params: Params, section: RenderParams) -> Rendered:
@@ -78,7 +79,7 @@ def render(params: Params, section: RenderParams) -> Rendered:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:
-    """Replace `folder`, which the same command made, by one with these files.
+    """Replace `folder`, which the same command made, with one that has these files.
 
     Raises:
         OutputError: a file cannot be written, or others stand in the folder.
@@ -91,26 +92,25 @@ def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> Non
 
 
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """The files in `folder` that are missing, others than `files`, or not among them."""
-    there = {
-        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
-    }
-    differing = [
-        name
-        for name, content in files.items()
-        if name not in there or there[name].read_bytes() != content
-    ]
-    return sorted({*differing, *(there.keys() - files.keys())})
+    """List the files that `folder` lacks, that differ from `files`, or that are not among them."""
+    present = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            present[path.relative_to(folder).as_posix()] = path
+    stale = present.keys() - files.keys()
+    for name, content in files.items():
+        if name not in present or present[name].read_bytes() != content:
+            stale.add(name)
+    return sorted(stale)
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Render the cards; the summary line is returned."""
+    """Render the cards and return the summary line."""
     params = Params.load("render", arguments)
     rendered = render(params, params.section(RenderParams))
     write_files(OUT, rendered.files(), OWN_FOLDER)
-    return f"{OUT}: " + ", ".join(
-        f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets
-    )
+    sizes = [f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets]
+    return f"{OUT}: {', '.join(sizes)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ids to rows: one row of a file without reading the others into memory."""
+"""Find single rows by their ids without reading the others into memory."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -22,17 +22,18 @@ SetRow = GradedTrajectory | PreferencePair | Question
 
 
 def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | None:
-    """The first row of a file for which a condition holds.
+    """Find the first row of a file for which a condition holds.
 
     Raises:
         InputError: the file is missing or broken, or lacks a column.
     """
-    found = collect(scan(path, record.__dataclass_fields__).filter(condition).head(1)).to_dicts()  # type: ignore[attr-defined]
+    rows = scan(path, record.__dataclass_fields__)  # type: ignore[attr-defined]
+    found = collect(rows.filter(condition).head(1)).to_dicts()
     return msgspec.convert(found[0], record) if found else None
 
 
 def find_in_sets(row_id: str) -> tuple[SetName, str, SetRow] | None:
-    """A row of any set, with the set and the split in which it stands.
+    """Find a row of any set, with the set and the split in which it stands.
 
     Raises:
         InputError: a file is missing or broken.
@@ -47,31 +48,31 @@ def find_in_sets(row_id: str) -> tuple[SetName, str, SetRow] | None:
 
 
 def _record_of(name: SetName) -> tuple[type[SetRow], pl.Expr]:
+    """Give the type of a set's rows and the column of their ids."""
     if name is SetName.COT_A:
         return PreferencePair, pl.col("pair_id")
-    return (
-        (Question, pl.col("question_id"))
-        if name is SetName.RL
-        else (GradedTrajectory, _TRAJECTORY_ID)
-    )
+    if name is SetName.RL:
+        return Question, pl.col("question_id")
+    return GradedTrajectory, _TRAJECTORY_ID
 
 
 def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
-    """A graded trajectory or fork.
+    """Find a graded trajectory or fork.
 
     Raises:
         InputError: a file is missing or broken.
     """
     for path in (GRADED, FORKS):
-        if path.exists() and (
-            row := find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
-        ):
+        if not path.exists():
+            continue
+        row = find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
+        if row is not None:
             return row
     return None
 
 
 def is_sampled(trajectory: Trajectory) -> bool:
-    """Whether this very trajectory stands in the file of its mode that `synth.sample` writes."""
+    """Say whether this very trajectory is in the file of its mode that `synth.sample` writes."""
     path = sample_path(trajectory)
     if not path.exists():
         return False
@@ -80,11 +81,11 @@ def is_sampled(trajectory: Trajectory) -> bool:
 
 
 def sample_path(trajectory: Trajectory) -> Path:
-    """The file that holds the samples of a trajectory's mode."""
+    """Give the path of the file with the samples of a trajectory's mode."""
     return SAMPLED / f"{trajectory.mode}.parquet"
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Lines of JSON, read."""
+    """Parse lines of JSON."""
     for line in lines:
         yield json.loads(line)

@@ -1,6 +1,7 @@
-"""params.yaml to what cards need of it: their own section, the settings of the stages before, and the prompts.
+"""Read from params.yaml what cards need: their section, the settings of earlier stages, the prompts.
 
-Addresses of servers and names of keys are left out: they say nothing about the data, and a card is public.
+Addresses of servers and names of keys are left out: they say nothing about the data, and a card is
+public.
 """
 
 import re
@@ -55,7 +56,10 @@ class RenderParams:
     languages: tuple[str, ...] = ("en",)
     """Of questions and passages: ISO 639 codes of two or three letters."""
     licenses: dict[str, str] = field(default_factory=dict)
-    """SPDX ids by source: a source of questions, `corpus` for the passages, a teacher's name. Others are unknown."""
+    """SPDX ids by source; the licence of a source that is not named is unknown.
+
+    A source is a source of questions, `corpus` for the passages, or a teacher's name.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class PublishParams:
     model: str = ""
     """The folder of a trained model; empty: the sets are published."""
     private: bool = True
-    """Whether a repository that is not there yet is made a private one; an existing one stays what it is."""
+    """Whether a new repository is made a private one; an existing one stays what it is."""
     dry_run: bool = False
     """Only say what would be refused and what would change."""
     allow: str = ""
@@ -79,7 +83,10 @@ class PublishParams:
     required_reviews: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many rows of each set of pairs and trajectories people must have reviewed."""
     num_traces: Annotated[int, msgspec.Meta(ge=0)] = 20
-    """How many trajectories of each set are published as session traces, which the Hub's viewer shows turn by turn."""
+    """How many trajectories of each set are published as session traces.
+
+    The Hub's viewer shows a trace turn by turn.
+    """
 
 
 def check(params: RenderParams) -> None:
@@ -111,10 +118,10 @@ def check(params: RenderParams) -> None:
 
 
 def shown_settings(params: Params) -> dict[str, Any]:
-    """The resolved settings of the stages, without what is private."""
+    """Give the resolved settings of the stages, without what is private."""
     values: dict[str, Any] = {}
     for section in SECTIONS:
-        with suppress(KeyError):  # a run without this stage
+        with suppress(KeyError):  # The run has no such stage.
             values |= yaml.safe_load(params.dump([section]))
     return public(values)
 
@@ -129,15 +136,15 @@ def _public(key: str, value: Any) -> Any:
         return public(value)
     if isinstance(value, list | tuple):
         return [_public(key, item) for item in value]
-    holds_key = isinstance(value, str) and any(find_undetected_keys(fold(f"{key}: {value}")))
-    return _HIDDEN if holds_key else value
+    if isinstance(value, str) and any(find_undetected_keys(fold(f"{key}: {value}"))):
+        return _HIDDEN
+    return value
 
 
 def settings_block(settings: Mapping[str, Any]) -> Markdown:
-    """The settings as a block of YAML."""
-    return fence(
-        yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100).strip(), "yaml"
-    )
+    """Write settings as a block of YAML."""
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+    return fence(text.strip(), "yaml")
 
 
 class ShownPrompt(NamedTuple):
@@ -151,16 +158,20 @@ class ShownPrompt(NamedTuple):
 
 
 def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | None:
-    """The prompt that the rows of a set begin with; pairs offer the tool, questions have none.
+    """Find the prompt that the rows of a set begin with.
+
+    Pairs begin with the prompt that offers the tool; questions have none.
 
     Raises:
-        ConfigError: the prompt file is missing or has no place for the question, or a setting is missing.
+        ConfigError: the prompt file is missing or has no place for the question, or a setting is
+            missing.
     """
     if name is SetName.RL:
         return None
     mode = SetName.COA if name is SetName.COT_A else name
     try:
-        path, template = settings["prompts"][mode], settings["teacher"]["chat_template"]
+        path = settings["prompts"][mode]
+        template = settings["teacher"]["chat_template"]
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"the setting {error} is missing",

@@ -1,1 +1,6 @@
-"""Make the cards of sets and models."""
+"""Make the cards of sets and models: measure first, then render.
+
+`measure` reads the files of the run and gives one record of facts; `spreads`, `yields`, `masks`,
+`reviews` and `set_info` count for it. `card` renders that record; `sections`, `example`,
+`licences` and `front_matter` write parts of it, and all foreign text goes through `safe_markdown`.
+"""
