@@ -1,4 +1,4 @@
-"""Write the sets as files for other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
+"""Write the sets for other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
 
     python -m data_cards.export
     python -m data_cards.export tokenizer=Qwen/Qwen2.5-7B-Instruct

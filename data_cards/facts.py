@@ -69,7 +69,7 @@ def facts(name: SetName) -> pl.LazyFrame:
 
 
 def num_questions_in_both_splits() -> int:
-    """Count the questions that are in the train split of one set and the validation split of any."""
+    """Count the questions of the train split of one set that the validation split of any has."""
     train, validation = (_question_ids(split) for split in SPLITS)
     in_both = train.join(validation, on="question_id", how="semi")
     return int(collect(in_both.select(pl.len())).item())

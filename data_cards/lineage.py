@@ -1,12 +1,13 @@
-"""The id of any row of a set to everything behind it, down to the teacher's calls.
+"""Trace any row of a set back to everything behind it, down to the teacher's calls.
 
     python -m data_cards.lineage mw-train-000041/coa/0
     python -m data_cards.lineage mw-train-000022/cot/0/38
 
-Prints where the row stands and where it was published, its question, its grade, why it or its other side failed, what
-reviewers said, every call of the teacher and of search with its key in the journal, the prompt's
-file and hash, the commit and the files of the run that made it. What is not here (a journal in a
-fresh clone, say) is said to be missing, and what cannot be proven to be of that run not to be known.
+Prints where the row is and where it was published, its question, its grade, why it or its other
+side failed, what reviewers said, every call of the teacher and of search with its key in the
+journal, the prompt's file and hash, the commit and the files of the run that made it. What is not
+here (for example a journal in a fresh clone) is said to be missing. What cannot be proven to belong
+to that run is said to be unknown.
 """
 
 import sys
@@ -22,7 +23,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
-from coa.trajectory import Trajectory
+from coa.trajectory import Step, Trajectory
 from data_cards import rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
@@ -53,7 +54,7 @@ class Section(NamedTuple):
 
 
 def trace_row(row_id: str, params: Params) -> list[Section]:
-    """Everything behind a row.
+    """Collect everything behind a row.
 
     Raises:
         InputError: no set has such a row, or a file is missing or broken.
@@ -73,44 +74,50 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
         return [head, _question(row.question_id), _code(lock, _ALWAYS, None)]
     if isinstance(row, PreferencePair):
         return [head, *_trace_pair(row, params, lock)]
-    it = row.trajectory
-    sections = [_question(it.question_id), *_trajectory("trajectory", row, params)]
-    code = _code(lock, _ALWAYS | _OF_TRAJECTORIES, it)
-    return [head, *sections, _reviews([it.trajectory_id]), code]
+    trajectory = row.trajectory
+    return [
+        head,
+        _question(trajectory.question_id),
+        *_trajectory("trajectory", row, params),
+        _reviews([trajectory.trajectory_id]),
+        _code(lock, _ALWAYS | _OF_TRAJECTORIES, trajectory),
+    ]
 
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
-    sections = [_question(pair.question_id), _pair(pair)]
-    sides = {
-        "chosen": (pair.chosen_id, pair.chosen),
-        "rejected": (pair.rejected_id, pair.rejected),
-    }
-    for part, (trajectory_id, steps) in sides.items():
-        row = rows.find_trajectory(trajectory_id)
-        if row is None:
-            missing = "in neither data/grade.parquet nor data/branch/forks.parquet"
-        elif protocol.render(row.trajectory.steps) != protocol.render((*pair.prefix, *steps)):
-            missing = "the trajectory of this id here is another run's"
-        else:
-            sections += _trajectory(part, row, params)
-            continue
-        sections.append(Section(f"{part} {trajectory_id}", (Line("missing", missing),)))
     parent = rows.find_trajectory(pair.trajectory_id)
-    code = _code(lock, _ALWAYS | _OF_PAIRS, parent.trajectory if parent else None)
-    return [*sections, _reviews([pair.pair_id, pair.chosen_id, pair.rejected_id]), code]
+    return [
+        _question(pair.question_id),
+        _pair(pair),
+        *_side("chosen", pair.chosen_id, (*pair.prefix, *pair.chosen), params),
+        *_side("rejected", pair.rejected_id, (*pair.prefix, *pair.rejected), params),
+        _reviews([pair.pair_id, pair.chosen_id, pair.rejected_id]),
+        _code(lock, _ALWAYS | _OF_PAIRS, parent.trajectory if parent else None),
+    ]
+
+
+def _side(part: str, trajectory_id: str, steps: Sequence[Step], params: Params) -> list[Section]:
+    """Trace a side of a pair to its trajectory, if that has the same text."""
+    row = rows.find_trajectory(trajectory_id)
+    if row is None:
+        missing = "in neither data/grade.parquet nor data/branch/forks.parquet"
+    elif protocol.render(row.trajectory.steps) != protocol.render(steps):
+        missing = "the trajectory of this id here is another run's"
+    else:
+        return _trajectory(part, row, params)
+    return [Section(f"{part} {trajectory_id}", (Line("missing", missing),))]
 
 
 def _publications(lock: provenance.Lock) -> Iterator[Line]:
-    """Where the run of this lock was published; of other runs, that they were."""
+    """Say where the run of this lock was published; of other runs, that they were published."""
     is_ours = run_files.is_of_lock(lock)
     published = []
     if provenance.RECORDS.exists():
         published = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
     for record in rows.json_lines(published):
         if record["kind"] == "dataset":
-            text = (
-                f"{record['repository']} {record['tag']} (revision {record['hub_revision'][:10]})"
-            )
+            revision = record["hub_revision"][:10]
+            text = f"{record['repository']} {record['tag']} (revision {revision})"
             if not is_ours or record["dvc_lock_sha256"] != lock.sha256:
                 text += ", by another dvc.lock: whether it holds this row is not known"
             yield Line("published", text)
@@ -122,49 +129,53 @@ def _question(question_id: str) -> Section:
     row = rows.find_one(QUESTIONS, Question, pl.col("question_id") == question_id)
     if row is None:
         return Section(f"question {question_id}", (Line("missing", f"not in {QUESTIONS}"),))
+    source = f"{row.source}, split {row.split}, {row.question_type}, {row.num_hops} hops"
     lines = (
         Line("asks", row.question),
         Line("accepted", " | ".join(row.gold_answers)),
-        Line(
-            "source", f"{row.source}, split {row.split}, {row.question_type}, {row.num_hops} hops"
-        ),
+        Line("source", source),
     )
     return Section(f"question {question_id}", lines)
 
 
 def _pair(pair: PreferencePair) -> Section:
     acting = f"acting {pair.num_act_correct} of {pair.num_act} right"
-    counts = f"{acting}, thinking {pair.num_think_correct} of {pair.num_think}"
+    thinking = f"thinking {pair.num_think_correct} of {pair.num_think}"
     lines = (
         Line("kind", pair.kind),
         Line("parts at", f"character {pair.point} of {pair.trajectory_id}"),
-        Line("point", counts),
+        Line("point", f"{acting}, {thinking}"),
     )
     return Section(f"pair {pair.pair_id}", lines)
 
 
 def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Section]:
-    it, grade = row.trajectory, row.grade
-    lines = [
-        Line("teacher", it.model),
+    trajectory = row.trajectory
+    trajectory_id = trajectory.trajectory_id
+    sampling = trajectory.sampling
+    lines = (
+        Line("teacher", trajectory.model),
         Line(
             "sampling",
-            f"temperature {it.sampling.temperature}, top-p {it.sampling.top_p}, seed {it.sampling.seed}",
+            f"temperature {sampling.temperature}, top-p {sampling.top_p}, seed {sampling.seed}",
         ),
         Line(
             "ended",
-            f"{it.stop_reason}, {it.num_actions} searches, {it.num_policy_tokens} tokens in {it.num_calls} calls",
+            f"{trajectory.stop_reason}, {trajectory.num_actions} searches,"
+            f" {trajectory.num_policy_tokens} tokens in {trajectory.num_calls} calls",
         ),
         Line(
             "grade",
-            f"{grade.verdict}: {grade.prediction!r}, exact match {grade.exact_match}, F1 {grade.f1:.2f}",
+            f"{row.grade.verdict}: {row.grade.prediction!r},"
+            f" exact match {row.grade.exact_match}, F1 {row.grade.f1:.2f}",
         ),
-        Line("cause", _cause(it.trajectory_id, row)),
-        Line("prompt", prompt_line(it, params)),
-    ]
+        Line("cause", _cause(trajectory_id, row)),
+        Line("prompt", prompt_line(trajectory, params)),
+    )
+    calls = [Line(name, value) for name, value in call_lines(trajectory, params)]
     return [
-        Section(f"{part} {it.trajectory_id}", tuple(lines)),
-        Section(f"calls of {it.trajectory_id}", tuple(map(Line._make, call_lines(it, params)))),
+        Section(f"{part} {trajectory_id}", lines),
+        Section(f"calls of {trajectory_id}", tuple(calls)),
     ]
 
 
@@ -178,30 +189,32 @@ def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
     found = collect(frame.filter(pl.col("trajectory_id") == trajectory_id)).to_dicts()
     if not found:
         return "right" if row.grade.exact_match else "not analysed: forks are not"
-    cause = found[0]["cause"]
-    beside = (
-        "; beside it " + ", ".join(it["cause"] for it in found[0]["contributing"])
-        if found[0]["contributing"]
-        else ""
-    )
-    return (
-        f"{cause} at step {found[0]['step']}: {found[0]['evidence']}{beside}"
-        if cause
-        else f"none: right{beside}"
-    )
+    analysis = found[0]
+    beside = ""
+    if analysis["contributing"]:
+        causes = [contributing["cause"] for contributing in analysis["contributing"]]
+        beside = f"; beside it {', '.join(causes)}"
+    if not analysis["cause"]:
+        return f"none: right{beside}"
+    return f"{analysis['cause']} at step {analysis['step']}: {analysis['evidence']}{beside}"
 
 
 def _reviews(ids: Sequence[str]) -> Section:
-    lines = [Line(review.item_id, said) for item_id in ids for review, said in reviews_of(item_id)]
-    return Section("reviews", tuple(lines or [Line("none", "no person has reviewed it")]))
+    lines = []
+    for item_id in ids:
+        for review, summary in reviews_of(item_id):
+            lines.append(Line(review.item_id, summary))
+    if not lines:
+        lines.append(Line("none", "no person has reviewed it"))
+    return Section("reviews", tuple(lines))
 
 
 def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | None) -> Section:
-    """The commit and the files of the run that made the row; what is not proven to be its own is not shown.
+    """Show the commit and the files of the run that made the row, as far as they are proven to be.
 
     Args:
         lock: dvc.lock.
-        stages: Those that the row passed, without `sample`.
+        stages: The stages that the row passed, without `sample`.
         sampled: The trajectory from which the row was made; None for a question.
     """
     code = provenance.code_state()
@@ -228,25 +241,26 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
 
 
 def _unknown_sample(lock: provenance.Lock, stage: str, sampled: Trajectory) -> str:
-    """Why it is not known which run sampled a trajectory; empty where it is that of dvc.lock."""
+    """Say why it is unknown which run sampled a trajectory; empty where dvc.lock's run did."""
     if is_imported(sampled):
         return "imported: no stage of this project sampled it"
     path = rows.sample_path(sampled)
     md5 = lock.outs.get(stage, {}).get(path.as_posix(), "")
     if not md5 or provenance.md5_of(path) != md5:
         return f"not known: {path} is not the one that dvc.lock describes"
-    return "" if rows.is_sampled(sampled) else f"not known: {path} does not hold this trajectory"
+    if not rows.is_sampled(sampled):
+        return f"not known: {path} does not hold this trajectory"
+    return ""
 
 
 def show(sections: Sequence[Section]) -> str:
-    """The sections as text; what is long is cut, what cannot be seen is spelled out."""
+    """Write sections as text: long values cut, characters that cannot be seen spelled out."""
     shown = []
     for section in sections:
         width = max(len(line.name) for line in section.lines)
         shown.append(visible(section.title))
-        shown += [
-            f"  {visible(line.name):{width}}  {_one_line(line.value)}" for line in section.lines
-        ]
+        for line in section.lines:
+            shown.append(f"  {visible(line.name):{width}}  {_one_line(line.value)}")
     return "\n".join(shown)
 
 
@@ -255,7 +269,7 @@ def _one_line(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Trace one row; what it prints is returned."""
+    """Trace one row and return the text to print."""
     ids = [argument for argument in arguments if "=" not in argument]
     if len(ids) != 1:
         raise ConfigError(

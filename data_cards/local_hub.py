@@ -3,10 +3,10 @@
     python -m data_cards.local_hub              # 127.0.0.1:8040, everything in .local_hub/
     export HF_ENDPOINT=http://127.0.0.1:8040 HF_TOKEN=hf_local HF_HUB_DISABLE_XET=1
 
-The server is for trying out publishing, and for tests. It speaks the part of the Hub's HTTP API that
-creating, committing, tagging, listing and loading need. Small files come with the commit, large ones
-by LFS. There is no Xet, no pull request and no web page. It has one account with one token, which
-can write to that account's names alone.
+The server is for trying out publishing, and for tests. It speaks the part of the Hub's HTTP API
+that creating, committing, tagging, listing and loading need. Small files come with the commit,
+large ones by LFS. There is no Xet, no pull request and no web page. It has one account with one
+token, which can write to that account's names alone.
 """
 
 import sys
@@ -47,7 +47,10 @@ class LocalHubParams:
 
 
 class OwnHostOnly:
-    """Refuse requests to another name: a page in a browser can make its own name mean this machine."""
+    """Refuse requests to another host name.
+
+    A page in a browser can make its own name mean this machine.
+    """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
         self._app = app

@@ -1,8 +1,8 @@
-"""A trained model to its card: its chain, what it was trained on, and the results of these very weights.
+"""Render the card of a trained model: its chain, its data, and the results of these very weights.
 
     python -m data_cards.models model=data/train/sft2
 
-Writes data/models/{name}/README.md and the picture it shows. Same inputs, same bytes.
+Writes data/models/{name}/README.md and the picture it shows. Same inputs give same bytes.
 """
 
 import json
@@ -53,7 +53,10 @@ _OBJECTIVES = {
 _MASKS = {
     "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
     "sft2": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
-    "sft3": "Learned: the policy's own text and the bodies of search results. Masked: prompt, inserted markers.",
+    "sft3": (
+        "Learned: the policy's own text and the bodies of search results."
+        " Masked: prompt, inserted markers."
+    ),
     "rl1": "Learned: the policy's own tokens. Masked: what stands for search results.",
     "rl2": "Learned: the policy's own tokens. Masked: search results.",
 }
@@ -64,6 +67,8 @@ _METRICS = {
     "f1": "F1",
     "actions": "searches",
 }
+_MAX_FIGURES = 20
+"""Figures of the validation that a card shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +105,26 @@ def model_card(folder: Path, params: Params, repository: str = "") -> ModelCard:
     models, sources = models_and_sources(trained.sets_of(runs))
     sources = list(dict.fromkeys([*sources, *trained.other_sources(runs)]))
     teachers = tuple(dict.fromkeys(model.value for model in models))
+    scripted = [inline(name) for name in teachers if name.startswith(SCRIPTED)]
     title = f"{section.title}: {folder.name}"
-    body = fill(
-        "model.md",
-        {
-            **_context(runs, own, others),
-            **_naming(title, repository or str(folder)),
-            "scripted": ", ".join(inline(name) for name in teachers if name.startswith(SCRIPTED)),
-            "licences": licence_table(sources, section),
-        },
-    )
+    context = {
+        **_context(runs, own, others),
+        "title": title,
+        "repository": repository or str(folder),
+        "name": "model",
+        "is_all_scripted": False,
+        "scripted": ", ".join(scripted),
+        "licences": licence_table(sources, section),
+    }
+    body = fill("model.md", context)
     data = _metadata(runs, own, section, sources, title)
-    return ModelCard(assemble_card(data, body), tuple(sources), teachers, len(own), tuple(others))
-
-
-def _naming(title: str, repository: str) -> dict[str, Any]:
-    return {"title": title, "repository": repository, "name": "model", "is_all_scripted": False}
+    return ModelCard(
+        text=assemble_card(data, body),
+        sources=tuple(sources),
+        teachers=teachers,
+        num_results=len(own),
+        other_results=tuple(others),
+    )
 
 
 def _context(
@@ -136,20 +145,20 @@ def _context(
         "masks": Markdown(_MASKS.get(run.stage, "")),
         "results": _results(own),
         "fingerprint": fingerprint_files(run.folder),
-        "other_results": ", ".join(map(inline, others)),
+        "other_results": ", ".join(inline(name) for name in others),
         "settings": fence(_shown_settings(run), "yaml"),
     }
 
 
 def _architecture(folder: Path) -> Markdown:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    kind = inline(str((config.get("architectures") or ["unknown"])[0]))
-    sizes = [(Markdown(what), int(config.get(name, 0))) for what, name in _SIZES.items()]
-    return table(
-        ("", "value"),
-        [(Markdown("architecture"), kind), *sizes, (Markdown("bytes of weights"), size)],
-    )
+    architectures = config.get("architectures") or ["unknown"]
+    rows: list[Sequence[Cell]] = [(Markdown("architecture"), inline(str(architectures[0])))]
+    for what, name in _SIZES.items():
+        rows.append((Markdown(what), int(config.get(name, 0))))
+    num_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    rows.append((Markdown("bytes of weights"), num_bytes))
+    return table(("", "value"), rows)
 
 
 def _prompt(folder: Path) -> Markdown:
@@ -161,38 +170,27 @@ def _prompt(folder: Path) -> Markdown:
 def _chain(runs: Sequence[TrainedStage]) -> Markdown:
     rows: list[list[Cell]] = []
     for run in runs:
-        rate = Markdown(str(run.arguments.get("learning_rate", "")))
+        name = inline(run.folder.name)
+        objective = Markdown(_OBJECTIVES.get(run.stage, run.stage))
         data = Markdown(", ".join(inline(item) for item in run.data))
-        rows.append(
-            [
-                inline(run.folder.name),
-                Markdown(_OBJECTIVES.get(run.stage, run.stage)),
-                data,
-                run.steps,
-                rate,
-            ]
-        )
+        rate = Markdown(str(run.arguments.get("learning_rate", "")))
+        rows.append([name, objective, data, run.steps, rate])
     return table(("run", "objective", "on", "steps", "learning rate"), rows)
 
 
 def _figures(run: TrainedStage) -> Markdown | str:
-    shown = {
-        name: value
-        for name, value in run.figures.items()
-        if not name.endswith(("runtime", "per_second"))
-    }
-    rows = [
-        (words(name.removeprefix("eval_")), Markdown(f"{value:.4g}"))
-        for name, value in sorted(shown.items())
-    ]
-    return table(("figure", "value"), rows[:20]) if rows else ""
+    rows = []
+    for name, value in sorted(run.figures.items()):
+        if not name.endswith(("runtime", "per_second")):
+            rows.append((words(name.removeprefix("eval_")), Markdown(f"{value:.4g}")))
+    return table(("figure", "value"), rows[:_MAX_FIGURES]) if rows else ""
 
 
 def _data(runs: list[TrainedStage]) -> Markdown:
-    return table(
-        ("file", "SHA-256"),
-        [(inline(path), inline(sha)) for path, sha in trained.data_files(runs).items()],
-    )
+    rows = []
+    for path, sha256 in trained.data_files(runs).items():
+        rows.append((inline(path), inline(sha256)))
+    return table(("file", "SHA-256"), rows)
 
 
 def _results(found: Sequence[Result]) -> Markdown | str:
@@ -212,7 +210,8 @@ def _interval(name: str, value: Any) -> str:
     if not value:
         return ""
     scale, form = (1, ".2f") if name == "actions" else (100, ".1f")
-    return f"{value['value'] * scale:{form}} [{value['low'] * scale:{form}}, {value['high'] * scale:{form}}]"
+    mean, low, high = (f"{value[end] * scale:{form}}" for end in ("value", "low", "high"))
+    return f"{mean} [{low}, {high}]"
 
 
 def _shown_settings(run: TrainedStage) -> str:
@@ -229,19 +228,21 @@ def _metadata(
 ) -> "ModelCardData":
     from huggingface_hub import EvalResult, ModelCardData
 
-    measured = [
-        EvalResult(
-            "question-answering",
-            "coa",
-            f"{result.setting['split']}, {result.setting['mode']}",
-            name,
-            round(value["value"], 4),
-            metric_name=_METRICS[name],
-        )
-        for result in own
-        for name in ("exact_match", "f1")
-        if (value := result.metrics.get(name))
-    ]
+    measured = []
+    for result in own:
+        for name in ("exact_match", "f1"):
+            value = result.metrics.get(name)
+            if value:
+                measured.append(
+                    EvalResult(
+                        task_type="question-answering",
+                        dataset_type="coa",
+                        dataset_name=f"{result.setting['split']}, {result.setting['mode']}",
+                        metric_type=name,
+                        metric_value=round(value["value"], 4),
+                        metric_name=_METRICS[name],
+                    )
+                )
     return ModelCardData(
         language=list(section.languages),
         library_name="transformers",
@@ -256,14 +257,16 @@ def _metadata(
 
 
 def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:
-    """The card and its picture by their path in a repository."""
+    """Give the card and its picture by their path in a repository."""
     files = {"README.md": card.text.encode()}
     curves = folder / "curves.png"
-    return files | ({"curves.png": curves.read_bytes()} if curves.exists() else {})
+    if curves.exists():
+        files["curves.png"] = curves.read_bytes()
+    return files
 
 
 def card_folder(folder: Path) -> Path:
-    """Where the card of a model's folder stands.
+    """Give the folder of a model's card.
 
     Raises:
         ConfigError: the folder has no name of its own.
@@ -279,7 +282,7 @@ def card_folder(folder: Path) -> Path:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Render one model's card; the summary line is returned."""
+    """Render one model's card and return the summary line."""
     params = Params.load("models", arguments)
     folder = Path(params.section(ModelsParams).model)
     out = card_folder(folder)

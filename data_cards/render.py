@@ -1,4 +1,4 @@
-"""Render dataset cards: Markdown with the Hub's metadata, every number counted from the run's files.
+"""Render dataset cards: Markdown with the Hub's metadata, every number counted from files.
 
     python -m data_cards.render
 

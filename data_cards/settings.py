@@ -1,4 +1,4 @@
-"""Read from params.yaml what cards need: their section, the settings of earlier stages, the prompts.
+"""Read from params.yaml what cards need: their section, the earlier stages' settings, the prompts.
 
 Addresses of servers and names of keys are left out: they say nothing about the data, and a card is
 public.
@@ -79,7 +79,7 @@ class PublishParams:
     tag: str = ""
     """The version's name; empty: v1, v2, ... A version that is tagged never changes."""
     phone_region: str = "US"
-    """A country whose phone numbers count without its +code, too; empty: international ones alone."""
+    """A country whose phone numbers also count without its +code; empty: only international ones."""
     required_reviews: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many rows of each set of pairs and trajectories people must have reviewed."""
     num_traces: Annotated[int, msgspec.Meta(ge=0)] = 20
@@ -127,7 +127,7 @@ def shown_settings(params: Params) -> dict[str, Any]:
 
 
 def public(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out addresses of servers, names of keys and extra fields; hide what looks like a key."""
+    """Leave out addresses of servers, names of keys and extra fields; hide likely keys."""
     return {key: _public(key, value) for key, value in values.items() if key not in _PRIVATE}
 
 

@@ -103,7 +103,7 @@ Cell = Markdown | int
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markdown:
-    """Write a table whose columns line up in the source; columns of numbers are set to the right."""
+    """Write a table whose columns line up in the source, columns of numbers to the right."""
     lines = [[_cell(cell) for cell in row] for row in rows]
     widths = []
     is_right = []
