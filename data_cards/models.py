@@ -207,11 +207,15 @@ def _results(found: Sequence[Result]) -> Markdown | str:
 
 
 def _interval(name: str, value: Any) -> str:
+    """Write a mean with its interval: searches as they are, everything else in per cent."""
     if not value:
         return ""
-    scale, form = (1, ".2f") if name == "actions" else (100, ".1f")
-    mean, low, high = (f"{value[end] * scale:{form}}" for end in ("value", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    if name == "actions":
+        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    percent = value["value"] * 100
+    low = value["low"] * 100
+    high = value["high"] * 100
+    return f"{percent:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _shown_settings(run: TrainedStage) -> str:

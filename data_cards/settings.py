@@ -79,7 +79,10 @@ class PublishParams:
     tag: str = ""
     """The version's name; empty: v1, v2, ... A version that is tagged never changes."""
     phone_region: str = "US"
-    """A country whose phone numbers also count without its +code; empty: only international ones."""
+    """A country whose phone numbers also count without its +code.
+
+    Empty: only international ones count.
+    """
     required_reviews: Annotated[int, msgspec.Meta(ge=0)] = 0
     """How many rows of each set of pairs and trajectories people must have reviewed."""
     num_traces: Annotated[int, msgspec.Meta(ge=0)] = 20

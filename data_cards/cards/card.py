@@ -16,7 +16,7 @@ from data_cards.cards.measure import SetFacts, is_scripted
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sections import Distribution
 from data_cards.cards.set_info import SetInfo
-from data_cards.cards.yields import Count
+from data_cards.cards.yields import Count, total_rows
 from data_cards.catalogue import TITLES, SetName
 from data_cards.settings import RenderParams, settings_block
 
@@ -47,7 +47,7 @@ def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
     context = {
         **_identity(params, [facts.info], facts.models),
         **_contents(facts),
-        **_yield(facts),
+        **_yields(facts),
         **_making(facts),
         "licences": licence_table(facts.sources, params),
         "pictures": frozenset(facts.pictures),
@@ -140,13 +140,13 @@ def _contents(facts: SetFacts) -> dict[str, Any]:
     }
 
 
-def _yield(facts: SetFacts) -> dict[str, Any]:
+def _yields(facts: SetFacts) -> dict[str, Any]:
     """Say what became of the rows of the run: funnel, costs, failures, screen, reviews."""
     causes = None
     num_failed = 0
     if facts.causes is not None:
         causes = sections.count_table("cause", facts.causes, words)
-        num_failed = sum(cause.rows for cause in facts.causes)
+        num_failed = total_rows(facts.causes)
     return {
         "funnel": sections.funnel_table(facts.funnel, facts.info.num_rows),
         "run_kinds": facts.run_kinds,

@@ -64,9 +64,7 @@ def licences(sources: Iterable[Source], known: Mapping[str, str]) -> list[Licenc
     """List every source with its licence, which is unknown where `known` does not name it."""
     found = []
     for source in sources:
-        name = Markdown("not stated")
-        if source.name:
-            name = inline(source.name)
+        name = inline(source.name) if source.name else Markdown("not stated")
         licence = Markdown(f"**{UNKNOWN}**")
         if source.name in known:
             licence = inline(known[source.name])

@@ -9,7 +9,7 @@ from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.safe_markdown import Cell, Markdown, inline, share, table, words
 from data_cards.cards.set_info import SetInfo
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
-from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel
+from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel, total_rows
 from data_cards.catalogue import SPLITS, SetName
 
 _MAX_VALUES = 12
@@ -68,19 +68,20 @@ def _value(value: int | str | None) -> Markdown:
 def length_table(lengths: Sequence[LengthSpread]) -> Markdown:
     """List lengths; the mean is given to a tenth."""
     rows: list[Sequence[Cell]] = []
-    for it in lengths:
-        mean = Markdown(f"{it.mean:,.1f}")
-        rows.append((Markdown(it.what), it.least, it.median, mean, it.p90, it.most))
+    for length in lengths:
+        what = Markdown(length.what)
+        mean = Markdown(f"{length.mean:,.1f}")
+        rows.append((what, length.least, length.median, mean, length.p90, length.most))
     return table(("", "least", "median", "mean", "90th percentile", "most"), rows)
 
 
 def kind_table(kinds: Sequence[PairKindCount]) -> Markdown:
     """List the kinds of pairs with the mean value of acting."""
     rows: list[Sequence[Cell]] = []
-    for it in kinds:
-        value = Markdown(f"{it.value_of_acting:+.2f}")
-        continuations = Markdown(f"{it.continuations:.1f}")
-        rows.append((inline(it.kind), *it.by_split, value, continuations))
+    for kind in kinds:
+        value = Markdown(f"{kind.value_of_acting:+.2f}")
+        continuations = Markdown(f"{kind.continuations:.1f}")
+        rows.append((inline(kind.kind), *kind.by_split, value, continuations))
     return table(("kind", *SPLITS, "mean value of acting", "continuations a point"), rows)
 
 
@@ -106,7 +107,7 @@ def trained_share(parts: Mapping[Part, int]) -> Markdown:
 
 def count_table(heading: str, found: Sequence[Count], show: Callable[[str], Markdown]) -> Markdown:
     """List values with their rows and shares, the most frequent first."""
-    total = sum(count.rows for count in found)
+    total = total_rows(found)
     rows: list[Sequence[Cell]] = []
     for count in _most_frequent(found):
         rows.append((show(count.value), count.rows, share(count.rows, total)))
@@ -118,7 +119,7 @@ def _most_frequent(found: Sequence[Count]) -> list[Count]:
     shown = list(found[:_MAX_VALUES])
     rest = found[_MAX_VALUES:]
     if rest:
-        shown.append(Count(f"{len(rest)} others", sum(count.rows for count in rest)))
+        shown.append(Count(f"{len(rest)} others", total_rows(rest)))
     return shown
 
 
@@ -166,7 +167,9 @@ def overlap_table(name: SetName, found: Sequence[EvaluationSetOverlap] | None) -
     elif name is SetName.RL:
         unit = "questions"
     headings = ("evaluation set", "questions compared", f"{unit} that touch it, left out")
-    rows = [(inline(it.name), it.num_questions, it.left_out) for it in found]
+    rows: list[Sequence[Cell]] = []
+    for overlap in found:
+        rows.append((inline(overlap.name), overlap.num_questions, overlap.left_out))
     return table(headings, rows)
 
 
@@ -207,8 +210,10 @@ def agreement_table(found: Sequence[QuestionAgreement]) -> Markdown | None:
     if not found:
         return None
     rows: list[Sequence[Cell]] = []
-    for it in found:
-        alpha = "–" if it.alpha is None else f"{it.alpha:.2f}"  # noqa: RUF001
-        equal = Markdown(f"{it.equal_share:.1%}")
-        rows.append((words(it.question), it.num_items, equal, Markdown(alpha)))
+    for line in found:
+        equal = Markdown(f"{line.equal_share:.1%}")
+        alpha = Markdown("–")  # noqa: RUF001
+        if line.alpha is not None:
+            alpha = Markdown(f"{line.alpha:.2f}")
+        rows.append((words(line.question), line.num_items, equal, alpha))
     return table(("question", "items", "equal answers", "Krippendorff's alpha"), rows)

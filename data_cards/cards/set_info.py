@@ -50,12 +50,12 @@ def features(name: SetName) -> list[dict[str, Any]]:
     Raises:
         InputError: a file is missing or broken, or the splits differ.
     """
-    schemas = [tables.open_parquet(local_path(name, split)).schema_arrow for split in SPLITS]
-    train, validation = schemas
+    train = tables.open_parquet(local_path(name, "train")).schema_arrow
+    validation = tables.open_parquet(local_path(name, "validation")).schema_arrow
     if not train.equals(validation):
         raise InputError(
             f"the splits of the set '{name}' have different columns",
-            where=local_path(name, SPLITS[1]),
+            where=local_path(name, "validation"),
             expected=train.names,
             got=validation.names,
             fix="make both with the same version of the code: dvc repro",

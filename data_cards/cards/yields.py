@@ -4,6 +4,7 @@ The funnel of a set, what its rollouts cost, why rollouts failed, and what the s
 files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import polars as pl
@@ -62,7 +63,7 @@ class EvaluationSetOverlap(NamedTuple):
 
 
 def funnel(name: SetName) -> Funnel:
-    """Count the funnel of a set.
+    """Count how many rows could have entered a set and what became of them.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
@@ -75,7 +76,7 @@ def funnel(name: SetName) -> Funnel:
         start = _trajectory_funnel(name)
     screened = [Count(f"screen: {loss.value}", loss.rows) for loss in excluded(name)]
     losses = (*start.losses, *screened)
-    pool = start.first - sum(loss.rows for loss in losses)
+    pool = start.first - total_rows(losses)
     return Funnel(unit=start.unit, first=start.first, losses=losses, pool=pool)
 
 
@@ -93,7 +94,7 @@ def _trajectory_funnel(mode: SetName) -> _FunnelStart:
     mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
     dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(mode))
     losses = counts(dropped, "reason")
-    first = _num_rows(kept) + sum(loss.rows for loss in losses)
+    first = _num_rows(kept) + total_rows(losses)
     return _FunnelStart("trajectories", first, losses)
 
 
@@ -218,6 +219,11 @@ def counts(frame: pl.LazyFrame, column: str) -> list[Count]:
     grouped = frame.group_by(value=value).len()
     rows = collect(grouped.sort(["len", "value"], descending=[True, False]))
     return [Count(*row) for row in rows.iter_rows()]
+
+
+def total_rows(found: Iterable[Count]) -> int:
+    """Add up the rows of all values."""
+    return sum(count.rows for count in found)
 
 
 def _num_rows(frame: pl.LazyFrame) -> int:
