@@ -58,7 +58,7 @@ class RenderParams:
     licenses: dict[str, str] = field(default_factory=dict)
     """SPDX ids by source; the licence of a source that is not named is unknown.
 
-    A source is a source of questions, `corpus` for the passages, or a teacher's name.
+    The key is the name of a source of questions, `corpus` for the passages, or a teacher's name.
     """
 
 
