@@ -3,10 +3,11 @@
     python -m bench.analyse              # 10,000 and 100,000 trajectories
     python -m bench.analyse 1000 5000    # other sizes
 
-A trajectory has four thoughts of 50 words, three searches with two passages of 80 words each, and an answer; four in
-five are wrong, half of these although the passages under the gold titles were shown. 2,000 questions with two gold
-titles each, a corpus of 20,000 passages. The stages run from file to file in a process of their own, with one thread.
-Target: 100,000 trajectories in under 5 minutes.
+A trajectory has four thoughts of 50 words, three searches with two passages of 80 words each, and
+an answer; four in five are wrong, half of these although the passages under the gold titles were
+shown. 2,000 questions with two gold titles each, a corpus of 20,000 passages. The stages run from
+file to file in a process of their own, with one thread. Target: 100,000 trajectories in under 5
+minutes.
 """
 
 import itertools

@@ -2,9 +2,10 @@
 
     python -m bench.contrastive
 
-Forward and backward over 16 pairs with the default profile's untrained student, one thread: the pairs of that profile
-(`dvc repro` first) and made ones, whose sides are 240 tokens with their prefix. The prefix's share is that of one
-side's text. Both ways give the same loss, which is checked. Target: 1.3 times where the prefix is most of the text.
+Forward and backward over 16 pairs with the default profile's untrained student, one thread: the
+pairs of that profile (`dvc repro` first) and made ones, whose sides are 240 tokens with their
+prefix. The prefix's share is that of one side's text. Both ways give the same loss, which is
+checked. Target: 1.3 times where the prefix is most of the text.
 """
 
 from collections.abc import Sequence

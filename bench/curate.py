@@ -3,9 +3,10 @@
     python -m bench.curate               # 20,000 trajectories of 600 words
     python -m bench.curate 100000
 
-A trajectory has five thoughts, four searches with results, and an answer; one in ten breaks a rule. Each part is timed
-as the stages run it, over rows that are already in memory; then the two stages are run from file to file.
-Target: under 60 s for 100,000 trajectories, reading, grading and filtering together.
+A trajectory has five thoughts, four searches with results, and an answer; one in ten breaks a rule.
+Each part is timed as the stages run it, over rows that are already in memory; then the two stages
+are run from file to file. Target: under 60 s for 100,000 trajectories, reading, grading and
+filtering together.
 """
 
 import random

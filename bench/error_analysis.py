@@ -4,11 +4,12 @@
     python -m bench.error_analysis FOLDER sample=50 seed=1 [without=FILE]
     python -m bench.error_analysis FOLDER judge=yes
 
-DATA holds trajectories/*.jsonl of R1-Searcher and FireAct, questions.parquet (question, gold_titles, type) and
-corpus_gold.parquet. Ingested questions get gold titles, and as many hops as titles, where a question of the same
-normalised text has them; the others keep none. The second form writes a sample, stratified by cause, to
-FOLDER/sample.md; FILE lists ids to leave out, those that were read while the rules were written. The third compares
-the cause `graded_wrong` with the verdicts of a language model, where the files record them.
+DATA holds trajectories/*.jsonl of R1-Searcher and FireAct, questions.parquet (question,
+gold_titles, type) and corpus_gold.parquet. Ingested questions get gold titles, and as many hops as
+titles, where a question of the same normalised text has them; the others keep none. The second form
+writes a sample, stratified by cause, to FOLDER/sample.md; FILE lists ids to leave out, those that
+were read while the rules were written. The third compares the cause `graded_wrong` with the
+verdicts of a language model, where the files record them.
 """
 
 import random

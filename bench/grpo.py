@@ -2,9 +2,10 @@
 
     python -m bench.grpo
 
-Forward and backward over 128 rollouts in four micro-batches, as the default profile has them, with an untrained student
-of that profile, one thread. The rollouts are the profile's trajectories (`dvc repro` first), and the same with one in
-sixteen that goes on to the context's end, as some of a student do. All ways have the same gradient, which is checked.
+Forward and backward over 128 rollouts in four micro-batches, as the default profile has them, with
+an untrained student of that profile, one thread. The rollouts are the profile's trajectories (`dvc
+repro` first), and the same with one in sixteen that goes on to the context's end, as some of a
+student do. All ways have the same gradient, which is checked.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,11 +1,13 @@
 """What our index costs beside tantivy alone: the same corpus through `build_index` and through a bare loop.
 
-    python -m bench.index data/raw/corpus            # a file or folder of parquet with id, title and text
+    python -m bench.index data/raw/corpus            # a file or folder of parquet with id, title
+        and text
     python -m bench.index data/raw/corpus 5          # rounds; 3 by default
 
-The bare loop reads the columns, makes documents and commits: the same fields and analyser, one thread, nothing checked,
-hashed or made reproducible. The two take turns, each time in a new process, whose memory (RssAnon: private, without
-mapped files) is sampled. Target: at most 1.3 times the bare loop.
+The bare loop reads the columns, makes documents and commits: the same fields and analyser, one
+thread, nothing checked, hashed or made reproducible. The two take turns, each time in a new
+process, whose memory (RssAnon: private, without mapped files) is sampled. Target: at most 1.3 times
+the bare loop.
 """
 
 import multiprocessing

@@ -2,9 +2,10 @@
 
     python -m bench.loop
 
-A turn is one request to the policy with the action that may follow. The policy's answers are ready-made and the search
-returns a constant, so nothing but the loop is measured: transition, tags, budgets, requests, drivers. With a journal,
-each turn records two calls in SQLite (or replays them). Target: at most 0.3 ms of CPU a turn without the journal.
+A turn is one request to the policy with the action that may follow. The policy's answers are
+ready-made and the search returns a constant, so nothing but the loop is measured: transition, tags,
+budgets, requests, drivers. With a journal, each turn records two calls in SQLite (or replays them).
+Target: at most 0.3 ms of CPU a turn without the journal.
 """
 
 import asyncio

@@ -3,9 +3,10 @@
     python -m bench.memory               # 1,000, 10,000 and 100,000 trajectories
     python -m bench.memory 1000 2000     # other sizes
 
-Every step runs in a process of its own, as the stages do, and streams from file to file: `sample` rolls out and writes,
-`grade` and `filter` read and write. A trajectory has about 100 words in one action and an answer. The questions are
-held in memory by `sample` and `grade`; the last column shows what reading and holding them alone takes.
+Every step runs in a process of its own, as the stages do, and streams from file to file: `sample`
+rolls out and writes, `grade` and `filter` read and write. A trajectory has about 100 words in one
+action and an answer. The questions are held in memory by `sample` and `grade`; the last column
+shows what reading and holding them alone takes.
 """
 
 import asyncio

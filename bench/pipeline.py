@@ -3,10 +3,11 @@
     python -m bench.pipeline                        # conf/microworld.yaml
     python -m bench.pipeline conf/tiny.yaml         # another profile
 
-Works in a fresh temporary copy of the files that git knows or would add, without data, journals or DVC's cache. The
-time of a stage goes from its start to the start of the next, so it includes what DVC hashes and stores for it.
-PYTHONDONTWRITEBYTECODE is unset for the measurement: with it every stage would compile all its modules again.
-Targets for the default profile on two cores: all within 240 s; nothing changed under 5 s.
+Works in a fresh temporary copy of the files that git knows or would add, without data, journals or
+DVC's cache. The time of a stage goes from its start to the start of the next, so it includes what
+DVC hashes and stores for it. PYTHONDONTWRITEBYTECODE is unset for the measurement: with it every
+stage would compile all its modules again. Targets for the default profile on two cores: all within
+240 s; nothing changed under 5 s.
 """
 
 import os

@@ -1,11 +1,13 @@
 """Rendering, checking and publishing the sets to a local Hub: seconds, and peak memory as the sets grow.
 
-    python -m bench.publish               # the sets of data/ as they are, then 2, 4 and 8 times as many rows
+    python -m bench.publish               # the sets of data/ as they are, then 2, 4 and 8 times as
+        many rows
     python -m bench.publish 1             # as they are, alone
 
-Target: 7,500 rows rendered, checked and published in under 60 s; memory flat with the number of rows. The project is
-copied to a temporary folder with a git repository of its own; the larger sets repeat the rows under other ids. Reasons
-that have nothing to do with the rows (uncommitted code, a stale lock) are waived: their checks run all the same.
+Target: 7,500 rows rendered, checked and published in under 60 s; memory flat with the number of
+rows. The project is copied to a temporary folder with a git repository of its own; the larger sets
+repeat the rows under other ids. Reasons that have nothing to do with the rows (uncommitted code, a
+stale lock) are waived: their checks run all the same.
 """
 
 import os

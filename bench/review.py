@@ -2,7 +2,8 @@
 
     python -m bench.review [records=5000] [searched=10000] [folder=/tmp/bench-review]
 
-Makes trajectories of 15 KB in `folder`, starts a server there, and speaks to it as push and the page do.
+Makes trajectories of 15 KB in `folder`, starts a server there, and speaks to it as push and the
+page do.
 """
 
 import json

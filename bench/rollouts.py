@@ -2,9 +2,10 @@
 
     python -m bench.rollouts
 
-Requests are the policy's turns of the default profile's trajectories (`dvc repro` first): each turn's context, and as
-many tokens as the turn has, so the lengths are spread as those of a trained policy. An untrained student of that
-profile, one thread. Target: batches of 64 or more well above one by one.
+Requests are the policy's turns of the default profile's trajectories (`dvc repro` first): each
+turn's context, and as many tokens as the turn has, so the lengths are spread as those of a trained
+policy. An untrained student of that profile, one thread. Target: batches of 64 or more well above
+one by one.
 """
 
 import statistics

@@ -3,9 +3,10 @@
     python -m bench.screen               # 100,000 texts of 600 words; 2 minutes
     python -m bench.screen 10000
 
-One text in ten copies an earlier one with some of its words replaced; one in a hundred holds ten words of one of 7,000
-evaluation questions, around a name. Times are CPU seconds of one core without making the texts. datasketch does the
-same work on 2,000 of the texts, side by side: MinHash with as many values and its own banding, candidates unverified.
+One text in ten copies an earlier one with some of its words replaced; one in a hundred holds ten
+words of one of 7,000 evaluation questions, around a name. Times are CPU seconds of one core without
+making the texts. datasketch does the same work on 2,000 of the texts, side by side: MinHash with as
+many values and its own banding, candidates unverified.
 """
 
 import random
@@ -30,7 +31,8 @@ NUM_WORDS = 600
 NUM_QUESTIONS = 7_000
 BATCH = 1_000
 SHARES_REPLACED = (0.0, 0.005, 0.01, 0.02, 0.05)
-"""Of the words of a copy; at 5 words a shingle about 1.0, 0.95, 0.9, 0.82 and 0.63 of the shingles stay common."""
+"""Of the words of a copy; at 5 words a shingle about 1.0, 0.95, 0.9, 0.82 and 0.63 of the shingles
+stay common."""
 PARAMS = ScreenParams()
 
 

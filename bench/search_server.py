@@ -1,14 +1,16 @@
 """The search server side by side with bm25s+numba in the same server, and with Pyserini in Search-R1's own manner.
 
-    python -m bench.search_server corpus=data/raw/corpus questions=data/raw/questions.parquet [engines=tantivy,bm25s]
-        [seconds=20] [rate=200] [folder=/tmp/bench]
+    python -m bench.search_server corpus=data/raw/corpus questions=data/raw/questions.parquet
+        [engines=tantivy,bm25s] [seconds=20] [rate=200] [folder=/tmp/bench]
 
-Each engine answers HotpotQA-like questions behind `coa.search.app`, one worker, one thread, a process of its own; stop
-and question words are dropped alike for all (`EmbeddedSearch.query_terms`). It prints, for each: seconds from the
-start of the process to the first answer, private memory (RssAnon), latencies of an open loop at `rate` requests a
-second, requests a second of a closed loop with 8 connections, and recall of gold titles at 10. pyserini answers as
-Search-R1's server does: FastAPI-like JSON around LuceneSearcher, one query at a time. Targets: first answer under 2 s,
-p99 under 50 ms at 200 requests/s, no errors, half of bm25s' requests/s at a fifth of its memory, recall within 0.5.
+Each engine answers HotpotQA-like questions behind `coa.search.app`, one worker, one thread, a
+process of its own; stop and question words are dropped alike for all
+(`EmbeddedSearch.query_terms`). It prints, for each: seconds from the start of the process to the
+first answer, private memory (RssAnon), latencies of an open loop at `rate` requests a second,
+requests a second of a closed loop with 8 connections, and recall of gold titles at 10. pyserini
+answers as Search-R1's server does: FastAPI-like JSON around LuceneSearcher, one query at a time.
+Targets: first answer under 2 s, p99 under 50 ms at 200 requests/s, no errors, half of bm25s'
+requests/s at a fifth of its memory, recall within 0.5.
 """
 
 import asyncio

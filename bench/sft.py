@@ -2,10 +2,11 @@
 
     python -m bench.sft
 
-Reads the sets and the pre-training text of the default profile (`dvc repro` first); an untrained student of that
-profile, one thread, one epoch over the same rows for every way, about as many tokens in an optimiser's step. Tokens are
-those of the rows, so padding counts for nothing. The bare loop is forward, backward and AdamW over the same packed
-batches: what is missing to it in the packed trainer's line is the trainer. Target: 1.5 times TRL's default.
+Reads the sets and the pre-training text of the default profile (`dvc repro` first); an untrained
+student of that profile, one thread, one epoch over the same rows for every way, about as many
+tokens in an optimiser's step. Tokens are those of the rows, so padding counts for nothing. The bare
+loop is forward, backward and AdamW over the same packed batches: what is missing to it in the
+packed trainer's line is the trainer. Target: 1.5 times TRL's default.
 """
 
 import copy
@@ -50,8 +51,9 @@ WAYS: dict[str, dict[str, Any]] = {
         "gradient_accumulation_steps": 2,
     },
 }
-"""TRL's arguments; the first is its default, the third the default profile's. The rows are sorted by length, so the
-second is the best that `group_by_length` can do, which needs many more rows than these to come near it."""
+"""TRL's arguments; the first is its default, the third the default profile's. The rows are sorted
+by length, so the second is the best that `group_by_length` can do, which needs many more rows than
+these to come near it."""
 
 
 def pretraining_examples(student: Student, params: TrainParams) -> Iterable[Example]:

@@ -11,19 +11,21 @@ from tantivy import Filter, TextAnalyzer
 FORMAT_VERSION = 1
 """Raised with every change of the folder's fields or files."""
 TITLE_BOOST = 0.5
-"""Weight of a word in the title beside 1 in title and text. Measured on 80,477 Wikipedia passages: titles as queries
-find their passage first in 93% (without the field 82%), HotpotQA questions lose nothing; 1.0 costs those 3 points."""
+"""Weight of a word in the title beside 1 in title and text. Measured on 80,477 Wikipedia passages:
+titles as queries find their passage first in 93% (without the field 82%), HotpotQA questions lose
+nothing; 1.0 costs those 3 points."""
 MAX_QUERY_TERMS = 64
-"""Distinct words searched, the first ones of the query: more than any real question has, and a bound on the time that a
-policy which writes on and on can cost."""
+"""Distinct words searched, the first ones of the query: more than any real question has, and a
+bound on the time that a policy which writes on and on can cost."""
 _STOP_WORDS = (
     "a an the and or but nor of in on at by to from for with about into as than that this these those there "
     "is are was were be been being am do does did has have had having it its he his him she her hers they their them "
     "what which who whom whose when where why how s t d ll m re ve"
 )
 QUERY_STOP_WORDS = frozenset(_STOP_WORDS.split())
-"""Words dropped from queries unless nothing else is left: question words, function words, tails of contractions. They
-say nothing, yet take most of a query's time. `us`, `will`, `may` and `can` are not among them: they may be names."""
+"""Words dropped from queries unless nothing else is left: question words, function words, tails of
+contractions. They say nothing, yet take most of a query's time. `us`, `will`, `may` and `can` are
+not among them: they may be names."""
 _MAX_WORD_CHARS = 100  # longer ones are no words (base64, minified code)
 
 

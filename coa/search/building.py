@@ -1,7 +1,8 @@
 """Passages to a folder that is memory-mapped, the same bytes from the same passages.
 
-DVC sees a change only where there is one: passages are sorted by id, and the segments, which tantivy names at random,
-are renamed. The sorting also breaks ties by id. The folder appears whole or not at all.
+DVC sees a change only where there is one: passages are sorted by id, and the segments, which
+tantivy names at random, are renamed. The sorting also breaks ties by id. The folder appears whole
+or not at all.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ from coa.search import Passage
 from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerprint
 
 HEAP_BYTES = 4_000_000_000
-"""A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a single segment."""
+"""A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a
+single segment."""
 OWN_FOLDER = OwnFolder(
     "python -m coa.search.index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
 )

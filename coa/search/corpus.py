@@ -1,7 +1,7 @@
 """Corpus files to passages: parquet, JSON lines or CSV, streamed and checked row by row.
 
-Columns are id, title and text under any name, or id and `contents`, the form of the wiki-18 corpus: the title in
-quotes, a line break, the text.
+Columns are id, title and text under any name, or id and `contents`, the form of the wiki-18 corpus:
+the title in quotes, a line break, the text.
 """
 
 import hashlib
@@ -22,15 +22,18 @@ ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
 _FIRST_CHECK = 4096
-"""Ids after which repeated ones are looked for the first time; then whenever their number has doubled."""
+"""Ids after which repeated ones are looked for the first time; then whenever their number has
+doubled."""
 _MAX_NAMED = 1000
-"""Repeated ids that are looked up in the files: a corpus that is there twice would otherwise fill the memory."""
+"""Repeated ids that are looked up in the files: a corpus that is there twice would otherwise fill
+the memory."""
 
 
 def corpus_files(corpus: str) -> tuple[Path, ...]:
     """The files that `index.corpus` names, sorted: a file, the files in a folder, or those that a pattern matches.
 
-    Hidden files in a folder are passed over (DVC and git leave some); any other file must be one of passages.
+    Hidden files in a folder are passed over (DVC and git leave some); any other file must be one of
+    passages.
 
     Raises:
         InputError: the folder is empty, or nothing matches the pattern.
@@ -69,12 +72,14 @@ def read_passages(
 ) -> Iterator[Passage]:
     """The passages of `files`, in their order; of all that was read only 8 bytes an id are kept.
 
-    `columns` maps our column to the file's, where the names differ: `{text: body}`. A key `contents` says that title
-    and text stand in one column: `{contents: contents}`. That an id occurs twice may be noticed only at the end.
+    `columns` maps our column to the file's, where the names differ: `{text: body}`. A key
+    `contents` says that title and text stand in one column: `{contents: contents}`. That an id
+    occurs twice may be noticed only at the end.
 
     Raises:
-        InputError: a file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a row has no id or
-            no text, or the id of another row, in whichever file. It names the file and the row.
+        InputError: a file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a
+            row has no id or no text, or the id of another row, in whichever file. It names the file
+            and the row.
         ConfigError: a file's ending is not .parquet, .jsonl or .csv.
     """
     names = _names(columns or {})

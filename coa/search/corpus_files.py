@@ -18,7 +18,8 @@ def files_of(corpus: str) -> tuple[Path, ...]:
     Raises:
         InputError: there are no such files, or no such data set.
         ConfigError: the name of a data set cannot be read, or a file's ending is not known.
-        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier download.
+        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier
+            download.
     """
     if not corpus.startswith("hub:"):
         return corpus_files(corpus)

@@ -1,9 +1,11 @@
 """How well a search engine finds what questions need, and how fast, on any questions file.
 
-    python -m coa.search.evaluate [questions=data/questions.parquet] [split=test] [search.engine=server ...]
+    python -m coa.search.evaluate [questions=data/questions.parquet] [split=test]
+        [search.engine=server ...]
 
-The questions themselves are the queries. Recall is over the gold titles a question names, answer recall over its gold
-answers; latencies are those of searches in turn. Prints a table; writes metrics/search_evaluate.json.
+The questions themselves are the queries. Recall is over the gold titles a question names, answer
+recall over its gold answers; latencies are those of searches in turn. Prints a table; writes
+metrics/search_evaluate.json.
 """
 
 import asyncio
@@ -36,7 +38,8 @@ class SearchEvaluateParams:
     questions: str = QUESTIONS.as_posix()
     """A .parquet, .jsonl or .csv file."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Our column (question, gold_titles, gold_answers, split) to the file's, where the names differ."""
+    """Our column (question, gold_titles, gold_answers, split) to the file's, where the names
+    differ."""
     split: str = ""
     """Only questions of this split; empty: all."""
     num_questions: int = 0
@@ -68,7 +71,8 @@ class Found:
     title_ranks: tuple[int, ...]
     """For each gold title the rank of its first passage, from 1; 0 where it was not found."""
     answer_rank: int | None
-    """Of the first passage that holds an answer; 0 where none does, None where there is no telling."""
+    """Of the first passage that holds an answer; 0 where none does, None where there is no
+    telling."""
     seconds: float
 
 

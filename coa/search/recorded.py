@@ -1,7 +1,8 @@
 """Searches kept in a file and replayed from it, byte for byte: a run on the live web can be repeated offline.
 
-The journal (`coa/journal.py`) spares a run that goes on what it has paid for; a recording is a thing of its own, kept
-with the results, that stands in for the engine. Failed searches are kept too: a replay fails where the run failed.
+The journal (`coa/journal.py`) spares a run that goes on what it has paid for; a recording is a
+thing of its own, kept with the results, that stands in for the engine. Failed searches are kept
+too: a replay fails where the run failed.
 """
 
 import asyncio
@@ -23,9 +24,11 @@ class RecordingMode(StrEnum):
     OFF = "off"
     """Nothing: every search goes to the engine."""
     RECORD = "record"
-    """A search that is not in the recording goes to the engine and is added; the others are answered from it."""
+    """A search that is not in the recording goes to the engine and is added; the others are
+    answered from it."""
     REPLAY = "replay"
-    """The recording answers; a search that it does not hold is an error. The engine is never asked."""
+    """The recording answers; a search that it does not hold is an error. The engine is never
+    asked."""
 
 
 @dataclass(frozen=True, slots=True)

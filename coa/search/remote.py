@@ -81,7 +81,8 @@ class RemoteSearch:
     def connect(cls, settings: RemoteSettings) -> "RemoteSearch":
         """A client that asks the server first what it searches, where the settings do not say it.
 
-        This project's server tells its index's fingerprint, which becomes the name; of others nothing can be learned.
+        This project's server tells its index's fingerprint, which becomes the name; of others
+        nothing can be learned.
         """
         return cls(settings if settings.name else replace(settings, name=_served_at(settings.url)))
 
@@ -107,7 +108,8 @@ class RemoteSearch:
 
         Raises:
             SearchError: the search kept failing until its deadline, or the reply is malformed.
-            ServiceError: the server cannot be reached, refuses us, or has got another index since the first search.
+            ServiceError: the server cannot be reached, refuses us, or has got another index since
+                the first search.
             ConfigError: the token in the environment cannot be sent.
         """
         clean = query.encode("utf-8", "replace").decode("utf-8")  # servers choke on lone surrogates

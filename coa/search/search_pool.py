@@ -10,7 +10,8 @@ from typing import Protocol
 from coa.search import Hit, Passage
 
 _QUERIES_PER_TURN = 8
-"""A batch is searched in pieces of so many queries, so that single queries need not wait for all of it."""
+"""A batch is searched in pieces of so many queries, so that single queries need not wait for all of
+it."""
 _LONGEST_PAUSE_SECONDS = 30
 
 

@@ -2,9 +2,10 @@
 
     python -m coa.search.serve index=data/index port=8000 [workers=2] [default_dialect=flashrag]
 
-Starts in a second and serves from disk: all workers share the mapped files. A bearer token is demanded where the
-environment variable COA_SEARCH_TOKEN holds one. SIGTERM finishes what is in flight; with several workers SIGHUP
-replaces them one after another, so that they open an index that was built anew.
+Starts in a second and serves from disk: all workers share the mapped files. A bearer token is
+demanded where the environment variable COA_SEARCH_TOKEN holds one. SIGTERM finishes what is in
+flight; with several workers SIGHUP replaces them one after another, so that they open an index that
+was built anew.
 """
 
 import multiprocessing

@@ -115,7 +115,8 @@ class WebSearch:
 
         Raises:
             SearchError: the search kept failing until its deadline, or the reply is malformed.
-            ServiceError: the provider cannot be reached or refuses us, or the paid calls are used up.
+            ServiceError: the provider cannot be reached or refuses us, or the paid calls are used
+                up.
             ConfigError: the key is missing in the environment.
         """
         caller, settings = self._open(), self._settings

@@ -29,7 +29,8 @@ class ToolReply:
 
     outcome: Outcome
     text: str
-    """OK, EMPTY, INVALID: the observation's body (the loop neutralises it). ERROR: what failed, for the row."""
+    """OK, EMPTY, INVALID: the observation's body (the loop neutralises it). ERROR: what failed, for
+    the row."""
     passages: tuple[str, ...] = ()
     """Ids of the passages shown, in order."""
     lines: tuple[str, ...] = ()

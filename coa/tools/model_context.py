@@ -1,6 +1,7 @@
 """Tools of a server that speaks the Model Context Protocol (MCP), through its official SDK, as tools of the library.
 
-A policy writes one argument between its tags: the value of the tool's only parameter, or a JSON object that names them.
+A policy writes one argument between its tags: the value of the tool's only parameter, or a JSON
+object that names them.
 """
 
 import asyncio

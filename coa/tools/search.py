@@ -44,7 +44,8 @@ class ObservationSettings:
     shows_titles: bool = True
     """Whether a passage's title stands before its text."""
     max_words: int = 100
-    """Words of a passage's text; longer ones end with a sentence where possible. 0 shows whole passages."""
+    """Words of a passage's text; longer ones end with a sentence where possible. 0 shows whole
+    passages."""
     max_query_chars: int = 1000
     """Longer queries are invalid."""
     max_chars: int = 0

@@ -1,8 +1,9 @@
 """Simulated tools: the policy itself writes what a tool would have returned (AutoCoA's RL stage 1).
 
-The runtime writes the observation's opening tag and the policy goes on to the closing tag, or to a cap. What it wrote
-is then an observation like any other: neutralised, the environment's, outside every loss. So no policy can hide tokens
-from training by writing tags: what it writes in its own turn is its own, whatever it looks like.
+The runtime writes the observation's opening tag and the policy goes on to the closing tag, or to a
+cap. What it wrote is then an observation like any other: neutralised, the environment's, outside
+every loss. So no policy can hide tokens from training by writing tags: what it writes in its own
+turn is its own, whatever it looks like.
 """
 
 from collections import Counter
@@ -23,7 +24,8 @@ class SimulatedTools:
         self._policy = policy
         self._max_tokens = max_tokens
         self.finishes: Counter[Finish] = Counter()
-        """How the observations ended; all but `STOP` were cut: not closed, or too long once harmless."""
+        """How the observations ended; all but `STOP` were cut: not closed, or too long once
+        harmless."""
 
     @property
     def fingerprint(self) -> str:

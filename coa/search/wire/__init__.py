@@ -1,8 +1,9 @@
 """What retrieval servers and their clients say to each other: one module a family of dialects, read both ways.
 
-`SEARCHES` and `PAGES` list the endpoints; the server (`coa/search/app.py`) mounts each under `/{dialect}{path}` and on
-the bare path, the client (`coa/search/remote.py`) writes requests and reads replies with the same endpoint. To add a
-dialect: a value in `Dialect`, its endpoints in a module here, and both lists.
+`SEARCHES` and `PAGES` list the endpoints; the server (`coa/search/app.py`) mounts each under
+`/{dialect}{path}` and on the bare path, the client (`coa/search/remote.py`) writes requests and
+reads replies with the same endpoint. To add a dialect: a value in `Dialect`, its endpoints in a
+module here, and both lists.
 """
 
 import hashlib
@@ -23,11 +24,13 @@ class Dialect(StrEnum):
     """Whose protocol is spoken."""
 
     FLASHRAG = "flashrag"
-    """AutoCoA's and FlashRAG's `/retrieve`: `query`, `tok_k` (so misspelt) or `top_k`, `return_score`."""
+    """AutoCoA's and FlashRAG's `/retrieve`: `query`, `tok_k` (so misspelt) or `top_k`,
+    `return_score`."""
     RECALL = "recall"
     """ReCall's and ReSearch's `/search` and `/batch_search`: `query`, `top_n`, `return_score`."""
     SEARCH_R1 = "search_r1"
-    """Search-R1's `/retrieve`, also that of slime, Tree-GRPO and verl: `queries`, `topk`, `return_scores`."""
+    """Search-R1's `/retrieve`, also that of slime, Tree-GRPO and verl: `queries`, `topk`,
+    `return_scores`."""
     SKYRL = "skyrl"
     """SkyRL's `/retrieve`: Search-R1's with one `query`."""
     ASEARCHER = "asearcher"
@@ -41,7 +44,8 @@ class Dialect(StrEnum):
 Size = Annotated[float, msgspec.Meta(ge=1, multiple_of=1)]
 """A number of passages; JSON knows one kind of number, and some clients write 3.0."""
 SPELLINGS = ("top_k", "topk", "tok_k", "top_n", "topn", "k")
-"""How clients name the number of passages wanted; every endpoint takes each of them, the first in this order."""
+"""How clients name the number of passages wanted; every endpoint takes each of them, the first in
+this order."""
 
 
 class SearchRequest(msgspec.Struct, kw_only=True):
@@ -180,7 +184,8 @@ def id_of(url: str) -> str:
 def passage_from(document: Any) -> Passage:
     """The passage in a document that a server sent, whichever of the usual forms it has.
 
-    A document without an id, which some servers send, is named by its text: `sha256:` and 16 hex digits.
+    A document without an id, which some servers send, is named by its text: `sha256:` and 16 hex
+    digits.
 
     Raises:
         SearchError: it has no text.

@@ -28,8 +28,9 @@ def of_dialect(dialect: Dialect) -> ClientEndpoint[Any]:
 def resolve_endpoint(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:
     """The endpoint that a body sent to the bare `path` is meant for.
 
-    Told by the keys where one dialect alone has them; else `default` where it can read the body, else the first that
-    can: FlashRAG before SkyRL, Search-R1 before ASearcher, ReCall before OpenResearcher.
+    Told by the keys where one dialect alone has them; else `default` where it can read the body,
+    else the first that can: FlashRAG before SkyRL, Search-R1 before ASearcher, ReCall before
+    OpenResearcher.
     """
     on_path = [endpoint for endpoint in SEARCHES if endpoint.path == path]
     if claiming := [endpoint for endpoint in on_path if endpoint.claims(body)]:
