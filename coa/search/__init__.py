@@ -1,4 +1,4 @@
-"""Search: passages in, ranked passages out. `SearchEngine` is what users replace."""
+"""Define passages, hits and `SearchEngine`, the interface that users implement for another engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Hit:
 
 
 class SearchError(Exception):
-    """This one search failed after its retries; others may work."""
+    """Report that one search failed after its retries; others may work."""
 
 
 class SearchEngine(Protocol):
@@ -31,10 +31,12 @@ class SearchEngine(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies corpus, engine and settings; results are comparable only where it is equal."""
+        """Identify corpus, engine and settings; results are comparable only where it is equal."""
 
     async def search(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The `top_k` best passages, best first; an empty sequence when nothing matches. Ties break by id.
+        """Find the `top_k` best passages, best first; ties are ordered by id.
+
+        The sequence is empty when nothing matches.
 
         Raises:
             SearchError: this one search failed.

@@ -1,4 +1,4 @@
-"""Text to terms, for passages and queries alike, and the fingerprint of all that decides about ranking."""
+"""Cut passages and queries into terms, and fingerprint everything that decides the ranking."""
 
 import hashlib
 import json
@@ -18,36 +18,43 @@ MAX_QUERY_TERMS = 64
 """Distinct words searched, the first ones of the query: more than any real question has, and a
 bound on the time that a policy which writes on and on can cost."""
 _STOP_WORDS = (
-    "a an the and or but nor of in on at by to from for with about into as than that this these those there "
-    "is are was were be been being am do does did has have had having it its he his him she her hers they their them "
-    "what which who whom whose when where why how s t d ll m re ve"
+    "a an the and or but nor of in on at by to from for with about into as than that this these "
+    "those there is are was were be been being am do does did has have had having it its he his "
+    "him she her hers they their them what which who whom whose when where why how s t d ll m re ve"
 )
 QUERY_STOP_WORDS = frozenset(_STOP_WORDS.split())
 """Words dropped from queries unless nothing else is left: question words, function words, tails of
 contractions. They say nothing, yet take most of a query's time. `us`, `will`, `may` and `can` are
 not among them: they may be names."""
-_MAX_WORD_CHARS = 100  # longer ones are no words (base64, minified code)
+_MAX_WORD_CHARS = 100
+"""Longer words are dropped: they are base64 or minified code."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """How passages and queries are cut into terms."""
+    """Settings for cutting passages and queries into terms."""
 
     is_stemmed: bool = True
     """Reduce English words to their stems."""
 
 
 def analyser(settings: IndexSettings) -> TextAnalyzer:
-    """Text to terms: letters and digits, in lower case, without accents, stemmed where the settings say so."""
+    """Build the analyser that cuts text into terms.
+
+    Terms are runs of letters and digits, in lower case, without accents, and stemmed where the
+    settings say so.
+    """
     filters = [Filter.remove_long(_MAX_WORD_CHARS), Filter.lowercase(), Filter.ascii_fold()]
+    if settings.is_stemmed:
+        filters.append(Filter.stemmer("english"))
     builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    for step in [*filters, Filter.stemmer("english")] if settings.is_stemmed else filters:
+    for step in filters:
         builder = builder.filter(step)
     return builder.build()
 
 
 def fingerprint(corpus_hash: str, settings: IndexSettings) -> str:
-    """Corpus, engine, its version and all that decides about ranking, as `tantivy:` and 12 hex digits."""
+    """Hash corpus, engine version and ranking settings into `tantivy:` and 12 hex digits."""
     parts = [
         FORMAT_VERSION,
         corpus_hash,
@@ -55,6 +62,9 @@ def fingerprint(corpus_hash: str, settings: IndexSettings) -> str:
         version("tantivy"),
         TITLE_BOOST,
         MAX_QUERY_TERMS,
+        _MAX_WORD_CHARS,
+        sorted(QUERY_STOP_WORDS),
     ]
-    text = json.dumps([*parts, _MAX_WORD_CHARS, sorted(QUERY_STOP_WORDS)], sort_keys=True)
-    return f"tantivy:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    text = json.dumps(parts, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"tantivy:{digest[:12]}"

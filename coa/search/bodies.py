@@ -1,4 +1,4 @@
-"""Read the bodies of requests into bounded memory; refuse one without room before it is read."""
+"""Read the bodies of requests into bounded memory and refuse those for which there is no room."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect, Request
 from coa.search.limits import RequestLimits
 
 _SMALL_BYTES = 65_536
-"""A body up to this needs no room, so that large ones do not block ordinary searches. uvicorn
-holds as much of every connection in any case."""
+"""Bodies up to this size are not counted, so that large ones do not block ordinary searches.
+uvicorn holds as much of every connection in any case."""
 
 
 class Bodies:
-    """Count the bytes of the bodies in hand in one worker."""
+    """Counter of the bytes that one worker holds in request bodies."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
@@ -22,7 +22,7 @@ class Bodies:
 
     @contextmanager
     def place(self) -> Iterator["Place"]:
-        """Give a place for one body, held until the end of the `with` statement."""
+        """Reserve a place for one body until the end of the `with` statement."""
         place = Place(self, self._limits.max_body_bytes)
         try:
             yield place
@@ -30,10 +30,10 @@ class Bodies:
             self._num_bytes -= place.num_bytes
 
     def take(self, num_bytes: int) -> None:
-        """Take more room.
+        """Reserve so many more bytes.
 
         Raises:
-            HTTPException: there is none; 503 with Retry-After.
+            HTTPException: they are not free; 503 with Retry-After.
         """
         if self._num_bytes + num_bytes > self._limits.max_bodies_bytes:
             detail = "too many large requests at once"
@@ -42,10 +42,11 @@ class Bodies:
 
 
 class Place:
-    """Hold the room that one body takes."""
+    """Room that one body takes."""
 
-    def __init__(self, bodies: Bodies, most: int) -> None:
-        self._bodies, self._most = bodies, most
+    def __init__(self, bodies: Bodies, max_bytes: int) -> None:
+        self._bodies = bodies
+        self._max_bytes = max_bytes
         self.num_bytes = 0
 
     async def read(self, request: Request) -> bytearray:
@@ -66,8 +67,8 @@ class Place:
         return received
 
     def _make_room(self, length: int) -> None:
-        if length > self._most:
-            detail = f"the request is too large: at most {self._most:,} bytes"
+        if length > self._max_bytes:
+            detail = f"the request is too large: at most {self._max_bytes:,} bytes"
             raise HTTPException(413, detail)
         if length > max(self.num_bytes, _SMALL_BYTES):
             self._bodies.take(length - self.num_bytes)

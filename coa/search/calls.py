@@ -1,4 +1,4 @@
-"""Send the search clients' requests; a failure is either one search's or the server's."""
+"""Send the search clients' requests and tell failed searches from failed servers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from coa.http_client import Fault, GaveUp, HttpClient, Patience, Rejection, Repl
 from coa.search import SearchError
 
 _REFUSALS = frozenset({401, 403, 404, 405})
-"""Statuses that no other request would escape."""
+"""Statuses that every other request would get too."""
 
 
 class Caller:
-    """Sends requests to one server; `secrets` never appear in an error.
+    """Client of one server that keeps `secrets` out of all errors.
 
-    `fix` says what to do when it refuses us; `used_up` is raised in place of a request beyond
-    `max_sent`.
+    `fix` says what to do when the server refuses our requests. Once `max_sent` requests were sent,
+    `used_up` is raised instead of sending another.
     """
 
     def __init__(
@@ -32,25 +32,28 @@ class Caller:
         self._client = HttpClient(
             name, patience, headers=headers, secrets=secrets, before_attempt=self._count
         )
-        self._patience, self._fix = patience, fix
-        self._max_sent, self._used_up = max_sent, used_up
-        self.shown, self.readable = self._client.shown, self._client.readable
+        self._patience = patience
+        self._fix = fix
+        self._max_sent = max_sent
+        self._used_up = used_up
+        self.shown = self._client.shown
+        self.readable = self._client.readable
         self.num_sent = 0
-        """Requests that were sent, repeated ones included."""
+        """Number of requests sent, repeated ones included."""
 
     async def aclose(self) -> None:
         """Close the connections; the caller can be used again."""
         await self._client.aclose()
 
     async def call(self, method: str, url: str, **options: Any) -> Reply:
-        """The reply; `options` are aiohttp's (`json`, `params`).
+        """Send a request and return the reply; `options` are aiohttp's (`json`, `params`).
 
         Raises:
             SearchError: the request kept failing until its deadline, or the server rejects it.
             ServiceError: the server cannot be reached or refuses us, or all requests are used up.
         """
         try:
-            return await self._client.request(method, url, _as_it_is, **options)
+            return await self._client.request(method, url, _unchanged, **options)
         except Rejection as rejection:
             raise self._rejected(url, rejection) from rejection
         except GaveUp as error:
@@ -62,8 +65,10 @@ class Caller:
         self.num_sent += 1
 
     def _rejected(self, url: str, rejection: Rejection) -> Exception:
-        name, status = self._client.name, rejection.reply.status
-        if status in _REFUSALS or 300 <= status < 400:
+        name = self._client.name
+        status = rejection.reply.status
+        is_redirect = 300 <= status < 400
+        if status in _REFUSALS or is_redirect:
             what = f"the {name} refuses us"
             return ServiceError(what, where=bare(url), got=rejection, fix=self._fix)
         return SearchError(f"the {name} rejects the query with {rejection}")
@@ -76,5 +81,5 @@ class Caller:
         return ServiceError(what, where=bare(url), got=error, fix=self._fix)
 
 
-def _as_it_is(reply: Reply) -> Reply:
+def _unchanged(reply: Reply) -> Reply:
     return reply

@@ -1,4 +1,4 @@
-"""The bearer token of search servers, from the environment and from nowhere else."""
+"""Read the bearer token of search servers from the environment, its only source."""
 
 import os
 
@@ -9,7 +9,7 @@ TOKEN_VARIABLE = "COA_SEARCH_TOKEN"
 
 
 def bearer_token() -> str:
-    """The token; empty where there is none.
+    """Read the token; it is empty where none is set.
 
     Raises:
         ConfigError: it cannot be sent in a header.

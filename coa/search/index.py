@@ -1,4 +1,4 @@
-"""Corpus files to the index folder of the embedded search engine.
+"""Build the index folder of the embedded search engine from corpus files.
 
     python -m coa.search.index [corpus=FILE_OR_FOLDER] [out=data/index]
 
@@ -22,7 +22,7 @@ from coa.search.corpus_files import expected_rows, files_of
 
 @dataclass(frozen=True, slots=True)
 class IndexParams:
-    """What is searched, and how its text is cut into terms."""
+    """Settings of the index: what is searched, and how its text is cut into terms."""
 
     corpus: str
     """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern
@@ -39,9 +39,10 @@ class IndexParams:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Build the index that `params.yaml` describes; the summary line is returned."""
+    """Build the index that `params.yaml` describes and return the summary line."""
     params = Params.load("index", arguments).section(IndexParams)
-    files, out = files_of(params.corpus), Path(params.out)
+    files = files_of(params.corpus)
+    out = Path(params.out)
     passages = read_passages(files, params.columns)
     settings = IndexSettings(is_stemmed=params.is_stemmed)
     digest = corpus_hash(files)

@@ -1,11 +1,11 @@
-"""What the search server lets one request, and all of them together, ask for."""
+"""Limit what one request to the search server, and all of them together, may ask for."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What is more is refused with a status and a reason."""
+    """Limits of the search server; what exceeds them is refused with a status and a reason."""
 
     max_query_chars: int = 4096
     """Longer queries are refused: 422."""
@@ -16,18 +16,20 @@ class RequestLimits:
     max_body_bytes: int = 4_000_000
     """A larger request is refused: 413."""
     max_waiting: int = 1024
-    """Queries in hand in one worker; more are refused: 429 with Retry-After."""
+    """Queries that wait or are searched in one worker; more are refused: 429 with Retry-After."""
     timeout_seconds: float = 30.0
     """Requests that take longer are given up: 503 with Retry-After."""
     max_bodies_bytes: int = 32_000_000
-    """Bytes of large bodies in hand in one worker; more are refused: 503 with Retry-After."""
+    """Bytes of large bodies that one worker holds; more are refused: 503 with Retry-After."""
     max_unread_bytes: int = 256_000_000
     """Bytes of replies that clients have not read yet; more are refused: 503 with Retry-After."""
     max_connections: int = 2048
-    """Open in one worker, fewer where it may open fewer files; the one longest idle is closed."""
+    """Open connections of one worker, fewer where it may open fewer files. Beyond this, the one
+    that has been idle longest is closed."""
     idle_seconds: int = 5
-    """Between the requests of a connection; then it is closed."""
+    """How long a connection may be idle between two requests; then it is closed."""
     head_seconds: float = 10.0
-    """For the head of a request to arrive; a later one is refused: 408."""
+    """How long the head of a request may take to arrive; a later one is refused: 408."""
     transfer_seconds: float = 30.0
-    """For the body to arrive, and for the reply to be read; a later body is refused: 408."""
+    """How long the body may take to arrive, and the reply to be read; a later body is refused:
+    408."""

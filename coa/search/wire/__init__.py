@@ -21,7 +21,7 @@ from coa.search.corpus import split_contents
 
 
 class Dialect(StrEnum):
-    """Whose protocol is spoken."""
+    """Protocol that a server or its client speaks."""
 
     FLASHRAG = "flashrag"
     """AutoCoA's and FlashRAG's `/retrieve`: `query`, `tok_k` (so misspelt) or `top_k`,
@@ -49,7 +49,7 @@ this order."""
 
 
 class SearchRequest(msgspec.Struct, kw_only=True):
-    """What all search requests may say; fields that are not known are passed over."""
+    """Fields that all search requests may have; unknown fields are ignored."""
 
     top_k: Size | None = None
     topk: Size | None = None
@@ -62,7 +62,7 @@ class SearchRequest(msgspec.Struct, kw_only=True):
 
 
 class ParsedSearch(NamedTuple):
-    """A search request without its dialect."""
+    """A search request, independent of its dialect."""
 
     queries: tuple[str, ...]
     top_k: int
@@ -71,7 +71,7 @@ class ParsedSearch(NamedTuple):
 
 
 class InvalidSearchError(ValueError):
-    """The request cannot be answered; the message says why."""
+    """Report that a request cannot be answered; the message says why."""
 
 
 Request = TypeVar("Request", bound=SearchRequest)
@@ -92,45 +92,48 @@ class SearchEndpoint(ABC, Generic[Request]):
 
     @abstractmethod
     def claims(self, body: dict[str, Any]) -> bool:
-        """Whether a body sent to the bare path can only be meant for this endpoint."""
+        """Tell whether a body sent to the bare path can only be meant for this endpoint."""
 
     @abstractmethod
     def queries(self, request: Request) -> str | list[str]:
-        """The query, or the list of them."""
+        """Return the query, or the list of queries."""
 
     @abstractmethod
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """The reply's body; one sequence of hits for each query."""
+        """Build the reply's body from one sequence of hits for each query."""
 
     def read(self, request: Request) -> ParsedSearch:
-        """The request without its dialect.
+        """Read queries, size and options from a request of this dialect.
 
         Raises:
-            RequestError: the query is blank where this is an error.
+            InvalidSearchError: a query is blank where this is an error.
         """
         queries = self.queries(request)
         is_batch = not isinstance(queries, str)
         asked = (queries,) if isinstance(queries, str) else tuple(queries)
         if self.blank_is_error and not all(query.strip() for query in asked):
             raise InvalidSearchError("query: it is blank")
-        flags = [flag for flag in (request.return_score, request.return_scores) if flag is not None]
-        top_k, has_scores = (
-            (*sizes_in(request), self.default_top_k)[0],
-            (*flags, self.gives_scores)[0],
-        )
-        return ParsedSearch(asked, top_k, has_scores, is_batch)
+        sizes = sizes_in(request)
+        top_k = sizes[0] if sizes else self.default_top_k
+        return ParsedSearch(asked, top_k, self._wants_scores(request), is_batch)
+
+    def _wants_scores(self, request: Request) -> bool:
+        for flag in (request.return_score, request.return_scores):
+            if flag is not None:
+                return flag
+        return self.gives_scores
 
 
 class ClientEndpoint(SearchEndpoint[Request]):
-    """A search endpoint that our client asks too."""
+    """A search endpoint that our client can ask, too."""
 
     @abstractmethod
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """The body of a request for one query."""
+        """Build the body of a request for one query."""
 
     @abstractmethod
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits of the reply to such a request.
+        """Read the hits in the reply to such a request.
 
         Raises:
             SearchError: the reply does not follow the protocol.
@@ -138,8 +141,9 @@ class ClientEndpoint(SearchEndpoint[Request]):
 
 
 def sizes_in(request: SearchRequest) -> list[int]:
-    """What a request says of the number of passages, in the order in which it counts."""
-    return [int(size) for name in SPELLINGS if (size := getattr(request, name)) is not None]
+    """List the numbers of passages that a request names; the first one counts."""
+    sizes = [getattr(request, name) for name in SPELLINGS]
+    return [int(size) for size in sizes if size is not None]
 
 
 class Document(msgspec.Struct):
@@ -158,7 +162,7 @@ class ScoredDocument(msgspec.Struct):
 
 
 def contents_of(passage: Passage) -> str:
-    r"""Title and text in one, `"Title"\ntext`: what `split_contents` takes apart."""
+    r"""Join title and text as `"Title"\ntext`, which `split_contents` takes apart."""
     return f'"{passage.title}"\n{passage.text}'
 
 
@@ -171,14 +175,19 @@ _SCHEME = "passage:"
 
 
 def url_of(passage: Passage) -> str:
-    """A passage's address for dialects that open pages: its id where that is one, else `passage:` and the id."""
+    """Give a passage an address, for dialects that open pages.
+
+    An id that is a web address stays as it is; any other one becomes `passage:` and the quoted id.
+    """
     is_url = passage.id.startswith(("http://", "https://"))
     return passage.id if is_url else _SCHEME + quote(passage.id, safe="")
 
 
 def id_of(url: str) -> str:
-    """The id of the passage at an address that `url_of` gave."""
-    return unquote(url.removeprefix(_SCHEME)) if url.startswith(_SCHEME) else url
+    """Return the id of the passage at an address that `url_of` gave."""
+    if url.startswith(_SCHEME):
+        return unquote(url.removeprefix(_SCHEME))
+    return url
 
 
 def passage_from(document: Any) -> Passage:
@@ -221,27 +230,38 @@ def score_from(score: Any) -> float:
     Raises:
         SearchError: it is not a finite number.
     """
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not is_number or not math.isfinite(score):
         raise malformed("scores that are numbers", score)
     return float(score)
 
 
+def hits_from(documents: Sequence[Any], scores: Sequence[Any]) -> list[Hit]:
+    """Read documents and their scores, in two lists of equal length, as ranked hits.
+
+    Raises:
+        SearchError: a document has no text, or a score is not a finite number.
+    """
+    hits = []
+    for document, score in zip(documents, scores, strict=True):
+        hits.append(Hit(passage_from(document), score_from(score)))
+    return ranked(hits)
+
+
 def ranked(hits: list[Hit]) -> list[Hit]:
-    """Best first, ties by id; in the server's order where it gives no scores."""
-    return (
-        sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
-        if any(hit.score for hit in hits)
-        else hits
-    )
+    """Sort hits best first, ties by id; keep the server's order where it gives no scores."""
+    if not any(hit.score for hit in hits):
+        return hits
+    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
 
 
 def malformed(expected: str, got: Any) -> SearchError:
-    """The error for a reply that does not follow the protocol."""
+    """Build the error for a reply that does not follow the protocol."""
     try:
         shown = msgspec.json.encode(got).decode("utf-8", "replace")
     except (UnicodeEncodeError, TypeError):
         shown = repr(got)
-    # Shortened by the caller, once it has struck out the keys: half a key is not found any more.
+    # The caller shortens it further, after it has removed the keys: it would not find half a key.
     return SearchError(
         f"the search server's reply is malformed: expected {expected}, got {shown[:10_000]!r}"
     )

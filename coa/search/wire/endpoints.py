@@ -1,4 +1,4 @@
-"""All endpoints, and which of them a body sent to a bare path is meant for."""
+"""List all endpoints and choose the one that a body sent to a bare path is meant for."""
 
 from typing import Any
 
@@ -21,21 +21,27 @@ PAGES: tuple[PageEndpoint[Any], ...] = (Access(), GetContent())
 
 
 def of_dialect(dialect: Dialect) -> ClientEndpoint[Any]:
-    """The endpoint that a client of `dialect` asks."""
-    return next(it for it in SEARCHES if isinstance(it, ClientEndpoint) and it.dialect is dialect)
+    """Return the endpoint that a client of `dialect` asks."""
+    for endpoint in SEARCHES:
+        if isinstance(endpoint, ClientEndpoint) and endpoint.dialect is dialect:
+            return endpoint
+    raise LookupError(f"no endpoint of {dialect} can be asked by a client")
 
 
 def resolve_endpoint(path: str, body: dict[str, Any], default: Dialect) -> SearchEndpoint[Any]:
-    """The endpoint that a body sent to the bare `path` is meant for.
+    """Choose the endpoint that a body sent to the bare `path` is meant for.
 
     Told by the keys where one dialect alone has them; else `default` where it can read the body,
     else the first that can: FlashRAG before SkyRL, Search-R1 before ASearcher, ReCall before
     OpenResearcher.
     """
     on_path = [endpoint for endpoint in SEARCHES if endpoint.path == path]
-    if claiming := [endpoint for endpoint in on_path if endpoint.claims(body)]:
-        return claiming[0]
+    for endpoint in on_path:
+        if endpoint.claims(body):
+            return endpoint
     wanted = "queries" if "queries" in body else "query"
     able = [endpoint for endpoint in on_path if wanted in endpoint.request.__struct_fields__]
-    chosen = [endpoint for endpoint in able if endpoint.dialect is default]
-    return (chosen or able or on_path)[0]
+    for endpoint in able:
+        if endpoint.dialect is default:
+            return endpoint
+    return able[0] if able else on_path[0]

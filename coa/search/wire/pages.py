@@ -1,4 +1,4 @@
-"""The endpoints that open a page: ASearcher's `/access` and OpenResearcher's `/get_content`."""
+"""Speak the protocols that open a page: ASearcher's `/access`, OpenResearcher's `/get_content`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 
 
 class PageEndpoint(ABC, Generic[Request]):
-    """One endpoint that opens pages, from both ends."""
+    """One endpoint that opens pages, as the server and as the client see it."""
 
     dialect: ClassVar[Dialect]
     path: ClassVar[str]
@@ -22,19 +22,22 @@ class PageEndpoint(ABC, Generic[Request]):
 
     @abstractmethod
     def urls(self, request: Request) -> list[str]:
-        """The addresses that are opened."""
+        """List the addresses to open."""
 
     @abstractmethod
     def write(self, pages: Sequence[Passage | None]) -> object | None:
-        """The reply's body, a page or None for each address; None says that there is no such page."""
+        """Build the reply's body from a page or None for each address.
+
+        Returns None where the dialect answers that there is no such page.
+        """
 
     @abstractmethod
     def ask(self, url: str) -> dict[str, Any]:
-        """The body of a request for one page."""
+        """Build the body of a request for one page."""
 
     @abstractmethod
     def text(self, reply: Any) -> str | None:
-        """The page's text in the reply to such a request; None where there is no such page.
+        """Read the page's text in the reply to such a request; None where there is no such page.
 
         Raises:
             SearchError: the reply does not follow the protocol.
@@ -63,29 +66,37 @@ class AccessReply(msgspec.Struct):
 class Access(PageEndpoint[AccessRequest]):
     """ASearcher's `/access`."""
 
-    dialect, path = Dialect.ASEARCHER, "/access"
-    request, replies = AccessRequest, (AccessReply,)
+    dialect = Dialect.ASEARCHER
+    path = "/access"
+    request = AccessRequest
+    replies = (AccessReply,)
 
     def urls(self, request: AccessRequest) -> list[str]:
-        """The addresses that are opened."""
+        """List the addresses to open."""
         return request.urls
 
     def write(self, pages: Sequence[Passage | None]) -> object | None:
-        """`{"result": [...]}`, null where there is no page."""
-        return AccessReply(
-            [AccessedPage(url_of(page), contents_of(page)) if page else None for page in pages]
-        )
+        """Write `{"result": [...]}`, with null where there is no page."""
+        accessed: list[AccessedPage | None] = []
+        for page in pages:
+            if page:
+                accessed.append(AccessedPage(url_of(page), contents_of(page)))
+            else:
+                accessed.append(None)
+        return AccessReply(accessed)
 
     def ask(self, url: str) -> dict[str, Any]:
-        """One address in a list."""
+        """Send one address in a list."""
         return {"urls": [url]}
 
     def text(self, reply: Any) -> str | None:
-        """The text of the only page."""
+        """Read the text of the only page."""
         pages = reply.get("result") if isinstance(reply, dict) else None
         if not isinstance(pages, list) or len(pages) != 1:
             raise malformed('{"result": [...]} with one page for the one address', reply)
-        return None if pages[0] is None else _text(pages[0], "contents")
+        if pages[0] is None:
+            return None
+        return _text(pages[0], "contents")
 
 
 class GetContentRequest(msgspec.Struct):
@@ -105,20 +116,24 @@ class GetContentReply(msgspec.Struct):
 class GetContent(PageEndpoint[GetContentRequest]):
     """OpenResearcher's `/get_content`; an unknown address is status 404."""
 
-    dialect, path = Dialect.OPENRESEARCHER, "/get_content"
-    request, replies = GetContentRequest, (GetContentReply,)
+    dialect = Dialect.OPENRESEARCHER
+    path = "/get_content"
+    request = GetContentRequest
+    replies = (GetContentReply,)
 
     def urls(self, request: GetContentRequest) -> list[str]:
-        """The address that is opened."""
+        """Put the one address to open in a list."""
         return [request.url]
 
     def write(self, pages: Sequence[Passage | None]) -> object | None:
-        """The page."""
+        """Write the page; there is no reply without one."""
         (page,) = pages
-        return GetContentReply(url_of(page), page.title, page.text) if page else None
+        if page is None:
+            return None
+        return GetContentReply(url_of(page), page.title, page.text)
 
     def ask(self, url: str) -> dict[str, Any]:
-        """The address as it is."""
+        """Send the address as it is."""
         return {"url": url}
 
     def text(self, reply: Any) -> str | None:

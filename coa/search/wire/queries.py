@@ -1,4 +1,4 @@
-"""The dialects with paths of their own: ReCall's, R1-Searcher's and OpenResearcher's."""
+"""Speak the dialects with paths of their own: ReCall's, R1-Searcher's and OpenResearcher's."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,15 +15,15 @@ from coa.search.wire import (
     SearchRequest,
     contents_of,
     document_of,
+    hits_from,
     malformed,
     passage_from,
-    ranked,
-    score_from,
     url_of,
 )
 
 NotBlank = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})]
-"""Said in the description; refused with ReCall's status rather than that of a wrong type."""
+"""A query that is not blank. Only the OpenAPI description uses the pattern: the server refuses blank
+queries with ReCall's status rather than with that of a wrong type."""
 
 
 class ReCallRequest(SearchRequest, kw_only=True):
@@ -35,37 +35,45 @@ class ReCallRequest(SearchRequest, kw_only=True):
 class ReCall(ClientEndpoint[ReCallRequest]):
     """ReCall's server: documents, or `[documents, scores]`."""
 
-    dialect, path = Dialect.RECALL, "/search"
-    request, replies = ReCallRequest, (list[Document], tuple[list[Document], list[float]])
-    default_top_k, gives_scores = 10, False
+    dialect = Dialect.RECALL
+    path = "/search"
+    request = ReCallRequest
+    replies = (list[Document], tuple[list[Document], list[float]])
+    default_top_k = 10
+    gives_scores = False
     blank_is_error = True
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """A key has a spelling of its own."""
+        """Claim bodies that have a key spelt only here."""
         return bool({"top_n", "return_score"} & body.keys())
 
     def queries(self, request: ReCallRequest) -> str | list[str]:
-        """The one query."""
+        """Return the one query."""
         return request.query
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """The documents, or documents and scores side by side."""
+        """Write the documents, or documents and scores side by side."""
         documents, scores = _columns(results)
-        return [documents[0], scores[0]] if asked.has_scores else documents[0]
+        if not asked.has_scores:
+            return documents[0]
+        return [documents[0], scores[0]]
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """With scores, which break no ties otherwise."""
+        """Ask for scores too, without which ties could not be ordered by id."""
         return {"query": query, "top_n": top_k, "return_score": True}
 
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits; a server that gives no scores sends the documents alone."""
-        is_list = isinstance(reply, list)
-        has_scores = is_list and len(reply) == 2 and all(isinstance(part, list) for part in reply)
-        if not is_list or (has_scores and len(reply[0]) != len(reply[1])):
-            raise malformed("[documents, scores], equally many", reply)
-        documents, scores = reply if has_scores else (reply, [0.0] * len(reply))
-        pairs = zip(documents, scores, strict=True)
-        return ranked([Hit(passage_from(document), score_from(score)) for document, score in pairs])
+        """Read the hits; a server that gives no scores sends the documents alone."""
+        expected = "[documents, scores], equally many"
+        if not isinstance(reply, list):
+            raise malformed(expected, reply)
+        has_scores = len(reply) == 2 and all(isinstance(part, list) for part in reply)
+        if not has_scores:
+            return hits_from(reply, [0.0] * len(reply))
+        documents, scores = reply
+        if len(documents) != len(scores):
+            raise malformed(expected, reply)
+        return hits_from(documents, scores)
 
 
 class ReCallBatchRequest(SearchRequest, kw_only=True):
@@ -77,28 +85,34 @@ class ReCallBatchRequest(SearchRequest, kw_only=True):
 class ReCallBatch(SearchEndpoint[ReCallBatchRequest]):
     """ReCall's server, many queries at once."""
 
-    dialect, path = Dialect.RECALL, "/batch_search"
+    dialect = Dialect.RECALL
+    path = "/batch_search"
     request = ReCallBatchRequest
     replies = (list[list[Document]], tuple[list[list[Document]], list[list[float]]])
-    default_top_k, gives_scores = 10, False
+    default_top_k = 10
+    gives_scores = False
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """Nobody else has this path."""
+        """Claim every body: no other dialect has this path."""
         return True
 
     def queries(self, request: ReCallBatchRequest) -> str | list[str]:
-        """The list of queries."""
+        """Return the list of queries."""
         return request.query
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """Lists of documents, or lists of documents and lists of scores."""
+        """Write lists of documents, or lists of documents and lists of scores."""
         documents, scores = _columns(results)
         return [documents, scores] if asked.has_scores else documents
 
 
 def _columns(results: Sequence[Sequence[Hit]]) -> tuple[list[list[Document]], list[list[float]]]:
-    documents = [[document_of(hit.passage) for hit in hits] for hits in results]
-    return documents, [[hit.score for hit in hits] for hits in results]
+    documents = []
+    scores = []
+    for hits in results:
+        documents.append([document_of(hit.passage) for hit in hits])
+        scores.append([hit.score for hit in hits])
+    return documents, scores
 
 
 class R1SearcherRequest(SearchRequest, kw_only=True):
@@ -116,28 +130,37 @@ class R1SearcherReply(msgspec.Struct):
 class R1Searcher(ClientEndpoint[R1SearcherRequest]):
     """R1-Searcher's server: documents are texts, without ids or scores."""
 
-    dialect, path = Dialect.R1_SEARCHER, "/queries"
-    request, replies = R1SearcherRequest, (R1SearcherReply,)
-    default_top_k, gives_scores = 5, False
+    dialect = Dialect.R1_SEARCHER
+    path = "/queries"
+    request = R1SearcherRequest
+    replies = (R1SearcherReply,)
+    default_top_k = 5
+    gives_scores = False
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """Nobody else has this path."""
+        """Claim every body: no other dialect has this path."""
         return True
 
     def queries(self, request: R1SearcherRequest) -> str | list[str]:
-        """The list of queries."""
+        """Return the list of queries."""
         return request.queries
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """The texts begin with the quoted title: a client takes leading digits for a number and drops them."""
-        return R1SearcherReply([[contents_of(hit.passage) for hit in hits] for hits in results])
+        """Write the texts, each beginning with the quoted title.
+
+        Without the quotes, a client would take leading digits for a number and drop them.
+        """
+        answers = []
+        for hits in results:
+            answers.append([contents_of(hit.passage) for hit in hits])
+        return R1SearcherReply(answers)
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """One query in a list."""
+        """Send one query in a list."""
         return {"queries": [query], "k": top_k}
 
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits of the only list, in the server's order."""
+        """Read the hits of the only list, in the server's order."""
         answers = reply.get("answers") if isinstance(reply, dict) else None
         if not isinstance(answers, list) or len(answers) != 1 or not isinstance(answers[0], list):
             raise malformed('{"answers": [[...]]} with one list for the one query', reply)
@@ -167,32 +190,36 @@ class OpenResearcherReply(msgspec.Struct):
 class OpenResearcher(ClientEndpoint[OpenResearcherRequest]):
     """OpenResearcher's server."""
 
-    dialect, path = Dialect.OPENRESEARCHER, "/search"
-    request, replies = OpenResearcherRequest, (OpenResearcherReply,)
-    default_top_k, gives_scores = 10, False
+    dialect = Dialect.OPENRESEARCHER
+    path = "/search"
+    request = OpenResearcherRequest
+    replies = (OpenResearcherReply,)
+    default_top_k = 10
+    gives_scores = False
     blank_is_error = True  # as for ReCall, whose requests on this path may look the same
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """The spelling of its own."""
+        """Claim bodies with the spelling that only this dialect has."""
         return "topn" in body
 
     def queries(self, request: OpenResearcherRequest) -> str | list[str]:
-        """The one query."""
+        """Return the one query."""
         return request.query
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """The results as pages with an address."""
-        pages = (hit.passage for hit in results[0])
-        return OpenResearcherReply(
-            [PageSummary(url_of(page), page.title, page.text) for page in pages]
-        )
+        """Write the results as pages with an address."""
+        summaries = []
+        for hit in results[0]:
+            page = hit.passage
+            summaries.append(PageSummary(url_of(page), page.title, page.text))
+        return OpenResearcherReply(summaries)
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """The query as it is."""
+        """Send the query as it is."""
         return {"query": query, "topn": top_k}
 
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits, in the server's order."""
+        """Read the hits, in the server's order."""
         results = reply.get("results") if isinstance(reply, dict) else None
         if not isinstance(results, list):
             raise malformed('{"results": [...]}', reply)

@@ -1,4 +1,4 @@
-r"""The dialects of `/retrieve`: FlashRAG's (AutoCoA), Search-R1's, SkyRL's and ASearcher's."""
+"""Speak the dialects of `/retrieve`: FlashRAG's (AutoCoA), Search-R1's, SkyRL's and ASearcher's."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
@@ -15,6 +15,7 @@ from coa.search.wire import (
     SearchRequest,
     contents_of,
     document_of,
+    hits_from,
     malformed,
     passage_from,
     ranked,
@@ -39,38 +40,44 @@ class FlashRagReply(msgspec.Struct, omit_defaults=True):
 class FlashRag(ClientEndpoint[FlashRagRequest]):
     """AutoCoA's server: one query gives one reply, a list of queries a list of replies."""
 
-    dialect, path = Dialect.FLASHRAG, "/retrieve"
-    request, replies = FlashRagRequest, (FlashRagReply, list[FlashRagReply])
-    default_top_k, gives_scores = 3, True
+    dialect = Dialect.FLASHRAG
+    path = "/retrieve"
+    request = FlashRagRequest
+    replies = (FlashRagReply, list[FlashRagReply])
+    default_top_k = 3
+    gives_scores = True
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """`query` is a list, or another key has a spelling of its own."""
+        """Claim bodies whose `query` is a list or that have a key spelt only here."""
         has_spelling = "query" in body and bool({"tok_k", "return_score"} & body.keys())
         return has_spelling or isinstance(body.get("query"), list)
 
     def queries(self, request: FlashRagRequest) -> str | list[str]:
-        """The query, or the list of them."""
+        """Return the query, or the list of queries."""
         return request.query
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """Documents and scores side by side."""
+        """Write documents and scores side by side."""
         replies = [_flashrag(hits, asked.has_scores) for hits in results]
         return replies if asked.is_batch else replies[0]
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """Both spellings: AutoCoA's server reads one, FlashRAG's the other."""
+        """Send both spellings: AutoCoA's server reads one, FlashRAG's the other."""
         return {"query": query, "tok_k": top_k, "top_k": top_k, "return_score": True}
 
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits of one reply."""
-        documents = reply.get("documents") if isinstance(reply, dict) else None
-        scores = reply.get("scores") if isinstance(reply, dict) else None
-        if not isinstance(documents, list) or (scores is not None and not isinstance(scores, list)):
+        """Read the hits of one reply."""
+        fields = reply if isinstance(reply, dict) else {}
+        documents = fields.get("documents")
+        scores = fields.get("scores")
+        are_lists = isinstance(documents, list) and isinstance(scores, list | None)
+        if not are_lists:
             raise malformed('{"documents": [...], "scores": [...]}', reply)
-        if scores is not None and len(scores) != len(documents):
+        if scores is None:
+            scores = [0.0] * len(documents)
+        if len(scores) != len(documents):
             raise malformed("as many scores as documents", reply)
-        pairs = zip(documents, scores or [0.0] * len(documents), strict=True)
-        return ranked([Hit(passage_from(document), score_from(score)) for document, score in pairs])
+        return hits_from(documents, scores)
 
 
 def _flashrag(hits: Sequence[Hit], has_scores: bool) -> FlashRagReply:
@@ -100,25 +107,31 @@ AnyRequest = TypeVar("AnyRequest", bound=SearchRequest)
 
 
 class _ResultLists(ClientEndpoint[AnyRequest]):
-    """What Search-R1's dialect and its relatives have in common."""
+    """Base of Search-R1's dialect and its relatives."""
 
     path = "/retrieve"
     replies: ClassVar[tuple[Any, ...]] = (ScoredReply, BareReply)
-    default_top_k, gives_scores = 3, False
+    default_top_k = 3
+    gives_scores = False
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
-        """`{"result": [[...]]}`."""
-        return {"result": [[self._item(hit, asked.has_scores) for hit in hits] for hits in results]}
+        """Write `{"result": [[...]]}`."""
+        lists = []
+        for hits in results:
+            lists.append([self._item(hit, asked.has_scores) for hit in hits])
+        return {"result": lists}
 
     def _item(self, hit: Hit, has_scores: bool) -> object:
         document = self._document(hit)
-        return {"document": document, "score": hit.score} if has_scores else document
+        if not has_scores:
+            return document
+        return {"document": document, "score": hit.score}
 
     def _document(self, hit: Hit) -> object:
         return document_of(hit.passage)
 
     def hits(self, reply: Any) -> list[Hit]:
-        """The hits of the only list, scored or bare."""
+        """Read the hits of the only list, with or without scores."""
         results = reply.get("result") if isinstance(reply, dict) else None
         if not isinstance(results, list) or len(results) != 1 or not isinstance(results[0], list):
             raise malformed('{"result": [[...]]} with one list for the one query', reply)
@@ -127,25 +140,27 @@ class _ResultLists(ClientEndpoint[AnyRequest]):
 
 def _hit(item: Any) -> Hit:
     is_scored = isinstance(item, dict) and "document" in item
-    document, score = (item["document"], item.get("score", 0.0)) if is_scored else (item, 0.0)
-    return Hit(passage_from(document), score_from(score))
+    if not is_scored:
+        return Hit(passage_from(item), 0.0)
+    return Hit(passage_from(item["document"]), score_from(item.get("score", 0.0)))
 
 
 class SearchR1(_ResultLists[SearchR1Request]):
     """Search-R1's server."""
 
-    dialect, request = Dialect.SEARCH_R1, SearchR1Request
+    dialect = Dialect.SEARCH_R1
+    request = SearchR1Request
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """Never for certain: ASearcher's requests look the same."""
+        """Claim nothing: ASearcher's requests look the same."""
         return False
 
     def queries(self, request: SearchR1Request) -> str | list[str]:
-        """The list of queries."""
+        """Return the list of queries."""
         return request.queries
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """One query in a list."""
+        """Send one query in a list."""
         return {"queries": [query], "topk": top_k, "return_scores": True}
 
 
@@ -158,18 +173,20 @@ class SkyRlRequest(SearchRequest, kw_only=True):
 class SkyRl(_ResultLists[SkyRlRequest]):
     """SkyRL's server: one query, in a list of one list."""
 
-    dialect, request = Dialect.SKYRL, SkyRlRequest
+    dialect = Dialect.SKYRL
+    request = SkyRlRequest
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """One `query` beside Search-R1's spellings."""
-        return isinstance(body.get("query"), str) and bool({"topk", "return_scores"} & body.keys())
+        """Claim bodies with one `query` and Search-R1's spellings."""
+        has_spelling = bool({"topk", "return_scores"} & body.keys())
+        return has_spelling and isinstance(body.get("query"), str)
 
     def queries(self, request: SkyRlRequest) -> str | list[str]:
-        """The one query."""
+        """Return the one query."""
         return request.query
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """The query as it is."""
+        """Send the query as it is."""
         return {"query": query, "topk": top_k, "return_scores": True}
 
 
@@ -203,19 +220,21 @@ class UrlReply(msgspec.Struct):
 class ASearcher(_ResultLists[SearchR1Request]):
     """ASearcher's server."""
 
-    dialect, request, replies = Dialect.ASEARCHER, SearchR1Request, (ScoredUrlReply, UrlReply)
+    dialect = Dialect.ASEARCHER
+    request = SearchR1Request
+    replies = (ScoredUrlReply, UrlReply)
     default_top_k = 10
 
     def claims(self, body: dict[str, Any]) -> bool:
-        """Never for certain: Search-R1's requests look the same."""
+        """Claim nothing: Search-R1's requests look the same."""
         return False
 
     def queries(self, request: SearchR1Request) -> str | list[str]:
-        """The list of queries."""
+        """Return the list of queries."""
         return request.queries
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """One query in a list."""
+        """Send one query in a list."""
         return {"queries": [query], "topk": top_k, "return_scores": True}
 
     def _document(self, hit: Hit) -> object:
