@@ -1,9 +1,9 @@
-"""A search engine to a web application that speaks every dialect of `coa/search/wire`.
+"""Serve a search engine as a web application that speaks every dialect of `coa/search/wire`.
 
-Each endpoint stands under `/{dialect}{path}` and, together with those that share its path, on the
-bare path. `/health` says what is served; `/openapi.json` describes it all. Every reply names the
-index in `X-Search-Fingerprint`. Errors are `{"detail": "..."}`, as the servers that this one
-replaces write them, also where the engine fails (500).
+Each endpoint is served under `/{dialect}{path}` and, together with those that share its path, on
+the bare path. `/health` says what is served; `/openapi.json` describes all endpoints. Every reply
+names the index in `X-Search-Fingerprint`. Errors are `{"detail": "..."}`, as the servers that this
+one replaces write them, also where the engine fails (500).
 """
 
 import asyncio
@@ -22,88 +22,98 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coa.search import Hit
 from coa.search.bodies import Bodies
 from coa.search.connections import FINGERPRINT_HEADER, Connections
 from coa.search.limits import RequestLimits
 from coa.search.openapi import describe
 from coa.search.search_pool import BusyError, Finder, SearchPool
-from coa.search.wire import Dialect, InvalidSearchError, SearchEndpoint, id_of, sizes_in
+from coa.search.wire import (
+    Dialect,
+    InvalidSearchError,
+    ParsedSearch,
+    SearchEndpoint,
+    id_of,
+    sizes_in,
+)
 from coa.search.wire.endpoints import PAGES, SEARCHES, resolve_endpoint
 from coa.search.wire.pages import PageEndpoint
 
 _LARGE_REPLY_BYTES = 65_536
-"""Smaller replies are not worth counting what is unread."""
+"""For smaller replies, the unread bytes of others are not counted."""
 Handler = Callable[[Request], Awaitable[Response]]
+Chooser = Callable[[bytearray], SearchEndpoint[Any]]
+"""Chooses the endpoint that a body is meant for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How an engine is served."""
+    """Settings for serving an engine."""
 
     default_dialect: Dialect = Dialect.SEARCH_R1
-    """For requests on bare paths that nothing tells apart."""
+    """Dialect of requests on bare paths that could belong to several."""
     threads: int = 1
     limits: RequestLimits = field(default_factory=RequestLimits)
     token: str = field(default="", repr=False)
-    """Requests must carry it as a bearer token; empty: none is needed."""
+    """Bearer token that requests must carry; empty: none is needed."""
 
 
 def create_app(finder: Finder, serving: Serving) -> ASGIApp:
-    """The application; its threads end with it."""
-    gate = SearchPool(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
+    """Create the application; its threads end with it."""
+    pool = SearchPool(finder, threads=serving.threads, max_waiting=serving.limits.max_waiting)
     connections = Connections(serving.limits, finder.fingerprint)
-    service = _Service(finder, gate, connections, serving)
+    service = _Service(finder, pool, connections, serving)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Connections]]:
-        looking = asyncio.create_task(connections.end_late_ones())
+        guard = asyncio.create_task(connections.end_late_ones())
         yield {"connections": connections}  # for `GuardedConnection`
-        looking.cancel()
-        gate.close()
+        guard.cancel()
+        pool.close()
 
     app = Starlette(
         routes=service.routes(),
         exception_handlers={HTTPException: _http_error, Exception: _failure},
         lifespan=lifespan,
     )
-    # Not as Starlette's middleware: its replies to unexpected errors do not pass through that.
+    # This is not Starlette's middleware: its replies to unexpected errors do not pass through that.
     return _Envelope(app, connections, serving.token)
 
 
 class _Service:
     def __init__(
-        self, finder: Finder, gate: SearchPool, connections: Connections, serving: Serving
+        self, finder: Finder, pool: SearchPool, connections: Connections, serving: Serving
     ) -> None:
-        self._finder, self._gate, self._connections = finder, gate, connections
-        self._serving, self._limits = serving, serving.limits
+        self._finder = finder
+        self._pool = pool
+        self._connections = connections
+        self._serving = serving
+        self._limits = serving.limits
         self._bodies = Bodies(serving.limits)
         self._description = msgspec.json.encode(describe(serving.limits))
 
     def routes(self) -> list[Route]:
-        found = [_get("/openapi.json", self._openapi)]
-        found += [
-            _get(f"{prefix}/health", self._health)
-            for prefix in ("", *(f"/{name}" for name in Dialect))
-        ]
+        """List the routes of all endpoints."""
+        routes = [_get("/openapi.json", self._openapi), _get("/health", self._health)]
+        for dialect in Dialect:
+            routes.append(_get(f"/{dialect}/health", self._health))
         for search in SEARCHES:
-            found.append(
-                _post(f"/{search.dialect}{search.path}", self._answering(partial(_always, search)))
-            )
-        for path in dict.fromkeys(search.path for search in SEARCHES):
-            found.append(_post(path, self._answering(self._chooser(path))))
+            handler = self._search_handler(partial(_always, search))
+            routes.append(_post(f"/{search.dialect}{search.path}", handler))
+        bare_paths = dict.fromkeys(search.path for search in SEARCHES)
+        for path in bare_paths:
+            routes.append(_post(path, self._search_handler(self._chooser(path))))
         for page in PAGES:
-            found += [
-                _post(path, self._opening(page))
-                for path in (f"/{page.dialect}{page.path}", page.path)
-            ]
-        return found
+            for path in (f"/{page.dialect}{page.path}", page.path):
+                routes.append(_post(path, self._page_handler(page)))
+        return routes
 
-    def _chooser(self, path: str) -> "Callable[[bytearray], SearchEndpoint[Any]]":
-        return lambda body: resolve_endpoint(path, _object(body), self._serving.default_dialect)
+    def _chooser(self, path: str) -> Chooser:
+        return lambda body: resolve_endpoint(path, _keys(body), self._serving.default_dialect)
 
-    def _answering(self, choose: "Callable[[bytearray], SearchEndpoint[Any]]") -> Handler:
+    def _search_handler(self, choose: Chooser) -> Handler:
         async def answer(request: Request) -> Response:
-            endpoint, asked = await self._asked(request, choose)
+            endpoint, asked = await self._read_search(request, choose)
             results = await self._search(asked.queries, asked.top_k)
             reply = _json(endpoint.write(asked, results))
             self._check_unread(len(reply.body))
@@ -111,10 +121,10 @@ class _Service:
 
         return answer
 
-    async def _asked(
-        self, request: Request, choose: "Callable[[bytearray], SearchEndpoint[Any]]"
-    ) -> tuple[SearchEndpoint[Any], Any]:
-        """The endpoint and what it is asked; the body is given up on return, before the search."""
+    async def _read_search(
+        self, request: Request, choose: Chooser
+    ) -> tuple[SearchEndpoint[Any], ParsedSearch]:
+        """Read and check a search request; its body is dropped on return, before the search."""
         with self._bodies.place() as place:
             body = await place.read(request)
             endpoint = choose(body)
@@ -126,13 +136,14 @@ class _Service:
             self._check(asked.queries, max(sizes_in(decoded), default=1))
             return endpoint, asked
 
-    def _opening(self, endpoint: PageEndpoint[Any]) -> Handler:
+    def _page_handler(self, endpoint: PageEndpoint[Any]) -> Handler:
         async def open_pages(request: Request) -> Response:
             with self._bodies.place() as place:
                 body = await place.read(request)
                 urls = endpoint.urls(_decoded(body, endpoint.request))
                 self._check(urls, 1)
-            reply = endpoint.write(await self._gate.passages([id_of(url) for url in urls]))
+            pages = await self._pool.passages([id_of(url) for url in urls])
+            reply = endpoint.write(pages)
             if reply is None:
                 raise HTTPException(404, "there is no page at this address")
             return _json(reply)
@@ -141,12 +152,13 @@ class _Service:
 
     def _check(self, queries: Sequence[str], top_k: int) -> None:
         limits = self._limits
-        longest = max(map(len, queries), default=0)
-        for what, got, most in (
+        longest = max((len(query) for query in queries), default=0)
+        checks = (
             ("queries in one request", len(queries), limits.max_batch),
             ("top_k", top_k, limits.max_top_k),
             ("characters in a query", longest, limits.max_query_chars),
-        ):
+        )
+        for what, got, most in checks:
             if got > most:
                 raise HTTPException(422, f"{what}: at most {most:,}, got {got:,}")
 
@@ -158,26 +170,25 @@ class _Service:
         if unread and unread + num_bytes > self._limits.max_unread_bytes:
             raise HTTPException(503, "too many replies are not read", {"Retry-After": "1"})
 
-    async def _search(self, queries: Sequence[str], top_k: int) -> Sequence[Any]:
+    async def _search(self, queries: Sequence[str], top_k: int) -> Sequence[Sequence[Hit]]:
         try:
-            return await self._gate.search(queries, top_k, self._limits.timeout_seconds)
+            return await self._pool.search(queries, top_k, self._limits.timeout_seconds)
         except BusyError as error:
-            raise HTTPException(
-                429, str(error), {"Retry-After": str(error.pause_seconds)}
-            ) from error
+            headers = {"Retry-After": str(error.pause_seconds)}
+            raise HTTPException(429, str(error), headers) from error
         except TimeoutError as error:
             detail = f"no answer within {self._limits.timeout_seconds:g} s"
             raise HTTPException(503, detail, {"Retry-After": "1"}) from error
 
     async def _health(self, _: Request) -> Response:
-        """In ReCall's form, and what a client wants to know before it asks."""
+        """Say what is served, in ReCall's form with fields of our own."""
         return _json(
             {
                 "status": "healthy",
                 "retrievers": {"total": self._serving.threads, "available": self._serving.threads},
                 "fingerprint": self._finder.fingerprint,
                 "num_passages": self._finder.num_passages,
-                "num_waiting": self._gate.num_waiting,
+                "num_waiting": self._pool.num_waiting,
                 "default_dialect": self._serving.default_dialect,
             }
         )
@@ -216,8 +227,10 @@ class _Envelope:
     def _is_allowed(self, scope: Scope) -> bool:
         if not self._expected or scope["path"].endswith("/health"):
             return True
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(given, self._expected)
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                return hmac.compare_digest(value, self._expected)
+        return False
 
 
 def _always(endpoint: SearchEndpoint[Any], _: bytearray) -> SearchEndpoint[Any]:
@@ -241,12 +254,14 @@ def _decoded(body: bytearray, kind: type[Any]) -> Any:
         raise HTTPException(400, f"the body is not JSON: {error}") from error
 
 
-def _object(body: bytearray) -> dict[str, Any]:
-    """The body's keys with their values undecoded, but for lists, which are told from texts."""
+def _keys(body: bytearray) -> dict[str, Any]:
+    """Read the body's keys; each value is only an empty list or an empty text, as the body has it."""
     raw: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
-    return {
-        name: [] if bytes(value).lstrip().startswith(b"[") else "" for name, value in raw.items()
-    }
+    kinds: dict[str, Any] = {}
+    for name, value in raw.items():
+        is_list = bytes(value).lstrip().startswith(b"[")
+        kinds[name] = [] if is_list else ""
+    return kinds
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -259,6 +274,9 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 
 async def _failure(_: Request, error: Exception) -> Response:
-    """Starlette raises the error again after this, so uvicorn logs it and closes the connection."""
+    """Reply that the search failed.
+
+    Starlette raises the error again afterwards, so uvicorn logs it and closes the connection.
+    """
     detail = f"the search failed: {type(error).__name__}; the server's log says more"
     return _json({"detail": detail}, 500, {"Connection": "close"})

@@ -1,5 +1,6 @@
-"""The server's endpoints to its OpenAPI description."""
+"""Describe the server's endpoints in OpenAPI."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from coa.search.wire.endpoints import PAGES, SEARCHES
 from coa.search.wire.pages import PageEndpoint
 
 _COMPONENT = "#/components/schemas/{name}"
+_Shapes = dict[int, Any]
+"""The schema of each type, by the type's `id`."""
 
 
 class ErrorReply(msgspec.Struct):
@@ -49,32 +52,37 @@ _REFUSALS = {
 }
 
 
+Endpoint = SearchEndpoint[Any] | PageEndpoint[Any]
+
+
 def describe(limits: RequestLimits) -> dict[str, Any]:
-    """The description of all endpoints."""
-    endpoints: list[SearchEndpoint[Any] | PageEndpoint[Any]] = [*SEARCHES, *PAGES]
-    kinds = [kind for endpoint in endpoints for kind in (endpoint.request, *endpoint.replies)]
-    schemas, components = msgspec.json.schema_components(
-        [*kinds, ErrorReply, Health], ref_template=_COMPONENT
-    )
-    shapes = dict(
-        zip(map(id, (*kinds, ErrorReply, Health)), map(_without_prefix, schemas), strict=True)
-    )
+    """Describe all endpoints."""
+    endpoints: list[Endpoint] = [*SEARCHES, *PAGES]
+    kinds: list[Any] = []
+    for endpoint in endpoints:
+        kinds += [endpoint.request, *endpoint.replies]
+    kinds += [ErrorReply, Health]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_COMPONENT)
+    shapes: _Shapes = {}
+    for kind, schema in zip(kinds, schemas, strict=True):
+        shapes[id(kind)] = _without_prefix(schema)
     _add_limits(components, limits)
     paths: dict[str, Any] = {}
     for path in dict.fromkeys(endpoint.path for endpoint in endpoints):
         sharing = [endpoint for endpoint in endpoints if endpoint.path == path]
-        alone = [(f"/{it.dialect}{path}", [it], (type(it).__doc__ or "").strip()) for it in sharing]
-        for where, those, summary in ((path, sharing, "any dialect with this path"), *alone):
-            bodies = [shapes[id(it.request)] for it in those]
-            replies = [shapes[id(kind)] for it in those for kind in it.replies]
-            paths[where] = _operation(_any_of(bodies), _any_of(replies), summary)
+        paths[path] = _operation(sharing, "any dialect with this path", shapes)
+        for endpoint in sharing:
+            summary = (type(endpoint).__doc__ or "").strip()
+            paths[f"/{endpoint.dialect}{path}"] = _operation([endpoint], summary, shapes)
     health = {
         "get": {
             "summary": "what is served",
             "responses": {"200": _content(shapes[id(Health)], "healthy")},
         }
     }
-    paths |= {f"{prefix}/health": health for prefix in ("", *(f"/{name}" for name in Dialect))}
+    paths["/health"] = health
+    for dialect in Dialect:
+        paths[f"/{dialect}/health"] = health
     return {
         "openapi": "3.1.0",
         "info": {"title": "search server", "version": "1"},
@@ -83,40 +91,57 @@ def describe(limits: RequestLimits) -> dict[str, Any]:
     }
 
 
-def _operation(body: Any, reply: Any, summary: str) -> dict[str, Any]:
-    responses = {"200": _content(reply, "found")}
-    responses |= {
-        status: _content({"$ref": _COMPONENT.format(name="Failure")}, text)
-        for status, text in _REFUSALS.items()
-    }
-    content = _content(body, "") | {"required": True}
-    return {"post": {"summary": summary, "requestBody": content, "responses": responses}}
+def _operation(endpoints: Sequence[Endpoint], summary: str, shapes: _Shapes) -> dict[str, Any]:
+    """Describe a path on which each of the endpoints may be meant."""
+    bodies = []
+    replies = []
+    for endpoint in endpoints:
+        bodies.append(shapes[id(endpoint.request)])
+        for kind in endpoint.replies:
+            replies.append(shapes[id(kind)])
+    responses = {"200": _content(_any_of(replies), "found")}
+    failure = {"$ref": _COMPONENT.format(name="Failure")}
+    for status, text in _REFUSALS.items():
+        responses[status] = _content(failure, text)
+    body = {**_content(_any_of(bodies)), "required": True}
+    return {"post": {"summary": summary, "requestBody": body, "responses": responses}}
 
 
-def _content(schema: Any, text: str) -> dict[str, Any]:
+def _content(schema: Any, text: str = "") -> dict[str, Any]:
     content: dict[str, Any] = {"content": {"application/json": {"schema": schema}}}
-    return content | {"description": text} if text else content
+    if text:
+        content["description"] = text
+    return content
 
 
 def _any_of(schemas: list[Any]) -> Any:
-    different = [schema for i, schema in enumerate(schemas) if schema not in schemas[:i]]
+    different: list[Any] = []
+    for schema in schemas:
+        if schema not in different:
+            different.append(schema)
     return different[0] if len(different) == 1 else {"anyOf": different}
 
 
 def _without_prefix(schema: Any) -> Any:
-    """A pair as a list of two: readers of older drafts of JSON Schema stumble over `prefixItems`."""
+    """Describe a pair as a list of two.
+
+    Readers of older drafts of JSON Schema do not understand `prefixItems`.
+    """
     if "prefixItems" not in schema:
         return schema
     kept = {name: value for name, value in schema.items() if name != "prefixItems"}
-    return kept | {"items": _any_of(schema["prefixItems"])}
+    kept["items"] = _any_of(schema["prefixItems"])
+    return kept
 
 
 def _add_limits(components: dict[str, Any], limits: RequestLimits) -> None:
-    """The limits of this server, where a type cannot say them."""
-    requests = [schema for name, schema in components.items() if name.endswith("Request")]
-    for shape in (shape for schema in requests for shape in schema["properties"].values()):
-        for part in (shape, *shape.get("anyOf", ())):
-            _add_limit(part, limits)
+    """Add the limits of this server to the fields of all requests; the types do not say them."""
+    for name, schema in components.items():
+        if not name.endswith("Request"):
+            continue
+        for shape in schema["properties"].values():
+            for part in (shape, *shape.get("anyOf", ())):
+                _add_limit(part, limits)
 
 
 def _add_limit(part: dict[str, Any], limits: RequestLimits) -> None:

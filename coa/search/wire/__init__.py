@@ -1,9 +1,9 @@
-"""What retrieval servers and their clients say to each other: one module a family of dialects, read both ways.
+"""Speak the protocols of retrieval servers, as their server and as their client.
 
-`SEARCHES` and `PAGES` list the endpoints; the server (`coa/search/app.py`) mounts each under
-`/{dialect}{path}` and on the bare path, the client (`coa/search/remote.py`) writes requests and
-reads replies with the same endpoint. To add a dialect: a value in `Dialect`, its endpoints in a
-module here, and both lists.
+Each module holds a family of dialects. `SEARCHES` and `PAGES` list the endpoints. The server
+(`coa/search/app.py`) mounts each endpoint under `/{dialect}{path}` and on the bare path. The client
+(`coa/search/remote.py`) writes requests and reads replies with the same endpoint. To add a dialect,
+add a value to `Dialect`, its endpoints to a module here, and those to the lists.
 """
 
 import hashlib
@@ -167,7 +167,7 @@ def contents_of(passage: Passage) -> str:
 
 
 def document_of(passage: Passage) -> Document:
-    """The passage as most dialects write it."""
+    """Write a passage in the form that most dialects use."""
     return Document(passage.id, contents_of(passage))
 
 
@@ -191,10 +191,10 @@ def id_of(url: str) -> str:
 
 
 def passage_from(document: Any) -> Passage:
-    """The passage in a document that a server sent, whichever of the usual forms it has.
+    """Read the passage in a document that a server sent, in any of the usual forms.
 
-    A document without an id, which some servers send, is named by its text: `sha256:` and 16 hex
-    digits.
+    A document without an id, which some servers send, is identified by its text: `sha256:` and 16
+    hex digits.
 
     Raises:
         SearchError: it has no text.
@@ -202,30 +202,35 @@ def passage_from(document: Any) -> Passage:
     fields = {"contents": document} if isinstance(document, str) else document
     if not isinstance(fields, dict):
         raise malformed("documents that are objects or texts", document)
-    contents = next(
-        (
-            fields[name]
-            for name in ("contents", "text", "summary")
-            if isinstance(fields.get(name), str)
-        ),
-        "",
-    )
-    title, text = (
-        split_contents(contents) if "contents" in fields else (fields.get("title"), contents)
-    )
+    contents = _first_value(fields, ("contents", "text", "summary"), str)
     if not contents:
         raise malformed('documents {"id", "contents"}', document)
-    named = next(
-        (fields[name] for name in ("id", "url") if isinstance(fields.get(name), str | int)), None
-    )
-    digest = hashlib.sha256(contents.encode("utf-8", "replace")).hexdigest()[:16]
-    return Passage(
-        id_of(str(named)) if named is not None else f"sha256:{digest}", str(title or ""), text
-    )
+    if "contents" in fields:
+        title, text = split_contents(contents)
+    else:
+        title = str(fields.get("title") or "")
+        text = contents
+    named = _first_value(fields, ("id", "url"), (str, int))
+    if named is None:
+        digest = hashlib.sha256(contents.encode("utf-8", "replace")).hexdigest()
+        passage_id = f"sha256:{digest[:16]}"
+    else:
+        passage_id = id_of(str(named))
+    return Passage(passage_id, title, text)
+
+
+def _first_value(
+    fields: dict[str, Any], names: tuple[str, ...], kind: type | tuple[type, ...]
+) -> Any:
+    """Return the first of the named values that has the wanted type; None where none has."""
+    for name in names:
+        if isinstance(fields.get(name), kind):
+            return fields[name]
+    return None
 
 
 def score_from(score: Any) -> float:
-    """A score that a server sent.
+    """Check a score that a server sent.
 
     Raises:
         SearchError: it is not a finite number.

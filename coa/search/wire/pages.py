@@ -137,7 +137,7 @@ class GetContent(PageEndpoint[GetContentRequest]):
         return {"url": url}
 
     def text(self, reply: Any) -> str | None:
-        """The page's text."""
+        """Read the page's text."""
         return _text(reply, "content") or None
 
 

@@ -22,8 +22,8 @@ from coa.search.wire import (
 )
 
 NotBlank = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"\S"})]
-"""A query that is not blank. Only the OpenAPI description uses the pattern: the server refuses blank
-queries with ReCall's status rather than with that of a wrong type."""
+"""A query that is not blank. Only the OpenAPI description uses the pattern: the server refuses
+blank queries with ReCall's status rather than with that of a wrong type."""
 
 
 class ReCallRequest(SearchRequest, kw_only=True):
