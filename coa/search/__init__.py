@@ -1,4 +1,4 @@
-"""Define passages, hits and `SearchEngine`, the interface that users implement for another engine."""
+"""Define passages, hits and `SearchEngine`, the interface that users implement to replace ours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -198,10 +198,14 @@ class _Service:
 
 
 class _Envelope:
-    """Name the index in every reply; refuse requests without the token and beyond the connections."""
+    """Outer application that names the index in every reply and refuses some requests.
+
+    Refused are requests without the token and those on more connections than may be open.
+    """
 
     def __init__(self, app: ASGIApp, connections: Connections, token: str) -> None:
-        self._app, self._connections = app, connections
+        self._app = app
+        self._connections = connections
         self._headers = [(FINGERPRINT_HEADER.lower().encode(), connections.fingerprint.encode())]
         self._expected = f"Bearer {token}".encode() if token else b""
 
@@ -255,7 +259,7 @@ def _decoded(body: bytearray, kind: type[Any]) -> Any:
 
 
 def _keys(body: bytearray) -> dict[str, Any]:
-    """Read the body's keys; each value is only an empty list or an empty text, as the body has it."""
+    """Read the body's keys; each value becomes an empty list or an empty text, by its kind."""
     raw: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
     kinds: dict[str, Any] = {}
     for name, value in raw.items():

@@ -1,8 +1,8 @@
-"""Passages to a folder that is memory-mapped, the same bytes from the same passages.
+"""Build a memory-mapped index folder, with the same bytes for the same passages.
 
-DVC sees a change only where there is one: passages are sorted by id, and the segments, which
-tantivy names at random, are renamed. The sorting also breaks ties by id. The folder appears whole
-or not at all.
+So DVC sees a change only where there is one. Passages are sorted by id, which also orders equally
+good hits by id, and the segments, which tantivy names at random, are renamed. The folder appears
+whole or not at all.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import tantivy
@@ -34,7 +35,7 @@ OWN_FOLDER = OwnFolder(
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an index folder was made from."""
+    """Record of what an index folder was made from."""
 
     format_version: int
     corpus_hash: str
@@ -42,7 +43,8 @@ class Manifest:
     settings: IndexSettings
     tantivy_version: str
     fingerprint: str
-    """As of the build; an engine of another version that opens the folder reports its own."""
+    """Fingerprint at build time; an engine of another version that opens the folder reports its
+    own."""
 
 
 def build_index(
@@ -53,7 +55,9 @@ def build_index(
     progress: Progress | None = None,
     heap_bytes: int = HEAP_BYTES,
 ) -> Manifest:
-    """Index `passages` into the folder `out`, which appears whole or not at all and replaces an older index.
+    """Index `passages` into the folder `out`.
+
+    The folder appears whole or not at all, and replaces an older index.
 
     Raises:
         InputError: there are no passages.
@@ -65,16 +69,24 @@ def build_index(
         if not num_passages:
             raise InputError("there are no passages to index", where=out)
         _move_segments(work, folder)
-        made_from = (FORMAT_VERSION, corpus_hash, num_passages, settings, version("tantivy"))
-        manifest = Manifest(*made_from, fingerprint(corpus_hash, settings))
-        (folder / "manifest.json").write_text(
-            json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8"
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            corpus_hash=corpus_hash,
+            num_passages=num_passages,
+            settings=settings,
+            tantivy_version=version("tantivy"),
+            fingerprint=fingerprint(corpus_hash, settings),
         )
+        text = json.dumps(asdict(manifest), indent=2) + "\n"
+        (folder / "manifest.json").write_text(text, encoding="utf-8")
     return manifest
 
 
 def new_index(settings: IndexSettings, folder: Path | None) -> Index:
-    """An empty index, in memory without `folder`: `title` weighs titles, `body` is title and text and keeps both."""
+    """Create an empty index; without `folder` it is in memory.
+
+    The field `title` is there to weigh titles; `body` holds title and text and stores both.
+    """
     fields = tantivy.SchemaBuilder()
     fields.add_text_field("id", stored=True, fast=True, tokenizer_name="raw", index_option="basic")
     fields.add_text_field("title", tokenizer_name="passage", index_option="freq")
@@ -102,7 +114,7 @@ def fill(
                 progress.add()
         with _tantivy_writes():
             writer.commit()
-    finally:  # also after an error: its threads must not write into a folder that is being removed
+    finally:  # after an error too: its threads must not write into a folder that is being removed
         with _tantivy_writes():
             writer.wait_merging_threads()
     index.reload()
@@ -111,7 +123,7 @@ def fill(
 
 @contextmanager
 def _tantivy_writes() -> Iterator[None]:
-    """Tantivy reports a full disk as a ValueError."""
+    """Raise tantivy's ValueError as an OSError: it means a full disk."""
     try:
         yield
     except ValueError as error:
@@ -119,20 +131,26 @@ def _tantivy_writes() -> Iterator[None]:
 
 
 def _move_segments(work: Path, folder: Path) -> None:
-    """Move what makes up an index, the segments numbered in the order of their contents."""
+    """Move the files of an index; number its segments in the order of their contents."""
+
+    def digest(segment: dict[str, Any]) -> bytes:
+        return _file_digest(work / f"{_file_stem(segment)}.store")
+
     meta = json.loads((work / "meta.json").read_bytes())
-    stores = [
-        (segment, work / f"{segment['segment_id'].replace('-', '')}.store")
-        for segment in meta["segments"]
-    ]
-    stores.sort(key=lambda item: _file_digest(item[1]))
-    meta["segments"] = [segment for segment, _ in stores]
-    for number, (segment, store) in enumerate(stores, start=1):
+    meta["segments"].sort(key=digest)
+    for number, segment in enumerate(meta["segments"], start=1):
+        old_stem = _file_stem(segment)
         name = uuid.UUID(int=number)
         segment["segment_id"] = str(name)
-        for file in work.glob(f"{store.stem}.*"):
+        for file in work.glob(f"{old_stem}.*"):
             file.rename(folder / f"{name.hex}{file.suffix}")
     (folder / "meta.json").write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+
+def _file_stem(segment: dict[str, Any]) -> str:
+    """Return the name that a segment's files share, without their endings."""
+    segment_id: str = segment["segment_id"]
+    return segment_id.replace("-", "")
 
 
 def _file_digest(path: Path) -> bytes:
@@ -141,7 +159,7 @@ def _file_digest(path: Path) -> bytes:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """What the index folder `path` was made from.
+    """Read what the index folder `path` was made from.
 
     Raises:
         InputError: there is no index, or it is damaged or of another format.
@@ -149,22 +167,19 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
     except OSError as error:
-        raise unusable(
-            path, "is not there or cannot be read", error.strerror or str(error)
-        ) from error
+        got = error.strerror or str(error)
+        raise unusable(path, "is not there or cannot be read", got) from error
     except msgspec.DecodeError as error:
-        raise unusable(
-            path, "is damaged or of another version", f"manifest.json: {error}"
-        ) from error
+        got = f"manifest.json: {error}"
+        raise unusable(path, "is damaged or of another version", got) from error
     if manifest.format_version != FORMAT_VERSION:
-        raise unusable(
-            path, "is of another version", f"format {manifest.format_version}, not {FORMAT_VERSION}"
-        )
+        got = f"format {manifest.format_version}, not {FORMAT_VERSION}"
+        raise unusable(path, "is of another version", got)
     return manifest
 
 
 def unusable(path: Path, fault: str, got: str) -> InputError:
-    """The error for an index folder that cannot be opened."""
+    """Build the error for an index folder that cannot be opened."""
     return InputError(
         f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index"
     )

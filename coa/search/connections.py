@@ -1,4 +1,4 @@
-"""Connections of the search server, closed where their clients keep it waiting.
+"""Close connections of the search server whose clients keep it waiting.
 
 uvicorn closes a connection that is idle between two requests. It waits for ever for a first
 request, for the rest of a head or a body and for a client that does not read its reply, takes heads
@@ -25,12 +25,12 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _OTHER_DESCRIPTORS = 64
 """The index, the event loop and the standard streams need them."""
 _MAX_HEAD_BYTES = 65_536
-"""Of what is no body: head, trailers and the lengths of chunks."""
+"""Limit for all parts of a request but the body: head, trailers and the lengths of chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """What a client is waited for."""
+    """What the server waits for from a client, and how long."""
 
     deadline: float
     unfinished: str = ""
@@ -41,7 +41,8 @@ class Connections:
     """The open connections of one worker, and which of them wait for their client."""
 
     def __init__(self, limits: RequestLimits, fingerprint: str) -> None:
-        self.limits, self.fingerprint = limits, fingerprint
+        self.limits = limits
+        self.fingerprint = fingerprint
         self._max_open = _max_open(limits.max_connections)
         self._open: set[GuardedConnection] = set()
         self._waiting: dict[GuardedConnection, _Wait] = {}
@@ -49,34 +50,34 @@ class Connections:
 
     @property
     def are_too_many(self) -> bool:
-        """More are open than may be, and none of them could be closed."""
+        """Tell whether more are open than may be, because none could be closed."""
         return len(self._open) > self._max_open
 
     def unread_bytes(self) -> int:
-        """How many bytes of replies the clients have not taken yet."""
-        return sum(it.transport.get_write_buffer_size() for it in self._open)
+        """Count the bytes of replies that clients have not read yet."""
+        return sum(connection.transport.get_write_buffer_size() for connection in self._open)
 
     def add(self, connection: "GuardedConnection") -> None:
-        """Count a new connection; the one that has waited longest makes room for it."""
+        """Count a new connection; close the one that has waited longest if there are too many."""
         self._open.add(connection)
         if self.are_too_many and self._waiting:
             longest = next(iter(self._waiting))
             self._end(longest, HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open")
 
     def remove(self, connection: "GuardedConnection") -> None:
-        """Count a connection no longer."""
+        """Stop counting a connection."""
         self._open.discard(connection)
         self.stop_waiting(connection)
 
     def start_waiting(
         self, connection: "GuardedConnection", seconds: float, unfinished: str = ""
     ) -> None:
-        """Give the connection's client so long from now."""
+        """Give the connection's client so many seconds from now."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = _Wait(time.monotonic() + seconds, unfinished)
 
     def stop_waiting(self, connection: "GuardedConnection") -> None:
-        """Wait for the connection's client no longer: it is our turn."""
+        """Stop waiting for the connection's client: the server has to act now."""
         self._waiting.pop(connection, None)
 
     async def end_late_ones(self) -> None:
@@ -84,9 +85,9 @@ class Connections:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             now = time.monotonic()
-            late = [it for it, wait in self._waiting.items() if wait.deadline < now]
-            for connection in late:
-                self._end(connection, HTTPStatus.REQUEST_TIMEOUT, "it took too long to arrive")
+            for connection, wait in list(self._waiting.items()):
+                if wait.deadline < now:
+                    self._end(connection, HTTPStatus.REQUEST_TIMEOUT, "it took too long to arrive")
 
     def _end(self, connection: "GuardedConnection", status: HTTPStatus, reason: str) -> None:
         unfinished = self._waiting.pop(connection).unfinished
@@ -107,7 +108,7 @@ class GuardedConnection(HttpToolsProtocol):
 
     @property
     def has_unread_reply(self) -> bool:
-        """The client has not taken all that was written."""
+        """Tell whether the client has not read all that was written."""
         return self.transport.get_write_buffer_size() > 0
 
     def refuse(self, status: HTTPStatus, detail: str) -> None:
@@ -197,7 +198,7 @@ class GuardedConnection(HttpToolsProtocol):
 
 
 def server_config(app: ASGIApp | str, limits: RequestLimits, **options: Any) -> uvicorn.Config:
-    """How uvicorn serves an application of `coa.search.app`."""
+    """Configure uvicorn to serve an application of `coa.search.app`."""
     return uvicorn.Config(
         app,
         http=GuardedConnection,
@@ -210,7 +211,7 @@ def server_config(app: ASGIApp | str, limits: RequestLimits, **options: Any) -> 
 
 
 def _max_open(wanted: int) -> int:
-    """So many connections as are wanted and as the process has descriptors for."""
+    """Limit the wanted number of connections to what the process has descriptors for."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return wanted

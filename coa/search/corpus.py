@@ -1,4 +1,4 @@
-"""Corpus files to passages: parquet, JSON lines or CSV, streamed and checked row by row.
+"""Read passages from parquet, JSON lines or CSV files, streamed and checked row by row.
 
 Columns are id, title and text under any name, or id and `contents`, the form of the wiki-18 corpus:
 the title in quotes, a line break, the text.
@@ -30,10 +30,10 @@ the memory."""
 
 
 def corpus_files(corpus: str) -> tuple[Path, ...]:
-    """The files that `index.corpus` names, sorted: a file, the files in a folder, or those that a pattern matches.
+    """List the files that `index.corpus` names, sorted.
 
-    Hidden files in a folder are passed over (DVC and git leave some); any other file must be one of
-    passages.
+    It names a file, a folder of files, or a pattern that files match. Hidden files in a folder are
+    skipped (DVC and git leave some); every other file must be one of passages.
 
     Raises:
         InputError: the folder is empty, or nothing matches the pattern.
@@ -56,21 +56,26 @@ def corpus_files(corpus: str) -> tuple[Path, ...]:
     for file in files:
         if not file.name.endswith(ENDINGS) or file.is_dir():
             folder = path if path.is_dir() else path.parent
-            fix = f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
-            expected = f"a name ending in {', '.join(ENDINGS)}"
-            raise ConfigError(
-                f"cannot tell the format of {file}",
-                where="index.corpus",
-                expected=expected,
-                fix=fix,
-            )
+            raise _unknown_format(file, folder)
     return tuple(sorted(files))
+
+
+def _unknown_format(file: Path, folder: Path) -> ConfigError:
+    fix = (
+        f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
+    )
+    return ConfigError(
+        f"cannot tell the format of {file}",
+        where="index.corpus",
+        expected=f"a name ending in {', '.join(ENDINGS)}",
+        fix=fix,
+    )
 
 
 def read_passages(
     files: Sequence[Path], columns: Mapping[str, str] | None = None
 ) -> Iterator[Passage]:
-    """The passages of `files`, in their order; of all that was read only 8 bytes an id are kept.
+    """Read the passages of `files` in order, keeping only 8 bytes for each id in memory.
 
     `columns` maps our column to the file's, where the names differ: `{text: body}`. A key
     `contents` says that title and text stand in one column: `{contents: contents}`. That an id
@@ -100,7 +105,7 @@ def read_passages(
 
 
 def _names(columns: Mapping[str, str]) -> dict[str, str]:
-    """Our column to the file's, for the columns that are read."""
+    """Map our columns to the file's, for those that are read."""
     ours = ("id", "contents") if "contents" in columns else ("id", "title", "text")
     return {name: columns.get(name, name) for name in ours}
 
@@ -110,7 +115,10 @@ def _digest(passage_id: str) -> int:
 
 
 def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping[str, str]) -> None:
-    """Raise where an id occurs twice: 8 bytes an id are sorted, and the files read again only when some are equal."""
+    """Raise where an id occurs twice.
+
+    The digests of the ids are sorted; the files are read again only where two digests are equal.
+    """
     import numpy as np  # not at the top: clients of a search server need not wait for it
 
     ordered = np.sort(np.frombuffer(digests, dtype=np.uint64))
@@ -120,23 +128,32 @@ def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping
 
 
 def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set[int]) -> None:
-    """Find the two rows that share an id; there are none where only the digests of two ids are equal."""
+    """Raise with the first two rows that share an id.
+
+    There may be none: the digests of different ids can be equal.
+    """
     first: dict[str, str] = {}
-    for row in (row for file in files for row in _decoded_rows(file, names)):
-        passage_id = str(row.values["id"])
-        if _digest(passage_id) not in digests:
-            continue
-        if passage_id in first:
-            fix = (
-                "give every passage an id of its own: trajectories name the passages they saw by id"
-            )
-            where = f"{first[passage_id]} and {row.where}"
-            raise InputError(f"the passage id {passage_id!r} occurs twice", where=where, fix=fix)
-        first[passage_id] = row.where
+    for file in files:
+        for row in _decoded_rows(file, names):
+            passage_id = str(row.values["id"])
+            if _digest(passage_id) not in digests:
+                continue
+            if passage_id in first:
+                raise _repeated_id(passage_id, first[passage_id], row.where)
+            first[passage_id] = row.where
+
+
+def _repeated_id(passage_id: str, first: str, second: str) -> InputError:
+    fix = "give every passage an id of its own: trajectories name the passages they saw by id"
+    where = f"{first} and {second}"
+    return InputError(f"the passage id {passage_id!r} occurs twice", where=where, fix=fix)
 
 
 def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[SourceRow]":
-    """The rows; text in a parquet file that is not UTF-8 surfaces only when its batch is decoded."""
+    """Read the rows of a file and report text that is not UTF-8.
+
+    In a parquet file, such text is noticed only when its batch is decoded.
+    """
     from coa.sources import read_rows  # loads pyarrow, which clients of a server need not wait for
 
     where = f"{path}, row 0"
@@ -152,7 +169,7 @@ def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[SourceRow
 
 
 def to_passage(row: "SourceRow") -> Passage:
-    """One row as a passage.
+    """Turn a row into a passage.
 
     Raises:
         InputError: the id or the text is empty, or a value is not text.
@@ -188,23 +205,32 @@ def _text(value: Any, name: str, where: str) -> str:
 
 
 def split_contents(contents: str) -> tuple[str, str]:
-    r"""Title and text of a wiki-18 passage, `"Title"\ntext`; without a line break all of it is text."""
+    r"""Split a wiki-18 passage, `"Title"\ntext`, into title and text.
+
+    Without a line break, all of it is text.
+    """
     title, line_break, text = contents.partition("\n")
     if not line_break:
         return "", contents
     title = title.strip()
     is_quoted = len(title) > 1 and title[0] == title[-1] == '"'
-    return title[1:-1] if is_quoted else title, text
+    if is_quoted:
+        title = title[1:-1]
+    return title, text
 
 
 def corpus_hash(files: Sequence[Path]) -> str:
-    """SHA-256 of a file's bytes, in hex; of several files that of their hashes, sorted, so that names do not matter.
+    """Hash the files with SHA-256, in hex.
+
+    The hash of several files is that of their sorted hashes, so their names do not matter.
 
     Raises:
         InputError: a file cannot be read.
     """
     hashes = sorted(_file_hash(file) for file in files)
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:

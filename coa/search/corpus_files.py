@@ -1,4 +1,4 @@
-"""What `index.corpus` names to local files, and about how many passages they hold."""
+"""Find the local files that `index.corpus` names, and estimate how many passages they hold."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ _SAMPLE_BYTES = 1_000_000
 
 
 def files_of(corpus: str) -> tuple[Path, ...]:
-    """The local files of a corpus; a data set of the Hub is downloaded first, or taken from an earlier download.
+    """List the local files of a corpus.
+
+    A data set of the Hub is downloaded first, or taken from an earlier download.
 
     Raises:
         InputError: there are no such files, or no such data set.
@@ -27,10 +29,9 @@ def files_of(corpus: str) -> tuple[Path, ...]:
     if found is None:
         expected = "hub:OWNER/NAME[@REVISION][:PATTERN]"
         raise ConfigError(f"cannot read {corpus!r}", where="index.corpus", expected=expected)
-    folder = _download(found["repo"], found["revision"], found["pattern"] or "*")
-    files = sorted(
-        path for path in folder.rglob(found["pattern"] or "*") if path.name.endswith(ENDINGS)
-    )
+    pattern = found["pattern"] or "*"
+    folder = _download(found["repo"], found["revision"], pattern)
+    files = [path for path in folder.rglob(pattern) if path.name.endswith(ENDINGS)]
     if not files:
         expected = f"*{', *'.join(ENDINGS)}"
         raise InputError(
@@ -38,7 +39,7 @@ def files_of(corpus: str) -> tuple[Path, ...]:
             expected=expected,
             fix="name a PATTERN",
         )
-    return tuple(files)
+    return tuple(sorted(files))
 
 
 def _download(repo: str, revision: str | None, pattern: str) -> Path:
@@ -49,35 +50,51 @@ def _download(repo: str, revision: str | None, pattern: str) -> Path:
         RepositoryNotFoundError,
     )
 
-    wanted = [f"{pattern}{'' if pattern.endswith(ENDINGS) else ending}" for ending in ENDINGS]
+    wanted = [pattern]
+    if not pattern.endswith(ENDINGS):
+        wanted = [f"{pattern}{ending}" for ending in ENDINGS]
     try:
-        return Path(
-            snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=wanted)
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=revision, allow_patterns=wanted
         )
+        return Path(folder)
     except RepositoryNotFoundError as error:
         fix = "check the name; a private data set needs HF_TOKEN"
-        raise InputError(
-            f"there is no data set {repo} on the Hub", got=_line(error), fix=fix
-        ) from error
+        what = f"there is no data set {repo} on the Hub"
+        raise InputError(what, got=_first_line(error), fix=fix) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        fix = "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
-        raise ServiceError("the download failed", where=repo, got=_line(error), fix=fix) from error
+        fix = (
+            "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded "
+            "before is there"
+        )
+        raise ServiceError(
+            "the download failed", where=repo, got=_first_line(error), fix=fix
+        ) from error
 
 
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    if not lines or not lines[0]:
+        return type(error).__name__
+    return lines[0]
 
 
 def expected_rows(files: Sequence[Path]) -> int | None:
-    """About how many rows the files hold, for the time left: exact for parquet, else by the length of the first lines.
+    """Estimate how many rows the files hold, to show the time left.
 
-    None where nothing can be said without reading all of a compressed file.
+    The number is exact for parquet; of other files it is estimated from the length of the first
+    lines. It is None where all of a compressed file would have to be read.
     """
-    counts = [_expected(path) for path in files]
-    return None if None in counts else sum(count for count in counts if count is not None)
+    total = 0
+    for path in files:
+        count = _expected_in(path)
+        if count is None:
+            return None
+        total += count
+    return total
 
 
-def _expected(path: Path) -> int | None:
+def _expected_in(path: Path) -> int | None:
     from coa.tables import open_parquet
 
     if ending_of(path) == ".parquet":
@@ -91,4 +108,6 @@ def _expected(path: Path) -> int | None:
     except OSError as error:
         raise InputError(f"cannot read {path}", got=error.strerror or error) from error
     lines = start.count(b"\n")
-    return round(path.stat().st_size / len(start) * lines) if lines else 0
+    if not lines:
+        return 0
+    return round(path.stat().st_size / len(start) * lines)

@@ -1,4 +1,4 @@
-"""Queries to ranked passages: the embedded BM25 engine (tantivy) over a folder that is memory-mapped."""
+"""Search a memory-mapped index folder with the embedded BM25 engine (tantivy)."""
 
 import asyncio
 import hashlib
@@ -21,37 +21,44 @@ from coa.search.analysis import (
 )
 from coa.search.building import HEAP_BYTES, fill, new_index, read_manifest, unusable
 
-_TIE_MARGIN = 32  # hits fetched beyond the cut where ties may cross segments
+_TIE_MARGIN = 32
+"""Hits fetched beyond the limit where equally good ones may lie in different segments."""
 
 
 class EmbeddedSearch:
-    """A search engine over an index folder or over passages in memory. Safe to use from several threads."""
+    """A search engine over an index folder or over passages in memory.
+
+    It is safe to use from several threads.
+    """
 
     def __init__(self, index: Index, settings: IndexSettings, corpus_hash: str) -> None:
         self._schema = index.schema
         self._searcher = index.searcher()
-        self._words, self._terms = analyser(IndexSettings(is_stemmed=False)), analyser(settings)
+        self._words = analyser(IndexSettings(is_stemmed=False))
+        self._terms = analyser(settings)
         self.num_passages: int = self._searcher.num_docs
         self.fingerprint = fingerprint(corpus_hash, settings)
 
     @classmethod
     def open(cls, path: Path) -> "EmbeddedSearch":
-        """Map the index folder `path`; nothing is ever written into it, so it may be shared and read-only.
+        """Map the index folder `path` into memory.
+
+        Nothing is ever written into it, so it may be shared and read-only.
 
         Raises:
             InputError: there is no index, or it is damaged or of another format.
         """
         manifest = read_manifest(path)
-        # tantivy leaves a lock file where it opens an index: so it opens links, which the mapped files outlive.
+        # tantivy leaves a lock file where it opens an index, so it opens links in another folder.
+        # The mapped files stay usable when the links are gone.
         with tempfile.TemporaryDirectory(prefix="coa-index-", ignore_cleanup_errors=True) as links:
             for file in path.iterdir():
                 Path(links, file.name).symlink_to(file.resolve())
             try:
                 return cls(Index.open(links), manifest.settings, manifest.corpus_hash)
             except ValueError as error:
-                raise unusable(
-                    path, "is damaged or of another version", str(error)[:200]
-                ) from error
+                got = str(error)[:200]
+                raise unusable(path, "is damaged or of another version", got) from error
 
     @classmethod
     def in_memory(
@@ -59,42 +66,58 @@ class EmbeddedSearch:
     ) -> "EmbeddedSearch":
         """Index `passages` in memory: for tests and small corpora."""
         settings = settings or IndexSettings()
-        index, kept = new_index(settings, None), list(passages)
+        index = new_index(settings, None)
+        kept = list(passages)
         fill(index, kept, HEAP_BYTES, None)
-        content = json.dumps(sorted((passage.id, passage.title, passage.text) for passage in kept))
+        rows = sorted((passage.id, passage.title, passage.text) for passage in kept)
+        content = json.dumps(rows)
         return cls(index, settings, hashlib.sha256(content.encode()).hexdigest())
 
     async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """`find` in a thread, so that other rollouts go on meanwhile."""
+        """Run `find` in a thread, so that other rollouts go on meanwhile."""
         return await asyncio.to_thread(self.find, query, top_k)
 
     def find(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """The `top_k` best passages for any text, best first, ties by id; none when no word of the query occurs."""
+        """Find the `top_k` best passages for any text, best first, ties by id.
+
+        There are none when no word of the query occurs in the corpus.
+        """
         limit = min(top_k, self.num_passages)
         terms = self.query_terms(query)
         if limit < 1 or not terms:
             return ()
-        fetched = limit + (_TIE_MARGIN if self._searcher.num_segments > 1 else 0)
-        found = self._searcher.search(self._query(terms), fetched, count=False).hits
+        num_fetched = limit
+        if self._searcher.num_segments > 1:
+            num_fetched += _TIE_MARGIN
+        found = self._searcher.search(self._query(terms), num_fetched, count=False).hits
         hits = [Hit(self._passage(address), score) for score, address in found]
-        return tuple(sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:limit])
+        hits.sort(key=lambda hit: (-hit.score, hit.passage.id))
+        return tuple(hits[:limit])
 
     def passage(self, passage_id: str) -> Passage | None:
-        """The passage with this id; None where there is none."""
-        found = self._searcher.search(
-            Query.term_query(self._schema, "id", _whole(passage_id), "basic"), 1, count=False
-        )
-        return self._passage(found.hits[0][1]) if found.hits else None
+        """Return the passage with this id; None where there is none."""
+        query = Query.term_query(self._schema, "id", _without_surrogates(passage_id), "basic")
+        found = self._searcher.search(query, 1, count=False)
+        if not found.hits:
+            return None
+        _, address = found.hits[0]
+        return self._passage(address)
 
     def query_terms(self, query: str) -> list[str]:
-        """The terms that are searched for `query`, which is cut into words as passages are and never parsed."""
-        query = _whole(query)
-        pairs = list(zip(self._words.analyze(query), self._terms.analyze(query), strict=True))
-        # Compared before stemming: the stem of `does` is `doe`, which may be a name.
-        kept = [term for word, term in pairs if word not in QUERY_STOP_WORDS] or [
-            term for _, term in pairs
-        ]
-        return list(dict.fromkeys(kept))[:MAX_QUERY_TERMS]
+        """List the terms to search for `query`.
+
+        The query is cut into words as passages are; it is never parsed.
+        """
+        query = _without_surrogates(query)
+        words = self._words.analyze(query)
+        all_terms = self._terms.analyze(query)
+        kept = []
+        for word, term in zip(words, all_terms, strict=True):
+            # Words are compared before stemming: the stem of `does` is `doe`, which may be a name.
+            if word not in QUERY_STOP_WORDS:
+                kept.append(term)
+        distinct = dict.fromkeys(kept or all_terms)
+        return list(distinct)[:MAX_QUERY_TERMS]
 
     def _passage(self, address: DocAddress) -> Passage:
         document = self._searcher.doc(address)
@@ -103,14 +126,13 @@ class EmbeddedSearch:
     def _query(self, terms: Iterable[str]) -> Query:
         clauses: list[tuple[tantivy.Occur, Query]] = []
         for term in terms:
+            in_body = Query.term_query(self._schema, "body", term, "freq")
             in_title = Query.term_query(self._schema, "title", term, "freq")
-            clauses.append(
-                (tantivy.Occur.Should, Query.term_query(self._schema, "body", term, "freq"))
-            )
+            clauses.append((tantivy.Occur.Should, in_body))
             clauses.append((tantivy.Occur.Should, Query.boost_query(in_title, TITLE_BOOST)))
         return Query.boolean_query(clauses)
 
 
-def _whole(text: str) -> str:
-    """The text without lone surrogates, which tantivy refuses."""
+def _without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which tantivy refuses, by question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""How well a search engine finds what questions need, and how fast, on any questions file.
+"""Measure how well and how fast a search engine finds what questions need.
 
     python -m coa.search.evaluate [questions=data/questions.parquet] [split=test]
         [search.engine=server ...]
@@ -28,12 +28,13 @@ from coa.progress import Progress
 from coa.search import Hit, SearchEngine
 from coa.sources import read_rows
 
-"""Answers that stand in any text."""
+_DEPTHS = (1, 3, 5, 10, 20, 50, 100)
+"""Numbers of passages at which recall is given, up to `top_k`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchEvaluateParams:
-    """Which questions are searched for, and how deep."""
+    """Settings of the evaluation: which questions are searched for, and how deep."""
 
     questions: str = QUESTIONS.as_posix()
     """A .parquet, .jsonl or .csv file."""
@@ -55,7 +56,7 @@ class SearchEvaluateParams:
 
 
 class Sought(NamedTuple):
-    """A question as a query, and what shows that it was answered."""
+    """A question as a query, with the titles and answers that a good search finds."""
 
     query: str
     gold_titles: frozenset[str]
@@ -66,23 +67,25 @@ class Sought(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one search brought."""
+    """Ranks of what one search was looking for, and how long it took."""
 
     title_ranks: tuple[int, ...]
     """For each gold title the rank of its first passage, from 1; 0 where it was not found."""
     answer_rank: int | None
-    """Of the first passage that holds an answer; 0 where none does, None where there is no
-    telling."""
+    """Rank of the first passage that holds an answer; 0 where none does, None where the question
+    names no answers."""
     seconds: float
 
 
 def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
-    """The questions of the file.
+    """Read the questions of the file.
 
     Raises:
         InputError: the file is missing or broken, or has no such questions.
     """
-    names = ("question", "gold_titles", "gold_answers", *(["split"] if params.split else []))
+    names = ["question", "gold_titles", "gold_answers"]
+    if params.split:
+        names.append("split")
     columns = {name: params.columns.get(name, name) for name in names}
     count = 0
     for row in read_rows(Path(params.questions), columns, optional=("gold_titles", "gold_answers")):
@@ -90,12 +93,12 @@ def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
             continue
         count += 1
         titles = frozenset(_plain(title) for title in _texts(row.values["gold_titles"]))
-        answers = tuple(filter(None, map(_plain, _texts(row.values["gold_answers"]))))
-        yield Sought(
-            str(row.values["question"]),
-            titles,
-            tuple(item for item in answers if item not in YES_NO),
-        )
+        answers = []
+        for text in _texts(row.values["gold_answers"]):
+            answer = _plain(text)
+            if answer and answer not in YES_NO:  # yes and no stand in any text
+                answers.append(answer)
+        yield Sought(str(row.values["question"]), titles, tuple(answers))
         if count == params.num_questions:
             return
     if not count:
@@ -105,7 +108,11 @@ def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
 
 
 def _texts(value: Any) -> Sequence[str]:
-    return () if value is None else (value,) if isinstance(value, str) else tuple(map(str, value))
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value)
 
 
 def _plain(text: str) -> str:
@@ -113,20 +120,24 @@ def _plain(text: str) -> str:
 
 
 def judge(sought: Sought, hits: Sequence[Hit], seconds: float) -> Found:
-    """Where the gold titles and an answer stand among the hits."""
+    """Find the ranks of the gold titles and of an answer among the hits."""
     titles = [_plain(hit.passage.title) for hit in hits]
-    ranks = tuple(
-        titles.index(title) + 1 if title in titles else 0 for title in sorted(sought.gold_titles)
-    )
-    if not sought.gold_answers:
-        return Found(ranks, None, seconds)
-    texts = (f" {_plain(f'{hit.passage.title} {hit.passage.text}')} " for hit in hits)
-    holding = (
-        rank
-        for rank, text in enumerate(texts, 1)
-        if any(f" {a} " in text for a in sought.gold_answers)
-    )
-    return Found(ranks, next(holding, 0), seconds)
+    ranks = []
+    for title in sorted(sought.gold_titles):
+        rank = titles.index(title) + 1 if title in titles else 0
+        ranks.append(rank)
+    return Found(tuple(ranks), _answer_rank(sought.gold_answers, hits), seconds)
+
+
+def _answer_rank(answers: Sequence[str], hits: Sequence[Hit]) -> int | None:
+    """Return the rank of the first passage that holds an answer, as `Found` does."""
+    if not answers:
+        return None
+    for rank, hit in enumerate(hits, start=1):
+        text = f" {_plain(f'{hit.passage.title} {hit.passage.text}')} "
+        if any(f" {answer} " in text for answer in answers):
+            return rank
+    return 0
 
 
 async def search_all(engine: SearchEngine, sought: Sequence[Sought], top_k: int) -> list[Found]:
@@ -147,33 +158,38 @@ async def search_all(engine: SearchEngine, sought: Sequence[Sought], top_k: int)
 
 
 def summarise(found: Sequence[Found], top_k: int) -> dict[str, float | int]:
-    """Recall at several depths, and latencies in milliseconds."""
-    with_titles = [item.title_ranks for item in found if item.title_ranks]
-    with_answers = [item.answer_rank for item in found if item.answer_rank is not None]
+    """Compute recall at several depths, and latencies in milliseconds."""
+    title_ranks = [item.title_ranks for item in found if item.title_ranks]
+    answer_ranks = [item.answer_rank for item in found if item.answer_rank is not None]
     summary: dict[str, float | int] = {"questions": len(found)}
-    for depth in [k for k in (1, 3, 5, 10, 20, 50, 100) if k < top_k] + [top_k]:
-        if with_titles:
-            shares = [
-                sum(0 < rank <= depth for rank in ranks) / len(ranks) for ranks in with_titles
-            ]
+    depths = [depth for depth in _DEPTHS if depth < top_k]
+    for depth in [*depths, top_k]:
+        if title_ranks:
+            shares = [_share_within(ranks, depth) for ranks in title_ranks]
+            complete = [share == 1 for share in shares]
             summary[f"recall@{depth}"] = round(statistics.mean(shares), 4)
-            summary[f"all_titles@{depth}"] = round(
-                statistics.mean(share == 1 for share in shares), 4
-            )
-        if with_answers:
-            summary[f"answer@{depth}"] = round(
-                statistics.mean(0 < rank <= depth for rank in with_answers), 4
-            )
+            summary[f"all_titles@{depth}"] = round(statistics.mean(complete), 4)
+        if answer_ranks:
+            are_found = [0 < rank <= depth for rank in answer_ranks]
+            summary[f"answer@{depth}"] = round(statistics.mean(are_found), 4)
     seconds = sorted(item.seconds for item in found)
     for name, share in (("median", 0.5), ("p99", 0.99)):
-        summary[f"{name}_ms"] = round(
-            1000 * seconds[min(int(share * len(seconds)), len(seconds) - 1)], 2
-        )
+        position = min(int(share * len(seconds)), len(seconds) - 1)
+        summary[f"{name}_ms"] = round(1000 * seconds[position], 2)
     return summary
 
 
+def _share_within(ranks: Sequence[int], depth: int) -> float:
+    """Return the share of ranks from 1 up to `depth`; rank 0 means not found."""
+    num_found = 0
+    for rank in ranks:
+        if 0 < rank <= depth:
+            num_found += 1
+    return num_found / len(ranks)
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Evaluate the engine that `search` describes; the summary line is returned."""
+    """Evaluate the engine that `search` describes and return the summary line."""
     params = Params.load("search_evaluate", arguments)
     own = params.section(SearchEvaluateParams)
     sought = list(read_sought(own))
@@ -183,7 +199,8 @@ def main(arguments: Sequence[str]) -> str:
         try:
             return await search_all(engine, sought, own.top_k)
         finally:
-            if close := getattr(engine, "aclose", None):
+            close = getattr(engine, "aclose", None)
+            if close:
                 await close()
 
     summary = summarise(asyncio.run(evaluate()), own.top_k)

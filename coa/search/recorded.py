@@ -1,8 +1,8 @@
-"""Searches kept in a file and replayed from it, byte for byte: a run on the live web can be repeated offline.
+"""Record searches in a file and replay them byte for byte, so that web runs repeat offline.
 
-The journal (`coa/journal.py`) spares a run that goes on what it has paid for; a recording is a
-thing of its own, kept with the results, that stands in for the engine. Failed searches are kept
-too: a replay fails where the run failed.
+The journal (`coa/journal.py`) keeps a resumed run from paying twice. A recording is a file of its
+own, kept with the results, and answers in place of the engine. Failed searches are kept too: a
+replay fails where the run failed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from coa.search import Hit, SearchEngine, SearchError
 
 
 class RecordingMode(StrEnum):
-    """What is done with a recording."""
+    """How a recording is used."""
 
     OFF = "off"
     """Nothing: every search goes to the engine."""
@@ -49,24 +49,28 @@ class RecordingSettings:
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """What a search gave: hits, or why it failed."""
+    """Result of a search: its hits, or why it failed."""
 
     hits: tuple[Hit, ...] = ()
     error: str | None = None
 
 
 class RecordedSearch:
-    """A search engine that asks another one only what its recording does not hold. Close it with `aclose`."""
+    """A search engine that asks another one only what its recording does not hold.
+
+    Close it with `aclose`.
+    """
 
     def __init__(self, engine: SearchEngine, settings: RecordingSettings) -> None:
-        self._engine, self._settings = engine, settings
+        self._engine = engine
+        self._settings = settings
         self._journal = Journal(settings.path)
         self._is_open = False
         self._under_way: dict[str, asyncio.Task[Recorded]] = {}
 
     @property
     def fingerprint(self) -> str:
-        """The engine's own: a replay is worth what the recorded searches were worth."""
+        """Return the engine's own: replayed hits are those that the engine found."""
         return self._engine.fingerprint
 
     async def aclose(self) -> None:
@@ -74,11 +78,12 @@ class RecordedSearch:
         if self._is_open:
             self._journal.__exit__()
             self._is_open = False
-        if close := getattr(self._engine, "aclose", None):
+        close = getattr(self._engine, "aclose", None)
+        if close:
             await close()
 
     async def search(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The recorded hits, or in mode `record` those of the engine, which are then recorded.
+        """Return the recorded hits; in mode `record`, search and record what is not there yet.
 
         Raises:
             SearchError: this search failed, now or when it was recorded.
@@ -88,7 +93,10 @@ class RecordedSearch:
         key = request_key("search", self.fingerprint, query, top_k)
         recorded = self._find(key)
         if recorded is None and self._settings.mode is RecordingMode.REPLAY:
-            fix = "record it first (search.recording.mode=record), or check that index, engine and top_k are the same"
+            fix = (
+                "record it first (search.recording.mode=record), or check that index, engine and "
+                "top_k are the same"
+            )
             where = f"{self._settings.path}, {self.fingerprint}, top {top_k}"
             raise InputError(
                 "the recording does not hold this search",
@@ -109,10 +117,14 @@ class RecordedSearch:
         return None if reply is None else msgspec.json.decode(reply, type=Recorded)
 
     async def _ask_once(self, key: str, query: str, top_k: int) -> Recorded:
-        """The same search twice at once is made once, or two replies would be given and one be kept."""
+        """Ask the engine, or wait for the same search that is under way already.
+
+        If both were sent, two replies would be given and only one of them would be kept.
+        """
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(self._ask(key, query, top_k))
+            task = asyncio.create_task(self._ask(key, query, top_k))
+            self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key))
         return await asyncio.shield(task)
 

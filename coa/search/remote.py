@@ -1,4 +1,4 @@
-"""Queries to passages through a retrieval server, in any dialect of `coa/search/wire`: ours or somebody else's."""
+"""Search through a retrieval server, ours or another one, in any dialect of `coa/search/wire`."""
 
 import http.client
 import json
@@ -17,13 +17,13 @@ from coa.search.wire import Dialect
 from coa.search.wire.endpoints import of_dialect
 
 FINGERPRINT_HEADER = "X-Search-Fingerprint"
-"""In the replies of this project's server: what it searches."""
+"""Header in which this project's server says what it searches."""
 _HEALTH_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteSettings:
-    """Where the server is, and how patient we are with it."""
+    """Address of a search server, its dialect, and how long a search is tried."""
 
     url: str = "http://127.0.0.1:8000"
     """Without the dialect's path. No credentials: a token comes from the environment,
@@ -44,9 +44,8 @@ class RemoteSettings:
     """Requests a second; 0 sets no limit."""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(
-            r"https?://[^@\s]+", self.url
-        ):  # the value may hold a password: it is not shown
+        if not re.fullmatch(r"https?://[^@\s]+", self.url):
+            # The value is not shown: it may hold a password.
             raise ConfigError(
                 "search.server.url is not usable",
                 expected="http(s)://host:port without credentials",
@@ -61,35 +60,47 @@ class RemoteSettings:
 
     @property
     def patience(self) -> Patience:
-        """What decides about retries."""
+        """Return the limits of time and rate for the HTTP client."""
         return Patience(
-            self.timeout_seconds, self.deadline_seconds, self.max_concurrency, self.max_per_second
+            timeout_seconds=self.timeout_seconds,
+            deadline_seconds=self.deadline_seconds,
+            max_concurrency=self.max_concurrency,
+            max_per_second=self.max_per_second,
         )
 
 
 class RemoteSearch:
-    """A search engine behind HTTP. Close it with `aclose`, or use it as `async with`, in the loop that searched."""
+    """A search engine behind HTTP.
+
+    Close it with `aclose`, or use it as `async with`, in the loop that searched.
+    """
 
     def __init__(self, settings: RemoteSettings | None = None) -> None:
         self._settings = settings or RemoteSettings()
         self._wire = of_dialect(self._settings.dialect)
         self._url = self._settings.url.rstrip("/") + self._wire.path
         self._caller: Caller | None = None
-        self._served = self._settings.name if self._settings.name.startswith("tantivy:") else ""
+        self._served = ""
+        if self._settings.name.startswith("tantivy:"):
+            self._served = self._settings.name
 
     @classmethod
     def connect(cls, settings: RemoteSettings) -> "RemoteSearch":
-        """A client that asks the server first what it searches, where the settings do not say it.
+        """Make a client; where the settings give no name, ask the server first what it searches.
 
         This project's server tells its index's fingerprint, which becomes the name; of others
         nothing can be learned.
         """
-        return cls(settings if settings.name else replace(settings, name=_served_at(settings.url)))
+        if not settings.name:
+            settings = replace(settings, name=_served_at(settings.url))
+        return cls(settings)
 
     @property
     def fingerprint(self) -> str:
-        """`{dialect}:{name}@{url}`: as much as can be known of a server before it is asked."""
-        return f"{self._settings.dialect}:{self._settings.name}@{self._settings.url.rstrip('/')}"
+        """Return `{dialect}:{name}@{url}`, all that is known before the first search."""
+        settings = self._settings
+        url = settings.url.rstrip("/")
+        return f"{settings.dialect}:{settings.name}@{url}"
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,12 +110,15 @@ class RemoteSearch:
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
-        caller, self._caller = self._caller, None
+        caller = self._caller
+        self._caller = None
         if caller:
             await caller.aclose()
 
     async def search(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The server's best passages, in its order, ties by id; the score is 0 where the server gives none.
+        """Return the server's best passages, in its order, ties by id.
+
+        The score is 0 where the server gives none.
 
         Raises:
             SearchError: the search kept failing until its deadline, or the reply is malformed.
@@ -112,7 +126,8 @@ class RemoteSearch:
                 the first search.
             ConfigError: the token in the environment cannot be sent.
         """
-        clean = query.encode("utf-8", "replace").decode("utf-8")  # servers choke on lone surrogates
+        # Servers fail on lone surrogates.
+        clean = query.encode("utf-8", "replace").decode("utf-8")
         caller = self._open()
         reply = await caller.call("POST", self._url, json=self._wire.ask(clean, top_k))
         self._require_same_index(reply)
@@ -122,7 +137,10 @@ class RemoteSearch:
         if self._caller is None:
             token = bearer_token()
             headers = {"Authorization": f"Bearer {token}"} if token else {}
-            fix = f"start the server; check search.server.url, its dialect and the token in {TOKEN_VARIABLE}"
+            fix = (
+                "start the server; check search.server.url, its dialect and the token in "
+                f"{TOKEN_VARIABLE}"
+            )
             self._caller = Caller(
                 self._settings.patience,
                 headers=headers,
@@ -133,7 +151,7 @@ class RemoteSearch:
         return self._caller
 
     def _require_same_index(self, reply: Reply) -> None:
-        """A server that names its index keeps it for as long as this client lives, or results would not compare."""
+        """Raise where the server has another index than before: its results would not compare."""
         served = reply.headers.get(FINGERPRINT_HEADER, "")
         self._served = self._served or served
         if served and served != self._served:
@@ -148,18 +166,23 @@ class RemoteSearch:
 
 
 def _served_at(url: str) -> str:
-    """The fingerprint that the server's `/health` tells; empty where it tells none, or there is no server yet."""
+    """Ask the server's `/health` for its fingerprint.
+
+    It is empty where the server gives none or does not run yet.
+    """
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=_HEALTH_SECONDS) as reply:
             health = json.loads(reply.read(65_536))
     except (OSError, ValueError, http.client.HTTPException):
         return ""
     served = health.get("fingerprint") if isinstance(health, dict) else None
-    return served if isinstance(served, str) and re.fullmatch(r"[\w:.-]{1,100}", served) else ""
+    if isinstance(served, str) and re.fullmatch(r"[\w:.-]{1,100}", served):
+        return served
+    return ""
 
 
 def read_hits(reply: Reply, caller: Caller, read: Callable[[Any], list[Hit]]) -> list[Hit]:
-    """The hits that `read` finds in the reply's JSON.
+    """Read the hits in the reply's JSON with `read`.
 
     Raises:
         SearchError: the reply is no JSON, or `read` refuses it; what is shown of it holds no key.

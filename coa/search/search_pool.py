@@ -1,4 +1,4 @@
-"""Queries to hits on a few threads, and no more in hand than these can answer soon: what is too much is refused."""
+"""Run queries on a small thread pool and reject overload."""
 
 import asyncio
 import math
@@ -20,21 +20,21 @@ class Finder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies corpus, engine and settings."""
+        """Identify corpus, engine and settings."""
 
     @property
     def num_passages(self) -> int:
-        """Passages in the corpus."""
+        """Count the passages in the corpus."""
 
     def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The best passages, best first."""
+        """Find the best passages, best first."""
 
     def passage(self, passage_id: str) -> Passage | None:
-        """The passage with this id; None where there is none."""
+        """Return the passage with this id; None where there is none."""
 
 
 class BusyError(Exception):
-    """There is no room for more queries; `pause_seconds` says when there will be some."""
+    """Report that there is no room for more queries; `pause_seconds` says when to try again."""
 
     def __init__(self, pause_seconds: int) -> None:
         super().__init__(f"too many queries are waiting; try again in {pause_seconds} s")
@@ -42,48 +42,49 @@ class BusyError(Exception):
 
 
 class SearchPool:
-    """Searches on `threads` threads, with at most `max_waiting` queries in hand. Belongs to one event loop."""
+    """Pool of `threads` threads that search, with at most `max_waiting` queries accepted at once.
+
+    A pool belongs to one event loop.
+    """
 
     def __init__(self, finder: Finder, *, threads: int, max_waiting: int) -> None:
         self._finder = finder
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._threads, self._max_waiting = threads, max_waiting
+        self._threads = threads
+        self._max_waiting = max_waiting
         self._seconds_per_query = 0.001
         self.num_waiting = 0
-        """Queries in hand, those being searched included."""
+        """Number of accepted queries without an answer, those being searched included."""
         self.num_answered = 0
 
     async def search(
         self, queries: Sequence[str], top_k: int, timeout_seconds: float
     ) -> list[Sequence[Hit]]:
-        """The hits for each query.
+        """Find the hits for each query.
 
         Raises:
-            BusyError: too many queries are in hand already.
+            BusyError: too many queries are waiting already.
             TimeoutError: it took too long; what has not begun is given up.
         """
         if self.num_waiting and self.num_waiting + len(queries) > self._max_waiting:
             raise BusyError(self._pause())
         self.num_waiting += len(queries)
         loop = asyncio.get_running_loop()
-        pieces = [
-            queries[start : start + _QUERIES_PER_TURN]
-            for start in range(0, len(queries), _QUERIES_PER_TURN)
-        ]
-        turns = [self._submit(loop, piece, top_k) for piece in pieces]
+        turns = []
+        for start in range(0, len(queries), _QUERIES_PER_TURN):
+            piece = queries[start : start + _QUERIES_PER_TURN]
+            turns.append(self._submit(loop, piece, top_k))
         async with asyncio.timeout(timeout_seconds):
-            return [
-                hits
-                for turn in await asyncio.gather(*map(asyncio.wrap_future, turns))
-                for hits in turn
-            ]
+            answers = await asyncio.gather(*[asyncio.wrap_future(turn) for turn in turns])
+        found: list[Sequence[Hit]] = []
+        for hits in answers:
+            found += hits
+        return found
 
     async def passages(self, ids: Sequence[str]) -> list[Passage | None]:
-        """The passages with these ids."""
+        """Return the passages with these ids."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._pool, lambda: [self._finder.passage(name) for name in ids]
-        )
+        return await loop.run_in_executor(self._pool, self._passages, ids)
 
     def close(self) -> None:
         """End the threads once they have nothing left to do."""
@@ -92,26 +93,29 @@ class SearchPool:
     def _submit(
         self, loop: asyncio.AbstractEventLoop, queries: Sequence[str], top_k: int
     ) -> "Future[list[Sequence[Hit]]]":
-        turn = self._pool.submit(self._turn, queries, top_k)
-        # Not when the waiting ends: a search that nobody waits for any more still takes up its thread.
-        turn.add_done_callback(lambda _: _call_soon(loop, self._leave, len(queries)))
+        turn = self._pool.submit(self._find_all, queries, top_k)
+        # Counted until the search is done: after a timeout it still takes up its thread.
+        turn.add_done_callback(lambda _: _call_soon(loop, self._count_answered, len(queries)))
         return turn
 
-    def _turn(self, queries: Sequence[str], top_k: int) -> list[Sequence[Hit]]:
+    def _passages(self, ids: Sequence[str]) -> list[Passage | None]:
+        return [self._finder.passage(passage_id) for passage_id in ids]
+
+    def _find_all(self, queries: Sequence[str], top_k: int) -> list[Sequence[Hit]]:
         started = time.perf_counter()
         found = [self._finder.find(query, top_k) for query in queries]
         seconds = (time.perf_counter() - started) / len(queries)
         self._seconds_per_query += 0.05 * (seconds - self._seconds_per_query)
         return found
 
-    def _leave(self, count: int) -> None:
+    def _count_answered(self, count: int) -> None:
         self.num_waiting -= count
         self.num_answered += count
 
     def _pause(self) -> int:
-        """Whole seconds until about half of what waits will be done."""
-        seconds = self.num_waiting * self._seconds_per_query / self._threads / 2
-        return min(max(math.ceil(seconds), 1), _LONGEST_PAUSE_SECONDS)
+        """Estimate the whole seconds until half of the waiting queries will be done."""
+        seconds = math.ceil(self.num_waiting * self._seconds_per_query / self._threads / 2)
+        return min(max(seconds, 1), _LONGEST_PAUSE_SECONDS)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: "object", *values: object) -> None:

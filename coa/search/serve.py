@@ -1,4 +1,4 @@
-"""An index folder to a search server in every dialect that trainers speak (docs/search.md).
+"""Serve an index folder in every dialect that trainers speak (docs/search.md).
 
     python -m coa.search.serve index=data/index port=8000 [workers=2] [default_dialect=flashrag]
 
@@ -36,13 +36,13 @@ from coa.search.limits import RequestLimits
 from coa.search.wire import Dialect
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
-"""How the settings reach the workers, which are processes of their own."""
+"""Environment variable that carries the settings to the workers, which are separate processes."""
 _BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class ServeParams:
-    """What is served, and how."""
+    """Settings of the search server."""
 
     index: str = INDEX.as_posix()
     """The folder that `coa.search.index` wrote."""
@@ -55,7 +55,7 @@ class ServeParams:
     threads: int = 1
     """Threads of a worker that search."""
     default_dialect: Dialect = Dialect.SEARCH_R1
-    """For requests on a path without a dialect that nothing tells apart."""
+    """Dialect of requests on paths without one that could belong to several."""
     stop_seconds: int = 30
     """How long requests in flight may go on after SIGTERM."""
     limits: RequestLimits = field(default_factory=RequestLimits)
@@ -63,36 +63,40 @@ class ServeParams:
 
     def __post_init__(self) -> None:
         for name, least in (("port", 0), ("workers", 1), ("threads", 1), ("stop_seconds", 0)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value < least:
                 raise ConfigError(
-                    f"serve.{name} is too small",
-                    expected=f"at least {least}",
-                    got=getattr(self, name),
+                    f"serve.{name} is too small", expected=f"at least {least}", got=value
                 )
         for name in RequestLimits.__dataclass_fields__:
-            if not getattr(self.limits, name) > 0:
-                raise ConfigError(
-                    f"serve.limits.{name} must be positive", got=getattr(self.limits, name)
-                )
+            value = getattr(self.limits, name)
+            if not value > 0:
+                raise ConfigError(f"serve.limits.{name} must be positive", got=value)
 
 
 def app_from_environment() -> ASGIApp:
-    """The application of one worker; what `main` has checked is taken from the environment."""
+    """Create one worker's application from the settings that `main` left in the environment."""
     params = msgspec.json.decode(os.environ[_PARAMS_VARIABLE], type=ServeParams)
-    if supervisor := multiprocessing.parent_process():
+    supervisor = multiprocessing.parent_process()
+    if supervisor:
         threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
-    serving = Serving(params.default_dialect, params.threads, params.limits, bearer_token())
+    serving = Serving(
+        default_dialect=params.default_dialect,
+        threads=params.threads,
+        limits=params.limits,
+        token=bearer_token(),
+    )
     return create_app(EmbeddedSearch.open(Path(params.index)), serving)
 
 
 def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
-    """A killed supervisor must not leave workers behind that hold the port."""
+    """End this worker when its supervisor is gone, so that it does not go on holding the port."""
     supervisor.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that all workers share.
+    """Open the socket that all workers share.
 
     Raises:
         ServiceError: the address cannot be listened on.
@@ -109,10 +113,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Serve until a signal ends it; the summary line is returned."""
+    """Serve until a signal ends it and return the summary line."""
     params = Params.load("serve", arguments).section(ServeParams)
     manifest = read_manifest(Path(params.index))
-    bearer_token()  # one that cannot be sent is an error now, not in each worker
+    bearer_token()  # raises here, not in each worker, if the token cannot be sent
     os.environ[_PARAMS_VARIABLE] = msgspec.json.encode(params).decode()
     listener = listen(params.host, params.port)
     host, port = listener.getsockname()[:2]
@@ -133,9 +137,8 @@ def _run(params: ServeParams, listener: socket.socket) -> None:
         log_level="warning",
         timeout_graceful_shutdown=params.stop_seconds,
     )
-    signal.signal(
-        signal.SIGTERM, lambda *_: None
-    )  # uvicorn raises it again when it is done: that is a normal end
+    # uvicorn raises the signal again when it is done; for us that is a normal end.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     if params.workers == 1:
         uvicorn.Server(config).run(sockets=[listener])
     else:

@@ -1,4 +1,7 @@
-"""Queries to web pages through Serper, SearXNG or Tavily; each hit is a page's address, title and snippet."""
+"""Search the web through Serper, SearXNG or Tavily.
+
+Each hit is a page's address, title and snippet.
+"""
 
 import os
 import re
@@ -16,12 +19,12 @@ from coa.search.wire import malformed
 
 
 class Provider(StrEnum):
-    """Who searches the web."""
+    """Service that searches the web."""
 
     SERPER = "serper"
     """Serper (Google's results); paid, the key is in SERPER_API_KEY."""
     SEARXNG = "searxng"
-    """A SearXNG server of one's own, with its JSON format switched on; no key."""
+    """A SearXNG server that you run, with its JSON format switched on; no key."""
     TAVILY = "tavily"
     """Tavily; paid, the key is in TAVILY_API_KEY."""
 
@@ -38,15 +41,15 @@ _FIELDS = {
     Provider.SEARXNG: ("url", "title", "content"),
     Provider.TAVILY: ("url", "title", "content"),
 }
-"""Where a result has its address, title and snippet."""
+"""Keys under which a result has its address, title and snippet."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """Who searches the web, and what it may cost. Keys come from the environment only."""
+    """Settings of web search and its costs. Keys come from the environment only."""
 
     provider: Provider = Provider.SEARXNG
-    """Who is asked."""
+    """The service that is asked."""
     url: str = ""
     """Another address than the provider's usual one."""
     timeout_seconds: float = 20.0
@@ -77,12 +80,15 @@ class WebSettings:
 
     @property
     def address(self) -> str:
-        """Where requests go."""
+        """Return the address that requests are sent to."""
         return (self.url or _URLS[self.provider]).rstrip("/")
 
 
 class WebSearch:
-    """A search engine over the web. Its results change from day to day: record them (`search.recording`)."""
+    """A search engine over the web.
+
+    Its results change from day to day: record them (`search.recording`).
+    """
 
     def __init__(self, settings: WebSettings | None = None) -> None:
         self._settings = settings or WebSettings()
@@ -91,27 +97,28 @@ class WebSearch:
 
     @property
     def fingerprint(self) -> str:
-        """`{provider}@{address}`; no more can be known of the web."""
+        """Return `{provider}@{address}`; no more can be known of the web."""
         return f"{self._settings.provider}@{self._settings.address}"
 
     @property
     def num_paid_calls(self) -> int:
-        """Requests that the provider charges for, repeated ones included."""
-        is_paid = self._settings.provider in _KEYS
-        return (
-            (self._num_sent_before + (self._caller.num_sent if self._caller else 0))
-            if is_paid
-            else 0
-        )
+        """Count the requests that the provider charges for, repeated ones included."""
+        if self._settings.provider not in _KEYS:
+            return 0
+        if self._caller is None:
+            return self._num_sent_before
+        return self._num_sent_before + self._caller.num_sent
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
-        self._num_sent_before, caller, self._caller = self.num_paid_calls, self._caller, None
+        self._num_sent_before = self.num_paid_calls
+        caller = self._caller
+        self._caller = None
         if caller:
             await caller.aclose()
 
     async def search(self, query: str, top_k: int) -> Sequence[Hit]:
-        """The provider's best pages in its order, without scores.
+        """Return the provider's best pages in its order, without scores.
 
         Raises:
             SearchError: the search kept failing until its deadline, or the reply is malformed.
@@ -119,7 +126,8 @@ class WebSearch:
                 up.
             ConfigError: the key is missing in the environment.
         """
-        caller, settings = self._open(), self._settings
+        caller = self._open()
+        settings = self._settings
         clean = query.encode("utf-8", "replace").decode()
         method, path, options = _request(settings.provider, clean, top_k)
         reply = await caller.call(method, settings.address + path, **options)
@@ -128,44 +136,45 @@ class WebSearch:
 
     def _open(self) -> Caller:
         if self._caller is None:
-            settings, key = self._settings, _key(self._settings.provider)
+            settings = self._settings
+            provider = settings.provider
+            key = _key(provider)
+            num_left = None
+            if provider in _KEYS:
+                num_left = settings.max_paid_calls - self._num_sent_before
             patience = Patience(
-                settings.timeout_seconds,
-                settings.deadline_seconds,
-                settings.max_concurrency,
-                settings.max_per_second,
-            )
-            fix = (
-                f"check search.web and the key in {_KEYS.get(settings.provider, 'the environment')}"
-            )
-            name = f"web search ({settings.provider})"
-            headers = _headers(settings.provider, key)
-            left = (
-                settings.max_paid_calls - self._num_sent_before
-                if settings.provider in _KEYS
-                else None
+                timeout_seconds=settings.timeout_seconds,
+                deadline_seconds=settings.deadline_seconds,
+                max_concurrency=settings.max_concurrency,
+                max_per_second=settings.max_per_second,
             )
             self._caller = Caller(
                 patience,
-                headers=headers,
+                headers=_headers(provider, key),
                 secrets=(key,),
-                name=name,
-                fix=fix,
-                max_sent=left,
+                name=f"web search ({provider})",
+                fix=f"check search.web and the key in {_KEYS.get(provider, 'the environment')}",
+                max_sent=num_left,
                 used_up=self._used_up(),
             )
         return self._caller
 
     def _used_up(self) -> ServiceError:
         what = f"{self._settings.max_paid_calls:,} paid searches were made, which is the limit"
-        fix = "raise search.web.max_paid_calls and run the same command again: finished calls are kept"
+        fix = (
+            "raise search.web.max_paid_calls and run the same command again: finished calls are "
+            "kept"
+        )
         return ServiceError(what, where="search.web.max_paid_calls", fix=fix)
 
 
 def _key(provider: Provider) -> str:
-    variable = _KEYS.get(provider, "")
-    key = os.environ.get(variable, "").strip() if variable else ""
-    if variable and not (key and key.isascii() and key.isprintable()):
+    if provider not in _KEYS:
+        return ""
+    variable = _KEYS[provider]
+    key = os.environ.get(variable, "").strip()
+    is_usable = key and key.isascii() and key.isprintable()
+    if not is_usable:
         raise ConfigError(
             f"there is no usable key for {provider}", where=f"environment variable {variable}"
         )
@@ -173,15 +182,15 @@ def _key(provider: Provider) -> str:
 
 
 def _headers(provider: Provider, key: str) -> Mapping[str, str]:
-    by_provider = {
-        Provider.SERPER: {"X-API-KEY": key},
-        Provider.TAVILY: {"Authorization": f"Bearer {key}"},
-    }
-    return by_provider.get(provider, {})
+    if provider is Provider.SERPER:
+        return {"X-API-KEY": key}
+    if provider is Provider.TAVILY:
+        return {"Authorization": f"Bearer {key}"}
+    return {}
 
 
 def _request(provider: Provider, query: str, top_k: int) -> tuple[str, str, dict[str, Any]]:
-    """Method, path and options of a request."""
+    """Return method, path and options of a request."""
     if provider is Provider.SEARXNG:
         return "GET", "/search", {"params": {"q": query, "format": "json"}}
     if provider is Provider.SERPER:
@@ -190,19 +199,23 @@ def _request(provider: Provider, query: str, top_k: int) -> tuple[str, str, dict
 
 
 def to_hits(reply: Any, provider: Provider) -> list[Hit]:
-    """The hits of a provider's reply; results without an address or any text are passed over.
+    """Read the hits of a provider's reply; skip results without an address or any text.
 
     Raises:
         SearchError: the reply does not follow the provider's protocol.
     """
-    results = reply.get(_LISTS[provider], []) if isinstance(reply, dict) else None
+    list_key = _LISTS[provider]
+    url_key, title_key, snippet_key = _FIELDS[provider]
+    results = reply.get(list_key, []) if isinstance(reply, dict) else None
     if not isinstance(results, list):
-        raise malformed(f'{{"{_LISTS[provider]}": [...]}}', reply)
+        raise malformed(f'{{"{list_key}": [...]}}', reply)
     hits = []
     for result in results:
         if not isinstance(result, dict):
             raise malformed("results that are objects", result)
-        url, title, snippet = (str(result.get(name) or "") for name in _FIELDS[provider])
+        url = str(result.get(url_key) or "")
+        title = str(result.get(title_key) or "")
+        snippet = str(result.get(snippet_key) or "")
         if url and (title or snippet):
             hits.append(Hit(Passage(url, title, snippet or title), 0.0))
     return hits

@@ -1,4 +1,4 @@
-"""The library T of tools that a policy may call. Search is the first; to add one, implement `Tool`."""
+"""Define the tools that a policy may call (the library T). To add one, implement `Tool`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from urllib.parse import quote, unquote
 from coa.trajectory import Outcome
 
 _PLAIN = " :/,;=@()"
-"""Stands as it is in a library's fingerprint; `+`, which parts the tools, does not."""
+"""Characters that are not quoted in a library's fingerprint; `+`, which separates tools, is."""
 
 
 class Repeats(StrEnum):
-    """What becomes of a passage that the trajectory has shown before."""
+    """Treatment of a passage that the trajectory has shown before."""
 
     KEEP = "keep"
     """It is shown again."""
@@ -25,7 +25,7 @@ class Repeats(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolReply:
-    """What a tool returned for one action."""
+    """A tool's reply to one action."""
 
     outcome: Outcome
     text: str
@@ -34,7 +34,7 @@ class ToolReply:
     passages: tuple[str, ...] = ()
     """Ids of the passages shown, in order."""
     lines: tuple[str, ...] = ()
-    """The text, a piece for each passage, where repeats are not to be kept."""
+    """The lines of the text, one for each passage, where repeats are not kept."""
     repeats: Repeats = Repeats.KEEP
     heads: tuple[str, ...] = ()
     """The number and the title before each passage's text, where repeats are to be marked."""
@@ -45,11 +45,14 @@ class Tool(Protocol):
 
     @property
     def name(self) -> str:
-        """Lower-case word that its tags carry, such as `search`."""
+        """Return the lower-case word in its tags, such as `search`."""
 
     @property
     def fingerprint(self) -> str:
-        """Identifies everything that its replies depend on; part of every trajectory and journal key."""
+        """Identify everything that its replies depend on.
+
+        The fingerprint is part of every trajectory and journal key.
+        """
 
     async def call(self, argument: str) -> ToolReply:
         """Answer one action. Its own failure is a reply with outcome ERROR.
@@ -64,17 +67,29 @@ Toolbox = Mapping[str, Tool]
 
 
 def library_fingerprint(tools: Toolbox) -> str:
-    """The fingerprint of a run's tools: search's own where it stands alone, else all, `calculate=...+search=...`."""
+    """Join the fingerprints of a run's tools: `calculate=...+search=...`.
+
+    Where search is the only tool, its own fingerprint is returned.
+    """
     if list(tools) == ["search"]:
         return tools["search"].fingerprint
-    return "+".join(
-        f"{name}={quote(tools[name].fingerprint, safe=_PLAIN)}" for name in sorted(tools)
-    )
+    parts = []
+    for name in sorted(tools):
+        quoted = quote(tools[name].fingerprint, safe=_PLAIN)
+        parts.append(f"{name}={quoted}")
+    return "+".join(parts)
 
 
 def tool_fingerprints(library: str, tools: Sequence[str]) -> dict[str, str]:
-    """Each tool's own fingerprint, by name, from that of the library: the inverse of `library_fingerprint`."""
+    """Split a library's fingerprint into that of each tool, by name.
+
+    This is the inverse of `library_fingerprint`.
+    """
     if list(tools) == ["search"]:
         return {"search": library}
-    pairs = [part.split("=", 1) for part in library.split("+") if "=" in part]
-    return {name: unquote(own) for name, own in pairs if name in tools}
+    fingerprints = {}
+    for part in library.split("+"):
+        name, equals, quoted = part.partition("=")
+        if equals and name in tools:
+            fingerprints[name] = unquote(quoted)
+    return fingerprints

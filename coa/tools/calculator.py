@@ -1,4 +1,4 @@
-"""The tool `calculate`: compute an arithmetic expression, in bounded time whatever it says.
+"""Compute arithmetic expressions in bounded time, for the tool `calculate`.
 
 An expression of at most `MAX_CHARS` characters has fewer operations. Only numbers are computed
 with, and a power or a rounding that would need a larger number is refused before it is computed, so
@@ -15,11 +15,12 @@ from coa.tools import ToolReply
 from coa.trajectory import Outcome
 
 MAX_CHARS = 200
-"""Longer expressions are invalid: an expression of ten thousand brackets is no arithmetic."""
+"""Longer expressions are invalid: nobody needs an expression of ten thousand brackets."""
 _MAX_BITS = 10_000
-"""Of a power of whole numbers."""
+"""Largest number of bits in a power of whole numbers."""
 _MAX_ROUNDING = 400
-"""More digits than any float has; `round(7, -9**9)` would compute ten to that power."""
+"""Largest number of digits to round to, more than any float has. `round(7, -9**9)` would compute
+ten to that power."""
 _NODES = (
     ast.Expr,
     ast.BinOp,
@@ -29,11 +30,11 @@ _NODES = (
     ast.Name,
     ast.Constant,
 )
-"""What an expression may be made of. Attributes and f-strings could make a text of a gigabyte."""
+"""The parts an expression may have. Attributes and f-strings could make a text of a gigabyte."""
 _SIGNS = (ast.UAdd, ast.USub)
 _OPERATORS: tuple[type, ...] = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, *_SIGNS)
 _MISTAKES = (SyntaxError, ArithmeticError, LookupError, ValueError, TypeError)
-"""What the library and the functions raise for expressions that make no sense."""
+"""Errors that the library and the functions raise for expressions that make no sense."""
 _NAMES = {"pi": math.pi, "e": math.e}
 
 
@@ -53,9 +54,13 @@ class Calculator:
         self.fingerprint = f"simpleeval/{','.join(sorted([*_FUNCTIONS, *_NAMES]))}/{MAX_CHARS}chars"
 
     async def call(self, argument: str) -> ToolReply:
-        """The value of the expression `argument`; what is none is INVALID and says why."""
+        """Compute the value of the expression `argument`.
+
+        What is not an expression, or has no number as its value, is INVALID; the reply says why.
+        """
         expression = argument.strip().replace("^", "**")
-        if not expression or len(expression) > MAX_CHARS or {";", "\n"} & set(expression):
+        has_separator = ";" in expression or "\n" in expression
+        if not expression or len(expression) > MAX_CHARS or has_separator:
             return ToolReply(
                 Outcome.INVALID, f"One expression of at most {MAX_CHARS} characters is needed."
             )
@@ -65,11 +70,8 @@ class Calculator:
         evaluator.nodes = {kind: evaluator.nodes[kind] for kind in _NODES}
         try:
             value = evaluator.eval(expression)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not math.isfinite(value)
-            ):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value):
                 return ToolReply(Outcome.INVALID, "The expression has no number as its value.")
             return ToolReply(Outcome.OK, _shown(value))
         except (self._library.InvalidExpression, *_MISTAKES) as error:
@@ -81,7 +83,7 @@ class Calculator:
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for numbers alone: `%` would also fill a text with a billion blanks."""
+    """Restrict a function to numbers: `%` would also fill a text with a billion blanks."""
 
     def call(*operands: Any, **named: Any) -> Any:
         for operand in (*operands, *named.values()):
@@ -108,16 +110,26 @@ def _round(number: float, ndigits: int | None = None) -> Any:
 _MATHS = "sqrt log log10 log2 exp sin cos tan floor ceil radians degrees"
 _FUNCTIONS = {
     **{name: _checked(getattr(math, name)) for name in _MATHS.split()},
-    **{"abs": _checked(abs), "min": _checked(min), "max": _checked(max), "round": _checked(_round)},
+    "abs": _checked(abs),
+    "min": _checked(min),
+    "max": _checked(max),
+    "round": _checked(_round),
 }
 
 
 def _shown(value: int | float) -> str:
-    """Whole numbers as they are; others with 12 significant digits, which hides the rounding of binary fractions."""
+    """Write whole numbers as they are, others with 12 significant digits.
+
+    Fewer digits than a float has hide the rounding of binary fractions.
+    """
     if isinstance(value, int):
         return str(value)
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.12g}"
+    if value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.12g}"
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100].rstrip(".")
+    lines = str(error).splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return first[:100].rstrip(".")

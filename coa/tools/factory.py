@@ -1,5 +1,6 @@
-"""From the section `tools` of params.yaml to the tools beside search."""
+"""Open the tools beside search that the section `tools` of params.yaml describes."""
 
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -27,20 +28,26 @@ class ToolsParams:
 
 
 def own_tools(params: ToolsParams) -> list[str]:
-    """Names of the tools that `open_tools` opens, without those of MCP servers, which only their servers know."""
-    offered = {Calculator.name: params.calculator, OpenTool.name: params.open.is_offered}
-    return [name for name, is_offered in offered.items() if is_offered]
+    """Name the tools that `open_tools` opens, except those that only MCP servers know."""
+    names = []
+    if params.calculator:
+        names.append(Calculator.name)
+    if params.open.is_offered:
+        names.append(OpenTool.name)
+    return names
 
 
 async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
-    """The tools that `params` describes; `stack` closes them.
+    """Open the tools that `params` describes; `stack` closes them.
 
     Raises:
         MissingExtraError: a tool's library is not installed.
         ServiceError: an MCP server cannot be reached.
         ConfigError: two tools have the same name, or one has a name that tags cannot carry.
     """
-    tools: list[Tool] = [Calculator()] if params.calculator else []
+    tools: list[Tool] = []
+    if params.calculator:
+        tools.append(Calculator())
     if params.open.is_offered:
         opener = OpenTool(params.open)
         stack.push_async_callback(opener.aclose)
@@ -49,8 +56,9 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
         tools += await stack.enter_async_context(open_mcp_tools(server))
     for tool in tools:
         _check_name(tool)
-    names = ["search", *(tool.name for tool in tools)]
-    if twice := {name for name in names if names.count(name) > 1}:
+    counts = Counter(["search", *(tool.name for tool in tools)])
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
         raise ConfigError(
             f"two tools have the name {', '.join(sorted(twice))}",
             where="tools",

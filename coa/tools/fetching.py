@@ -1,8 +1,8 @@
-"""Fetch public web pages: no private addresses, bounded redirects, size and time.
+"""Fetch public web pages, never from private addresses, with limits on redirects, size and time.
 
-The address comes from a model, and what answers is hostile. Whatever a host is called and whatever
-a name server says of it, there is one place where a connection begins, and there the address itself
-is checked: `_public_socket`.
+The address comes from a model, and the server that answers may be hostile. All connections begin in
+one place, `_public_socket`, which checks the IP address itself, whatever the host's name is and
+whatever a name server says of it.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _MAX_REDIRECTS = 5
 _MAX_HOSTS = 1000
-"""Hosts whose rates are remembered."""
+"""Number of hosts whose rates are remembered."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-"""All that IPv6 has given to the public internet; local and old forms lie outside."""
+"""All IPv6 addresses of the public internet; local and old forms lie outside."""
 _NOT_PUBLIC = (
     ipaddress.ip_network("192.0.0.0/24"),  # a cloud answers here with its machines' secrets
     ipaddress.ip_network("168.63.129.16/32"),  # so does another, at this one address
@@ -37,30 +37,30 @@ _NOT_PUBLIC = (
 
 
 class AddressError(OSError):
-    """The address itself cannot be opened."""
+    """Report an address that cannot be opened."""
 
 
 class PageError(Exception):
-    """The page could not be read."""
+    """Report a page that could not be read."""
 
 
 class Page(NamedTuple):
-    """A page as it came."""
+    """A page as the server sent it."""
 
     url: str
-    """After redirects."""
+    """Its address after redirects."""
     content_type: str
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """What one page may cost."""
+    """Limits on what one page may cost."""
 
     timeout_seconds: float = 20.0
-    """For a page with all its redirects."""
+    """Time for a page with all its redirects."""
     max_bytes: int = 2_000_000
-    """What is longer is cut."""
+    """Longer pages are cut."""
     max_per_second: float = 2.0
     """Pages a second from one host; 0 sets no limit."""
     private_hosts: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class FetchLimits:
 
 
 class PageFetcher:
-    """Fetches pages. Close it with `aclose` in the loop that fetched."""
+    """Fetcher of web pages. Close it with `aclose` in the loop that fetched."""
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
@@ -78,8 +78,10 @@ class PageFetcher:
 
     async def aclose(self) -> None:
         """Close the connections; the fetcher can be used again."""
-        sessions, self._sessions = self._sessions, {}
-        resolver, self._resolver = self._resolver, None
+        sessions = self._sessions
+        resolver = self._resolver
+        self._sessions = {}
+        self._resolver = None
         self._rates.clear()
         for session in sessions.values():
             await session.close()
@@ -87,7 +89,7 @@ class PageFetcher:
             await resolver.close()
 
     async def fetch(self, url: str) -> Page:
-        """The page at `url`.
+        """Fetch the page at `url`.
 
         Raises:
             AddressError: the address is no public http(s) address.
@@ -163,8 +165,8 @@ class PageFetcher:
                 ttl_dns_cache=60,
                 socket_factory=None if may_be_private else _public_socket,
             )
-            # Not decompressed: a page of a kilobyte may unfold to gigabytes. No cookies: a page that
-            # one trajectory opens tells nothing to the next.
+            # Pages are not decompressed: a kilobyte may unfold to gigabytes. There are no cookies:
+            # a page that one trajectory opens tells nothing to the next.
             self._sessions[may_be_private] = aiohttp.ClientSession(
                 connector=connector,
                 headers={"Accept-Encoding": "identity", "Accept": "text/html, text/plain"},
@@ -218,7 +220,9 @@ def is_public(address: str) -> bool:
     if any(found in network for network in _NOT_PUBLIC):
         return False
     if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        inner = found.ipv4_mapped or found.sixtofour
+        if inner is None and found.teredo:
+            _, inner = found.teredo
         if found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None:

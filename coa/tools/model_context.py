@@ -1,4 +1,4 @@
-"""Tools of a server that speaks the Model Context Protocol (MCP), through its official SDK, as tools of the library.
+"""Offer the tools of Model Context Protocol (MCP) servers as our own, through the official SDK.
 
 A policy writes one argument between its tags: the value of the tool's only parameter, or a JSON
 object that names them.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcp import Tool as Described
 
 _MAX_PAGES = 100
-"""Of a server's list of tools."""
+"""Largest number of pages in a server's list of tools."""
 _PLAIN = {"string": str, "integer": int, "number": float}
 
 
@@ -65,17 +65,18 @@ class McpTool:
     def __init__(
         self, client: "Client", described: "Described", server: str, settings: McpSettings
     ) -> None:
-        self._client, self._described, self._settings = client, described, settings
+        self._client = client
+        self._described = described
+        self._settings = settings
         self._parameters = Parameters.of(described.input_schema)
         self.name = tag_name(described.name)
-        told = json.dumps(
-            [described.name, described.description, described.input_schema], sort_keys=True
-        )
-        digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+        description = [described.name, described.description, described.input_schema]
+        text = json.dumps(description, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.fingerprint = f"mcp:{server}/{described.name}:{digest}/{settings.max_chars}chars"
 
     async def call(self, argument: str) -> ToolReply:
-        """Call the tool; what it says of a bad argument is INVALID, its own failure ERROR."""
+        """Call the tool. A bad argument gives INVALID, a failure of the tool ERROR."""
         import anyio
 
         arguments = self._parameters.read(argument)
@@ -89,18 +90,19 @@ class McpTool:
                 result = await self._client.call_tool(self._described.name, arguments)
         except _failures() as error:
             return ToolReply(Outcome.ERROR, f"{self.fingerprint}: {_innermost(error)!r}"[:500])
-        text = "\n".join(
-            getattr(block, "text", f"({block.type})") for block in result.content
-        ).strip()
+        blocks = [getattr(block, "text", f"({block.type})") for block in result.content]
+        text = "\n".join(blocks).strip()
         text = text[: self._settings.max_chars]
         if result.is_error:
             return ToolReply(Outcome.INVALID, text or "The tool refuses the argument.")
-        return ToolReply(Outcome.OK, text) if text else ToolReply(Outcome.EMPTY, "No result.")
+        if not text:
+            return ToolReply(Outcome.EMPTY, "No result.")
+        return ToolReply(Outcome.OK, text)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a tool wants to be given."""
+    """Parameters of a tool."""
 
     kinds: Mapping[str, str]
     """JSON Schema's type of each parameter."""
@@ -108,29 +110,30 @@ class Parameters:
 
     @classmethod
     def of(cls, schema: Mapping[str, Any]) -> "Parameters":
-        """The parameters in a tool's input schema."""
-        described = schema.get("properties") or {}
-        kinds = {
-            name: str(shape.get("type", "any")) if isinstance(shape, dict) else "any"
-            for name, shape in described.items()
-        }
+        """Read the parameters in a tool's input schema."""
+        properties = schema.get("properties") or {}
+        kinds = {}
+        for name, shape in properties.items():
+            is_described = isinstance(shape, dict)
+            kinds[name] = str(shape.get("type", "any")) if is_described else "any"
         return cls(kinds, tuple(schema.get("required") or ()))
 
     @property
     def wanted(self) -> str:
-        """What a policy should write."""
+        """Say what a policy should write."""
         if self._only in self.kinds:
             return f"{self._only} ({self.kinds[self._only]})"
-        return f"a JSON object with {', '.join(f'{name} ({kind})' for name, kind in self.kinds.items()) or 'nothing'}"
+        described = [f"{name} ({kind})" for name, kind in self.kinds.items()]
+        return f"a JSON object with {', '.join(described) or 'nothing'}"
 
     @property
     def _only(self) -> str:
-        """The one parameter that must be given; empty where there is none or more than one."""
+        """Name the one parameter that must be given; empty where there is none or more than one."""
         names = self.required or tuple(self.kinds)
         return names[0] if len(names) == 1 else ""
 
     def read(self, argument: str) -> dict[str, Any] | None:
-        """The arguments of a call; None where they cannot be told."""
+        """Read the arguments of a call; None where they cannot be read."""
         text = argument.strip()
         if not self.kinds:
             return {} if text in ("", "{}") else None
@@ -150,16 +153,20 @@ class Parameters:
 
 
 def tag_name(name: str) -> str:
-    """A tool's name as tags can carry it: small letters, digits and single underscores, a letter first."""
-    plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip(
-        "_"
-    )
-    return plain if plain[:1].isalpha() else f"tool_{plain}".rstrip("_")
+    """Turn a tool's name into one that tags can carry.
+
+    The result has small letters, digits and single underscores; a letter is first.
+    """
+    with_breaks = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    plain = re.sub(r"[^a-z0-9]+", "_", with_breaks.lower()).strip("_")
+    if plain[:1].isalpha():
+        return plain
+    return f"tool_{plain}".rstrip("_")
 
 
 @asynccontextmanager
 async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
-    """Connect to the server and give the tools that are offered; the connection ends with the block.
+    """Connect to the server until the block ends, and give the tools that are offered.
 
     Raises:
         MissingExtraError: the SDK is not installed.
@@ -170,7 +177,7 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
         from mcp import Client, StdioServerParameters
     except ImportError:
         raise MissingExtraError("mcp", "tools") from None
-    # What goes wrong is told in replies and errors; the SDK would print tracebacks beside them.
+    # Replies and errors say what goes wrong; without this, the SDK would also print tracebacks.
     logging.getLogger("mcp").addHandler(logging.NullHandler())
     where = settings.url or settings.command
     program, *arguments = shlex.split(settings.command) or [""]
@@ -184,11 +191,9 @@ async def open_mcp_tools(settings: McpSettings) -> AsyncIterator[list[McpTool]]:
             if name not in described:
                 raise unknown_name("MCP tool", name, described, where=where)
         info = client.server_info
-        known_as = f"{info.name}-{info.version}" if info else where
-        yield [
-            McpTool(client, described[name], known_as, settings)
-            for name in settings.tools or described
-        ]
+        server_name = f"{info.name}-{info.version}" if info else where
+        names = settings.tools or described
+        yield [McpTool(client, described[name], server_name, settings) for name in names]
 
 
 @asynccontextmanager
@@ -205,14 +210,14 @@ async def _connected(client: "Client", where: str) -> AsyncIterator[None]:
         try:
             await client.__aexit__(None, None, None)
         except _failures() as error:
-            # One that cannot be closed in order has given all its replies.
+            # A connection that only fails while it closes has given all its replies.
             if is_broken:
                 what = "the connection to the MCP server broke"
                 raise _service_error(what, where, error) from error
 
 
 async def _listed(client: "Client", settings: McpSettings, where: str) -> dict[str, "Described"]:
-    """The server's tools by name, from all pages of its list."""
+    """Read the server's tools, by name, from all pages of its list."""
     import anyio
 
     found: dict[str, Described] = {}
@@ -221,7 +226,8 @@ async def _listed(client: "Client", settings: McpSettings, where: str) -> dict[s
         with anyio.fail_after(settings.timeout_seconds):
             for _ in range(_MAX_PAGES):
                 page = await client.list_tools(cursor=cursor)
-                found |= {tool.name: tool for tool in page.tools}
+                for tool in page.tools:
+                    found[tool.name] = tool
                 cursor = page.next_cursor
                 if cursor is None:
                     return found
@@ -235,7 +241,7 @@ async def _listed(client: "Client", settings: McpSettings, where: str) -> dict[s
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the SDK raises when a server dies, hangs or answers nonsense."""
+    """List what the SDK raises when a server dies, hangs or answers nonsense."""
     from anyio import BrokenResourceError, ClosedResourceError
     from mcp import MCPError
 

@@ -1,4 +1,4 @@
-"""The tool `open`: the address of a web page to its text."""
+"""Read the text of a web page by its address, for the tool `open`."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from coa.trajectory import Outcome
 
 _MAX_URL_CHARS = 2000
 _MAX_CHARS_A_WORD = 20
-"""A page without blanks is shown no further than one with them; English has six a word."""
+"""Limit on characters for each word, for pages without blanks; English has six."""
 _HTML = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSettings:
-    """How pages are opened and shown."""
+    """Settings for opening and showing pages."""
 
     is_offered: bool = False
     """Whether the tool is there."""
     max_words: int = 600
     """Words of the page that are shown, up to the end of a sentence."""
     fetch: FetchLimits = field(default_factory=FetchLimits)
-    """What one page may cost."""
+    """Limits on what one page may cost."""
 
     def __post_init__(self) -> None:
         if self.max_words < 1:
@@ -53,7 +53,7 @@ class OpenTool:
 
     @property
     def fingerprint(self) -> str:
-        """`web/{words}words-{bytes}bytes`: what a page says changes from day to day."""
+        """Return `web/{words}words-{bytes}bytes`; the pages themselves change from day to day."""
         return f"web/{self._settings.max_words}words-{self._settings.fetch.max_bytes}bytes"
 
     async def aclose(self) -> None:
@@ -62,9 +62,10 @@ class OpenTool:
         await self._reader.aclose()
 
     async def call(self, argument: str) -> ToolReply:
-        """The text of the page at the address `argument`."""
+        """Return the text of the page at the address `argument`."""
         url = argument.strip()
-        if not url or len(url) > _MAX_URL_CHARS or any(char.isspace() for char in url):
+        has_blanks = any(char.isspace() for char in url)
+        if not url or len(url) > _MAX_URL_CHARS or has_blanks:
             return ToolReply(
                 Outcome.INVALID, "One address is needed, such as https://example.org/page."
             )
@@ -80,13 +81,13 @@ class OpenTool:
         return ToolReply(Outcome.OK, f"{title}\n{text}" if title else text, (page.url,))
 
     async def _text(self, page: Page) -> tuple[str, str]:
-        """Read title and text as they are shown; what is neither HTML nor plain text has none."""
+        """Read title and text, cut as they are shown; both are empty if the page is not text."""
         is_html = page.content_type in _HTML
         if not is_html and page.content_type != "text/plain":
             return "", ""
         max_words = self._settings.max_words
         max_chars = max_words * _MAX_CHARS_A_WORD
-        # One word and one character more than is shown: they tell that the page goes on.
+        # One word and one character more than is shown tell `shorten` that the page goes on.
         title, text = await self._reader.read(
             page.body, is_html=is_html, max_words=max_words + 1, max_chars=max_chars + 1
         )

@@ -13,17 +13,17 @@ from pathlib import Path
 from coa.tools.page_text import REPLY, REQUEST
 
 _SECONDS = 5.0
-"""For one page; an ordinary one of two megabytes takes 0.2."""
+"""Time for one page; an ordinary one of two megabytes takes 0.2 s."""
 _MAX_PROCESSES = 4
 _COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("page_text.py")))
 
 
 class UnreadableError(Exception):
-    """The text of a page cannot be read within the limits of time and memory."""
+    """Report a page whose text cannot be read within the limits of time and memory."""
 
 
 class PageReader:
-    """Reads pages. Close it with `aclose` in the loop that read."""
+    """Reader of pages in other processes. Close it with `aclose` in the loop that read."""
 
     def __init__(self, *, timeout_seconds: float = _SECONDS) -> None:
         self._seconds = timeout_seconds
@@ -32,14 +32,16 @@ class PageReader:
 
     async def aclose(self) -> None:
         """End the processes; the reader can be used again."""
-        idle, self._idle, self._slots = self._idle, [], None
+        idle = self._idle
+        self._idle = []
+        self._slots = None
         for process in idle:
             await _end(process)
 
     async def read(
         self, body: bytes, *, is_html: bool, max_words: int, max_chars: int
     ) -> tuple[str, str]:
-        """Title and text of a page, each on one line, the text cut hard at both limits.
+        """Read title and text of a page, each on one line; cut the text exactly at both limits.
 
         Raises:
             UnreadableError: it takes too long or too much memory.
@@ -73,7 +75,7 @@ class PageReader:
 
 
 async def _start() -> Process:
-    # In a session of its own: Control-C at the terminal is the run's to handle.
+    # The process gets a session of its own, so that Control-C at the terminal reaches only the run.
     try:
         return await asyncio.create_subprocess_exec(
             *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True

@@ -13,16 +13,16 @@ from contextlib import suppress
 from typing import BinaryIO
 
 REQUEST = struct.Struct(">?III")
-"""Before each page: whether it is HTML, words and characters that are wanted, length in bytes."""
+"""Header of each page: whether it is HTML, the words and characters wanted, its length in bytes."""
 REPLY = struct.Struct(">I")
-"""Before each reply, `[title, text]` in JSON: its length in bytes."""
+"""Header of each reply, `[title, text]` in JSON: its length in bytes."""
 MAX_MEMORY = 1 << 30
 """Bytes of address space of one process; an ordinary page of two megabytes takes a tenth."""
 _MAX_TITLE_CHARS = 300
 _SILENT = (
     "script, style, noscript, template, svg, iframe, form, nav, header, footer, aside, [hidden]"
 )
-"""What a reader of a page is not shown, or does not read."""
+"""Parts of a page that its readers are not shown, or do not read."""
 
 
 def main() -> None:
@@ -47,16 +47,20 @@ def answer(pages: BinaryIO, replies: BinaryIO) -> bool:
         return False
     is_html, max_words, max_chars, num_bytes = REQUEST.unpack(header)
     body = pages.read(num_bytes)
-    title, text = html_text(body) if is_html else ("", body.decode("utf-8", "replace"))
+    if is_html:
+        title, text = html_text(body)
+    else:
+        title, text = "", body.decode("utf-8", "replace")
     words = text.split()[:max_words]
-    shown = [" ".join(title.split())[:_MAX_TITLE_CHARS], " ".join(words)[:max_chars]]
-    reply = json.dumps(shown).encode()
+    shown_title = " ".join(title.split())[:_MAX_TITLE_CHARS]
+    shown_text = " ".join(words)[:max_chars]
+    reply = json.dumps([shown_title, shown_text]).encode()
     replies.write(REPLY.pack(len(reply)) + reply)
     return True
 
 
 def html_text(html: bytes) -> tuple[str, str]:
-    """Title and text of a page, without what its readers do not see."""
+    """Extract title and text of a page, without what its readers do not see."""
     from selectolax.lexbor import LexborHTMLParser
 
     tree = LexborHTMLParser(html)
@@ -64,8 +68,11 @@ def html_text(html: bytes) -> tuple[str, str]:
         return "", ""
     for node in tree.css(_SILENT):
         node.decompose()
-    title, body = tree.css_first("title"), tree.body
-    return title.text() if title else "", body.text(separator=" ") if body else ""
+    title = tree.css_first("title")
+    body = tree.body
+    title_text = title.text() if title else ""
+    body_text = body.text(separator=" ") if body else ""
+    return title_text, body_text
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Mark or leave out the passages of a tool's reply that a trajectory has been shown before.
 
-Done when the reply is appended and not by the tool: a tool does not know the trajectory, and the
-journal keeps one reply for all that ask the same.
+This happens when the reply is appended to a trajectory, not in the tool: a tool does not know the
+trajectory, and the journal keeps one reply for all that ask the same.
 """
 
 from collections.abc import Iterable
@@ -15,14 +15,13 @@ _SHOWN = "shown above."
 
 
 def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
-    """Return the reply with the passages that `steps` have shown marked or dropped, as the reply asks."""
-    if (
-        reply.repeats is Repeats.KEEP
-        or reply.outcome is not Outcome.OK
-        or len(reply.lines) != len(reply.passages)
-    ):
+    """Mark or drop the passages that `steps` have shown, as the reply asks, and return it."""
+    has_lines = len(reply.lines) == len(reply.passages)
+    if reply.repeats is Repeats.KEEP or reply.outcome is not Outcome.OK or not has_lines:
         return reply
-    shown = {passage for step in steps for passage in step.passages}
+    shown: set[str] = set()
+    for step in steps:
+        shown.update(step.passages)
     if shown.isdisjoint(reply.passages):
         return reply
     heads = reply.heads or ("",) * len(reply.lines)  # a reply recorded by an older version has none

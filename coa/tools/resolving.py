@@ -15,7 +15,10 @@ _NUM_THREADS = 8
 
 
 class OwnThreadsResolver(AbstractResolver):
-    """Asks the operating system. A lookup that hangs keeps its thread; who waits for it gives up."""
+    """Resolver that asks the operating system.
+
+    A lookup that hangs keeps its thread; whoever waits for it gives up after a while.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="resolver")
@@ -23,11 +26,12 @@ class OwnThreadsResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """All addresses of a host."""
+        """Look up all addresses of a host."""
         look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
         found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        return [
-            ResolveResult(
+        results = []
+        for kind, _, protocol, _, address in found:
+            result = ResolveResult(
                 hostname=host,
                 host=str(address[0]),
                 port=port,
@@ -35,8 +39,8 @@ class OwnThreadsResolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST,
             )
-            for kind, _, protocol, _, address in found
-        ]
+            results.append(result)
+        return results
 
     async def close(self) -> None:
         """Let the threads end; lookups that have not begun are dropped."""

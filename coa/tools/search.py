@@ -1,4 +1,7 @@
-"""The search tool: a query to what the policy reads, `result 1: title: text`, a line each (as AutoCoA shows them)."""
+"""Search and show the hits as the policy reads them, one `result 1: title: text` a line.
+
+This is the form that AutoCoA shows.
+"""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +18,7 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]”’]*(?=\s+[\"'(\[“‘]?[A-Z0-9]|$
 
 
 class Numbering(StrEnum):
-    """How results are numbered."""
+    """Form of the numbers of results."""
 
     RESULT = "result"
     """`result 1: `, as AutoCoA does."""
@@ -24,7 +27,7 @@ class Numbering(StrEnum):
     DOC = "doc"
     """`Doc 1: `, much as Search-R1 does."""
     NONE = "none"
-    """Not at all."""
+    """No numbers."""
 
 
 _HEADS = {
@@ -37,7 +40,10 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True)
 class ObservationSettings:
-    """How results are shown to the policy. A passage's text ends with a sentence where a limit cuts it, if possible."""
+    """Settings for showing results to the policy.
+
+    Where a limit cuts a passage's text, the text ends with a sentence if possible.
+    """
 
     top_k: int = 3
     """Passages shown."""
@@ -62,9 +68,10 @@ class ObservationSettings:
     def __post_init__(self) -> None:
         least = {"top_k": 1, "max_words": 0, "max_query_chars": 1, "max_chars": 0, "max_tokens": 0}
         for name, least_value in least.items():
-            if getattr(self, name) < least_value:
-                what, got = f"search.observation.{name} is too small", getattr(self, name)
-                raise ConfigError(what, expected=f"at least {least_value}", got=got)
+            value = getattr(self, name)
+            if value < least_value:
+                what = f"search.observation.{name} is too small"
+                raise ConfigError(what, expected=f"at least {least_value}", got=value)
         if self.max_tokens and not self.tokenizer:
             raise ConfigError(
                 "search.observation.max_tokens needs a tokenizer", expected="the name of one"
@@ -72,7 +79,7 @@ class ObservationSettings:
 
 
 _FIRST_FIELDS = 4
-"""Those that the fingerprint always names; the others where they are not at their defaults."""
+"""The fingerprint always names so many settings; the others only where they are not the default."""
 
 
 class SearchTool:
@@ -83,27 +90,29 @@ class SearchTool:
     def __init__(self, engine: SearchEngine, settings: ObservationSettings | None = None) -> None:
         self._engine = engine
         self._settings = settings or ObservationSettings()
-        self._counter = (
-            TokenCounter.load(self._settings.tokenizer) if self._settings.max_tokens else None
-        )
+        self._counter: TokenCounter | None = None
+        if self._settings.max_tokens:
+            self._counter = TokenCounter.load(self._settings.tokenizer)
 
     @property
     def fingerprint(self) -> str:
-        """The engine's, and how its hits are shown: `{engine}/top3-titles-100words-1000chars`."""
+        """Return the engine's fingerprint and how hits are shown.
+
+        An example is `{engine}/top3-titles-100words-1000chars`.
+        """
         settings = self._settings
         titles = "titles" if settings.shows_titles else "texts"
-        shown = f"top{settings.top_k}-{titles}-{settings.max_words}words-{settings.max_query_chars}chars"
-        others = [
-            item
-            for item in fields(settings)[_FIRST_FIELDS:]
-            if getattr(settings, item.name) != item.default
+        parts = [
+            f"{self._engine.fingerprint}/top{settings.top_k}",
+            titles,
+            f"{settings.max_words}words",
+            f"{settings.max_query_chars}chars",
         ]
-        return "-".join(
-            [
-                f"{self._engine.fingerprint}/{shown}",
-                *(f"{item.name}={getattr(settings, item.name)}" for item in others),
-            ]
-        )
+        for item in fields(settings)[_FIRST_FIELDS:]:
+            value = getattr(settings, item.name)
+            if value != item.default:
+                parts.append(f"{item.name}={value}")
+        return "-".join(parts)
 
     async def aclose(self) -> None:
         """Close the engine's connections, if it has any."""
@@ -117,12 +126,13 @@ class SearchTool:
         Raises:
             ServiceError: the engine cannot be reached at all.
         """
-        query, longest = argument.strip(), self._settings.max_query_chars
+        query = argument.strip()
+        max_chars = self._settings.max_query_chars
         if not query:
             return ToolReply(Outcome.INVALID, "The query is empty.")
-        if len(query) > longest:
+        if len(query) > max_chars:
             return ToolReply(
-                Outcome.INVALID, f"The query is too long: at most {longest} characters."
+                Outcome.INVALID, f"The query is too long: at most {max_chars} characters."
             )
         try:
             hits = await self._engine.search(query, self._settings.top_k)
@@ -157,7 +167,7 @@ def heads_of(hits: Sequence[Hit], settings: ObservationSettings) -> tuple[str, .
 def show(
     hits: Sequence[Hit], settings: ObservationSettings, counter: TokenCounter | None = None
 ) -> tuple[str, ...]:
-    """The hits as the policy reads them, a line each."""
+    """Write the hits as the policy reads them, one a line."""
     lines = []
     for hit, head in zip(hits, heads_of(hits, settings), strict=True):
         text = shorten(_one_line(hit.passage.text), settings.max_words)
@@ -169,14 +179,17 @@ def show(
 
 
 def result_form(numbering: Numbering) -> re.Pattern[str]:
-    """What a whole line of a result looks like under this numbering."""
+    """Build the pattern that a whole line of a result has under this numbering."""
     before, place, after = _HEADS[numbering].partition("{}")
     number = "[0-9]+" if place else ""
     return re.compile(rf"{re.escape(before)}{number}{re.escape(after)}\S.*")
 
 
 def shorten(text: str, max_words: int) -> str:
-    """At most `max_words` words of a one-line text, up to the end of a sentence if that keeps half of them."""
+    """Cut a one-line text to `max_words` words.
+
+    It is cut at the end of a sentence if that keeps half of them.
+    """
     words = text.split(" ")
     if not max_words or len(words) <= max_words:
         return text
@@ -184,7 +197,10 @@ def shorten(text: str, max_words: int) -> str:
 
 
 def shorten_to_chars(text: str, max_chars: int) -> str:
-    """At most `max_chars` characters of a one-line text, up to the end of a sentence or of a word where possible."""
+    """Cut a one-line text to `max_chars` characters.
+
+    It is cut at the end of a sentence or of a word where possible.
+    """
     if not max_chars or len(text) <= max_chars:
         return text
     start = text[:max_chars]
@@ -194,8 +210,11 @@ def shorten_to_chars(text: str, max_chars: int) -> str:
 
 
 def _ended(start: str) -> str:
+    """Cut a text after its last sentence that ends in the second half, or mark that it goes on."""
     ends = [found.end() for found in _SENTENCE_END.finditer(start, len(start) // 2)]
-    return start[: ends[-1]] if ends else f"{start} ..."
+    if not ends:
+        return f"{start} ..."
+    return start[: ends[-1]]
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Simulated tools: the policy itself writes what a tool would have returned (AutoCoA's RL stage 1).
+"""Let the policy write what a tool would have returned (AutoCoA's RL stage 1).
 
 The runtime writes the observation's opening tag and the policy goes on to the closing tag, or to a
 cap. What it wrote is then an observation like any other: neutralised, the environment's, outside
@@ -29,49 +29,62 @@ class SimulatedTools:
 
     @property
     def fingerprint(self) -> str:
-        """Stands where a search engine's would: `simulated/{policy}/{cap}tokens`."""
+        """Return `simulated/{policy}/{cap}tokens`, in place of a search engine's fingerprint."""
         return f"simulated/{self._policy.name}/{self._max_tokens}tokens"
 
     async def __call__(self, states: Sequence[State]) -> list[ToolReply]:
-        """The observations of states that wait for a call, written as one batch."""
-        completions = self._policy.complete_batch([self._request(state) for state in states])
-        return [
-            self._reply(state, completion)
-            for state, completion in zip(states, completions, strict=True)
-        ]
+        """Write the observations of states that wait for a call, as one batch."""
+        requests = [self._request(state) for state in states]
+        completions = self._policy.complete_batch(requests)
+        replies = []
+        for state, completion in zip(states, completions, strict=True):
+            replies.append(self._reply(state, completion))
+        return replies
 
     def _request(self, state: State) -> Request:
-        """Go on from the opening tag, as ids where the policy gives ids: what a world model learned to continue."""
+        """Build the request to go on from the opening tag, as a world model learned to do.
+
+        The tag is added as ids where the policy gives ids.
+        """
         opening, closing = _edges(state)
         ids = self._policy.encode(opening)
-        request = rollout.request(
-            replace(
-                state,
-                context=state.context + opening,
-                ids=None if state.ids is None or ids is None else state.ids + ids,
-                pending=Generate((closing,), self._max_tokens),
-            )
+        all_ids = None
+        if state.ids is not None and ids is not None:
+            all_ids = state.ids + ids
+        opened = replace(
+            state,
+            context=state.context + opening,
+            ids=all_ids,
+            pending=Generate((closing,), self._max_tokens),
         )
-        # The turn that follows has the same number: without a seed of its own it would repeat these random draws.
+        request = rollout.request(opened)
+        # The turn that follows has the same number: with the same seed it would repeat these
+        # random draws.
         return replace(request, seed=request.seed ^ 1)
 
     def _reply(self, state: State, completion: Completion) -> ToolReply:
         _, closing = _edges(state)
         body = completion.text.removesuffix(closing).strip()
         harmless = protocol.neutralise(body, control_tokens(self._policy))
-        body = self._within(harmless)
-        self.finishes[completion.finish if body == harmless else Finish.LENGTH] += 1
+        body = self._cut(harmless)
+        finish = completion.finish if body == harmless else Finish.LENGTH
+        self.finishes[finish] += 1
         return ToolReply(Outcome.SIMULATED, body)
 
-    def _within(self, body: str) -> str:
-        """The body, cut where it costs more than the cap: a tag made harmless is many tokens, not one."""
-        while (num_tokens := self._policy.count_tokens(body)) > self._max_tokens:
+    def _cut(self, body: str) -> str:
+        """Cut the body where it has more tokens than the cap.
+
+        It may have more than were written: a tag made harmless is many tokens, not one.
+        """
+        num_tokens = self._policy.count_tokens(body)
+        while num_tokens > self._max_tokens:
             body = body[: len(body) * self._max_tokens // num_tokens].rstrip()
+            num_tokens = self._policy.count_tokens(body)
         return body
 
 
 def _edges(state: State) -> tuple[str, str]:
-    """What the runtime writes before the observation's body, and the tag that ends it."""
+    """Return what the runtime writes before the observation's body, and the tag that ends it."""
     assert isinstance(state.pending, Call), state.pending
     empty = protocol.observation(state.pending.tool, "", Outcome.SIMULATED)
     opening, body, _ = protocol.pieces("", (empty,))

@@ -1,4 +1,4 @@
-"""Text to numbers of tokens, for cutting observations by what they cost."""
+"""Count the tokens of a text, to cut observations by what they cost."""
 
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class TokenCounter:
-    """Counts with one tokenizer."""
+    """Counter of tokens with one tokenizer."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._tokenizer = tokenizer
 
     @classmethod
     def load(cls, name: str) -> "TokenCounter":
-        """The counter of the tokenizer in a folder, or of that name on the Hub.
+        """Load the tokenizer in a folder, or of that name on the Hub.
 
         Raises:
             MissingExtraError: transformers is not installed.
@@ -28,12 +28,14 @@ class TokenCounter:
         return cls(AutoTokenizer.from_pretrained(name))
 
     def count(self, text: str) -> int:
-        """Tokens of the text by itself."""
+        """Count the tokens of the text alone, without special tokens."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def length_of(self, text: str, max_tokens: int) -> int:
-        """Characters that the first `max_tokens` tokens of the text cover."""
-        offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
-        return int(offsets[max_tokens - 1][1]) if len(offsets) > max_tokens else len(text)
+        """Count the characters that the first `max_tokens` tokens of the text cover."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
+        if len(offsets) <= max_tokens:
+            return len(text)
+        _, end = offsets[max_tokens - 1]
+        return int(end)

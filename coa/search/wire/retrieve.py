@@ -70,8 +70,7 @@ class FlashRag(ClientEndpoint[FlashRagRequest]):
         fields = reply if isinstance(reply, dict) else {}
         documents = fields.get("documents")
         scores = fields.get("scores")
-        are_lists = isinstance(documents, list) and isinstance(scores, list | None)
-        if not are_lists:
+        if not isinstance(documents, list) or not isinstance(scores, list | None):
             raise malformed('{"documents": [...], "scores": [...]}', reply)
         if scores is None:
             scores = [0.0] * len(documents)
