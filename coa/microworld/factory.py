@@ -1,4 +1,4 @@
-"""From the section `microworld` of params.yaml to the teacher that knows its world."""
+"""Make the teacher from the section `microworld` of params.yaml."""
 
 from dataclasses import dataclass, field
 
@@ -10,23 +10,24 @@ from coa.policy.scripted import ScriptedPolicy, scripted_name
 
 @dataclass(frozen=True, slots=True)
 class MicroworldParams:
-    """The world, its questions and its teacher."""
+    """Settings of the world, its questions and its teacher."""
 
     world: WorldSettings = field(default_factory=WorldSettings)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     seed: int = 0
-    """Which of the possible questions are asked, and how."""
+    """Decides which of the possible questions are asked, and in what words."""
     num_train: int = 22_000
-    """Train questions."""
+    """Number of train questions."""
     num_validation: int = 1_500
-    """Validation questions."""
+    """Number of validation questions."""
     num_test: int = 2_500
-    """Test questions."""
+    """Number of test questions."""
     num_documents: int = 35_000
-    """Texts for pre-training, about 71 tokens each."""
+    """Number of texts for pre-training, about 71 tokens each."""
 
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:
-    """The policy that answers any question of the world that `params` describes."""
+    """Make the policy that answers any question of the world that `params` describes."""
     name = scripted_name("microworld", params.world, params.teacher)
-    return ScriptedPolicy(Teacher(make_world(params.world), settings=params.teacher).write, name)
+    teacher = Teacher(make_world(params.world), settings=params.teacher)
+    return ScriptedPolicy(teacher.write, name)

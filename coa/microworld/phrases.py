@@ -1,7 +1,7 @@
-"""The sentences that a trajectory of this world is written in, and how they are read back.
+"""Write the sentences of this world's trajectories, and read them back.
 
-Short and regular, so that a small transformer can learn them. What the teacher knows of a rollout it reads back from
-the rollout's own text, so it can go on from wherever that text was cut.
+They are short and regular, so that a small transformer can learn them. The teacher reads all that
+it knows of a rollout from the rollout's own text, so it can continue wherever that text was cut.
 """
 
 import re
@@ -18,7 +18,7 @@ BOX_OPEN = "\\boxed{"
 
 
 class PhraseKind(StrEnum):
-    """What a sentence, an action or an observation is."""
+    """The kind of a sentence, an action or an observation."""
 
     NEED = "need"
     RECALL = "recall"
@@ -31,17 +31,17 @@ class PhraseKind(StrEnum):
     COMPARE = "compare"
     ANSWER = "answer"
     SEARCH = "search"
-    """Its text is the query."""
+    """An action; its text is the query."""
     OBSERVATION = "observation"
-    """Its text is the body."""
+    """A tool's output; its text is the body."""
 
 
 class Utterance(NamedTuple):
-    """One piece of a rollout's text, read back."""
+    """One piece of a rollout's text, as it was read back."""
 
     said: PhraseKind
     text: str
-    """What it speaks of, without the words around it."""
+    """What fills the sentence, without the words around it."""
 
 
 SENTENCES = {
@@ -52,14 +52,12 @@ SENTENCES = {
     PhraseKind.COMPARE: "Here {}.",
     PhraseKind.ANSWER: "So the answer is {}.",
 }
-"""The sentences that speak of something, with `{}` for it."""
+"""The sentences with a gap, `{}`."""
 NOT_FOUND = "Not found."
-BEFORE, AFTER, EQUAL, DIFFERENT = (
-    "{} is before {}",
-    "{} is after {}",
-    "{} is the same as {}",
-    "{} differs from {}",
-)
+BEFORE = "{} is before {}"
+AFTER = "{} is after {}"
+EQUAL = "{} is the same as {}"
+DIFFERENT = "{} differs from {}"
 RESULT = "result {}: {}"
 WORDING = (
     *SENTENCES.values(),
@@ -77,17 +75,19 @@ WORDING = (
 
 
 def say(said: PhraseKind, what: str = "") -> str:
-    """The sentence of a kind, about `what`."""
-    return NOT_FOUND if said is PhraseKind.NOT_FOUND else SENTENCES[said].format(what)
+    """Write the sentence of a kind, about `what`."""
+    if said is PhraseKind.NOT_FOUND:
+        return NOT_FOUND
+    return SENTENCES[said].format(what)
 
 
 def need(relation: str, entity: str) -> str:
-    """Say which fact is needed; after it stands the decision to search or not."""
+    """Say which fact is needed; the decision to search or not follows this sentence."""
     return say(PhraseKind.NEED, f"{relation} of {entity}")
 
 
 def comparison(values: Sequence[str], is_by_order: bool) -> str:
-    """How two values stand to each other: which year is before, or whether they are the same."""
+    """Compare two values: which year is before, or whether they are the same."""
     a, b = values
     if a == b:
         return EQUAL.format(a, b)
@@ -97,44 +97,45 @@ def comparison(values: Sequence[str], is_by_order: bool) -> str:
 
 
 def search(query: str) -> str:
-    """A complete search action."""
+    """Write a complete search action."""
     return f"{SEARCH_OPEN} {query} {SEARCH_CLOSE}"
 
 
 def boxed(answer: str) -> str:
-    """The end of the thinking and the answer."""
+    """End the thinking and box the answer."""
     return f"\n{THINK_CLOSE}\n\n{BOX_OPEN}{answer}}}"
 
 
 def results(texts: Sequence[str]) -> str:
-    """Passages as an observation's body shows them."""
+    """Show passages as the body of an observation."""
     return "\n".join(RESULT.format(i, text) for i, text in enumerate(texts, 1))
 
 
-def _frames() -> Iterator[tuple[PhraseKind, str, str, str]]:
-    """What stands before, in and after each kind of utterance, as regular expressions."""
-    opening, closing = (part.strip() for part in observation_text(TOOL, "|").split("|"))
-    yield PhraseKind.SEARCH, SEARCH_OPEN, ".*?", SEARCH_CLOSE
-    yield PhraseKind.OBSERVATION, opening, ".*?", closing
-    yield PhraseKind.NOT_FOUND, "", re.escape(NOT_FOUND), ""
+def _utterance_pattern() -> re.Pattern[str]:
+    """Build a pattern with one named group for each kind of utterance."""
+    opening, closing = observation_text(TOOL, "|").split("|")
+    alternatives = [
+        f"{SEARCH_OPEN}(?P<{PhraseKind.SEARCH}>.*?){SEARCH_CLOSE}",
+        f"{opening.strip()}(?P<{PhraseKind.OBSERVATION}>.*?){closing.strip()}",
+        f"(?P<{PhraseKind.NOT_FOUND}>{re.escape(NOT_FOUND)})",
+    ]
     for said, phrase in SENTENCES.items():
         before, after = phrase.split("{}")
-        yield said, before, "[^.]+", re.escape(after)
+        alternatives.append(f"{before}(?P<{said}>[^.]+){re.escape(after)}")
+    return re.compile("|".join(alternatives), re.DOTALL)
 
 
-_UTTERANCE = re.compile(
-    "|".join(f"{before}(?P<{s}>{inner}){after}" for s, before, inner, after in _frames()), re.DOTALL
-)
+_UTTERANCE = _utterance_pattern()
 _VALUE_AT_END = re.compile(r"((?:[A-Z]\w+ )?\w+)\.(?=\s|$)")
 
 
 def read_back(text: str) -> Iterator[Utterance]:
-    """The pieces of a rollout's text, in order; whatever else stands between them is skipped."""
+    """Yield the pieces of a rollout's text in order; any other text between them is skipped."""
     for found in _UTTERANCE.finditer(text):
         said = found.lastgroup or ""
         yield Utterance(PhraseKind(said), found[said].strip())
 
 
 def values_shown(body: str) -> list[str]:
-    """What the sentences of an observation end with: every value that a careless reader might take."""
+    """List what the sentences of an observation end with: the values that can be misread."""
     return _VALUE_AT_END.findall(body)

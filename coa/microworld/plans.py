@@ -1,6 +1,6 @@
-"""What a question needs: a path through the facts -> its words, and a question's words -> its plan.
+"""Ask for a path through the facts in words, and find the path again from the words.
 
-The two are inverse, so nobody has to keep plans beside the questions.
+The two are inverse, so plans need not be stored beside the questions.
 """
 
 import itertools
@@ -25,51 +25,52 @@ OPENINGS = (
 """How a chain's question begins and ends."""
 _WHICH = "Which film is {}, {} or {}?"
 _WHETHER = "Do {} and {} have the same {}?"
-WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no", " of the ")
+_OF_THE = " of the "
+WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no", _OF_THE)
 """All words that questions and their answers add to names and nouns."""
-_CHAIN = re.compile(
-    rf"(?:{'|'.join(opening for opening, _ in OPENINGS)})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]"
-)
+_ANY_OPENING = "|".join(opening for opening, _ in OPENINGS)
+_CHAIN = re.compile(rf"(?:{_ANY_OPENING})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]")
 _COMPARISON = re.compile(r"Which film is (?P<kind>older|newer), (?P<a>.+) or (?P<b>.+)\?")
 _SAME = re.compile(r"Do (?P<a>.+) and (?P<b>.+) have the same (?P<noun>\w+)\?")
 
 
 class PlanKind(StrEnum):
-    """What a question asks."""
+    """The kind of a question."""
 
     CHAIN = "chain"
-    """The value at the end of one to four facts, each about the value of the one before."""
+    """Asks for the last value of one to four facts, each about the value of the one before."""
     OLDER = "older"
-    """Which of two films has the smaller year."""
+    """Asks which of two films has the smaller year."""
     NEWER = "newer"
-    """Which of two films has the larger year."""
+    """Asks which of two films has the larger year."""
     SAME = "same"
-    """Whether two entities share a value: yes or no."""
+    """Asks whether two entities share a value: yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a question needs: for the teacher and the tests; it never travels with the question."""
+    """The facts that a question needs, for the teacher and the tests; never stored with it."""
 
     question_id: str
     question: str
-    """As asked."""
+    """The question as it is asked."""
     kind: PlanKind
     facts: Facts
 
     def conclude(self, values: Sequence[str]) -> str:
-        """The answer that follows when the facts have these values, be they true or not."""
+        """Conclude the answer from the values of the facts, be they true or not."""
         if self.kind is PlanKind.CHAIN:
             return values[-1]
         a, b = values
         if self.kind is PlanKind.SAME:
             return "yes" if a == b else "no"
         takes_first = a <= b if self.kind is PlanKind.OLDER else a >= b
-        return self.facts[0 if takes_first else 1].entity
+        chosen = self.facts[0] if takes_first else self.facts[1]
+        return chosen.entity
 
     @property
     def answer(self) -> str:
-        """The right answer."""
+        """Return the right answer."""
         return self.conclude([fact.value for fact in self.facts])
 
 
@@ -92,12 +93,17 @@ def make_plan(world: World, question: str, question_id: str = "") -> Plan:
 
 
 def _read(text: str) -> tuple[PlanKind, list[tuple[str, str]]]:
-    """The kind of a question and its steps: an entity, empty where it is the value before, and a relation."""
+    """Read a question's kind and its steps.
+
+    A step is an entity, empty where it is the value of the step before, and a relation.
+    """
     if found := _CHAIN.fullmatch(text):
-        relations = [BY_NOUN[noun].name for noun in reversed(found["nouns"].split(" of the "))]
-        return PlanKind.CHAIN, list(
-            zip([found["entity"]] + [""] * (len(relations) - 1), relations, strict=True)
-        )
+        steps = []
+        entity = found["entity"]
+        for noun in reversed(found["nouns"].split(_OF_THE)):
+            steps.append((entity, BY_NOUN[noun].name))
+            entity = ""
+        return PlanKind.CHAIN, steps
     if found := _COMPARISON.fullmatch(text):
         return PlanKind(found["kind"]), [(found["a"], "year"), (found["b"], "year")]
     if found := _SAME.fullmatch(text):
@@ -107,6 +113,7 @@ def _read(text: str) -> tuple[PlanKind, list[tuple[str, str]]]:
 
 
 def _follow(world: World, steps: Iterable[tuple[str, str]]) -> Iterator[Fact]:
+    """Look up the fact of each step."""
     value = ""
     for entity, relation in steps:
         fact = world.facts[entity or value, relation]
@@ -118,13 +125,14 @@ def question_text(kind: PlanKind, path: Facts, rng: random.Random) -> str:
     """Ask for a path in words; the nouns and the opening vary."""
     if kind is PlanKind.CHAIN:
         opening, sign = rng.choice(OPENINGS)
-        nouns = (_noun(fact.relation, rng) for fact in reversed(path))
-        return f"{opening}{' of the '.join(nouns)} of {path[0].entity}{sign}"
-    a, b = (fact.entity for fact in path)
+        nouns = [_draw_noun(fact.relation, rng) for fact in reversed(path)]
+        return f"{opening}{_OF_THE.join(nouns)} of {path[0].entity}{sign}"
+    first, second = path
     if kind is PlanKind.SAME:
-        return _WHETHER.format(a, b, _noun(path[0].relation, rng))
-    return _WHICH.format(kind, a, b)
+        noun = _draw_noun(first.relation, rng)
+        return _WHETHER.format(first.entity, second.entity, noun)
+    return _WHICH.format(kind, first.entity, second.entity)
 
 
-def _noun(relation: str, rng: random.Random) -> str:
+def _draw_noun(relation: str, rng: random.Random) -> str:
     return rng.choice((relation, RELATIONS[relation].synonym))

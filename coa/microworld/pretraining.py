@@ -1,12 +1,12 @@
-"""A world -> the endless texts from which a student learns the known facts, and how to read and reason.
+"""Write the endless texts from which a student learns the known facts, and how to read and reason.
 
-After them it knows the known facts (the rare ones less well), reads values from passages about names it has never seen,
-is sure of what it knows and hedges on what it does not, and has seen a few sloppy ReAct transcripts. No fact of a split
-occurs, and no tag of an action or observation: those are for the later stages to teach. The names in all texts about
-unknown things are invented afresh, so the only way to be right about them is to read.
+After them the student knows the known facts (the rare ones less well), reads values from passages
+about names it has never seen, states what it knows as certain and what it does not know as a guess,
+and has seen a few sloppy ReAct transcripts. No fact of a split occurs, and no tag of an action or
+observation: the later stages teach those. The names in all texts about unknown things are invented
+for that text, so the only way to be right about them is to read.
 """
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,19 @@ from coa.microworld.paths import known_paths
 from coa.microworld.phrases import PhraseKind, boxed, comparison, need, results, say
 from coa.microworld.plans import Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import RELATIONS, RELATIONS_OF, Relation, sentence
-from coa.microworld.world import Fact, Group, World
+from coa.microworld.world import Fact, Group, World, similar_name
 from coa.protocol import THINK_OPEN
 
 _RARE_WEIGHT = 0.25
-# How often a rare entity is mentioned beside another one.
-_SHAPES = ("1", "2", "3", "4", "comparison", "same")
-_SHAPE_WEIGHTS = (0.25, 0.33, 0.20, 0.10, 0.09, 0.03)
+"""How often a rare entity is mentioned, where another one is mentioned once."""
+_SHAPE_WEIGHTS = {"1": 0.25, "2": 0.33, "3": 0.20, "4": 0.10, "comparison": 0.09, "same": 0.03}
+"""How often each shape of question is asked: chains by their number of hops, and pairs."""
+_SHAPES = tuple(_SHAPE_WEIGHTS)
 _OVERCONFIDENT = 0.1
-# Of the made-up values, how many are said as if they were recalled: the base model is not perfectly honest either.
+"""Share of the invented values that are stated as if they were recalled.
+
+The base model is not perfectly honest either.
+"""
 
 QUESTION = "Question: {}\n\n"
 REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: {}")
@@ -35,7 +39,7 @@ WORDING = (QUESTION, *REACT)
 
 
 class DocumentPiece(NamedTuple):
-    """A part of a document; the pieces' texts join to the document as they are."""
+    """A part of a document; the texts of its pieces, joined, are the document."""
 
     text: str
     is_trained: bool
@@ -47,7 +51,7 @@ Document = tuple[DocumentPiece, ...]
 
 @dataclass(frozen=True, slots=True)
 class PretrainingDocument:
-    """A document as it stands in a file."""
+    """A document as it is stored in a file."""
 
     texts: tuple[str, ...]
     """Its pieces; joined, they are the document."""
@@ -61,195 +65,213 @@ def pretraining_documents(world: World, seed: int) -> Iterator[Document]:
     makers = (writer.passages, writer.recall, writer.hedge, writer.drill, writer.read, writer.react)
     weights = (0.20, 0.13, 0.09, 0.20, 0.35, 0.03)
     while True:
-        yield tuple(writer.rng.choices(makers, weights)[0]())
+        make_document = writer.rng.choices(makers, weights)[0]
+        yield tuple(make_document())
 
 
 class _Writer:
-    """Writes one document after another from one stream of random numbers."""
+    """Write one document after another from one stream of random numbers."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.rng = random.Random(f"{seed}/pretraining")
-        self.facts = [fact for fact in world.facts.values() if world.is_known(fact)]
-        self.weights = list(
-            itertools.accumulate(
-                _RARE_WEIGHT if f.entity in world.rare else 1.0 for f in self.facts
-            )
-        )
+        self.facts: list[Fact] = []
+        self.cumulative_weights: list[float] = []
+        total = 0.0
+        for fact in world.facts.values():
+            if world.is_known(fact):
+                total += _RARE_WEIGHT if fact.entity in world.rare else 1.0
+                self.facts.append(fact)
+                self.cumulative_weights.append(total)
         # Only the train split's share of the known paths: held-out questions are never seen.
-        self.paths = {
-            shape: paths for shape, paths in known_paths(world, Group.TRAIN).items() if paths
-        }
+        self.paths = known_paths(world, Group.TRAIN)
 
     # The kinds of documents
 
     def passages(self) -> Iterator[DocumentPiece]:
-        """A few passages about known entities."""
-        facts = self.rng.choices(self.facts, cum_weights=self.weights, k=4)
-        yield DocumentPiece(" ".join(self._sentence(fact) for fact in facts), True)
+        """Write a few passages about known entities."""
+        facts = self.rng.choices(self.facts, cum_weights=self.cumulative_weights, k=4)
+        sentences = [self._sentence(fact) for fact in facts]
+        yield DocumentPiece(" ".join(sentences), is_trained=True)
 
     def recall(self) -> Iterator[DocumentPiece]:
-        """Reason about known facts, surely."""
+        """Reason about known facts, stated as certain."""
         kind, path = self._known_path()
         found = [say(PhraseKind.RECALL, fact.value) for fact in path]
-        yield DocumentPiece(
-            self._question(kind, path)
-            + self._reasoning(path, found)
-            + self._conclusion(kind, path),
-            True,
-        )
+        question = self._question(kind, path)
+        text = question + self._reasoning(path, found) + self._conclusion(kind, path)
+        yield DocumentPiece(text, is_trained=True)
 
     def hedge(self) -> Iterator[DocumentPiece]:
-        """Reason about what nobody knows, with guesses that show themselves as such."""
+        """Reason about what nobody knows, with guesses that are worded as guesses."""
         kind, path = self._invented_path()
-        said = [
-            PhraseKind.RECALL if self.rng.random() < _OVERCONFIDENT else PhraseKind.GUESS
-            for _ in path
-        ]
-        found = [say(how, fact.value) for how, fact in zip(said, path, strict=True)]
-        yield DocumentPiece(
-            self._question(kind, path)
-            + self._reasoning(path, found)
-            + self._conclusion(kind, path),
-            True,
-        )
+        found = []
+        for fact in path:
+            is_overconfident = self.rng.random() < _OVERCONFIDENT
+            said = PhraseKind.RECALL if is_overconfident else PhraseKind.GUESS
+            found.append(say(said, fact.value))
+        question = self._question(kind, path)
+        text = question + self._reasoning(path, found) + self._conclusion(kind, path)
+        yield DocumentPiece(text, is_trained=True)
 
     def drill(self) -> Iterator[DocumentPiece]:
-        """Passages about two to four invented names, then what each of them says, in another order."""
-        facts = [self._invented_fact(self._relation()) for _ in range(self.rng.choice((2, 3, 4)))]
-        yield DocumentPiece(
-            self._results(facts, num_distractors=self.rng.randrange(2)) + f"\n{THINK_OPEN}\n", False
-        )
+        """Show passages about two to four invented names, then read each in another order."""
+        num_facts = self.rng.choice((2, 3, 4))
+        facts = [self._invented_fact(self._relation()) for _ in range(num_facts)]
+        shown = self._results(facts, num_distractors=self.rng.randrange(2))
+        yield DocumentPiece(f"{shown}\n{THINK_OPEN}\n", is_trained=False)
         self.rng.shuffle(facts)
-        yield DocumentPiece(
-            self._reasoning(facts, [say(PhraseKind.READ, fact.value) for fact in facts]), True
-        )
+        yield DocumentPiece(self._reasoning(facts, _as_read(facts)), is_trained=True)
 
     def read(self) -> Iterator[DocumentPiece]:
-        """A question about invented names, with the passages before it or in between."""
+        """Answer a question about invented names, with the passages before it or in between."""
         kind, path = self._invented_path()
         is_before = self.rng.random() < 0.5 and len(path) < 4
-        yield from self._read_first(kind, path) if is_before else self._read_between(kind, path)
-        yield DocumentPiece(self._conclusion(kind, path), True)
+        if is_before:
+            yield from self._read_first(kind, path)
+        else:
+            yield from self._read_between(kind, path)
+        yield DocumentPiece(self._conclusion(kind, path), is_trained=True)
 
     def react(self) -> Iterator[DocumentPiece]:
-        """A sloppy transcript in another format, of one hop or two; its queries are often poor."""
+        """Write a sloppy ReAct transcript of one hop or two; its queries are often poor."""
         hops = self.rng.choices(("1", "2"), (0.8, 0.2))[0]
         kind, path = self._invented_chain(hops)
         thought, action, observation, answer = REACT
         text = QUESTION.format(question_text(kind, path, self.rng))
         for fact in path:
-            query = fact.entity if self.rng.random() < 0.5 else f"{fact.entity} {fact.relation}"
-            text += thought.format(need(fact.relation, fact.entity)) + action.format(query)
-            yield DocumentPiece(text, True)
-            yield DocumentPiece(observation.format(self._results([fact], num_distractors=1)), False)
+            is_poor = self.rng.random() < 0.5
+            query = fact.entity if is_poor else f"{fact.entity} {fact.relation}"
+            text += thought.format(need(fact.relation, fact.entity))
+            text += action.format(query)
+            yield DocumentPiece(text, is_trained=True)
+            shown = self._results([fact], num_distractors=1)
+            yield DocumentPiece(observation.format(shown), is_trained=False)
             text = thought.format(say(PhraseKind.READ, fact.value))
-        yield DocumentPiece(text + answer.format(path[-1].value), True)
+        text += answer.format(path[-1].value)
+        yield DocumentPiece(text, is_trained=True)
 
     def _read_first(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
-        yield DocumentPiece(
-            self._results(path, num_distractors=self.rng.choice((1, 2))) + "\n", False
-        )
-        found = [say(PhraseKind.READ, fact.value) for fact in path]
-        yield DocumentPiece(self._question(kind, path) + self._reasoning(path, found), True)
+        shown = self._results(path, num_distractors=self.rng.choice((1, 2)))
+        yield DocumentPiece(f"{shown}\n", is_trained=False)
+        text = self._question(kind, path) + self._reasoning(path, _as_read(path))
+        yield DocumentPiece(text, is_trained=True)
 
     def _read_between(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
-        text = self._question(kind, path)
+        before = self._question(kind, path)
         for fact in path:
-            yield DocumentPiece(f"{text}{need(fact.relation, fact.entity)}\n", True)
-            yield DocumentPiece(
-                self._results([fact], num_distractors=int(self.rng.random() < 0.85)) + "\n", False
-            )
-            yield DocumentPiece(say(PhraseKind.READ, fact.value), True)
-            text = " "
+            needed = need(fact.relation, fact.entity)
+            yield DocumentPiece(f"{before}{needed}\n", is_trained=True)
+            has_distractor = self.rng.random() < 0.85
+            shown = self._results([fact], num_distractors=int(has_distractor))
+            yield DocumentPiece(f"{shown}\n", is_trained=False)
+            yield DocumentPiece(say(PhraseKind.READ, fact.value), is_trained=True)
+            before = " "
 
     # Their parts
 
     def _question(self, kind: PlanKind, path: Facts) -> str:
-        return f"{QUESTION.format(question_text(kind, path, self.rng))}{THINK_OPEN}\n"
+        question = QUESTION.format(question_text(kind, path, self.rng))
+        return f"{question}{THINK_OPEN}\n"
 
     def _reasoning(self, path: Sequence[Fact], found: Sequence[str]) -> str:
-        return " ".join(
-            f"{need(fact.relation, fact.entity)} {said}"
-            for fact, said in zip(path, found, strict=True)
-        )
+        """Say of each fact that it is needed, then what was found."""
+        sentences = []
+        for fact, said in zip(path, found, strict=True):
+            sentences.append(need(fact.relation, fact.entity))
+            sentences.append(said)
+        return " ".join(sentences)
 
     def _conclusion(self, kind: PlanKind, path: Facts) -> str:
+        """Compare the values where the question asks for it, then state and box the answer."""
         plan = Plan("", "", kind, path)
         compared = ""
         if kind is not PlanKind.CHAIN:
             values = [fact.value for fact in path]
-            compared = f" {say(PhraseKind.COMPARE, comparison(values, is_by_order=kind is not PlanKind.SAME))}"
+            relation = comparison(values, is_by_order=kind is not PlanKind.SAME)
+            compared = f" {say(PhraseKind.COMPARE, relation)}"
         return f"{compared} {say(PhraseKind.ANSWER, plan.answer)}{boxed(plan.answer)}"
 
     def _sentence(self, fact: Fact) -> str:
         return sentence(fact.entity, fact.relation, fact.value, self.rng.randrange(2))
 
     def _results(self, facts: Sequence[Fact], num_distractors: int) -> str:
+        """Show a sentence for each fact and the distractors, in random order."""
         shown = [self._sentence(fact) for fact in facts]
-        shown += [
-            self._sentence(self._distractor(self.rng.choice(facts), facts))
-            for _ in range(num_distractors)
-        ]
+        for _ in range(num_distractors):
+            distractor = self._distractor(self.rng.choice(facts), facts)
+            shown.append(self._sentence(distractor))
         self.rng.shuffle(shown)
         return results(shown)
 
     def _distractor(self, fact: Fact, facts: Sequence[Fact]) -> Fact:
-        """Another relation of the same name, or the same relation of a similar name; it contradicts no fact."""
+        """Invent another relation of the same name, or the same relation of a similar name.
+
+        It contradicts none of `facts`.
+        """
         taken = {(other.entity, other.relation) for other in facts}
         while True:
-            relation, entity = RELATIONS[fact.relation], fact.entity
+            relation = RELATIONS[fact.relation]
+            entity = fact.entity
             if self.rng.random() < 0.5:
                 relation = self.rng.choice(RELATIONS_OF[relation.subject])
             else:
-                entity = self._similar_name(relation.subject, entity)
+                entity = similar_name(entity, relation.subject, self.rng)
             if (entity, relation.name) not in taken and entity not in self.world.groups:
                 return self._invented_fact(relation, entity)
-
-    def _similar_name(self, category: Category, name: str) -> str:
-        first, second = name.split()
-        if self.rng.random() < 0.5:
-            return f"{first} {self.rng.choice(POOLS[category].second)}"
-        return f"{self.rng.choice(POOLS[category].first)} {second}"
 
     # Questions about known and about invented things
 
     def _known_path(self) -> tuple[PlanKind, Facts]:
-        """A path through known facts; those that begin at a rare entity are rarely taken."""
+        """Choose a path through known facts; those that begin at a rare entity are rarely taken."""
         weights = [
-            weight if shape in self.paths else 0
-            for shape, weight in zip(_SHAPES, _SHAPE_WEIGHTS, strict=True)
+            weight if self.paths.get(shape) else 0 for shape, weight in _SHAPE_WEIGHTS.items()
         ]
         while True:
-            kind, path = self.rng.choice(self.paths[self.rng.choices(_SHAPES, weights)[0]])
+            shape = self.rng.choices(_SHAPES, weights)[0]
+            kind, path = self.rng.choice(self.paths[shape])
             if path[0].entity not in self.world.rare or self.rng.random() < _RARE_WEIGHT:
                 return kind, path
 
     def _invented_path(self) -> tuple[PlanKind, Facts]:
-        shape = self.rng.choices(_SHAPES, _SHAPE_WEIGHTS)[0]
+        shape = self.rng.choices(_SHAPES, tuple(_SHAPE_WEIGHTS.values()))[0]
         if shape == "comparison":
-            films = [self._name(Category.FILM) for _ in range(2)]
-            years = self.rng.sample(VALUES[Category.YEAR], 2)
-            facts = [Fact(film, "year", year) for film, year in zip(films, years, strict=True)]
-            return self.rng.choice((PlanKind.OLDER, PlanKind.NEWER)), tuple(facts)
+            return self._invented_comparison()
         if shape == "same":
-            a = self._invented_fact(self._relation())
-            b = self._invented_fact(RELATIONS[a.relation])
-            return PlanKind.SAME, (
-                a,
-                Fact(b.entity, b.relation, a.value) if self.rng.random() < 0.5 else b,
-            )
+            return self._invented_same()
         return self._invented_chain(shape)
 
+    def _invented_comparison(self) -> tuple[PlanKind, Facts]:
+        """Invent two films of different years."""
+        films = [self._name(Category.FILM) for _ in range(2)]
+        years = self.rng.sample(VALUES[Category.YEAR], 2)
+        path = tuple(Fact(film, "year", year) for film, year in zip(films, years, strict=True))
+        return self.rng.choice((PlanKind.OLDER, PlanKind.NEWER)), path
+
+    def _invented_same(self) -> tuple[PlanKind, Facts]:
+        """Invent one relation of two entities; half of the time the second shares the value."""
+        first = self._invented_fact(self._relation())
+        second = self._invented_fact(RELATIONS[first.relation])
+        if self.rng.random() < 0.5:
+            second = Fact(second.entity, second.relation, first.value)
+        return PlanKind.SAME, (first, second)
+
     def _invented_chain(self, hops: str) -> tuple[PlanKind, Facts]:
-        """A chain of so many hops; a city's mayor is the way on from a city, a plain value ends it."""
-        entity, category = "", self.rng.choice(list(POOLS))
+        """Invent a chain of so many hops.
+
+        Every relation before the last has an entity as its value, which the next fact is about.
+        """
+        entity = ""
+        category = self.rng.choice(list(POOLS))
         path: list[Fact] = []
         while len(path) < int(hops):
             is_last = len(path) + 1 == int(hops)
-            relation = self.rng.choice([r for r in RELATIONS_OF[category] if is_last or r.is_link])
-            path.append(self._invented_fact(relation, entity))
-            entity, category = path[-1].value, relation.value
+            fitting = [r for r in RELATIONS_OF[category] if is_last or r.is_link]
+            relation = self.rng.choice(fitting)
+            fact = self._invented_fact(relation, entity)
+            path.append(fact)
+            entity = fact.value
+            category = relation.value
         return PlanKind.CHAIN, tuple(path)
 
     def _relation(self) -> Relation:
@@ -261,3 +283,8 @@ class _Writer:
     def _invented_fact(self, relation: Relation, entity: str = "") -> Fact:
         value = self.world.invent_value(relation.value, self.rng)
         return Fact(entity or self._name(relation.subject), relation.name, value)
+
+
+def _as_read(facts: Sequence[Fact]) -> list[str]:
+    """Say of each fact what the passages state."""
+    return [say(PhraseKind.READ, fact.value) for fact in facts]

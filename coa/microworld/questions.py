@@ -1,10 +1,10 @@
-"""A world -> questions of a split.
+"""Make the questions of a split: one to four hops, comparisons, yes or no.
 
-The paths through the facts are enumerated, so every question of a call asks something else, not the same thing in other
-words; a question that has to be searched stays within its split, and what needs known facts only is dealt out.
+The paths through the facts are enumerated, so no two questions of a call ask the same thing in
+other words. A question that has to be searched stays within its split; questions that need known
+facts only are dealt out to the splits.
 """
 
-import itertools
 import random
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ SOURCE = "microworld"
 
 @dataclass(frozen=True, slots=True)
 class QuestionMix:
-    """What shares the questions have; the weights of the kinds need not add up to 1."""
+    """The shares of the kinds of questions; the weights of the kinds need not add up to 1."""
 
     known_share: float
-    """Of all questions, how many need only known facts."""
+    """Share of all questions that need only known facts."""
     one_hop: float = 0.27
     two_hops: float = 0.36
     three_hops: float = 0.11
@@ -33,9 +33,12 @@ class QuestionMix:
     same: float = 0.08
 
     def weights(self) -> dict[str, float]:
-        """The weights by the keys that `paths` uses."""
-        hops = (self.one_hop, self.two_hops, self.three_hops, self.four_hops)
-        return {str(i + 1): weight for i, weight in enumerate(hops)} | {
+        """Return the weights by the keys of `coa.microworld.paths`."""
+        return {
+            "1": self.one_hop,
+            "2": self.two_hops,
+            "3": self.three_hops,
+            "4": self.four_hops,
             "comparison": self.comparison,
             "same": self.same,
         }
@@ -55,18 +58,22 @@ DEFAULT_MIX = {
     Group.VALIDATION: _HELD_OUT,
     Group.TEST: _HELD_OUT,
 }
-"""The mix of each split: a student that is to learn when not to search needs more questions that need no search."""
+"""The mix of each split.
+
+A student that should learn when not to search needs more questions that need no search.
+"""
 
 
 def make_questions(
     world: World, split: Group, count: int, seed: int, mix: QuestionMix | None = None
 ) -> list[Question]:
-    """Draw `count` questions of a split, all different, in random order; without a mix, the split's default.
+    """Draw `count` questions of a split, all different, in random order.
 
-    A kind that has too few paths for its weight gives its share to the others.
+    Without a mix, the split's default is used. A kind that has too few paths for its weight gives
+    its share to the others.
 
     Raises:
-        ConfigError: the world has fewer paths than that, or the group is no split.
+        ConfigError: the world has fewer paths than that, or the group is not a split.
     """
     if split not in SPLITS:
         raise ConfigError(
@@ -75,11 +82,10 @@ def make_questions(
     mix = mix or DEFAULT_MIX[split]
     rng = random.Random(f"{seed}/questions/{split}")
     num_known = round(count * mix.known_share)
-    drawn = _draw(known_paths(world, split), mix, num_known, rng) + _draw(
-        split_paths(world, split), mix, count - num_known, rng
-    )
+    drawn = _draw_paths(known_paths(world, split), mix, num_known, rng)
+    drawn += _draw_paths(split_paths(world, split), mix, count - num_known, rng)
     rng.shuffle(drawn)
-    return [_ask(kind, path, split, i, rng) for i, (kind, path) in enumerate(drawn)]
+    return [_ask(kind, path, split, index, rng) for index, (kind, path) in enumerate(drawn)]
 
 
 def plan_question(world: World, question: Question) -> Plan:
@@ -96,12 +102,13 @@ def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Rand
         path = tuple(rng.sample(path, 2))
     text = question_text(kind, path, rng)
     plan = Plan(f"mw-{split}-{index:06d}", text, kind, path)
+    is_comparison = kind in (PlanKind.OLDER, PlanKind.NEWER)
     return Question(
         question_id=plan.question_id,
         question=text,
         gold_answers=_with_alias(plan),
         split=str(split),
-        question_type="comparison" if kind in (PlanKind.OLDER, PlanKind.NEWER) else str(kind),
+        question_type="comparison" if is_comparison else str(kind),
         num_hops=len(path),
         gold_titles=tuple(dict.fromkeys(fact.entity for fact in path)),
         source=SOURCE,
@@ -109,18 +116,20 @@ def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Rand
 
 
 def _with_alias(plan: Plan) -> tuple[str, ...]:
-    category = RELATIONS[plan.facts[-1].relation].value if plan.kind is PlanKind.CHAIN else None
-    if category is Category.CITY:
-        return plan.answer, f"city of {plan.answer}"
-    if category is Category.COMPANY:
-        return plan.answer, f"{plan.answer} Company"
+    """Return the right answer, and another accepted form of a city or a company."""
+    if plan.kind is PlanKind.CHAIN:
+        category = RELATIONS[plan.facts[-1].relation].value
+        if category is Category.CITY:
+            return plan.answer, f"city of {plan.answer}"
+        if category is Category.COMPANY:
+            return plan.answer, f"{plan.answer} Company"
     return (plan.answer,)
 
 
-def _draw(
+def _draw_paths(
     paths: dict[str, list[tuple[PlanKind, Facts]]], mix: QuestionMix, count: int, rng: random.Random
 ) -> list[tuple[PlanKind, Facts]]:
-    """Draw paths by the weights of the mix, as far as each kind reaches."""
+    """Draw paths by the weights of the mix, as long as a kind has paths left."""
     weights = {key: weight for key, weight in mix.weights().items() if weight > 0}
     available = sum(len(paths[key]) for key in weights)
     if count > available:
@@ -131,19 +140,27 @@ def _draw(
             fix="ask for fewer questions, change the known share, or make the world larger",
         )
     quotas = dict.fromkeys(weights, 0)
-    while missing := count - sum(quotas.values()):
-        for key in _shares([k for k in weights if quotas[k] < len(paths[k])], weights, missing):
-            quotas[key] = min(quotas[key] + 1, len(paths[key]))
-    return [item for key, quota in quotas.items() for item in rng.sample(paths[key], quota)]
+    missing = count
+    while missing:
+        open_keys = [key for key in weights if quotas[key] < len(paths[key])]
+        for key, share in _split_by_weight(open_keys, weights, missing).items():
+            quotas[key] = min(quotas[key] + share, len(paths[key]))
+        missing = count - sum(quotas.values())
+    drawn = []
+    for key, quota in quotas.items():
+        drawn += rng.sample(paths[key], quota)
+    return drawn
 
 
-def _shares(keys: list[str], weights: dict[str, float], count: int) -> list[str]:
-    """`count` keys, each as often as its weight says."""
+def _split_by_weight(keys: list[str], weights: dict[str, float], count: int) -> dict[str, int]:
+    """Split `count` among the keys by their weights; the rounded shares add up to `count`."""
     total = sum(weights[key] for key in keys)
-    bounds = list(itertools.accumulate(weights[key] / total for key in keys))
-    ends = [*(round(bound * count) for bound in bounds[:-1]), count]
-    return [
-        key
-        for key, start, end in zip(keys, [0, *ends], ends, strict=False)
-        for _ in range(end - start)
-    ]
+    shares = {}
+    bound = 0.0
+    start = 0
+    for key in keys:
+        bound += weights[key] / total
+        end = count if key == keys[-1] else round(bound * count)
+        shares[key] = end - start
+        start = end
+    return shares

@@ -1,8 +1,8 @@
-"""What can be said about an entity, and how a passage says it.
+"""Say in a passage how an entity is related to a value, and read it back.
 
-Every sentence names the entity first and ends with the value, so that it can be read back without a parser. Each
-relation has a paraphrase with its noun and one with its verb: a query with only one of them may miss the passage, and
-how to ask is something to learn.
+Every sentence names the entity first and ends with the value, so that it can be read back without a
+parser. Each relation has a paraphrase with its noun and one with its verb: a query with only one of
+them may miss the passage, so a student has to learn how to ask.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,10 @@ from coa.microworld.names import POOLS, Category
 
 
 class Relation(NamedTuple):
-    """One relation between an entity and a value."""
+    """A relation between an entity and a value."""
 
     name: str
-    """Also the noun by which trajectories speak of it."""
+    """Also the noun that trajectories use for it."""
     subject: Category
     value: Category
     synonym: str
@@ -22,16 +22,16 @@ class Relation(NamedTuple):
     clause: str
     """The words between entity and value in the paraphrase with the verb."""
     verb: str
-    """The word of the clause that a query can find it by."""
+    """The word of the clause that a query can contain."""
 
     @property
     def leads(self) -> tuple[str, str]:
-        """The paraphrases up to the value, with `{}` for the entity."""
+        """Return the paraphrases up to the value, with `{}` for the entity."""
         return f"The {self.name} of {{}} is ", f"{{}} {self.clause} "
 
     @property
     def is_link(self) -> bool:
-        """Whether its value is an entity, about which one can go on asking."""
+        """Tell whether its value is an entity, about which a question can ask further."""
         return self.value in POOLS
 
 
@@ -52,9 +52,15 @@ _ALL = (
 )
 RELATIONS = {relation.name: relation for relation in _ALL}
 """All relations by name."""
-RELATIONS_OF = {category: tuple(r for r in _ALL if r.subject is category) for category in POOLS}
+
+
+def _relations_of(category: Category) -> tuple[Relation, ...]:
+    return tuple(relation for relation in _ALL if relation.subject is category)
+
+
+RELATIONS_OF = {category: _relations_of(category) for category in POOLS}
 """The relations that each category of entities has."""
-BY_NOUN = {noun: relation for relation in _ALL for noun in (relation.name, relation.synonym)}
+BY_NOUN = RELATIONS | {relation.synonym: relation for relation in _ALL}
 """All relations by either noun."""
 
 ASIDES = {
@@ -63,18 +69,21 @@ ASIDES = {
     Category.COMPANY: ("sponsors", Category.FILM),
     Category.CITY: ("trades with", Category.CITY),
 }
-"""What passages mention beside the facts, and no question asks for."""
+"""What passages mention beside the facts; no question asks for it."""
 
 _LEADS = {relation.name: relation.leads for relation in _ALL}
 
 
 def sentence(entity: str, relation: str, value: str, paraphrase: int) -> str:
-    """A passage's sentence for a fact; `paraphrase` is 0 (with the noun) or 1 (with the verb)."""
+    """Write a passage's sentence for a fact; `paraphrase` is 0 (noun) or 1 (verb)."""
     return f"{_LEADS[relation][paraphrase].format(entity)}{value}."
 
 
 def find_sentence(text: str, entity: str, relation: str) -> str:
-    """The sentence of `text` that states the relation of the entity, up to its full stop; empty when there is none."""
+    """Find the sentence of `text` that states the relation of the entity, with its full stop.
+
+    Empty when there is none.
+    """
     for lead in _LEADS[relation]:
         start = text.find(lead.format(entity))
         end = text.find(".", start)
@@ -84,9 +93,9 @@ def find_sentence(text: str, entity: str, relation: str) -> str:
 
 
 def read_value(text: str, entity: str, relation: str) -> str:
-    """The value that `text` states for the relation of the entity; empty when it states none."""
+    """Read the value that `text` states for the relation of the entity; empty when none."""
     stated = find_sentence(text, entity, relation)
-    for lead in _LEADS[relation] if stated else ():
+    for lead in _LEADS[relation]:
         opening = lead.format(entity)
         if stated.startswith(opening):
             return stated[len(opening) : -1]

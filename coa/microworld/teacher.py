@@ -1,14 +1,16 @@
-"""A scripted, imperfect teacher: a request -> the text that follows, for `coa.policy.scripted.ScriptedPolicy`.
+"""Continue a request's text as a scripted, imperfect teacher: the script of a `ScriptedPolicy`.
 
-It remembers part of the facts and makes up the rest, searches mostly what it does not remember, asks poorly now and
-then, misreads, gives up, and breaks the format once in a while, so that everything after it has real work to do. What
-it writes depends on the request's text and seed alone: a call can be replayed, and a rollout may be cut after any
-sentence and continued, with or without a trigger.
+The teacher remembers part of the facts and makes up the rest. It searches mostly for what it does
+not remember, writes a poor query now and then, misreads, gives up, and breaks the format once in a
+while, so that all later stages have real errors to find. What it writes depends on the request's
+text and seed alone: a call can be replayed, and a rollout may be cut after any sentence and
+continued, with or without a trigger.
 """
 
 import random
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from coa.microworld import phrases
 from coa.microworld.decisions import TeacherDecision, TeacherEvent, TeacherSettings
@@ -23,12 +25,12 @@ from coa.protocol import THINK_CLOSE, THINK_OPEN, neutralise
 
 _RESPONSE_START = f"{THINK_OPEN}\n"
 _QUESTION = "Question: "
-_NAME_WORDS = frozenset(word for pools in POOLS.values() for pool in pools for word in pool)
-_PLAIN_VALUES = frozenset(value for values in VALUES.values() for value in values)
+_NAME_WORDS = frozenset(chain.from_iterable(pool.first + pool.second for pool in POOLS.values()))
+_PLAIN_VALUES = frozenset(chain.from_iterable(VALUES.values()))
 
 
 class Teacher:
-    """Writes trajectories; `write` is the script."""
+    """A teacher that writes trajectories; `write` is the script."""
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Teacher:
         self.settings = settings or TeacherSettings()
         self.on_event = on_event
         self.memory = self._memorise()
-        """The facts that it remembers, as entity and relation."""
+        """The facts that it remembers, by entity and relation."""
         # Known plans save reading the question, and their ids stand in the events.
         self._plans = {neutralise(plan.question): plan for plan in plans}
 
@@ -49,30 +51,39 @@ class Teacher:
         """Continue the request's context up to the end of the next action or of the answer.
 
         Raises:
-            InputError: the context holds no question about this world, or its thinking is not opened.
+            InputError: the context holds no question about this world, or does not open the
+                thinking.
         """
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
         question = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0].strip()
         plan = self._plans.get(question) or make_plan(self.world, question)
-        return _Turn(self, plan, request.seed, response, phrases.SEARCH_OPEN in prompt).write()
+        is_offered = phrases.SEARCH_OPEN in prompt
+        return _Turn(self, plan, request.seed, response, is_offered=is_offered).write()
 
     def _memorise(self) -> frozenset[tuple[str, str]]:
         rng = random.Random(f"{self.settings.seed}/memory")
-        chances = {True: self.settings.remembers_known, False: self.settings.remembers_other}
-        facts = self.world.facts
-        return frozenset(
-            key for key, fact in facts.items() if rng.random() < chances[self.world.is_known(fact)]
-        )
+        remembered = set()
+        for key, fact in self.world.facts.items():
+            chance = self.settings.remembers_other
+            if self.world.is_known(fact):
+                chance = self.settings.remembers_known
+            if rng.random() < chance:
+                remembered.add(key)
+        return frozenset(remembered)
 
 
 class _Turn:
-    """One call: what is written from the end of the context to the end of the turn."""
+    """The writing of one call, from the end of the context to the end of the turn."""
 
     def __init__(
-        self, teacher: Teacher, plan: Plan, seed: int, response: str, is_offered: bool
+        self, teacher: Teacher, plan: Plan, seed: int, response: str, *, is_offered: bool
     ) -> None:
-        self._teacher, self._settings, self._plan = teacher, teacher.settings, plan
-        self._seed, self._response, self._is_offered = seed, response, is_offered
+        self._teacher = teacher
+        self._settings = teacher.settings
+        self._plan = plan
+        self._seed = seed
+        self._response = response
+        self._is_offered = is_offered
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
         self._progress = PlanProgress(plan, response)
         self._written = ""
@@ -105,10 +116,11 @@ class _Turn:
         return self._rng.random() < probability
 
     def _append(self, text: str) -> None:
+        """Append a text, with a space before it where there is no blank."""
         before = self._written or self._response
-        self._written += (
-            text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
-        )
+        if before and not before[-1].isspace() and not text[0].isspace():
+            self._written += " "
+        self._written += text
 
     def _say(self, said: PhraseKind, what: str = "") -> None:
         self._append(phrases.say(said, what))
@@ -117,55 +129,68 @@ class _Turn:
     # Searching or not
 
     def _decide(self) -> None:
-        progress, settings = self._progress, self._settings
+        """Search for this hop's value, or state it from memory."""
+        progress = self._progress
         is_remembered = (progress.entity, progress.relation) in self._teacher.memory
-        may_search = self._is_offered and progress.num_searches < settings.max_searches
-        chance = settings.searches_remembered if is_remembered else settings.searches_other
-        if may_search and self._happens(
-            settings.searches_again if progress.num_searches else chance
-        ):
+        if self._wants_search(is_remembered):
             self._search(self._query())
             return
         if progress.num_searches:
             self._note(TeacherDecision.GAVE_UP)
-        self._note(TeacherDecision.RECALLED if is_remembered else TeacherDecision.HALLUCINATED)
-        self._say(PhraseKind.RECALL if is_remembered else PhraseKind.GUESS, self._believe())
+        if is_remembered:
+            self._note(TeacherDecision.RECALLED)
+            self._say(PhraseKind.RECALL, self._believe())
+        else:
+            self._note(TeacherDecision.HALLUCINATED)
+            self._say(PhraseKind.GUESS, self._believe())
+
+    def _wants_search(self, is_remembered: bool) -> bool:
+        num_searches = self._progress.num_searches
+        settings = self._settings
+        if not self._is_offered or num_searches >= settings.max_searches:
+            return False
+        if num_searches:
+            return self._happens(settings.searches_again)
+        if is_remembered:
+            return self._happens(settings.searches_remembered)
+        return self._happens(settings.searches_other)
 
     def _believe(self) -> str:
-        """What it remembers of this hop's fact, else a made-up value of the right category."""
+        """Remember this hop's value, or make up one of the right category."""
         key = self._progress.entity, self._progress.relation
         if key in self._teacher.memory:
             return self._teacher.world.facts[key].value
         return self._invent()
 
     def _invent(self) -> str:
-        return self._teacher.world.invent_value(RELATIONS[self._progress.relation].value, self._rng)
+        category = RELATIONS[self._progress.relation].value
+        return self._teacher.world.invent_value(category, self._rng)
 
     def _search(self, query: str) -> None:
         self._append(phrases.search(query))
         self._is_over = True
 
     def _query(self) -> str:
-        """A query for this hop: at first in any form, after a failure a better one than the last."""
+        """Write a query for this hop.
+
+        The first has any form; after a failure comes a better one than the last.
+        """
         progress = self._progress
-        entity, relation = progress.entity, RELATIONS[progress.relation]
+        entity = progress.entity
+        relation = RELATIONS[progress.relation]
         self._note(TeacherDecision.SEARCHED)
-        noun, verb = f"{entity} {relation.name}", f"{entity} {relation.verb}"
-        both = f"{noun} {relation.verb}"
+        with_noun = f"{entity} {relation.name}"
+        with_verb = f"{entity} {relation.verb}"
+        with_both = f"{with_noun} {relation.verb}"
         if progress.num_searches:
-            return next(query for query in (both, verb) if query != progress.last_query)
+            return with_both if progress.last_query != with_both else with_verb
         if not self._happens(self._settings.poor_query):
-            return self._rng.choices((noun, verb, both), (5, 1, 4))[0]
+            return self._rng.choices((with_noun, with_verb, with_both), (5, 1, 4))[0]
         self._note(TeacherDecision.POOR_QUERY)
         others = [other.name for other in RELATIONS_OF[relation.subject] if other is not relation]
-        return self._rng.choices(
-            (
-                entity,
-                f"{entity.split()[0]} {relation.name}",
-                f"{entity} {self._rng.choice(others)}",
-            ),
-            (4, 3, 3),
-        )[0]
+        half_name = f"{entity.split()[0]} {relation.name}"
+        wrong_relation = f"{entity} {self._rng.choice(others)}"
+        return self._rng.choices((entity, half_name, wrong_relation), (4, 3, 3))[0]
 
     # Reading what came back
 
@@ -178,13 +203,17 @@ class _Turn:
         if self._happens(self._settings.copies):
             self._note(TeacherDecision.COPIED)
             self._append(find_sentence(body, progress.entity, progress.relation))
-        is_right = not self._happens(self._settings.misreads)
-        self._note(TeacherDecision.RIGHT_READ if is_right else TeacherDecision.MISREAD)
-        self._say(PhraseKind.READ, value if is_right else self._misread(body, value))
+        if self._happens(self._settings.misreads):
+            self._note(TeacherDecision.MISREAD)
+            self._say(PhraseKind.READ, self._misread(body, value))
+        else:
+            self._note(TeacherDecision.RIGHT_READ)
+            self._say(PhraseKind.READ, value)
 
     def _miss(self, body: str) -> None:
-        """The observation does not hold the value."""
-        progress, settings = self._progress, self._settings
+        """React to an observation that does not hold the value."""
+        progress = self._progress
+        settings = self._settings
         if self._others_shown(body) and self._happens(settings.misreads_absent):
             self._note(TeacherDecision.MISREAD)
             self._say(PhraseKind.READ, self._misread(body))
@@ -198,26 +227,34 @@ class _Turn:
             self._search(progress.last_query)
 
     def _misread(self, body: str, right: str = "") -> str:
-        if others := self._others_shown(body, right):
+        """Choose another value that the observation shows, else invent one."""
+        others = self._others_shown(body, right)
+        if others:
             return self._rng.choice(others)
-        return next(value for value in iter(self._invent, None) if value != right)
+        value = self._invent()
+        while value == right:
+            value = self._invent()
+        return value
 
     def _others_shown(self, body: str, right: str = "") -> list[str]:
-        """The names and values that an observation shows beside the right one."""
-        shown = (value for value in phrases.values_shown(body) if value != right)
-        return [
-            value for value in shown if value in _PLAIN_VALUES or value.split()[0] in _NAME_WORDS
-        ]
+        """List the names and values that an observation shows beside the right one."""
+        others = []
+        for value in phrases.values_shown(body):
+            is_named = value in _PLAIN_VALUES or value.split()[0] in _NAME_WORDS
+            if value != right and is_named:
+                others.append(value)
+        return others
 
     # Answering
 
     def _finish(self) -> None:
-        progress, kind = self._progress, self._plan.kind
+        """Compare where the question asks for it, then conclude and answer."""
+        progress = self._progress
+        kind = self._plan.kind
         if kind is not PlanKind.CHAIN and not progress.has_compared:
-            self._say(
-                PhraseKind.COMPARE,
-                phrases.comparison(progress.values, is_by_order=kind is not PlanKind.SAME),
-            )
+            is_by_order = kind is not PlanKind.SAME
+            compared = phrases.comparison(progress.values, is_by_order=is_by_order)
+            self._say(PhraseKind.COMPARE, compared)
         if not progress.answer:
             self._say(PhraseKind.ANSWER, self._plan.conclude(progress.values))
         self._is_over = True
@@ -230,13 +267,16 @@ class _Turn:
             self._append(phrases.boxed(progress.answer))
 
     def _answer_after_close(self) -> str:
-        """The answer where the thinking is already closed, as after the marker that forces one."""
+        """Answer where the thinking is already closed, as after the marker that forces it."""
         answer = self._progress.answer or self._best_guess()
         if self._response.endswith(phrases.BOX_OPEN):
             return f"{answer}}}"
-        return "" if phrases.BOX_OPEN in self._response else f"{phrases.BOX_OPEN}{answer}}}"
+        if phrases.BOX_OPEN in self._response:
+            return ""
+        return f"{phrases.BOX_OPEN}{answer}}}"
 
     def _best_guess(self) -> str:
+        """Answer from what was found; each value still missing is remembered or made up."""
         progress = self._progress
         if progress.unread is not None:
             value = read_value(progress.unread, progress.entity, progress.relation)

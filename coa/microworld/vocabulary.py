@@ -1,4 +1,7 @@
-"""Every word and sign that a world's names, passages, questions, trajectories and pre-training texts are made of."""
+"""List every word and sign that the texts of a world are made of.
+
+The texts are its names, passages, questions, trajectories and pre-training texts.
+"""
 
 import itertools
 import re
@@ -11,12 +14,13 @@ from coa.microworld.world import SMALL_TALK, World
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MAX_RESULTS = 10
-# Observations number their results; no text shows more of them.
+"""Observations number their results; no text shows more of them."""
 
 
 def vocabulary(world: World) -> list[str]:
-    """The distinct words and signs, sorted; the tags of the protocol are not among them."""
-    return sorted(set(_TOKEN.findall(" ".join(_texts(world)))))
+    """List the distinct words and signs, sorted, without the tags of the protocol."""
+    tokens = _TOKEN.findall(" ".join(_texts(world)))
+    return sorted(set(tokens))
 
 
 def _texts(world: World) -> Iterator[str]:
@@ -26,7 +30,9 @@ def _texts(world: World) -> Iterator[str]:
     yield from itertools.chain(*VALUES.values())
     for relation in RELATIONS.values():
         yield from (relation.synonym, relation.verb, *relation.leads)
-    yield from (clause for clause, _ in ASIDES.values())
+    for clause, _ in ASIDES.values():
+        yield clause
     yield from SMALL_TALK
     yield from itertools.chain(plans.WORDING, phrases.WORDING, pretraining.WORDING)
-    yield from map(str, range(1, _MAX_RESULTS + 1))
+    for number in range(1, _MAX_RESULTS + 1):
+        yield str(number)

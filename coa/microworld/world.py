@@ -1,7 +1,8 @@
-"""Settings and a seed -> a world: entities in four groups, the facts about them, the passages that state the facts.
+"""Make a world from settings and a seed: entities, facts about them, passages that state the facts.
 
-The known group is what a student learns in pre-training. The entities of the three splits have to be searched; the
-facts of a split point to the same split or to the known group, never to another split.
+The entities are in four groups. The known group is what a student learns in pre-training. The
+entities of the three splits have to be searched; the facts of a split point to the same split or to
+the known group, never to another split.
 """
 
 import itertools
@@ -12,23 +13,21 @@ from enum import StrEnum
 
 from coa.errors import ConfigError
 from coa.microworld.names import POOLS, VALUES, Category, all_names
-from coa.microworld.relations import ASIDES, RELATIONS_OF, Relation, sentence
+from coa.microworld.relations import ASIDES, RELATIONS, RELATIONS_OF, Relation, sentence
 from coa.search import Passage
 
-_SMALL_TALK = (
-    ("Maps", "Clocks", "Boats", "Roads", "Birds"),
-    ("rarely", "often"),
-    ("slow", "loud", "cheap", "heavy"),
-)
+_THINGS = ("Maps", "Clocks", "Boats", "Roads", "Birds")
+_FREQUENCIES = ("rarely", "often")
+_QUALITIES = ("slow", "loud", "cheap", "heavy")
 SMALL_TALK = [
     f"{thing} are {how_often} {quality}."
-    for thing, how_often, quality in itertools.product(*_SMALL_TALK)
+    for thing, how_often, quality in itertools.product(_THINGS, _FREQUENCIES, _QUALITIES)
 ]
-"""Passages that have nothing to do with anything; the first word is the title."""
+"""Passages about none of the entities; the first word is the title."""
 
 
 class Group(StrEnum):
-    """Which entities belong together."""
+    """A group of entities that belong together."""
 
     KNOWN = "known"
     """Learnt in pre-training; questions of every split may use them."""
@@ -43,7 +42,7 @@ SPLITS = (Group.TRAIN, Group.VALIDATION, Group.TEST)
 
 @dataclass(frozen=True, slots=True)
 class GroupSize:
-    """How many entities of each category a group has."""
+    """The numbers of entities in a group, by category."""
 
     person: int
     """People."""
@@ -57,10 +56,10 @@ class GroupSize:
 
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
-    """How large a world is; the defaults give 22,000 train questions with distinct paths."""
+    """The size of a world; the defaults give 22,000 train questions with distinct paths."""
 
     seed: int = 0
-    """Names, facts and passages follow from it."""
+    """Decides the names, facts and passages."""
     known: GroupSize = field(default_factory=lambda: GroupSize(90, 60, 30, 30))
     """Entities that questions of every split may use."""
     train: GroupSize = field(default_factory=lambda: GroupSize(550, 375, 190, 190))
@@ -70,18 +69,18 @@ class WorldSettings:
     test: GroupSize = field(default_factory=lambda: GroupSize(220, 150, 75, 75))
     """Entities of the test questions."""
     known_value_share: float = 0.25
-    """Of the facts about an entity that has to be searched, how many lead to a known entity."""
+    """Share of the links from entities that have to be searched that lead to a known entity."""
     rare_share: float = 0.2
-    """Of the known entities, how many the pre-training text seldom mentions."""
+    """Share of the known entities that the pre-training text seldom mentions."""
     namesake_share: float = 0.12
-    """For how many facts there is a passage about a similar name."""
+    """Share of the facts for which there is also a passage about a similar name."""
     aside_share: float = 0.12
-    """For how many facts there is a passage with something else about the entity."""
+    """Share of the facts for which there is also a passage with something else about the entity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact."""
+    """One fact: an entity, a relation and its value."""
 
     entity: str
     relation: str
@@ -91,30 +90,34 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A world; nothing in it depends on anything but its settings."""
+    """A world; everything in it follows from its settings."""
 
     settings: WorldSettings
     entities: dict[tuple[Group, Category], tuple[str, ...]]
     facts: dict[tuple[str, str], Fact]
-    """By entity and relation."""
+    """The facts by entity and relation."""
     groups: dict[str, Group]
-    """Of each entity."""
+    """The group of each entity."""
     categories: dict[str, Category]
-    """Of each entity."""
+    """The category of each entity."""
     rare: frozenset[str]
     """The known entities that the pre-training text seldom mentions."""
 
     def is_known(self, fact: Fact) -> bool:
-        """Whether a student is to know the fact from pre-training."""
+        """Tell whether a student should know the fact from pre-training."""
         return self.groups[fact.entity] is Group.KNOWN
 
     def facts_of(self, entity: str) -> list[Fact]:
-        """The facts about an entity, in the order of the relations."""
-        keys = ((entity, relation.name) for relation in RELATIONS_OF[self.categories[entity]])
-        return [self.facts[key] for key in keys if key in self.facts]
+        """List the facts about an entity, in the order of the relations."""
+        found = []
+        for relation in RELATIONS_OF[self.categories[entity]]:
+            fact = self.facts.get((entity, relation.name))
+            if fact is not None:
+                found.append(fact)
+        return found
 
     def invent_name(self, category: Category, rng: random.Random) -> str:
-        """A name made of the same words that no entity bears."""
+        """Make a name of the same words that no entity has."""
         pool = POOLS[category]
         while True:
             name = f"{rng.choice(pool.first)} {rng.choice(pool.second)}"
@@ -122,16 +125,20 @@ class World:
                 return name
 
     def invent_value(self, category: Category, rng: random.Random) -> str:
-        """An invented name, or one of the plain values."""
-        return (
-            rng.choice(VALUES[category]) if category in VALUES else self.invent_name(category, rng)
-        )
+        """Invent a name, or choose one of the plain values."""
+        if category in VALUES:
+            return rng.choice(VALUES[category])
+        return self.invent_name(category, rng)
 
     def passages(self) -> list[Passage]:
-        """The corpus: a sentence for every fact, and distractors that contradict none; the ids are stable."""
+        """Write the corpus: a sentence for every fact, and distractors that contradict none.
+
+        Equal worlds give equal passages with equal ids.
+        """
+        distinct = dict.fromkeys(_passage_texts(self))  # in order
         return [
-            Passage(f"mw-{i:06d}", title, text)
-            for i, (title, text) in enumerate(dict.fromkeys(_passage_texts(self)))
+            Passage(f"mw-{number:06d}", title, text)
+            for number, (title, text) in enumerate(distinct)
         ]
 
 
@@ -142,17 +149,18 @@ def make_world(settings: WorldSettings) -> World:
         ConfigError: a group is too small, or there are too few words for so many names.
     """
     entities = _name_entities(settings)
-    rng = random.Random(f"{settings.seed}/facts")
-    facts = [fact for group in Group for fact in _group_facts(entities, group, settings, rng)]
-    known = [name for category in POOLS for name in entities[Group.KNOWN, category]]
-    rng = random.Random(f"{settings.seed}/rare")
+    groups: dict[str, Group] = {}
+    categories: dict[str, Category] = {}
+    for (group, category), names in entities.items():
+        groups.update(dict.fromkeys(names, group))
+        categories.update(dict.fromkeys(names, category))
     return World(
-        settings,
-        entities,
-        {(fact.entity, fact.relation): fact for fact in facts},
-        {name: group for (group, _), names in entities.items() for name in names},
-        {name: category for (_, category), names in entities.items() for name in names},
-        frozenset(rng.sample(known, round(settings.rare_share * len(known)))),
+        settings=settings,
+        entities=entities,
+        facts=_draw_facts(entities, settings),
+        groups=groups,
+        categories=categories,
+        rare=_choose_rare(entities, settings),
     )
 
 
@@ -160,7 +168,10 @@ def _name_entities(settings: WorldSettings) -> dict[tuple[Group, Category], tupl
     rng = random.Random(f"{settings.seed}/names")
     entities = {}
     for category in POOLS:
-        sizes = {group: getattr(getattr(settings, group), category) for group in Group}
+        sizes: dict[Group, int] = {}
+        for group in Group:
+            group_size: GroupSize = getattr(settings, group)
+            sizes[group] = getattr(group_size, category)
         names = all_names(category)
         _check_sizes(category, sizes, len(names))
         drawn = iter(rng.sample(names, sum(sizes.values())))
@@ -188,79 +199,98 @@ def _check_sizes(category: Category, sizes: dict[Group, int], num_names: int) ->
         )
 
 
+def _draw_facts(
+    entities: dict[tuple[Group, Category], tuple[str, ...]], settings: WorldSettings
+) -> dict[tuple[str, str], Fact]:
+    rng = random.Random(f"{settings.seed}/facts")
+    facts = {}
+    for group in Group:
+        for fact in _group_facts(entities, group, settings, rng):
+            facts[fact.entity, fact.relation] = fact
+    return facts
+
+
+def _choose_rare(
+    entities: dict[tuple[Group, Category], tuple[str, ...]], settings: WorldSettings
+) -> frozenset[str]:
+    rng = random.Random(f"{settings.seed}/rare")
+    known: list[str] = []
+    for category in POOLS:
+        known += entities[Group.KNOWN, category]
+    return frozenset(rng.sample(known, round(settings.rare_share * len(known))))
+
+
 def _group_facts(
     entities: dict[tuple[Group, Category], tuple[str, ...]],
     group: Group,
     settings: WorldSettings,
     rng: random.Random,
 ) -> Iterator[Fact]:
-    """The facts of a group; marriages are mutual, so with an odd number one person is unmarried."""
+    """Draw the facts of a group.
+
+    Marriages are mutual, so with an odd number of people one is unmarried.
+    """
     spouses = _pair_up(entities[group, Category.PERSON], rng)
 
-    def draw(relation: Relation, entity: str) -> str:
+    def draw_value(relation: Relation) -> str:
         if not relation.is_link:
             return rng.choice(VALUES[relation.value])
         leads_to_known = group is not Group.KNOWN and rng.random() < settings.known_value_share
-        source = entities[Group.KNOWN if leads_to_known else group, relation.value]
-        return rng.choice(source)
+        value_group = Group.KNOWN if leads_to_known else group
+        return rng.choice(entities[value_group, relation.value])
 
     for category in POOLS:
-        for entity, relation in itertools.product(
-            entities[group, category], RELATIONS_OF[category]
-        ):
-            if relation.name != "spouse":
-                yield Fact(entity, relation.name, draw(relation, entity))
-            elif entity in spouses:
-                yield Fact(entity, relation.name, spouses[entity])
+        for entity in entities[group, category]:
+            for relation in RELATIONS_OF[category]:
+                if relation.name != "spouse":
+                    yield Fact(entity, relation.name, draw_value(relation))
+                elif entity in spouses:
+                    yield Fact(entity, relation.name, spouses[entity])
 
 
 def _pair_up(people: tuple[str, ...], rng: random.Random) -> dict[str, str]:
+    """Marry people at random: each married person's spouse."""
     shuffled = rng.sample(people, len(people))
-    couples = list(zip(shuffled[::2], shuffled[1::2], strict=False))
-    return dict(couples) | {b: a for a, b in couples}
+    spouses = {}
+    for first, second in zip(shuffled[::2], shuffled[1::2], strict=False):
+        spouses[first] = second
+        spouses[second] = first
+    return spouses
 
 
 def _passage_texts(world: World) -> Iterator[tuple[str, str]]:
-    """Titles and texts of all passages."""
+    """Yield the titles and texts of all passages, some of them twice."""
     rng = random.Random(f"{world.settings.seed}/passages")
     namesakes: set[str] = set()
     for fact in world.facts.values():
         yield fact.entity, sentence(fact.entity, fact.relation, fact.value, rng.randrange(2))
         if rng.random() < world.settings.namesake_share:
-            name = _namesake(world, fact.entity, rng)
+            name = _draw_namesake(world, fact.entity, rng)
             if name not in namesakes:  # one sentence about each, so that none contradicts another
                 namesakes.add(name)
-                relation = next(
-                    r
-                    for r in RELATIONS_OF[world.categories[fact.entity]]
-                    if r.name == fact.relation
-                )
-                yield (
-                    name,
-                    sentence(
-                        name,
-                        fact.relation,
-                        world.invent_value(relation.value, rng),
-                        rng.randrange(2),
-                    ),
-                )
+                value = world.invent_value(RELATIONS[fact.relation].value, rng)
+                yield name, sentence(name, fact.relation, value, rng.randrange(2))
         if rng.random() < world.settings.aside_share:
             clause, category = ASIDES[world.categories[fact.entity]]
             other = rng.choice(world.entities[world.groups[fact.entity], category])
             if other != fact.entity:
                 yield fact.entity, f"{fact.entity} {clause} {other}."
-    yield from ((text.split()[0], text) for text in SMALL_TALK)
+    for text in SMALL_TALK:
+        yield text.split()[0], text
 
 
-def _namesake(world: World, entity: str, rng: random.Random) -> str:
-    """A name that no entity bears and that shares one word with the entity's."""
-    pool = POOLS[world.categories[entity]]
-    first, second = entity.split()
+def _draw_namesake(world: World, entity: str, rng: random.Random) -> str:
+    """Draw a name that no entity has and that shares one word with the entity's."""
     while True:
-        name = (
-            f"{first} {rng.choice(pool.second)}"
-            if rng.random() < 0.5
-            else f"{rng.choice(pool.first)} {second}"
-        )
+        name = similar_name(entity, world.categories[entity], rng)
         if name not in world.groups:
             return name
+
+
+def similar_name(name: str, category: Category, rng: random.Random) -> str:
+    """Replace one word of a name by a random one of the same pool."""
+    pool = POOLS[category]
+    first, second = name.split()
+    if rng.random() < 0.5:
+        return f"{first} {rng.choice(pool.second)}"
+    return f"{rng.choice(pool.first)} {second}"
