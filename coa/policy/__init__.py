@@ -1,7 +1,8 @@
-"""The policy: whatever continues a text. A teacher that makes data and a student in training stand behind it alike.
+"""Define the policy, which continues a text: a teacher that makes data, or a student in training.
 
-`Policy` is for servers (one request, awaited), `BatchPolicy` for engines in this process (many at once). To add one,
-implement either protocol; `coa/policy/scripted.py` is the smallest example.
+`Policy` is for servers (one request, awaited), `BatchPolicy` for engines in this process (many
+requests at once). To add one, implement either protocol; `coa/policy/scripted.py` is the smallest
+example.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from coa.trajectory import Author
 
 
 class Finish(StrEnum):
-    """Why a completion ended."""
+    """The reason why a completion ended."""
 
     STOP = "stop"
     """A stop string was written; the text ends with it."""
@@ -25,7 +26,7 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Continue `context` until a stop string, the end of the turn, or `max_tokens`."""
+    """A request to continue `context` until a stop string, the end of the turn, or `max_tokens`."""
 
     context: str
     stop: tuple[str, ...]
@@ -36,15 +37,15 @@ class Request:
     seed: int
     """Differs for every trajectory and turn, so that no two rollouts share a call."""
     context_ids: tuple[int, ...] | None = None
-    """The context as token ids, for policies that give ids: sampled tokens are never re-tokenised."""
+    """The context as token ids, for policies that give ids: sampled tokens keep their ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy wrote."""
+    """A text that the policy wrote."""
 
     text: str
-    """With the stop string, if one ended it."""
+    """Includes the stop string, if one ended it."""
     finish: Finish
     num_tokens: int
     num_context_tokens: int | None = None
@@ -52,17 +53,20 @@ class Completion:
     ids: tuple[int, ...] | None = None
     """The sampled ids, for policies that give them."""
     opening_ids: tuple[int, ...] = ()
-    """Ids that a wrapper put between the request's context and `ids`: the policy read them and wrote none of them."""
+    """Ids that a wrapper put between the request's context and `ids`.
+
+    The policy read them and wrote none of them.
+    """
     closing_ids: tuple[int, ...] = ()
     """Ids that a wrapper puts after `ids`."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Where a policy's requests stand; the bar shows it for policies with an attribute `traffic`."""
+    """Counts of a policy's requests; the progress bar shows the policy's attribute `traffic`."""
 
     waiting: int = 0
-    """Sent and not yet answered."""
+    """Requests sent and not yet answered."""
     retried: int = 0
     """Repeats of requests that failed for a moment."""
     refused: int = 0
@@ -70,41 +74,44 @@ class Traffic:
 
 
 class RequestError(Exception):
-    """The policy refuses this one request (say, a context that is too long); the rollout becomes a row that says so."""
+    """The policy refuses this one request, say because its context is too long.
+
+    The rollout becomes a row that says so.
+    """
 
 
 class Encoder(Protocol):
-    """What a policy says of itself and of text: its name, its token ids, its token counts."""
+    """The name of a policy, and how it turns text into tokens."""
 
     @property
     def name(self) -> str:
-        """The model, as results and journals should call it."""
+        """Return the name that results and journals use for the model."""
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """What a reply depends on beyond the name and the request, such as the weights behind the name.
+        """Return what a reply depends on beyond the name and the request, such as the weights.
 
-        It is part of the journal's key; empty where there is no such thing.
+        It is part of the journal's key, and empty where the name says all.
         """
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...] | None:
-        """Token ids of a piece of text by one author; None for policies without ids.
+        """Encode a piece of text by one author as token ids; None for policies without ids.
 
-        Only in a prompt do the names of special tokens mean those tokens: an observation cannot end a turn
-        (`coa.tokens.PieceEncoder.encode`).
+        Only in a prompt do the names of special tokens mean those tokens: an observation cannot end
+        a turn (`coa.tokens.PieceEncoder.encode`).
         """
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens `text` costs; an estimate where the tokenizer is out of reach."""
+        """Count the tokens of `text`; an estimate where the tokenizer is not at hand."""
 
 
 def control_tokens(encoder: object) -> tuple[str, ...]:
-    """Read the names that text from outside must not bear: an encoder's attribute of this name.
+    """Read the names of control tokens, which text from outside must not contain.
 
-    Policies whose tokenizer is known have it, others give no names. The well-known names are kept
-    out anyway (`coa/control_tokens.py`).
+    Policies whose tokenizer is known have an attribute of this name; others give no names. The
+    well-known names are kept out anyway (`coa/control_tokens.py`).
     """
     return tuple(getattr(encoder, "control_tokens", ()))
 
@@ -130,12 +137,14 @@ class BatchPolicy(Encoder, Protocol):
 
 
 class UnbatchedPolicy:
-    """An engine in this process as a policy that answers one request at a time."""
+    """A policy that answers one request at a time with an engine in this process."""
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        self.name, self.identity = policy.name, policy.identity
-        self.encode, self.count_tokens = policy.encode, policy.count_tokens
+        self.name = policy.name
+        self.identity = policy.identity
+        self.encode = policy.encode
+        self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
 
     async def complete(self, request: Request) -> Completion:
@@ -144,9 +153,11 @@ class UnbatchedPolicy:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """`text` up to the end of the stop string that comes first, and whether there was one.
+    """Cut `text` after the stop string that ends first, and tell whether there was one.
 
     Servers differ: some drop the stop string, some keep it, some ignore the parameter and write on.
     """
     ends = [text.find(item) + len(item) for item in stop if item in text]
-    return (text[: min(ends)], True) if ends else (text, False)
+    if not ends:
+        return text, False
+    return text[: min(ends)], True

@@ -1,8 +1,8 @@
 """Ask an OpenAI-compatible server for raw completions (vLLM, SGLang, hosted ones).
 
-Raw (`POST /v1/completions`), because continuing inside the thinking with stop strings works there
-and nowhere else reliably: the chat endpoint closes and reopens turns. Requests are encoded by
-msgspec, which writes 32,000 token ids at once; the `openai` package walks them id by id.
+The endpoint is the raw one (`POST /v1/completions`): only there can a text be continued inside the
+thinking, with stop strings, reliably. The chat endpoint closes and reopens turns. msgspec encodes
+the requests, because it writes 32,000 token ids at once; the `openai` package walks them id by id.
 """
 
 import math
@@ -44,15 +44,17 @@ from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
 _MAX_STOP_STRINGS = 4
-"""What OpenAI's interface allows; several servers refuse more."""
+"""The limit of OpenAI's interface; several servers refuse more."""
 _CHARS_PER_TOKEN = 3.5
-"""English text, today's vocabularies. Not learned from replies: a resumed run must count as the
-first did."""
+"""An estimate for English text and today's vocabularies.
+
+It is not learned from replies: a resumed run must count as the first did.
+"""
 _OFFERS_SECONDS = 5.0
-"""What each question may cost after what the server does offer."""
+"""How long each request may take that asks what the server offers."""
 _BASE_URL = re.compile(r"https?://[^/@\s?#]+(/[^\s?#]*)?")
 _PROBE_SECONDS = 60.0
-"""How long another request may take that shows whether the server answers at all."""
+"""How long the request may take that tests whether the server answers at all."""
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
@@ -60,31 +62,32 @@ _JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Which server to ask, for which model, and how patiently."""
+    """Settings of the server: its address, the model, and how long to wait."""
 
     base_url: str = "http://127.0.0.1:8000/v1"
-    """Up to and with `/v1`; the default is vLLM's."""
+    """The address up to and including `/v1`; the default is vLLM's."""
     model: str = ""
-    """As the server knows it."""
+    """The model's name on the server."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; empty where no key is needed."""
     timeout_seconds: float = 600.0
     """How long one reply may take."""
     patience_minutes: float = 10.0
-    """A request is repeated for so long, with growing, jittered pauses: after refused and lost
-    connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies that cannot
-    be read. A reply under way is waited for. Warnings tell of it meanwhile. 0 repeats nothing."""
+    """How long a failed request is repeated, with growing, jittered pauses. This holds for refused
+    and lost connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies
+    that cannot be read. A reply under way is waited for. Warnings are logged meanwhile. 0 repeats
+    nothing."""
     tokenizer: str = ""
-    """Folder or Hub name of the model's tokenizer, to count tokens exactly; empty: an estimate of
-    3.5 characters a token. Needs the extra `train`."""
+    """Folder or Hub name of the model's tokenizer, to count tokens exactly. If empty, a token is
+    estimated as 3.5 characters. Needs the extra `train`."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Sent with every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is a
+    """Further fields of every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is a
     special token vanishes), `add_special_tokens: false` (or contexts begin with two start tokens),
     and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with ids."""
 
 
 class CompletionsPolicy:
-    """Continues contexts by asking a server, any number at a time.
+    """A policy that continues contexts by asking a server, any number at a time.
 
     Use it as an asynchronous context manager, or call `aclose` in the event loop that used it. Each
     event loop has connections of its own, made at its first request.
@@ -92,42 +95,34 @@ class CompletionsPolicy:
 
     def __init__(self, settings: ServerSettings, *, deployment: str = "") -> None:
         _require_usable(settings)
-        self._settings, self._deployment = settings, deployment
+        self._settings = settings
+        self._deployment = deployment
         self._base_url = settings.base_url.rstrip("/")
         self._url = f"{self._base_url}/completions"
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
         key = _read_key(settings.api_key_env)
         self._server = Server(
-            settings.base_url,
-            settings.model,
-            settings.api_key_env,
-            bool(key),
-            settings.timeout_seconds,
-            settings.patience_minutes,
+            base_url=settings.base_url,
+            model=settings.model,
+            key_variable=settings.api_key_env,
+            has_key=bool(key),
+            timeout_seconds=settings.timeout_seconds,
+            patience_minutes=settings.patience_minutes,
         )
-        self._client = HttpClient(
-            "policy's server",
-            Patience(
-                settings.timeout_seconds,
-                settings.patience_minutes * _SECONDS_PER_MINUTE,
-                cuts_attempts=False,
-            ),
-            headers={**_JSON, **({"Authorization": f"Bearer {key}"} if key else {})},
-            secrets=(key,),
-        )
+        self._client = _make_client(settings, key)
 
     @property
     def name(self) -> str:
-        """The model, as the server knows it."""
+        """Return the model's name on the server."""
         return self._settings.model
 
     @cached_property
     def identity(self) -> Mapping[str, object]:
-        """What decides replies beyond the model's name.
+        """Return what decides replies beyond the model's name.
 
-        The address is no part of it: a run may move to another host. Where the model's name is a
-        folder here, as vLLM takes it, its weights are.
+        The address is not included: a run may move to another host. The weights are included where
+        the model's name is a folder on this machine, as vLLM accepts it.
         """
         parts = {
             "deployment": self._deployment,
@@ -139,18 +134,18 @@ class CompletionsPolicy:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...] | None:
-        """Token ids of a piece of text; None unless the server gives ids (`return_token_ids`)."""
+        """Encode a piece of text; None unless the server gives ids (`return_token_ids`)."""
         if self._encoder is None or not self._gives_ids:
             return None
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Names of the tokenizer's control tokens; none where `tokenizer` is not set."""
+        """Return the names of the tokenizer's control tokens; none without `tokenizer`."""
         return self._encoder.control_tokens if self._encoder else ()
 
     def count_tokens(self, text: str) -> int:
-        """Count tokens by the tokenizer, else estimate; the next reply's own count corrects it."""
+        """Count tokens with the tokenizer, or estimate; the next reply's own count corrects it."""
         if self._encoder:
             return len(self._encoder.encode(text, is_prompt=True))
         return math.ceil(len(text) / _CHARS_PER_TOKEN)
@@ -169,16 +164,18 @@ class CompletionsPolicy:
         """Continue the request's context.
 
         Raises:
-            RequestError: the server finds fault with this request (400, 413, 422), say a context
-            that is too long,
-                withholds the text, or fails at this request alone for as long as we are patient.
-            ServiceError: it cannot be reached or fails for as long as we are patient, or refuses
-            us. ConfigError: there are more than four stop strings.
+            RequestError: the server rejects this request (400, 413, 422), say because its context
+                is too long, withholds the text, or fails at this request alone until our patience
+                ends.
+            ServiceError: the server cannot be reached or fails until our patience ends, or it
+                refuses us.
+            ConfigError: there are more than four stop strings.
         """
         if len(request.stop) > _MAX_STOP_STRINGS:
-            got = ", ".join(request.stop)
             raise ConfigError(
-                "too many stop strings", expected=f"at most {_MAX_STOP_STRINGS}", got=got
+                "too many stop strings",
+                expected=f"at most {_MAX_STOP_STRINGS}",
+                got=", ".join(request.stop),
             )
         read = partial(self._read, request=request)
         try:
@@ -206,8 +203,8 @@ class CompletionsPolicy:
         """Turn a reply with status 200 into a completion.
 
         Raises:
-            PassingFailure: it cannot be read, or tells of an error that may pass.
-            Rejection: it tells of another error.
+            PassingFailure: it cannot be read, or reports an error that may pass.
+            Rejection: it reports another error.
             RequestError: the server withholds the text.
         """
         body = decode_body(reply.body)
@@ -220,20 +217,31 @@ class CompletionsPolicy:
             raise RequestError(self._client.readable(str(error))) from None
         is_cut = len(text) < len(choice.text)
         ids = choice.token_ids if self._gives_ids and not is_cut else None
+        counted = body.count("completion_tokens")
         return Completion(
-            text,
-            finish,
-            self._num_written(text, len(choice.text), body.count("completion_tokens")),
-            body.count("prompt_tokens") or None,
-            None if ids is None else tuple(ids),
+            text=text,
+            finish=finish,
+            num_tokens=self._num_written(text, len(choice.text), counted),
+            num_context_tokens=body.count("prompt_tokens") or None,
+            ids=None if ids is None else tuple(ids),
         )
 
     def _num_written(self, text: str, num_chars: int, counted: int | None) -> int:
-        """How many tokens `text` has: a share of those that the server `counted` in `num_chars`."""
+        """Count the tokens of `text`, which the server wrote.
+
+        Where the text was cut, that is a share of what the server counted.
+
+        Args:
+            text: The text, perhaps cut.
+            num_chars: Length of the text before it was cut.
+            counted: Tokens before it was cut, as the server counts them.
+        """
         is_cut = len(text) < num_chars
         if not counted or (is_cut and self._encoder):
             return self.count_tokens(text)
-        return math.ceil(counted * len(text) / num_chars) if is_cut else counted
+        if is_cut:
+            return math.ceil(counted * len(text) / num_chars)
+        return counted
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if is_about_request(reply):
@@ -242,7 +250,7 @@ class CompletionsPolicy:
         return refusal(self._server, reply, offers, self._client)
 
     async def _offers(self) -> Offers:
-        """What the server does offer; nothing where it does not answer."""
+        """Ask what the server offers; nothing where it does not answer."""
         asked = msgspec.json.encode({"model": self._settings.model})
         try:
             listing = await self._client.attempt("GET", f"{self._base_url}/models", _OFFERS_SECONDS)
@@ -271,6 +279,18 @@ class CompletionsPolicy:
         return True
 
 
+def _make_client(settings: ServerSettings, key: str) -> HttpClient:
+    patience = Patience(
+        settings.timeout_seconds,
+        settings.patience_minutes * _SECONDS_PER_MINUTE,
+        cuts_attempts=False,
+    )
+    headers = dict(_JSON)
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return HttpClient("policy's server", patience, headers=headers, secrets=(key,))
+
+
 def _require_usable(settings: ServerSettings) -> None:
     where = settings.base_url
     if not settings.model:
@@ -290,17 +310,18 @@ def _require_usable(settings: ServerSettings) -> None:
 
 
 def _is_usable(base_url: str) -> bool:
-    """Whether requests can be sent there at all."""
+    """Tell whether requests can be sent to this address at all."""
     try:
         parts = urlsplit(base_url)
-        host, _ = (parts.hostname or "").encode("idna"), parts.port
+        host = (parts.hostname or "").encode("idna")
+        _ = parts.port  # raises ValueError where it is not a port
     except ValueError:
         return False
     return bool(host and _BASE_URL.fullmatch(base_url))
 
 
 def _read_key(variable: str) -> str:
-    """The key in the environment; empty where there is none."""
+    """Read the key from the environment; empty where there is none."""
     key = os.environ.get(variable, "").strip() if variable else ""
     if not (key.isascii() and key.isprintable()):
         raise ConfigError("the key cannot be sent", where=f"environment variable {variable}")

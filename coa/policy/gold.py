@@ -1,10 +1,11 @@
-"""A scripted teacher for questions with gold titles: a request -> the text that follows. It is no language model.
+"""Answer questions with gold titles by a script, as a teacher that is not a language model.
 
-It is told the answer and where it stands, so that the line can be run over real questions and a real index where no
-model is to be had; what it writes shows how the line behaves and nothing about any model. It searches for the gold
-titles one after the other and answers rightly after a search only when the answer was shown, so its yields depend on
-what search finds; it errs on purpose, at the rates of `GoldSettings`. A request's text and seed decide all, so a call
-can be replayed and a rollout continued from wherever its text was cut.
+The script is given the answer and the titles of the passages with it, so that the pipeline can run
+over real questions and a real index where no model is available. What it writes shows how the
+pipeline behaves and nothing about any model. It searches for the gold titles one after the other.
+After a search it answers rightly only if the answer was shown, so its yields depend on what search
+finds. It errs on purpose, at the rates of `GoldSettings`. A request's text and seed decide what it
+writes, so a call can be replayed, and a rollout continued wherever its text was cut.
 """
 
 import random
@@ -25,7 +26,8 @@ from coa.policy.scripted import ScriptedPolicy, scripted_name
 from coa.question import Question
 
 _TOOL = "search"
-_SEARCH_OPEN, _SEARCH_CLOSE = protocol.open_tag(_TOOL), protocol.close_tag(_TOOL)
+_SEARCH_OPEN = protocol.open_tag(_TOOL)
+_SEARCH_CLOSE = protocol.close_tag(_TOOL)
 _BOX_OPEN = "\\boxed{"
 _RESPONSE_START = f"{protocol.THINK_OPEN}\n"
 _QUESTION = "Question: "
@@ -33,49 +35,58 @@ _COPIED_WORDS = 30
 _CONCLUSION = re.compile(r"So the answer is (?P<answer>[^\n]+)\.\s*\Z")
 _CLOSED_ANSWERS = {"yes": "no", "no": "yes"}
 _NUM_DRAWS = 20
-"""Tries to draw a wrong answer of another question; a pool whose answers are all right is a pool of one."""
+"""Tries to draw a wrong answer of another question.
+
+All answers of a pool are right ones only if the pool has a single answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldSettings:
-    """What the teacher is told, and how good it is; all from `remembers` on but the limit are probabilities."""
+    """What the teacher knows, and how good it is.
+
+    All settings from `remembers` on, except the limit, are probabilities.
+    """
 
     questions: str = QUESTIONS.as_posix()
-    """The table with the gold titles and answers of all that it may be asked."""
+    """The table with the gold titles and answers of all questions that it may get."""
     seed: int = 0
-    """Which questions' answers it remembers."""
+    """Decides which questions' answers it remembers."""
     remembers: float = 0.3
-    """Of the questions: knows the answer without a search."""
+    """Share of the questions whose answer it knows without a search."""
     never_searches: float = 0.08
-    """Of the rollouts that are offered the tool: goes by memory."""
+    """Share of the rollouts with the tool in which it relies on memory all the same."""
     poor_query: float = 0.15
-    """Of the first queries for a title: one word of it."""
+    """Share of the first queries for a title that are only one word of it."""
     searches_again: float = 0.6
-    """After results without the title: asks in other words."""
+    """Probability that it asks in other words after results without the title."""
     max_searches: int = 2
-    """For one title."""
+    """Most searches for one title."""
     repeated_search: float = 0.03
-    """After any results: asks the same again."""
+    """Probability that it repeats its query after any results."""
     needless_search: float = 0.05
-    """With the answer in sight: asks once more for what was shown."""
+    """Probability that it searches again for what was shown, when the answer was shown."""
     ignores_evidence: float = 0.04
-    """With the answer in sight: goes by a wrong memory."""
+    """Probability that it states a wrong memory instead, when the answer was shown."""
     wrong_answer: float = 0.06
-    """With the answer in sight: reads another from the results."""
+    """Probability that it reads another answer from the results, when the answer was shown."""
     guesses_wrong: float = 0.8
-    """After searches that did not show the answer: guesses, remembered or not."""
+    """Probability that it guesses after searches that did not show the answer, whether it remembers
+    the answer or not."""
     wrong_recall: float = 0.12
-    """Before a search: states something wrong from memory."""
+    """Probability that it states something wrong from memory before a search."""
     hedges: float = 0.5
-    """Of what is stated wrongly from memory: says that it may be wrong."""
+    """Share of the wrong statements from memory that say that they may be wrong."""
     copied_observation: float = 0.02
-    """Of the results: copies a long run of words from them."""
+    """Share of the results from which it copies a long run of words."""
     unboxed: float = 0.02
-    """Ends without boxing the answer."""
+    """Probability that it ends without boxing the answer."""
 
 
 def gold_teacher(settings: GoldSettings) -> ScriptedPolicy:
-    """The policy over the questions in `settings.questions`; of these it keeps text, titles and answers in memory.
+    """Make the policy that answers the questions in `settings.questions`.
+
+    It keeps their texts, titles and answers in memory.
 
     Raises:
         InputError: the table is missing or broken, or no question has gold titles.
@@ -83,66 +94,85 @@ def gold_teacher(settings: GoldSettings) -> ScriptedPolicy:
     from coa import tables  # loads pyarrow, which other policies need not wait for
 
     teacher = GoldTeacher(tables.read_table(Path(settings.questions), Question), settings)
-    return ScriptedPolicy(teacher.write, scripted_name("gold", settings, *teacher.lookups.values()))
+    name = scripted_name("gold", settings, *teacher.lookups.values())
+    return ScriptedPolicy(teacher.write, name)
 
 
 class GoldTeacher:
-    """Writes trajectories; `write` is the script."""
+    """A teacher that writes trajectories; `write` is the script."""
 
     def __init__(self, questions: Iterable[Question], settings: GoldSettings | None = None) -> None:
         self.settings = settings or GoldSettings()
         self.lookups: dict[str, Lookup] = {}
-        """What it is told, by the question as a prompt shows it; of equal questions the first."""
-        self._pools: dict[bool, list[str]] = {True: [], False: []}
+        """What it knows, by the question as a prompt shows it; the first of equal questions."""
+        self._answers_with_digits: list[str] = []
+        self._answers_without_digits: list[str] = []
         for question in questions:
             if question.gold_titles:
-                self.lookups.setdefault(
-                    " ".join(protocol.neutralise(question.question).split()), Lookup.of(question)
-                )
-                answer = harmless(question.gold_answers[0])
-                self._pools[_has_digit(answer)].append(answer)
+                self._add(question)
         if not self.lookups:
-            fix = "map the column in params.yaml: questions.columns.gold_titles, or choose another teacher.policy"
-            raise InputError("no question has gold titles", where=self.settings.questions, fix=fix)
+            raise InputError(
+                "no question has gold titles",
+                where=self.settings.questions,
+                fix=(
+                    "map the column in params.yaml: questions.columns.gold_titles, "
+                    "or choose another teacher.policy"
+                ),
+            )
+
+    def _add(self, question: Question) -> None:
+        asked = " ".join(protocol.neutralise(question.question).split())
+        self.lookups.setdefault(asked, Lookup.of(question))
+        answer = harmless(question.gold_answers[0])
+        self._pool_like(answer).append(answer)
+
+    def _pool_like(self, answer: str) -> list[str]:
+        """Return the answers of all questions that have the form of this one."""
+        return self._answers_with_digits if _has_digit(answer) else self._answers_without_digits
 
     def write(self, request: Request) -> str:
         """Continue the request's context up to the end of the next action or of the answer.
 
         Raises:
-            InputError: the context holds none of the teacher's questions, or its thinking is not opened.
+            InputError: the context holds none of the teacher's questions, or does not open the
+                thinking.
         """
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
         question = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0].strip()
         lookup = self.lookups.get(question)
         if lookup is None:
-            fix = "ask one of its questions, or choose another teacher.policy"
             raise InputError(
-                "the scripted teacher does not know the question", got=repr(question), fix=fix
+                "the scripted teacher does not know the question",
+                got=repr(question),
+                fix="ask one of its questions, or choose another teacher.policy",
             )
-        return _Turn(
-            self, lookup, request.seed, response, is_offered=_SEARCH_OPEN in prompt
-        ).write()
+        is_offered = _SEARCH_OPEN in prompt
+        return _Turn(self, lookup, request.seed, response, is_offered=is_offered).write()
 
     def remembers(self, lookup: Lookup) -> bool:
-        """Whether the teacher knows the answer without a search."""
-        return (
-            random.Random(f"{self.settings.seed}/{lookup.question_id}").random()
-            < self.settings.remembers
-        )
+        """Tell whether the teacher knows the answer without a search."""
+        rng = random.Random(f"{self.settings.seed}/{lookup.question_id}")
+        return rng.random() < self.settings.remembers
 
     def invent(self, lookup: Lookup, rng: random.Random) -> str:
-        """A wrong answer that looks right: the other one of two, or another question's of the same form."""
+        """Choose a wrong answer that looks right.
+
+        It is the other one of two, or the answer to another question, of the same form.
+        """
         right = lookup.answers[0]
-        others = [
-            title for title in lookup.titles if lookup.compares and not _is_accepted(title, lookup)
-        ]
-        if closed := _CLOSED_ANSWERS.get(right.lower()):
-            return closed
-        if others:
-            return rng.choice(others)
-        pool = self._pools[_has_digit(right)]
-        drawn = (rng.choice(pool) for _ in range(_NUM_DRAWS))
-        return next((answer for answer in drawn if not _is_accepted(answer, lookup)), "unknown")
+        opposite = _CLOSED_ANSWERS.get(right.lower())
+        if opposite:
+            return opposite
+        if lookup.compares:
+            others = [title for title in lookup.titles if not _is_accepted(title, lookup)]
+            if others:
+                return rng.choice(others)
+        pool = self._pool_like(right)
+        for _ in range(_NUM_DRAWS):
+            answer = rng.choice(pool)
+            if not _is_accepted(answer, lookup):
+                return answer
+        return "unknown"
 
 
 def _has_digit(text: str) -> bool:
@@ -154,13 +184,16 @@ def _is_accepted(answer: str, lookup: Lookup) -> bool:
 
 
 class _Turn:
-    """One call: what is written from the end of the context to the end of the turn."""
+    """The writing of one call, from the end of the context to the end of the turn."""
 
     def __init__(
         self, teacher: GoldTeacher, lookup: Lookup, seed: int, response: str, *, is_offered: bool
     ) -> None:
-        self._teacher, self._settings, self._lookup = teacher, teacher.settings, lookup
-        self._response, self._is_offered = response, is_offered
+        self._teacher = teacher
+        self._settings = teacher.settings
+        self._lookup = lookup
+        self._response = response
+        self._is_offered = is_offered
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
         self._evidence = Evidence(lookup, protocol.parse(response), self._settings.max_searches)
         self._written = ""
@@ -169,8 +202,10 @@ class _Turn:
         if protocol.THINK_CLOSE in self._response:
             return self._answer_after_close()
         if self._response.rfind(_SEARCH_OPEN) > self._response.rfind(_SEARCH_CLOSE):
-            return f" {self._query(self._evidence.target(gives_up=False))} {_SEARCH_CLOSE}"
-        if concluded := _CONCLUSION.search(self._response):
+            title = self._evidence.target(gives_up=False)
+            return f" {self._query(title)} {_SEARCH_CLOSE}"
+        concluded = _CONCLUSION.search(self._response)
+        if concluded:
             return self._close(concluded["answer"])
         if self._evidence.is_unread:
             self._read()
@@ -184,51 +219,62 @@ class _Turn:
         return self._rng.random() < probability
 
     def _append(self, text: str) -> None:
+        """Append a text, with a space before it where there is no blank."""
         before = self._written or self._response
-        self._written += (
-            text if not before or before[-1].isspace() or text[0].isspace() else f" {text}"
-        )
+        if before and not before[-1].isspace() and not text[0].isspace():
+            self._written += " "
+        self._written += text
 
     def _say(self, said: GoldPhraseKind, what: str = "") -> None:
         phrase = self._rng.choice(PHRASES[said])
-        self._append(phrase.format(what.removesuffix(".") if phrase.endswith("{}.") else what))
+        if phrase.endswith("{}."):
+            what = what.removesuffix(".")
+        self._append(phrase.format(what))
 
     # Searching
 
     def _search_or_answer(self) -> None:
-        evidence, settings = self._evidence, self._settings
+        evidence = self._evidence
+        settings = self._settings
         if not evidence.queries and self._happens(settings.never_searches):
             self._reason()
-        elif evidence.queries and self._happens(settings.repeated_search):
+            return
+        if evidence.queries and self._happens(settings.repeated_search):
             self._search(evidence.queries[-1])
-        elif (
-            title := evidence.target(gives_up=not self._happens(settings.searches_again))
-        ) is not None:
+            return
+        gives_up = not self._happens(settings.searches_again)
+        title = evidence.target(gives_up=gives_up)
+        if title is not None:
             self._need(title)
             self._search(self._query(title))
-        elif evidence.is_enough and evidence.may_search and self._happens(settings.needless_search):
-            self._need(self._lookup.titles[-1])
-            self._search(self._other_query(self._lookup.titles[-1]))
-        else:
-            self._answer()
+            return
+        could_answer = evidence.is_enough and evidence.may_search
+        if could_answer and self._happens(settings.needless_search):
+            last_title = self._lookup.titles[-1]
+            self._need(last_title)
+            self._search(self._other_query(last_title))
+            return
+        self._answer()
 
     def _need(self, title: str) -> None:
+        """Say that a title has to be looked up; now and then add something wrong from memory."""
         self._say(GoldPhraseKind.NEED, self._lookup.call(title))
         if self._happens(self._settings.wrong_recall):
             is_hedged = self._happens(self._settings.hedges)
-            self._say(
-                GoldPhraseKind.VAGUE if is_hedged else GoldPhraseKind.CONFIDENT,
-                self._teacher.invent(self._lookup, self._rng),
-            )
+            said = GoldPhraseKind.VAGUE if is_hedged else GoldPhraseKind.CONFIDENT
+            self._say(said, self._invent())
 
     def _query(self, title: str | None) -> str:
-        """A query for a title, for the last one where none is left; a second query has other words than the first."""
+        """Write a query for a title, or for the last title where none is left.
+
+        A second query has other words than the first.
+        """
         if title is None or self._evidence.num_searches_for(title):
             return self._other_query(title or self._lookup.titles[-1])
         words = words_of(title)
-        return (
-            self._rng.choice(words) if words and self._happens(self._settings.poor_query) else title
-        )
+        if words and self._happens(self._settings.poor_query):
+            return self._rng.choice(words)
+        return title
 
     def _other_query(self, title: str) -> str:
         return " ".join([title, *self._lookup.topic])
@@ -237,28 +283,25 @@ class _Turn:
         self._append(f"{_SEARCH_OPEN} {query} {_SEARCH_CLOSE}")
 
     def _read(self) -> None:
-        """Say what the last results were worth."""
+        """Say whether the last results show what was searched for."""
         evidence = self._evidence
         if evidence.last_lines and self._happens(self._settings.copied_observation):
-            self._append(
-                COPIED.format(" ".join(" ".join(evidence.last_lines).split()[:_COPIED_WORDS]))
-            )
-        if (title := evidence.last_title) is not None:
-            self._say(
-                GoldPhraseKind.FOUND if evidence.is_shown(title) else GoldPhraseKind.NOT_FOUND,
-                self._lookup.call(title),
-            )
+            words = " ".join(evidence.last_lines).split()
+            self._append(COPIED.format(" ".join(words[:_COPIED_WORDS])))
+        title = evidence.last_title
+        if title is not None:
+            is_shown = evidence.is_shown(title)
+            said = GoldPhraseKind.FOUND if is_shown else GoldPhraseKind.NOT_FOUND
+            self._say(said, self._lookup.call(title))
 
     # Answering
 
     def _reason(self) -> None:
-        """Go on without a search: over what is still missing, to an answer."""
+        """Name what is still missing and answer without a search."""
         for title in self._lookup.titles:
-            if (
-                not self._evidence.is_shown(title)
-                and self._lookup.call(title) not in self._response
-            ):
-                self._say(GoldPhraseKind.NEED, self._lookup.call(title))
+            called = self._lookup.call(title)
+            if not self._evidence.is_shown(title) and called not in self._response:
+                self._say(GoldPhraseKind.NEED, called)
         if not self._evidence.is_enough:
             self._say(GoldPhraseKind.NO_SEARCH)
         self._answer()
@@ -270,44 +313,54 @@ class _Turn:
         self._written += self._close(answer)
 
     def _believe(self) -> tuple[GoldPhraseKind, str]:
-        """The answer, and the sentence that tells where it is from."""
-        evidence, settings, right = self._evidence, self._settings, self._lookup.answers[0]
-        if evidence.is_enough:
+        """Choose the answer, and the kind of sentence that says where it is from."""
+        settings = self._settings
+        right = self._lookup.answers[0]
+        if self._evidence.is_enough:
             if self._happens(settings.ignores_evidence):
                 return GoldPhraseKind.DISTRUST, self._invent()
-            return GoldPhraseKind.READ, self._misread() if self._happens(
-                settings.wrong_answer
-            ) else right
-        has_failed = bool(evidence.queries) and self._happens(settings.guesses_wrong)
+            if self._happens(settings.wrong_answer):
+                return GoldPhraseKind.READ, self._misread()
+            return GoldPhraseKind.READ, right
+        has_failed = bool(self._evidence.queries) and self._happens(settings.guesses_wrong)
         if self._teacher.remembers(self._lookup) and not has_failed:
             return GoldPhraseKind.RECALL, right
-        return (
-            GoldPhraseKind.GUESS if self._happens(settings.hedges) else GoldPhraseKind.CONFIDENT
-        ), self._invent()
+        if self._happens(settings.hedges):
+            return GoldPhraseKind.GUESS, self._invent()
+        return GoldPhraseKind.CONFIDENT, self._invent()
 
     def _invent(self) -> str:
         return self._teacher.invent(self._lookup, self._rng)
 
     def _misread(self) -> str:
-        """Another passage's title, where results show one, in place of an answer that is a name."""
-        others = [
-            title for title in self._evidence.other_titles if not _is_accepted(title, self._lookup)
-        ]
-        is_name = not self._lookup.compares and not _has_digit(self._lookup.answers[0])
-        return self._rng.choice(others) if others and is_name else self._invent()
+        """Choose a wrong answer from the results.
+
+        For an answer that is a name, that is the title of another passage that was shown.
+        """
+        lookup = self._lookup
+        is_name = not lookup.compares and not _has_digit(lookup.answers[0])
+        if is_name:
+            titles = self._evidence.other_titles
+            others = [title for title in titles if not _is_accepted(title, lookup)]
+            if others:
+                return self._rng.choice(others)
+        return self._invent()
 
     def _close(self, answer: str) -> str:
-        """The end of the thinking and the answer."""
+        """End the thinking and give the answer."""
         shown = answer if self._happens(self._settings.unboxed) else _boxed(answer)
         return f"\n{protocol.THINK_CLOSE}\n\n{shown}"
 
     def _answer_after_close(self) -> str:
-        """The answer where the thinking is already closed, as after the marker that forces one."""
+        """Answer where the thinking is already closed, as after the marker that forces it."""
         given = self._response.rpartition(protocol.THINK_CLOSE)[2]
-        box = _boxed(self._believe()[1])
+        _, answer = self._believe()
+        box = _boxed(answer)
         if given.endswith(_BOX_OPEN):
             return box.removeprefix(_BOX_OPEN)
-        return "" if _BOX_OPEN in given else box
+        if _BOX_OPEN in given:
+            return ""
+        return box
 
 
 def _boxed(answer: str) -> str:

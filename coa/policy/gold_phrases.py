@@ -1,29 +1,32 @@
-"""The sentences of the scripted teacher for gold titles: plain English, with the words at which rollouts are forked."""
+"""List the sentences of the scripted teacher for gold titles.
+
+They are plain English, and contain the words at which rollouts are forked.
+"""
 
 from enum import StrEnum
 
 
 class GoldPhraseKind(StrEnum):
-    """What a sentence does."""
+    """The purpose of a sentence."""
 
     NEED = "need"
-    """Says what has to be known; after it stands the decision to search or not."""
+    """Says what has to be known; the decision to search or not follows it."""
     FOUND = "found"
     NOT_FOUND = "not_found"
     NO_SEARCH = "no_search"
-    """Goes on from memory."""
+    """Says that the answer comes from memory."""
     READ = "read"
-    """An answer from the results."""
+    """States an answer from the results."""
     DISTRUST = "distrust"
-    """An answer from memory against the results."""
+    """States an answer from memory against the results."""
     RECALL = "recall"
-    """A right answer from memory."""
+    """States a right answer from memory."""
     CONFIDENT = "confident"
-    """A wrong answer from memory, stated as if it were known."""
+    """States a wrong answer from memory as if it were known."""
     GUESS = "guess"
-    """A wrong answer from memory, hedged."""
+    """States a wrong answer from memory, hedged."""
     VAGUE = "vague"
-    """Something wrong from memory before a search, hedged."""
+    """States something wrong from memory before a search, hedged."""
     ANSWER = "answer"
 
 
@@ -69,5 +72,5 @@ PHRASES: dict[GoldPhraseKind, tuple[str, ...]] = {
     ),
     GoldPhraseKind.ANSWER: ("So the answer is {}.",),
 }
-"""What each is said with, `{}` standing for what it is about."""
+"""The sentences for each purpose, with `{}` for what they are about."""
 COPIED = "I note what it says: {}."

@@ -1,7 +1,8 @@
-"""The keys and values of what a model has read, kept with room for what it will write.
+"""Keep the keys and values of what a model has read, with room for what it will write.
 
-transformers' own layers copy all that they hold for every new token: on a CPU a third of the time of a large batch.
-Needs the extra `train`; imported only where a model is in this process.
+transformers' own layers copy all their contents for every new token: on a CPU that takes a third of
+the time of a large batch. This module needs the extra `train`; it is imported only where a model is
+in this process.
 """
 
 from typing import Any
@@ -11,11 +12,14 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
 
 _ROOM = 64
-"""Positions added when a buffer is full."""
+"""Number of positions added when a buffer is full."""
 
 
 class RoomyLayer(DynamicLayer):
-    """A layer that writes into buffers larger than what they hold; `keys` and `values` are views of their beginning."""
+    """A layer that writes into buffers with spare room.
+
+    `keys` and `values` are views of the beginning of the buffers.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -24,7 +28,10 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append states of shape (rows, heads, new positions, size of a head); returns all keys and all values."""
+        """Append states and return all keys and all values.
+
+        The states have the shape (rows, heads, new positions, size of a head).
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
@@ -43,7 +50,10 @@ class RoomyLayer(DynamicLayer):
 
 
 def _written(buffer: torch.Tensor, states: torch.Tensor, start: int) -> torch.Tensor:
-    """The buffer, or a larger one where it is full, with `states` after its first `start` positions."""
+    """Write `states` after the first `start` positions of the buffer, and return the buffer.
+
+    Where it is full, a larger copy is returned.
+    """
     end = start + states.shape[-2]
     if not start or buffer.shape[-2] < end:
         larger = states.new_empty((*states.shape[:-2], end + _ROOM, states.shape[-1]))
@@ -55,21 +65,25 @@ def _written(buffer: torch.Tensor, states: torch.Tensor, start: int) -> torch.Te
 
 
 def layer_kinds(model: Any) -> frozenset[type]:
-    """What the layers of the model's own cache are: plain ones, windows that slide, or both; none for any other cache.
+    """Find the kinds of layers in the model's own cache: plain ones, sliding windows, or both.
 
-    What else models keep beside keys and values, not all can cut by rows.
+    The result is empty for any other cache: not every model can select rows of what it keeps beside
+    keys and values.
     """
     if model.generation_config.cache_implementation is not None:
-        return frozenset()  # `generate` takes no cache where the model asks for one of a kind
+        return frozenset()  # `generate` takes no cache where the model's settings name one
     with torch.no_grad():
         probe = model(input_ids=torch.tensor([[0]], device=model.device), use_cache=True)
     cache = getattr(probe, "past_key_values", None)
-    kinds = frozenset(map(type, cache.layers)) if type(cache) is DynamicCache else frozenset[type]()
-    return kinds if kinds <= {DynamicLayer, DynamicSlidingWindowLayer} else frozenset()
+    if type(cache) is not DynamicCache:
+        return frozenset()
+    kinds = frozenset(type(layer) for layer in cache.layers)
+    is_known = kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+    return kinds if is_known else frozenset()
 
 
 def roomy_cache(kinds: frozenset[type]) -> Any:
-    """An empty cache with room for a model of such layers; None where they are not all plain."""
+    """Make an empty cache with room for a model of such layers; None unless all are plain."""
     if kinds != {DynamicLayer}:
         return None
     return Cache(layer_class_to_replicate=RoomyLayer)

@@ -1,8 +1,8 @@
-"""A policy in this process: `transformers`' `AutoModelForCausalLM`, many requests in one call, ids in and ids out.
+"""Continue texts with a model in this process: `transformers`' `AutoModelForCausalLM`.
 
-Token ids are sampled once and never made from text again: a request's `context_ids` go into the model as they are, and
-the ids that come back end with the token that completed the stop string, or with the end-of-turn token. Text is only
-ever decoded from them.
+One call continues many requests. Token ids are sampled once and never encoded again from text: a
+request's `context_ids` go into the model as they are, and the ids that come back end with the token
+that completed the stop string, or with the end-of-turn token. The text is decoded from them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     import torch
 
 _FULL_ENOUGH = 0.8
-"""The rest of a batch goes on without the rows that are over when fewer than this share are open."""
+"""When fewer than this share of a batch's rows are open, it continues without the finished ones."""
 
 _SPREAD = 2
-"""The longest context of a batch is at most so many times its shortest: all are padded to the longest."""
+"""The longest context of a batch is at most so many times its shortest.
+
+All are padded to the longest.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """Which model to load, and where."""
+    """Settings of the model in this process: which one to load, and where."""
 
     model: str = ""
     """A folder, or a name on the Hub."""
@@ -38,15 +41,15 @@ class LocalSettings:
     dtype: str = "auto"
     """`float32`, `bfloat16` or `float16`; `auto` is bfloat16 on a GPU and float32 on the CPU."""
     batch_size: int = 64
-    """How many requests go through the model together."""
+    """Number of requests that go through the model together."""
 
 
 class LocalPolicy:
-    """Continues requests with a model in this process.
+    """A policy that continues requests with a model in this process.
 
-    Every request is sampled by a random generator of its own, seeded with the request's seed, so what else is in the
-    batch makes no difference but for the rounding of padded arithmetic. The model is used as it is: who trains it
-    switches it to evaluation mode first.
+    Every request is sampled by a random generator of its own, seeded with the request's seed, so
+    the rest of the batch makes no difference except for the rounding of padded arithmetic. The model
+    is used as it is: a trainer switches it to evaluation mode first.
     """
 
     def __init__(
@@ -61,7 +64,8 @@ class LocalPolicy:
         self._model = model
         self._encoder = PieceEncoder(tokenizer)
         self._num_tokens = len(tokenizer)
-        self._name, self._identity = name, identity or {}
+        self._name = name
+        self._identity = identity or {}
         self._batch_size = batch_size
         self._end_ids = _end_ids(model, tokenizer)
         self._pad_id = tokenizer.pad_token_id or 0  # masked, so any will do
@@ -103,103 +107,112 @@ class LocalPolicy:
 
     @property
     def name(self) -> str:
-        """The model, as results and journals should call it."""
+        """Return the name that results and journals use for the model."""
         return self._name
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Which weights these are, and their precision; empty for a model in training."""
+        """Return which weights these are, and their precision; empty for a model in training."""
         return self._identity
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...]:
-        """Token ids of a piece of text, with nothing added.
+        """Encode a piece of text as token ids, with nothing added.
 
-        Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens everywhere.
+        Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens
+        everywhere.
         """
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Names of the tokenizer's control tokens: text from outside must not bear them."""
+        """Return the names of the tokenizer's control tokens: outside text must not contain them."""
         return self._encoder.control_tokens
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens `text` costs as a prompt."""
+        """Count the tokens of `text` as a prompt."""
         return len(self.encode(text, is_prompt=True))
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order.
 
-        Contexts of like length go through the model together. One that fills the model's window gets an empty
-        completion that ends for its length. A completed stop string ends the text, while the ids keep the whole token
-        that completed it; the end-of-turn token stays in the ids and out of the text.
+        Contexts of similar length go through the model together. A context that fills the model's
+        window gets an empty completion that ends for its length. A completed stop string ends the
+        text, while the ids keep the whole token that completed it. The end-of-turn token is in the
+        ids and not in the text.
 
         Raises:
             ConfigError: a context is empty.
         """
         rows = [self._row(request) for request in requests]
-        waiting = sorted(
-            (row for row in rows if row.finish is None), key=lambda row: len(row.context_ids)
-        )
-        for batch in _of_like_length(waiting, self._batch_size):
+        waiting = [row for row in rows if row.finish is None]
+        waiting.sort(key=lambda row: len(row.context_ids))
+        for batch in _batches_of_similar_length(waiting, self._batch_size):
             self._generate(batch)
         return [row.completion() for row in rows]
 
     def _row(self, request: Request) -> GenerationRow:
-        given = request.context_ids
-        ids = self.encode(request.context, is_prompt=True) if given is None else given
+        ids = request.context_ids
+        if ids is None:
+            ids = self.encode(request.context, is_prompt=True)
         if not ids:
             raise ConfigError("a context is empty", expected="at least one token to continue")
-        room = request.max_tokens if self._window is None else self._window - len(ids)
-        return GenerationRow(
-            request, ids, min(request.max_tokens, room), self._encoder, self._end_ids
-        )
+        limit = request.max_tokens
+        if self._window is not None:
+            limit = min(limit, self._window - len(ids))
+        return GenerationRow(request, ids, limit, self._encoder, self._end_ids)
 
     def _generate(self, rows: list[GenerationRow]) -> None:
-        """Run the rows to their ends; those that are over leave the batch, the others go on from what is cached."""
+        """Continue the rows until all are finished.
+
+        Finished rows leave the batch; the others continue from what is cached.
+        """
         import torch
 
         ids, mask = self._padded(rows)
         cached = self._empty_cache()
         while True:
+            most_left = max(row.limit - len(row.ids) for row in rows)
             done = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                generation_config=self._plain(max(row.limit - len(row.ids) for row in rows)),
+                generation_config=self._plain_settings(most_left),
                 logits_processor=[Sampler(rows, self._num_tokens, ids.device)],
                 stopping_criteria=[self._taker(rows)],
                 **cached,
             )
-            open_ = [i for i, row in enumerate(rows) if row.finish is None]
-            if not open_:
+            open_indices = [i for i, row in enumerate(rows) if row.finish is None]
+            if not open_indices:
                 return
-            kept = torch.tensor(open_, device=ids.device)
-            rows, ids = [rows[i] for i in open_], done.sequences[kept]
-            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)[
-                kept
-            ]
+            kept = torch.tensor(open_indices, device=ids.device)
+            rows = [rows[i] for i in open_indices]
+            ids = done.sequences[kept]
+            num_new = ids.shape[1] - mask.shape[1]
+            mask = torch.cat([mask, mask.new_ones(len(mask), num_new)], dim=1)[kept]
             cached = {"past_key_values": done.past_key_values}
             done.past_key_values.batch_select_indices(kept)
 
     def _padded(self, rows: Sequence[GenerationRow]) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """The contexts, padded on the left, and 1 where they are."""
+        """Pad the contexts on the left; return their ids, and a mask with 1 where they are."""
         import torch
 
         width = max(len(row.context_ids) for row in rows)
-        gaps = [width - len(row.context_ids) for row in rows]
-        ids = [
-            [self._pad_id] * gap + list(row.context_ids)
-            for gap, row in zip(gaps, rows, strict=True)
-        ]
-        mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
-        return torch.tensor(ids, device=self._model.device), torch.tensor(
-            mask, device=self._model.device
-        )
+        ids = []
+        mask = []
+        for row in rows:
+            length = len(row.context_ids)
+            gap = width - length
+            ids.append([self._pad_id] * gap + list(row.context_ids))
+            mask.append([0] * gap + [1] * length)
+        device = self._model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
     def _taker(self, rows: Sequence[GenerationRow]) -> Callable[..., "torch.Tensor"]:
-        """A stopping criterion that hands each open row its new token and ends the run when too few are left."""
+        """Make a stopping criterion that gives each open row its new token.
+
+        It ends the run when too few rows are open.
+        """
         import torch
 
         def take(input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
@@ -215,7 +228,7 @@ class LocalPolicy:
 
     @cached_property
     def _can_drop_rows(self) -> bool:
-        """Whether the model caches nothing but keys and values."""
+        """Tell whether the model caches nothing but keys and values."""
         return bool(self._layer_kinds)
 
     @cached_property
@@ -225,14 +238,14 @@ class LocalPolicy:
         return layer_kinds(self._model)
 
     def _empty_cache(self) -> dict[str, Any]:
-        """A cache with room to grow for a model whose own would be plain; other models make theirs."""
+        """Make a cache with room to grow, for a model whose own would be plain; else none."""
         from coa.policy.kv_cache import roomy_cache
 
         cache = roomy_cache(self._layer_kinds)
         return {} if cache is None else {"past_key_values": cache}
 
-    def _plain(self, max_new_tokens: int) -> Any:
-        """Settings that keep `generate` from adding what the model's own defaults ask for.
+    def _plain_settings(self, max_new_tokens: int) -> Any:
+        """Make settings that override the model's own defaults for `generate`.
 
         coa/policy/sampler.py chooses the tokens.
         """
@@ -253,22 +266,28 @@ class LocalPolicy:
         )
 
 
-def _of_like_length(rows: Sequence[GenerationRow], size: int) -> Iterator[list[GenerationRow]]:
-    """Batches of at most `size` rows in which none is longer than `_SPREAD` times the shortest, from sorted rows."""
+def _batches_of_similar_length(
+    rows: Sequence[GenerationRow], size: int
+) -> Iterator[list[GenerationRow]]:
+    """Split rows, sorted by length, into batches of at most `size`.
+
+    In a batch no context is longer than `_SPREAD` times the shortest.
+    """
     batch: list[GenerationRow] = []
     for row in rows:
-        if batch and (
-            len(batch) == size or len(row.context_ids) > _SPREAD * len(batch[0].context_ids)
-        ):
-            yield batch
-            batch = []
+        if batch:
+            is_full = len(batch) == size
+            is_longer = len(row.context_ids) > _SPREAD * len(batch[0].context_ids)
+            if is_full or is_longer:
+                yield batch
+                batch = []
         batch.append(row)
     if batch:
         yield batch
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer in a folder or on the Hub.
+    """Load the tokenizer in a folder or on the Hub.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -285,7 +304,7 @@ def load_tokenizer(name: str) -> Any:
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a turn: the tokenizer's, and those of the model's own generation settings."""
+    """Collect the tokens that end a turn, of the tokenizer and of the model's own settings."""
     own = model.generation_config.eos_token_id
     listed = own if isinstance(own, list) else [own]
     return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)

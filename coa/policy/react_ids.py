@@ -1,14 +1,16 @@
-r"""ReAct prompting in ids, for training: the loop's text stays that of `coa/policy/react.py`, its ids are the lines'.
+r"""Prompt a policy in ReAct's lines by token ids, for training.
+
+The loop's text is that of `coa/policy/react.py`; its ids are those of the lines:
 
     Question: ...                          the prompt
     Thought:                               the scaffold's opening
-     I need the director.\nAction: search[Iron Harbor]\n           sampled: the only ids that are the policy's
+     I need the director.\nAction: search[Iron Harbor]\n           sampled: the only policy's ids
     Observation: result 1: ...\n           the environment's
     Thought:                               and so on; `Answer:` where the loop forces one
 
-So what is sampled next continues exactly the ids that are trained. A turn is sampled line by line and is over with its
-first `Action:` or `Answer:` line: what `as_react` drops (a model that writes on invents the observation, mostly) is
-never sampled, so it is neither read nor trained.
+So what is sampled next continues exactly the ids that are trained. A turn is sampled line by line
+and ends with its first `Action:` or `Answer:` line. What `as_react` drops (a model that goes on
+mostly invents the observation) is never sampled, so it is neither read nor trained.
 """
 
 import random
@@ -33,7 +35,10 @@ _LINE_END = "\n"
 
 
 class ReactIdsPolicy:
-    """An engine in this process under ReAct prompting, with ids; for rollouts from a question's beginning."""
+    """An engine in this process under ReAct prompting, with ids.
+
+    It is for rollouts from a question's beginning.
+    """
 
     def __init__(self, policy: BatchPolicy, tools: Sequence[str] = ("search",)) -> None:
         self._policy = policy
@@ -46,16 +51,16 @@ class ReactIdsPolicy:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...]:
-        """The ids of what the inner policy reads in place of a piece of the loop's text.
+        """Encode what the inner policy reads in place of a piece of the loop's text.
 
-        The marker that forces an answer has none: the answer's line is opened with the turn.
+        The marker that forces an answer has no ids: the turn opens the answer's line.
         """
         if not is_prompt and author is Author.SCAFFOLD:
             return ()
         return self._ids(self._line(text), is_prompt=is_prompt, author=author)
 
     def _line(self, text: str) -> str:
-        """A prompt, or a piece of an observation (`coa.protocol.pieces`), as it stands among the lines."""
+        """Turn a prompt, or a piece of an observation (`coa.protocol.pieces`), into its lines."""
         for opening, closing in self._edges:
             if text == opening:
                 return OBSERVATION
@@ -73,10 +78,12 @@ class ReactIdsPolicy:
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order."""
         turns = [self._start(request) for request in requests]
-        while waiting := [turn for turn in turns if turn.finish is None]:
+        waiting = _unfinished(turns)
+        while waiting:
             lines = self._policy.complete_batch([turn.next_line() for turn in waiting])
             for turn, line in zip(waiting, lines, strict=True):
                 turn.take(line)
+            waiting = _unfinished(turns)
         return [self._completion(turn) for turn in turns]
 
     def _start(self, request: Request) -> "_Turn":
@@ -85,7 +92,8 @@ class ReactIdsPolicy:
 
     def _completion(self, turn: "_Turn") -> Completion:
         done = to_loop(turn.request, turn.completion())
-        # What follows must begin a line; a turn that its end-of-turn token or its budget ended has not ended its own.
+        # What follows must begin a line. A turn that ended otherwise than by a line's end has left
+        # its last line open.
         is_open = done.finish is not Finish.END and not turn.text.endswith(_LINE_END)
         return replace(
             done,
@@ -96,18 +104,22 @@ class ReactIdsPolicy:
 
 
 def _edges(tool: str) -> tuple[str, str]:
-    """The piece that opens an observation of the tool, and how its body's piece ends."""
+    """Return the piece that opens an observation of the tool, and the end of its body's piece."""
     opening, body, _ = protocol.pieces("", (protocol.observation(tool, "", Outcome.OK),))
     return opening.text, body.text.strip()
 
 
+def _unfinished(turns: Sequence["_Turn"]) -> list["_Turn"]:
+    return [turn for turn in turns if turn.finish is None]
+
+
 @dataclass(slots=True)
 class _Turn:
-    """A turn on its way, line by line."""
+    """A turn that is being sampled line by line."""
 
     request: Request
     is_forced: bool
-    """Whether the loop forces the answer: a turn of one line."""
+    """Whether the loop forces the answer: such a turn has one line."""
     opening_ids: tuple[int, ...]
     text: str = ""
     ids: tuple[int, ...] = ()
@@ -120,34 +132,38 @@ class _Turn:
         return self.request.context_ids
 
     def next_line(self) -> Request:
-        """The request for the next line, with random draws of its own."""
+        """Make the request for the next line, with a seed of its own."""
         seed = self.request.seed
+        if self.num_lines:
+            seed = random.Random(f"{seed}/{self.num_lines}").getrandbits(31)
         return replace(
             self.request,
             context=to_react(self.request.context).text + self.text,
             context_ids=self._given_ids + self.opening_ids + self.ids,
             stop=(_LINE_END,),
             max_tokens=self.request.max_tokens - len(self.ids),
-            seed=random.Random(f"{seed}/{self.num_lines}").getrandbits(31)
-            if self.num_lines
-            else seed,
+            seed=seed,
         )
 
     def take(self, line: Completion) -> None:
-        """Append a line and find out whether the turn is over."""
+        """Append a line and end the turn where it is complete."""
         assert line.ids is not None, "only a policy with ids can be trained"
-        self.text, self.ids, self.num_lines = (
-            self.text + line.text,
-            self.ids + line.ids,
-            self.num_lines + 1,
-        )
+        self.text += line.text
+        self.ids += line.ids
+        self.num_lines += 1
         if line.finish is not Finish.STOP or self.is_forced or has_moved(self.text):
             self.finish = line.finish
         elif len(self.ids) >= self.request.max_tokens:
             self.finish = Finish.LENGTH
 
     def completion(self) -> Completion:
-        """The turn as `as_react` would have been given it."""
+        """Return the turn as the inner policy of `as_react` would have written it."""
         assert self.finish is not None
         text, _ = cut_at_stop(self.text, STOP)
-        return Completion(text, self.finish, len(self.ids), len(self._given_ids), self.ids)
+        return Completion(
+            text=text,
+            finish=self.finish,
+            num_tokens=len(self.ids),
+            num_context_tokens=len(self._given_ids),
+            ids=self.ids,
+        )

@@ -1,8 +1,8 @@
-"""Tell what a completions server's refusals and outages mean for a run, and what helps.
+"""Turn a completions server's refusals and outages into errors that say what helps.
 
 An error is about one request (`RequestError`: its rollout becomes a row) or about all of them
-(`ServiceError`: the run ends). A request that fails to the end while the server answers others is
-itself at fault.
+(`ServiceError`: the run ends). A request that fails until our patience ends while the server
+answers others is itself at fault.
 """
 
 import re
@@ -17,21 +17,20 @@ from coa.policy import RequestError
 from coa.policy.replies import error_message
 
 MISSING_PAGE = frozenset({404, 405})
-"""Statuses of an address, or of a model, that is not there."""
+"""Statuses for an address, or a model, that does not exist."""
 CHAT_STATUSES = frozenset({200, 400, 401, 403, 415, 422})
-"""What a server that offers chat answers to a chat without messages."""
+"""Statuses with which a server that offers chat answers a chat without messages."""
 _REQUEST_STATUSES = frozenset({200, 400, 413, 422})
-"""The request itself is at fault, most often because its context is too long (200: because its
-reply is)."""
+"""Statuses for a faulty request, most often one whose context is too long (200: whose reply is)."""
 _TOO_MANY_REQUESTS = 429
 _CHAT_ONLY = re.compile(
     r"chat/completions|chat model|completions? api"
     r"|support\w* (the )?(/?v1/)?(text )?completions?\b",
     re.IGNORECASE,
 )
-"""How servers say that they have no raw completions for a model."""
+"""Messages of servers that have no raw completions for a model."""
 _MAX_SEARCHED_CHARS = 300
-"""Further on, a message may repeat the prompt."""
+"""Only the beginning is searched: a message may go on to repeat the prompt."""
 _RAW_NEEDED = (
     "use a server that offers raw completions (`POST /v1/completions`), such as vLLM or SGLang; "
     "chat cannot continue inside the thinking"
@@ -51,26 +50,27 @@ class Server(NamedTuple):
 
 
 class Offers(NamedTuple):
-    """What a server that knows no completions does offer."""
+    """What a server without completions offers instead."""
 
     models: Sequence[str] = ()
     has_chat: bool = False
 
 
 def is_about_request(reply: Reply) -> bool:
-    """Whether a rejection is about this one request; others may be answered."""
+    """Tell whether a rejection is about this one request; others may be answered."""
     return reply.status in _REQUEST_STATUSES and not _is_chat_only(reply)
 
 
 def quoted(reply: Reply, client: HttpClient) -> str:
-    """A rejection in one line: its status and the server's message."""
+    """Quote a rejection in one line: its status and the server's message."""
     return f"HTTP {reply.status}: {client.readable(_message(reply))}"
 
 
 def refusal(server: Server, reply: Reply, offers: Offers, client: HttpClient) -> ServiceError:
-    """The error for a server that would refuse every request of ours."""
-    is_listed = server.model in offers.models
-    listed = client.readable(", ".join(offers.models)) if not is_listed else ""
+    """Make the error for a server that would refuse all our requests."""
+    listed = ""
+    if server.model not in offers.models:
+        listed = client.readable(", ".join(offers.models))
     return ServiceError(
         f"the policy's server refuses us, asked for the model {server.model!r}",
         where=server.base_url,
@@ -123,7 +123,7 @@ def _key_advice(server: Server) -> str:
 def outage(
     server: Server, error: GaveUp, client: HttpClient, *, answers_others: bool
 ) -> RequestError | ServiceError:
-    """The error for a request that failed until the deadline."""
+    """Make the error for a request that failed until the deadline."""
     reply = error.failure.reply
     got = quoted(reply, client) if reply else client.readable(str(error))
     is_limited = reply is not None and reply.status == _TOO_MANY_REQUESTS
@@ -170,7 +170,7 @@ class _Listing(msgspec.Struct):
 
 
 def listed_models(body: bytes) -> tuple[str, ...]:
-    """The models in a reply of `GET /v1/models`; none where it is something else."""
+    """List the models in a reply of `GET /v1/models`; none where it is something else."""
     try:
         listing = msgspec.json.decode(body, type=_Listing)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Requests on their way through a model in this process, and how the next token of each is picked."""
+"""Keep the state of requests in a model in this process, and pick the next token of each."""
 
 import random
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class GenerationRow:
-    """One request on its way through the model."""
+    """A request that the model is continuing."""
 
     request: Request
     context_ids: tuple[int, ...]
     limit: int
-    """How many tokens it may write: what was asked for, or what the model's window leaves."""
+    """Most tokens that it may write: those asked for, or those that the model's window leaves."""
     encoder: PieceEncoder
     end_ids: frozenset[int]
     ids: list[int] = field(default_factory=list)
-    """What it has written."""
+    """The ids that it has written."""
     text: str = ""
     finish: Finish | None = None
     generator: random.Random = field(init=False)
-    """Its own draws, whatever else is in the batch."""
+    """Draws for this row alone, whatever else is in the batch."""
 
     def __post_init__(self) -> None:
         self.generator = random.Random(self.request.seed)
@@ -35,43 +35,52 @@ class GenerationRow:
             self.finish = Finish.LENGTH
 
     def take(self, token: int) -> None:
-        """Append a sampled token and find out whether the row is over."""
+        """Append a sampled token and end the row where it is complete."""
         self.ids.append(token)
         if token in self.end_ids:
-            self.text, self.finish = self.encoder.decode(self.ids[:-1]), Finish.END
+            self.text = self.encoder.decode(self.ids[:-1])
+            self.finish = Finish.END
         elif self._has_stopped():
             self.finish = Finish.STOP
         elif len(self.ids) >= self.limit:
-            self.text, self.finish = self.encoder.decode(self.ids), Finish.LENGTH
+            self.text = self.encoder.decode(self.ids)
+            self.finish = Finish.LENGTH
 
     def _has_stopped(self) -> bool:
-        """Whether the last token completed a stop string.
+        """Tell whether the last token completed a stop string; if so, set the text.
 
-        A token is at least one byte, so the tail of as many tokens as the stop string has bytes holds it; decoding
-        all the text for every token would cost the square of its length.
+        Only the tail is decoded at first: a token has at least one byte, so as many tokens as the
+        stop string has bytes must hold it. Decoding the whole text for every token would cost the
+        square of its length.
         """
         stop = self.request.stop
         if not stop:
             return False
-        tail = self.encoder.decode(self.ids[-max(len(item.encode()) for item in stop) :])
+        longest = max(len(item.encode()) for item in stop)
+        tail = self.encoder.decode(self.ids[-longest:])
         if not any(item in tail for item in stop):
             return False
         self.text, stopped = cut_at_stop(self.encoder.decode(self.ids), stop)
         return stopped
 
     def completion(self) -> Completion:
-        """The row's outcome."""
+        """Return what the row has written."""
         assert self.finish is not None
         return Completion(
-            self.text, self.finish, len(self.ids), len(self.context_ids), tuple(self.ids)
+            text=self.text,
+            finish=self.finish,
+            num_tokens=len(self.ids),
+            num_context_tokens=len(self.context_ids),
+            ids=tuple(self.ids),
         )
 
 
 class Sampler:
-    """Picks each row's next token by the row's own temperature, top_p and generator (a logits processor).
+    """A logits processor that picks each row's next token.
 
-    `generate` then takes the only token that is left. A uniform number is looked up in the cumulative distribution in
-    the order of the vocabulary, so that rounding can change a pick only at a boundary.
+    It uses the row's own temperature, top_p and generator; `generate` then takes the only token that
+    is left. A uniform number is looked up in the cumulative distribution in the order of the
+    vocabulary, so that rounding can change a pick only at a boundary.
     """
 
     def __init__(
@@ -88,12 +97,11 @@ class Sampler:
         self._top_p = top_p if bool((top_p < 1).any()) else None
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        """Scores that leave only the picked token of each row."""
+        """Return scores that leave only the picked token of each row."""
         import torch
 
-        known = scores[
-            :, : self._num_tokens
-        ]  # a model's vocabulary may be padded beyond its tokenizer's
+        # A model's vocabulary may be padded beyond its tokenizer's.
+        known = scores[:, : self._num_tokens]
         picked = known.argmax(dim=-1)
         if not self._is_greedy.all():
             picked = torch.where(self._is_greedy, picked, self._draw(known))
@@ -106,21 +114,16 @@ class Sampler:
         chances = torch.softmax(scores / self._temperatures, dim=-1)
         if self._top_p is not None:
             chances = self._nucleus(chances, self._top_p)
-        cumulative = chances.cumsum(
-            dim=-1, dtype=torch.float64
-        )  # so many small terms would lose bits in float32
-        point = (
-            torch.tensor(uniform, device=scores.device, dtype=torch.float64) * cumulative[:, -1:]
-        )
-        return (
-            torch.searchsorted(cumulative, point, right=True)
-            .squeeze(1)
-            .clamp(max=scores.shape[1] - 1)
-        )
+        # So many small terms would lose bits in float32.
+        cumulative = chances.cumsum(dim=-1, dtype=torch.float64)
+        total = cumulative[:, -1:]
+        point = torch.tensor(uniform, device=scores.device, dtype=torch.float64) * total
+        picked = torch.searchsorted(cumulative, point, right=True).squeeze(1)
+        return picked.clamp(max=scores.shape[1] - 1)
 
     @staticmethod
     def _nucleus(chances: "torch.Tensor", top_p: "torch.Tensor") -> "torch.Tensor":
-        """Drop the tokens beyond the smallest set of likeliest ones that holds `top_p`; the likeliest always stays."""
+        """Keep the smallest set of likeliest tokens that reaches `top_p`, at least one token."""
         ranked, order = chances.sort(dim=-1, descending=True, stable=True)
         before = ranked.double().cumsum(dim=-1) - ranked
         keeps = (before < top_p) | (before <= 0)

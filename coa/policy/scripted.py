@@ -1,4 +1,4 @@
-"""A policy that follows a script: the shipped stand-in for a model, in tests, in the microworld and for gold titles."""
+"""Follow a script instead of a model: in tests, in the microworld and for gold titles."""
 
 import hashlib
 import re
@@ -10,47 +10,53 @@ from coa.trajectory import Author
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 
 
-def scripted_name(kind: str, *told: object) -> str:
-    """The name of a policy whose script depends on `told`: `scripted/{kind}-{8 hex digits}`.
+def scripted_name(kind: str, *settings: object) -> str:
+    """Name a policy whose script depends on these settings: `scripted/{kind}-{8 hex digits}`.
 
-    Whoever reads a row sees that no model wrote it, and calls made with other settings are not taken from the journal.
+    The name shows in every row that no model wrote it. It differs for other settings, so calls made
+    with those are not taken from the journal.
     """
-    return f"scripted/{kind}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()
+    return f"scripted/{kind}-{digest[:8]}"
 
 
 class ScriptedPolicy:
-    """Writes what `script` says, and honours stop strings and the token limit as a server would.
+    """A policy that writes a given text, and obeys stop strings and the token limit as a server.
 
-    A script is a function from a request to the text that follows, or a list of texts that are given in order. Tokens
-    are words, signs and tags.
+    A script is a function from a request to the text that follows, or a list of texts that are
+    given in order. Tokens are words, signs and tags.
     """
 
     def __init__(
         self, script: Callable[[Request], str] | Sequence[str], name: str = "scripted"
     ) -> None:
         self._name = name
-        self._texts = iter(()) if callable(script) else iter(script)
-        self._script = script if callable(script) else self._next_text
-        self.requests: list[Request] | None = None if callable(script) else []
+        self.requests: list[Request] | None = None
         """The requests answered from a list of texts, for tests to look at."""
+        if callable(script):
+            self._script = script
+        else:
+            self._texts = iter(script)
+            self._script = self._next_text
+            self.requests = []
 
     @property
     def name(self) -> str:
-        """The model, as results and journals should call it."""
+        """Return the name that results and journals use."""
         return self._name
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Nothing: the name holds all that a script depends on (`scripted_name`)."""
+        """Return nothing: the name covers all that a script depends on (`scripted_name`)."""
         return {}
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> None:
-        """A script has no token ids."""
+        """Return None: a script has no token ids."""
 
     def count_tokens(self, text: str) -> int:
-        """Words, signs and tags of `text`."""
+        """Count the words, signs and tags of `text`."""
         return len(_TOKEN.findall(text))
 
     async def complete(self, request: Request) -> Completion:
@@ -66,8 +72,10 @@ class ScriptedPolicy:
         finish = Finish.STOP if stopped else Finish.END
         tokens = list(_TOKEN.finditer(text))
         if len(tokens) > request.max_tokens:
-            end = tokens[request.max_tokens - 1].end() if request.max_tokens else 0
-            text, tokens, finish = text[:end], tokens[: request.max_tokens], Finish.LENGTH
+            tokens = tokens[: request.max_tokens]
+            end = tokens[-1].end() if tokens else 0
+            text = text[:end]
+            finish = Finish.LENGTH
         return Completion(text, finish, len(tokens), self.count_tokens(request.context))
 
     def _next_text(self, request: Request) -> str:
@@ -76,6 +84,6 @@ class ScriptedPolicy:
         try:
             return next(self._texts)
         except StopIteration:
-            raise IndexError(
-                f"the script has no text for request {len(self.requests)}: {request.context[-80:]!r}"
-            ) from None
+            number = len(self.requests)
+            shown = request.context[-80:]
+            raise IndexError(f"the script has no text for request {number}: {shown!r}") from None
