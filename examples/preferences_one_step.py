@@ -1,13 +1,13 @@
-"""Published pairs to one step of DPO with TRL: when to search. Needs nothing of this project.
+"""Train one step of DPO with TRL on published pairs, which teach when to search.
 
     python examples/preferences_one_step.py me/coa Qwen/Qwen2.5-0.5B
 
-Each side ends where its first search result would begin, so that no text of the environment is learned. The paper's own
-loss for these pairs is another one (`train/sft1.py`).
+It needs nothing of this project. Each side ends where its first search result would begin, so that
+no text of the environment is learned. The paper's own loss for these pairs is another one
+(`train/sft1.py`).
 """
 
 import sys
-from itertools import takewhile
 
 from datasets import load_dataset
 from transformers import AutoTokenizer
@@ -15,14 +15,17 @@ from trl import DPOConfig, DPOTrainer
 
 
 def own_text(steps: list[dict]) -> str:
-    """What the policy wrote before the first search result."""
-    return "".join(
-        step["text"] for step in takewhile(lambda step: step["author"] != "environment", steps)
-    )
+    """Join what the policy wrote before the first search result."""
+    text = ""
+    for step in steps:
+        if step["author"] == "environment":
+            break
+        text += step["text"]
+    return text
 
 
 def compared(row: dict) -> dict:
-    """A pair as TRL reads it."""
+    """Turn a pair into the columns that TRL reads."""
     prompt = row["prompt"] + "".join(step["text"] for step in row["prefix"])
     return {
         "prompt": prompt,

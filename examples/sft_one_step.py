@@ -1,6 +1,8 @@
-"""Published trajectories to one step of SFT with TRL, on the policy's own text alone. Needs nothing of this project.
+"""Train one step of SFT with TRL on published trajectories, on the policy's own text alone.
 
-python examples/sft_one_step.py me/coa Qwen/Qwen2.5-0.5B
+    python examples/sft_one_step.py me/coa Qwen/Qwen2.5-0.5B
+
+It needs nothing of this project.
 """
 
 import sys
@@ -13,13 +15,16 @@ IGNORED = -100
 
 
 def encode(row: dict, tokenizer) -> dict:
-    """The ids of prompt and steps, each encoded by itself so that no token has two authors, and what is learned."""
+    """Encode prompt and steps, and label the policy's tokens, which are learned.
+
+    Each piece is encoded by itself, so that no token has two authors.
+    """
     trajectory = row["trajectory"]
-    pieces = [
-        ("scaffold", trajectory["prompt"]),
-        *((step["author"], step["text"]) for step in trajectory["steps"]),
-    ]
-    ids, labels = [], []
+    pieces = [("scaffold", trajectory["prompt"])]
+    for step in trajectory["steps"]:
+        pieces.append((step["author"], step["text"]))
+    ids = []
+    labels = []
     for author, text in pieces:
         # In a search result the name of a special token is only text.
         is_text = author == "environment"

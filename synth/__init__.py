@@ -1,1 +1,1 @@
-"""Stage package: questions to trajectories. Meets the other stages only in files under data/."""
+"""Stage package: sample trajectories for questions; other stages meet it only in files of data/."""

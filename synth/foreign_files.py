@@ -1,27 +1,28 @@
-"""The rows of a file that others made: JSON lines, or one JSON document.
+"""Read the rows of a file that others made: JSON lines, or one JSON document.
 
 A document is a list of rows, or an object of rows by key. JSON lines are read one at a time, a
 document is held in memory as a whole: FireAct's have up to 3 MB.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from coa.dialects import UnreadableError, UnreadableReason
 from coa.errors import InputError
 
 KEY_COLUMN = "idx"
-"""Where the key of a row is put: FireAct's runs are an object of rows by the question's index."""
+"""The column for a row's key: FireAct's runs are an object of rows by the question's index."""
 _DOCUMENT = re.compile(rb'\s*(?:\[|\{\s*\n|\{\s*"\d+"\s*:\s*\{)')
-"""How a document begins: a list, an object over several lines, or an object by index."""
+"""The beginning of a document: a list, an object over several lines, or one by index."""
 _HEAD_BYTES = 4096
 _MAX_DOCUMENT_BYTES = 500_000_000
-"""Python needs several times as much memory for what is in it."""
+"""Python needs several times as much memory for the decoded document."""
 _MORE_THAN_ONE = "Extra data"
-"""What json says of a text in which another value follows the first."""
+"""The message of `json` for a text in which another value follows the first."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -65,8 +66,9 @@ def _read_document(path: Path) -> Iterator[FoundRow] | None:
     try:
         document = _parse_json(path.read_bytes())
     except UnreadableError as error:
-        is_many = error.detail == _MORE_THAN_ONE
-        return None if is_many else iter([FoundRow(1, error)])
+        if error.detail == _MORE_THAN_ONE:
+            return None
+        return iter([FoundRow(1, error)])
     return _document_rows(document)
 
 
@@ -90,17 +92,25 @@ def _rows_of(document: Any) -> list[Any]:
 def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
     """Yield number and bytes of each line that is not blank.
 
-    A line longer than `max_bytes` is None, and never held.
+    A line longer than `max_bytes` is None, and never held in memory.
     """
     with path.open("rb") as file:
-        number = 0
-        while chunk := file.readline(max_bytes + 1):
-            number += 1
-            is_long = len(chunk) > max_bytes and not chunk.endswith(b"\n")
-            while is_long and chunk and not chunk.endswith(b"\n"):
-                chunk = file.readline(max_bytes)
-            if is_long or chunk.strip():
-                yield number, None if is_long else chunk
+        for number in itertools.count(1):
+            line = file.readline(max_bytes + 1)
+            if not line:
+                return
+            if len(line) > max_bytes and not line.endswith(b"\n"):
+                _skip_line(file, max_bytes)
+                yield number, None
+            elif line.strip():
+                yield number, line
+
+
+def _skip_line(file: BinaryIO, max_bytes: int) -> None:
+    """Read the rest of a line in pieces, and drop it."""
+    piece = file.readline(max_bytes)
+    while piece and not piece.endswith(b"\n"):
+        piece = file.readline(max_bytes)
 
 
 def _read_line(line: bytes | None, max_bytes: int) -> Mapping[str, Any]:
@@ -137,10 +147,12 @@ def _checked(row: Any) -> Mapping[str, Any]:
         found = _UNSTORABLE.search(text)
         if found is None:
             continue
-        is_null = found[0] == "\0"
-        reason = UnreadableReason.NULL_BYTE if is_null else UnreadableReason.NOT_UTF8
-        before = text[max(0, found.start() - 20) : found.start()]
-        raise UnreadableError(reason, found.start(), before)
+        reason = UnreadableReason.NOT_UTF8
+        if found[0] == "\0":
+            reason = UnreadableReason.NULL_BYTE
+        position = found.start()
+        before = text[max(0, position - 20) : position]
+        raise UnreadableError(reason, position, before)
     return row
 
 

@@ -1,9 +1,9 @@
-"""The microworld's files: its questions, its passages, and the text from which a student learns its known facts.
+"""Write the microworld's files: questions, passages, and the texts for pre-training a student.
 
     python -m synth.microworld
 
-Writes data/microworld/questions.parquet, corpus.parquet and pretraining.parquet. The teacher needs none of them: it
-follows from the same settings (coa/microworld/).
+Writes data/microworld/questions.parquet, corpus.parquet and pretraining.parquet. The teacher needs
+none of them: it is made from the same settings (coa/microworld/).
 """
 
 import itertools
@@ -26,15 +26,17 @@ OUT = Path("data/microworld")
 
 
 def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDocument]:
-    """The first so many documents of the endless stream."""
+    """Yield the first `num_documents` documents of the endless stream."""
     stream = pretraining_documents(world, params.seed)
     for pieces in itertools.islice(stream, params.num_documents):
-        texts, flags = zip(*((piece.text, piece.is_trained) for piece in pieces), strict=True)
-        yield PretrainingDocument(texts, flags)
+        yield PretrainingDocument(
+            texts=tuple(piece.text for piece in pieces),
+            is_trained=tuple(piece.is_trained for piece in pieces),
+        )
 
 
 def questions(world: World, params: MicroworldParams) -> Iterator[Question]:
-    """The questions of all three splits."""
+    """Yield the questions of all three splits."""
     counts = {
         Group.TRAIN: params.num_train,
         Group.VALIDATION: params.num_validation,
@@ -45,7 +47,7 @@ def questions(world: World, params: MicroworldParams) -> Iterator[Question]:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Make the world's files; the summary line is returned."""
+    """Write the world's files and return the summary line."""
     params = Params.load("microworld", arguments).section(MicroworldParams)
     world = make_world(params.world)
     num_questions = tables.write_table(
@@ -63,7 +65,8 @@ def main(arguments: Sequence[str]) -> str:
         "vocabulary": len(vocabulary(world)),
     }
     write_metrics("microworld", counts)
-    return f"{OUT}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    shown = [f"{count:,} {name}" for name, count in counts.items()]
+    return f"{OUT}: {', '.join(shown)}"
 
 
 if __name__ == "__main__":

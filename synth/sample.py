@@ -1,11 +1,11 @@
-"""Questions to trajectories: the teacher writes n rollouts a question, with or without the search tool.
+"""Sample trajectories: the teacher writes n rollouts for each question, with or without search.
 
     python -m synth.sample mode=cot      # reasoning only
     python -m synth.sample mode=coa      # search at knowledge gaps, real results inserted
 
-Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by question. Every finished call stands in
-.journal/sample-{mode}.sqlite, so a killed run goes on where it stopped and pays for nothing twice. (AutoCoA, section 3:
-data synthesis.)
+Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by question. Every finished
+call is recorded in .journal/sample-{mode}.sqlite, so a killed run continues where it stopped and
+pays for nothing twice. (AutoCoA, section 3: data synthesis.)
 """
 
 import sys
@@ -36,40 +36,43 @@ from coa.trajectory import Mode, StopReason, Trajectory
 
 
 class Assignment(StrEnum):
-    """Which questions each mode gets."""
+    """A way to assign questions to the modes."""
 
     DISJOINT = "disjoint"
-    """One half each, as in the paper."""
+    """Each mode gets one half, as in the paper."""
     SAME = "same"
-    """Both modes get all, so that they can be compared question by question."""
+    """Both modes get all questions, so that they can be compared question by question."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleParams:
-    """How trajectories are sampled."""
+    """Settings of the sampling of trajectories."""
 
     mode: Mode = Mode.COA
     """`cot` forbids the tool, `coa` offers it. `dvc.yaml` gives both on the command line."""
     assignment: Assignment = Assignment.DISJOINT
     """Which questions each mode gets."""
     num_questions: int = 20_000
-    """Train questions used for both modes together; the others are left for reinforcement learning. Those that an
-    evaluation set holds too (`also_in`) are never used."""
+    """Train questions used for both modes together; the others are left for reinforcement learning.
+    Those that an evaluation set contains too (`also_in`) are never used."""
     num_rollouts: int = 1
-    """Rollouts a question and mode: the group size."""
+    """Rollouts for each question and mode: the group size."""
     seed: int = 0
     """Chooses the questions."""
     out: str = SAMPLED.as_posix()
-    """The folder under data/ that gets the trajectories; it names the journal and the metrics too."""
+    """The folder under data/ for the trajectories; journal and metrics are named after it."""
 
 
 def choose_questions(
     questions: Sequence[Question], params: SampleParams, mode: Mode
 ) -> list[Question]:
-    """The train questions that `mode` samples, sorted by id; the choice follows from the seed and the ids alone.
+    """Choose the train questions that `mode` samples, sorted by id.
+
+    The choice follows from the seed and the ids alone.
 
     Raises:
-        ConfigError: there are fewer train questions than asked for, those left out that an evaluation set holds too.
+        ConfigError: there are fewer train questions than asked for, without those that an
+            evaluation set contains too.
     """
     train = [
         question for question in questions if question.split == "train" and not question.also_in
@@ -83,16 +86,16 @@ def choose_questions(
             got=f"{len(train):,} in {QUESTIONS}{held}",
             fix="lower sample.num_questions or bring more questions",
         )
-    chosen = sorted(
-        train, key=lambda question: seeded_rank(question.question_id, params.seed, purpose="")
-    )[: params.num_questions]
+    train.sort(key=lambda question: seeded_rank(question.question_id, params.seed, purpose=""))
+    chosen = train[: params.num_questions]
     if params.assignment is Assignment.DISJOINT:
-        chosen = chosen[list(Mode).index(mode) :: len(Mode)]
+        modes = list(Mode)
+        chosen = chosen[modes.index(mode) :: len(modes)]
     return sorted(chosen, key=lambda question: question.question_id)
 
 
 def count_held_elsewhere(questions: Iterable[Question]) -> int:
-    """How many train questions an evaluation set holds too: they are never sampled."""
+    """Count the train questions that an evaluation set contains too; they are never sampled."""
     return sum(question.split == "train" and bool(question.also_in) for question in questions)
 
 
@@ -103,7 +106,7 @@ def make_tasks(
     prompt: Prompt,
     tools: Sequence[str] = ("search",),
 ) -> Iterator[Task]:
-    """The tasks of one mode."""
+    """Make the tasks of one mode."""
     for question in questions:
         for index in range(num_rollouts):
             yield make_task(question.question_id, question.question, mode, index, prompt, tools)
@@ -111,10 +114,10 @@ def make_tasks(
 
 @dataclass(slots=True)
 class Totals:
-    """What a run adds up to."""
+    """The totals of a run."""
 
     model: str = ""
-    """Who wrote them."""
+    """The model that wrote the trajectories."""
     trajectories: int = 0
     correct: int = 0
     actions: int = 0
@@ -136,38 +139,45 @@ class Totals:
 async def sample(
     questions: Sequence[Question], prompt: Prompt, params: Params, table: tables.TableWriter
 ) -> tuple[Totals, str]:
-    """Roll out the questions and write the trajectories as they come; returns the totals and what the journal did."""
+    """Roll out the questions and write the trajectories as they come.
+
+    Returns:
+        The totals, and a summary of what was taken from the journal.
+    """
     by_id = {question.question_id: question for question in questions}
     settings = params.section(SampleParams)
     title = metrics_name(settings.out, settings.mode).replace("_", " ")
+    num_tasks = len(questions) * settings.num_rollouts
     totals = Totals()
     async with open_runtime(params, journal_name(settings.out, settings.mode)) as runtime:
-        prompt = prompt.for_policy(runtime.run.encoder)
         tasks = make_tasks(
-            questions, settings.mode, settings.num_rollouts, prompt, tuple(runtime.tools)
+            questions,
+            settings.mode,
+            settings.num_rollouts,
+            prompt.for_policy(runtime.run.encoder),
+            tuple(runtime.tools),
         )
-        with Progress(title, len(questions) * settings.num_rollouts, "trajectories") as bar:
+        with Progress(title, num_tasks, "trajectories") as bar:
             async with aclosing(runtime.roll_out_all(tasks, bar)) as rollouts:
                 async for trajectory in rollouts:
                     table.write(trajectory)
-                    is_correct = grade_trajectory(
-                        trajectory, by_id[trajectory.question_id]
-                    ).grade.exact_match
+                    graded = grade_trajectory(trajectory, by_id[trajectory.question_id])
+                    is_correct = graded.grade.exact_match
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
         return totals, runtime.journal_summary
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Sample one mode; the summary line is returned."""
+    """Sample one mode and return the summary line."""
     params = Params.load("sample", arguments)
-    settings, teacher = params.section(SampleParams), params.section(TeacherParams, "teacher")
+    settings = params.section(SampleParams)
+    teacher = params.section(TeacherParams, "teacher")
     check_folder(settings.out)
     name = metrics_name(settings.out, settings.mode)
     files = params.section(PromptParams, "prompts")
-    prompt = Prompt.load(
-        Path(files.cot if settings.mode is Mode.COT else files.coa), teacher.chat_template
-    )
+    prompt_file = files.cot if settings.mode is Mode.COT else files.coa
+    prompt = Prompt.load(Path(prompt_file), teacher.chat_template)
     known = list(tables.read_table(QUESTIONS, Question))
     questions = choose_questions(known, settings, settings.mode)
     out = Path(settings.out) / f"{settings.mode}.parquet"

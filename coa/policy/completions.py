@@ -81,9 +81,10 @@ class ServerSettings:
     """Folder or Hub name of the model's tokenizer, to count tokens exactly. If empty, a token is
     estimated as 3.5 characters. Needs the extra `train`."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Further fields of every request. For vLLM: `skip_special_tokens: false` (or a closing tag that is a
-    special token vanishes), `add_special_tokens: false` (or contexts begin with two start tokens),
-    and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with ids."""
+    """Further fields of every request. vLLM needs `skip_special_tokens: false` (or a closing tag
+    that is a special token vanishes), `add_special_tokens: false` (or contexts begin with two start
+    tokens), and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with
+    ids."""
 
 
 class CompletionsPolicy:

@@ -48,8 +48,8 @@ class LocalPolicy:
     """A policy that continues requests with a model in this process.
 
     Every request is sampled by a random generator of its own, seeded with the request's seed, so
-    the rest of the batch makes no difference except for the rounding of padded arithmetic. The model
-    is used as it is: a trainer switches it to evaluation mode first.
+    the rest of the batch makes no difference except for the rounding of padded arithmetic. The
+    model is used as it is: a trainer switches it to evaluation mode first.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class LocalPolicy:
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Return the names of the tokenizer's control tokens: outside text must not contain them."""
+        """Return the tokenizer's control tokens, which text from outside must not contain."""
         return self._encoder.control_tokens
 
     def count_tokens(self, text: str) -> int:

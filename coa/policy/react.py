@@ -1,4 +1,4 @@
-r"""ReAct prompting (Yao et al., arXiv 2210.03629) behind the project's loop: the loop speaks tags, the policy lines.
+r"""Prompt a policy in ReAct's lines (Yao et al., arXiv 2210.03629), while the loop uses tags.
 
     Thought: I need the director.          a thought
     Action: search[Iron Harbor]            an action
@@ -6,11 +6,12 @@ r"""ReAct prompting (Yao et al., arXiv 2210.03629) behind the project's loop: th
     Thought: It says Nora Brandt.          a thought
     Answer: Nora Brandt                    the end of the thinking, and \boxed{Nora Brandt}
 
-`as_react` wraps any policy. What it writes counts only in these forms: its first `Action:` or `Answer:` line ends the
-turn and whatever follows is dropped; tags in it are neutralised, so it can act in no other way. `Action: Finish[x]` is
-an answer too. A turn with neither, or with an action that cannot be read, ends the rollout without an answer.
+`as_react` wraps any policy. What the policy writes counts only in these forms. Its first `Action:`
+or `Answer:` line ends the turn, and the rest is dropped. Tags in it are neutralised, so it can act
+in no other way. `Action: Finish[x]` is an answer too. A turn with neither, or with an action that
+cannot be read, ends the rollout without an answer.
 
-Here all is text; `coa/policy/react_ids.py` does the same in ids, for training.
+This module works on text; `coa/policy/react_ids.py` does the same in ids, for training.
 """
 
 import re
@@ -23,12 +24,18 @@ from coa.grading import boxed_answer
 from coa.policy import BatchPolicy, Completion, Finish, Policy, Request, control_tokens
 from coa.trajectory import Author, Step, StepKind
 
-THOUGHT, ACTION, OBSERVATION, ANSWER = "Thought:", "Action:", "Observation:", "Answer:"
-"""How the lines begin."""
+THOUGHT = "Thought:"
+"""The beginning of a line, as are the three that follow."""
+ACTION = "Action:"
+OBSERVATION = "Observation:"
+ANSWER = "Answer:"
 STOP = (f"\n{OBSERVATION}", "\nQuestion:")
-"""Where the inner policy is stopped: it would go on to invent the observation, or the next question."""
+"""Stop strings of the inner policy.
+
+Without them it would go on to invent the observation, or the next question.
+"""
 THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
-"""How a prompt of the loop ends; the lines come in its place."""
+"""The end of a prompt of the loop; the lines replace it."""
 _MOVE = re.compile(
     rf"^[ \t]*(?P<head>{ACTION}|{ANSWER}|{OBSERVATION})(?P<rest>[^\n]*)", re.MULTILINE
 )
@@ -36,70 +43,82 @@ _CALL = re.compile(r"\s*(?P<tool>[A-Za-z][A-Za-z0-9_]*)\s*\[(?P<argument>.*)\]\s
 
 
 class ReactContext(NamedTuple):
-    """A context of the loop as the inner policy reads it."""
+    """A context of the loop, as the inner policy reads it."""
 
     text: str
-    """Ends with the opening of the next line: a thought, or the answer where the loop forces one."""
+    """Ends with the opening of the next line: a thought, or an answer that the loop forces."""
     is_forced: bool
     """Whether the loop forces the answer."""
 
 
 def to_react(context: str) -> ReactContext:
-    """Translate the loop's context; only its prompt stays as it is, without the opening of the thinking."""
+    """Translate the loop's context into lines.
+
+    Its prompt stays as it is, without the opening of the thinking.
+    """
     prompt, _, written = context.rpartition(THINKING_OPENED)
     steps = protocol.parse(written)
     is_forced = any(protocol.closes_thinking(step) for step in steps)
-    lines = [line for step in steps if (line := _line(step))]
-    return ReactContext(prompt + "\n".join([*lines, ANSWER if is_forced else THOUGHT]), is_forced)
+    lines = [_line(step) for step in steps]
+    shown = [line for line in lines if line]
+    shown.append(ANSWER if is_forced else THOUGHT)
+    return ReactContext(prompt + "\n".join(shown), is_forced)
 
 
 def _line(step: Step) -> str:
-    """The line of a step; empty for what ReAct does not show."""
+    """Write the line of a step; empty for what ReAct does not show."""
     if step.kind is StepKind.THOUGHT and step.text.strip():
         return f"{THOUGHT} {step.text.strip()}"
     if step.kind is StepKind.ACTION:
         return f"{ACTION} {step.tool}[{step.argument}]"
     if step.kind is StepKind.OBSERVATION:
         opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
-        return f"{OBSERVATION} {step.text.removeprefix(opening).removesuffix(closing).strip()}"
+        body = step.text.removeprefix(opening).removesuffix(closing).strip()
+        return f"{OBSERVATION} {body}"
     return ""
 
 
 def from_react(written: str) -> tuple[str, bool]:
-    """What the inner policy wrote after `Thought:`, in the loop's text, and whether it acted or answered."""
+    """Translate what the inner policy wrote after `Thought:` into the loop's text.
+
+    Returns:
+        The text, and whether the policy acted or answered.
+    """
     move = _MOVE.search(written)
     thought = _harmless(written[: move.start()] if move else written)
     if move is None or move["head"] == OBSERVATION:
         return thought, False
-    said = f"{thought} " if thought else ""
-    call = _CALL.fullmatch(move["rest"])
     if move["head"] == ANSWER:
         return thought + _boxed(move["rest"]), True
-    if call and call["tool"].lower() == "finish":
-        return thought + _boxed(call["argument"]), True
+    before = f"{thought} " if thought else ""
+    call = _CALL.fullmatch(move["rest"])
     if call is None:
-        return f"{said}{_harmless(move[0])}", False
+        return f"{before}{_harmless(move[0])}", False
     tool = call["tool"].lower()
-    return (
-        f"{said}{protocol.open_tag(tool)} {_harmless(call['argument'])} {protocol.close_tag(tool)}",
-        True,
-    )
+    if tool == "finish":
+        return thought + _boxed(call["argument"]), True
+    argument = _harmless(call["argument"])
+    action = f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
+    return f"{before}{action}", True
 
 
 def has_moved(written: str) -> bool:
-    """Whether a line of what the inner policy wrote after `Thought:` has ended its turn."""
+    """Tell whether what the inner policy wrote after `Thought:` has ended its turn."""
     return _MOVE.search(written) is not None or any(stop in written for stop in STOP)
 
 
 def to_loop(request: Request, completion: Completion) -> Completion:
-    """What the inner policy wrote in its lines, as a completion of the loop's request; it has no ids."""
+    """Translate a completion in lines into one of the loop's request, without ids."""
     if to_react(request.context).is_forced:
         first_line = completion.text.strip().partition("\n")[0]
         return replace(completion, text=f"{_answer(first_line)}}}", finish=Finish.END, ids=None)
     text, is_over = from_react(completion.text)
-    is_cut = completion.finish is Finish.LENGTH and not is_over
-    stopped = any(text.endswith(tag) for tag in request.stop)
-    finish = Finish.LENGTH if is_cut else Finish.STOP if stopped else Finish.END
+    if completion.finish is Finish.LENGTH and not is_over:
+        finish = Finish.LENGTH
+    elif any(text.endswith(tag) for tag in request.stop):
+        finish = Finish.STOP
+    else:
+        finish = Finish.END
     return replace(completion, text=text, finish=finish, ids=None)
 
 
@@ -108,18 +127,18 @@ def _harmless(text: str) -> str:
 
 
 def _boxed(answer: str) -> str:
-    """The end of the thinking and the answer."""
+    """End the thinking and box the answer."""
     return f"\n{protocol.THINK_CLOSE}\n\n\\boxed{{{_answer(answer)}}}"
 
 
 def _answer(written: str) -> str:
-    """An answer that can stand in a box, its own box taken off."""
+    """Escape an answer for a box, without the box that it may have already."""
     plain = _harmless(boxed_answer(written) or written)
     return plain.rstrip("\\").replace("{", "\\{").replace("}", "\\}")
 
 
 class _Translator:
-    """What both wrappers share. There are no ids: what the inner policy reads is not the loop's text."""
+    """The part that both wrappers share."""
 
     def __init__(self, policy: Policy | BatchPolicy) -> None:
         self.name = f"{policy.name}+react"
@@ -131,7 +150,7 @@ class _Translator:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> None:
-        """The loop's text is not what the policy reads: it has no ids."""
+        """Return None: the loop's text has no ids, because the policy does not read it."""
 
     @staticmethod
     def _inner(request: Request) -> Request:
@@ -171,5 +190,5 @@ class ReactBatchPolicy(_Translator):
 
 
 def as_react(policy: Policy | BatchPolicy) -> ReactPolicy | ReactBatchPolicy:
-    """The policy under ReAct prompting; its prompt should describe the lines, or show some."""
+    """Put a policy under ReAct prompting; its prompt should describe the lines, or show some."""
     return ReactBatchPolicy(policy) if isinstance(policy, BatchPolicy) else ReactPolicy(policy)

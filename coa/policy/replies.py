@@ -1,4 +1,4 @@
-"""Read replies of completions servers, which differ in how they end a text and tell of errors."""
+"""Read replies of completions servers, which end texts and report errors in different ways."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,12 +10,14 @@ from coa.http_client import Fault, PassingFailure
 from coa.policy import Finish, Request, RequestError, cut_at_stop
 
 _STOP_FIELDS = ("stop_reason", "matched_stop")
-"""Where vLLM and SGLang say which stop string ended a text (null or a token id: the policy ended
-its turn)."""
+"""The fields in which vLLM and SGLang say which stop string ended a text.
+
+Null or a token id means that the policy ended its turn.
+"""
 _ENDS = frozenset({"stop", "length", None})
 """Values of `finish_reason` that say how a text ended."""
 _FAILED_ENDS = frozenset({"error", "abort"})
-"""Those by which a server says that it failed on the way."""
+"""Values of `finish_reason` that say that the server failed on the way."""
 
 
 class _Choice(msgspec.Struct):
@@ -36,15 +38,19 @@ class Body(msgspec.Struct):
     error: Any = None
 
     def count(self, name: str) -> int | None:
-        """A number of tokens in `usage`; None where the server does not say it."""
+        """Read a number of tokens in `usage`; None where the server does not say it."""
         value = self.usage.get(name) if isinstance(self.usage, dict) else None
-        return value if isinstance(value, int) and value >= 0 else None
+        if isinstance(value, int) and value >= 0:
+            return value
+        return None
 
     @property
     def error_status(self) -> int:
-        """The status that an error in a reply with status 200 stands for."""
+        """Return the status that belongs to an error in a reply with status 200."""
         code = self.error.get("code") if isinstance(self.error, dict) else None
-        return code if isinstance(code, int) and 400 <= code < 600 else 500
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+        return 500
 
 
 _DECODER = msgspec.json.Decoder(Body)
@@ -68,12 +74,12 @@ class Written(NamedTuple):
     text: str
     finish_reason: str | None
     stated: Mapping[str, object]
-    """What the server says beyond the protocol about the end of the text."""
+    """The fields beyond the protocol in which the server says how the text ended."""
     token_ids: list[int] | None
 
 
 def only_choice(body: Body) -> Written:
-    """The text that was asked for.
+    """Return the text that was asked for.
 
     Raises:
         PassingFailure: there is none, or the server failed on the way.
@@ -89,13 +95,16 @@ def only_choice(body: Body) -> Written:
         if choice.finish_reason not in _ENDS:
             raise _withheld(choice.finish_reason)
         raise PassingFailure(Fault.ODD_REPLY, "a reply without text")
-    stated = {name: getattr(choice, name) for name in _STOP_FIELDS}
-    said = {name: value for name, value in stated.items() if value is not msgspec.UNSET}
-    return Written(choice.text, choice.finish_reason, said, choice.token_ids)
+    stated = {}
+    for name in _STOP_FIELDS:
+        value = getattr(choice, name)
+        if value is not msgspec.UNSET:
+            stated[name] = value
+    return Written(choice.text, choice.finish_reason, stated, choice.token_ids)
 
 
 def error_message(error: object) -> str:
-    """The message in the body of an error, as OpenAI, vLLM or FastAPI write it."""
+    """Find the message in the body of an error, as OpenAI, vLLM or FastAPI write it."""
     if isinstance(error, dict):
         error = error.get("error") or error.get("message") or error.get("detail") or error
     if isinstance(error, dict):
@@ -106,13 +115,15 @@ def error_message(error: object) -> str:
 def finished_text(
     text: str, reason: str | None, extra: Mapping[str, object], request: Request
 ) -> tuple[str, Finish]:
-    """What was written, ending with its stop string, and why it ended.
+    """Complete a text with its stop string, and tell why it ended.
 
-    Servers that keep the stop string or ignore it are cut after it. Where it was dropped, `extra`
-    (the choice's fields beyond the protocol) names it or says that there was none. Other servers
-    report a stop string and the end of a turn alike, as "stop": then a tool's closing tag is
-    restored where its opening tag stands open, inserted triggers included; any other stop string
-    where it is the only one asked for; and else the turn has ended.
+    Where the server keeps the stop string or ignores it, the text is cut after it. Where the server
+    drops it, `extra` (the choice's fields beyond the protocol) names it or says that there was
+    none.
+
+    Other servers report a stop string and the end of a turn alike, as "stop". Then a tool's closing
+    tag is restored if its opening tag is open, inserted triggers included. Any other stop string is
+    restored if it is the only one asked for. Else the turn has ended.
 
     Raises:
         RequestError: the server ended the text for another reason, say its content filter.
@@ -136,20 +147,28 @@ def _withheld(reason: str | None) -> RequestError:
 
 
 def _likely_stop(text: str, request: Request) -> str | None:
-    """The stop string that a server dropped without saying so; None when the turn has ended."""
-    tags = {tag: stop for stop in request.stop if (tag := _opening_tag(stop))}
-    trigger = next((tag for tag in tags if request.context.endswith(tag)), "")
+    """Guess the stop string that a server dropped silently; None when the turn has ended."""
+    stop_of_tag = {}
+    for stop in request.stop:
+        opening = _opening_tag(stop)
+        if opening:
+            stop_of_tag[opening] = stop
+    triggers = [tag for tag in stop_of_tag if request.context.endswith(tag)]
+    trigger = triggers[0] if triggers else ""
     written = (trigger + text).rpartition(protocol.THINK_CLOSE)[2]
-    last_open = max(tags, key=written.rfind, default="")
+    last_open = max(stop_of_tag, key=written.rfind, default="")
     if last_open and last_open in written:
-        return tags[last_open]
-    return request.stop[0] if len(request.stop) == 1 and not tags else None
+        return stop_of_tag[last_open]
+    if len(request.stop) == 1 and not stop_of_tag:
+        return request.stop[0]
+    return None
 
 
 def _opening_tag(stop: str) -> str | None:
-    """The tag that opens what `stop` closes; None when `stop` is not a tool's closing tag."""
+    """Return the tag that opens what `stop` closes; None when `stop` closes no tool's tag."""
     before, _, after = protocol.close_tag(" ").partition(" ")
-    is_tag = (
-        stop.startswith(before) and stop.endswith(after) and len(stop) > len(before) + len(after)
-    )
-    return protocol.open_tag(stop.removeprefix(before).removesuffix(after)) if is_tag else None
+    has_name = len(stop) > len(before) + len(after)
+    if not has_name or not stop.startswith(before) or not stop.endswith(after):
+        return None
+    tool = stop.removeprefix(before).removesuffix(after)
+    return protocol.open_tag(tool)

@@ -78,8 +78,8 @@ class GenerationRow:
 class Sampler:
     """A logits processor that picks each row's next token.
 
-    It uses the row's own temperature, top_p and generator; `generate` then takes the only token that
-    is left. A uniform number is looked up in the cumulative distribution in the order of the
+    It uses the row's own temperature, top_p and generator; `generate` then takes the only token
+    that is left. A uniform number is looked up in the cumulative distribution in the order of the
     vocabulary, so that rounding can change a pick only at a boundary.
     """
 

@@ -1,10 +1,10 @@
-"""Any policy as an OpenAI-compatible server: for tests, and to try the client without a GPU.
+"""Serve any policy as an OpenAI-compatible server, for tests and to try the client without a GPU.
 
     async with serve(ScriptedPolicy(["..."])) as base_url: ...
 
-It answers `POST /v1/completions` and `GET /v1/models` over real sockets, and takes on the manners of the servers found
-in the field: the stop string dropped (vLLM, OpenAI), kept (`transformers serve`) or ignored (the same, with continuous
-batching). Not meant to serve a model in earnest: nothing is batched.
+It answers `POST /v1/completions` and `GET /v1/models` over real sockets. Options make it behave as
+different real servers: the stop string is dropped (vLLM, OpenAI), kept (`transformers serve`) or
+ignored (the same, with continuous batching). It is not meant for production: nothing is batched.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,13 +18,16 @@ from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 
 Fails = Callable[[web.Request, Mapping[str, Any]], web.Response | None]
-"""Asked first, with the HTTP request and its JSON body: the response to give in the policy's stead, or None."""
+"""A function that is called first, with the HTTP request and its JSON body.
+
+It returns the response to send instead of the policy's, or None.
+"""
 
 _MAX_BODY_BYTES = 64 * 1024**2
 _DEFAULT_MAX_TOKENS = 16
-"""What the protocol says for a request that names no limit."""
+"""The protocol's limit for a request that names none."""
 _SHUTDOWN_SECONDS = 1.0
-"""How long a request in hand may go on when the server closes."""
+"""How long a running request may go on when the server closes."""
 
 
 @asynccontextmanager
@@ -38,11 +41,18 @@ async def serve(
     gives_stop_reason: bool = True,
     fails: Fails | None = None,
 ) -> AsyncIterator[str]:
-    """Serve `policy` under its name and yield the base URL, `http://host:port/v1`; port 0 means any free one.
+    """Serve `policy` under its name and yield the base URL, `http://host:port/v1`.
 
-    `gives_stop_reason` adds vLLM's `stop_reason` to each choice; `ignores_stop` lets the policy write on past the stop
-    strings; `fails` answers in its stead. A request that asks for `include_stop_str_in_output` or `return_token_ids`
-    is heeded as by vLLM.
+    As with vLLM, a request may ask for `include_stop_str_in_output` and `return_token_ids`.
+
+    Args:
+        policy: The policy that answers.
+        host: The address to listen on.
+        port: The port; 0 means any free one.
+        drops_stop_string: Send texts without their stop string.
+        ignores_stop: Let the policy write on past the stop strings.
+        gives_stop_reason: Add vLLM's `stop_reason` to each choice.
+        fails: Gives a response instead of the policy's.
 
     Raises:
         ServiceError: the port cannot be opened.
@@ -65,9 +75,10 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        what = f"cannot listen on {host}:{port}"
         raise ServiceError(
-            what, got=error.strerror or error, fix="choose another port, or 0 for a free one"
+            f"cannot listen on {host}:{port}",
+            got=error.strerror or error,
+            fix="choose another port, or 0 for a free one",
         ) from error
     return f"http://{host}:{runner.addresses[0][1]}/v1"
 
@@ -75,7 +86,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
 def error_response(
     status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """An error as OpenAI-compatible servers send it."""
+    """Make an error response as OpenAI-compatible servers send it."""
     body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
     return web.json_response(body, status=status, headers=headers)
 
@@ -117,17 +128,18 @@ class _Handler:
     def _write(
         self, body: Mapping[str, Any], request: Request, completion: Completion
     ) -> dict[str, Any]:
-        stop = next((item for item in request.stop if completion.text.endswith(item)), "")
-        stopped = stop if completion.finish is Finish.STOP else ""
-        drops = self.drops_stop_string and not body.get("include_stop_str_in_output")
+        stop = _stop_string(request, completion)
+        text = completion.text
+        if self.drops_stop_string and not body.get("include_stop_str_in_output"):
+            text = text.removesuffix(stop)
         choice: dict[str, Any] = {
             "index": 0,
-            "text": completion.text.removesuffix(stopped) if drops else completion.text,
+            "text": text,
             "finish_reason": "length" if completion.finish is Finish.LENGTH else "stop",
             "logprobs": None,
         }
         if self.gives_stop_reason:
-            choice["stop_reason"] = stopped or None
+            choice["stop_reason"] = stop or None
         if body.get("return_token_ids"):
             choice["token_ids"] = completion.ids
         num_context_tokens = completion.num_context_tokens
@@ -138,22 +150,37 @@ class _Handler:
             "completion_tokens": completion.num_tokens,
             "total_tokens": num_context_tokens + completion.num_tokens,
         }
-        answer = {
+        return {
             "id": "cmpl-0",
             "object": "text_completion",
             "created": 0,
             "model": self.policy.name,
+            "choices": [choice],
+            "usage": usage,
         }
-        return {**answer, "choices": [choice], "usage": usage}
+
+
+def _stop_string(request: Request, completion: Completion) -> str:
+    """Find the stop string that ended the completion; empty where none did."""
+    if completion.finish is Finish.STOP:
+        for stop in request.stop:
+            if completion.text.endswith(stop):
+                return stop
+    return ""
 
 
 def _read(body: Mapping[str, Any], *, ignores_stop: bool) -> Request:
-    """The request in the body of a call; `prompt` is a text or a list of token ids."""
-    prompt, stop = body["prompt"], body.get("stop") or ()
+    """Read the request in the body of a call; `prompt` is a text or a list of token ids."""
+    prompt = body["prompt"]
     is_text = isinstance(prompt, str)
+    stop = body.get("stop") or ()
+    if ignores_stop:
+        stop = ()
+    elif isinstance(stop, str):
+        stop = (stop,)
     return Request(
         context=prompt if is_text else "",
-        stop=() if ignores_stop else (stop,) if isinstance(stop, str) else tuple(stop),
+        stop=tuple(stop),
         max_tokens=int(body.get("max_tokens", _DEFAULT_MAX_TOKENS)),
         temperature=float(body.get("temperature", 1.0)),
         top_p=float(body.get("top_p", 1.0)),
