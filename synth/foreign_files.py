@@ -100,6 +100,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | None]]
             if not line:
                 return
             if len(line) > max_bytes and not line.endswith(b"\n"):
+                del line  # before the next piece of it is read
                 _skip_line(file, max_bytes)
                 yield number, None
             elif line.strip():

@@ -1,11 +1,12 @@
-"""Trajectories that other people's models wrote, from files into our record; what cannot be read keeps its reason.
+"""Read trajectories that other people's models wrote from files into our record.
 
     python -m synth.ingest path=FILE [format=auto] [model=NAME] [split=test]
 
 Reads JSON lines row by row, so that memory grows only by one short text per distinct question, and
 whole JSON documents (synth/foreign_files.py). The steps keep the foreign tags (coa/dialects.py);
-`coa.own_tags.to_own_tags` re-renders them for training. Tokens are counted as words.
-Writes data/ingest/trajectories.parquet, questions.parquet, recorded.parquet and dropped.parquet.
+`coa.own_tags.to_own_tags` writes them in our tags for training. Tokens are counted as words. Rows
+that cannot be read are recorded with the reason. Writes data/ingest/trajectories.parquet,
+questions.parquet, recorded.parquet and dropped.parquet.
 """
 
 import sys
@@ -34,31 +35,32 @@ OUT = Path("data/ingest")
 
 @dataclass(frozen=True, slots=True)
 class IngestParams:
-    """Which files of foreign trajectories are read, and what their rows do not say of themselves."""
+    """Settings of the files of foreign trajectories, with what their rows do not say."""
 
     path: str
     """A file of JSON lines or a JSON document, or a pattern such as `raw/*.json*`. Its files share
     one run, so that ids stay unique."""
     format: Format = Format.AUTO
-    """The format of all rows; `auto` tells it for each row from its columns."""
+    """The format of all rows; `auto` finds it for each row from its columns."""
     model: str = ""
-    """Who wrote them; empty: the row's column `model`, or else the file's name without its ending."""
+    """The model that wrote the trajectories. If empty, it is the row's column `model`, or else the
+    file's name without its ending."""
     split: str = "test"
-    """The split of the questions; test, unless you know that they may be trained on."""
+    """The split of the questions: `test`, unless you know that they may be trained on."""
     source: str = ""
-    """Where the questions come from: hotpotqa, ..."""
+    """The source of the questions: hotpotqa, ..."""
     max_row_bytes: int = 4_000_000
-    """Longer lines are dropped unread."""
+    """Largest size of a line; longer ones are dropped unread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a foreign file says of a trajectory's answer; None where it is silent."""
+    """The grades of a trajectory's answer in a foreign file; None where it has none."""
 
     trajectory_id: str
     model: str
     prediction: str | None
-    """As the file has it, perhaps normalised."""
+    """The answer in the file, perhaps normalised."""
     exact_match: bool | None
     f1: float | None
     judge: bool | None
@@ -73,7 +75,8 @@ class DroppedLine:
     line: int
     """From 1, as editors count; in a file that is one JSON document the row, from 1."""
     character: int
-    """Where in the text that was being read: the trajectory's without its prompt, or the line itself; from 0."""
+    """The position in the text that was read, from 0: that of the trajectory without its prompt, or
+    the line itself."""
     reason: UnreadableReason
     detail: str
 
@@ -84,13 +87,13 @@ class Ingested(NamedTuple):
     trajectory: Trajectory
     recorded: Recorded
     question: Question | None
-    """None for a question that came before, or that has no gold answer in the file."""
+    """None for a question that occurred before, or that has no gold answer in the file."""
     format: Format
 
 
 @dataclass(slots=True)
 class Ingestion:
-    """Turns lines into records; remembers which ids it has given, and nothing else."""
+    """A reader that turns rows into records, and remembers only which ids it has given."""
 
     params: IngestParams
     _asked: dict[str, str] = field(default_factory=dict)
@@ -111,7 +114,12 @@ class Ingestion:
         model = self.params.model or str(values.get("model") or model)
         trajectory = to_trajectory(row, question_id, index, model)
         recorded = Recorded(
-            trajectory.trajectory_id, model, row.prediction, row.exact_match, row.f1, row.judge
+            trajectory_id=trajectory.trajectory_id,
+            model=model,
+            prediction=row.prediction,
+            exact_match=row.exact_match,
+            f1=row.f1,
+            judge=row.judge,
         )
         return Ingested(trajectory, recorded, self._new_question(row, question_id), row.format)
 
@@ -127,16 +135,16 @@ class Ingestion:
             return None
         self._written.add(question_id)
         return Question(
-            question_id,
-            row.question,
-            row.gold_answers,
-            self.params.split,
+            question_id=question_id,
+            question=row.question,
+            gold_answers=row.gold_answers,
+            split=self.params.split,
             source=self.params.source,
         )
 
 
 def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> Trajectory:
-    """The record of a row; what nobody recorded is empty, and tokens are words."""
+    """Make the record of a row; what the file lacks is empty, and tokens are words."""
     num_actions = sum(step.kind is StepKind.ACTION for step in row.steps)
     return Trajectory(
         trajectory_id=trajectory_id(question_id, row.mode, index),
@@ -160,10 +168,10 @@ def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> 
 
 
 def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
-    """Every row of the files, in order: read, or dropped with its reason and place.
+    """Yield every row of the files, in order: read, or dropped with its reason and place.
 
     Raises:
-        InputError: no file has this name, or the split or the size of a row cannot be.
+        InputError: no file has this name, or the split or the size of a row is not valid.
     """
     if params.split not in SPLITS:
         raise InputError(
@@ -213,7 +221,7 @@ def _dropped(path: Path, number: int, error: UnreadableError) -> DroppedLine:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Read the foreign files and write the four tables; the summary line is returned."""
+    """Read the foreign files, write the four tables and return the summary line."""
     params = Params.load("ingest", arguments).section(IngestParams)
     kinds: dict[str, type[Any]] = {
         "trajectories": Trajectory,
@@ -225,10 +233,10 @@ def main(arguments: Sequence[str]) -> str:
     reasons: Counter[str] = Counter()
     first_dropped: DroppedLine | None = None
     with ExitStack() as stack:
-        out = {
-            name: stack.enter_context(tables.TableWriter(OUT / f"{name}.parquet", kinds[name]))
-            for name in kinds
-        }
+        out = {}
+        for name, kind in kinds.items():
+            writer = tables.TableWriter(OUT / f"{name}.parquet", kind)
+            out[name] = stack.enter_context(writer)
         for row in ingest(params):
             if isinstance(row, DroppedLine):
                 out["dropped"].write(row)
@@ -246,17 +254,19 @@ def main(arguments: Sequence[str]) -> str:
     write_metrics(
         "ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions}
     )
+    num_rows = formats.total() + reasons.total()
+    shown_reasons = f" ({_listed(reasons)})" if reasons else ""
     return (
-        f"{OUT}: {formats.total():,} of {formats.total() + reasons.total():,} rows from {params.path} "
-        f"({_listed(formats) or 'none readable'}), {num_questions:,} questions with gold answers; "
-        f"dropped {reasons.total():,}{f' ({_listed(reasons)})' if reasons else ''}"
+        f"{OUT}: {formats.total():,} of {num_rows:,} rows from {params.path} "
+        f"({_listed(formats)}), {num_questions:,} questions with gold answers; "
+        f"dropped {reasons.total():,}{shown_reasons}"
     )
 
 
 def _nothing_read(
     params: IngestParams, reasons: Counter[str], first: DroppedLine | None
 ) -> InputError:
-    """Say what stands in the files in place of rows of a known format."""
+    """Make the error for files without any readable row."""
     if first is None:
         return InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
     known = [form.value for form in Format if form is not Format.AUTO]

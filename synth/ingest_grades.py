@@ -1,8 +1,9 @@
-"""Our grades of ingested trajectories beside those that their files record: counts, and a reason for each difference.
+"""Compare our grades of ingested trajectories with those that their files record.
 
     python -m synth.ingest_grades
 
-Reads the tables of `synth.ingest`; writes data/ingest/agreement.md and, row by row, data/ingest/disagreements.parquet.
+Counts agreements, and gives a reason for each difference. Reads the tables of `synth.ingest`;
+writes data/ingest/agreement.md and, row by row, data/ingest/disagreements.parquet.
 """
 
 import re
@@ -25,28 +26,14 @@ from synth.ingest import OUT, DroppedLine, Recorded
 
 _SAME_F1 = 1e-6
 _NUM_IDS = 4
-"""Ids shown for each reason; the table of disagreements has all."""
-_NUMBER_WORDS = frozenset(
-    (
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-    )
-)
+"""Number of ids shown for each reason; the table of disagreements has all."""
+_SMALL_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+_LARGER_NUMBERS = ("seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBER_WORDS = frozenset(_SMALL_NUMBERS + _LARGER_NUMBERS)
 
 
 class Measure(StrEnum):
-    """Which of our numbers is compared with which of theirs."""
+    """A pair of numbers to compare: one of ours, one of theirs."""
 
     EXACT_MATCH = "exact match, recorded exact match"
     F1 = "F1, recorded F1"
@@ -58,31 +45,32 @@ _JUDGED = frozenset({Measure.JUDGE, Measure.JUDGE_COVER})
 
 
 class DisagreementReason(StrEnum):
-    """Why two verdicts differ; the first that holds, in this order."""
+    """A reason why two verdicts differ; the first that holds counts, in this order."""
 
     EXTRACTION = "another answer was graded"
-    """The file's prediction is not the answer that we read, after normalisation."""
+    """The file's prediction differs from the answer that we read, after normalisation."""
     STRICT_JUDGE = "strict judge"
-    """The answer equals the gold answer or contains it, and the judge refuses it."""
+    """The answer equals the gold answer or contains it, and the judge rejects it."""
     YES_NO = "yes or no"
-    """The gold answer is yes or no, or the prediction is; the other says it in words, or says something else."""
+    """The gold answer is yes or no, or the prediction is; the other says it in words, or says
+    something else."""
     FORMATTING = "formatting"
-    """Equal but for accents, signs and spaces."""
+    """The two are equal except for accents, signs and spaces."""
     LONGER = "longer answer"
-    """The gold answer stands inside the prediction."""
+    """The prediction contains the gold answer."""
     SHORTER = "shorter answer"
-    """Every word of the prediction stands in the gold answer."""
+    """The gold answer contains every word of the prediction."""
     NUMERAL = "numeral"
-    """Both name a number: another form, unit, range or rounding."""
+    """Both name a number, in another form, unit, range or rounding."""
     ALIAS = "other form of the name"
     """The two share words, but neither contains the other."""
     LENIENT_JUDGE = "no word in common"
-    """An alias that shares no word, or a lenient judge: only a person can tell."""
+    """The two are an alias without a common word, or the judge is lenient: a person must tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """One trajectory on which we and its file differ by one measure."""
+    """A trajectory whose file differs from us by one measure."""
 
     trajectory_id: str
     model: str
@@ -93,45 +81,47 @@ class Disagreement:
     prediction: str
     recorded_prediction: str
     gold_answer: str
-    """The first of them."""
+    """The first gold answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One trajectory's verdicts side by side: of each measure that its file records, (ours, theirs)."""
+    """The verdicts on one trajectory, by each measure that its file records."""
 
     model: str
     pairs: tuple[tuple[Measure, float, float], ...]
+    """Each measure with our value and theirs."""
     disagreements: tuple[Disagreement, ...]
 
 
 def compare(trajectory: Trajectory, question: Question, recorded: Recorded) -> Comparison:
-    """Grade a trajectory and set the grade beside what its file says."""
+    """Grade a trajectory and compare the grade with what its file says."""
     answer = prediction(trajectory.steps)
-    ours = grade_prediction(answer, question.gold_answers)
-    pairs = tuple(_pairs(ours, recorded))
-    found = tuple(
-        Disagreement(
-            trajectory.trajectory_id,
-            recorded.model,
-            measure,
-            mine,
-            theirs,
-            why(
+    pairs = tuple(_pairs(grade_prediction(answer, question.gold_answers), recorded))
+    disagreements = []
+    for measure, ours, theirs in pairs:
+        if abs(ours - theirs) > _SAME_F1:
+            is_judged = measure in _JUDGED
+            reason = why(
                 answer or "",
                 recorded.prediction,
                 question.gold_answers,
-                is_refused=measure in _JUDGED and mine > theirs,
-                is_computed=measure not in _JUDGED,
-            ),
-            answer or "",
-            recorded.prediction or "",
-            question.gold_answers[0],
-        )
-        for measure, mine, theirs in pairs
-        if abs(mine - theirs) > _SAME_F1
-    )
-    return Comparison(recorded.model, pairs, found)
+                is_refused=is_judged and ours > theirs,
+                is_computed=not is_judged,
+            )
+            disagreement = Disagreement(
+                trajectory_id=trajectory.trajectory_id,
+                model=recorded.model,
+                measure=measure,
+                ours=ours,
+                theirs=theirs,
+                reason=reason,
+                prediction=answer or "",
+                recorded_prediction=recorded.prediction or "",
+                gold_answer=question.gold_answers[0],
+            )
+            disagreements.append(disagreement)
+    return Comparison(recorded.model, pairs, tuple(disagreements))
 
 
 def _pairs(ours: Grade, recorded: Recorded) -> Iterator[tuple[Measure, float, float]]:
@@ -152,23 +142,27 @@ def why(
     is_refused: bool = False,
     is_computed: bool = False,
 ) -> DisagreementReason:
-    """The first reason that explains why verdicts on `answer` differ.
+    """Find the first reason that explains why verdicts on `answer` differ.
 
-    `is_refused`: we accept the answer and they do not. `is_computed`: theirs follows the same formula, so that only the
-    normalisation before it can differ.
+    Args:
+        answer: The answer that we read.
+        recorded: The answer in the file, if it has one.
+        golds: The accepted answers.
+        is_refused: We accept the answer and they do not.
+        is_computed: Their number follows the same formula, so that only the normalisation before it
+            can differ.
     """
     if recorded is not None and _bare(recorded) != _bare(answer):
         return DisagreementReason.EXTRACTION
     if is_refused:
         return DisagreementReason.STRICT_JUDGE
-    text, gold = normalise(answer), normalise(golds[0])
-    words, gold_words = set(text.split()), set(gold.split())
+    text = normalise(answer)
+    gold = normalise(golds[0])
+    words = set(text.split())
+    gold_words = set(gold.split())
     if is_computed:
-        return (
-            DisagreementReason.NUMERAL
-            if _has_number(words | gold_words)
-            else DisagreementReason.FORMATTING
-        )
+        has_number = _has_number(words | gold_words)
+        return DisagreementReason.NUMERAL if has_number else DisagreementReason.FORMATTING
     if gold in YES_NO or text in YES_NO:
         return DisagreementReason.YES_NO
     if _bare(answer) == _bare(golds[0]):
@@ -183,91 +177,116 @@ def why(
 
 
 def _bare(text: str) -> str:
-    """Letters and digits alone, accents removed."""
+    """Keep only letters and digits, without accents."""
     letters = unicodedata.normalize("NFKD", normalise(text))
-    return re.sub(
-        r"[\W_]+", "", "".join(sign for sign in letters if not unicodedata.combining(sign))
-    )
+    plain = "".join(sign for sign in letters if not unicodedata.combining(sign))
+    return re.sub(r"[\W_]+", "", plain)
 
 
 def _has_number(words: Iterable[str]) -> bool:
-    return any(word in _NUMBER_WORDS or any(sign.isdigit() for sign in word) for word in words)
+    return any(_is_number(word) for word in words)
+
+
+def _is_number(word: str) -> bool:
+    return word in _NUMBER_WORDS or any(sign.isdigit() for sign in word)
 
 
 def compare_tables(folder: Path) -> Iterator[Comparison]:
-    """Every ingested trajectory whose question has gold answers, compared with its record.
+    """Compare every ingested trajectory whose question has gold answers with its record.
 
     Raises:
         InputError: a table is missing, or two do not belong together.
     """
-    questions = {
-        question.question_id: question
-        for question in tables.read_table(folder / "questions.parquet", Question)
-    }
+    rows = tables.read_table(folder / "questions.parquet", Question)
+    questions = {question.question_id: question for question in rows}
     records = tables.read_table(folder / "recorded.parquet", Recorded)
     for trajectory in tables.read_table(folder / "trajectories.parquet", Trajectory):
         recorded = next(records, None)
         if recorded is None or recorded.trajectory_id != trajectory.trajectory_id:
-            fix = "run python -m synth.ingest again"
             raise InputError(
                 "recorded.parquet and trajectories.parquet are of different runs",
                 where=folder,
-                fix=fix,
+                fix="run python -m synth.ingest again",
             )
-        if question := questions.get(trajectory.question_id):
+        question = questions.get(trajectory.question_id)
+        if question:
             yield compare(trajectory, question, recorded)
 
 
 def report(comparisons: Sequence[Comparison]) -> str:
-    """Markdown: the two-by-two counts of each measure, then the disagreements by reason."""
-    pairs = [(each.model, *pair) for each in comparisons for pair in each.pairs]
+    """Write Markdown: the counts of each measure, then the disagreements by reason."""
     lines = [
         "## Our grades and the recorded ones",
         "",
         "| model | ours, theirs | rows | both right | only ours |"
         " only theirs | both wrong | agreement |",
         "|---|---|---|---|---|---|---|---|",
-    ]
-    for (model, measure), group in groupby(sorted(pairs), key=lambda pair: pair[:2]):
-        lines.append(
-            f"| {model} | {measure} | {_counts([(mine, theirs) for *_, mine, theirs in group], measure)} |"
-        )
-    lines += [
+        *_agreement_lines(comparisons),
         "",
         "## Why they differ",
         "",
         "| model | ours, theirs | reason | only ours | only theirs | ids |",
+        "|---|---|---|---|---|---|",
+        *_reason_lines(comparisons),
+        "",
     ]
-    lines.append("|---|---|---|---|---|---|")
-    found = sorted((row for each in comparisons for row in each.disagreements), key=_group)
-    for (model, measure, reason), differing in groupby(found, key=_group):
-        rows = list(differing)
-        num_ours = sum(row.ours > row.theirs for row in rows)
-        ids = ", ".join(row.trajectory_id for row in rows[:_NUM_IDS]) + (
-            ", ..." if len(rows) > _NUM_IDS else ""
-        )
-        lines.append(
-            f"| {model} | {measure} | {reason} | {num_ours} | {len(rows) - num_ours} | {ids} |"
-        )
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
+
+
+def _agreement_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    values: dict[tuple[str, Measure], list[tuple[float, float]]] = {}
+    for each in comparisons:
+        for measure, ours, theirs in each.pairs:
+            values.setdefault((each.model, measure), []).append((ours, theirs))
+    for model, measure in sorted(values):
+        yield f"| {model} | {measure} | {_counts(values[model, measure])} |"
+
+
+def _reason_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    disagreements: list[Disagreement] = []
+    for each in comparisons:
+        disagreements += each.disagreements
+    disagreements.sort(key=_group)
+    for (model, measure, reason), group in groupby(disagreements, key=_group):
+        rows = list(group)
+        only_ours = sum(row.ours > row.theirs for row in rows)
+        only_theirs = len(rows) - only_ours
+        ids = ", ".join(row.trajectory_id for row in rows[:_NUM_IDS])
+        if len(rows) > _NUM_IDS:
+            ids += ", ..."
+        yield f"| {model} | {measure} | {reason} | {only_ours} | {only_theirs} | {ids} |"
 
 
 def _group(row: Disagreement) -> tuple[str, Measure, DisagreementReason]:
     return row.model, row.measure, row.reason
 
 
-def _counts(pairs: Sequence[tuple[float, float]], measure: str) -> str:
-    """The cells of one line; F1 has no right and wrong, so that there it is equal, higher and lower."""
-    same = [abs(mine - theirs) <= _SAME_F1 for mine, theirs in pairs]
-    higher, lower = (
-        sum(sign * (mine - theirs) > _SAME_F1 for mine, theirs in pairs) for sign in (1, -1)
-    )
-    both = sum(is_same and mine > 0 for is_same, (mine, _) in zip(same, pairs, strict=True))
-    return f"{len(pairs)} | {both} | {higher} | {lower} | {sum(same) - both} | {sum(same) / len(pairs):.3f}"
+def _counts(pairs: Sequence[tuple[float, float]]) -> str:
+    """Write the cells of one line.
+
+    F1 has no right and wrong: there the cells count what is equal, higher and lower.
+    """
+    both_right = 0
+    both_wrong = 0
+    only_ours = 0
+    only_theirs = 0
+    for ours, theirs in pairs:
+        if abs(ours - theirs) <= _SAME_F1:
+            if ours > 0:
+                both_right += 1
+            else:
+                both_wrong += 1
+        elif ours > theirs:
+            only_ours += 1
+        elif theirs > ours:
+            only_theirs += 1
+    agreement = (both_right + both_wrong) / len(pairs)
+    counts = f"{len(pairs)} | {both_right} | {only_ours} | {only_theirs} | {both_wrong}"
+    return f"{counts} | {agreement:.3f}"
 
 
 def yields(folder: Path) -> str:
-    """Markdown: of each model's file, rows read and rows dropped by reason."""
+    """Write Markdown: the rows read from each model's file, and those dropped, by reason."""
     read = Counter(row.model for row in tables.read_table(folder / "recorded.parquet", Recorded))
     dropped: dict[str, Counter[str]] = {}
     for row in tables.read_table(folder / "dropped.parquet", DroppedLine):
@@ -281,9 +300,11 @@ def yields(folder: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Compare, write the report and the disagreements; the summary line is returned."""
+    """Compare, write the report and the disagreements, and return the summary line."""
     comparisons = list(compare_tables(OUT))
-    rows = [row for each in comparisons for row in each.disagreements]
+    rows: list[Disagreement] = []
+    for each in comparisons:
+        rows += each.disagreements
     tables.write_table(OUT / "disagreements.parquet", Disagreement, rows)
     path = OUT / "agreement.md"
     try:

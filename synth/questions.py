@@ -1,10 +1,11 @@
-"""Questions from a local file into the project's own table, checked row by row.
+"""Read questions from a local file into the project's own table, and check every row.
 
     python -m synth.questions [path=FILE] [format=hotpotqa] [split=train]
 
-Reads parquet, JSON lines or CSV: rows of a public data set as published (`questions.format`, synth/question_formats.py;
-synth/fetch.py downloads them), or one's own, with `questions.columns` saying which column holds what.
-Writes data/questions.parquet and data/questions_dropped.parquet.
+Reads parquet, JSON lines or CSV. The rows are those of a public data set as published
+(`questions.format`, synth/question_formats.py; synth/fetch.py downloads them), or your own, for
+which `questions.columns` names the columns. Writes data/questions.parquet and
+data/questions_dropped.parquet.
 """
 
 import re
@@ -42,26 +43,29 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class QuestionParams:
-    """Where the questions come from."""
+    """Settings of the file with the questions."""
 
     path: str
     """A .parquet, .jsonl or .csv file."""
     format: QuestionFormat = QuestionFormat.OWN_COLUMNS
-    """The data set whose published rows the file holds; empty for columns of one's own."""
+    """The data set whose published rows the file contains; empty for your own columns."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Our column to the file's, where the names differ: {question_id: qid, gold_answers: answers}."""
+    """The file's name of each of our columns, where the names differ: {question_id: qid,
+    gold_answers: answers}."""
     split: str = ""
     """The split of the rows that name none."""
     source: str = ""
     """The source of the rows that name none; a format names its own."""
     answer_separator: str = ""
-    """Splits a text of several accepted answers; empty where a text is one answer or the column holds lists."""
+    """Separates several accepted answers in a text; empty where a text is one answer or the column
+    contains lists."""
     keeps: tuple[str, ...] = ()
-    """Names of sources, for a file that mixes several; empty keeps all."""
+    """Names of the sources to keep, for a file that mixes several; empty keeps all."""
     drops_bad_rows: bool = False
-    """Write rows that give no question to data/questions_dropped.parquet, with the reason, and go on."""
+    """Write rows that give no question to data/questions_dropped.parquet, with the reason, and
+    continue."""
     limit: int = 0
-    """Keep only the first so many; 0 keeps all."""
+    """Number of questions to keep, from the first; 0 keeps all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class DroppedQuestion:
     where: str
     """File and row, or line; both count from 1."""
     question_id: str
-    """As far as the row has one."""
+    """The row's id, if it has one."""
     reason: RefusalReason
     detail: str
 
@@ -83,7 +87,7 @@ class LeftOut(NamedTuple):
 
 
 def read_questions(params: QuestionParams) -> Iterator[Question]:
-    """The questions of the file, in its order, without what `read_outcomes` leaves out or drops.
+    """Yield the questions of the file in order, without those left out or dropped.
 
     Raises:
         InputError: see `read_outcomes`.
@@ -93,33 +97,40 @@ def read_questions(params: QuestionParams) -> Iterator[Question]:
 
 
 def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | DroppedQuestion]:
-    """What became of each row, in order; of all that was read only the ids are kept, so that none occurs twice.
+    """Yield the outcome of each row, in order.
+
+    Only the ids are kept in memory, so that no id occurs twice.
 
     Raises:
-        InputError: the file is missing or broken, no row of it gives a question, or a source that is to be kept is
-            not in it; or, unless bad rows are dropped, a row gives no question: names file, row and reason.
+        InputError: the file is missing or broken, no row of it gives a question, or it lacks a
+            source that should be kept. Unless bad rows are dropped, also if a row gives no
+            question; the error names file, row and reason.
         ConfigError: the file's ending is not known, or both a format and columns are set.
     """
     seen: set[str] = set()
-    absent = set(params.keeps)
-    first: DroppedQuestion | None = None
+    absent_sources = set(params.keeps)
+    first_dropped: DroppedQuestion | None = None
     for row in _decoded_rows(params):
         if params.limit and len(seen) >= params.limit:
             return
         outcome = _judge(row, params, seen)
+        if isinstance(outcome, DroppedQuestion):
+            first_dropped = first_dropped or outcome
+        else:
+            absent_sources.discard(outcome.source)
         if isinstance(outcome, Question):
             seen.add(outcome.question_id)
-        elif isinstance(outcome, DroppedQuestion):
-            first = first or outcome
-        absent.discard(outcome.source if isinstance(outcome, Question | LeftOut) else "")
         yield outcome
-    if absent:
-        fix = "check questions.keeps and which column holds the source: questions.columns"
+    if absent_sources:
         raise InputError(
-            f"no question is of the source {min(absent)!r}", where=params.path, fix=fix
+            f"no question is of the source {min(absent_sources)!r}",
+            where=params.path,
+            fix="check questions.keeps and which column holds the source: questions.columns",
         )
     if not seen:
-        got = f"first reason, {first.where}: {first.detail}" if first else ""
+        got = ""
+        if first_dropped:
+            got = f"first reason, {first_dropped.where}: {first_dropped.detail}"
         raise InputError(
             f"{params.path} holds no question",
             got=got,
@@ -130,11 +141,13 @@ def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | Dropp
 def _judge(
     row: SourceRow, params: QuestionParams, seen: set[str]
 ) -> Question | LeftOut | DroppedQuestion:
+    """Read one row, or say why it is left out or dropped."""
     try:
-        if params.format is QuestionFormat.OWN_COLUMNS and not _is_kept(
-            source := _source(row.values, params), params
-        ):
-            return LeftOut(source)  # before anything else: faults of what nobody wants stop no run
+        if params.format is QuestionFormat.OWN_COLUMNS:
+            # First of all: faults in rows of sources that are not kept must not stop the run.
+            source = _source(row.values, params)
+            if not _is_kept(source, params):
+                return LeftOut(source)
         question = to_question(row, params)
         if not _is_kept(question.source, params):
             return LeftOut(question.source)
@@ -159,22 +172,24 @@ def _source(values: Mapping[str, Any], params: QuestionParams) -> str:
 
 
 _FIX = (
-    "mend or remove the row, check questions.format or questions.columns in params.yaml, or leave such rows out: "
-    "questions.drops_bad_rows"
+    "mend or remove the row, check questions.format or questions.columns in params.yaml, "
+    "or leave such rows out: questions.drops_bad_rows"
 )
 
 
 def _decoded_rows(params: QuestionParams) -> Iterator[SourceRow]:
-    """The rows; text in a parquet file that is not UTF-8 surfaces only when its batch is decoded."""
+    """Read the rows; in a parquet file, text that is not UTF-8 fails only when it is decoded."""
     where = f"{params.path}, row 0"
     try:
         for row in _rows(params):
             where = row.where
             yield row
     except UnicodeDecodeError as error:
-        fix = "write the file again with UTF-8 text"
         raise InputError(
-            f"{params.path} is not UTF-8", where=f"after {where}", got=error, fix=fix
+            f"{params.path} is not UTF-8",
+            where=f"after {where}",
+            got=error,
+            fix="write the file again with UTF-8 text",
         ) from error
 
 
@@ -182,20 +197,20 @@ def _rows(params: QuestionParams) -> Iterator[SourceRow]:
     if params.format is QuestionFormat.OWN_COLUMNS:
         names: tuple[str, ...] = (*_REQUIRED, *_OPTIONAL)
         optional = names if params.drops_bad_rows else _OPTIONAL
-        return read_rows(
-            Path(params.path), {name: params.columns.get(name, name) for name in names}, optional
-        )
+        columns = {name: params.columns.get(name, name) for name in names}
+        return read_rows(Path(params.path), columns, optional)
     if params.columns:
-        fix = "leave questions.columns empty, or questions.format"
         raise ConfigError(
-            "questions.columns has no meaning beside questions.format", got=params.columns, fix=fix
+            "questions.columns has no meaning beside questions.format",
+            got=params.columns,
+            fix="leave questions.columns empty, or questions.format",
         )
     names = published_columns(params.format)
     return read_rows(Path(params.path), {name: name for name in names}, names)
 
 
 def to_question(row: SourceRow, params: QuestionParams) -> Question:
-    """Read one row as a question, its text and answers composed to NFC, as observations are.
+    """Read one row as a question, with text and answers in NFC, like observations.
 
     Raises:
         BadRowError: the row gives no question.
@@ -205,9 +220,11 @@ def to_question(row: SourceRow, params: QuestionParams) -> Question:
     else:
         question = read_question(row.values, params.format)
     question = replace(question, split=question.split or params.split)
-    if fault := _fault(question):
-        raise BadRowError(*fault)
-    answers = (unicodedata.normalize("NFC", answer) for answer in question.gold_answers)
+    fault = _fault(question)
+    if fault is not None:
+        reason, detail = fault
+        raise BadRowError(reason, detail)
+    answers = [unicodedata.normalize("NFC", answer) for answer in question.gold_answers]
     return replace(
         question,
         question=unicodedata.normalize("NFC", question.question),
@@ -230,16 +247,14 @@ def _from_columns(values: Mapping[str, Any], params: QuestionParams) -> Question
 
 
 def _fault(question: Question) -> tuple[RefusalReason, str] | None:
-    """What is wrong with a question; None when nothing is."""
+    """Find what is wrong with a question; None when nothing is."""
     if any(_SURROGATE.search(text) for text in _all_texts(question)):
         return RefusalReason.NOT_UNICODE, "a text holds half of a surrogate pair"
     if not question.question_id:
         return RefusalReason.NO_ID, "the question id is empty"
     if "/" in question.question_id:
-        return (
-            RefusalReason.BAD_ID,
-            "the question id contains `/`, which separates the parts of a trajectory's id",
-        )
+        detail = "the question id contains `/`, which separates the parts of a trajectory's id"
+        return RefusalReason.BAD_ID, detail
     if not question.question:
         return RefusalReason.NO_QUESTION, "the question is empty"
     if not question.gold_answers:
@@ -253,7 +268,10 @@ def _fault(question: Question) -> tuple[RefusalReason, str] | None:
 def _all_texts(question: Question) -> Iterator[str]:
     for name in question.__slots__:
         value = getattr(question, name)
-        yield from value if isinstance(value, tuple) else (str(value),)
+        if isinstance(value, tuple):
+            yield from value
+        else:
+            yield str(value)
 
 
 def _whole(value: Any) -> int | None:
@@ -268,39 +286,44 @@ def _whole(value: Any) -> int | None:
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
-        raise BadRowError(
-            RefusalReason.WRONG_FORMAT, f"a {type(value).__name__} stands where a text should"
-        )
+        detail = f"a {type(value).__name__} stands where a text should"
+        raise BadRowError(RefusalReason.WRONG_FORMAT, detail)
     return "" if value is None else str(value).strip()
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """A list of texts, or a text as a list of one; without blank ones."""
+    """Read a list of texts, or a text as a list of one, without blank ones."""
     items = value if isinstance(value, list | tuple) else [value]
-    return tuple(text for item in items if (text := _text(item)))
+    texts = [_text(item) for item in items]
+    return tuple(text for text in texts if text)
 
 
 def _answers(value: Any, separator: str) -> tuple[str, ...]:
-    """A list of answers, or a text as a list of one (or of its parts)."""
+    """Read a list of answers, or a text as one answer (or as several, with a separator)."""
     if isinstance(value, list | tuple):
-        whole_answers(str(item) for item in value)
+        whole_answers(str(item) for item in value)  # raises where they are single letters
         return _texts(value)
-    return _texts(str(value or "").split(separator) if separator else value)
+    if separator:
+        return _texts(str(value or "").split(separator))
+    return _texts(value)
 
 
 def _shown_id(row: SourceRow) -> str:
-    """What the row calls itself, cut short and safe to write."""
-    named = next(
-        (row.values[name] for name in ("question_id", "id", "_id") if row.values.get(name)), ""
-    )
-    return str(named)[:80].encode(errors="replace").decode()
+    """Return the row's id, cut short and without what cannot be encoded."""
+    identifier: Any = ""
+    for name in ("question_id", "id", "_id"):
+        if row.values.get(name):
+            identifier = row.values[name]
+            break
+    return str(identifier)[:80].encode(errors="replace").decode()
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Read, check and write the questions; the summary line is returned."""
+    """Read, check and write the questions; return the summary line."""
     params = Params.load("questions", arguments).section(QuestionParams)
     counts = dict.fromkeys(SPLITS, 0)
-    reasons, left_out = Counter[RefusalReason](), 0
+    reasons = Counter[RefusalReason]()
+    left_out = 0
     with (
         tables.TableWriter(OUT, Question) as table,
         tables.TableWriter(DROPPED, DroppedQuestion) as dropped,
@@ -317,7 +340,8 @@ def main(arguments: Sequence[str]) -> str:
     by_reason = {str(reason): reasons[reason] for reason in RefusalReason}
     write_metrics("questions", {**counts, "of_other_sources": left_out, "dropped": by_reason})
     shown = [f"{count:,} {split}" for split, count in counts.items()]
-    shown += [f"{left_out:,} of other sources left out"] if params.keeps else []
+    if params.keeps:
+        shown.append(f"{left_out:,} of other sources left out")
     shown += [f"{count:,} dropped: {reason}" for reason, count in reasons.items()]
     return f"{OUT}: {table.num_rows:,} questions from {params.path} ({', '.join(shown)})"
 
