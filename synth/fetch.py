@@ -1,12 +1,15 @@
-"""A public question set from the Hugging Face Hub into a local parquet file, row for row as it is published.
+"""Download a public question set from the Hugging Face Hub into a local parquet file.
 
-    python -m synth.fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet [revision=...] [limit=...]
+    python -m synth.fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet
 
-Then: python -m synth.questions path=data/raw/hotpotqa_train.parquet format=hotpotqa split=train
+It also takes `revision=...` and `limit=...`. Then read the file:
 
-A command and no stage: what the Hub serves tomorrow is no dependency, the file is (`dvc add` it). Its metadata names
-repository, configuration, split and commit. HF_ENDPOINT names a mirror, HF_TOKEN a token; with HF_HUB_OFFLINE=1 an
-earlier download is used.
+    python -m synth.questions path=data/raw/hotpotqa_train.parquet format=hotpotqa split=train
+
+The rows are written as they are published. This is a command and not a stage: a pipeline should not
+depend on what the Hub serves tomorrow, but on the file (`dvc add` it). Its metadata names
+repository, configuration, split and commit. HF_ENDPOINT names a mirror, HF_TOKEN a token; with
+HF_HUB_OFFLINE=1 an earlier download is used.
 """
 
 import re
@@ -43,26 +46,27 @@ _ROWS_PER_GROUP = 1000
 
 @dataclass(frozen=True, slots=True)
 class FetchParams:
-    """What is downloaded, and where to."""
+    """Settings of a download."""
 
     dataset: QuestionFormat
-    """The data set; decides repository and configuration."""
+    """The data set; it decides the repository and the configuration."""
     split: str
-    """As the repository calls it: train, validation, dev, ..."""
+    """The split's name in the repository: train, validation, dev, ..."""
     out: str
-    """A .parquet file."""
+    """The .parquet file to write."""
     repo: str = ""
-    """Another repository, or a folder, with rows in the same form or in FlashRAG's; empty: the usual one."""
+    """Another repository, or a folder, with rows in the same form or in FlashRAG's; empty for the
+    usual one."""
     config: str = ""
     """The configuration of another repository."""
     revision: str = ""
-    """A branch, tag or commit; empty: the newest."""
+    """A branch, tag or commit; empty for the newest."""
     limit: int = 0
-    """Write only the first so many rows; 0 writes all. The download is whole either way."""
+    """Number of rows to write, from the first; 0 writes all. The download is always whole."""
 
 
 class HubSource(NamedTuple):
-    """Where the Hub has a data set, in files that load without a script."""
+    """A repository of the Hub with a data set in files that load without a script."""
 
     repo: str
     config: str = ""
@@ -79,10 +83,10 @@ SOURCES = {
 
 
 def source_of(params: FetchParams) -> HubSource:
-    """The repository that is read.
+    """Return the repository to read.
 
     Raises:
-        ConfigError: nobody has named one, and the usual one of the data set is not known.
+        ConfigError: none is named, and the usual one of the data set is not known.
     """
     if params.repo:
         return HubSource(params.repo, params.config)
@@ -98,16 +102,19 @@ def source_of(params: FetchParams) -> HubSource:
 
 
 def fetch(params: FetchParams) -> tuple[int, dict[str, str]]:
-    """Download the split and write it; the number of rows and the file's metadata are returned.
+    """Download the split and write it; return the number of rows and the file's metadata.
 
     Raises:
         ConfigError: the data set is not known, or the file's ending is not .parquet.
-        InputError: the Hub has no such repository, configuration, revision or split, or its files cannot be read.
-        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier download.
+        InputError: the Hub has no such repository, configuration, revision or split, or its files
+            cannot be read.
+        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier
+            download.
         MissingExtraError: `datasets` is not installed.
         OutputError: the file cannot be written.
     """
-    out, source = Path(params.out), source_of(params)
+    out = Path(params.out)
+    source = source_of(params)
     if out.suffix != ".parquet":
         raise ConfigError(f"fetch.out must end in .parquet: {params.out!r}", where="fetch.out")
     check_own_file(out, b"coa.dataset", ())
@@ -134,17 +141,18 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
         builder.download_and_prepare()
     if _COMMIT.fullmatch(params.revision) and builder.hash != params.revision:
         # The Hub's client falls back on any earlier download, and a folder has no revisions.
-        fix = "reach the Hub, or leave fetch.revision empty and take what is there"
         raise InputError(
-            "only another revision is there", where=source.repo, got=builder.hash, fix=fix
+            "only another revision is there",
+            where=source.repo,
+            got=builder.hash,
+            fix="reach the Hub, or leave fetch.revision empty and take what is there",
         )
     known = sorted(builder.info.splits or {})
     if params.split not in known:
-        expected = f"one of {', '.join(known)}"
         raise InputError(
             f"there is no split {params.split!r}",
             where=source.repo,
-            expected=expected,
+            expected=f"one of {', '.join(known)}",
             fix="set fetch.split",
         )
     return builder, builder.as_dataset(params.split)
@@ -152,15 +160,19 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
 
 @contextmanager
 def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
-    """What `datasets` and the Hub's client raise, as errors for a person; the narrower kinds come first."""
+    """Turn errors of `datasets` and the Hub's client into readable ones, narrower kinds first."""
     from datasets.exceptions import DatasetsError
     from httpx2 import HTTPError
 
-    where = " ".join(filter(None, (source.repo, source.config, revision)))
+    parts = (source.repo, source.config, revision)
+    where = " ".join(part for part in parts if part)
     try:
         yield
     except ConnectionError as error:
-        fix = "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
+        fix = (
+            "check the network and HF_ENDPOINT; "
+            "with HF_HUB_OFFLINE=1 only what was downloaded before is there"
+        )
         raise ServiceError(
             "the Hub cannot be reached", where=where, got=_line(error), fix=fix
         ) from error
@@ -170,7 +182,10 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
             "there is no such data set", where=where, got=_line(error), fix=fix
         ) from error
     except (OSError, HTTPError) as error:
-        fix = "check the network and the free space of the Hub's cache (HF_HOME), then run the same command again"
+        fix = (
+            "check the network and the free space of the Hub's cache (HF_HOME), "
+            "then run the same command again"
+        )
         raise ServiceError("the download failed", where=where, got=_line(error), fix=fix) from error
     except (ValueError, RuntimeError, DatasetsError) as error:
         fix = (
@@ -183,19 +198,26 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """Return the first line of an error's text, else the name of its type."""
+    lines = str(error).splitlines()
+    if lines and lines[0]:
+        return lines[0]
+    return type(error).__name__
 
 
 def _write(out: Path, rows: "Dataset", metadata: dict[str, str], limit: int) -> int:
-    """Write the rows as they are; the file appears, complete, at the end."""
-    count: int = min(limit, rows.num_rows) if limit else rows.num_rows
+    """Write the rows as they are; the file appears at the end, when it is complete."""
+    count: int = rows.num_rows
+    if limit:
+        count = min(limit, count)
     schema = rows.features.arrow_schema.with_metadata(metadata)
     try:
         with (
             replacing(out) as partial,
             pq.ParquetWriter(partial, schema, compression="zstd") as writer,
         ):
-            for batch in rows.with_format("arrow").select(range(count)).iter(_ROWS_PER_GROUP):
+            chosen = rows.with_format("arrow").select(range(count))
+            for batch in chosen.iter(_ROWS_PER_GROUP):
                 writer.write_table(_as_table(batch, schema))
     except OSError as error:
         raise writing_error(out, error) from error
@@ -207,11 +229,13 @@ def _as_table(batch: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Download one split; the summary line is returned."""
+    """Download one split and return the summary line."""
     params = Params.load("fetch", arguments).section(FetchParams)
     count, metadata = fetch(params)
+    repo = metadata["coa.repo"]
+    config = metadata["coa.config"]
     revision = metadata["coa.revision"]
-    return f"{params.out}: {count:,} rows of {metadata['coa.repo']}, {metadata['coa.config']}, at {revision}"
+    return f"{params.out}: {count:,} rows of {repo}, {config}, at {revision}"
 
 
 if __name__ == "__main__":

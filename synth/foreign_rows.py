@@ -1,7 +1,7 @@
-"""One row of a foreign file into its question, gold answers, steps and what the file says of the answer.
+"""Read one row of a foreign file: its question, gold answers, steps and recorded grades.
 
-Formats are told apart by their columns. To add one: a member of `Format`, a reader, an entry in `_READERS`; its tags
-belong in coa/dialects.py.
+Formats are recognised by their columns. To add one, add a member of `Format`, a reader, and an
+entry in `_READERS`; its tags belong in coa/dialects.py.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ from coa.trajectory import Mode, Sampling, Step, StepKind
 
 
 class Format(StrEnum):
-    """The columns of a foreign file."""
+    """The format of a foreign file, by its columns."""
 
     AUTO = "auto"
-    """Told for each row from its columns."""
+    """Found for each row from its columns."""
     R1_SEARCHER = "r1_searcher"
     """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output."""
     FIREACT_CHAT = "fireact_chat"
@@ -37,11 +37,11 @@ class Format(StrEnum):
 
 
 class ForeignRow(NamedTuple):
-    """One readable row."""
+    """A row that was read."""
 
     format: Format
     question_id: str
-    """The file's own; empty where it has none, or one with `/`."""
+    """The file's own id; empty where it has none, or one with `/`."""
     question: str
     gold_answers: tuple[str, ...]
     """Empty where the file has none."""
@@ -60,7 +60,7 @@ class ForeignRow(NamedTuple):
 _GOOGLE = "google (SerpAPI): answer box or first snippet; date unknown"
 _WIKIPEDIA = "unknown: R1-Searcher's retriever, five Wikipedia passages"
 _UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
-"""No file says how its policy was sampled; -1, which no server accepts, so that nobody takes it for a setting."""
+"""No file says how its policy was sampled; no server accepts -1, so it is clearly no setting."""
 _RESPONSE = "\n\n### Response:\n"
 _INSTRUCTION = "### Instruction:\n"
 
@@ -69,19 +69,19 @@ def read_foreign_row(values: Mapping[str, Any], expected: Format = Format.AUTO) 
     """Read a row of any known format, or of the expected one.
 
     Raises:
-        UnreadableError: the row has other columns, no question, or a text that its dialect does not allow.
+        UnreadableError: the row has other columns, no question, or a text that its dialect does not
+            allow.
     """
     found = tell_format(values)
     if found is None or expected not in (Format.AUTO, found):
         columns = ", ".join(sorted(values))[:200]
-        raise UnreadableError(
-            UnreadableReason.WRONG_FORMAT, 0, f"{found or 'no known format'}; columns {columns}"
-        )
+        detail = f"{found or 'no known format'}; columns {columns}"
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
     return _READERS[found](values)
 
 
 def tell_format(values: Mapping[str, Any]) -> Format | None:
-    """The format that a row's columns show; None when it is none we know."""
+    """Recognise a row's format by its columns; None for an unknown one."""
     if isinstance(values.get("gen_text_store"), str):
         return Format.R1_SEARCHER
     if isinstance(values.get("traj"), list):
@@ -96,11 +96,12 @@ def tell_format(values: Mapping[str, Any]) -> Format | None:
 
 
 def question_hash(question: str) -> str:
-    """The id of a question whose file has none: SHA-256 of its text, first 16 hex digits."""
+    """Make an id for a question without one: SHA-256 of its text, first 16 hex digits."""
     return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
 def _read_r1_searcher(values: Mapping[str, Any]) -> ForeignRow:
+    verdict = str(values.get("gpt4o_output")).strip().lower()
     return ForeignRow(
         format=Format.R1_SEARCHER,
         question_id=_identifier(values.get("id")),
@@ -112,7 +113,7 @@ def _read_r1_searcher(values: Mapping[str, Any]) -> ForeignRow:
         sampling=_UNKNOWN_SAMPLING,
         search_fingerprint=_WIKIPEDIA,
         prediction=_optional_text(values.get("pred_ans")),
-        judge={"true": True, "false": False}.get(str(values.get("gpt4o_output")).strip().lower()),
+        judge={"true": True, "false": False}.get(verdict),
     )
 
 
@@ -125,19 +126,20 @@ def _chat(items: list[Any]) -> tuple[str, list[tuple[str, str]]]:
     """Split a chat into the question and the (role, content) pairs that follow it."""
     messages = [_message(item) for item in items]
     if not messages or messages[0][0] != "user":
-        raise UnreadableError(
-            UnreadableReason.NO_QUESTION, 0, "the first message is not the user's"
-        )
-    return messages[0][1], messages[1:]
+        detail = "the first message is not the user's"
+        raise UnreadableError(UnreadableReason.NO_QUESTION, 0, detail)
+    _, question = messages[0]
+    return question, messages[1:]
 
 
 def _message(item: Any) -> tuple[str, str]:
-    role, content = (
-        (item.get("role"), item.get("content")) if isinstance(item, dict) else (None, None)
-    )
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, "a message without role or content")
-    return role, content
+    """Read the role and the content of a message."""
+    if isinstance(item, dict):
+        role = item.get("role")
+        content = item.get("content")
+        if isinstance(role, str) and isinstance(content, str):
+            return role, content
+    raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, "a message without role or content")
 
 
 def _read_fireact_text(values: Mapping[str, Any]) -> ForeignRow:
@@ -145,18 +147,16 @@ def _read_fireact_text(values: Mapping[str, Any]) -> ForeignRow:
     head, response, body = text.partition(_RESPONSE)
     _, instruction, question = head.partition(_INSTRUCTION)
     if not response or not instruction:
-        raise UnreadableError(
-            UnreadableReason.WRONG_FORMAT,
-            0,
-            "no instruction and response as Alpaca's template has them",
-        )
+        detail = "no instruction and response as Alpaca's template has them"
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
     return _fireact(Format.FIREACT_TEXT, values, question, head + response, read_react_text(body))
 
 
 def _fireact(
     kind: Format, values: Mapping[str, Any], question: str, prompt: str, steps: tuple[Step, ...]
 ) -> ForeignRow:
-    exact_match, f1 = values.get("em"), values.get("f1")
+    exact_match = values.get("em")
+    f1 = values.get("f1")
     return ForeignRow(
         format=kind,
         question_id=_identifier(values.get("idx")),
@@ -174,16 +174,15 @@ def _fireact(
 
 
 def _read_fireact_training(values: Mapping[str, Any]) -> ForeignRow:
-    asked = "\n".join(
-        text for name in ("instruction", "input") if (text := _optional_text(values.get(name)))
-    )
+    texts = [_optional_text(values.get(name)) for name in ("instruction", "input")]
+    asked = "\n".join(text for text in texts if text)
     steps = read_react_text(values["output"])
     return _fireact_training(Format.FIREACT_TRAINING, asked, steps)
 
 
 def _read_fireact_training_chat(values: Mapping[str, Any]) -> ForeignRow:
     asked, turns = _chat(values["messages"])
-    # GPT-4 wrote these rows as one text, in which the runtime wrote its labels.
+    # GPT-4 wrote these rows as one text, into which the runtime wrote its labels.
     steps = read_react_chat(turns, was_text=True)
     return _fireact_training(Format.FIREACT_TRAINING_CHAT, asked, steps)
 
@@ -197,7 +196,8 @@ def _fireact_training(kind: Format, asked: str, steps: tuple[Step, ...]) -> Fore
         gold_answers=(),
         prompt=asked,
         steps=steps,
-        # The rows do not say which method wrote them; those without a search are (but for a handful) its CoT rows.
+        # The rows do not say which method wrote them. Those without a search are, except for a
+        # handful, its CoT rows.
         mode=Mode.COA if acts else Mode.COT,
         sampling=_UNKNOWN_SAMPLING,
         search_fingerprint=_GOOGLE,
@@ -218,7 +218,8 @@ def _identifier(value: Any) -> str:
 
 def _golds(value: Any) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
-    return tuple(text for item in items if isinstance(item, str) and (text := item.strip()))
+    texts = [item.strip() for item in items if isinstance(item, str)]
+    return tuple(text for text in texts if text)
 
 
 def _optional_text(value: Any) -> str | None:

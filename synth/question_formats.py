@@ -1,8 +1,9 @@
-"""One row of a public data set, as it is published, into a question.
+"""Turn a published row of a public data set into a question.
 
-The columns stand in synth/question_rows.py; besides its own form each data set is read in FlashRAG's: id, question,
-golden_answers, metadata. To add a format: a member of `QuestionFormat`, the struct of its row, a reader, entries in
-`_ROWS` and `_READERS`, and its smallest row in tests/test_question_formats.py.
+The columns are defined in synth/question_rows.py. Besides its own form, each data set is read in
+FlashRAG's: id, question, golden_answers, metadata. To add a format, add a member of
+`QuestionFormat`, the struct of its row, a reader, entries in `_ROWS` and `_READERS`, and its
+smallest row in tests/test_question_formats.py.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class QuestionFormat(StrEnum):
     """The form of the rows of a question file."""
 
     OWN_COLUMNS = ""
-    """Our columns, under our names or those in `questions.columns`."""
+    """Our own columns, under our names or those in `questions.columns`."""
     HOTPOTQA = "hotpotqa"
     """HotpotQA, distractor or fullwiki."""
     TWO_WIKI = "2wikimultihopqa"
@@ -53,34 +54,35 @@ class QuestionFormat(StrEnum):
     BAMBOOGLE = "bamboogle"
     """Bamboogle; an id is made from the question's text."""
     AUTOCOA = "autocoa"
-    """The parquet files of AutoCoA's release, in verl's columns; the prompt around the question is taken off."""
+    """The parquet files of AutoCoA's release, in verl's columns; the prompt around the question is
+    removed."""
 
 
 class RefusalReason(StrEnum):
-    """Why a row gives no question."""
+    """A reason why a row gives no question."""
 
     WRONG_FORMAT = "wrong_format"
-    """A column is missing or holds something else than its format says."""
+    """A column is missing, or its values differ from its format."""
     NOT_UNICODE = "not_unicode"
-    """A text holds half of a surrogate pair."""
+    """A text contains half of a surrogate pair."""
     NO_ID = "no_id"
     """The id is missing or blank."""
     BAD_ID = "bad_id"
     """The id contains `/`, which separates the parts of a trajectory's id."""
     REPEATED_ID = "repeated_id"
-    """The id stood in an earlier row."""
+    """An earlier row has the same id."""
     NO_QUESTION = "no_question"
     """The question is missing or blank."""
     NO_ANSWER = "no_answer"
     """There is no gold answer, or the row is marked as unanswerable."""
     SPELT_ANSWER = "spelt_answer"
-    """The list of answers holds single characters only: somebody made a list of a text."""
+    """The list of answers has single characters only: a text was split into letters."""
     UNKNOWN_SPLIT = "unknown_split"
     """The split is not train, validation or test."""
 
 
 class BadRowError(InputError):
-    """A row that gives no question; says why."""
+    """A row gives no question, for this reason."""
 
     def __init__(self, reason: RefusalReason, detail: str) -> None:
         super().__init__(detail)
@@ -90,23 +92,24 @@ class BadRowError(InputError):
 
 _Row = TypeVar("_Row", bound=Struct)
 _HOPS_OF_TYPE = {"comparison": 2, "compositional": 2, "inference": 2, "bridge_comparison": 4}
-"""2WikiMultihopQA's types (arXiv 2011.01060): a bridge comparison takes two hops on either side."""
+"""The types of 2WikiMultihopQA (arXiv 2011.01060); `bridge_comparison` takes two hops a side."""
 _MUSIQUE_TYPE = re.compile(r"(?P<type>(?P<hops>\d)hop\d?)__")
 _COUNTED_ID = re.compile(r"(?:train|dev|validation|test)_\d+")
 """FlashRAG numbers its rows: such an id is unique within one data set only."""
 _UNKNOWN_ANSWER = "<unk>"
-"""What TriviaQA's test rows have for an answer."""
+"""The answer in TriviaQA's test rows."""
 _PROMPT_END = "please answer the user's question below:"
 """AutoCoA's prompt (evaluation/eval_retrieval.py) ends with this line; the question follows."""
 _ANSWER_SEPARATOR = "<ans_split>"
-"""AutoCoA's, between the accepted answers of a training row."""
+"""The text between the accepted answers of a training row of AutoCoA."""
 
 
 def read_question(values: Mapping[str, Any], form: QuestionFormat) -> Question:
-    """A published row as a question; the split, which rows do not tell, is left empty.
+    """Read a published row as a question; the split, which rows do not tell, is left empty.
 
     Raises:
-        BadRowError: the row has not the columns of its format, or its answers were split into letters.
+        BadRowError: the row lacks the columns of its format, or its answers were split into
+            letters.
     """
     given = {name: value for name, value in values.items() if value is not None}
     if "golden_answers" in given and form is not QuestionFormat.AUTOCOA:
@@ -115,22 +118,19 @@ def read_question(values: Mapping[str, Any], form: QuestionFormat) -> Question:
 
 
 def published_columns(form: QuestionFormat) -> tuple[str, ...]:
-    """The columns that are read; all others, such as a row's passages, are left in the file."""
-    structs = (_ROWS[form],) if form is QuestionFormat.AUTOCOA else (_ROWS[form], FlashRagRow)
-    return tuple(
-        dict.fromkeys(
-            item.encode_name for struct in structs for item in msgspec.structs.fields(struct)
-        )
-    )
+    """List the columns that are read; others, such as a row's passages, are not loaded."""
+    names = [item.encode_name for item in msgspec.structs.fields(_ROWS[form])]
+    if form is not QuestionFormat.AUTOCOA:
+        names += [item.encode_name for item in msgspec.structs.fields(FlashRagRow)]
+    return tuple(dict.fromkeys(names))
 
 
 def _convert(values: Mapping[str, Any], row: type[_Row]) -> _Row:
     try:
         return msgspec.convert(values, row)
     except msgspec.ValidationError as error:
-        raise BadRowError(
-            RefusalReason.WRONG_FORMAT, f"the row has another format: {error}"
-        ) from error
+        detail = f"the row has another format: {error}"
+        raise BadRowError(RefusalReason.WRONG_FORMAT, detail) from error
 
 
 def _read_hotpotqa(values: Mapping[str, Any]) -> Question:
@@ -138,9 +138,9 @@ def _read_hotpotqa(values: Mapping[str, Any]) -> Question:
     return _question(
         QuestionFormat.HOTPOTQA,
         row.question,
-        (row.answer,),
-        row.id or row.original_id,
-        row.type,
+        answers=(row.answer,),
+        identifier=row.id or row.original_id,
+        kind=row.type,
         hops=2,
         titles=_titles(row.supporting_facts),
     )
@@ -151,9 +151,9 @@ def _read_two_wiki(values: Mapping[str, Any]) -> Question:
     return _question(
         QuestionFormat.TWO_WIKI,
         row.question,
-        (row.answer,),
-        row.id or row.original_id,
-        row.type,
+        answers=(row.answer,),
+        identifier=row.id or row.original_id,
+        kind=row.type,
         hops=_HOPS_OF_TYPE.get(row.type),
         titles=_titles(row.supporting_facts),
     )
@@ -163,22 +163,33 @@ def _read_musique(values: Mapping[str, Any]) -> Question:
     row = _convert(values, MusiqueRow)
     if not row.answerable:
         raise BadRowError(RefusalReason.NO_ANSWER, "the row is marked as unanswerable")
+    kind = ""
+    hops = len(row.question_decomposition) or None
     named = _MUSIQUE_TYPE.match(row.id)
-    hops = int(named["hops"]) if named else len(row.question_decomposition) or None
-    title_of = {paragraph.idx: paragraph.title for paragraph in row.paragraphs}
-    steps = (hop.paragraph_support_idx for hop in row.question_decomposition)
-    titles = tuple(title_of[step] for step in steps if step in title_of)
-    supporting = tuple(paragraph.title for paragraph in row.paragraphs if paragraph.is_supporting)
-    answers = (row.answer, *whole_answers(row.answer_aliases))
+    if named:
+        kind = named["type"]
+        hops = int(named["hops"])
     return _question(
         QuestionFormat.MUSIQUE,
         row.question,
-        answers,
-        row.id,
-        named["type"] if named else "",
+        answers=(row.answer, *whole_answers(row.answer_aliases)),
+        identifier=row.id,
+        kind=kind,
         hops=hops,
-        titles=titles or supporting,
+        titles=_musique_titles(row),
     )
+
+
+def _musique_titles(row: MusiqueRow) -> tuple[str, ...]:
+    """List the titles of the steps in their order, else those of the supporting paragraphs."""
+    title_of = {paragraph.idx: paragraph.title for paragraph in row.paragraphs}
+    titles = []
+    for hop in row.question_decomposition:
+        if hop.paragraph_support_idx in title_of:
+            titles.append(title_of[hop.paragraph_support_idx])
+    if titles:
+        return tuple(titles)
+    return tuple(paragraph.title for paragraph in row.paragraphs if paragraph.is_supporting)
 
 
 def _read_nq(values: Mapping[str, Any]) -> Question:
@@ -203,44 +214,45 @@ def _read_flashrag(values: Mapping[str, Any], form: QuestionFormat) -> Question:
     try:
         metadata = msgspec.convert(row.metadata or {}, Metadata)
     except msgspec.ValidationError:
-        metadata = (
-            Metadata()
-        )  # every data set keeps other things there; the question stands without them
+        # Every data set keeps other things there; the question is complete without them.
+        metadata = Metadata()
     kind = metadata.type or ""
-    two = form in (QuestionFormat.HOTPOTQA, QuestionFormat.BAMBOOGLE)
-    hops = 2 if two else _HOPS_OF_TYPE.get(kind) if form is QuestionFormat.TWO_WIKI else None
-    titles = _titles(metadata.supporting_facts or ())
+    hops = None
+    if form in (QuestionFormat.HOTPOTQA, QuestionFormat.BAMBOOGLE):
+        hops = 2
+    elif form is QuestionFormat.TWO_WIKI:
+        hops = _HOPS_OF_TYPE.get(kind)
     return _question(
         form,
         row.question,
-        whole_answers(row.golden_answers),
-        row.id,
-        kind,
+        answers=whole_answers(row.golden_answers),
+        identifier=row.id,
+        kind=kind,
         hops=hops,
-        titles=titles,
+        titles=_titles(metadata.supporting_facts or ()),
     )
 
 
 def _read_autocoa(values: Mapping[str, Any]) -> Question:
     row = _convert(values, AutocoaRow)
-    source = PurePosixPath(row.source_file or row.data_source).stem or QuestionFormat.AUTOCOA
+    file = PurePosixPath(row.source_file or row.data_source)
     question = row.question or row.extra_info.question or _unwrapped(row.prompt)
     return _question(
-        source,
+        file.stem or QuestionFormat.AUTOCOA,
         question,
-        _accepted(row.reward_model.ground_truth),
-        row.id or row.extra_info.id or "",
+        answers=_accepted(row.reward_model.ground_truth),
+        identifier=row.id or row.extra_info.id or "",
     )
 
 
 def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
-    """The question at the end of AutoCoA's prompt."""
-    asked = (
-        [prompt]
-        if isinstance(prompt, str)
-        else [item.content for item in prompt if item.role == "user"]
-    )
-    _, found, question = (asked[-1] if asked else "").partition(_PROMPT_END)
+    """Find the question at the end of AutoCoA's prompt."""
+    if isinstance(prompt, str):
+        asked = prompt
+    else:
+        contents = [message.content for message in prompt if message.role == "user"]
+        asked = contents[-1] if contents else ""
+    _, found, question = asked.partition(_PROMPT_END)
     if not found:
         raise BadRowError(RefusalReason.WRONG_FORMAT, f"the prompt lacks the line {_PROMPT_END!r}")
     return question
@@ -248,9 +260,9 @@ def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
 
 def _accepted(truth: str | tuple[str, ...] | Target) -> tuple[str, ...]:
     target = truth.target if isinstance(truth, Target) else truth
-    return (
-        tuple(target.split(_ANSWER_SEPARATOR)) if isinstance(target, str) else whole_answers(target)
-    )
+    if isinstance(target, str):
+        return tuple(target.split(_ANSWER_SEPARATOR))
+    return whole_answers(target)
 
 
 def _question(
@@ -264,10 +276,12 @@ def _question(
     titles: tuple[str, ...] = (),
 ) -> Question:
     text = question.strip()
+    stripped = [answer.strip() for answer in answers]
+    distinct = dict.fromkeys(answer for answer in stripped if answer)  # in order
     return Question(
         question_id=_own_id(source, str(identifier).strip(), text),
         question=text,
-        gold_answers=tuple(dict.fromkeys(kept for answer in answers if (kept := answer.strip()))),
+        gold_answers=tuple(distinct),
         split="",
         question_type=kind,
         num_hops=hops,
@@ -277,18 +291,21 @@ def _question(
 
 
 def _own_id(source: str, identifier: str, question: str) -> str:
-    """The published id; with the data set's name where it only counts rows, or made from the text where it is missing.
+    """Make the question's id from the published one.
 
-    Never the row's position: ids must outlive a new version of the file.
+    An id that only counts rows gets the data set's name; a missing one is made from the text. The
+    row's position is never used: ids must stay the same in a new version of the file.
     """
     if not identifier:
         digest = hashlib.sha256(question.encode(errors="replace")).hexdigest()[:16]
         return f"{source}-{digest}"
-    return f"{source}-{identifier}" if _COUNTED_ID.fullmatch(identifier) else identifier
+    if _COUNTED_ID.fullmatch(identifier):
+        return f"{source}-{identifier}"
+    return identifier
 
 
 def whole_answers(answers: Iterable[str]) -> tuple[str, ...]:
-    """The answers of a list, unless it is a text that was split into its letters, as ["n", "o"].
+    """Return the answers of a list, unless it is a text split into its letters, as ["n", "o"].
 
     Raises:
         BadRowError: every answer of several is a single character.
@@ -296,14 +313,13 @@ def whole_answers(answers: Iterable[str]) -> tuple[str, ...]:
     items = tuple(answer for answer in answers if answer)
     spelt = "".join(items)
     if len(items) > 1 and len(spelt) == len(items) and not spelt.isspace():
-        raise BadRowError(
-            RefusalReason.SPELT_ANSWER, f"the gold answers are the letters of {spelt[:80]!r}"
-        )
+        detail = f"the gold answers are the letters of {spelt[:80]!r}"
+        raise BadRowError(RefusalReason.SPELT_ANSWER, detail)
     return items
 
 
 def _titles(facts: Facts) -> tuple[str, ...]:
-    """The titles of supporting facts, in their order."""
+    """List the titles of supporting facts, in their order."""
     if isinstance(facts, Titles):
         return facts.title
     return tuple(fact.title if isinstance(fact, SupportingFact) else fact[0] for fact in facts)

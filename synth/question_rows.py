@@ -1,8 +1,9 @@
-"""The columns of public data sets as they are published: one struct for each, read by synth/question_formats.py.
+"""Define the columns of public data sets as they are published, for synth/question_formats.py.
 
-Columns that no reader needs are left out. The forms are those of the Hub repositories in synth/fetch.py, of the
-original JSON files (HotpotQA, 2WikiMultihopQA, MuSiQue: arXiv 1809.09600, 2011.01060, 2108.00573), of FlashRAG's data
-sets (2405.13576) and of verl's training files.
+Each data set has one struct; columns that no reader needs are left out. The forms are those of the
+Hub repositories in synth/fetch.py, of the original JSON files (HotpotQA, 2WikiMultihopQA, MuSiQue:
+arXiv 1809.09600, 2011.01060, 2108.00573), of FlashRAG's data sets (2405.13576) and of verl's
+training files.
 """
 
 from typing import Any
@@ -11,13 +12,13 @@ from msgspec import Struct, field
 
 
 class Titles(Struct, frozen=True):
-    """Supporting facts as the Hub has them: one struct of lists."""
+    """Supporting facts in the Hub's form: one struct of lists."""
 
     title: tuple[str, ...] = ()
 
 
 class SupportingFact(Struct, frozen=True):
-    """A supporting fact as newer uploads have it: one struct each."""
+    """A supporting fact in the form of newer uploads: one struct each."""
 
     title: str
 
@@ -28,7 +29,7 @@ Id = str | int
 
 
 class HopRow(Struct, frozen=True):
-    """HotpotQA, and 2WikiMultihopQA, which took over its form."""
+    """A row of HotpotQA, or of 2WikiMultihopQA, which has the same form."""
 
     question: str
     answer: str = ""
@@ -53,7 +54,7 @@ class Hop(Struct, frozen=True):
 
 
 class MusiqueRow(Struct, frozen=True):
-    """MuSiQue."""
+    """A row of MuSiQue."""
 
     id: str
     question: str
@@ -65,21 +66,21 @@ class MusiqueRow(Struct, frozen=True):
 
 
 class NqRow(Struct, frozen=True):
-    """nq_open."""
+    """A row of nq_open."""
 
     question: str
     answer: tuple[str, ...] = ()
 
 
 class TriviaAnswer(Struct, frozen=True):
-    """TriviaQA's answer; its normalised forms are not read."""
+    """An answer of TriviaQA; its normalised forms are not read."""
 
     value: str = ""
     aliases: tuple[str, ...] = ()
 
 
 class TriviaRow(Struct, frozen=True):
-    """TriviaQA."""
+    """A row of TriviaQA."""
 
     question: str
     question_id: str
@@ -87,21 +88,21 @@ class TriviaRow(Struct, frozen=True):
 
 
 class BamboogleRow(Struct, frozen=True, rename="pascal"):
-    """Bamboogle: Question, Answer."""
+    """A row of Bamboogle, with the columns Question and Answer."""
 
     question: str
     answer: str = ""
 
 
 class Metadata(Struct, frozen=True):
-    """What FlashRAG keeps of HotpotQA and 2WikiMultihopQA."""
+    """FlashRAG's metadata of HotpotQA and 2WikiMultihopQA."""
 
     type: str | None = None
     supporting_facts: Facts | None = None
 
 
 class FlashRagRow(Struct, frozen=True):
-    """Any data set in FlashRAG's form."""
+    """A row of any data set in FlashRAG's form."""
 
     question: str
     golden_answers: tuple[str, ...]
@@ -123,7 +124,7 @@ class Target(Struct, frozen=True):
 
 
 class RewardModel(Struct, frozen=True):
-    """verl's column for what is rewarded."""
+    """verl's column for the reward."""
 
     ground_truth: str | tuple[str, ...] | Target = ()
 
@@ -136,7 +137,7 @@ class ExtraInfo(Struct, frozen=True):
 
 
 class AutocoaRow(Struct, frozen=True):
-    """AutoCoA's release: verl's columns."""
+    """A row of AutoCoA's release, in verl's columns."""
 
     prompt: str | tuple[Message, ...] = ()
     reward_model: RewardModel = RewardModel()
