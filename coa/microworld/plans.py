@@ -22,7 +22,7 @@ OPENINGS = (
     ("Tell me the ", "."),
     ("Can you find the ", "?"),
 )
-"""How a chain's question begins and ends."""
+"""The beginnings and ends of a chain's question."""
 _WHICH = "Which film is {}, {} or {}?"
 _WHETHER = "Do {} and {} have the same {}?"
 _OF_THE = " of the "
@@ -97,18 +97,22 @@ def _read(text: str) -> tuple[PlanKind, list[tuple[str, str]]]:
 
     A step is an entity, empty where it is the value of the step before, and a relation.
     """
-    if found := _CHAIN.fullmatch(text):
+    chain = _CHAIN.fullmatch(text)
+    if chain:
         steps = []
-        entity = found["entity"]
-        for noun in reversed(found["nouns"].split(_OF_THE)):
+        entity = chain["entity"]
+        for noun in reversed(chain["nouns"].split(_OF_THE)):
             steps.append((entity, BY_NOUN[noun].name))
             entity = ""
         return PlanKind.CHAIN, steps
-    if found := _COMPARISON.fullmatch(text):
-        return PlanKind(found["kind"]), [(found["a"], "year"), (found["b"], "year")]
-    if found := _SAME.fullmatch(text):
-        relation = BY_NOUN[found["noun"]].name
-        return PlanKind.SAME, [(found["a"], relation), (found["b"], relation)]
+    comparison = _COMPARISON.fullmatch(text)
+    if comparison:
+        kind = PlanKind(comparison["kind"])
+        return kind, [(comparison["a"], "year"), (comparison["b"], "year")]
+    same = _SAME.fullmatch(text)
+    if same:
+        relation = BY_NOUN[same["noun"]].name
+        return PlanKind.SAME, [(same["a"], relation), (same["b"], relation)]
     raise KeyError(text)
 
 

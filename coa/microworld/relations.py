@@ -69,7 +69,7 @@ ASIDES = {
     Category.COMPANY: ("sponsors", Category.FILM),
     Category.CITY: ("trades with", Category.CITY),
 }
-"""What passages mention beside the facts; no question asks for it."""
+"""A clause that passages add to the facts, and what it is about; no question asks for it."""
 
 _LEADS = {relation.name: relation.leads for relation in _ALL}
 

@@ -43,7 +43,7 @@ All answers of a pool are right ones only if the pool has a single answer.
 
 @dataclass(frozen=True, slots=True)
 class GoldSettings:
-    """What the teacher knows, and how good it is.
+    """Settings of the teacher: what it knows, and how good it is.
 
     All settings from `remembers` on, except the limit, are probabilities.
     """

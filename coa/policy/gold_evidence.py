@@ -37,7 +37,7 @@ def words_of(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the teacher knows of one question."""
+    """The teacher's knowledge of one question."""
 
     question_id: str
     titles: tuple[str, ...]

@@ -50,7 +50,7 @@ class Server(NamedTuple):
 
 
 class Offers(NamedTuple):
-    """What a server without completions offers instead."""
+    """The offers of a server that has no completions."""
 
     models: Sequence[str] = ()
     has_chat: bool = False
