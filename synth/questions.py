@@ -116,6 +116,7 @@ def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | Dropp
         outcome = _judge(row, params, seen)
         if isinstance(outcome, DroppedQuestion):
             first_dropped = first_dropped or outcome
+            absent_sources.discard("")
         else:
             absent_sources.discard(outcome.source)
         if isinstance(outcome, Question):
