@@ -1,1 +1,4 @@
-"""Stage package: human review, whose verdicts the assembly reads. Meets the other stages only in files under data/."""
+"""Let people review trajectories, pairs and disputed grades; the assembly reads their verdicts.
+
+The package meets the other stages only in files under data/.
+"""

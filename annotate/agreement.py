@@ -1,13 +1,15 @@
-"""data/reviews.parquet to how far people agree with each other, with the automatic causes and with the grader.
+"""Measure how far people agree with each other, with the automatic causes and with the grader.
 
     python -m annotate.agreement                   # writes reports/agreement.html
 
-One page that needs no network: Krippendorff's alpha and Cohen's kappa for each question, the causes one by one, and
-every item on which people disagree. Reads data/reviews.parquet and, where they are there, data/analyse.parquet and
-data/grade.parquet; the reviews of the first round, made without seeing each other's.
+One page that needs no network: Krippendorff's alpha and Cohen's kappa for each question, the causes
+one by one, and every item on which people disagree. It reads data/reviews.parquet and, where they
+are there, data/analyse.parquet and data/grade.parquet. Only the reviews of the first round count,
+because those were made without seeing each other's.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ _HEADINGS = {
 
 
 def measured(reviews: Sequence[Review]) -> list[Agreement]:
-    """All figures for these reviews.
+    """Compute all figures of agreement for these reviews.
 
     Raises:
         InputError: a file is broken or lacks a column.
@@ -48,27 +50,28 @@ def measured(reviews: Sequence[Review]) -> list[Agreement]:
 
 
 def _grades(ids: set[str]) -> dict[str, bool]:
+    """Return whether the grader calls each of the trajectories right, by id."""
     if not GRADED.exists():
         return {}
-    trajectory = pl.col("trajectory").struct.field("trajectory_id")
-    rows = _scan(GRADED, ["trajectory", "grade"]).filter(trajectory.is_in(list(ids)))
-    return dict(
-        rows.select(trajectory, pl.col("grade").struct.field("exact_match")).collect().iter_rows()
-    )
+    row_id = pl.col("trajectory").struct.field("trajectory_id")
+    is_correct = pl.col("grade").struct.field("exact_match")
+    rows = _scan(GRADED, ["trajectory", "grade"]).filter(row_id.is_in(list(ids)))
+    return dict(rows.select(row_id, is_correct).collect().iter_rows())
 
 
 def _causes(ids: set[str]) -> dict[str, frozenset[str]]:
-    """All automatic causes, the primary one and those beside it."""
+    """Return all automatic causes by id, the primary one and the contributing ones."""
     if not ANALYSED.exists():
         return {}
-    beside = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"]).filter(
-        pl.col("trajectory_id").is_in(list(ids))
-    )
-    found = rows.select("trajectory_id", "cause", beside).collect()
-    return {
-        row_id: frozenset(filter(None, (cause, *more))) for row_id, cause, more in found.iter_rows()
-    }
+    contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
+    rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"])
+    wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids)))
+    found = {}
+    for row_id, cause, more in (
+        wanted.select("trajectory_id", "cause", contributing).collect().iter_rows()
+    ):
+        found[row_id] = frozenset(name for name in (cause, *more) if name)
+    return found
 
 
 def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
@@ -79,7 +82,7 @@ def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
 def page(
     figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: Sequence[Review]
 ) -> str:
-    """The page; every text is escaped."""
+    """Write the page as HTML; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -89,44 +92,46 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = {
-        heading: [it for it in figures if it.between is between]
-        for between, heading in _HEADINGS.items()
-    }
+    parts = {}
+    for between, heading in _HEADINGS.items():
+        rows = [figure for figure in figures if figure.between is between]
+        if rows:
+            parts[heading] = rows
+    num_by_standing = Counter(decision.standing for decision in decisions)
     return environment.get_template("agreement.html").render(
-        parts={heading: rows for heading, rows in parts.items() if rows},
+        parts=parts,
         conflicts=list(_conflicts(decisions)),
-        standings={
-            str(standing): sum(it.standing is standing for it in decisions) for standing in Standing
-        },
+        standings={str(standing): num_by_standing[standing] for standing in Standing},
         num_reviews=len(reviews),
         reviewers=sorted({review.reviewer for review in reviews}),
     )
 
 
 def _conflicts(decisions: Sequence[Decision]) -> Iterator[Mapping[str, Any]]:
+    """Yield the items on which reviewers disagree, with what each of them said."""
     for decision in decisions:
-        if decision.standing is Standing.CONFLICT:
-            said = [
-                (review.reviewer, review.value(DECISIVE[decision.kind]))
-                for review in decision.reviews
-            ]
-            yield {"kind": str(decision.kind), "item_id": decision.item_id, "said": said}
+        if decision.standing is not Standing.CONFLICT:
+            continue
+        question = DECISIVE[decision.kind]
+        said = [(review.reviewer, review.value(question)) for review in decision.reviews]
+        yield {"kind": str(decision.kind), "item_id": decision.item_id, "said": said}
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write the page; the summary line is returned."""
+    """Write the page, and return the summary line."""
     annotate = Params.load("annotate", arguments).section(AnnotateParams)
     reviews = read_reviews()
     if not reviews:
         raise InputError(
             f"{REVIEWS} holds no review", fix="review something, then python -m annotate.pull"
         )
-    figures, decisions = measured(reviews), list(decide_all(reviews, annotate.adjudication))
+    figures = measured(reviews)
+    decisions = list(decide_all(reviews, annotate.adjudication))
     write_file(PAGE, page(figures, decisions, reviews))
-    conflicts = sum(it.standing is Standing.CONFLICT for it in decisions)
+    num_conflicts = sum(decision.standing is Standing.CONFLICT for decision in decisions)
     return (
-        f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, {conflicts:,} in conflict"
+        f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, "
+        f"{num_conflicts:,} in conflict"
     )
 
 

@@ -1,13 +1,14 @@
-"""An Argilla deployment, ours or a team's, as push and pull see it: a workspace with a data set for each kind.
+"""Talk to an Argilla deployment, ours or a team's: a workspace with a data set for each kind.
 
-Address and key come from the environment: `ARGILLA_API_URL`, `ARGILLA_API_KEY`, and `ARGILLA_HEADERS`, more headers as
-JSON (a private Space of the Hugging Face Hub wants `{"Authorization": "Bearer hf_..."}`). Without an address in the
-environment it is the server of `annotate.serve` on this machine.
+Address and key come from the environment: `ARGILLA_API_URL`, `ARGILLA_API_KEY`, and
+`ARGILLA_HEADERS`, more headers as JSON (a private Space of the Hugging Face Hub wants
+`{"Authorization": "Bearer hf_..."}`). Without an address in the environment it is the server of
+`annotate.serve` on this machine.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
     from annotate.items import Item
 
-URL, KEY, HEADERS = "ARGILLA_API_URL", "ARGILLA_API_KEY", "ARGILLA_HEADERS"
+URL = "ARGILLA_API_URL"
+KEY = "ARGILLA_API_KEY"
+HEADERS = "ARGILLA_HEADERS"
 ROUNDS = (1, 2)
 _TIMEOUT_SECONDS = 120
 _RECORDS_AT_ONCE = 100
-"""Some megabytes of HTML a request."""
+"""A request then holds some megabytes of HTML."""
 _PLURAL = {
     ReviewKind.TRAJECTORY: "trajectories",
     ReviewKind.PAIR: "pairs",
@@ -47,7 +50,7 @@ _HIDDEN = (
 
 
 class Access(NamedTuple):
-    """How a deployment is reached."""
+    """The address, the key and the headers by which a deployment is reached."""
 
     url: str
     key: str
@@ -55,12 +58,13 @@ class Access(NamedTuple):
 
 
 def access(annotate: AnnotateParams) -> Access:
-    """Address, key and headers from the environment, or those of the server on this machine.
+    """Read address, key and headers from the environment, or take the server on this machine.
 
     Raises:
         ConfigError: there is neither, or one of them is of no use.
     """
-    url, key = os.environ.get(URL, ""), os.environ.get(KEY, "")
+    url = os.environ.get(URL, "")
+    key = os.environ.get(KEY, "")
     if not url:
         state = State(Path(annotate.serve.state))
         url = state.address()
@@ -81,23 +85,23 @@ def _headers(text: str) -> dict[str, str]:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        expected = (
-            '{"Authorization": "Bearer ..."}'  # what was got may hold a secret, so it is not shown
-        )
+        # What was got is not shown: it may hold a secret.
         raise ConfigError(
-            f"{HEADERS} is not a JSON object of texts", where="the environment", expected=expected
+            f"{HEADERS} is not a JSON object of texts",
+            where="the environment",
+            expected='{"Authorization": "Bearer ..."}',
         )
     return found
 
 
 def data_set_name(prefix: str, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> str:
-    """What a data set is called; pull reads kind, round and layout off the name that it asks for."""
+    """Name a data set; pull asks by this name and so knows kind, round and layout."""
     name = f"{prefix}-{_PLURAL[kind]}"
-    return (
-        name
-        + (f"-layout{layout}" if layout > 1 else "")
-        + (f"-round{round_}" if round_ > 1 else "")
-    )
+    if layout > 1:
+        name += f"-layout{layout}"
+    if round_ > 1:
+        name += f"-round{round_}"
+    return name
 
 
 class Deployment:
@@ -111,7 +115,8 @@ class Deployment:
             MissingExtraError: Argilla's client is not installed.
             ServiceError: the deployment cannot be reached, refuses the key or lacks the workspace.
         """
-        self._annotate, self._access = annotate, access(annotate)
+        self._annotate = annotate
+        self._access = access(annotate)
         self._client = self._connect()
         self._workspace = self._client.workspaces(annotate.workspace)
         if self._workspace is None:
@@ -142,7 +147,7 @@ class Deployment:
             ) from error
 
     def request(self, method: str, path: str, **more: Any) -> Any:
-        """The JSON that the deployment answers.
+        """Send a request, and return the JSON that the deployment answers.
 
         Raises:
             ServiceError: it refuses or does not answer.
@@ -153,31 +158,25 @@ class Deployment:
             answer = self._client.http_client.request(method, path, **more)
             answer.raise_for_status()
             return answer.json()
+        except httpx.HTTPStatusError as error:
+            raise _refused(method, path, error.response.text[:500]) from error
         except (httpx.HTTPError, ValueError) as error:
-            body = (
-                error.response.text[:500]
-                if isinstance(error, httpx.HTTPStatusError)
-                else _first_line(error)
-            )
-            raise ServiceError(
-                "Argilla refuses a request", where=f"{method} {path}", got=body
-            ) from error
+            raise _refused(method, path, _first_line(error)) from error
 
     def data_set(
         self, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION
     ) -> "argilla.Dataset | None":
-        """The data set of a kind and round; None where nothing was pushed."""
+        """Return the data set of a kind and round; None where nothing was pushed."""
         import warnings
 
         name = data_set_name(self._annotate.prefix, kind, round_, layout)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # the client warns of what does not exist yet
+            # The client warns of data sets that do not exist yet.
+            warnings.simplefilter("ignore", UserWarning)
             return self._client.datasets(name, workspace=self._workspace)
 
     def open_data_set(self, kind: ReviewKind) -> "argilla.Dataset":
-        """The data set of a kind for the round to be pushed; makes it where it is not there.
+        """Return the data set of a kind for the round to be pushed, and make it if need be.
 
         Raises:
             ConfigError: it is there with another number of reviewers for each item.
@@ -199,58 +198,71 @@ class Deployment:
                 )
             return found
         name = data_set_name(self._annotate.prefix, kind, push.round)
-        made = argilla.Dataset(
-            name, self._workspace, settings(LAYOUTS[kind], overlap), self._client
-        )
+        fields_and_questions = settings(LAYOUTS[kind], overlap)
+        made = argilla.Dataset(name, self._workspace, fields_and_questions, self._client)
         return made.create()
 
     def upsert(self, data_set: "argilla.Dataset", items: Iterable["Item"]) -> tuple[int, int]:
-        """Add items, or bring those that are there up to date; responses stay. Returns how many of each."""
-        causes = next(
-            (it.id for it in data_set.questions if it.name == ReviewQuestion.CAUSES), None
-        )
-        before, sent, left = self._num_records(data_set), 0, iter(items)
-        while batch := list(islice(left, _RECORDS_AT_ONCE)):
-            body = {
-                "items": [
-                    _record(item, causes, self._annotate.push.suggests_causes) for item in batch
-                ]
-            }
-            self.request("PUT", f"/api/v1/datasets/{data_set.id}/records/bulk", json=body)
-            sent += len(batch)
-        added = self._num_records(data_set) - before
-        return added, sent - added
+        """Add items, or bring those that are there up to date; responses stay.
+
+        Returns:
+            The number of items that were added, and of those brought up to date.
+        """
+        causes_id = _question_id(data_set, ReviewQuestion.CAUSES)
+        suggests_causes = self._annotate.push.suggests_causes
+        num_before = self._num_records(data_set)
+        num_sent = 0
+        remaining = iter(items)
+        while batch := list(islice(remaining, _RECORDS_AT_ONCE)):
+            records = [_record(item, causes_id, suggests_causes) for item in batch]
+            path = f"/api/v1/datasets/{data_set.id}/records/bulk"
+            self.request("PUT", path, json={"items": records})
+            num_sent += len(batch)
+        num_added = self._num_records(data_set) - num_before
+        return num_added, num_sent - num_added
 
     def _num_records(self, data_set: "argilla.Dataset") -> int:
         return int(self.request("GET", f"/api/v1/datasets/{data_set.id}/progress")["total"])
 
     def records(self, data_set: "argilla.Dataset") -> Iterator[dict[str, Any]]:
-        """All records with their responses, a few at a time, as the deployment's database has them."""
+        """Yield all records with their responses, as the deployment's database has them."""
+        path = f"/api/v1/datasets/{data_set.id}/records"
         for page in count():
             asked = {
                 "include": "responses",
                 "limit": _RECORDS_AT_ONCE,
                 "offset": page * _RECORDS_AT_ONCE,
             }
-            items = self.request("GET", f"/api/v1/datasets/{data_set.id}/records", params=asked)[
-                "items"
-            ]
+            items = self.request("GET", path, params=asked)["items"]
             yield from items
             if len(items) < _RECORDS_AT_ONCE:
                 return
 
     def names(self) -> dict[str, str]:
-        """Names of accounts by id."""
-        return {
-            user["id"]: user["username"] for user in self.request("GET", "/api/v1/users")["items"]
-        }
+        """Return the names of all accounts by their id."""
+        users = self.request("GET", "/api/v1/users")["items"]
+        return {user["id"]: user["username"] for user in users}
+
+
+def _question_id(data_set: "argilla.Dataset", name: ReviewQuestion) -> Any:
+    for question in data_set.questions:
+        if question.name == name:
+            return question.id
+    return None
+
+
+def _refused(method: str, path: str, said: str) -> ServiceError:
+    return ServiceError("Argilla refuses a request", where=f"{method} {path}", got=said)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = str(error).strip().splitlines()
+    first = lines[0] if lines else type(error).__name__
+    return first[:300]
 
 
 def _record(item: "Item", causes_id: Any, suggests_causes: bool) -> dict[str, Any]:
+    """Write an item as a record of Argilla's API."""
     record: dict[str, Any] = {
         "external_id": item.record_id,
         "fields": dict(item.fields),
@@ -261,27 +273,30 @@ def _record(item: "Item", causes_id: Any, suggests_causes: bool) -> dict[str, An
             "question_id": str(causes_id),
             "value": list(dict.fromkeys(item.causes)),
             "type": "model",
+            "agent": "curate.analyse",
         }
-        record["suggestions"] = [{**suggestion, "agent": "curate.analyse"}]
+        record["suggestions"] = [suggestion]
     return record
 
 
 def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
-    """A layout in Argilla's words."""
+    """Translate a layout into the settings of an Argilla data set."""
     import argilla
 
-    kinds = {
+    fields = [
+        argilla.TextField(name, title=title, use_markdown=True) for name, title in layout.fields
+    ]
+    properties = {
         "terms": argilla.TermsMetadataProperty,
         "integer": argilla.IntegerMetadataProperty,
         "float": argilla.FloatMetadataProperty,
     }
+    metadata = [properties[kind](name, visible_for_annotators=False) for name, kind in _HIDDEN]
     return argilla.Settings(
         guidelines=layout.guidelines,
-        fields=[
-            argilla.TextField(name, title=title, use_markdown=True) for name, title in layout.fields
-        ],
+        fields=fields,
         questions=[_question(question) for question in layout.questions],
-        metadata=[kinds[kind](name, visible_for_annotators=False) for name, kind in _HIDDEN],
+        metadata=metadata,
         distribution=argilla.TaskDistribution(min_submitted=reviewers_per_item),
         allow_extra_metadata=False,
     )
@@ -295,13 +310,11 @@ def _question(question: QuestionLayout) -> Any:
         "title": question.title,
         "required": question.is_required,
     }
-    labels: Sequence[tuple[str, str]] = question.labels
+    labels = {str(value): text for value, text in question.labels}
     if question.form is Form.LABEL:
-        return argilla.LabelQuestion(labels={str(value): text for value, text in labels}, **shared)
+        return argilla.LabelQuestion(labels=labels, **shared)
     if question.form is Form.LABELS:
-        return argilla.MultiLabelQuestion(
-            labels={str(value): text for value, text in labels}, **shared
-        )
+        return argilla.MultiLabelQuestion(labels=labels, **shared)
     if question.form is Form.RATING:
         return argilla.RatingQuestion(values=[1, 2, 3, 4, 5], **shared)
     return argilla.TextQuestion(**shared)

@@ -1,7 +1,8 @@
-"""The pinned list of packages (annotate/embedded/server.lock) to an environment for Argilla's server, made once.
+"""Install the environment of Argilla's server, once, from the pinned list of packages.
 
-The server wants older versions of libraries that the project uses too, so it gets an environment of its own, in a
-folder of the cache: the environment variable `COA_CACHE`, or else the platform's place for caches.
+The list is annotate/embedded/server.lock. The server wants older versions of libraries that the
+project uses too, so it gets an environment of its own, in a folder of the cache: the environment
+variable `COA_CACHE`, or else the platform's place for caches.
 """
 
 import hashlib
@@ -23,30 +24,30 @@ _COMPLETE = "complete"
 
 
 def pinned_version() -> str:
-    """The version of Argilla's server that the project is made for."""
+    """Return the version of Argilla's server that the project is made for."""
     found = re.search(r"^argilla-server==(\S+)", LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     assert found, f"{LOCK} pins no server"
     return found[1]
 
 
 def cache_folder() -> Path:
-    """Where environments are kept."""
+    """Return the folder in which environments are kept."""
     chosen = os.environ.get("COA_CACHE")
     return Path(chosen) if chosen else user_cache_path("coa-toolkit")
 
 
 def server_python() -> Path:
-    """The interpreter of the server's environment; installs it, a matter of seconds with uv, when it is not there.
+    """Return the interpreter of the server's environment.
+
+    Where the environment is missing it is installed, a matter of seconds with uv.
 
     Raises:
         OutputError: the cache cannot be written.
         ServiceError: a package cannot be installed.
     """
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    folder = (
-        cache_folder()
-        / f"argilla-{pinned_version()}-py{sys.version_info.major}.{sys.version_info.minor}-{digest}"
-    )
+    python_version = f"py{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache_folder() / f"argilla-{pinned_version()}-{python_version}-{digest}"
     python = folder / "bin/python"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,21 +66,14 @@ def server_python() -> Path:
 
 def _install(folder: Path, python: Path) -> None:
     """Make the environment with uv where it is installed, with venv and pip elsewhere."""
-    if uv := shutil.which("uv"):
+    uv = shutil.which("uv")
+    if uv:
         _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
         _run(uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(LOCK))
-    else:
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-            str(LOCK),
-        )
+        return
+    _run(sys.executable, "-m", "venv", str(folder))
+    pip_install = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    _run(*pip_install, "-r", str(LOCK))
 
 
 def _run(*command: str) -> None:

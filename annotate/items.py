@@ -1,8 +1,9 @@
-"""Graded trajectories, causes and pairs to the items that reviewers get: the doubtful ones and a random share.
+"""Choose the items that reviewers get: the doubtful ones and a random share.
 
-Trajectories: evenly over the causes of failure, and over those that were kept. Pairs: those first where acting is worth
-least either way, where several continuations say so. Disputes: answers that were called wrong and share words with an
-accepted one, the closest first; each answer to a question once. In the second round: where the first disagreed.
+Trajectories are chosen evenly over the causes of failure, and over those that were kept. Pairs:
+those first where acting and thinking differ least, where several continuations say so. Disputes are
+answers that were called wrong and share words with an accepted one, the closest first; each answer
+to a question once. The second round has the items on which the first one disagreed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from coa.pairs import PreferencePair
 from coa.ranking import seeded_rank
 from coa.reviews import ReviewKind, dispute_version, pair_version, read_reviews, trajectory_version
 
-AUDIT, SECOND_ROUND = "audit", "second_round"
+AUDIT = "audit"
+SECOND_ROUND = "second_round"
 _MIN_F1 = 0.3
 """Below it an answer shares too little with the accepted ones to be in dispute."""
 
@@ -37,7 +39,7 @@ class Item:
     item_id: str
     """Trajectory id or pair id."""
     version: str
-    """Of its texts, see `coa.reviews.Review`."""
+    """The version of its texts, see `coa.reviews.Review`."""
     fields: Mapping[str, str]
     """HTML by field."""
     metadata: Metadata
@@ -47,45 +49,71 @@ class Item:
 
     @property
     def record_id(self) -> str:
-        """The id of Argilla's record: another version is another record, so no response changes its text."""
+        """The id of Argilla's record.
+
+        Another version is another record, so the text behind a response never changes.
+        """
         return f"{self.item_id}@{self.version}"
 
 
 def chosen_items(kind: ReviewKind, annotate: AnnotateParams) -> Iterator[Item]:
-    """The items of a kind, in the order in which they are worth a reviewer's time.
+    """Yield the chosen items of a kind, in the order of their file.
 
     Raises:
         InputError: a file is missing or broken.
     """
     candidates = _CANDIDATES[kind](annotate.push)
     if annotate.push.round == 2:
-        disputed = _conflicts(kind, annotate)
-        reasons = {
-            row_id: SECOND_ROUND for row_id in candidates.get_column("row_id") if row_id in disputed
-        }
+        reasons = _second_round(candidates, _conflicts(kind, annotate))
     else:
         reasons = choose(candidates, annotate.push)
     yield from _READERS[kind](reasons)
 
 
+def _second_round(candidates: pl.DataFrame, disputed: set[str]) -> dict[str, str]:
+    """Return the candidates on which the first round disagreed, as ids with their reason."""
+    reasons = {}
+    for row_id in candidates.get_column("row_id"):
+        if row_id in disputed:
+            reasons[row_id] = SECOND_ROUND
+    return reasons
+
+
 def _conflicts(kind: ReviewKind, annotate: AnnotateParams) -> set[str]:
-    decisions = decide_all(read_reviews(), annotate.adjudication)
-    return {it.item_id for it in decisions if it.kind is kind and it.standing is Standing.CONFLICT}
+    """Return the ids of a kind's items on which the reviewers disagree."""
+    found = set()
+    for decision in decide_all(read_reviews(), annotate.adjudication):
+        if decision.kind is kind and decision.standing is Standing.CONFLICT:
+            found.add(decision.item_id)
+    return found
 
 
 def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
-    """Ids to the reason of each: the best of each group in turn, and the random share among all."""
-    ranked = candidates.with_columns(
-        lot=pl.col("row_id").map_elements(
-            lambda row_id: seeded_rank(row_id, params.seed, "review"), return_dtype=pl.String
-        )
-    )
+    """Choose the best of each group in turn, and a random share of all.
+
+    Args:
+        candidates: Rows with `row_id`, `group` and `worth`; the least worth is the best.
+        params: The number of items, the random share and the seed.
+
+    Returns:
+        The chosen ids, each with the reason why it was chosen.
+    """
+
+    def drawn(row_id: str) -> str:
+        return seeded_rank(row_id, params.seed, "review")
+
+    lot = pl.col("row_id").map_elements(drawn, return_dtype=pl.String)
+    ranked = candidates.with_columns(lot=lot)
     num_audit = round(params.audit_share * params.num_items)
     audit = ranked.sort("lot").head(num_audit).get_column("row_id")
     others = ranked.filter(~pl.col("row_id").is_in(audit.to_list()))
     turn = pl.int_range(pl.len()).over("group", order_by=["worth", "lot"])
-    best = others.with_columns(turn=turn).sort("turn", "group").head(params.num_items - num_audit)
-    return dict(best.select("row_id", "group").iter_rows()) | dict.fromkeys(audit, AUDIT)
+    in_turn = others.with_columns(turn=turn).sort("turn", "group")
+    best = in_turn.head(params.num_items - num_audit)
+    reasons = dict(best.select("row_id", "group").iter_rows())
+    for row_id in audit:
+        reasons[row_id] = AUDIT
+    return reasons
 
 
 def _read(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
@@ -99,7 +127,8 @@ def _trajectories(params: PushParams) -> pl.DataFrame:
     )
     if params.causes:
         known = set(rows.select("group").unique().collect().get_column("group"))
-        if unknown := set(params.causes) - known:
+        unknown = set(params.causes) - known
+        if unknown:
             raise InputError(
                 f"no trajectory failed by {', '.join(sorted(unknown))}",
                 where="annotate.push.causes",
@@ -111,34 +140,33 @@ def _trajectories(params: PushParams) -> pl.DataFrame:
 
 
 def _pairs(_: PushParams) -> pl.DataFrame:
-    act, think = (pl.col(f"num_{arm}_correct") / pl.col(f"num_{arm}") for arm in ("act", "think"))
-    return (
-        _read(PAIRS, ["pair_id", "kind", "num_act"])
-        .select(row_id="pair_id", group="kind", worth=(act - think).abs())
-        .collect()
-    )
+    act = pl.col("num_act_correct") / pl.col("num_act")
+    think = pl.col("num_think_correct") / pl.col("num_think")
+    rows = _read(PAIRS, ["pair_id", "kind", "num_act"])
+    return rows.select(row_id="pair_id", group="kind", worth=(act - think).abs()).collect()
 
 
 def _disputes(_: PushParams) -> pl.DataFrame:
-    trajectory, grade = pl.col("trajectory").struct.field, pl.col("grade").struct.field
-    rows = _read(GRADED, ["trajectory", "grade"]).filter(
+    trajectory = pl.col("trajectory").struct.field
+    grade = pl.col("grade").struct.field
+    contains_accepted = grade("cover_exact_match")
+    is_in_dispute = (
         ~grade("exact_match")
         & grade("prediction").is_not_null()
-        & (grade("cover_exact_match") | (grade("f1") >= _MIN_F1))
+        & (contains_accepted | (grade("f1") >= _MIN_F1))
     )
+    rows = _read(GRADED, ["trajectory", "grade"]).filter(is_in_dispute)
+    group = pl.when(contains_accepted).then(pl.lit("contains")).otherwise(pl.lit("overlaps"))
     found = rows.select(
         row_id=trajectory("trajectory_id"),
         question=trajectory("question_id"),
         prediction=grade("prediction"),
-        group=pl.when(grade("cover_exact_match"))
-        .then(pl.lit("contains"))
-        .otherwise(pl.lit("overlaps")),
+        group=group,
         worth=-grade("f1"),
     ).collect()
-    same = pl.col("prediction").map_elements(normalise, return_dtype=pl.String)
-    return found.sort("row_id").unique(
-        [pl.col("question"), same.alias("same")], keep="first", maintain_order=True
-    )
+    same = pl.col("prediction").map_elements(normalise, return_dtype=pl.String).alias("same")
+    in_order = found.sort("row_id")
+    return in_order.unique([pl.col("question"), same], keep="first", maintain_order=True)
 
 
 _CANDIDATES = {
@@ -150,70 +178,65 @@ _CANDIDATES = {
 
 def _graded(ids: Iterable[str]) -> Iterator[GradedTrajectory]:
     wanted = set(ids)
-    return (
-        row
-        for row in tables.read_table(GRADED, GradedTrajectory)
-        if row.trajectory.trajectory_id in wanted
-    )
+    for row in tables.read_table(GRADED, GradedTrajectory):
+        if row.trajectory.trajectory_id in wanted:
+            yield row
 
 
 def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
-    causes = _causes(reasons)
+    causes_by_id = _causes(reasons)
     for row in _graded(reasons):
-        it = row.trajectory
-        found = causes.get(it.trajectory_id, ())
-        yield Item(
-            it.trajectory_id,
-            trajectory_version(row),
-            layouts.trajectory_fields(row),
-            {
-                "reason": reasons[it.trajectory_id],
-                "mode": str(it.mode),
-                "searches": it.num_actions,
-                "cause": found[0] if found else "none",
-                "f1": row.grade.f1,
-                "grade": str(row.grade.verdict),
-            },
-            found,
-        )
+        trajectory = row.trajectory
+        row_id = trajectory.trajectory_id
+        causes = causes_by_id.get(row_id, ())
+        metadata: Metadata = {
+            "reason": reasons[row_id],
+            "mode": str(trajectory.mode),
+            "searches": trajectory.num_actions,
+            "cause": causes[0] if causes else "none",
+            "f1": row.grade.f1,
+            "grade": str(row.grade.verdict),
+        }
+        fields = layouts.trajectory_fields(row)
+        yield Item(row_id, trajectory_version(row), fields, metadata, causes)
 
 
 def _causes(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The primary cause first, then what else went wrong."""
-    beside = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _read(ANALYSED, ["trajectory_id", "cause", "contributing"]).select(
-        "trajectory_id", "cause", beside
-    )
-    found = rows.filter(pl.col("trajectory_id").is_in(list(ids))).collect()
-    return {
-        row_id: ((cause,) if cause else ()) + tuple(more)
-        for row_id, cause, more in found.iter_rows()
-    }
+    """Return the causes of each trajectory, the primary one first, then the contributing ones."""
+    contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
+    rows = _read(ANALYSED, ["trajectory_id", "cause", "contributing"])
+    columns = rows.select("trajectory_id", "cause", contributing)
+    wanted = columns.filter(pl.col("trajectory_id").is_in(list(ids)))
+    found = {}
+    for row_id, cause, more in wanted.collect().iter_rows():
+        found[row_id] = (cause, *more) if cause else tuple(more)
+    return found
 
 
 def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:
     wanted = set(reasons)
     gold = _gold_answers(wanted)
     for pair in tables.read_table(PAIRS, PreferencePair):
-        if pair.pair_id in wanted:
-            metadata: Metadata = {
-                "reason": reasons[pair.pair_id],
-                "kind": str(pair.kind),
-                "steps_before": len(pair.prefix),
-            }
-            fields = layouts.pair_fields(pair, gold.get(pair.question_id, ()))
-            yield Item(pair.pair_id, pair_version(pair), fields, metadata)
+        if pair.pair_id not in wanted:
+            continue
+        metadata: Metadata = {
+            "reason": reasons[pair.pair_id],
+            "kind": str(pair.kind),
+            "steps_before": len(pair.prefix),
+        }
+        fields = layouts.pair_fields(pair, gold.get(pair.question_id, ()))
+        yield Item(pair.pair_id, pair_version(pair), fields, metadata)
 
 
 def _gold_answers(pair_ids: set[str]) -> dict[str, tuple[str, ...]]:
-    """The accepted answers of the pairs' questions, by question id; a pair's id begins with it."""
-    questions = [pair_id.split("/")[0] for pair_id in pair_ids]
-    question = pl.col("trajectory").struct.field("question_id")
-    rows = _read(GRADED, ["trajectory", "gold_answers"]).filter(question.is_in(questions))
-    return {
-        name: tuple(gold)
-        for name, gold in rows.select(question, "gold_answers").collect().iter_rows()
-    }
+    """Return the accepted answers by question id; a pair's id begins with its question's."""
+    question_ids = [pair_id.split("/")[0] for pair_id in pair_ids]
+    question_id = pl.col("trajectory").struct.field("question_id")
+    rows = _read(GRADED, ["trajectory", "gold_answers"]).filter(question_id.is_in(question_ids))
+    found = {}
+    for name, gold in rows.select(question_id, "gold_answers").collect().iter_rows():
+        found[name] = tuple(gold)
+    return found
 
 
 def _dispute_items(reasons: Mapping[str, str]) -> Iterator[Item]:

@@ -1,6 +1,7 @@
-"""What a reviewer sees and is asked, for each kind of item, as data; and items to the fields of Argilla's records.
+"""Define what a reviewer sees and is asked, for each kind of item, and fill the fields of records.
 
-A change of a question's meaning raises `coa.reviews.LAYOUT_VERSION`, which gives the data sets new names.
+A change of a question's meaning raises `coa.reviews.LAYOUT_VERSION`, which gives the data sets new
+names.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ _YES_NO = {"yes": "Yes", "no": "No"}
 
 
 class Form(StrEnum):
-    """How a question is answered."""
+    """The form of an answer to a question."""
 
     LABEL = "label"
     """One of several labels."""
@@ -51,7 +52,7 @@ class QuestionLayout:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is shown and asked of one kind of item."""
+    """The fields and questions of one kind of item."""
 
     kind: ReviewKind
     """Which kind."""
@@ -73,7 +74,8 @@ def _labels(
 
 
 _COMMENT = QuestionLayout(ReviewQuestion.COMMENT, "Comment", Form.TEXT)
-_QUESTION, _ACCEPTED = ("question", "Question"), ("accepted", "Accepted answers")
+_QUESTION = ("question", "Question")
+_ACCEPTED = ("accepted", "Accepted answers")
 LAYOUTS = {
     ReviewKind.TRAJECTORY: Layout(
         ReviewKind.TRAJECTORY,
@@ -146,45 +148,51 @@ LAYOUTS = {
 
 
 def is_chosen_left(pair_id: str) -> bool:
-    """Whether A is the chosen side: a lot that follows from the id, so that nothing in Argilla can give it away."""
-    return hashlib.sha256(f"sides/{pair_id}".encode()).digest()[0] % 2 == 0
+    """Whether A is the chosen side.
+
+    The lot follows from the id, so nothing in Argilla can give it away.
+    """
+    digest = hashlib.sha256(f"sides/{pair_id}".encode()).digest()
+    return digest[0] % 2 == 0
 
 
 def unshuffled(pair_id: str, label: str) -> str:
-    """The label that a reviewer gave a pair as a `Preference`."""
+    """Turn the label that a reviewer gave a pair into a `Preference`."""
     if label not in ("A", "B"):
         return label
-    return Preference.CHOSEN if (label == "A") == is_chosen_left(pair_id) else Preference.REJECTED
+    prefers_left = label == "A"
+    if prefers_left == is_chosen_left(pair_id):
+        return Preference.CHOSEN
+    return Preference.REJECTED
 
 
 def trajectory_fields(row: GradedTrajectory) -> dict[str, str]:
-    """The fields of a trajectory."""
-    it = row.trajectory
+    """Fill the fields of a trajectory."""
+    trajectory = row.trajectory
     return {
-        "question": markup.text_field(it.question),
+        "question": markup.text_field(trajectory.question),
         "accepted": markup.list_field(row.gold_answers),
         "answer": markup.text_field(row.grade.prediction or "(none)"),
-        "steps": markup.steps_field(it.steps),
+        "steps": markup.steps_field(trajectory.steps),
     }
 
 
 def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str, str]:
-    """The fields of a pair, its sides in the order of the lot."""
-    sides = (
-        (pair.chosen, pair.rejected)
-        if is_chosen_left(pair.pair_id)
-        else (pair.rejected, pair.chosen)
-    )
+    """Fill the fields of a pair, its sides in the order of the lot."""
+    if is_chosen_left(pair.pair_id):
+        left, right = pair.chosen, pair.rejected
+    else:
+        left, right = pair.rejected, pair.chosen
     return {
         "question": markup.text_field(pair.question),
         "accepted": markup.list_field(gold_answers),
         "prefix": markup.folded_steps_field(pair.prefix),
-        "sides": markup.sides_field(*sides, first=len(pair.prefix) + 1),
+        "sides": markup.sides_field(left, right, first=len(pair.prefix) + 1),
     }
 
 
 def dispute_fields(row: GradedTrajectory) -> dict[str, str]:
-    """The fields of a disputed grade."""
+    """Fill the fields of a disputed grade."""
     return {
         "question": markup.text_field(row.trajectory.question),
         "accepted": markup.list_field(row.gold_answers),

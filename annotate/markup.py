@@ -1,9 +1,9 @@
-"""Texts that may be hostile to HTML that Argilla shows as it is: nothing in them runs, vanishes or changes the page.
+"""Write texts that may be hostile as HTML in which nothing runs, vanishes or changes the page.
 
-Argilla renders a field as Markdown and then as HTML, without escaping what records hold. So each field is one line that
-begins with a tag, which Markdown leaves alone, and every character of a text that means something to either language
-is written as a reference. What the reviewer's page holds is the text, character by character; characters that cannot
-be seen stand in a frame that names them.
+Argilla renders a field as Markdown and then as HTML, without escaping what records hold. So each
+field is one line that begins with a tag, which Markdown leaves alone, and every character of a text
+that means something to either language is written as a reference. The reviewer's page then holds
+the text, character by character; characters that cannot be seen stand in a frame that names them.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from coa.trajectory import Author, Step, StepKind
 
 OPENING = '<div class="coa">'
-"""How every field begins; annotate/embedded/words.py knows by it that tags are ours."""
+"""The beginning of every field; annotate/embedded/words.py knows by it that the tags are ours."""
 _FOLD_CHARS = 1_200
 """A step longer than this is folded: an observation is read when it matters."""
 _HEAD_CHARS = 160
@@ -26,8 +26,12 @@ _COLOURS = {
     StepKind.MARKER: "#b45309",
 }
 _AUTHORS = {Author.POLICY: "", Author.ENVIRONMENT: ", search engine", Author.SCAFFOLD: ", inserted"}
-_TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;font-size:13px;line-height:1.45"
-# References for what HTML or Markdown would read; a line break as a reference, for a blank line would end the block.
+_TEXT = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;"
+    "font-size:13px;line-height:1.45"
+)
+# References replace the signs that HTML or Markdown would read. A line break is one of them,
+# because a blank line would end the block.
 _REFERENCES = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\"'\\`*_{}[]()#+!|~$^=:@\n\t"}
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
@@ -35,12 +39,15 @@ _UNSEEN = re.compile(
 
 
 def escaped(text: str) -> str:
-    """`text` as HTML that shows exactly it, on one line."""
-    pieces, position = [], 0
+    """Write `text` as HTML that shows exactly it, on one line."""
+    pieces = []
+    position = 0
     for found in _UNSEEN.finditer(text):
-        pieces += [_plain(text[position : found.start()]), _framed(found[0])]
+        pieces.append(_plain(text[position : found.start()]))
+        pieces.append(_framed(found[0]))
         position = found.end()
-    return "".join([*pieces, _plain(text[position:])])
+    pieces.append(_plain(text[position:]))
+    return "".join(pieces)
 
 
 def _plain(text: str) -> str:
@@ -48,67 +55,84 @@ def _plain(text: str) -> str:
 
 
 def _framed(sign: str) -> str:
-    """A character that cannot be seen, in a frame; one that HTML cannot hold becomes its picture."""
+    """Frame a character that cannot be seen; one that HTML cannot hold becomes its picture."""
     code = ord(sign)
-    picture = chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
-    shown = picture if code < 0xA0 or 0xD800 <= code <= 0xDFFF else f"&#{code};"
+    is_surrogate = 0xD800 <= code <= 0xDFFF
+    if code < 0x20:
+        shown = chr(0x2400 + code)
+    elif code == 0x7F:
+        shown = "\u2421"
+    elif code < 0xA0 or is_surrogate:
+        shown = "\ufffd"
+    else:
+        shown = f"&#{code};"
     name = unicodedata.name(sign, f"U+{code:04X}")
     return _FRAME.format(name=name, shown=shown)
 
 
 def field(inner: str) -> str:
-    """A whole field."""
+    """Wrap HTML as a whole field."""
     return f"{OPENING}{inner}</div>"
 
 
 def text_field(text: str) -> str:
-    """A field that shows one text."""
+    """Write a field that shows one text."""
     return field(f'<div style="{_TEXT}">{escaped(text)}</div>')
 
 
 def list_field(texts: Iterable[str]) -> str:
-    """A field that shows texts one below the other."""
-    return field(
-        "".join(f'<div style="{_TEXT};margin:2px 0">• {escaped(text)}</div>' for text in texts)
-    )
+    """Write a field that shows texts one below the other."""
+    lines = [f'<div style="{_TEXT};margin:2px 0">• {escaped(text)}</div>' for text in texts]
+    return field("".join(lines))
 
 
 def steps_field(steps: Sequence[Step]) -> str:
-    """A trajectory's steps, numbered from 1."""
+    """Write a field with a trajectory's steps, numbered from 1."""
     return field(_boxes(steps, 1))
 
 
 def folded_steps_field(steps: Sequence[Step]) -> str:
-    """Steps behind one line that opens them."""
-    title = f"{len(steps)} shared step{'' if len(steps) == 1 else 's'}"
-    return field(_details(title, _boxes(steps, 1)) if steps else "none")
+    """Write a field with steps behind one line that opens them."""
+    if not steps:
+        return field("none")
+    plural = "" if len(steps) == 1 else "s"
+    return field(_details(f"{len(steps)} shared step{plural}", _boxes(steps, 1)))
 
 
 def sides_field(left: Sequence[Step], right: Sequence[Step], first: int) -> str:
-    """Two continuations side by side; their steps are numbered from `first`, where they part."""
-    cells = "".join(
-        '<td style="width:50%;vertical-align:top;border:1px solid #d1d5db;padding:6px">'
-        f"<b>{name}</b>{_boxes(side, first, marks_first=True)}</td>"
-        for name, side in (("A", left), ("B", right))
-    )
-    return field(
-        f'<table style="width:100%;table-layout:fixed;border-collapse:collapse"><tr>{cells}</tr></table>'
-    )
+    """Write two continuations side by side; steps are numbered from `first`, where they part."""
+    cells = _side("A", left, first) + _side("B", right, first)
+    style = "width:100%;table-layout:fixed;border-collapse:collapse"
+    return field(f'<table style="{style}"><tr>{cells}</tr></table>')
+
+
+def _side(name: str, steps: Sequence[Step], first: int) -> str:
+    style = "width:50%;vertical-align:top;border:1px solid #d1d5db;padding:6px"
+    return f'<td style="{style}"><b>{name}</b>{_boxes(steps, first, marks_first=True)}</td>'
 
 
 def _boxes(steps: Sequence[Step], first: int, *, marks_first: bool = False) -> str:
-    marked = (
-        next((i for i, step in enumerate(steps) if step.text.strip()), -1) if marks_first else -1
-    )
-    return "".join(_box(step, first + i, is_marked=i == marked) for i, step in enumerate(steps))
+    """Write a box for each step; with `marks_first` the first one that shows a text is marked."""
+    boxes = []
+    marks_next = marks_first
+    for number, step in enumerate(steps, first):
+        is_marked = marks_next and bool(step.text.strip())
+        if is_marked:
+            marks_next = False
+        boxes.append(_box(step, number, is_marked=is_marked))
+    return "".join(boxes)
 
 
 def _box(step: Step, number: int, *, is_marked: bool) -> str:
-    colour, background = _COLOURS[step.kind], ";background:#fffbeb" if is_marked else ""
-    title = f"{number}. {step.kind}{_AUTHORS[step.author]}{' — the sides part here' if is_marked else ''}"
+    colour = _COLOURS[step.kind]
+    background = ";background:#fffbeb" if is_marked else ""
+    title = f"{number}. {step.kind}{_AUTHORS[step.author]}"
+    if is_marked:
+        title += " — the sides part here"
     body = f'<div style="{_TEXT}">{escaped(step.text)}</div>'
     if len(step.text) > _FOLD_CHARS:
-        head = escaped(" ".join(step.text[: 2 * _HEAD_CHARS].split())[:_HEAD_CHARS])
+        one_line = " ".join(step.text[: 2 * _HEAD_CHARS].split())
+        head = escaped(one_line[:_HEAD_CHARS])
         body = _details(f"{len(step.text):,} characters: {head}…", body)
     return (
         f'<div style="border-left:4px solid {colour};padding:2px 8px;margin:6px 0{background}">'
@@ -117,4 +141,5 @@ def _box(step: Step, number: int, *, is_marked: bool) -> str:
 
 
 def _details(summary: str, inner: str) -> str:
-    return f'<details><summary style="cursor:pointer;font-size:12px">{summary}</summary>{inner}</details>'
+    style = "cursor:pointer;font-size:12px"
+    return f'<details><summary style="{style}">{summary}</summary>{inner}</details>'

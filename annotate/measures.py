@@ -1,4 +1,4 @@
-"""Answers of several people, or of people and the program, to figures of agreement; the statistics are NLTK's."""
+"""Compute how far people agree with each other or with the program; the statistics are NLTK's."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,12 +9,12 @@ from annotate.layouts import LAYOUTS, Form
 from coa.reviews import Agreement, Between, Review, ReviewKind, ReviewQuestion
 
 PROGRAM = "\0program"
-"""The coder that stands for us; no account can be called so."""
+"""The name of the program as a coder; no account can be called so."""
 _MEASURED = frozenset({Form.LABEL, Form.LABELS, Form.RATING})
 
 
 class CoderAnswer(NamedTuple):
-    """One answer to a question, as the statistics want it."""
+    """An answer to a question, as the statistics want it."""
 
     coder: str
     item: str
@@ -22,82 +22,115 @@ class CoderAnswer(NamedTuple):
 
 
 def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
-    """The agreement of the first round's reviewers on every question but those with free text."""
+    """Yield the agreement of the first round's reviewers on every question without free text."""
     for kind, layout in LAYOUTS.items():
         own = [review for review in reviews if review.kind is kind and review.round == 1]
         for question in layout.questions:
-            if question.form in _MEASURED:
-                said = [
-                    _said(review, question.name, question.form) for review in own if review.answers
-                ]
-                found = _shared([it for it in said if it is not None])
-                if found:
-                    yield _measure(kind, question.name, Between.REVIEWERS, "", found, question.form)
+            if question.form not in _MEASURED:
+                continue
+            said = _all_said(own, question.name, question.form)
+            shared = _shared(said)
+            if shared:
+                yield _measure(kind, question.name, Between.REVIEWERS, "", shared, question.form)
+
+
+def _all_said(reviews: Iterable[Review], question: ReviewQuestion, form: Form) -> list[CoderAnswer]:
+    """Return the answers of all reviews that answer the question."""
+    found = []
+    for review in reviews:
+        if not review.answers:
+            continue
+        answer = _said(review, question, form)
+        if answer is not None:
+            found.append(answer)
+    return found
 
 
 def _said(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer | None:
     values = review.values(question)
-    if form is Form.LABELS:  # nothing chosen is an answer too: no cause applies
-        return CoderAnswer(
-            review.reviewer, f"{review.item_id}@{review.version}", frozenset(values or ("none",))
-        )
+    item = f"{review.item_id}@{review.version}"
+    if form is Form.LABELS:
+        # Nothing chosen is an answer too: no cause applies.
+        return CoderAnswer(review.reviewer, item, frozenset(values or ("none",)))
     if not values:
         return None
     label = int(values[0]) if form is Form.RATING else values[0]
-    return CoderAnswer(review.reviewer, f"{review.item_id}@{review.version}", label)
+    return CoderAnswer(review.reviewer, item, label)
 
 
 def _shared(said: Sequence[CoderAnswer]) -> list[CoderAnswer]:
-    """The answers to items that two coders or more have answered."""
+    """Keep the answers to items that two coders or more have answered."""
     coders = defaultdict(set)
-    for it in said:
-        coders[it.item].add(it.coder)
-    return [it for it in said if len(coders[it.item]) > 1]
+    for answer in said:
+        coders[answer.item].add(answer.coder)
+    return [answer for answer in said if len(coders[answer.item]) > 1]
 
 
 def agreement_with_causes(
     reviews: Iterable[Review], automatic: Mapping[str, frozenset[str]]
 ) -> Iterator[Agreement]:
-    """Each cause by itself: whether reviewers see it where the program does; `automatic` by item id."""
-    own = [
-        it
-        for it in reviews
-        if it.kind is ReviewKind.TRAJECTORY and it.round == 1 and it.item_id in automatic
-    ]
-    causes = {
-        cause for it in own for cause in (*it.values(ReviewQuestion.CAUSES), *automatic[it.item_id])
-    }
+    """Yield for each cause how far reviewers see it where the program does.
+
+    Args:
+        reviews: Reviews of any kind; those of trajectories in the first round count.
+        automatic: The program's causes by item id.
+    """
+    own = []
+    causes: set[str] = set()
+    for review in reviews:
+        is_first = review.kind is ReviewKind.TRAJECTORY and review.round == 1
+        if is_first and review.item_id in automatic:
+            own.append(review)
+            causes.update(review.values(ReviewQuestion.CAUSES))
+            causes.update(automatic[review.item_id])
+    items = {review.item_id for review in own}
     for cause in sorted(causes):
-        people = [
-            CoderAnswer(it.reviewer, it.item_id, cause in it.values(ReviewQuestion.CAUSES))
-            for it in own
-        ]
-        program = [
-            CoderAnswer(PROGRAM, item, cause in automatic[item])
-            for item in {it.item_id for it in own}
-        ]
+        people = []
+        for review in own:
+            is_seen = cause in review.values(ReviewQuestion.CAUSES)
+            people.append(CoderAnswer(review.reviewer, review.item_id, is_seen))
+        program = [CoderAnswer(PROGRAM, item, cause in automatic[item]) for item in items]
         yield _against(
-            ReviewKind.TRAJECTORY, ReviewQuestion.CAUSES, Between.CAUSES, cause, people, program
+            kind=ReviewKind.TRAJECTORY,
+            question=ReviewQuestion.CAUSES,
+            between=Between.CAUSES,
+            value=cause,
+            people=people,
+            program=program,
         )
 
 
 def agreement_with_grader(
     reviews: Iterable[Review], is_correct: Mapping[str, bool]
 ) -> Iterator[Agreement]:
-    """Whether reviewers call right what the grader calls right; `is_correct` by trajectory id."""
+    """Yield how far reviewers call right what the grader calls right.
+
+    Args:
+        reviews: Reviews of any kind; those of the first round count.
+        is_correct: The grader's verdict by trajectory id.
+    """
     asked = {
         ReviewKind.TRAJECTORY: ReviewQuestion.ANSWER_RIGHT,
         ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
     }
     known = [it for it in reviews if it.round == 1 and it.item_id in is_correct]
     for kind, question in asked.items():
-        own = [it for it in known if it.kind is kind and it.value(question) not in ("", "unsure")]
-        people = [CoderAnswer(it.reviewer, it.item_id, it.value(question) == "yes") for it in own]
-        program = [
-            CoderAnswer(PROGRAM, item, is_correct[item]) for item in {it.item_id for it in own}
-        ]
-        if own:
-            yield _against(kind, question, Between.GRADER, "", people, program)
+        people = []
+        for review in known:
+            said = review.value(question)
+            if review.kind is kind and said not in ("", "unsure"):
+                people.append(CoderAnswer(review.reviewer, review.item_id, said == "yes"))
+        items = {answer.item for answer in people}
+        program = [CoderAnswer(PROGRAM, item, is_correct[item]) for item in items]
+        if people:
+            yield _against(
+                kind=kind,
+                question=question,
+                between=Between.GRADER,
+                value="",
+                people=people,
+                program=program,
+            )
 
 
 def _against(
@@ -108,12 +141,16 @@ def _against(
     people: list[CoderAnswer],
     program: list[CoderAnswer],
 ) -> Agreement:
-    """Every answer of a person beside the program's: a person's second opinion is another item to it."""
-    label = {it.item: it.label for it in program}
+    """Compare every answer of a person with the program's.
+
+    Two people's answers to one item count as answers to two items.
+    """
+    program_label = {answer.item: answer.label for answer in program}
     said = []
-    for it in people:
-        item = f"{it.item}/{it.coder}"
-        said += [CoderAnswer("people", item, it.label), CoderAnswer(PROGRAM, item, label[it.item])]
+    for answer in people:
+        item = f"{answer.item}/{answer.coder}"
+        said.append(CoderAnswer("people", item, answer.label))
+        said.append(CoderAnswer(PROGRAM, item, program_label[answer.item]))
     found = _measure(kind, question, between, value, said, Form.LABEL)
     return Agreement(
         kind,
@@ -136,12 +173,17 @@ def _measure(
     said: Sequence[CoderAnswer],
     form: Form,
 ) -> Agreement:
+    """Compute the figures of agreement; alpha and kappa need answers that differ."""
     labels: dict[str, dict[str, Any]] = defaultdict(dict)
-    for it in said:
-        labels[it.item][it.coder] = it.label
-    pairs = [pair for given in labels.values() for pair in combinations(given.values(), 2)]
-    equal = sum(left == right for left, right in pairs) / len(pairs)
-    is_varied = len({it.label for it in said}) > 1
+    for answer in said:
+        labels[answer.item][answer.coder] = answer.label
+    num_pairs = 0
+    num_equal = 0
+    for given in labels.values():
+        for left, right in combinations(given.values(), 2):
+            num_pairs += 1
+            num_equal += left == right
+    is_varied = len({answer.label for answer in said}) > 1
     return Agreement(
         kind,
         question,
@@ -149,36 +191,50 @@ def _measure(
         value,
         len(labels),
         len(said),
-        round(equal, 4),
+        round(num_equal / num_pairs, 4),
         _alpha(said, form) if is_varied else None,
         _kappa(labels) if is_varied and form is Form.LABEL else None,
     )
 
 
 def _alpha(said: Sequence[CoderAnswer], form: Form) -> float:
-    """Krippendorff's alpha: labels are equal or not, ratings differ as numbers, sets of causes by their overlap."""
+    """Compute Krippendorff's alpha.
+
+    Labels are equal or not, ratings differ as numbers, and sets of causes by their overlap.
+    """
     from nltk.metrics.agreement import AnnotationTask
     from nltk.metrics.distance import binary_distance, interval_distance, masi_distance
 
-    distance = {
+    distances = {
         Form.LABEL: binary_distance,
         Form.LABELS: masi_distance,
         Form.RATING: interval_distance,
-    }[form]
-    return round(float(AnnotationTask([tuple(it) for it in said], distance).alpha()), 4)
+    }
+    task = AnnotationTask([tuple(answer) for answer in said], distances[form])
+    return round(float(task.alpha()), 4)
 
 
 def _kappa(labels: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Cohen's kappa, the mean over pairs of coders, weighted by the items that both answered."""
+    """Compute Cohen's kappa.
+
+    It is the mean over pairs of coders, weighted by the number of items that both answered.
+    """
     from nltk.metrics.agreement import AnnotationTask
 
-    weighted = items = 0.0
-    coders = sorted({coder for given in labels.values() for coder in given})
-    for pair in combinations(coders, 2):
-        common = {item: given for item, given in labels.items() if set(pair) <= given.keys()}
-        values = {given[coder] for given in common.values() for coder in pair}
-        if len(values) > 1:
-            data = [(coder, item, given[coder]) for item, given in common.items() for coder in pair]
-            weighted += len(common) * float(AnnotationTask(data).kappa())
-            items += len(common)
-    return round(weighted / items, 4) if items else None
+    coders: set[str] = set()
+    for given in labels.values():
+        coders.update(given)
+    weighted_sum = 0.0
+    num_items = 0.0
+    for left, right in combinations(sorted(coders), 2):
+        data = []
+        for item, given in labels.items():
+            if left in given and right in given:
+                data.append((left, item, given[left]))
+                data.append((right, item, given[right]))
+        is_varied = len({label for _, _, label in data}) > 1
+        if is_varied:
+            num_common = len(data) // 2
+            weighted_sum += num_common * float(AnnotationTask(data).kappa())
+            num_items += num_common
+    return round(weighted_sum / num_items, 4) if num_items else None

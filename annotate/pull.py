@@ -1,16 +1,19 @@
-"""Argilla's submitted responses to data/reviews.parquet, and how far they agree to data/agreement.parquet.
+"""Pull the submitted responses from Argilla, and measure how far they agree.
 
     python -m annotate.pull
 
-Pulling twice gives the same file. Reviews of records that the deployment has are taken from it, so one that was
-withdrawn goes; reviews of others stay, so several deployments can fill one file. Texts come from our own data and never
-from Argilla: a review is joined by its id. `dvc repro` then applies what the reviewers said (curate.verdicts).
+Writes data/reviews.parquet and data/agreement.parquet. Pulling twice gives the same file. Reviews
+of records that the deployment has are taken from it, so one that was withdrawn goes; reviews of
+others stay, so several deployments can fill one file. Texts come from our own data and never from
+Argilla: a review is joined by its id. `dvc repro` then applies what the reviewers said
+(curate.verdicts).
 """
 
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from annotate.agreement import measured
@@ -35,25 +38,26 @@ from coa.reviews import (
 
 _MAX_TEXT_CHARS = 2_000
 _Key = tuple[ReviewKind, str, str, int, int]
-"""Kind, item, version, layout, round: what a record of the deployment stands for."""
+"""Kind, item, version, layout and round, which identify a record of the deployment."""
 
 
 def pulled(deployment: Deployment) -> Iterator[tuple[_Key, list[Review]]]:
-    """Every record of the deployment with its reviews."""
+    """Yield every record of the deployment with its reviews."""
     names = deployment.names()
-    for kind in ReviewKind:
-        for layout in range(1, LAYOUT_VERSION + 1):
-            for round_ in ROUNDS:
-                data_set = deployment.data_set(kind, round_, layout)
-                for record in deployment.records(data_set) if data_set is not None else ():
-                    item_id, _, version = (record["external_id"] or "").rpartition("@")
-                    if item_id:
-                        key = (kind, item_id, version, layout, round_)
-                        yield key, list(reviews_of(record, key, names))
+    layouts = range(1, LAYOUT_VERSION + 1)
+    for kind, layout, round_ in product(ReviewKind, layouts, ROUNDS):
+        data_set = deployment.data_set(kind, round_, layout)
+        if data_set is None:
+            continue
+        for record in deployment.records(data_set):
+            item_id, _, version = (record["external_id"] or "").rpartition("@")
+            if item_id:
+                key = (kind, item_id, version, layout, round_)
+                yield key, list(reviews_of(record, key, names))
 
 
 def reviews_of(record: Mapping[str, Any], key: _Key, names: Mapping[str, str]) -> Iterator[Review]:
-    """The submitted responses of one record."""
+    """Yield the submitted responses of one record."""
     kind, item_id, version, layout, round_ = key
     for response in record.get("responses") or ():
         if response["status"] == "submitted":
@@ -64,10 +68,9 @@ def reviews_of(record: Mapping[str, Any], key: _Key, names: Mapping[str, str]) -
 
 
 def _answers(kind: ReviewKind, item_id: str, values: Mapping[str, Any]) -> Iterator[Answer]:
-    """What was answered, in the order of the questions; the sides of a pair by their roles."""
+    """Yield the answers in the order of the questions; the sides of a pair are named by role."""
     for question in LAYOUTS[kind].questions:
-        value = values.get(question.name, {}).get("value")
-        given = value if isinstance(value, list) else [] if value in (None, "") else [value]
+        given = _as_list(values.get(question.name, {}).get("value"))
         texts = [str(item)[:_MAX_TEXT_CHARS] for item in given]
         if question.name is ReviewQuestion.PREFERENCE:
             texts = [unshuffled(item_id, text) for text in texts]
@@ -75,21 +78,33 @@ def _answers(kind: ReviewKind, item_id: str, values: Mapping[str, Any]) -> Itera
             yield Answer(question.name, tuple(texts))
 
 
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [] if value in (None, "") else [value]
+
+
 def _time(text: str) -> str:
-    """Argilla's time, which is UTC without saying so, in one form."""
+    """Write Argilla's time, which is UTC without saying so, in one form."""
     found = datetime.fromisoformat(text)
     found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def merged(old: Sequence[Review], new: Mapping[_Key, Sequence[Review]]) -> list[Review]:
-    """The reviews of the deployment's records, and the old ones of all others."""
-    stay = [it for it in old if (it.kind, it.item_id, it.version, it.layout, it.round) not in new]
-    return [*stay, *(review for reviews in new.values() for review in reviews)]
+    """Return the old reviews of records that the deployment lacks, then the deployment's."""
+    found = []
+    for review in old:
+        key = (review.kind, review.item_id, review.version, review.layout, review.round)
+        if key not in new:
+            found.append(review)
+    for reviews in new.values():
+        found += reviews
+    return found
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Pull all kinds; the summary line is returned."""
+    """Pull all kinds, and return the summary line."""
     annotate = Params.load("annotate", arguments).section(AnnotateParams)
     old = read_reviews() if REVIEWS.exists() else []
     with Deployment(annotate) as deployment:
@@ -103,9 +118,10 @@ def main(arguments: Sequence[str]) -> str:
     reviews = merged(old, new)
     write_reviews(reviews)
     tables.write_table(AGREEMENT, Agreement, measured(reviews))
-    standing = Counter(decision.standing for decision in decide_all(reviews, annotate.adjudication))
-    told = ", ".join(f"{standing[it]:,} {it}" for it in Standing)
-    return f"{REVIEWS}: {len(reviews):,} reviews; items: {told}"
+    decisions = decide_all(reviews, annotate.adjudication)
+    num_by_standing = Counter(decision.standing for decision in decisions)
+    items = ", ".join(f"{num_by_standing[standing]:,} {standing}" for standing in Standing)
+    return f"{REVIEWS}: {len(reviews):,} reviews; items: {items}"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Trajectories, pairs and disputed grades to Argilla, for people to review.
+"""Push trajectories, pairs and disputed grades to Argilla, for people to review.
 
-    python -m annotate.push                                  # what annotate.push in params.yaml says
+    python -m annotate.push                      # what annotate.push in params.yaml says
     python -m annotate.push num_items=20 "kinds=[trajectory,pair]"
-    python -m annotate.push round=2                          # what the reviewers of the first round disagree on
+    python -m annotate.push round=2              # what the first round's reviewers disagree on
 
-Pushing again adds what is new and brings the rest up to date; it never touches a response, and a text that has changed
-is another record. Goes to the server of annotate.serve, or to the deployment in ARGILLA_API_URL (annotate.deployment).
-Two pushes to one workspace at once would add the same records twice: the second waits for the first.
+Pushing again adds what is new and brings the rest up to date. It never touches a response, and a
+text that has changed is another record. The items go to the server of annotate.serve, or to the
+deployment in ARGILLA_API_URL (annotate.deployment). Two pushes to one workspace at once would add
+the same records twice, so the second waits for the first.
 """
 
 import hashlib
@@ -25,20 +26,22 @@ from coa.params import Params
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Push each kind; the summary line is returned."""
+    """Push each kind, and return the summary line."""
     annotate = Params.load("annotate.push", arguments).section(AnnotateParams, "annotate")
-    told = []
+    lines = []
     with one_push(access(annotate).url, annotate.workspace), Deployment(annotate) as deployment:
         for kind in annotate.push.kinds:
             data_set = deployment.open_data_set(kind)
             added, updated = deployment.upsert(data_set, chosen_items(kind, annotate))
-            told.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
-    return "; ".join(told)
+            lines.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
+    return "; ".join(lines)
 
 
 @contextmanager
 def one_push(url: str, workspace: str, *, wait_seconds: float = 600.0) -> Iterator[None]:
-    """Keep other pushes of this user to the same workspace waiting; the lock ends with its process.
+    """Hold a lock, so that other pushes of this user to the same workspace wait.
+
+    The lock ends with its process.
 
     Raises:
         ServiceError: another push goes on for longer than `wait_seconds`.

@@ -1,4 +1,4 @@
-"""Rows of a foreign format to parquet, a group at a time."""
+"""Write rows of another tool's format to parquet, a group at a time."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +11,10 @@ _ROWS_AT_ONCE = 1_000
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows to parquet, a group at a time; returns how many there were."""
+    """Write rows to parquet, a group at a time, and return how many there were."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    count, batch = 0, []
+    count = 0
+    batch: list[Mapping[str, Any]] = []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for row in rows:
             batch.append(row)

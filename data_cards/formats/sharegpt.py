@@ -1,8 +1,9 @@
-"""The sets to LLaMA-Factory's sharegpt: a turn wherever the author changes, so that search results are never trained.
+"""Write the sets in LLaMA-Factory's sharegpt format.
 
-Turns alternate: human and observation at odd places, gpt at even ones. The opening of the thinking and inserted markers
-are part of the model's turn here; a chat template closes that turn before each observation, which a rollout does not.
-`data_cards/formats/tokenised.py` is the exact form.
+A new turn begins wherever the author changes, so search results are never trained on. Turns
+alternate: human and observation at odd places, gpt at even ones. The opening of the thinking and
+inserted markers are part of the model's turn here. A chat template closes that turn before each
+observation, which a rollout does not; `data_cards/formats/tokenised.py` writes the exact form.
 """
 
 import json
@@ -19,66 +20,75 @@ from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
 
 
 def conversation(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
-    """Turns of sharegpt: human and observation at odd places, gpt at even ones."""
+    """Return the turns of sharegpt: human and observation at odd places, gpt at even ones."""
     turns = [{"from": "human", "value": prompt}]
     own = protocol.THINK_OPEN + "\n"
     for step in steps:
         if step.author is Author.ENVIRONMENT:
-            turns += [
-                {"from": "gpt", "value": own},
-                {"from": "observation", "value": step.text.strip("\n")},
-            ]
+            turns.append({"from": "gpt", "value": own})
+            turns.append({"from": "observation", "value": step.text.strip("\n")})
             own = ""
         else:
             own += step.text
-    return [*turns, {"from": "gpt", "value": own}] if own else turns
+    if own:
+        turns.append({"from": "gpt", "value": own})
+    return turns
 
 
 def ranking(prompt: str, pair: PreferencePair) -> dict[str, Any]:
-    """A pair of sharegpt's: what both sides begin with goes into both, each up to the first search result."""
+    """Return a pair in sharegpt's form.
+
+    The text with which both sides begin goes into both. Each side ends at its first search result.
+    """
     shared = conversation(prompt, pair.prefix)
-    before = shared.pop()["value"] if len(shared) % 2 == 0 else ""
-    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+    ends_with_model = len(shared) % 2 == 0
+    before = shared.pop()["value"] if ends_with_model else ""
     return {
         "conversations": shared,
-        **{
-            name: {"from": "gpt", "value": before + _first_turn(steps)}
-            for name, steps in sides.items()
-        },
+        "chosen": {"from": "gpt", "value": before + _first_turn(pair.chosen)},
+        "rejected": {"from": "gpt", "value": before + _first_turn(pair.rejected)},
     }
 
 
 def _first_turn(steps: Sequence[Step]) -> str:
-    end = next((i for i, step in enumerate(steps) if step.author is Author.ENVIRONMENT), len(steps))
-    return protocol.render(steps[:end])
+    """Return the text before the first search result."""
+    own = []
+    for step in steps:
+        if step.author is Author.ENVIRONMENT:
+            break
+        own.append(step)
+    return protocol.render(own)
 
 
 def write_llamafactory(folder: Path, prompt: Prompt) -> dict[str, int]:
-    """Write the sharegpt files and dataset_info.json; returns rows by name.
+    """Write the sharegpt files and dataset_info.json; return the number of rows of each file.
 
     Raises:
         InputError: a set is missing or broken.
     """
-    counts, described = {}, {}
+    counts = {}
+    descriptions = {}
     for name in (SetName.COT_A, *HAS_TRAJECTORIES):
         for split in SPLITS:
             file = f"{name}_{split}"
-            counts[file] = _write_jsonl(
-                folder / f"{file}.jsonl", _sharegpt_rows(name, split, prompt)
-            )
-            columns = {"messages": "conversations"}
-            ranked = {"ranking": True} if name is SetName.COT_A else {}
-            columns |= {"chosen": "chosen", "rejected": "rejected"} if ranked else {}
-            described[file] = {
-                "file_name": f"{file}.jsonl",
-                "formatting": "sharegpt",
-                **ranked,
-                "columns": columns,
-            }
-    (folder / "dataset_info.json").write_text(
-        json.dumps(described, indent=2) + "\n", encoding="utf-8"
-    )
+            rows = _sharegpt_rows(name, split, prompt)
+            counts[file] = _write_jsonl(folder / f"{file}.jsonl", rows)
+            descriptions[file] = _description(name, f"{file}.jsonl")
+    info = json.dumps(descriptions, indent=2) + "\n"
+    (folder / "dataset_info.json").write_text(info, encoding="utf-8")
     return counts
+
+
+def _description(name: SetName, file_name: str) -> dict[str, Any]:
+    """Return the entry of a file in dataset_info.json."""
+    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt"}
+    columns = {"messages": "conversations"}
+    if name is SetName.COT_A:
+        entry["ranking"] = True
+        columns["chosen"] = "chosen"
+        columns["rejected"] = "rejected"
+    entry["columns"] = columns
+    return entry
 
 
 def _sharegpt_rows(name: SetName, split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
@@ -86,17 +96,15 @@ def _sharegpt_rows(name: SetName, split: str, prompt: Prompt) -> Iterator[dict[s
     if name is SetName.COT_A:
         for pair in tables.read_table(path, PreferencePair):
             yield {"id": pair.pair_id, **ranking(asked(prompt, pair.question), pair)}
-    else:
-        for row in tables.read_table(path, GradedTrajectory):
-            it = row.trajectory
-            yield {
-                "id": it.trajectory_id,
-                "conversations": conversation(asked(prompt, it.question), it.steps),
-            }
+        return
+    for row in tables.read_table(path, GradedTrajectory):
+        trajectory = row.trajectory
+        turns = conversation(asked(prompt, trajectory.question), trajectory.steps)
+        yield {"id": trajectory.trajectory_id, "conversations": turns}
 
 
 def asked(prompt: Prompt, question: str) -> str:
-    """The prompt without the opening of the thinking, which is the model's in these formats."""
+    """Fill the prompt without the opening of the thinking, which is the model's here."""
     return prompt.fill(question).removesuffix(protocol.THINK_OPEN + "\n").strip()
 
 

@@ -1,8 +1,8 @@
-"""The sets of trajectories to token ids with labels, for LLaMA-Factory's `tokenized_path` and `load_from_disk`.
+"""Write trajectories as token ids with labels, for `tokenized_path` and `load_from_disk`.
 
-Each piece of text with one author is encoded by itself (`coa.tokens`), so no token has two authors.
-Every row is proven: its labels, decoded, are what the policy wrote and nothing else. Rows that are
-left out are named in a file.
+LLaMA-Factory reads them by `tokenized_path`. Each piece of text with one author is encoded by
+itself (`coa.tokens`), so no token has two authors. Every row is proven: its labels, decoded, are
+what the policy wrote and nothing else. Rows that are left out are named in a file.
 """
 
 import json
@@ -33,17 +33,24 @@ _SCHEMA = pa.schema(
 def tokenised_row(
     row: GradedTrajectory, prompt: str, encoder: PieceEncoder, end_id: int | None
 ) -> dict[str, list[int]]:
-    """A trajectory with labels that train the policy's text alone.
+    """Encode a trajectory, with labels that train the policy's text alone.
 
     Raises:
         InputError: the labels, decoded, are not exactly what the policy wrote.
     """
     steps = row.trajectory.steps
     tokens = tokenise(prompt, steps, encoder, end_id=end_id)
-    mask = tokens.loss_mask
+    trained = []
+    labels = []
+    for token, is_own in zip(tokens.ids, tokens.loss_mask, strict=True):
+        if is_own:
+            trained.append(token)
+        labels.append(token if is_own else _IGNORED)
     own = "".join(step.text for step in steps if step.author is Author.POLICY)
-    trained = [token for token, is_own in zip(tokens.ids, mask, strict=True) if is_own]
-    learned = encoder.decode(trained[: len(trained) - (end_id is not None)])
+    num_text_tokens = len(trained)
+    if end_id is not None:
+        num_text_tokens -= 1
+    learned = encoder.decode(trained[:num_text_tokens])
     if learned != own:
         raise InputError(
             "the labels are not the policy's text",
@@ -51,12 +58,11 @@ def tokenised_row(
             expected=own[:80],
             got=learned[:80],
         )
-    labels = [token if is_own else _IGNORED for token, is_own in zip(tokens.ids, mask, strict=True)]
     return {"input_ids": list(tokens.ids), "attention_mask": [1] * len(labels), "labels": labels}
 
 
 class LeftOutReason(StrEnum):
-    """Why a row is not among the token ids."""
+    """A reason why a row is not among the token ids."""
 
     TOO_LONG = "too_long"
     """It has more than `export.max_tokens` tokens."""
@@ -81,7 +87,10 @@ def write_tokenised(
     """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl.
 
     A validation split without rows is not written: the libraries that read the folder do not take
-    an empty one. Returns rows by name.
+    an empty one.
+
+    Returns:
+        The number of rows written to each split, and of those left out for each reason.
 
     Raises:
         InputError: a set is missing or broken, a mask is wrong, or no train row is left.
@@ -91,7 +100,8 @@ def write_tokenised(
         from datasets import Dataset, DatasetDict
     except ImportError as error:
         raise MissingExtraError("datasets", "train") from error
-    counts, splits = {}, {}
+    counts: dict[str, int] = {}
+    splits = {}
     left_out: list[LeftOut] = []
     with TemporaryDirectory() as temporary:
         for split in SPLITS:
@@ -104,40 +114,44 @@ def write_tokenised(
         if "train" not in splits:
             raise _none_left(left_out, max_tokens)
         DatasetDict(splits).save_to_disk(str(folder / "tokenized"))
-    return counts | _write_left_out(folder / "tokenized_left_out.jsonl", left_out)
+    counts.update(_write_left_out(folder / "tokenized_left_out.jsonl", left_out))
+    return counts
 
 
 def _rows(
     split: str, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int, left_out: list[LeftOut]
 ) -> Iterator[dict[str, list[int]]]:
-    """The rows of a split; those that are left out are added to `left_out`."""
-    encoder, end_id = PieceEncoder(tokenizer), getattr(tokenizer, "eos_token_id", None)
+    """Yield the rows of a split; add those that are left out to `left_out`."""
+    encoder = PieceEncoder(tokenizer)
+    end_id = getattr(tokenizer, "eos_token_id", None)
     prompt = prompt.for_policy(encoder)
     for name in HAS_TRAJECTORIES:
         for row in tables.read_table(local_path(name, split), GradedTrajectory):
-            it = row.trajectory
+            row_id = row.trajectory.trajectory_id
+            asked = prompt.fill(row.trajectory.question)
             try:
-                encoded = tokenised_row(row, prompt.fill(it.question), encoder, end_id)
+                encoded = tokenised_row(row, asked, encoder, end_id)
             except ConfigError as error:
-                detail = f"expected {error.details['expected']}, got {error.details['got']}"
                 reason = LeftOutReason.TEXT_CHANGED
-                left_out.append(LeftOut(it.trajectory_id, name, split, reason, detail))
+                detail = f"expected {error.details['expected']}, got {error.details['got']}"
+                left_out.append(LeftOut(row_id, name, split, reason, detail))
                 continue
-            if len(encoded["labels"]) <= max_tokens:
-                yield encoded
+            num_tokens = len(encoded["labels"])
+            if num_tokens > max_tokens:
+                reason = LeftOutReason.TOO_LONG
+                left_out.append(LeftOut(row_id, name, split, reason, f"{num_tokens} tokens"))
                 continue
-            detail, reason = f"{len(encoded['labels'])} tokens", LeftOutReason.TOO_LONG
-            left_out.append(LeftOut(it.trajectory_id, name, split, reason, detail))
+            yield encoded
 
 
 def _write_left_out(path: Path, left_out: Sequence[LeftOut]) -> dict[str, int]:
-    """Write the rows that were left out, where there are any; returns how many for each reason."""
+    """Write the rows that were left out, if any; return how many there are for each reason."""
     if not left_out:
         return {}
     lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in left_out]
     path.write_text("".join(lines), encoding="utf-8")
-    reasons = Counter(row.reason for row in left_out)
-    return {f"left out as {reason} ({path.name})": count for reason, count in reasons.items()}
+    num_by_reason = Counter(row.reason for row in left_out)
+    return {f"left out as {reason} ({path.name})": num for reason, num in num_by_reason.items()}
 
 
 def _none_left(left_out: Sequence[LeftOut], max_tokens: int) -> InputError:

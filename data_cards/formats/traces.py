@@ -1,7 +1,8 @@
-"""Trajectories to session traces, which the Hub's viewer shows turn by turn: JSON lines, one file a session.
+"""Write trajectories as session traces, which the Hub's viewer shows turn by turn.
 
-The format is the Hub's own (huggingface.co/docs/hub/session-traces-format): a header, then messages. A thought becomes
-the reasoning of a turn, an action its tool call, an observation the tool's message, the answer the last turn's text.
+The format is the Hub's own (huggingface.co/docs/hub/session-traces-format): one file of JSON lines
+for each session, a header and then messages. A thought becomes the reasoning of a turn, an action
+its tool call, an observation the tool's message, and the answer the last turn's text.
 """
 
 import json
@@ -18,56 +19,58 @@ HARNESS = "coa-toolkit"
 _PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
 """The one parameter of each tool of this project."""
 _UNNAMED = "argument"
-"""What the parameter of another tool is called where the call does not name it."""
+"""The name for the parameter of another tool, where the call does not name it."""
 
 
 def trace_files(name: SetName, count: int) -> dict[str, bytes]:
-    """The first validation rows of a set of trajectories as files of its repository, by path.
+    """Return the first validation rows of a set as trace files, by their path in its repository.
 
     Raises:
         InputError: the set's file is missing or broken.
     """
-    rows = islice(tables.read_table(local_path(name, "validation"), GradedTrajectory), count)
-    return {
-        f"traces/{name}/{position:04}.jsonl": trace(row.trajectory).encode()
-        for position, row in enumerate(rows)
-    }
+    rows = tables.read_table(local_path(name, "validation"), GradedTrajectory)
+    files = {}
+    for position, row in enumerate(islice(rows, count)):
+        files[f"traces/{name}/{position:04}.jsonl"] = trace(row.trajectory).encode()
+    return files
 
 
 def trace(trajectory: Trajectory) -> str:
-    """One trajectory as a session."""
-    header = {
-        "type": "session",
-        "harness": HARNESS,
-        "id": trajectory.trajectory_id,
-        "name": trajectory.question,
-        "model": trajectory.model,
-    }
-    messages = [{"role": "user", "content": trajectory.question}, *_turns(trajectory.steps)]
-    lines = [header, *({"type": "message", "message": message} for message in messages)]
+    """Write one trajectory as a session."""
+    lines: list[dict[str, Any]] = [
+        {
+            "type": "session",
+            "harness": HARNESS,
+            "id": trajectory.trajectory_id,
+            "name": trajectory.question,
+            "model": trajectory.model,
+        }
+    ]
+    question = {"role": "user", "content": trajectory.question}
+    for message in (question, *_turns(trajectory.steps)):
+        lines.append({"type": "message", "message": message})
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
-    reasoning, calls = "", 0
+    """Yield the messages after the question."""
+    reasoning = ""
+    num_calls = 0
     for step in steps:
         if step.kind is StepKind.ACTION:
-            calls += 1
-            arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
-            function = {"name": step.tool, "arguments": arguments}
-            call = {"id": f"call-{calls}", "type": "function", "function": function}
+            num_calls += 1
             yield {
                 "role": "assistant",
                 "content": "",
                 "reasoningContent": reasoning.strip(),
-                "toolCalls": [call],
+                "toolCalls": [_tool_call(step, num_calls)],
             }
             reasoning = ""
         elif step.kind is StepKind.OBSERVATION:
             yield {
                 "role": "tool",
                 "content": observation_body(step).strip(),
-                "toolCallId": f"call-{calls}",
+                "toolCallId": f"call-{num_calls}",
             }
         elif not protocol.closes_thinking(step):
             reasoning += step.text
@@ -75,8 +78,14 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": answer, "reasoningContent": reasoning.strip()}
 
 
+def _tool_call(step: Step, number: int) -> dict[str, Any]:
+    arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
+    function = {"name": step.tool, "arguments": arguments}
+    return {"id": f"call-{number}", "type": "function", "function": function}
+
+
 def call_arguments(tool: str, argument: str) -> dict[str, Any]:
-    """The arguments of a call by their names.
+    """Return the arguments of a call by their names.
 
     A tool of an MCP server is given either a JSON object, which names them, or the value of its one
     parameter, whose name no trajectory holds.
@@ -91,6 +100,6 @@ def call_arguments(tool: str, argument: str) -> dict[str, Any]:
 
 
 def observation_body(step: Step) -> str:
-    """What a tool returned, without the tags around it."""
+    """Return what a tool answered, without the tags around it."""
     opening, closing = protocol.observation_text(step.tool or "", "\0").split("\0")
     return step.text.removeprefix(opening).removesuffix(closing)

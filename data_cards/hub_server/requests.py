@@ -1,6 +1,7 @@
-"""Read what clients send to the local Hub; whatever has another form is refused with a 4xx.
+"""Read what clients send to the local Hub, and refuse everything of another form with a 4xx.
 
-Names, paths, hashes and kinds are strict: they become names of files here and of whoever downloads.
+Names, paths, hashes and kinds are strict, because they become names of files: here, and wherever
+somebody downloads them.
 """
 
 import re
@@ -27,7 +28,7 @@ Title = Annotated[str, msgspec.Meta(max_length=2_000)]
 
 
 class NewRepository(msgspec.Struct):
-    """What to create."""
+    """A repository that a client wants to create."""
 
     name: str
     type: Literal["model", "dataset"] | None = None
@@ -74,7 +75,7 @@ class NewTag(msgspec.Struct):
 
 
 class Header(msgspec.Struct):
-    """What a commit is about."""
+    """The title of a commit, and the commit that it follows."""
 
     summary: Title
     parent: str | None = msgspec.field(name="parentCommit", default=None)
@@ -96,7 +97,7 @@ class LargeFile(msgspec.Struct):
 
 
 class Deleted(msgspec.Struct):
-    """A file or folder that goes."""
+    """A file or folder to remove."""
 
     path: str
 
@@ -150,7 +151,11 @@ async def read_lines(request: Request) -> list[Line]:
         HubError: it is too large, or a line has another form.
     """
     content = await read_bytes(request)
-    return [decode(line, Line) for line in content.splitlines() if line.strip()]  # type: ignore[arg-type]
+    found = []
+    for line in content.splitlines():
+        if line.strip():
+            found.append(decode(line, Line))  # type: ignore[arg-type]
+    return found
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -1,6 +1,7 @@
-"""Repositories of the local Hub: a folder of contents by hash, and a JSON file for each repository.
+"""Keep the repositories of the local Hub in a folder.
 
-A commit is whole or not there: contents come first, the file that names them last and at once.
+Contents lie in one folder, named by their hash; each repository has a JSON file. A commit is whole
+or not there: the contents are written first, and the file that names them last and in one step.
 """
 
 import hashlib
@@ -21,8 +22,7 @@ from coa.whole_files import PRIVATE, write_file
 MAIN = "main"
 Kind = Literal["model", "dataset"]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-"""Contents are called by it: nothing else may become a file's name."""
-
+"""The name of contents; no other text may become a file's name."""
 
 _PRIVATE_FOLDER = 0o700
 
@@ -62,7 +62,7 @@ class Repository:
     commits: list[Commit] = field(default_factory=list)
     """The oldest first; the last one is the head of the one branch, `main`."""
     tags: dict[str, str] = field(default_factory=dict)
-    """Name to commit."""
+    """The commit of each tag, by the tag's name."""
 
     @property
     def head(self) -> Commit:
@@ -70,18 +70,22 @@ class Repository:
         return self.commits[-1]
 
     def at(self, revision: str) -> Commit | None:
-        """The commit that a branch, a tag or an id names."""
+        """Return the commit that a branch, a tag or an id names."""
         if revision in (MAIN, f"refs/heads/{MAIN}"):
             return self.head
         oid = self.tags.get(revision.removeprefix("refs/tags/"), revision)
-        return next((commit for commit in self.commits if commit.oid == oid), None)
+        for commit in self.commits:
+            if commit.oid == oid:
+                return commit
+        return None
 
 
 class Store:
     """All repositories, in a folder that outlives the process."""
 
     def __init__(self, folder: Path) -> None:
-        self._contents, self._repositories = folder / "contents", folder / "repositories"
+        self._contents = folder / "contents"
+        self._repositories = folder / "repositories"
         folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         for inside in (self._contents, self._repositories):
             inside.mkdir(exist_ok=True)
@@ -92,27 +96,22 @@ class Store:
             self._known[found.kind, found.name] = found
 
     def find(self, kind: Kind, name: str) -> Repository | None:
-        """The repository of this kind and name."""
+        """Return the repository of this kind and name; None where there is none."""
         return self._known.get((kind, name))
 
     def create(self, kind: Kind, name: str, *, private: bool) -> Repository:
-        """A new repository with one empty commit, as the Hub's have."""
-        made = self._known[kind, name] = Repository(kind, name, private)
-        self.commit(made, "initial commit", {})
-        return made
+        """Create a repository with one empty commit, as the Hub does."""
+        repository = Repository(kind, name, private)
+        self._known[kind, name] = repository
+        self.commit(repository, "initial commit", {})
+        return repository
 
     def commit(self, repository: Repository, title: str, files: dict[str, StoredFile]) -> Commit:
         """Add a commit with exactly these files."""
         parent = repository.head.oid if repository.commits else ""
         date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        content = [
-            repository.kind,
-            repository.name,
-            parent,
-            title,
-            date,
-            sorted(map(str, files.items())),
-        ]
+        described = sorted(str(item) for item in files.items())
+        content = [repository.kind, repository.name, parent, title, date, described]
         oid = hashlib.sha1(json.dumps(content).encode()).hexdigest()
         repository.commits.append(Commit(oid, parent, title, date, files))
         self.save(repository)
@@ -124,12 +123,15 @@ class Store:
         write_file(path, json.dumps(asdict(repository)), mode=PRIVATE)
 
     def content_path(self, sha256: str) -> Path:
-        """Where contents lie, or would."""
+        """Return the path of contents, whether they are there or not."""
         return self._contents / sha256
 
     @contextmanager
     def receiving(self, sha256: str = "") -> Iterator["Receiving"]:
-        """Take in contents piece by piece; what is broken off, or is not `sha256`, leaves nothing."""
+        """Take in contents piece by piece.
+
+        Contents that break off, or whose hash is not `sha256`, leave nothing behind.
+        """
         partial = self._contents / f"{uuid.uuid4().hex}.partial"
         try:
             with partial.open("wb") as file:
@@ -141,7 +143,7 @@ class Store:
             partial.unlink(missing_ok=True)
 
     def regular_file(self, content: bytes) -> StoredFile:
-        """A small file, kept as git keeps it."""
+        """Keep a small file as git keeps it."""
         with self.receiving() as received:
             received.write(content)
         return StoredFile(len(content), received.sha256, _git_oid(content), is_lfs=False)
@@ -159,7 +161,8 @@ class Receiving:
     """Contents on their way in."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._digest = file, hashlib.sha256()
+        self._file = file
+        self._digest = hashlib.sha256()
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
@@ -170,12 +173,12 @@ class Receiving:
 
     @property
     def sha256(self) -> str:
-        """The name of what has come so far."""
+        """The hash of what has come so far."""
         return self._digest.hexdigest()
 
 
 def large_file(sha256: str, size: int) -> StoredFile:
-    """A file of which git holds only a pointer."""
+    """Describe a file of which git holds only a pointer."""
     pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
     return StoredFile(size, sha256, _git_oid(pointer.encode()), is_lfs=True)
 

@@ -1,7 +1,7 @@
-"""What the local Hub does for those who bring something: a repository, large files, a commit, a tag.
+"""Answer those who bring something to the local Hub: a repository, large files, a commit, a tag.
 
 A commit is read line by line (`create_commit` sends JSON lines: a header, then files and deletions)
-and takes effect as a whole or not at all. Everything needs the token; clients send large files
+and takes effect as a whole or not at all. Everything needs the token. Clients send large files
 without it, so the address that they are given is signed.
 """
 
@@ -18,14 +18,15 @@ from data_cards.hub_server.store import StoredFile, large_file
 from data_cards.hub_server.views import Access, HubError
 
 _REGULAR = (".md", ".json", ".jsonl", ".txt", ".yaml", ".yml", ".jinja", ".gitattributes")
-"""What the Hub keeps in git itself; all else is a large file."""
+"""The endings of files that the Hub keeps in git itself; all others are large files."""
 
 
 class Uploads:
     """The endpoints that change something."""
 
     def __init__(self, access: Access) -> None:
-        self._access, self._store = access, access.store
+        self._access = access
+        self._store = access.store
         self._key = secrets.token_bytes(32)
         """Signs addresses, for as long as the server runs."""
 
@@ -35,7 +36,8 @@ class Uploads:
         if not user:
             raise HubError(401, "Invalid username or password.")
         body = await read_json(request, hub_requests.NewRepository)
-        kind, owner = body.type or "model", body.organization or user
+        kind = body.type or "model"
+        owner = body.organization or user
         name = check_name(f"{owner}/{body.name}")
         if owner != user:
             raise HubError(
@@ -76,7 +78,7 @@ class Uploads:
         return JSONResponse({"files": found})
 
     async def lfs_batch(self, request: Request) -> Response:
-        """Say where to send each large file; those that are here already are not asked for again."""
+        """Say where to send each large file; a file that is here already is not asked for again."""
         self._access.repository(request, writes=True)
         objects = []
         for asked in (await read_json(request, hub_requests.AskedObjects)).objects:
@@ -93,8 +95,9 @@ class Uploads:
         return hmac.new(self._key, f"{oid} {size}".encode(), "sha256").hexdigest()
 
     async def lfs_put(self, request: Request) -> Response:
-        """Take in the contents of a large file, at the address that was given to the token's owner."""
-        oid, size = request.path_params["sha256"], request.query_params.get("size", "")
+        """Take in the contents of a large file, at the address that its owner was given."""
+        oid = request.path_params["sha256"]
+        size = request.query_params.get("size", "")
         given = request.query_params.get("signature", "")
         if not hmac.compare_digest(given.encode(), self._signature(oid, size).encode()):
             raise HubError(403, "the address is not one that this server gave out")
@@ -114,17 +117,19 @@ class Uploads:
         headers = [line.value for line in lines if isinstance(line, hub_requests.HeaderLine)]
         if len(headers) != 1:
             raise HubError(400, "malformed body: a commit has one header")
-        if headers[0].parent not in (None, repository.head.oid):
+        header = headers[0]
+        if header.parent not in (None, repository.head.oid):
             raise HubError(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repository.head.files)
         for line in lines:
             self._apply(files, line)
-        made = self._store.commit(repository, headers[0].summary, files)
+        made = self._store.commit(repository, header.summary, files)
         folder = "datasets/" if repository.kind == "dataset" else ""
         url = f"{_base(request)}/{folder}{repository.name}/commit/{made.oid}"
         return JSONResponse({"commitOid": made.oid, "commitUrl": url})
 
     def _apply(self, files: dict[str, StoredFile], line: hub_requests.Line) -> None:
+        """Do to `files` what a line of a commit says."""
         match line:
             case hub_requests.SmallFileLine(value):
                 files[check_path(value.path)] = self._store.regular_file(value.content)
@@ -137,11 +142,12 @@ class Uploads:
                 files.pop(value.path, None)
             case hub_requests.DeletedFolderLine(value):
                 folder = check_path(value.path.rstrip("/"))
-                for inside in [path for path in files if path.startswith(f"{folder}/")]:
-                    del files[inside]
+                for path in list(files):
+                    if path.startswith(f"{folder}/"):
+                        del files[path]
 
     async def tag(self, request: Request) -> Response:
-        """Name a commit."""
+        """Give a commit a name."""
         repository = self._access.repository(request, writes=True)
         _, commit = self._access.commit(request)
         name = hub_requests.check_tag((await read_json(request, hub_requests.NewTag)).tag)

@@ -1,4 +1,7 @@
-"""What the local Hub answers to those who look: who they are, what a repository holds, and the files themselves."""
+"""Answer those who look at the local Hub.
+
+They ask who they are, what a repository holds, and for the files themselves.
+"""
 
 import hmac
 from collections.abc import Awaitable, Callable
@@ -20,11 +23,13 @@ class HubError(Exception):
 
     def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(message)
-        self.status, self.message, self.code = status, message, code
+        self.status = status
+        self.message = message
+        self.code = code
 
 
 def answered(call: Endpoint) -> Endpoint:
-    """An endpoint whose refusals become the Hub's replies."""
+    """Wrap an endpoint so that its refusals become the Hub's replies."""
 
     @wraps(call)
     async def answer(request: Request) -> Response:
@@ -42,20 +47,21 @@ def answered(call: Endpoint) -> Endpoint:
 
 
 def _header(message: str) -> str:
-    """Keep what may stand in a header."""
-    return "".join(sign if " " <= sign <= "~" else "?" for sign in message[:500])
+    """Replace the signs that may not stand in a header."""
+    signs = [sign if " " <= sign <= "~" else "?" for sign in message[:500]]
+    return "".join(signs)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One account with one token, and what it may do."""
+    """The one account with its token, and the rights that it has."""
 
     store: Store
     owner: str
     token: str
 
     def user(self, request: Request) -> str:
-        """The account of a request; empty where it names none.
+        """Return the account of a request; empty where it names none.
 
         Raises:
             HubError: the token is not the owner's.
@@ -67,12 +73,13 @@ class Access:
         return self.owner if given else ""
 
     def repository(self, request: Request, *, writes: bool = False) -> Repository:
-        """The repository of a request.
+        """Return the repository of a request.
 
         Raises:
             HubError: there is none, or the account may not see it or write to it.
         """
-        user, owner = self.user(request), request.path_params["owner"]
+        user = self.user(request)
+        owner = request.path_params["owner"]
         is_data_set = request.url.path.startswith(("/datasets/", "/api/datasets/"))
         kind: Kind = "dataset" if is_data_set else "model"
         found = self.store.find(kind, f"{owner}/{request.path_params['name']}")
@@ -83,7 +90,7 @@ class Access:
         return found
 
     def commit(self, request: Request) -> tuple[Repository, Commit]:
-        """The repository of a request and the commit that its revision names.
+        """Return the repository of a request and the commit that its revision names.
 
         Raises:
             HubError: there is none, or the account may not see it.
@@ -102,14 +109,14 @@ class Views:
         self._access = access
 
     async def whoami(self, request: Request) -> Response:
-        """Who the token belongs to."""
+        """Name the account that the token belongs to."""
         user = self._access.user(request)
         if not user:
             raise HubError(401, "Invalid username or password.")
         return JSONResponse({"type": "user", "name": user, "orgs": []})
 
     async def info(self, request: Request) -> Response:
-        """A repository with its files."""
+        """Describe a repository and name its files."""
         repository, commit = self._access.commit(request)
         return JSONResponse(
             {
@@ -130,60 +137,74 @@ class Views:
         )
 
     async def refs(self, request: Request) -> Response:
-        """The branch and the tags."""
+        """List the branch and the tags."""
         repository = self._access.repository(request)
         branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": repository.head.oid}
-        tags = [
-            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
-            for name, oid in repository.tags.items()
-        ]
+        tags = []
+        for name, oid in repository.tags.items():
+            tags.append({"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid})
         return JSONResponse({"branches": [branch], "tags": tags, "converts": []})
 
     async def commits(self, request: Request) -> Response:
-        """The history up to a revision, the newest first."""
+        """List the history up to a revision, the newest commit first."""
         repository, newest = self._access.commit(request)
         history = repository.commits[: repository.commits.index(newest) + 1]
-        authors = [{"user": self._access.owner}]
-        found = [
-            {"id": it.oid, "title": it.title, "message": "", "date": it.date, "authors": authors}
-            for it in reversed(history)
-        ]
+        found = []
+        for commit in reversed(history):
+            found.append(
+                {
+                    "id": commit.oid,
+                    "title": commit.title,
+                    "message": "",
+                    "date": commit.date,
+                    "authors": [{"user": self._access.owner}],
+                }
+            )
         return JSONResponse(found)
 
     async def tree(self, request: Request) -> Response:
-        """Files and folders below a path."""
+        """List the files and folders below a path."""
         _, commit = self._access.commit(request)
         folder = request.path_params.get("path", "").strip("/")
         prefix = f"{folder}/" if folder else ""
         is_recursive = request.query_params.get("recursive", "").lower() in ("true", "1")
-        found = [*_folders(commit, prefix), *(_entry(*item) for item in _below(commit, prefix))]
+        found = _folders(commit, prefix)
+        for path, file in _below(commit, prefix):
+            found.append(_entry(path, file))
         if folder and not found:
             raise HubError(404, f"{folder} does not exist", "EntryNotFound")
-        depth = prefix.count("/")
-        return JSONResponse([it for it in found if is_recursive or it["path"].count("/") == depth])
+        if not is_recursive:
+            depth = prefix.count("/")
+            found = [entry for entry in found if entry["path"].count("/") == depth]
+        return JSONResponse(found)
 
     async def paths_info(self, request: Request) -> Response:
-        """What lies at each of some paths; those where nothing lies are left out."""
+        """Describe what lies at each of some paths, and leave out those where nothing lies."""
         _, commit = self._access.commit(request)
         body = (await request.body()).decode("utf-8", "replace")
-        asked = parse_qs(body).get("paths", [])
-        paths = [path.strip("/") for path in asked]
-        folders = {it["path"]: it for it in _folders(commit, "")}
-        entries = (
-            _entry(path, commit.files[path]) if path in commit.files else folders.get(path)
-            for path in paths
-        )
-        return JSONResponse([entry for entry in entries if entry])
+        folders = {entry["path"]: entry for entry in _folders(commit, "")}
+        found = []
+        for asked in parse_qs(body).get("paths", []):
+            path = asked.strip("/")
+            if path in commit.files:
+                found.append(_entry(path, commit.files[path]))
+            elif path in folders:
+                found.append(folders[path])
+        return JSONResponse(found)
 
     async def resolve(self, request: Request) -> Response:
-        """A file's contents, whole or in part."""
+        """Send a file's contents, whole or in part."""
         _, commit = self._access.commit(request)
         file = commit.files.get(request.path_params["path"])
         if file is None or not self._access.store.content_path(file.sha256).is_file():
             raise HubError(404, "Entry not found", "EntryNotFound")
         etag = file.sha256 if file.is_lfs else file.git_oid
-        headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{etag}"', "X-Linked-Etag": f'"{etag}"'}
-        headers["X-Linked-Size"] = str(file.size)
+        headers = {
+            "X-Repo-Commit": commit.oid,
+            "ETag": f'"{etag}"',
+            "X-Linked-Etag": f'"{etag}"',
+            "X-Linked-Size": str(file.size),
+        }
         return FileResponse(self._access.store.content_path(file.sha256), headers=headers)
 
 
@@ -192,17 +213,26 @@ def _below(commit: Commit, prefix: str) -> list[tuple[str, StoredFile]]:
 
 
 def _folders(commit: Commit, prefix: str) -> list[dict[str, Any]]:
-    parents = {
-        "/".join(path.split("/")[:n])
-        for path in commit.files
-        for n in range(1, path.count("/") + 1)
-    }
-    inside = sorted(path for path in parents if path.startswith(prefix))
-    return [{"type": "directory", "path": path, "oid": commit.oid, "size": 0} for path in inside]
+    """Describe the folders below a prefix, sorted by path; git knows them by their files alone."""
+    parents = set()
+    for path in commit.files:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            parents.add("/".join(parts[:depth]))
+    found: list[dict[str, Any]] = []
+    for path in sorted(parents):
+        if path.startswith(prefix):
+            found.append({"type": "directory", "path": path, "oid": commit.oid, "size": 0})
+    return found
 
 
 def _entry(path: str, file: StoredFile) -> dict[str, Any]:
-    pointer = (
-        {"lfs": {"oid": file.sha256, "size": file.size, "pointerSize": 130}} if file.is_lfs else {}
-    )
-    return {"type": "file", "path": path, "oid": file.git_oid, "size": file.size, **pointer}
+    entry: dict[str, Any] = {
+        "type": "file",
+        "path": path,
+        "oid": file.git_oid,
+        "size": file.size,
+    }
+    if file.is_lfs:
+        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
+    return entry

@@ -1,7 +1,7 @@
-"""Files that will be published to a copy of them: what is checked there is what is uploaded.
+"""Copy the files that will be published; the copy is checked, and the copy is uploaded.
 
 The copy lies in a folder that this user alone can read, and its hashes are taken before anything is
-checked. A file that changes in the project while the checks run ends the command; one that is
+checked. A file that changes in the project while the checks run ends the command. One that is
 swapped afterwards changes nothing.
 """
 
@@ -17,7 +17,7 @@ from data_cards.publishing.publication import Hashes, hashes_of
 from data_cards.tracing.provenance import shown
 
 FOLDER = Path(".cache/publication")
-"""Beside it stand the copies, each named by its process."""
+"""The copies stand beside this path; each folder's name has the number of its process."""
 CURVES = "curves.png"
 _MODEL_FILES = re.compile(
     r"(config|generation_config|adapter_config|preprocessor_config|processor_config)\.json"
@@ -27,9 +27,9 @@ _MODEL_FILES = re.compile(
     r"|(tokenizer|spiece|sentencepiece\.bpe)\.model"
     r"|(LICENSE|NOTICE)(\.txt|\.md)?|log\.jsonl|curves\.png"
 )
-"""What makes a folder loadable, its licence, its log and the picture of its training.
+"""The files that make a folder loadable, its licence, its log and the picture of its training.
 
-params.yaml stays here: it may hold addresses of servers.
+params.yaml is not among them, because it may hold addresses of servers.
 """
 _TEXT_ENDINGS = ("", ".json", ".jsonl", ".jinja", ".txt", ".md", ".bpe")
 
@@ -40,7 +40,7 @@ class Copy(NamedTuple):
     original: Path
     copy: Path
     hashes: Hashes
-    """Of the copy, taken before it was checked."""
+    """The hashes of the copy, taken before it was checked."""
 
 
 class ModelCopy(NamedTuple):
@@ -51,23 +51,31 @@ class ModelCopy(NamedTuple):
     """Names that are not published: other files, and folders."""
 
     def texts(self) -> dict[str, Path]:
-        """The copies that hold text, by name."""
-        paths = [copied.copy for copied in self.copies]
-        return {path.name: path for path in paths if path.suffix in _TEXT_ENDINGS}
+        """Return the copies that hold text, by name."""
+        found = {}
+        for copied in self.copies:
+            if copied.copy.suffix in _TEXT_ENDINGS:
+                found[copied.copy.name] = copied.copy
+        return found
 
 
 def copy_sets(to: Path) -> tuple[Copy, ...]:
-    """Copy the files of all sets; one that is missing is left for the checks to name.
+    """Copy the files of all sets; skip a missing one, which the checks will name.
 
     Raises:
         OutputError: a copy cannot be written.
     """
-    paths = [local_path(name, split) for name in SetName for split in SPLITS]
-    return tuple(_copy(path, to / path) for path in paths if path.is_file())
+    copies = []
+    for name in SetName:
+        for split in SPLITS:
+            path = local_path(name, split)
+            if path.is_file():
+                copies.append(_copy(path, to / path))
+    return tuple(copies)
 
 
 def copy_model(folder: Path, to: Path) -> ModelCopy:
-    """Copy what is published of a model's folder; other files are left out by name.
+    """Copy the files of a model's folder that are published; leave out the others by name.
 
     Raises:
         InputError: a file that would be published is a link, or no file.
@@ -75,14 +83,18 @@ def copy_model(folder: Path, to: Path) -> ModelCopy:
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     chosen = [name for name in names if _MODEL_FILES.fullmatch(name)]
-    if links := [name for name in chosen if (folder / name).is_symlink()]:
+    links = [name for name in chosen if (folder / name).is_symlink()]
+    if links:
         raise _refused(folder, links, "a link may lead to any file of this machine")
-    if others := [name for name in chosen if not (folder / name).is_file()]:
+    others = [name for name in chosen if not (folder / name).is_file()]
+    if others:
         raise _refused(folder, others, "only plain files can be published")
     copies = tuple(_copy(folder / name, to / name) for name in chosen)
-    if links := [copied.copy.name for copied in copies if copied.copy.is_symlink()]:
-        raise _refused(folder, links, "a link may lead to any file of this machine")
-    return ModelCopy(copies, tuple(name for name in names if name not in chosen))
+    late_links = [copied.copy.name for copied in copies if copied.copy.is_symlink()]
+    if late_links:
+        raise _refused(folder, late_links, "a link may lead to any file of this machine")
+    left_out = tuple(name for name in names if name not in chosen)
+    return ModelCopy(copies, left_out)
 
 
 def _refused(folder: Path, names: list[str], reason: str) -> InputError:
@@ -112,11 +124,7 @@ def require_unchanged(copies: Iterable[Copy]) -> None:
     Raises:
         InputError: a file has changed or is gone.
     """
-    changed = [
-        str(copied.original)
-        for copied in copies
-        if not copied.original.is_file() or hashes_of(copied.original) != copied.hashes
-    ]
+    changed = [str(copied.original) for copied in copies if _has_changed(copied)]
     if changed:
         raise InputError(
             "files changed while they were checked",
@@ -124,3 +132,9 @@ def require_unchanged(copies: Iterable[Copy]) -> None:
             expected="a project in which nothing runs meanwhile",
             fix="wait for what writes them (dvc repro, a training), then publish again",
         )
+
+
+def _has_changed(copied: Copy) -> bool:
+    if not copied.original.is_file():
+        return True
+    return hashes_of(copied.original) != copied.hashes

@@ -14,11 +14,11 @@ _REPLACED = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"), "-"),
     **dict.fromkeys(map(ord, "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"), ""),
 }
-"""Dots and dashes that NFKC leaves, and letters without ink."""
+"""Dots and dashes that NFKC leaves as they are, and letters that print nothing."""
 _INVISIBLE = frozenset(("Cf", "Cc", "Co", "Cs"))
 """Categories of Unicode: format, control, private use, surrogates."""
 _VARIATIONS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Say which form of a sign is meant, and are not seen themselves."""
+"""Selectors that choose the form of a sign and are invisible themselves."""
 
 _ESCAPED_CODE = re.compile(r"\\(?:u00|x|u\{0{0,4})([0-9A-Fa-f]{2})\}?")
 """A sign as programs write it: backslash, `u0040` or `x40`."""
@@ -42,7 +42,7 @@ _SPACED_HOST = re.compile(r"@[\w-]{1,63}(?:\s?\.[\w-]{1,63}|\s\.\s?[\w-]{1,63}){
 
 
 def fold(text: str) -> str:
-    """Write each sign in its plainest form and drop the ones that nobody sees; lines stay lines."""
+    """Write each sign in its plainest form and drop invisible ones; line breaks stay."""
     plain = unicodedata.normalize("NFKC", text.translate(_REPLACED)).translate(_REPLACED)
     if plain.isascii() and plain.replace("\n", "").isprintable():
         return plain
@@ -57,12 +57,16 @@ def undisguise(folded: str) -> str:
     """Undo escapes, entities, markup inside words and addresses that are spelled out."""
     plain = _ESCAPED_CODE.sub(lambda found: chr(int(found[1], 16)), folded)
     plain = fold(unquote(html.unescape(plain)))
-    plain = _ESCAPED_SIGN.sub("", _EMPTY_TAG.sub("", plain))
-    plain = _BRACKETED_DOT.sub(".", _BRACKETED_AT.sub("@", plain))
-    plain = _SPOKEN.sub(_written, plain)
-    plain = _SPACED_AT.sub("@", _SHOUTED_AT.sub("@", plain))
+    plain = _EMPTY_TAG.sub("", plain)
+    plain = _ESCAPED_SIGN.sub("", plain)
+    plain = _BRACKETED_AT.sub("@", plain)
+    plain = _BRACKETED_DOT.sub(".", plain)
+    plain = _SPOKEN.sub(_written_address, plain)
+    plain = _SHOUTED_AT.sub("@", plain)
+    plain = _SPACED_AT.sub("@", plain)
     return _SPACED_HOST.sub(lambda host: "".join(host[0].split()), plain)
 
 
-def _written(spoken: re.Match[str]) -> str:
-    return f"{spoken[1]}@{_SPOKEN_DOT.sub('.', spoken[2])}"
+def _written_address(spoken: re.Match[str]) -> str:
+    host = _SPOKEN_DOT.sub(".", spoken[2])
+    return f"{spoken[1]}@{host}"

@@ -1,8 +1,9 @@
-"""Published rows to those that touch an evaluation set.
+"""Find the published rows that touch an evaluation set.
 
-The screen writes what it found (data/screen/excluded.parquet); none of those rows may be published. What it says is not
-taken on trust alone: the question of every row is compared with every evaluation question here, too, for the same words
-and for nearly the same. What the policy wrote is compared by the screen alone.
+The screen writes what it found to data/screen/excluded.parquet; none of those rows may be
+published. That file is not taken on trust alone: here the question of every row is compared with
+every evaluation question again, for the same words and for nearly the same. Only the screen
+compares what the policy wrote.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,23 +32,26 @@ class Overlap(NamedTuple):
 
 
 def screened_overlaps(name: SetName) -> list[Overlap]:
-    """The rows of a set that the screen found and that are in it all the same.
+    """Return the rows of a set that the screen found and that are in the set all the same.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
     """
-    touched = scan(EXCLUDED, ["row_id", "reason", "detail"]).filter(
-        pl.col("reason") != ExclusionReason.NEAR_DUPLICATE
-    )
+    excluded = scan(EXCLUDED, ["row_id", "reason", "detail"])
+    touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
     rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
-    return [Overlap(*row) for row in collect(rows.select("row_id", "detail")).iter_rows()]
+    found = collect(rows.select("row_id", "detail"))
+    return [Overlap(*row) for row in found.iter_rows()]
 
 
 class EvaluationQuestions:
     """The questions that models are evaluated on, by their words."""
 
     def __init__(self, screen: Mapping[str, Any]) -> None:
-        """`screen` is the section of that name in params.yaml: it names the evaluation files.
+        """Read the evaluation questions.
+
+        Args:
+            screen: The section of that name in params.yaml, which names the evaluation files.
 
         Raises:
             InputError: a file is missing or broken.
@@ -63,41 +67,49 @@ class EvaluationQuestions:
         self._near = NearQuestions(questions, self._sets)
 
     def overlaps(self, name: SetName) -> Iterator[Overlap]:
-        """The rows of a set that ask, or nearly ask, what an evaluation set asks."""
+        """Yield the rows of a set that ask, or nearly ask, an evaluation question."""
         for row_id, question in _questions(name):
-            if found := self._set_by_key.get(question_key(question)):
-                yield Overlap(row_id, f"asks a question of {found}")
-            elif near := self._near.nearest(question):
+            asked_in = self._set_by_key.get(question_key(question))
+            if asked_in:
+                yield Overlap(row_id, f"asks a question of {asked_in}")
+                continue
+            near = self._near.nearest(question)
+            if near:
                 yield Overlap(row_id, f"nearly asks a question of {self._sets[near.place]}")
 
 
 def _questions(name: SetName) -> Iterator[tuple[str, str]]:
-    columns = {SetName.COT_A: ("pair_id", "question"), SetName.RL: ("question_id", "question")}
+    """Yield the id and the question of every row of a set."""
+    flat_columns = {SetName.COT_A: ["pair_id", "question"], SetName.RL: ["question_id", "question"]}
+    is_flat = name in flat_columns
+    stored = flat_columns.get(name, ["trajectory"])
+    wanted = flat_columns.get(name, ["trajectory_id", "question"])
     for split in SPLITS:
         path = local_path(name, split)
         file = tables.open_parquet(path)
-        wanted = columns.get(name)
-        tables.require_columns(path, file.schema_arrow.names, wanted or ["trajectory"])
-        for batch in tables.parquet_batches(path, file, list(wanted or ["trajectory"])):
+        tables.require_columns(path, file.schema_arrow.names, stored)
+        for batch in tables.parquet_batches(path, file, stored):
             frame = pl.DataFrame(pl.from_arrow(batch))
-            flat = frame if wanted else frame.unnest("trajectory")
-            yield from flat.select(wanted or ("trajectory_id", "question")).iter_rows()
+            if not is_flat:
+                frame = frame.unnest("trajectory")
+            yield from frame.select(wanted).iter_rows()
 
 
 def _evaluation_questions(screen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every evaluation question after the name of its set."""
     for row in tables.read_table(QUESTIONS, Question):
         if row.split != "train":
             yield row.split, row.question
     more = Path(screen.get("evaluation", QUESTIONS))
+    if more == QUESTIONS:
+        return
     column = dict(screen.get("evaluation_columns", {})).get("question", "question")
-    for path in [] if more == QUESTIONS else _files(more):
+    for path in _files(more):
         for found in read_rows(path, {"question": column}):
             yield path.stem, str(found.values["question"])
 
 
 def _files(path: Path) -> list[Path]:
-    return (
-        sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
-        if path.is_dir()
-        else [path]
-    )
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)

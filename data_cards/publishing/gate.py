@@ -1,7 +1,9 @@
-"""What is about to be published to the reasons why it must not be: all of them at once, each of which has a name.
+"""Check what is about to be published, and name every reason why it must not be.
 
-A reason can be waived by its name (`publish.allow`), never all of them together; the published card names the waived.
-To add a reason: a value of `Reason` with its docstring, a function that gives `Refusal`s, a line in `check_sets`.
+All reasons are found at once, and each of them has a name. A reason can be waived by its name
+(`publish.allow`), never all of them together; the published card names those that were waived.
+To add a reason, write a value of `Reason` with its docstring, a function that gives `Refusal`s,
+and a line in `check_sets`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +81,7 @@ class Refusal(NamedTuple):
 
 
 def read_allowed(allow: str) -> frozenset[Reason]:
-    """The reasons named in `publish.allow`.
+    """Read the reasons that `publish.allow` names.
 
     Raises:
         ConfigError: a name is unknown.
@@ -88,22 +90,22 @@ def read_allowed(allow: str) -> frozenset[Reason]:
     for name in names:
         if name not in frozenset(Reason):
             raise unknown_name("reason", name, Reason, where="publish.allow")
-    return frozenset(map(Reason, names))
+    return frozenset(Reason(name) for name in names)
 
 
 def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> tuple[Reason, ...]:
-    """The reasons that apply and are waived, sorted.
+    """Return the reasons that apply and are waived, sorted.
 
     Raises:
         OutputError: a reason applies that is not waived; names every one of them.
     """
     against = [refusal for refusal in refusals if refusal.reason not in allowed]
     if against:
-        lines = "".join(f"\n    {refusal.reason}: {refusal.detail}" for refusal in against)
+        lines = [f"\n    {refusal.reason}: {refusal.detail}" for refusal in against]
         names = ",".join(dict.fromkeys(refusal.reason for refusal in against))
         raise OutputError(
             "publishing is refused",
-            got=lines,
+            got="".join(lines),
             fix=f"mend it, or waive by name, which the card will say: allow={names}",
         )
     return tuple(sorted({refusal.reason for refusal in refusals}))
@@ -116,7 +118,7 @@ def check_sets(
     params: PublishParams,
     known_licences: Mapping[str, str],
 ) -> list[Refusal]:
-    """Everything that stands against publishing the sets.
+    """Find everything that stands against publishing the sets.
 
     Args:
         cards: The sets' cards, as rendered from the files.
@@ -129,45 +131,54 @@ def check_sets(
         InputError: a file is missing or broken.
     """
     names = [card.info.name for card in cards]
-    found = [
-        *evaluation_refusals(names, settings.get("screen", {})),
-        *row_refusals(names, params.phone_region),
-    ]
-    found += [Refusal(Reason.LICENCE, line) for line in _licence_lines(cards, known_licences)]
-    found += _teacher_refusals(model.value for card in cards for model in card.models)
-    found += [*tree_refusals("render"), *review_refusals(names, params.required_reviews)]
-    return [*found, *_card_refusals(stale_cards, "dvc repro render")]
+    models = []
+    for card in cards:
+        models += [model.value for model in card.models]
+    found: list[Refusal] = []
+    found += evaluation_refusals(names, settings.get("screen", {}))
+    found += row_refusals(names, params.phone_region)
+    found += _licence_refusals(cards, known_licences)
+    found += _teacher_refusals(models)
+    found += tree_refusals("render")
+    found += review_refusals(names, params.required_reviews)
+    found += _card_refusals(stale_cards, "dvc repro render")
+    return found
 
 
 def check_model(
     card: ModelCard, stale_cards: Sequence[str], folder: Path, known_licences: Mapping[str, str]
 ) -> list[Refusal]:
-    """Everything that stands against publishing a model.
+    """Find everything that stands against publishing a model.
 
     Args:
-        card: As rendered from the files.
+        card: The model's card, as rendered from the files.
         stale_cards: Files under data/models/{name}/ that differ from it.
-        folder: The model's.
+        folder: The model's folder.
         known_licences: `render.licenses`.
     """
-    found = [
-        Refusal(Reason.LICENCE, line) for line in licences.conflicts(card.sources, known_licences)
-    ]
-    found += [*_teacher_refusals(card.teachers), *_model_tree_refusals(folder)]
+    conflicts = licences.conflicts(card.sources, known_licences)
+    found = [Refusal(Reason.LICENCE, line) for line in conflicts]
+    found += _teacher_refusals(card.teachers)
+    found += _model_tree_refusals(folder)
     if not card.num_results:
-        of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
-        detail = (
-            f"no result is of these weights{of_others}: python -m train.evaluate model={folder}"
-        )
-        found.append(Refusal(Reason.RESULTS_MISSING, detail))
-    return [*found, *_card_refusals(stale_cards, f"python -m data_cards.models model={folder}")]
+        found.append(_results_refusal(card, folder))
+    found += _card_refusals(stale_cards, f"python -m data_cards.models model={folder}")
+    return found
+
+
+def _results_refusal(card: ModelCard, folder: Path) -> Refusal:
+    of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
+    return Refusal(
+        Reason.RESULTS_MISSING,
+        f"no result is of these weights{of_others}: python -m train.evaluate model={folder}",
+    )
 
 
 def key_refusals(texts: Mapping[str, Path]) -> list[Refusal]:
-    """The text files of a model that hold a key.
+    """Name the text files of a model that hold a key.
 
     Args:
-        texts: The files by the name under which they are published.
+        texts: The files, by the name under which they are published.
     """
     found = []
     for name, path in texts.items():
@@ -181,77 +192,85 @@ def _model_tree_refusals(folder: Path) -> list[Refusal]:
     stage = provenance.stage_of(folder) if provenance.LOCK.exists() else ""
     if stage:
         return tree_refusals(stage)
+    unmade = Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}")
     code = [refusal for refusal in tree_refusals("") if refusal.reason is Reason.UNCOMMITTED_CODE]
-    return [
-        *code,
-        Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}"),
-    ]
+    return [*code, unmade]
 
 
 def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
-    return (
-        [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")] if stale else []
-    )
+    if not stale:
+        return []
+    return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")]
 
 
-def _licence_lines(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[str]:
-    return list(
-        dict.fromkeys(line for card in cards for line in licences.conflicts(card.sources, known))
-    )
+def _licence_refusals(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[Refusal]:
+    """Name the licence conflicts of all cards, each once."""
+    lines: list[str] = []
+    for card in cards:
+        lines += licences.conflicts(card.sources, known)
+    return [Refusal(Reason.LICENCE, line) for line in dict.fromkeys(lines)]
 
 
 def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
     scripted = sorted({model for model in models if model.startswith(SCRIPTED)})
-    return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")] if scripted else []
+    if not scripted:
+        return []
+    return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")]
 
 
 def tree_refusals(stage: str) -> list[Refusal]:
-    """What stands against the working tree: uncommitted code, and a lock of `stage` that belongs to something else."""
-    found, code = [], provenance.code_state()
+    """Find what stands against the working tree.
+
+    That is code that is not committed, and a dvc.lock that does not belong to the files.
+
+    Args:
+        stage: The stage up to which dvc.lock is checked; empty to leave it unchecked.
+    """
+    found = []
+    code = provenance.code_state()
     if not code.commit:
-        found.append(
-            Refusal(Reason.UNCOMMITTED_CODE, "the folder is in no git repository with a commit")
-        )
+        no_commit = "the folder is in no git repository with a commit"
+        found.append(Refusal(Reason.UNCOMMITTED_CODE, no_commit))
     elif code.changed:
         found.append(Refusal(Reason.UNCOMMITTED_CODE, shown(code.changed)))
     try:
         stale = provenance.stale_stages(stage) if stage else ()
     except InputError as error:
-        return [*found, Refusal(Reason.STALE_LOCK, f"{error.what}: {error.details['got']}")]
-    return (
-        [*found, Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}")]
-        if stale
-        else found
-    )
+        found.append(Refusal(Reason.STALE_LOCK, f"{error.what}: {error.details['got']}"))
+        return found
+    if stale:
+        found.append(Refusal(Reason.STALE_LOCK, f"{shown(stale)}: dvc repro {stage}"))
+    return found
 
 
 def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> Iterator[Refusal]:
-    """Rows that touch an evaluation set."""
+    """Yield a refusal for each set with rows that touch an evaluation set."""
+    reason = Reason.EVALUATION_OVERLAP
     if not Path(EXCLUDED).exists():
-        yield Refusal(
-            Reason.EVALUATION_OVERLAP, f"the rows were never screened: {EXCLUDED} is missing"
-        )
+        yield Refusal(reason, f"the rows were never screened: {EXCLUDED} is missing")
         return
     questions = EvaluationQuestions(screen)
     for name in names:
-        found = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
-        if found:
-            yield Refusal(
-                Reason.EVALUATION_OVERLAP,
-                f"{name}: {_examples([f'{it[0]} {it[1]}' for it in found])}",
-            )
+        overlaps = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
+        if overlaps:
+            lines = [f"{overlap.row_id} {overlap.detail}" for overlap in overlaps]
+            yield Refusal(reason, f"{name}: {_examples(lines)}")
 
 
 def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusal]:
-    """Rows whose policy wrote something private, and rows whose loss mask would be wrong; each row is read once."""
+    """Yield refusals for sets whose rows hold private text or would get a wrong loss mask.
+
+    Only what the policy wrote is looked at for private text. Each row is read once.
+    """
     for name in names:
-        private, faults = [], []
+        private = []
+        faults = []
         for row_id, row, steps in _rows(name):
             own = "\n".join(step.text for step in steps if step.author is Author.POLICY)
-            private += [
-                f"{row_id} {found.kind} {found.shown}" for found in find_private(own, phone_region)
-            ]
-            if fault := mask_fault(row):
+            for found in find_private(own, phone_region):
+                private.append(f"{row_id} {found.kind} {found.shown}")
+            fault = mask_fault(row)
+            if fault:
                 faults.append(f"{row_id} {fault}")
         if private:
             yield Refusal(Reason.PRIVATE_TEXT, f"{name}: {_examples(private)}")
@@ -260,7 +279,11 @@ def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusa
 
 
 def _rows(name: SetName) -> Iterator[tuple[str, GradedTrajectory | PreferencePair, Sequence[Step]]]:
-    for path in (local_path(name, split) for split in SPLITS if name is not SetName.RL):
+    """Yield the rows of a set, each with its id and all its steps; the RL set has no steps."""
+    if name is SetName.RL:
+        return
+    for split in SPLITS:
+        path = local_path(name, split)
         if name is SetName.COT_A:
             for pair in tables.read_table(path, PreferencePair):
                 yield pair.pair_id, pair, (*pair.prefix, *pair.chosen, *pair.rejected)
@@ -270,13 +293,18 @@ def _rows(name: SetName) -> Iterator[tuple[str, GradedTrajectory | PreferencePai
 
 
 def _examples(lines: Sequence[str]) -> str:
-    return f"{len(lines):,} row{'s' * (len(lines) > 1)}: {'; '.join(lines[:3])}"
+    plural = "s" if len(lines) > 1 else ""
+    return f"{len(lines):,} row{plural}: {'; '.join(lines[:3])}"
 
 
 def review_refusals(names: Iterable[SetName], required: int) -> Iterator[Refusal]:
-    """Sets of which people have read too little."""
-    for name in names if required else ():
-        if name is not SetName.RL and (done := num_reviewed(name)) < required:
-            yield Refusal(
-                Reason.REVIEWS_MISSING, f"{name}: {done:,} rows reviewed of {required:,} required"
-            )
+    """Yield a refusal for each set of which people have reviewed too few rows."""
+    if not required:
+        return
+    for name in names:
+        if name is SetName.RL:
+            continue
+        done = num_reviewed(name)
+        if done < required:
+            detail = f"{name}: {done:,} rows reviewed of {required:,} required"
+            yield Refusal(Reason.REVIEWS_MISSING, detail)

@@ -1,7 +1,7 @@
-"""The Hub as publishing needs it: what is there, one commit, one tag; its refusals become errors for people.
+"""Talk to the Hugging Face Hub: look at a repository, make one commit, set one tag.
 
-The address is `HF_ENDPOINT`'s or the Hub's own; the token is `HF_TOKEN`'s or that of `hf auth login`, and no message
-ever holds it.
+The Hub's refusals become errors for people. The address is that of `HF_ENDPOINT` or else the
+Hub's own. The token is that of `HF_TOKEN` or of `hf auth login`; no message ever holds it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,33 +26,42 @@ _UNCHANGED = "nothing on the Hub has changed"
 
 
 class Remote(NamedTuple):
-    """A repository as it is."""
+    """A repository as it is on the Hub now."""
 
     head: str
     """The newest commit."""
     files: dict[str, Published]
     tags: dict[str, str]
-    """Name to commit."""
+    """The commit of each tag, by the tag's name."""
 
 
 class HubRepository:
     """One repository on the Hub."""
 
     def __init__(self, kind: str, name: str) -> None:
-        """`kind` is `dataset` or `model`, `name` `owner/name`."""
+        """Name a repository; nothing is asked yet.
+
+        Args:
+            kind: `dataset` or `model`.
+            name: `owner/name`.
+        """
         self._api = HfApi(library_name="coa-toolkit")
-        self._kind, self._name = kind, name
+        self._kind = kind
+        self._name = name
 
     @property
     def url(self) -> str:
-        """Where people look at it."""
-        return f"{self._api.endpoint}/{'datasets/' if self._kind == 'dataset' else ''}{self._name}"
+        """The address at which people look at the repository."""
+        folder = "datasets/" if self._kind == "dataset" else ""
+        return f"{self._api.endpoint}/{folder}{self._name}"
 
     def look(self, revision: str | None = None) -> Remote | None:
-        """What is there; None where there is no such repository, or none that the token may see.
+        """Return the repository's state.
+
+        It is None where there is no such repository, or none that the token may see.
 
         Args:
-            revision: A commit; None: the newest.
+            revision: A commit; None for the newest one.
 
         Raises:
             ServiceError: the Hub cannot be reached or refuses the token.
@@ -67,14 +76,16 @@ class HubRepository:
                 self._name, recursive=True, revision=head, repo_type=self._kind
             )
             refs = self._api.list_repo_refs(self._name, repo_type=self._kind)
-            files = {it.path: _published(it) for it in tree if isinstance(it, RepoFile)}
-        return Remote(head, files, {tag.name: tag.target_commit for tag in refs.tags})
+            files = {entry.path: _published(entry) for entry in tree if isinstance(entry, RepoFile)}
+        tags = {tag.name: tag.target_commit for tag in refs.tags}
+        return Remote(head, files, tags)
 
     def create(self, *, private: bool) -> None:
-        """Make the repository, where it is not there yet.
+        """Create the repository, unless it exists.
 
         Raises:
-            ServiceError: the Hub cannot be reached, refuses the token, or gives no right to that name.
+            ServiceError: the Hub cannot be reached, refuses the token, or gives no right to that
+                name.
         """
         with self._explained():
             self._api.create_repo(self._name, repo_type=self._kind, private=private, exist_ok=True)
@@ -82,10 +93,11 @@ class HubRepository:
     def commit(
         self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str
     ) -> str:
-        """Make all changes in one commit on `parent`; returns its id.
+        """Make all changes in one commit on `parent`, and return its id.
 
         Raises:
-            ServiceError: the upload broke off, or somebody else published meanwhile: nothing has changed.
+            ServiceError: the upload broke off, or somebody else published meanwhile. Nothing has
+                changed then.
         """
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
         for change in changed:
@@ -104,7 +116,7 @@ class HubRepository:
         return made.oid
 
     def tag(self, name: str, revision: str) -> None:
-        """Name a commit.
+        """Give a commit a name.
 
         Raises:
             ServiceError: the Hub cannot be reached or refuses.
@@ -114,6 +126,7 @@ class HubRepository:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        """Turn the errors of the Hub's client into errors for people."""
         from httpx2 import HTTPError
 
         try:
@@ -129,14 +142,16 @@ class HubRepository:
         except HfHubHTTPError as error:
             raise self._refusal(error) from error
         except HTTPError as error:
+            fix = "check HF_ENDPOINT and the network, then run the same command again"
             raise ServiceError(
                 "the Hub cannot be reached",
                 where=self._api.endpoint,
                 got=type(error).__name__,
-                fix=f"check HF_ENDPOINT and the network, then run the same command again; {_UNCHANGED}",
+                fix=f"{fix}; {_UNCHANGED}",
             ) from error
         except (RuntimeError, ValueError) as error:
-            # The client wraps what happens to a large file, and the Hub's verdict on a card, in these.
+            # The client wraps two things in these: what happens to a large file, and the Hub's
+            # verdict on a card.
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise self._refusal(error.__cause__) from error
             raise OutputError(
@@ -144,23 +159,26 @@ class HubRepository:
             ) from error
 
     def _refusal(self, error: HfHubHTTPError) -> ServiceError:
-        status, said = error.response.status_code, error.server_message or str(error).split("\n")[0]
+        """Say in words for people what the Hub refused."""
+        status = error.response.status_code
+        said = error.server_message or str(error).split("\n")[0]
         if status == 401:
-            return ServiceError("the Hub refuses the token", where=self.url, got=said, fix=_LOGIN)
-        if status == 403:
+            what = "the Hub refuses the token"
+            fix = _LOGIN
+        elif status == 403:
+            what = f"no right to write to {self._name}"
             fix = "publish under a name of your own, or use a token that may write there"
-            return ServiceError(
-                f"no right to write to {self._name}", where=self.url, got=said, fix=fix
-            )
-        if status == 412:
+        elif status == 412:
+            what = "somebody else published meanwhile"
             fix = "run the same command again: it looks at what is there now"
-            return ServiceError(
-                "somebody else published meanwhile", where=self.url, got=said, fix=fix
+        else:
+            what = "the Hub failed or refused"
+            said = f"{status} {said}"
+            fix = (
+                f"run the same command again: {_UNCHANGED}, "
+                "and large files that arrived are not sent twice"
             )
-        fix = f"run the same command again: {_UNCHANGED}, and large files that arrived are not sent twice"
-        return ServiceError(
-            "the Hub failed or refused", where=self.url, got=f"{status} {said}", fix=fix
-        )
+        return ServiceError(what, where=self.url, got=said, fix=fix)
 
 
 def _published(file: RepoFile) -> Published:

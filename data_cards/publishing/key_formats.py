@@ -98,7 +98,7 @@ _PREFIXES = {
     "NRAK-": 24,
     "sntrys_": 40,
 }
-"""What a provider's keys begin with, and how many characters follow at least."""
+"""The prefix of a provider's keys, and the least number of characters that follow it."""
 _START = r"(?<![A-Za-z0-9])"
 
 _ANNOUNCES = r"key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?|bearer|auth"
@@ -120,7 +120,7 @@ _UNKNOWN = re.compile(
 )
 """A prefix that stands in no table, before a long tail."""
 _BARE = re.compile(r"(?<![\w/+.-])(?:[\w-]{27,300}|[A-Za-z0-9/+]{40})(?![\w/+=-])", re.ASCII)
-"""Without a prefix, such as the secret of AWS."""
+"""A key without a prefix, such as the secret of AWS."""
 _OTHERS = (
     re.compile(r"(?:discord(?:app)?\.com/api/webhooks|hooks\.zapier\.com)/[\w/@-]{20,300}"),
     re.compile(r"BEGIN [A-Z ]{0,20}PRIVATE KEY"),
@@ -128,7 +128,7 @@ _OTHERS = (
     re.compile(r"\b1//0[\w-]{30,300}|[?&;]sig=[\w%+/]{40,300}", re.ASCII),
 )
 _MIN_CHANGES = 4
-"""Between digits and letters: random characters change more often, words and dates less."""
+"""Least changes between digits and letters: random characters change more often than words."""
 
 
 def find_keys(text: str) -> Iterator[str]:
@@ -138,20 +138,28 @@ def find_keys(text: str) -> Iterator[str]:
         MissingExtraError: detect-secrets is not installed.
     """
     for pattern in _detectors():
-        yield from (found[0] for found in pattern.finditer(text))
+        for found in pattern.finditer(text):
+            yield found[0]
     yield from find_undetected_keys(text)
 
 
 def find_undetected_keys(text: str) -> Iterator[str]:
     """Find the keys that detect-secrets does not know; needs nothing that may not be installed."""
     for pattern in _OTHERS:
-        yield from (found[0] for found in pattern.finditer(text))
-    yield from (found[0] for found in _prefixed().finditer(text) if _is_made_up(found[0]))
+        for found in pattern.finditer(text):
+            yield found[0]
+    for found in _prefixed().finditer(text):
+        if _is_made_up(found[0]):
+            yield found[0]
     for found in _ASSIGNED.finditer(text):
         if _has_digits_and_letters(found[1]):
             yield found[0]
-    yield from (found[0] for found in _PASSWORD.finditer(text) if _is_made_up(found[1]))
-    yield from (found[0] for found in _UNKNOWN.finditer(text) if _is_random(found[1]))
+    for found in _PASSWORD.finditer(text):
+        if _is_made_up(found[1]):
+            yield found[0]
+    for found in _UNKNOWN.finditer(text):
+        if _is_random(found[1]):
+            yield found[0]
     for found in _BARE.finditer(text):
         has_both_cases = not (found[0].islower() or found[0].isupper())
         if has_both_cases and _is_random(found[0]):
@@ -160,16 +168,18 @@ def find_undetected_keys(text: str) -> Iterator[str]:
 
 def _is_made_up(value: str) -> bool:
     """Tell a key from words: it has digits, or capitals inside."""
-    return _has_digits_and_letters(value) or not (
-        value.islower() or value.isupper() or value.istitle()
-    )
+    is_cased_as_a_word = value.islower() or value.isupper() or value.istitle()
+    return _has_digits_and_letters(value) or not is_cased_as_a_word
 
 
 def _has_digits_and_letters(value: str) -> bool:
-    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    has_digits = any(sign.isdigit() for sign in value)
+    has_letters = any(sign.isalpha() for sign in value)
+    return has_digits and has_letters
 
 
 def _is_random(value: str) -> bool:
+    """Whether digits and letters alternate as often as in random characters."""
     changes = 0
     for left, right in pairwise(value):
         if left.isalnum() and right.isalnum() and left.isdigit() != right.isdigit():
@@ -179,17 +189,22 @@ def _is_random(value: str) -> bool:
 
 @cache
 def _prefixed() -> re.Pattern[str]:
-    formats = (rf"{re.escape(prefix)}[\w-]{{{least},}}" for prefix, least in _PREFIXES.items())
+    """Compile the pattern of all keys that begin with a known prefix."""
+    formats = []
+    for prefix, least in _PREFIXES.items():
+        formats.append(rf"{re.escape(prefix)}[\w-]{{{least},}}")
     return re.compile(rf"{_START}({'|'.join(formats)})", re.ASCII)
 
 
 @cache
 def _detectors() -> tuple[re.Pattern[str], ...]:
+    """Load the patterns of detect-secrets."""
     found: list[re.Pattern[str]] = []
     for name in _DETECTORS:
-        module, _, detector = name.partition(".")
+        module_name, _, detector = name.partition(".")
         try:
-            found += getattr(import_module(f"detect_secrets.plugins.{module}"), detector).denylist
+            module = import_module(f"detect_secrets.plugins.{module_name}")
+            found += getattr(module, detector).denylist
         except ImportError as error:
             raise MissingExtraError("detect-secrets", "publish") from error
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The sets, or a trained model, to what is to be published of them and what stands against it."""
+"""Collect what is to be published of the sets or of a model, and what stands against it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ from data_cards.settings import PublishParams, RenderParams, shown_settings
 
 
 class Prepared(NamedTuple):
-    """What is to be published, and what stands against it."""
+    """A publication that is ready to be sent, and what stands against it."""
 
     publication: Publication
     refusals: list[Refusal]
@@ -55,11 +55,15 @@ def _prepare_sets(params: Params, publish: PublishParams) -> Prepared:
     rendered = render(params, section)
     cards = rendered.files()
     refusals = check_sets(
-        rendered.sets, stale_files(OUT, cards), shown_settings(params), publish, section.licenses
+        cards=rendered.sets,
+        stale_cards=stale_files(OUT, cards),
+        settings=shown_settings(params),
+        params=publish,
+        known_licences=section.licenses,
     )
     if publish.repository != section.repository:
-        named = render(params, replace(section, repository=publish.repository))
-        cards |= named.texts()  # The pictures stay those that were compared.
+        renamed = render(params, replace(section, repository=publish.repository))
+        cards |= renamed.texts()  # The pictures stay those that were compared.
     names = [card.info.name for card in rendered.sets]
     files: dict[str, Content] = {**cards, **set_files(names, publish.num_traces)}
     num_rows = sum(card.info.num_rows for card in rendered.sets)
@@ -70,31 +74,35 @@ def prepare_model(params: Params, publish: PublishParams, private: Path) -> Prep
     """Copy a model's files to a private folder, check it and collect the copy's files.
 
     Raises:
-        InputError: the folder is no trained model, or a file is broken, a link or changed meanwhile.
+        InputError: the folder is no trained model, or a file is broken, a link or changed
+            meanwhile.
         ConfigError: a setting is wrong.
         OutputError: a copy cannot be written.
     """
-    folder, section = Path(publish.model), params.section(RenderParams, "render")
+    folder = Path(publish.model)
+    section = params.section(RenderParams, "render")
     copied = copy_model(folder, private)
     card = models.model_card(folder, params)
     stale = stale_files(models.card_folder(folder), models.card_files(card, private))
     refusals = check_model(card, stale, folder, section.licenses)
     published = models.model_card(folder, params, publish.repository)
     files: dict[str, Content] = {**models.card_files(published, private)}
-    files |= {copy.copy.name: copy.copy for copy in copied.copies if copy.copy.name != CURVES}
+    hashes = {}
+    for file in copied.copies:
+        hashes[file.copy] = file.hashes
+        if file.copy.name != CURVES:
+            files[file.copy.name] = file.copy
     refusals += key_refusals(copied.texts())
     require_unchanged(copied.copies)
-    hashes = {copy.copy: copy.hashes for copy in copied.copies}
     publication = Publication("model", files, {}, folder.name)
     prepared = Prepared(publication, refusals, MODEL_REASONS, copied.left_out)
     return _with_hashes(prepared, hashes)
 
 
 def _with_hashes(prepared: Prepared, known: Mapping[Path, Hashes]) -> Prepared:
-    """The same with the hash of every file: of a copy the one that was taken before the checks."""
+    """Add the hash of every file; a copy's is the one that was taken before the checks."""
     publication = prepared.publication
-    hashes = {
-        name: known[content] if isinstance(content, Path) else hashes_of(content)
-        for name, content in publication.files.items()
-    }
+    hashes = {}
+    for name, content in publication.files.items():
+        hashes[name] = known[content] if isinstance(content, Path) else hashes_of(content)
     return prepared._replace(publication=publication._replace(hashes=hashes))

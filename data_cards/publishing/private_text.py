@@ -4,11 +4,12 @@
 |---|---|---|
 | e-mail addresses | linkify-it-py | its list of top-level domains: `a@b.c` is no address |
 | phone numbers | phonenumbers | Google's numbering plans: dates and populations are no numbers |
-| keys | detect-secrets, `data_cards.publishing.key_formats` | the formats of providers, old and new |
+| keys | detect-secrets, `data_cards.publishing.key_formats` | old and new formats of providers |
 
 Every text is read twice: folded, and with escapes and spelled-out addresses undone
-(`data_cards.publishing.disguises`). A finding never shows what was found: it names the kind, the length and
-the first characters. Texts are hostile: they are read in windows, so that no pattern runs away.
+(`data_cards.publishing.disguises`). A finding never shows what was found: it names the kind, the
+length and the first characters. Texts may be hostile, so they are read in windows and no pattern
+runs away.
 """
 
 import re
@@ -22,10 +23,12 @@ from coa.errors import MissingExtraError
 from data_cards.publishing.disguises import fold, undisguise
 from data_cards.publishing.key_formats import find_keys
 
-_WINDOW, _OVERLAP = 2_000, 300
-"""Characters in a window, and those that the next one repeats: what is found is shorter."""
+_WINDOW = 2_000
+"""Characters in a window."""
+_OVERLAP = 300
+"""Characters that the next window repeats; whatever is found is shorter than this."""
 _MIN_PHONE_DIGITS = 9
-"""Fewer lead to nobody without an area code, and the span of two years has eight."""
+"""A shorter number reaches nobody without an area code, and the span of two years has eight."""
 _HOST = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}([^\W\d_]{2,24}|xn--[a-z0-9-]{1,59})"
 _EMAIL = re.compile(
     rf"[\w.+%-]{{1,64}}[^\s\w@]?@(?:\[?(?:\d{{1,3}}\.){{3}}\d{{1,3}}|{_HOST})(?![^\W_])", re.I
@@ -34,7 +37,7 @@ _EMAIL = re.compile(
 _AROUND = re.compile(
     r"[\[\]{}<>`*|$\"'\u00ab\u00bb\u2018-\u201d\\_~/]|:\+?(?=\d)|(?<=[a-z])\.(?=\s)"
 )
-"""What may touch a number and hide where it begins; blanked."""
+"""Signs that may touch a number and hide where it begins; they are blanked."""
 _TRUNK_ZERO = re.compile(r"\(0\)\s?")
 """The zero that is dialled inside the country alone: +44 (0)20."""
 _INTERNATIONAL = re.compile(r"(?<![\d+.-])(?:00|011)[\s-]{0,2}(?=[1-9]\d{0,2}[\s\d-])")
@@ -50,13 +53,13 @@ _ANNOUNCED = re.compile(
 )
 """A word that announces a number, and the number."""
 _COUNTRIES = "US GB DE FR ES IT IN CN JP BR MX AU NL SE CH PL RU KR TR ZA NG ID PH PK CA"
-"""By whose plans an announced number is read."""
+"""The countries by whose numbering plans an announced number is read."""
 _DIGITS = re.compile(r"\d(?:\W{0,3}\d){6}")
-"""What a phone number has at least; texts without it need no closer look."""
+"""The digits that a phone number has at least; texts without them need no closer look."""
 
 
 class PrivateKind(StrEnum):
-    """What must not be published."""
+    """A kind of text that must not be published."""
 
     EMAIL = "e-mail address"
     PHONE = "phone number"
@@ -83,13 +86,13 @@ def find_private(text: str, phone_region: str) -> list[PrivateText]:
     """
     readers: dict[PrivateKind, Callable[[str], Iterator[str]]] = {
         PrivateKind.EMAIL: find_emails,
-        PrivateKind.PHONE: lambda part: find_phones(part, phone_region),
+        PrivateKind.PHONE: lambda window: find_phones(window, phone_region),
         PrivateKind.KEY: find_keys,
     }
-    parts = list(_windows(text))
+    windows = list(_windows(text))
     found = []
     for kind, read in readers.items():
-        first = _first(read, parts)
+        first = _first(read, windows)
         if first:
             found.append(_shortened(kind, first))
     return found
@@ -109,9 +112,9 @@ def _shortened(kind: PrivateKind, found: str) -> PrivateText:
     return PrivateText(kind, f"{found[:4]}... ({len(found)} characters)")
 
 
-def _first(read: Callable[[str], Iterator[str]], parts: Iterable[str]) -> str | None:
-    for part in parts:
-        for match in read(part):
+def _first(read: Callable[[str], Iterator[str]], windows: Iterable[str]) -> str | None:
+    for window in windows:
+        for match in read(window):
             return match
     return None
 
@@ -147,7 +150,9 @@ def find_phones(text: str, region: str) -> Iterator[str]:
     Raises:
         MissingExtraError: phonenumbers is not installed.
     """
-    text = _INTERNATIONAL.sub("+", _TRUNK_ZERO.sub("", _AROUND.sub(" ", text)))
+    text = _AROUND.sub(" ", text)
+    text = _TRUNK_ZERO.sub("", text)
+    text = _INTERNATIONAL.sub("+", text)
     if not _DIGITS.search(text):
         return
     try:
@@ -179,7 +184,7 @@ def _announced_phones(text: str, region: str) -> Iterator[str]:
 
 
 def _num_digits(text: str) -> int:
-    return sum(map(str.isdigit, text))
+    return sum(sign.isdigit() for sign in text)
 
 
 @cache
@@ -188,4 +193,4 @@ def _top_level_domains() -> frozenset[str]:
         from linkify_it.tlds import TLDS
     except ImportError as error:
         raise MissingExtraError("linkify-it-py", "publish") from error
-    return frozenset(map(str.lower, TLDS))
+    return frozenset(domain.lower() for domain in TLDS)

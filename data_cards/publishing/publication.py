@@ -1,7 +1,8 @@
-"""What is published together: the files of one version, by their path in the repository, and what they say of it.
+"""Gather the files of one published version, by their path in the repository.
 
-`lineage.json` is the version's own record: code commit, the hash of dvc.lock, the hash of every file of the run, what
-was waived. It holds no date and no address, so the same version is the same bytes.
+`lineage.json` is the version's own record: the code commit, the hash of dvc.lock, the hash of every
+file of the run, and what was waived. It holds no date and no address, so the same version always
+gives the same bytes.
 """
 
 import hashlib
@@ -20,7 +21,9 @@ from data_cards.tracing import provenance
 
 LINEAGE = "lineage.json"
 _CHECKED = {
-    Reason.EVALUATION_OVERLAP: "no row has a question, or an edited copy of one, of the evaluation sets screened",
+    Reason.EVALUATION_OVERLAP: (
+        "no row has a question, or an edited copy of one, of the evaluation sets screened"
+    ),
     Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
     Reason.LICENCE: "the licences of all sources are known and go together",
     Reason.SCRIPTED_TEACHER: "language models wrote the text",
@@ -34,14 +37,14 @@ _CHECKED = {
 }
 
 Content = Path | bytes
-"""A file's contents: a file here, or what is to be written."""
+"""A file's contents: the path of a file here, or the bytes that are to be written."""
 
 
 class Hashes(NamedTuple):
-    """What identifies contents."""
+    """The size and the hashes that identify contents."""
 
     size: int
-    """Bytes."""
+    """Number of bytes."""
     sha256: str
     git_oid: str
     """The SHA-1 that git gives them."""
@@ -54,20 +57,21 @@ class Publication(NamedTuple):
     """`dataset` or `model`."""
     files: dict[str, Content]
     hashes: dict[str, Hashes]
-    """Of the files, taken before they were checked."""
+    """The hashes of the files, taken before they were checked."""
     summary: str
     """One line for the commit."""
 
 
 def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
-    """The parquet files of the sets and some of their trajectories as session traces.
+    """Return the parquet files of the sets and some of their trajectories as session traces.
 
     Raises:
         InputError: a file is missing or broken.
     """
-    files: dict[str, Content] = {
-        published_path(name, split): local_path(name, split) for name in names for split in SPLITS
-    }
+    files: dict[str, Content] = {}
+    for name in names:
+        for split in SPLITS:
+            files[published_path(name, split)] = local_path(name, split)
     for name in names:
         if name in HAS_TRAJECTORIES:
             files |= trace_files(name, num_traces)
@@ -75,11 +79,14 @@ def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
 
 
 def lineage_record(checked: Sequence[Reason], waived: Sequence[Reason]) -> bytes:
-    """The version's own record; a lock that cannot be read, which the gate has named, is left out.
+    """Write the version's own record as JSON; without a dvc.lock its fields stay empty.
 
     Args:
         checked: The gate's reasons that were looked at.
         waived: Those that apply all the same.
+
+    Raises:
+        InputError: dvc.lock is broken.
     """
     lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
     record = {
@@ -94,35 +101,34 @@ def lineage_record(checked: Sequence[Reason], waived: Sequence[Reason]) -> bytes
 
 
 def version_section(record: bytes) -> str:
-    """What a published card says at its end of the version that it belongs to."""
+    """Write the section at a published card's end, on the version that the card belongs to."""
     found = json.loads(record)
     waived = frozenset(found["waived"])
-    rows = [
-        (
-            Markdown(f"`{reason}`"),
-            Markdown(_CHECKED[Reason(reason)]),
-            Markdown("**waived**" if reason in waived else "yes"),
-        )
-        for reason in found["checked"]
-    ]
-    names = ", ".join(f"`{reason}`" for reason in found["waived"])
-    says = (
-        f"**Published although these apply, waived by name: {names}.**"
-        if waived
-        else "Nothing was waived."
-    )
+    rows = []
+    for reason in found["checked"]:
+        holds = "**waived**" if reason in waived else "yes"
+        must_hold = _CHECKED[Reason(reason)]
+        rows.append((Markdown(f"`{reason}`"), Markdown(must_hold), Markdown(holds)))
+    checks = table(("check", "what must hold", "holds"), rows)
+    verdict = "Nothing was waived."
+    if waived:
+        names = ", ".join(f"`{reason}`" for reason in found["waived"])
+        verdict = f"**Published although these apply, waived by name: {names}.**"
+    commit = found["code_commit"] or "none"
+    lock = found["dvc_lock_sha256"] or "none"
     return (
         "\n## This version\n\n"
-        f"Code: commit `{found['code_commit'] or 'none'}`. The SHA-256 of its `dvc.lock` is "
-        f"`{found['dvc_lock_sha256'] or 'none'}`; [{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
-        f"Checked before publishing. {says}\n\n{table(('check', 'what must hold', 'holds'), rows)}\n"
+        f"Code: commit `{commit}`. The SHA-256 of its `dvc.lock` is `{lock}`; "
+        f"[{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
+        f"Checked before publishing. {verdict}\n\n{checks}\n"
     )
 
 
 def hashes_of(content: Content) -> Hashes:
-    """The hashes of contents, read piece by piece."""
+    """Compute the hashes of contents; a file is read piece by piece."""
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size)
+    sha256 = hashlib.sha256()
+    git = hashlib.sha1(b"blob %d\0" % size)
     with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
         while chunk := file.read(1 << 20):
             sha256.update(chunk)
@@ -137,9 +143,9 @@ class Change(NamedTuple):
     mark: str
     """`+` new, `~` other contents, `-` gone."""
     before: int
-    """Bytes there; 0 where the file is new."""
+    """Bytes on the Hub; 0 where the file is new."""
     after: int
-    """Bytes here; 0 where it goes."""
+    """Bytes here; 0 where the file is gone."""
 
     def __str__(self) -> str:
         size = f"{self.after:,}" if self.mark == "+" else f"{self.before:,} -> {self.after:,}"
@@ -160,14 +166,16 @@ _HUBS_OWN = frozenset({".gitattributes"})
 
 
 def changes(files: Mapping[str, Hashes], published: Mapping[str, Published]) -> list[Change]:
-    """What a commit of files with these hashes would change, sorted by path."""
+    """Return what a commit of files with these hashes would change, sorted by path."""
     found = []
     for path, hashes in files.items():
         there = published.get(path)
         if there is None:
             found.append(Change(path, "+", 0, hashes.size))
-        elif there.oid != (hashes.sha256 if there.is_large else hashes.git_oid):
+            continue
+        oid = hashes.sha256 if there.is_large else hashes.git_oid
+        if there.oid != oid:
             found.append(Change(path, "~", there.size, hashes.size))
-    gone = published.keys() - files.keys() - _HUBS_OWN
-    found += [Change(path, "-", published[path].size, 0) for path in gone]
+    for path in published.keys() - files.keys() - _HUBS_OWN:
+        found.append(Change(path, "-", published[path].size, 0))
     return sorted(found)

@@ -1,8 +1,9 @@
-"""A trajectory and the journal to the calls of the teacher and of search that made it.
+"""Find the calls of the teacher and of search that made a trajectory.
 
-The rollout is run again by the same pure transition that made it (`coa/rollout.py`), with every reply taken from the
-journal and none asked for. Where the same record comes out, the calls are proven to be those of this trajectory: the
-key of a call is the hash of everything that its reply depends on, the whole context among it.
+The rollout is run again by the same pure transition that made it (`coa/rollout.py`), with every
+reply taken from the journal and none asked for. Where the same record comes out, the calls are
+proven to be those of this trajectory: the key of a call is the hash of everything that its reply
+depends on, the whole context included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ class RecordedCall(NamedTuple):
     """UTC, ISO 8601; empty where the journal does not hold the call."""
     seconds: float
     text: str
-    """What the policy wrote, or what it asked the tool."""
+    """The text that the policy wrote, or what it asked the tool."""
 
 
 class Replay(NamedTuple):
@@ -46,13 +47,14 @@ class Replay(NamedTuple):
 def replay(
     trajectory: Trajectory, run: RolloutContext, journal: Path, tools: Sequence[str] = ("search",)
 ) -> Replay:
-    """Find the calls of a trajectory, a fork's without those of its parent.
+    """Find the calls of a trajectory; a fork's are returned without those of its parent.
 
     Args:
-        trajectory: As it was recorded.
-        run: What its rollout shared with all others; only the names and the token counts of its encoder are asked for.
-        journal: The file; one that is not there knows no calls.
-        tools: Names of the run's tools, as they were offered; a fork knows search alone.
+        trajectory: The trajectory as it was recorded.
+        run: What its rollout shared with all others. Only the names and the token counts of its
+            encoder are asked for.
+        journal: The journal's file; a missing one holds no calls.
+        tools: Names of the run's tools, as they were offered; a fork has search alone.
 
     Raises:
         InputError: the file is no journal, or damaged.
@@ -104,6 +106,7 @@ def _begins(trajectory: Trajectory, state: State) -> bool:
 def _completion(
     state: State, run: RolloutContext, journal: Journal, calls: list[RecordedCall]
 ) -> Completion | None:
+    """Return the journal's reply to what the rollout asks now, and add the call to `calls`."""
     key = policy_key(run.encoder, rollout.request(state))
     found = journal.find(key)
     if found is None:
@@ -116,10 +119,12 @@ def _completion(
 
 
 def _search(call: Call, fingerprints: Mapping[str, str], journal: Journal) -> RecordedCall:
+    """Return a call of a tool with the time that the journal has for it."""
     key = request_key(CallKind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
     found = journal.find(key)
-    time = (found.finished_at, found.seconds) if found else ("", 0.0)
-    return RecordedCall(CallKind.TOOL, key, *time, call.argument)
+    if found is None:
+        return RecordedCall(CallKind.TOOL, key, "", 0.0, call.argument)
+    return RecordedCall(CallKind.TOOL, key, found.finished_at, found.seconds, call.argument)
 
 
 def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
@@ -129,7 +134,7 @@ def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
 
 
 class ForkPoint(NamedTuple):
-    """Where a fork left its parent."""
+    """The place where a fork left its parent."""
 
     parent_id: str
     point: int
@@ -137,7 +142,10 @@ class ForkPoint(NamedTuple):
 
 
 def fork_point(trajectory_id: str) -> ForkPoint | None:
-    """The end of a fork's id, `{parent}/{point}/{arm}/{k}`, read; None for a trajectory that is no fork."""
+    """Read the end of a fork's id, `{parent}/{point}/{arm}/{k}`.
+
+    It is None for a trajectory that is no fork.
+    """
     parts = trajectory_id.rsplit("/", 3)
     if len(parts) < 4 or parts[2] not in frozenset(Arm) or not parts[1].isdecimal():
         return None
@@ -145,14 +153,18 @@ def fork_point(trajectory_id: str) -> ForkPoint | None:
 
 
 def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
-    """The task that a trajectory came from."""
+    """Return the task that a trajectory came from."""
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
-    offers, names = trajectory.mode is Mode.COA, tuple(tools)
-    if fork is not None:
-        offers, names = fork.arm is Arm.ACT, ("search",)
+    if fork is None:
+        names = tuple(tools)
+        offers_tools = trajectory.mode is Mode.COA
+    else:
+        names = ("search",)
+        offers_tools = fork.arm is Arm.ACT
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
-        prefix = (*prefix, *(step for step in rest[:1] if step.kind is StepKind.MARKER))
+        if rest and rest[0].kind is StepKind.MARKER:
+            prefix = (*prefix, rest[0])
     return Task(
         trajectory.trajectory_id,
         trajectory.question_id,
@@ -161,7 +173,7 @@ def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
         trajectory.question,
         trajectory.prompt,
         trajectory.prompt_hash,
-        names if offers else (),
-        () if offers else names,
+        names if offers_tools else (),
+        () if offers_tools else names,
         prefix,
     )

@@ -1,4 +1,4 @@
-"""A trajectory to the lines of its lineage that need the settings: its prompt's file and its calls."""
+"""Write the lines of a lineage that need the settings: the prompt's file and the calls."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
 from coa.tools.factory import ToolsParams, own_tools
 from coa.trajectory import Mode, Step, StepKind, Trajectory
-from data_cards.tracing.calls import Replay, fork_point, replay
+from data_cards.tracing.calls import RecordedCall, Replay, fork_point, replay
 
 
 class NamedFact(NamedTuple):
@@ -28,21 +28,20 @@ class NamedFact(NamedTuple):
 
 
 def prompt_line(trajectory: Trajectory, params: Params) -> str:
-    """The prompt's file where its hash is the trajectory's, and the hash."""
-    files, template = (
-        params.section(PromptParams, "prompts"),
-        params.section(TeacherParams, "teacher").chat_template,
-    )
+    """Name the prompt's file, if its hash is the trajectory's, and the hash."""
+    files = params.section(PromptParams, "prompts")
+    template = params.section(TeacherParams, "teacher").chat_template
     path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
     try:
         is_same = Prompt.load(path, template).prompt_hash == trajectory.prompt_hash
     except CoaError:
         is_same = False
-    return f"{path if is_same else f'another version of {path}'}, hash {trajectory.prompt_hash}"
+    name = f"{path}" if is_same else f"another version of {path}"
+    return f"{name}, hash {trajectory.prompt_hash}"
 
 
 def journal_of(trajectory: Trajectory, params: Params) -> Path:
-    """The journal that holds a trajectory's calls; each stage that samples has one of its own."""
+    """Return the journal that holds a trajectory's calls; each stage that samples has its own."""
     if fork_point(trajectory.trajectory_id):
         return JOURNALS / "branch.sqlite"
     out = yaml.safe_load(params.dump(["sample"]))["sample"]["out"]
@@ -50,19 +49,21 @@ def journal_of(trajectory: Trajectory, params: Params) -> Path:
 
 
 def tool_names(params: Params) -> tuple[str, ...]:
-    """The tools that a run offers, as far as the settings say: an MCP server's are those that the prompt shows.
+    """Return the tools that a run offers, as far as the settings say.
+
+    The tools of an MCP server are those that the prompt shows.
 
     Raises:
         ConfigError: the settings are wrong.
     """
-    tools, prompts = params.section(ToolsParams, "tools"), params.section(PromptParams, "prompts")
+    tools = params.section(ToolsParams, "tools")
     own = ("search", *own_tools(tools))
     if not tools.mcp:
         return own
-    shown = Prompt.load(
-        Path(prompts.coa), params.section(TeacherParams, "teacher").chat_template
-    ).shown_tools
-    return (*own, *(name for name in shown if name not in own))
+    path = Path(params.section(PromptParams, "prompts").coa)
+    prompt = Prompt.load(path, params.section(TeacherParams, "teacher").chat_template)
+    others = [name for name in prompt.shown_tools if name not in own]
+    return (*own, *others)
 
 
 def is_imported(trajectory: Trajectory) -> bool:
@@ -74,7 +75,7 @@ def is_imported(trajectory: Trajectory) -> bool:
 
 
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
-    """Every call of the teacher and of search, then whether they give the trajectory again.
+    """Yield every call of the teacher and of search, then whether they give the same trajectory.
 
     Raises:
         ConfigError: the teacher's settings are wrong.
@@ -82,7 +83,8 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
     if is_imported(trajectory):
         yield from _imported_lines(trajectory)
         return
-    journal, teacher = journal_of(trajectory, params), params.section(TeacherParams, "teacher")
+    journal = journal_of(trajectory, params)
+    teacher = params.section(TeacherParams, "teacher")
     if teacher.policy is PolicyKind.LOCAL:
         yield NamedFact(
             "not found",
@@ -95,17 +97,20 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
         run = RolloutContext(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
         found = replay(trajectory, run, journal, tool_names(params))
     for call in found.calls:
-        name = "teacher" if call.kind is CallKind.POLICY else "search"
-        when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
-        yield NamedFact(
-            name, f"{when}: {call.text[-80:] if call.kind is CallKind.POLICY else call.text}"
-        )
+        yield _call_line(call)
     for number, step in enumerate(_observations(trajectory), 1):
-        shown = ", ".join(step.passages) or "nothing"
+        passages = ", ".join(step.passages) or "nothing"
         yield NamedFact(
-            f"result {number}", f"{step.outcome}: {shown}, by {trajectory.search_fingerprint}"
+            f"result {number}", f"{step.outcome}: {passages}, by {trajectory.search_fingerprint}"
         )
     yield NamedFact("journal", f"{journal}: {_verdict(found, journal)}")
+
+
+def _call_line(call: RecordedCall) -> NamedFact:
+    when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
+    if call.kind is CallKind.POLICY:
+        return NamedFact("teacher", f"{when}: {call.text[-80:]}")
+    return NamedFact("search", f"{when}: {call.text}")
 
 
 def _imported_lines(trajectory: Trajectory) -> Iterator[NamedFact]:
@@ -127,4 +132,7 @@ def _verdict(found: Replay, journal: Path) -> str:
         return "its replies give this trajectory again, character by character"
     if not journal.exists():
         return "not here; calls stay where they were made"
-    return "does not give this trajectory: other settings, another journal, or a call that was not kept"
+    return (
+        "does not give this trajectory: "
+        "other settings, another journal, or a call that was not kept"
+    )

@@ -1,4 +1,7 @@
-"""The working tree to what a published version says of itself: code commit, DVC's lock, the remote with the bytes."""
+"""Read from the working tree what a published version says of itself.
+
+That is the commit of the code, DVC's lock, and the remote that holds the bytes.
+"""
 
 import hashlib
 import json
@@ -15,7 +18,7 @@ from coa.errors import InputError
 
 LOCK = Path("dvc.lock")
 RECORDS = Path("publications.jsonl")
-"""Which revisions of the Hub, code, lock and remote belong together, a line for each publication."""
+"""A line for each publication: the revisions of the Hub, code, lock and remote that go together."""
 CODE = (
     "coa",
     "synth",
@@ -30,7 +33,10 @@ CODE = (
     "pyproject.toml",
     "constraints.txt",
 )
-"""The paths that decide what the pipeline makes; documents, tests and notes may change without a new version."""
+"""The paths that decide what the pipeline makes.
+
+Documents, tests and notes may change without a new version.
+"""
 _MAX_SHOWN = 5
 
 
@@ -44,7 +50,10 @@ class Code(NamedTuple):
 
 
 def code_state() -> Code:
-    """The commit and what is not committed; no commit where the folder is in no git repository."""
+    """Ask git for the commit and for what is not committed.
+
+    The commit is empty where the folder is in no git repository.
+    """
     known = [path for path in CODE if Path(path).exists()]
     commit = _output("git", "log", "-1", "--format=%H", "--", *known)
     status = _output("git", "status", "--porcelain", "--untracked-files=all", "--", *known)
@@ -54,7 +63,7 @@ def code_state() -> Code:
 
 
 def stale_stages(stage: str) -> tuple[str, ...]:
-    """The stages up to `stage` whose code, settings or files are others than those in dvc.lock.
+    """Return the stages up to `stage` whose code, settings or files differ from dvc.lock.
 
     Raises:
         InputError: DVC cannot tell.
@@ -71,18 +80,18 @@ def stale_stages(stage: str) -> tuple[str, ...]:
 
 
 class Lock(NamedTuple):
-    """What dvc.lock says was made."""
+    """The files that dvc.lock says were read and made."""
 
     sha256: str
-    """Of the file."""
+    """The hash of dvc.lock itself."""
     outs: dict[str, dict[str, str]]
-    """Stage to output to the MD5 under which DVC keeps it."""
+    """For each stage: the MD5 under which DVC keeps an output, by the output's path."""
     deps: dict[str, dict[str, str]]
-    """Stage to what it read to its MD5 then."""
+    """For each stage: the MD5 that a file had when the stage read it, by the file's path."""
 
 
 NO_LOCK = Lock("", {}, {})
-"""Where there is no dvc.lock."""
+"""The lock of a folder without a dvc.lock."""
 
 
 def read_lock() -> Lock:
@@ -91,18 +100,21 @@ def read_lock() -> Lock:
     Raises:
         InputError: it is missing or broken.
     """
+    outs = {}
+    deps = {}
     try:
         content = LOCK.read_bytes()
         stages: dict[str, Any] = yaml.safe_load(content)["stages"]
-        outs = {name: _md5_by_path(stage.get("outs", ())) for name, stage in stages.items()}
-        read = {name: _with_md5(stage.get("deps", ())) for name, stage in stages.items()}
-        deps = {name: _md5_by_path(files) for name, files in read.items()}
+        for name, stage in stages.items():
+            made = _md5_by_path(stage.get("outs", ()))
+            if made:
+                outs[name] = made
+            deps[name] = _md5_by_path(_with_md5(stage.get("deps", ())))
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot read {LOCK}", got=repr(error)[:200], fix="make it with dvc repro"
         ) from error
-    made = {name: paths for name, paths in outs.items() if paths}
-    return Lock(hashlib.sha256(content).hexdigest(), made, deps)
+    return Lock(hashlib.sha256(content).hexdigest(), outs, deps)
 
 
 def _md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -110,17 +122,17 @@ def _md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _with_md5(files: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """The files that lie here; others, such as a URL, are known by something else."""
+    """Keep the files that lie here; others, such as a URL, have no MD5."""
     return [file for file in files if "md5" in file]
 
 
 def md5_of(path: Path) -> str:
-    """The MD5 by which DVC knows a file or a folder; empty where nothing is there."""
+    """Compute the MD5 by which DVC knows a file or a folder; empty where nothing is there."""
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        entries = [
-            {"md5": md5_of(file), "relpath": file.relative_to(path).as_posix()} for file in files
-        ]
+        entries = []
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                entries.append({"md5": md5_of(file), "relpath": file.relative_to(path).as_posix()})
         entries.sort(key=lambda entry: entry["relpath"])
         return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
     if not path.is_file():
@@ -130,48 +142,60 @@ def md5_of(path: Path) -> str:
 
 
 def lock_commit() -> str:
-    """The commit that holds dvc.lock as it is here; empty where it is not committed."""
-    if _output("git", "status", "--porcelain", "--", str(LOCK)) != "":
+    """Return the commit that holds dvc.lock as it is here; empty where it is not committed."""
+    status = _output("git", "status", "--porcelain", "--", str(LOCK))
+    if status != "":
         return ""
-    return (_output("git", "log", "-1", "--format=%H", "--", str(LOCK)) or "").strip()
+    commit = _output("git", "log", "-1", "--format=%H", "--", str(LOCK)) or ""
+    return commit.strip()
 
 
 def stage_of(path: Path) -> str:
-    """The stage that made a file or folder, as dvc.lock has it; empty where none did.
+    """Return the stage that made a file or folder, as dvc.lock has it; empty where none did.
 
     Raises:
         InputError: dvc.lock is missing or broken.
     """
-    return next((stage for stage, made in read_lock().outs.items() if path.as_posix() in made), "")
+    for stage, made in read_lock().outs.items():
+        if path.as_posix() in made:
+            return stage
+    return ""
 
 
 def dvc_remote() -> str:
-    """The default DVC remote without user name and password; empty where there is none."""
+    """Return the default DVC remote without user name and password; empty where there is none."""
     name = _setting("core.remote")
-    return without_user(_setting(f"remote.{name}.url")) if name else ""
+    if not name:
+        return ""
+    return without_user(_setting(f"remote.{name}.url"))
 
 
 def _setting(key: str) -> str:
-    """A setting of DVC, wherever it stands; empty where there is none."""
-    return (_output(sys.executable, "-m", "dvc", "config", key) or "").strip()
+    """Return a setting of DVC from whichever file holds it; empty where none does."""
+    value = _output(sys.executable, "-m", "dvc", "config", key) or ""
+    return value.strip()
 
 
 def without_user(url: str) -> str:
-    """A URL without user name, password, query and fragment; anything else as it is."""
+    """Remove user name, password, query and fragment from a URL; leave any other text as it is."""
     parts = urlsplit(url)
     if not parts.netloc:
         return url
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _MAX_SHOWN:,} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more
+    """Return the first few names, and how many more there are."""
+    first = ", ".join(names[:_MAX_SHOWN])
+    num_more = len(names) - _MAX_SHOWN
+    if num_more <= 0:
+        return first
+    return f"{first} and {num_more:,} more"
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None where it fails or is not installed."""
+    """Return what a command prints; None where it fails or is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:

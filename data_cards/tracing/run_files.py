@@ -1,8 +1,8 @@
-"""dvc.lock to the files that a row passed through, with the hashes of the very run that made it.
+"""Find in dvc.lock the files that a row passed through, with the hashes of the run that made it.
 
 The row stands in data/assemble. Where that folder is the one of dvc.lock, the lock says which files
-`assemble` read, by their hashes, and which of its stages made them; so on to the questions. A file
-that another run made breaks the chain: from there on nothing is known.
+`assemble` read, by their hashes, and which of its stages made them, and so on back to the
+questions. A file that another run made breaks the chain: nothing before it is known.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,7 +21,7 @@ class RunFile(NamedTuple):
     """Its name in dvc.yaml."""
     path: str
     md5: str
-    """As DVC knows it."""
+    """The hash by which DVC knows the file."""
     is_known: bool
     """Whether the run of `stage` that dvc.lock describes made it."""
 
@@ -33,26 +33,29 @@ def is_of_lock(lock: Lock) -> bool:
 
 
 def files_behind(lock: Lock, stages: Collection[str]) -> Iterator[RunFile]:
-    """The files of `stages` that led to data/assemble, the last stage first.
+    """Yield the files of `stages` that led to data/assemble, the last stage first.
 
     Args:
         lock: One to which data/assemble belongs (`is_of_lock`).
         stages: Those that a row passed; what others made is left out.
     """
-    makers = {path: stage for stage, made in lock.outs.items() for path in made}
+    makers = {}
+    for stage, made in lock.outs.items():
+        for path in made:
+            makers[path] = stage
     for path, md5 in lock.outs[LAST].items():
         yield RunFile(LAST, path, md5, is_known=True)
-    todo, seen = [LAST], {LAST}
+    todo = [LAST]
+    seen = {LAST}
     while todo:
         for path, md5 in lock.deps[todo.pop(0)].items():
             stage = makers.get(path, "")
             if stage not in stages or stage in seen:
                 continue
             seen.add(stage)
-            is_known = lock.outs[stage][path] == md5
-            if not is_known:
+            if lock.outs[stage][path] != md5:
                 yield RunFile(stage, path, md5, is_known=False)
                 continue
             todo.append(stage)
-            for made, made_md5 in lock.outs[stage].items():
-                yield RunFile(stage, made, made_md5, is_known=True)
+            for made_path, made_md5 in lock.outs[stage].items():
+                yield RunFile(stage, made_path, made_md5, is_known=True)
