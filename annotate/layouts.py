@@ -148,7 +148,7 @@ LAYOUTS = {
 
 
 def is_chosen_left(pair_id: str) -> bool:
-    """Whether A is the chosen side.
+    """Return whether A is the chosen side.
 
     The lot follows from the id, so nothing in Argilla can give it away.
     """

@@ -1,12 +1,13 @@
-"""Argilla on this machine in one command: no docker, no Elasticsearch, no Java.
+"""Run Argilla on this machine with one command: no docker, no Elasticsearch, no Java.
 
     python -m annotate.serve                       # installs once, then serves until control-C
     python -m annotate.serve action=backup
     python -m annotate.serve action=reset
 
-It is Argilla's own server and page with an embedded search: an engine of ours, in annotate/embedded, answers from
-Argilla's SQLite database in place of Elasticsearch, and a Redis inside the process takes its background jobs. All it
-knows is in one folder, `.argilla`. The passwords of new accounts are shown once.
+It is Argilla's own server and page with an embedded search. An engine of ours, in
+annotate/embedded, answers from Argilla's SQLite database in place of Elasticsearch, and a Redis
+inside the process takes its background jobs. Everything is kept in one folder, `.argilla`. The
+passwords of new accounts are shown once.
 """
 
 import ipaddress
@@ -38,17 +39,20 @@ _QUICK_DEATHS = 5
 
 
 class Processes:
-    """The server and its worker: started together, watched, stopped together."""
+    """The server and its worker, which are started, watched and stopped together."""
 
     def __init__(self, python: Path, settings: dict[str, Any], log: IO[bytes]) -> None:
-        self._python, self._settings, self._log = python, settings, log
+        self._python = python
+        self._settings = settings
+        self._log = log
         self._worker: subprocess.Popen[bytes] | None = None
         self._deaths: list[float] = []
         self._server = self._start("server")
         self.passwords: dict[str, str] = {}
 
     def _start(self, role: str) -> subprocess.Popen[bytes]:
-        # A session of its own: control-C reaches this process alone, which then stops the others in order.
+        # A session of its own: control-C reaches this process alone, which then stops the others
+        # in order.
         process = subprocess.Popen(
             [self._python, "-m", "annotate.embedded.process", role],
             stdin=subprocess.PIPE,
@@ -58,23 +62,24 @@ class Processes:
             env=_environment(),
         )
         assert process.stdin
-        process.stdin.write(json.dumps({**self._settings, "parent": os.getpid()}).encode() + b"\n")
+        settings = json.dumps({**self._settings, "parent": os.getpid()})
+        process.stdin.write(settings.encode() + b"\n")
         process.stdin.flush()
         return process
 
     def wait_until_open(self, url: str) -> None:
-        """Collect what the server tells, start the worker, and return when the page answers.
+        """Read what the server reports, wait until its page answers, then start the worker.
 
         Raises:
             ServiceError: the server ended, or took too long.
         """
         assert self._server.stdout
         for line in self._server.stdout:
-            told = json.loads(line)
-            if "account" in told:
-                self.passwords[told["account"]] = told["password"]
-            if "redis_url" in told:
-                self._settings["redis_url"] = told["redis_url"]
+            report = json.loads(line)
+            if "account" in report:
+                self.passwords[report["account"]] = report["password"]
+            if "redis_url" in report:
+                self._settings["redis_url"] = report["redis_url"]
                 break
         deadline = time.monotonic() + _START_SECONDS
         while not answers(url):
@@ -86,7 +91,7 @@ class Processes:
         self._worker = self._start("worker")
 
     def watch(self) -> None:
-        """Start the worker again when it dies; returns never.
+        """Start the worker again whenever it dies; never returns.
 
         Raises:
             ServiceError: the server died, or the worker again and again.
@@ -98,17 +103,24 @@ class Processes:
                     "Argilla's server died", fix=f"read {self._log.name}, then start it again"
                 )
             if self._worker is not None and self._worker.poll() is not None:
-                now = time.monotonic()
-                self._deaths = [*(death for death in self._deaths if death > now - 60), now]
-                if len(self._deaths) > _QUICK_DEATHS:
-                    raise ServiceError(
-                        "Argilla's worker dies again and again", fix=f"read {self._log.name}"
-                    )
+                self._note_death()
                 self._worker = self._start("worker")
 
+    def _note_death(self) -> None:
+        """Count the worker's deaths of the last minute, and give up where there are too many."""
+        now = time.monotonic()
+        recent = [death for death in self._deaths if death > now - 60]
+        self._deaths = [*recent, now]
+        if len(self._deaths) > _QUICK_DEATHS:
+            raise ServiceError(
+                "Argilla's worker dies again and again", fix=f"read {self._log.name}"
+            )
+
     def stop(self) -> None:
-        """End both, the worker first; whoever does not end in time is killed."""
-        for process in filter(None, (self._worker, self._server)):
+        """End both, the worker first; one that does not end in time is killed."""
+        for process in (self._worker, self._server):
+            if process is None:
+                continue
             process.terminate()
             try:
                 process.wait(_STOP_SECONDS)
@@ -118,17 +130,21 @@ class Processes:
 
 
 def _environment() -> Mapping[str, str]:
-    """The environment of the server's processes: they find our engine, and nothing of this environment's packages."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("ARGILLA_", "PYTHON"))
-    }
-    return {**kept, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONSAFEPATH": "1"}
+    """Return the environment variables of the server's processes.
+
+    They find our engine, and none of the packages of this process's environment.
+    """
+    kept = {}
+    for name, value in os.environ.items():
+        if not name.startswith(("ARGILLA_", "PYTHON")):
+            kept[name] = value
+    kept["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    kept["PYTHONSAFEPATH"] = "1"
+    return kept
 
 
 def answers(url: str) -> bool:
-    """Whether an Argilla server answers at `url`."""
+    """Return whether an Argilla server answers at `url`."""
     try:
         with urllib.request.urlopen(f"{url}/api/v1/version", timeout=5) as response:
             return bool(response.status == 200)
@@ -137,13 +153,15 @@ def answers(url: str) -> bool:
 
 
 def url_of(params: ServeParams) -> str:
-    """The address to open in a browser on this machine."""
+    """Return the address to open in a browser on this machine."""
     host = "127.0.0.1" if params.host in ("0.0.0.0", "::") else params.host
-    return f"http://{f'[{host}]' if ':' in host else host}:{params.port}"
+    if ":" in host:
+        host = f"[{host}]"
+    return f"http://{host}:{params.port}"
 
 
 def is_open_to_others(host: str) -> bool:
-    """Whether an address can be reached from elsewhere."""
+    """Return whether an address can be reached from elsewhere."""
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -169,30 +187,34 @@ def check_port(params: ServeParams) -> None:
 
 
 def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
-    """What a person reads when the server is ready."""
+    """Write what a person reads when the server is ready."""
     lines = [f"Argilla {pinned_version()} with an embedded search is at {url}"]
     if passwords:
         lines.append("new accounts; their passwords are shown this once:")
         lines += [f"  {name:20} {password}" for name, password in passwords.items()]
     if is_open_to_others(params.host):
         lines.append(
-            f"warning: {params.host} can be reached from other machines, and passwords travel unencrypted"
+            f"warning: {params.host} can be reached from other machines, "
+            "and passwords travel unencrypted"
         )
-    return "\n".join([*lines, "stop it with control-C"])
+    lines.append("stop it with control-C")
+    return "\n".join(lines)
 
 
 def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
-    """Run the server until it is told to stop; the summary line is returned.
+    """Run the server until it is told to stop, and return the summary line.
 
     Raises:
         ConfigError: the port is taken, or the state is of another version.
         ServiceError: the server does not start, or dies.
     """
-    params, state = annotate.serve, State(Path(annotate.serve.state))
+    params = annotate.serve
+    state = State(Path(params.state))
     with state.lock(), tempfile.TemporaryDirectory(prefix="argilla-") as folder:
         state.check_version(pinned_version(), accepts_upgrade=params.accepts_upgrade)
         check_port(params)
-        python, url = server_python(), url_of(params)
+        python = server_python()
+        url = url_of(params)
         settings = {
             "state": str(state.folder.resolve()),
             "secret": state.secret(),
@@ -220,7 +242,7 @@ def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Do what `action` says; the summary line is returned."""
+    """Do what `action` says, and return the summary line."""
     params = Params.load("annotate.serve", arguments)
     annotate = params.section(AnnotateParams, "annotate")
     state = State(Path(annotate.serve.state))
@@ -228,10 +250,8 @@ def main(arguments: Sequence[str]) -> str:
         return f"backup: {state.backup()}"
     if annotate.serve.action is Action.RESET:
         return f"{state.folder} holds no server any more; what it held is in {state.reset()}"
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # both end it in order, also where a shell lets it ignore the first
+    # Both signals end the server in order, also where a shell lets it ignore the first.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     return serve(annotate, lambda text: print(text, flush=True))
 

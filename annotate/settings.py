@@ -1,4 +1,7 @@
-"""The section `annotate` of params.yaml: the server on this machine, what is pushed to it, and whose word counts."""
+"""Define the section `annotate` of params.yaml.
+
+It describes the server on this machine, what is pushed to it, and whose word counts.
+"""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,7 +14,7 @@ from coa.reviews import ReviewKind
 
 
 class Action(StrEnum):
-    """What `annotate.serve` does."""
+    """The things that `annotate.serve` can do."""
 
     SERVE = "serve"
     """Run the server until it is stopped."""
@@ -40,7 +43,7 @@ class ServeParams:
     annotators: tuple[str, ...] = ()
     """Accounts of the reviewers: made at the start, their passwords shown once."""
     accepts_upgrade: bool = False
-    """Open a state folder of another version of Argilla, after a backup; its database is changed for good."""
+    """Open a folder of another version of Argilla after a backup; changes its database for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class PushParams:
     num_items: Annotated[int, msgspec.Meta(ge=1)] = 200
     """Items of each kind, at most."""
     audit_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
-    """Share of them that is drawn at random from all; the others are those where a review is worth most."""
+    """Share of them that is drawn at random from all; a review of the others is worth most."""
     causes: tuple[str, ...] = ()
     """Failed trajectories of these causes alone; empty for all causes."""
     reviewers_per_item: Annotated[int, msgspec.Meta(ge=1)] = 1

@@ -1,6 +1,7 @@
-"""The folder that holds everything of the server on this machine: database, secret, the owner's key, its version.
+"""Keep everything of the server on this machine in one folder: database, secret, the owner's key.
 
-Only this user can read it. `backup` copies it while the server may be running; `reset` forgets all but the backups.
+Only this user can read it. `backup` copies it while the server may be running; `reset` forgets all
+but the backups.
 """
 
 import secrets
@@ -18,17 +19,14 @@ from coa.errors import ConfigError, InputError, writing_error
 from coa.whole_files import PRIVATE, write_file
 
 DATABASE = "argilla.db"
-_SECRET, _KEY, _VERSION, _ADDRESS, _BACKUPS, _LOCK = (
-    "secret",
-    "owner.key",
-    "version",
-    "address",
-    "backups",
-    "lock",
-)
+_SECRET = "secret"
+_KEY = "owner.key"
+_VERSION = "version"
+_ADDRESS = "address"
+_BACKUPS = "backups"
+_LOCK = "lock"
 _LEAST_SECRET_CHARS = 32
 """With an empty or a short secret anybody could sign a session."""
-
 
 _OWN = (
     DATABASE,
@@ -50,7 +48,7 @@ class State:
     """A state folder."""
 
     folder: Path
-    """Where it is."""
+    """The path of the folder."""
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -80,41 +78,42 @@ class State:
             raise writing_error(self.folder, error) from error
 
     def secret(self) -> str:
-        """The key that signs sessions; made once, so that a restart signs nobody out."""
-        return self._kept(_SECRET)
+        """Return the key that signs sessions; it is made once, so a restart signs nobody out."""
+        return self._read_or_make(_SECRET)
 
     def owner_key(self) -> str:
-        """The key with which the owner pushes and pulls; made once."""
-        return self._kept(_KEY)
+        """Return the key with which the owner pushes and pulls; it is made once."""
+        return self._read_or_make(_KEY)
 
-    def _kept(self, name: str) -> str:
-        """Read a secret; one that is missing or was cut off is made and written whole."""
+    def _read_or_make(self, name: str) -> str:
+        """Read a secret, or make a new one where it is missing or was cut off."""
         path = self.folder / name
         try:
             found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         except OSError as error:
             fix = "make it yours to read, or remove it: another is made"
             raise InputError(f"cannot read {path}", got=error.strerror, fix=fix) from error
-        if len(found) < _LEAST_SECRET_CHARS and name == _KEY and self.has_accounts():
-            fix = f"copy it from a folder under {self.folder / _BACKUPS}, or python -m annotate.serve action=reset"
+        if len(found) >= _LEAST_SECRET_CHARS:
+            return found
+        if name == _KEY and self.has_accounts():
             raise InputError(
                 "the owner's key is lost: the owner's account was made with another",
                 where=path,
                 expected=f"at least {_LEAST_SECRET_CHARS} characters",
                 got=f"{len(found)} characters",
-                fix=fix,
+                fix=f"copy it from a folder under {self.folder / _BACKUPS}, "
+                "or python -m annotate.serve action=reset",
             )
-        if len(found) < _LEAST_SECRET_CHARS:
-            found = secrets.token_hex(_LEAST_SECRET_CHARS)
-            self._write(name, found)
-        return found
+        made = secrets.token_hex(_LEAST_SECRET_CHARS)
+        self._write(name, made)
+        return made
 
     def _write(self, name: str, text: str) -> None:
         self._make()
         write_file(self.folder / name, text, mode=PRIVATE)
 
     def has_accounts(self) -> bool:
-        """Whether a server has run here."""
+        """Return whether a server has run here."""
         return (self.folder / DATABASE).exists()
 
     def note_address(self, url: str) -> None:
@@ -122,12 +121,16 @@ class State:
         self._write(_ADDRESS, url)
 
     def address(self) -> str:
-        """Where the server listened last; empty where none has."""
+        """Return the address at which the server listened last; empty where none has."""
         path = self.folder / _ADDRESS
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def check_version(self, pinned: str, *, accepts_upgrade: bool) -> None:
-        """Refuse a folder that another version of Argilla wrote; with `accepts_upgrade` back it up and go on.
+        """Refuse a folder that another version of Argilla wrote.
+
+        Args:
+            pinned: The version that is to be run.
+            accepts_upgrade: Back up a folder of another version and go on.
 
         Raises:
             ConfigError: the versions differ.
@@ -141,14 +144,18 @@ class State:
                     where=self.folder,
                     expected=pinned,
                     got=found or "no version file",
-                    fix="pull the reviews with the version that wrote it; then either run with accepts_upgrade=true, "
-                    "which makes a backup and changes the database for good, or name another annotate.serve.state",
+                    fix="pull the reviews with the version that wrote it; "
+                    "then either run with accepts_upgrade=true, "
+                    "which makes a backup and changes the database for good, "
+                    "or name another annotate.serve.state",
                 )
             self.backup()
         self._write(_VERSION, pinned)
 
     def backup(self) -> Path:
-        """Copy the state into a new folder under `backups`, the database as of one moment; returns that folder.
+        """Copy the state into a new folder under `backups`, and return that folder.
+
+        The copy of the database is that of one moment.
 
         Raises:
             InputError: there is nothing to copy.
@@ -172,7 +179,8 @@ class State:
         return copy
 
     def _copy_database(self, to: Path) -> None:
-        source, target = sqlite3.connect(self.folder / DATABASE), sqlite3.connect(to)
+        source = sqlite3.connect(self.folder / DATABASE)
+        target = sqlite3.connect(to)
         try:
             source.backup(target)
         finally:
@@ -180,7 +188,7 @@ class State:
             target.close()
 
     def reset(self) -> Path:
-        """Forget everything but the backups, after one more of them; returns that backup's folder.
+        """Make one more backup, forget everything else, and return the backup's folder.
 
         Files that are not the server's stay.
         """

@@ -482,7 +482,9 @@ def test_a_dead_worker_is_started_again_and_nothing_outlives_the_server(
     root: Path, tmp_path: Path, review_server: Callable[..., Any]
 ) -> None:
     write_run(root, tmp_path)
-    server = review_server(tmp_path, "annotators=[]").start()
+    server = review_server(tmp_path, "annotators=[]")
+    server.environment["TMPDIR"] = str(tmp_path)
+    server.start()
     first = wait_for(lambda: children(server.process.pid), 2)
     (worker,) = (pid for pid in first if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
@@ -495,6 +497,7 @@ def test_a_dead_worker_is_started_again_and_nothing_outlives_the_server(
     while any(Path(f"/proc/{pid}").exists() for pid in second):
         assert time.monotonic() < deadline, "processes outlive the one that watched them"
         time.sleep(0.1)
+    assert not list(tmp_path.glob("argilla-*")), "the temporary folder outlives the processes"
 
 
 def wait_for(find: Callable[[], list[int]], size: int) -> list[int]:

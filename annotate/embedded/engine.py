@@ -1,7 +1,8 @@
-"""The search engine that Argilla loads under the name `embedded`; importing this module registers it.
+"""Register the search engine that Argilla loads under the name `embedded`.
 
-Argilla tells an engine of every change so that it keeps its own copy in step. This one has no copy: it reads Argilla's
-tables, so all that is left of those calls is nothing.
+Importing this module registers it. Argilla tells an engine of every change, so that it keeps its
+own copy of the records in step. This engine has no copy: it reads Argilla's tables, so those calls
+do nothing.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ def _shuffle(item: str, seed: str) -> str:
     return hashlib.blake2b(f"{seed}/{item}".encode(), digest_size=8).hexdigest()
 
 
-class _NothingToKeep(SearchEngine):  # type: ignore[misc]
-    """The calls that tell an engine of changes."""
+class _WithoutCopy(SearchEngine):  # type: ignore[misc]
+    """An engine that ignores the calls that tell it of changes."""
 
     async def create_index(self, dataset: Any) -> None: ...
     async def delete_index(self, dataset: Any) -> None: ...
@@ -61,34 +62,38 @@ class _NothingToKeep(SearchEngine):  # type: ignore[misc]
 
 
 @SearchEngine.register(NAME)
-class EmbeddedSearchEngine(_NothingToKeep):
-    """Every search as SQL over Argilla's own database."""
+class EmbeddedSearchEngine(_WithoutCopy):
+    """An engine that answers every search by SQL over Argilla's own database."""
 
     @classmethod
     async def new_instance(cls) -> "EmbeddedSearchEngine":
-        """An engine; it holds nothing."""
+        """Return an engine; it holds nothing."""
         return cls()
 
     async def ping(self) -> bool:
-        """Whether the engine can be reached: it is in this process."""
+        """Return whether the engine can be reached: it is in this process."""
         return True
 
     async def info(self) -> dict[str, Any]:
-        """What Argilla's status page shows."""
+        """Return what Argilla's status page shows."""
         return {
             "version": {"distribution": "embedded (Argilla's own SQLite database)", "number": "1"}
         }
 
     async def get_dataset_progress(self, dataset: Any) -> dict[str, int]:
-        """Records by status."""
+        """Count the records by status."""
+        if dataset.is_draft:
+            return {}
         of_dataset = select(Record.status, func.count()).where(Record.dataset_id == dataset.id)
-        return {} if dataset.is_draft else await _counted(of_dataset.group_by(Record.status))
+        return await _counted(of_dataset.group_by(Record.status))
 
     async def get_dataset_user_progress(self, dataset: Any, user: Any) -> dict[str, int]:
-        """One person's responses by status."""
+        """Count one person's responses by status."""
+        if dataset.is_draft:
+            return {}
         of_user = select(Response.status, func.count()).join(Record)
         of_user = of_user.where(Record.dataset_id == dataset.id, Response.user_id == user.id)
-        return {} if dataset.is_draft else await _counted(of_user.group_by(Response.status))
+        return await _counted(of_user.group_by(Response.status))
 
     async def search(
         self,
@@ -100,57 +105,52 @@ class EmbeddedSearchEngine(_NothingToKeep):
         limit: int = 100,
         user_id: Any = None,
     ) -> Any:
-        """The records that fit; best first where words were asked for, shuffled for each person where nothing was."""
+        """Find the records that fit.
+
+        The best come first where words were asked for. Without words the records are shuffled,
+        for each person in another order.
+        """
         where, score = _matching(dataset, query)
-        where += [filters.condition(filter)] if filter else []
-        columns, by = [Record.id, func.count().over()], filters.order(sort or [])
+        if filter:
+            where.append(filters.condition(filter))
+        columns = [Record.id, func.count().over()]
+        by = filters.order(sort or [])
         if score is not None:
             columns.append(score.c.score)
-            by += [] if sort else [score.c.score.desc()]
+            if not sort:
+                by.append(score.c.score.desc())
         elif user_id:
             by.append(func.argilla_shuffle(cast(Record.id, String), str(user_id)))
-        rows = (
-            select(*columns).where(*where).order_by(*by, Record.inserted_at.asc(), Record.id.asc())
-        )
+        by += [Record.inserted_at.asc(), Record.id.asc()]
+        rows = select(*columns).where(*where).order_by(*by)
         if score is not None:
             rows = rows.outerjoin(score, score.c.record_id == Record.id)
         async with AsyncSessionLocal() as database:
             found = (await database.execute(rows.offset(offset).limit(limit))).all()
             count = found[0][1] if found else 0
-            if (
-                not found and offset
-            ):  # a page after the last one: the rows cannot say how many there are
-                count = (
-                    await database.execute(select(func.count()).select_from(Record).where(*where))
-                ).scalar_one()
-        items = [
-            SearchResponseItem(record_id=row[0], score=row[2] if len(row) > 2 else None)
-            for row in found
-        ]
+            if not found and offset:
+                # A page after the last one has no rows to say how many records there are.
+                counted = select(func.count()).select_from(Record).where(*where)
+                count = (await database.execute(counted)).scalar_one()
+        items = []
+        for row in found:
+            row_score = row[2] if score is not None else None
+            items.append(SearchResponseItem(record_id=row[0], score=row_score))
         return SearchResponses(items=items, total=count)
 
     async def compute_metrics_for(self, metadata_property: Any) -> Any:
-        """What values a metadata property has, for the filter's menu."""
-        path, of_dataset = filters.path_to(metadata_property.name), metadata_property.dataset_id
+        """Return the values that a metadata property has, for the filter's menu."""
+        path = filters.path_to(metadata_property.name)
+        if metadata_property.type == MetadataPropertyType.terms:
+            return await _terms_metrics(metadata_property.dataset_id, path)
+        value = func.json_extract(Record.metadata_, path)
+        ends = select(func.min(value), func.max(value))
+        ends = ends.where(Record.dataset_id == metadata_property.dataset_id)
         async with AsyncSessionLocal() as database:
-            if metadata_property.type == MetadataPropertyType.terms:
-                value = filters.each(Record.metadata_, path)
-                rows = select(value.c.value, func.count()).select_from(Record).join(value, true())
-                rows = rows.where(
-                    Record.dataset_id == of_dataset, value.c.value.is_not(None)
-                ).group_by(value.c.value)
-                found = (
-                    await database.execute(rows.order_by(func.count().desc(), value.c.value))
-                ).all()
-                terms = [
-                    TermsMetrics.TermCount(term=str(term), count=count) for term, count in found
-                ]
-                return TermsMetrics(total=sum(term.count for term in terms), values=terms)
-            value = func.json_extract(Record.metadata_, path)
-            ends = select(func.min(value), func.max(value)).where(Record.dataset_id == of_dataset)
             low, high = (await database.execute(ends)).one()
-        is_whole = metadata_property.type == MetadataPropertyType.integer
-        return (IntegerMetadataMetrics if is_whole else FloatMetadataMetrics)(min=low, max=high)
+        if metadata_property.type == MetadataPropertyType.integer:
+            return IntegerMetadataMetrics(min=low, max=high)
+        return FloatMetadataMetrics(min=low, max=high)
 
     async def similarity_search(
         self,
@@ -164,7 +164,7 @@ class EmbeddedSearchEngine(_NothingToKeep):
         order: Any = SimilarityOrder.most_similar,
         threshold: float | None = None,
     ) -> Any:
-        """Records by the cosine of their vectors; every vector is looked at."""
+        """Rank records by the cosine of their vectors; every vector is looked at."""
         if bool(value) == bool(record):
             raise ValueError(
                 "must provide either vector value or record to compute the similarity search"
@@ -173,55 +173,64 @@ class EmbeddedSearchEngine(_NothingToKeep):
         if not target:
             raise ValueError("cannot find a vector value to apply with provided info")
         where, _ = _matching(dataset, query)
-        where += [
-            Vector.vector_settings_id == vector_settings.id,
-            *([filters.condition(filter)] if filter else []),
-        ]
-        where += [Record.id != record.id] if record is not None else []
-        rows = (
-            select(Record.id, Vector.value)
-            .join(Vector, Vector.record_id == Record.id)
-            .where(*where)
-        )
+        where.append(Vector.vector_settings_id == vector_settings.id)
+        if filter:
+            where.append(filters.condition(filter))
+        if record is not None:
+            where.append(Record.id != record.id)
+        rows = select(Record.id, Vector.value)
+        rows = rows.join(Vector, Vector.record_id == Record.id).where(*where)
         async with AsyncSessionLocal() as database:
             found = (await database.execute(rows)).all()
         sign = -1.0 if order == SimilarityOrder.least_similar else 1.0
-        scored = [
-            (row_id, (1.0 + sign * _cosine(target, vector)) / 2.0) for row_id, vector in found
-        ]
-        best = sorted(
-            (it for it in scored if threshold is None or it[1] >= threshold), key=lambda it: -it[1]
-        )
-        items = [
-            SearchResponseItem(record_id=row_id, score=score)
-            for row_id, score in best[:max_results]
-        ]
+        scored = []
+        for row_id, vector in found:
+            score = (1.0 + sign * _cosine(target, vector)) / 2.0
+            if threshold is None or score >= threshold:
+                scored.append(SearchResponseItem(record_id=row_id, score=score))
+        scored.sort(key=lambda item: -item.score)
+        items = scored[:max_results]
         return SearchResponses(items=items, total=len(items))
 
 
 def _matching(dataset: Any, query: Any) -> tuple[list[Any], Any]:
-    """The conditions of a text query, and the subquery of its scores; None without a query."""
+    """Return the conditions of a text query and the subquery of its scores, if it has words."""
     where: list[Any] = [Record.dataset_id == dataset.id]
     if query is None:
         return where, None
     asked = query if isinstance(query, TextQuery) else TextQuery(q=query)
     tree = parse(asked.q)
     if tree is None:
-        return [*where, false()], None
-    return [*where, words.condition(tree, dataset.id, asked.field)], words.scores(
-        tree, dataset.id, asked.field
-    )
+        where.append(false())
+        return where, None
+    where.append(words.condition(tree, dataset.id, asked.field))
+    return where, words.scores(tree, dataset.id, asked.field)
+
+
+async def _terms_metrics(dataset_id: Any, path: str) -> Any:
+    """Count how often each term at a metadata path occurs, the most frequent one first."""
+    term = filters.each(Record.metadata_, path)
+    rows = select(term.c.value, func.count()).select_from(Record).join(term, true())
+    rows = rows.where(Record.dataset_id == dataset_id, term.c.value.is_not(None))
+    rows = rows.group_by(term.c.value).order_by(func.count().desc(), term.c.value)
+    async with AsyncSessionLocal() as database:
+        found = (await database.execute(rows)).all()
+    terms = [TermsMetrics.TermCount(term=str(name), count=count) for name, count in found]
+    return TermsMetrics(total=sum(term.count for term in terms), values=terms)
 
 
 async def _counted(rows: Any) -> dict[str, int]:
+    """Run a query of statuses and their counts; `total` is their sum."""
     async with AsyncSessionLocal() as database:
         found = (await database.execute(rows)).all()
-    return {
-        "total": sum(count for _, count in found),
-        **{status.value: count for status, count in found},
-    }
+    counts = {"total": sum(count for _, count in found)}
+    for status, count in found:
+        counts[status.value] = count
+    return counts
 
 
 def _cosine(left: list[float], right: list[float]) -> float:
     norm = math.hypot(*left) * math.hypot(*right)
-    return sum(a * b for a, b in zip(left, right, strict=False)) / norm if norm else 0.0
+    if not norm:
+        return 0.0
+    return sum(a * b for a, b in zip(left, right, strict=False)) / norm

@@ -1,4 +1,4 @@
-"""Argilla's filters and sorts to SQL over its own tables, with the meaning that they have in Elasticsearch."""
+"""Translate Argilla's filters and sorts to SQL, with the meaning they have in Elasticsearch."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,9 +32,10 @@ from sqlalchemy import (
 
 
 def condition(filter_: Any) -> Any:
-    """The condition on `Record` that a filter sets."""
+    """Return the condition on `Record` that a filter sets."""
     if isinstance(filter_, AndFilter):
-        return and_(true(), *map(condition, filter_.filters))
+        conditions = [condition(part) for part in filter_.filters]
+        return and_(true(), *conditions)
     for scope, build in _FILTERS.items():
         if isinstance(filter_.scope, scope):
             return build(filter_)
@@ -42,23 +43,23 @@ def condition(filter_: Any) -> Any:
 
 
 def order(sort: Sequence[Any]) -> list[Any]:
-    """The expressions to sort by; records without a value come last."""
+    """Return the expressions to sort by; records without a value come last."""
     found = []
     for by in sort:
         expression = _value(by.scope)
-        found.append(
-            (expression.desc() if by.order == SortOrder.desc else expression.asc()).nulls_last()
-        )
+        directed = expression.desc() if by.order == SortOrder.desc else expression.asc()
+        found.append(directed.nulls_last())
     return found
 
 
 def path_to(name: str, *rest: str) -> str:
-    """A path into a JSON column."""
-    return "$." + ".".join(f'"{part}"' for part in (name, *rest))
+    """Write a path into a JSON column."""
+    parts = [f'"{part}"' for part in (name, *rest)]
+    return "$." + ".".join(parts)
 
 
 def each(json_column: Any, path: str) -> Any:
-    """The elements of an array at `path`, or the one value there."""
+    """Return the elements of an array at `path`, or the one value there."""
     return func.json_each(json_column, path).table_valued("value", "type", joins_implicitly=True)
 
 
@@ -83,31 +84,31 @@ def _time(value: object) -> datetime:
 
 def _record_filter(filter_: Any) -> Any:
     name = filter_.scope.property
+    column = getattr(Record, name)
     if isinstance(filter_, RangeFilter):
-        return _within(getattr(Record, name), filter_, _time if name.endswith("_at") else str)
-    values = [UUID(str(value)) for value in filter_.values] if name == "id" else filter_.values
-    return getattr(Record, name).in_(values)
+        return _within(column, filter_, _time if name.endswith("_at") else str)
+    if name == "id":
+        return column.in_([UUID(str(value)) for value in filter_.values])
+    return column.in_(filter_.values)
 
 
 def _metadata_filter(filter_: Any) -> Any:
     value = each(Record.metadata_, path_to(filter_.scope.metadata_property))
-    return exists(
-        select(literal(1))
-        .select_from(value)
-        .where(value.c.type != "null", _is_wanted(value.c.value, filter_))
-    )
+    rows = select(literal(1)).select_from(value)
+    rows = rows.where(value.c.type != "null", _is_wanted(value.c.value, filter_))
+    return exists(rows)
 
 
 def _suggestion_filter(filter_: Any) -> Any:
     name = filter_.scope.property or "value"
+    column = getattr(Suggestion, name)
     rows = select(literal(1)).select_from(Suggestion).join(Question)
     if name in ("value", "score"):
-        value = each(getattr(Suggestion, name), "$")
-        rows = rows.join(value, true()).where(
-            value.c.type != "null", _is_wanted(value.c.value, filter_)
-        )
+        value = each(column, "$")
+        rows = rows.join(value, true())
+        rows = rows.where(value.c.type != "null", _is_wanted(value.c.value, filter_))
     else:
-        rows = rows.where(getattr(Suggestion, name).in_(filter_.values))
+        rows = rows.where(column.in_(filter_.values))
     return exists(rows.where(*_suggestion_of(filter_.scope.question)).correlate(Record))
 
 
@@ -126,18 +127,17 @@ def _response_filter(filter_: Any) -> Any:
         rows = rows.where(Response.user_id == scope.user.id)
     if scope.question:
         value = each(Response.values, path_to(scope.question, "value"))
-        return exists(
-            rows.join(value, true()).where(_is_wanted(value.c.value, filter_)).correlate(Record)
-        )
-    asked = [str(getattr(value, "value", value)) for value in filter_.values]
-    statuses = [
-        ResponseStatus(status) for status in asked if status != ResponseStatusFilter.pending.value
-    ]
-    found = (
-        [not_(exists(rows.correlate(Record)))]
-        if ResponseStatusFilter.pending.value in asked
-        else []
-    )
+        rows = rows.join(value, true()).where(_is_wanted(value.c.value, filter_))
+        return exists(rows.correlate(Record))
+    found = []
+    statuses = []
+    for value in filter_.values:
+        status = str(getattr(value, "value", value))
+        if status == ResponseStatusFilter.pending.value:
+            # A record is pending for a person who has not responded to it.
+            found = [not_(exists(rows.correlate(Record)))]
+        else:
+            statuses.append(ResponseStatus(status))
     if statuses:
         found.append(exists(rows.where(Response.status.in_(statuses)).correlate(Record)))
     return or_(*found) if found else false()
@@ -152,22 +152,13 @@ _FILTERS = {
 
 
 def _value(scope: Any) -> Any:
-    """What a record is sorted by."""
+    """Return the expression that a record is sorted by."""
     if isinstance(scope, RecordFilterScope):
         return getattr(Record, scope.property)
     if isinstance(scope, MetadataFilterScope):
         return func.json_extract(Record.metadata_, path_to(scope.metadata_property))
     if isinstance(scope, SuggestionFilterScope):
-        name = scope.property or "value"
-        column = getattr(Suggestion, name)
-        expression = func.json_extract(column, "$") if name in ("value", "score") else column
-        rows = (
-            select(expression)
-            .select_from(Suggestion)
-            .join(Question)
-            .where(*_suggestion_of(scope.question))
-        )
-        return rows.correlate(Record).limit(1).scalar_subquery()
+        return _suggestion_value(scope)
     if scope.question:
         expression = func.avg(func.json_extract(Response.values, path_to(scope.question, "value")))
     else:
@@ -176,3 +167,13 @@ def _value(scope: Any) -> Any:
     if scope.user is not None:
         rows = rows.where(Response.user_id == scope.user.id)
     return rows.correlate(Record).scalar_subquery()
+
+
+def _suggestion_value(scope: Any) -> Any:
+    name = scope.property or "value"
+    expression = getattr(Suggestion, name)
+    if name in ("value", "score"):
+        expression = func.json_extract(expression, "$")
+    rows = select(expression).select_from(Suggestion).join(Question)
+    rows = rows.where(*_suggestion_of(scope.question))
+    return rows.correlate(Record).limit(1).scalar_subquery()

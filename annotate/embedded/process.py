@@ -1,15 +1,18 @@
-"""The server's process and its worker's, in the server's own environment; `annotate.serve` starts and watches both.
+"""Run the server's process or its worker's; `annotate.serve` starts and watches both.
 
     python -m annotate.embedded.process server|worker      # settings as one line of JSON on stdin
 
-What the other side must know goes to stdout, a line of JSON each: where Redis listens, and each new account with its
-password, which is kept nowhere else in plain text. Both end when the process that started them is gone.
+Both run in the server's own environment. What the process that started them must know goes to
+stdout, a line of JSON each: where Redis listens, and each new account with its password, which is
+kept nowhere else in plain text. Both end when that process is gone, and then remove the temporary
+folder that it would have removed.
 """
 
 import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -18,7 +21,7 @@ import time
 import traceback
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 KEYS = Path(__file__).parent / "review_keys.js"
 _PARENT_SECONDS = 1.0
@@ -26,7 +29,7 @@ _PARENT_SECONDS = 1.0
 
 
 class Teller:
-    """Lines to the process that started this one; whatever else is printed goes to the log."""
+    """Send lines to the process that started this one; all else that is printed goes to the log."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
@@ -37,33 +40,59 @@ class Teller:
         print(json.dumps(values), file=self._out, flush=True)
 
 
-def end_with(parent: int) -> None:
-    """End this process when `parent` is gone: nobody else would stop it."""
+def end_with_parent(settings: dict[str, Any]) -> None:
+    """End this process when the one that started it is gone: no other would stop it."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == settings["parent"]:
             time.sleep(_PARENT_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10 * _PARENT_SECONDS)
-        os._exit(1)
+        leave(settings, 1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def start_redis(folder: str) -> str:
-    """A Redis inside this process, for this user alone, on a socket in `folder`; its address.
+def leave(settings: dict[str, Any], status: int) -> NoReturn:
+    """End this process at once; if its parent is gone, remove the temporary folder first.
 
-    Jobs are pickles: whoever can write to their queue runs code here. A port, even on this machine alone, is open to
-    every account on it, so the socket is a file in a folder of this user's own.
+    Connections of the database have threads of their own that would keep the process alive.
+    """
+    if os.getppid() != settings["parent"]:
+        shutil.rmtree(settings["folder"], ignore_errors=True)
+    os._exit(status)
+
+
+def start_redis(folder: str) -> str:
+    """Start a Redis inside this process, on a socket in `folder`, and return its address.
+
+    Jobs are pickles: whoever can write to their queue runs code here. A port, even on this machine
+    alone, is open to every account on it, so the socket is a file in a folder of this user's own.
     """
     from fakeredis import TcpFakeServer
-    from fakeredis._clients._tcp_server import TCPFakeRequestHandler
     from redis.exceptions import ResponseError
 
     clients = count(1)
 
-    class Handler(TCPFakeRequestHandler):  # type: ignore[misc]
-        """Goes on after an error, as Redis does; fakeredis hangs up, which resets what a client sends next."""
+    class FileServer(TcpFakeServer):  # type: ignore[misc]
+        """A server that listens on a file in place of a port."""
+
+        address_family = socket.AF_UNIX
+        request_queue_size = 128  # one client more is refused; the default of 5 is too few
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            connection, _ = self.socket.accept()
+            return connection, ("local", next(clients))
+
+    path = Path(folder) / "redis"
+    server = FileServer(str(path), server_type="redis")
+    handler: Any = server.RequestHandlerClass
+
+    class Handler(handler):  # type: ignore[misc]
+        """A handler that goes on after an error, as Redis does.
+
+        The one of fakeredis hangs up, which resets what a client sends next.
+        """
 
         def setup(self) -> None:
             super().setup()
@@ -77,23 +106,14 @@ def start_redis(folder: str) -> str:
 
             self.current_client.read_response = read
 
-    class FileServer(TcpFakeServer):  # type: ignore[misc]
-        address_family = socket.AF_UNIX
-        request_queue_size = 128  # one more than wait is refused, and the default is 5
-
-        def get_request(self) -> tuple[socket.socket, Any]:
-            connection, _ = self.socket.accept()
-            return connection, ("local", next(clients))
-
-    path = Path(folder) / "redis"
-    server = FileServer(str(path), server_type="redis")
-    server.RequestHandlerClass, server.daemon_threads = Handler, True
+    server.RequestHandlerClass = Handler
+    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"unix://{path}?db=0"
 
 
 def prepare(settings: dict[str, Any]) -> None:
-    """Environment variables that Argilla reads when it is imported."""
+    """Set the environment variables that Argilla reads when it is imported."""
     os.environ.update(
         ARGILLA_HOME_PATH=settings["state"],
         ARGILLA_SEARCH_ENGINE="embedded",
@@ -112,12 +132,11 @@ async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
     from argilla_server.database import AsyncSessionLocal
     from argilla_server.models import User, UserRole, Workspace, WorkspaceUser
 
+    roles = dict.fromkeys(settings["annotators"], UserRole.annotator)
+    roles[settings["owner"]] = UserRole.owner
     async with AsyncSessionLocal() as database:
         workspace = await Workspace.get_by(database, name=settings["workspace"])
         workspace = workspace or await Workspace.create(database, name=settings["workspace"])
-        roles = dict.fromkeys(settings["annotators"], UserRole.annotator) | {
-            settings["owner"]: UserRole.owner
-        }
         for name, role in roles.items():
             user = await accounts.get_user_by_username(database, name)
             if user is None:
@@ -133,11 +152,9 @@ async def ensure_accounts(settings: dict[str, Any], teller: Teller) -> None:
                     **key,
                 )
                 teller.tell(account=name, password=password)
-            if (
-                await WorkspaceUser.get_by(database, workspace_id=workspace.id, user_id=user.id)
-                is None
-            ):
-                await WorkspaceUser.create(database, workspace_id=workspace.id, user_id=user.id)
+            membership = {"workspace_id": workspace.id, "user_id": user.id}
+            if await WorkspaceUser.get_by(database, **membership) is None:
+                await WorkspaceUser.create(database, **membership)
 
 
 async def open_database(settings: dict[str, Any], teller: Teller) -> None:
@@ -154,18 +171,19 @@ async def open_database(settings: dict[str, Any], teller: Teller) -> None:
 def add_keys(app: Any) -> None:
     """Put review_keys.js on every page: Argilla's own keys reach the questions, not the record.
 
-    Argilla serves its pages from a copy that it makes at each start, in the temporary folder of this process.
+    Argilla serves its pages from a copy that it makes at each start, in the temporary folder of
+    this process.
     """
-    (pages,) = (
-        Path(route.app.directory) for route in app.routes if getattr(route, "name", "") == "static"
-    )
+    folders = [
+        route.app.directory for route in app.routes if getattr(route, "name", "") == "static"
+    ]
+    (folder,) = folders
+    pages = Path(folder)
     (pages / KEYS.name).write_bytes(KEYS.read_bytes())
+    script = f'<script src="/{KEYS.name}"></script>'
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(
-            text.replace("</body>", f'<script src="/{KEYS.name}"></script></body>'),
-            encoding="utf-8",
-        )
+        page.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
 
 
 def serve(settings: dict[str, Any], teller: Teller) -> None:
@@ -200,8 +218,9 @@ def work(settings: dict[str, Any], _: Teller) -> None:
 
 def main() -> None:
     """Run the role that is named, with the settings from stdin."""
-    settings, teller = json.loads(sys.stdin.readline()), Teller()
-    end_with(settings["parent"])
+    settings = json.loads(sys.stdin.readline())
+    teller = Teller()
+    end_with_parent(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     status = 1
     try:
@@ -210,9 +229,10 @@ def main() -> None:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0
     finally:
-        if error := sys.exc_info()[1]:
+        error = sys.exc_info()[1]
+        if error:
             traceback.print_exception(error)
-        os._exit(status)  # connections of the database have threads of their own that would not end
+        leave(settings, status)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What a person types into the search field, to a tree of phrases: the common part of Elasticsearch's simple syntax.
+"""Parse what a person types into the search field.
 
-Words are joined by AND; `|` is OR, `-word` NOT, `"several words"` a phrase, `wor*` a prefix, brackets group.
+The syntax is the common part of Elasticsearch's simple one. Words are joined by AND; `|` is OR,
+`-word` NOT, `"several words"` a phrase, `wor*` a prefix, and brackets group.
 """
 
 import re
@@ -17,7 +18,7 @@ _MAX_QUERY_CHARS = 2_000
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words side by side; with `is_prefix` the last may go on."""
+    """Words side by side; with `is_prefix` the last one is the beginning of a word."""
 
     words: tuple[str, ...]
     is_prefix: bool = False
@@ -25,21 +26,21 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Not:
-    """What must not be there."""
+    """A part that must not be there."""
 
     of: "Node"
 
 
 @dataclass(frozen=True)
 class All:
-    """What must be there together."""
+    """Parts that must all be there."""
 
     of: tuple["Node", ...]
 
 
 @dataclass(frozen=True)
 class Either:
-    """Of which one must be there."""
+    """Parts of which one must be there."""
 
     of: tuple["Node", ...]
 
@@ -48,57 +49,81 @@ Node = Phrase | Not | All | Either
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as they are indexed: lower case, signs aside, each CJK character by itself."""
+    """Return the words of a text as they are indexed.
+
+    They are in lower case and without signs; each CJK character is a word by itself.
+    """
     return _WORD.findall(text.lower())
 
 
 @lru_cache(maxsize=256)
 def parse(query: str) -> Node | None:
-    """The tree of a query; None where it holds no word."""
+    """Parse a query into a tree; None where it holds no word."""
     tokens = list(_TOKEN.finditer(query[:_MAX_QUERY_CHARS]))
     node, _ = _alternatives(tokens, 0, 0)
     return node
 
 
 def _alternatives(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[Node | None, int]:
-    """What stands between brackets, or the whole, and where it ends."""
+    """Parse what stands between brackets, or the whole; also return where it ends."""
     groups: list[list[Node]] = [[]]
-    while at < len(tokens) and not (tokens[at]["sign"] == ")" and depth):
-        if tokens[at]["sign"] == "|":
+    while at < len(tokens):
+        sign = tokens[at]["sign"]
+        if sign == ")" and depth:
+            break
+        if sign == "|":
             groups.append([])
-        elif tokens[at]["sign"] != ")":
+            at += 1
+        elif sign == ")":
+            at += 1
+        else:
             node, at = _operand(tokens, at, depth)
-            groups[-1] += [node] if node else []
-            continue
-        at += 1
-    found = [All(tuple(group)) if len(group) > 1 else group[0] for group in groups if group]
-    return (Either(tuple(found)) if len(found) > 1 else found[0] if found else None), at
+            if node:
+                groups[-1].append(node)
+    found: list[Node] = []
+    for group in groups:
+        if group:
+            found.append(All(tuple(group)) if len(group) > 1 else group[0])
+    if not found:
+        return None, at
+    if len(found) == 1:
+        return found[0], at
+    return Either(tuple(found)), at
 
 
 def _operand(tokens: list[re.Match[str]], at: int, depth: int) -> tuple[Node | None, int]:
+    """Parse a phrase, a negated part or a group in brackets; also return where it ends."""
     token = tokens[at]
-    if token["minus"] and at + 1 < len(tokens) and tokens[at + 1]["sign"] not in (")", "|"):
+    has_next = at + 1 < len(tokens)
+    if token["minus"] and has_next and tokens[at + 1]["sign"] not in (")", "|"):
         node, at = _operand(tokens, at + 1, depth)
         return (Not(node) if node else None), at
     if token["sign"] == "(" and depth < 20:
         node, at = _alternatives(tokens, at + 1, depth + 1)
         return node, at + 1
-    text = token["phrase"] if token["phrase"] is not None else token["word"] or ""
+    is_quoted = token["phrase"] is not None
+    text = token["phrase"] if is_quoted else token["word"] or ""
     found = tuple(words(text))
-    return (
-        Phrase(found, token["phrase"] is None and text.endswith("*")) if found else None
-    ), at + 1
+    if not found:
+        return None, at + 1
+    return Phrase(found, is_prefix=not is_quoted and text.endswith("*")), at + 1
 
 
 def phrases(node: Node) -> list[Phrase]:
-    """The phrases that count for a text, not against it."""
+    """Return the phrases that count for a text, not against it."""
     if isinstance(node, Phrase):
         return [node]
-    return (
-        [] if isinstance(node, Not) else [phrase for child in node.of for phrase in phrases(child)]
-    )
+    found: list[Phrase] = []
+    if not isinstance(node, Not):
+        for child in node.of:
+            found += phrases(child)
+    return found
 
 
 def full_text(phrase: Phrase) -> str:
-    """A phrase in the language of FTS5; words hold letters and digits alone, so nothing needs escaping."""
-    return f'"{" ".join(phrase.words)}"' + ("*" if phrase.is_prefix else "")
+    """Write a phrase in the language of FTS5.
+
+    Words hold letters and digits alone, so nothing needs escaping.
+    """
+    quoted = f'"{" ".join(phrase.words)}"'
+    return quoted + "*" if phrase.is_prefix else quoted

@@ -1,6 +1,7 @@
-"""Records to a table of their words, kept in step by triggers; a query to a condition on records.
+"""Keep the table of the words of all records, and translate a query to a condition on records.
 
-One row for each field of a record. The words of fields that hold the project's HTML are those that a reader sees.
+Triggers keep the table in step. It has one row for each field of a record. The words of fields that
+hold the project's HTML are those that a reader sees.
 """
 
 import html
@@ -29,7 +30,7 @@ from annotate.embedded.query import All, Node, Not, Phrase, full_text, phrases
 from annotate.embedded.query import words as words_of
 
 _OUR_HTML = '<div class="coa">'
-"""How a field begins that annotate/markup.py wrote; in others `<` is text."""
+"""The beginning of a field that annotate/markup.py wrote; in other fields `<` is text."""
 _TAG = re.compile(r"<[^>]*>")
 
 TEXTS = table(
@@ -46,10 +47,15 @@ _INSERT = """
     SELECT {row}.id, {row}.dataset_id, field.key, argilla_words(field.value, field.type)
     FROM {source} json_each({row}.fields) AS field WHERE field.type IN ('text', 'array', 'object')
 """
-# What a search needs of a record stands in the index, for in the table it stands behind the record's long texts.
+# The index of records holds what a search needs of a record, because in the table those columns
+# stand behind the record's long texts.
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS search_texts(
-    id INTEGER PRIMARY KEY, record_id TEXT NOT NULL, dataset_id TEXT NOT NULL, field TEXT NOT NULL, words TEXT NOT NULL
+    id INTEGER PRIMARY KEY,
+    record_id TEXT NOT NULL,
+    dataset_id TEXT NOT NULL,
+    field TEXT NOT NULL,
+    words TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS search_records ON records(dataset_id, inserted_at, id, status);
 CREATE INDEX IF NOT EXISTS search_texts_record ON search_texts(record_id);
@@ -81,13 +87,19 @@ _FILL = (
 
 
 def shown_words(value: Any, kind: str) -> str:
-    """The words of one field; the function `argilla_words` of the database."""
+    """Return the words of one field; the database calls this as its function `argilla_words`."""
     texts = [value] if kind == "text" else _strings(json.loads(value))
-    return " ".join(word for text in texts for word in words_of(_visible(text)))
+    found: list[str] = []
+    for text in texts:
+        found += words_of(_visible(text))
+    return " ".join(found)
 
 
 def _visible(text: str) -> str:
-    return html.unescape(_TAG.sub(" ", text)) if text.startswith(_OUR_HTML) else text
+    """Remove the tags of our own HTML; any other text stays as it is."""
+    if not text.startswith(_OUR_HTML):
+        return text
+    return html.unescape(_TAG.sub(" ", text))
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -99,7 +111,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def create(path: str) -> None:
-    """Make the tables and triggers in Argilla's database, and fill them with records that were there before."""
+    """Make the tables and triggers in Argilla's database, and add the records that it holds."""
     connection = sqlite3.connect(path)
     try:
         connection.create_function("argilla_words", 2, shown_words, deterministic=True)
@@ -111,34 +123,36 @@ def create(path: str) -> None:
 
 
 def condition(node: Node, dataset_id: Any, field: str | None) -> Any:
-    """The condition on `Record.id` that a query sets; each phrase may stand in any field, or in the one named."""
+    """Return the condition on `Record.id` that a query sets.
+
+    Each phrase may stand in any field, or only in the one that is named.
+    """
     if isinstance(node, Phrase):
         return Record.id.in_(_records(full_text(node), dataset_id, field))
     if isinstance(node, Not):
         return not_(condition(node.of, dataset_id, field))
-    join = and_ if isinstance(node, All) else or_
-    return join(*(condition(child, dataset_id, field) for child in node.of))
+    conditions = [condition(child, dataset_id, field) for child in node.of]
+    return and_(*conditions) if isinstance(node, All) else or_(*conditions)
 
 
 def scores(node: Node, dataset_id: Any, field: str | None) -> Any:
-    """A subquery of record and score (the more, the better) over all phrases that count for a record."""
+    """Return a subquery of records and their scores over all phrases that count for a record.
+
+    The higher the score, the better.
+    """
     wanted = " OR ".join(full_text(phrase) for phrase in phrases(node))
-    # FTS5 computes bm25 only where its table is scanned; the limit keeps SQLite from folding that into the sum.
-    rows = _records(wanted or '""', dataset_id, field).add_columns(
-        literal_column("bm25(search_terms)").label("score")
-    )
+    rank = literal_column("bm25(search_terms)").label("score")
+    rows = _records(wanted or '""', dataset_id, field).add_columns(rank)
+    # FTS5 computes bm25 only where its table is scanned; the limit keeps SQLite from folding that
+    # into the sum.
     found = rows.limit(-1).subquery()
     score = -func.sum(found.c.score)
     return select(found.c.record_id, score.label("score")).group_by(found.c.record_id).subquery()
 
 
 def _records(full_text_query: str, dataset_id: Any, field: str | None) -> Select[Any]:
-    rows = (
-        select(TEXTS.c.record_id)
-        .select_from(TERMS.join(TEXTS, TEXTS.c.id == TERMS.c.rowid))
-        .where(
-            literal_column("search_terms").op("MATCH")(full_text_query),
-            TEXTS.c.dataset_id == dataset_id,
-        )
-    )
+    """Select the records of a data set with a field that matches."""
+    rows = select(TEXTS.c.record_id).select_from(TERMS.join(TEXTS, TEXTS.c.id == TERMS.c.rowid))
+    is_match = literal_column("search_terms").op("MATCH")(full_text_query)
+    rows = rows.where(is_match, TEXTS.c.dataset_id == dataset_id)
     return rows.where(TEXTS.c.field == field) if field else rows

@@ -151,7 +151,7 @@ async def read_lines(request: Request) -> list[Line]:
         HubError: it is too large, or a line has another form.
     """
     content = await read_bytes(request)
-    found = []
+    found: list[Line] = []
     for line in content.splitlines():
         if line.strip():
             found.append(decode(line, Line))  # type: ignore[arg-type]

@@ -179,7 +179,7 @@ def _has_digits_and_letters(value: str) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Whether digits and letters alternate as often as in random characters."""
+    """Return whether digits and letters alternate as often as in random characters."""
     changes = 0
     for left, right in pairwise(value):
         if left.isalnum() and right.isalnum() and left.isdigit() != right.isdigit():

@@ -99,7 +99,7 @@ def _follow(
 
 
 def _begins(trajectory: Trajectory, state: State) -> bool:
-    """Whether a trajectory begins with the text of a rollout so far."""
+    """Return whether a trajectory begins with the text of a rollout so far."""
     return protocol.render(trajectory.steps).startswith(protocol.render(state.steps))
 
 

@@ -67,7 +67,7 @@ def tool_names(params: Params) -> tuple[str, ...]:
 
 
 def is_imported(trajectory: Trajectory) -> bool:
-    """Whether a trajectory was read from a file of other people's (`synth.ingest`).
+    """Return whether a trajectory was read from a file of other people's (`synth.ingest`).
 
     Such files do not say how the policy was sampled, and the record has a temperature below zero.
     """

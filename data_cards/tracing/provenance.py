@@ -137,8 +137,8 @@ def md5_of(path: Path) -> str:
         return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
     if not path.is_file():
         return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def lock_commit() -> str:

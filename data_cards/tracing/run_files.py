@@ -27,7 +27,7 @@ class RunFile(NamedTuple):
 
 
 def is_of_lock(lock: Lock) -> bool:
-    """Whether data/assemble is the one that dvc.lock describes."""
+    """Return whether data/assemble is the one that dvc.lock describes."""
     md5 = lock.outs.get(LAST, {}).get(ASSEMBLED.as_posix(), "")
     return bool(md5) and md5_of(ASSEMBLED) == md5
 
