@@ -66,10 +66,9 @@ def _causes(ids: set[str]) -> dict[str, frozenset[str]]:
     contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
     rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"])
     wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids)))
+    columns = wanted.select("trajectory_id", "cause", contributing).collect()
     found = {}
-    for row_id, cause, more in (
-        wanted.select("trajectory_id", "cause", contributing).collect().iter_rows()
-    ):
+    for row_id, cause, more in columns.iter_rows():
         found[row_id] = frozenset(name for name in (cause, *more) if name)
     return found
 

@@ -99,15 +99,15 @@ def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
         The chosen ids, each with the reason why it was chosen.
     """
 
-    def drawn(row_id: str) -> str:
+    def draw(row_id: str) -> str:
         return seeded_rank(row_id, params.seed, "review")
 
-    lot = pl.col("row_id").map_elements(drawn, return_dtype=pl.String)
-    ranked = candidates.with_columns(lot=lot)
+    drawn = pl.col("row_id").map_elements(draw, return_dtype=pl.String)
+    ranked = candidates.with_columns(drawn=drawn)
     num_audit = round(params.audit_share * params.num_items)
-    audit = ranked.sort("lot").head(num_audit).get_column("row_id")
+    audit = ranked.sort("drawn").head(num_audit).get_column("row_id")
     others = ranked.filter(~pl.col("row_id").is_in(audit.to_list()))
-    turn = pl.int_range(pl.len()).over("group", order_by=["worth", "lot"])
+    turn = pl.int_range(pl.len()).over("group", order_by=["worth", "drawn"])
     in_turn = others.with_columns(turn=turn).sort("turn", "group")
     best = in_turn.head(params.num_items - num_audit)
     reasons = dict(best.select("row_id", "group").iter_rows())

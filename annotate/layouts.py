@@ -150,7 +150,7 @@ LAYOUTS = {
 def is_chosen_left(pair_id: str) -> bool:
     """Return whether A is the chosen side.
 
-    The lot follows from the id, so nothing in Argilla can give it away.
+    The side is drawn by a hash of the id, so nothing in Argilla can give it away.
     """
     digest = hashlib.sha256(f"sides/{pair_id}".encode()).digest()
     return digest[0] % 2 == 0
@@ -178,7 +178,7 @@ def trajectory_fields(row: GradedTrajectory) -> dict[str, str]:
 
 
 def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str, str]:
-    """Fill the fields of a pair, its sides in the order of the lot."""
+    """Fill the fields of a pair; `is_chosen_left` says which side stands first."""
     if is_chosen_left(pair.pair_id):
         left, right = pair.chosen, pair.rejected
     else:

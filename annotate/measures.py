@@ -28,25 +28,27 @@ def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
         for question in layout.questions:
             if question.form not in _MEASURED:
                 continue
-            said = _all_said(own, question.name, question.form)
-            shared = _shared(said)
+            answers = _answers_of(own, question.name, question.form)
+            shared = _answered_twice(answers)
             if shared:
                 yield _measure(kind, question.name, Between.REVIEWERS, "", shared, question.form)
 
 
-def _all_said(reviews: Iterable[Review], question: ReviewQuestion, form: Form) -> list[CoderAnswer]:
+def _answers_of(
+    reviews: Iterable[Review], question: ReviewQuestion, form: Form
+) -> list[CoderAnswer]:
     """Return the answers of all reviews that answer the question."""
     found = []
     for review in reviews:
         if not review.answers:
             continue
-        answer = _said(review, question, form)
+        answer = _answer_of(review, question, form)
         if answer is not None:
             found.append(answer)
     return found
 
 
-def _said(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer | None:
+def _answer_of(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer | None:
     values = review.values(question)
     item = f"{review.item_id}@{review.version}"
     if form is Form.LABELS:
@@ -58,12 +60,12 @@ def _said(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer |
     return CoderAnswer(review.reviewer, item, label)
 
 
-def _shared(said: Sequence[CoderAnswer]) -> list[CoderAnswer]:
+def _answered_twice(answers: Sequence[CoderAnswer]) -> list[CoderAnswer]:
     """Keep the answers to items that two coders or more have answered."""
     coders = defaultdict(set)
-    for answer in said:
+    for answer in answers:
         coders[answer.item].add(answer.coder)
-    return [answer for answer in said if len(coders[answer.item]) > 1]
+    return [answer for answer in answers if len(coders[answer.item]) > 1]
 
 
 def agreement_with_causes(
@@ -113,13 +115,13 @@ def agreement_with_grader(
         ReviewKind.TRAJECTORY: ReviewQuestion.ANSWER_RIGHT,
         ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
     }
-    known = [it for it in reviews if it.round == 1 and it.item_id in is_correct]
+    known = [review for review in reviews if review.round == 1 and review.item_id in is_correct]
     for kind, question in asked.items():
         people = []
         for review in known:
-            said = review.value(question)
-            if review.kind is kind and said not in ("", "unsure"):
-                people.append(CoderAnswer(review.reviewer, review.item_id, said == "yes"))
+            verdict = review.value(question)
+            if review.kind is kind and verdict not in ("", "unsure"):
+                people.append(CoderAnswer(review.reviewer, review.item_id, verdict == "yes"))
         items = {answer.item for answer in people}
         program = [CoderAnswer(PROGRAM, item, is_correct[item]) for item in items]
         if people:
@@ -146,12 +148,12 @@ def _against(
     Two people's answers to one item count as answers to two items.
     """
     program_label = {answer.item: answer.label for answer in program}
-    said = []
+    answers = []
     for answer in people:
         item = f"{answer.item}/{answer.coder}"
-        said.append(CoderAnswer("people", item, answer.label))
-        said.append(CoderAnswer(PROGRAM, item, program_label[answer.item]))
-    found = _measure(kind, question, between, value, said, Form.LABEL)
+        answers.append(CoderAnswer("people", item, answer.label))
+        answers.append(CoderAnswer(PROGRAM, item, program_label[answer.item]))
+    found = _measure(kind, question, between, value, answers, Form.LABEL)
     return Agreement(
         kind,
         question,
@@ -170,12 +172,12 @@ def _measure(
     question: ReviewQuestion,
     between: Between,
     value: str,
-    said: Sequence[CoderAnswer],
+    answers: Sequence[CoderAnswer],
     form: Form,
 ) -> Agreement:
     """Compute the figures of agreement; alpha and kappa need answers that differ."""
     labels: dict[str, dict[str, Any]] = defaultdict(dict)
-    for answer in said:
+    for answer in answers:
         labels[answer.item][answer.coder] = answer.label
     num_pairs = 0
     num_equal = 0
@@ -183,21 +185,21 @@ def _measure(
         for left, right in combinations(given.values(), 2):
             num_pairs += 1
             num_equal += left == right
-    is_varied = len({answer.label for answer in said}) > 1
+    is_varied = len({answer.label for answer in answers}) > 1
     return Agreement(
         kind,
         question,
         between,
         value,
         len(labels),
-        len(said),
+        len(answers),
         round(num_equal / num_pairs, 4),
-        _alpha(said, form) if is_varied else None,
+        _alpha(answers, form) if is_varied else None,
         _kappa(labels) if is_varied and form is Form.LABEL else None,
     )
 
 
-def _alpha(said: Sequence[CoderAnswer], form: Form) -> float:
+def _alpha(answers: Sequence[CoderAnswer], form: Form) -> float:
     """Compute Krippendorff's alpha.
 
     Labels are equal or not, ratings differ as numbers, and sets of causes by their overlap.
@@ -210,7 +212,7 @@ def _alpha(said: Sequence[CoderAnswer], form: Form) -> float:
         Form.LABELS: masi_distance,
         Form.RATING: interval_distance,
     }
-    task = AnnotationTask([tuple(answer) for answer in said], distances[form])
+    task = AnnotationTask([tuple(answer) for answer in answers], distances[form])
     return round(float(task.alpha()), 4)
 
 

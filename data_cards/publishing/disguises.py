@@ -9,11 +9,10 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
-_REPLACED = {
-    **dict.fromkeys(map(ord, "\u3002\uff61\u2024\u2027\u30fb\u00b7"), "."),
-    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"), "-"),
-    **dict.fromkeys(map(ord, "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"), ""),
-}
+_DOTS = "\u3002\uff61\u2024\u2027\u30fb\u00b7"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+_REPLACED = str.maketrans(_DOTS + _DASHES, "." * len(_DOTS) + "-" * len(_DASHES), _BLANKS)
 """Dots and dashes that NFKC leaves as they are, and letters that print nothing."""
 _INVISIBLE = frozenset(("Cf", "Cc", "Co", "Cs"))
 """Categories of Unicode: format, control, private use, surrogates."""
