@@ -34,20 +34,20 @@ from coa.tools.repeats import without_repeats
 from coa.trajectory import Outcome, Trajectory
 
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
-"""Answers the calls that states wait for, in their order: tools, or a simulation of them
-(`coa/tools/simulated.py`)."""
+"""A function that answers the calls that states wait for, in their order. It asks tools, or
+simulates them (`coa/tools/simulated.py`)."""
 
 
 OnEnd = Callable[[Ended], None]
-"""Is told of each rollout that ends, in the order in which they end."""
+"""A function that is called with each rollout that ends, in the order in which they end."""
 
 
 def _ignore_end(ended: Ended) -> None:
-    """Ignore that a rollout is over."""
+    """Do nothing when a rollout ends."""
 
 
 async def roll_out(task: Task, run: RolloutContext, policy: Policy, tools: Toolbox) -> Trajectory:
-    """Roll out one task against a server; each turn starts as soon as the reply before it is there."""
+    """Roll out one task against a server."""
     state = rollout.start(task, run)
     while not isinstance(state.pending, Done):
         state = await _next(state, policy, tools)
@@ -57,7 +57,7 @@ async def roll_out(task: Task, run: RolloutContext, policy: Policy, tools: Toolb
 async def follow(
     task: Task, run: RolloutContext, policy: Policy, tools: Toolbox
 ) -> AsyncGenerator[State, None]:
-    """Roll out one task and give every state on the way, for those who want to watch; the last one is done."""
+    """Roll out one task and give every state on the way; the last one is done."""
     state = rollout.start(task, run)
     yield state
     while not isinstance(state.pending, Done):
@@ -69,7 +69,8 @@ async def _next(state: State, policy: Policy, tools: Toolbox) -> State:
     if isinstance(state.pending, Generate):
         return rollout.advance(state, await _complete(policy, state))
     assert isinstance(state.pending, Call)
-    return rollout.observe(state, without_repeats(await _call(tools, state.pending), state.steps))
+    reply = await _call(tools, state.pending)
+    return rollout.observe(state, without_repeats(reply, state.steps))
 
 
 async def _complete(policy: Policy, state: State) -> Completion | Failure:
@@ -97,19 +98,21 @@ class _Finished(NamedTuple):
 async def _roll_out_counted(
     position: int, task: Task, run: RolloutContext, policy: Policy, tools: Toolbox
 ) -> _Finished:
-    started, calls = time.monotonic(), count_calls()
+    started = time.monotonic()
+    calls = count_calls()
     trajectory = await roll_out(task, run, policy, tools)
     ended = Ended(trajectory.num_policy_tokens, calls.is_live, started)
     return _Finished(position, trajectory, ended)
 
 
 class _UnderWay:
-    """Keeps every slot at work as long as there are rollouts to start."""
+    """The rollouts under way: every slot has one as long as there are rollouts to start."""
 
     def __init__(
         self, rollouts: Iterator[Coroutine[object, object, _Finished]], num_slots: int
     ) -> None:
-        self._rollouts, self._num_slots = rollouts, num_slots
+        self._rollouts = rollouts
+        self._num_slots = num_slots
         self._running: set[asyncio.Task[_Finished]] = set()
         self._over: asyncio.Queue[asyncio.Task[_Finished]] = asyncio.Queue()
 
@@ -126,7 +129,7 @@ class _UnderWay:
 
     @property
     def has_finished(self) -> bool:
-        """Whether `next_finished` has one to give without waiting."""
+        """Return whether `next_finished` has one to give without waiting."""
         return not self._over.empty()
 
     async def next_finished(self) -> _Finished:
@@ -160,22 +163,24 @@ async def roll_out_all(
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
     Args:
-        tasks: read one at a time, as slots become free.
-        run: what they share.
-        policy: the server's.
-        tools: by name.
-        concurrency: how many rollouts are under way, until the tasks run out.
-        on_end: is told of each rollout as soon as it ends.
-        spool_folder: where finished trajectories wait for their turn, in a file without a name.
+        tasks: Tasks, read one at a time as slots become free.
+        run: The settings that they share.
+        policy: The server's policy.
+        tools: The tools by name.
+        concurrency: The number of rollouts under way, until the tasks run out.
+        on_end: Called with each rollout as soon as it ends.
+        spool_folder: The folder of a nameless file in which finished trajectories wait for their
+            turn.
 
     Raises:
-        ServiceError: the policy or a tool cannot be reached. The other rollouts are cancelled at
+        ServiceError: The policy or a tool cannot be reached. The other rollouts are cancelled at
             once; finished calls are in the journal.
     """
     rollouts = (
         _roll_out_counted(position, task, run, policy, tools) for position, task in enumerate(tasks)
     )
-    under_way, turn = _UnderWay(rollouts, concurrency), 0
+    under_way = _UnderWay(rollouts, concurrency)
+    turn = 0
     try:
         with Spool(Trajectory, spool_folder) as waiting:
             under_way.fill()
@@ -197,6 +202,8 @@ async def roll_out_all(
 
 @dataclass(slots=True)
 class _Slot:
+    """A rollout in a batch."""
+
     state: State
     position: int = 0
     is_live: bool = False
@@ -221,8 +228,12 @@ async def roll_out_batched(
     on_end: OnEnd = _ignore_end,
     spool_folder: Path | None = None,
 ) -> AsyncGenerator[Trajectory, None]:
-    """Roll out many tasks with an engine in this process; trajectories come in the order of the tasks."""
-    environment, turn = tool_environment(tools), 0
+    """Roll out many tasks with an engine in this process, in batches.
+
+    Trajectories come in the order of the tasks.
+    """
+    environment = tool_environment(tools)
+    turn = 0
     with Spool(Trajectory, spool_folder) as waiting:
         async for slot in _run_slots(tasks, run, policy, environment, batch_size):
             on_end(slot.ended)
@@ -240,9 +251,10 @@ async def roll_out_states(
     *,
     batch_size: int,
 ) -> AsyncGenerator[State, None]:
-    """Give the final states, all `Done`, in the order of the tasks, for those who need the ids.
+    """Roll out many tasks and give the final states, all `Done`, in the order of the tasks.
 
-    States that are finished before their turn wait in memory, so use it for groups that fit there.
+    It is meant for callers that need the token ids. States that are finished before their turn
+    wait in memory, so use it for groups that fit there.
     """
     finished: dict[int, State] = {}
     turn = 0
@@ -260,7 +272,7 @@ async def _run_slots(
     environment: Environment,
     batch_size: int,
 ) -> AsyncIterator[_Slot]:
-    """Give slots as their rollouts end; one that becomes free takes the next task at once."""
+    """Run a batch of slots and give each as its rollout ends; a free slot takes the next task."""
     source = enumerate(tasks)
     slots: list[_Slot] = []
     while True:
@@ -269,7 +281,7 @@ async def _run_slots(
         if not slots:
             return
         _generate_batch(slots, policy)
-        await asyncio.sleep(0)  # a batch blocks the event loop: here it hears that it should stop
+        await asyncio.sleep(0)  # a batch blocks the event loop: here a cancellation arrives
         await _observe_batch(slots, environment)
         for slot in slots:
             if slot.is_done:
@@ -278,6 +290,7 @@ async def _run_slots(
 
 
 def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
+    """Let the policy write in all slots that wait for it."""
     ready = [slot for slot in slots if isinstance(slot.state.pending, Generate)]
     completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
     made: Sequence[bool] = [True] * len(ready)
@@ -289,17 +302,23 @@ def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
 
 
 async def _observe_batch(slots: list[_Slot], environment: Environment) -> None:
+    """Answer the calls of all slots that wait for a tool."""
     waiting = [slot for slot in slots if isinstance(slot.state.pending, Call)]
-    replies = await environment([slot.state for slot in waiting]) if waiting else ()
+    if not waiting:
+        return
+    replies = await environment([slot.state for slot in waiting])
     for slot, reply in zip(waiting, replies, strict=True):
         slot.state = rollout.observe(slot.state, without_repeats(reply, slot.state.steps))
 
 
 def tool_environment(tools: Toolbox) -> Environment:
-    """The environment in which each call goes to its tool, all at once."""
+    """Return the environment that sends each call to its tool, all at once."""
 
     async def answer(states: Sequence[State]) -> Sequence[ToolReply]:
-        calls = [state.pending for state in states if isinstance(state.pending, Call)]
-        return await asyncio.gather(*(_call(tools, call) for call in calls))
+        calls = []
+        for state in states:
+            if isinstance(state.pending, Call):
+                calls.append(_call(tools, state.pending))
+        return await asyncio.gather(*calls)
 
     return answer

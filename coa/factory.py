@@ -1,4 +1,4 @@
-"""From the sections `teacher`, `search` and `tools` of params.yaml to the policy and the tools that they describe."""
+"""Open the policy, the search engine and the tools that params.yaml describes."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class PolicyKind(StrEnum):
 
 
 AnyPolicy = Policy | BatchPolicy
-"""A server's policy or an engine in this process; each has its driver."""
+"""A server's policy, or an engine in this process. Each has a driver of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,14 @@ class TeacherParams:
     policy: PolicyKind = PolicyKind.MICROWORLD
     """Which kind of policy it is."""
     name: str = ""
-    """Tells two deployments of one model name apart, for `completions`: with another name, no reply
+    """Tells two deployments of one model name apart, for `completions`. With another name, no reply
     of the first is taken from the journal. Another address alone changes nothing."""
     chat_template: str = "{prompt}\n\n"
-    """The model's chat format around `{prompt}`, up to where its own text begins; the thinking is opened after it."""
+    """The model's chat format around `{prompt}`, up to where its own text begins. The thinking is
+    opened after it."""
     sampling: Sampling = field(default_factory=Sampling)
     concurrency: int = 64
-    """Rollouts in hand at once."""
+    """Rollouts that are under way at once."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """For `completions`."""
     local: LocalSettings = field(default_factory=LocalSettings)
@@ -85,18 +86,18 @@ class SearchParams:
     web: WebSettings = field(default_factory=WebSettings)
     """For `web`."""
     recording: RecordingSettings = field(default_factory=RecordingSettings)
-    """Searches kept and replayed."""
+    """How searches are recorded and replayed."""
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     """How results are shown to the policy."""
 
 
 def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolicy:
-    """The policy that `params` describes; `microworld` is read only by the microworld's teacher.
+    """Open the policy that `params` describes; only the microworld's teacher reads `microworld`.
 
     Raises:
-        MissingExtraError: it needs an optional dependency.
-        ConfigError: its settings are wrong.
-        InputError: the questions that a script is told are missing.
+        MissingExtraError: It needs an optional dependency.
+        ConfigError: Its settings are wrong.
+        InputError: The file of questions that the `gold` script reads is missing.
     """
     if params.policy is PolicyKind.COMPLETIONS:
         return CompletionsPolicy(params.server, deployment=params.name)
@@ -108,20 +109,18 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
 
 
 def open_engine(params: SearchParams) -> SearchEngine:
-    """The engine that `params` describes.
+    """Open the engine that `params` describes, with its recording where that is on.
 
     Raises:
-        InputError: the index is missing or of another version.
+        InputError: The index is missing or of another version.
     """
-    engine = _open_plain_engine(params)
-    return (
-        engine
-        if params.recording.mode is RecordingMode.OFF
-        else RecordedSearch(engine, params.recording)
-    )
+    engine = _open_unrecorded_engine(params)
+    if params.recording.mode is RecordingMode.OFF:
+        return engine
+    return RecordedSearch(engine, params.recording)
 
 
-def _open_plain_engine(params: SearchParams) -> SearchEngine:
+def _open_unrecorded_engine(params: SearchParams) -> SearchEngine:
     if params.engine is EngineKind.SERVER:
         return RemoteSearch.connect(params.server)
     if params.engine is EngineKind.WEB:
@@ -130,21 +129,24 @@ def _open_plain_engine(params: SearchParams) -> SearchEngine:
 
 
 def open_search_tool(params: SearchParams) -> SearchTool:
-    """The search tool over the engine that `params` describes."""
+    """Open the search tool over the engine that `params` describes."""
     return SearchTool(open_engine(params), params.observation)
 
 
 async def open_library(
     search: SearchParams, tools: ToolsParams, stack: AsyncExitStack
 ) -> dict[str, Tool]:
-    """All tools that a run offers, by name, `search` first; `stack` closes them.
+    """Open all tools that a run offers, by name, `search` first; `stack` closes them.
 
     Raises:
-        MissingExtraError: a tool's library is not installed.
-        InputError: the search index is missing.
-        ServiceError: an MCP server cannot be reached.
-        ConfigError: two tools have the same name.
+        MissingExtraError: A tool's library is not installed.
+        InputError: The search index is missing.
+        ServiceError: An MCP server cannot be reached.
+        ConfigError: Two tools have the same name.
     """
-    tool = open_search_tool(search)
-    stack.push_async_callback(tool.aclose)
-    return {it.name: it for it in (tool, *await open_tools(tools, stack))}
+    search_tool = open_search_tool(search)
+    stack.push_async_callback(search_tool.aclose)
+    library: dict[str, Tool] = {search_tool.name: search_tool}
+    for tool in await open_tools(tools, stack):
+        library[tool.name] = tool
+    return library

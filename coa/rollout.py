@@ -1,10 +1,13 @@
-"""Algorithm 1 of AutoCoA, and the only rollout loop of the project: synthesis, forking, RL and evaluation all run here.
+"""Run the rollout loop, Algorithm 1 of AutoCoA, for synthesis, forking, RL and evaluation.
 
-A rollout is a `State` and one pure transition, `advance(state, event)`: it reads what the policy wrote or the tool
-returned, charges the budgets and says what comes next. The drivers in `coa/drivers.py` feed it.
+A rollout is a `State` with two pure transitions. `advance` reads what the policy wrote, `observe`
+what a tool returned. Both count the tokens and say what comes next. The drivers in
+`coa/drivers.py` ask the policy and the tools.
 
-    while actions t < T_max and context n < N_max and no answer:  generate; on an action t += 1, call the tool, append
-    budget used up:  append the answer marker and let the policy answer
+    while actions t < T_max and context n < N_max and there is no answer:
+        let the policy write
+        if it wrote an action: t += 1, call the tool, append the observation
+    if a budget is used up: append the answer marker and let the policy answer
 """
 
 import hashlib
@@ -32,14 +35,14 @@ class Limits:
     max_actions: int = 10
     """T_max: after this many actions the answer is forced."""
     max_context_tokens: int = 8192
-    """N_max: prompt, policy and environment together; when they are used up the answer is forced."""
+    """N_max: when prompt, policy and environment have this many tokens, the answer is forced."""
     max_answer_tokens: int = 64
-    """What a forced answer may cost on top, so the policy's window must hold N_max plus this."""
+    """Tokens that a forced answer may add; the policy's window must hold N_max plus these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to roll out: a question from its beginning, or a fork from a prefix."""
+    """A rollout to be made: of a question from its beginning, or of a fork from a prefix."""
 
     trajectory_id: str
     question_id: str
@@ -59,10 +62,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class RolloutContext:
-    """What all rollouts of a run share."""
+    """The settings that all rollouts of a run share."""
 
     encoder: Encoder
-    """The policy, for its name and for what text costs; the transition never asks it to write."""
+    """The policy, for its name and to count tokens; the transitions never ask it to write."""
     sampling: Sampling
     limits: Limits
     search_fingerprint: str = ""
@@ -94,33 +97,34 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a policy's server said when it refused the request."""
+    """A refusal of a request by the policy's server."""
 
     message: str
+    """What the server said."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a rollout stands. `pending` says what has to happen next."""
+    """The state of a rollout. `pending` says what has to happen next."""
 
     task: Task
     run: RolloutContext
     context: str
-    """Prompt and steps so far: what the policy sees."""
+    """Prompt and steps so far: the text that the policy sees."""
     steps: tuple[Step, ...]
     pending: Generate | Call | Done
     num_context_tokens: int
-    """n of Algorithm 1; what was added since the last reply may be an estimate."""
+    """n of Algorithm 1. The tokens added since the last reply may be an estimate."""
     num_counted_tokens: int = 0
     """n after the last reply, as the policy counts; 0 before the first."""
     num_observed_tokens: int = 0
-    """Of the observation that was added since the last reply."""
+    """Tokens of the observation that was added since the last reply."""
     ids: tuple[int, ...] | None = None
-    """The context as token ids, where the policy gives ids: what it sampled, never re-tokenised."""
+    """The context as token ids, as the policy sampled them; None where it gives no ids."""
     id_runs: tuple[tuple[Author, int], ...] = ()
     """Who wrote the ids: authors with the number of ids, in order."""
     forced: StopReason | None = None
-    """The budget that was used up, once the answer marker stands."""
+    """The budget that was used up, once the answer marker is appended."""
     num_prompt_tokens: int = 0
     num_policy_tokens: int = 0
     num_environment_tokens: int = 0
@@ -129,58 +133,76 @@ class State:
 
 
 def start(task: Task, run: RolloutContext) -> State:
-    """The state before the first request."""
-    state = State(task, run, "", (), Done(StopReason.NO_ANSWER), 0, ids=())
-    state = _charge(
-        replace(state, context=task.prompt), task.prompt, Author.SCAFFOLD, is_prompt=True
+    """Return the state before the first request."""
+    state = State(
+        task=task,
+        run=run,
+        context=task.prompt,
+        steps=(),
+        pending=Done(StopReason.NO_ANSWER),  # until the next step is planned below
+        num_context_tokens=0,
+        ids=(),
     )
+    state = _count_text(state, task.prompt, Author.SCAFFOLD, is_prompt=True)
     for step in task.prefix:
         state = _append_given(state, step)
-    num_actions = len(protocol.action_indices(task.prefix))
-    return _go_on(
-        replace(state, num_prompt_tokens=state.num_context_tokens, num_actions=num_actions)
+    state = replace(
+        state,
+        num_prompt_tokens=state.num_context_tokens,
+        num_actions=len(protocol.action_indices(task.prefix)),
     )
+    return _plan_next(state)
 
 
 def advance(state: State, event: Completion | Failure) -> State:
-    """The state after the policy's turn: one pure transition."""
+    """Return the state after the policy's turn."""
     assert isinstance(state.pending, Generate), state.pending
     state = replace(state, num_calls=state.num_calls + 1)
     if isinstance(event, Failure):
-        return replace(state, pending=Done(StopReason.POLICY_ERROR, event.message))
-    thinking = not any(protocol.closes_thinking(step) for step in state.steps)
-    new = protocol.parse_policy(event.text, is_thinking=thinking, triggered_tool=_trigger(state))
-    return _after_turn(_append_written(state, event, new), event, new)
+        return _end(state, StopReason.POLICY_ERROR, event.message)
+    is_thinking = not any(protocol.closes_thinking(step) for step in state.steps)
+    new = protocol.parse_policy(
+        event.text, is_thinking=is_thinking, triggered_tool=_triggered_tool(state)
+    )
+    state = _append_written(state, event, new)
+    return _plan_after_turn(state, event, new)
 
 
-def _trigger(state: State) -> str:
-    """The tool whose opening tag the scaffold has just inserted."""
-    last = state.steps[-1] if state.steps else None
-    return last.tool or "" if last is not None and last.kind is StepKind.MARKER else ""
+def _triggered_tool(state: State) -> str:
+    """Return the tool whose opening tag the scaffold has just inserted, or an empty text."""
+    if not state.steps:
+        return ""
+    last = state.steps[-1]
+    if last.kind is not StepKind.MARKER:
+        return ""
+    return last.tool or ""
 
 
-def _after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> State:
-    """Say what follows what the policy wrote."""
+def _plan_after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> State:
+    """Decide what comes after the policy's turn, whose steps are `new`."""
     last = new[-1] if new else None
     if last is not None and last.kind is StepKind.ACTION:
-        return _act(state, last)
+        return _plan_call(state, last)
     if event.finish is Finish.STOP:
-        return replace(
-            state, pending=Done(StopReason.MALFORMED, f"unexpected {event.text[-20:]!r}")
-        )
+        return _end(state, StopReason.MALFORMED, f"unexpected {event.text[-20:]!r}")
     is_answering = last is not None and last.kind is StepKind.ANSWER
     if event.finish is Finish.LENGTH:
         if state.forced or is_answering:
-            return replace(state, pending=Done(StopReason.TRUNCATED))
+            return _end(state, StopReason.TRUNCATED)
         return _force_answer(state, StopReason.CONTEXT_BUDGET)
     if is_answering:
-        return replace(state, pending=Done(state.forced or StopReason.ANSWERED))
-    return replace(state, pending=Done(StopReason.NO_ANSWER))
+        return _end(state, state.forced or StopReason.ANSWERED)
+    return _end(state, StopReason.NO_ANSWER)
 
 
-def _act(state: State, action: Step) -> State:
+def _end(state: State, reason: StopReason, error: str = "") -> State:
+    return replace(state, pending=Done(reason, error))
+
+
+def _plan_call(state: State, action: Step) -> State:
+    """Call the tool that the policy asks for, or end the rollout where the tool is not offered."""
     if action.tool not in state.task.tools:
-        return replace(state, pending=Done(StopReason.FORBIDDEN_ACTION))
+        return _end(state, StopReason.FORBIDDEN_ACTION)
     return replace(
         state,
         num_actions=state.num_actions + 1,
@@ -189,13 +211,13 @@ def _act(state: State, action: Step) -> State:
 
 
 def observe(state: State, reply: ToolReply) -> State:
-    """The state after a tool's reply: the other half of the transition.
+    """Return the state after a tool's reply.
 
-    A failed tool ends the rollout: its message is kept in the row and is never text that a model reads or learns.
+    A failed tool ends the rollout. Its message is kept in the row; no model reads it or learns it.
     """
     assert isinstance(state.pending, Call), state.pending
     if reply.outcome is Outcome.ERROR:
-        return replace(state, pending=Done(StopReason.TOOL_ERROR, reply.text))
+        return _end(state, StopReason.TOOL_ERROR, reply.text)
     step = protocol.observation(
         state.pending.tool,
         reply.text,
@@ -206,59 +228,72 @@ def observe(state: State, reply: ToolReply) -> State:
     before = state.num_context_tokens
     state = _append_given(state, step)
     num_tokens = state.num_context_tokens - before
-    return _go_on(
-        replace(
-            state,
-            num_environment_tokens=state.num_environment_tokens + num_tokens,
-            num_observed_tokens=num_tokens,
-        )
+    state = replace(
+        state,
+        num_environment_tokens=state.num_environment_tokens + num_tokens,
+        num_observed_tokens=num_tokens,
     )
+    return _plan_next(state)
 
 
-def _go_on(state: State) -> State:
-    """Generate, or force the answer when a budget is used up."""
-    limits, trigger = state.run.limits, _trigger(state)
-    if not trigger and state.task.tools and state.num_actions >= limits.max_actions:
+def _plan_next(state: State) -> State:
+    """Let the policy write, or force the answer when a budget is used up."""
+    limits = state.run.limits
+    trigger = _triggered_tool(state)
+    is_used_up = state.num_actions >= limits.max_actions
+    if state.task.tools and is_used_up and not trigger:
         return _force_answer(state, StopReason.ACTION_BUDGET)
     left = limits.max_context_tokens - state.num_context_tokens
     if left <= 0:
         return _force_answer(state, StopReason.CONTEXT_BUDGET)
-    tools = (trigger,) if trigger else state.task.tools + state.task.forbidden_tools
-    return replace(state, pending=Generate(tuple(protocol.close_tag(tool) for tool in tools), left))
+    tools = state.task.tools + state.task.forbidden_tools
+    if trigger:
+        tools = (trigger,)
+    stop = tuple(protocol.close_tag(tool) for tool in tools)
+    return replace(state, pending=Generate(stop, max_tokens=left))
 
 
 def _force_answer(state: State, reason: StopReason) -> State:
-    state = replace(_append_given(state, protocol.marker(protocol.ANSWER_MARKER)), forced=reason)
-    return replace(state, pending=Generate((), state.run.limits.max_answer_tokens))
+    """Append the answer marker and let the policy continue it."""
+    state = _append_given(state, protocol.marker(protocol.ANSWER_MARKER))
+    answer = Generate(stop=(), max_tokens=state.run.limits.max_answer_tokens)
+    return replace(state, forced=reason, pending=answer)
 
 
 def _append_given(state: State, step: Step) -> State:
     """Append a step that the policy did not write in this rollout."""
     state = replace(state, steps=(*state.steps, step), context=state.context + step.text)
     for piece in protocol.pieces("", (step,)):
-        state = _charge(state, piece.text, piece.author)
+        state = _count_text(state, piece.text, piece.author)
     return state
 
 
-def _charge(state: State, text: str, author: Author, *, is_prompt: bool = False) -> State:
+def _count_text(state: State, text: str, author: Author, *, is_prompt: bool = False) -> State:
+    """Count a text into the context: by its ids where there are ids, else as the policy does."""
     encoder = state.run.encoder
-    ids = (
-        encoder.encode(text, is_prompt=is_prompt, author=author) if state.ids is not None else None
-    )
+    ids = None
+    if state.ids is not None:
+        ids = encoder.encode(text, is_prompt=is_prompt, author=author)
     num_tokens = encoder.count_tokens(text) if ids is None else len(ids)
     return _count(state, num_tokens, ids, author)
 
 
 def _count(state: State, num_tokens: int, ids: tuple[int, ...] | None, author: Author) -> State:
-    joined = None if ids is None or state.ids is None else state.ids + ids
-    runs = (*state.id_runs, (author, num_tokens)) if joined is not None else ()
-    return replace(
-        state, num_context_tokens=state.num_context_tokens + num_tokens, ids=joined, id_runs=runs
-    )
+    """Add tokens to the context; without `ids` for all of them, the context has no ids any more."""
+    joined = None
+    runs: tuple[tuple[Author, int], ...] = ()
+    if ids is not None and state.ids is not None:
+        joined = state.ids + ids
+        runs = (*state.id_runs, (author, num_tokens))
+    num_context_tokens = state.num_context_tokens + num_tokens
+    return replace(state, num_context_tokens=num_context_tokens, ids=joined, id_runs=runs)
 
 
 def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> State:
-    """Append what the policy wrote; its own count of the context corrects ours, where it gives one."""
+    """Append the steps that the policy wrote and count their tokens.
+
+    Where the policy gives its own count of the context, that count corrects ours.
+    """
     if event.num_context_tokens is not None:
         state = _corrected(state, event.num_context_tokens)
     state = replace(
@@ -276,10 +311,11 @@ def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> S
 
 
 def _corrected(state: State, counted: int) -> State:
-    """Take over the policy's count of the context, for the prompt or the observation behind it too.
+    """Take over the policy's count of the context, and correct the prompt's or the observation's.
 
-    The tokens that came since the last reply are shared out as they were estimated, for the marker
-    that forces an answer may be among them. Ids are counted exactly already.
+    Only part of the tokens added since the last reply may belong to the observation, because the
+    marker that forces an answer may be among them. So the corrected number is shared out in the
+    proportion that was estimated. Where there are ids, the counts are exact already.
     """
     corrected = replace(state, num_context_tokens=counted)
     num_estimated = state.num_context_tokens - state.num_counted_tokens
@@ -295,13 +331,15 @@ def _corrected(state: State, counted: int) -> State:
 
 
 def request(state: State) -> Request:
-    """The request that `state` waits for; its seed follows from the run's seed, the trajectory's id and the turn."""
+    """Return the request that `state` waits for.
+
+    Its seed follows from the run's seed, the trajectory's id and the turn.
+    """
     assert isinstance(state.pending, Generate), state.pending
     sampling = state.run.sampling
     turn = f"{sampling.seed}/{state.task.trajectory_id}/{state.num_calls}"
-    seed = (
-        int.from_bytes(hashlib.sha256(turn.encode()).digest()[:4], "big") >> 1
-    )  # fits a signed 32-bit seed
+    digest = hashlib.sha256(turn.encode()).digest()
+    seed = int.from_bytes(digest[:4], "big") >> 1  # fits a signed 32-bit seed
     return Request(
         context=state.context,
         stop=state.pending.stop,
@@ -314,9 +352,10 @@ def request(state: State) -> Request:
 
 
 def finish(state: State) -> Trajectory:
-    """The record of a rollout that is over."""
+    """Return the record of a rollout that is over."""
     assert isinstance(state.pending, Done), state.pending
-    task, run = state.task, state.run
+    task = state.task
+    run = state.run
     return Trajectory(
         trajectory_id=task.trajectory_id,
         question_id=task.question_id,
@@ -340,16 +379,16 @@ def finish(state: State) -> Trajectory:
 
 
 def _merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Join a thought that a fork's prefix cut with the one that went on from it."""
+    """Join a thought that was cut at the end of a fork's prefix with its continuation."""
     merged: list[Step] = []
     for step in steps:
-        last = merged[-1] if merged else None
-        if (
-            last is not None
-            and last.kind is step.kind is StepKind.THOUGHT
-            and last.author is step.author
-        ):
-            merged[-1] = replace(last, text=last.text + step.text)
+        if merged and _continues_thought(merged[-1], step):
+            merged[-1] = replace(merged[-1], text=merged[-1].text + step.text)
         else:
             merged.append(step)
     return tuple(merged)
+
+
+def _continues_thought(last: Step, step: Step) -> bool:
+    both_are_thoughts = last.kind is step.kind is StepKind.THOUGHT
+    return both_are_thoughts and last.author is step.author

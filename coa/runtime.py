@@ -1,4 +1,4 @@
-"""From params.yaml to all that a rollout needs: the policy, the tools, the budgets and the journal around them."""
+"""Open all that a rollout needs, as params.yaml says: policy, tools, budgets and journal."""
 
 import asyncio
 import sys
@@ -22,15 +22,16 @@ from coa.tools.factory import ToolsParams
 from coa.trajectory import Trajectory
 
 JOURNALS = Path(".journal")
-"""Beside data/, not in it: DVC deletes a stage's outputs before it runs the stage again."""
+"""The folder of all journals. It lies beside data/ and not in it, because DVC deletes a stage's
+outputs before it runs the stage again."""
 
 _SHOWN_EVERY_SECONDS = 2.0
-"""How often a bar says where the requests stand."""
+"""The time between two updates of the requests' counts in a progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A policy and tools whose every finished call is kept."""
+    """A policy and tools whose finished calls are all kept in a journal."""
 
     run: RolloutContext
     policy: JournaledPolicy | JournaledBatchPolicy
@@ -41,9 +42,10 @@ class Runtime:
     async def roll_out_all(
         self, tasks: Iterable[Task], progress: Progress
     ) -> AsyncGenerator[Trajectory, None]:
-        """Roll out the tasks with the driver that fits the policy; trajectories come in the tasks' order.
+        """Roll out the tasks with the driver that fits the policy.
 
-        `progress` hears of each as soon as it is over, which may be long before its turn comes.
+        Trajectories come in the tasks' order. `progress` counts each as soon as it is over, which
+        may be long before its turn comes.
 
         Raises:
             ServiceError: the policy or a tool cannot be reached, or every rollout fails.
@@ -79,24 +81,23 @@ class Runtime:
         )
 
     async def _watch(self, progress: Progress) -> None:
-        """Show where the requests stand, also while no rollout ends."""
+        """Show now and then how many requests wait, even while no rollout ends."""
         while isinstance(self.policy, JournaledPolicy):
             progress.show(self.policy.traffic)
             await asyncio.sleep(_SHOWN_EVERY_SECONDS)
 
     @property
     def unbatched_policy(self) -> Policy:
-        """The policy for a single rollout."""
-        return (
-            UnbatchedPolicy(self.policy)
-            if isinstance(self.policy, JournaledBatchPolicy)
-            else self.policy
-        )
+        """Return the policy for a single rollout."""
+        if isinstance(self.policy, JournaledBatchPolicy):
+            return UnbatchedPolicy(self.policy)
+        return self.policy
 
     @property
     def journal_summary(self) -> str:
-        """What the journal did, for a summary line."""
-        return f"{self.journal.num_recorded:,} calls made, {self.journal.num_replayed:,} taken from the journal"
+        """Return how many calls were made and replayed, for a summary line."""
+        made = f"{self.journal.num_recorded:,} calls made"
+        return f"{made}, {self.journal.num_replayed:,} taken from the journal"
 
 
 @asynccontextmanager
@@ -108,25 +109,26 @@ async def open_runtime(
     limits: Limits | None = None,
     wrap_policy: Callable[[AnyPolicy], AnyPolicy] | None = None,
 ) -> AsyncIterator[Runtime]:
-    """Open what the sections search, tools and microworld describe; closes it all at the end.
+    """Open the policy, the tools and the journal, and close them at the end.
 
     Args:
-        params: the sections.
-        journal_name: of the file in .journal/ that keeps the finished calls.
-        teacher: the policy; as the section teacher says where none is given.
-        limits: of a rollout; as the section rollout says where none are given.
-        wrap_policy: makes of the policy one that is asked otherwise, such as in ReAct's lines.
+        params: The settings; the sections search, tools and microworld are read.
+        journal_name: The name of the file in .journal/ that keeps the finished calls.
+        teacher: The settings of the policy; without them, those of the section teacher.
+        limits: The budgets of a rollout; without them, those of the section rollout.
+        wrap_policy: Wraps the policy in one that is asked in another form, such as ReAct's lines.
 
     Raises:
-        ConfigError: a setting is wrong.
-        InputError: the search index is missing.
+        ConfigError: A setting is wrong.
+        InputError: The search index is missing.
     """
     teacher = teacher or params.section(TeacherParams, "teacher")
     limits = limits or params.section(Limits, "rollout")
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
-        if close := getattr(policy, "aclose", None):
+        close = getattr(policy, "aclose", None)
+        if close is not None:
             stack.push_async_callback(close)
         if wrap_policy is not None:
             policy = wrap_policy(policy)
@@ -134,9 +136,15 @@ async def open_runtime(
             params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack
         )
         run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
-        kept = {name: JournaledTool(tool, journal) for name, tool in tools.items()}
+        runtime = Runtime(
+            run=run,
+            policy=_journaled(policy, journal),
+            tools={name: JournaledTool(tool, journal) for name, tool in tools.items()},
+            journal=journal,
+            concurrency=teacher.concurrency,
+        )
         try:
-            yield Runtime(run, _journaled(policy, journal), kept, journal, teacher.concurrency)
+            yield runtime
         except asyncio.CancelledError:
             await _wait_for_calls(journal)
             raise
@@ -145,7 +153,7 @@ async def open_runtime(
 
 
 async def _wait_for_calls(journal: Journal) -> None:
-    """Let the calls under way end, because they are paid for; each is recorded as it ends."""
+    """Wait for the calls under way, because they are paid for; each is recorded as it ends."""
     calls = list(journal.in_flight.values())
     if calls:
         print(f"waiting for {len(calls):,} calls under way, to keep their replies", file=sys.stderr)
@@ -153,7 +161,7 @@ async def _wait_for_calls(journal: Journal) -> None:
 
 
 async def _cancel_calls(journal: Journal) -> None:
-    """End the calls that nobody waits for any more, before the journal is closed."""
+    """Cancel the calls that no rollout waits for any more, before the journal is closed."""
     calls = list(journal.in_flight.values())
     for call in calls:
         call.cancel()

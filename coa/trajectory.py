@@ -1,21 +1,23 @@
-"""The record that flows through everything: one trajectory, step by step, with who wrote each character.
+"""Define the record that every stage shares: one trajectory, step by step, with its authors.
 
-A trajectory's text is its prompt followed by its steps, joined as they are. Every step has one author, recorded when
-its text was made; masks, exports and reviews derive from that and never search the text (docs/data_model.md).
+A trajectory's text is its prompt followed by its steps, joined as they are. Every step has one
+author, recorded when its text was made. Masks, exports and reviews derive from that author and
+never search the text (docs/data_model.md).
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 SCHEMA_VERSION = 1
-"""Raised with every change of a column; stored in each file."""
+"""The version of the columns. It is raised with every change of one, and stored in each file."""
 
 
 class Author(StrEnum):
     """Who wrote a span of text."""
 
     POLICY = "policy"
-    """The model that was sampled. Only its text is trained (but for the world model of SFT stage 3)."""
+    """The model that was sampled. Only its text is trained (except in SFT stage 3, where the model
+    also learns to predict observations)."""
     ENVIRONMENT = "environment"
     """A tool's observation."""
     SCAFFOLD = "scaffold"
@@ -23,22 +25,22 @@ class Author(StrEnum):
 
 
 class StepKind(StrEnum):
-    """What a step is."""
+    """The kind of a step."""
 
     THOUGHT = "thought"
     """Reasoning inside `think`."""
     ACTION = "action"
-    """A call of a tool, opening tag to closing tag."""
+    """A call of a tool, from the opening tag to the closing tag."""
     OBSERVATION = "observation"
     """What the tool returned, with its tags."""
     ANSWER = "answer"
-    """From the end of the thinking on (or from the forced answer's marker on)."""
+    """All text after the end of the thinking, or after the marker that forced an answer."""
     MARKER = "marker"
     """Text that the scaffold inserted to make the policy act or answer."""
 
 
 class Mode(StrEnum):
-    """Whether the tools are offered."""
+    """The mode of a rollout: whether tools are offered."""
 
     COT = "cot"
     """Chain of thought: reasoning only, no tool."""
@@ -47,22 +49,22 @@ class Mode(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What became of an action."""
+    """The outcome of an action."""
 
     OK = "ok"
     """The tool answered."""
     EMPTY = "empty"
     """The tool answered that it found nothing."""
     INVALID = "invalid"
-    """The policy's arguments cannot be used (an empty or overlong query); the observation says so."""
+    """The policy's argument is unusable (an empty or overlong query); the observation says so."""
     ERROR = "error"
     """The tool itself failed; no observation was shown."""
     SIMULATED = "simulated"
-    """No tool was asked: the policy itself wrote what it would have returned (AutoCoA's RL stage 1)."""
+    """No tool was asked: the policy itself wrote the reply (AutoCoA's RL stage 1)."""
 
 
 class StopReason(StrEnum):
-    """Why a rollout ended."""
+    """The reason why a rollout ended."""
 
     ANSWERED = "answered"
     """The policy closed its thinking, answered and ended."""
@@ -77,19 +79,19 @@ class StopReason(StrEnum):
     FORBIDDEN_ACTION = "forbidden_action"
     """The policy acted where no tool was offered."""
     MALFORMED = "malformed"
-    """The policy broke the tags so that the loop cannot go on: a closing tag without its opening one, or an action
-    after the end of the thinking."""
+    """The policy broke the tags so that the loop cannot go on: it wrote a closing tag without an
+    opening one, or an action after the end of the thinking."""
     TOOL_ERROR = "tool_error"
     """A tool failed after its retries. The failed call is not kept: a re-run tries again."""
     POLICY_ERROR = "policy_error"
-    """The policy's server refused this one request, or failed at it alone until the patience ended.
-    The failed call is not kept: a re-run tries again."""
+    """The policy's server refused this request, or kept failing at this one alone until the
+    deadline. The failed call is not kept: a re-run tries again."""
 
 
 FORCED_STOPS = frozenset({StopReason.ACTION_BUDGET, StopReason.CONTEXT_BUDGET})
-"""The rollouts whose answer was forced."""
+"""The reasons of rollouts whose answer was forced."""
 FAILED_STOPS = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
-"""The rollouts that a tool or the policy's server failed; the policy is not to blame."""
+"""The reasons of rollouts in which a tool or the server failed; the policy is not to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +105,16 @@ class Step:
     tool: str | None = None
     """Actions and observations: the tool's name."""
     argument: str | None = None
-    """Actions: what stands between the tags, stripped."""
+    """Actions: the text between the tags, stripped."""
     outcome: Outcome | None = None
-    """Observations: what became of the action."""
+    """Observations: the outcome of the action."""
     passages: tuple[str, ...] = ()
-    """Observations: ids of the passages shown, in order."""
+    """Observations: the ids of the passages shown, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the policy was sampled."""
+    """The settings with which the policy is sampled."""
 
     temperature: float = 0.6
     """Sampling temperature."""
@@ -131,39 +133,43 @@ class Trajectory:
     question_id: str
     mode: Mode
     index: int
-    """Which rollout of this question and mode, from 0."""
+    """The number of this rollout among those of its question and mode, from 0."""
     question: str
-    """As asked; tags in it are neutralised in the prompt only."""
+    """The question as asked; tags in it are neutralised in the prompt only."""
     prompt: str
-    """What the policy was given before its first own token, verbatim."""
+    """The text that the policy was given before its first own token, verbatim."""
     steps: tuple[Step, ...]
     stop_reason: StopReason
     model: str
     """The policy's name, as its server knows it."""
     sampling: Sampling
     prompt_hash: str
-    """SHA-256 of the prompt's file inside its chat template, before a question is filled in; first 16 hex digits."""
+    """The first 16 hex digits of the SHA-256 of the prompt file inside its chat template, before a
+    question is filled in."""
     search_fingerprint: str
-    """Corpus, engine and settings that answered; empty where no tool was offered."""
+    """The corpus, engine and settings that answered; empty where no tool was offered."""
     num_prompt_tokens: int
-    """What was there before the first own token: the prompt, and in a fork its prefix."""
+    """Tokens before the policy's first own token: the prompt, and in a fork its prefix."""
     num_policy_tokens: int
-    """Written in this rollout; in a fork without its prefix."""
+    """Tokens that the policy wrote in this rollout; a fork's prefix is not counted."""
     num_environment_tokens: int
-    """Read in this rollout; in a fork without its prefix."""
+    """Tokens of observations in this rollout; a fork's prefix is not counted."""
     num_calls: int
     """Requests to the policy in this rollout."""
     num_actions: int
-    """Actions among the steps, in a fork with those of its prefix: they count against the budget."""
+    """Actions among the steps. Those of a fork's prefix are counted: they use up the budget."""
     error: str = ""
-    """What a failing tool or server said, for the two error stops."""
+    """What the failing tool or server said, for the two error stops."""
 
 
 def trajectory_id(question_id: str, mode: Mode, index: int) -> str:
-    """The id of a rollout: `{question_id}/{mode}/{index}`."""
+    """Return the id of a rollout: `{question_id}/{mode}/{index}`."""
     return f"{question_id}/{mode}/{index}"
 
 
 def fork_id(parent_id: str, point: int, arm: str, k: int) -> str:
-    """The id of the k-th continuation of one arm at a point: `{parent_id}/{point}/{arm}/{k}`."""
+    """Return the id of the k-th continuation of one arm at a point.
+
+    Its form is `{parent_id}/{point}/{arm}/{k}`.
+    """
     return f"{parent_id}/{point}/{arm}/{k}"
