@@ -1,4 +1,4 @@
-"""A trajectory with its grade and what its question says of itself: the row that curation works on."""
+"""Define the row that curation works on: a trajectory with its grade and its question's labels."""
 
 from dataclasses import dataclass, replace
 
@@ -23,20 +23,27 @@ def grade_trajectory(trajectory: Trajectory, question: Question) -> GradedTrajec
     """Grade the text after the end of the thinking against the question's gold answers."""
     verdict = grade(answer_text(trajectory.steps), question.gold_answers)
     return GradedTrajectory(
-        trajectory, verdict, question.gold_answers, question.question_type, question.num_hops
+        trajectory=trajectory,
+        grade=verdict,
+        gold_answers=question.gold_answers,
+        question_type=question.question_type,
+        num_hops=question.num_hops,
     )
 
 
 def grade_like(parent: GradedTrajectory, trajectory: Trajectory) -> GradedTrajectory:
-    """Grade a fork of `parent`: the same question, the same gold answers."""
+    """Grade a fork of `parent` against the same gold answers."""
     verdict = grade(answer_text(trajectory.steps), parent.gold_answers)
     return replace(parent, trajectory=trajectory, grade=verdict)
 
 
 def is_sound(row: GradedTrajectory) -> bool:
-    """Whether the rollout ended by itself with a boxed answer, right or wrong, and its tags are in order."""
-    trajectory = row.trajectory
-    has_answer = (
-        trajectory.stop_reason is StopReason.ANSWERED and row.grade.verdict is not Verdict.NO_ANSWER
-    )
-    return has_answer and not stray_tags(trajectory.steps)
+    """Return whether the rollout ended by itself with a boxed answer and its tags are in order.
+
+    The answer may be right or wrong.
+    """
+    if row.trajectory.stop_reason is not StopReason.ANSWERED:
+        return False
+    if row.grade.verdict is Verdict.NO_ANSWER:
+        return False
+    return not stray_tags(row.trajectory.steps)

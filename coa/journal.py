@@ -1,12 +1,14 @@
-"""Finished calls of policies and tools into rows that outlive the process: a killed run resumes, paying nothing twice.
+"""Record finished calls of policies and tools, so that a killed run resumes and pays nothing twice.
 
-A call is known by the hash of everything that its reply depends on; once recorded, every later run is answered from the
-journal. It lies outside DVC's outputs, which `dvc repro` deletes.
+The key of a call is the hash of everything that its reply depends on. Once a call is recorded,
+every later run takes its reply from the journal. The journal lies outside DVC's outputs, which
+`dvc repro` deletes.
 
-SQLite in WAL mode rather than JSON lines: a SIGKILL in the middle of a write leaves no torn line to repair, a look-up
-needs no index in memory, which would grow with the run, and the file itself sees to it that rows stay. With
-`synchronous=NORMAL` every committed row outlives the process; a power cut may cost the last few, never the file. The
-disk must be a local one: SQLite's WAL does not work over a network.
+It is an SQLite file in WAL mode rather than JSON lines, for three reasons: a SIGKILL in the middle
+of a write leaves no torn line to repair, a look-up needs no index in memory that grows with the
+run, and triggers keep rows from being changed or deleted. With `synchronous=NORMAL` every committed
+row survives the process; a power cut may cost the last few rows, never the file. The disk must be a
+local one, because SQLite's WAL does not work over a network.
 """
 
 import asyncio
@@ -32,33 +34,41 @@ from coa.errors import InputError, OutputError, writing_error
 logger = logging.getLogger(__name__)
 
 JOURNAL_VERSION = 1
-"""Raised with every change of the table."""
+"""The version of the table; raised with every change of it."""
 
-_APPLICATION_ID = (
-    0x436F414A  # "CoAJ" in the file's header tells a journal from any other SQLite file
-)
+_APPLICATION_ID = 0x436F414A
+"""`CoAJ` in the file's header, which tells a journal from any other SQLite file."""
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE calls (
     key TEXT NOT NULL UNIQUE CHECK (length(key) = 32), kind TEXT NOT NULL, who TEXT NOT NULL,
     reply TEXT NOT NULL, seconds REAL NOT NULL, finished_at TEXT NOT NULL
 );
-CREATE TRIGGER never_updated BEFORE UPDATE ON calls BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE TRIGGER never_deleted BEFORE DELETE ON calls BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER never_updated BEFORE UPDATE ON calls
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER never_deleted BEFORE DELETE ON calls
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 -- INSERT OR REPLACE would delete a row without firing the trigger above.
-CREATE TRIGGER first_stays BEFORE INSERT ON calls WHEN EXISTS (SELECT 1 FROM calls WHERE key = NEW.key)
+CREATE TRIGGER first_stays BEFORE INSERT ON calls
+    WHEN EXISTS (SELECT 1 FROM calls WHERE key = NEW.key)
     BEGIN SELECT RAISE(IGNORE); END;
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {JOURNAL_VERSION};
 COMMIT;
 """
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-OTHER_VERSION = "use the version of this project that wrote it, or move the journal away and pay for its calls anew"
-_OTHER_RUN = "wait for that run, or stop it (a killed run may have left it behind), then run the same command again"
+OTHER_VERSION = (
+    "use the version of this project that wrote it, "
+    "or move the journal away and pay for its calls anew"
+)
+_OTHER_RUN = (
+    "wait for that run, or stop it (a killed run may have left it behind), "
+    "then run the same command again"
+)
 
 
 class CallKind(StrEnum):
-    """What was called."""
+    """The kind of a call."""
 
     POLICY = "policy"
     """A policy continued a context."""
@@ -67,39 +77,46 @@ class CallKind(StrEnum):
 
 
 def request_key(*parts: object) -> str:
-    """The key of a call: the first 32 hex digits of SHA-256 over the parts as JSON, mappings sorted by key."""
+    """Return the key of a call.
+
+    It is the first 32 hex digits of the SHA-256 of the parts as JSON, with mappings sorted by key.
+    """
     return hashlib.sha256(to_json(parts)).hexdigest()[:32]
 
 
 def to_json(value: object) -> bytes:
-    """Records as JSON, the same bytes for equal records; lone surrogates, which JSON cannot hold, are replaced."""
+    """Encode a record as JSON, equal records as the same bytes.
+
+    Lone surrogates, which JSON in UTF-8 cannot hold, are replaced.
+    """
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        # Web pages hold lone surrogates, which no UTF-8 encoder takes; the policy is never shown them either.
-        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, sort_keys=True).encode(
-            errors="replace"
-        )
+        # Some web pages hold lone surrogates. The policy is never shown them either.
+        plain = msgspec.to_builtins(value)
+        text = json.dumps(plain, ensure_ascii=False, sort_keys=True)
+        return text.encode(errors="replace")
 
 
 class Finished(NamedTuple):
     """A recorded call."""
 
     reply: bytes
-    """As JSON."""
+    """The reply as JSON."""
     who: str
-    """Who answered: the policy's name, the tool's fingerprint."""
+    """Who answered: a policy's name or a tool's fingerprint."""
     seconds: float
-    """How long it took."""
+    """The time that the call took."""
     finished_at: str
-    """UTC, ISO 8601."""
+    """The time of its end: UTC, ISO 8601."""
 
 
 class Journal:
-    """An append-only record of finished calls; a context manager, for one process at a time and any of its threads.
+    """An append-only record of finished calls; a context manager.
 
-    Entering creates the file and its folders, and waits up to `wait_seconds` while another process has it open; the
-    kernel frees the lock when that process dies, however it dies.
+    One process at a time may have it open and use it from any of its threads. Entering the block
+    creates the file and its folders, and waits up to `wait_seconds` while another process has it
+    open. When that process dies, however it dies, the kernel frees its lock.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, wait_seconds: float = 60.0) -> None:
@@ -111,9 +128,8 @@ class Journal:
         self.in_flight: dict[str, asyncio.Task[Any]] = {}
         """Calls under way in the event loop, by key: all wrappers of one journal share them."""
         self._wait_seconds = wait_seconds
-        self._lock = FileLock(
-            f"{self.path}.lock", thread_local=False
-        )  # one thread may open it, another close it
+        # One thread may open it and another close it.
+        self._lock = FileLock(f"{self.path}.lock", thread_local=False)
         self._guard = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._opened = ExitStack()
@@ -122,19 +138,21 @@ class Journal:
         """Open the journal.
 
         Raises:
-            InputError: the file is not a journal, is damaged, or has a version that is not known here.
-            OutputError: it cannot be written, or another process still has it open after `wait_seconds`.
+            InputError: The file is no journal, is damaged or has an unknown version.
+            OutputError: It cannot be written, or another process still has it open after
+                `wait_seconds`.
         """
         with ExitStack() as stack:
             _acquire(self._lock, self.path, self._wait_seconds)
             stack.callback(self._lock.release)
-            with _translated(self.path):
+            with _translate_errors(self.path):
                 connection = sqlite3.connect(
                     self.path, isolation_level=None, check_same_thread=False
                 )
                 stack.callback(connection.close)
                 _prepare(connection, self.path)
-            self._connection, self._opened = connection, stack.pop_all()
+            self._connection = connection
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,75 +160,84 @@ class Journal:
         self._opened.close()
 
     def get(self, key: str) -> bytes | None:
-        """The reply recorded under `key`, as JSON; None when there is none."""
-        row = self._execute(
-            "SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?", (key,)
-        ).fetchone()
-        self.num_replayed += row is not None
-        return row[0] if row else None
+        """Return the reply recorded under `key`, as JSON; None when there is none."""
+        query = "SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?"
+        row = self._execute(query, (key,)).fetchone()
+        if row is None:
+            return None
+        self.num_replayed += 1
+        reply: bytes = row[0]
+        return reply
 
     def find(self, key: str) -> Finished | None:
-        """The whole record under `key`, for those who ask where a text comes from; counts as no look-up."""
-        asked = "SELECT CAST(reply AS BLOB), who, seconds, finished_at FROM calls WHERE key = ?"
-        row = self._execute(asked, (key,)).fetchone()
+        """Return the whole record under `key`, to trace where a text comes from.
+
+        It is not counted as replayed.
+        """
+        query = "SELECT CAST(reply AS BLOB), who, seconds, finished_at FROM calls WHERE key = ?"
+        row = self._execute(query, (key,)).fetchone()
         return Finished(*row) if row else None
 
     def put(self, key: str, reply: bytes, *, kind: CallKind, who: str, seconds: float) -> None:
-        """Record a finished call, committed when this returns; under a key that is recorded already the first stays.
+        """Record a finished call; it is committed when this returns.
+
+        If the key is recorded already, the first record stays.
 
         Raises:
-            OutputError: the disk is full or cannot be written; what was recorded before is untouched.
+            OutputError: The disk is full or cannot be written; earlier records are untouched.
         """
-        # On the event loop's own thread: a commit takes about as long as handing it to another one.
-        row = (
-            key,
-            kind,
-            who,
-            reply.decode(),
-            seconds,
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
-        self.num_recorded += self._execute(
-            "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row
-        ).rowcount
+        # This runs on the event loop's own thread: handing a commit to another thread would take
+        # about as long as the commit.
+        finished_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = (key, kind, who, reply.decode(), seconds, finished_at)
+        inserted = self._execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row)
+        self.num_recorded += inserted.rowcount
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         assert self._connection, "the journal is not open: use it in a `with` statement"
-        with self._guard, _translated(self.path):
+        with self._guard, _translate_errors(self.path):
             return self._connection.execute(statement, values)
 
 
 def _acquire(lock: FileLock, path: Path, wait_seconds: float) -> None:
-    """Take the lock, naming who is waited for: the holder's pid stands in a file of its own beside the lock's."""
-    holder = Path(f"{path}.pid")
+    """Take the lock, and name the process that holds it while waiting.
+
+    The pid of the holder is in a file beside the lock file.
+    """
+    pid_file = Path(f"{path}.pid")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.warning(
-                "%s is open in %s; waiting up to %g s", path, _named(holder), wait_seconds
-            )
+            holder = _name_holder(pid_file)
+            logger.warning("%s is open in %s; waiting up to %g s", path, holder, wait_seconds)
             lock.acquire(timeout=wait_seconds, poll_interval=0.1)
-        holder.write_text(str(os.getpid()))
+        pid_file.write_text(str(os.getpid()))
     except Timeout as error:
-        what, limit = (
-            f"the journal is open in {_named(holder)}",
-            f"to be free within {wait_seconds:g} s",
-        )
-        raise OutputError(what, where=path, expected=limit, fix=_OTHER_RUN) from error
+        raise OutputError(
+            f"the journal is open in {_name_holder(pid_file)}",
+            where=path,
+            expected=f"to be free within {wait_seconds:g} s",
+            fix=_OTHER_RUN,
+        ) from error
     except OSError as error:
         lock.release()
         raise writing_error(path, error) from error
 
 
-def _named(holder: Path) -> str:
-    pid = holder.read_text() if holder.exists() else ""
-    return "this very process" if pid == str(os.getpid()) else f"process {pid or '(not yet known)'}"
+def _name_holder(pid_file: Path) -> str:
+    pid = pid_file.read_text() if pid_file.exists() else ""
+    if pid == str(os.getpid()):
+        return "this very process"
+    return f"process {pid or '(not yet known)'}"
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set up a new journal; all but an empty file or a journal of this version is refused before it is touched."""
+    """Set up a new journal, or check that an existing one has this version.
+
+    Any other file is refused before it is changed.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     is_new = application == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -219,8 +246,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             "the file is not a journal", where=path, got="another database", fix="name another path"
         )
     if not is_new and version != JOURNAL_VERSION:
-        what = "the journal has a version that is not known here"
-        raise InputError(what, where=path, expected=JOURNAL_VERSION, got=version, fix=OTHER_VERSION)
+        raise InputError(
+            "the journal has a version that is not known here",
+            where=path,
+            expected=JOURNAL_VERSION,
+            got=version,
+            fix=OTHER_VERSION,
+        )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     if is_new:
@@ -228,7 +260,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as errors of this project."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -242,5 +275,6 @@ def _translated(path: Path) -> Iterator[None]:
                 f"move it away and save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
             )
             raise InputError("the journal is damaged", where=path, got=error, fix=fix) from error
-        code = errno.ENOSPC if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")) else errno.EACCES
+        is_full = name.startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+        code = errno.ENOSPC if is_full else errno.EACCES
         raise writing_error(path, OSError(code, f"{error} ({name})")) from error

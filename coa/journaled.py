@@ -1,4 +1,4 @@
-"""Policies and tools that are asked only what the journal cannot answer; each stands in for the one that it wraps."""
+"""Wrap policies and tools, so that they are asked only what the journal cannot answer."""
 
 import asyncio
 import time
@@ -26,14 +26,14 @@ from coa.trajectory import Outcome
 
 @dataclass(slots=True)
 class CallCount:
-    """The calls of one rollout: those that were made, and those that the journal answered."""
+    """The numbers of a rollout's calls that were made and that the journal answered."""
 
     made: int = 0
     replayed: int = 0
 
     @property
     def is_live(self) -> bool:
-        """Whether any call was made; true too where no journal stands between."""
+        """Return whether any call was made; also true where no journal is used."""
         return self.made > 0 or self.replayed == 0
 
 
@@ -41,7 +41,7 @@ _counting: ContextVar[CallCount | None] = ContextVar("counting", default=None)
 
 
 def count_calls() -> CallCount:
-    """Count the calls that the running task makes from now on."""
+    """Begin to count the calls of the running asyncio task."""
     count = CallCount()
     _counting.set(count)
     return count
@@ -52,29 +52,36 @@ _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
 
 
 def policy_key(policy: Encoder, request: Request) -> str:
-    """Return the journal's key of a request: what is sent, to whom, and what else decides the reply.
+    """Return the journal's key of a request: of what is sent, to whom, and what decides the reply.
 
     A policy with an empty identity keeps the keys of journals from before there were identities.
     """
-    asked = (CallKind.POLICY, policy.name, request)
-    return request_key(*asked, policy.identity) if policy.identity else request_key(*asked)
+    if not policy.identity:
+        return request_key(CallKind.POLICY, policy.name, request)
+    return request_key(CallKind.POLICY, policy.name, request, policy.identity)
 
 
 class _Calls(Generic[_Reply]):
-    """The calls of one policy or tool, as the journal knows them."""
+    """The calls of one policy or tool in the journal."""
 
     def __init__(
         self, journal: Journal, reply_type: type[_Reply], kind: CallKind, who: str
     ) -> None:
-        self._journal, self._kind, self._who = journal, kind, who
+        self._journal = journal
+        self._kind = kind
+        self._who = who
         self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
 
     def find(self, key: str) -> _Reply | None:
+        """Return the recorded reply; None when there is none."""
         recorded = self._journal.get(key)
         return None if recorded is None else self._read(key, recorded)
 
     def record(self, key: str, reply: _Reply, seconds: float) -> _Reply:
-        """The reply as every later run will read it; a failure is not recorded, so that a re-run tries again."""
+        """Record a reply and return it as every later run will read it.
+
+        A failure is not recorded, so that a re-run tries again.
+        """
         if isinstance(reply, ToolReply) and reply.outcome is Outcome.ERROR:
             return reply
         recorded = to_json(reply)
@@ -82,21 +89,28 @@ class _Calls(Generic[_Reply]):
         return self._read(key, recorded)
 
     async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """The recorded reply, or that of the same call under way, or of `call`, which is then recorded."""
-        found, count = self.find(key), _counting.get()
-        if count is not None:
-            count.made += found is None
-            count.replayed += found is not None
+        """Return the recorded reply, or make the call and record it.
+
+        If the same call is under way already, its reply is awaited instead.
+        """
+        found = self.find(key)
+        count = _counting.get()
+        if count is not None and found is None:
+            count.made += 1
+        elif count is not None:
+            count.replayed += 1
         if found is not None:
             return found
         task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
         if task is None:
-            task = self._journal.in_flight[key] = asyncio.create_task(self._make(key, call))
+            task = asyncio.create_task(self._make(key, call))
+            self._journal.in_flight[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         # A caller that is cancelled does not cancel the call: it is paid for, so its reply is kept.
         return await asyncio.shield(task)
 
     async def _make(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+        """Make a call and record its reply."""
         started = time.perf_counter()
         reply = await call()
         return self.record(key, reply, time.perf_counter() - started)
@@ -104,7 +118,9 @@ class _Calls(Generic[_Reply]):
     def _forget(self, key: str, task: asyncio.Task[_Reply]) -> None:
         del self._journal.in_flight[key]
         if not task.cancelled():
-            task.exception()  # seen here, because every caller may have been cancelled meanwhile
+            # Every caller may have been cancelled meanwhile. Reading the error here keeps asyncio
+            # from warning that nobody did.
+            task.exception()
 
     def _read(self, key: str, recorded: bytes) -> _Reply:
         try:
@@ -117,21 +133,27 @@ class _Calls(Generic[_Reply]):
 
 
 class _Journaled(Generic[_Inner]):
-    """A policy's name and tokens, passed through."""
+    """A wrapped policy, with the name and the tokenizer of the policy inside."""
 
     def __init__(self, policy: _Inner, journal: Journal) -> None:
         self._policy: _Inner = policy
         self._calls = _Calls(journal, Completion, CallKind.POLICY, policy.name)
-        self.name, self.identity = policy.name, policy.identity
-        self.encode, self.count_tokens = policy.encode, policy.count_tokens
+        self.name = policy.name
+        self.identity = policy.identity
+        self.encode = policy.encode
+        self.count_tokens = policy.count_tokens
 
 
 class JournaledPolicy(_Journaled[Policy]):
-    """A policy that is asked only what the journal cannot answer; the same request twice in flight is made once."""
+    """A policy that is asked only what the journal cannot answer.
+
+    The same request twice at a time is made once.
+    """
 
     def __init__(self, policy: Policy, journal: Journal) -> None:
         super().__init__(policy, journal)
-        self._journal, self._num_refused = journal, 0
+        self._journal = journal
+        self._num_refused = 0
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context; errors are the policy's own and are not recorded."""
@@ -144,7 +166,10 @@ class JournaledPolicy(_Journaled[Policy]):
 
     @property
     def traffic(self) -> Traffic:
-        """Where the requests stand; repeats are counted where the policy counts them."""
+        """Return how many requests wait, were repeated and were refused.
+
+        Repeats are counted only where the policy counts them.
+        """
         inner: Traffic | None = getattr(self._policy, "traffic", None)
         return Traffic(
             waiting=len(self._journal.in_flight),
@@ -154,35 +179,59 @@ class JournaledPolicy(_Journaled[Policy]):
 
 
 class JournaledBatchPolicy(_Journaled[BatchPolicy]):
-    """A batch policy that is asked only what the journal cannot answer, as one batch, each request once."""
+    """A batch policy that is asked only what the journal cannot answer.
+
+    These requests are one batch, each of them once.
+    """
 
     was_made: Sequence[bool] = ()
-    """Of each request of the last batch, whether the journal had no answer to it."""
+    """For each request of the last batch, whether it was made because the journal had no reply."""
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order."""
         keys = [policy_key(self, request) for request in requests]
-        replies = {key: found for key in dict.fromkeys(keys) if (found := self._calls.find(key))}
-        missing = {
-            key: request for key, request in zip(keys, requests, strict=True) if key not in replies
-        }
+        replies: dict[str, Completion] = {}
+        missing: dict[str, Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key in replies or key in missing:
+                continue
+            found = self._calls.find(key)
+            if found is None:
+                missing[key] = request
+            else:
+                replies[key] = found
         self.was_made = [key in missing for key in keys]
-        started = time.perf_counter()
-        completions = self._policy.complete_batch(list(missing.values())) if missing else []
-        share = (time.perf_counter() - started) / max(len(missing), 1)
-        for key, completion in list(zip(missing, completions, strict=True)):
-            replies[key] = self._calls.record(key, completion, share)
+        if missing:
+            replies |= self._make_batch(missing)
         return [replies[key] for key in keys]
+
+    def _make_batch(self, requests: dict[str, Request]) -> dict[str, Completion]:
+        """Make the requests as one batch and record each reply with its share of the time."""
+        started = time.perf_counter()
+        completions = self._policy.complete_batch(list(requests.values()))
+        seconds = (time.perf_counter() - started) / len(requests)
+        replies = {}
+        for key, completion in list(zip(requests, completions, strict=True)):
+            replies[key] = self._calls.record(key, completion, seconds)
+        return replies
 
 
 class JournaledTool:
-    """A tool that is called only where the journal has no answer; the same call twice in flight is made once."""
+    """A tool that is called only where the journal has no reply.
+
+    The same call twice at a time is made once.
+    """
 
     def __init__(self, tool: Tool, journal: Journal) -> None:
-        self._tool, self.name, self.fingerprint = tool, tool.name, tool.fingerprint
+        self._tool = tool
+        self.name = tool.name
+        self.fingerprint = tool.fingerprint
         self._calls = _Calls(journal, ToolReply, CallKind.TOOL, tool.fingerprint)
 
     async def call(self, argument: str) -> ToolReply:
-        """Answer one action; a reply with outcome ERROR is not recorded, and errors are the tool's own."""
+        """Answer one action; a reply with the outcome ERROR is not recorded.
+
+        Exceptions are the tool's own.
+        """
         key = request_key(CallKind.TOOL, self.name, self.fingerprint, argument)
         return await self._calls.once(key, lambda: self._tool.call(argument))

@@ -1,12 +1,12 @@
-"""From `params.yaml` and `key=value` arguments to one typed, frozen section; and from a profile to `params.yaml`.
+"""Read typed settings from `params.yaml` and `key=value` arguments; write `params.yaml`.
 
     python -m coa.params conf/tiny.yaml                   # write params.yaml from a profile
-    python -m coa.params conf/paper.yaml conf/7b.yaml     # from several: a later one has the last word
+    python -m coa.params conf/paper.yaml conf/7b.yaml     # from several: a later one overrides
 
-Each section is a frozen dataclass beside its stage. A key without a dot means the stage's own section
-(`mode=cot` is `sample.mode=cot`); a dotted key names its section. Types are checked, an unknown key is an error that
-lists the known ones. Where a setting is a mapping with keys of one's own, such as `train.rl2.rewards`, a key may be
-added (`train.rl2.rewards.f1=0.5`).
+Each section is a frozen dataclass beside its stage. A key without a dot belongs to the stage's own
+section (`mode=cot` is `sample.mode=cot`); a dotted key names its section. Types are checked, and an
+unknown key is an error that lists the known ones. Some settings are mappings with keys of the
+user's choice, such as `train.rl2.rewards`. There a key may be added (`train.rl2.rewards.f1=0.5`).
 """
 
 import sys
@@ -30,13 +30,13 @@ from coa.whole_files import write_file
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
 REPLACE = "_replace_"
-"""A mapping of a profile that holds `_replace_: true` replaces the whole mapping instead of its keys."""
+"""A profile's mapping that holds `_replace_: true` replaces the whole mapping of the base."""
 
 Section = TypeVar("Section")
 
 
 class Params:
-    """The values of one run: `params.yaml` with the arguments of the command line laid over it."""
+    """The values of one run: `params.yaml`, overridden by the arguments of the command line."""
 
     def __init__(self, values: DictConfig, own_section: str, path: Path) -> None:
         self._values = values
@@ -47,10 +47,10 @@ class Params:
     def load(
         cls, own_section: str, arguments: Sequence[str] = (), path: Path = PARAMS_FILE
     ) -> "Params":
-        """Read `path` and lay `arguments` over it; keys without a dot belong to `own_section`.
+        """Read `path` and override it by `arguments`; keys without a dot belong to `own_section`.
 
         Raises:
-            ConfigError: the file is missing or broken, or an argument is not `key=value`.
+            ConfigError: The file is missing or broken, or an argument is not `key=value`.
         """
         values = _read_yaml(path)
         for argument in arguments:
@@ -65,10 +65,10 @@ class Params:
         return cls(values, own_section, path)
 
     def section(self, kind: type[Section], name: str = "") -> Section:
-        """The section `name` (default: the stage's own) as an instance of the dataclass `kind`.
+        """Return the section `name` (by default the stage's own) as a `kind`, a dataclass.
 
         Raises:
-            ConfigError: a key is unknown, a value has the wrong type, or a mandatory key is missing.
+            ConfigError: A key is unknown or missing, or a value has the wrong type.
         """
         name = name or self._own_section
         where = f"{self._path}, section {name!r}"
@@ -87,13 +87,16 @@ class Params:
             ) from error
 
     def dump(self, sections: Iterable[str]) -> str:
-        """The resolved values of `sections` as YAML, to be written beside an output."""
+        """Return the resolved values of `sections` as YAML, to be written beside an output."""
         chosen = {name: self._values[name] for name in sections}
         return OmegaConf.to_yaml(OmegaConf.create(chosen), resolve=True)
 
 
 def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
-    """A section has exactly the keys of its dataclass, and likewise below: no value is hidden in the code."""
+    """Refuse a section that has not exactly the keys of its dataclass, or one within it.
+
+    So no value is hidden in the code.
+    """
     hints = get_type_hints(kind)
     for key in given:
         if key not in hints:
@@ -111,9 +114,13 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
 
 
 def _choices(kind: type[Any], message: str) -> str:
-    """The values that a setting knows, where msgspec's message (`... - at `$.a.b``) is about an enum."""
+    """List the values of an enum that msgspec's message is about; empty for another setting.
+
+    The message names the setting at its end, as in: ... - at `$.a.b`.
+    """
+    path = message.rpartition("$.")[2].rstrip("`")
     hint: Any = kind
-    for name in message.rpartition("$.")[2].rstrip("`").split("."):
+    for name in path.split("."):
         hint = get_type_hints(hint).get(name) if is_dataclass(hint) else None
     return f"one of {_names(hint)}" if isinstance(hint, EnumType) else ""
 
@@ -126,7 +133,8 @@ def _read_yaml(path: Path) -> DictConfig:
     try:
         values = OmegaConf.load(path)
     except FileNotFoundError:
-        fix = f"run in the repository's root, or write the file: python -m coa.params {DEFAULT_PROFILE}"
+        command = f"python -m coa.params {DEFAULT_PROFILE}"
+        fix = f"run in the repository's root, or write the file: {command}"
         raise ConfigError(f"{path} is missing", fix=fix) from None
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
@@ -136,9 +144,9 @@ def _read_yaml(path: Path) -> DictConfig:
 
 
 def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
-    """Refuse a key whose section or parent is not in the file, and a section's own key that is not.
+    """Refuse a key whose section or parent is not in the file, or an unknown key of a section.
 
-    Deeper keys may be new: a mapping may be open. `section` refuses those of a mapping that is not.
+    A deeper key may be new, because some mappings are open. `section` refuses it in the others.
     """
     *parents, last = dotted.split(".")
     node: Any = values
@@ -154,10 +162,10 @@ def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
 
 
 def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
-    """Write `out`: the base profile with `profile` laid over it.
+    """Write `out`: the base profile, overridden by `profile`.
 
     Raises:
-        ConfigError: a file is missing or broken, or the profile has a key that the base does not know.
+        ConfigError: A file is missing or broken, or the profile has a key that is not in the base.
     """
     write_profiles([profile], out, base)
 
@@ -165,21 +173,26 @@ def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_P
 def write_profiles(
     profiles: Sequence[Path], out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE
 ) -> None:
-    """Write `out`: the base profile with `profiles` laid over it, one after the other; every key is then spelled out.
+    """Write `out`: the base profile, overridden by `profiles` one after the other.
+
+    The file holds every key.
 
     Raises:
-        ConfigError: a file is missing or broken, or a profile has a key that the base does not know.
+        ConfigError: A file is missing or broken, or a profile has a key that is not in the base.
     """
     merged = _read_yaml(base)
     for profile in profiles:
-        merged = _lay_over(merged, _read_profile(profile, merged))
+        merged = _override(merged, _read_profile(profile, merged))
     names = " ".join(profile.as_posix() for profile in profiles)
-    head = f"Written by `python -m coa.params {names}`; change it freely, or sweep with `dvc exp run -S`."
+    head = (
+        f"Written by `python -m coa.params {names}`; "
+        "change it freely, or sweep with `dvc exp run -S`."
+    )
     write_file(out, _with_comments(base, merged, head))
 
 
-def _lay_over(base: DictConfig, overlay: DictConfig) -> DictConfig:
-    """Merge key by key; a mapping that holds `_replace_: true` takes the place of the whole one below it."""
+def _override(base: DictConfig, overlay: DictConfig) -> DictConfig:
+    """Merge key by key; a mapping with `_replace_: true` replaces the whole mapping of the base."""
     for dotted in _replacements(overlay):
         OmegaConf.update(base, dotted, {}, merge=False)
         OmegaConf.select(overlay, dotted).pop(REPLACE)
@@ -187,7 +200,7 @@ def _lay_over(base: DictConfig, overlay: DictConfig) -> DictConfig:
 
 
 def _replacements(overlay: DictConfig, path: tuple[str, ...] = ()) -> list[str]:
-    """Find the mappings that replace another, as dotted keys."""
+    """Find the mappings that replace another one; return their dotted keys."""
     found: list[str] = []
     for key, value in overlay.items():
         if not isinstance(value, DictConfig):
@@ -200,10 +213,10 @@ def _replacements(overlay: DictConfig, path: tuple[str, ...] = ()) -> list[str]:
 
 
 def _with_comments(base: Path, merged: DictConfig, head: str) -> str:
-    """Spell the values out with the comments and the order of the base profile."""
+    """Return the values as YAML, with the comments and the order of the base profile."""
     yaml = YAML()
     yaml.preserve_quotes = True
-    yaml.width = 10_000  # a line is folded nowhere: a fold can separate a key from its value
+    yaml.width = 10_000  # so that no line is folded: a fold can separate a key from its value
     document = yaml.load(base.read_text(encoding="utf-8"))
     _fill(document, OmegaConf.to_container(merged))
     document.yaml_set_start_comment(head)
@@ -213,9 +226,10 @@ def _with_comments(base: Path, merged: DictConfig, head: str) -> str:
 
 
 def _fill(document: Any, values: Any) -> None:
-    """Give a document the values; what has not changed keeps its spelling and its comments."""
-    for key in [key for key in document if key not in values]:
-        del document[key]
+    """Set the values of a document; an unchanged value keeps its spelling and its comments."""
+    for key in list(document):
+        if key not in values:
+            del document[key]
     for key, value in values.items():
         is_mapping = isinstance(value, dict) and isinstance(document.get(key), dict)
         if is_mapping and value:
@@ -236,16 +250,18 @@ def _quoted(value: Any) -> Any:
 
 
 def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
+    """Read a profile, and refuse a section or a setting that is not in the base."""
     overlay = _read_yaml(profile)
     for section, settings in overlay.items():
-        for key in settings if isinstance(settings, DictConfig) else ():
-            _check_key(base, ".".join(map(str, (section, key))), profile)
+        if isinstance(settings, DictConfig):
+            for key in settings:
+                _check_key(base, f"{section}.{key}", profile)
         _check_key(base, str(section), profile)
     return overlay
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write `params.yaml` from the profiles that are named; the summary line is returned."""
+    """Write `params.yaml` from the profiles that are named, and return the summary line."""
     if not arguments:
         profiles = _names(path.as_posix() for path in DEFAULT_PROFILE.parent.glob("*.yaml"))
         raise ConfigError(

@@ -231,12 +231,12 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_recorded(path: Path) -> No
     script = """
         import resource, sys
         from coa.errors import OutputError
-        from coa.journal import Journal, Kind, request_key
+        from coa.journal import CallKind, Journal, request_key
         with Journal(sys.argv[1]) as journal:
             resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
             try:
                 for i in range(10_000):
-                    journal.put(request_key(i), b'"' + b"x" * 1000 + b'"', kind=Kind.TOOL, who="", seconds=0)
+                    journal.put(request_key(i), b'"' + b"x" * 1000 + b'"', kind=CallKind.TOOL, who="", seconds=0)
                     print(i, flush=True)
             except OutputError as error:
                 print(error, flush=True)
@@ -315,10 +315,10 @@ def test_a_journal_opened_twice_in_one_process_is_refused(path: Path) -> None:
 def test_every_reported_row_outlives_a_sigkill(path: Path, seed: int) -> None:
     script = """
         import sys
-        from coa.journal import Journal, Kind, request_key
+        from coa.journal import CallKind, Journal, request_key
         with Journal(sys.argv[1]) as journal:
             for i in range(1_000_000):
-                journal.put(request_key(i), b'"%d %s"' % (i, b"x" * (i % 5000)), kind=Kind.TOOL, who="", seconds=0)
+                journal.put(request_key(i), b'"%d %s"' % (i, b"x" * (i % 5000)), kind=CallKind.TOOL, who="", seconds=0)
                 print(i, flush=True)
     """
     moments = random.Random(seed)
