@@ -1,7 +1,7 @@
-r"""A policy's text to the tags of other frameworks in it, by which foreign tables are recognised.
+r"""Find the tags of other frameworks in a policy's text, by which foreign tables are recognised.
 
-A row in foreign tags has neither a call nor a boxed answer of ours. It would be graded as a failure
-of the policy, though it only speaks another language. coa/dialects.py reads some of these.
+A row in foreign tags has neither a call nor a boxed answer in our form. It would be graded as a
+failure of the policy, though only its tags differ. coa/dialects.py reads some of these rows.
 """
 
 import re
@@ -38,7 +38,8 @@ def foreign_tags(steps: Sequence[Step]) -> list[str]:
 
 
 def _speaks_our_tags(steps: Sequence[Step]) -> bool:
-    calls = (step for step in steps if step.kind is StepKind.ACTION and step.tool)
-    if any(step.text.startswith(protocol.open_tag(step.tool or "")) for step in calls):
-        return True
+    for step in steps:
+        is_call = step.kind is StepKind.ACTION and step.tool
+        if is_call and step.text.startswith(protocol.open_tag(step.tool or "")):
+            return True
     return boxed_answer(protocol.answer_text(steps)) is not None

@@ -1,6 +1,7 @@
-r"""Trajectories with foreign tags into the same trajectories in ours, fit to be trained on.
+r"""Rewrite trajectories with foreign tags in our own tags, so that a policy can be trained on them.
 
-Nothing is added but our tags: thoughts, arguments, observations and the answer are the foreign ones, neutralised.
+Only our tags are added. Thoughts, arguments, observations and the answer are the foreign ones,
+neutralised.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,27 +13,34 @@ from coa.prompts import Prompt
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 
 _ANSWER_OPEN = f"{protocol.THINK_CLOSE}\n\n\\boxed{{"
-"""Not the words of the scaffold's marker: after a line break they would read as a forced answer."""
+"""The text before an answer. It differs from the scaffold's marker, because that would be read as a
+forced answer after a line break."""
 _BACKSLASH = "\N{FULLWIDTH REVERSE SOLIDUS}"
-"""Stands for a backslash in an answer, where TeX would read it as a command; the grader takes the two for one."""
+"""Replaces a backslash in an answer, where TeX would read a command. The grader takes the two signs
+for the same."""
 _TEX = str.maketrans({"\\": _BACKSLASH, "{": r"\{", "}": r"\}", "$": r"\$"})
 
 
 def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Trajectory:
-    r"""Re-render an ingested trajectory with `coa.protocol`; counts become words of the new text.
+    r"""Render an ingested trajectory with `coa.protocol`; the token counts become counts of words.
 
-    The scaffold's labels and the verdict after the answer fall away; the answer goes into a box. Without a `prompt` the
-    question alone stands before the opened thinking. Law: `parse(render(steps))` gives the steps again, but for
-    outcomes and passages.
+    The scaffold's labels and the verdict after the answer are dropped; the answer goes into a box.
+    Without a `prompt` only the question precedes the opening of the thinking. One law holds:
+    `parse(render(steps))` gives the steps again, except for outcomes and passages.
     """
-    harmless = " ".join(protocol.neutralise(trajectory.question).split())
-    text = prompt.fill(trajectory.question) if prompt else f"{harmless}\n\n{protocol.THINK_OPEN}\n"
+    if prompt:
+        text = prompt.fill(trajectory.question)
+        prompt_hash = prompt.prompt_hash
+    else:
+        harmless = " ".join(protocol.neutralise(trajectory.question).split())
+        text = f"{harmless}\n\n{protocol.THINK_OPEN}\n"
+        prompt_hash = ""
     steps = tuple(_converted(trajectory.steps))
     return replace(
         trajectory,
         prompt=text,
         steps=steps,
-        prompt_hash=prompt.prompt_hash if prompt else "",
+        prompt_hash=prompt_hash,
         num_prompt_tokens=len(text.split()),
         num_policy_tokens=count_words(steps, Author.POLICY),
         num_environment_tokens=count_words(steps, Author.ENVIRONMENT),
@@ -40,11 +48,12 @@ def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Traject
 
 
 def count_words(steps: Iterable[Step], author: Author) -> int:
-    """Words that `author` wrote: what stands in the token columns where nobody recorded the tokens."""
+    """Count the words that `author` wrote, for the token columns where no tokens were recorded."""
     return sum(len(step.text.split()) for step in steps if step.author is author)
 
 
 def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
+    """Give the steps in our tags, up to the answer."""
     for step in foreign:
         if step.kind is StepKind.THOUGHT:
             thought = bare_thought(step.text).removeprefix(protocol.THINK_OPEN)
@@ -64,9 +73,7 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
 
 
 def _action(step: Step) -> Step:
-    tool, argument = step.tool or "", protocol.neutralise(step.argument or "").strip()
-    return replace(
-        step,
-        text=f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}",
-        argument=argument,
-    )
+    tool = step.tool or ""
+    argument = protocol.neutralise(step.argument or "").strip()
+    text = f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
+    return replace(step, text=text, argument=argument)

@@ -1,4 +1,4 @@
-"""Rows of files that others made: parquet, JSON lines or CSV, streamed, each with the place it came from."""
+"""Read rows of files that others made: parquet, JSON lines or CSV, each row with its place."""
 
 import csv
 import io
@@ -25,16 +25,20 @@ class SourceRow(NamedTuple):
 def read_rows(
     path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = ()
 ) -> Iterator[SourceRow]:
-    """The rows of `path` under our names: `columns` maps our column to the file's, where they differ.
+    """Read the rows of `path` one by one, with our names for the columns.
 
-    Only the columns named on the left are read; those in `optional` may be missing and are then None.
+    Args:
+        path: The file.
+        columns: Maps our name of each column to the file's; no others are read.
+        optional: Our names of columns that may be missing; their values are then None.
 
     Raises:
-        InputError: the file is missing, broken or not UTF-8, or lacks a column.
-        ConfigError: the file's ending is not .parquet, .jsonl or .csv.
+        InputError: The file is missing, broken or not UTF-8, or lacks a column.
+        ConfigError: The file's ending is not .parquet, .jsonl or .csv.
     """
     reader = _READERS.get(ending_of(path))
-    if reader is None or (path.suffix in COMPRESSIONS and reader is not _jsonl_rows):
+    is_compressed = path.suffix in COMPRESSIONS
+    if reader is None or (is_compressed and reader is not _jsonl_rows):
         raise ConfigError(
             f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}"
         )
@@ -44,15 +48,20 @@ def read_rows(
             f"{path} is missing",
             fix="check the path in params.yaml, or run `dvc repro` where it makes it",
         )
+    needed = _needed_columns(columns, optional)
     for where, values in reader(path, columns, optional):
-        if missing := [
-            name for name in columns if name not in optional and values.get(columns[name]) is None
-        ]:
-            got = ", ".join(sorted(map(str, values)))
-            raise InputError(
-                f"no value in column {columns[missing[0]]!r}", where=where, got=f"columns {got}"
-            )
+        for theirs in needed:
+            if values.get(theirs) is None:
+                got = ", ".join(sorted(str(name) for name in values))
+                raise InputError(
+                    f"no value in column {theirs!r}", where=where, got=f"columns {got}"
+                )
         yield SourceRow(where, {name: values.get(theirs) for name, theirs in columns.items()})
+
+
+def _needed_columns(columns: Mapping[str, str], optional: tuple[str, ...]) -> list[str]:
+    """Return the file's names of the columns that must not be missing."""
+    return [theirs for name, theirs in columns.items() if name not in optional]
 
 
 def _parquet_rows(
@@ -60,13 +69,10 @@ def _parquet_rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     file = open_parquet(path)
     found = file.schema_arrow.names
-    require_columns(
-        path, found, [theirs for name, theirs in columns.items() if name not in optional]
-    )
+    require_columns(path, found, _needed_columns(columns, optional))
+    read = [theirs for theirs in columns.values() if theirs in found]
     row = 0
-    for batch in parquet_batches(
-        path, file, [theirs for theirs in columns.values() if theirs in found]
-    ):
+    for batch in parquet_batches(path, file, read):
         for values in batch.to_pylist():
             row += 1
             yield f"{path}, row {row}", values
@@ -99,8 +105,7 @@ def _csv_rows(
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
-            needed = [theirs for name, theirs in columns.items() if name not in optional]
-            require_columns(path, reader.fieldnames or (), needed)
+            require_columns(path, reader.fieldnames or (), _needed_columns(columns, optional))
             for values in reader:
                 yield f"{path}, line {reader.line_num}", values
     except UnicodeDecodeError as error:
@@ -113,10 +118,10 @@ def _csv_rows(
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[BinaryIO]:
-    """The lines of a file, which gzip or zstd may have compressed.
+    """Open a file of lines, which may be compressed with gzip or zstd.
 
     Raises:
-        InputError: the compressed data is damaged.
+        InputError: The compressed data is damaged.
     """
     compression = COMPRESSIONS.get(path.suffix)
     if compression is None:
@@ -133,7 +138,7 @@ def open_lines(path: Path) -> Iterator[BinaryIO]:
 
 
 def ending_of(path: Path) -> str:
-    """What tells a file's format: its ending, without one that only names a compression."""
+    """Return the ending that tells a file's format; an ending for a compression is left out."""
     return path.with_suffix("").suffix if path.suffix in COMPRESSIONS else path.suffix
 
 

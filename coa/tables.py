@@ -1,4 +1,7 @@
-"""Records to parquet and back: the schema follows from the dataclass, rows stream, files appear whole or not at all."""
+"""Write records to parquet files and read them back, row by row.
+
+The schema follows from the dataclass. A file appears whole or not at all.
+"""
 
 import types
 from collections.abc import Iterable, Iterator
@@ -31,7 +34,10 @@ _SCALARS: dict[Any, pa.DataType] = {
 
 
 def schema_of(record: type[Any]) -> pa.Schema:
-    """The columns of a dataclass: enums are strings, tuples lists, dataclasses structs, `X | None` nullable."""
+    """Return the columns of a dataclass.
+
+    Enums become strings, tuples lists, dataclasses structs, and `X | None` a nullable column.
+    """
     return pa.schema(_fields_of(record), metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
@@ -42,8 +48,8 @@ def _fields_of(record: type[Any]) -> list[pa.Field]:
 
 def _field(name: str, hint: Any) -> pa.Field:
     if get_origin(hint) in (Union, types.UnionType):
-        inner = next(part for part in get_args(hint) if part is not type(None))
-        return pa.field(name, _data_type(inner), nullable=True)
+        inner = [part for part in get_args(hint) if part is not type(None)]
+        return pa.field(name, _data_type(inner[0]), nullable=True)
     return pa.field(name, _data_type(hint), nullable=False)
 
 
@@ -55,12 +61,16 @@ def _data_type(hint: Any) -> pa.DataType:
     if isinstance(hint, type) and is_dataclass(hint):
         return pa.struct(_fields_of(hint))
     if get_origin(hint) is tuple:
-        return pa.list_(pa.field("item", _data_type(get_args(hint)[0]), nullable=False))
+        item = get_args(hint)[0]
+        return pa.list_(pa.field("item", _data_type(item), nullable=False))
     raise TypeError(f"no column type for {hint!r}")
 
 
 class TableWriter:
-    """Writes records of one kind to a parquet file that appears, complete, when the block ends without an error."""
+    """Writes records of one kind to a parquet file; a context manager.
+
+    The file appears, complete, when the block ends without an error.
+    """
 
     def __init__(self, path: Path, record: type[Any]) -> None:
         self._path = path
@@ -116,7 +126,7 @@ def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> int
     """Write all `rows` to `path` and return how many there were.
 
     Raises:
-        OutputError: the file cannot be written; what stood at `path` before is untouched.
+        OutputError: The file cannot be written; an earlier file at `path` is untouched.
     """
     with TableWriter(path, record) as table:
         for row in rows:
@@ -125,10 +135,11 @@ def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> int
 
 
 def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
-    """The records of a parquet file, read a group at a time; memory does not grow with the number of rows.
+    """Read the records of a parquet file, a group at a time; memory does not grow with the rows.
 
     Raises:
-        InputError: the file is missing, truncated, of another schema version, lacks a column, or a row does not fit.
+        InputError: The file is missing, truncated or of another schema version, lacks a column, or
+            a row does not fit.
     """
     file = open_parquet(path)
     columns = [field.name for field in fields(record)]  # type: ignore[arg-type]
@@ -147,17 +158,21 @@ def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a parquet file has, from its footer alone.
+    """Return how many rows a parquet file has; only its footer is read.
 
     Raises:
-        InputError: the file is missing or truncated.
+        InputError: The file is missing or truncated.
     """
     count: int = open_parquet(path).metadata.num_rows
     return count
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a parquet file, with errors that say what to do."""
+    """Open a parquet file.
+
+    Raises:
+        InputError: The file is missing, truncated or not parquet.
+    """
     check_no_folder(path)
     try:
         return pq.ParquetFile(path)
@@ -173,7 +188,11 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def parquet_batches(
     path: Path, file: pq.ParquetFile, columns: list[str]
 ) -> Iterator[pa.RecordBatch]:
-    """The batches of an open file; damage found on the way is an `InputError` that names the file."""
+    """Read the batches of an open file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     try:
         yield from file.iter_batches(_ROWS_PER_GROUP, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
@@ -183,13 +202,14 @@ def parquet_batches(
 
 
 def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> None:
-    """Complain about columns of `needed` that are not among the `found` ones.
+    """Refuse a file in which a needed column is missing.
 
     Raises:
-        InputError: naming the missing columns and those that are there.
+        InputError: It names the missing columns and those that are there.
     """
     found = list(found)
-    if missing := [name for name in needed if name not in found]:
+    missing = [name for name in needed if name not in found]
+    if missing:
         raise InputError(
             f"{path} lacks the column {missing[0]!r}", expected=f"columns {missing}", got=f"{found}"
         )
