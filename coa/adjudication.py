@@ -1,4 +1,7 @@
-"""Several people's reviews of an item to one decision: by majority or expert; a conflict waits for a second round."""
+"""Make one decision of several people's reviews of an item: by majority or by an expert.
+
+A conflict waits for a second round of reviews.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +16,12 @@ from coa.reviews import DECISIVE, Review, ReviewKind, ReviewQuestion
 
 
 class Rule(StrEnum):
-    """Whose word counts."""
+    """The reviewers who decide."""
 
     MAJORITY = "majority"
-    """More than half of the reviewers; an expert's word decides where they do not agree."""
+    """More than half of the reviewers; an expert decides where they do not agree."""
     UNANIMOUS = "unanimous"
-    """All of them; an expert's word decides where they do not agree."""
+    """All of them; an expert decides where they do not agree."""
     EXPERT = "expert"
     """Experts alone."""
 
@@ -28,15 +31,16 @@ class AdjudicationParams:
     """How several reviews of an item become one decision."""
 
     rule: Rule = Rule.MAJORITY
-    """Whose word counts."""
+    """Which reviewers decide."""
     experts: tuple[str, ...] = ()
-    """Names of the accounts whose word decides where reviewers disagree."""
+    """Names of the accounts that decide where reviewers disagree."""
     min_reviews: Annotated[int, msgspec.Meta(ge=1)] = 1
-    """Reviews that an item needs before they count; one by an expert, or of the second round, is always enough."""
+    """Reviews that an item needs before they count. One by an expert, or of the second round, is
+    always enough."""
 
 
 class Standing(StrEnum):
-    """How far the reviews of an item have come."""
+    """The state of the reviews of an item."""
 
     DECIDED = "decided"
     """There is a decision."""
@@ -47,7 +51,7 @@ class Standing(StrEnum):
 
 
 class Decision(NamedTuple):
-    """What the reviews of one version of an item come to."""
+    """The decision that follows from the reviews of one version of an item."""
 
     item_id: str
     kind: ReviewKind
@@ -56,18 +60,25 @@ class Decision(NamedTuple):
     value: str
     """The answer to the decisive question; empty unless decided."""
     reviews: tuple[Review, ...]
-    """Those that counted."""
+    """The reviews that counted."""
 
     def most_said(self, question: ReviewQuestion) -> str:
-        """The commonest answer to another question among those who gave the decisive one; empty for none or a tie."""
-        agreeing = [it for it in self.reviews if it.value(DECISIVE[self.kind]) == self.value]
-        return _winner(
-            [value for it in agreeing if (value := it.value(question))], at_least_half=True
-        )
+        """Return the commonest answer to another question.
+
+        Only the reviewers who gave the decisive answer count. Empty without an answer or with a
+        tie.
+        """
+        answers = []
+        for review in self.reviews:
+            is_agreeing = review.value(DECISIVE[self.kind]) == self.value
+            value = review.value(question)
+            if is_agreeing and value:
+                answers.append(value)
+        return _commonest(answers)
 
 
 def decide_all(reviews: Iterable[Review], params: AdjudicationParams) -> Iterator[Decision]:
-    """One decision for each version of each item, by kind and id."""
+    """Make one decision for each version of each item, sorted by kind and id."""
 
     def item(review: Review) -> tuple[ReviewKind, str, str]:
         return review.kind, review.item_id, review.version
@@ -80,6 +91,11 @@ def decide_all(reviews: Iterable[Review], params: AdjudicationParams) -> Iterato
 def _decide(
     reviews: Sequence[Review], question: ReviewQuestion, params: AdjudicationParams
 ) -> tuple[Standing, str, Sequence[Review]]:
+    """Decide on one version of an item by the reviews of the last round.
+
+    Returns:
+        Its standing, the answer to the decisive question, and the reviews that counted.
+    """
     last_round = max(review.round for review in reviews)
     current = [review for review in reviews if review.round == last_round]
     experts = [review for review in current if review.reviewer in params.experts]
@@ -90,22 +106,31 @@ def _decide(
         if not is_enough:
             return Standing.PENDING, "", current
         said = [review.value(question) for review in current]
-        if value := _agreed(said, params.rule):
+        value = _all_say(said) if params.rule is Rule.UNANIMOUS else _most_say(said)
+        if value:
             return Standing.DECIDED, value, current
-    value = _agreed([review.value(question) for review in experts], Rule.MAJORITY)
-    return (Standing.DECIDED, value, experts) if value else (Standing.CONFLICT, "", current)
+    value = _most_say([review.value(question) for review in experts])
+    if value:
+        return Standing.DECIDED, value, experts
+    return Standing.CONFLICT, "", current
 
 
-def _agreed(said: Sequence[str], rule: Rule) -> str:
-    if rule is Rule.UNANIMOUS:
-        return said[0] if len(set(said)) == 1 else ""
-    return _winner(said)
+def _all_say(said: Sequence[str]) -> str:
+    """Return the answer that all give; empty where they differ."""
+    return said[0] if len(set(said)) == 1 else ""
 
 
-def _winner(said: Sequence[str], *, at_least_half: bool = False) -> str:
-    """The answer of more than half; with `at_least_half` also the commonest one that is not tied."""
+def _most_say(said: Sequence[str]) -> str:
+    """Return the answer of more than half; empty where there is none."""
+    value = _commonest(said)
+    return value if 2 * said.count(value) > len(said) else ""
+
+
+def _commonest(said: Sequence[str]) -> str:
+    """Return the commonest answer; empty without an answer or with a tie."""
     counts = Counter(said).most_common(2)
-    if not counts or (len(counts) == 2 and counts[0][1] == counts[1][1]):
+    if not counts:
         return ""
-    value, count = counts[0]
-    return value if at_least_half or 2 * count > len(said) else ""
+    if len(counts) == 2 and counts[0][1] == counts[1][1]:
+        return ""
+    return counts[0][0]

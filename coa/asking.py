@@ -1,4 +1,4 @@
-"""A question under a prompt to the task of one rollout: what every stage that asks questions does."""
+"""Make the rollout task of a question and a prompt, for every stage that asks questions."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,15 @@ def make_task(
     prompt: Prompt,
     tools: Sequence[str] = ("search",),
 ) -> Task:
-    """The index-th rollout of a question: in coa `tools` are offered, in cot a call of one of them ends it.
+    """Make the task of the index-th rollout of a question.
+
+    In coa the `tools` are offered; in cot a call of one of them ends the rollout.
 
     Raises:
-        ConfigError: the prompt shows the tags of tools, and of others than those that are offered.
+        ConfigError: The prompt shows the tags of other tools than those that are offered.
     """
-    if mode is Mode.COA and prompt.shown_tools and set(prompt.shown_tools) != set(tools):
+    differs = set(prompt.shown_tools) != set(tools)
+    if mode is Mode.COA and prompt.shown_tools and differs:
         fix = "write {open_NAME} and {close_NAME} for each tool, or change the section `tools`"
         raise ConfigError(
             "the prompt shows other tools than there are",
@@ -29,7 +32,7 @@ def make_task(
             got=", ".join(prompt.shown_tools),
             fix=fix,
         )
-    offered, forbidden = (tuple(tools), ()) if mode is Mode.COA else ((), tuple(tools))
+    is_offered = mode is Mode.COA
     return Task(
         trajectory_id=trajectory_id(question_id, mode, index),
         question_id=question_id,
@@ -38,6 +41,6 @@ def make_task(
         question=question,
         prompt=prompt.fill(question),
         prompt_hash=prompt.prompt_hash,
-        tools=offered,
-        forbidden_tools=forbidden,
+        tools=tuple(tools) if is_offered else (),
+        forbidden_tools=() if is_offered else tuple(tools),
     )

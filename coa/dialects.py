@@ -57,8 +57,8 @@ class UnreadableReason(StrEnum):
     NO_OBSERVATION = "no_observation"
     """A call has no observation after it."""
     TEXT_AFTER_ACTION = "text_after_action"
-    """The policy wrote on after its call or answer in the same turn, so the text is not what was run
-    or graded."""
+    """The policy wrote on after its call or answer in the same turn, so the text is not what was
+    run or graded."""
     NO_ANSWER = "no_answer"
     """The trajectory ends without an answer, or with a blank one."""
 

@@ -1,8 +1,8 @@
-"""Send HTTP requests to one server, and repeat what may pass until a deadline.
+"""Send HTTP requests to one server, and repeat those that fail for a passing reason.
 
-A status that no repetition changes is a `Rejection`, a deadline that passed is `GaveUp`. What these
-mean for a run is said by those who ask: `coa/search/calls.py`, `coa/policy/completions.py`. While a
-server fails or is silent, warnings are logged.
+A reply that no repetition would change raises `Rejection`; a deadline that passes raises `GaveUp`.
+The callers decide what these mean for a run: `coa/search/calls.py`, `coa/policy/completions.py`.
+While a server fails or is silent, warnings are logged.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from tenacity import (
 from coa.http_proxy import proxy_for
 
 if TYPE_CHECKING:
-    # At run time only where a connection is opened: it takes most of a second to load.
+    # Loaded at run time only where a connection is opened, because that takes most of a second.
     import aiohttp
     from aiolimiter import AsyncLimiter
 
@@ -37,10 +37,10 @@ logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _CONNECT_SECONDS = 10.0
-"""A server that does not even accept a connection for so long is away."""
+"""A server that accepts no connection for so long is unreachable."""
 _LONGEST_PAUSE_SECONDS = 10.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
-"""Statuses below 500 that may pass."""
+"""Statuses below 500 that a repetition may change."""
 _MAX_REPLY_BYTES = 64_000_000
 """No reply that is worth reading is longer."""
 _MAX_SHOWN_BYTES = 10_000
@@ -49,7 +49,7 @@ _MAX_SHOWN_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a request is tried, and how many at once."""
+    """The limits on a request's time and on the number of requests."""
 
     timeout_seconds: float
     """For one attempt."""
@@ -63,14 +63,14 @@ class Patience:
     """Whether the deadline ends an attempt under way; if not, it only decides whether another one
     begins."""
     quiet_seconds: float = 5.0
-    """A request is repeated for so long before a warning tells of it."""
+    """A request is repeated for so long before a warning is logged."""
     warning_seconds: float = 60.0
-    """A server that answers nobody for so long is warned of; so is the least time between two
-    warnings."""
+    """A warning is logged when the server answers no request for so long. It is also the least time
+    between two warnings."""
 
 
 class Reply(NamedTuple):
-    """What a server sent."""
+    """A server's reply."""
 
     status: int
     body: bytes
@@ -78,7 +78,7 @@ class Reply(NamedTuple):
 
 
 class Fault(StrEnum):
-    """How an attempt failed that may be repeated."""
+    """The reason why an attempt failed that may be repeated."""
 
     UNREACHABLE = "unreachable"
     """No connection was made."""
@@ -121,27 +121,27 @@ class GaveUp(Exception):
 
 @dataclass(slots=True)
 class _Channel:
-    """What belongs to one event loop."""
+    """The connections and counters of one event loop."""
 
     loop: asyncio.AbstractEventLoop
     session: "aiohttp.ClientSession"
     turns: asyncio.Semaphore
     rate: "AsyncLimiter | None"
     answered_at: float = 0.0
-    """When a request was last answered, or when the first of those that wait was made."""
+    """The time of the last reply, or of the first request that waits."""
     num_waiting: int = 0
     timer: asyncio.TimerHandle | None = None
 
 
 def _allow() -> None:
-    """Let every attempt be made."""
+    """Allow every attempt."""
 
 
 class HttpClient:
-    """Sends requests to one server; `secrets` never appear in a message.
+    """A client of one server; `secrets` never appear in a message.
 
     Each event loop has connections of its own: call `aclose` in the loop that used it.
-    `before_attempt` is called before each attempt and may raise what stands in its way.
+    `before_attempt` is called before each attempt and may raise an error to prevent it.
     """
 
     def __init__(
@@ -154,8 +154,9 @@ class HttpClient:
         before_attempt: Callable[[], None] = _allow,
     ) -> None:
         self.name = name
-        self._patience, self._headers = patience, dict(headers)
-        self._secrets = tuple(filter(None, secrets))
+        self._patience = patience
+        self._headers = dict(headers)
+        self._secrets = tuple(secret for secret in secrets if secret)
         self._before_attempt = before_attempt
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
         self._warned_at = float("-inf")
@@ -175,8 +176,8 @@ class HttpClient:
         that it cannot read.
 
         Raises:
-            Rejection: the server rejects it.
-            GaveUp: it kept failing until its deadline.
+            Rejection: The server rejects it.
+            GaveUp: It kept failing until its deadline.
         """
         channel = self._channel(url)
         async with channel.turns:
@@ -187,16 +188,16 @@ class HttpClient:
         """Send a request once; the reply may have any status.
 
         Raises:
-            PassingFailure: there is no reply within `seconds`.
+            PassingFailure: There is no reply within `seconds`.
         """
         return await self._attempt(self._channel(url).session, seconds, method, url, options)
 
     def require_success(self, reply: Reply) -> None:
-        """Let only status 200 pass.
+        """Refuse a reply with another status than 200.
 
         Raises:
-            PassingFailure: the status may pass.
-            Rejection: it does not.
+            PassingFailure: A repetition may change the status.
+            Rejection: No repetition changes it.
         """
         if reply.status == 200:
             return
@@ -206,22 +207,26 @@ class HttpClient:
         raise Rejection(reason, reply)
 
     def shown(self, body: bytes) -> str:
-        """The start of a reply, quoted, for an error."""
-        return repr(self.readable(body[:_MAX_SHOWN_BYTES].decode("utf-8", "replace"))[:200])
+        """Return the start of a reply, quoted, for an error."""
+        text = body[:_MAX_SHOWN_BYTES].decode("utf-8", "replace")
+        return repr(self.readable(text)[:200])
 
     def readable(self, text: str) -> str:
-        """One short line of what a server said, without the secrets: some servers repeat them."""
+        """Return one short line of a server's text without the secrets, which some servers repeat."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         printable = "".join(sign if sign.isprintable() else " " for sign in text)
         line = " ".join(printable.split())
-        return line if len(line) <= _MAX_SHOWN_CHARS else f"{line[:_MAX_SHOWN_CHARS]}..."
+        if len(line) <= _MAX_SHOWN_CHARS:
+            return line
+        return f"{line[:_MAX_SHOWN_CHARS]}..."
 
     def _channel(self, url: str) -> _Channel:
         import aiohttp
         from aiolimiter import AsyncLimiter
 
-        loop, patience = asyncio.get_running_loop(), self._patience
+        loop = asyncio.get_running_loop()
+        patience = self._patience
         if loop not in self._channels:
             session = aiohttp.ClientSession(
                 headers=self._headers,
@@ -241,12 +246,13 @@ class HttpClient:
         read: Callable[[Reply], _Result],
         options: dict[str, Any],
     ) -> _Result:
-        patience, failed_at = self._patience, list[float]()
+        patience = self._patience
+        failed_at: list[float] = []
         end = channel.loop.time() + patience.deadline_seconds
 
         def before_pause(state: RetryCallState) -> None:
             failed_at.append(channel.loop.time())
-            self._tell_of_retry(url, state)
+            self._warn_of_retry(url, state)
 
         attempts = AsyncRetrying(
             stop=stop_before_delay(patience.deadline_seconds),
@@ -301,7 +307,7 @@ class HttpClient:
 
     @contextmanager
     def _waiting(self, channel: _Channel) -> Iterator[None]:
-        """Look after the silence of the server for as long as anybody waits for it."""
+        """Watch for silence of the server while any request waits."""
         if not channel.num_waiting:
             channel.answered_at = channel.loop.time()
             self._look_later(channel, self._patience.warning_seconds)
@@ -314,9 +320,9 @@ class HttpClient:
                 channel.timer.cancel()
 
     def _look_later(self, channel: _Channel, seconds: float) -> None:
-        channel.timer = channel.loop.call_later(seconds, self._tell_of_silence, channel)
+        channel.timer = channel.loop.call_later(seconds, self._warn_of_silence, channel)
 
-    def _tell_of_silence(self, channel: _Channel) -> None:
+    def _warn_of_silence(self, channel: _Channel) -> None:
         silent = channel.loop.time() - channel.answered_at
         longest = self._patience.warning_seconds
         if silent >= longest:
@@ -325,9 +331,10 @@ class HttpClient:
                 f"the {self.name} has answered nobody for {_span(silent)}; "
                 f"requests that wait: {channel.num_waiting:,}, each for up to {timeout}"
             )
-        self._look_later(channel, longest - silent if silent < longest else longest)
+        next_look = longest - silent if silent < longest else longest
+        self._look_later(channel, next_look)
 
-    def _tell_of_retry(self, url: str, state: RetryCallState) -> None:
+    def _warn_of_retry(self, url: str, state: RetryCallState) -> None:
         failing = state.seconds_since_start or 0.0
         if failing >= self._patience.quiet_seconds:
             reason = state.outcome.exception() if state.outcome else ""
@@ -357,7 +364,7 @@ async def _read(response: "aiohttp.ClientResponse") -> bytes:
 
 
 def bare(url: str) -> str:
-    """An address without its query, which may hold a key."""
+    """Return an address without its query, which may hold a key."""
     return url.partition("?")[0]
 
 
@@ -366,11 +373,13 @@ def _span(seconds: float) -> str:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Seconds until the next attempt: what the server asks for, or random and growing."""
+    """Return the seconds until the next attempt: a random, growing time after what was asked for."""
     error = state.outcome.exception() if state.outcome else None
-    reply = error.reply if isinstance(error, PassingFailure) else None
-    asked = _retry_after(reply.headers.get("Retry-After", "")) if reply else 0.0
-    return asked + wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)(state)
+    asked = 0.0
+    if isinstance(error, PassingFailure) and error.reply:
+        asked = _retry_after(error.reply.headers.get("Retry-After", ""))
+    random_pause = wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)
+    return asked + random_pause(state)
 
 
 def _retry_after(value: str) -> float:

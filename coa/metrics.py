@@ -1,4 +1,7 @@
-"""The figures of a stage: one small JSON file each under metrics/, tracked by DVC and shown by `dvc metrics show`."""
+"""Write the figures of a stage to a small JSON file under metrics/.
+
+DVC tracks these files, and `dvc metrics show` shows them.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,10 +15,12 @@ FOLDER = Path("metrics")
 
 
 def write_metrics(name: str, values: Mapping[str, Any]) -> None:
-    """Write metrics/{name}.json; only what follows from the data belongs there, so that a re-run writes the same bytes.
+    """Write metrics/{name}.json.
+
+    Give only values that follow from the data, so that a re-run writes the same bytes.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     path = FOLDER / f"{name}.json"
     write_file(path, json.dumps(values, indent=2) + "\n")
@@ -28,9 +33,10 @@ def stop_reason_counts(counts: Mapping[StopReason, int]) -> dict[str, int]:
 
 def shown_stop_reasons(counts: Mapping[StopReason, int]) -> str:
     """Return how many rollouts ended for each reason that occurs, for a summary line."""
-    return ", ".join(f"{counts[it]:,} {it}" for it in StopReason if counts.get(it)) or "no rollouts"
+    shown = [f"{counts[reason]:,} {reason}" for reason in StopReason if counts.get(reason)]
+    return ", ".join(shown) or "no rollouts"
 
 
 def rate(part: int, whole: int) -> float:
-    """A share rounded to four places; 0 of nothing."""
+    """Return a share rounded to four places; 0 where the whole is 0."""
     return round(part / whole, 4) if whole else 0.0

@@ -1,13 +1,13 @@
-"""A question to the evaluation question that asks nearly the same: edited, but not another one.
+"""Find the evaluation question that asks nearly the same as a given one, with edited words.
 
-Two questions are near when they share most of their words, in whatever order, and most of what
-those words weigh. A word weighs the more, the fewer questions have it: questions that share only
-how they ask ("are both directors from the same country") differ in their names, and names are rare.
+Two questions are near when they share most of their words, in any order, and most of the weight of
+these words. A word is the heavier, the fewer questions have it. Questions that share only their
+form ("are both directors from the same country") differ in their names, and names are rare.
 
-How near is near depends on how a set asks. Real questions seldom resemble each other, and sharing
-70% is enough; questions made by templates differ in one word and mean another thing. So each set is
+The limit depends on the set of questions. Real questions seldom resemble each other, and sharing
+70% is enough. Questions made by templates differ in one word and mean another thing. So each set is
 measured by itself: its limit is the smallest step at which at most one in fifty of its questions is
-near another one of it. docs/pipeline.md says what is found of edited questions, and what is not.
+near another one of the set. docs/pipeline.md says which edited questions are found.
 """
 
 import math
@@ -22,7 +22,8 @@ from coa.plain_words import fold_look_alikes, words
 
 _SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 _MIN_SHARED_WORDS = 0.75
-"""Of all words of two near questions (Dice); keeps apart what shares one very rare name."""
+"""The smallest share of common words of two near questions (Dice). It keeps questions apart that
+share only one very rare name."""
 _STEPS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Limits of the similarity; at 1 only the order of the words may differ."""
 _MAX_SHARE_ALIKE = 0.02
@@ -34,13 +35,13 @@ class Near(NamedTuple):
     """The question that is nearest to another one."""
 
     place: int
-    """Among the questions that were given."""
+    """Its position among the questions that were given."""
     similarity: float
-    """Share of what the words weigh that both have (Dice); 1 where only their order differs."""
+    """The common share of the words' weight (Dice); 1 where only the order of the words differs."""
 
 
 def question_key(question: str) -> str:
-    """Return what is left of a question without case, articles, punctuation, accents and spaces.
+    """Return a question without case, articles, punctuation, accents and spaces.
 
     Spaces between digits stay. Numbers compare by value and Unicode is folded, as
     `coa.grading.normalise` and `coa.plain_words` do. Empty where nothing is asked.
@@ -51,21 +52,23 @@ def question_key(question: str) -> str:
 
 
 class NearQuestions:
-    """Questions of one or more sets, ready to be asked which one is near.
+    """An index of questions of one or more sets, which finds the nearest one.
 
-    Memory is linear in the questions: their words, and for each the few rarest of them, one of
-    which every near question must share (prefix filtering).
+    Memory is linear in the questions. For each question its words are kept, and an index of its few
+    rarest words, of which every near question must share one (prefix filtering).
     """
 
     def __init__(self, questions: Sequence[str], set_names: Sequence[str]) -> None:
-        """`set_names` has the set of each question."""
+        """Index the questions; `set_names` names the set of each."""
         self._sets = list(set_names)
         self._words = [_numbered_words(question) for question in questions]
-        self._counts = Counter(word for own in self._words for word in own)
+        self._counts: Counter[str] = Counter()
+        for own in self._words:
+            self._counts.update(own)
         self._words = [self._by_rarity(own) for own in self._words]
         self._totals = [self._weight(own) for own in self._words]
         self.min_similarity = dict.fromkeys(self._sets, _STEPS[0])
-        """For each set the similarity from which on a question is near one of it."""
+        """For each set, the least similarity of a question that is near one of the set."""
         self._index = self._rare_words()
         for name in self.min_similarity:
             self.min_similarity[name] = self._measure(name)
@@ -74,8 +77,14 @@ class NearQuestions:
     def nearest(self, question: str) -> Near | None:
         """Return the nearest question, or None where none is near enough."""
         own = self._by_rarity(_numbered_words(question))
-        found = [near for near in self._near(own) if near.similarity >= self._limit(near.place)]
-        return max(found, key=lambda near: (near.similarity, -near.place), default=None)
+        best: Near | None = None
+        for near in self._near(own):
+            if near.similarity < self._limit(near.place):
+                continue
+            # Of equally near questions the first one counts: they come in order.
+            if best is None or near.similarity > best.similarity:
+                best = near
+        return best
 
     def _limit(self, place: int) -> float:
         return self.min_similarity[self._sets[place]]
@@ -102,7 +111,7 @@ class NearQuestions:
         index: dict[str, list[int]] = {}
         first: dict[tuple[str, tuple[str, ...]], int] = {}
         for place, own in enumerate(self._words):
-            # A copy is found by the first of its kind: many of them would only cost time.
+            # Of equal questions in a set only the first is indexed: the others would only cost time.
             if first.setdefault((self._sets[place], own), place) != place:
                 continue
             for word in self._prefix(own, self._totals[place], self._limit(place)):
@@ -110,7 +119,9 @@ class NearQuestions:
         return index
 
     def _prefix(self, own: Sequence[str], total: float, limit: float) -> Sequence[str]:
-        """Take the rarest words, without which the others weigh too little for the limit.
+        """Return the rarest words of which every near question must share one.
+
+        Without them the other words weigh too little for the limit.
 
         Of two questions with weights A and B that share W, 2W >= limit (A + B) and B >= W give
         W >= limit A / (2 - limit).
@@ -127,7 +138,7 @@ class NearQuestions:
         return tuple(sorted(own, key=lambda word: (self._counts.get(word, 0), word)))
 
     def _weight(self, own: Iterable[str]) -> float:
-        return math.fsum(map(self._weight_of, own))
+        return math.fsum(self._weight_of(word) for word in own)
 
     def _weight_of(self, word: str) -> float:
         # A word that no question has weighs as much as one that one question has.
@@ -139,7 +150,7 @@ class NearQuestions:
         places = [place for place, own in enumerate(self._sets) if own == name]
         sample = places[:: math.ceil(len(places) / _MAX_SAMPLE)]
         nearest = [self._nearest_sibling(place) for place in sample]
-        # Two of them may always be alike: one pair of copies says nothing of how a set asks.
+        # Two questions may always be alike: one pair of copies says nothing about a whole set.
         allowed = max(_MAX_SHARE_ALIKE * len(sample), 2)
         for step in _STEPS:
             if sum(similarity >= step for similarity in nearest) <= allowed:
@@ -147,18 +158,18 @@ class NearQuestions:
         return _STEPS[-1]
 
     def _nearest_sibling(self, place: int) -> float:
-        """Return the similarity to the nearest question of the set that has not the same words."""
+        """Return the similarity to the nearest question of the set that has other words."""
         own = self._words[place]
-        siblings = (
-            near.similarity
-            for near in self._near(own)
-            if self._sets[near.place] == self._sets[place] and self._words[near.place] != own
-        )
-        return max(siblings, default=0.0)
+        nearest = 0.0
+        for near in self._near(own):
+            is_in_set = self._sets[near.place] == self._sets[place]
+            if is_in_set and self._words[near.place] != own:
+                nearest = max(nearest, near.similarity)
+        return nearest
 
 
 def _numbered_words(question: str) -> tuple[str, ...]:
-    """Split a question into words; its second `of` is another word than the first: both count."""
+    """Split a question into words, and number repeated ones: its second `of` counts as `of 2`."""
     seen: Counter[str] = Counter()
     numbered = []
     for word in words(question):

@@ -1,4 +1,4 @@
-"""Replace an output file: only a table of the same kind, as the command would write it itself."""
+"""Refuse to replace a file that is no table of the kind that a command writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
 
     Args:
         path: The file that a command is about to write.
-        key: What stands in the metadata of every file that the command writes.
+        key: A key in the metadata of every file that the command writes.
         columns: Their columns; the first tells one kind of table from another.
 
     Raises:
-        OutputError: something else stands there.
+        OutputError: The path names something else.
     """
     try:
         fault = _foreign(path, key, columns)
@@ -40,7 +40,7 @@ def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
 
 
 def _foreign(path: Path, key: bytes, columns: Sequence[str]) -> str:
-    """What a file is that a command must not replace; empty where it may."""
+    """Describe a file that a command must not replace; empty where it may."""
     if path.is_dir():
         return "a folder"
     if not path.is_file() or not path.stat().st_size:

@@ -1,6 +1,6 @@
-"""Replace an output folder: only one that the same command made, and whole or not at all.
+"""Replace an output folder that the same command made, wholly or not at all.
 
-A folder is known again by the names of its files. A marker among them would change the hash under
+Such a folder is recognised by the names of its files. A marker file would change the hash under
 which DVC keeps the folder, and folders of earlier versions of this project have none.
 """
 
@@ -21,21 +21,21 @@ _MAX_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class OwnFolder:
-    """What a command writes into its output folder."""
+    """The files that a command writes into its output folder."""
 
     command: str
-    """As a person types it."""
+    """The command as a person types it."""
     always: str
-    """A file that is in every such folder, by its path inside it."""
+    """The path, inside the folder, of a file that every such folder has."""
     names: str
     """A regular expression for the path of every file that the command may write there."""
 
 
 def check_own_folder(out: Path, own: OwnFolder) -> None:
-    """Refuse a folder that must not be replaced; one that is not there, or is empty, may be.
+    """Refuse a folder that must not be replaced; a missing or empty one may be.
 
     Raises:
-        OutputError: it is a link, a file, holds other people's files or this project.
+        OutputError: It is a link or a file, or it holds other files or this project.
     """
     try:
         fault = _fault(out, own)
@@ -52,8 +52,9 @@ def check_own_folder(out: Path, own: OwnFolder) -> None:
 
 
 def _fault(out: Path, own: OwnFolder) -> str:
-    """Why a folder must not be replaced; empty where it may be."""
-    here, target = Path.cwd(), out.resolve()
+    """Say why a folder must not be replaced; empty where it may be."""
+    here = Path.cwd()
+    target = out.resolve()
     if out.is_symlink():
         return f"a link to {target}"
     if target == here or target in here.parents:
@@ -67,7 +68,8 @@ def _fault(out: Path, own: OwnFolder) -> str:
     found = sorted(_names(out))
     foreign = [name for name in found if not re.fullmatch(own.names, name)]
     if foreign:
-        more = f" and {len(foreign) - _MAX_SHOWN:,} more" if len(foreign) > _MAX_SHOWN else ""
+        num_more = len(foreign) - _MAX_SHOWN
+        more = f" and {num_more:,} more" if num_more > 0 else ""
         return f"files that it does not write: {', '.join(foreign[:_MAX_SHOWN])}{more}"
     if found and own.always not in found:
         return f"a folder without {own.always}, such as {found[0]}"
@@ -75,12 +77,13 @@ def _fault(out: Path, own: OwnFolder) -> str:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """The paths in a folder: files, links and empty folders."""
+    """List the paths in a folder: files, links and empty folders."""
     for place, folders, files in os.walk(folder, onerror=_raise):
         links = [name for name in folders if Path(place, name).is_symlink()]
         for name in (*files, *links):
             yield Path(place, name).relative_to(folder).as_posix()
-        if not folders and not files and Path(place) != folder:
+        is_empty = not folders and not files
+        if is_empty and Path(place) != folder:
             yield Path(place).relative_to(folder).as_posix()
 
 
@@ -96,7 +99,8 @@ def replace_folder(out: Path, own: OwnFolder) -> Iterator[Path]:
         OutputError: `out` must not be replaced, or cannot be written.
     """
     check_own_folder(out, own)
-    partial, old = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("partial", "old"))
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:
         remove_leftovers(out)
         partial.mkdir(parents=True)
@@ -126,7 +130,7 @@ def working_folder(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` that this user alone can read and that goes when the block ends.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: It cannot be made.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +144,7 @@ def working_folder(out: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove what killed processes left beside `out`, before this one makes a folder there.
+    """Remove the folders that killed processes left beside `out`.
 
     The folders of a process that still runs stay.
     """
@@ -152,10 +156,10 @@ def remove_leftovers(out: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    """Whether another process has this id.
+    """Return whether another process has this id.
 
-    Our own is no other: what bears its id was left by an older process, as in a container, where
-    every run may be process 1.
+    Our own id does not count: a folder with it was left by an older process, as in a container,
+    where every run may be process 1.
     """
     if process == os.getpid():
         return False

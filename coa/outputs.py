@@ -1,7 +1,7 @@
-"""Name what belongs to a stage's output after its path: figures in metrics/, calls in .journal/.
+"""Name the metrics file and the journal of a stage's output after the output's path.
 
-No two outputs share a name: the parts of the path are joined by a sign, and doubled is that sign
-where it stands inside a part.
+No two outputs share a name: the parts of the path are joined by a sign, and a sign inside a part is
+doubled.
 
     data/sample             metrics/sample_coa.json         .journal/sample-coa.sqlite
     data/student/sample     metrics/student_sample_coa.json .journal/student-sample-coa.sqlite
@@ -14,35 +14,35 @@ from pathlib import Path
 from coa.errors import ConfigError
 
 _PART = re.compile(r"[^\W_](.*[^\W_])?")
-"""Letters or digits at both ends: a sign there could be taken for one that joins two parts."""
+"""A part has letters or digits at both ends: a sign there could be taken for one that joins parts."""
 _FILE = ".parquet"
 _OWN_FILES = {"grade.parquet": "grade"}
-"""A file that bears its stage's name is called without its suffix."""
+"""A file with its stage's name is named without its suffix."""
 
 
 def metrics_name(out: str, *also: str) -> str:
-    """Return what the figures of an output are called; `also` are further parts, such as a mode.
+    """Return the name of an output's metrics; `also` are further parts, such as a mode.
 
     Raises:
-        ConfigError: the output is not under data/, or its path cannot be told from others.
+        ConfigError: The output is not under data/, or its path allows no unique name.
     """
     return _joined("_", out, also)
 
 
 def journal_name(out: str, *also: str) -> str:
-    """Return what the journal of an output is called, without its suffix.
+    """Return the name of an output's journal, without the file's suffix.
 
     Raises:
-        ConfigError: as `metrics_name`.
+        ConfigError: The output is not under data/, or its path allows no unique name.
     """
     return _joined("-", out, also)
 
 
 def check_folder(out: str) -> None:
-    """Refuse the path of a file where a folder is written.
+    """Refuse the path of a file for an output that is a folder.
 
     Raises:
-        ConfigError: it is one.
+        ConfigError: The path names a file.
     """
     if Path(out).suffix == _FILE:
         fix = "name the folder: the files in it have names of their own"
@@ -50,20 +50,22 @@ def check_folder(out: str) -> None:
 
 
 def check_file(out: str) -> None:
-    """Refuse the path of a folder where one file is written.
+    """Refuse the path of a folder for an output that is a file.
 
     Raises:
-        ConfigError: it is one.
+        ConfigError: The path does not name a parquet file.
     """
     if Path(out).suffix != _FILE:
         raise ConfigError("out is a parquet file", expected=f"out={out}{_FILE}", got=f"out={out}")
 
 
 def _joined(sign: str, out: str, also: tuple[str, ...]) -> str:
-    return sign.join(part.replace(sign, 2 * sign) for part in (*_parts(out), *also))
+    parts = (*_parts(out), *also)
+    return sign.join(part.replace(sign, 2 * sign) for part in parts)
 
 
 def _parts(out: str) -> tuple[str, ...]:
+    """Split an output's path below data/ into its parts."""
     data, *folders = Path(out).parts or ("",)
     if data != "data" or not folders:
         raise ConfigError(

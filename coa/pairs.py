@@ -1,4 +1,4 @@
-"""The preference pair: two continuations of one prefix that part at one point on whether the tool is used."""
+"""Make preference pairs: two continuations of one prefix, of which one calls a tool there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +11,21 @@ from coa.trajectory import Author, Step, StepKind, Trajectory
 
 
 class Arm(StrEnum):
-    """What a continuation may do at the point of divergence."""
+    """The choice of a continuation at the point where the two sides part."""
 
     ACT = "act"
     """The tool is used: the action trigger is written."""
     THINK = "think"
-    """The tool is not used: reasoning goes on internally."""
+    """The tool is not used: the policy goes on reasoning."""
 
 
 class PairKind(StrEnum):
-    """Which of the paper's two kinds of contrastive pair this is."""
+    """The paper's two kinds of contrastive pairs."""
 
     ACT_IS_BETTER = "act_is_better"
-    """Chosen: think, then act; rejected: reasoning on to a wrong answer (CoT wrong, CoA right)."""
+    """Chosen: think, then act. Rejected: reason on to a wrong answer (CoT wrong, CoA right)."""
     THINK_IS_BETTER = "think_is_better"
-    """Chosen: reasoning on to the right answer; rejected: the act (CoA wrong, CoT right)."""
+    """Chosen: reason on to the right answer. Rejected: act (CoA wrong, CoT right)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +53,27 @@ class PreferencePair:
     """Trajectory id of the chosen side."""
     rejected_id: str
     num_act: int
-    """Continuations at this point that acted, the forked trajectory counted in where it did."""
+    """Continuations at this point that acted, including the forked trajectory if it did."""
     num_act_correct: int
     num_think: int
-    """Continuations at this point that reasoned on."""
+    """Continuations at this point that reasoned on, including the forked trajectory if it did."""
     num_think_correct: int
     model: str
     search_fingerprint: str
 
     @property
     def value_of_acting(self) -> float:
-        """Estimated gain in the probability of a right answer from acting here; between -1 and 1."""
-        return self.num_act_correct / self.num_act - self.num_think_correct / self.num_think
+        """Estimate how much acting here raises the probability of a right answer; from -1 to 1."""
+        rate_of_acting = self.num_act_correct / self.num_act
+        rate_of_thinking = self.num_think_correct / self.num_think
+        return rate_of_acting - rate_of_thinking
 
 
 def attribute_trigger_to_policy(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Make an inserted action trigger part of the policy's action after it.
 
-    A fork's trigger was written by the scaffold, but in a pair it is the very thing to be learned (paper: "inserting an
-    action trigger"): the pair says what the policy should have written (docs/decisions/0004-inserted-triggers.md).
+    A fork's trigger was written by the scaffold, but in a pair it is what the policy should learn
+    to write (paper: "inserting an action trigger"; docs/decisions/0004-inserted-triggers.md).
     """
     owned: list[Step] = []
     for step in steps:
@@ -79,7 +81,8 @@ def attribute_trigger_to_policy(steps: Sequence[Step]) -> tuple[Step, ...]:
         if last is not None and last.kind is StepKind.MARKER and step.kind is StepKind.ACTION:
             owned.pop()
             tag = last.text.lstrip()
-            if space := last.text[: -len(tag)]:
+            space = last.text[: -len(tag)]
+            if space:
                 owned.append(Step(StepKind.THOUGHT, Author.POLICY, space))
             owned.append(replace(step, text=tag + step.text))
         else:
@@ -88,7 +91,7 @@ def attribute_trigger_to_policy(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 class ArmCount(NamedTuple):
-    """Continuations of one arm at a point."""
+    """The numbers of continuations of one arm at a point."""
 
     total: int
     correct: int
@@ -104,17 +107,25 @@ def make_pair(
     act: ArmCount,
     think: ArmCount,
 ) -> PreferencePair:
-    """Make the pair of a trajectory and its fork at `point`; `chosen` is the one of the two that is right.
+    """Make the pair of a trajectory and its fork at `point`.
 
-    `prompt` offers the tool, whatever the parent's did: a pair teaches when to act, which is no question where acting
-    is forbidden.
+    Args:
+        parent: The trajectory that was forked.
+        other: Its fork.
+        point: Where the two part.
+        chosen: The one of the two that is right.
+        prompt: The prompt that offers the tool, whatever the parent's prompt did. A pair teaches
+            when to act, and there is no such choice where acting is forbidden.
+        act: The continuations that acted.
+        think: The continuations that reasoned on.
 
     Raises:
-        InputError: the sides do not differ in whether the tool is called at the point.
+        InputError: The sides do not differ in whether the tool is called at the point.
     """
     rejected = other if chosen is parent else parent
     prefix, _ = protocol.split_at(parent.steps, point)
-    chosen_side, rejected_side = side_of(chosen, point), side_of(rejected, point)
+    chosen_side = side_of(chosen, point)
+    rejected_side = side_of(rejected, point)
     pair_id = f"{parent.trajectory_id}/{point}"
     _require_both_arms(pair_id, arm_of(chosen_side), arm_of(rejected_side))
     acts = arm_of(chosen_side) is Arm.ACT
@@ -141,22 +152,27 @@ def make_pair(
 
 
 def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
-    """Return what follows the point, a trigger that was inserted there made the policy's."""
-    return attribute_trigger_to_policy(protocol.split_at(trajectory.steps, point)[1])
+    """Return the steps after the point; a trigger inserted there becomes the policy's."""
+    _, after = protocol.split_at(trajectory.steps, point)
+    return attribute_trigger_to_policy(after)
 
 
 def arm_of(side: Sequence[Step]) -> Arm | None:
-    """Tell by its first step, white space aside, which arm a side took.
+    """Tell which arm a side took by its first step that is not blank.
 
-    None where the scaffold's text comes first: an inserted trigger that the policy never closed is no call, and what
-    follows it is not reasoning that the policy would have begun by itself.
+    Returns:
+        The arm; None where the scaffold's text comes first. An inserted trigger that the policy
+        never closed is no call, and what follows it is not reasoning that the policy would have
+        begun by itself.
     """
-    written = (step for step in side if step.kind is not StepKind.THOUGHT or step.text.strip())
-    first = next(written, None)
-    if first is not None and first.kind is StepKind.MARKER:
-        return None
-    is_call = first is not None and first.kind is StepKind.ACTION
-    return Arm.ACT if is_call else Arm.THINK
+    for step in side:
+        is_blank = step.kind is StepKind.THOUGHT and not step.text.strip()
+        if is_blank:
+            continue
+        if step.kind is StepKind.MARKER:
+            return None
+        return Arm.ACT if step.kind is StepKind.ACTION else Arm.THINK
+    return Arm.THINK
 
 
 def _require_both_arms(pair_id: str, chosen: Arm | None, rejected: Arm | None) -> None:

@@ -1,6 +1,6 @@
-"""Texts to the words that a reader sees: look-alikes, accents, invisible signs make no difference.
+"""Split texts into words for comparison, without look-alikes, accents and invisible signs.
 
-For comparing texts only. Answers are graded by `coa.grading`, where an accent counts.
+Answers are graded by `coa.grading`, where an accent counts.
 """
 
 import re
@@ -22,17 +22,16 @@ _ACCENTS = (0x0300, 0x036F)
 
 
 def _folding() -> dict[int, str]:
-    letters = dict(
-        zip(
-            _CYRILLIC + _GREEK + _OTHER,
-            _CYRILLIC_AS_LATIN + _GREEK_AS_LATIN + _OTHER_AS_LATIN,
-            strict=True,
-        )
-    )
-    table = {ord(letter): latin for letter, latin in letters.items()}
-    table |= {ord(sign): "" for sign in _INVISIBLE}
+    """Return the table of replacements for `str.translate`."""
+    letters = _CYRILLIC + _GREEK + _OTHER
+    latin_letters = _CYRILLIC_AS_LATIN + _GREEK_AS_LATIN + _OTHER_AS_LATIN
+    table: dict[int, str] = {}
+    for letter, latin in zip(letters, latin_letters, strict=True):
+        table[ord(letter)] = latin
+    for sign in _INVISIBLE:
+        table[ord(sign)] = ""
     for first, last in (*_INVISIBLE_RANGES, _ACCENTS):
-        table |= dict.fromkeys(range(first, last + 1), "")
+        table.update(dict.fromkeys(range(first, last + 1), ""))
     return table
 
 

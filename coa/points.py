@@ -1,4 +1,4 @@
-"""Points at which trajectories were forked: what `curate.branch` writes and others read."""
+"""Define the record of a point at which a trajectory was forked, as `curate.branch` writes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,16 +7,18 @@ from coa.pairs import Arm
 
 
 class PointOutcome(StrEnum):
-    """What became of a point that was forked."""
+    """The outcome of forking at a point."""
 
     PAIRED = "paired"
     """A continuation's outcome differs from its parent's: a pair."""
     SAME_OUTCOME = "same_outcome"
     """Every continuation on its arm ended as its parent did."""
     OFF_ARM = "off_arm"
-    """Continuations ended properly, but none took its arm: the call that was opened for it was never closed."""
+    """Continuations ended properly, but none took its arm: the call that was opened for it was
+    never closed."""
     UNSOUND = "unsound"
-    """No continuation ended properly: it failed, acted where that is forbidden, or gave no answer."""
+    """No continuation ended properly: each failed, acted where that is forbidden, or gave no
+    answer."""
 
 
 @dataclass(frozen=True, slots=True)

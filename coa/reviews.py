@@ -1,8 +1,9 @@
-"""What people said of trajectories, pairs and disputed grades: the record that `annotate.pull` writes and others read.
+"""Read and write people's reviews of trajectories, pairs and disputed grades.
 
-data/reviews.parquet is an input of the pipeline, tracked in git, and starts empty (docs/decisions/0002). A review
-names the version of the item that was seen: an item made anew has the same id and another version, and a verdict on the
-old one says nothing of it.
+`annotate.pull` writes data/reviews.parquet. The file is an input of the pipeline, tracked in git,
+and starts empty (docs/decisions/0002). A review names the version of the item that was seen. If the
+pipeline makes the item again with another text, it has the same id and another version, and the old
+review does not count for it.
 """
 
 import hashlib
@@ -24,12 +25,12 @@ LAYOUT_VERSION = 1
 
 
 class ReviewKind(StrEnum):
-    """What was reviewed."""
+    """The kind of item that was reviewed."""
 
     TRAJECTORY = "trajectory"
-    """A whole trajectory, kept or dropped."""
+    """A whole trajectory: is it kept or dropped?"""
     PAIR = "pair"
-    """Two continuations, which of them is better."""
+    """Two continuations: which of them is better?"""
     DISPUTE = "dispute"
     """An answer that the grader called wrong: does it say what an accepted answer says?"""
 
@@ -44,7 +45,7 @@ class ReviewQuestion(StrEnum):
     ACCEPTED_ANSWER = "accepted_answer"
     """Trajectory: the answer that the accepted ones lack, as free text."""
     CAUSES = "causes"
-    """Trajectory: what went wrong, any number of causes. Pair: what is wrong with the worse side."""
+    """Trajectory: any number of causes of its failure. Pair: what is wrong with the worse side."""
     FIRST_BAD_STEP = "first_bad_step"
     """Trajectory: the number of the step, as free text."""
     SEARCH_QUALITY = "search_quality"
@@ -62,18 +63,18 @@ class ReviewQuestion(StrEnum):
 
 
 class Usage(StrEnum):
-    """What a trajectory is good for."""
+    """The use of a trajectory."""
 
     KEEP = "keep"
     """Train on it."""
     FIX = "fix"
-    """Usable once the accepted answers are mended."""
+    """Train on it once the accepted answers are corrected."""
     DROP = "drop"
     """Do not train on it."""
 
 
 class Preference(StrEnum):
-    """Which side of a pair is better; the reviewer saw A and B and not which of them was chosen."""
+    """The better side of a pair; the reviewer saw A and B, and not which of them was chosen."""
 
     CHOSEN = "chosen"
     """The side that the pipeline chose."""
@@ -90,7 +91,7 @@ DECISIVE = {
     ReviewKind.PAIR: ReviewQuestion.PREFERENCE,
     ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
 }
-"""The question of each kind whose answer has an effect; nobody can submit a review without it."""
+"""The question of each kind whose answer has an effect; it must be answered in every review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What one person said of one item."""
+    """One person's review of one item."""
 
     item_id: str
     """Trajectory id or pair id; for a dispute the id of the trajectory whose answer is disputed."""
     kind: ReviewKind
     """What was reviewed."""
     version: str
-    """Of the item as it was shown: first 16 hex digits of the SHA-256 of its texts."""
+    """The version of the item as shown: the first 16 hex digits of the SHA-256 of its texts."""
     layout: int
     """`LAYOUT_VERSION` of the questions that were asked."""
     round: int
@@ -120,21 +121,25 @@ class Review:
     reviewer: str
     """Name of the account."""
     submitted: str
-    """When it was last submitted: UTC, ISO 8601."""
+    """The time when it was last submitted: UTC, ISO 8601."""
     answers: tuple[Answer, ...]
-    """Only questions that were answered."""
+    """The answers to the questions that were answered."""
 
     def values(self, question: ReviewQuestion) -> tuple[str, ...]:
-        """What was answered to `question`; empty where nothing was."""
-        return next((answer.values for answer in self.answers if answer.question is question), ())
+        """Return the answers to `question`; empty where it was not answered."""
+        for answer in self.answers:
+            if answer.question is question:
+                return answer.values
+        return ()
 
     def value(self, question: ReviewQuestion) -> str:
-        """The one answer to `question`; empty where there is none."""
-        return next(iter(self.values(question)), "")
+        """Return the one answer to `question`; empty where it was not answered."""
+        values = self.values(question)
+        return values[0] if values else ""
 
 
 class Between(StrEnum):
-    """Who is compared."""
+    """The two parties that are compared."""
 
     REVIEWERS = "reviewers"
     """The reviewers with each other."""
@@ -146,7 +151,7 @@ class Between(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far answers to one question agree."""
+    """The agreement of answers to one question."""
 
     kind: ReviewKind
     """What was reviewed."""
@@ -155,24 +160,26 @@ class Agreement:
     between: Between
     """Who is compared."""
     value: str
-    """The one cause that is looked at; empty for the whole question."""
+    """The cause that is compared; empty for the whole question."""
     num_items: int
-    """Items with two answers or more; against the program, with one."""
+    """Items with two answers or more; where a program is compared, with one answer or more."""
     num_answers: int
     """Answers of people to these items."""
     equal_share: float
     """Share of pairs of answers to an item that are equal."""
     alpha: float | None
-    """Krippendorff's alpha: 1 is perfect, 0 is chance; null where all say the same, for then there is no chance."""
+    """Krippendorff's alpha: 1 is perfect agreement, 0 is chance. It is null where all answers are
+    the same, because then chance is undefined."""
     kappa: float | None
-    """Cohen's kappa, for several people the mean over pairs of them, weighted by their common items; null likewise."""
+    """Cohen's kappa; for several people the mean over pairs of them, weighted by their common
+    items. It is null in the same case."""
 
 
 def read_reviews(path: Path = REVIEWS) -> list[Review]:
-    """All reviews; people write few enough to hold them in memory.
+    """Read all reviews; people write few enough to hold them in memory.
 
     Raises:
-        InputError: the file is missing, broken or of another schema version.
+        InputError: The file is missing, broken or of another schema version.
     """
     if not path.exists():
         fix = "git has it: git checkout data/reviews.parquet"
@@ -183,25 +190,29 @@ def read_reviews(path: Path = REVIEWS) -> list[Review]:
 
 
 def write_reviews(reviews: Iterable[Review], path: Path = REVIEWS) -> int:
-    """Write the reviews in one order, so that the same reviews are the same bytes; returns their number."""
-    ordered = sorted(
-        reviews, key=lambda it: (it.kind, it.item_id, it.version, it.round, it.reviewer)
-    )
-    return tables.write_table(path, Review, ordered)
+    """Write the reviews and return their number.
+
+    They are sorted, so that the same reviews give the same bytes.
+    """
+    return tables.write_table(path, Review, sorted(reviews, key=_sort_key))
+
+
+def _sort_key(review: Review) -> tuple[ReviewKind, str, str, int, str]:
+    return review.kind, review.item_id, review.version, review.round, review.reviewer
 
 
 def trajectory_version(row: GradedTrajectory) -> str:
-    """The version of a trajectory under review."""
+    """Return the version of a trajectory under review."""
     return _hash(row.trajectory.question, _texts(row.trajectory.steps))
 
 
 def pair_version(pair: PreferencePair) -> str:
-    """The version of a pair under review."""
+    """Return the version of a pair under review."""
     return _hash(pair.question, _texts(pair.prefix), _texts(pair.chosen), _texts(pair.rejected))
 
 
 def dispute_version(row: GradedTrajectory) -> str:
-    """The version of a disputed grade."""
+    """Return the version of a disputed grade."""
     return _hash(row.trajectory.question, list(row.gold_answers), row.grade.prediction)
 
 
@@ -214,24 +225,28 @@ def _hash(*parts: object) -> str:
 
 
 class Effect(StrEnum):
-    """What became of a reviewed item, or of a row because of one."""
+    """The effect of a review on the reviewed item, or on another row."""
 
     CONFIRMED = "confirmed"
     """The reviewers agree with the pipeline: nothing changes."""
     DROPPED = "dropped"
-    """The trajectory is left out: nobody should learn from it."""
+    """The trajectory is left out: no policy should learn from it."""
     STAYS_OUT = "stays_out"
-    """Reviewers would keep a trajectory that a rule of `curate.filter` dropped: it stays out, the rule may be wrong."""
+    """Reviewers would keep a trajectory that a rule of `curate.filter` dropped. It stays out; the
+    rule may be wrong."""
     NOT_FIXED = "not_fixed"
-    """The trajectory is left out: it needs a fix other than an accepted answer, and no command rewrites text."""
+    """The trajectory is left out: it needs a fix other than an accepted answer, and no command
+    rewrites text."""
     ANSWER_ADDED = "answer_added"
     """The question has one more accepted answer."""
     LET_IN = "let_in"
-    """A trajectory that was dropped as wrong is right by an added answer and passes the other rules."""
+    """A trajectory that was dropped as wrong is right by an added answer and passes the other
+    rules."""
     FLIPPED = "flipped"
     """The pair's sides change places."""
     DISCARDED = "discarded"
-    """The pair is left out: no side is better, the point is wrong, or both sides are right by an added answer."""
+    """The pair is left out: no side is better, the point is wrong, or both sides are right by an
+    added answer."""
     CONFLICT = "conflict"
     """The reviewers disagree: nothing changes."""
     PENDING = "pending"
@@ -242,15 +257,17 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a decision of the reviewers came to."""
+    """A decision of the reviewers, with its effect."""
 
     item_id: str
-    """The reviewed item; for `let_in` and for pairs void by an added answer, the row that is concerned."""
+    """The reviewed item. For `let_in`, and for a pair that an added answer makes useless, the row
+    that changes."""
     kind: ReviewKind
     """What was reviewed."""
     effect: Effect
-    """What became of it."""
+    """The effect on the item."""
     detail: str
-    """What was said how often, or what the row follows from; no reviewer is named."""
+    """Which answers were given how often, or which review the row follows from; no reviewer is
+    named."""
     num_reviews: int
     """Reviews that counted; 0 where the row follows from another item's review."""
