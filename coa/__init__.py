@@ -1,1 +1,4 @@
-"""The ground floor: the record, the tags, the grader, the rollout loop and what they stand on. Imports no stage."""
+"""Provide what all stages share: the record, the tags, the grader and the rollout loop.
+
+No stage is imported here.
+"""

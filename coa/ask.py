@@ -1,10 +1,11 @@
-"""One question to any policy, in the terminal: every step in the colour of its author, as it comes.
+"""Ask a policy one question in the terminal, and show every step in its author's colour.
 
-    python -m coa.ask "What is the hometown of the director of Kindred Quarry?" [mode=cot] [teacher.policy=...]
+    python -m coa.ask "What is the hometown of the director of Kindred Quarry?"
+    python -m coa.ask "QUESTION" [mode=cot] [teacher.policy=...]
 
-Policy, search and budgets are those of params.yaml (the microworld's teacher knows only questions about its world).
-Calls are kept in .journal/ask.sqlite, so the same question with the same settings is answered again for nothing.
-Another answer: teacher.sampling.seed=1.
+Policy, search and budgets are those of params.yaml (the microworld's teacher knows only questions
+about its world). Calls are kept in .journal/ask.sqlite, so the same question with the same settings
+is answered again at no cost. For another answer give teacher.sampling.seed=1.
 """
 
 import sys
@@ -33,40 +34,41 @@ _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
 
 
 def styled(step: Step) -> Text:
-    """A step in its colour; what would act on the terminal is spelled out."""
-    return Text(
-        printable(step.text),
-        style=_AUTHOR_STYLES.get(step.author, _STYLES.get(step.kind, "")),
-    )
+    """Return a step in its colour; signs that would act on the terminal are spelled out."""
+    style = _STYLES.get(step.kind, "")
+    style = _AUTHOR_STYLES.get(step.author, style)
+    return Text(printable(step.text), style=style)
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
-    """The question, the mode and the settings of a command line.
+    """Return the question, the mode and the settings of a command line.
 
     Raises:
-        ConfigError: there is no question, or the mode is unknown.
+        ConfigError: There is no question, or the mode is unknown.
     """
     if not arguments or not arguments[0].strip():
         raise ConfigError(
             "there is no question",
             expected='python -m coa.ask "QUESTION" [mode=cot] [key=value ...]',
         )
-    question, *settings = arguments
-    modes = [item.removeprefix("mode=") for item in settings if item.startswith("mode=")] or [
-        Mode.COA
-    ]
-    if modes[-1] not in list(Mode):
-        raise unknown_name("mode", modes[-1], Mode)
-    return question, Mode(modes[-1]), [item for item in settings if not item.startswith("mode=")]
+    mode = str(Mode.COA)
+    settings = []
+    for argument in arguments[1:]:
+        if argument.startswith("mode="):
+            mode = argument.removeprefix("mode=")
+        else:
+            settings.append(argument)
+    if mode not in list(Mode):
+        raise unknown_name("mode", mode, Mode)
+    return arguments[0], Mode(mode), settings
 
 
 def load_prompt(mode: Mode, params: Params) -> Prompt:
-    """The prompt that the settings name for a mode."""
-    files, template = (
-        params.section(PromptParams, "prompts"),
-        params.section(TeacherParams).chat_template,
-    )
-    return Prompt.load(Path(files.coa if mode is Mode.COA else files.cot), template)
+    """Load the prompt that the settings name for a mode."""
+    files = params.section(PromptParams, "prompts")
+    template = params.section(TeacherParams).chat_template
+    path = Path(files.coa if mode is Mode.COA else files.cot)
+    return Prompt.load(path, template)
 
 
 async def ask(question: str, mode: Mode, params: Params, console: Console) -> Trajectory:
@@ -75,7 +77,8 @@ async def ask(question: str, mode: Mode, params: Params, console: Console) -> Tr
     async with open_runtime(params, "ask") as runtime:
         prompt = prompt.for_policy(runtime.run.encoder)
         task = make_task("ask", question, mode, 0, prompt, tuple(runtime.tools))
-        shown, state = 0, None
+        shown = 0
+        state = None
         async for state in follow(task, runtime.run, runtime.unbatched_policy, runtime.tools):
             shown = _show_new(state, shown, console)
         assert state is not None
@@ -89,7 +92,7 @@ def _show_new(state: State, shown: int, console: Console) -> int:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Ask, show, and return the answer with what it cost."""
+    """Ask a question, show the steps, and return the answer with its cost."""
     question, mode, settings = read_arguments(arguments)
     params = Params.load("teacher", settings)
     row = run_interruptible(ask(question, mode, params, Console()))

@@ -1,9 +1,13 @@
-"""Name why a trajectory failed: the words that `curate.analyse` and the reviewers share, and its rows.
+"""Define the causes of failure that `curate.analyse` and reviewers share, and the record of them.
 
-To add a cause: a value of `Cause` with its docstring; a rule in `curate.diagnosis.rules` (what the
-form of a row shows) or `curate.diagnosis.facts` (what needs the facts); a colour in `curate.charts`,
-its meaning on the page (curate/templates/errors.html) and for reviewers (annotate/guidelines), its
-smallest example in tests/test_causes.py.
+To add a cause:
+
+- Give `Cause` a value with its docstring.
+- Write a rule in `curate.diagnosis.rules` (for what the form of a row shows) or in
+  `curate.diagnosis.facts` (for what needs the facts).
+- Choose a colour in `curate.charts`.
+- Explain it on the page (curate/templates/errors.html) and to reviewers (annotate/guidelines).
+- Add its smallest example to tests/test_causes.py.
 """
 
 from dataclasses import dataclass
@@ -14,7 +18,7 @@ from coa.trajectory import Mode, StopReason
 
 
 class Cause(StrEnum):
-    """Why a trajectory failed, or, beside a primary cause, what else went wrong in it."""
+    """A cause of a trajectory's failure, or a mistake beside the primary cause."""
 
     TOOL_FAILURE = "tool_failure"
     """A tool or the policy's server failed; the policy is not to blame."""
@@ -25,9 +29,11 @@ class Cause(StrEnum):
     BUDGET = "budget"
     """Actions or context were used up, and the answer that was forced is wrong."""
     FORMAT = "format"
-    """Broken tags, a forbidden action, thinking that was never closed, or an answer outside the box."""
+    """Broken tags, a forbidden action, thinking that was never closed, or an answer outside the
+    box."""
     GRADED_WRONG = "graded_wrong"
-    """The answer says what an accepted one says, wholly or in part, in other words: the grader may be too strict."""
+    """The answer says the same as an accepted one, wholly or in part, in other words: the grader
+    may be too strict."""
     REASONING_SLIP = "reasoning_slip"
     """Every fact was right, the conclusion is wrong."""
     FALSE_RECALL = "false_recall"
@@ -37,17 +43,18 @@ class Cause(StrEnum):
     NEVER_SEARCHED = "never_searched"
     """The tool was offered, and the wrong fact was recalled or guessed without a search for it."""
     BAD_QUERY = "bad_query"
-    """Every search for the wrong fact left out the entity, named nothing but it, or asked for something else."""
+    """Every search for the wrong fact left out the entity, named only the entity, or asked for
+    something else."""
     RETRIEVAL_MISS = "retrieval_miss"
     """The query was good, the passage that states the fact was not returned."""
     EVIDENCE_IGNORED = "evidence_ignored"
     """The passage that states the fact was shown, and another value was taken."""
     DISTRACTOR_FOLLOWED = "distractor_followed"
-    """The wrong value stands in a passage that was shown and does not state the fact."""
+    """The wrong value is from a passage that was shown and does not state the fact."""
     REPEATED_SEARCH = "repeated_search"
     """The same query twice. Never a primary cause."""
     NEEDLESS_SEARCH = "needless_search"
-    """Another query that brought nothing but passages already shown. Never a primary cause."""
+    """Another query that returned only passages already shown. Never a primary cause."""
     UNKNOWN = "unknown"
     """No rule decides: gold titles or the corpus are missing, or the text gives no sign."""
 
@@ -58,7 +65,7 @@ CONTRIBUTING_ONLY = frozenset({Cause.REPEATED_SEARCH, Cause.NEEDLESS_SEARCH})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule found."""
+    """The finding of one rule."""
 
     cause: Cause
     step: int | None = None
@@ -73,7 +80,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What the rules say of one graded trajectory."""
+    """The findings of all rules on one graded trajectory."""
 
     trajectory_id: str
     question_id: str

@@ -1,4 +1,4 @@
-"""How every command starts and ends: one summary line, readable errors, an exit status.
+"""Run a command from its start to its end: one summary line, readable errors, an exit status.
 
 A stage's module ends with `if __name__ == "__main__": run(main, sys.argv[1:])`. Exit status: 0 for
 done, 1 for a CoaError, 130 for control-C, 143 for SIGTERM. What is printed may quote a model or the
@@ -18,14 +18,14 @@ INTERRUPTED = 130
 
 
 class _Printable(logging.Formatter):
-    """Writes log lines that cannot act on the terminal."""
+    """A formatter whose log lines cannot act on the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoReturn:
-    """Call `main` with the arguments and exit; `main` returns the summary line that a person wants to read last."""
+    """Call `main` with the arguments, print the summary line that it returns, and exit."""
     # Only warnings: HTTP clients log every request.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))

@@ -1,9 +1,9 @@
 """Keep the names of control tokens out of text from outside.
 
-A server that is sent text reads the name of a control token, `[INST]` say, as that token, wherever
-it stands. The names that begin with `<` belong to `coa/protocol.py`, which knows them in any case
-and spacing; here are those that are recognised only letter by letter: a list of well-known ones, and
-what the tokenizer in use says of itself.
+A server that gets text reads the name of a control token, such as `[INST]`, as that token, wherever
+it is. `coa/protocol.py` breaks the names that begin with `<`, in any case and spacing. This module
+breaks those that are recognised only letter by letter: a list of well-known names, and those of the
+tokenizer in use.
 """
 
 import re
@@ -68,26 +68,30 @@ KNOWN = (
 
 
 def names_of(tokens: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
-    """Choose the control tokens among a tokenizer's added ones: names, and whether they are special.
+    """Choose the control tokens among a tokenizer's added tokens.
 
-    Ordinary tokens count where they look like tags; runs of blanks, which many tokenizers add, do
-    not. A special token that is a plain word cannot be told from the word.
+    Ordinary tokens are chosen where they look like tags; runs of blanks, which many tokenizers add,
+    are not. A special token that is a plain word cannot be told from the word, so it is left out.
+
+    Args:
+        tokens: The name of each token, and whether it is special.
     """
-    chosen = [
-        name
-        for name, is_special in tokens
-        if _FIRST_SIGN.search(name) and (is_special or _LOOKS_LIKE_A_TAG.fullmatch(name))
-    ]
-    return tuple(sorted(set(chosen)))
+    chosen = set()
+    for name, is_special in tokens:
+        if not _FIRST_SIGN.search(name):
+            continue
+        if is_special or _LOOKS_LIKE_A_TAG.fullmatch(name):
+            chosen.add(name)
+    return tuple(sorted(chosen))
 
 
 def is_in(text: str, names: Iterable[str]) -> bool:
-    """Whether `text` bears one of the names."""
+    """Return whether `text` holds one of the names."""
     return any(name in text for name in names)
 
 
 def break_names(text: str, names: Iterable[str]) -> str:
-    """Replace a sign in each of the names that `text` bears; no replacement makes another name."""
+    """Replace a sign in each of the names that `text` holds; no replacement makes another name."""
     for name in names:
         while name in text:  # again: a name may overlap with itself
             text = text.replace(name, _broken(name))

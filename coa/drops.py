@@ -1,4 +1,4 @@
-"""Trajectories that are not imitated, and why: what `curate.filter` writes and others read."""
+"""Define the record of a trajectory that is not imitated, with its reason, for `curate.filter`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,14 +7,14 @@ from coa.graded import GradedTrajectory
 
 
 class DropReason(StrEnum):
-    """Why a trajectory is not imitated; the first rule that applies names it."""
+    """The reason why a trajectory is not imitated: the first rule that applies."""
 
     FAILED = "failed"
     """A tool or the policy's server failed."""
     NO_ANSWER = "no_answer"
     """The policy ended, or ran out of tokens, without an answer."""
     FORMAT = "format"
-    """Tags that are broken, forged or left open, a forbidden action, or an answer outside the box."""
+    """Broken, forged or unclosed tags, a forbidden action, or an answer outside the box."""
     FORCED = "forced"
     """A budget was used up and the scaffold forced the answer."""
     WRONG = "wrong"

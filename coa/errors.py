@@ -1,14 +1,14 @@
-"""Every error that a person is meant to read.
+"""Define every error that a person is meant to read.
 
-CoaError                   what happened, where, expected, got, what to do next
-├── ConfigError            a setting is unknown, malformed or out of range (also a ValueError)
-├── InputError             a file or a row of it cannot be used (also a ValueError)
-├── OutputError            a result cannot be written: disk full, no permission (also an OSError)
-├── ServiceError           a teacher or search server cannot be reached or refuses us (also a ConnectionError)
-└── MissingExtraError      an optional dependency is not installed (also an ImportError)
+CoaError                what happened, where, what was expected and found, what to do next
+├── ConfigError         a setting is unknown, malformed or out of range (a ValueError)
+├── InputError          a file or a row of it cannot be used (a ValueError)
+├── OutputError         a result cannot be written: disk full, no permission (an OSError)
+├── ServiceError        a server cannot be reached or refuses us (a ConnectionError)
+└── MissingExtraError   an optional dependency is not installed (an ImportError)
 
-A bad rollout is not an error: it is a row with a stop reason. To add an exception, derive it from `CoaError` and from
-the standard exception that it refines, and draw it above.
+A bad rollout is not an error: it is a row with a stop reason. To add an exception, derive it from
+`CoaError` and from the standard exception that it refines, and draw it above.
 """
 
 import errno
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 class CoaError(Exception):
-    """Base of all errors meant for a person."""
+    """The base class of all errors that a person is meant to read."""
 
     def __init__(
         self,
@@ -38,9 +38,11 @@ class CoaError(Exception):
         }
 
     def __str__(self) -> str:
-        return "\n".join(
-            [self.what, *(f"  {name}: {text}" for name, text in self.details.items() if text)]
-        )
+        lines = [self.what]
+        for name, text in self.details.items():
+            if text:
+                lines.append(f"  {name}: {text}")
+        return "\n".join(lines)
 
 
 class ConfigError(CoaError, ValueError):
@@ -69,7 +71,7 @@ class MissingExtraError(CoaError, ImportError):
 
 
 def unknown_name(kind: str, name: object, known: object, *, where: object = "") -> ConfigError:
-    """The error for a name that is not among the known ones; `known` is any iterable of names."""
+    """Return the error for a name that is not among the known ones, an iterable of names."""
     names = ", ".join(sorted(str(item) for item in known))  # type: ignore[attr-defined]
     return ConfigError(
         f"unknown {kind} {str(name)!r}", where=where, expected=f"one of {names}", got=repr(name)
@@ -77,7 +79,7 @@ def unknown_name(kind: str, name: object, known: object, *, where: object = "") 
 
 
 def check_no_folder(path: Path) -> None:
-    """Complain about a folder where a file is expected.
+    """Refuse a folder where a file is expected.
 
     Raises:
         InputError: `path` is a folder.
@@ -89,7 +91,7 @@ def check_no_folder(path: Path) -> None:
 
 
 def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:
-    """Translate an operating-system error while writing `path`; what was finished before it is untouched."""
+    """Return the error to raise for an operating-system error while writing `path`."""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free some space" if is_full else "make the folder writable, or choose another"
     return OutputError(

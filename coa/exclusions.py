@@ -1,11 +1,11 @@
-"""Rows that must not enter a training set, and why: what `curate.screen` writes and others read."""
+"""Define the record of a row that must not enter a training set, as `curate.screen` writes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class RowKind(StrEnum):
-    """What a row is."""
+    """The kind of a row."""
 
     TRAJECTORY = "trajectory"
     PAIR = "pair"
@@ -14,14 +14,15 @@ class RowKind(StrEnum):
 
 
 class ExclusionReason(StrEnum):
-    """Why a row is left out; the first one that applies names it."""
+    """The reason why a row is left out: the first one that applies."""
 
     MARKED = "marked"
-    """The question says itself that an evaluation set holds it (`also_in`)."""
+    """The question itself names an evaluation set that holds it (`also_in`)."""
     EVALUATION_QUESTION = "evaluation_question"
     """An evaluation set holds the question, in the same words."""
     EVALUATION_NGRAM = "evaluation_ngram"
-    """The question, or what the policy wrote, shares a run of words around a name with an evaluation question."""
+    """The question, or the policy's text, shares a run of words around a name with an evaluation
+    question."""
     EVALUATION_NEAR = "evaluation_near"
     """The question is an evaluation question with some words changed, moved, put in or left out."""
     NEAR_DUPLICATE = "near_duplicate"
@@ -38,18 +39,18 @@ class Excluded:
     what: RowKind
     reason: ExclusionReason
     detail: str
-    """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of the row that
-    stays."""
+    """What matched: the evaluation sets, or the id and set of the evaluation question, or the id of
+    the row that stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """An evaluation set and how many rows touch it, which are all left out."""
+    """An evaluation set, with the numbers of rows that match it; all of them are left out."""
 
     name: str
     """A split of the questions, the stem of a file, or what `also_in` says."""
     num_questions: int
-    """Questions that were compared; 0 for a set of which only `also_in` speaks."""
+    """Questions that were compared; 0 for a set that only `also_in` names."""
     num_trajectories: int
     """Kept trajectories."""
     num_pairs: int

@@ -27,7 +27,8 @@ async def stop_if_all_fail(
     Raises:
         ServiceError: the first `NUM_FIRST` of them have failed, or all where there are fewer.
     """
-    num_rows, failed = 0, list[Trajectory]()
+    num_rows = 0
+    failed: list[Trajectory] = []
     async with aclosing(rows):
         async for row in rows:
             if row.stop_reason in _ADVICE and len(failed) == num_rows < NUM_FIRST:

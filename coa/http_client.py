@@ -212,7 +212,7 @@ class HttpClient:
         return repr(self.readable(text)[:200])
 
     def readable(self, text: str) -> str:
-        """Return one short line of a server's text without the secrets, which some servers repeat."""
+        """Return a server's text as one short line, without the secrets, which some repeat."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         printable = "".join(sign if sign.isprintable() else " " for sign in text)
@@ -373,7 +373,7 @@ def _span(seconds: float) -> str:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Return the seconds until the next attempt: a random, growing time after what was asked for."""
+    """Return the seconds until the next attempt: what the server asks for and a growing random."""
     error = state.outcome.exception() if state.outcome else None
     asked = 0.0
     if isinstance(error, PassingFailure) and error.reply:

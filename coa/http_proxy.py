@@ -1,18 +1,18 @@
-"""Which proxy the environment names for an address: HTTP_PROXY, HTTPS_PROXY, NO_PROXY.
+"""Find the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name for an address.
 
-Looked up once a session: aiohttp's own trust_env reads the environment for every request, and
-sends passwords of .netrc unasked.
+It is looked up once a session. aiohttp's own trust_env would read the environment for every request
+and send passwords of .netrc unasked.
 """
 
 import urllib.request
 from urllib.parse import urlsplit
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Hosts that no proxy reaches for us."""
+"""Hosts that are always reached without a proxy."""
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy for requests to the host of `url`; None where they go straight there."""
+    """Return the proxy for requests to the host of `url`; None where they go straight there."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxy = urllib.request.getproxies().get(parts.scheme)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
-"""A signal that is handled otherwise (`nohup` ignores some) stays as it is."""
+"""The handlers that are replaced. A signal with another handler (`nohup` ignores some) keeps it."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,14 +47,15 @@ class _Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """Of the signal that came first."""
+        """The number of the first signal that came."""
         is_main = threading.current_thread() is threading.main_thread()
         known = (signal.SIGINT, signal.SIGTERM) if is_main else ()
         self._handled = [number for number in known if signal.getsignal(number) in _DEFAULTS]
 
     async def supervise(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Wait for `work` with the handlers in place."""
-        task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
         assert task is not None
         self._task = task
         with self._handling():

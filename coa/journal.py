@@ -37,7 +37,7 @@ JOURNAL_VERSION = 1
 """The version of the table; raised with every change of it."""
 
 _APPLICATION_ID = 0x436F414A
-"""`CoAJ` in the file's header, which tells a journal from any other SQLite file."""
+"""The letters CoAJ in the file's header: it tells a journal from any other SQLite file."""
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE calls (

@@ -1,4 +1,4 @@
-"""A folder with a model to what identifies it, for results and for the cards that show them."""
+"""Identify a model by its files, for results and for the cards that show them."""
 
 import hashlib
 from pathlib import Path
@@ -10,12 +10,16 @@ _DECISIVE = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
 
 def fingerprint_files(folder: Path) -> str:
-    """SHA-256 of the names and contents of a model's files, first 16 hex digits."""
+    """Return the first 16 hex digits of the SHA-256 of a model's files, names and contents."""
+    paths: list[Path] = []
+    for pattern in _DECISIVE:
+        paths += folder.glob(pattern)
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in _DECISIVE for path in folder.glob(pattern)):
+    for path in sorted(paths):
         check_no_folder(path)
         with path.open("rb") as file:
-            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+            content = hashlib.file_digest(file, "sha256").digest()
+        digest.update(path.name.encode() + b"\0" + content)
     return digest.hexdigest()[:16]
 
 

@@ -111,7 +111,7 @@ class NearQuestions:
         index: dict[str, list[int]] = {}
         first: dict[tuple[str, tuple[str, ...]], int] = {}
         for place, own in enumerate(self._words):
-            # Of equal questions in a set only the first is indexed: the others would only cost time.
+            # Of equal questions in a set only the first is indexed: others would only cost time.
             if first.setdefault((self._sets[place], own), place) != place:
                 continue
             for word in self._prefix(own, self._totals[place], self._limit(place)):

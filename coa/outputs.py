@@ -14,7 +14,7 @@ from pathlib import Path
 from coa.errors import ConfigError
 
 _PART = re.compile(r"[^\W_](.*[^\W_])?")
-"""A part has letters or digits at both ends: a sign there could be taken for one that joins parts."""
+"""A part with letters or digits at both ends: a sign there could be taken for a joining one."""
 _FILE = ".parquet"
 _OWN_FILES = {"grade.parquet": "grade"}
 """A file with its stage's name is named without its suffix."""

@@ -1,4 +1,4 @@
-"""The progress of a long command: one bar on stderr with rate and time left, and what a person wants to watch."""
+"""Show the progress of a long command: one bar on stderr with its rate and the time left."""
 
 import sys
 import time
@@ -14,21 +14,21 @@ class Ended(NamedTuple):
     """A rollout that is over."""
 
     num_tokens: int
-    """That the policy wrote."""
+    """Tokens that the policy wrote."""
     is_live: bool
     """Whether it needed a call that the journal did not answer."""
     started: float
-    """When it began, by `time.monotonic`."""
+    """The time of its start, by `time.monotonic`."""
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
-    """A bar whose rate, and so the time left, can be told from outside."""
+    """A bar whose rate, and so the time left, can be set from outside."""
 
     told_rate: float | None = None
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the bar shows."""
+        """Return the values that the bar shows."""
         shown = dict(super().format_dict)
         if self.told_rate is not None:
             shown["rate"] = self.told_rate
@@ -52,8 +52,11 @@ class Progress:
             smoothing=0.05,
             file=sys.stderr,
         )
-        self._num_tokens = self._num_graded = self._num_correct = 0
-        self._num_live = self._num_replayed = 0
+        self._num_tokens = 0
+        self._num_graded = 0
+        self._num_correct = 0
+        self._num_live = 0
+        self._num_replayed = 0
         self._live_since = time.monotonic()
         self._traffic = Traffic()
         self._shown: dict[str, str] = {}
@@ -89,12 +92,12 @@ class Progress:
         self.add(tokens=rollout.num_tokens if rollout.is_live else 0)
 
     def grade(self, *, is_correct: bool) -> None:
-        """Say of an item that is counted, or will be, whether it was right."""
+        """Count whether an item was right; `add` counts the item itself, before or after."""
         self._num_graded += 1
         self._num_correct += is_correct
 
     def show(self, traffic: Traffic) -> None:
-        """Show where the requests stand."""
+        """Show how many requests wait, were repeated and were refused."""
         self._traffic = traffic
         shown = self._postfix()
         if shown != self._shown:
@@ -103,7 +106,7 @@ class Progress:
 
     @property
     def line(self) -> str:
-        """The bar as a person sees it now."""
+        """Return the bar as a person sees it now."""
         self._bar.set_postfix(self._postfix(), refresh=False)
         return str(self._bar)
 
@@ -124,5 +127,7 @@ class Progress:
             "retried": self._traffic.retried,
             "refused": self._traffic.refused,
         }
-        shown |= {name: f"{count:,}" for name, count in counts.items() if count}
+        for name, count in counts.items():
+            if count:
+                shown[name] = f"{count:,}"
         return shown

@@ -1,6 +1,7 @@
-"""Prompt files: plain text with `{question}` and the names of the protocol's tags in braces.
+"""Read prompt files and fill in questions and the protocol's tags.
 
-A file is filled in one pass, so that nothing inside a question is filled again; tags in a question are neutralised.
+A prompt file is plain text with `{question}` and the names of tags in braces. It is filled in one
+pass, so that nothing inside a question is filled again. Tags in a question are neutralised.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ _KNOWN_PLACES = ("{question}", "{think_close}", "{open_TOOL}", "{close_TOOL}")
 
 @dataclass(frozen=True, slots=True)
 class PromptParams:
-    """Which prompt file serves which mode."""
+    """The prompt file of each mode."""
 
     cot: str = "synth/prompts/cot.txt"
     """Asks for reasoning only; no tool is mentioned."""
@@ -33,18 +34,21 @@ class Prompt:
 
     text: str
     prompt_hash: str
-    """SHA-256 of the whole text, first 16 hex digits."""
+    """The first 16 hex digits of the SHA-256 of the whole text."""
     shown_tools: tuple[str, ...] = ()
     """Names of the tools whose tags it shows, sorted."""
     control_tokens: tuple[str, ...] = ()
-    """What a question must not bear beyond the well-known names: those of the policy's tokenizer."""
+    """Names of the tokenizer's control tokens, which a question must not hold either."""
 
     @classmethod
     def load(cls, path: Path, chat_template: str) -> "Prompt":
-        """Read a prompt file and put it into `chat_template` at its `{prompt}`; the thinking is opened at the end.
+        """Read a prompt file and put it into `chat_template` at its `{prompt}`.
+
+        The thinking is opened at the end.
 
         Raises:
-            ConfigError: the file is missing, not UTF-8, or has a place that is unknown or no place for the question.
+            ConfigError: The file is missing, not UTF-8, has an unknown place, or has none for the
+                question.
         """
         try:
             body = path.read_text(encoding="utf-8").strip()
@@ -53,9 +57,12 @@ class Prompt:
                 f"cannot read the prompt file {path}", got=error, fix="see synth/prompts/"
             ) from error
         places = _PLACE.findall(body)
-        tools = {found[2] for place in places if (found := _TOOL_PLACE.fullmatch(place))}
+        tools = set()
         for place in places:
-            if place not in ("question", "think_close") and not _TOOL_PLACE.fullmatch(place):
+            tool_place = _TOOL_PLACE.fullmatch(place)
+            if tool_place:
+                tools.add(tool_place[2])
+            elif place not in ("question", "think_close"):
                 expected = f"one of {', '.join(_KNOWN_PLACES)}"
                 raise ConfigError(f"unknown place {{{place}}}", where=path, expected=expected)
         if "question" not in places or "{prompt}" not in chat_template:
@@ -66,25 +73,31 @@ class Prompt:
                 expected="{question} or {prompt}",
             )
         text = chat_template.replace("{prompt}", body) + protocol.THINK_OPEN + "\n"
-        return cls(text, hashlib.sha256(text.encode()).hexdigest()[:16], tuple(sorted(tools)))
+        prompt_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return cls(text, prompt_hash, tuple(sorted(tools)))
 
     def for_policy(self, encoder: object) -> "Prompt":
-        """Keep the names of the control tokens that `encoder` knows out of the questions, too."""
+        """Return a prompt that also breaks the control tokens of `encoder` in questions."""
         return replace(self, control_tokens=control_tokens(encoder))
 
     def fill(self, question: str) -> str:
-        """The prompt for one question; its line breaks become spaces, its tags harmless."""
+        """Return the prompt for one question; its line breaks become spaces, its tags harmless."""
         harmless = " ".join(protocol.neutralise(question, self.control_tokens).split())
-        return _PLACE.sub(
-            lambda place: harmless if place[1] == "question" else _tag(place[1], place[0]),
-            self.text,
-        )
+
+        def fill_place(place: re.Match[str]) -> str:
+            return harmless if place[1] == "question" else _tag(place)
+
+        return _PLACE.sub(fill_place, self.text)
 
 
-def _tag(place: str, otherwise: str) -> str:
-    """The tag that a place names, `open_search` or `think_close`."""
-    if place == "think_close":
+def _tag(place: re.Match[str]) -> str:
+    """Return the tag that a place names, `open_search` or `think_close`; keep any other place."""
+    name = place[1]
+    if name == "think_close":
         return protocol.THINK_CLOSE
-    if found := _TOOL_PLACE.fullmatch(place):
-        return (protocol.open_tag if found[1] == "open" else protocol.close_tag)(found[2])
-    return otherwise
+    tool_place = _TOOL_PLACE.fullmatch(name)
+    if not tool_place:
+        return place[0]
+    if tool_place[1] == "open":
+        return protocol.open_tag(tool_place[2])
+    return protocol.close_tag(tool_place[2])
