@@ -255,7 +255,7 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
     for section, settings in overlay.items():
         if isinstance(settings, DictConfig):
             for key in settings:
-                _check_key(base, f"{section}.{key}", profile)
+                _check_key(base, ".".join([str(section), str(key)]), profile)
         _check_key(base, str(section), profile)
     return overlay
 
