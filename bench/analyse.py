@@ -1,4 +1,4 @@
-"""How fast the error analysis is, and that its memory does not grow with the number of trajectories.
+"""Measure the speed of the error analysis, and that its memory does not grow with its input.
 
     python -m bench.analyse              # 10,000 and 100,000 trajectories
     python -m bench.analyse 1000 5000    # other sizes
@@ -41,67 +41,66 @@ WEIGHTS = [1 / (rank + 10) for rank in range(5000)]  # as unequal as the words o
 
 
 def name(i: int) -> str:
-    """The i-th name: two capitalised words."""
+    """Make the i-th name: two capitalised words."""
     return f"Person{i % 997} Family{i}"
 
 
 def words(generator: random.Random, count: int) -> str:
-    """A sentence of so many words."""
+    """Draw a sentence of so many words."""
     return f"{' '.join(generator.choices(VOCABULARY, WEIGHTS, k=count))}."
 
 
 def make_questions() -> Iterator[Question]:
-    """Each asks for the third of three names; the first two are its gold titles."""
+    """Make questions that ask for the third of three names; the first two are the gold titles."""
     for i in range(NUM_QUESTIONS):
-        first, second, answer = (name(3 * i + k) for k in range(3))
+        first = name(3 * i)
+        second = name(3 * i + 1)
+        answer = name(3 * i + 2)
         yield Question(
-            f"q{i}",
-            f"Who is the teacher of the friend of {first}?",
-            (answer,),
-            "train",
-            "bridge",
-            2,
-            (first, second),
+            question_id=f"q{i}",
+            question=f"Who is the teacher of the friend of {first}?",
+            gold_answers=(answer,),
+            split="train",
+            question_type="bridge",
+            num_hops=2,
+            gold_titles=(first, second),
         )
 
 
 def make_passages() -> Iterator[Passage]:
-    """One under each name; it mentions the next."""
+    """Make a passage under each name; it mentions the next name."""
     generator = random.Random(0)
     for i in range(NUM_PASSAGES):
         yield Passage(f"p{i}", name(i), f"{name(i)} knows {name(i + 1)}. {words(generator, 75)}")
 
 
 def make_rows(count: int) -> Iterator[GradedTrajectory]:
-    """Rollouts over the questions in turn."""
+    """Make rollouts over the questions in turn."""
     generator = random.Random(1)
     passages = list(make_passages())
     questions = list(make_questions())
     for i in range(count):
-        question = questions[i % NUM_QUESTIONS]
-        yield grade_trajectory(
-            make_rollout(i, 3 * (i % NUM_QUESTIONS), question, passages, generator), question
-        )
+        place = i % NUM_QUESTIONS
+        question = questions[place]
+        rollout = make_rollout(i, 3 * place, question, passages, generator)
+        yield grade_trajectory(rollout, question)
 
 
 def make_rollout(
     i: int, first: int, question: Question, passages: list[Passage], generator: random.Random
 ) -> Trajectory:
-    """One rollout; every fifth is right."""
+    """Make one rollout; every fifth is right."""
     steps: list[Step] = []
     for k in range(NUM_SEARCHES):
         asked = name(first + min(k, 1))
         thought = f"{words(generator, 25)} I need the friend of {asked}. {words(generator, 20)}"
         call = f"{protocol.open_tag('search')} {asked} friend {protocol.close_tag('search')}"
         steps += protocol.parse_policy(f"{thought} {call}")
-        shown = [
-            passages[first + k if i % 2 else generator.randrange(NUM_PASSAGES)],
-            generator.choice(passages),
-        ]
+        place = first + k if i % 2 else generator.randrange(NUM_PASSAGES)
+        shown = [passages[place], generator.choice(passages)]
         body = "\n".join(passage.text for passage in shown)
-        steps.append(
-            protocol.observation("search", body, Outcome.OK, tuple(passage.id for passage in shown))
-        )
+        ids = tuple(passage.id for passage in shown)
+        steps.append(protocol.observation("search", body, Outcome.OK, ids))
     answer = question.gold_answers[0] if i % 5 == 0 else name(generator.randrange(NUM_PASSAGES))
     steps.append(
         Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}.")
@@ -110,28 +109,28 @@ def make_rollout(
         Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
     )
     return Trajectory(
-        f"{question.question_id}/coa/{i}",
-        question.question_id,
-        Mode.COA,
-        i,
-        question.question,
-        "prompt",
-        tuple(steps),
-        StopReason.ANSWERED,
-        "words",
-        Sampling(),
-        "hash",
-        "words",
-        8,
-        300,
-        400,
-        4,
-        NUM_SEARCHES,
+        trajectory_id=f"{question.question_id}/coa/{i}",
+        question_id=question.question_id,
+        mode=Mode.COA,
+        index=i,
+        question=question.question,
+        prompt="prompt",
+        steps=tuple(steps),
+        stop_reason=StopReason.ANSWERED,
+        model="words",
+        sampling=Sampling(),
+        prompt_hash="hash",
+        search_fingerprint="words",
+        num_prompt_tokens=8,
+        num_policy_tokens=300,
+        num_environment_tokens=400,
+        num_calls=4,
+        num_actions=NUM_SEARCHES,
     )
 
 
 def run_stage(module: str, folder: Path) -> tuple[float, float, int]:
-    """Wall seconds, CPU seconds and peak memory in MB of one stage in a process of its own."""
+    """Run a stage in its own process; return wall seconds, CPU seconds and peak memory in MB."""
     code = f"import sys, resource; from {module} import main; print(main([]), file=sys.stderr);"
     code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     threads = {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
@@ -152,10 +151,10 @@ def run_stage(module: str, folder: Path) -> tuple[float, float, int]:
 
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    print(
-        f"{'trajectories':>12}{'stage':>18}{'wall s':>9}{'CPU s':>9}{'rows a second':>15}{'peak MB':>9}"
-    )
-    for count in map(int, arguments or SIZES):
+    times = f"{'wall s':>9}{'CPU s':>9}{'rows a second':>15}"
+    print(f"{'trajectories':>12}{'stage':>18}{times}{'peak MB':>9}")
+    sizes = [int(argument) for argument in arguments] or SIZES
+    for count in sizes:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             tables.write_table(folder / "corpus.parquet", Passage, make_passages())

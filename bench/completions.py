@@ -1,4 +1,4 @@
-"""CPU of a request of the completions client, beside OpenAI's own client doing the same.
+"""Compare the CPU time of a request of our completions client with OpenAI's own client.
 
     python -m bench.completions
 
@@ -37,7 +37,7 @@ Ask = Callable[[Request], Awaitable[object]]
 
 
 class Case(NamedTuple):
-    """What is sent, and how often in one round."""
+    """A request, and how often it is sent in one round."""
 
     name: str
     request: Request
@@ -66,7 +66,7 @@ def serve(connection: Connection) -> None:
 
 @asynccontextmanager
 async def openais_client(base_url: str) -> AsyncIterator[Ask]:
-    """OpenAI's client, as this project used it before."""
+    """Open OpenAI's client, as this project used it before."""
     http_client = openai.DefaultAioHttpClient()
     async with openai.AsyncOpenAI(
         base_url=base_url, api_key="EMPTY", http_client=http_client
@@ -89,7 +89,7 @@ async def openais_client(base_url: str) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def our_client(base_url: str, tokenizer: str) -> AsyncIterator[Ask]:
-    """The project's client, as a policy with ids."""
+    """Open the project's client, as a policy with ids."""
     settings = ServerSettings(
         base_url, "tiny", tokenizer=tokenizer, extra_body={"return_token_ids": True}
     )
@@ -98,7 +98,7 @@ async def our_client(base_url: str, tokenizer: str) -> AsyncIterator[Ask]:
 
 
 async def cpu_of(ask: Ask, case: Case) -> float:
-    """Milliseconds of CPU a request."""
+    """Measure the milliseconds of CPU a request takes."""
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def in_slot() -> None:
@@ -111,7 +111,7 @@ async def cpu_of(ask: Ask, case: Case) -> float:
 
 
 def cases() -> list[Case]:
-    """Text and ids in each size."""
+    """Make cases with text and with ids in each size."""
     found = []
     for size in SIZES:
         text = Request("word " * size, STOP, 256, 0.6, 1.0, seed=1)

@@ -1,4 +1,6 @@
-"""A step of SFT stage 1, both sides of a pair in one row after their prefix, beside each side in a row of its own.
+"""Compare SFT stage 1 with both sides of a pair in one row to a row for each side.
+
+In one row, both sides stand after their common prefix.
 
     python -m bench.contrastive
 
@@ -31,12 +33,16 @@ MADE_SHARES = (0.25, 0.5, 0.75, 0.9)
 
 
 def made_pairs(share: float, vocabulary: int) -> list[PairExample]:
-    """Pairs of random ids whose prefix has this share of a side's text; every token after it is trained."""
+    """Make pairs of random ids whose prefix has this share of a side's text.
+
+    Every token after the prefix is trained.
+    """
     generator = torch.Generator().manual_seed(0)
     start = round(share * MADE_LENGTH)
 
     def ids(length: int) -> list[int]:
-        return torch.randint(vocabulary, (length,), generator=generator).tolist()  # type: ignore[no-any-return]
+        drawn = torch.randint(vocabulary, (length,), generator=generator)
+        return drawn.tolist()  # type: ignore[no-any-return]
 
     rest = MADE_LENGTH - start
     return [
@@ -52,22 +58,22 @@ def made_pairs(share: float, vocabulary: int) -> list[PairExample]:
 
 
 def apart(examples: Sequence[PairExample]) -> dict[str, Tensor]:
-    """A batch with a row for each side, the prefix in both: first all chosen ones, then all rejected ones."""
+    """Make a batch with a row for each side, the prefix in both.
+
+    All chosen sides come first, then all rejected ones.
+    """
     sides = [(row["prompt_ids"], row["chosen_ids"], row["chosen_mask"]) for row in examples]
     sides += [(row["prompt_ids"], row["rejected_ids"], row["rejected_mask"]) for row in examples]
-    rows = {
-        "input_ids": [[*prompt, *ids] for prompt, ids, _ in sides],
-        "trained": [[0] * len(prompt) + mask for prompt, _, mask in sides],
-        "attention_mask": [[1] * (len(prompt) + len(ids)) for prompt, ids, _ in sides],
-    }
-    return {
-        name: pad_sequence([torch.tensor(row) for row in values], batch_first=True)
-        for name, values in rows.items()
-    }
+    rows: dict[str, list[Tensor]] = {"input_ids": [], "trained": [], "attention_mask": []}
+    for prompt, ids, mask in sides:
+        rows["input_ids"].append(torch.tensor([*prompt, *ids]))
+        rows["trained"].append(torch.tensor([0] * len(prompt) + mask))
+        rows["attention_mask"].append(torch.tensor([1] * (len(prompt) + len(ids))))
+    return {name: pad_sequence(values, batch_first=True) for name, values in rows.items()}
 
 
 def means_apart(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """What `side_means` gives, with the prefix computed for each side."""
+    """Compute what `side_means` gives, with the prefix computed for each side."""
     row, column = batch["trained"].nonzero(as_tuple=True)
     positions, place = (column - 1).unique(return_inverse=True)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -78,14 +84,15 @@ def means_apart(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def loss(means: Tensor) -> Tensor:
-    """Stage 1's."""
+    """Compute the loss of stage 1."""
     chosen, rejected = means.unbind(dim=1)
     return (-logsigmoid(chosen - rejected) - 0.2 * chosen).mean()
 
 
 def measure(model: Any, examples: Sequence[PairExample], pad_id: int) -> tuple[float, float]:
-    """Median CPU seconds of a step: each side by itself, both in one row."""
-    together, alone = collate(examples, pad_id), apart(examples)
+    """Return the median CPU seconds of a step: each side by itself, both in one row."""
+    together = collate(examples, pad_id)
+    alone = apart(examples)
     with torch.no_grad():
         torch.testing.assert_close(
             side_means(model, together), means_apart(model, alone), atol=1e-4, rtol=1e-4
@@ -104,14 +111,13 @@ def main() -> None:
     student, params = untrained_student()
     encode = encoder(student, params)
     rows = read_split(params.sft1.pairs, "train", PreferencePair)
-    real = list(islice(filter(None, map(encode.pair, rows)), NUM_PAIRS))
-    sets = {"default profile": real}
-    sets |= {
-        f"made, {share:.0%}": made_pairs(share, len(student.tokenizer)) for share in MADE_SHARES
-    }
-    print(
-        f"{'pairs':18}{'prefix share':>13}{'tokens apart':>14}{'in one row':>12}{'s apart':>9}{'s':>7}{'ratio':>7}"
-    )
+    encoded = (encode.pair(row) for row in rows)
+    usable = (example for example in encoded if example)
+    sets = {"default profile": list(islice(usable, NUM_PAIRS))}
+    for share in MADE_SHARES:
+        sets[f"made, {share:.0%}"] = made_pairs(share, len(student.tokenizer))
+    tokens = f"{'prefix share':>13}{'tokens apart':>14}{'in one row':>12}"
+    print(f"{'pairs':18}{tokens}{'s apart':>9}{'s':>7}{'ratio':>7}")
     step = partial(measure, student.model.train(), pad_id=student.tokenizer.pad_token_id)
     for name, examples in sets.items():
         shared = sum(2 * len(row["prompt_ids"]) for row in examples)

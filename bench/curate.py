@@ -1,4 +1,4 @@
-"""How fast curation reads, grades and filters: rows a second on one core, and which part costs what.
+"""Measure how fast curation reads, grades and filters on one core, and what each part costs.
 
     python -m bench.curate               # 20,000 trajectories of 600 words
     python -m bench.curate 100000
@@ -38,52 +38,51 @@ PARAMS = FilterParams()
 
 
 def make_rows(count: int) -> Iterator[Trajectory]:
-    """Trajectories of about 600 words out of a vocabulary of 5,000, its words as unequal as those of a language."""
+    """Make trajectories of about 600 words from a vocabulary of 5,000.
+
+    The words are as unequally frequent as those of a language.
+    """
     generator = random.Random(0)
     vocabulary = [f"w{i:x}" for i in range(5000)]
-    draw = partial(
-        generator.choices, vocabulary, [1 / (rank + 10) for rank in range(5000)]
-    )  # as often as in a language
+    weights = [1 / (rank + 10) for rank in range(5000)]
+    draw = partial(generator.choices, vocabulary, weights)
     for i in range(count):
         steps: list[Step] = []
         for _ in range(NUM_SEARCHES):
-            thought, query, found = (" ".join(draw(k=k)) for k in (50, 5, 80))
+            thought = " ".join(draw(k=50))
+            query = " ".join(draw(k=5))
+            found = " ".join(draw(k=80))
             call = f"{protocol.open_tag('search')} {query} {protocol.close_tag('search')}"
             steps.append(Step(StepKind.THOUGHT, Author.POLICY, thought))
             steps.append(Step(StepKind.ACTION, Author.POLICY, call, "search", query))
             steps.append(protocol.observation("search", found, Outcome.OK, ("p1", "p2")))
         steps.append(Step(StepKind.THOUGHT, Author.POLICY, " ".join(draw(k=50))))
         answer = "Somebody else" if i % 10 == 0 else "Ada"
-        steps.append(
-            Step(
-                StepKind.ANSWER,
-                Author.POLICY,
-                f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}.",
-            )
-        )
+        text = f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}."
+        steps.append(Step(StepKind.ANSWER, Author.POLICY, text))
         yield Trajectory(
-            f"q{i}/coa/0",
-            "q",
-            Mode.COA,
-            0,
-            QUESTION.question,
-            "Question: Who?\n",
-            tuple(steps),
-            StopReason.ANSWERED,
-            "words",
-            Sampling(),
-            "hash",
-            "words",
-            8,
-            300,
-            400,
-            5,
-            NUM_SEARCHES,
+            trajectory_id=f"q{i}/coa/0",
+            question_id="q",
+            mode=Mode.COA,
+            index=0,
+            question=QUESTION.question,
+            prompt="Question: Who?\n",
+            steps=tuple(steps),
+            stop_reason=StopReason.ANSWERED,
+            model="words",
+            sampling=Sampling(),
+            prompt_hash="hash",
+            search_fingerprint="words",
+            num_prompt_tokens=8,
+            num_policy_tokens=300,
+            num_environment_tokens=400,
+            num_calls=5,
+            num_actions=NUM_SEARCHES,
         )
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of `work`."""
+    """Measure the CPU seconds of `work`."""
     started = time.process_time()
     work()
     return time.process_time() - started
@@ -96,26 +95,28 @@ def apply(rule: Rule, rows: Iterable[GradedTrajectory]) -> None:
 
 
 def grade_file(folder: Path) -> None:
-    """What `curate.grade` does with rows."""
+    """Grade the rows of a file as `curate.grade` does."""
     rows = tables.read_table(folder / "sample.parquet", Trajectory)
     graded = (grade_trajectory(row, QUESTION) for row in rows)
     tables.write_table(folder / "grade.parquet", GradedTrajectory, graded)
 
 
 def filter_file(folder: Path) -> None:
-    """What `curate.filter` does with rows."""
+    """Filter the rows of a file as `curate.filter` does."""
     with (
         tables.TableWriter(folder / "kept.parquet", GradedTrajectory) as kept,
         tables.TableWriter(folder / "dropped.parquet", Dropped) as dropped,
     ):
         for row in tables.read_table(folder / "grade.parquet", GradedTrajectory):
             verdict = judge(row, PARAMS)
-            table, record = (kept, row) if verdict is None else (dropped, verdict)
-            table.write(record)
+            if verdict is None:
+                kept.write(row)
+            else:
+                dropped.write(verdict)
 
 
 def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
-    """Name and CPU seconds of each part, then of the stages."""
+    """Give name and CPU seconds of each part, then of the stages."""
     made = list(make_rows(min(count, 2000)))
     scale = count / len(made)
     graded = [grade_trajectory(row, QUESTION) for row in made]
@@ -124,14 +125,10 @@ def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
         yield f"part: rule {reason}", scale * seconds(partial(apply, rule, graded))
     yield "part: all rules", scale * seconds(lambda: [judge(row, PARAMS) for row in graded])
     file = folder / "part.parquet"
-    tables.write_table(
-        file, GradedTrajectory, graded[:1]
-    )  # what is imported at the first write is not counted
+    # The first write imports modules, which is not counted.
+    tables.write_table(file, GradedTrajectory, graded[:1])
     yield "part: write", scale * seconds(lambda: tables.write_table(file, GradedTrajectory, graded))
-    yield (
-        "part: read",
-        scale * seconds(lambda: sum(1 for _ in tables.read_table(file, GradedTrajectory))),
-    )
+    yield "part: read", scale * seconds(lambda: list(tables.read_table(file, GradedTrajectory)))
     tables.write_table(folder / "sample.parquet", Trajectory, make_rows(count))
     yield "stage: grade", seconds(lambda: grade_file(folder))
     yield "stage: filter", seconds(lambda: filter_file(folder))
@@ -140,16 +137,14 @@ def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
 def main(arguments: list[str]) -> None:
     """Print the table."""
     count = int(arguments[0]) if arguments else NUM_ROWS
-    print(
-        f"{count:,} trajectories of about 600 words, CPU of one core; parts are scaled up from 2,000 rows"
-    )
+    note = "parts are scaled up from 2,000 rows"
+    print(f"{count:,} trajectories of about 600 words, CPU of one core; {note}")
     print(f"{'':30}{'seconds':>10}{'rows a second':>15}{'s for 100,000':>15}")
     with tempfile.TemporaryDirectory() as folder:
         for name, spent in measure(Path(folder), count):
-            print(
-                f"{name:30}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}{spent / count * 100_000:15.1f}",
-                flush=True,
-            )
+            rate = count / max(spent, 1e-9)
+            scaled = spent / count * 100_000
+            print(f"{name:30}{spent:10.2f}{rate:15,.0f}{scaled:15.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Real trajectories to a folder in which the error analysis runs, and what people and a judge say of its causes.
+"""Prepare real trajectories for the error analysis, and compare its causes with other judgements.
 
     python -m bench.error_analysis DATA FOLDER       # then there: curate.analyse, curate.report
     python -m bench.error_analysis FOLDER sample=50 seed=1 [without=FILE]
@@ -12,6 +12,7 @@ were read while the rules were written. The third compares the cause `graded_wro
 verdicts of a language model, where the files record them.
 """
 
+import itertools
 import random
 import sys
 from collections import Counter, defaultdict
@@ -48,37 +49,39 @@ FILES = (
 
 
 def with_gold_titles(data: Path) -> dict[str, tuple[tuple[str, ...], str]]:
-    """Gold titles and type by the normalised text of the question."""
-    columns = pl.read_parquet(
-        data / "questions.parquet", columns=["question", "gold_titles", "type"]
-    )
-    return {
-        normalise(text): (tuple(titles or ()), kind or "")
-        for text, titles, kind in columns.iter_rows()
-    }
+    """Read gold titles and type by the normalised text of the question."""
+    names = ["question", "gold_titles", "type"]
+    columns = pl.read_parquet(data / "questions.parquet", columns=names)
+    known = {}
+    for text, titles, kind in columns.iter_rows():
+        known[normalise(text)] = (tuple(titles or ()), kind or "")
+    return known
 
 
 def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[Recorded]]:
-    """The questions that have gold answers, and their trajectories, graded; ids begin with the family of the file."""
+    """Read the questions that have gold answers, and their trajectories, graded.
+
+    Ids begin with the family of the file.
+    """
     known = with_gold_titles(data)
     questions: dict[str, Question] = {}
-    rows, recorded = [], []
+    rows = []
+    recorded = []
     for family in ("r1searcher", "fireact"):
-        for file in (name for name in FILES if name.startswith(family)):
+        files = [name for name in FILES if name.startswith(family)]
+        for file in files:
             for row in _ingested(data / f"trajectories/trajectories_{file}.jsonl"):
                 question_id = f"{family}-{row.trajectory.question_id}"
                 if row.question:
                     titles, kind = known.get(normalise(row.question.question), ((), ""))
-                    questions.setdefault(
-                        question_id,
-                        replace(
-                            row.question,
-                            question_id=question_id,
-                            gold_titles=titles,
-                            question_type=kind,
-                            num_hops=len(titles) or None,
-                        ),
+                    question = replace(
+                        row.question,
+                        question_id=question_id,
+                        gold_titles=titles,
+                        question_type=kind,
+                        num_hops=len(titles) or None,
                     )
+                    questions.setdefault(question_id, question)
                 index = FILES.index(file) % 2
                 trajectory = replace(
                     to_own_tags(row.trajectory),
@@ -92,74 +95,86 @@ def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[R
 
 
 def _ingested(path: Path) -> Iterator[Ingested]:
-    return (
-        row
-        for row in ingest(IngestParams(str(path), source="hotpotqa"))
-        if isinstance(row, Ingested)
-    )
+    for row in ingest(IngestParams(str(path), source="hotpotqa")):
+        if isinstance(row, Ingested):
+            yield row
 
 
 def make_folder(data: Path, folder: Path) -> str:
     """Write what `curate.analyse` and `curate.report` read."""
     corpus = (data / "corpus_gold.parquet").resolve()
-    settings, text = folder / "params.yaml", PARAMS.format(corpus=corpus)
+    settings = folder / "params.yaml"
+    text = PARAMS.format(corpus=corpus)
     if settings.exists() and settings.read_text(encoding="utf-8") != text:
         sys.exit(f"{settings} is not of this command: name a folder of its own")
     questions, rows, recorded = read_all(data)
     tables.write_table(folder / QUESTIONS, Question, questions)
     tables.write_table(folder / GRADED, GradedTrajectory, rows)
     limits = FilterParams()
-    tables.write_table(
-        folder / DROPPED, Dropped, filter(None, (judge(row, limits) for row in rows))
-    )
+    verdicts = (judge(row, limits) for row in rows)
+    dropped = (verdict for verdict in verdicts if verdict)
+    tables.write_table(folder / DROPPED, Dropped, dropped)
     tables.write_table(folder / JUDGED, Recorded, recorded)
     settings.write_text(text, encoding="utf-8")
     titled = sum(bool(question.gold_titles) for question in questions)
     failed = sum(not row.grade.exact_match for row in rows)
-    return f"{folder}: {len(questions):,} questions ({titled} with gold titles), {failed:,} of {len(rows):,} failed"
+    asked = f"{len(questions):,} questions ({titled} with gold titles)"
+    return f"{folder}: {asked}, {failed:,} of {len(rows):,} failed"
 
 
 def draw(
     folder: Path, count: int, seed: int, without: frozenset[str] = frozenset()
 ) -> list[Analysis]:
-    """A sample of the failed rows: causes in turn, so that each has as many as its number allows."""
+    """Draw a sample of the failed rows, with one row of each cause in turn.
+
+    So each cause has as many rows as its number allows.
+    """
     by_cause: dict[str, list[Analysis]] = defaultdict(list)
     for row in tables.read_table(folder / OUT, Analysis):
         if row.cause and row.trajectory_id not in without:
             by_cause[row.cause].append(row)
     generator = random.Random(seed)
     pools = [generator.sample(rows, len(rows)) for _, rows in sorted(by_cause.items())]
-    turns = [rows[i] for i in range(max(map(len, pools))) for rows in pools if i < len(rows)]
-    return turns[:count]
+    chosen = []
+    for turn in itertools.zip_longest(*pools):
+        chosen += [row for row in turn if row is not None]
+    return chosen[:count]
 
 
 def show(row: Analysis, graded: GradedTrajectory, number: int) -> str:
-    """One row of the sample as a person reads it."""
-    steps = (
-        f"[{i} {step.kind}] {step.text.strip() if step.kind is not StepKind.OBSERVATION else step.text.strip()[:2500]}"
-        for i, step in enumerate(graded.trajectory.steps)
-    )
-    head = (
-        f"## {number}. {row.trajectory_id}  CAUSE {row.cause} step {row.step}\nSAW {row.evidence}"
-    )
+    """Write one row of the sample as a person reads it."""
     beside = ", ".join(finding.cause for finding in row.contributing)
-    asked = f"Q {graded.trajectory.question}\nGOLD {graded.gold_answers} GOT {graded.grade.prediction!r}"
-    return "\n".join([head, f"BESIDE {beside} TITLES {row.needs_gold_titles}", asked, *steps, ""])
+    lines = [
+        f"## {number}. {row.trajectory_id}  CAUSE {row.cause} step {row.step}",
+        f"SAW {row.evidence}",
+        f"BESIDE {beside} TITLES {row.needs_gold_titles}",
+        f"Q {graded.trajectory.question}",
+        f"GOLD {graded.gold_answers} GOT {graded.grade.prediction!r}",
+    ]
+    for i, step in enumerate(graded.trajectory.steps):
+        text = step.text.strip()
+        if step.kind is StepKind.OBSERVATION:
+            text = text[:2500]
+        lines.append(f"[{i} {step.kind}] {text}")
+    return "\n".join([*lines, ""])
 
 
 def against_judge(folder: Path) -> str:
-    """How often the language model accepts what the rules blame on the grader, and the other way round."""
-    verdicts = {
-        row.trajectory_id: row.judge for row in tables.read_table(folder / JUDGED, Recorded)
-    }
-    failed = (row for row in tables.read_table(folder / OUT, Analysis) if row.cause)
-    pairs = Counter(
-        (row.cause is Cause.GRADED_WRONG, verdicts.get(row.trajectory_id)) for row in failed
-    )
-    both, ours, theirs = pairs[True, True], pairs[True, False], pairs[False, True]
+    """Say how often the language model and the rules agree on what the grader got wrong."""
+    verdicts = {}
+    for recorded in tables.read_table(folder / JUDGED, Recorded):
+        verdicts[recorded.trajectory_id] = recorded.judge
+    pairs: Counter[tuple[bool, bool | None]] = Counter()
+    for row in tables.read_table(folder / OUT, Analysis):
+        if row.cause:
+            pairs[row.cause is Cause.GRADED_WRONG, verdicts.get(row.trajectory_id)] += 1
+    both = pairs[True, True]
+    blamed = both + pairs[True, False]
+    accepted = both + pairs[False, True]
     return (
-        f"of {both + ours} blamed on the grader the judge accepts {both} ({both / max(both + ours, 1):.1%}); "
-        f"of {both + theirs} that it accepts {both} are blamed on the grader ({both / max(both + theirs, 1):.1%})"
+        f"of {blamed} blamed on the grader the judge accepts {both} "
+        f"({both / max(blamed, 1):.1%}); of {accepted} that it accepts {both} are blamed on the "
+        f"grader ({both / max(accepted, 1):.1%})"
     )
 
 
@@ -174,15 +189,16 @@ def main(arguments: Sequence[str]) -> None:
     if "judge" in settings:
         print(against_judge(folder))
         return
-    read = Path(settings["without"]).read_text(encoding="utf-8") if "without" in settings else ""
+    read = ""
+    if "without" in settings:
+        read = Path(settings["without"]).read_text(encoding="utf-8")
     chosen = draw(folder, int(settings["sample"]), int(settings["seed"]), frozenset(read.split()))
     wanted = {row.trajectory_id for row in chosen}
-    graded = tables.read_table(folder / GRADED, GradedTrajectory)
-    found = {
-        row.trajectory.trajectory_id: row
-        for row in graded
-        if row.trajectory.trajectory_id in wanted
-    }
+    found = {}
+    for graded in tables.read_table(folder / GRADED, GradedTrajectory):
+        trajectory_id = graded.trajectory.trajectory_id
+        if trajectory_id in wanted:
+            found[trajectory_id] = graded
     shown = [show(row, found[row.trajectory_id], i) for i, row in enumerate(chosen, 1)]
     (folder / "sample.md").write_text("\n".join(shown), encoding="utf-8")
     print(f"{folder / 'sample.md'}: {len(chosen)} of the failed")

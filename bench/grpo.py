@@ -1,4 +1,4 @@
-"""A step of GRPO over rows of like length, beside the same rows as TRL divides and pads them.
+"""Compare a step of GRPO over rows of like length with the same rows as TRL divides and pads them.
 
     python -m bench.grpo
 
@@ -31,7 +31,7 @@ Batch = dict[str, Tensor]
 
 
 def rambled(rows: Sequence[Example], length: int) -> list[Example]:
-    """The rows, some of them repeated up to a length; what is added is trained."""
+    """Repeat some of the rows up to a length; what is added is trained."""
 
     def longer(row: Example) -> Example:
         ids = (row["input_ids"] * length)[:length]
@@ -41,19 +41,19 @@ def rambled(rows: Sequence[Example], length: int) -> list[Example]:
 
 
 def as_trl(rows: Sequence[Example]) -> list[Batch]:
-    """Micro-batches padded to the longest of all rows: prompts on their left, completions on their right."""
-    starts = [next(i for i, label in enumerate(row["labels"]) if label != IGNORED) for row in rows]
-    prompts = [
-        torch.tensor(row["input_ids"][:start]).flip(0)
-        for row, start in zip(rows, starts, strict=True)
-    ]
-    completions = [
-        torch.tensor(row["input_ids"][start:]) for row, start in zip(rows, starts, strict=True)
-    ]
-    own = [
-        torch.tensor(row["labels"][start:]) != IGNORED
-        for row, start in zip(rows, starts, strict=True)
-    ]
+    """Make micro-batches padded to the longest of all rows.
+
+    Prompts are padded on their left, completions on their right.
+    """
+    prompts = []
+    completions = []
+    own = []
+    for row in rows:
+        is_own = torch.tensor(row["labels"]) != IGNORED
+        start = int(is_own.nonzero()[0])
+        prompts.append(torch.tensor(row["input_ids"][:start]).flip(0))
+        completions.append(torch.tensor(row["input_ids"][start:]))
+        own.append(is_own[start:])
 
     def padded(values: Sequence[Tensor]) -> Tensor:
         return pad_sequence(list(values), batch_first=True)
@@ -70,7 +70,10 @@ def as_trl(rows: Sequence[Example]) -> list[Batch]:
 
 
 def step(model: Any, batches: Sequence[Batch]) -> None:
-    """Gradient of the mean over the rows of the mean log-probability of a row's own tokens."""
+    """Compute the gradient of the loss.
+
+    It is the mean over the rows of the mean log-probability of a row's own tokens.
+    """
     model.zero_grad()
     for batch in batches:
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
@@ -85,7 +88,7 @@ def step(model: Any, batches: Sequence[Batch]) -> None:
 
 
 def measure(model: Any, rows: Sequence[Example]) -> dict[str, float]:
-    """Median CPU seconds of a step, by way."""
+    """Return the median CPU seconds of a step, by way."""
     drawn = as_trl(rows)
     ways = {
         "as long as the longest of all (TRL)": drawn,

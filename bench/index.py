@@ -1,8 +1,7 @@
-"""What our index costs beside tantivy alone: the same corpus through `build_index` and through a bare loop.
+"""Compare the cost of our index with tantivy alone: `build_index` and a bare loop on one corpus.
 
-    python -m bench.index data/raw/corpus            # a file or folder of parquet with id, title
-        and text
-    python -m bench.index data/raw/corpus 5          # rounds; 3 by default
+    python -m bench.index data/raw/corpus       # parquet files with id, title and text
+    python -m bench.index data/raw/corpus 5     # rounds; 3 by default
 
 The bare loop reads the columns, makes documents and commits: the same fields and analyser, one
 thread, nothing checked, hashed or made reproducible. The two take turns, each time in a new
@@ -32,15 +31,15 @@ POLL_SECONDS = 0.1
 
 
 def ours(corpus: str, folder: Path) -> int:
-    """What `python -m coa.search.index` does."""
+    """Build the index as `python -m coa.search.index` does."""
     files = corpus_files(corpus)
-    return build_index(
-        read_passages(files), folder / "index", IndexSettings(), corpus_hash(files)
-    ).num_passages
+    digest = corpus_hash(files)
+    manifest = build_index(read_passages(files), folder / "index", IndexSettings(), digest)
+    return manifest.num_passages
 
 
 def bare(corpus: str, folder: Path) -> int:
-    """Tantivy's writer over the rows, and nothing else."""
+    """Run tantivy's writer over the rows, and nothing else."""
     fields = tantivy.SchemaBuilder()
     fields.add_text_field("id", stored=True, fast=True, tokenizer_name="raw", index_option="basic")
     fields.add_text_field("title", tokenizer_name="passage", index_option="freq")
@@ -51,10 +50,10 @@ def bare(corpus: str, folder: Path) -> int:
     count = 0
     for file in corpus_files(corpus):
         for batch in pq.ParquetFile(file).iter_batches(columns=["id", "title", "text"]):
-            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                writer.add_document(
-                    tantivy.Document(id=[row[0]], title=[row[1]], body=[row[1], row[2]])
-                )
+            ids, titles, texts = [column.to_pylist() for column in batch.columns]
+            for passage_id, title, text in zip(ids, titles, texts, strict=True):
+                document = tantivy.Document(id=[passage_id], title=[title], body=[title, text])
+                writer.add_document(document)
                 count += 1
     writer.commit()
     writer.wait_merging_threads()
@@ -70,7 +69,7 @@ def timed(build: Callable[[str, Path], int], corpus: str, result: Connection) ->
 
 
 def measure(build: Callable[[str, Path], int], corpus: str) -> tuple[int, float, float]:
-    """Passages, seconds, and the peak of private memory in MB."""
+    """Return passages, seconds, and the peak of private memory in MB."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     # Spawned, not forked: a fork would start with this process' memory.
     child = multiprocessing.get_context("spawn").Process(target=timed, args=(build, corpus, sender))
@@ -84,14 +83,15 @@ def measure(build: Callable[[str, Path], int], corpus: str) -> tuple[int, float,
 
 
 def private_kilobytes(pid: int) -> int:
-    """RssAnon of a process; 0 once it has ended."""
+    """Read the RssAnon of a process; it is 0 once the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
-    return next(
-        (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")), 0
-    )
+    for line in status.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    return 0
 
 
 def main(arguments: list[str]) -> None:

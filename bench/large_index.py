@@ -1,4 +1,4 @@
-"""An index of millions of generated passages: time, disk and memory to build it, and what serving it takes.
+"""Measure time, disk and memory to build and serve an index of millions of generated passages.
 
     python -m bench.large_index 5000000 [folder]      # passages; 1,000,000 by default
 
@@ -37,7 +37,7 @@ SECONDS, RATES = 20.0, (20.0, 50.0)
 
 
 def vocabulary() -> list[str]:
-    """Words of five to nine letters."""
+    """Make words of five to nine letters."""
     random = np.random.default_rng(0)
     letters = random.integers(0, 26, (VOCABULARY, 9)).astype("uint8") + ord("a")
     lengths = random.integers(5, 10, VOCABULARY)
@@ -45,8 +45,9 @@ def vocabulary() -> list[str]:
 
 
 def passages(count: int, seed: int = 0) -> Iterator[Passage]:
-    """Distinct passages, the same for the same seed."""
-    words, random = vocabulary(), np.random.default_rng(seed)
+    """Make distinct passages, the same for the same seed."""
+    words = vocabulary()
+    random = np.random.default_rng(seed)
     ranks = 1.0 / np.arange(1, VOCABULARY + 1)
     steps = np.cumsum(ranks) / ranks.sum()
     for start in range(0, count, BLOCK):
@@ -80,16 +81,18 @@ def measure_build(count: int, folder: Path) -> None:
     seconds = time.perf_counter() - started
     disk = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     segments = len(list(folder.glob("*.store")))
-    print(
-        f"built {count:,}: {seconds:.0f} s, {disk:,.0f} MB on disk, {peak:,.0f} MB peak, {segments} segments"
-    )
+    memory = f"{disk:,.0f} MB on disk, {peak:,.0f} MB peak"
+    print(f"built {count:,}: {seconds:.0f} s, {memory}, {segments} segments")
 
 
 def measure_serving(folder: Path) -> None:
     """Print what serving takes."""
     frequent = set(vocabulary()[:NUM_STOP_WORDS])
     texts = (passage.text.split()[1:] for passage in passages(2000))
-    queries = [" ".join([word for word in text if word not in frequent][:60:10]) for text in texts]
+    queries = []
+    for text in texts:
+        rare = [word for word in text if word not in frequent]
+        queries.append(" ".join(rare[:60:10]))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""CPU time of the rollout loop itself: what a turn costs over a policy and a search that answer at once.
+"""Measure the CPU time of the rollout loop itself, with a policy and a search that answer at once.
 
     python -m bench.loop
 
@@ -31,19 +31,26 @@ from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 NUM_TRAJECTORIES = 300
 NUM_REPEATS = 5
 CONCURRENCY = 64
-CALL = f"I do not know this yet, so I look it up. {protocol.open_tag('search')} who {protocol.close_tag('search')}"
+CALL = (
+    "I do not know this yet, so I look it up. "
+    f"{protocol.open_tag('search')} who {protocol.close_tag('search')}"
+)
 ANSWER = f"That settles it. {protocol.THINK_CLOSE} \\boxed{{Ada}}"
 
 
 class InstantPolicy:
-    """Acts `num_actions` times, then answers; texts, token counts and ids are made once."""
+    """Policy that acts `num_actions` times, then answers.
+
+    Its texts, token counts and ids are made once.
+    """
 
     name = "instant"
     identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, num_actions: int, *, has_ids: bool) -> None:
         self._has_ids = has_ids
-        self._call, self._answer = (self._completion(text) for text in (CALL, ANSWER))
+        self._call = self._completion(CALL)
+        self._answer = self._completion(ANSWER)
         self._answer_after = num_actions
 
     def _completion(self, text: str) -> Completion:
@@ -54,11 +61,11 @@ class InstantPolicy:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...] | None:
-        """One id for four characters."""
+        """Make an id for every four characters."""
         return _ids(self.count_tokens(text)) if self._has_ids else None
 
     def count_tokens(self, text: str) -> int:
-        """Four characters a token."""
+        """Count a token for every four characters."""
         return len(text) // 4 + 1
 
     async def complete(self, request: Request) -> Completion:
@@ -74,7 +81,7 @@ class InstantPolicy:
 
 
 class InstantSearch:
-    """Returns one passage."""
+    """Search tool that returns one passage."""
 
     name = "search"
     fingerprint = "instant"
@@ -93,14 +100,14 @@ def _ids(count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is measured in one line of the table."""
+    """Settings of one line of the table."""
 
     num_actions: int
     context_tokens: int
     has_ids: bool = False
 
     def tasks(self, repeat: int) -> Iterator[Task]:
-        """Tasks with prompts of the wished length."""
+        """Make tasks with prompts of the wanted length."""
         prompt = "who wrote the book? " * (self.context_tokens // 5) + protocol.THINK_OPEN
         for i in range(NUM_TRAJECTORIES):
             yield Task(
@@ -112,7 +119,7 @@ Driver = Callable[[Case, int, Journal | None], AsyncIterator[Trajectory]]
 
 
 def asynchronous(case: Case, repeat: int, journal: Journal | None) -> AsyncIterator[Trajectory]:
-    """The driver for servers."""
+    """Roll out with the driver for servers."""
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
     run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
@@ -124,7 +131,7 @@ def asynchronous(case: Case, repeat: int, journal: Journal | None) -> AsyncItera
 
 
 def batched(case: Case, repeat: int, journal: Journal | None) -> AsyncIterator[Trajectory]:
-    """The driver for engines in the process."""
+    """Roll out with the driver for engines in the process."""
     policy, tool = InstantPolicy(case.num_actions, has_ids=case.has_ids), InstantSearch()
     run = RolloutContext(policy, Sampling(), Limits(max_context_tokens=16_384))
     if journal is None:
@@ -141,7 +148,7 @@ async def count_turns(rows: AsyncIterator[Trajectory]) -> int:
 
 
 def milliseconds_per_turn(drive: Driver, case: Case, repeat: int, journal: Journal | None) -> float:
-    """CPU time of one run over its turns."""
+    """Measure the CPU time of one run, divided by its turns."""
     started = time.process_time()
     num_turns = asyncio.run(count_turns(drive(case, repeat, journal)))
     assert num_turns == NUM_TRAJECTORIES * (case.num_actions + 1), num_turns
@@ -149,7 +156,7 @@ def milliseconds_per_turn(drive: Driver, case: Case, repeat: int, journal: Journ
 
 
 def measure(drive: Driver, case: Case) -> tuple[float, float, float]:
-    """Medians in milliseconds: without a journal, recording into one, replaying from it."""
+    """Return medians in milliseconds: without a journal, recording into one, replaying from it."""
     plain, recorded, replayed = [], [], []
     for repeat in range(NUM_REPEATS):
         plain.append(milliseconds_per_turn(drive, case, repeat, None))
@@ -162,20 +169,21 @@ def measure(drive: Driver, case: Case) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print the table."""
-    print(
-        f"CPU ms a turn, medians of {NUM_REPEATS} runs of {NUM_TRAJECTORIES} trajectories, {CONCURRENCY} at once"
-    )
-    print(
-        f"{'driver':14}{'context':>8}{'ids':>5}{'actions':>9}{'plain':>9}{'recorded':>10}{'replayed':>10}{'ratio':>8}"
-    )
-    cases = [Case(actions, context) for context in (200, 8000) for actions in (1, 3, 5)]
+    runs = f"{NUM_REPEATS} runs of {NUM_TRAJECTORIES} trajectories, {CONCURRENCY} at once"
+    print(f"CPU ms a turn, medians of {runs}")
+    times = f"{'plain':>9}{'recorded':>10}{'replayed':>10}{'ratio':>8}"
+    print(f"{'driver':14}{'context':>8}{'ids':>5}{'actions':>9}{times}")
+    cases = []
+    for context in (200, 8000):
+        cases += [Case(actions, context) for actions in (1, 3, 5)]
     cases += [Case(3, context, has_ids=True) for context in (200, 8000)]
     for drive in (asynchronous, batched):
         for case in cases:
             plain, recorded, replayed = measure(drive, case)
             name = getattr(drive, "__name__", "")
+            ids = "yes" if case.has_ids else "no"
             print(
-                f"{name:14}{case.context_tokens:8,}{'yes' if case.has_ids else 'no':>5}{case.num_actions:9}"
+                f"{name:14}{case.context_tokens:8,}{ids:>5}{case.num_actions:9}"
                 f"{plain:9.3f}{recorded:10.3f}{replayed:10.3f}{recorded / plain:8.1f}",
                 flush=True,
             )

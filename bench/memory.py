@@ -1,4 +1,4 @@
-"""Peak memory of the line from tasks to filtered rows: it must not grow with the number of trajectories.
+"""Measure the peak memory from tasks to filtered rows, which must not grow with their number.
 
     python -m bench.memory               # 1,000, 10,000 and 100,000 trajectories
     python -m bench.memory 1000 2000     # other sizes
@@ -57,7 +57,7 @@ WORDS = (
 
 
 class WordPolicy:
-    """Writes random words from the request's seed: one action, then an answer."""
+    """Policy that writes random words from the request's seed: one action, then an answer."""
 
     name = "words"
     identity: ClassVar[dict[str, object]] = {}
@@ -65,10 +65,10 @@ class WordPolicy:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> None:
-        """It has no ids."""
+        """Return no ids."""
 
     def count_tokens(self, text: str) -> int:
-        """Four characters a token."""
+        """Count a token for every four characters."""
         return len(text) // 4 + 1
 
     async def complete(self, request: Request) -> Completion:
@@ -81,7 +81,7 @@ class WordPolicy:
 
 
 class WordSearch:
-    """Finds random words."""
+    """Search tool that finds random words."""
 
     name = "search"
     fingerprint = "words"
@@ -94,7 +94,7 @@ class WordSearch:
 
 
 def make_questions(count: int) -> Iterator[Question]:
-    """Questions about nothing."""
+    """Make questions about nothing."""
     for i in range(count):
         yield Question(
             f"q{i:07}",
@@ -107,20 +107,21 @@ def make_questions(count: int) -> Iterator[Question]:
 
 
 def read_questions(folder: Path) -> dict[str, Question]:
-    """All questions by id, as the stages hold them."""
+    """Read all questions by id, as the stages hold them."""
     rows = tables.read_table(folder / "questions.parquet", Question)
     return {question.question_id: question for question in rows}
 
 
 def sample(folder: Path, *, has_journal: bool) -> None:
-    """Questions to trajectories."""
+    """Roll out the questions."""
     asyncio.run(_sample(folder, read_questions(folder), has_journal=has_journal))
 
 
 async def _sample(folder: Path, questions: dict[str, Question], *, has_journal: bool) -> None:
     run = RolloutContext(WordPolicy(), Sampling(), Limits(), WordSearch.fingerprint)
     with ExitStack() as stack:
-        policy, tool = WordPolicy(), WordSearch()
+        policy = WordPolicy()
+        tool = WordSearch()
         table = stack.enter_context(tables.TableWriter(folder / "sample.parquet", Trajectory))
         if has_journal:
             journal = stack.enter_context(Journal(folder / "calls.sqlite"))
@@ -137,7 +138,7 @@ async def _sample(folder: Path, questions: dict[str, Question], *, has_journal: 
 
 
 def make_tasks(questions: dict[str, Question]) -> Iterator[Task]:
-    """One task for each question."""
+    """Make a task for each question."""
     for key, question in questions.items():
         prompt = f"Question: {question.question}\n{protocol.THINK_OPEN}\n"
         name = trajectory_id(key, Mode.COA, 0)
@@ -145,7 +146,7 @@ def make_tasks(questions: dict[str, Question]) -> Iterator[Task]:
 
 
 def grade(folder: Path) -> None:
-    """Trajectories to graded trajectories, with the table by number of actions."""
+    """Grade the trajectories, with the table by number of actions."""
     rows = tables.read_table(folder / "sample.parquet", Trajectory)
     tables.write_table(
         folder / "grade.parquet", GradedTrajectory, grade_all(rows, read_questions(folder))
@@ -154,7 +155,7 @@ def grade(folder: Path) -> None:
 
 
 def filter_(folder: Path) -> None:
-    """Graded trajectories to kept and dropped ones."""
+    """Divide graded trajectories into kept and dropped ones."""
     params = FilterParams()
     with (
         tables.TableWriter(folder / "kept.parquet", GradedTrajectory) as kept,
@@ -162,12 +163,14 @@ def filter_(folder: Path) -> None:
     ):
         for row in tables.read_table(folder / "grade.parquet", GradedTrajectory):
             verdict = judge(row, params)
-            table, record = (kept, row) if verdict is None else (dropped, verdict)
-            table.write(record)
+            if verdict is None:
+                kept.write(row)
+            else:
+                dropped.write(verdict)
 
 
 def peak_megabytes(folder: Path, step: str, *, has_journal: bool) -> float:
-    """The peak memory of one step in a fresh process."""
+    """Measure the peak memory of one step in a fresh process."""
     command = [
         sys.executable,
         "-m",

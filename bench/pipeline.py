@@ -1,4 +1,4 @@
-"""Time of the whole line of data on the default profile, stage by stage, and of a `dvc repro` that has nothing to do.
+"""Measure the time of each stage of a profile, and of a `dvc repro` that has nothing to do.
 
     python -m bench.pipeline                        # conf/microworld.yaml
     python -m bench.pipeline conf/tiny.yaml         # another profile
@@ -30,7 +30,7 @@ RUNNING = re.compile(r"^Running stage '(?P<stage>[^']+)'")
 
 
 class Spent(NamedTuple):
-    """What a stage took, in seconds."""
+    """Time that a stage took, in seconds."""
 
     stage: str
     wall: float
@@ -38,26 +38,26 @@ class Spent(NamedTuple):
 
 
 def copy_project(target: Path) -> None:
-    """Copy what a fresh clone would hold, uncommitted changes included, and make it a repository of its own."""
+    """Copy what a fresh clone would hold into a new repository, uncommitted changes included."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if Path(name).is_file():
+    for name in listed.split("\0"):
+        if name and Path(name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, target / name)
     subprocess.run(["git", "init", "--quiet", str(target)], check=True)
 
 
 def environment() -> dict[str, str]:
-    """The environment of the commands."""
-    return {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        "PYTHONUNBUFFERED": "1",
-    }
+    """Return the environment of the commands."""
+    variables = dict(os.environ)
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables["PYTHONUNBUFFERED"] = "1"
+    return variables
 
 
 def clock(process: psutil.Process) -> tuple[float, float]:
-    """Wall seconds, and CPU seconds of a process and of its children that have ended."""
+    """Return wall seconds, and CPU seconds of a process and of its children that have ended."""
     try:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
@@ -88,13 +88,13 @@ def repro_by_stage(folder: Path) -> Iterator[Spent]:
         stage, since, log = "(start of DVC)", clock(process), []
         for line in dvc.stdout:
             log.append(line)
-            if found := RUNNING.match(line):
+            found = RUNNING.match(line)
+            if found:
                 now = clock(process)
                 yield Spent(stage, now[0] - since[0], now[1] - since[1])
                 stage, since = found["stage"], now
-        now = clock(
-            process
-        )  # it has closed its output and may be a zombie, whose times can still be read
+        # The process has closed its output. It may be a zombie, whose times can still be read.
+        now = clock(process)
         yield Spent(stage, now[0] - since[0], max(now[1] - since[1], 0.0))
     if dvc.returncode:
         print("".join(log[-20:]), file=sys.stderr)
@@ -102,7 +102,7 @@ def repro_by_stage(folder: Path) -> Iterator[Spent]:
 
 
 def idle_seconds(folder: Path) -> float:
-    """Wall seconds of a `dvc repro` that has nothing to do."""
+    """Measure the wall seconds of a `dvc repro` that has nothing to do."""
     started = time.perf_counter()
     done = subprocess.run(
         ["dvc", "repro"], cwd=folder, env=environment(), check=True, capture_output=True, text=True

@@ -1,8 +1,7 @@
-"""Rendering, checking and publishing the sets to a local Hub: seconds, and peak memory as the sets grow.
+"""Measure time and memory of rendering, checking and publishing the sets to a local Hub.
 
-    python -m bench.publish               # the sets of data/ as they are, then 2, 4 and 8 times as
-        many rows
-    python -m bench.publish 1             # as they are, alone
+    python -m bench.publish       # the sets of data/, then 2, 4 and 8 times as many rows
+    python -m bench.publish 1     # the sets of data/ alone
 
 Target: 7,500 rows rendered, checked and published in under 60 s; memory flat with the number of
 rows. The project is copied to a temporary folder with a git repository of its own; the larger sets
@@ -42,27 +41,24 @@ finally:
 
 
 def renamed(row: Any, copy: int) -> Any:
-    """The same row under another id."""
+    """Return the same row under another id."""
     if isinstance(row, GradedTrajectory):
-        return replace(
-            row,
-            trajectory=replace(
-                row.trajectory, trajectory_id=f"{copy}-{row.trajectory.trajectory_id}"
-            ),
-        )
+        new_id = f"{copy}-{row.trajectory.trajectory_id}"
+        return replace(row, trajectory=replace(row.trajectory, trajectory_id=new_id))
     if isinstance(row, PreferencePair):
         return replace(row, pair_id=f"{copy}-{row.pair_id}")
     return replace(row, question_id=f"{copy}-{row.question_id}")
 
 
 def repeated(path: Path, record: type[Any], times: int) -> Iterator[Any]:
-    """The rows of a file, again and again."""
+    """Read the rows of a file again and again."""
     for copy in range(times):
-        yield from (renamed(row, copy) for row in tables.read_table(path, record))
+        for row in tables.read_table(path, record):
+            yield renamed(row, copy)
 
 
 def grow(project: Path, times: int) -> int:
-    """Make the sets of `project` that many times as large as those of data/; returns their rows."""
+    """Make the sets of `project` so many times as large as those of data/; return their rows."""
     kinds: dict[SetName, type[Any]] = {SetName.COT_A: PreferencePair, SetName.RL: Question}
     count = 0
     for name in SetName:
@@ -73,7 +69,7 @@ def grow(project: Path, times: int) -> int:
 
 
 def measured(project: Path, module: str, *arguments: str, **environment: str) -> tuple[float, int]:
-    """Seconds and peak megabytes of a command."""
+    """Run a command and return its seconds and peak megabytes."""
     command = [sys.executable, "-c", MEASURED.format(module=module), *arguments]
     started = time.perf_counter()
     done = subprocess.run(
@@ -85,7 +81,7 @@ def measured(project: Path, module: str, *arguments: str, **environment: str) ->
 
 
 def make_project(folder: Path) -> Path:
-    """A copy of the run, with a commit."""
+    """Copy the run and commit it."""
     project = folder / "project"
     for name in COPIED:
         source, target = ROOT / name, project / name
@@ -121,18 +117,16 @@ def main() -> None:
             command, cwd=project, env={**os.environ, **environment}, stderr=subprocess.DEVNULL
         ) as hub:
             time.sleep(3)
-            print(
-                f"{'rows':>8} {'render s':>9} {'MB':>5} {'check, publish s':>17} {'MB':>5} {'again s':>8}"
-            )
+            published = f"{'check, publish s':>17} {'MB':>5} {'again s':>8}"
+            print(f"{'rows':>8} {'render s':>9} {'MB':>5} {published}")
             for size in sizes:
                 rows = grow(project, size)
-                render = measured(project, "render", **environment)
+                rendered, render_mb = measured(project, "render", **environment)
                 arguments = (f"repository=local/x{size}", WAIVED)
-                publish = measured(project, "publish", *arguments, **environment)
-                again = measured(project, "publish", *arguments, **environment)
-                print(
-                    f"{rows:8,} {render[0]:9.1f} {render[1]:5} {publish[0]:17.1f} {publish[1]:5} {again[0]:8.1f}"
-                )
+                first, publish_mb = measured(project, "publish", *arguments, **environment)
+                again, _ = measured(project, "publish", *arguments, **environment)
+                render = f"{rendered:9.1f} {render_mb:5}"
+                print(f"{rows:8,} {render} {first:17.1f} {publish_mb:5} {again:8.1f}")
             hub.terminate()
 
 

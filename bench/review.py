@@ -1,4 +1,6 @@
-"""How long a reviewer waits: start, push of long trajectories, the next record, searches, memory of annotate.serve.
+"""Measure how long a reviewer waits for annotate.serve, and how much memory it takes.
+
+Measured are the start, the push of long trajectories, the next records and searches.
 
     python -m bench.review [records=5000] [searched=10000] [folder=/tmp/bench-review]
 
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +35,13 @@ _CHARACTERS = 15_000
 
 
 def trajectories(count: int) -> Iterator[GradedTrajectory]:
-    """Right trajectories of 15 KB: ten searches with long observations."""
+    """Make right trajectories of 15 KB: ten searches with long observations."""
     dice = random.Random(0)
     for number in range(count):
         steps: list[Step] = []
         for turn in range(10):
-            text = " ".join(
-                "".join(dice.choices(_SYLLABLES, k=2)) for _ in range(_CHARACTERS // 75)
-            )
+            words = ["".join(dice.choices(_SYLLABLES, k=2)) for _ in range(_CHARACTERS // 75)]
+            text = " ".join(words)
             steps += protocol.parse_policy(
                 f"Step {turn}. {protocol.open_tag('search')} {turn} {protocol.close_tag('search')}"
             )
@@ -47,29 +49,29 @@ def trajectories(count: int) -> Iterator[GradedTrajectory]:
         steps += protocol.parse_policy(f"So. {protocol.THINK_CLOSE} \\boxed{{Ada}}")
         asked = Question(f"q{number:06}", f"Who wrote number {number}?", ("Ada",), "train")
         made = Trajectory(
-            f"{asked.question_id}/coa/0",
-            asked.question_id,
-            Mode.COA,
-            0,
-            asked.question,
-            "prompt",
-            tuple(steps),
-            StopReason.ANSWERED,
-            "m",
-            Sampling(),
-            "hash",
-            "fp",
-            1,
-            10,
-            5,
-            2,
-            10,
+            trajectory_id=f"{asked.question_id}/coa/0",
+            question_id=asked.question_id,
+            mode=Mode.COA,
+            index=0,
+            question=asked.question,
+            prompt="prompt",
+            steps=tuple(steps),
+            stop_reason=StopReason.ANSWERED,
+            model="m",
+            sampling=Sampling(),
+            prompt_hash="hash",
+            search_fingerprint="fp",
+            num_prompt_tokens=1,
+            num_policy_tokens=10,
+            num_environment_tokens=5,
+            num_calls=2,
+            num_actions=10,
         )
         yield grade_trajectory(made, asked)
 
 
 def write_run(folder: Path, count: int) -> float:
-    """The files that push reads; returns the mean number of characters of a trajectory."""
+    """Write the files that push reads; return the mean number of characters of a trajectory."""
     sections = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     characters = 0
@@ -77,26 +79,26 @@ def write_run(folder: Path, count: int) -> float:
     def analyses() -> Iterator[Analysis]:
         nonlocal characters
         for row in tables.read_table(folder / "data/grade.parquet", GradedTrajectory):
-            it = row.trajectory
-            characters += sum(
-                len(step.text) for step in it.steps if step.kind is not StepKind.MARKER
-            )
+            trajectory = row.trajectory
+            for step in trajectory.steps:
+                if step.kind is not StepKind.MARKER:
+                    characters += len(step.text)
             yield Analysis(
-                it.trajectory_id,
-                it.question_id,
-                it.mode,
-                0,
-                "",
-                None,
-                10,
-                it.stop_reason,
-                Verdict.CORRECT,
-                None,
-                None,
-                "",
-                (),
-                False,
-                (),
+                trajectory_id=trajectory.trajectory_id,
+                question_id=trajectory.question_id,
+                mode=trajectory.mode,
+                index=0,
+                question_type="",
+                num_hops=None,
+                num_actions=10,
+                stop_reason=trajectory.stop_reason,
+                verdict=Verdict.CORRECT,
+                cause=None,
+                step=None,
+                evidence="",
+                passages=(),
+                needs_gold_titles=False,
+                contributing=(),
             )
 
     tables.write_table(folder / "data/grade.parquet", GradedTrajectory, trajectories(count))
@@ -105,7 +107,7 @@ def write_run(folder: Path, count: int) -> float:
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], float, dict[str, str]]:
-    """A server in `folder`, the seconds until its page answered, and new passwords."""
+    """Start a server in `folder`; return it, the seconds until its page answered, new passwords."""
     begun = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "annotate.serve", f"port={PORT}"],
@@ -125,21 +127,21 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], float, dict[str, str]]:
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process and its children that is theirs alone, in megabytes."""
+    """Measure the memory of a process and its children in megabytes, shared pages divided."""
     children = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
     ).stdout.split()
     total = 0
     for process in (str(pid), *children):
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-        total += sum(
-            int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")
-        )
+        for line in rollup.splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
     return total / 1024
 
 
 def took(act: Callable[[], Any], times: int = 20) -> float:
-    """The median of some runs, in milliseconds."""
+    """Measure the median of some runs, in milliseconds."""
     found = []
     for _ in range(times):
         begun = time.monotonic()
@@ -149,10 +151,12 @@ def took(act: Callable[[], Any], times: int = 20) -> float:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Measure all of it; the figures are returned as JSON."""
+    """Measure everything and return the figures as JSON."""
     asked = {"records": "5000", "searched": "10000", "folder": "/tmp/bench-review"}
     asked |= dict(argument.split("=", 1) for argument in arguments)
-    folder, records, searched = Path(asked["folder"]), int(asked["records"]), int(asked["searched"])
+    folder = Path(asked["folder"])
+    records = int(asked["records"])
+    searched = int(asked["searched"])
     folder.mkdir(parents=True)
     found: dict[str, float] = {"characters": write_run(folder, searched)}
     process, found["first_start_s"], passwords = start(folder)
@@ -174,11 +178,10 @@ def main(arguments: Sequence[str]) -> str:
 
 
 def reviewing(password: str) -> dict[str, float]:
-    """What a reviewer's page asks for, in milliseconds."""
+    """Measure what a reviewer's page asks for, in milliseconds."""
     with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60) as http:
-        token = http.post("/api/v1/token", data={"username": "anna", "password": password}).json()[
-            "access_token"
-        ]
+        credentials = {"username": "anna", "password": password}
+        token = http.post("/api/v1/token", data=credentials).json()["access_token"]
         http.headers["Authorization"] = f"Bearer {token}"
         (data_set,) = (it["id"] for it in http.get("/api/v1/me/datasets").json()["items"])
         path = f"/api/v1/me/datasets/{data_set}/records/search"
@@ -199,13 +202,10 @@ def reviewing(password: str) -> dict[str, float]:
             "prefix": "rare4*",
             "phrase": '"wrote number"',
         }
-        return {
-            "next_ten_records_ms": took(search),
-            **{
-                f"search_{name}_ms": took(lambda text=text: search(text), 5)
-                for name, text in queries.items()
-            },  # type: ignore[misc]
-        }
+        found = {"next_ten_records_ms": took(search)}
+        for name, text in queries.items():
+            found[f"search_{name}_ms"] = took(partial(search, text), 5)
+        return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Tokens a second of rollouts with a model in this process: one by one, and in batches with and without finished rows.
+"""Measure tokens a second of rollouts with a model in this process.
+
+Rollouts run one by one, and in batches that keep or drop finished rows.
 
     python -m bench.rollouts
 
@@ -9,7 +11,8 @@ one by one.
 """
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -28,15 +31,16 @@ STOP = (protocol.close_tag("search"),)
 
 
 class KeepingPolicy(LocalPolicy):
-    """Carries every row to the end of its batch."""
+    """Policy that carries every row to the end of its batch."""
 
     _can_drop_rows = False
 
 
 def turns(examples: Iterable[Example]) -> Iterator[Request]:
-    """A request for every turn that the policy wrote."""
+    """Make a request for every turn that the policy wrote."""
     for example in examples:
-        ids, is_own = example["input_ids"], [label != IGNORED for label in example["labels"]]
+        ids = example["input_ids"]
+        is_own = [label != IGNORED for label in example["labels"]]
         starts = [i for i in range(1, len(ids)) if is_own[i] and not is_own[i - 1]]
         for start in starts:
             length = (*is_own, False).index(False, start) - start
@@ -44,33 +48,22 @@ def turns(examples: Iterable[Example]) -> Iterator[Request]:
 
 
 def measure(student: Student, requests: Sequence[Request], size: int) -> dict[str, float]:
-    """Tokens a CPU second, by way."""
-    kinds = {
-        "one by one": (LocalPolicy, 1),
-        "rows kept": (KeepingPolicy, size),
-        "rows dropped": (LocalPolicy, size),
+    """Return tokens a CPU second, by way."""
+    some = requests[:: size // NUM_ALONE]
+    ways = {
+        "one by one": (LocalPolicy, 1, some),
+        "rows kept": (KeepingPolicy, size, requests),
+        "rows dropped": (LocalPolicy, size, requests),
     }
-    policies = {
-        name: kind(student.model, student.tokenizer, name="student", batch_size=width)
-        for name, (kind, width) in kinds.items()
-    }
-    given = {
-        name: requests[:: size // NUM_ALONE] if name == "one by one" else requests
-        for name in policies
-    }
-    num_tokens = {
-        name: sum(item.num_tokens for item in policy.complete_batch(given[name]))
-        for name, policy in policies.items()
-    }
+    num_tokens: dict[str, int] = {}
+    works: dict[str, Callable[[], float]] = {}
+    for name, (kind, width, given) in ways.items():
+        policy = kind(student.model, student.tokenizer, name="student", batch_size=width)
+        num_tokens[name] = sum(item.num_tokens for item in policy.complete_batch(given))
+        works[name] = partial(cpu_seconds, partial(policy.complete_batch, given))
     assert num_tokens["rows kept"] == num_tokens["rows dropped"]
-    works = {
-        name: lambda name=name: cpu_seconds(lambda: policies[name].complete_batch(given[name]))
-        for name in policies
-    }
-    return {
-        name: num_tokens[name] / seconds
-        for name, seconds in interleaved(works, NUM_REPEATS).items()
-    }
+    medians = interleaved(works, NUM_REPEATS)
+    return {name: num_tokens[name] / seconds for name, seconds in medians.items()}
 
 
 def main() -> None:
@@ -80,16 +73,15 @@ def main() -> None:
     student.model.eval()
     requests = list(islice(turns(trajectories(student, params)), max(SIZES)))
     lengths = [request.max_tokens for request in requests]
-    print(
-        f"tokens a turn: mean {statistics.mean(lengths):.0f}; median, ninth decile, longest: {spread(lengths)}"
-    )
-    print(
-        f"{'rows':>5}{'one by one':>12}{'rows kept':>11}{'rows dropped':>14}{'/ one by one':>14}{'/ kept':>8}"
-    )
+    mean = statistics.mean(lengths)
+    print(f"tokens a turn: mean {mean:.0f}; median, ninth decile, longest: {spread(lengths)}")
+    speeds = f"{'one by one':>12}{'rows kept':>11}{'rows dropped':>14}"
+    print(f"{'rows':>5}{speeds}{'/ one by one':>14}{'/ kept':>8}")
     for size in SIZES:
         alone, kept, dropped = measure(student, requests[:size], size).values()
         print(
-            f"{size:5}{alone:12,.0f}{kept:11,.0f}{dropped:14,.0f}{dropped / alone:14.1f}{dropped / kept:8.2f}",
+            f"{size:5}{alone:12,.0f}{kept:11,.0f}{dropped:14,.0f}"
+            f"{dropped / alone:14.1f}{dropped / kept:8.2f}",
             flush=True,
         )
 

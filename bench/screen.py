@@ -1,4 +1,4 @@
-"""How fast texts are screened, in how much memory, and how many planted copies and overlaps are found.
+"""Measure speed and memory of screening, and how many planted copies and overlaps it finds.
 
     python -m bench.screen               # 100,000 texts of 600 words; 2 minutes
     python -m bench.screen 10000
@@ -46,20 +46,19 @@ class Text(NamedTuple):
 
 
 def make_questions() -> list[EvaluationQuestion]:
-    """Questions of fourteen words with a name in the middle."""
+    """Make questions of fourteen words with a name in the middle."""
     generator = random.Random(1)
     vocabulary = [f"w{i:x}" for i in range(5000)]
-    made = (" ".join(generator.choices(vocabulary, k=14)).split() for _ in range(NUM_QUESTIONS))
-    return [
-        EvaluationQuestion(
-            "planted", f"e{i}", " ".join([*some[:6], f"Name{i:x}", f"Second{i:x}", *some[6:]])
-        )
-        for i, some in enumerate(made)
-    ]
+    questions = []
+    for i in range(NUM_QUESTIONS):
+        drawn = generator.choices(vocabulary, k=14)
+        text = " ".join([*drawn[:6], f"Name{i:x}", f"Second{i:x}", *drawn[6:]])
+        questions.append(EvaluationQuestion("planted", f"e{i}", text))
+    return questions
 
 
 def make_texts(count: int, questions: list[EvaluationQuestion]) -> Iterator[Text]:
-    """Texts out of a vocabulary of 5,000 words, as unequal in their frequency as those of a language."""
+    """Make texts from 5,000 words, as unequally frequent as those of a language."""
     generator = random.Random(0)
     vocabulary = [f"w{i:x}" for i in range(5000)]
     draw = partial(generator.choices, vocabulary, cum_weights=_cumulative(5000))
@@ -69,9 +68,8 @@ def make_texts(count: int, questions: list[EvaluationQuestion]) -> Iterator[Text
         if i % 10 == 9:
             copy_of, text = originals[generator.randrange(len(originals))]
             text = list(text)
-            for place in generator.sample(
-                range(NUM_WORDS), round(NUM_WORDS * SHARES_REPLACED[i // 10 % 5])
-            ):
+            num_replaced = round(NUM_WORDS * SHARES_REPLACED[i // 10 % 5])
+            for place in generator.sample(range(NUM_WORDS), num_replaced):
                 text[place] = draw(k=1)[0]
         elif i % 100 == 50:
             text[200:210] = words(questions[i % len(questions)].question)[2:12]
@@ -81,7 +79,7 @@ def make_texts(count: int, questions: list[EvaluationQuestion]) -> Iterator[Text
 
 
 def put_a_word_in(question: str) -> str:
-    """A question with another word in its middle."""
+    """Put another word in the middle of a question."""
     own = question.split()
     return " ".join([*own[:7], "indeed", *own[7:]])
 
@@ -95,7 +93,7 @@ def _cumulative(count: int) -> list[float]:
 
 
 def batches(texts: Iterator[Text]) -> Iterator[list[Text]]:
-    """Texts as the stage takes them."""
+    """Divide texts into batches as the stage does."""
     batch: list[Text] = []
     for text in texts:
         batch.append(text)
@@ -107,18 +105,18 @@ def batches(texts: Iterator[Text]) -> Iterator[list[Text]]:
 
 
 class Clock:
-    """CPU seconds by part of the work."""
+    """Clock of CPU seconds by part of the work."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
         self._last = time.process_time()
 
     def start(self) -> None:
-        """What was done since the last call belongs to no part."""
+        """Start anew; the time since the last call belongs to no part."""
         self._last = time.process_time()
 
     def stop(self, part: str) -> None:
-        """What was done since the last call belongs to `part`."""
+        """Add the time since the last call to `part`."""
         now = time.process_time()
         self.spent[part] = self.spent.get(part, 0.0) + now - self._last
         self._last = now
@@ -147,24 +145,21 @@ def measure_ours(count: int, folder: Path) -> None:
             clock.stop("overlap")
             copies.add([text.row_id for text in batch], hashed)
             clock.stop("near-duplicates: signatures")
-            planted |= {text.row_id: text.copy_of for text in batch if text.copy_of}
-            num_overlaps += sum(text.has_overlap for text in batch)
-            num_found += sum(
-                text.has_overlap and run is not None
-                for text, run in zip(batch, shared, strict=True)
-            )
-            num_wrong += sum(
-                run is not None and not text.has_overlap
-                for text, run in zip(batch, shared, strict=True)
-            )
+            for text, run in zip(batch, shared, strict=True):
+                if text.copy_of:
+                    planted[text.row_id] = text.copy_of
+                num_overlaps += text.has_overlap
+                if run is not None:
+                    num_found += text.has_overlap
+                    num_wrong += not text.has_overlap
         clock.start()
         found = {duplicate.row_id for duplicate in copies.find()}
         clock.stop("near-duplicates: candidates and counting")
     num_near = 0
-    edited = [put_a_word_in(question.question) for question in questions]
+    edited = [put_a_word_in(item.question) for item in questions]
     clock.start()
-    for text in edited:
-        num_near += evaluation.near(text) is not None
+    for question in edited:
+        num_near += evaluation.near(question) is not None
     clock.stop(f"near questions, of {len(edited):,}")
     for part, spent in clock.spent.items():
         print(f"{part:44}{spent:10.2f}{count / max(spent, 1e-9):15,.0f}")
@@ -180,9 +175,8 @@ def print_recall(title: str, planted: dict[str, str], found: set[str]) -> None:
     """Print the share of the planted copies that was found, by how much of them was replaced."""
     for k, share in enumerate(SHARES_REPLACED):
         own = [row_id for row_id in planted if int(row_id[1:]) // 10 % 5 == k]
-        print(
-            f"{title}, {share:.1%} of the words replaced: {len(found & set(own)) / max(len(own), 1):7.1%}"
-        )
+        share_found = len(found & set(own)) / max(len(own), 1)
+        print(f"{title}, {share:.1%} of the words replaced: {share_found:7.1%}")
     print(f"{title}, not planted: {len(found - planted.keys()):,}")
 
 

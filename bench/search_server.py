@@ -1,4 +1,4 @@
-"""The search server side by side with bm25s+numba in the same server, and with Pyserini in Search-R1's own manner.
+"""Compare the search server with bm25s+numba in the same server, and with Pyserini as in Search-R1.
 
     python -m bench.search_server corpus=data/raw/corpus questions=data/raw/questions.parquet
         [engines=tantivy,bm25s] [seconds=20] [rate=200] [folder=/tmp/bench]
@@ -40,7 +40,7 @@ NUM_CONNECTIONS = 8
 
 
 class Bm25s:
-    """bm25s with numba over the same terms, all in memory."""
+    """Engine of bm25s with numba over the same terms, all in memory."""
 
     fingerprint = "bm25s"
 
@@ -69,9 +69,8 @@ class Bm25s:
         ids, scores = self._engine.retrieve(
             [terms], k=top_k, show_progress=False, backend_selection="numba"
         )
-        return [
-            Hit(self._passages[i], float(score)) for i, score in zip(ids[0], scores[0], strict=True)
-        ]
+        ranked = zip(ids[0], scores[0], strict=True)
+        return [Hit(self._passages[i], float(score)) for i, score in ranked]
 
     def passage(self, passage_id: str) -> Passage | None:
         """Not measured."""
@@ -79,7 +78,10 @@ class Bm25s:
 
 
 class Pyserini:
-    """Pyserini's LuceneSearcher as Search-R1's server calls it: stored JSON, parsed for each hit."""
+    """Engine of Pyserini's LuceneSearcher, called as in Search-R1's server.
+
+    The stored JSON is parsed for each hit.
+    """
 
     fingerprint = "pyserini"
 
@@ -105,10 +107,12 @@ class Pyserini:
 
 
 def open_engine(name: str, corpus: str, folder: Path) -> Any:
-    """The engine of that name."""
+    """Open the engine of that name."""
     if name == "tantivy":
         return EmbeddedSearch.open(folder / "index")
-    return Bm25s(corpus, folder) if name == "bm25s" else Pyserini(folder)
+    if name == "bm25s":
+        return Bm25s(corpus, folder)
+    return Pyserini(folder)
 
 
 def serve(name: str, corpus: str, folder: Path, listener: socket.socket) -> None:
@@ -125,7 +129,7 @@ def serve(name: str, corpus: str, folder: Path, listener: socket.socket) -> None
 
 
 async def ask(session: aiohttp.ClientSession, url: str, query: str) -> list[str]:
-    """The titles of the hits."""
+    """Search and return the titles of the hits."""
     body = {"queries": [query], "topk": TOP_K, "return_scores": True}
     async with session.post(f"{url}/retrieve", json=body) as reply:
         reply.raise_for_status()
@@ -147,7 +151,7 @@ async def first_answer(url: str, query: str) -> None:
 async def open_loop(
     url: str, queries: Sequence[str], rate: float, seconds: float
 ) -> tuple[list[float], int]:
-    """Latencies in seconds, counted from when each request was due, and the number of errors."""
+    """Return latencies in seconds, from when each request was due, and the number of errors."""
     latencies: list[float] = []
     errors = 0
 
@@ -160,7 +164,8 @@ async def open_loop(
             errors += 1
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        start, tasks = time.perf_counter() + 0.1, []
+        start = time.perf_counter() + 0.1
+        tasks = []
         for i in range(int(rate * seconds)):
             due = start + i / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -170,7 +175,7 @@ async def open_loop(
 
 
 async def closed_loop(url: str, queries: Sequence[str], seconds: float) -> float:
-    """Requests a second."""
+    """Return requests a second."""
     done = 0
     end = time.perf_counter() + seconds
 
@@ -188,7 +193,7 @@ async def closed_loop(url: str, queries: Sequence[str], seconds: float) -> float
 
 
 async def recall(url: str, questions: pl.DataFrame) -> float:
-    """Share of gold titles among the hits, averaged over questions."""
+    """Compute the share of gold titles among the hits, averaged over questions."""
     shares = []
     async with aiohttp.ClientSession() as session:
         for question, gold in questions.select("question", "gold_titles").iter_rows():
@@ -199,24 +204,22 @@ async def recall(url: str, questions: pl.DataFrame) -> float:
 
 
 def private_megabytes(pid: int) -> float:
-    """RssAnon of a process."""
+    """Read the RssAnon of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) / 1024
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
+    """Read user and system time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(name: str, options: dict[str, str], questions: pl.DataFrame) -> None:
     """Serve one engine, measure it and print its line."""
-    folder, seconds, rate = (
-        Path(options["folder"]),
-        float(options["seconds"]),
-        float(options["rate"]),
-    )
+    folder = Path(options["folder"])
+    seconds = float(options["seconds"])
+    rate = float(options["rate"])
     queries = questions["question"].to_list()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -235,8 +238,9 @@ def measure(name: str, options: dict[str, str], questions: pl.DataFrame) -> None
         cpu = (cpu_seconds(pid) - before) * 1000 / max(len(latencies), 1)
         throughput = asyncio.run(closed_loop(url, queries, seconds))
         median, high = np.percentile(np.array(latencies) * 1000, [50, 99])
+        memory = private_megabytes(pid)
         print(
-            f"{name:10}{first:9.2f}{private_megabytes(pid):10.0f}{median:9.1f}{high:9.1f}{errors:8}{cpu:9.2f}"
+            f"{name:10}{first:9.2f}{memory:10.0f}{median:9.1f}{high:9.1f}{errors:8}{cpu:9.2f}"
             f"{throughput:10.0f}{found:10.4f}",
             flush=True,
         )

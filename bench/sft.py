@@ -1,4 +1,4 @@
-"""Tokens a second of SFT with packed rows, beside plain TRL with padding, and what the trainer itself costs.
+"""Compare SFT with packed rows to plain TRL with padding, and measure the trainer's own cost.
 
     python -m bench.sft
 
@@ -57,14 +57,17 @@ these to come near it."""
 
 
 def pretraining_examples(student: Student, params: TrainParams) -> Iterable[Example]:
-    """Documents, every token trained; their masks make no difference to the time."""
+    """Encode documents with every token trained; their masks make no difference to the time."""
     for document in documents(params):
         ids = student.tokenizer("".join(document.texts), add_special_tokens=False)["input_ids"]
         yield Example(input_ids=ids, labels=ids)
 
 
 class Stopwatch(TrainerCallback):  # type: ignore[misc]
-    """CPU time from the first step to the last: what a trainer does once, before, would not count in a real run."""
+    """Stopwatch of CPU time from the first step to the last.
+
+    What a trainer does once, before that, would not count in a real run.
+    """
 
     def on_train_begin(self, *_: object, **__: object) -> None:
         """Start."""
@@ -76,7 +79,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 
 
 class OwnLoss(SFTTrainer):  # type: ignore[misc]
-    """Without TRL's loss, which also counts entropy and right tokens."""
+    """Trainer without TRL's loss, which also counts entropy and right tokens."""
 
     compute_loss = Trainer.compute_loss
 
@@ -89,7 +92,7 @@ def make_trainer(
     folder: str,
     kind: Any = SFTTrainer,
 ) -> Any:
-    """TRL's trainer over a copy of the student, with the project's settings beside those of the way."""
+    """Make TRL's trainer over a copy of the student, with our settings and those of the way."""
     arguments: Any = SFTConfig
     settings = {
         "max_length": max_tokens,
@@ -97,14 +100,13 @@ def make_trainer(
         "bf16": False,
         "use_cpu": True,
         **way,
-    }
-    settings |= {
         "num_train_epochs": 1,
         "logging_steps": 10_000,
         "save_strategy": "no",
         "report_to": "none",
+        "disable_tqdm": True,
+        "seed": 0,
     }
-    settings |= {"disable_tqdm": True, "seed": 0}
     trainer = kind(
         model=copy.deepcopy(student.model),
         args=arguments(output_dir=folder, **settings),
@@ -116,7 +118,7 @@ def make_trainer(
 
 
 def bare_loop(trainer: Any, batches: list[list[dict[str, Any]]]) -> None:
-    """The same steps without a trainer."""
+    """Run the same steps without a trainer."""
     model = trainer.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     for step in batches:
@@ -129,10 +131,11 @@ def bare_loop(trainer: Any, batches: list[list[dict[str, Any]]]) -> None:
 
 
 def measure(student: Student, rows: Dataset, max_tokens: int, folder: str) -> dict[str, float]:
-    """Median CPU seconds of an epoch, by way."""
+    """Return the median CPU seconds of an epoch, by way."""
 
     def epoch(way: dict[str, Any], kind: Any = SFTTrainer) -> Callable[[], float]:
-        trainer, watch = make_trainer(student, rows, max_tokens, way, folder, kind), Stopwatch()
+        trainer = make_trainer(student, rows, max_tokens, way, folder, kind)
+        watch = Stopwatch()
         trainer.add_callback(watch)
 
         def run() -> float:
@@ -163,9 +166,8 @@ def main() -> None:
     for title, examples in inputs.items():
         chosen = sorted(islice(examples, NUM_ROWS), key=lambda example: len(example["input_ids"]))
         lengths = [len(example["input_ids"]) for example in chosen]
-        print(
-            f"{NUM_ROWS} rows of {title}, {sum(lengths):,} tokens; median, ninth decile, longest: {spread(lengths)}"
-        )
+        rows = f"{NUM_ROWS} rows of {title}, {sum(lengths):,} tokens"
+        print(f"{rows}; median, ninth decile, longest: {spread(lengths)}")
         with tempfile.TemporaryDirectory() as folder:
             found = measure(student, to_dataset(chosen, Example), params.max_context_tokens, folder)
         default = next(iter(found.values()))

@@ -1,4 +1,7 @@
-"""What the benchmarks of training share: an untrained student, the sets that `dvc repro` left in data/, fair timing."""
+"""Prepare a student and data for the benchmarks of training, and time them fairly.
+
+The student is untrained; the data are the sets that `dvc repro` left in data/.
+"""
 
 import statistics
 import time
@@ -17,11 +20,11 @@ from train.settings import TrainParams
 from train.student import new_student
 
 NUM_TEXTS = 20_000
-"""Documents from which the tokenizer takes its words; enough for nearly all of them."""
+"""Number of documents from which the tokenizer takes its words; enough for nearly all words."""
 
 
 def untrained_student() -> tuple[Student, TrainParams]:
-    """The default profile's student with random weights, and the settings that it is trained with.
+    """Make the default profile's student with random weights; return it with its settings.
 
     Speed does not depend on the weights.
     """
@@ -31,12 +34,12 @@ def untrained_student() -> tuple[Student, TrainParams]:
 
 
 def documents(params: TrainParams) -> Iterator[PretrainingDocument]:
-    """The pre-training text."""
+    """Read the pre-training text."""
     return tables.read_table(Path(params.pretrain.documents), PretrainingDocument)
 
 
 def encoder(student: Student, params: TrainParams) -> Encoder:
-    """The stages' own way from rows to ids."""
+    """Make the encoder with which the stages turn rows into ids."""
     return Encoder(
         student.tokenizer,
         Prompt.load(Path(params.prompt), params.chat_template),
@@ -45,23 +48,24 @@ def encoder(student: Student, params: TrainParams) -> Encoder:
 
 
 def trajectories(student: Student, params: TrainParams) -> Iterator[Example]:
-    """What stage sft2 trains on, encoded as it does."""
+    """Encode the trajectories that stage sft2 trains on, as it does."""
     encode = encoder(student, params)
     for folder in params.sft2.trajectories:
         for row in read_split(folder, "train", GradedTrajectory):
-            if example := encode.trajectory(row, trains_world=False):
+            example = encode.trajectory(row, trains_world=False)
+            if example:
                 yield example
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of one call: on a busy machine it says more than the clock on the wall."""
+    """Measure the CPU time of one call: on a busy machine it says more than wall time."""
     started = time.process_time()
     work()
     return time.process_time() - started
 
 
 def interleaved(works: Mapping[str, Callable[[], float]], num_repeats: int) -> dict[str, float]:
-    """Median of what each returns, called in turn, so that all meet the same machine."""
+    """Return the median of what each work returns; they take turns, so all meet the same load."""
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(num_repeats):
         for name, work in works.items():
@@ -70,6 +74,6 @@ def interleaved(works: Mapping[str, Callable[[], float]], num_repeats: int) -> d
 
 
 def spread(values: Iterable[int]) -> str:
-    """Median, ninth decile and largest of some lengths."""
+    """Write median, ninth decile and largest of some lengths."""
     ranked = sorted(values)
     return f"{ranked[len(ranked) // 2]}, {ranked[len(ranked) * 9 // 10]}, {ranked[-1]}"
