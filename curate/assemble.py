@@ -1,16 +1,20 @@
-"""Filtered trajectories, pairs and questions to the sets: exact sizes, stratified, no question in two splits.
+"""Assemble the training sets from the filtered trajectories, the pairs and the questions.
 
     python -m curate.assemble
 
-Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet, without the rows of
-data/screen/excluded.parquet and with what the reviews in data/reviews.parquet change (curate.verdicts). Writes
-data/assemble/{set}/{train,validation}.parquet for the sets cot_a (pairs, SFT stage 1), coa and cot (SFT stages 2 and
-3) and rl (questions that no trajectory was sampled for), each sorted by id, and what became of each reviewed item to
-data/assemble/reviewed.parquet. (AutoCoA, section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
+Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet, leaves out
+the rows of data/screen/excluded.parquet, and applies the reviews in data/reviews.parquet
+(curate.verdicts). Writes data/assemble/{set}/{train,validation}.parquet for four sets: cot_a
+(pairs, SFT stage 1), coa and cot (SFT stages 2 and 3) and rl (questions that no trajectory was
+sampled for). Each file is sorted by id. Writes what became of each reviewed item to
+data/assemble/reviewed.parquet.
+
+The train splits have exactly the sizes asked for, the rows are stratified, and no question is in
+two splits. (AutoCoA, section 3: 1.5K pairs, 5K CoA, 1K CoT, 4,608 for RL.)
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -58,17 +62,17 @@ class AssembleParams:
 
 
 class Pool(NamedTuple):
-    """What a set is chosen from."""
+    """The rows from which a set is chosen."""
 
     candidates: list[Candidate]
     screened: dict[str, int]
-    """How many rows curate.screen took out of it, by reason."""
+    """Numbers of rows that curate.screen took out, by reason."""
     num_reviewed_out: int = 0
-    """How many rows reviewers took out of it."""
+    """Number of rows that reviewers took out."""
 
 
 class SetSource(NamedTuple):
-    """A set, where its rows come from and which way they are counted."""
+    """A set: its name and size, where its rows come from, and how they are changed."""
 
     name: str
     record: type[Any]
@@ -77,15 +81,24 @@ class SetSource(NamedTuple):
     pool: Pool
     row_id: Callable[[Any], str]
     remedy: str
-    """What to do when the pool is too small."""
+    """What the user can do when the pool is too small."""
     revise: Callable[[Any], Any]
-    """A row to what its set gets."""
+    """Changes a row as the reviewers decided."""
     more: Sequence[Any] = ()
-    """Rows that reviewers let in, beside those at `path`."""
+    """Rows that reviewers let in, in addition to those at `path`."""
 
 
 def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The rows, known by their first column, that curate.screen left in, and how many it took by reason."""
+    """Take out the rows that curate.screen excluded.
+
+    Args:
+        rows: A table whose first column is the id of the row.
+        excluded: The file that curate.screen wrote.
+        what: The kind of the rows, as that file names it.
+
+    Returns:
+        The other rows, in their order, and the number of rows taken out for each reason.
+    """
     columns = tables.open_parquet(excluded).schema_arrow.names
     tables.require_columns(excluded, columns, ["row_id", "what", "reason"])
     taken = pl.scan_parquet(excluded).filter(pl.col("what") == what).select("row_id", "reason")
@@ -101,7 +114,10 @@ def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFram
 
 
 def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) -> Pool:
-    """The trajectories of one mode with those let in, balanced over hops, actions and question type."""
+    """Collect the trajectories of one mode, those that reviewers let in included.
+
+    Their strata are the number of hops, the number of actions and the question type.
+    """
     field = pl.col("trajectory").struct.field
     rows = pl.scan_parquet(path).select(
         field("trajectory_id"),
@@ -112,32 +128,43 @@ def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) 
         "question_type",
     )
     left, reasons = screened(rows.filter(pl.col("mode") == mode), excluded, "trajectory")
-    candidates = [
-        Candidate(row_id, question_id, (), tuple(stratum))
-        for row_id, question_id, _, *stratum in left.iter_rows()
-    ]
-    candidates += [
-        Candidate(
-            it.trajectory_id, it.question_id, (), (row.num_hops, it.num_actions, row.question_type)
+    candidates: list[Candidate] = []
+    for row_id, question_id, _, *stratum in left.iter_rows():
+        candidates.append(
+            Candidate(row_id=row_id, question_id=question_id, group=(), stratum=tuple(stratum))
         )
-        for row in let_in(mode, revision)
-        for it in [row.trajectory]
-    ]
-    return _reviewed(Pool(candidates, reasons), revision)
+    for row in let_in(mode, revision):
+        trajectory = row.trajectory
+        candidates.append(
+            Candidate(
+                row_id=trajectory.trajectory_id,
+                question_id=trajectory.question_id,
+                group=(),
+                stratum=(row.num_hops, trajectory.num_actions, row.question_type),
+            )
+        )
+    return _without_left_out(candidates, reasons, revision)
 
 
 def let_in(mode: Mode, revision: Revision) -> list[GradedTrajectory]:
-    """The trajectories of a mode that reviewers let in."""
+    """List the trajectories of a mode that reviewers let in."""
     return [row for row in revision.let_in.values() if row.trajectory.mode is mode]
 
 
-def _reviewed(pool: Pool, revision: Revision) -> Pool:
-    left = [candidate for candidate in pool.candidates if candidate.row_id not in revision.left_out]
-    return Pool(left, pool.screened, len(pool.candidates) - len(left))
+def _without_left_out(
+    candidates: list[Candidate], reasons: dict[str, int], revision: Revision
+) -> Pool:
+    """Make a pool of the candidates that reviewers did not leave out."""
+    left = [candidate for candidate in candidates if candidate.row_id not in revision.left_out]
+    return Pool(left, reasons, num_reviewed_out=len(candidates) - len(left))
 
 
 def pair_pool(path: Path, graded: Path, excluded: Path, revision: Revision) -> Pool:
-    """The pairs: as many of each kind as there are, balanced over the hops and type of their question."""
+    """Collect the pairs.
+
+    The two kinds of pair are groups of equal size, as far as each reaches. The strata are the
+    number of hops and the type of the question.
+    """
     field = pl.col("trajectory").struct.field
     questions = pl.scan_parquet(graded).select(
         trajectory_id=field("trajectory_id"), hops="num_hops", type="question_type"
@@ -147,19 +174,23 @@ def pair_pool(path: Path, graded: Path, excluded: Path, revision: Revision) -> P
         "pair_id", "question_id", "kind", "hops", "type"
     )
     left, reasons = screened(joined, excluded, "pair")
-    candidates = [
-        Candidate(pair, question, (_kind(kind, pair in revision.flipped),), tuple(stratum))
-        for pair, question, kind, *stratum in left.iter_rows()
-    ]
-    return _reviewed(Pool(candidates, reasons), revision)
-
-
-def _kind(kind: str, is_flipped: bool) -> str:
-    return other_kind(PairKind(kind)) if is_flipped else kind
+    candidates: list[Candidate] = []
+    for pair_id, question_id, kind, *stratum in left.iter_rows():
+        if pair_id in revision.flipped:
+            kind = other_kind(PairKind(kind))
+        candidates.append(
+            Candidate(
+                row_id=pair_id, question_id=question_id, group=(kind,), stratum=tuple(stratum)
+            )
+        )
+    return _without_left_out(candidates, reasons, revision)
 
 
 def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
-    """The train questions that no trajectory was sampled for, balanced over hops and type."""
+    """Collect the train questions that no trajectory was sampled for.
+
+    The strata are the number of hops and the question type.
+    """
     sampled = (
         pl.scan_parquet(graded)
         .select(question_id=pl.col("trajectory").struct.field("question_id"))
@@ -173,67 +204,86 @@ def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
     left, reasons = screened(
         rows.select("question_id", "num_hops", "question_type"), excluded, "question"
     )
-    ordered = left.sort("question_id").iter_rows()
-    return Pool(
-        [Candidate(question, question, (), (hops, kind)) for question, hops, kind in ordered],
-        reasons,
-    )
+    candidates: list[Candidate] = []
+    for question_id, num_hops, question_type in left.sort("question_id").iter_rows():
+        candidates.append(
+            Candidate(
+                row_id=question_id,
+                question_id=question_id,
+                group=(),
+                stratum=(num_hops, question_type),
+            )
+        )
+    return Pool(candidates, reasons)
 
 
 def _trajectory_id(row: GradedTrajectory) -> str:
     return row.trajectory.trajectory_id
 
 
+def _pair_id(pair: PreferencePair) -> str:
+    return pair.pair_id
+
+
+def _question_id(question: Question) -> str:
+    return question.question_id
+
+
+def _unchanged(question: Question) -> Question:
+    """Return a question as it is: reviews are about trajectories and pairs."""
+    return question
+
+
 def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
-    """The four sets."""
+    """Describe the four sets."""
     more_rows = "raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`"
-    coa, cot = (trajectory_pool(KEPT, mode, EXCLUDED, revision) for mode in (Mode.COA, Mode.COT))
-    pairs, questions = (
-        pair_pool(PAIRS, GRADED, EXCLUDED, revision),
-        question_pool(QUESTIONS, GRADED, EXCLUDED),
+    more_pairs = (
+        "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations"
     )
+    coa_pool = trajectory_pool(KEPT, Mode.COA, EXCLUDED, revision)
+    cot_pool = trajectory_pool(KEPT, Mode.COT, EXCLUDED, revision)
     return [
         SetSource(
-            "cot_a",
-            PreferencePair,
-            PAIRS,
-            params.num_cot_a,
-            pairs,
-            lambda row: row.pair_id,
-            "raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
-            revision.pair,
+            name="cot_a",
+            record=PreferencePair,
+            path=PAIRS,
+            size=params.num_cot_a,
+            pool=pair_pool(PAIRS, GRADED, EXCLUDED, revision),
+            row_id=_pair_id,
+            remedy=more_pairs,
+            revise=revision.pair,
         ),
         SetSource(
-            "coa",
-            GradedTrajectory,
-            KEPT,
-            params.num_coa,
-            coa,
-            _trajectory_id,
-            more_rows,
-            revision.trajectory,
-            let_in(Mode.COA, revision),
+            name="coa",
+            record=GradedTrajectory,
+            path=KEPT,
+            size=params.num_coa,
+            pool=coa_pool,
+            row_id=_trajectory_id,
+            remedy=more_rows,
+            revise=revision.trajectory,
+            more=let_in(Mode.COA, revision),
         ),
         SetSource(
-            "cot",
-            GradedTrajectory,
-            KEPT,
-            params.num_cot,
-            cot,
-            _trajectory_id,
-            more_rows,
-            revision.trajectory,
-            let_in(Mode.COT, revision),
+            name="cot",
+            record=GradedTrajectory,
+            path=KEPT,
+            size=params.num_cot,
+            pool=cot_pool,
+            row_id=_trajectory_id,
+            remedy=more_rows,
+            revise=revision.trajectory,
+            more=let_in(Mode.COT, revision),
         ),
         SetSource(
-            "rl",
-            Question,
-            QUESTIONS,
-            params.num_rl,
-            questions,
-            lambda row: row.question_id,
-            "lower sample.num_questions, or bring more questions",
-            lambda row: row,
+            name="rl",
+            record=Question,
+            path=QUESTIONS,
+            size=params.num_rl,
+            pool=question_pool(QUESTIONS, GRADED, EXCLUDED),
+            row_id=_question_id,
+            remedy="lower sample.num_questions, or bring more questions",
+            revise=_unchanged,
         ),
     ]
 
@@ -241,17 +291,30 @@ def sources(params: AssembleParams, revision: Revision) -> list[SetSource]:
 def split_candidates(
     pool: Iterable[Candidate], params: AssembleParams
 ) -> dict[str, list[Candidate]]:
-    """Candidates by split; a question's split follows from its id alone, so it is the same in every set."""
+    """Divide candidates by split.
+
+    A question's split follows from its id and the seed alone, so it is the same in every set.
+    """
     limit = int(params.validation_share * 16**8)
-    split: dict[str, list[Candidate]] = {"train": [], "validation": []}
+    train: list[Candidate] = []
+    validation: list[Candidate] = []
     for candidate in pool:
-        is_held_out = int(seeded_rank(candidate.question_id, params.seed, "split")[:8], 16) < limit
-        split["validation" if is_held_out else "train"].append(candidate)
-    return split
+        rank = seeded_rank(candidate.question_id, params.seed, "split")
+        if int(rank[:8], 16) < limit:
+            validation.append(candidate)
+        else:
+            train.append(candidate)
+    return {"train": train, "validation": validation}
 
 
 def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]]:
-    """Ids of the rows of each split: exactly as many as asked for in train, in the same measure in validation.
+    """Choose the rows of each split.
+
+    The train split gets exactly as many rows as its set asks for, the validation split
+    `validation_share` of that number, as far as its rows reach.
+
+    Returns:
+        The ids of the rows by the name of the split.
 
     Raises:
         InputError: the pool is too small.
@@ -262,7 +325,7 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
             f"there are too few rows for the set {source.name!r}",
             where=source.path,
             expected=f"assemble.num_{source.name} = {source.size:,}",
-            got=f"{len(split['train']):,} in the train split{_taken(source.pool)}",
+            got=f"{len(split['train']):,} in the train split{_losses(source.pool)}",
             fix=f"{source.remedy}; or lower assemble.num_{source.name}",
         )
     held_out = round(source.size * params.validation_share)
@@ -270,34 +333,38 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
     return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}
 
 
-def _taken(pool: Pool) -> str:
-    """How many rows the screen and the reviewers took, where they took any."""
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in pool.screened.items())
-    screen = f"; the screen took {sum(pool.screened.values()):,} of both splits ({reasons}), see {EXCLUDED}"
-    reviews = f"; reviewers took {pool.num_reviewed_out:,}, see {REVIEWED}"
-    return (screen if pool.screened else "") + (reviews if pool.num_reviewed_out else "")
+def _losses(pool: Pool) -> str:
+    """Say how many rows the screen and the reviewers took, where they took any."""
+    text = ""
+    if pool.screened:
+        total = sum(pool.screened.values())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in pool.screened.items())
+        text += f"; the screen took {total:,} of both splits ({reasons}), see {EXCLUDED}"
+    if pool.num_reviewed_out:
+        text += f"; reviewers took {pool.num_reviewed_out:,}, see {REVIEWED}"
+    return text
 
 
 def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:
-    """Copy the chosen rows of each split to its file, sorted by id; returns the sizes."""
-    sizes = {}
+    """Copy the chosen rows of each split to its file, sorted by id, and return the sizes."""
+    sizes: dict[str, int] = {}
     for name, ids in chosen.items():
-        pool = chain(tables.read_table(source.path, source.record), source.more)
-        rows = (source.revise(row) for row in pool if source.row_id(row) in ids)
+        rows: list[Any] = []
+        for row in chain(tables.read_table(source.path, source.record), source.more):
+            if source.row_id(row) in ids:
+                rows.append(source.revise(row))
+        # A set is small by design (thousands of rows), so it is sorted in memory.
+        rows.sort(key=source.row_id)
         path = OUT / source.name / f"{name}.parquet"
-        sizes[name] = tables.write_table(path, source.record, _sorted_rows(rows, source.row_id))
+        sizes[name] = tables.write_table(path, source.record, rows)
     return sizes
 
 
-def _sorted_rows(rows: Iterator[Any], row_id: Callable[[Any], str]) -> list[Any]:
-    """A set is small by design (thousands of rows): it is sorted in memory."""
-    return sorted(rows, key=row_id)
-
-
 def main(arguments: Sequence[str]) -> str:
-    """Assemble the four sets; the summary line is returned."""
+    """Assemble the four sets and return the summary line."""
     settings = Params.load("assemble", arguments)
-    params, revision = settings.section(AssembleParams), read_revision(settings)
+    params = settings.section(AssembleParams)
+    revision = read_revision(settings)
     chosen = [(source, choose_rows(source, params)) for source in sources(params, revision)]
     sizes = {source.name: write_set(source, rows) for source, rows in chosen}
     tables.write_table(REVIEWED, Applied, revision.applied)

@@ -1,17 +1,18 @@
-"""Graded trajectories to preference pairs: fork at a point, take the other arm, keep what changes the outcome.
+"""Make preference pairs: fork graded trajectories and keep the forks that change the outcome.
 
     python -m curate.branch
 
-Reads data/grade.parquet, right and wrong rows alike. A trajectory that acted is continued from before an action without
-the tool; one that only reasoned is continued from the end of a thought with the tool. A pair is kept when the grader
-finds that exactly one of the two sides is right; both kinds of the paper come out (AutoCoA, section 3). Writes
-data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet (what became of every point).
+Reads data/grade.parquet, right and wrong rows alike. A trajectory that acted is continued from
+before an action without the tool; one that only reasoned is continued from the end of a thought
+with the tool. A pair is kept when the grader finds that exactly one of the two sides is right, so
+both kinds of the paper come out (AutoCoA, section 3). Writes data/branch/pairs.parquet,
+forks.parquet (every continuation, graded) and points.parquet (what became of every point).
 """
 
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +32,9 @@ from coa.progress import Progress
 from coa.prompts import Prompt, PromptParams
 from coa.ranking import seeded_rank
 from coa.rollout import Task
-from coa.runtime import JOURNALS, open_runtime
+from coa.runtime import JOURNALS, Runtime, open_runtime
 from coa.spool import Spool
-from coa.trajectory import StopReason
+from coa.trajectory import StopReason, Trajectory
 from curate.forks import action_points, fork_task, thought_points
 from curate.strata import Stratum, divide_evenly
 
@@ -47,14 +48,19 @@ class BranchParams:
     max_parents: dict[PairKind, int] = field(
         default_factory=lambda: {PairKind.ACT_IS_BETTER: 3000, PairKind.THINK_IS_BETTER: 3000}
     )
-    """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted and those that did
-    not. Acting helps more often than it harms, so the second kind needs more parents."""
+    """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted
+    and those that did not. Acting helps more often than it harms, so the second kind needs more
+    parents."""
     points_per_trajectory: int = 1
     """Points forked in each of them, where it has so many."""
     num_continuations: int = 1
     """Continuations of the other arm at each point."""
-    cue: str = r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|who|when|where|which)\b"
-    """Regular expression: a sentence with it is a place where a policy that reasoned on might have acted."""
+    cue: str = (
+        r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|"
+        r"who|when|where|which)\b"
+    )
+    """Regular expression: a sentence with it is a place where a policy that reasoned on might have
+    acted."""
     seed: int = 0
     """Chooses trajectories and points."""
 
@@ -69,7 +75,10 @@ class Fork:
 
 
 def choose_parents(path: Path, params: BranchParams) -> set[str]:
-    """Ids of the trajectories to fork: for each kind of pair evenly from those that acted and those that did not."""
+    """Choose the trajectories to fork and return their ids.
+
+    For each kind of pair they are taken evenly from those that acted and those that did not.
+    """
     trajectory = pl.col("trajectory").struct
     rows = pl.scan_parquet(path).select(
         id=trajectory.field("trajectory_id"),
@@ -77,44 +86,48 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
         correct=pl.col("grade").struct.field("exact_match"),
     )
     ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
-    for name, acted, correct in rows.collect().iter_rows():
-        ids[expected_pair_kind(acted=acted, correct=correct)].setdefault((acted,), []).append(name)
+    for trajectory_id, acted, correct in rows.collect().iter_rows():
+        kind = expected_pair_kind(acted=acted, correct=correct)
+        ids[kind].setdefault((acted,), []).append(trajectory_id)
+
+    def rank(trajectory_id: str) -> str:
+        return seeded_rank(trajectory_id, params.seed, "parent")
+
     chosen: set[str] = set()
     for kind, groups in ids.items():
-        sizes = {group: len(names) for group, names in groups.items()}
-        for group, size in divide_evenly(sizes, params.max_parents.get(kind, 0)).items():
-            chosen.update(
-                sorted(groups[group], key=lambda name: seeded_rank(name, params.seed, "parent"))[
-                    :size
-                ]
-            )
+        sizes = {group: len(members) for group, members in groups.items()}
+        shares = divide_evenly(sizes, params.max_parents.get(kind, 0))
+        for group, share in shares.items():
+            ranked = sorted(groups[group], key=rank)
+            chosen.update(ranked[:share])
     return chosen
 
 
 def expected_pair_kind(*, acted: bool, correct: bool) -> PairKind:
-    """The kind of pair that a parent makes if its other arm ends differently."""
+    """Tell which kind of pair a parent makes if its other arm ends differently."""
     return PairKind.ACT_IS_BETTER if acted == correct else PairKind.THINK_IS_BETTER
 
 
 def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
-    """Points of one trajectory and the arm to try there, chosen by the seed; none where it has no such point.
+    """Choose, by the seed, the points of one trajectory to fork and the arm to try there.
 
-    A trajectory that ended by accident (cut off, tags broken) is not forked: its outcome says nothing about acting.
+    A trajectory without a fitting point gives none. One that ended by accident (cut off, tags
+    broken) is not forked either: its outcome says nothing about acting.
     """
     if not is_sound(row):
         return []
     steps = row.trajectory.steps
-    acted = action_points(steps)
-    arm, points = (
-        (Arm.THINK, acted) if acted else (Arm.ACT, thought_points(steps, re.compile(params.cue)))
-    )
-    ranked = sorted(
-        points,
-        key=lambda point: seeded_rank(
-            f"{row.trajectory.trajectory_id}/{point}", params.seed, "point"
-        ),
-    )
-    return [Fork(row, point, arm) for point in sorted(ranked[: params.points_per_trajectory])]
+    points = action_points(steps)
+    arm = Arm.THINK
+    if not points:
+        points = thought_points(steps, re.compile(params.cue))
+        arm = Arm.ACT
+
+    def rank(point: int) -> str:
+        return seeded_rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point")
+
+    chosen = sorted(points, key=rank)[: params.points_per_trajectory]
+    return [Fork(row, point, arm) for point in sorted(chosen)]
 
 
 def resolve_fork(
@@ -122,21 +135,23 @@ def resolve_fork(
 ) -> tuple[Point, PreferencePair | None]:
     """Tell what became of a point, and make the pair where an outcome differs.
 
-    Only continuations that took the fork's arm count; the first of them that ended differently is the other side.
-    `prompt` is the one that offers the tool.
+    Only continuations that took the fork's arm count; the first of them that ended differently is
+    the other side. `prompt` is the one that offers the tool.
     """
     parent = fork.parent
     sound = [row for row in continuations if is_sound(row)]
     on_arm = [row for row in sound if arm_of(side_of(row.trajectory, fork.point)) is fork.arm]
-    other = next((row for row in on_arm if row.grade.exact_match != parent.grade.exact_match), None)
+    differing = [row for row in on_arm if row.grade.exact_match != parent.grade.exact_match]
     tried = ArmCount(len(on_arm), sum(row.grade.exact_match for row in on_arm))
-    pair = _pair(fork, other, tried, prompt) if other else None
+    pair = _pair(fork, differing[0], tried, prompt) if differing else None
     if pair:
         outcome = PointOutcome.PAIRED
     elif on_arm:
         outcome = PointOutcome.SAME_OUTCOME
+    elif sound:
+        outcome = PointOutcome.OFF_ARM
     else:
-        outcome = PointOutcome.OFF_ARM if sound else PointOutcome.UNSOUND
+        outcome = PointOutcome.UNSOUND
     point = Point(
         parent_id=parent.trajectory.trajectory_id,
         point=fork.point,
@@ -151,14 +166,19 @@ def resolve_fork(
 
 
 def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount, prompt: Prompt) -> PreferencePair:
+    """Make the pair of a fork's parent and the continuation that ended differently."""
     parent = fork.parent
     own = ArmCount(1, int(parent.grade.exact_match))
-    act, think = (tried, own) if fork.arm is Arm.ACT else (own, tried)
+    is_acting = fork.arm is Arm.ACT
     chosen = parent if parent.grade.exact_match else other
-    text = prompt.fill(parent.trajectory.question)
-    sides = (parent.trajectory, other.trajectory)
     return make_pair(
-        *sides, fork.point, chosen=chosen.trajectory, prompt=text, act=act, think=think
+        parent.trajectory,
+        other.trajectory,
+        fork.point,
+        chosen=chosen.trajectory,
+        prompt=prompt.fill(parent.trajectory.question),
+        act=tried if is_acting else own,
+        think=own if is_acting else tried,
     )
 
 
@@ -173,12 +193,51 @@ class Tables:
 
 @dataclass(slots=True)
 class Totals:
-    """What a run adds up to."""
+    """The counts of a run."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Of points by outcome, and of pairs by kind."""
+    """Points by outcome, and pairs by kind."""
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
-    """Of the continuations."""
+    """Continuations by stop reason."""
+
+
+class ForkResults:
+    """Grades and writes continuations, and settles each fork once its last one is there.
+
+    Continuations come fork by fork, in the order of the forks.
+    """
+
+    def __init__(
+        self, forks: Spool[Fork], num_continuations: int, tool_prompt: Prompt, out: Tables
+    ) -> None:
+        """Expect `num_continuations` of each fork; `tool_prompt` offers the tool."""
+        self.totals = Totals()
+        self._forks = forks
+        self._num_continuations = num_continuations
+        self._tool_prompt = tool_prompt
+        self._out = out
+        self._group: list[GradedTrajectory] = []
+
+    def add(self, continuation: Trajectory) -> GradedTrajectory:
+        """Grade and write the next continuation, and return it."""
+        fork = self._forks.get(self._out.points.num_rows)
+        row = grade_like(fork.parent, continuation)
+        self._out.forks.write(row)
+        self._group.append(row)
+        self.totals.stop_reasons[continuation.stop_reason] += 1
+        if len(self._group) == self._num_continuations:
+            self._settle(fork)
+        return row
+
+    def _settle(self, fork: Fork) -> None:
+        """Write what became of a fork, all of whose continuations are there."""
+        point, pair = resolve_fork(fork, self._group, self._tool_prompt)
+        self._group = []
+        self._out.points.write(point)
+        self.totals.counts[point.outcome] += 1
+        if pair is not None:
+            self._out.pairs.write(pair)
+            self.totals.counts[pair.kind] += 1
 
 
 async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[Totals, str]:
@@ -186,72 +245,69 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
 
     The forks are written to a spool first: so their number is known, and those whose continuations
     are still to come take no memory.
+
+    Returns:
+        The counts of the run, and what its journal saved.
     """
-    settings, prompts = params.section(BranchParams), load_prompts(params)
-    totals = Totals()
-
-    def tasks(chosen: Spool[Fork]) -> Iterator[Task]:
-        for number in range(len(chosen)):
-            fork = chosen.get(number)
-            for k in range(settings.num_continuations):
-                yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompts[fork.arm])
-
-    group: list[GradedTrajectory] = []
-    with Spool(Fork, JOURNALS) as chosen:
+    settings = params.section(BranchParams)
+    prompts = load_prompts(params)
+    with Spool(Fork, JOURNALS) as spool:
         for number, fork in enumerate(forks):
-            chosen.put(number, fork)
+            spool.put(number, fork)
         async with open_runtime(params, "branch") as runtime:
             encoder = runtime.run.encoder
             prompts = {arm: prompt.for_policy(encoder) for arm, prompt in prompts.items()}
-            num_continuations = len(chosen) * settings.num_continuations
-            with Progress("branch", num_continuations, "continuations") as bar:
-                async with aclosing(runtime.roll_out_all(tasks(chosen), bar)) as rollouts:
-                    async for trajectory in rollouts:
-                        fork = chosen.get(out.points.num_rows)
-                        row = grade_like(fork.parent, trajectory)
-                        out.forks.write(row)
-                        group.append(row)
-                        totals.stop_reasons[trajectory.stop_reason] += 1
-                        bar.grade(is_correct=row.grade.exact_match)
-                        if len(group) == settings.num_continuations:
-                            settled = resolve_fork(fork, group, prompts[Arm.ACT])
-                            totals.counts.update(_write_settled(*settled, out))
-                            group = []
-            return totals, runtime.journal_summary
+            results = ForkResults(spool, settings.num_continuations, prompts[Arm.ACT], out)
+            tasks = _tasks(spool, settings.num_continuations, prompts)
+            await _roll_out(runtime, tasks, len(spool) * settings.num_continuations, results)
+            return results.totals, runtime.journal_summary
 
 
-def _write_settled(point: Point, pair: PreferencePair | None, out: Tables) -> list[str]:
-    """Write what became of one fork; returns what to count."""
-    out.points.write(point)
-    if pair is None:
-        return [point.outcome]
-    out.pairs.write(pair)
-    return [point.outcome, pair.kind]
+def _tasks(
+    forks: Spool[Fork], num_continuations: int, prompts: Mapping[Arm, Prompt]
+) -> Iterator[Task]:
+    """Make the tasks that continue each fork, one fork after the other."""
+    for number in range(len(forks)):
+        fork = forks.get(number)
+        prompt = prompts[fork.arm]
+        for k in range(num_continuations):
+            yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompt)
+
+
+async def _roll_out(
+    runtime: Runtime, tasks: Iterator[Task], num_tasks: int, results: ForkResults
+) -> None:
+    """Roll out the tasks and pass the continuations to `results` in the order of the tasks."""
+    with Progress("branch", num_tasks, "continuations") as bar:
+        async with aclosing(runtime.roll_out_all(tasks, bar)) as continuations:
+            async for continuation in continuations:
+                row = results.add(continuation)
+                bar.grade(is_correct=row.grade.exact_match)
 
 
 def load_prompts(params: Params) -> dict[Arm, Prompt]:
-    """The prompt of each arm: with the tool or without it."""
-    files, template = (
-        params.section(PromptParams, "prompts"),
-        params.section(TeacherParams, "teacher").chat_template,
-    )
+    """Load the prompt of each arm: with the tool or without it."""
+    files = params.section(PromptParams, "prompts")
+    template = params.section(TeacherParams, "teacher").chat_template
     return {
-        arm: Prompt.load(Path(file), template)
-        for arm, file in ((Arm.ACT, files.coa), (Arm.THINK, files.cot))
+        Arm.ACT: Prompt.load(Path(files.coa), template),
+        Arm.THINK: Prompt.load(Path(files.cot), template),
     }
 
 
+def find_forks(path: Path, parents: set[str], params: BranchParams) -> Iterator[Fork]:
+    """Find the forks of the chosen trajectories of a graded table, in its order."""
+    for row in tables.read_table(path, GradedTrajectory):
+        if row.trajectory.trajectory_id in parents:
+            yield from forks_of(row, params)
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Fork, continue, pair; the summary line is returned."""
+    """Fork, continue and pair; return the summary line."""
     params = Params.load("branch", arguments)
     settings = params.section(BranchParams)
-    chosen = choose_parents(GRADED, settings)
-    rows = (
-        row
-        for row in tables.read_table(GRADED, GradedTrajectory)
-        if row.trajectory.trajectory_id in chosen
-    )
-    forks = (fork for row in rows for fork in forks_of(row, settings))
+    parents = choose_parents(GRADED, settings)
+    forks = find_forks(GRADED, parents, settings)
     with (
         tables.TableWriter(OUT / "pairs.parquet", PreferencePair) as pairs,
         tables.TableWriter(OUT / "forks.parquet", GradedTrajectory) as continuations,
@@ -260,9 +316,11 @@ def main(arguments: Sequence[str]) -> str:
         out = Tables(pairs, continuations, points)
         totals, saved = run_interruptible(branch(forks, params, out))
     counts = totals.counts
-    metrics: dict[str, object] = {str(name): counts[name] for name in (*PairKind, *PointOutcome)}
+    metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
+    for name in (*PairKind, *PointOutcome):
+        metrics[str(name)] = counts[name]
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
-    write_metrics("branch", {"parents": len(chosen), "points": points.num_rows, **metrics})
+    write_metrics("branch", metrics)
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
     found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
     return f"{OUT}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"

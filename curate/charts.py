@@ -1,4 +1,7 @@
-"""Counts to charts: SVG for the page, whose text is text, and PNG for cards; equal counts give equal bytes."""
+"""Draw counts as charts: SVG for the page, PNG for cards.
+
+Text in the SVG stays text. Equal counts give equal bytes.
+"""
 
 import io
 import math
@@ -12,6 +15,7 @@ from curate.tallies import ArmOutcomes, FunnelStep, Tallies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK, QUIET, GRID = "#1f2933", "#55606b", "#dfe4e8"
@@ -36,8 +40,9 @@ CAUSE_COLOURS = {
     Cause.NEEDLESS_SEARCH: "#7fc4bb",
     Cause.UNKNOWN: "#dde0e3",
 }
-"""Alike causes have alike colours: grey for form, violet for memory, blue for searching, orange for reading. Within a
-family they differ in lightness, so that no pair of neighbours depends on hue alone."""
+"""Related causes have related colours: grey for form, violet for memory, blue for searching, orange
+for reading. Within a family they differ in lightness, so that no pair of neighbours depends on hue
+alone."""
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: searchable, and small
     "svg.hashsalt": "errors",  # ids in the file follow from its content
@@ -66,87 +71,114 @@ _MEANINGS = {
     ArmOutcomes(True, False): "only thinking helps",
     ArmOutcomes(False, False): "neither",
 }
+_MEANING_COLOURS = {
+    ArmOutcomes(True, True): "#f1f3f5",
+    ArmOutcomes(False, True): "#d5e7f2",
+    ArmOutcomes(True, False): "#e6dff2",
+    ArmOutcomes(False, False): "#f1f3f5",
+}
 
 
 class Picture(NamedTuple):
-    """One drawn chart."""
+    """A drawn chart."""
 
     svg: str
-    """An `svg` element, without date and XML head, so that it can stand in a page."""
+    """An `svg` element without date and XML head, so that a page can hold it."""
     png: bytes
 
 
 def funnel(tallies: Tallies) -> Picture:
-    """Horizontal bars, one for each mode and step, as shares of what was sampled; the counts stand beside them."""
-    steps = [left for left in FunnelStep if any(tallies.funnel[mode, left] for mode in Mode)] or [
-        FunnelStep.SAMPLED
-    ]
+    """Draw a horizontal bar for each mode and step: the share of the sampled rollouts.
+
+    The count is written next to its bar.
+    """
+    steps = _funnel_steps(tallies)
+    modes = tallies.modes
     with _figure(0.6 + 0.62 * len(steps)) as figure:
         axes = figure.subplots()
-        height = 0.8 / max(len(tallies.modes), 1)
-        for k, mode in enumerate(tallies.modes):
-            whole = tallies.funnel[mode, FunnelStep.SAMPLED]
-            places = [i + (k - (len(tallies.modes) - 1) / 2) * height for i in range(len(steps))]
-            counts = [tallies.funnel[mode, left] for left in steps]
-            shares = [count / whole for count in counts]
+        height = 0.8 / max(len(modes), 1)
+        for k, mode in enumerate(modes):
+            offset = (k - (len(modes) - 1) / 2) * height
+            places = [i + offset for i in range(len(steps))]
+            counts = [tallies.funnel[mode, step] for step in steps]
+            num_sampled = tallies.funnel[mode, FunnelStep.SAMPLED]
+            shares = [count / num_sampled for count in counts]
             axes.barh(
                 places, shares, height * 0.9, color=MODE_COLOURS[mode], label=MODE_NAMES[mode]
             )
-            _counts_beside(axes, places, counts, shares)
-        _rows(axes, steps)
+            _write_counts(axes, places, counts, shares)
+        _label_rows(axes, steps)
         axes.set_xlim(0, 1.24)
-        if tallies.modes:
+        if modes:
             axes.legend(
                 loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9
             )
         return _picture(figure)
 
 
+def _funnel_steps(tallies: Tallies) -> list[FunnelStep]:
+    """List the steps that any rollout passed; the first one always."""
+    steps = [FunnelStep.SAMPLED]
+    for step in FunnelStep:
+        if step not in steps and any(tallies.funnel[mode, step] for mode in Mode):
+            steps.append(step)
+    return steps
+
+
 def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
-    """For each mode horizontal bars of its causes, as shares of its failures."""
-    sizes = [len(counts) for counts in modes.values()] or [1]
+    """Draw a panel for each mode: a horizontal bar for each cause, as a share of the failures."""
+    sizes = [len(counts) for counts in modes.values()]
+    if not sizes:
+        sizes = [1]
     with _figure(0.55 * len(sizes) + 0.33 * sum(sizes)) as figure:
         panels = figure.subplots(len(sizes), 1, height_ratios=sizes, squeeze=False)[:, 0]
         if not modes:
-            _say(panels[0], "No trajectory failed.")
+            _write_instead(panels[0], "No trajectory failed.")
         for axes, (name, counts) in zip(panels, modes.items(), strict=False):
-            whole = sum(counts.values())
-            shares = [count / whole for count in counts.values()]
-            axes.barh(
-                range(len(shares)), shares, 0.72, color=[CAUSE_COLOURS[cause] for cause in counts]
-            )
-            _counts_beside(axes, range(len(shares)), list(counts.values()), shares)
-            _rows(axes, [cause_name(cause) for cause in counts])
+            num_failed = sum(counts.values())
+            shares = [count / num_failed for count in counts.values()]
+            places = range(len(shares))
+            colours = [CAUSE_COLOURS[cause] for cause in counts]
+            axes.barh(places, shares, 0.72, color=colours)
+            _write_counts(axes, places, list(counts.values()), shares)
+            _label_rows(axes, [cause_name(cause) for cause in counts])
             axes.set_xlim(0, max(shares) * 1.28)
-            axes.set_title(f"{name}: {whole:,} failed", loc="left", fontsize=10)
+            axes.set_title(f"{name}: {num_failed:,} failed", loc="left", fontsize=10)
         return _picture(figure)
 
 
 def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
-    """One bar a group, divided by cause; each adds up to 100%."""
-    causes = [
-        cause for cause in CAUSE_COLOURS if any(counts.get(cause) for counts in groups.values())
-    ]
+    """Draw one bar for each group, divided by cause; each adds up to 100%."""
+    totals: list[int] = []
+    labels: list[str] = []
+    found: set[Cause] = set()
+    for name, counts in groups.items():
+        total = max(sum(counts.values()), 1)
+        totals.append(total)
+        labels.append(f"{name}  (n={total:,})")
+        found.update(cause for cause in counts if counts[cause])
+    causes = [cause for cause in CAUSE_COLOURS if cause in found]
     with _figure(1.1 + 0.42 * len(groups) + 0.24 * math.ceil(len(causes) / 4)) as figure:
         axes = figure.subplots()
-        totals = [max(sum(counts.values()), 1) for counts in groups.values()]
-        left = [0.0] * len(groups)
+        starts = [0.0] * len(groups)
         for cause in causes:
-            shares = [
-                counts.get(cause, 0) / total
-                for counts, total in zip(groups.values(), totals, strict=True)
-            ]
-            look: Any = {
-                "color": CAUSE_COLOURS[cause],
-                "edgecolor": "white",
-                "label": cause_name(cause),
-            }
-            axes.barh(range(len(groups)), shares, 0.72, left, **look)
-            left = [start + share for start, share in zip(left, shares, strict=True)]
-        _rows(axes, [f"{name}  (n={total:,})" for name, total in zip(groups, totals, strict=True)])
+            shares: list[float] = []
+            for counts, total in zip(groups.values(), totals, strict=True):
+                shares.append(counts.get(cause, 0) / total)
+            axes.barh(
+                range(len(groups)),
+                shares,
+                0.72,
+                starts,
+                color=CAUSE_COLOURS[cause],
+                edgecolor="white",
+                label=cause_name(cause),
+            )
+            starts = [start + share for start, share in zip(starts, shares, strict=True)]
+        _label_rows(axes, labels)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        _percent(axes, "x")
+        _show_percent(axes.xaxis)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
         return _picture(figure)
 
@@ -154,31 +186,30 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
 def quadrants(
     same_questions: Mapping[ArmOutcomes, int], forks: Mapping[ArmOutcomes, int]
 ) -> Picture:
-    """Two by two: thinking right or wrong against acting right or wrong, on the same questions and from forks."""
-    tables = {
-        "CoT and CoA rollouts of the same question": same_questions,
-        "Forks: both arms from one point": forks,
-    }
-    with _figure(
-        2.6 if any(map(sum, (same_questions.values(), forks.values()))) else 0.9
-    ) as figure:
-        for axes, (title, counts) in zip(figure.subplots(1, 2), tables.items(), strict=True):
-            axes.set_title(title, loc="left", fontsize=10)
-            if sum(counts.values()):
-                _square(axes, counts)
-            else:
-                _say(axes, "Nothing to compare.")
+    """Draw two squares of thinking right or wrong against acting right or wrong.
+
+    The left one is about rollouts of the same questions, the right one about forks.
+    """
+    has_counts = any(same_questions.values()) or any(forks.values())
+    with _figure(2.6 if has_counts else 0.9) as figure:
+        left, right = figure.subplots(1, 2)
+        _draw_square(left, "CoT and CoA rollouts of the same question", same_questions)
+        _draw_square(right, "Forks: both arms from one point", forks)
         return _picture(figure)
 
 
-def _square(axes: "Axes", counts: Mapping[ArmOutcomes, int]) -> None:
+def _draw_square(axes: "Axes", title: str, counts: Mapping[ArmOutcomes, int]) -> None:
     from matplotlib.patches import Rectangle
 
+    axes.set_title(title, loc="left", fontsize=10)
     whole = sum(counts.values())
+    if not whole:
+        _write_instead(axes, "Nothing to compare.")
+        return
     for sides, meaning in _MEANINGS.items():
-        x, y = 0 if sides.acting else 1, 1 if sides.thinking else 0
-        differs = sides.thinking != sides.acting
-        colour = "#f1f3f5" if not differs else "#d5e7f2" if sides.acting else "#e6dff2"
+        x = 0 if sides.acting else 1
+        y = 1 if sides.thinking else 0
+        colour = _MEANING_COLOURS[sides]
         axes.add_patch(Rectangle((x + 0.01, y + 0.01), 0.98, 0.98, color=colour))
         count = counts.get(sides, 0)
         axes.text(
@@ -199,25 +230,38 @@ def _square(axes: "Axes", counts: Mapping[ArmOutcomes, int]) -> None:
 
 
 def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture:
-    """Two panels by number of actions: the share that is correct, and how the correct ones are spread (Figure 3)."""
+    """Draw two panels by number of actions, as in Figure 3 of the paper.
+
+    The left one shows the share of the trajectories that is correct, the right one how the correct
+    ones are spread.
+    """
     numbers = sorted(totals)
     with _figure(3.0) as figure:
         left, right = figure.subplots(1, 2)
         left.set_title("Success rate", loc="left", fontsize=10)
         right.set_title("Share of the correct trajectories", loc="left", fontsize=10)
         if not numbers:
-            _say(left, "No trajectory had the tool.")
-            _say(right, "")
+            _write_instead(left, "No trajectory had the tool.")
+            _write_instead(right, "")
             return _picture(figure)
-        rates = [correct.get(n, 0) / totals[n] for n in numbers]
-        bounds = [wilson(correct.get(n, 0), totals[n]) for n in numbers]
-        errors = [[max(rate - low, 0) for rate, (low, _) in zip(rates, bounds, strict=True)]]
-        errors.append([max(high - rate, 0) for rate, (_, high) in zip(rates, bounds, strict=True)])
+        all_correct = sum(correct.values()) or 1
+        rates: list[float] = []
+        errors_below: list[float] = []
+        errors_above: list[float] = []
+        shares: list[float] = []
+        for number in numbers:
+            num_correct = correct.get(number, 0)
+            rate = num_correct / totals[number]
+            low, high = wilson(num_correct, totals[number])
+            rates.append(rate)
+            errors_below.append(max(rate - low, 0))
+            errors_above.append(max(high - rate, 0))
+            shares.append(num_correct / all_correct)
         colour = MODE_COLOURS[Mode.COA]
         left.errorbar(
             numbers,
             rates,
-            errors,
+            [errors_below, errors_above],
             fmt="o-",
             color=colour,
             ecolor="#7fa9c2",
@@ -225,42 +269,47 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             markersize=4,
         )
         left.set_ylim(0, 1)
-        all_correct = sum(correct.values()) or 1
-        right.bar(numbers, [correct.get(n, 0) / all_correct for n in numbers], 0.72, color=colour)
+        right.bar(numbers, shares, 0.72, color=colour)
         for axes in (left, right):
             axes.set_xlabel("number of actions")
             axes.set_xticks(_ticks(numbers))
             axes.grid(visible=False, axis="x")
             axes.tick_params(length=0)
-            _percent(axes, "y")
+            _show_percent(axes.yaxis)
         return _picture(figure)
 
 
 def _ticks(numbers: Sequence[int]) -> list[int]:
+    """Choose at most twelve ticks for sorted numbers."""
     step = math.ceil((numbers[-1] - numbers[0] + 1) / 12)
     return list(range(numbers[0], numbers[-1] + 1, step))
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson 1927), which stays within 0 and 1 and holds for few trials."""
+    """Compute the 95% interval of a share (Wilson 1927).
+
+    It stays within 0 and 1 and holds for few trials.
+    """
     if not whole:
         return 0.0, 1.0
-    share, z2 = part / whole, _Z * _Z
+    share = part / whole
+    z2 = _Z * _Z
     centre = share + z2 / (2 * whole)
     spread = _Z * math.sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole))
-    return max(0.0, (centre - spread) / (1 + z2 / whole)), min(
-        1.0, (centre + spread) / (1 + z2 / whole)
-    )
+    low = (centre - spread) / (1 + z2 / whole)
+    high = (centre + spread) / (1 + z2 / whole)
+    return max(0.0, low), min(1.0, high)
 
 
 def cause_name(cause: Cause) -> str:
-    """A cause as people read it."""
+    """Write a cause for people."""
     return cause.replace("_", " ")
 
 
-def _counts_beside(
+def _write_counts(
     axes: "Axes", places: Sequence[float], counts: Sequence[int], shares: Sequence[float]
 ) -> None:
+    """Write each count and share next to its bar."""
     widest = max(shares, default=1)
     for place, count, share in zip(places, counts, shares, strict=True):
         axes.text(
@@ -274,7 +323,8 @@ def _counts_beside(
     axes.set_xticks([])
 
 
-def _rows(axes: "Axes", labels: Sequence[str]) -> None:
+def _label_rows(axes: "Axes", labels: Sequence[str]) -> None:
+    """Label the rows of horizontal bars, the first one on top."""
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -282,19 +332,20 @@ def _rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _say(axes: "Axes", text: str) -> None:
+def _write_instead(axes: "Axes", text: str) -> None:
+    """Write a text where there is nothing to draw."""
     axes.text(0, 0.5, text, transform=axes.transAxes, va="center", color=QUIET)
     axes.set_axis_off()
 
 
-def _percent(axes: "Axes", which: str) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
+def _show_percent(axis: "Axis") -> None:
+    """Write the numbers of an axis as percentages."""
     axis.set_major_formatter(lambda share, _: f"{share:.0%}")
 
 
 @contextmanager
 def _figure(height: float) -> Iterator["Figure"]:
-    """A figure of so many inches in the house's style, as long as the block lasts."""
+    """Provide a figure of a height in inches; within the block the project's style holds."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -303,7 +354,11 @@ def _figure(height: float) -> Iterator["Figure"]:
 
 
 def _picture(figure: "Figure") -> Picture:
-    svg, png = io.StringIO(), io.BytesIO()
+    """Save a figure as SVG and PNG."""
+    svg = io.StringIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None}, facecolor="white")
-    return Picture(svg.getvalue().partition("?>")[2].partition(">")[2].strip(), png.getvalue())
+    _, _, without_declaration = svg.getvalue().partition("?>")
+    _, _, element = without_declaration.partition(">")  # what ends here is the document type
+    return Picture(element.strip(), png.getvalue())

@@ -1,11 +1,12 @@
-"""Causes to one page that a person reads: reports/errors.html, self-contained, without script, the same every time.
+"""Write a page about the causes of errors: reports/errors.html.
 
     python -m curate.report
 
-Reads data/analyse.parquet and data/grade.parquet, and where they are there data/filter/dropped.parquet and
-data/branch/points.parquet. Writes the page and its charts as reports/pictures/{funnel,causes,quadrants,actions}.png.
-All text that a model or a passage wrote is escaped, shortened and isolated; the page forbids itself scripts and
-everything from elsewhere.
+Reads data/analyse.parquet and data/grade.parquet, and data/filter/dropped.parquet and
+data/branch/points.parquet where they exist. Writes the page, and its charts to
+reports/pictures/{funnel,causes,quadrants,actions}.png. The page is self-contained and has no
+script; equal data give equal bytes. All text that a model or a passage wrote is escaped, shortened
+and isolated; the page's own policy forbids scripts and everything from elsewhere.
 """
 
 import sys
@@ -34,7 +35,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def count_dropped(path: Path) -> Counter[Mode]:
-    """How many rows of each mode the filter dropped.
+    """Count the rows of each mode that the filter dropped.
 
     Raises:
         InputError: the file is broken or lacks a column.
@@ -42,11 +43,14 @@ def count_dropped(path: Path) -> Counter[Mode]:
     tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["row"])
     mode = pl.col("row").struct.field("trajectory").struct.field("mode").alias("mode")
     counted = pl.scan_parquet(path).group_by(mode).len().collect()
-    return Counter({Mode(name): count for name, count in counted.iter_rows()})
+    dropped: Counter[Mode] = Counter()
+    for name, count in counted.iter_rows():
+        dropped[Mode(name)] = count
+    return dropped
 
 
 def read_forks(path: Path) -> Counter[ArmOutcomes]:
-    """What became of the forked points, as sides.
+    """Count how thinking and acting ended at the forked points.
 
     Raises:
         InputError: the file is broken or lacks a column.
@@ -54,29 +58,45 @@ def read_forks(path: Path) -> Counter[ArmOutcomes]:
     columns = ["arm", "parent_is_correct", "num_continuations", "num_correct"]
     tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
     counted = pl.scan_parquet(path).group_by(columns).len().collect().sort(columns)
-    rows = (
-        (Arm(arm), right, n * times, k * times) for arm, right, n, k, times in counted.iter_rows()
-    )
-    return fork_quadrants(rows)
+    points: list[tuple[Arm, bool, int, int]] = []
+    for arm, is_parent_right, num_tried, num_right, num_points in counted.iter_rows():
+        points.append((Arm(arm), is_parent_right, num_tried * num_points, num_right * num_points))
+    return fork_quadrants(points)
 
 
 def draw(tallies: Tallies, forks: Counter[ArmOutcomes]) -> dict[str, charts.Picture]:
-    """The charts by the name of their file."""
-    causes = {charts.MODE_NAMES[mode]: tallies.causes_of(mode) for mode in tallies.modes}
+    """Draw the charts; each is returned by the name of its file."""
+    causes: dict[str, dict[Cause, int]] = {}
+    for mode in tallies.modes:
+        counts = tallies.causes_of(mode)
+        if counts:
+            causes[charts.MODE_NAMES[mode]] = counts
     return {
         "funnel": charts.funnel(tallies),
-        "causes": charts.cause_bars({name: counts for name, counts in causes.items() if counts}),
+        "causes": charts.cause_bars(causes),
         "quadrants": charts.quadrants(tallies.quadrants, forks),
         "actions": charts.by_actions(tallies.num_by_actions, tallies.correct_by_actions),
     }
 
 
 def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -> str:
-    """The page; `more` are the examples and what files were there."""
+    """Render the page.
+
+    Args:
+        tallies: The counts.
+        pictures: The charts by the name of their file.
+        more: Further variables of the template: `examples`, `is_filtered`, `num_forks`.
+    """
     import jinja2
     from markupsafe import Markup
 
-    by_hops = {charts.MODE_NAMES[mode]: tallies.causes_by_hops(mode) for mode in tallies.modes}
+    # SVG that we drew ourselves is the only text that passes unescaped.
+    drawings = {name: Markup(picture.svg) for name, picture in pictures.items()}
+    drawings_by_hops: dict[str, Markup] = {}
+    for mode in tallies.modes:
+        groups = tallies.causes_by_hops(mode)
+        if groups:
+            drawings_by_hops[charts.MODE_NAMES[mode]] = Markup(charts.stacked_causes(groups).svg)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -84,17 +104,12 @@ def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # SVG that we drew ourselves is the only text that passes unescaped.
     return environment.get_template("errors.html").render(
         num_rows=tallies.num_rows,
         num_failed=tallies.causes.total(),
         num_unknown=sum(tallies.causes[mode, Cause.UNKNOWN] for mode in Mode),
-        pictures={name: Markup(picture.svg) for name, picture in pictures.items()},
-        by_hops={
-            name: Markup(charts.stacked_causes(groups).svg)
-            for name, groups in by_hops.items()
-            if groups
-        },
+        pictures=drawings,
+        by_hops=drawings_by_hops,
         num_paired=tallies.quadrants.total(),
         num_acting=tallies.num_by_actions.total(),
         colours=charts.CAUSE_COLOURS,
@@ -108,17 +123,17 @@ def write(page: str, pictures: dict[str, charts.Picture]) -> None:
     Raises:
         OutputError: one of them cannot be written.
     """
-    files = {OUT: page.encode("utf-8", "replace")}
-    files |= {PICTURES / f"{name}.png": picture.png for name, picture in pictures.items()}
-    for path, content in files.items():
-        write_file(path, content)
+    write_file(OUT, page.encode("utf-8", "replace"))
+    for name, picture in pictures.items():
+        write_file(PICTURES / f"{name}.png", picture.png)
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write the page and its pictures; the summary line is returned."""
+    """Write the page and its pictures, and return the summary line."""
     if arguments:
         raise ConfigError("this command takes no arguments", got=" ".join(arguments))
-    tallies, choice = Tallies(), Choice()
+    tallies = Tallies()
+    choice = Choice()
     for row in tables.read_table(ANALYSED, Analysis):
         tallies.add(row)
         choice.add(row)
@@ -131,7 +146,8 @@ def main(arguments: Sequence[str]) -> str:
         tallies, pictures, examples=examples, is_filtered=DROPPED.exists(), num_forks=forks.total()
     )
     write(page, pictures)
-    return f"{OUT}: {tallies.num_rows:,} trajectories, {tallies.causes.total():,} failed; open it in a browser"
+    num_failed = tallies.causes.total()
+    return f"{OUT}: {tallies.num_rows:,} trajectories, {num_failed:,} failed; open it in a browser"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Analysed rows to the counts that the error report draws; rows stream, what is kept are counts and a key a rollout."""
+"""Count analysed rows for the charts of the error report.
+
+Rows stream through; only the counts and one key for each rollout stay in memory.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,20 +19,20 @@ _MALFORMED = frozenset({Cause.FORGED_OBSERVATION, Cause.FORMAT})
 
 
 class FunnelStep(StrEnum):
-    """The steps of the funnel: what is left of the rollouts."""
+    """A step of the funnel, at each of which fewer rollouts are left."""
 
     SAMPLED = "sampled"
     ANSWERED = "answered"
     """The rollout came to an answer, forced ones included."""
     WELL_FORMED = "well-formed"
-    """The answer stands in its box, and the tags are in order."""
+    """The answer is in its box, and the tags are in order."""
     CORRECT = "correct"
     KEPT = "kept"
     """It passed every filter."""
 
 
 class ArmOutcomes(NamedTuple):
-    """Whether thinking and acting were right on the same question, or from the same point."""
+    """Whether thinking and acting were right, on the same question or from the same point."""
 
     thinking: bool
     acting: bool
@@ -37,7 +40,7 @@ class ArmOutcomes(NamedTuple):
 
 @dataclass(slots=True)
 class Tallies:
-    """What a run adds up to."""
+    """The counts of a run."""
 
     funnel: Counter[tuple[Mode, FunnelStep]] = field(default_factory=Counter)
     causes: Counter[tuple[Mode, Cause]] = field(default_factory=Counter)
@@ -48,12 +51,14 @@ class Tallies:
     quadrants: Counter[ArmOutcomes] = field(default_factory=Counter)
     """Pairs of a CoT and a CoA rollout of the same question and index."""
     _waiting: dict[tuple[str, int], tuple[Mode, bool]] = field(default_factory=dict)
-    """Rollouts whose partner of the other mode has not come yet."""
+    """Mode and correctness of rollouts whose partner of the other mode has not come yet, by
+    question and index."""
 
     def add(self, row: Analysis) -> None:
         """Count one row."""
         is_correct = row.verdict is Verdict.CORRECT
-        self.funnel.update((row.mode, left) for left in _left(row))
+        for step in _passed_steps(row):
+            self.funnel[row.mode, step] += 1
         if row.cause:
             self.causes[row.mode, row.cause] += 1
             self.by_hops[row.mode, row.num_hops, row.cause] += 1
@@ -63,79 +68,100 @@ class Tallies:
         self._pair(row, is_correct=is_correct)
 
     def _pair(self, row: Analysis, *, is_correct: bool) -> None:
+        """Count a row with its partner of the other mode, or keep it until that one comes."""
         key = row.question_id, row.index
-        mode, other = self._waiting.get(key, (row.mode, False))
-        if mode is row.mode:
+        waiting_mode, is_waiting_correct = self._waiting.get(key, (row.mode, False))
+        if waiting_mode is row.mode:
             self._waiting[key] = row.mode, is_correct
             return
         del self._waiting[key]
-        self.quadrants[
-            ArmOutcomes(is_correct, other)
-            if row.mode is Mode.COT
-            else ArmOutcomes(other, is_correct)
-        ] += 1
+        if row.mode is Mode.COT:
+            outcomes = ArmOutcomes(thinking=is_correct, acting=is_waiting_correct)
+        else:
+            outcomes = ArmOutcomes(thinking=is_waiting_correct, acting=is_correct)
+        self.quadrants[outcomes] += 1
 
     def add_dropped(self, dropped: Mapping[Mode, int]) -> None:
-        """Count what the filter dropped: the rest was kept."""
+        """Count as kept what the filter did not drop."""
         for mode in self.modes:
-            self.funnel[mode, FunnelStep.KEPT] = self.funnel[
-                mode, FunnelStep.SAMPLED
-            ] - dropped.get(mode, 0)
+            num_sampled = self.funnel[mode, FunnelStep.SAMPLED]
+            self.funnel[mode, FunnelStep.KEPT] = num_sampled - dropped.get(mode, 0)
 
     @property
     def modes(self) -> list[Mode]:
-        """The modes that were sampled."""
+        """List the modes that were sampled."""
         return [mode for mode in Mode if self.funnel[mode, FunnelStep.SAMPLED]]
 
     @property
     def num_rows(self) -> int:
-        """All rows."""
+        """Count all rows."""
         return sum(self.funnel[mode, FunnelStep.SAMPLED] for mode in Mode)
 
     def causes_of(self, mode: Mode) -> dict[Cause, int]:
-        """The primary causes of one mode, the most frequent first."""
-        found = {cause: self.causes[mode, cause] for cause in Cause if self.causes[mode, cause]}
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+        """Count the primary causes of one mode, the most frequent first."""
+
+        def rank(cause: Cause) -> tuple[int, Cause]:
+            return -self.causes[mode, cause], cause
+
+        found = [cause for cause in Cause if self.causes[mode, cause]]
+        return {cause: self.causes[mode, cause] for cause in sorted(found, key=rank)}
 
     def causes_by_hops(self, mode: Mode) -> dict[str, dict[Cause, int]]:
-        """The primary causes of one mode by the number of facts that the question joins."""
-        hops = {number for of_mode, number, _ in self.by_hops if of_mode is mode}
-        names = {
-            number: _hops(number)
-            for number in sorted(hops, key=lambda number: (number is None, number or 0))
-        }
-        return {
-            name: {c: n for c in Cause if (n := self.by_hops[mode, number, c])}
-            for number, name in names.items()
-        }
+        """Count the primary causes of one mode by the number of facts that the question joins.
+
+        Questions whose number is not known come last.
+        """
+        all_hops = {num_hops for row_mode, num_hops, _ in self.by_hops if row_mode is mode}
+        ordered: list[int | None] = sorted(
+            num_hops for num_hops in all_hops if num_hops is not None
+        )
+        if None in all_hops:
+            ordered.append(None)
+        groups: dict[str, dict[Cause, int]] = {}
+        for num_hops in ordered:
+            found = [cause for cause in Cause if self.by_hops[mode, num_hops, cause]]
+            counts = {cause: self.by_hops[mode, num_hops, cause] for cause in found}
+            groups[_hops_name(num_hops)] = counts
+        return groups
 
 
-def _left(row: Analysis) -> Iterator[FunnelStep]:
-    yield FunnelStep.SAMPLED
+def _passed_steps(row: Analysis) -> list[FunnelStep]:
+    """List the steps of the funnel that a row passes."""
+    steps = [FunnelStep.SAMPLED]
     if row.stop_reason not in _ANSWERED:
-        return
-    yield FunnelStep.ANSWERED
-    found = {row.cause, *(finding.cause for finding in row.contributing)}
-    if row.verdict is Verdict.NO_ANSWER or not found.isdisjoint(_MALFORMED):
-        return
-    yield FunnelStep.WELL_FORMED
+        return steps
+    steps.append(FunnelStep.ANSWERED)
+    causes = {finding.cause for finding in row.contributing}
+    is_malformed = row.cause in _MALFORMED or not causes.isdisjoint(_MALFORMED)
+    if row.verdict is Verdict.NO_ANSWER or is_malformed:
+        return steps
+    steps.append(FunnelStep.WELL_FORMED)
     if row.verdict is Verdict.CORRECT:
-        yield FunnelStep.CORRECT
+        steps.append(FunnelStep.CORRECT)
+    return steps
 
 
-def _hops(number: int | None) -> str:
-    return "hops not known" if number is None else f"{number} hop{'s' * (number != 1)}"
+def _hops_name(num_hops: int | None) -> str:
+    if num_hops is None:
+        return "hops not known"
+    return "1 hop" if num_hops == 1 else f"{num_hops} hops"
 
 
 def fork_quadrants(points: Iterable[tuple[Arm, bool, int, int]]) -> Counter[ArmOutcomes]:
-    """Parents against their continuations: (arm tried, parent is right, continuations, right ones) of each point."""
+    """Count how parents and their continuations ended.
+
+    Args:
+        points: For each point the arm that was tried, whether the parent is right, the number of
+            continuations, and the number of right ones.
+    """
     counts: Counter[ArmOutcomes] = Counter()
-    for arm, is_right, total, right in points:
-        for is_other_right, number in ((True, right), (False, total - right)):
-            sides = (
-                ArmOutcomes(is_right, is_other_right)
-                if arm is Arm.ACT
-                else ArmOutcomes(is_other_right, is_right)
-            )
-            counts[sides] += number
+    for arm, is_parent_right, num_tried, num_right in points:
+        if arm is Arm.ACT:
+            if_right = ArmOutcomes(thinking=is_parent_right, acting=True)
+            if_wrong = ArmOutcomes(thinking=is_parent_right, acting=False)
+        else:
+            if_right = ArmOutcomes(thinking=True, acting=is_parent_right)
+            if_wrong = ArmOutcomes(thinking=False, acting=is_parent_right)
+        counts[if_right] += num_right
+        counts[if_wrong] += num_tried - num_right
     return counts
