@@ -1,10 +1,11 @@
-"""Graded trajectories to those worth imitating: every rule has a reason, every dropped row keeps it.
+"""Keep the graded trajectories that are worth imitating; every dropped row keeps its reason.
 
     python -m curate.filter
 
-Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (others: `graded=`, `out=`).
-Only the CoA and CoT sets are filtered; pairs are mined from right and wrong rows alike (curate.branch). To add a rule:
-a value of `DropReason` with its docstring, a function in `RULES`, and its smallest example in tests/test_filter.py.
+Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (`graded=`
+and `out=` name others). Only the CoA and CoT sets are filtered; pairs are mined from right and
+wrong rows alike (curate.branch). To add a rule, add a value of `DropReason` with its docstring, a
+function in `RULES`, and its smallest example in tests/test_filter.py.
 """
 
 import sys
@@ -48,7 +49,7 @@ class FilterParams:
 
 
 Rule = Callable[[GradedTrajectory, FilterParams], str | None]
-"""What the rule saw, where it applies; None where it does not."""
+"""Returns what it saw where it applies, and None where it does not."""
 
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION})
 _UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED})
@@ -66,23 +67,26 @@ def _broken_format(row: GradedTrajectory, _: FilterParams) -> str | None:
     trajectory = row.trajectory
     if trajectory.stop_reason in _BROKEN:
         return trajectory.stop_reason
-    if stray := protocol.stray_tags(trajectory.steps):
-        return f"stray tag {stray[0]}"
-    has_answered = (
-        trajectory.stop_reason is StopReason.ANSWERED or trajectory.stop_reason in FORCED_STOPS
-    )
+    stray_tags = protocol.stray_tags(trajectory.steps)
+    if stray_tags:
+        return f"stray tag {stray_tags[0]}"
+    stop = trajectory.stop_reason
+    has_answered = stop is StopReason.ANSWERED or stop in FORCED_STOPS
     if has_answered and row.grade.verdict is Verdict.NO_ANSWER:
         return "no answer in the box"
     return None
 
 
 def _no_answer(row: GradedTrajectory, _: FilterParams) -> str | None:
-    return row.trajectory.stop_reason if row.trajectory.stop_reason in _UNANSWERED else None
+    stop = row.trajectory.stop_reason
+    return stop if stop in _UNANSWERED else None
 
 
 def _forced(row: GradedTrajectory, params: FilterParams) -> str | None:
     stop = row.trajectory.stop_reason
-    return stop if stop in FORCED_STOPS and not params.keeps_forced_answers else None
+    if stop not in FORCED_STOPS or params.keeps_forced_answers:
+        return None
+    return stop
 
 
 def _wrong(row: GradedTrajectory, _: FilterParams) -> str | None:
@@ -93,8 +97,11 @@ def _repeated_search(row: GradedTrajectory, _: FilterParams) -> str | None:
     calls = Counter(
         (step.tool, _words(step.argument or "")) for step in _of_kind(row, StepKind.ACTION)
     )
-    repeated = next((call for call, count in calls.items() if count > 1), None)
-    return f"twice: {' '.join(repeated[1])!r}" if repeated else None
+    # The repeated call that was first made first is named.
+    for (_tool, words), count in calls.items():
+        if count > 1:
+            return f"twice: {' '.join(words)!r}"
+    return None
 
 
 def _copied_observation(row: GradedTrajectory, params: FilterParams) -> str | None:
@@ -109,10 +116,12 @@ def _copied_observation(row: GradedTrajectory, params: FilterParams) -> str | No
             words = _words(step.text)
             if not _stays_within(vocabulary, words, size):
                 continue
-            seen = {run for observed in shown for run in _runs(observed, size)}
-            copied = next((run for run in _runs(words, size) if run in seen), None)
-            if copied:
-                return f"copies {' '.join(copied)!r}"
+            seen: set[tuple[str, ...]] = set()
+            for observed in shown:
+                seen.update(_runs(observed, size))
+            for run in _runs(words, size):
+                if run in seen:
+                    return f"copies {' '.join(run)!r}"
     return None
 
 
@@ -129,12 +138,17 @@ def _loops(row: GradedTrajectory, params: FilterParams) -> str | None:
     for words in texts:
         if _stays_within(frequent, words, params.loop_words):
             counts.update(_runs(words, params.loop_words))
-    run, count = counts.most_common(1)[0] if counts else ((), 0)
+    if not counts:
+        return None
+    [(run, count)] = counts.most_common(1)
     return f"{count} times {' '.join(run)!r}" if count > params.max_repeats else None
 
 
 def _stays_within(vocabulary: set[str], words: Iterable[str], size: int) -> bool:
-    """Whether `size` words in a row are of the vocabulary: spares most rows the comparison of whole runs."""
+    """Tell whether `size` words in a row are of the vocabulary.
+
+    This spares most rows the comparison of whole runs.
+    """
     length = 0
     for word in words:
         length = length + 1 if word in vocabulary else 0
@@ -148,13 +162,18 @@ def _of_kind(row: GradedTrajectory, kind: StepKind) -> list[Step]:
 
 
 def _words(text: str) -> tuple[str, ...]:
+    """Split a text into the words of `coa.plain_words.WORD`, in lower case."""
     text = text.lower()
-    # The same words either way; splitting is ten times as fast as searching.
-    return tuple(text.translate(_ASCII_GAPS).split() if text.isascii() else WORD.findall(text))
+    if text.isascii():
+        # Gives the same words ten times as fast.
+        return tuple(text.translate(_ASCII_GAPS).split())
+    return tuple(WORD.findall(text))
 
 
 def _runs(words: tuple[str, ...], size: int) -> Iterable[tuple[str, ...]]:
-    return zip(*(words[i:] for i in range(size)), strict=False)
+    """List every run of `size` words."""
+    shifted = [words[i:] for i in range(size)]
+    return zip(*shifted, strict=False)
 
 
 RULES: dict[DropReason, Rule] = {
@@ -171,7 +190,7 @@ RULES: dict[DropReason, Rule] = {
 
 
 def judge(row: GradedTrajectory, params: FilterParams) -> Dropped | None:
-    """The first rule that applies to the row, or None when it is kept."""
+    """Apply the rules in order; None when the row is kept, else the first reason to drop it."""
     for reason, rule in RULES.items():
         detail = rule(row, params)
         if detail is not None:
@@ -179,15 +198,12 @@ def judge(row: GradedTrajectory, params: FilterParams) -> Dropped | None:
     return None
 
 
-def _counts(reasons: Counter[DropReason]) -> dict[str, int]:
-    return {str(reason): reasons[reason] for reason in DropReason}
-
-
 def main(arguments: Sequence[str]) -> str:
-    """Filter all graded rows; the summary line is returned."""
+    """Filter all graded rows and return the summary line."""
     params = Params.load("filter", arguments).section(FilterParams)
     check_folder(params.out)
-    graded, out, name = Path(params.graded), Path(params.out), metrics_name(params.out)
+    graded = Path(params.graded)
+    out = Path(params.out)
     reasons = {mode: Counter[DropReason]() for mode in Mode}
     kept_counts = dict.fromkeys(Mode, 0)
     with (
@@ -205,12 +221,14 @@ def main(arguments: Sequence[str]) -> str:
                 dropped.write(verdict)
                 reasons[mode][verdict.reason] += 1
             bar.add()
-    write_metrics(
-        name, {str(mode): {"kept": kept_counts[mode], **_counts(reasons[mode])} for mode in Mode}
-    )
-    return f"{out / 'kept.parquet'}: " + ", ".join(
-        f"{kept_counts[mode]:,} {mode} kept" for mode in Mode
-    )
+    metrics: dict[str, dict[str, int]] = {}
+    for mode in Mode:
+        metrics[str(mode)] = {"kept": kept_counts[mode]}
+        for reason in DropReason:
+            metrics[str(mode)][str(reason)] = reasons[mode][reason]
+    write_metrics(metrics_name(params.out), metrics)
+    totals = [f"{kept_counts[mode]:,} {mode} kept" for mode in Mode]
+    return f"{out / 'kept.parquet'}: {', '.join(totals)}"
 
 
 if __name__ == "__main__":

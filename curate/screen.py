@@ -1,12 +1,13 @@
-"""Rows that are right and well-formed to those that must not be trained on all the same: copies, and what is evaluated.
+"""Find the rows that must not be trained on: copies, and rows that touch an evaluation set.
 
     python -m curate.screen
 
-Reads data/filter/kept.parquet, data/branch/pairs.parquet, data/grade.parquet (which questions were sampled),
-data/questions.parquet and the files in `screen.evaluation`; writes data/screen/excluded.parquet, one row for each
-trajectory, pair and question that curate.assemble leaves out, with its reason, and data/screen/evaluation_sets.parquet,
-how many of them touch each evaluation set. Compared are the question and what the policy wrote, never an observation:
-that a passage says what a test asks is no leak.
+Reads data/filter/kept.parquet, data/branch/pairs.parquet, data/grade.parquet (which questions were
+sampled), data/questions.parquet and the files in `screen.evaluation`. Writes
+data/screen/excluded.parquet, one row for each trajectory, pair and question that curate.assemble
+leaves out, with its reason, and data/screen/evaluation_sets.parquet, how many rows touch each
+evaluation set. The question and what the policy wrote are compared, never an observation: a passage
+that says what a test asks is no leak.
 """
 
 import sys
@@ -34,11 +35,12 @@ from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import NearDuplicates
 from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun
-from curate.shingles import hash_words
+from curate.shingles import Rows, hash_words
 
 _ROWS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 4_000_000
-"""Texts in memory at a time; what is computed of them takes about twenty times as much."""
+"""Size of the texts in memory at a time; what is computed from them takes about twenty times as
+much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,12 @@ class ScreenParams:
     """When rows are copies, and what is evaluated on."""
 
     evaluation: str = QUESTIONS.as_posix()
-    """Questions that models will be evaluated on: a file or a folder of them (.parquet, .jsonl, .csv), each one set.
-    Validation and test questions of data/questions.parquet always count: the name of that file adds none."""
+    """Questions that models will be evaluated on: a file or a folder of them (.parquet, .jsonl,
+    .csv), each one set. Validation and test questions of data/questions.parquet always count: the
+    name of that file adds none."""
     evaluation_columns: Mapping[str, str] = field(default_factory=dict)
-    """`question_id` and `question` to the names of these columns in the evaluation files, where they differ."""
+    """`question_id` and `question` to the names of these columns in the evaluation files, where
+    they differ."""
     ngram_words: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Length of a run of words that a row may not share with an evaluation question."""
     shingle_words: Annotated[int, msgspec.Meta(ge=1)] = 5
@@ -59,7 +63,7 @@ class ScreenParams:
 
 
 class EvaluationMatch(NamedTuple):
-    """Why a row touches an evaluation set."""
+    """The reason why a row touches an evaluation set."""
 
     reason: ExclusionReason
     detail: str
@@ -68,7 +72,7 @@ class EvaluationMatch(NamedTuple):
 
 
 class ScreenedRow(NamedTuple):
-    """What is compared of a row."""
+    """The parts of a row that are compared."""
 
     row_id: str
     question_id: str
@@ -78,27 +82,30 @@ class ScreenedRow(NamedTuple):
 
 
 def trajectory_rows(path: Path) -> Iterator[ScreenedRow]:
-    """The kept trajectories."""
-    return (row_of(row.trajectory) for row in tables.read_table(path, GradedTrajectory))
+    """Read the kept trajectories."""
+    for row in tables.read_table(path, GradedTrajectory):
+        yield row_of(row.trajectory)
 
 
 def row_of(trajectory: Trajectory) -> ScreenedRow:
-    """What is compared of a trajectory."""
-    own_text = _policy_text(trajectory.steps)
+    """Pick the parts of a trajectory that are compared."""
     return ScreenedRow(
-        trajectory.trajectory_id, trajectory.question_id, trajectory.question, own_text
+        row_id=trajectory.trajectory_id,
+        question_id=trajectory.question_id,
+        question=trajectory.question,
+        own_text=_policy_text(trajectory.steps),
     )
 
 
 def pair_rows(path: Path) -> Iterator[ScreenedRow]:
-    """The pairs: the prefix and both sides."""
+    """Read the pairs; the prefix and both sides are compared."""
     for pair in tables.read_table(path, PreferencePair):
         text = _policy_text([*pair.prefix, *pair.chosen, *pair.rejected])
         yield ScreenedRow(pair.pair_id, pair.question_id, pair.question, text)
 
 
 def question_rows(path: Path, graded: Path) -> Iterator[ScreenedRow]:
-    """The train questions that no trajectory was sampled for."""
+    """Read the train questions that no trajectory was sampled for."""
     tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
     sampled = (
         pl.scan_parquet(graded)
@@ -117,14 +124,16 @@ def _policy_text(steps: Iterable[Step]) -> str:
 
 
 def read_marks(path: Path) -> dict[str, tuple[str, ...]]:
-    """The questions that say themselves that an evaluation set holds them, with the names of the sets."""
-    return {
-        row.question_id: row.also_in for row in tables.read_table(path, Question) if row.also_in
-    }
+    """Read which questions are marked as held by evaluation sets, with the names of the sets."""
+    marks: dict[str, tuple[str, ...]] = {}
+    for question in tables.read_table(path, Question):
+        if question.also_in:
+            marks[question.question_id] = question.also_in
+    return marks
 
 
 class Screen:
-    """What rows are held against; it looks at the rows of one kind after the other."""
+    """Screens rows, one kind after the other, for copies and for what evaluation sets hold."""
 
     def __init__(
         self,
@@ -133,68 +142,85 @@ class Screen:
         evaluation: EvaluationSets,
         spool: Path,
     ) -> None:
-        """`spool` is the folder for a temporary file, see `curate.near_duplicates`."""
+        """Keep what rows are compared with.
+
+        Args:
+            params: The limits.
+            marks: Names of evaluation sets by the id of a question that is marked as theirs.
+            evaluation: The evaluation questions.
+            spool: The folder for a temporary file, see `curate.near_duplicates`.
+        """
         self._params = params
         self._marks = marks
         self._evaluation = evaluation
         self._spool = spool
         self.touched: Counter[tuple[str, RowKind]] = Counter()
-        """Rows seen so far that touch an evaluation set, by the set's name and by kind."""
+        """Numbers of rows so far that touch an evaluation set, by the set's name and by kind."""
 
     def excluded(self, what: RowKind, rows: Iterable[ScreenedRow]) -> Iterator[Excluded]:
-        """The rows that are left out: first those that touch an evaluation set, then copies among the others."""
-        size, similarity = self._params.shingle_words, self._params.min_similarity
-        questions: dict[str, str] = {}
-        with NearDuplicates(self._spool, shingle_words=size, min_similarity=similarity) as copies:
+        """Find the rows that are left out.
+
+        Those that touch an evaluation set come first, then the copies among the others.
+        """
+        question_of: dict[str, str] = {}
+        with NearDuplicates(
+            self._spool,
+            shingle_words=self._params.shingle_words,
+            min_similarity=self._params.min_similarity,
+        ) as copies:
             for batch in batches(rows):
                 texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
                 hashed = hash_words(texts)
-                found = list(map(self._overlap, batch, self._evaluation.shared(texts, hashed)))
-                self.touched.update(
-                    (name, what) for overlap in found if overlap for name in overlap.sets
-                )
-                yield from (
-                    Excluded(row.row_id, row.question_id, what, overlap.reason, overlap.detail)
-                    for row, overlap in zip(batch, found, strict=True)
-                    if overlap
-                )
-                left = {
-                    row.row_id: row.question_id
-                    for row, overlap in zip(batch, found, strict=True)
-                    if not overlap
-                }
-                copies.add(list(left), hashed.take(np.array([not overlap for overlap in found])))
-                questions |= left
-            for row_id, other, value in copies.find():
-                detail = f"similarity {value:.2f} with {other}"
-                yield Excluded(
-                    row_id, questions[row_id], what, ExclusionReason.NEAR_DUPLICATE, detail
-                )
+                matches = self._matches(batch, texts, hashed)
+                left: dict[str, str] = {}
+                for row, match in zip(batch, matches, strict=True):
+                    if match is None:
+                        left[row.row_id] = row.question_id
+                        continue
+                    self.touched.update((name, what) for name in match.sets)
+                    yield Excluded(row.row_id, row.question_id, what, match.reason, match.detail)
+                is_left = np.array([match is None for match in matches])
+                copies.add(list(left), hashed.take(is_left))
+                question_of.update(left)
+            for row_id, other_id, similarity in copies.find():
+                detail = f"similarity {similarity:.2f} with {other_id}"
+                reason = ExclusionReason.NEAR_DUPLICATE
+                yield Excluded(row_id, question_of[row_id], what, reason, detail)
 
-    def _overlap(self, row: ScreenedRow, shared: SharedRun | None) -> EvaluationMatch | None:
-        """Why a row touches an evaluation set, and what it touches."""
-        if marks := self._marks.get(row.question_id):
+    def _matches(
+        self, rows: Sequence[ScreenedRow], texts: Sequence[Sequence[str]], hashed: Rows
+    ) -> list[EvaluationMatch | None]:
+        """Tell for each row whether and why it touches an evaluation set."""
+        shared_runs = self._evaluation.shared(texts, hashed)
+        matches: list[EvaluationMatch | None] = []
+        for row, shared in zip(rows, shared_runs, strict=True):
+            matches.append(self._match(row, shared))
+        return matches
+
+    def _match(self, row: ScreenedRow, shared: SharedRun | None) -> EvaluationMatch | None:
+        """Tell why a row touches an evaluation set, and which; None where it touches none."""
+        marks = self._marks.get(row.question_id)
+        if marks:
             return EvaluationMatch(ExclusionReason.MARKED, f"also in {', '.join(marks)}", marks)
-        if equal := self._evaluation.equal(row.question):
+        equal = self._evaluation.equal(row.question)
+        if equal:
             detail = f"asks what {equal.question_id} of {equal.set_name} asks"
             return EvaluationMatch(ExclusionReason.EVALUATION_QUESTION, detail, (equal.set_name,))
         if shared:
             question = shared.question
             detail = f"shares {shared.words!r} with {question.question_id} of {question.set_name}"
             return EvaluationMatch(ExclusionReason.EVALUATION_NGRAM, detail, (question.set_name,))
-        if near := self._evaluation.near(row.question):
+        near = self._evaluation.near(row.question)
+        if near:
             question = near.question
             detail = f"nearly asks what {question.question_id} of {question.set_name} asks"
-            return EvaluationMatch(
-                ExclusionReason.EVALUATION_NEAR,
-                f"{detail} (similarity {near.similarity:.2f})",
-                (question.set_name,),
-            )
+            detail += f" (similarity {near.similarity:.2f})"
+            return EvaluationMatch(ExclusionReason.EVALUATION_NEAR, detail, (question.set_name,))
         return None
 
 
 def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
-    """Rows in batches that stay small in number and in text."""
+    """Group rows into batches that stay small in number and in text."""
     batch: list[ScreenedRow] = []
     size = 0
     for row in rows:
@@ -202,13 +228,14 @@ def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
         size += len(row.question) + len(row.own_text)
         if len(batch) >= _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Screen all rows; the summary line is returned."""
+    """Screen all rows and return the summary line."""
     params = Params.load("screen", arguments).section(ScreenParams)
     sizes: Counter[str] = Counter()
     questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
@@ -226,21 +253,27 @@ def main(arguments: Sequence[str]) -> str:
                 table.write(found)
                 counts[what][found.reason] += 1
     tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
-    excluded = {
-        str(what): {str(reason): count[reason] for reason in ExclusionReason}
-        for what, count in counts.items()
+    _write_metrics(evaluation, counts)
+    totals = [f"{count.total():,} of kind {what}" for what, count in counts.items()]
+    return f"{EXCLUDED}: {', '.join(totals)}"
+
+
+def _write_metrics(
+    evaluation: EvaluationSets, counts: Mapping[RowKind, Counter[ExclusionReason]]
+) -> None:
+    metrics: dict[str, object] = {
+        "evaluation_questions": len(evaluation),
+        "near_from": evaluation.min_similarity,
     }
-    figures = {"evaluation_questions": len(evaluation), "near_from": evaluation.min_similarity}
-    write_metrics("screen", {**figures, **excluded})
-    return f"{EXCLUDED}: " + ", ".join(
-        f"{count.total():,} of kind {what}" for what, count in counts.items()
-    )
+    for what, count in counts.items():
+        metrics[str(what)] = {str(reason): count[reason] for reason in ExclusionReason}
+    write_metrics("screen", metrics)
 
 
 def sized(
     questions: Iterable[EvaluationQuestion], sizes: Counter[str]
 ) -> Iterator[EvaluationQuestion]:
-    """The questions, each counted in `sizes` under its set's name as it passes."""
+    """Pass questions on and count each in `sizes` under its set's name."""
     for question in questions:
         sizes[question.set_name] += 1
         yield question
@@ -249,15 +282,15 @@ def sized(
 def evaluation_sets(
     sizes: Mapping[str, int], touched: Mapping[tuple[str, RowKind], int]
 ) -> Iterator[EvaluationSet]:
-    """Every evaluation set by name, those that no row touches too."""
-    for name in sorted({*sizes, *(name for name, _ in touched)}):
-        yield EvaluationSet(
-            name, sizes.get(name, 0), *(touched.get((name, what), 0) for what in RowKind)
-        )
+    """Describe every evaluation set, sorted by name, those that no row touches included."""
+    touched_names = {name for name, _ in touched}
+    for name in sorted(touched_names.union(sizes)):
+        num_touching = [touched.get((name, what), 0) for what in RowKind]
+        yield EvaluationSet(name, sizes.get(name, 0), *num_touching)
 
 
 def counted(rows: Iterable[ScreenedRow], bar: Progress) -> Iterator[ScreenedRow]:
-    """The rows, each shown on the bar as it passes."""
+    """Pass rows on and show each on the bar."""
     for row in rows:
         yield row
         bar.add()

@@ -1,7 +1,9 @@
-"""Reviews to what they change in the sets: rows left out or let in, accepted answers added, pairs turned or left out.
+"""Turn the decisions of reviewers into changes to the sets.
 
-`curate.assemble` applies it and writes what became of every reviewed item to data/assemble/reviewed.parquet. A verdict
-on a text that has changed since it was reviewed changes nothing, and neither does a conflict.
+Rows are left out or let in, accepted answers are added, pairs are turned or left out.
+`curate.assemble` applies the changes and writes what became of every reviewed item to
+data/assemble/reviewed.parquet. A verdict on a text that has changed since it was reviewed changes
+nothing, and neither does a conflict.
 """
 
 from collections import Counter
@@ -27,7 +29,8 @@ from coa.reviews import (
 )
 
 MAX_ANSWER_CHARS = 200
-"""An accepted answer that a reviewer wrote is no longer; more is taken for a remark that stands in the wrong field."""
+"""The greatest length of an accepted answer that a reviewer wrote; a longer text is taken for a
+remark in the wrong field."""
 
 
 @dataclass(slots=True)
@@ -45,21 +48,17 @@ class Revision:
     applied: list[Applied] = field(default_factory=list)
 
     def trajectory(self, row: GradedTrajectory) -> GradedTrajectory:
-        """The row as its set gets it: with the added answers, and graded against them."""
-        added = [
-            it
-            for it in self.answers.get(row.trajectory.question_id, ())
-            if it not in row.gold_answers
-        ]
+        """Add the accepted answers of reviewers to a row, and grade it against them."""
+        answers = self.answers.get(row.trajectory.question_id, [])
+        added = [answer for answer in answers if answer not in row.gold_answers]
         if not added:
             return row
-        gold = (*row.gold_answers, *added)
-        return replace(
-            row, gold_answers=gold, grade=grade(protocol.answer_text(row.trajectory.steps), gold)
-        )
+        gold_answers = (*row.gold_answers, *added)
+        answer_text = protocol.answer_text(row.trajectory.steps)
+        return replace(row, gold_answers=gold_answers, grade=grade(answer_text, gold_answers))
 
     def pair(self, pair: PreferencePair) -> PreferencePair:
-        """The pair as its set gets it: the sides in the order that the reviewers want."""
+        """Put the sides of a pair in the order that the reviewers want."""
         if pair.pair_id not in self.flipped:
             return pair
         return replace(
@@ -73,12 +72,12 @@ class Revision:
 
 
 def other_kind(kind: PairKind) -> PairKind:
-    """The kind of a pair whose sides have changed places."""
+    """Tell the kind that a pair of `kind` has once its sides have changed places."""
     return PairKind.THINK_IS_BETTER if kind is PairKind.ACT_IS_BETTER else PairKind.ACT_IS_BETTER
 
 
 class Pools:
-    """The rows that decisions are about, found by id."""
+    """The rows and pairs that decisions are about, by id."""
 
     def __init__(
         self,
@@ -87,25 +86,34 @@ class Pools:
         dropped: Iterable[GradedTrajectory],
         pairs: Iterable[PreferencePair],
     ) -> None:
-        """Only rows that some decision names are held in memory."""
+        """Read the rows and hold those in memory that some decision names."""
         ids = {decision.item_id for decision in decisions}
-        self.rows = {
-            it.trajectory.trajectory_id: it for it in kept if it.trajectory.trajectory_id in ids
-        }
+        self.rows = _rows_by_id(kept, ids)
         self.kept_ids = frozenset(self.rows)
-        self.rows |= {
-            it.trajectory.trajectory_id: it for it in dropped if it.trajectory.trajectory_id in ids
-        }
-        self.pairs = {it.pair_id: it for it in pairs if it.pair_id in ids}
+        self.rows.update(_rows_by_id(dropped, ids))
+        self.pairs = {pair.pair_id: pair for pair in pairs if pair.pair_id in ids}
 
     def version(self, decision: Decision) -> str:
-        """The version that the decision's item has now; empty where it is gone."""
+        """Compute the version that the decision's item has now; empty where it is gone."""
         if decision.kind is ReviewKind.PAIR:
             pair = self.pairs.get(decision.item_id)
             return pair_version(pair) if pair else ""
         row = self.rows.get(decision.item_id)
-        version_of = dispute_version if decision.kind is ReviewKind.DISPUTE else trajectory_version
-        return version_of(row) if row else ""
+        if row is None:
+            return ""
+        if decision.kind is ReviewKind.DISPUTE:
+            return dispute_version(row)
+        return trajectory_version(row)
+
+
+def _rows_by_id(rows: Iterable[GradedTrajectory], ids: set[str]) -> dict[str, GradedTrajectory]:
+    """Keep the rows whose ids are wanted."""
+    found: dict[str, GradedTrajectory] = {}
+    for row in rows:
+        trajectory_id = row.trajectory.trajectory_id
+        if trajectory_id in ids:
+            found[trajectory_id] = row
+    return found
 
 
 def revise(decisions: Iterable[Decision], pools: Pools) -> Revision:
@@ -122,27 +130,30 @@ def revise(decisions: Iterable[Decision], pools: Pools) -> Revision:
 
 
 def _effect(decision: Decision, pools: Pools, revision: Revision) -> tuple[Effect, str]:
-    said = _said(decision)
+    """Apply one decision to `revision`, and return its effect and what the reviewers said."""
+    votes = _votes(decision)
     if pools.version(decision) != decision.version:
-        return Effect.STALE, said
+        return Effect.STALE, votes
     if decision.standing is not Standing.DECIDED:
-        return Effect(decision.standing.value), said
-    act = {
+        return Effect(decision.standing.value), votes
+    apply = {
         ReviewKind.TRAJECTORY: _trajectory_effect,
         ReviewKind.PAIR: _pair_effect,
         ReviewKind.DISPUTE: _dispute_effect,
     }[decision.kind]
-    return act(decision, pools, revision), said
+    return apply(decision, pools, revision), votes
 
 
-def _said(decision: Decision) -> str:
-    """What was said how often; without names, for this goes where the sets go."""
-    said = Counter(review.value(DECISIVE[decision.kind]) for review in decision.reviews)
-    return ", ".join(f"{count} {value}" for value, count in said.most_common())
+def _votes(decision: Decision) -> str:
+    """Say what was said how often; without names, because this goes where the sets go."""
+    question = DECISIVE[decision.kind]
+    votes = Counter(review.value(question) for review in decision.reviews)
+    return ", ".join(f"{count} {value}" for value, count in votes.most_common())
 
 
 def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
-    usage, is_kept = Usage(decision.value), decision.item_id in pools.kept_ids
+    usage = Usage(decision.value)
+    is_kept = decision.item_id in pools.kept_ids
     if usage is Usage.KEEP:
         return Effect.CONFIRMED if is_kept else Effect.STAYS_OUT
     if usage is Usage.DROP:
@@ -169,16 +180,15 @@ def _dispute_effect(decision: Decision, pools: Pools, revision: Revision) -> Eff
 
 def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
     added = revision.answers.setdefault(row.trajectory.question_id, [])
-    if normalise(answer) not in map(normalise, (*row.gold_answers, *added)):
+    accepted = {normalise(other) for other in (*row.gold_answers, *added)}
+    if normalise(answer) not in accepted:
         added.append(answer)
 
 
 def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
     preference = Preference(decision.value)
-    if (
-        preference in (Preference.TIE, Preference.BOTH_BAD)
-        or decision.most_said(ReviewQuestion.POINT_RIGHT) == "no"
-    ):
+    is_undecided = preference in (Preference.TIE, Preference.BOTH_BAD)
+    if is_undecided or decision.most_said(ReviewQuestion.POINT_RIGHT) == "no":
         revision.left_out.add(decision.item_id)
         return Effect.DISCARDED
     if preference is Preference.CHOSEN:
@@ -188,32 +198,33 @@ def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect
 
 
 def void_pairs(pairs: Iterable[PreferencePair], revision: Revision) -> Iterator[Applied]:
-    """Pairs whose rejected side is right by an added answer: they contrast nothing any more."""
+    """Find the pairs whose rejected side is right by an added answer: they contrast nothing now."""
     for pair in pairs:
         answers = revision.answers.get(pair.question_id, ())
-        if not answers or pair.pair_id in revision.left_out | revision.flipped:
+        is_reviewed = pair.pair_id in revision.left_out or pair.pair_id in revision.flipped
+        if not answers or is_reviewed:
             continue
         if grade(protocol.answer_text(pair.rejected), answers).verdict is Verdict.CORRECT:
-            yield Applied(
-                pair.pair_id,
-                ReviewKind.PAIR,
-                Effect.DISCARDED,
-                "both sides are right by an added answer",
-                0,
-            )
+            detail = "both sides are right by an added answer"
+            yield Applied(pair.pair_id, ReviewKind.PAIR, Effect.DISCARDED, detail, 0)
 
 
 def now_right(rows: Iterable[GradedTrajectory], revision: Revision) -> Iterator[GradedTrajectory]:
-    """The trajectories among those dropped as wrong that are right by an added answer."""
+    """Find the trajectories, among those dropped as wrong, that are right by an added answer."""
     for row in rows:
-        it = row.trajectory
-        if it.question_id in revision.answers and it.trajectory_id not in revision.left_out:
-            revised = revision.trajectory(row)
-            if revised.grade.verdict is Verdict.CORRECT:
-                yield revised
+        trajectory = row.trajectory
+        if trajectory.question_id not in revision.answers:
+            continue
+        if trajectory.trajectory_id in revision.left_out:
+            continue
+        revised = revision.trajectory(row)
+        if revised.grade.verdict is Verdict.CORRECT:
+            yield revised
 
 
 def count_effects(applied: Iterable[Applied]) -> Mapping[Effect, int]:
-    """How often each effect occurred."""
-    found = list(applied)
-    return {effect: sum(it.effect is effect for it in found) for effect in Effect}
+    """Count how often each effect occurred."""
+    counts = dict.fromkeys(Effect, 0)
+    for item in applied:
+        counts[item.effect] += 1
+    return counts

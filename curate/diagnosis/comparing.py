@@ -1,10 +1,11 @@
-"""Questions that compare: which claim is about which gold title, and whether a passage under that title supports it.
+"""Match claims with gold titles where a question compares, and check them against the passages.
 
-Nothing says what the compared facts are, so the passages that state them are told by their words and by their likeness:
-what is asked of one title is asked of the other.
+Nothing says what the compared facts are. So the passages that state them are recognised by their
+words and by their likeness: what is asked of one title is asked of the other.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from coa.trajectory import StepKind
@@ -15,7 +16,7 @@ from curate.diagnosis.queries import content_words
 
 
 class _Spoken(NamedTuple):
-    """A claim with the title that was spoken of last before it."""
+    """A claim and the title that was mentioned last before it."""
 
     title: str
     start: int
@@ -24,28 +25,40 @@ class _Spoken(NamedTuple):
 
 
 def places_by_title(case: Case, start: int) -> list[Place]:
-    """Every claim with the passages under its title that would state it, from the index `start` of what was said on."""
+    """Find the passages under its title that would state each claim, from the index `start` on."""
     spoken = _spoken(case, start)
     asked = [_asked(case, part) for part in spoken]
-    sure = [passage for part, passages in zip(spoken, asked, strict=True) for passage in passages]
-    places = []
+    sure = list(chain.from_iterable(asked))
+    places: list[Place] = []
     for part, passages in zip(spoken, asked, strict=True):
         others = [passage for passage in sure if passage.title != part.title]
         likely = passages or _alike(case, part, others) or _queried(case, part)
-        fact = GoldFact((), "", likely or case.gold.passages_under(part.title))
-        places.append(Place(part.start, part.end, part.claim, fact, is_sure=bool(likely)))
+        stating = likely or case.gold.passages_under(part.title)
+        place = Place(
+            start=part.start,
+            end=part.end,
+            claim=part.claim,
+            fact=GoldFact(items=(), name="", passages=stating),
+            is_sure=bool(likely),
+        )
+        places.append(place)
     return places
 
 
 def is_contradicted(place: Place) -> bool:
-    """Whether no passage that would state the claim's fact holds any of its values."""
-    parts = [part for value in place.claim.values for part in value.split(" and ")]
-    return not any(is_in(part, p.norm) for part in parts for p in place.fact.passages)
+    """Tell whether no passage that would state the claim's fact holds any of its values."""
+    for value in place.claim.values:
+        for part in value.split(" and "):
+            if any(is_in(part, passage.norm) for passage in place.fact.passages):
+                return False
+    return True
 
 
 def _spoken(case: Case, start: int) -> list[_Spoken]:
+    """List the claims from the index `start` on that follow the mention of a title."""
     found: list[_Spoken] = []
-    title, since = "", start
+    title = ""
+    since = start
     for i, said in enumerate(case.said):
         if said.kind is StepKind.OBSERVATION:
             continue
@@ -58,56 +71,68 @@ def _spoken(case: Case, start: int) -> list[_Spoken]:
 
 
 def _asked(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
-    """The only passage under the title; of several those that share most words with the question and the thoughts."""
+    """Choose the passages under the title that state what was asked.
+
+    Of several passages these are the ones that share most words with the question and the thoughts.
+    """
     under = case.gold.passages_under(part.title)
-    thoughts = [
-        said for said in case.said[part.start : part.end + 1] if said.kind is StepKind.THOUGHT
-    ]
-    return (
-        under
-        if len(under) == 1
-        else _closest(under, _words(case, part, [case.question, *_texts(thoughts)]))
-    )
+    if len(under) == 1:
+        return under
+    thoughts = _texts(case.said[part.start : part.end + 1], StepKind.THOUGHT)
+    return _closest(under, _words(case, part, [case.question, *thoughts]))
 
 
 def _alike(case: Case, part: _Spoken, others: Sequence[GoldPassage]) -> tuple[GoldPassage, ...]:
-    """Those that share most words with the passages that state the other titles' facts, or numbers as these do.
+    """Choose the passages under the title that resemble those of the other titles' facts.
 
-    Where no other fact is sure, a number that is claimed anywhere says that numbers are compared.
+    They have numbers, if these do; else they share most words with them. Where no other fact is
+    sure, a number that is claimed anywhere says that numbers are compared.
     """
     under = case.gold.passages_under(part.title)
-    values = [value for _, claim in case.claims for value in claim.values]
-    has_numbers = any(map(_has_number, [p.norm for p in others] or values))
+    other_texts = [passage.norm for passage in others]
+    compared = other_texts or _claimed_values(case)
+    compares_numbers = any(_has_number(text) for text in compared)
     numeric = tuple(passage for passage in under if _has_number(passage.norm))
-    if has_numbers and numeric:
+    if compares_numbers and numeric:
         return numeric
-    return _closest(under, _words(case, part, [passage.norm for passage in others]))
+    return _closest(under, _words(case, part, other_texts))
+
+
+def _claimed_values(case: Case) -> list[str]:
+    values: list[str] = []
+    for _, claim in case.claims:
+        values.extend(claim.values)
+    return values
 
 
 def _queried(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
-    """Those that share most words with the queries before the claim."""
-    actions = [said for said in case.said[part.start : part.end] if said.kind is StepKind.ACTION]
-    return _closest(case.gold.passages_under(part.title), _words(case, part, _texts(actions)))
+    """Choose the passages that share most words with the queries before the claim."""
+    queries = _texts(case.said[part.start : part.end], StepKind.ACTION)
+    return _closest(case.gold.passages_under(part.title), _words(case, part, queries))
 
 
-def _texts(said: Sequence[Utterance]) -> list[str]:
-    return [piece.text for piece in said]
+def _texts(said: Sequence[Utterance], kind: StepKind) -> list[str]:
+    return [piece.text for piece in said if piece.kind is kind]
 
 
 def _words(case: Case, part: _Spoken, texts: Sequence[str]) -> frozenset[str]:
-    """What texts speak of beside the titles and what is claimed of them."""
-    return content_words(" ".join(texts)) - content_words(
-        " ".join([*case.gold.compares, *part.claim.values])
-    )
+    """List the words of texts, without those of the titles and of what is claimed about them."""
+    known = " ".join([*case.gold.compares, *part.claim.values])
+    return content_words(" ".join(texts)) - content_words(known)
 
 
 def _closest(passages: Sequence[GoldPassage], words: frozenset[str]) -> tuple[GoldPassage, ...]:
-    """The passages that share most of the words; none where none shares any."""
-    scores = [len(words & content_words(passage.norm)) for passage in passages]
-    best = max(scores, default=0)
-    return (
-        tuple(p for p, score in zip(passages, scores, strict=True) if score == best) if best else ()
-    )
+    """Choose the passages that share most of the words; none where none shares any."""
+    best = 0
+    closest: list[GoldPassage] = []
+    for passage in passages:
+        score = len(words & content_words(passage.norm))
+        if score > best:
+            best = score
+            closest = []
+        if score and score == best:
+            closest.append(passage)
+    return tuple(closest)
 
 
 def _has_number(text: str) -> bool:

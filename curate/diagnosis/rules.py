@@ -1,8 +1,9 @@
-"""A graded trajectory to its findings: the rules on form and grade first, then those on facts.
+"""Apply the rules to a graded trajectory: those on form and grade first, then those on facts.
 
-A failed trajectory gets exactly one primary cause, the first finding; what else went wrong follows. A correct one gets
-contributing findings only. The order of the rules follows from what they mean: a broken rollout says nothing about
-facts, an answer that nearly equals the gold one needs no wrong fact.
+A failed trajectory gets exactly one primary cause, the first finding; what else went wrong follows.
+A correct one gets contributing findings only. The order of the rules follows from what they mean: a
+broken rollout says nothing about facts, and an answer that nearly equals the gold one needs no
+wrong fact.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +25,11 @@ from curate.diagnosis.gold import Corpus, gold_of
 
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION, StopReason.NO_ANSWER})
 _MAX_CHARS = 100_000
-"""Of a step that are searched for another name of the answer."""
+"""So many characters of a step are searched for another name of the answer."""
 
 
 class Context(NamedTuple):
-    """What the rules know beside the row and its question; the same for a whole run."""
+    """What the rules know besides the row and its question: the same for a whole run."""
 
     corpus: Corpus = Corpus()
     asking: frozenset[str] = frozenset()
@@ -38,17 +39,31 @@ class Context(NamedTuple):
 
 
 def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tuple[Finding, ...]:
-    """The findings on one trajectory, the primary cause first; a correct one has contributing findings only."""
-    beside = [*_form_trouble(row), *_search_trouble(row)]
+    """List the findings on one trajectory, the primary cause first.
+
+    A correct trajectory has contributing findings only.
+    """
+    contributing = [*_form_trouble(row), *_search_trouble(row)]
     if row.grade.verdict is Verdict.CORRECT:
-        return tuple(beside)
-    primary = next(filter(None, (rule(row) for rule in _FORM_RULES)), None) or _nearly_right(
-        row, context.near_f1
-    )
-    found = [primary] if primary else []
-    if not found or (primary and primary.cause is Cause.BUDGET and row.grade.prediction):
-        found += diagnose_fact(_case(row, question, context))
-    return tuple(_without_repeats([*found, *beside]))
+        return tuple(contributing)
+    findings: list[Finding] = []
+    primary = _broken_form(row) or _nearly_right(row, context.near_f1)
+    if primary:
+        findings.append(primary)
+    has_forced_answer = primary and primary.cause is Cause.BUDGET and row.grade.prediction
+    if primary is None or has_forced_answer:
+        findings += diagnose_fact(_case(row, question, context))
+    findings += contributing
+    return tuple(_without_repeats(findings))
+
+
+def _broken_form(row: GradedTrajectory) -> Finding | None:
+    """Apply the rules on form in order, and return what the first that applies has found."""
+    for rule in _FORM_RULES:
+        finding = rule(row)
+        if finding:
+            return finding
+    return None
 
 
 def _case(row: GradedTrajectory, question: Question, context: Context) -> Case:
@@ -66,24 +81,25 @@ def _case(row: GradedTrajectory, question: Question, context: Context) -> Case:
 
 
 def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
-    """Each cause once; beside a primary cause "unknown" says nothing."""
+    """Keep the first finding of each cause; "unknown" only where it comes first."""
     seen: set[Cause] = set()
     for finding in findings:
-        if finding.cause not in seen and not (seen and finding.cause is Cause.UNKNOWN):
+        is_repeated = finding.cause in seen
+        is_needless = bool(seen) and finding.cause is Cause.UNKNOWN
+        if not is_repeated and not is_needless:
             seen.add(finding.cause)
             yield finding
 
 
-# Rules on form: the first that applies is the primary cause
+# Rules on form. The first that applies gives the primary cause.
 
 
 def _failure(row: GradedTrajectory) -> Finding | None:
     trajectory = row.trajectory
     if trajectory.stop_reason not in FAILED_STOPS:
         return None
-    return Finding(
-        Cause.TOOL_FAILURE, _last_step(row), f"{trajectory.stop_reason}: {trajectory.error}"
-    )
+    evidence = f"{trajectory.stop_reason}: {trajectory.error}"
+    return Finding(Cause.TOOL_FAILURE, _last_step(row), evidence)
 
 
 def _forged(row: GradedTrajectory) -> Finding | None:
@@ -94,24 +110,18 @@ def _forged(row: GradedTrajectory) -> Finding | None:
 
 
 def _truncated(row: GradedTrajectory) -> Finding | None:
-    is_cut = row.trajectory.stop_reason is StopReason.TRUNCATED
-    return (
-        Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
-        if is_cut
-        else None
-    )
+    if row.trajectory.stop_reason is not StopReason.TRUNCATED:
+        return None
+    return Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
 
 
 def _budget(row: GradedTrajectory) -> Finding | None:
-    stop = row.trajectory.stop_reason
-    step = next(
-        (i for i, step in enumerate(row.trajectory.steps) if step.author is Author.SCAFFOLD), None
-    )
-    return (
-        Finding(Cause.BUDGET, step, f"{stop} after {_count(row)} actions")
-        if stop in FORCED_STOPS
-        else None
-    )
+    trajectory = row.trajectory
+    if trajectory.stop_reason not in FORCED_STOPS:
+        return None
+    forcing = [i for i, step in enumerate(trajectory.steps) if step.author is Author.SCAFFOLD]
+    evidence = f"{trajectory.stop_reason} after {trajectory.num_actions} actions"
+    return Finding(Cause.BUDGET, forcing[0] if forcing else None, evidence)
 
 
 def _broken(row: GradedTrajectory) -> Finding | None:
@@ -133,34 +143,42 @@ _FORM_RULES: tuple[Callable[[GradedTrajectory], Finding | None], ...] = (
 
 
 def _nearly_right(row: GradedTrajectory, near_f1: float) -> Finding | None:
-    """Whether the answer is near an accepted one: covers it, overlaps it, or says it otherwise."""
+    """Find an accepted answer that the given one covers, overlaps or says in other words."""
     answer = row.grade.prediction or ""
-    told = (StepKind.THOUGHT, StepKind.OBSERVATION)
-    texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in told]
-    asked = row.trajectory.question
-    given = [gold for gold in row.gold_answers if not names_without_giving(answer, gold, asked)]
-    near = next((gold for gold in given if says_the_same(answer, gold, asked, texts)), None)
-    is_close = row.grade.cover_exact_match or row.grade.f1 >= near_f1
-    if near is None and not (given and is_close):
+    gold = _nearest_gold(row, answer, near_f1)
+    if gold is None:
         return None
-    gold = near or given[0]
-    return Finding(
-        Cause.GRADED_WRONG, _last_step(row), f"answered “{answer}”, accepted is “{gold}”"
-    )
+    evidence = f"answered “{answer}”, accepted is “{gold}”"
+    return Finding(Cause.GRADED_WRONG, _last_step(row), evidence)
 
 
-# Findings beside the cause
+def _nearest_gold(row: GradedTrajectory, answer: str, near_f1: float) -> str | None:
+    read_kinds = (StepKind.THOUGHT, StepKind.OBSERVATION)
+    texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in read_kinds]
+    question = row.trajectory.question
+    given = [gold for gold in row.gold_answers if not names_without_giving(answer, gold, question)]
+    for gold in given:
+        if says_the_same(answer, gold, question, texts):
+            return gold
+    is_close = row.grade.cover_exact_match or row.grade.f1 >= near_f1
+    return given[0] if given and is_close else None
+
+
+# Findings besides the cause.
 
 
 def _form_trouble(row: GradedTrajectory) -> Iterator[Finding]:
-    if forged := _forged(row):
+    """Find a forged observation, else a stray tag."""
+    forged = _forged(row)
+    stray_tags = protocol.stray_tags(row.trajectory.steps)
+    if forged:
         yield forged
-    elif stray := protocol.stray_tags(row.trajectory.steps):
-        yield Finding(Cause.FORMAT, None, f"stray tag {stray[0]}")
+    elif stray_tags:
+        yield Finding(Cause.FORMAT, None, f"stray tag {stray_tags[0]}")
 
 
 def _search_trouble(row: GradedTrajectory) -> Iterator[Finding]:
-    """Queries asked twice, and others that brought nothing but passages already shown; the first of each."""
+    """Find queries asked twice, and others that brought only passages already shown."""
     asked: set[tuple[str, ...]] = set()
     shown: set[str] = set()
     steps = row.trajectory.steps
@@ -179,7 +197,3 @@ def _search_trouble(row: GradedTrajectory) -> Iterator[Finding]:
 
 def _last_step(row: GradedTrajectory) -> int | None:
     return len(row.trajectory.steps) - 1 if row.trajectory.steps else None
-
-
-def _count(row: GradedTrajectory) -> int:
-    return row.trajectory.num_actions

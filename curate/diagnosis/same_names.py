@@ -1,4 +1,4 @@
-"""Nationalities as countries and dates in one order: two spellings of an answer become one."""
+"""Write nationalities as countries and dates in one order, so that two spellings become one."""
 
 import re
 
@@ -60,7 +60,9 @@ def with_countries(text: str) -> str:
 
 def date_of(text: str) -> tuple[str, str, str] | None:
     """Read a normalised text that is a date alone: year, month and day, whatever their order."""
-    year, month, day = "", "", ""
+    year = ""
+    month = ""
+    day = ""
     for word in text.split():
         if word in ("of", "on"):
             continue
@@ -69,7 +71,10 @@ def date_of(text: str) -> tuple[str, str, str] | None:
             month = name
         elif _YEAR.fullmatch(word) and not year:
             year = word
-        elif (number := _DAY.fullmatch(word)) and not day:
+        elif not day:
+            number = _DAY.fullmatch(word)
+            if number is None:
+                return None
             day = number[1].lstrip("0")
         else:
             return None
@@ -77,6 +82,10 @@ def date_of(text: str) -> tuple[str, str, str] | None:
 
 
 def _month(word: str) -> str:
+    """Find the month that a word abbreviates; empty where it is none."""
     if len(word) < _MONTH_LETTERS:
         return ""
-    return next((month for month in _MONTHS if month.startswith(word)), "")
+    for month in _MONTHS:
+        if month.startswith(word):
+            return month
+    return ""
