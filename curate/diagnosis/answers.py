@@ -1,6 +1,6 @@
-"""A wrong answer and an accepted one to whether they say the same in other words: what a strict grader may miss.
+"""Tell whether a wrong answer says the same as an accepted one, which a strict grader may miss.
 
-Nothing here makes an answer right: the grade stands, and the row is put where people look first.
+Nothing here makes an answer right: the grade stays, and the row is put where people look first.
 """
 
 import re
@@ -18,31 +18,38 @@ _POSSESSIVE = re.compile(r"['’]s\b")  # noqa: RUF001
 _HEAD_END = re.compile(r",|\bin\b")
 _AND = re.compile(r"\band\b")
 _BEFORE_BRACKET = 120
-"""Characters before a bracket in which the name may stand that it explains."""
+"""The name that a bracket explains is among so many characters before it."""
 _CALLED = "(?:known as|known simply as|short for|abbreviated as|nicknamed|also called)"
-"""Between a name and another one of the same."""
+"""Words between two names of the same thing."""
 _STEM = 5
-"""Letters by which forms of a word are alike: Australia, Australian."""
-_MIN_WORDS, _MAX_NAME = 2, 5
-"""Words of a name; longer answers are descriptions."""
-_SENTENCE, _MOST = 2, 2 / 3
-"""An answer of so many times the accepted one's words that holds most of them is a sentence around it."""
+"""Forms of a word have so many letters in common: Australia, Australian."""
+_MIN_WORDS = 2
+"""The least number of words of a name with first and last part."""
+_MAX_NAME = 5
+"""The greatest number of words of a name; longer answers are descriptions."""
+_SENTENCE = 2
+"""An answer of so many times the accepted one's words may be a sentence around it."""
+_MOST = 2 / 3
+"""A sentence around an accepted answer holds such a share of its words."""
 
 
 def says_the_same(
     answer: str, accepted: str, question: str = "", texts: Iterable[str] = ()
 ) -> bool:
-    """Tell whether an answer is another form of an accepted one, a part of it, or a sentence around most of it.
+    """Tell whether an answer is a form of an accepted one, a part of it, or a sentence around it.
 
-    A sentence that names the accepted answer to compare with it or to rule it out says another thing, and so does one
-    that gives no answer (`curate.diagnosis.denials`). Nationalities are countries; the order of a date is free.
+    A sentence that names the accepted answer to compare with it or to rule it out says another
+    thing, and so does one that gives no answer (`curate.diagnosis.denials`). Nationalities count as
+    countries; the order of a date is free.
 
-    Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a range is asked for,
-    and `film` says nothing of `erotic thriller film` where it is asked whether it was a film. `texts` are the policy's
-    thoughts and what it was shown: `answer (accepted)` or `answer, known as accepted` in them makes the two one.
+    Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a
+    range is asked for, and `film` says nothing of `erotic thriller film` where it is asked whether
+    it was a film. `texts` are the policy's thoughts and what it was shown: `answer (accepted)` or
+    `answer, known as accepted` in them makes the two one.
     """
     question = normalise(question)
-    ours, theirs = (normalise(_POSSESSIVE.sub("", text)) for text in (answer, accepted))
+    ours = normalise(_POSSESSIVE.sub("", answer))
+    theirs = normalise(_POSSESSIVE.sub("", accepted))
     if ours in _CLOSED or theirs in _CLOSED:
         return _CLOSED.get(ours) == _CLOSED.get(theirs)
     if not ours or not theirs or names_without_giving(answer, accepted, question):
@@ -51,9 +58,12 @@ def says_the_same(
         return date_of(ours) == date_of(theirs)
     if _is_another_form(ours, theirs, question):
         return True
-    countries = with_countries(ours), with_countries(theirs)
-    if countries != (ours, theirs) and _is_another_form(*countries, with_countries(question)):
-        return True
+    our_countries = with_countries(ours)
+    their_countries = with_countries(theirs)
+    if (our_countries, their_countries) != (ours, theirs):
+        question_countries = with_countries(question)
+        if _is_another_form(our_countries, their_countries, question_countries):
+            return True
     if _head(answer) == _head(accepted):
         return True
     if len(answer) > _BEFORE_BRACKET:
@@ -64,99 +74,146 @@ def says_the_same(
 
 
 def _is_another_form(ours: str, theirs: str, question: str) -> bool:
-    """Whether two normalised answers are forms of one, or one is a part of the other or a sentence around it."""
-    forms = (_is_spelt_alike, _is_short_name, _has_same_numbers, _is_abbreviated)
-    if any(is_form(ours, theirs) for is_form in forms):
-        return True
-    is_around = _is_sentence_around(ours, theirs) or _is_item(ours, theirs)
-    return is_around or _is_part(ours, theirs, question)
+    """Tell whether one of two normalised answers is a form or a part of the other, or around it."""
+    return (
+        _is_spelt_alike(ours, theirs)
+        or _is_short_name(ours, theirs)
+        or _has_same_numbers(ours, theirs)
+        or _is_abbreviated(ours, theirs)
+        or _is_sentence_around(ours, theirs)
+        or _is_item(ours, theirs)
+        or _is_part(ours, theirs, question)
+    )
 
 
 def _is_part(answer: str, accepted: str, question: str) -> bool:
-    """Whether every word that the answer adds to the question stands in the accepted one, in some form."""
+    """Tell whether the accepted answer has every word, in some form, that the answer adds.
+
+    Words of the question are not added ones.
+    """
     added = content_words(answer) - content_words(question)
     return bool(added) and _stems(added) <= _stems(content_words(accepted))
 
 
 def _stems(words: Iterable[str]) -> set[str]:
-    return {word if any(map(str.isdigit, word)) else word[:_STEM] for word in words}
+    """Shorten words to their stems; those with a digit stay whole."""
+    stems: set[str] = set()
+    for word in words:
+        has_digit = any(character.isdigit() for character in word)
+        stems.add(word if has_digit else word[:_STEM])
+    return stems
 
 
 def _is_spelt_alike(answer: str, accepted: str) -> bool:
-    """Whether only spaces and accents differ: acid house, acid-house."""
-    return bool(_bare(answer)) and _bare(answer) == _bare(accepted)
+    """Tell whether only spaces and accents differ: acid house, acid-house."""
+    ours = _letters_and_digits(answer)
+    return bool(ours) and ours == _letters_and_digits(accepted)
 
 
-def _bare(text: str) -> str:
-    return "".join(sign for sign in unicodedata.normalize("NFKD", text) if sign.isalnum())
+def _letters_and_digits(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(character for character in decomposed if character.isalnum())
 
 
 def _is_short_name(answer: str, accepted: str) -> bool:
-    """Whether two names differ by a short first name and what stands between: Ed Roland, Edgar Eugene Roland Jr."""
-    ours, theirs = (
-        [word for word in name.split() if word not in _SUFFIXES] for name in (answer, accepted)
-    )
+    """Tell whether two names differ by a short first name and the words between.
+
+    Ed Roland, Edgar Eugene Roland Jr.
+    """
+    ours = _name_words(answer)
+    theirs = _name_words(accepted)
     if min(len(ours), len(theirs)) < _MIN_WORDS or max(len(ours), len(theirs)) > _MAX_NAME:
         return False
-    (short, long), (last, whole) = (sorted((ours[i], theirs[i]), key=len) for i in (0, -1))
-    return long.startswith(short) and whole.endswith(last) and short.isalpha() and last.isalpha()
+    short_first, long_first = sorted((ours[0], theirs[0]), key=len)
+    short_last, long_last = sorted((ours[-1], theirs[-1]), key=len)
+    if not short_first.isalpha() or not short_last.isalpha():
+        return False
+    return long_first.startswith(short_first) and long_last.endswith(short_last)
+
+
+def _name_words(name: str) -> list[str]:
+    return [word for word in name.split() if word not in _SUFFIXES]
 
 
 def _has_same_numbers(answer: str, accepted: str) -> bool:
-    """Whether numbers differ by left-out digits only: 1861-65, 1861-1865."""
-    ours, theirs = answer.split(), accepted.split()
-    pairs = [sorted(pair, key=len) for pair in zip(ours, theirs, strict=False)]
-    is_number = all(word.isdigit() and len(word) > 1 for word in (*ours, *theirs))
-    return (
-        is_number
-        and 1 < len(ours) == len(theirs)
-        and all(long.endswith(short) for short, long in pairs)
-    )
+    """Tell whether numbers differ by left-out digits only: 1861-65, 1861-1865."""
+    ours = answer.split()
+    theirs = accepted.split()
+    if len(ours) != len(theirs) or len(ours) < 2:
+        return False
+    for pair in zip(ours, theirs, strict=True):
+        short, long = sorted(pair, key=len)
+        is_number = short.isdigit() and long.isdigit() and len(short) > 1
+        if not is_number or not long.endswith(short):
+            return False
+    return True
 
 
 def _is_abbreviated(answer: str, accepted: str) -> bool:
-    """Whether one is the other or a part of it once the first letters of words stand for them: United States, US."""
-    for long, short in ((answer.split(), accepted.split()), (accepted.split(), answer.split())):
-        for name in (
-            word for word in short if _MIN_WORDS <= len(word) <= _MAX_NAME and word.isalpha()
-        ):
-            size = len(name)
-            for i in range(min(len(long), 2 * _MAX_NAME) - size + 1):
-                if "".join(word[0] for word in long[i : i + size]) == name:
-                    whole = {*long[:i], name, *long[i + size :]}
-                    return whole <= set(short) or set(short) <= whole
+    """Tell whether one has the first letters of words of the other: United States, US.
+
+    Once these words are abbreviated, one must be the other or a part of it. Only the first
+    abbreviation that fits is tried.
+    """
+    ours = answer.split()
+    theirs = accepted.split()
+    for long, short in ((ours, theirs), (theirs, ours)):
+        for name in short:
+            if not name.isalpha() or not _MIN_WORDS <= len(name) <= _MAX_NAME:
+                continue
+            shortened = _abbreviate(long, name)
+            if shortened is not None:
+                return shortened <= set(short) or set(short) <= shortened
     return False
 
 
+def _abbreviate(words: list[str], name: str) -> set[str] | None:
+    """Replace the first words whose first letters make a name by it; None where none do.
+
+    Only the beginning of a long answer is searched.
+    """
+    num_letters = len(name)
+    num_searched = min(len(words), 2 * _MAX_NAME)
+    for start in range(num_searched - num_letters + 1):
+        end = start + num_letters
+        letters = "".join(word[0] for word in words[start:end])
+        if letters == name:
+            return {*words[:start], name, *words[end:]}
+    return None
+
+
 def _is_sentence_around(answer: str, accepted: str) -> bool:
-    """Whether a longer answer holds most words of the accepted one, near each other."""
+    """Tell whether a longer answer holds most words of the accepted one, near each other."""
     theirs = content_words(accepted)
     is_long = len(answer.split()) >= _SENTENCE * len(accepted.split())
     return is_long and len(theirs) >= _MIN_WORDS and spans_most(answer, theirs, _MOST)
 
 
 def _is_item(answer: str, accepted: str) -> bool:
-    """Whether the answer names one of several things that are accepted together, or names several with one of them.
+    """Tell whether one answer names several things and the other one of them.
 
-    Paul Stookey, Yarrow and Stookey; interest magazine and lifestyle magazine, women's interest magazine.
+    Paul Stookey, Yarrow and Stookey; interest magazine and lifestyle magazine, women's interest
+    magazine.
     """
-    items = [content_words(item) for item in _AND.split(accepted)]
-    is_name = len(items) > 1 and len(answer.split()) <= _MAX_NAME
-    if is_name and any(item and item <= content_words(answer) for item in items):
-        return True
-    ours = [content_words(item) for item in _AND.split(answer)]
-    return len(ours) > 1 and any(
-        len(item) >= _MIN_WORDS and item <= content_words(accepted) for item in ours
-    )
+    accepted_items = [content_words(item) for item in _AND.split(accepted)]
+    if len(accepted_items) > 1 and len(answer.split()) <= _MAX_NAME:
+        ours = content_words(answer)
+        if any(item and item <= ours for item in accepted_items):
+            return True
+    our_items = [content_words(item) for item in _AND.split(answer)]
+    if len(our_items) == 1:
+        return False
+    theirs = content_words(accepted)
+    return any(len(item) >= _MIN_WORDS and item <= theirs for item in our_items)
 
 
 def _head(text: str) -> str:
-    """The place before the place that it lies in: Annonay, France; Annonay in Ardèche."""
+    """Cut off the place in which a place lies: Annonay, France; Annonay in Ardèche."""
     return normalise(_HEAD_END.split(text, maxsplit=1)[0])
 
 
 def _is_bracketed(text: str, answer: str, accepted: str) -> bool:
-    """Whether a text gives one as the other's name in brackets."""
+    """Tell whether a text gives one as the other's name in brackets."""
     for inner, outer in ((accepted, answer), (answer, accepted)):
         if f"({inner})".lower() not in text.lower():
             continue
@@ -167,9 +224,12 @@ def _is_bracketed(text: str, answer: str, accepted: str) -> bool:
 
 
 def _is_called(text: str, answer: str, accepted: str) -> bool:
-    """Whether a line of a text says that one is called the other: `OSRIC, short for Old School ...`."""
-    found = text.lower()
-    if any(word not in found for word in (answer.split()[0], accepted.split()[0])):
+    """Tell whether a line of a text says that one is called the other.
+
+    `OSRIC, short for Old School ...`
+    """
+    lowered = text.lower()
+    if answer.split()[0] not in lowered or accepted.split()[0] not in lowered:
         return False
     for line in text.splitlines():
         norm = normalise(line)

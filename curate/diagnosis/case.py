@@ -1,6 +1,9 @@
-"""A wrong trajectory as the rules on facts see it: what was said, what was to be found, and what was shown of it."""
+"""Describe a wrong trajectory for the rules on facts.
 
-from collections.abc import Iterable, Iterator, Sequence
+A case holds what was said, what was to be found, and what was shown of it.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,17 +21,18 @@ from curate.diagnosis.gold import Gold, GoldFact, bare_title
 from curate.diagnosis.queries import NAMED_SHARE, content_words, holds_most
 
 NAMELESS = ""
-"""Stands for the passages of an observation whose tool gave them no ids."""
+"""The id given to the passages of an observation whose tool gave them no ids."""
 _MIN_ABOUT = 2
-"""Content words that a line shares, beside the item, with question and query when it speaks of them; one more where the
-item is a single word, which may stand anywhere."""
+"""A line speaks of the question and the query when it shares so many content words with them,
+besides the item. It must share one more where the item is a single word, which may occur anywhere
+by accident."""
 
 
 class Place(NamedTuple):
-    """Where the wrong fact was needed, and the claim made of it."""
+    """The place where a fact was needed, and the claim made about it."""
 
     start: int
-    """Index among what was said from which on it was needed."""
+    """Index among what was said from which on the fact was needed."""
     end: int
     """Index of the claim, or where the thinking ends."""
     claim: Claim
@@ -39,95 +43,109 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A wrong trajectory, read."""
+    """A wrong trajectory, with its thoughts read as claims."""
 
     mode: Mode
     question: str
     steps: Sequence[Step]
     said: tuple[Utterance, ...]
     prediction: str
-    """Normalised."""
+    """The answer given, normalised."""
     gold: Gold
     corpus_ids: frozenset[str]
-    """Of the passages under all gold titles of the run."""
+    """Ids of the passages under all gold titles of the run."""
     asking: frozenset[str]
     """Words by which questions ask for things."""
 
     @property
     def claims(self) -> list[tuple[int, Claim]]:
-        """The claims with their index among what was said."""
+        """List the claims with their index among what was said."""
         return [(i, said.claim) for i, said in enumerate(self.said) if said.claim]
 
     @property
     def has_own_ids(self) -> bool:
-        """Whether the passages that were shown are named by the ids of our corpus."""
-        shown = (name for step in self.steps for name in step.passages)
-        return any(name in self.corpus_ids for name in shown)
+        """Tell whether the passages that were shown have the ids of our corpus."""
+        return any(not self.corpus_ids.isdisjoint(step.passages) for step in self.steps)
 
     def first_mention(self, items: Sequence[str]) -> int | None:
-        """Index of the first thing that the policy itself said that names one of the items."""
-        mentions = (
-            i
-            for i, said in enumerate(self.said)
-            if said.kind is not StepKind.OBSERVATION and _names(said, items)
-        )
-        return next(mentions, None)
+        """Find the index of the first thing said by the policy itself that names an item."""
+        for i, said in enumerate(self.said):
+            if said.kind is not StepKind.OBSERVATION and _names(said, items):
+                return i
+        return None
 
     def observations(self, end: int | None = None) -> list[Utterance]:
-        """What was shown, up to the index `end` of what was said."""
+        """List what was shown, up to the index `end` of what was said."""
         return [said for said in self.said[:end] if said.kind is StepKind.OBSERVATION]
 
     def shown(self, place: Place) -> tuple[str, ...] | None:
-        """Ids of passages shown that state the place's fact; empty when none was, None when that cannot be told."""
-        if not place.fact.items and not place.fact.passages:
-            return None
+        """List the passages, by id, that were shown before the place's end and state its fact.
+
+        Returns:
+            No id when no such passage was shown; None when that cannot be decided.
+        """
+        fact = place.fact
         observations = self.observations(place.end)
-        if not place.fact.passages or not self.has_own_ids:
-            told = (name for said in observations for name in self._told_by(said, place.fact))
-            return tuple(dict.fromkeys(told)) if place.fact.items else None
-        ids = {passage.id for passage in place.fact.passages}
-        seen = dict.fromkeys(
-            name for said in observations for name in self.steps[said.step].passages if name in ids
-        )
+        if not fact.passages or not self.has_own_ids:
+            return self._shown_elsewhere(observations, fact) if fact.items else None
+        ids = {passage.id for passage in fact.passages}
+        seen: dict[str, None] = {}  # a set that keeps the order
+        for said in observations:
+            for name in self.steps[said.step].passages:
+                if name in ids:
+                    seen[name] = None
         if place.is_sure or not seen:
             return tuple(seen)
-        return (
-            ()
-            if any(says_not_found(said.text) for said in self.said[place.start : place.end])
-            else None
-        )
+        between = self.said[place.start : place.end]
+        says_so = any(says_not_found(said.text) for said in between)
+        return () if says_so else None
 
-    def _told_by(self, said: Utterance, fact: GoldFact) -> Iterator[str]:
-        """The passages of an observation from elsewhere that state a fact: those under its titles, or lines that do.
+    def _shown_elsewhere(
+        self, observations: Iterable[Utterance], fact: GoldFact
+    ) -> tuple[str, ...]:
+        """List the passages of observations that state a fact, where ids are not those of ours."""
+        found: dict[str, None] = {}  # a set that keeps the order
+        for said in observations:
+            found.update(dict.fromkeys(self._stating(said, fact)))
+        return tuple(found)
 
-        A passage under the title may be another part of the article than ours: it states the fact where its words do.
+    def _stating(self, said: Utterance, fact: GoldFact) -> Sequence[str]:
+        """List the passages of an observation that state a fact.
+
+        These are the ones under the fact's titles, or all where a line states it. A passage under
+        the title may be another part of the article than ours: it states the fact where its words
+        do.
         """
         titles = {passage.title for passage in fact.passages}
         names = self.steps[said.step].passages
         titled = [name for name in names if bare_title(name) in titles]
         if titled and self._holds(said.norm, fact):
-            yield from titled
-        elif any(self._speaks_of(line, said, fact) for line in said.text.splitlines()):
-            yield from names or (NAMELESS,)
+            return titled
+        if any(self._speaks_of(line, said, fact) for line in said.text.splitlines()):
+            return names or (NAMELESS,)
+        return ()
 
     def _holds(self, norm: str, fact: GoldFact) -> bool:
+        """Tell whether a normalised text holds an item of the fact, or most of its words."""
         return any(
             is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items
         )
 
     def _speaks_of(self, line: str, said: Utterance, fact: GoldFact) -> bool:
-        """Whether a line mentions the fact's item where it speaks of the entity, or of what was asked.
+        """Tell whether a line mentions the fact's item and speaks of the entity or what was asked.
 
-        It speaks of what was asked when it names somebody or something that the question or the query names, and shares
-        further words with them. An item of a single word may stand anywhere by accident, a number above all: it counts
-        where the sentence around it does.
+        It speaks of what was asked when it names somebody or something that the question or the
+        query names, and shares further words with them. An item of a single word may occur anywhere
+        by accident, a number above all: it counts where the sentence around it does.
         """
         norm = padded(line)
         if not self._holds(norm, fact):
             return False
         if any(is_in(passage.title, norm) for passage in fact.passages):
             return True
-        query = self.steps[said.step - 1].argument or "" if said.step else ""
+        query = ""
+        if said.step:
+            query = self.steps[said.step - 1].argument or ""
         items = content_words(" ".join(fact.items))
         asked = content_words(f"{self.question} {query}") - items
         if not self._names_subject(norm, query, items):
@@ -135,23 +153,27 @@ class Case:
         is_word = all(" " not in item for item in fact.items)
         if len(content_words(norm) & asked) < _MIN_ABOUT + is_word:
             return False
-        sentences = [padded(sentence) for sentence in SENTENCE_END.split(line)]
-        around = [sentence for sentence in sentences if self._holds(sentence, fact)]
-        return not is_word or any(
-            len(content_words(sentence) & asked) >= _MIN_ABOUT for sentence in around
-        )
+        if not is_word:
+            return True
+        for sentence in SENTENCE_END.split(line):
+            around = padded(sentence)
+            if self._holds(around, fact) and len(content_words(around) & asked) >= _MIN_ABOUT:
+                return True
+        return False
 
     def _names_subject(self, norm: str, query: str, items: frozenset[str]) -> bool:
-        """Whether a text has the telling words of a name in the question or the query; true where these name nothing.
+        """Tell whether a text has the telling words of a name in the question or the query.
 
-        Words by which questions ask (`street`, `film`) tell a name only together with most of its others.
+        Where these name nothing, every text has. Words by which questions ask (`street`, `film`)
+        count only together with most of the other words of the name.
         """
         found = names_and_numbers(self.question) + names_and_numbers(query)
         named = [content_words(name) - items for name in found if not name.isdigit()]
         wanted = [words for words in named if words]
         own = content_words(norm)
         for words in wanted:
-            if words & own - self.asking or len(words & own) >= NAMED_SHARE * len(words):
+            shared = words & own
+            if shared - self.asking or len(shared) >= NAMED_SHARE * len(words):
                 return True
         return not wanted
 

@@ -1,10 +1,12 @@
-"""The first fact that a wrong trajectory got wrong, and how: recalled, guessed, misread or not found.
+"""Find the first fact that a wrong trajectory got wrong, and how it came to it.
 
-On the way to an open answer the first item that the policy never mentions is the missing one; the claim made in its
-place is the wrong one. Where facts are compared, the first claim that no gold passage supports is the wrong one.
+The fact was recalled, guessed, misread or not found. On the way to an open answer the first item
+that the policy never mentions is the missing one; the claim made in its place is the wrong one.
+Where facts are compared, the first claim that no gold passage supports is the wrong one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from coa.causes import Cause, Finding
 from coa.trajectory import Mode, StepKind
@@ -20,14 +22,17 @@ from curate.diagnosis.claims import (
     says_not_found,
 )
 from curate.diagnosis.comparing import is_contradicted, places_by_title
-from curate.diagnosis.gold import Gold, GoldFact
+from curate.diagnosis.gold import Gold, GoldFact, GoldPassage
 from curate.diagnosis.queries import Query, Wanted, content_words, holds_most, is_good
 
 _MAX_QUOTE = 200
 
 
 def diagnose_fact(case: Case) -> list[Finding]:
-    """Why the answer is wrong although the form is right; the primary cause first, never empty."""
+    """Tell why the answer is wrong although the form is right.
+
+    The primary cause comes first; there is always one.
+    """
     if not case.gold.is_known:
         return _without_titles(case)
     start = 0
@@ -44,165 +49,215 @@ def diagnose_fact(case: Case) -> list[Finding]:
 
 
 def _is_passed_over(case: Case, fact: GoldFact) -> bool:
-    """Whether a fact on the way was not needed in words: its article, or the answer's, was shown all the same."""
+    """Tell whether a fact on the way was not needed in words.
+
+    Its article, or that of the answer, was shown all the same.
+    """
     last = case.gold.facts[-1]
     if fact is last or case.has_own_ids:
         return False
-    own = GoldFact(last.items, "", tuple(p for p in case.gold.passages if p.title in fact.items))
-    whole = (Place(0, len(case.said), _answer_as_claim(case), each) for each in (own, last))
-    return any(case.shown(place) for place in whole)
+    own_passages = tuple(p for p in case.gold.passages if p.title in fact.items)
+    answer_in_own = GoldFact(items=last.items, name="", passages=own_passages)
+    return _is_shown_anywhere(case, answer_in_own) or _is_shown_anywhere(case, last)
+
+
+def _is_shown_anywhere(case: Case, fact: GoldFact) -> bool:
+    return bool(case.shown(_whole_place(case, fact)))
+
+
+def _whole_place(case: Case, fact: GoldFact) -> Place:
+    """Take the whole trajectory as the place of a fact, and the answer as the claim."""
+    return Place(start=0, end=len(case.said), claim=_answer_as_claim(case), fact=fact)
 
 
 def _without_titles(case: Case) -> list[Finding]:
-    """What can be said where nothing is known of the way: only what holds whichever fact is the wrong one."""
-    if ignored := _ignored_answer(case):
+    """Tell what holds whichever fact is the wrong one: nothing is known of the way."""
+    ignored = _ignored_answer(case)
+    if ignored:
         return [ignored]
     bases = {claim.basis for _, claim in case.claims}
-    if (
-        any(said.kind is StepKind.ACTION for said in case.said)
-        or len(bases) > 1
-        or Basis.READ in bases
-    ):
+    has_searched = any(said.kind is StepKind.ACTION for said in case.said)
+    if has_searched or len(bases) > 1 or Basis.READ in bases:
         return [Finding(Cause.UNKNOWN, evidence="the question has no gold titles")]
     if not case.claims and case.mode is Mode.COT:
-        return [
-            Finding(
-                Cause.UNKNOWN,
-                evidence="no thought states anything, and the question has no gold titles",
-            )
-        ]
+        evidence = "no thought states anything, and the question has no gold titles"
+        return [Finding(Cause.UNKNOWN, evidence=evidence)]
     claim = case.claims[0][1] if case.claims else _answer_as_claim(case)
-    return [
-        Finding(cause, claim.step, _quote(claim.sentence))
-        for cause in _unsearched(case.mode, claim)
-    ]
+    evidence = _quote(claim.sentence)
+    return [Finding(cause, claim.step, evidence) for cause in _unsearched(case.mode, claim)]
 
 
 def _ignored_answer(case: Case) -> Finding | None:
-    """The accepted answer was shown where the question is spoken of, and the policy never took it up.
+    """Tell whether the accepted answer was shown to a policy that never mentions it.
 
-    One that names it went wrong later, and without titles nothing says where.
+    A policy that mentions it went wrong later, and without titles nothing says where.
     """
-    answer = case.gold.facts[-1] if case.gold.facts else None
-    if answer is None or case.first_mention(answer.items) is not None:
+    if not case.gold.facts:
         return None
-    shown = case.shown(Place(0, len(case.said), _answer_as_claim(case), answer))
+    answer = case.gold.facts[-1]
+    if case.first_mention(answer.items) is not None:
+        return None
+    shown = case.shown(_whole_place(case, answer))
+    if not shown:
+        return None
     place = _claim_in_place_of(case, answer, 0)
-    return _finding(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False) if shown else None
+    return _finding(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False)
 
 
 def _is_overruled(case: Case, fact: GoldFact, mentioned: int) -> bool:
-    """Whether the right answer is mentioned, as in a passage that is copied or in a list, and another one was read."""
+    """Tell whether another answer was read although the right one is mentioned.
+
+    The mention may be in a passage that is copied, or in a list.
+    """
     if fact is not case.gold.facts[-1] or case.gold.compares:
         return False
     if not case.has_own_ids and _was_shown(case, len(case.said)):
         return True
-    later = (claim for i, claim in case.claims if i > mentioned)
+    later = [claim for i, claim in case.claims if i > mentioned]
     return any(claim.basis is Basis.READ and case.prediction in claim.values for claim in later)
 
 
 def _slip(case: Case, index: int) -> Finding:
-    said = case.said[index] if case.said else None
-    evidence = (
-        f"{_quote(said.text)}, yet it answered {_quote(case.prediction)}"
-        if said
-        else "every fact was right"
-    )
-    return Finding(
-        Cause.REASONING_SLIP, said.step if said else None, evidence, needs_gold_titles=True
-    )
+    """Blame the reasoning after what was said at an index: every fact was right."""
+    if not case.said:
+        evidence = "every fact was right"
+        return Finding(Cause.REASONING_SLIP, None, evidence, needs_gold_titles=True)
+    said = case.said[index]
+    evidence = f"{_quote(said.text)}, yet it answered {_quote(case.prediction)}"
+    return Finding(Cause.REASONING_SLIP, said.step, evidence, needs_gold_titles=True)
 
 
 def _claim_in_place_of(case: Case, fact: GoldFact, start: int) -> Place:
-    """The claim made where `fact` was needed: the last fact's is the one with the answer given, else the first."""
+    """Find the claim made where `fact` was needed.
+
+    For the last fact it is the claim that states the answer given, for others the first claim that
+    is not harmless.
+    """
     if fact is case.gold.facts[-1] and not case.gold.compares:
         end, claim = _claim_of_answer(case, start)
         return Place(start, end, claim, fact)
-    after = [(i, claim) for i, claim in case.claims if i >= start]
-    # The sentence that reached the fact before is the start; a claim of its own is of that fact.
-    after = [(i, claim) for i, claim in after if i > start or not start] or after
-    wrong = [(i, claim) for i, claim in after if not _is_harmless(claim, case.gold)] or after
-    end, claim = wrong[0] if wrong else (len(case.said), _answer_as_claim(case))
-    return Place(start, end, claim, fact)
+    candidates = [(i, claim) for i, claim in case.claims if i >= start]
+    if start:
+        # The sentence at the start reached the fact before: a claim in it is about that fact.
+        later = [(i, claim) for i, claim in candidates if i > start]
+        candidates = later or candidates
+    for end, claim in candidates:
+        if not _is_harmless(claim, case.gold):
+            return Place(start, end, claim, fact)
+    if candidates:
+        end, claim = candidates[0]
+        return Place(start, end, claim, fact)
+    return Place(start, len(case.said), _answer_as_claim(case), fact)
 
 
 def _claim_of_answer(case: Case, start: int) -> tuple[int, Claim]:
-    """The first claim that states the answer, else the first thought that mentions it, else the answer itself."""
-    stated = (
-        (i, claim) for i, claim in case.claims if i >= start and case.prediction in claim.values
-    )
-    if found := next(stated, None):
-        return found
+    """Find the first claim that states the answer, and its index.
+
+    Without one the first thought that mentions the answer is taken for the claim, else the answer
+    itself.
+    """
+    for i, claim in case.claims:
+        if i >= start and case.prediction in claim.values:
+            return i, claim
     for i, said in enumerate(case.said[start:], start):
         if said.kind is StepKind.THOUGHT and is_in(case.prediction, said.norm):
-            basis = Basis.READ if _was_shown(case, i) else basis_of(said.text) or Basis.RECALLED
+            basis = basis_of(said.text) or Basis.RECALLED
+            if _was_shown(case, i):
+                basis = Basis.READ
             return i, Claim(said.step, said.text.strip(), (case.prediction,), basis)
     return len(case.said), _answer_as_claim(case)
 
 
 def _is_harmless(claim: Claim, gold: Gold) -> bool:
-    """Whether all that a claim states stands in passages that state facts of the way: true, if not what was needed."""
-    stating = [passage for fact in gold.facts for passage in fact.passages]
-    return bool(stating) and all(
-        any(is_in(value, p.norm) for p in stating) for value in claim.values
-    )
+    """Tell whether passages that state facts of the way hold all that a claim states.
+
+    Such a claim is true, even if it is not what was needed.
+    """
+    stating = list(chain.from_iterable(fact.passages for fact in gold.facts))
+    if not stating:
+        return False
+    return all(_is_held(value, stating) for value in claim.values)
+
+
+def _is_held(value: str, passages: Iterable[GoldPassage]) -> bool:
+    return any(is_in(value, passage.norm) for passage in passages)
 
 
 def _answer_as_claim(case: Case) -> Claim:
-    """The answer itself, where no thought states it before."""
-    hedged = Basis.GUESSED if gives_up(case.prediction) else Basis.RECALLED
-    basis = Basis.READ if _was_shown(case, len(case.said)) else hedged
-    return Claim(max(len(case.steps) - 1, 0), case.prediction, (case.prediction,), basis)
+    """Take the answer itself for a claim, where no thought states it before."""
+    if _was_shown(case, len(case.said)):
+        basis = Basis.READ
+    elif gives_up(case.prediction):
+        basis = Basis.GUESSED
+    else:
+        basis = Basis.RECALLED
+    last_step = max(len(case.steps) - 1, 0)
+    return Claim(last_step, case.prediction, (case.prediction,), basis)
 
 
 def _was_shown(case: Case, end: int) -> bool:
-    """Whether the answer stands in an observation."""
+    """Tell whether an observation before the index `end` states the answer."""
     shown = case.observations(end)
     return any(_states(said, case.prediction, case.question) for said in shown)
 
 
 def _states(said: Utterance, value: str, question: str) -> bool:
+    """Tell whether an observation holds a value, or most of its words."""
     return is_in(value, said.norm) or holds_most(said.norm, value, question)
 
 
 def _compare(case: Case, start: int) -> list[Finding]:
+    """Check the compared facts, from the index `start` of what was said on."""
     if not case.gold.has_corpus:
-        return [
-            Finding(Cause.UNKNOWN, evidence="comparing needs the passages under the gold titles")
-        ]
+        evidence = "comparing needs the passages under the gold titles"
+        return [Finding(Cause.UNKNOWN, evidence=evidence)]
     places = places_by_title(case, start)
-    if wrong := next((place for place in places if is_contradicted(place)), None):
-        return _explain(case, wrong)
-    named = {passage.title for place in places for passage in place.fact.passages}
-    last = case.said[-1].step if case.said else 0
-    is_admitted = not case.has_own_ids and any(
-        says_not_found(said.text) for said in case.said if said.step == last
-    )
-    if is_admitted or not all(place.is_sure for place in places) or named < set(case.gold.compares):
-        evidence = "not every fact that is compared can be checked"
-        return [Finding(Cause.UNKNOWN, evidence=evidence, needs_gold_titles=True)]
-    return [_slip(case, places[-1].end)]
+    for place in places:
+        if is_contradicted(place):
+            return _explain(case, place)
+    if _can_check_all(case, places):
+        return [_slip(case, places[-1].end)]
+    evidence = "not every fact that is compared can be checked"
+    return [Finding(Cause.UNKNOWN, evidence=evidence, needs_gold_titles=True)]
 
 
-# From the wrong claim to its cause
+def _can_check_all(case: Case, places: Sequence[Place]) -> bool:
+    """Tell whether the passages of every compared fact are known.
+
+    They are not where the last step admits that something was not found, unless passages have the
+    ids of our corpus.
+    """
+    if not case.has_own_ids and case.said:
+        last_step = case.said[-1].step
+        last_said = [said for said in case.said if said.step == last_step]
+        if any(says_not_found(said.text) for said in last_said):
+            return False
+    if not all(place.is_sure for place in places):
+        return False
+    titles: set[str] = set()
+    for place in places:
+        titles.update(passage.title for passage in place.fact.passages)
+    return not titles < set(case.gold.compares)
+
+
+# From the wrong claim to its cause.
 
 
 def _explain(case: Case, place: Place) -> list[Finding]:
+    """Tell the causes of a wrong claim, the primary one first."""
     claim = place.claim
     shown = case.shown(place)
     if shown is None and claim.basis is Basis.READ:
-        return [
-            Finding(
-                Cause.UNKNOWN,
-                claim.step,
-                f"{_quote(claim.sentence)}: which passage states it is unclear",
-            )
-        ]
+        evidence = f"{_quote(claim.sentence)}: which passage states it is unclear"
+        return [Finding(Cause.UNKNOWN, claim.step, evidence)]
     if shown:
         return [_finding(Cause.EVIDENCE_IGNORED, place, shown)]
-    if claim.basis is Basis.READ and (source := _source(case, claim, case.observations(place.end))):
-        return [_finding(Cause.DISTRACTOR_FOLLOWED, place, source), *_query_trouble(case, place)]
-    if trouble := _query_trouble(case, place):
+    trouble = _query_trouble(case, place)
+    if claim.basis is Basis.READ:
+        source = _source(case, claim, case.observations(place.end))
+        if source:
+            return [_finding(Cause.DISTRACTOR_FOLLOWED, place, source), *trouble]
+    if trouble:
         return [*trouble, _finding(_memory_cause(claim), place)]
     return [_finding(cause, place) for cause in _unsearched(case.mode, claim)]
 
@@ -210,10 +265,16 @@ def _explain(case: Case, place: Place) -> list[Finding]:
 def _finding(
     cause: Cause, place: Place, passages: tuple[str, ...] = (), *, needs_titles: bool = True
 ) -> Finding:
-    missing = f" instead of {_quote(place.fact.name)}" if place.fact.name else ""
-    ids = tuple(name for name in passages if name != NAMELESS)
+    """Quote the claim as evidence, and the fact that was needed instead where it has a name."""
+    evidence = _quote(place.claim.sentence)
+    if place.fact.name:
+        evidence += f" instead of {_quote(place.fact.name)}"
     return Finding(
-        cause, place.claim.step, f"{_quote(place.claim.sentence)}{missing}", ids, needs_titles
+        cause=cause,
+        step=place.claim.step,
+        evidence=evidence,
+        passages=tuple(name for name in passages if name != NAMELESS),
+        needs_gold_titles=needs_titles,
     )
 
 
@@ -221,17 +282,15 @@ def _memory_cause(claim: Claim) -> Cause:
     return Cause.KNOWLEDGE_GAP if claim.basis is Basis.GUESSED else Cause.FALSE_RECALL
 
 
-def _unsearched(mode: Mode, claim: Claim) -> tuple[Cause, ...]:
-    """What a wrong claim that no search was made for shows."""
-    return (
-        (Cause.NEVER_SEARCHED, _memory_cause(claim))
-        if mode is Mode.COA
-        else (_memory_cause(claim),)
-    )
+def _unsearched(mode: Mode, claim: Claim) -> list[Cause]:
+    """List the causes of a wrong claim for which no search was made."""
+    if mode is Mode.COA:
+        return [Cause.NEVER_SEARCHED, _memory_cause(claim)]
+    return [_memory_cause(claim)]
 
 
 def _source(case: Case, claim: Claim, observations: Sequence[Utterance]) -> tuple[str, ...]:
-    """Ids of the passages of the last observation in which the claimed value stands."""
+    """Find the last observation that holds a claimed value, and return its passages' ids."""
     for said in reversed(observations):
         if any(_states(said, value, case.question) for value in claim.values):
             return case.steps[said.step].passages or (NAMELESS,)
@@ -239,36 +298,60 @@ def _source(case: Case, claim: Claim, observations: Sequence[Utterance]) -> tupl
 
 
 def _query_trouble(case: Case, place: Place) -> list[Finding]:
-    """Whether the searches for the fact were good; empty where there was none."""
-    last = case.gold.facts[-1] if case.gold.facts and not case.gold.compares else None
-    # What is answered at last may have been claimed before it was searched for.
-    for end in (place.end, len(case.said)) if place.fact is last else (place.end,):
-        between = case.said[place.start : end]
-        queries = [Query(said.step, said.text) for said in between if said.kind is StepKind.ACTION]
-        if queries:
-            break
-    else:
+    """Judge the searches for the fact; empty where there was none.
+
+    The first good query is blamed on retrieval; without one the last query is a bad one.
+    """
+    between = case.said[place.start : place.end]
+    queries = _queries(between)
+    is_open = bool(case.gold.facts) and not case.gold.compares
+    if not queries and is_open and place.fact is case.gold.facts[-1]:
+        # The answer may have been claimed before it was searched for.
+        between = case.said[place.start :]
+        queries = _queries(between)
+    if not queries:
         return []
-    wanted = _wanted(
-        case, place, " ".join(said.text for said in between if said.kind is StepKind.THOUGHT)
-    )
-    good = next((query for query in queries if is_good(query.text, wanted, case.asking)), None)
-    query = good or queries[-1]
-    cause = Cause.RETRIEVAL_MISS if good else Cause.BAD_QUERY
+    thoughts = [said.text for said in between if said.kind is StepKind.THOUGHT]
+    wanted = _wanted(case, place, " ".join(thoughts))
+    query, cause = queries[-1], Cause.BAD_QUERY
+    for each in queries:
+        if is_good(each.text, wanted, case.asking):
+            query, cause = each, Cause.RETRIEVAL_MISS
+            break
     return [
-        Finding(cause, query.step, _quote(query.text), tuple(p.id for p in wanted.passages), True)
+        Finding(
+            cause=cause,
+            step=query.step,
+            evidence=_quote(query.text),
+            passages=tuple(passage.id for passage in wanted.passages),
+            needs_gold_titles=True,
+        )
     ]
 
 
+def _queries(said: Sequence[Utterance]) -> list[Query]:
+    return [Query(each.step, each.text) for each in said if each.kind is StepKind.ACTION]
+
+
 def _wanted(case: Case, place: Place, thoughts: str) -> Wanted:
-    named = [title for title in case.gold.compares if is_in(title, padded(thoughts))]
-    passages = place.fact.passages or tuple(
-        p for title in named for p in case.gold.passages_under(title)
+    """Describe what the searches for the fact should have found."""
+    passages = place.fact.passages
+    if not passages:
+        text = padded(thoughts)
+        for title in case.gold.compares:
+            if is_in(title, text):
+                passages += case.gold.passages_under(title)
+    return Wanted(
+        items=place.fact.items,
+        passages=passages,
+        others=tuple(passage for passage in case.gold.passages if passage not in passages),
+        topic=content_words(f"{case.question} {thoughts}"),
     )
-    others = tuple(passage for passage in case.gold.passages if passage not in passages)
-    return Wanted(place.fact.items, passages, others, content_words(f"{case.question} {thoughts}"))
 
 
 def _quote(text: str) -> str:
+    """Quote a text with single spaces, shortened where it is long."""
     text = " ".join(text.split())
-    return f"“{text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + '…'}”"
+    if len(text) > _MAX_QUOTE:
+        text = text[:_MAX_QUOTE] + "…"
+    return f"“{text}”"

@@ -1,4 +1,4 @@
-"""A query to whether it was a good one, judged by its words against those of the passage it should have found."""
+"""Judge whether a query was good, by its words and those of the passage it should have found."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,23 +9,28 @@ from coa.plain_words import WORD
 from curate.diagnosis.gold import GoldPassage
 
 _STOP_WORDS_TEXT = """
-a an the of in on at to by for from with as and or but is are was were be been being do does did has have had
-he she it its they we i you his her their our my this that these those there here what which who whom whose
-when where why how name tell can could would should will shall may might must need find know let me so then
-not no yes if also about into than same first s
+a an the of in on at to by for from with as and or but is are was were be been being do does did
+has have had he she it its they we i you his her their our my this that these those there here what
+which who whom whose when where why how name tell can could would should will shall may might must
+need find know let me so then not no yes if also about into than same first s
 """
 _STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 _MIN_DESCRIBING = 2
-"""Words of the passage that a query needs which cannot name the entity, because the entity is what it looks for."""
+"""A query that cannot name the entity, because it looks for it, needs so many words of the
+passage."""
 _STEM = 5
-"""Letters by which forms of a word are alike: director, directed."""
+"""Forms of a word have so many letters in common: director, directed."""
 NAMED_SHARE = 2 / 3
-"""Of a title's words that name it: `Collier Transit` is Collier Area Transit, half of a person's name is nobody."""
+"""Share of a title's words that names it: `Collier Transit` is Collier Area Transit, while half of
+a person's name names nobody."""
 
-_MIN_ADDED, _MOST_ADDED = 3, 0.8
-"""Words of a long value, and the part of them that is no accident."""
+_MIN_ADDED = 3
+"""Number of words from which on a value is long."""
+_MOST_ADDED = 0.8
+"""Share of a long value's words that a text does not hold by accident."""
 _STRETCH = 2
-"""Words of a text for each word that is looked for in it: little words and a few others stand between."""
+"""Number of words of a text for each word that is looked for in it: little words and a few others
+are between them."""
 
 
 class Query(NamedTuple):
@@ -36,40 +41,43 @@ class Query(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a query should have found."""
+    """The fact that a query should have found."""
 
     items: tuple[str, ...]
-    """What was to be told, normalised."""
+    """Normalised names of what was to be found."""
     passages: tuple[GoldPassage, ...]
-    """That tell it."""
+    """The passages that state it."""
     others: tuple[GoldPassage, ...]
     """Other passages under gold titles."""
     topic: frozenset[str]
     """The words of the question and of the thoughts around the query."""
 
 
-@lru_cache(
-    maxsize=4_096
-)  # passages return again and again; thoughts do not, and must not fill the memory
+# Passages return again and again; thoughts do not, and must not fill the memory.
+@lru_cache(maxsize=4_096)
 def content_words(text: str) -> frozenset[str]:
-    """The words that carry a text's meaning, plurals as singulars."""
+    """List the words that carry a text's meaning, plurals as singulars."""
     return frozenset(_singular(word) for word in WORD.findall(text.lower())) - _STOP_WORDS
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    is_plural = len(word) > 3 and word.endswith("s") and not word.endswith("ss")
+    return word[:-1] if is_plural else word
 
 
 def holds_most(text: str, value: str, question: str) -> bool:
-    """Whether a text holds most of what a long value adds to the question, in whatever order, near each other."""
+    """Tell whether a text holds most of the words that a long value adds to the question.
+
+    Their order is free, but they must be near each other.
+    """
     added = content_words(value) - content_words(question)
     return len(added) >= _MIN_ADDED and spans_most(text, added, _MOST_ADDED)
 
 
 def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
-    """Whether a share of the wanted words stands in a stretch of text hardly longer than they are.
+    """Tell whether a stretch of text, hardly longer than the wanted words, holds a share of them.
 
-    Words that stand far from each other were not said together: they are there by accident.
+    Words that are far from each other were not said together: they are there by accident.
     """
     needed = share * len(wanted)
     if len(wanted & content_words(text)) < needed:
@@ -90,16 +98,20 @@ def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
 
 
 def asking_words(questions: Iterable[str]) -> frozenset[str]:
-    """The words by which questions ask for things: what they hold beside names."""
-    words = (word for text in questions for word in WORD.findall(text)[1:] if word.islower())
-    return frozenset(map(_singular, words)) - _STOP_WORDS
+    """List the words by which questions ask for things: those that are no names."""
+    words: set[str] = set()
+    for question in questions:
+        later_words = WORD.findall(question)[1:]
+        words.update(_singular(word) for word in later_words if word.islower())
+    return frozenset(words) - _STOP_WORDS
 
 
 def is_good(query: str, wanted: Wanted, asking: frozenset[str]) -> bool:
-    """Whether a query names the entity and something that is asked of it.
+    """Tell whether a query names the entity and something that is asked about it.
 
-    Without passages the query is judged by the topic alone. A word that stands nowhere near counts as a paraphrase,
-    unless another passage about the entity has it, or other questions ask by it (`asking`): then it asks for theirs.
+    Without passages the query is judged by the topic alone. A word that neither the topic nor the
+    passage has counts as a paraphrase, unless another passage about the entity has it, or other
+    questions ask by it (`asking`): then it asks for something else.
     """
     words = content_words(query)
     if not wanted.passages:
@@ -110,27 +122,36 @@ def is_good(query: str, wanted: Wanted, asking: frozenset[str]) -> bool:
 def _would_find(
     words: frozenset[str], passage: GoldPassage, wanted: Wanted, asking: frozenset[str]
 ) -> bool:
+    """Tell whether a query with these words would find a passage."""
     told = content_words(passage.norm)
     entity = content_words(passage.title)
     if passage.title in wanted.items or not entity <= wanted.topic:
-        named = (
-            content_words(other.title) for other in wanted.others if other.title not in wanted.items
-        )
-        by_name = any(
-            name <= words and not (words - name).isdisjoint(wanted.topic) for name in named
-        )
-        return by_name or len(words & told & wanted.topic) >= _MIN_DESCRIBING
+        # The query looks for the entity, so it cannot name it.
+        describes = len(words & told & wanted.topic) >= _MIN_DESCRIBING
+        return describes or _asks_about_another(words, wanted)
     asked = words - entity
     if len(words & entity) < NAMED_SHARE * len(entity) or not asked:
         return False
     if not asked.isdisjoint(wanted.topic | told):
         return True
-    elsewhere = (other for other in wanted.others if other.title == passage.title)
-    return asked.isdisjoint(asking) and not any(
-        _speaks_of(content_words(other.norm), asked) for other in elsewhere
-    )
+    if not asked.isdisjoint(asking):
+        return False
+    elsewhere = [other for other in wanted.others if other.title == passage.title]
+    return not any(_speaks_of(content_words(other.norm), asked) for other in elsewhere)
+
+
+def _asks_about_another(words: frozenset[str], wanted: Wanted) -> bool:
+    """Tell whether a query names another gold title, and asks something of the topic about it."""
+    for other in wanted.others:
+        if other.title in wanted.items:
+            continue
+        name = content_words(other.title)
+        if name <= words and not (words - name).isdisjoint(wanted.topic):
+            return True
+    return False
 
 
 def _speaks_of(told: frozenset[str], asked: frozenset[str]) -> bool:
+    """Tell whether some form of an asked word was told."""
     stems = {word[:_STEM] for word in told}
     return any(word[:_STEM] in stems for word in asked)
