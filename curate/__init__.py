@@ -1,1 +1,4 @@
-"""Stage package: trajectories to graded rows, pairs and sets. Meets the other stages only in files under data/."""
+"""Grade trajectories, make pairs and assemble sets.
+
+The stages of this package meet the other stages only in files under data/.
+"""

@@ -1,11 +1,12 @@
-"""Graded trajectories to causes: why each one failed, with the step and the evidence.
+"""Analyse why graded trajectories failed, with the step to blame and the evidence.
 
     python -m curate.analyse
 
-Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages under gold titles from
-`index.corpus`; writes data/analyse.parquet, one row per graded trajectory. What no rule decides is `unknown`: questions
-without gold titles decide little, and questions that compare need the corpus as well. Rows stream; what is kept of the
-whole are the questions and the gold passages of failed ones. The causes stand in coa/causes.py.
+Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages
+under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory.
+What no rule decides is `unknown`: without gold titles little can be decided, and questions that
+compare need the corpus as well. Rows stream through; only the questions and the gold passages of
+failed ones stay in memory. The causes are listed in coa/causes.py.
 """
 
 import sys
@@ -42,7 +43,8 @@ class AnalyseParams:
     """What the rules may use."""
 
     reads_corpus: bool = True
-    """Read the passages under gold titles from `index.corpus`; without them the rules that need them say unknown."""
+    """Read the passages under gold titles from `index.corpus`; without them the rules that need
+    them say unknown."""
     near_f1: float = 0.75
     """A wrong answer that overlaps an accepted one at least so much is blamed on the grader."""
 
@@ -52,7 +54,9 @@ def analyse(row: GradedTrajectory, question: Question, context: Context) -> Anal
     trajectory = row.trajectory
     found = diagnose(row, question, context)
     is_correct = row.grade.verdict is Verdict.CORRECT
-    primary, contributing = (None, found) if is_correct else (found[0], found[1:])
+    # A correct trajectory has contributing findings only.
+    primary = None if is_correct else found[0]
+    contributing = found if is_correct else found[1:]
     return Analysis(
         trajectory_id=trajectory.trajectory_id,
         question_id=trajectory.question_id,
@@ -92,7 +96,7 @@ def analyse_all(
 
 
 def failed_questions(path: Path) -> set[str]:
-    """Ids of the questions that a trajectory of the graded table failed: only their gold passages are needed.
+    """Collect the ids of the questions that a trajectory failed: only their passages are needed.
 
     Raises:
         InputError: the file is missing or broken, or lacks a column.
@@ -107,7 +111,9 @@ def failed_questions(path: Path) -> set[str]:
 
 
 def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
-    """What the rules know: of the corpus, one pass keeps the passages under gold titles of failed questions.
+    """Load what the rules know besides the rows.
+
+    One pass over the corpus keeps the passages under gold titles of failed questions.
 
     Raises:
         InputError: the corpus is missing or broken.
@@ -116,14 +122,16 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     asking = asking_words(question.question for question in questions.values())
     if not settings.reads_corpus:
         return Context(asking=asking, near_f1=settings.near_f1)
-    index, failed = params.section(IndexParams, "index"), failed_questions(GRADED)
-    titles = {title for name in failed & questions.keys() for title in questions[name].gold_titles}
+    index = params.section(IndexParams, "index")
+    titles: set[str] = set()
+    for question_id in failed_questions(GRADED) & questions.keys():
+        titles.update(questions[question_id].gold_titles)
     passages = read_passages(corpus_files(index.corpus), index.columns) if titles else ()
     return Context(gold_passages(passages, titles), asking, settings.near_f1)
 
 
 class _Totals:
-    """What a run adds up to."""
+    """The counts of a run."""
 
     def __init__(self) -> None:
         self.analysed: Counter[Mode] = Counter()
@@ -140,25 +148,25 @@ class _Totals:
         return {str(mode): self._of(mode) for mode in Mode}
 
     def _of(self, mode: Mode) -> dict[str, Any]:
-        causes = {
-            str(cause): self.causes[mode, cause]
-            for cause in Cause
-            if cause not in CONTRIBUTING_ONLY
-        }
+        causes: dict[str, int] = {}
+        contributing: dict[str, int] = {}
+        for cause in Cause:
+            if cause not in CONTRIBUTING_ONLY:
+                causes[str(cause)] = self.causes[mode, cause]
+            if cause is not Cause.UNKNOWN:
+                contributing[str(cause)] = self.contributing[mode, cause]
         failed = sum(causes.values())
         return {
             "analysed": self.analysed[mode],
             "failed": failed,
             "decided_rate": rate(failed - causes[Cause.UNKNOWN], failed),
             "causes": causes,
-            "contributing": {
-                str(c): self.contributing[mode, c] for c in Cause if c is not Cause.UNKNOWN
-            },
+            "contributing": contributing,
         }
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Analyse all graded rows; the summary line is returned."""
+    """Analyse all graded rows and return the summary line."""
     params = Params.load("analyse", arguments)
     questions = {
         question.question_id: question for question in tables.read_table(QUESTIONS, Question)
@@ -176,7 +184,8 @@ def main(arguments: Sequence[str]) -> str:
             bar.add()
     write_metrics("analyse", totals.metrics())
     unknown = sum(totals.causes[mode, Cause.UNKNOWN] for mode in Mode)
-    num_failed, num_analysed = totals.causes.total(), totals.analysed.total()
+    num_failed = totals.causes.total()
+    num_analysed = totals.analysed.total()
     return f"{OUT}: {num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
 
 

@@ -1,6 +1,7 @@
-"""Files of questions that models will be evaluated on, read into what rows are screened against.
+"""Read the questions that models will be evaluated on, against which rows are screened.
 
-A file is one evaluation set, named by its stem; of the project's own questions the splits validation and test are two.
+A file is one evaluation set, named by its stem. The validation and test splits of the project's own
+questions are two more.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,26 +20,32 @@ _COLUMNS = ("question_id", "question")
 def read_evaluation(
     own: Path, more: Path, columns: Mapping[str, str]
 ) -> Iterator[EvaluationQuestion]:
-    """The validation and test questions of `own`, then those of `more`: a file, a folder of files, or `own` for none.
+    """Read the validation and test questions of `own`, then those of `more`.
 
     Args:
         own: The project's questions.
-        more: Evaluation sets of others; every row counts, whatever its split.
-        columns: `question_id` and `question` to the names of these columns in `more`, where they differ.
+        more: Evaluation sets of others, a file or a folder of files; every row counts, whatever its
+            split. `own` stands for none.
+        columns: `question_id` and `question` to the names of these columns in `more`, where they
+            differ.
 
     Raises:
-        InputError: a file is missing, broken or empty, a folder holds none, or a row has no question.
+        InputError: a file is missing, broken or empty, a folder holds none, or a row has no
+            question.
         ConfigError: a file's format is unknown.
     """
     tables.require_columns(Path("screen.evaluation_columns"), _COLUMNS, columns)
     for row in tables.read_table(own, Question):
         if row.split != "train":
             yield EvaluationQuestion(row.split, row.question_id, row.question)
-    for path in [] if more == own else _files(more, own):
+    if more == own:
+        return
+    for path in _files(more, own):
         yield from _read_file(path, columns)
 
 
 def _files(path: Path, own: Path) -> list[Path]:
+    """List the files at a path."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix in _FORMATS)
@@ -62,9 +69,8 @@ def _read_file(path: Path, columns: Mapping[str, str]) -> Iterator[EvaluationQue
                 "an evaluation question is no text", where=where, got=repr(question)[:80]
             )
         row_id = values["question_id"]
-        yield EvaluationQuestion(
-            path.stem, f"row {position}" if row_id is None else str(row_id), question
-        )
+        question_id = f"row {position}" if row_id is None else str(row_id)
+        yield EvaluationQuestion(path.stem, question_id, question)
     if not position:
         raise InputError(
             f"{path} holds no question",

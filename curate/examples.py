@@ -1,4 +1,7 @@
-"""A few trajectories for each cause, as the error report shows them: shortened, their control characters visible."""
+"""Choose a few trajectories for each cause, and shorten them for the error report.
+
+Control characters are made visible.
+"""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +14,16 @@ from coa.ranking import seeded_rank
 from coa.trajectory import Author
 
 _PER_CAUSE = 3
-_STEP_CHARS, _TEXT_CHARS, _FIELD_CHARS = 700, 6_000, 400
-"""Of a step, of a whole example, of a question or an answer: the page stays below two megabytes."""
+# With these limits the page stays below two megabytes.
+_STEP_CHARS = 700
+"""The greatest number of characters of a step."""
+_TEXT_CHARS = 6_000
+"""The greatest number of characters of all steps of an example, save the one to blame."""
+_FIELD_CHARS = 400
+"""The greatest number of characters of a question or an answer."""
 _MAX_STEPS = 60
-"""Of an example; of longer ones the first steps are shown and the one to blame."""
+"""The greatest number of steps of an example; of longer ones the first steps are shown, and the one
+to blame."""
 _VISIBLE = {code: "\ufffd" for code in range(32) if chr(code) not in "\n\t"}
 
 
@@ -44,7 +53,7 @@ class Example:
 
 
 class Chosen(NamedTuple):
-    """A trajectory to be shown, and what is said of it."""
+    """A trajectory to be shown, and what was found about it."""
 
     rank: str
     trajectory_id: str
@@ -72,31 +81,31 @@ class Choice:
         self, cause: Cause, row: Analysis, step: int | None, evidence: str, beside: tuple[str, ...]
     ) -> None:
         place = seeded_rank(row.trajectory_id, 0, f"example/{cause}")
-        best = [
-            *self._best.get(cause, []),
-            Chosen(place, row.trajectory_id, step, evidence, beside),
-        ]
+        chosen = Chosen(place, row.trajectory_id, step, evidence, beside)
+        best = [*self._best.get(cause, []), chosen]
         self._best[cause] = heapq.nsmallest(_PER_CAUSE, best, key=lambda chosen: chosen.rank)
 
     def with_texts(self, rows: Iterable[GradedTrajectory]) -> dict[Cause, list[Example]]:
-        """The chosen trajectories with their texts; `rows` may hold others."""
-        wanted = {chosen.trajectory_id for best in self._best.values() for chosen in best}
-        found = {
-            row.trajectory.trajectory_id: row
-            for row in rows
-            if row.trajectory.trajectory_id in wanted
-        }
+        """Show the chosen trajectories with their texts; `rows` may hold others."""
+        wanted: set[str] = set()
+        for best in self._best.values():
+            wanted.update(chosen.trajectory_id for chosen in best)
+        found: dict[str, GradedTrajectory] = {}
+        for row in rows:
+            if row.trajectory.trajectory_id in wanted:
+                found[row.trajectory.trajectory_id] = row
         return {
             cause: _examples(self._best[cause], found) for cause in Cause if cause in self._best
         }
 
 
 def _examples(best: Iterable[Chosen], found: Mapping[str, GradedTrajectory]) -> list[Example]:
-    return [
-        _example(chosen, found[chosen.trajectory_id])
-        for chosen in best
-        if chosen.trajectory_id in found
-    ]
+    examples: list[Example] = []
+    for chosen in best:
+        row = found.get(chosen.trajectory_id)
+        if row is not None:
+            examples.append(_example(chosen, row))
+    return examples
 
 
 def _example(chosen: Chosen, row: GradedTrajectory) -> Example:
@@ -112,19 +121,42 @@ def _example(chosen: Chosen, row: GradedTrajectory) -> Example:
 
 
 def _pieces(row: GradedTrajectory, blamed: int | None) -> Iterator[Piece]:
-    left, shown = _TEXT_CHARS, 0
-    for i, step in enumerate(row.trajectory.steps):
+    """Show the first steps of a row, and the one to blame; say how many are left out between."""
+    steps = row.trajectory.steps
+    chars_left = _TEXT_CHARS
+    num_passed = 0
+    for i, step in enumerate(steps):
         is_blamed = i == blamed
-        if (left and i < _MAX_STEPS) or is_blamed:
-            text = shorten(step.text, _STEP_CHARS if is_blamed else min(left, _STEP_CHARS))
-            yield Piece(i, step.author, step.kind, text.strip("\n"), is_blamed, i - shown)
-            shown = i + 1
-        left -= min(left, len(step.text), _STEP_CHARS)
-    if rest := len(row.trajectory.steps) - shown:
-        yield Piece(len(row.trajectory.steps), Author.SCAFFOLD, "end", "", False, rest)
+        if (chars_left and i < _MAX_STEPS) or is_blamed:
+            size = _STEP_CHARS if is_blamed else min(chars_left, _STEP_CHARS)
+            yield Piece(
+                number=i,
+                author=step.author,
+                kind=step.kind,
+                text=shorten(step.text, size).strip("\n"),
+                is_blamed=is_blamed,
+                num_left_out=i - num_passed,
+            )
+            num_passed = i + 1
+        chars_left -= min(chars_left, len(step.text), _STEP_CHARS)
+    num_left_out = len(steps) - num_passed
+    if num_left_out:
+        yield Piece(
+            number=len(steps),
+            author=Author.SCAFFOLD,
+            kind="end",
+            text="",
+            is_blamed=False,
+            num_left_out=num_left_out,
+        )
 
 
 def shorten(text: str, size: int) -> str:
-    """At most so many characters of a text, control characters made visible; it says how many are left out."""
+    """Shorten a text to `size` characters, and say how many are left out.
+
+    Control characters are made visible.
+    """
     shown = text[:size].translate(_VISIBLE)
-    return shown if len(text) <= size else f"{shown} … [{len(text) - size:,} characters left out]"
+    if len(text) <= size:
+        return shown
+    return f"{shown} … [{len(text) - size:,} characters left out]"

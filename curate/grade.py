@@ -1,9 +1,10 @@
-"""Trajectories to graded trajectories: one verdict each, against the gold answers and their aliases.
+"""Grade trajectories: one verdict each, against the gold answers and their aliases.
 
     python -m curate.grade
 
-Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet. `samples=`, `modes=` and
-`out=` grade another folder's. A file whose rows are mostly written in the tags of another framework is refused.
+Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet. With
+`samples=`, `modes=` and `out=` it grades the trajectories of another folder. A file whose rows are
+mostly written in the tags of another framework is refused.
 """
 
 import sys
@@ -28,7 +29,8 @@ from coa.trajectory import Mode, Trajectory
 
 METRICS = Path("metrics")
 _MOST = 0.5
-"""Above this share of rows in foreign tags a file is refused: now and then a policy writes one of its own accord."""
+"""A file with a greater share of rows in foreign tags is refused; a policy may write such a row now
+and then of its own accord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,14 @@ def grade_all(
 
 @dataclass(slots=True)
 class FileTally:
-    """What the rows of one file are counted as."""
+    """The counts of the rows of one file."""
 
     rows: int = 0
     correct: int = 0
     answered: int = 0
     """Rows with a boxed answer, right or wrong."""
     foreign: int = 0
-    """Rows in foreign tags alone."""
+    """Rows that are in foreign tags and have no boxed answer."""
     tags: Counter[str] = field(default_factory=Counter)
     """The foreign tags, each with the number of rows in foreign tags that have it."""
     first_foreign: str = ""
@@ -82,14 +84,16 @@ class FileTally:
         self.rows += 1
         self.correct += row.grade.exact_match
         self.answered += row.grade.prediction is not None
-        tags = foreign_tags(row.trajectory.steps) if row.grade.prediction is None else []
+        if row.grade.prediction is not None:
+            return
+        tags = foreign_tags(row.trajectory.steps)
         if tags:
             self.foreign += 1
             self.tags.update(tags)
             self.first_foreign = self.first_foreign or row.trajectory.trajectory_id
 
-    def told(self, mode: Mode) -> str:
-        """Say in a few words how a file did; what looks like a mistake in the settings is said too."""
+    def summary(self, mode: Mode) -> str:
+        """Summarise a file in a few words, and point to what may be a mistake in the settings."""
         text = f"{self.rows:,} {mode} ({self.correct:,} correct"
         if self.rows and not self.answered:
             text += ", none has a boxed answer"
@@ -122,7 +126,7 @@ class FileTally:
 
 
 def by_actions(path: Path) -> pl.DataFrame:
-    """The CoA trajectories and the share of them that is correct, by number of actions (the paper's Figure 3)."""
+    """Count the CoA trajectories and the correct share by number of actions, as in Figure 3."""
     trajectory = pl.col("trajectory").struct
     rows = pl.scan_parquet(path).filter(trajectory.field("mode") == Mode.COA)
     grouped = rows.group_by(actions=trajectory.field("num_actions")).agg(
@@ -133,16 +137,17 @@ def by_actions(path: Path) -> pl.DataFrame:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Grade the modes; the summary line is returned."""
+    """Grade the modes and return the summary line."""
     settings = Params.load("grade", arguments).section(GradeParams)
     check_file(settings.out)
-    out, name = Path(settings.out), metrics_name(settings.out)
+    out = Path(settings.out)
+    name = metrics_name(settings.out)
     files = {mode: Path(settings.samples) / f"{mode}.parquet" for mode in settings.modes}
     questions = {
         question.question_id: question for question in tables.read_table(QUESTIONS, Question)
     }
     tallies = {mode: FileTally() for mode in files}
-    total = sum(map(tables.count_rows, files.values()))
+    total = sum(tables.count_rows(file) for file in files.values())
     with (
         tables.TableWriter(out, GradedTrajectory) as table,
         Progress("grade", total, "trajectories") as bar,
@@ -155,21 +160,25 @@ def main(arguments: Sequence[str]) -> str:
             tallies[mode].require_own_tags(file)
     _write_metrics(name, tallies)
     by_actions(out).write_csv(METRICS / f"{_by_actions_name(name)}.csv")
-    return f"{out}: " + ", ".join(tally.told(mode) for mode, tally in tallies.items())
+    summaries = [tally.summary(mode) for mode, tally in tallies.items()]
+    return f"{out}: {', '.join(summaries)}"
 
 
 def _by_actions_name(name: str) -> str:
     """Name the shares by number of actions: `student_by_actions` beside `student_grade`."""
     *folders, last = name.split("_")
-    return "_".join([*folders, "by_actions"]) if last == "grade" else f"{name}_by_actions"
+    if last == "grade":
+        return "_".join([*folders, "by_actions"])
+    return f"{name}_by_actions"
 
 
 def _write_metrics(name: str, tallies: Mapping[Mode, FileTally]) -> None:
-    counts = {f"{mode}_trajectories": tally.rows for mode, tally in tallies.items()}
-    rates = {
-        f"{mode}_correct_rate": rate(tally.correct, tally.rows) for mode, tally in tallies.items()
-    }
-    write_metrics(name, {**counts, **rates})
+    metrics: dict[str, object] = {}
+    for mode, tally in tallies.items():
+        metrics[f"{mode}_trajectories"] = tally.rows
+    for mode, tally in tallies.items():
+        metrics[f"{mode}_correct_rate"] = rate(tally.correct, tally.rows)
+    write_metrics(name, metrics)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""Texts to those that nearly repeat another: MinHash finds the candidates, the exact similarity decides.
+"""Find texts that nearly repeat another.
 
-Similarity is the Jaccard similarity of the sets of shingles (runs of words): shared ones over all. MinHash with banding
-(Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section 3.4) proposes pairs and can miss one, see
-`bands`; nothing is called a duplicate before its shingles have been counted. Texts are met in the order of their ids,
-and each is compared with the ones that stay: so the smallest id stays, every duplicate has a near copy among the rows
-that stay (there are no chains), and the order in which texts are added does not matter.
+MinHash finds the candidates, the exact similarity decides.
 
-Memory: small keys of each text, no texts: its id, and 8 bytes for each band (21 at a similarity of 0.8), several times
-while they are sorted. The shingles lie in a nameless temporary file, 8 bytes for each word.
+Similarity is the Jaccard similarity of the sets of shingles (runs of words): shared ones over all.
+MinHash with banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, section
+3.4) proposes pairs and can miss one, see `bands`; nothing is called a duplicate before its shingles
+have been counted. Texts are taken in the order of their ids, and each is compared with the ones
+that stay: so the smallest id stays, every duplicate has a near copy among the rows that stay (there
+are no chains), and the order in which texts are added does not matter.
+
+Memory holds no texts but small keys of each: its id, and 8 bytes for each band (21 at a similarity
+of 0.8), several times while they are sorted. The shingles are in a nameless temporary file, 8 bytes
+for each word.
 """
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -25,9 +28,11 @@ from coa.errors import writing_error
 from curate.shingles import Hashes, Rows, distinct, pad, runs
 
 NUM_HASHES = 128
-"""MinHash values for each text: the usual number, at which the bands can follow the threshold closely."""
+"""Number of MinHash values for each text: the usual one, at which the bands can follow the
+threshold closely."""
 MIN_RECALL = 0.99
-"""Probability that two texts exactly as similar as the threshold become candidates; more similar ones do more often."""
+"""Probability that two texts exactly as similar as the threshold become candidates; more similar
+ones do more often."""
 
 
 class Duplicate(NamedTuple):
@@ -40,14 +45,17 @@ class Duplicate(NamedTuple):
 
 
 class Banding(NamedTuple):
-    """How MinHash values are grouped: texts that agree in all values of a band are candidates."""
+    """A grouping of MinHash values: texts that agree in all values of a band are candidates."""
 
     num_bands: int
     band_size: int
 
 
 def bands(min_similarity: float) -> Banding:
-    """The widest bands that still find `MIN_RECALL` of the pairs at the threshold: wider ones propose fewer in vain."""
+    """Choose the widest bands that still find `MIN_RECALL` of the pairs at the threshold.
+
+    Wider bands propose fewer pairs in vain.
+    """
     for size in range(NUM_HASHES, 1, -1):
         count = NUM_HASHES // size
         if 1 - (1 - min_similarity**size) ** count >= MIN_RECALL:
@@ -56,10 +64,16 @@ def bands(min_similarity: float) -> Banding:
 
 
 class NearDuplicates:
-    """Collects texts, then names those that nearly repeat another; a context, for it holds a temporary file."""
+    """Collects texts, then names those that nearly repeat another.
+
+    It is a context manager, because it holds a temporary file.
+    """
 
     def __init__(self, folder: Path, *, shingle_words: int, min_similarity: float) -> None:
-        """Spool shingles to `folder`; texts with a similarity of at least `min_similarity` are near-duplicates."""
+        """Spool shingles to `folder`.
+
+        Texts with a similarity of at least `min_similarity` are near-duplicates.
+        """
         self._folder = folder
         self._shingle_words = shingle_words
         self._min_similarity = min_similarity
@@ -80,20 +94,21 @@ class NearDuplicates:
         self._file.close()
 
     def add(self, row_ids: Sequence[str], single: Rows) -> None:
-        """Add texts by the hashes of their words (`curate.shingles.hash_words`); one without words repeats nothing.
+        """Add texts by the hashes of their words (`curate.shingles.hash_words`).
+
+        A text without words repeats nothing.
 
         Raises:
             OutputError: there is no room for the shingles.
         """
         has_words = np.diff(single.offsets) > 0
-        shingles = distinct(
-            runs(pad(single.take(has_words), self._shingle_words), self._shingle_words)
-        )
         if not has_words.any():
             return
-        self._ids += [
-            row_id for row_id, is_added in zip(row_ids, has_words, strict=True) if is_added
-        ]
+        padded = pad(single.take(has_words), self._shingle_words)
+        shingles = distinct(runs(padded, self._shingle_words))
+        for row_id, is_added in zip(row_ids, has_words, strict=True):
+            if is_added:
+                self._ids.append(row_id)
         self._keys.append(_band_keys(shingles, self._bands))
         self._lengths.append(np.diff(shingles.offsets))
         try:
@@ -102,28 +117,32 @@ class NearDuplicates:
             raise writing_error(self._folder, error) from error
 
     def find(self) -> Iterator[Duplicate]:
-        """The near-duplicates among the texts that were added, in the order of their ids."""
+        """Find the near-duplicates among the texts that were added, in the order of their ids."""
         if not self._ids:
             return
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self._lengths))])
         buckets = _shared_buckets(np.concatenate(self._keys))
         kept: defaultdict[int, list[int]] = defaultdict(list)
-        for row in sorted(
-            np.flatnonzero((buckets >= 0).any(axis=1)).tolist(), key=self._ids.__getitem__
-        ):
-            own = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
-            candidates = sorted(
-                set(chain.from_iterable(kept[bucket] for bucket in own)), key=self._ids.__getitem__
-            )
-            if found := self._first_similar(offsets, row, candidates):
+        rows_with_candidates = np.flatnonzero((buckets >= 0).any(axis=1)).tolist()
+        for row in self._sorted_by_id(rows_with_candidates):
+            own_buckets = [bucket for bucket in buckets[row].tolist() if bucket >= 0]
+            candidates: set[int] = set()
+            for bucket in own_buckets:
+                candidates.update(kept[bucket])
+            found = self._first_similar(offsets, row, self._sorted_by_id(candidates))
+            if found:
                 yield found
-            else:
-                for bucket in own:
-                    kept[bucket].append(row)
+                continue
+            for bucket in own_buckets:
+                kept[bucket].append(row)
+
+    def _sorted_by_id(self, rows: Iterable[int]) -> list[int]:
+        return sorted(rows, key=self._ids.__getitem__)
 
     def _first_similar(
         self, offsets: NDArray[np.int64], row: int, candidates: Sequence[int]
     ) -> Duplicate | None:
+        """Compare a text with others, and stop at the first that is similar."""
         own = self._spooled(offsets, row)
         for other in candidates:
             similarity = jaccard(own, self._spooled(offsets, other))
@@ -132,16 +151,18 @@ class NearDuplicates:
         return None
 
     def _spooled(self, offsets: NDArray[np.int64], row: int) -> Hashes:
-        """The shingles of a text; read, not mapped, for mapped pages of the file would count as memory."""
+        """Read the shingles of a text.
+
+        The file is not mapped into memory, because mapped pages would count as memory.
+        """
         size = np.dtype(np.uint64).itemsize
         self._file.seek(int(offsets[row]) * size)
-        return np.frombuffer(
-            self._file.read(int(offsets[row + 1] - offsets[row]) * size), dtype=np.uint64
-        )
+        num_shingles = int(offsets[row + 1] - offsets[row])
+        return np.frombuffer(self._file.read(num_shingles * size), dtype=np.uint64)
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:
-    """Shared over all of two sorted sets; 0 of nothing."""
+    """Divide the number of shared members of two sorted sets by that of all; 0 for empty sets."""
     both = np.concatenate([one, other])
     both.sort(kind="stable")  # merges two sorted runs
     shared = int(np.count_nonzero(both[1:] == both[:-1]))
@@ -149,7 +170,7 @@ def jaccard(one: Hashes, other: Hashes) -> float:
 
 
 def _band_keys(shingles: Rows, banding: Banding) -> Hashes:
-    """One number for each text and band; texts that agree in the band have the same."""
+    """Compute a number for each text and band; texts that agree in the band have the same."""
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
         shingles.hashes, shingles.offsets.astype(np.uint64), NUM_HASHES, 0
     )
@@ -160,7 +181,7 @@ def _band_keys(shingles: Rows, banding: Banding) -> Hashes:
 
 
 def _shared_buckets(keys: Hashes) -> NDArray[np.int64]:
-    """For each text and band the number of its bucket, or -1 where it is alone in it."""
+    """Number the bucket of each text in each band; -1 where the text is alone in it."""
     buckets = np.empty(keys.shape, dtype=np.int64)
     for band in range(keys.shape[1]):
         _, bucket, count = np.unique(keys[:, band], return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""The reviews and the rows that they are about, read from their files, to the revision of the sets.
+"""Read the reviews and the rows that they are about, and find what they change in the sets.
 
 Where there are no reviews, no other file is read.
 """
@@ -23,24 +23,24 @@ from curate.verdicts import Pools, Revision, now_right, revise, void_pairs
 
 
 def read_revision(params: Params) -> Revision:
-    """What the reviews change in this run's sets.
+    """Find what the reviews change in the sets of this run.
 
     Raises:
         InputError: a file is missing or broken.
         ConfigError: a section that is needed has a bad value.
     """
-    decisions = list(
-        decide_all(
-            read_reviews(REVIEWS), params.section(AdjudicationParams, "annotate.adjudication")
-        )
-    )
+    reviews = read_reviews(REVIEWS)
+    settings = params.section(AdjudicationParams, "annotate.adjudication")
+    decisions = list(decide_all(reviews, settings))
     if not decisions:
         return Revision()
-    kept = tables.read_table(KEPT, GradedTrajectory)
-    dropped = (it.row for it in tables.read_table(DROPPED, Dropped))
-    revision = revise(
-        decisions, Pools(decisions, kept, dropped, tables.read_table(PAIRS, PreferencePair))
+    pools = Pools(
+        decisions,
+        kept=tables.read_table(KEPT, GradedTrajectory),
+        dropped=(dropped.row for dropped in tables.read_table(DROPPED, Dropped)),
+        pairs=tables.read_table(PAIRS, PreferencePair),
     )
+    revision = revise(decisions, pools)
     if revision.answers:
         _follow_answers(revision, params)
     return revision
@@ -52,27 +52,37 @@ def _follow_answers(revision: Revision, params: Params) -> None:
         revision.left_out.add(void.item_id)
         revision.applied.append(void)
     right = list(_passing(revision, params.section(FilterParams, "filter")))
-    refused = (
-        {it.row_id for it in _screened(right, params.section(ScreenParams, "screen"))}
-        if right
-        else set()
-    )
+    if not right:
+        return
+    screened = _screened(right, params.section(ScreenParams, "screen"))
+    refused = {excluded.row_id for excluded in screened}
     for row in right:
         row_id = row.trajectory.trajectory_id
-        if row_id not in refused:
-            revision.let_in[row_id] = row
-            revision.applied.append(
-                Applied(row_id, ReviewKind.TRAJECTORY, Effect.LET_IN, "an added answer", 0)
-            )
+        if row_id in refused:
+            continue
+        revision.let_in[row_id] = row
+        detail = "an added answer"
+        revision.applied.append(Applied(row_id, ReviewKind.TRAJECTORY, Effect.LET_IN, detail, 0))
 
 
 def _passing(revision: Revision, params: FilterParams) -> Iterator[GradedTrajectory]:
-    wrong = (it.row for it in tables.read_table(DROPPED, Dropped) if it.reason is DropReason.WRONG)
-    return (row for row in now_right(wrong, revision) if judge(row, params) is None)
+    """Find the rows that were dropped as wrong, are right now, and pass the filter."""
+    for row in now_right(_dropped_as_wrong(), revision):
+        if judge(row, params) is None:
+            yield row
+
+
+def _dropped_as_wrong() -> Iterator[GradedTrajectory]:
+    for dropped in tables.read_table(DROPPED, Dropped):
+        if dropped.reason is DropReason.WRONG:
+            yield dropped.row
 
 
 def _screened(rows: list[GradedTrajectory], params: ScreenParams) -> Iterator[Excluded]:
-    """The rows that touch an evaluation set, or that repeat one another: the screen has seen kept rows only."""
+    """Find the rows that touch an evaluation set, or that repeat one another.
+
+    The screen has seen kept rows only.
+    """
     evaluation = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     sets = EvaluationSets(evaluation, run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), sets, EXCLUDED.parent)

@@ -1,11 +1,11 @@
-"""Texts to the hashes of their runs of words: what near-duplicates and overlaps are counted in.
+"""Hash the runs of words of texts, by which near-duplicates and overlaps are counted.
 
-Words are those of `coa.plain_words`. Hashes have 64 bits and are the
-same in every process; equal hashes are taken for equal words, which is wrong about once in 10^19 comparisons.
+Words are those of `coa.plain_words`. Hashes have 64 bits and are the same in every process; equal
+hashes are taken for equal words, which is wrong about once in 10^19 comparisons.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-"""Odd, so that multiplying loses nothing; its bits look random, so that the order of the words counts."""
+"""An odd number, so that multiplying loses nothing; its bits look random, so that the order of the
+words counts."""
 
 
 class Rows(NamedTuple):
@@ -26,31 +27,29 @@ class Rows(NamedTuple):
     """Text i has `hashes[offsets[i]:offsets[i + 1]]`."""
 
     def row(self, i: int) -> Hashes:
-        """The hashes of text i."""
+        """Return the hashes of text i."""
         return self.hashes[self.offsets[i] : self.offsets[i + 1]]
 
     def take(self, wanted: NDArray[np.bool_]) -> "Rows":
-        """The texts for which `wanted` is true."""
+        """Return the texts for which `wanted` is true."""
         lengths = np.diff(self.offsets)
         return Rows(self.hashes[np.repeat(wanted, lengths)], _offsets(lengths[wanted]))
 
     def row_of_each(self) -> NDArray[np.int64]:
-        """For every hash, which text it belongs to."""
+        """Tell for every hash which text it belongs to."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
 def hash_words(texts: Sequence[Sequence[str]]) -> Rows:
-    """The hash of every word of every text."""
+    """Hash every word of every text."""
     lengths = [len(text) for text in texts]
     found = rensa.RMinHash.hash_token_sets(texts)
-    hashes = np.fromiter(
-        (value for text in found for value in text), dtype=np.uint64, count=sum(lengths)
-    )
+    hashes = np.fromiter(chain.from_iterable(found), dtype=np.uint64, count=sum(lengths))
     return Rows(hashes, _offsets(lengths))
 
 
 def runs(single: Rows, size: int) -> Rows:
-    """The hash of every run of `size` words within a text; run k of a text begins at its word k."""
+    """Hash every run of `size` words within a text; run k of a text begins at its word k."""
     lengths = np.diff(single.offsets)
     count = max(len(single.hashes) - size + 1, 0)
     combined = single.hashes[:count].copy()
@@ -64,7 +63,10 @@ def runs(single: Rows, size: int) -> Rows:
 
 
 def pad(single: Rows, size: int) -> Rows:
-    """Fill texts of fewer than `size` words up to one run, so that short texts can be compared; empty ones stay so."""
+    """Fill texts of fewer than `size` words up to one run, so that short texts can be compared.
+
+    Empty texts stay empty.
+    """
     lengths = np.diff(single.offsets)
     missing = np.where(lengths > 0, np.maximum(size - lengths, 0), 0)
     return Rows(
@@ -74,8 +76,9 @@ def pad(single: Rows, size: int) -> Rows:
 
 
 def distinct(rows: Rows) -> Rows:
-    """Every hash once in its text, in ascending order."""
-    hashes, owners = rows.hashes.copy(), rows.row_of_each()
+    """Keep every hash of a text once, in ascending order."""
+    hashes = rows.hashes.copy()
+    owners = rows.row_of_each()
     for first, end in pairwise(rows.offsets.tolist()):
         hashes[first:end].sort()
     is_new = np.ones(len(hashes), dtype=bool)

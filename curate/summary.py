@@ -1,4 +1,4 @@
-"""What a run of the pipeline made, as a table: the funnel from questions to sets.
+"""Print what a run of the pipeline made: the funnel from questions to sets, as a table.
 
     python -m curate.summary
 
@@ -18,7 +18,7 @@ _STAGES = ("questions", "sample_cot", "sample_coa", "grade", "filter", "branch",
 
 
 def read_metrics() -> dict[str, Any]:
-    """The figures of all stages, by stage.
+    """Read the figures of all stages, by stage.
 
     Raises:
         InputError: a stage has not run.
@@ -36,54 +36,62 @@ def read_metrics() -> dict[str, Any]:
 
 
 def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The rows of the table: what, in CoT, in CoA."""
-    cot, coa = metrics["sample_cot"], metrics["sample_coa"]
-    # Older figures say nothing of how rollouts ended.
-    ends_cot, ends_coa = cot.get("stop_reasons", {}), coa.get("stop_reasons", {})
-    kept_cot, kept_coa = metrics["filter"]["cot"], metrics["filter"]["coa"]
+    """Make the rows of the table: the name, the figure of CoT and that of CoA.
+
+    Rows with two zeros are left out.
+    """
+    cot = metrics["sample_cot"]
+    coa = metrics["sample_coa"]
+    # Older figures say nothing about how rollouts ended.
+    ends_cot = cot.get("stop_reasons", {})
+    ends_coa = coa.get("stop_reasons", {})
+    filtered_cot = metrics["filter"]["cot"]
+    filtered_coa = metrics["filter"]["coa"]
     rows = [
         ("trajectories", cot["trajectories"], coa["trajectories"]),
         ("  correct", f"{cot['correct_rate']:.1%}", f"{coa['correct_rate']:.1%}"),
-        *(
-            (f"  {reason}", ends_cot.get(reason, 0), ends_coa.get(reason, 0))
-            for reason in sorted(FAILED_STOPS)
-        ),
-        ("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]),
-        *(
-            (f"  dropped: {reason}", kept_cot[reason], kept_coa[reason])
-            for reason in kept_cot
-            if reason != "kept"
-        ),
-        ("kept", kept_cot["kept"], kept_coa["kept"]),
     ]
-    return [
-        (name, _shown(left), _shown(right)) for name, left, right in rows if (left, right) != (0, 0)
-    ]
+    for stop_reason in sorted(FAILED_STOPS):
+        rows.append(
+            (f"  {stop_reason}", ends_cot.get(stop_reason, 0), ends_coa.get(stop_reason, 0))
+        )
+    rows.append(("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]))
+    for reason in filtered_cot:
+        if reason != "kept":
+            rows.append((f"  dropped: {reason}", filtered_cot[reason], filtered_coa[reason]))
+    rows.append(("kept", filtered_cot["kept"], filtered_coa["kept"]))
+    table: list[tuple[str, str, str]] = []
+    for name, left, right in rows:
+        if (left, right) != (0, 0):
+            table.append((name, _format(left), _format(right)))
+    return table
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def render(metrics: Mapping[str, Any]) -> str:
-    """The whole table as text."""
+    """Write the whole table as text."""
     lines = [f"{'':24}{'CoT':>10}{'CoA':>10}"]
-    lines += [f"{name:24}{left:>10}{right:>10}" for name, left, right in funnel(metrics)]
+    for name, left, right in funnel(metrics):
+        lines.append(f"{name:24}{left:>10}{right:>10}")
     branch = metrics["branch"]
-    lines += ["", f"{branch['points']:,} points forked, {branch['paired']:,} pairs:"]
-    lines += [
-        f"  {branch['act_is_better']:,} where acting is better, {branch['think_is_better']:,} where thinking is"
-    ]
-    lines += ["", f"{'set':10}{'train':>10}{'validation':>12}"]
-    lines += [
-        f"{name:10}{size['train']:>10,}{size['validation']:>12,}"
-        for name, size in metrics["assemble"].items()
-    ]
+    lines.append("")
+    lines.append(f"{branch['points']:,} points forked, {branch['paired']:,} pairs:")
+    lines.append(
+        f"  {branch['act_is_better']:,} where acting is better, "
+        f"{branch['think_is_better']:,} where thinking is"
+    )
+    lines.append("")
+    lines.append(f"{'set':10}{'train':>10}{'validation':>12}")
+    for name, size in metrics["assemble"].items():
+        lines.append(f"{name:10}{size['train']:>10,}{size['validation']:>12,}")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> str:
-    """The table."""
+    """Return the table."""
     if arguments:
         raise ConfigError("this command takes no arguments", got=" ".join(arguments))
     return render(read_metrics())

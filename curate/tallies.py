@@ -112,9 +112,8 @@ class Tallies:
         Questions whose number is not known come last.
         """
         all_hops = {num_hops for row_mode, num_hops, _ in self.by_hops if row_mode is mode}
-        ordered: list[int | None] = sorted(
-            num_hops for num_hops in all_hops if num_hops is not None
-        )
+        known = [num_hops for num_hops in all_hops if num_hops is not None]
+        ordered: list[int | None] = [*sorted(known)]
         if None in all_hops:
             ordered.append(None)
         groups: dict[str, dict[Cause, int]] = {}
