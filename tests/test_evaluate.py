@@ -35,13 +35,14 @@ from train.asking import AskingPrompts
 from train.evaluate import EvaluateParams, check, choose_held_out
 from train.fidelity import FidelityParams, Prediction, Probe, compare, find_probes, request_for
 from train.intervals import mean_interval, paired_difference
-from train.knowledge import Decision, decisions, needs_no_search
+from train.knowledge import Decision, Knowledge
 from train.outcomes import Outcome, Result, Setting, read_result, summarise, write_result
 from train.table import TableParams, arrange, by_questions, difference, write_markdown
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
 WORLD = make_world(WORLD_SETTINGS)
+KNOWLEDGE = Knowledge(WORLD)
 QUESTIONS = make_questions(WORLD, Group.VALIDATION, 60, seed=0)
 TABLE = TableParams(rows={"b": "second", "a": "first"}, compares=(("a", "b"),), num_resamples=200)
 
@@ -121,23 +122,23 @@ def test_the_decision_after_each_need_is_read_back() -> None:
             search(unknown[0]),
         ]
     )
-    found = list(decisions(WORLD, parse(text)))
+    found = list(KNOWLEDGE.decisions(parse(text)))
     assert [(one.is_known, one.searched) for one in found] == [(True, False), (False, True)]
     assert isinstance(found[0], Decision)
 
 
 def test_needs_that_the_world_does_not_know_are_no_decisions() -> None:
-    assert not list(decisions(WORLD, parse(f"{need('colour', 'Nobody Here')} {search('x')}")))
-    assert not list(decisions(WORLD, parse("I think about nothing in particular." + boxed("x"))))
+    assert not list(KNOWLEDGE.decisions(parse(f"{need('colour', 'Nobody Here')} {search('x')}")))
+    assert not list(KNOWLEDGE.decisions(parse("I think about nothing in particular." + boxed("x"))))
 
 
 def test_a_question_needs_no_search_where_all_its_facts_are_known() -> None:
-    told = {question.question_id: needs_no_search(WORLD, question) for question in QUESTIONS}
+    told = {question.question_id: KNOWLEDGE.needs_no_search(question) for question in QUESTIONS}
     for question in QUESTIONS:
         is_known = all(WORLD.groups[title] is Group.KNOWN for title in question.gold_titles)
         assert told[question.question_id] is is_known
     assert {True, False} <= set(told.values())
-    assert needs_no_search(WORLD, Question("q", "Who?", ("x",), "test", source="nq")) is None
+    assert KNOWLEDGE.needs_no_search(Question("q", "Who?", ("x",), "test", source="nq")) is None
 
 
 # The choice of questions and the policy

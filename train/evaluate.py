@@ -1,12 +1,14 @@
-"""A policy on held-out questions, through the one rollout loop: exact match and what else its rollouts show.
+"""Evaluate a policy on held-out questions, through the one rollout loop.
 
-    python -m train.evaluate model=data/train/sft2                        # a checkpoint, or a name on the Hub
+    python -m train.evaluate model=data/train/sft2           # a checkpoint, or a name on the Hub
     python -m train.evaluate model=data/train/pretrain mode=react name=pretrain_react
     python -m train.evaluate model=data/train/pretrain mode=cot name=pretrain_cot split=test
-    python -m train.evaluate evaluate.policy.policy=completions name=served      # what evaluate.policy describes
+    # what evaluate.policy describes:
+    python -m train.evaluate evaluate.policy.policy=completions name=served
 
-Writes results/evaluate/{name}.json (figures, intervals, fingerprints, every question's outcome) and the rollouts to
-data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where it stopped.
+Writes results/evaluate/{name}.json (exact match and other figures with their intervals,
+fingerprints, every question's outcome) and the rollouts to data/evaluate/{name}.parquet. A killed
+evaluation goes on from .journal/ where it stopped.
 """
 
 import hashlib
@@ -25,9 +27,6 @@ from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons
-from coa.microworld.factory import MicroworldParams
-from coa.microworld.questions import SOURCE
-from coa.microworld.world import World, make_world
 from coa.model_files import fingerprint_model
 from coa.params import Params
 from coa.policy.react import as_react
@@ -38,7 +37,7 @@ from coa.rollout import Limits, Task
 from coa.runtime import Runtime, open_runtime
 from coa.trajectory import Mode, StopReason
 from train.asking import Asking, AskingPrompts
-from train.knowledge import decisions, needs_no_search
+from train.knowledge import Knowledge, is_about_microworld, open_knowledge
 from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
 from train.results import file_name
 
@@ -71,7 +70,7 @@ class EvaluateParams:
 
 
 def check(params: EvaluateParams) -> EvaluateParams:
-    """The same with its name and its policy settled.
+    """Return the settings with the result's name and the policy settled.
 
     Raises:
         ConfigError: the result has no name that can be a file's.
@@ -80,13 +79,14 @@ def check(params: EvaluateParams) -> EvaluateParams:
     if not params.model:
         return replace(params, name=name)
     local = replace(params.policy.local, model=params.model)
-    return replace(
-        params, name=name, policy=replace(params.policy, policy=PolicyKind.LOCAL, local=local)
-    )
+    policy = replace(params.policy, policy=PolicyKind.LOCAL, local=local)
+    return replace(params, name=name, policy=policy)
 
 
 def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> list[Question]:
-    """The questions that are asked, sorted by id; the choice follows from the seed and the ids alone.
+    """Choose the questions that are asked, sorted by id.
+
+    The choice follows from the seed and the ids alone.
 
     Raises:
         ConfigError: the split is train's, or has fewer questions than asked for.
@@ -96,20 +96,22 @@ def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> li
         by_split[question.split].append(question)
     found = by_split[params.split]
     if params.split == "train" or len(found) < max(params.num_questions, 1):
-        sizes = [f"{len(part):,} {split}" for split, part in sorted(by_split.items()) if part]
+        sizes = {split: len(part) for split, part in by_split.items()}
+        shown = [f"{size:,} {split}" for split, size in sorted(sizes.items()) if size]
         raise ConfigError(
             f"the split {params.split!r} cannot be evaluated on",
             where=QUESTIONS,
             expected=f"{params.num_questions or 'any'} questions, none of them for training",
-            got=f"questions: {', '.join(sizes) or 'none'}",
-            fix=_advice(params.split, {split: len(part) for split, part in by_split.items()}),
+            got=f"questions: {', '.join(shown) or 'none'}",
+            fix=_advice(params.split, sizes),
         )
-    found.sort(
-        key=lambda question: hashlib.sha256(
-            f"{params.seed}/{question.question_id}".encode()
-        ).digest()
-    )
-    return sorted(found[: params.num_questions or None], key=lambda question: question.question_id)
+
+    def draw(question: Question) -> bytes:
+        return hashlib.sha256(f"{params.seed}/{question.question_id}".encode()).digest()
+
+    found.sort(key=draw)
+    chosen = found[: params.num_questions or None]
+    return sorted(chosen, key=lambda question: question.question_id)
 
 
 def _advice(split: str, sizes: Mapping[str, int]) -> str:
@@ -127,50 +129,50 @@ def _advice(split: str, sizes: Mapping[str, int]) -> str:
 def make_evaluation_task(
     question: Question, mode: Asking, prompt: Prompt, tools: Sequence[str] = ("search",)
 ) -> Task:
-    """The rollout of one question; in cot a call of a tool ends it."""
+    """Make the rollout of one question; in cot a call of a tool ends it."""
     asked = Mode.COT if mode is Asking.COT else Mode.COA
     return make_task(question.question_id, question.question, asked, 0, prompt, tools)
 
 
 def questions_hash(questions: Iterable[Question]) -> str:
-    """SHA-256 of ids, texts and gold answers, first 16 hex digits."""
-    told = (
-        (question.question_id, question.question, question.gold_answers) for question in questions
-    )
-    return hashlib.sha256(repr(list(told)).encode()).hexdigest()[:16]
+    """Hash ids, texts and gold answers: the first 16 hex digits of their SHA-256."""
+    asked = []
+    for question in questions:
+        asked.append((question.question_id, question.question, question.gold_answers))
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
-def read_outcome(row: GradedTrajectory, question: Question, world: World | None) -> Outcome:
-    """What became of a question; where the world is known, also what the rollout searched for."""
-    if world is None or question.source != SOURCE:
+def read_outcome(row: GradedTrajectory, question: Question, knowledge: Knowledge | None) -> Outcome:
+    """Say what became of a question; where the world is known, also what was searched for."""
+    if knowledge is None or not is_about_microworld(question):
         return outcome_of(row, None, ())
-    steps = row.trajectory.steps
-    return outcome_of(row, needs_no_search(world, question), list(decisions(world, steps)))
+    decisions = list(knowledge.decisions(row.trajectory.steps))
+    return outcome_of(row, knowledge.needs_no_search(question), decisions)
 
 
 def _journal_name(params: EvaluateParams) -> str:
-    """With the model's fingerprint: the calls of a model that has been trained again are others."""
-    return "-".join(filter(None, ("evaluate", params.name, fingerprint_model(params.model))))
+    """Name the journal, with the model's fingerprint: a model that is trained again replies anew."""
+    parts = ("evaluate", params.name, fingerprint_model(params.model))
+    return "-".join(part for part in parts if part)
 
 
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
     """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
     prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
-    world = _world_of(questions, loaded)
-    wrap_policy = as_react if params.mode is Asking.REACT else None
+    knowledge = _knowledge_for(questions, loaded)
     async with open_runtime(
         loaded,
         _journal_name(params),
         teacher=params.policy,
         limits=params.limits,
-        wrap_policy=wrap_policy,
+        wrap_policy=as_react if params.mode is Asking.REACT else None,
     ) as runtime:
         prompt = prompt.for_policy(runtime.run.encoder)
+        tools = tuple(runtime.tools)
         tasks = (
-            make_evaluation_task(question, params.mode, prompt, tuple(runtime.tools))
-            for question in questions
+            make_evaluation_task(question, params.mode, prompt, tools) for question in questions
         )
-        outcomes = await _collect(params.name, runtime, tasks, questions, world)
+        outcomes = await _collect(params.name, runtime, tasks, questions, knowledge)
     run = runtime.run
     setting = Setting(
         name=params.name,
@@ -187,11 +189,11 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
     return summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
 
 
-def _world_of(questions: Iterable[Question], loaded: Params) -> World | None:
-    """The microworld, where a question is about it."""
-    if not any(question.source == SOURCE for question in questions):
-        return None
-    return make_world(loaded.section(MicroworldParams, "microworld").world)
+def _knowledge_for(questions: Iterable[Question], loaded: Params) -> Knowledge | None:
+    """Open what is known of the microworld, where a question is about it."""
+    if any(is_about_microworld(question) for question in questions):
+        return open_knowledge(loaded)
+    return None
 
 
 async def _collect(
@@ -199,8 +201,9 @@ async def _collect(
     runtime: Runtime,
     tasks: Iterable[Task],
     questions: Sequence[Question],
-    world: World | None,
+    knowledge: Knowledge | None,
 ) -> list[Outcome]:
+    """Roll out the tasks, write the graded rollouts and return what became of each question."""
     by_id = {question.question_id: question for question in questions}
     outcomes = []
     with (
@@ -209,15 +212,16 @@ async def _collect(
     ):
         async with aclosing(runtime.roll_out_all(tasks, bar)) as rollouts:
             async for trajectory in rollouts:
-                row = grade_trajectory(trajectory, by_id[trajectory.question_id])
+                question = by_id[trajectory.question_id]
+                row = grade_trajectory(trajectory, question)
                 table.write(row)
-                outcomes.append(read_outcome(row, by_id[trajectory.question_id], world))
+                outcomes.append(read_outcome(row, question, knowledge))
                 bar.grade(is_correct=row.grade.exact_match)
     return outcomes
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Evaluate one policy; the summary line is returned."""
+    """Evaluate one policy and return the summary line."""
     loaded = Params.load("evaluate", arguments)
     params = check(loaded.section(EvaluateParams))
     questions = choose_held_out(tables.read_table(QUESTIONS, Question), params)

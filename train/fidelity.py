@@ -1,16 +1,17 @@
-"""How true a world model is: what it predicts for a query against what the search returned.
+"""Measure how true a world model is: compare what it predicts with what the search returned.
 
     python -m train.fidelity model=data/train/sft3 rollouts=data/evaluate/sft3.parquet
 
-Goes through the searches of held-out rollouts (train.evaluate wrote them): each time the model gets the text up to the
-action, and the opening tag, and writes the observation itself, as in RL stage 1. Writes results/fidelity/{name}.json.
-Where predictions do not bear the answers, RL on them teaches not to search: `warnings` says so before stage rl1.
+Goes through the searches of held-out rollouts (train.evaluate wrote them): each time the model gets
+the text up to the action, and the opening tag, and writes the observation itself, as in RL stage 1.
+Writes results/fidelity/{name}.json. Where predictions do not bear the answers, RL on them teaches
+not to search: `warnings` says so before stage rl1.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,9 +21,6 @@ from coa.factory import SearchParams
 from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import grade_prediction
-from coa.microworld.factory import MicroworldParams
-from coa.microworld.questions import SOURCE
-from coa.microworld.world import World, make_world
 from coa.model_files import fingerprint_model
 from coa.params import Params
 from coa.policy import BatchPolicy, Completion, Finish, Request
@@ -32,13 +30,13 @@ from coa.question import Question
 from coa.tools.search import Numbering, SearchTool, result_form
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 from train.intervals import Interval, mean_interval
-from train.knowledge import fact_before
+from train.knowledge import Knowledge, is_about_microworld, open_knowledge
 from train.results import file_name, read_json, write_text
 
 FOLDER = Path("results/fidelity")
 COMMAND = "python -m train.fidelity"
 _LINE = re.compile(r"\S.*")
-_SHOWN = frozenset({Outcome.OK, Outcome.EMPTY})
+_ANSWERED = frozenset({Outcome.OK, Outcome.EMPTY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,9 @@ class Probe:
     action: int
     """Position of the action among the steps; its observation stands right after it."""
     answers: tuple[str, ...]
-    """What the real observation holds and a true prediction would hold; empty where it does not hold the answer."""
+    """What the real observation holds and a true prediction would hold.
+
+    Empty where it does not hold the answer."""
     is_known: bool | None
     """Whether the fact that is searched is known from pre-training, where the world is known."""
 
@@ -124,48 +124,51 @@ class Report:
 
 
 def find_probes(
-    rows: Iterable[GradedTrajectory], questions: dict[str, Question], world: World | None
+    rows: Iterable[GradedTrajectory],
+    questions: Mapping[str, Question],
+    knowledge: Knowledge | None,
 ) -> Iterator[Probe]:
-    """The searches of the rollouts that the tool answered."""
+    """Yield the searches of the rollouts that the tool answered."""
     for row in rows:
-        steps = row.trajectory.steps
-        for action in protocol.action_indices(steps):
-            shown = steps[action + 1] if action + 1 < len(steps) else None
-            if shown is not None and shown.kind is StepKind.OBSERVATION and shown.outcome in _SHOWN:
-                yield _probe(
-                    row,
-                    action,
-                    world if questions[row.trajectory.question_id].source == SOURCE else None,
-                )
+        question = questions[row.trajectory.question_id]
+        known = knowledge if is_about_microworld(question) else None
+        for action in protocol.action_indices(row.trajectory.steps):
+            if _was_answered(row.trajectory.steps, action):
+                yield _make_probe(row, action, known)
 
 
-def _probe(row: GradedTrajectory, action: int, world: World | None) -> Probe:
+def _was_answered(steps: Sequence[Step], action: int) -> bool:
+    """Tell whether an observation that the tool returned stands after an action."""
+    if action + 1 == len(steps):
+        return False
+    shown = steps[action + 1]
+    return shown.kind is StepKind.OBSERVATION and shown.outcome in _ANSWERED
+
+
+def _make_probe(row: GradedTrajectory, action: int, knowledge: Knowledge | None) -> Probe:
     steps = row.trajectory.steps
-    fact = fact_before(world, steps[: action + 1]) if world is not None else None
+    fact = None if knowledge is None else knowledge.last_needed(steps[: action + 1])
     answers = (fact.value,) if fact else row.gold_answers
-    held = tuple(
-        answer
-        for answer in answers
-        if _holds(body(steps[action + 1].text, steps[action].tool or ""), answer)
-    )
+    real = body(steps[action + 1].text, steps[action].tool or "")
     return Probe(
-        row.trajectory, action, held, world.is_known(fact) if world is not None and fact else None
+        trajectory=row.trajectory,
+        action=action,
+        answers=tuple(answer for answer in answers if _holds(real, answer)),
+        is_known=fact.is_known if fact else None,
     )
 
 
 def request_for(probe: Probe, policy: BatchPolicy, max_tokens: int) -> Request:
-    """Continue the rollout's text after the opening tag of the observation; ids piece by piece, as in a rollout."""
+    """Ask to continue the rollout's text after the opening tag of the observation.
+
+    The text is encoded piece by piece, as in a rollout.
+    """
     steps = probe.trajectory.steps[: probe.action + 1]
-    opening, closing = protocol.observation_text(probe.real.tool or "", "|").split("|")
+    opening, closing = _tags(probe.real.tool or "")
     pieces = [
         *protocol.pieces(probe.trajectory.prompt, steps),
         protocol.Piece(opening.rstrip(), Author.ENVIRONMENT, StepKind.OBSERVATION),
     ]
-    encoded = [
-        policy.encode(piece.text, is_prompt=piece.kind is None, author=piece.author)
-        for piece in pieces
-    ]
-    ids = tuple(token for part in encoded if part is not None for token in part)
     return Request(
         context="".join(piece.text for piece in pieces),
         stop=(closing.strip(),),
@@ -173,35 +176,59 @@ def request_for(probe: Probe, policy: BatchPolicy, max_tokens: int) -> Request:
         temperature=0.0,
         top_p=1.0,
         seed=0,
-        context_ids=None if None in encoded else ids,
+        context_ids=_encode(pieces, policy),
     )
+
+
+def _encode(pieces: Iterable[protocol.Piece], policy: BatchPolicy) -> tuple[int, ...] | None:
+    """Return the ids of all pieces; None where the policy does not tell them."""
+    ids: list[int] = []
+    for piece in pieces:
+        encoded = policy.encode(piece.text, is_prompt=piece.kind is None, author=piece.author)
+        if encoded is None:
+            return None
+        ids.extend(encoded)
+    return tuple(ids)
 
 
 def compare(
     probe: Probe, completion: Completion, numbering: Numbering = Numbering.RESULT
 ) -> Prediction:
-    """A predicted observation against the real one."""
+    """Compare a predicted observation with the real one."""
     tool = probe.real.tool or ""
-    predicted, real = body(completion.text, tool), body(probe.real.text, tool)
-    lines = predicted.splitlines()
-    form = result_form(numbering) if tool == SearchTool.name else _LINE
-    has_form = predicted == real or (bool(lines) and all(form.fullmatch(line) for line in lines))
+    predicted = body(completion.text, tool)
+    real = body(probe.real.text, tool)
+    has_no_tags = protocol.neutralise(predicted) == predicted
+    has_form = predicted == real or _has_form(predicted, tool, numbering)
+    bears_answer = None
+    if probe.answers:
+        bears_answer = any(_holds(predicted, answer) for answer in probe.answers)
     return Prediction(
-        is_well_formed=completion.finish is Finish.STOP
-        and protocol.neutralise(predicted) == predicted
-        and has_form,
+        is_well_formed=completion.finish is Finish.STOP and has_no_tags and has_form,
         f1=grade_prediction(predicted, (real,)).f1,
-        bears_answer=any(_holds(predicted, answer) for answer in probe.answers)
-        if probe.answers
-        else None,
+        bears_answer=bears_answer,
         is_known=probe.is_known,
     )
 
 
+def _has_form(predicted: str, tool: str, numbering: Numbering) -> bool:
+    """Tell whether each line looks as the tool writes it, and there is one."""
+    form = result_form(numbering) if tool == SearchTool.name else _LINE
+    lines = predicted.splitlines()
+    return bool(lines) and all(form.fullmatch(line) for line in lines)
+
+
 def body(observation: str, tool: str) -> str:
-    """What stands between an observation's tags."""
-    opening, closing = (tag.strip() for tag in protocol.observation_text(tool, "|").split("|"))
-    return observation.strip().removeprefix(opening).removesuffix(closing).strip()
+    """Return what stands between an observation's tags."""
+    opening, closing = _tags(tool)
+    text = observation.strip()
+    return text.removeprefix(opening.strip()).removesuffix(closing.strip()).strip()
+
+
+def _tags(tool: str) -> tuple[str, str]:
+    """Return what stands before and after the body of a tool's observation."""
+    opening, closing = protocol.observation_text(tool, "|").split("|")
+    return opening, closing
 
 
 def _holds(text: str, answer: str) -> bool:
@@ -210,28 +237,30 @@ def _holds(text: str, answer: str) -> bool:
 
 def report(params: FidelityParams, predictions: Sequence[Prediction]) -> Report:
     """Average the predictions and say what speaks against RL on them."""
-
-    def fidelity(chosen: Sequence[Prediction]) -> Fidelity:
-        def mean(values: Iterable[float | None]) -> Interval | None:
-            applying = [float(value) for value in values if value is not None]
-            return mean_interval(applying, num_resamples=params.num_resamples, seed=params.seed)
-
-        return Fidelity(
-            mean(one.is_well_formed for one in chosen),
-            mean(one.f1 for one in chosen),
-            mean(one.bears_answer for one in chosen),
-        )
-
-    everything = fidelity(predictions)
+    everything = _fidelity(params, predictions)
+    known = [prediction for prediction in predictions if prediction.is_known]
+    unknown = [prediction for prediction in predictions if prediction.is_known is False]
     return Report(
         model=params.model,
         model_fingerprint=fingerprint_model(params.model),
         rollouts=params.rollouts,
         num_observations=len(predictions),
         all=everything,
-        known=fidelity([one for one in predictions if one.is_known]),
-        unknown=fidelity([one for one in predictions if one.is_known is False]),
+        known=_fidelity(params, known),
+        unknown=_fidelity(params, unknown),
         warnings=tuple(_doubts(params, everything)),
+    )
+
+
+def _fidelity(params: FidelityParams, chosen: Sequence[Prediction]) -> Fidelity:
+    def mean(values: Iterable[float | None]) -> Interval | None:
+        applying = [float(value) for value in values if value is not None]
+        return mean_interval(applying, num_resamples=params.num_resamples, seed=params.seed)
+
+    return Fidelity(
+        well_formed=mean(prediction.is_well_formed for prediction in chosen),
+        f1=mean(prediction.f1 for prediction in chosen),
+        answer_bearing=mean(prediction.bears_answer for prediction in chosen),
     )
 
 
@@ -242,15 +271,21 @@ _FIXES = {
 
 
 def _doubts(params: FidelityParams, found: Fidelity) -> Iterator[str]:
+    """Say which figures are below their limits, and what helps."""
     limits = {"well_formed": params.min_well_formed, "answer_bearing": params.min_answer_bearing}
     for name, least in limits.items():
         interval: Interval | None = getattr(found, name)
         if interval is None or interval.value < least:
-            yield f"{name.replace('_', ' ')}: {interval or 'nothing to measure'}, below {least}; {_FIXES[name]}"
+            figure = name.replace("_", " ")
+            shown = interval or "nothing to measure"
+            yield f"{figure}: {shown}, below {least}; {_FIXES[name]}"
 
 
 def gate(model: str) -> tuple[str, ...]:
-    """What speaks against RL stage 1 from `model`; also where its fidelity was not measured since it was trained."""
+    """Return what speaks against RL stage 1 from `model`.
+
+    So does that its fidelity was not measured since it was trained.
+    """
     path = FOLDER / f"{Path(model).name}.json"
     found = read_json(path, Report, command=COMMAND) if path.is_file() else None
     if found is None or found.model_fingerprint != fingerprint_model(model):
@@ -261,6 +296,7 @@ def gate(model: str) -> tuple[str, ...]:
 def _predict(
     params: FidelityParams, probes: Sequence[Probe], numbering: Numbering
 ) -> list[Prediction]:
+    """Let the model write each observation, and compare it with the real one."""
     policy = LocalPolicy.load(LocalSettings(params.model, batch_size=params.batch_size))
     predictions = []
     with Progress("fidelity", len(probes), "observations") as bar:
@@ -277,25 +313,26 @@ def _predict(
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Measure one world model; the summary line is returned."""
+    """Measure one world model and return the summary line."""
     loaded = Params.load("fidelity", arguments)
     params = loaded.section(FidelityParams)
     path = FOLDER / f"{file_name(params.name, params.model, 'name')}.json"
-    questions = {
-        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
-    }
-    is_microworld = any(question.source == SOURCE for question in questions.values())
-    world = (
-        make_world(loaded.section(MicroworldParams, "microworld").world) if is_microworld else None
-    )
+    questions: dict[str, Question] = {}
+    for question in tables.read_table(QUESTIONS, Question):
+        questions[question.question_id] = question
+    knowledge = None
+    if any(is_about_microworld(question) for question in questions.values()):
+        knowledge = open_knowledge(loaded)
     rows = tables.read_table(Path(params.rollouts), GradedTrajectory)
-    probes = list(islice(find_probes(rows, questions, world), params.num_observations))
+    probes = list(islice(find_probes(rows, questions, knowledge), params.num_observations))
     # A student that never searches is a finding, no wrong setting: the report says so.
     numbering = loaded.section(SearchParams, "search").observation.numbering
     found = report(params, _predict(params, probes, numbering) if probes else [])
     write_text(path, json.dumps(asdict(found), indent=2) + "\n")
     doubts = "".join(f"\nWARNING before rl1: {warning}" for warning in found.warnings)
-    return f"{path}: answer-bearing {found.all.answer_bearing}, well-formed {found.all.well_formed}{doubts}"
+    answers = f"answer-bearing {found.all.answer_bearing}"
+    form = f"well-formed {found.all.well_formed}"
+    return f"{path}: {answers}, {form}{doubts}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""TRL's GRPO trainer: advantages over rollouts that acted as often, and micro-batches of rows of like length."""
+"""Extend TRL's GRPO trainer by two things.
+
+Advantages may be taken over rollouts that acted as often, and micro-batches hold rows of like
+length, which leaves less padding to compute.
+"""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import chain
 from math import gcd
 from typing import Any
 
@@ -9,14 +14,15 @@ from train.settings import Baseline
 
 
 def trainer_class(baseline: Baseline) -> Any:
-    """The class of the trainer; torch is imported with it."""
+    """Return the class of the trainer; torch is imported with it."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     class Trainer(GRPOTrainer):
         def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
             before = self._buffered_inputs
             batch = super()._prepare_inputs(generation_batch)
-            if self._buffered_inputs is not before and _may_be_sorted(self.args):
+            is_new = self._buffered_inputs is not before
+            if is_new and _may_be_sorted(self.args):
                 # What one optimiser step takes stays in that step, whatever both numbers are.
                 size = gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
                 self._buffered_inputs = list(by_length(self._buffered_inputs, size))
@@ -36,7 +42,10 @@ def trainer_class(baseline: Baseline) -> Any:
 
 
 def _may_be_sorted(arguments: Any) -> bool:
-    """Whether a step's loss is the same however its rows are divided: not where a micro-batch has a norm of its own."""
+    """Tell whether a step's loss is the same however its rows are divided into micro-batches.
+
+    It is not where a micro-batch has a norm of its own.
+    """
     return (
         arguments.loss_type != "bnpo"
         and arguments.top_entropy_quantile == 1.0
@@ -46,7 +55,7 @@ def _may_be_sorted(arguments: Any) -> bool:
 
 
 def by_length(batches: Sequence[Mapping[str, Any]], size: int) -> Iterator[dict[str, Any]]:
-    """Micro-batches of the same rows, those of each `size` neighbours divided anew by the lengths of completions."""
+    """Divide the rows of each `size` neighbouring micro-batches anew, by length of completion."""
     import torch
 
     for start in range(0, len(batches), size):
@@ -54,37 +63,43 @@ def by_length(batches: Sequence[Mapping[str, Any]], size: int) -> Iterator[dict[
         numbers = [len(batch["completion_mask"]) for batch in window]
         lengths = torch.cat([batch["completion_mask"].sum(1) for batch in window])
         for chosen in torch.split(lengths.argsort(stable=True), numbers):
-            yield {name: _rows([batch[name] for batch in window], chosen) for name in window[0]}
+            rows: dict[str, Any] = {}
+            for name in window[0]:
+                rows[name] = _take([batch[name] for batch in window], chosen)
+            yield rows
 
 
-def _rows(values: Sequence[Any], chosen: Any) -> Any:
-    """The chosen rows of what micro-batches hold; what has no rows is the same in all of them."""
+def _take(values: Sequence[Any], chosen: Any) -> Any:
+    """Take the chosen rows of what micro-batches hold; what has no rows is the same in all."""
     import torch
 
     if torch.is_tensor(values[0]) and values[0].dim():
         return torch.cat(list(values))[chosen]
     if isinstance(values[0], list):
-        joined = [row for value in values for row in value]
+        joined = list(chain.from_iterable(values))
         return [joined[i] for i in chosen.tolist()]
     return values[0]
 
 
 def unpadded(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A micro-batch without the columns that pad all of its rows; TRL pads to the longest of all rollouts of a step.
+    """Cut off the columns that pad all rows of a micro-batch.
 
-    Prompts are padded on their left, completions on their right. What has a completion's shape, (rows, columns), goes
-    with it; anything else stays as it is.
+    TRL pads to the longest of all rollouts of a step. Prompts are padded on their left, completions
+    on their right. What has a completion's shape, (rows, columns), is cut with it; anything else
+    stays as it is.
     """
     shape = batch["completion_mask"].shape
     start = batch["prompt_mask"].shape[1] - _longest(batch["prompt_mask"])
     end = _longest(batch["completion_mask"])
-
-    def cut(name: str, value: Any) -> Any:
+    cut: dict[str, Any] = {}
+    for name, value in batch.items():
         if name in ("prompt_ids", "prompt_mask"):
-            return value[:, start:]
-        return value[:, :end] if getattr(value, "shape", None) == shape else value
-
-    return {name: cut(name, value) for name, value in batch.items()}
+            cut[name] = value[:, start:]
+        elif getattr(value, "shape", None) == shape:
+            cut[name] = value[:, :end]
+        else:
+            cut[name] = value
+    return cut
 
 
 def _longest(mask: Any) -> int:
@@ -92,14 +107,17 @@ def _longest(mask: Any) -> int:
 
 
 def _stratum(row: Mapping[str, Any], own: str) -> tuple[Any, ...]:
-    """What a rollout is compared within; one that failed stands alone, and so keeps no advantage."""
+    """Name what a rollout is compared within.
+
+    One that failed stands alone, and so keeps no advantage.
+    """
     trajectory = row["graded"].trajectory
     has_failed = trajectory.stop_reason in FAILED_STOPS
     return row["prompt"], trajectory.num_actions, own if has_failed else None
 
 
 def centred_in_all(accelerator: Any, values: Any, strata: Sequence[Hashable]) -> Any:
-    """`values` less the mean of their stratum over all processes, which may share a group."""
+    """Subtract from `values` the mean of their stratum over all processes: they may share a group."""
     from accelerate.utils import gather_object
 
     of_all = centred(accelerator.gather(values), gather_object(list(strata)))
@@ -108,12 +126,12 @@ def centred_in_all(accelerator: Any, values: Any, strata: Sequence[Hashable]) ->
 
 
 def centred(values: Any, strata: Sequence[Hashable]) -> Any:
-    """`values`, a tensor of shape (rows,), less the mean of their stratum."""
+    """Subtract from `values`, a tensor of shape (rows,), the mean of their stratum."""
     import torch
 
     numbers: dict[Hashable, int] = {}
-    index = torch.tensor(
-        [numbers.setdefault(stratum, len(numbers)) for stratum in strata], device=values.device
-    )
+    for stratum in strata:
+        numbers.setdefault(stratum, len(numbers))
+    index = torch.tensor([numbers[stratum] for stratum in strata], device=values.device)
     sums = values.new_zeros(len(numbers)).index_add(0, index, values)
     return values - (sums / index.bincount())[index]

@@ -1,21 +1,25 @@
-"""What a student of the microworld is to know from pre-training, and whether a rollout searched for what it knows.
+"""Tell what a student of the microworld is to know from pre-training, and what it searched for.
 
-Read back from a rollout's own sentences; in any other world nobody can tell what a model knows.
+Both are read back from a rollout's own sentences. In any other world nobody can tell what a model
+knows: there, no `Knowledge` is opened and callers pass None. Only this module, and pretrain.py,
+which reads the microworld's texts, know the microworld.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from coa.errors import InputError
+from coa.microworld.factory import MicroworldParams
 from coa.microworld.phrases import PhraseKind, read_back
 from coa.microworld.plans import make_plan
 from coa.microworld.questions import SOURCE
-from coa.microworld.world import Fact, World
+from coa.microworld.world import Fact, World, make_world
+from coa.params import Params
 from coa.protocol import render
 from coa.question import Question
 from coa.trajectory import Step
 
-_NEEDED = " of "
+_BETWEEN_RELATION_AND_ENTITY = " of "
 
 
 class Decision(NamedTuple):
@@ -26,36 +30,68 @@ class Decision(NamedTuple):
     searched: bool
 
 
-def needs_no_search(world: World, question: Question) -> bool | None:
-    """Whether all facts that a question joins are known; None for a question that is not about this world."""
-    if question.source != SOURCE:
-        return None
-    try:
-        return all(world.is_known(fact) for fact in make_plan(world, question.question).facts)
-    except InputError:
-        return None
+class NeededFact(NamedTuple):
+    """A fact that a rollout said it needs."""
+
+    value: str
+    is_known: bool
 
 
-def needed_fact(world: World, said: str) -> Fact | None:
-    """The fact that a sentence speaks of as `relation of entity`; None where the world has none."""
-    relation, _, entity = said.partition(_NEEDED)
-    return world.facts.get((entity, relation))
+class Knowledge:
+    """Answers what is known from pre-training, for the questions of one microworld."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def needs_no_search(self, question: Question) -> bool | None:
+        """Tell whether all facts that a question joins are known.
+
+        Returns:
+            None for a question that is not about this world.
+        """
+        if not is_about_microworld(question):
+            return None
+        try:
+            plan = make_plan(self._world, question.question)
+        except InputError:
+            return None
+        return all(self._world.is_known(fact) for fact in plan.facts)
+
+    def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
+        """Yield one decision, to search or not, for each fact of this world that is needed."""
+        fact: Fact | None = None
+        for utterance in read_back(render(steps)):
+            if fact is not None:
+                has_searched = utterance.said is PhraseKind.SEARCH
+                yield Decision(fact, self._world.is_known(fact), has_searched)
+            is_need = utterance.said is PhraseKind.NEED
+            fact = self._find_fact(utterance.text) if is_need else None
+
+    def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
+        """Return the last fact that the steps say they need; None where the world has no such."""
+        fact: Fact | None = None
+        for utterance in read_back(render(steps)):
+            if utterance.said is PhraseKind.NEED:
+                fact = self._find_fact(utterance.text)
+        if fact is None:
+            return None
+        return NeededFact(fact.value, self._world.is_known(fact))
+
+    def _find_fact(self, said: str) -> Fact | None:
+        """Find the fact that a sentence speaks of as `relation of entity`."""
+        relation, _, entity = said.partition(_BETWEEN_RELATION_AND_ENTITY)
+        return self._world.facts.get((entity, relation))
 
 
-def decisions(world: World, steps: tuple[Step, ...]) -> Iterator[Decision]:
-    """To search or not: one decision for each fact of this world that the rollout says it needs."""
-    fact: Fact | None = None
-    for utterance in read_back(render(steps)):
-        if fact is not None:
-            yield Decision(fact, world.is_known(fact), utterance.said is PhraseKind.SEARCH)
-        fact = needed_fact(world, utterance.text) if utterance.said is PhraseKind.NEED else None
+def is_about_microworld(question: Question) -> bool:
+    """Tell whether a question was made from the microworld's facts."""
+    return question.source == SOURCE
 
 
-def fact_before(world: World, steps: tuple[Step, ...]) -> Fact | None:
-    """The last fact that the steps say they need."""
-    needs = [
-        utterance.text
-        for utterance in read_back(render(steps))
-        if utterance.said is PhraseKind.NEED
-    ]
-    return needed_fact(world, needs[-1]) if needs else None
+def open_knowledge(sections: Params) -> Knowledge:
+    """Make the world that params.yaml describes, and what is known of it.
+
+    Raises:
+        ConfigError: the section `microworld` is missing or has a bad value.
+    """
+    return Knowledge(make_world(sections.section(MicroworldParams, "microworld").world))

@@ -1,13 +1,13 @@
-"""What a rollout is worth in RL: named rewards of its graded record, weighted in params (`train.rl2.rewards`).
+"""Reward rollouts in RL: named rewards of the graded record, weighted in params (`train.rl2.rewards`).
 
-To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says nothing about the
-policy, because a tool or server failed, has no reward: it is left out of its group's mean and gets no advantage.
-`measure` says what else is logged of every rollout.
+To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says
+nothing about the policy, because a tool or server failed, has no reward: it is left out of its
+group's mean and gets no advantage. `measure` says what else is logged of every rollout.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +15,33 @@ from coa import protocol
 from coa.errors import ConfigError, unknown_name
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
-from coa.microworld.world import World
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason
-from train.knowledge import decisions
+from train.knowledge import Knowledge
 from train.settings import RubricSettings
 
 Reward = Callable[[GradedTrajectory], float]
-
-"""Rollouts that ended through no fault of the policy."""
+"""A number for a graded rollout."""
 
 
 def exact_match(row: GradedTrajectory) -> float:
-    """1 where the boxed answer equals an accepted one after normalisation, else 0."""
+    """Return 1 where the boxed answer equals an accepted one after normalisation, else 0."""
     return float(row.grade.exact_match)
 
 
 def cover_match(row: GradedTrajectory) -> float:
-    """1 where the boxed answer holds an accepted one, else 0."""
+    """Return 1 where the boxed answer holds an accepted one, else 0."""
     return float(row.grade.cover_exact_match)
 
 
 def f1(row: GradedTrajectory) -> float:
-    """Token F1 of the boxed answer, 0 to 1."""
+    """Return the token F1 of the boxed answer, 0 to 1."""
     return row.grade.f1
 
 
 def recalled(row: GradedTrajectory) -> float:
-    """1 where the answer is right and no tool was called, else 0; with `acted` for rl1.
+    """Return 1 where the answer is right and no tool was called, else 0; with `acted` for rl1.
 
     Nothing follows from an answer that was reached from an invented observation.
     """
@@ -51,23 +49,26 @@ def recalled(row: GradedTrajectory) -> float:
 
 
 def acted(row: GradedTrajectory) -> float:
-    """1 where a tool was called, whatever came of it, else 0: the retrieval reward of R1-Searcher (arXiv 2503.05592).
+    """Return 1 where a tool was called, whatever came of it, else 0.
 
-    Its weight beside that of `recalled` is what a search is worth: how likely a recalled answer has to be right for the
+    It is the retrieval reward of R1-Searcher (arXiv 2503.05592). Its weight beside that of
+    `recalled` is what a search is worth: how likely a recalled answer has to be right for the
     policy to rather not search.
     """
     return float(row.trajectory.num_actions > 0)
 
 
 def format_penalty(row: GradedTrajectory) -> float:
-    """-1 where the format is broken, else 0."""
+    """Return -1 where the format is broken, else 0."""
     return -float(breaks_format(row))
 
 
 def breaks_format(row: GradedTrajectory) -> bool:
-    """Whether there is no boxed answer, the rollout ended other than in an answer, or a tag stands where none belongs.
+    """Tell whether a rollout breaks the format.
 
-    A tag of an observation that the policy wrote itself is such a tag. An answer that a budget forced breaks nothing.
+    It does where there is no boxed answer, where it ended other than in an answer, or where a tag
+    stands where none belongs. A tag of an observation that the policy wrote itself is such a tag.
+    An answer that a budget forced breaks nothing.
     """
     ends_well = row.trajectory.stop_reason in {StopReason.ANSWERED, *FORCED_STOPS}
     is_boxed = row.grade.verdict is not Verdict.NO_ANSWER
@@ -91,10 +92,13 @@ MANY_ACTIONS = 4
 _TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.CONTEXT_BUDGET})
 
 
-def measure(row: GradedTrajectory, world: World | None = None) -> Iterator[tuple[str, float]]:
-    """What one rollout adds to the log's means; those of searching only where the tool was offered.
+def measure(
+    row: GradedTrajectory, knowledge: Knowledge | None = None
+) -> Iterator[tuple[str, float]]:
+    """Yield what one rollout adds to the log's means, by name.
 
-    In the microworld also whether it searched for facts that it knows, and for those that it does not.
+    What is about searching is measured only where the tool was offered. In the microworld also
+    whether the rollout searched for facts that it knows, and for those that it does not.
     """
     trajectory = row.trajectory
     yield "failures", trajectory.stop_reason in FAILED_STOPS
@@ -106,28 +110,41 @@ def measure(row: GradedTrajectory, world: World | None = None) -> Iterator[tuple
     yield "format/forged", protocol.forges_observation(trajectory.steps)
     yield "format/truncated", trajectory.stop_reason in _TRUNCATED
     if trajectory.mode is Mode.COA:
-        number = trajectory.num_actions
-        yield "searches/mean", number
-        yield "searches/trigger_rate", number > 0
-        yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
-        bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
-        yield f"accuracy/{bucket}_actions", row.grade.exact_match
-        for decision in decisions(world, trajectory.steps) if world else ():
-            yield f"searches/{'known' if decision.is_known else 'unknown'}", decision.searched
+        yield from _measure_searches(row, knowledge)
+
+
+def _measure_searches(
+    row: GradedTrajectory, knowledge: Knowledge | None
+) -> Iterator[tuple[str, float]]:
+    trajectory = row.trajectory
+    number = trajectory.num_actions
+    yield "searches/mean", number
+    yield "searches/trigger_rate", number > 0
+    yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
+    bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
+    yield f"accuracy/{bucket}_actions", row.grade.exact_match
+    if knowledge is None:
+        return
+    for decision in knowledge.decisions(trajectory.steps):
+        group = "known" if decision.is_known else "unknown"
+        yield f"searches/{group}", decision.searched
 
 
 def reward_functions(
-    weights: Mapping[str, float], rubric: RubricSettings, world: World | None = None
+    weights: Mapping[str, float], rubric: RubricSettings, knowledge: Knowledge | None = None
 ) -> dict[Any, float]:
-    """The rewards as TRL calls them, with their weights; exact match is always among them, to be seen in the log.
+    """Return the rewards as TRL calls them, with their weights.
+
+    Exact match is always among them, to be seen in the log.
 
     Args:
         weights: by name; a reward that is not named does not count.
-        rubric: of the reward of that name.
-        world: where all questions are the microworld's, so that the log says what is searched.
+        rubric: settings of the reward of that name.
+        knowledge: where all questions are the microworld's, so that the log says what is searched.
 
     Raises:
-        ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is missing.
+        ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is
+            missing.
     """
     if not any(weights.values()):
         raise ConfigError(
@@ -138,19 +155,19 @@ def reward_functions(
             raise unknown_name(
                 "reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards"
             )
-    named = {exact_match.__name__: 0.0, **weights}
-    return {_reward(name, rubric, world): weight for name, weight in named.items()}
+    functions: dict[Any, float] = {}
+    for name, weight in {exact_match.__name__: 0.0, **weights}.items():
+        if name == RUBRIC:
+            function = _judged_reward(Judge(rubric, CompletionsPolicy(rubric.server)))
+        else:
+            function = _computed_reward(name, knowledge)
+        functions[function] = weight
+    return functions
 
 
-def _reward(name: str, rubric: RubricSettings, world: World | None) -> Any:
-    return (
-        _judged(Judge(rubric, CompletionsPolicy(rubric.server)))
-        if name == RUBRIC
-        else _computed(name, world)
-    )
+def _computed_reward(name: str, knowledge: Knowledge | None) -> Any:
+    """Return TRL's function of a reward that follows from the record alone."""
 
-
-def _computed(name: str, world: World | None) -> Callable[..., list[float | None]]:
     def reward(
         graded: Sequence[GradedTrajectory],
         logged: Sequence[Mapping[str, float]],
@@ -158,19 +175,32 @@ def _computed(name: str, world: World | None) -> Callable[..., list[float | None
         **_: object,
     ) -> list[float | None]:
         if name == exact_match.__name__:
-            measured = (pair for row in graded for pair in measure(row, world))
-            for quantity, value in (*measured, *logged[0].items()):
+            _log_measures(graded, knowledge, log_metric)
+            for quantity, value in logged[0].items():
                 log_metric(quantity, value)
-        return [
-            None if row.trajectory.stop_reason in FAILED_STOPS else REWARDS[name](row)
-            for row in graded
-        ]
+        rewards: list[float | None] = []
+        for row in graded:
+            has_failed = row.trajectory.stop_reason in FAILED_STOPS
+            rewards.append(None if has_failed else REWARDS[name](row))
+        return rewards
 
     reward.__name__ = name  # under which TRL logs it
     return reward
 
 
-def _judged(judge: "Judge") -> Callable[..., Awaitable[list[float | None]]]:
+def _log_measures(
+    graded: Sequence[GradedTrajectory],
+    knowledge: Knowledge | None,
+    log_metric: Callable[[str, float], None],
+) -> None:
+    for row in graded:
+        for quantity, value in measure(row, knowledge):
+            log_metric(quantity, value)
+
+
+def _judged_reward(judge: "Judge") -> Any:
+    """Return TRL's function of the reward that a served judge gives."""
+
     async def reward(graded: Sequence[GradedTrajectory], **_: object) -> list[float | None]:
         return await asyncio.gather(*(judge.score(row) for row in graded))
 
@@ -179,7 +209,10 @@ def _judged(judge: "Judge") -> Callable[..., Awaitable[list[float | None]]]:
 
 
 class Judge:
-    """A served model that scores answers by a rubric, a prompt file with `{question}`, `{gold}` and `{answer}`."""
+    """A served model that scores answers by a rubric.
+
+    The rubric is a prompt file with the places `{question}`, `{gold}` and `{answer}`.
+    """
 
     _PLACE = re.compile(r"\{(question|gold|answer)\}")
     _SCORE = re.compile(r"\s*(10|[0-9])(?![0-9.])")
@@ -190,7 +223,8 @@ class Judge:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the rubric {settings.prompt}", got=error) from error
         places = {"{prompt}": settings.chat_template, "{question}": rubric, "{answer}": rubric}
-        if missing := [place for place, text in places.items() if place not in text]:
+        missing = [place for place, text in places.items() if place not in text]
+        if missing:
             raise ConfigError(
                 "the rubric lacks a place", where=settings.prompt, expected=", ".join(missing)
             )
@@ -199,7 +233,10 @@ class Judge:
         self._slots = asyncio.Semaphore(settings.concurrency)
 
     async def score(self, row: GradedTrajectory) -> float | None:
-        """From 0 to 1; 0 where there is no answer, None where the judge gives no score.
+        """Ask the judge for a score from 0 to 1.
+
+        Returns:
+            0 where there is no answer; None where the rollout failed or the judge gives no score.
 
         Raises:
             ServiceError: the judge cannot be reached after all retries.
@@ -222,9 +259,10 @@ class Judge:
             "gold": "; ".join(row.gold_answers),
             "answer": row.grade.prediction or "",
         }
-        # The policy is trained against this prompt: its answer stays on one line, without tags and chat markers.
-        harmless = {
-            name: " ".join(protocol.neutralise(text).split()) for name, text in texts.items()
-        }
+        # The policy is trained against this prompt: its answer stays on one line, without tags and
+        # chat markers.
+        harmless: dict[str, str] = {}
+        for name, text in texts.items():
+            harmless[name] = " ".join(protocol.neutralise(text).split())
         prompt = self._PLACE.sub(lambda place: harmless[place[1]], self._prompt)
         return Request(prompt, stop=("\n",), max_tokens=8, temperature=0.0, top_p=1.0, seed=0)

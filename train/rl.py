@@ -1,29 +1,44 @@
-"""RL stages 1 and 2: GRPO (TRL) over the project's own rollout loop, from questions to a model in data/train/.
+"""Train RL stages 1 and 2: GRPO (TRL) over the project's own rollout loop.
 
-rl1 lets the policy itself write what a search returns; rl2 searches. Both train exactly the ids that the policy sampled
-in its own turns: nothing is decoded and encoded again on the way, and what others wrote takes no part in the loss, the
-KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own settings (`train.rl2.arguments`).
+    python -m train.run stage=rl1     # the policy itself writes what a search returns
+    python -m train.run stage=rl2     # with the real search
+
+A stage goes from questions to a model in data/train/. Read `train` from top to bottom; what happens
+within a step is in rollouts.py (questions to ids), rewards.py (records to numbers) and grpo.py (how
+TRL weighs and batches them). Exactly the ids that the policy sampled in its own turns are trained:
+nothing is decoded and encoded again on the way, and what others wrote takes no part in the loss,
+the KL or the entropy. Advantage, loss type, KL and temperature are GRPOConfig's own settings
+(`train.rl2.arguments`).
+
+What differs from the paper (AutoCoA, section 3), or may differ by a setting:
+
+1. The reward is a weighted sum of named rewards (`train.rl2.rewards`). The paper's is that of
+   conf/7b.yaml, exact match and a format penalty. The microworld's rl1 pays recall and searches in
+   place of right answers (`recalled`, `acted`): with the paper's reward it learns not to search.
+2. The baseline of an advantage may be the mean of those rollouts of a group that acted as often
+   (`baseline: actions`). The paper's, the mean of the whole group, is the default.
+3. A rollout in which a tool or a server failed has no reward, and stays out of its group's mean.
+4. The paper names no share of the questions that are asked without search; here it is `cot_share`.
+5. Before rl1, the measured fidelity of its world model is looked up, and doubts are printed. Its
+   validation may search, to see whether what is learned holds there (`validates_with_search`).
+6. rl2 may ask in ReAct's lines, for a model that has never seen the protocol's tags
+   (`asking: react`).
 """
 
 import asyncio
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from coa.errors import ConfigError
-from coa.factory import SearchParams, open_library
-from coa.microworld.factory import MicroworldParams
-from coa.microworld.questions import SOURCE
-from coa.microworld.world import World, make_world
 from coa.params import Params
 from coa.question import Question
 from coa.ranking import seeded_rank
 from coa.rollout import Limits
 from coa.tools import Toolbox
-from coa.tools.factory import ToolsParams
 from coa.trajectory import Mode
 from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
@@ -31,6 +46,8 @@ from train.asking import Asking
 from train.checkpoint import Student
 from train.encode import RowTally, read_split
 from train.grpo import trainer_class
+from train.held_tools import HeldTools
+from train.knowledge import Knowledge, is_about_microworld, open_knowledge
 from train.monitors import Monitor
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
@@ -52,28 +69,32 @@ _NOT_HONOURED: dict[str, Any] = {
 def train(run: StageRun) -> None:
     """Run stage rl1 or rl2."""
     assert run.sections is not None
-    settings: RlParams = getattr(run.params, run.stage)
+    settings = run.params.rl_of(run.stage)
     check_asking(settings.asking, run.stage)
-    budget = run.sections.section(Limits, "rollout")
-    limits = Limits(budget.max_actions, run.params.max_context_tokens, budget.max_answer_tokens)
-    searches = run.stage is Stage.RL2 or (settings.validates_with_search and not run.params.dry_run)
+    limits = _limits(run.sections, run.params.max_context_tokens)
+
+    # The model to start from, and in rl1 what is known of it as a world model.
     student = run.load(settings.init)
     if run.stage is Stage.RL1 and not run.params.dry_run:
         for doubt in fidelity.gate(settings.init):
             print(f"WARNING before rl1: {doubt}", file=sys.stderr)
-    # One event loop for all steps: the connections of a search client live in it.
-    with asyncio.Runner() as loop, _opened(loop, run.sections if searches else None) as tools:
-        splits = ("train",) if run.params.dry_run else ("train", "validation")
-        asks = {split: _read_asks(settings, split, run.params.seed) for split in splits}
+
+    with ExitStack() as stack:
+        # One event loop for all steps: the connections of a search client live in it.
+        loop = stack.enter_context(asyncio.Runner())
+        tools: Toolbox = {}
+        if _searches(run, settings):
+            tools = stack.enter_context(HeldTools(loop, run.sections))
+
+        # The questions, each with the way in which it is asked.
+        asks = {"train": _read_asks(settings, "train", run.params.seed)}
+        if not run.params.dry_run:
+            asks["validation"] = _read_asks(settings, "validation", run.params.seed)
         run.report_rows(RowTally(Counter(kept=len(asks["train"]))))
-        rollouts = Rollouts(
-            run,
-            student.tokenizer,
-            [ask for part in asks.values() for ask in part],
-            limits,
-            tools,
-            loop,
-        )
+
+        # The trainer, which calls the rollouts in every step.
+        all_asks = [ask for part in asks.values() for ask in part]
+        rollouts = Rollouts(run, student.tokenizer, all_asks, limits, tools, loop)
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
         run.fit(trainer, student, (settings.init, settings.questions))
@@ -81,48 +102,12 @@ def train(run: StageRun) -> None:
             run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
 
 
-@contextmanager
-def _opened(loop: asyncio.Runner, sections: Params | None) -> Iterator[Toolbox]:
-    """The library, for many runs of one loop. A task holds it: an MCP connection has to end where it began."""
-    if sections is None:
-        yield {}
-        return
-    settings = (sections.section(SearchParams, "search"), sections.section(ToolsParams, "tools"))
-    opened: list[Toolbox] = []
-    is_over = asyncio.Event()
-
-    async def hold(is_open: asyncio.Event) -> None:
-        async with AsyncExitStack() as stack:
-            opened.append(await open_library(*settings, stack))
-            is_open.set()
-            await is_over.wait()
-
-    async def start() -> asyncio.Task[None]:
-        is_open = asyncio.Event()
-        holder = asyncio.create_task(hold(is_open))
-        await asyncio.wait(
-            {holder, asyncio.create_task(is_open.wait())}, return_when=asyncio.FIRST_COMPLETED
-        )
-        if holder.done():
-            holder.result()
-        return holder
-
-    async def end(holder: asyncio.Task[None]) -> None:
-        is_over.set()
-        await holder
-
-    holder = loop.run(start())
-    try:
-        yield opened[0]
-    finally:
-        loop.run(end(holder))
-
-
 def check_asking(asking: Asking, stage: Stage) -> None:
     """Refuse a way of asking that the stage does not have.
 
     Raises:
-        ConfigError: cot, of which `cot_share` decides; or react in rl1, where an observation is simulated in tags.
+        ConfigError: cot, of which `cot_share` decides; or react in rl1, where an observation is
+            simulated in tags.
     """
     known = [Asking.COA, Asking.REACT] if stage is Stage.RL2 else [Asking.COA]
     if asking not in known:
@@ -139,21 +124,17 @@ def check_asking(asking: Asking, stage: Stage) -> None:
         )
 
 
-def _summary(history: Sequence[Mapping[str, Any]]) -> str:
-    """From where to where the rewards went, a tenth of the steps at either end."""
-    steps = [entry for entry in history if "reward" in entry]
-    size = max(1, len(steps) // 10)
-    shown = []
-    for title, name in (
-        ("reward", "reward"),
-        ("exact match", "rewards/exact_match/mean"),
-        ("searches", "searches/mean"),
-    ):
-        values = [entry[name] for entry in steps if entry.get(name) is not None]
-        if values:
-            ends = (sum(part) / len(part) for part in (values[:size], values[-size:]))
-            shown.append(f"{title} {' to '.join(f'{value:.2f}' for value in ends)}")
-    return f"{len(steps):,} steps, {', '.join(shown)}"
+def _limits(sections: Params, max_context_tokens: int) -> Limits:
+    """Return the budgets of `rollout`, with the context of the student."""
+    budget = sections.section(Limits, "rollout")
+    return Limits(budget.max_actions, max_context_tokens, budget.max_answer_tokens)
+
+
+def _searches(run: StageRun, settings: RlParams) -> bool:
+    """Tell whether the stage searches: rl2 always, rl1 at most in its validation."""
+    if run.stage is Stage.RL2:
+        return True
+    return settings.validates_with_search and not run.params.dry_run
 
 
 def _read_asks(settings: RlParams, split: str, seed: int) -> list[Ask]:
@@ -161,92 +142,133 @@ def _read_asks(settings: RlParams, split: str, seed: int) -> list[Ask]:
 
 
 def choose_modes(questions: Iterable[Question], cot_share: float, seed: int) -> list[Ask]:
-    """Which questions are asked without the tool; it follows from the seed and the ids alone.
+    """Choose which questions are asked without the tool; seed and ids alone decide.
 
     Raises:
         ConfigError: the share is not one.
     """
     if not 0 <= cot_share <= 1:
         raise ConfigError("cot_share is not a share", expected="0 to 1", got=cot_share)
-    ranked = sorted(
-        questions,
-        key=lambda question: seeded_rank(question.question_id, seed, "cot_share"),
-    )
+
+    def rank(question: Question) -> str:
+        return seeded_rank(question.question_id, seed, "cot_share")
+
+    ranked = sorted(questions, key=rank)
     num_cot = round(cot_share * len(ranked))
-    return [
-        Ask(question, Mode.COT if i < num_cot else Mode.COA) for i, question in enumerate(ranked)
-    ]
+    without_tool = [Ask(question, Mode.COT) for question in ranked[:num_cot]]
+    with_tool = [Ask(question, Mode.COA) for question in ranked[num_cot:]]
+    return [*without_tool, *with_tool]
 
 
 def make_trainer(
     run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: Rollouts
 ) -> Any:
-    """TRL's trainer with our rollouts and rewards.
+    """Make TRL's trainer with our rollouts and rewards.
 
     Raises:
         ConfigError: a setting is refused, or one that the rollouts would ignore is set.
     """
     from datasets import Dataset
 
-    settings: RlParams = getattr(run.params, run.stage)
-    rewards = reward_functions(settings.rewards, run.params.rubric, _world_of(run, asks))
+    settings = run.params.rl_of(run.stage)
+    rewards = reward_functions(settings.rewards, run.params.rubric, _knowledge_for(run, asks))
     arguments = _arguments(run, settings, list(rewards.values()))
-    # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames: nothing to act on.
+    # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames:
+    # nothing to act on.
     warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    keys = {
-        split: Dataset.from_list([{"prompt": key_of(ask)} for ask in part])
-        for split, part in asks.items()
-        if part
-    }
+    datasets: dict[str, Dataset] = {}
+    for split, part in asks.items():
+        if part:
+            datasets[split] = Dataset.from_list([{"prompt": key_of(ask)} for ask in part])
     trainer = trainer_class(settings.baseline)(
         model=student.model,
         reward_funcs=list(rewards),
         args=arguments,
-        train_dataset=keys["train"],
-        eval_dataset=keys.get("validation"),
+        train_dataset=datasets["train"],
+        eval_dataset=datasets.get("validation"),
         processing_class=student.tokenizer,
         peft_config=run.lora(),
         rollout_func=rollouts,
         callbacks=run.callbacks,
     )
-    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1 and not arguments.use_vllm:
-        # Its ranks meet at every layer, and rollouts differ in length: they would wait for each other for ever.
-        fix = "set use_vllm: true, or use DDP or DeepSpeed, whose weights are gathered for the rollouts"
-        raise ConfigError("rollouts need the whole model in each process", got="FSDP", fix=fix)
+    _check_whole_model(trainer, uses_vllm=arguments.use_vllm)
     return trainer
 
 
-def _world_of(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> World | None:
-    """The microworld, where all questions are about it."""
-    if run.sections is None or any(
-        ask.question.source != SOURCE for part in asks.values() for ask in part
-    ):
+def _knowledge_for(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> Knowledge | None:
+    """Open what is known of the microworld, where all questions are about it."""
+    if run.sections is None:
         return None
-    return make_world(run.sections.section(MicroworldParams, "microworld").world)
+    for part in asks.values():
+        if not all(is_about_microworld(ask.question) for ask in part):
+            return None
+    return open_knowledge(run.sections)
 
 
 def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
+    """Make TRL's settings.
+
+    Raises:
+        ConfigError: a setting is refused, or the rollouts would ignore it.
+    """
     from trl.trainer.grpo_config import GRPOConfig
 
-    arguments = run.arguments(
-        GRPOConfig,
-        settings.arguments,
-        reward_weights=weights,
-        num_generations_eval=1,
-        logging_steps=1,
-        max_completion_length=run.params.max_context_tokens,
-        per_device_eval_batch_size=64,
-        vllm_importance_sampling_correction=False,
+    defaults: dict[str, Any] = {
+        "reward_weights": weights,
+        "num_generations_eval": 1,
+        "logging_steps": 1,
+        "max_completion_length": run.params.max_context_tokens,
+        "per_device_eval_batch_size": 64,
+        "vllm_importance_sampling_correction": False,
+    }
+    if uses_fsdp():
         # TRL would spread the reference model over all GPUs before FSDP shards it.
-        **({"model_init_kwargs": {"device_map": None}} if uses_fsdp() else {}),
-    )
-    for name, only in (
-        _NOT_HONOURED | (vllm_policy.NOT_HONOURED if arguments.use_vllm else {})
-    ).items():
-        if (got := getattr(arguments, name)) != only:
+        defaults["model_init_kwargs"] = {"device_map": None}
+    arguments = run.arguments(GRPOConfig, settings.arguments, **defaults)
+
+    not_honoured = dict(_NOT_HONOURED)
+    if arguments.use_vllm:
+        not_honoured.update(vllm_policy.NOT_HONOURED)
+    for name, only in not_honoured.items():
+        got = getattr(arguments, name)
+        if got != only:
             where = f"params.yaml, train.{run.stage}.arguments.{name}"
             raise ConfigError(
                 "rollouts do not honour a setting", where=where, expected=only, got=got
             )
     return arguments
+
+
+def _check_whole_model(trainer: Any, *, uses_vllm: bool) -> None:
+    """Refuse FSDP without vLLM.
+
+    The ranks of FSDP meet at every layer, and rollouts differ in length: they would wait for each
+    other for ever.
+    """
+    if trainer.is_fsdp_enabled and trainer.accelerator.num_processes > 1 and not uses_vllm:
+        raise ConfigError(
+            "rollouts need the whole model in each process",
+            got="FSDP",
+            fix="set use_vllm: true, or use DDP or DeepSpeed, "
+            "whose weights are gathered for the rollouts",
+        )
+
+
+def _summary(history: Sequence[Mapping[str, Any]]) -> str:
+    """Say from where to where the rewards went: the means of a tenth of the steps at either end."""
+    steps = [entry for entry in history if "reward" in entry]
+    size = max(1, len(steps) // 10)
+    titles = {
+        "reward": "reward",
+        "rewards/exact_match/mean": "exact match",
+        "searches/mean": "searches",
+    }
+    shown = []
+    for name, title in titles.items():
+        values = [entry[name] for entry in steps if entry.get(name) is not None]
+        if values:
+            first = sum(values[:size]) / len(values[:size])
+            last = sum(values[-size:]) / len(values[-size:])
+            shown.append(f"{title} {first:.2f} to {last:.2f}")
+    return f"{len(steps):,} steps, {', '.join(shown)}"

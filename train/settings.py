@@ -1,7 +1,8 @@
-"""The section `train` of params.yaml: what each stage starts from, reads and is given to its trainer.
+"""Describe the section `train` of params.yaml: what each stage starts from, reads and trains with.
 
-`arguments` go as they are to TRL's and transformers' own settings (SFTConfig, GRPOConfig, TrainingArguments): learning
-rate, batch size, steps, precision, FSDP, DeepSpeed, vLLM. Nothing of theirs is renamed.
+`arguments` go as they are to TRL's and transformers' own settings (SFTConfig, GRPOConfig,
+TrainingArguments): learning rate, batch size, steps, precision, FSDP, DeepSpeed, vLLM. Nothing of
+theirs is renamed.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ class Stage(StrEnum):
     """What is trained (AutoCoA, section 3)."""
 
     PRETRAIN = "pretrain"
-    """The model to start from: a small one, made from nothing on the microworld's text, or another maker's."""
+    """The model to start from: a small one, trained from nothing on the microworld's text, or
+    another maker's."""
     SFT1 = "sft1"
-    """When to act: the contrastive loss on pairs that part at one point."""
+    """When to act: the contrastive loss on pairs that share a prefix and part at one point."""
     SFT2 = "sft2"
     """How to act: likelihood of trajectories, observations masked out."""
     SFT3 = "sft3"
@@ -39,7 +41,8 @@ class PretrainParams:
     """The model that a chain starts from: another maker's, or one from nothing."""
 
     base: str = ""
-    """A folder or a name on the Hub, brought to data/train/; empty: a new model is trained on the microworld's text."""
+    """A folder or a name on the Hub, brought to data/train/; empty: a new model is trained on the
+    microworld's text."""
     revision: str = ""
     """Of the base on the Hub: a commit or branch; empty for the newest."""
     documents: str = PRETRAINING_TEXTS.as_posix()
@@ -48,7 +51,8 @@ class PretrainParams:
     """Its words are known to the tokenizer, its facts are not trained."""
     student: StudentSettings = field(default_factory=StudentSettings)
     muon_learning_rate: float = 0.02
-    """For the matrices inside the layers (Muon); `learning_rate` is for embeddings and norms. 0: AdamW for all."""
+    """For the matrices inside the layers (Muon); `learning_rate` is for embeddings and norms.
+    0: AdamW for all."""
     arguments: Arguments = field(default_factory=dict)
     """The trainer's own settings."""
 
@@ -62,7 +66,8 @@ class Sft1Params:
     pairs: str = "data/assemble/cot_a"
     """Folder with train.parquet and validation.parquet."""
     alpha: float = 0.2
-    """Weight of the chosen side's own likelihood; without it both sides' probabilities fall together."""
+    """Weight of the chosen side's own likelihood; without it both sides' probabilities fall
+    together."""
     arguments: Arguments = field(default_factory=dict)
     """The trainer's own settings."""
 
@@ -85,8 +90,8 @@ class Baseline(StrEnum):
     GROUP = "group"
     """The mean of its group, as in the paper."""
     ACTIONS = "actions"
-    """The mean of those of its group that acted as often: whether to act is not trained, only what follows. With a
-    world model that cannot know the answers, rl1 otherwise teaches not to act."""
+    """The mean of those of its group that acted as often: whether to act is not trained, only what
+    follows. With a world model that cannot know the answers, rl1 otherwise teaches not to act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,15 @@ class RlParams:
     react_prompt: str = "train/prompts/react.txt"
     """The prompt file for react, in place of `train.prompt`."""
     max_observation_tokens: int = 64
-    """rl1: what an observation may cost: where one that the policy does not close is cut, or one full of tags."""
+    """rl1: what an observation may cost: where one that the policy does not close is cut, or one
+    full of tags."""
     validates_with_search: bool = False
-    """rl1: roll out the validation questions with the real search, to see whether what is learned holds there."""
+    """rl1: roll out the validation questions with the real search, to see whether what is learned
+    holds there."""
     baseline: Baseline = Baseline.GROUP
-    """What a rollout's reward is compared with: `group`, the mean of its group, as in the paper; `actions`, the mean of
-    those of its group that acted as often, so that whether to act is not trained."""
+    """What a rollout's reward is compared with: `group`, the mean of its group, as in the paper;
+    `actions`, the mean of those of its group that acted as often, so that whether to act is not
+    trained."""
     batch_size: int = 128
     """Rollouts that go through the model together."""
     rewards: Mapping[str, float] = field(
@@ -154,7 +162,8 @@ class TrainParams:
     name: str = ""
     """The run's name, under which data/train/ keeps its model; empty: the stage's."""
     launch: str = "python -m"
-    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m` on many GPUs."""
+    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m`
+    on many GPUs."""
     dry_run: bool = False
     """One step of the stage on a tiny random model of the same architecture."""
     prompt: str = "train/prompts/question.txt"
@@ -176,3 +185,21 @@ class TrainParams:
     sft3: SftParams = field(default_factory=lambda: SftParams("data/train/sft2"))
     rl1: RlParams = field(default_factory=lambda: RlParams("data/train/sft3"))
     rl2: RlParams = field(default_factory=lambda: RlParams("data/train/sft2"))
+
+    def sft_of(self, stage: Stage) -> SftParams:
+        """Return the settings of one of the two likelihood stages."""
+        return self.sft3 if stage is Stage.SFT3 else self.sft2
+
+    def rl_of(self, stage: Stage) -> RlParams:
+        """Return the settings of one of the two GRPO stages."""
+        return self.rl1 if stage is Stage.RL1 else self.rl2
+
+    def initial_models(self) -> dict[Stage, str]:
+        """Return the model that each stage starts from; the stage `pretrain` starts from none."""
+        return {
+            Stage.SFT1: self.sft1.init,
+            Stage.SFT2: self.sft2.init,
+            Stage.SFT3: self.sft3.init,
+            Stage.RL1: self.rl1.init,
+            Stage.RL2: self.rl2.init,
+        }

@@ -1,16 +1,17 @@
-"""Token likelihood: pre-training and SFT stages 2 and 3, one code path on TRL's SFTTrainer.
+"""Train by token likelihood: pre-training and SFT stages 2 and 3, one code path on TRL's SFTTrainer.
 
-Stage 2 masks observations out, stage 3 trains their bodies with the closing tags (AutoCoA, section 3); both masks come
-from who wrote what. Sequences are packed without padding; no token sees another sequence.
+Stage 2 masks observations out, stage 3 trains their bodies with the closing tags (AutoCoA, section
+3); both masks come from who wrote what. Sequences are packed without padding; no token sees another
+sequence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from coa.graded import GradedTrajectory
 from train.checkpoint import Student
 from train.encode import Encoder, Example, read_split, to_dataset
-from train.settings import Arguments, SftParams, Stage
+from train.settings import Arguments, Stage
 from train.stage import StageRun
 
 if TYPE_CHECKING:
@@ -19,25 +20,30 @@ if TYPE_CHECKING:
 
 def train(run: StageRun) -> None:
     """Run stage sft2 or sft3."""
-    settings: SftParams = getattr(run.params, run.stage)
+    settings = run.params.sft_of(run.stage)
     student = run.load(settings.init)
     encoder = Encoder(
         student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens
     )
-    trains_world = run.stage is Stage.SFT3
-    splits = {}
-    for split in ("train", "validation"):
-        rows = (
-            row
-            for folder in settings.trajectories
-            for row in read_split(folder, split, GradedTrajectory)
-        )
-        splits[split] = to_dataset(
-            (encoder.trajectory(row, trains_world=trains_world) for row in rows), Example
-        )
+    splits = {
+        "train": _encode_split(run, encoder, "train"),
+        "validation": _encode_split(run, encoder, "validation"),
+    }
     run.report_rows(encoder.rows)
     trainer = make_trainer(run, student, splits, settings.arguments)
     run.fit(trainer, student, (settings.init, *settings.trajectories))
+
+
+def _encode_split(run: StageRun, encoder: Encoder, split: str) -> "Dataset":
+    """Encode one split of all folders, in their order."""
+    trains_world = run.stage is Stage.SFT3
+
+    def examples() -> Iterator[Example | None]:
+        for folder in run.params.sft_of(run.stage).trajectories:
+            for row in read_split(folder, split, GradedTrajectory):
+                yield encoder.trajectory(row, trains_world=trains_world)
+
+    return to_dataset(examples(), Example)
 
 
 def make_trainer(
@@ -49,15 +55,25 @@ def make_trainer(
     optimizer: Any = None,
     kind: Any = None,
 ) -> Any:
-    """TRL's trainer, or one of a `kind` derived from it, over `train` and `validation`, packed without padding."""
+    """Make TRL's trainer over `train` and `validation`, packed without padding.
+
+    Args:
+        run: gives the settings that all stages share.
+        student: what is trained.
+        splits: the sequences, by split.
+        arguments: the trainer's own settings.
+        optimizer: in place of the trainer's.
+        kind: a class derived from TRL's trainer, in place of it.
+    """
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    packed = run.arguments(
+        SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True
+    )
     return (kind or SFTTrainer)(
         model=student.model,
-        args=run.arguments(
-            SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True
-        ),
+        args=packed,
         train_dataset=splits["train"],
         eval_dataset=splits["validation"] or None,
         processing_class=student.tokenizer,

@@ -80,18 +80,20 @@ class StageRun:
         return student
 
     def _beginning(self, init: str) -> str:
-        """The model itself, or where its chain of stages begins: a dry run asks for no stage before it."""
+        """Return where the chain of stages begins that leads to a model which is not there yet.
+
+        A dry run needs no stage before it. A model that is there is its own beginning.
+        """
+        initial: dict[str, str] = {}
+        for stage, model in self.params.initial_models().items():
+            initial[str(OUT / stage)] = model
+        while init in initial and not (Path(init) / "config.json").is_file():
+            init = initial.pop(init)
         base = self.params.pretrain.base
-        by_folder = {str(OUT / stage): getattr(self.params, stage) for stage in Stage}
-        while (
-            init in by_folder
-            and not (Path(init) / "config.json").is_file()
-            and hasattr(by_folder[init], "init")
-        ):
-            init = by_folder.pop(init).init
-        return (
-            base if base and init == str(OUT / Stage.PRETRAIN) and not Path(init).is_dir() else init
-        )
+        is_pretrained = init == str(OUT / Stage.PRETRAIN)
+        if base and is_pretrained and not Path(init).is_dir():
+            return base
+        return init
 
     def prompt(self, tokenizer: Any, file: str = "") -> Prompt:
         """The student's prompt, or that of another file, inside its chat template, the thinking opened.

@@ -1,0 +1,63 @@
+"""Keep the search and the other tools open over all steps of a training."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from coa.factory import SearchParams, open_library
+from coa.params import Params
+from coa.tools import Toolbox
+from coa.tools.factory import ToolsParams
+
+
+class HeldTools:
+    """The tools of params.yaml, opened once for many runs of one event loop.
+
+    A task holds them from the first step to the last, because an MCP connection has to be closed
+    by the task that opened it, and each run of an `asyncio.Runner` is another task.
+    """
+
+    def __init__(self, loop: asyncio.Runner, sections: Params) -> None:
+        self._loop = loop
+        self._search = sections.section(SearchParams, "search")
+        self._tools = sections.section(ToolsParams, "tools")
+        self._is_open = asyncio.Event()
+        self._is_over = asyncio.Event()
+        self._opened: Toolbox = {}
+
+    def __enter__(self) -> Toolbox:
+        """Open the tools.
+
+        Raises:
+            InputError: the search index is missing.
+            ServiceError: an MCP server cannot be reached.
+        """
+        self._loop.run(self._open())
+        return self._opened
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the tools."""
+        self._loop.run(self._close())
+
+    async def _open(self) -> None:
+        """Start the task that holds the tools, and wait until they are open or have failed."""
+        self._holder = asyncio.create_task(self._hold())
+        is_open = asyncio.create_task(self._is_open.wait())
+        await asyncio.wait({self._holder, is_open}, return_when=asyncio.FIRST_COMPLETED)
+        if self._holder.done():
+            self._holder.result()
+
+    async def _hold(self) -> None:
+        async with AsyncExitStack() as stack:
+            self._opened = await open_library(self._search, self._tools, stack)
+            self._is_open.set()
+            await self._is_over.wait()
+
+    async def _close(self) -> None:
+        self._is_over.set()
+        await self._holder
