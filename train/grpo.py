@@ -21,8 +21,7 @@ def trainer_class(baseline: Baseline) -> Any:
         def _prepare_inputs(self, generation_batch: dict[str, Any]) -> dict[str, Any]:
             before = self._buffered_inputs
             batch = super()._prepare_inputs(generation_batch)
-            is_new = self._buffered_inputs is not before
-            if is_new and _may_be_sorted(self.args):
+            if self._buffered_inputs is not before and _may_be_sorted(self.args):
                 # What one optimiser step takes stays in that step, whatever both numbers are.
                 size = gcd(self.args.steps_per_generation, self.args.gradient_accumulation_steps)
                 self._buffered_inputs = list(by_length(self._buffered_inputs, size))

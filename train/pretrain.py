@@ -15,6 +15,7 @@ from coa.search import Passage
 from train.base import fetch_base
 from train.checkpoint import Student
 from train.encode import IGNORED, Example, RowTally, to_dataset
+from train.fitting import fit
 from train.muon import MuonWithAdamW
 from train.settings import PretrainParams
 from train.sft import make_trainer
@@ -37,7 +38,7 @@ def train(run: StageRun) -> None:
         origin = fetch_base(
             settings.base, settings.revision, out, has_weights=not run.params.dry_run
         )
-        run.report_fetched(origin)
+        run.report.write_fetched(origin)
         return
     student = new_student(_texts(settings), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)
@@ -50,7 +51,7 @@ def train(run: StageRun) -> None:
         run, student, splits, settings.arguments, optimizer=optimizer, kind=_plain_trainer()
     )
     inputs = (settings.documents, settings.corpus)
-    run.fit(trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
+    fit(run, trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
 
 
 def _plain_trainer() -> type[Any]:
@@ -73,7 +74,7 @@ def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[
                 yield example
 
     documents = to_dataset(fitting(), Example)
-    run.report_rows(rows)
+    run.report.note_rows(rows)
     start = len(documents) - min(_HELD_OUT, len(documents) // 10)
     splits = {
         "train": documents.select(range(start)),

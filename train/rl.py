@@ -45,6 +45,7 @@ from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
 from train.encode import RowTally, read_split
+from train.fitting import fit
 from train.grpo import trainer_class
 from train.held_tools import HeldTools
 from train.knowledge import Knowledge, is_about_microworld, open_knowledge
@@ -90,16 +91,16 @@ def train(run: StageRun) -> None:
         asks = {"train": _read_asks(settings, "train", run.params.seed)}
         if not run.params.dry_run:
             asks["validation"] = _read_asks(settings, "validation", run.params.seed)
-        run.report_rows(RowTally(Counter(kept=len(asks["train"]))))
+        run.report.note_rows(RowTally(Counter(kept=len(asks["train"]))))
 
         # The trainer, which calls the rollouts in every step.
         all_asks = [ask for part in asks.values() for ask in part]
         rollouts = Rollouts(run, student.tokenizer, all_asks, limits, tools, loop)
         run.callbacks.append(Monitor(run.params.monitors))
         trainer = make_trainer(run, student, asks, rollouts)
-        run.fit(trainer, student, (settings.init, settings.questions))
+        fit(run, trainer, student, (settings.init, settings.questions))
         if trainer.is_world_process_zero():
-            run.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
+            run.report.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
 
 
 def check_asking(asking: Asking, stage: Stage) -> None:

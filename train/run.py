@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> str:
     )
     run = StageRun(params.stage, params, loaded.dump(sections), loaded)
     import_module(MODULES[params.stage]).train(run)
-    return run.summary
+    return run.report.summary
 
 
 if __name__ == "__main__":

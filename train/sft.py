@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coa.graded import GradedTrajectory
 from train.checkpoint import Student
 from train.encode import Encoder, Example, read_split, to_dataset
+from train.fitting import fit
 from train.settings import Arguments, Stage
 from train.stage import StageRun
 
@@ -29,9 +30,9 @@ def train(run: StageRun) -> None:
         "train": _encode_split(run, encoder, "train"),
         "validation": _encode_split(run, encoder, "validation"),
     }
-    run.report_rows(encoder.rows)
+    run.report.note_rows(encoder.rows)
     trainer = make_trainer(run, student, splits, settings.arguments)
-    run.fit(trainer, student, (settings.init, *settings.trajectories))
+    fit(run, trainer, student, (settings.init, *settings.trajectories))
 
 
 def _encode_split(run: StageRun, encoder: Encoder, split: str) -> "Dataset":

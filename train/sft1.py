@@ -22,6 +22,7 @@ from trl.trainer.utils import selective_log_softmax
 from coa.errors import ConfigError
 from coa.pairs import PreferencePair
 from train.encode import Encoder, PairExample, read_split, to_dataset
+from train.fitting import fit
 from train.monitors import Monitor
 from train.stage import StageRun
 
@@ -47,7 +48,7 @@ def train(run: StageRun) -> None:
     for split in ("train", "validation"):
         rows = read_split(settings.pairs, split, PreferencePair)
         splits[split] = to_dataset(map(encoder.pair, rows), PairExample)
-    run.report_rows(encoder.rows)
+    run.report.note_rows(encoder.rows)
     run.callbacks.append(Monitor(run.params.monitors))
     trainer = ContrastiveTrainer(
         model=run.adapted(student.model),
@@ -58,7 +59,7 @@ def train(run: StageRun) -> None:
         callbacks=run.callbacks,
         alpha=settings.alpha,
     )
-    run.fit(trainer, student, (settings.init, settings.pairs))
+    fit(run, trainer, student, (settings.init, settings.pairs))
 
 
 def collate(examples: Sequence[PairExample], pad_id: int) -> dict[str, Tensor]:

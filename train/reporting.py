@@ -1,0 +1,159 @@
+"""Report what a stage trained on and what came of it: on stderr, in metrics/ and beside the model."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from coa.errors import InputError
+from coa.metrics import write_metrics
+from coa.tokens import TextLostError
+from coa.whole_files import write_file
+from train.checkpoint import Workspace
+from train.curves import Entry, write_curves, write_log, write_table
+from train.encode import RowTally
+from train.settings import Stage, TrainParams
+
+_SHOWN = 5
+"""Rows named in a summary; metrics/ names all."""
+
+
+class StageReport:
+    """What one run of one stage tells its user."""
+
+    def __init__(
+        self, stage: Stage, params: TrainParams, workspace: Workspace, resolved: str
+    ) -> None:
+        self.summary = ""
+        """The line that a person wants to read last; set when the stage is done."""
+        self.window: int | None = None
+        """Tokens that the student can read; None where its positions have no end."""
+        self._stage = stage
+        self._params = params
+        self._workspace = workspace
+        self._resolved = resolved
+        self._rows = RowTally()
+        self._is_in_pipeline = workspace.name == stage
+        """Another chain's figures stay beside its model; metrics/ is for the stages of
+        `dvc repro`."""
+
+    def note_rows(self, rows: RowTally) -> None:
+        """Say how many rows are trained on, how many were left out and whose text was lost.
+
+        Raises:
+            InputError: all were left out; says what would let them in.
+            TextLostError: the tokenizer gives the text of none back.
+        """
+        self._rows = rows
+        self._print_left_out(rows)
+        if rows.counts["kept"]:
+            return
+        if rows.lost and rows.counts["text_lost"] == rows.counts.total():
+            first, *_ = rows.lost.values()
+            raise first
+        raise InputError(
+            "no row can be trained",
+            expected=f"rows of at most {self._params.max_context_tokens} tokens",
+            got=dict(rows.counts),
+            fix=self._advice(rows),
+        )
+
+    def _print_left_out(self, rows: RowTally) -> None:
+        left_out = []
+        for reason, count in rows.counts.items():
+            if reason != "kept" and count:
+                left_out.append(f"{count:,} {reason.replace('_', ' ')}")
+        if left_out:
+            limit = f"train.max_context_tokens = {self._params.max_context_tokens}"
+            print(f"left out: {', '.join(left_out)} ({limit})", file=sys.stderr)
+        for row_id, error in islice(rows.lost.items(), _SHOWN):
+            print(f"  {row_id}: {_describe_loss(error)}", file=sys.stderr)
+
+    def _advice(self, rows: RowTally) -> str:
+        """Say what would let rows in, where all were left out."""
+        if not rows.counts.total():
+            return "the set is empty: make the sets again, `dvc repro assemble`"
+        needed = rows.shortest_too_long
+        if not needed:
+            return f"nothing in the rows is the policy's: check the files of train.{self._stage}"
+        shortest = f"the shortest row has {needed} tokens"
+        if self._stage is Stage.PRETRAIN:
+            sizes = "train.max_context_tokens and train.pretrain.student.max_context"
+            return f"{shortest}: set {sizes} to as many or more"
+        if self.window is None:
+            return f"set train.max_context_tokens to {needed} or more"
+        if needed <= self.window:
+            return (
+                f"set train.max_context_tokens to {needed} or more; the student reads {self.window}"
+            )
+        return (
+            f"{shortest}, the student reads {self.window}: start from a model with a longer "
+            f"context (train.{self._stage}.init), or leave long rows out of the sets"
+        )
+
+    def write_trained(
+        self, history: Sequence[Entry], final: Mapping[str, float], steps: int
+    ) -> None:
+        """Write log, curves, metrics and settings, and set the summary.
+
+        Args:
+            history: the trainer's log.
+            final: the last measures on the validation split; empty where there is none.
+            steps: how many were taken.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        out = self._workspace.out
+        name = self._workspace.name
+        write_log(out / "log.jsonl", history)
+        table = (
+            Path("metrics") / f"train_{name}.csv" if self._is_in_pipeline else out / "curves.csv"
+        )
+        write_curves(out / "curves.png", table, history, name)
+        if self._is_in_pipeline:
+            write_metrics(f"train_{name}", self._figures(final))
+        self._write_params()
+        loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
+        kept = self._rows.counts["kept"]
+        self.summary = f"{out}: {steps:,} steps on {kept:,} rows{self._without()}{loss}"
+
+    def _figures(self, final: Mapping[str, float]) -> dict[str, object]:
+        figures: dict[str, object] = {"rows": dict(self._rows.counts)}
+        if self._rows.lost:
+            figures["text_lost"] = {
+                row_id: error.details["where"] for row_id, error in self._rows.lost.items()
+            }
+        for name, value in final.items():
+            if not name.endswith(("runtime", "per_second")):
+                figures[name] = round(value, 4)
+        return figures
+
+    def _without(self) -> str:
+        """Name the rows whose text was lost, as far as they fit on a line."""
+        names = list(self._rows.lost)
+        if not names:
+            return ""
+        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+        return f", without {', '.join(names[:_SHOWN])}{more}, whose text the tokenizer loses"
+
+    def write_fetched(self, origin: str) -> None:
+        """Write what a stage leaves beside a model, for one that was fetched and not trained.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if self._is_in_pipeline:
+            write_metrics(f"train_{self._stage}", {"base": origin})
+            write_table(Path("metrics") / f"train_{self._stage}.csv", [], ["loss"])
+        self._write_params()
+        self.summary = f"{self._workspace.out}: {origin}"
+
+    def _write_params(self) -> None:
+        """Write the resolved settings, last of all: a folder that has them is whole."""
+        write_file(self._workspace.out / "params.yaml", self._resolved)
+
+
+def _describe_loss(error: TextLostError) -> str:
+    details = error.details
+    return f"{details['where']} is {details['expected']}, back comes {details['got']}"
