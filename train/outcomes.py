@@ -1,10 +1,11 @@
-"""Graded rollouts of held-out questions to one result: rates with intervals, and what became of every question.
+"""Sum up graded rollouts of held-out questions: rates with intervals, and each question's outcome.
 
-The outcomes are kept by column, so that two results can be compared question by question and a result of thousands of
-questions stays a small file.
+The outcomes are kept by column, so that two results can be compared question by question and a
+result of thousands of questions stays a small file.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -56,7 +57,13 @@ class Outcome:
 def outcome_of(
     row: GradedTrajectory, needs_no_search: bool | None, decided: Sequence[Decision]
 ) -> Outcome:
-    """Reduce a graded rollout to what is compared."""
+    """Reduce a graded rollout to what is compared.
+
+    Args:
+        row: the rollout.
+        needs_no_search: whether known facts answer the question; None where nobody can tell.
+        decided: what it decided for each fact that it said it needed.
+    """
     known = [decision.searched for decision in decided if decision.is_known]
     unknown = [decision.searched for decision in decided if not decision.is_known]
     return Outcome(
@@ -78,12 +85,16 @@ def outcome_of(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """All that a result depends on; results are comparable where the questions and the search are the same."""
+    """All that a result depends on.
+
+    Results are comparable where the questions and the search are the same.
+    """
 
     name: str
     model: str
     model_fingerprint: str
-    """SHA-256 of the model's folder, first 16 hex digits; empty for a model on the Hub or behind a server."""
+    """SHA-256 of the model's folder, first 16 hex digits; empty for a model on the Hub or behind
+    a server."""
     mode: str
     split: str
     questions: str
@@ -116,26 +127,38 @@ class Result:
     """One list for each field of `Outcome`, in the order of the question ids."""
 
     def rows(self) -> list[Outcome]:
-        """What became of every question."""
-        return [
-            msgspec.convert(dict(zip(self.outcomes, values, strict=True)), Outcome, strict=False)
-            for values in zip(*self.outcomes.values(), strict=True)
-        ]
+        """Return what became of every question."""
+        found = []
+        for values in zip(*self.outcomes.values(), strict=True):
+            named = dict(zip(self.outcomes, values, strict=True))
+            found.append(msgspec.convert(named, Outcome, strict=False))
+        return found
 
 
 Measure = Callable[[Outcome], float | None]
 """A number for each question; None where it does not apply."""
 
+
+def _match_without_need(row: Outcome) -> float | None:
+    return row.exact_match if row.needs_no_search else None
+
+
+def _match_with_need(row: Outcome) -> float | None:
+    return row.exact_match if row.needs_no_search is False else None
+
+
+def _searched_without_need(row: Outcome) -> float | None:
+    return row.num_actions > 0 if row.needs_no_search else None
+
+
 MEASURES: dict[str, Measure] = {
     "exact_match": lambda row: row.exact_match,
     "cover_exact_match": lambda row: row.cover_exact_match,
     "f1": lambda row: row.f1,
-    "exact_match_no_search_needed": lambda row: row.exact_match if row.needs_no_search else None,
-    "exact_match_search_needed": lambda row: (
-        row.exact_match if row.needs_no_search is False else None
-    ),
+    "exact_match_no_search_needed": _match_without_need,
+    "exact_match_search_needed": _match_with_need,
     "actions": lambda row: row.num_actions,
-    "needless_search": lambda row: row.num_actions > 0 if row.needs_no_search else None,
+    "needless_search": _searched_without_need,
     "broken_format": lambda row: row.is_broken,
 }
 """What is averaged over questions; to add a measure, add it here."""
@@ -152,13 +175,21 @@ def summarise(
         return mean_interval(applying, num_resamples=num_resamples, seed=seed)
 
     def by(key: Callable[[Outcome], int | None]) -> dict[str, Interval | None]:
-        found = sorted({value for row in rows if (value := key(row)) is not None})
-        return {
-            str(value): interval(row.exact_match for row in rows if key(row) == value)
-            for value in found
-        }
+        groups: dict[int, list[float]] = defaultdict(list)
+        for row in rows:
+            value = key(row)
+            if value is not None:
+                groups[value].append(row.exact_match)
+        return {str(value): interval(groups[value]) for value in sorted(groups)}
 
     reasons = [row.stop_reason for row in rows]
+    stop_reasons: dict[str, int] = {}
+    for reason in StopReason:
+        if reason in reasons:
+            stop_reasons[str(reason)] = reasons.count(reason)
+    columns: dict[str, list[Any]] = {}
+    for field in fields(Outcome):
+        columns[field.name] = [getattr(row, field.name) for row in rows]
     return Result(
         setting=setting,
         num_questions=len(rows),
@@ -166,23 +197,21 @@ def summarise(
         metrics={name: interval(map(measure, rows)) for name, measure in MEASURES.items()},
         by_hops=by(lambda row: row.num_hops),
         by_actions=by(lambda row: row.num_actions),
-        search_rate_known=_share(
-            sum(row.searched_known for row in rows), sum(row.needed_known for row in rows)
-        ),
-        search_rate_unknown=_share(
-            sum(row.searched_unknown for row in rows), sum(row.needed_unknown for row in rows)
-        ),
-        stop_reasons={
-            str(reason): reasons.count(reason) for reason in StopReason if reason in reasons
-        },
-        outcomes={
-            field.name: [getattr(row, field.name) for row in rows] for field in fields(Outcome)
-        },
+        search_rate_known=_total_share(rows, "known"),
+        search_rate_unknown=_total_share(rows, "unknown"),
+        stop_reasons=stop_reasons,
+        outcomes=columns,
     )
 
 
-def _share(part: int, whole: int) -> float | None:
-    return rate(part, whole) if whole else None
+def _total_share(rows: Iterable[Outcome], group: str) -> float | None:
+    """Return searches over needs, of the facts that are known or of those that are not."""
+    searched = 0
+    needed = 0
+    for row in rows:
+        searched += getattr(row, f"searched_{group}")
+        needed += getattr(row, f"needed_{group}")
+    return rate(searched, needed) if needed else None
 
 
 def write_result(result: Result, folder: Path = FOLDER) -> Path:
@@ -193,16 +222,11 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
     """
     values = asdict(result)
     columns = values.pop("outcomes")
-    lines = [
-        f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}"
-        for name, column in columns.items()
-    ]
-    text = (
-        json.dumps(values, indent=2).removesuffix("\n}")
-        + ',\n  "outcomes": {\n'
-        + ",\n".join(lines)
-        + "\n  }\n}\n"
-    )
+    lines = []
+    for name, column in columns.items():
+        lines.append(f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}")
+    head = json.dumps(values, indent=2).removesuffix("\n}")
+    text = head + ',\n  "outcomes": {\n' + ",\n".join(lines) + "\n  }\n}\n"
     path = folder / f"{result.setting.name}.json"
     write_text(path, text)
     return path
@@ -212,6 +236,6 @@ def read_result(path: Path) -> Result:
     """Read a result back.
 
     Raises:
-        InputError: the file is missing or no result.
+        InputError: the file is missing, or holds something else.
     """
     return read_json(path, Result, command="python -m train.evaluate")

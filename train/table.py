@@ -1,10 +1,10 @@
-"""All results to one table and one picture, in the order of the paper's Table 1, and what differs beyond noise.
+"""Write all results as one table and one picture, and say what differs beyond noise.
 
     python -m train.table
 
-Reads results/evaluate/*.json; writes results/table.md and results/table.png, with a part for each set of questions.
-Results `sft2-s0`, `sft2-s1`, ... are the seeds of one row: a question counts with its mean over them. Rows that have no
-result are left out.
+Reads results/evaluate/*.json; writes results/table.md and results/table.png, in the order of the
+paper's Table 1, with a part for each set of questions. Results `sft2-s0`, `sft2-s1`, ... are the
+seeds of one row: a question counts with its mean over them. Rows that have no result are left out.
 """
 
 import re
@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class TableParams:
     """Which rows stand in the table, and which of them are compared."""
 
     rows: dict[str, str] = field(default_factory=dict)
-    """The name of a result to the system it is, in the order of the table; other results follow under their names."""
+    """The name of a result to the system it is, in the order of the table; other results follow
+    under their names."""
     compares: tuple[tuple[str, str], ...] = ()
     """Pairs of names: by how much the first is better than the second."""
     seed: int = 0
@@ -60,11 +62,14 @@ class ResultRow:
     results: tuple[Result, ...]
 
     def outcomes(self) -> list[Outcome]:
-        """What became of every question, seed after seed."""
-        return [outcome for result in self.results for outcome in result.rows()]
+        """Return what became of every question, seed after seed."""
+        found: list[Outcome] = []
+        for result in self.results:
+            found.extend(result.rows())
+        return found
 
     def per_question(self, measure: str) -> dict[str, float]:
-        """The mean over the seeds for each question to which the measure applies."""
+        """Return the mean over the seeds for each question to which the measure applies."""
         values: dict[str, list[float]] = defaultdict(list)
         for outcome in self.outcomes():
             value = MEASURES[measure](outcome)
@@ -74,7 +79,7 @@ class ResultRow:
 
 
 def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow]:
-    """Results to rows, in the order of the titles; what they do not name follows.
+    """Group results into rows, in the order of the titles; what they do not name follows.
 
     Raises:
         InputError: the results are not about the same search.
@@ -82,16 +87,17 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow
     by_name: dict[str, list[Result]] = defaultdict(list)
     for result in sorted(results, key=lambda result: result.setting.name):
         by_name[_SEED.sub("", result.setting.name)].append(result)
-    _check_comparable([result for group in by_name.values() for result in group])
-    names = [
-        *(name for name in titles if name in by_name),
-        *(name for name in sorted(by_name) if name not in titles),
-    ]
+    _check_comparable(chain.from_iterable(by_name.values()))
+    names = [name for name in titles if name in by_name]
+    names += [name for name in sorted(by_name) if name not in titles]
     return [ResultRow(name, titles.get(name, name), tuple(by_name[name])) for name in names]
 
 
 def by_questions(results: Iterable[Result]) -> list[list[Result]]:
-    """The results apart by the questions that were asked, validation first: only equal questions can be compared."""
+    """Part the results by the questions that were asked, validation first.
+
+    Only results on equal questions can be compared.
+    """
     groups: dict[tuple[bool, str, str], list[Result]] = defaultdict(list)
     for result in results:
         setting = result.setting
@@ -99,11 +105,12 @@ def by_questions(results: Iterable[Result]) -> list[list[Result]]:
     return [groups[key] for key in sorted(groups)]
 
 
-def _check_comparable(results: Sequence[Result]) -> None:
+def _check_comparable(results: Iterable[Result]) -> None:
+    """Refuse results that were made with another search; without a tool there is none."""
     found: dict[str, str] = {}
     for result in results:
-        if value := result.setting.search:  # without a tool there is no search
-            found.setdefault(value, result.setting.name)
+        if result.setting.search:
+            found.setdefault(result.setting.search, result.setting.name)
     if len(found) > 1:
         raise InputError(
             "results cannot stand in one table: they differ in search",
@@ -115,8 +122,9 @@ def _check_comparable(results: Sequence[Result]) -> None:
 def difference(
     first: ResultRow, second: ResultRow, measure: str, params: TableParams
 ) -> Interval | None:
-    """By how much `first` is better, question by question."""
-    ours, theirs = first.per_question(measure), second.per_question(measure)
+    """Measure by how much `first` is better, question by question."""
+    ours = first.per_question(measure)
+    theirs = second.per_question(measure)
     shared = sorted(ours.keys() & theirs.keys())
     return paired_difference(
         [ours[key] for key in shared],
@@ -128,7 +136,8 @@ def difference(
 
 _HEAD = """## {num:,} questions of the split {split}
 
-Questions `{questions}`, search `{search}`. In percent, with 95% bootstrap intervals over questions; a question counts
+Questions `{questions}`, search `{search}`. In percent, with 95% bootstrap intervals over \
+questions; a question counts
 with its mean over the seeds."""
 _DIFFERENCES = """### Paired differences
 
@@ -142,7 +151,7 @@ By the number of actions that the rollout took; in brackets the number of rollou
 
 
 def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
-    """The part of the page about one set of questions."""
+    """Write the part of the page about one set of questions."""
     first = rows[0].results[0]
     searches = [row.results[0].setting.search for row in rows if row.results[0].setting.search]
     head = _HEAD.format(
@@ -151,11 +160,13 @@ def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
         questions=first.setting.questions,
         search=(searches or ["none"])[0].replace("`", ""),
     )
-    parts = [head, _main_table(rows, params)]
-    if compared := list(_differences(rows, params)):
-        parts += [_DIFFERENCES, compared]
-    parts += [_BY_HOPS, _by(rows, "num_hops"), _BY_ACTIONS, _by(rows, "num_actions")]
-    return "\n\n".join(part if isinstance(part, str) else "\n".join(part) for part in parts) + "\n"
+    parts = [head, "\n".join(_main_table(rows, params))]
+    differences = "\n".join(_differences(rows, params))
+    if differences:
+        parts += [_DIFFERENCES, differences]
+    parts += [_BY_HOPS, "\n".join(_by(rows, "num_hops"))]
+    parts += [_BY_ACTIONS, "\n".join(_by(rows, "num_actions"))]
+    return "\n\n".join(parts) + "\n"
 
 
 def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
@@ -173,20 +184,17 @@ def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]
         shares = [_percent(_mean(row, measure, params)) for measure in _PERCENT]
         actions = _mean(row, "actions", params)
         rates = [_rate(row, "known"), _rate(row, "unknown")]
-        yield _line(
-            [
-                _escaped(row.title),
-                str(len(row.results)),
-                *shares,
-                f"{actions.value:.2f}" if actions else "",
-                *rates,
-            ]
-        )
+        shown_actions = f"{actions.value:.2f}" if actions else ""
+        seeds = str(len(row.results))
+        yield _line([_escaped(row.title), seeds, *shares, shown_actions, *rates])
 
 
 def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
     by_name = {row.name: row for row in rows}
-    pairs = [(by_name[a], by_name[b]) for a, b in params.compares if a in by_name and b in by_name]
+    pairs: list[tuple[ResultRow, ResultRow]] = []
+    for first, second in params.compares:
+        if first in by_name and second in by_name:
+            pairs.append((by_name[first], by_name[second]))
     if pairs:
         yield _line(["", "all", "no search needed", "search needed"])
         yield _line(["---"] * 4)
@@ -197,21 +205,26 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
 
 
 def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
+    """Yield the lines of a table of exact match, a column for each value of the attribute."""
     groups: dict[str, dict[int, list[float]]] = {row.name: defaultdict(list) for row in rows}
     for row in rows:
         for outcome in row.outcomes():
             key: int | None = getattr(outcome, attribute)
             if key is not None:
                 groups[row.name][key].append(float(outcome.exact_match))
-    keys = sorted({key for found in groups.values() for key in found})
+    keys = sorted(set(chain.from_iterable(groups.values())))
     yield _line(["system", *map(str, keys)])
     yield _line(["---"] * (len(keys) + 1))
     for row in rows:
-        yield _line([_escaped(row.title), *(_group(groups[row.name].get(key, [])) for key in keys)])
+        cells = [_show_group(groups[row.name].get(key, [])) for key in keys]
+        yield _line([_escaped(row.title), *cells])
 
 
-def _group(values: Sequence[float]) -> str:
-    return f"{100 * sum(values) / len(values):.1f} ({len(values):,})" if values else ""
+def _show_group(values: Sequence[float]) -> str:
+    """Show a mean in percent and of how many it is."""
+    if not values:
+        return ""
+    return f"{100 * sum(values) / len(values):.1f} ({len(values):,})"
 
 
 def _mean(row: ResultRow, measure: str, params: TableParams) -> Interval | None:
@@ -220,20 +233,19 @@ def _mean(row: ResultRow, measure: str, params: TableParams) -> Interval | None:
 
 
 def _rate(row: ResultRow, group: str) -> str:
-    """Searches over needs, all seeds together."""
-    outcomes = row.outcomes()
-    needed = sum(getattr(outcome, f"needed_{group}") for outcome in outcomes)
-    return (
-        f"{sum(getattr(outcome, f'searched_{group}') for outcome in outcomes) / needed:.2f}"
-        if needed
-        else ""
-    )
+    """Show searches over needs, all seeds together."""
+    searched = 0
+    needed = 0
+    for outcome in row.outcomes():
+        searched += getattr(outcome, f"searched_{group}")
+        needed += getattr(outcome, f"needed_{group}")
+    return f"{searched / needed:.2f}" if needed else ""
 
 
 def _percent(found: Interval | None) -> str:
-    return (
-        f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]" if found else ""
-    )
+    if found is None:
+        return ""
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def _points(found: Interval | None) -> str:
@@ -248,12 +260,14 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A name is a file's, and may hold anything."""
+    """Escape a name: it is a file's, and may hold anything."""
     return re.sub(r"([|`<>*_\[\]\\])", r"\\\1", " ".join(text.split()))
 
 
 def draw(groups: Sequence[Sequence[ResultRow]], params: TableParams, path: Path) -> None:
-    """Exact match of every row with its interval, the first row on top; a panel for each set of questions.
+    """Draw the exact match of every row with its interval, a panel for each set of questions.
+
+    The first row is on top.
 
     Raises:
         OutputError: the file cannot be written.
@@ -262,10 +276,8 @@ def draw(groups: Sequence[Sequence[ResultRow]], params: TableParams, path: Path)
 
     heights = [0.6 + 0.4 * len(rows) for rows in groups]
     figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})[
-        :, 0
-    ]
-    for axes, rows in zip(panels, groups, strict=True):
+    grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, rows in zip(grid[:, 0], groups, strict=True):
         _draw_rows(axes, rows, params)
     try:
         with replacing(path) as partial:
@@ -301,7 +313,7 @@ def _draw_rows(axes: Any, rows: Sequence[ResultRow], params: TableParams) -> Non
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write the table and the picture; the summary line is returned."""
+    """Write the table and the picture, and return the summary line."""
     params = Params.load("table", arguments).section(TableParams)
     files = sorted(FOLDER.glob("*.json"))
     if not files:
@@ -309,12 +321,13 @@ def main(arguments: Sequence[str]) -> str:
             f"there is no result in {FOLDER}",
             fix="make one: python -m train.evaluate model=data/train/sft2",
         )
-    groups = [
-        arrange(group, params.rows) for group in by_questions(read_result(path) for path in files)
-    ]
-    write_text(OUT, "\n".join(["# Results\n", *(write_markdown(rows, params) for rows in groups)]))
+    results = [read_result(path) for path in files]
+    groups = [arrange(group, params.rows) for group in by_questions(results)]
+    parts = [write_markdown(rows, params) for rows in groups]
+    write_text(OUT, "\n".join(["# Results\n", *parts]))
     draw(groups, params, PICTURE)
-    return f"{OUT}: {sum(map(len, groups))} systems from {len(files)} results; {PICTURE}"
+    num_systems = sum(len(rows) for rows in groups)
+    return f"{OUT}: {num_systems} systems from {len(files)} results; {PICTURE}"
 
 
 if __name__ == "__main__":
