@@ -1,8 +1,8 @@
-"""Models in and out: what a stage starts from, what it leaves, and where a killed run goes on.
+"""Load and save models: what a stage starts from, what it leaves, and where a killed run goes on.
 
-data/train/{name}/ is the result: a folder that `transformers` loads, with the resolved params, the log as JSON lines
-and the curves. .checkpoints/{name}/ holds the trainer's own checkpoints: outside DVC's outputs, which DVC deletes
-before it runs a stage again.
+data/train/{name}/ is the result: a folder that `transformers` loads, with the resolved params, the
+log as JSON lines and the curves. .checkpoints/{name}/ holds the trainer's own checkpoints: outside
+DVC's outputs, which DVC deletes before it runs a stage again.
 """
 
 import errno
@@ -51,11 +51,12 @@ class Student(NamedTuple):
 
 
 def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False) -> Student:
-    """The model and tokenizer in a folder or on the Hub, in float32: bfloat16 weights would lose small updates.
+    """Load the model and tokenizer in a folder or on the Hub.
 
-    A frozen model, which only gets adapters, is loaded in bfloat16 where there is a GPU. A dry run gets a tiny random
-    model of the same architecture instead of the weights, which need not even be there: it asks for config.json and the
-    tokenizer alone.
+    The weights are float32: in bfloat16 small updates would be lost. A frozen model, which only
+    gets adapters, is loaded in bfloat16 where there is a GPU. A dry run gets a tiny random model of
+    the same architecture instead of the weights, which need not even be there: it asks for
+    config.json and the tokenizer alone.
 
     Raises:
         InputError: a stage's model is not there yet; says which command makes it.
@@ -65,18 +66,28 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
         command = f"python -m train.run stage={folder.name}"
+        own_name = f"stage=STAGE name={folder.name} if the name is yours"
         raise InputError(
-            f"there is no model in {init}",
-            fix=f"train it first: {command}, or stage=STAGE name={folder.name} if the name is yours",
+            f"there is no model in {init}", fix=f"train it first: {command}, or {own_name}"
         )
     tokenizer = load_tokenizer(init)
+    model = _load_any_model(init, tokenizer, is_frozen=is_frozen, is_dry_run=is_dry_run)
+    _check_tokenizer(init, tokenizer, model)
+    return Student(model, tokenizer)
+
+
+def _load_any_model(init: str, tokenizer: Any, *, is_frozen: bool, is_dry_run: bool) -> Any:
     try:
-        model = _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
+        return _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"cannot load the model {init!r}", got=reason, fix="give a folder or a name on the Hub"
         ) from error
+
+
+def _check_tokenizer(init: str, tokenizer: Any, model: Any) -> None:
+    """Refuse a tokenizer without an end-of-turn token, or with more tokens than the model."""
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             "the tokenizer has no end-of-turn token",
@@ -91,7 +102,6 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
             expected=f"at most {rows} tokens",
             got=len(tokenizer),
         )
-    return Student(model, tokenizer)
 
 
 def _load_model(init: str, is_frozen: bool) -> Any:
@@ -103,10 +113,11 @@ def _load_model(init: str, is_frozen: bool) -> Any:
 
 
 def _tiny_model(init: str, tokenizer: Any) -> Any:
-    """A random model of the architecture of `init` with its vocabulary and two thin layers.
+    """Make a random model of the architecture of `init` with its vocabulary and two thin layers.
 
-    It is loaded from a folder of its own, which goes when the model does: GRPO's reference model and vLLM's copy are
-    loaded by the name that a model was loaded from, and with that of `init` they would be the real weights.
+    It is loaded from a folder of its own, which goes when the model does: GRPO's reference model
+    and vLLM's copy are loaded by the name that a model was loaded from, and with that of `init`
+    they would be the real weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -143,7 +154,8 @@ class Workspace:
     def check_out(self) -> None:
         """Refuse a folder with weights that no training wrote; call it before anything is cleared.
 
-        A finished run leaves params.yaml, and one that was killed while it saved its checkpoints.
+        A finished run leaves its params.yaml there; one that was killed while it saved leaves its
+        checkpoints.
 
         Raises:
             OutputError: the folder holds somebody's model.
@@ -160,7 +172,7 @@ class Workspace:
             )
 
     def resume_from(self, settings: str, inputs: Iterable[str]) -> str | None:
-        """The last checkpoint of a run with these settings and inputs; None where there is none.
+        """Find the last checkpoint of a run with these settings and inputs; None if there is none.
 
         Checkpoints of other settings or inputs are left behind: they are removed.
         """
@@ -180,23 +192,30 @@ class Workspace:
         return None
 
     def _last(self) -> str | None:
-        whole = [
-            state.parent
-            for state in self.checkpoints.glob(f"checkpoint-*/{_STATE}")
-            if _is_json(state)
-        ]
-        return (
-            str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2])))
-            if whole
-            else None
-        )
+        states = self.checkpoints.glob(f"checkpoint-*/{_STATE}")
+        whole = [state.parent for state in states if _is_json(state)]
+        if not whole:
+            return None
+
+        def step(folder: Path) -> int:
+            return int(folder.name.rpartition("-")[2])
+
+        return str(max(whole, key=step))
 
     def clear(self) -> None:
         """Remove the checkpoints: the run is finished, or another begins."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def save(self, student: Student, state: Mapping[str, Any] | None = None) -> None:
-        """Write the model and its tokenizer; `state` holds all weights where the model itself has only its shard."""
+        """Write the model and its tokenizer.
+
+        Args:
+            student: both.
+            state: all weights, where the model itself has only its shard.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         with explaining_writes(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             # Written last of all, for a folder that has it is whole; an older model's must not stay.
@@ -207,7 +226,7 @@ class Workspace:
 
 @contextmanager
 def explaining_writes(folder: Path) -> Iterator[None]:
-    """Turn what the libraries say of a file that they cannot write into an error that says what to do.
+    """Turn what the libraries say when they cannot write a file into an error that says what to do.
 
     Raises:
         OutputError: a file under `folder` cannot be written; checkpoints before it are untouched.
@@ -251,14 +270,14 @@ def _is_json(path: Path) -> bool:
 
 
 def _stamps(inputs: Iterable[str]) -> list[list[str]]:
-    """Name, size and time of every file of the inputs: another file is another run."""
-    files = sorted(
-        file
-        for item in inputs
-        for file in ([Path(item)] if Path(item).is_file() else Path(item).rglob("*"))
-    )
-    return [
-        [str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
-        for file in files
-        if file.is_file()
-    ]
+    """Return name, size and time of every file of the inputs: another file is another run."""
+    found: list[Path] = []
+    for item in inputs:
+        path = Path(item)
+        found.extend([path] if path.is_file() else path.rglob("*"))
+    stamps = []
+    for file in sorted(found):
+        if file.is_file():
+            stat = file.stat()
+            stamps.append([str(file), str(stat.st_size), str(stat.st_mtime_ns)])
+    return stamps

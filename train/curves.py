@@ -1,8 +1,9 @@
-"""A trainer's log to files: JSON lines, a picture, and a table for `dvc plots`."""
+"""Write a trainer's log as files: JSON lines, a picture, and a table for `dvc plots`."""
 
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ class Curve(NamedTuple):
 
 
 def write_log(path: Path, history: Sequence[Entry]) -> None:
-    """One JSON object a line, in the order of the steps.
+    """Write one JSON object a line, in the order of the steps.
 
     Raises:
         OutputError: the file cannot be written.
@@ -69,7 +70,7 @@ def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: st
 
 
 def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> None:
-    """The quantities `names` of a log as CSV, a row for each entry that has one of them.
+    """Write the quantities `names` of a log as CSV, a row for each entry that has one of them.
 
     Raises:
         OutputError: the file cannot be written.
@@ -82,38 +83,46 @@ def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> N
 
 
 def curve_names(history: Sequence[Entry]) -> list[str]:
-    """The quantities that were logged at least twice, the losses first."""
-    values: dict[str, list[float]] = {}
+    """Return the quantities that were logged at least twice, the losses first."""
+    counts: Counter[str] = Counter()
     for entry in history:
         for name, value in entry.items():
-            if (
-                isinstance(value, int | float)
-                and name not in _NOT_CURVES
-                and not name.startswith("train_")
-            ):
-                values.setdefault(name, []).append(value)
-    names = [
-        name
-        for name, found in values.items()
-        if len(found) > 1 and not name.endswith(("runtime", "per_second"))
-    ]
-    return sorted(names, key=lambda name: (not name.endswith("loss"), name))
+            if isinstance(value, int | float) and not _is_no_curve(name):
+                counts[name] += 1
+    names = [name for name, count in counts.items() if count > 1]
+    losses = [name for name in names if name.endswith("loss")]
+    others = [name for name in names if not name.endswith("loss")]
+    return [*sorted(losses), *sorted(others)]
+
+
+def _is_no_curve(name: str) -> bool:
+    is_bookkeeping = name in _NOT_CURVES or name.startswith("train_")
+    return is_bookkeeping or name.endswith(("runtime", "per_second"))
 
 
 def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
-    """What the picture shows: for each panel's title its curves by name.
+    """Choose what the picture shows: for each panel's title its curves by name.
 
-    Quantities of one kind, `searches/known` and `searches/unknown`, share a panel. Left out are quantities that never
-    change, times and spreads, and the panels for which there is no place, the less telling ones; the table has them.
+    Quantities of one kind, `searches/known` and `searches/unknown`, share a panel. Left out are
+    quantities that never change, times and spreads, and the panels for which there is no place, the
+    less telling ones; the table has them.
     """
+    names: set[str] = set()
+    for entry in history:
+        names.update(name.removeprefix("eval_") for name in entry)
     found: dict[str, dict[str, Curve]] = {}
-    for name in sorted({name.removeprefix("eval_") for entry in history for name in entry}):
+    for name in sorted(names):
         curve = Curve(_points(history, name), _points(history, f"eval_{name}"))
-        if not _is_left_out(name) and len({value for points in curve for _, value in points}) > 1:
+        if not _is_left_out(name) and _varies(curve):
             title, _, line = name.partition("/")
             found.setdefault(title, {})[line.removesuffix("/mean") or name] = curve
+
     places = {title: place for place, title in enumerate(_ORDER)}
-    chosen = sorted(found, key=lambda title: (places.get(title, len(places)), title))[:_MAX_PANELS]
+
+    def rank(title: str) -> tuple[int, str]:
+        return places.get(title, len(places)), title
+
+    chosen = sorted(found, key=rank)[:_MAX_PANELS]
     return {title: found[title] for title in chosen}
 
 
@@ -121,11 +130,18 @@ def _is_left_out(name: str) -> bool:
     return name in _NOT_CURVES or name.startswith("train_") or name.endswith(_NOT_DRAWN)
 
 
+def _varies(curve: Curve) -> bool:
+    values = {value for _, value in [*curve.training, *curve.validation]}
+    return len(values) > 1
+
+
 def _points(history: Sequence[Entry], name: str) -> list[Point]:
-    numbers = (
-        entry for entry in history if "step" in entry and isinstance(entry.get(name), int | float)
-    )
-    return [(entry["step"], entry[name]) for entry in numbers]
+    points: list[Point] = []
+    for entry in history:
+        value = entry.get(name)
+        if "step" in entry and isinstance(value, int | float):
+            points.append((entry["step"], value))
+    return points
 
 
 def _draw(path: Path, history: Sequence[Entry], title: str) -> None:

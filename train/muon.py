@@ -1,6 +1,6 @@
-"""Muon for the matrices inside the layers and AdamW for everything else, as one optimiser that a Trainer can drive.
+"""Optimise the matrices inside the layers with Muon and everything else with AdamW.
 
-A small model learns to read from a fraction of the tokens that AdamW alone needs (docs/results.md).
+Both are one optimiser that a Trainer can drive. A small model learns to read from a fraction of the tokens that AdamW alone needs (docs/results.md).
 """
 
 from collections import defaultdict
@@ -17,8 +17,9 @@ _NEWTON_SCHULZ_STEPS = 5
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are made orthogonal before they are applied (Jordan et al. 2024).
 
-    torch.optim.Muon does the same one matrix at a time in bfloat16, which costs a CPU without bfloat16 units 4.5 times
-    as much; here matrices of one shape go together, in their own precision.
+    torch.optim.Muon does the same one matrix at a time in bfloat16, which costs a CPU without
+    bfloat16 units 4.5 times as much; here matrices of one shape go together, in their own
+    precision.
     """
 
     def __init__(
@@ -28,21 +29,21 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step with Nesterov momentum."""
+        """Take one step with Nesterov momentum."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     by_shape[matrix.shape].append(matrix)
             for shape, matrices in by_shape.items():
-                updates = orthogonalise(
-                    torch.stack([self._direction(matrix, group["momentum"]) for matrix in matrices])
-                )
+                directions = [self._direction(matrix, group["momentum"]) for matrix in matrices]
+                updates = orthogonalise(torch.stack(directions))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
                 for matrix, update in zip(matrices, updates, strict=True):
                     matrix.add_(update, alpha=-group["lr"] * scale)
 
     def _direction(self, matrix: nn.Parameter, momentum: float) -> Tensor:
+        """Return the gradient, pulled towards its running average, which takes it in first."""
         state = self.state[matrix]
         if not state:
             state["average"] = torch.zeros_like(matrix)
@@ -63,7 +64,10 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """Two optimisers side by side; their groups are one list, so that one schedule scales both learning rates."""
+    """Two optimisers side by side.
+
+    Their groups are one list, so that one schedule scales both learning rates.
+    """
 
     def __init__(
         self, model: nn.Module, *, muon_learning_rate: float, learning_rate: float
@@ -71,29 +75,34 @@ class MuonWithAdamW(torch.optim.Optimizer):
         inner: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in model.named_parameters():
-            (
-                inner
-                if parameter.dim() == 2 and "embed" not in name and "lm_head" not in name
-                else rest
-            ).append(parameter)
+            is_token_matrix = "embed" in name or "lm_head" in name
+            if parameter.dim() == 2 and not is_token_matrix:
+                inner.append(parameter)
+            else:
+                rest.append(parameter)
         self._parts: tuple[torch.optim.Optimizer, ...] = (
             Muon(inner, lr=muon_learning_rate),
             torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
         )
         super().__init__([{"params": [*inner, *rest]}], {})
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        self.param_groups = []
+        for part in self._parts:
+            self.param_groups += part.param_groups
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step of each."""
+        """Take one step of each."""
         for part in self._parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Both states."""
+        """Return both states."""
         return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take both states up again."""
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        self.param_groups = [group for part in self._parts for group in part.param_groups]
+        self._share_groups()

@@ -1,11 +1,12 @@
-"""GRPO's rollouts through vLLM: the policy of the rollout loop over an engine to which TRL has sent the weights.
+"""Sample GRPO's rollouts with vLLM: a policy over an engine to which TRL has sent the weights.
 
     python -m train.run stage=rl2     # with use_vllm: true, vllm_mode: server or colocate
 
-TRL keeps vLLM's weights those of the model in training; its own `generate` is not used: it has one limit, seed and list
-of stop strings for a whole batch. A request of the loop becomes a request of vLLM with its own: ids in, ids out, ended
-with the token that completed a stop string, and these ids are what is trained. No process waits for another within a
-turn: in server mode each one sends its own requests, in colocate mode each has its own engine.
+TRL keeps vLLM's weights those of the model in training. Its own `generate` is not used: it has one
+limit, seed and list of stop strings for a whole batch. A request of the loop becomes a request of
+vLLM with its own: ids in, ids out, ended with the token that completed a stop string, and these ids
+are what is trained. No process waits for another within a turn: in server mode each one sends its
+own requests, in colocate mode each has its own engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,11 +51,14 @@ class Engine(Protocol):
     def sample(
         self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
     ) -> list[list[int]]:
-        """The ids that continue each context."""
+        """Return the ids that continue each context."""
 
 
 class VllmPolicy:
-    """Continues requests with vLLM; the seed of each is its own, so only rounding depends on what else is running."""
+    """Continues requests with vLLM.
+
+    The seed of each is its own, so only rounding depends on what else is running.
+    """
 
     def __init__(
         self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
@@ -77,7 +81,7 @@ class VllmPolicy:
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> tuple[int, ...]:
-        """Token ids of a piece of text, with nothing added."""
+        """Return the token ids of a piece of text, with nothing added."""
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
     @property
@@ -86,7 +90,7 @@ class VllmPolicy:
         return self._encoder.control_tokens
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens `text` costs as a prompt."""
+        """Count the tokens that `text` costs as a prompt."""
         return len(self.encode(text, is_prompt=True))
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
@@ -95,32 +99,31 @@ class VllmPolicy:
         A context that fills the window gets an empty completion that ends for its length.
 
         Raises:
-            ServiceError: the server cannot be reached, refuses a request, or ends a text for no reason that we know.
+            ServiceError: the server cannot be reached, refuses a request, or ends a text for no
+                reason that we know.
         """
         contexts = [self._context(request) for request in requests]
-        limits = [
-            min(request.max_tokens, self._engine.window - len(context))
-            for request, context in zip(requests, contexts, strict=True)
-        ]
-        open_rows = [i for i, limit in enumerate(limits) if limit > 0]
+        limits = []
+        for request, context in zip(requests, contexts, strict=True):
+            limits.append(min(request.max_tokens, self._engine.window - len(context)))
+
+        has_room = [i for i, limit in enumerate(limits) if limit > 0]
+        sampling = [self._sampling(requests[i], limits[i]) for i in has_room]
+        replies = self._engine.sample([contexts[i] for i in has_room], sampling)
         sampled: list[list[int]] = [[] for _ in requests]
-        given = [self._sampling(requests[i], limits[i]) for i in open_rows]
-        for i, ids in zip(
-            open_rows, self._engine.sample([contexts[i] for i in open_rows], given), strict=True
-        ):
+        for i, ids in zip(has_room, replies, strict=True):
             sampled[i] = ids
-        rows = zip(requests, contexts, limits, sampled, strict=True)
-        return [
-            self._completion(request, len(context), limit, ids)
-            for request, context, limit, ids in rows
-        ]
+
+        completions = []
+        for i, request in enumerate(requests):
+            completion = self._completion(request, len(contexts[i]), limits[i], sampled[i])
+            completions.append(completion)
+        return completions
 
     def _context(self, request: Request) -> tuple[int, ...]:
-        ids = (
-            self.encode(request.context, is_prompt=True)
-            if request.context_ids is None
-            else request.context_ids
-        )
+        ids = request.context_ids
+        if ids is None:
+            ids = self.encode(request.context, is_prompt=True)
         if not ids:
             raise ConfigError("a context is empty", expected="at least one token to continue")
         return ids
@@ -135,7 +138,8 @@ class VllmPolicy:
             "stop": list(request.stop),
             "stop_token_ids": self._end_ids,
             "include_stop_str_in_output": True,
-            # A tag that a tokenizer knows as a special token would vanish from the text in which vLLM looks for it.
+            # A tag that a tokenizer knows as a special token would vanish from the text in which
+            # vLLM looks for it.
             "skip_special_tokens": False,
         }
 
@@ -144,19 +148,27 @@ class VllmPolicy:
     ) -> Completion:
         """Read from the ids how the text ended: it is only ever decoded from them."""
         if ids and ids[-1] in self._end_ids:
-            text, finish = self._encoder.decode(ids[:-1]), Finish.END
+            text = self._encoder.decode(ids[:-1])
+            finish = Finish.END
         else:
             text, has_stopped = cut_at_stop(self._encoder.decode(ids), request.stop)
-            finish = Finish.STOP if has_stopped else Finish.LENGTH
-            ids = self._up_to_stop(ids, request.stop) if has_stopped else ids
+            finish = Finish.LENGTH
+            if has_stopped:
+                finish = Finish.STOP
+                ids = self._up_to_stop(ids, request.stop)
         if finish is Finish.LENGTH and len(ids) < limit:
-            got = f"{len(ids)} of {limit} tokens, ending in {text[-20:]!r}"
-            fix = "give vLLM the model and tokenizer that are trained"
-            raise ServiceError("vLLM ended a text for no reason that we know", got=got, fix=fix)
+            raise ServiceError(
+                "vLLM ended a text for no reason that we know",
+                got=f"{len(ids)} of {limit} tokens, ending in {text[-20:]!r}",
+                fix="give vLLM the model and tokenizer that are trained",
+            )
         return Completion(text, finish, len(ids), num_context, tuple(ids))
 
     def _up_to_stop(self, ids: list[int], stop: Sequence[str]) -> list[int]:
-        """The ids up to the token that completed a stop string: vLLM may have sampled several more in one go."""
+        """Cut the ids after the token that completed a stop string.
+
+        vLLM may have sampled several more in one go.
+        """
         while cut_at_stop(self._encoder.decode(ids[:-1]), stop)[1]:
             ids = ids[:-1]
         return ids
@@ -176,20 +188,21 @@ class ColocatedEngine:
     def sample(
         self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
     ) -> list[list[int]]:
-        """The ids that continue each context."""
+        """Return the ids that continue each context."""
         from vllm import SamplingParams
 
         if not contexts:
             return []
         prompts = [{"prompt_token_ids": list(ids)} for ids in contexts]
-        outputs = self._llm.generate(
-            prompts, [SamplingParams(**given) for given in sampling], use_tqdm=False
-        )
+        params = [SamplingParams(**given) for given in sampling]
+        outputs = self._llm.generate(prompts, params, use_tqdm=False)
         return [list(output.outputs[0].token_ids) for output in outputs]
 
 
 class ServedEngine:
-    """vLLM behind its server (`vllm_mode: server`), through TRL's client: its session repeats what fails for a moment.
+    """vLLM behind its server (`vllm_mode: server`), through TRL's client.
+
+    The client's session repeats what fails for a moment.
 
     Args:
         client: TRL's VLLMClient.
@@ -209,7 +222,7 @@ class ServedEngine:
     def sample(
         self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
     ) -> list[list[int]]:
-        """The ids that continue each context, each a request of its own.
+        """Return the ids that continue each context, each by a request of its own.
 
         Raises:
             ServiceError: the server cannot be reached or refuses a request.
@@ -245,9 +258,10 @@ class ServedEngine:
 
 
 def open_policy(trainer: Any, tokenizer: Any, *, name: str, concurrency: int) -> VllmPolicy:
-    """The policy over the engine of TRL's trainer, which holds the weights of this step.
+    """Open the policy over the engine of TRL's trainer, which holds the weights of this step.
 
-    Every process calls this equally often: in server mode they wait here until the first one has sent the weights.
+    Every process calls this equally often: in server mode they wait here until the first one has
+    sent the weights.
     """
     generation = trainer.vllm_generation
     engine: Engine
@@ -257,20 +271,21 @@ def open_policy(trainer: Any, tokenizer: Any, *, name: str, concurrency: int) ->
         trainer.accelerator.wait_for_everyone()
         engine = ServedEngine(_client(generation), concurrency=concurrency)
     end_ids = trainer.model.generation_config.eos_token_id or ()
-    return VllmPolicy(
-        engine, tokenizer, name=name, end_ids=[end_ids] if isinstance(end_ids, int) else end_ids
-    )
+    if isinstance(end_ids, int):
+        end_ids = [end_ids]
+    return VllmPolicy(engine, tokenizer, name=name, end_ids=end_ids)
 
 
 def _client(generation: Any) -> Any:
-    """TRL's client; only the first process has one, with which it sends the weights."""
+    """Return TRL's client, made here where there is none.
+
+    Only the first process has one already, with which it sends the weights.
+    """
     from trl.generation.vllm_client import VLLMClient
 
     if not hasattr(generation, "vllm_client"):
-        base_url = (
-            generation.server_base_url
-            or f"http://{generation.server_host}:{generation.server_port}"
-        )
+        address = f"http://{generation.server_host}:{generation.server_port}"
+        base_url = generation.server_base_url or address
         generation.vllm_client = VLLMClient(
             base_url=base_url, connection_timeout=generation.server_timeout
         )
