@@ -1,7 +1,7 @@
-"""Settings from a profile to a trainer's own, checked by its own annotations before it sees them.
+"""Make a trainer's own settings from a profile's, checked by the trainer's own annotations.
 
-The trainers use a value of the wrong type long after they were given it, and fail with a traceback that names no
-setting. Optional packages that settings ask for are looked for here, too.
+The trainers use a value of the wrong type long after they were given it, and fail with a traceback
+that names no setting. Optional packages that settings ask for are looked for here, too.
 """
 
 import os
@@ -16,7 +16,7 @@ from coa.errors import ConfigError, MissingExtraError
 
 
 def make_arguments(kind: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
-    """An instance of SFTConfig, GRPOConfig or TrainingArguments with `values`.
+    """Make an instance of SFTConfig, GRPOConfig or TrainingArguments with `values`.
 
     Args:
         kind: the trainer's dataclass of settings.
@@ -24,7 +24,8 @@ def make_arguments(kind: type[Any], values: Mapping[str, Any], *, where: str) ->
         where: the place of the settings, for messages: `params.yaml, train.rl2.arguments`.
 
     Raises:
-        ConfigError: a setting is unknown, has a value of the wrong type, or is refused by `kind` itself.
+        ConfigError: a setting is unknown, has a value of the wrong type, or is refused by `kind`
+            itself.
         MissingExtraError: DeepSpeed or vLLM is asked for and not installed.
     """
     check_types(kind, values, where=where)
@@ -44,16 +45,17 @@ def check_types(kind: type[Any], values: Mapping[str, Any], *, where: str) -> No
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
-            what = f"{kind.__name__} refuses a setting that it does not know"
             raise ConfigError(
-                what, where=where, expected=", ".join(get_close_matches(name, hints)), got=name
+                f"{kind.__name__} refuses a setting that it does not know",
+                where=where,
+                expected=", ".join(get_close_matches(name, hints)),
+                got=name,
             )
         if not _fits(value, hints[name]):
-            place, expected = f"{where}.{name}", _title(hints[name])
             raise ConfigError(
                 "a setting has a value of the wrong type",
-                where=place,
-                expected=expected,
+                where=f"{where}.{name}",
+                expected=_title(hints[name]),
                 got=repr(value),
             )
 
@@ -63,19 +65,19 @@ def _fits(value: Any, hint: Any) -> bool:
         msgspec.convert(value, hint)
     except msgspec.ValidationError:
         return False
-    except TypeError:  # a union of a name and an enum, which msgspec cannot tell apart: the trainer checks the name
+    except TypeError:
+        # A union of a name and an enum, which msgspec cannot tell apart: the trainer checks it.
         return isinstance(value, str)
     return True
 
 
 def _title(hint: Any) -> str:
-    """An annotation as a person reads it: `float`, `int or None`, `a name`."""
-    text = (
-        hint.__name__
-        if isinstance(hint, type)
-        else str(hint).replace(" | ", " or ").replace("typing.", "")
-    )
-    return "a name" if text.endswith(" or str") and "." in text else text
+    """Write an annotation as a person reads it: `float`, `int or None`, `a name`."""
+    if isinstance(hint, type):
+        return hint.__name__
+    text = str(hint).replace(" | ", " or ").replace("typing.", "")
+    is_enum_or_name = text.endswith(" or str") and "." in text
+    return "a name" if is_enum_or_name else text
 
 
 def _check_packages(values: Mapping[str, Any]) -> None:
@@ -86,25 +88,23 @@ def _check_packages(values: Mapping[str, Any]) -> None:
 
 
 def uses_fsdp() -> bool:
-    """Whether `accelerate launch` shards the weights with FSDP."""
+    """Tell whether `accelerate launch` shards the weights with FSDP."""
     return _is_on("ACCELERATE_USE_FSDP")
 
 
 def fsdp_checkpoints() -> bool:
-    """Whether FSDP itself drops activations and computes them again.
+    """Tell whether FSDP itself drops activations and computes them again.
 
-    The trainer's `activation_checkpointing` does the same with one more gather of the weights, and refuses to run
-    beside it.
+    The trainer's `activation_checkpointing` does the same with one more gather of the weights, and
+    refuses to run beside it.
     """
     return uses_fsdp() and _is_on("FSDP_ACTIVATION_CHECKPOINTING")
 
 
 def shards_weights() -> bool:
-    """Whether a process holds only its part of the weights: FSDP, or DeepSpeed's ZeRO stage 3."""
-    is_zero3 = (
-        _is_on("ACCELERATE_USE_DEEPSPEED")
-        and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    )
+    """Tell whether a process holds only its part of the weights: FSDP, or DeepSpeed's ZeRO-3."""
+    uses_deepspeed = _is_on("ACCELERATE_USE_DEEPSPEED")
+    is_zero3 = uses_deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
     return uses_fsdp() or is_zero3
 
 

@@ -1,4 +1,4 @@
-"""How a model is asked, in evaluation and in RL alike."""
+"""Name the ways in which a model is asked, in evaluation and in RL alike."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,7 @@
-"""The model of another maker that a chain starts from: its files, brought to data/train/pretrain.
+"""Fetch the model of another maker that a chain starts from, to data/train/pretrain.
 
-The stage `pretrain` does this where `train.pretrain.base` names a model, so that every later stage starts from a folder
-and DVC records exactly which weights it was.
+The stage `pretrain` does this where `train.pretrain.base` names a model, so that every later stage
+starts from a folder and DVC records exactly which weights it was.
 """
 
 import shutil
@@ -15,13 +15,16 @@ _WEIGHTS = "*.safetensors"
 
 
 def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str:
-    """Bring the model's files to `out`; says where they came from. A download that broke off goes on.
+    """Bring the model's files to `out`. A download that broke off goes on.
 
     Args:
         base: a folder, or a name on the Hub.
         revision: on the Hub, a commit or branch; empty for the newest.
         out: where to; other files there stay.
         has_weights: False for a dry run, which makes random ones.
+
+    Returns:
+        Where the files came from.
 
     Raises:
         InputError: the Hub has no such model or revision.
@@ -30,10 +33,7 @@ def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str
         OutputError: the files cannot be written.
     """
     patterns = [*_FILES, _WEIGHTS] if has_weights else [*_FILES]
-    is_here = Path(base).is_dir()
-    origin = (
-        _copy(Path(base), patterns, out) if is_here else _download(base, revision, patterns, out)
-    )
+    origin = _bring(base, revision, patterns, out)
     if not (out / "config.json").is_file() or (has_weights and not any(out.glob(_WEIGHTS))):
         raise ConfigError(
             "the base is no model that can be trained",
@@ -43,10 +43,19 @@ def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str
     return origin
 
 
+def _bring(base: str, revision: str, patterns: list[str], out: Path) -> str:
+    if Path(base).is_dir():
+        return _copy(Path(base), patterns, out)
+    return _download(base, revision, patterns, out)
+
+
 def _copy(folder: Path, patterns: list[str], out: Path) -> str:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+        files: set[Path] = set()
+        for pattern in patterns:
+            files.update(folder.glob(pattern))
+        for file in sorted(files):
             shutil.copyfile(file, out / file.name)
     except OSError as error:
         raise writing_error(out, error) from error

@@ -130,9 +130,11 @@ def _tiny_model(init: str, tokenizer: Any) -> Any:
         config.layer_types = config.layer_types[: config.num_hidden_layers]
     torch.manual_seed(0)
     folder = tempfile.mkdtemp(prefix="coa_dry_run_")
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    auto_model: Any = AutoModelForCausalLM
+    random_model = auto_model.from_config(config, dtype=torch.float32)
+    random_model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = auto_model.from_pretrained(folder, dtype=torch.float32)
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model
 
@@ -218,7 +220,8 @@ class Workspace:
         """
         with explaining_writes(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-            # Written last of all, for a folder that has it is whole; an older model's must not stay.
+            # It is written last of all, for a folder that has it is whole. An older model's must
+            # not stay.
             (self.out / "params.yaml").unlink(missing_ok=True)
             student.model.save_pretrained(self.out, state_dict=state)
             student.tokenizer.save_pretrained(self.out)

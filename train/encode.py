@@ -1,4 +1,4 @@
-"""Rows of the sets to token ids with labels: what each stage trains is read from who wrote what.
+"""Encode rows of the sets as token ids with labels: who wrote what decides what is trained.
 
 A label is the id itself where it is trained and -100 elsewhere. Nothing is cut: a row that does not
 fit the context, or whose text the tokenizer does not give back, is left out and counted.
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import pyarrow as pa
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that is not trained (PyTorch's cross entropy)."""
 _ROWS_PER_BATCH = 1000
+
+Item = TypeVar("Item")
 
 
 class Example(TypedDict):
@@ -60,7 +62,7 @@ class RowTally:
     """Tokens of the shortest row that is too long; 0 where none is."""
 
     def keeps(self, length: int, max_tokens: int, *, is_trained: bool = True) -> bool:
-        """Count a row, and say whether it is kept."""
+        """Count a row, and tell whether it is kept."""
         reason = "kept" if is_trained else "nothing_trained"
         if length > max_tokens:
             reason = "too_long"
@@ -75,7 +77,7 @@ class RowTally:
 
 
 class Encoder:
-    """Encodes rows for one tokenizer and prompt; tells what it leaves out."""
+    """Encodes rows for one tokenizer and prompt, and counts what it leaves out."""
 
     def __init__(self, tokenizer: Any, prompt: Prompt, max_tokens: int) -> None:
         self._encoder = PieceEncoder(tokenizer)
@@ -85,8 +87,13 @@ class Encoder:
         self.rows = RowTally()
 
     def trajectory(self, row: GradedTrajectory, *, trains_world: bool) -> Example | None:
-        """One trajectory under the student's prompt, ended by the end-of-turn token."""
-        prompt, steps = self._prompt.fill(row.trajectory.question), row.trajectory.steps
+        """Encode a trajectory under the student's prompt, ended by the end-of-turn token.
+
+        Returns:
+            None where the row is left out.
+        """
+        prompt = self._prompt.fill(row.trajectory.question)
+        steps = row.trajectory.steps
         try:
             tokens = tokenise(prompt, steps, self._encoder, end_id=self._end_of(steps))
         except TextLostError as error:
@@ -95,47 +102,49 @@ class Encoder:
         mask = tokens.world_mask if trains_world else tokens.loss_mask
         if not self.rows.keeps(len(tokens.ids), self._max_tokens, is_trained=any(mask)):
             return None
-        labels = [
-            token if trained else IGNORED for token, trained in zip(tokens.ids, mask, strict=True)
-        ]
+        labels = list(tokens.ids)
+        for position, is_trained in enumerate(mask):
+            if not is_trained:
+                labels[position] = IGNORED
         return Example(input_ids=list(tokens.ids), labels=labels)
 
     def pair(self, row: PreferencePair) -> PairExample | None:
-        """Both sides of a pair; a side that ends in an action has no end-of-turn token."""
+        """Encode both sides of a pair; a side that ends in an action has no end-of-turn token.
+
+        Returns:
+            None where the row is left out.
+        """
         prompt = self._prompt.fill(row.question)
         try:
             start = len(tokenise(prompt, row.prefix, self._encoder).ids)
-            sides = [
-                tokenise(prompt, (*row.prefix, *side), self._encoder, end_id=self._end_of(side))
-                for side in (row.chosen, row.rejected)
-            ]
+            chosen = self._side(prompt, row.prefix, row.chosen)
+            rejected = self._side(prompt, row.prefix, row.rejected)
         except TextLostError as error:
             self.rows.lose(row.pair_id, error)
             return None
-        is_trained = all(any(side.loss_mask[start:]) for side in sides)
-        longest = max(len(side.ids) for side in sides)
+        chosen_mask = [int(flag) for flag in chosen.loss_mask[start:]]
+        rejected_mask = [int(flag) for flag in rejected.loss_mask[start:]]
+        is_trained = any(chosen_mask) and any(rejected_mask)
+        longest = max(len(chosen.ids), len(rejected.ids))
         if not self.rows.keeps(longest, self._max_tokens, is_trained=is_trained):
             return None
-        (chosen, chosen_mask), (rejected, rejected_mask) = (_after(side, start) for side in sides)
-        prompt_ids = list(sides[0].ids[:start])
         return PairExample(
-            prompt_ids=prompt_ids,
-            chosen_ids=chosen,
+            prompt_ids=list(chosen.ids[:start]),
+            chosen_ids=list(chosen.ids[start:]),
             chosen_mask=chosen_mask,
-            rejected_ids=rejected,
+            rejected_ids=list(rejected.ids[start:]),
             rejected_mask=rejected_mask,
         )
+
+    def _side(self, prompt: str, prefix: tuple[Step, ...], side: tuple[Step, ...]) -> Tokenised:
+        return tokenise(prompt, (*prefix, *side), self._encoder, end_id=self._end_of(side))
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
 
 
-def _after(side: Tokenised, start: int) -> tuple[list[int], list[int]]:
-    return list(side.ids[start:]), [int(flag) for flag in side.loss_mask[start:]]
-
-
 def read_split(folder: str, split: str, record: type[Any]) -> Iterator[Any]:
-    """The rows of one split of a set.
+    """Read the rows of one split of a set.
 
     Raises:
         InputError: the file is missing, broken or lacks a column; says which command makes it.
@@ -146,13 +155,25 @@ def read_split(folder: str, split: str, record: type[Any]) -> Iterator[Any]:
     yield from tables.read_table(path, record)
 
 
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of `size` items; the last one may be shorter."""
+    rest = iter(items)
+    chunk = list(islice(rest, size))
+    while chunk:
+        yield chunk
+        chunk = list(islice(rest, size))
+
+
 def to_dataset(examples: Iterable[Mapping[str, Any] | None], kind: type[Any]) -> "Dataset":
-    """The examples that are not None as a data set of `datasets`; in memory four bytes a token and column."""
+    """Make a data set of `datasets` from the examples that are not None.
+
+    It takes four bytes of memory a token and column.
+    """
     from datasets import Dataset
 
     schema = pa.schema([(name, pa.list_(pa.int32())) for name in kind.__annotations__])
     kept = (example for example in examples if example is not None)
     batches = [schema.empty_table()]
-    while chunk := list(islice(kept, _ROWS_PER_BATCH)):
+    for chunk in in_chunks(kept, _ROWS_PER_BATCH):
         batches.append(pa.Table.from_pylist(chunk, schema=schema))
     return Dataset(pa.concat_tables(batches))

@@ -151,13 +151,13 @@ def read_outcome(row: GradedTrajectory, question: Question, knowledge: Knowledge
 
 
 def _journal_name(params: EvaluateParams) -> str:
-    """Name the journal, with the model's fingerprint: a model that is trained again replies anew."""
+    """Name the journal, with the model's fingerprint: once trained again, it replies otherwise."""
     parts = ("evaluate", params.name, fingerprint_model(params.model))
     return "-".join(part for part in parts if part)
 
 
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
-    """Ask the questions and sum up; every rollout goes to data/evaluate/{name}.parquet as it comes."""
+    """Ask the questions and sum up; rollouts go to data/evaluate/{name}.parquet as they come."""
     prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
     knowledge = _knowledge_for(questions, loaded)
     async with open_runtime(

@@ -266,7 +266,8 @@ def _fidelity(params: FidelityParams, chosen: Sequence[Prediction]) -> Fidelity:
 
 _FIXES = {
     "well_formed": "train sft3 for longer",
-    "answer_bearing": "harmless where train.rl1.rewards pays `recalled` and `acted` in place of answers",
+    "answer_bearing": "harmless where train.rl1.rewards pays `recalled` and `acted` "
+    "in place of answers",
 }
 
 

@@ -116,7 +116,10 @@ def _stratum(row: Mapping[str, Any], own: str) -> tuple[Any, ...]:
 
 
 def centred_in_all(accelerator: Any, values: Any, strata: Sequence[Hashable]) -> Any:
-    """Subtract from `values` the mean of their stratum over all processes: they may share a group."""
+    """Subtract from `values` the mean of their stratum over all processes.
+
+    Two processes may share a group.
+    """
     from accelerate.utils import gather_object
 
     of_all = centred(accelerator.gather(values), gather_object(list(strata)))

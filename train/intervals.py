@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: means over questions, and differences between two results on the same questions."""
+"""Measure means over questions, and differences between two results, with their uncertainty."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is beyond noise."""
+        """Tell whether a difference is beyond noise."""
         return self.low > 0 or self.high < 0
 
 
 def mean_interval(values: Sequence[float], *, num_resamples: int, seed: int) -> Interval | None:
-    """The mean with its percentile bootstrap interval; None of nothing.
+    """Compute the mean with its percentile bootstrap interval; None where there are no values.
 
-    Of equal values it has no width: then the sample says nothing of its own uncertainty.
+    The interval of equal values has no width: such a sample says nothing of its own uncertainty.
     """
     if not values:
         return None
@@ -46,7 +46,8 @@ def _bootstrap(values: Sequence[float], num_resamples: int, seed: int) -> tuple[
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(seed)
-    # Batches bound the memory: all resamples at once would be num_resamples times as many numbers as questions.
+    # Batches bound the memory: all resamples at once would be num_resamples times as many numbers
+    # as there are questions.
     found = bootstrap(
         (np.asarray(values),),
         np.mean,
@@ -61,6 +62,6 @@ def _bootstrap(values: Sequence[float], num_resamples: int, seed: int) -> tuple[
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], *, num_resamples: int, seed: int
 ) -> Interval | None:
-    """The mean of `ours - theirs`, question by question: what both find hard cancels out."""
+    """Compute the mean of `ours - theirs` over the questions: what both find hard cancels out."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     return mean_interval(differences, num_resamples=num_resamples, seed=seed)

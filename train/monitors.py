@@ -1,6 +1,7 @@
-"""Watches a training's log for the known ways to fail, warns, and can stop it (`train.monitors` in params).
+"""Watch a training's log for the known ways to fail, and warn.
 
-`ALARMS` is the list; to add one, add a row. What RL logs of its rollouts is measured in train/rewards.py.
+Where `train.monitors.stops` is set, an alarm also ends the training. `ALARMS` is the list; to add
+one, add a row. What RL logs of its rollouts is measured in train/rewards.py.
 """
 
 import sys
@@ -166,15 +167,23 @@ ALARMS = (
 
 
 def is_alarmed(alarm: Alarm, history: Sequence[Entry], patience: int) -> bool:
-    """Whether each of the last `patience` entries that hold the alarm's quantities meets its condition."""
-    rows = [values for entry in history if (values := _values(alarm, entry))]
-    return len(rows) >= patience and all(_meets(alarm, row, rows[0]) for row in rows[-patience:])
+    """Tell whether the condition holds in the last `patience` entries with the quantities."""
+    rows = [_values(alarm, entry) for entry in history]
+    rows = [row for row in rows if row]
+    if len(rows) < patience:
+        return False
+    return all(_meets(alarm, row, rows[0]) for row in rows[-patience:])
 
 
 def _values(alarm: Alarm, entry: Entry) -> list[float]:
-    """The alarm's quantities; empty where one of them was not logged or is unknown."""
-    values = [entry.get(name) for name in alarm.quantities]
-    return [float(value) for value in values if value is not None] if None not in values else []
+    """Return the alarm's quantities; none where one of them was not logged or is unknown."""
+    values = []
+    for name in alarm.quantities:
+        value = entry.get(name)
+        if value is None:
+            return []
+        values.append(float(value))
+    return values
 
 
 def _meets(alarm: Alarm, row: Sequence[float], first: Sequence[float]) -> bool:
@@ -190,7 +199,8 @@ class Monitor(TrainerCallback):
 
     def __init__(self, settings: MonitorSettings) -> None:
         names = [alarm.name for alarm in ALARMS]
-        if unknown := [name for name in settings.limits if name not in names]:
+        unknown = [name for name in settings.limits if name not in names]
+        if unknown:
             raise unknown_name(
                 "alarm", unknown[0], names, where="params.yaml, train.monitors.limits"
             )
@@ -201,7 +211,7 @@ class Monitor(TrainerCallback):
         self._active: set[str] = set()
 
     def on_log(self, args: Any, state: Any, control: Any, **_: object) -> None:
-        """Read the log so far: so a resumed run sees what one that never stopped sees."""
+        """Read the log so far, so that a resumed run sees what one that never stopped sees."""
         for alarm in self._alarms:
             patience = alarm.patience or self._settings.patience
             if not is_alarmed(alarm, state.log_history, patience):

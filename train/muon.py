@@ -1,6 +1,7 @@
 """Optimise the matrices inside the layers with Muon and everything else with AdamW.
 
-Both are one optimiser that a Trainer can drive. A small model learns to read from a fraction of the tokens that AdamW alone needs (docs/results.md).
+Both are one optimiser that a Trainer can drive. A small model learns to read from a fraction of the
+tokens that AdamW alone needs (docs/results.md).
 """
 
 from collections import defaultdict

@@ -45,7 +45,8 @@ class Outcome:
     searched_unknown: int
     needed_unknown: int
     is_broken: bool
-    """No boxed answer, a call where none is offered, or tags that are forged, broken or left open."""
+    """No boxed answer, a call where none is offered, or tags that are forged, broken or left
+    open."""
     stop_reason: StopReason
 
     @property

@@ -1,11 +1,11 @@
-"""The model that a chain starts from: a small one, trained from nothing on the microworld's text, or another maker's.
+"""Make the model that a chain starts from: train a small one, or fetch another maker's.
 
-Reads data/microworld/pretraining.parquet: the student learns the known facts, how to read passages, and to hedge on
-what it does not know. Where `train.pretrain.base` names a model, that one is fetched instead (train/base.py).
+The small one is trained from nothing on data/microworld/pretraining.parquet: it learns the known
+facts, how to read passages, and to hedge on what it does not know. Where `train.pretrain.base`
+names a model, that one is fetched instead (train/base.py).
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.search import Passage
 from train.base import fetch_base
 from train.checkpoint import Student
-from train.encode import IGNORED, Example, RowTally, to_dataset
+from train.encode import IGNORED, Example, RowTally, in_chunks, to_dataset
 from train.fitting import fit
 from train.muon import MuonWithAdamW
 from train.settings import PretrainParams
@@ -55,7 +55,10 @@ def train(run: StageRun) -> None:
 
 
 def _plain_trainer() -> type[Any]:
-    """TRL's trainer with the model's own loss: counting entropy and right tokens takes a seventh of so small a step."""
+    """Return TRL's trainer with the model's own loss.
+
+    TRL's also counts entropy and right tokens, which takes a seventh of so small a step.
+    """
     from transformers import Trainer
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -63,7 +66,11 @@ def _plain_trainer() -> type[Any]:
 
 
 def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[int]]:
-    """The documents, the last few of them for validation, and the ids of all tokens in them."""
+    """Encode the documents, the last few of them for validation.
+
+    Returns:
+        The sequences by split, and the ids of all tokens that occur in them.
+    """
     rows = RowTally()
     seen: set[int] = set()
 
@@ -84,6 +91,7 @@ def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[
 
 
 def _texts(settings: PretrainParams) -> Iterator[str]:
+    """Yield all texts whose words the tokenizer is to know."""
     for document in tables.read_table(Path(settings.documents), PretrainingDocument):
         yield "".join(document.texts)
     for passage in tables.read_table(Path(settings.corpus), Passage):
@@ -91,20 +99,24 @@ def _texts(settings: PretrainParams) -> Iterator[str]:
 
 
 def _examples(documents: Path, tokenizer: Any) -> Iterator[Example]:
-    """The documents with their end-of-turn token, tokenised many at a time."""
+    """Yield the documents with their end-of-turn token, tokenised many at a time."""
     rows = tables.read_table(documents, PretrainingDocument)
-    while chunk := list(islice(rows, _DOCUMENTS_PER_CALL)):
-        texts = [text for document in chunk for text in document.texts]
-        pieces = iter(
-            tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        )
+    for chunk in in_chunks(rows, _DOCUMENTS_PER_CALL):
+        texts: list[str] = []
         for document in chunk:
-            ids: list[int] = []
-            labels: list[int] = []
-            for piece, is_trained in zip(
-                islice(pieces, len(document.texts)), document.is_trained, strict=True
-            ):
-                ids += piece
-                labels += piece if is_trained else [IGNORED] * len(piece)
-            end = tokenizer.eos_token_id
-            yield Example(input_ids=[*ids, end], labels=[*labels, end])
+            texts.extend(document.texts)
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        pieces = iter(encoded["input_ids"])
+        for document in chunk:
+            yield _example(document, pieces, tokenizer.eos_token_id)
+
+
+def _example(document: PretrainingDocument, pieces: Iterator[list[int]], end_id: int) -> Example:
+    """Join the ids of a document's pieces, which are the next of `pieces`."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for is_trained in document.is_trained:
+        piece = next(pieces)
+        ids += piece
+        labels += piece if is_trained else [IGNORED] * len(piece)
+    return Example(input_ids=[*ids, end_id], labels=[*labels, end_id])

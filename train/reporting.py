@@ -1,4 +1,4 @@
-"""Report what a stage trained on and what came of it: on stderr, in metrics/ and beside the model."""
+"""Report what a stage trained on and what came of it: to its user, metrics/ and the folder."""
 
 import sys
 from collections.abc import Mapping, Sequence

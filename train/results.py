@@ -1,4 +1,4 @@
-"""Files under results/: small, made for reading and comparing, written whole."""
+"""Read and write files under results/: small, made for comparing, written whole."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ Record = TypeVar("Record")
 
 
 def file_name(name: str, fallback: str, key: str) -> str:
-    """The name of a result: `name`, or the last part of `fallback`.
+    """Return the name of a result: `name`, or the last part of `fallback`.
 
     Raises:
         ConfigError: it cannot be a file's name.
@@ -35,7 +35,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, record: type[Record], *, command: str) -> Record:
-    """Read a record back; `command` makes it.
+    """Read a record back.
+
+    Args:
+        path: of the file.
+        record: what it holds.
+        command: makes the file again, for messages.
 
     Raises:
         InputError: the file is missing or holds something else.

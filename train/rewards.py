@@ -1,4 +1,4 @@
-"""Reward rollouts in RL: named rewards of the graded record, weighted in params (`train.rl2.rewards`).
+"""Reward rollouts in RL: named rewards of the graded record, with weights (`train.rl2.rewards`).
 
 To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says
 nothing about the policy, because a tool or server failed, has no reward: it is left out of its

@@ -1,9 +1,9 @@
 """Train one stage: from the model that its section names to a model in data/train/.
 
-    python -m train.run stage=sft2                                   # pretrain, sft1, sft2, sft3, rl1 or rl2
-    python -m train.run stage=rl2 train.rl2.arguments.max_steps=10   # every setting of params.yaml
+    python -m train.run stage=sft2                    # pretrain, sft1, sft2, sft3, rl1 or rl2
+    python -m train.run stage=rl2 train.rl2.arguments.max_steps=10    # any setting of params.yaml
     python -m train.run stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
-    python -m train.run stage=rl2 dry_run=true                       # one step on a tiny model of the same architecture
+    python -m train.run stage=rl2 dry_run=true     # one step on a tiny model of that architecture
 
 Run again, it goes on from its last checkpoint. On several GPUs:
 `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m train.run stage=sft2`.
@@ -29,7 +29,7 @@ MODULES = {
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Train the stage; the summary line is returned."""
+    """Train the stage and return the summary line."""
     loaded = Params.load("train", arguments)
     params = loaded.section(TrainParams)
     if params.stage is None:
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> str:
         raise MissingExtraError(error.name or "trl", "train") from error
     from train.stage import StageRun
 
-    sections = (
-        ["train", "search", "rollout"] if params.stage in (Stage.RL1, Stage.RL2) else ["train"]
-    )
+    sections = ["train"]
+    if params.stage in (Stage.RL1, Stage.RL2):
+        sections += ["search", "rollout"]
     run = StageRun(params.stage, params, loaded.dump(sections), loaded)
     import_module(MODULES[params.stage]).train(run)
     return run.report.summary

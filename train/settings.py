@@ -105,7 +105,8 @@ class RlParams:
     cot_share: float = 0.1
     """Share of the questions that are asked without the tool."""
     asking: Asking = Asking.COA
-    """coa, or in rl2 react: in ReAct's lines, for a model that has never seen the protocol's tags."""
+    """coa, or in rl2 react: in ReAct's lines, for a model that has never seen the protocol's
+    tags."""
     react_prompt: str = "train/prompts/react.txt"
     """The prompt file for react, in place of `train.prompt`."""
     max_observation_tokens: int = 64
@@ -133,7 +134,8 @@ class RubricSettings:
     """The judge behind the reward `rubric`."""
 
     prompt: str = "train/prompts/rubric.txt"
-    """Asks for a whole number from 0 to 10; has the places `{question}`, `{gold}` and `{answer}`."""
+    """Asks for a whole number from 0 to 10; has the places `{question}`, `{gold}` and
+    `{answer}`."""
     chat_template: str = "{prompt}"
     """The judge's chat format around `{prompt}`, up to where its own text begins."""
     concurrency: int = 16
@@ -162,8 +164,8 @@ class TrainParams:
     name: str = ""
     """The run's name, under which data/train/ keeps its model; empty: the stage's."""
     launch: str = "python -m"
-    """How `dvc repro` starts a stage: `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m`
-    on many GPUs."""
+    """How `dvc repro` starts a stage: `accelerate launch --config_file
+    conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     dry_run: bool = False
     """One step of the stage on a tiny random model of the same architecture."""
     prompt: str = "train/prompts/question.txt"

@@ -1,8 +1,8 @@
-"""Train by token likelihood: pre-training and SFT stages 2 and 3, one code path on TRL's SFTTrainer.
+"""Train SFT stages 2 and 3 by token likelihood, on TRL's SFTTrainer.
 
-Stage 2 masks observations out, stage 3 trains their bodies with the closing tags (AutoCoA, section
-3); both masks come from who wrote what. Sequences are packed without padding; no token sees another
-sequence.
+Pre-training makes its trainer here, too. Stage 2 masks observations out, stage 3 trains their
+bodies with the closing tags (AutoCoA, section 3); both masks come from who wrote what. Sequences
+are packed without padding; no token sees another sequence.
 """
 
 from collections.abc import Iterator, Mapping

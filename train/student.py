@@ -1,4 +1,4 @@
-"""Texts to a student that starts from nothing: a word tokenizer and a small Qwen3 with random weights.
+"""Make a student that starts from nothing: a word tokenizer and a small Qwen3 with random weights.
 
 Only the microworld's `pretrain` stage needs it; every other profile starts from a model on the Hub.
 """
@@ -20,7 +20,9 @@ _STRETCH = re.compile(r"\s*\S+|\s+$")
 
 @dataclass(frozen=True, slots=True)
 class StudentSettings:
-    """The shape of the model (Qwen3: grouped-query attention with QK-norm, SwiGLU, tied embeddings)."""
+    """The shape of the model, a Qwen3.
+
+    That is grouped-query attention with QK-norm, SwiGLU and tied embeddings."""
 
     hidden_size: int = 128
     """Width."""
@@ -33,11 +35,12 @@ class StudentSettings:
     max_context: int = 512
     """Tokens; what positions reach."""
     initializer_range: float = 0.088
-    """Standard deviation of the random matrices; 1 / sqrt(hidden_size) where a small model is to learn fast."""
+    """Standard deviation of the random matrices; 1 / sqrt(hidden_size) where a small model is to
+    learn fast."""
 
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
-    """A tokenizer for `texts` and a model with random weights."""
+    """Make a tokenizer for `texts` and a model with random weights."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -64,22 +67,27 @@ def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> S
 
 
 def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
-    """A tokenizer whose tokens are the words and signs of `texts`, with bytes for everything else: it loses nothing.
+    """Make a tokenizer whose tokens are the words and signs of `texts`.
 
-    The protocol's tags are tokens of their own, ordinary ones, so that they survive decoding.
+    Everything else is encoded byte by byte, so it loses nothing. The protocol's tags are tokens of
+    their own, ordinary ones, so that they survive decoding.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     # The splitter is slow: it sees every stretch between blanks once.
-    stretches = {stretch for text in texts for stretch in _STRETCH.findall(text)}
-    words = {word for stretch in stretches for word, _ in splitter.pre_tokenize_str(stretch)}
+    stretches: set[str] = set()
+    for text in texts:
+        stretches.update(_STRETCH.findall(text))
+    words: set[str] = set()
+    for stretch in stretches:
+        words.update(word for word, _ in splitter.pre_tokenize_str(stretch))
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # Unigram takes the segmentation with the highest total score: a known word whole, anything else byte by byte.
-    vocabulary = [(byte, _BYTE_SCORE) for byte in bytes_] + [
-        (word, 0.0) for word in sorted(words - set(bytes_))
-    ]
+    # Unigram takes the segmentation with the highest total score: a known word whole, anything else
+    # byte by byte.
+    vocabulary = [(byte, _BYTE_SCORE) for byte in bytes_]
+    vocabulary += [(word, 0.0) for word in sorted(words - set(bytes_))]
     tokenizer = Tokenizer(models.Unigram(vocabulary, None, False))
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()
@@ -94,7 +102,8 @@ def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
 def start_unseen_tokens(student: Student, seen: Collection[int]) -> None:
     """Set the embeddings of tokens that are not among the `seen` ids to the mean of those that are.
 
-    Training pushes what never occurs down in every softmax: without this no later stage would ever sample a new tag.
+    Training pushes what never occurs down in every softmax: without this no later stage would ever
+    sample a new tag.
     """
     import torch
 

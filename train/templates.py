@@ -1,4 +1,4 @@
-"""From a tokenizer's chat template to a text with a place for the prompt, as `train.chat_template` has it."""
+"""Write a tokenizer's chat template in the form of `train.chat_template`."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from coa.errors import ConfigError
 
 
 def own_template(tokenizer: Any) -> str:
-    """The tokenizer's chat template around `{prompt}`, up to where the policy's own text begins.
+    """Return the tokenizer's chat template around `{prompt}`, up to where the policy's text begins.
 
-    Some templates open the thinking themselves (DeepSeek-R1's distilled models); `Prompt.load` does it for all, so
-    that opening is taken away here: the thinking is opened once.
+    Some templates open the thinking themselves (DeepSeek-R1's distilled models). `Prompt.load` does
+    it for all, so that opening is taken away here: the thinking is opened once.
 
     Raises:
         ConfigError: the tokenizer has no chat template.
@@ -22,8 +22,6 @@ def own_template(tokenizer: Any) -> str:
         )
     message = [{"role": "user", "content": "{prompt}"}]
     text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return (
-        text.rstrip().removesuffix(protocol.THINK_OPEN)
-        if text.rstrip().endswith(protocol.THINK_OPEN)
-        else text
-    )
+    if text.rstrip().endswith(protocol.THINK_OPEN):
+        return text.rstrip().removesuffix(protocol.THINK_OPEN)
+    return text

@@ -24,7 +24,8 @@ NOT_HONOURED: dict[str, Any] = {
     "vllm_structured_outputs_regex": None,
     "vllm_tensor_parallel_size": 1,
 }
-"""Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they may have."""
+"""Settings of GRPOConfig that rollouts through vLLM would ignore, with the only values that they
+may have."""
 _AS_TRAINED = {
     "top_k": 0,
     "min_p": 0.0,
