@@ -22,7 +22,8 @@ _STRETCH = re.compile(r"\s*\S+|\s+$")
 class StudentSettings:
     """The shape of the model, a Qwen3.
 
-    That is grouped-query attention with QK-norm, SwiGLU and tied embeddings."""
+    That is grouped-query attention with QK-norm, SwiGLU and tied embeddings.
+    """
 
     hidden_size: int = 128
     """Width."""
