@@ -141,7 +141,8 @@ class HttpClient:
     """A client of one server; `secrets` never appear in a message.
 
     Each event loop has connections of its own: call `aclose` in the loop that used it.
-    `before_attempt` is called before each attempt and may raise an error to prevent it.
+    `before_attempt` is called before each attempt and may raise an error to prevent it;
+    `before_repeat` is called when an attempt has failed and another one will follow.
     """
 
     def __init__(
@@ -152,12 +153,14 @@ class HttpClient:
         headers: Mapping[str, str],
         secrets: tuple[str, ...],
         before_attempt: Callable[[], None] = _allow,
+        before_repeat: Callable[[], None] = _allow,
     ) -> None:
         self.name = name
         self._patience = patience
         self._headers = dict(headers)
         self._secrets = tuple(secret for secret in secrets if secret)
         self._before_attempt = before_attempt
+        self._before_repeat = before_repeat
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
         self._warned_at = float("-inf")
 
@@ -252,6 +255,7 @@ class HttpClient:
 
         def before_pause(state: RetryCallState) -> None:
             failed_at.append(channel.loop.time())
+            self._before_repeat()
             self._warn_of_retry(url, state)
 
         attempts = AsyncRetrying(

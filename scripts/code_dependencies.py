@@ -22,12 +22,12 @@ ROOT = Path(__file__).parent.parent
 PIPELINE = Path("dvc.yaml")
 MARKER = "# code, written by `make deps`"
 MOST_OF_COA = 0.7
-"""A stage that runs more of coa/ than this lists the folder: DVC rewrites dvc.lock after every stage,
-which takes longer the more lines there are."""
+"""A stage that runs more of coa/ than this lists the folder: DVC rewrites dvc.lock after every
+stage, which takes longer the more lines there are."""
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Return the names of all modules that a file imports; `from a import b` counts as a and a.b."""
+    """Return the modules that a file imports; `from a import b` counts as a and a.b."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,7 +39,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def reachable_files(root: Path, module: str) -> set[str]:
-    """Return the project's files that running `module` may import, with the packages' `__init__.py`."""
+    """Return the files that running `module` may import, with the packages' `__init__.py`."""
     found: set[str] = set()
     waiting = [module]
     while waiting:

@@ -148,7 +148,8 @@ def field_docs(kind: type[Any]) -> dict[str, str]:
             continue
         is_docstring = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         if isinstance(target, ast.Name) and is_docstring:
-            docs[target.id] = " ".join(str(following.value.value).split())  # type: ignore[union-attr]
+            assert isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            docs[target.id] = " ".join(str(following.value.value).split())
     return docs
 
 

@@ -1,4 +1,4 @@
-"""The client of raw completions against a real server on a free port, in each of the manners found in the field."""
+"""Ask a real server for raw completions, in each of the manners that were found in the field."""
 
 import asyncio
 import gc
@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError, ServiceError
+from coa.journal import Journal
+from coa.journaled import JournaledPolicy
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.replies import finished_text
@@ -219,6 +221,21 @@ def test_a_passing_failure_is_retried(status: int) -> None:
 
     assert reply.text == "yes"
     assert not failures
+
+
+def test_repeats_are_counted_for_the_progress_bar(tmp_path: Path) -> None:
+    failures = [error_response(503, "busy") for _ in range(2)]
+
+    async def count_repeats() -> int:
+        async with serve(ScriptedPolicy(["yes"]), fails=first(failures)) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=1.0)
+            async with CompletionsPolicy(settings) as policy:
+                with Journal(tmp_path / "calls.sqlite") as journal:
+                    journaled = JournaledPolicy(policy, journal)
+                    await journaled.complete(request())
+                    return journaled.traffic.retried
+
+    assert run(count_repeats()) == 2
 
 
 @pytest.mark.parametrize("status", [429, 500])

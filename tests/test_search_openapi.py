@@ -1,5 +1,7 @@
 """The server keeps to its own description, whatever a generator of requests makes of it."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,3 +42,10 @@ def check(operation: Any, mode: Any) -> None:
         case.call_and_validate()
 
     keeps_to_it()
+
+
+def test_every_reference_in_the_description_leads_to_a_schema(server: Any) -> None:
+    description = server.send("/openapi.json")[1]
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(description)))
+    assert named
+    assert named <= description["components"]["schemas"].keys()

@@ -8,7 +8,7 @@ the requests, because it writes 32,000 token ids at once; the `openai` package w
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -27,7 +27,7 @@ from coa.http_client import (
     Reply,
 )
 from coa.model_files import fingerprint_model
-from coa.policy import Completion, Request, RequestError
+from coa.policy import Completion, Request, RequestError, Traffic
 from coa.policy.refusals import (
     CHAT_STATUSES,
     MISSING_PAGE,
@@ -111,7 +111,8 @@ class CompletionsPolicy:
             timeout_seconds=settings.timeout_seconds,
             patience_minutes=settings.patience_minutes,
         )
-        self._client = _make_client(settings, key)
+        self.traffic = Traffic()
+        self._client = _make_client(settings, key, self._count_repeat)
 
     @property
     def name(self) -> str:
@@ -268,6 +269,9 @@ class CompletionsPolicy:
             answers_others = await self._answers_another()
         return outage(self._server, error, self._client, answers_others=answers_others)
 
+    def _count_repeat(self) -> None:
+        self.traffic.retried += 1
+
     async def _answers_another(self) -> bool:
         """Ask for one token: if it comes, the request that kept failing is itself at fault."""
         seconds = min(self._settings.timeout_seconds, _PROBE_SECONDS)
@@ -280,7 +284,9 @@ class CompletionsPolicy:
         return True
 
 
-def _make_client(settings: ServerSettings, key: str) -> HttpClient:
+def _make_client(
+    settings: ServerSettings, key: str, before_repeat: Callable[[], None]
+) -> HttpClient:
     patience = Patience(
         settings.timeout_seconds,
         settings.patience_minutes * _SECONDS_PER_MINUTE,
@@ -289,7 +295,9 @@ def _make_client(settings: ServerSettings, key: str) -> HttpClient:
     headers = dict(_JSON)
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    return HttpClient("policy's server", patience, headers=headers, secrets=(key,))
+    return HttpClient(
+        "policy's server", patience, headers=headers, secrets=(key,), before_repeat=before_repeat
+    )
 
 
 def _require_usable(settings: ServerSettings) -> None:

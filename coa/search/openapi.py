@@ -100,7 +100,7 @@ def _operation(endpoints: Sequence[Endpoint], summary: str, shapes: _Shapes) -> 
         for kind in endpoint.replies:
             replies.append(shapes[id(kind)])
     responses = {"200": _content(_any_of(replies), "found")}
-    failure = {"$ref": _COMPONENT.format(name="Failure")}
+    failure = {"$ref": _COMPONENT.format(name=ErrorReply.__name__)}
     for status, text in _REFUSALS.items():
         responses[status] = _content(failure, text)
     body = {**_content(_any_of(bodies)), "required": True}
