@@ -1,8 +1,9 @@
 """Fixtures that several test modules share.
 
-Not covered, and why: training on a GPU and a real vLLM server (no such machine in CI; opt-in by the marker `gpu`); web
-search (needs the internet; opt-in by the marker `network`). Tests that want Argilla's server or a browser bear the
-marker `full` and run in `make test-full`; attacks and faults that take minutes bear `long` and run in `make test-long`.
+Not covered, and why: training on a GPU and a real vLLM server (no such machine in CI; opt-in by the
+marker `gpu`); web search (needs the internet; opt-in by the marker `network`). Tests that want
+Argilla's server or a browser bear the marker `full` and run in `make test-full`; attacks and faults
+that take minutes bear `long` and run in `make test-long`.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "TOKENIZERS_PARALLELISM"):
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-# Same examples in every run: a red build must be reproducible, and no time limit: CI machines are noisy.
+# The same examples in every run, since a red build must be reproducible; no time limit, since CI
+# machines are noisy.
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 
@@ -95,7 +97,10 @@ class ServedSearch:
     def send(
         self, path: str, body: object = None, **headers: str
     ) -> tuple[int, object, dict[str, str]]:
-        """Status, decoded body and headers of a GET, or of a POST where there is a body (bytes go as they are)."""
+        """Send a GET, or a POST where there is a body; return status, decoded body and headers.
+
+        Bytes are sent as they are, any other body as JSON.
+        """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers)
         try:
@@ -129,7 +134,10 @@ SMALL_STAGES = (
 
 @pytest.fixture(scope="session")
 def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all files, settings and journals of a small run of the line of data: to be read, or copied."""
+    """Make a folder with all files, settings and journals of a small run of the line of data.
+
+    Tests read or copy it.
+    """
     from coa.params import write_profiles
 
     folder = tmp_path_factory.mktemp("small") / "run"
@@ -278,7 +286,10 @@ def review_server(root: Path) -> Callable[..., ReviewServer]:
 def running_review_server(
     root: Path, tmp_path_factory: pytest.TempPathFactory, review_server: Callable[..., ReviewServer]
 ) -> Iterator[ReviewServer]:
-    """A server for all who only talk to it: Anna and Ben have accounts, and each test its own data sets."""
+    """Start a server for all tests that only talk to it.
+
+    Anna and Ben have accounts, and each test has its own data sets.
+    """
     folder = tmp_path_factory.mktemp("review")
     sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     sections["annotate"]["serve"]["state"] = "state"

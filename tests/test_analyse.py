@@ -1,8 +1,8 @@
-"""The rules against the truth: what the scripted teacher did is known, and only these tests look at it.
+"""Compare the rules with the truth: what the scripted teacher did is known to these tests alone.
 
-`python -m pytest tests/test_analyse.py -s` shows the table of precision and recall. Causes that the teacher never or
-seldom brings about (a confident error, a slip of the conclusion, a forged observation, ...) are made from its rollouts
-by changing the one thing that the cause is about.
+`python -m pytest tests/test_analyse.py -s` shows the table of precision and recall. Causes that the
+teacher never or seldom brings about (a confident error, a slip of the conclusion, a forged
+observation, ...) are made from its rollouts by changing the one thing that the cause is about.
 """
 
 import asyncio
@@ -474,7 +474,11 @@ def test_a_missing_column_of_the_graded_table_is_named(run_folder: Path, name: s
 
 
 def _broken_rows(row: GradedTrajectory) -> Iterator[GradedTrajectory]:
-    """Rows as they should not be: tags unclosed and nested, empty turns, null bytes, ten megabytes, no steps."""
+    """Yield rows as they should not be.
+
+    Their tags are unclosed or nested, their turns are empty, hold null bytes or ten megabytes, or
+    they have no steps.
+    """
     open_call = protocol.open_tag("search")
     for i, text in enumerate(
         (open_call, f"{open_call} {open_call}", FORGED * 2, "", "\0", "(Ab. " * 2_000_000)

@@ -1,4 +1,4 @@
-"""Review without a server: what reviewers are shown and asked, which items they get, what comes back."""
+"""Test review without a server: what reviewers see, which items they get, and what comes back."""
 
 import html
 import json
@@ -179,13 +179,19 @@ def test_the_random_share_is_drawn_from_all_and_stays_when_more_is_asked_for() -
     [
         (
             "new york",
-            "All(of=(Phrase(words=('new',), is_prefix=False), Phrase(words=('york',), is_prefix=False)))",
+            (
+                "All(of=(Phrase(words=('new',), is_prefix=False), "
+                "Phrase(words=('york',), is_prefix=False)))"
+            ),
         ),
         ('"New York"', "Phrase(words=('new', 'york'), is_prefix=False)"),
         ("wor*", "Phrase(words=('wor',), is_prefix=True)"),
         (
             "a | b",
-            "Either(of=(Phrase(words=('a',), is_prefix=False), Phrase(words=('b',), is_prefix=False)))",
+            (
+                "Either(of=(Phrase(words=('a',), is_prefix=False), "
+                "Phrase(words=('b',), is_prefix=False)))"
+            ),
         ),
         ("-(x)", "Not(of=Phrase(words=('x',), is_prefix=False))"),
         ("!!! ( ) | -", "None"),

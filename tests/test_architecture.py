@@ -1,4 +1,4 @@
-"""The house's rules, read from the imports: who may know whom, who may write a tag, what loads late."""
+"""Check by the imports who may know whom, who may write a tag, and what is loaded late."""
 
 import ast
 import re
@@ -72,7 +72,8 @@ def test_no_module_bears_the_name_of_a_dependency() -> None:
         | HEAVY
         | {"polars", "tantivy", "dvc", "tqdm", "tokenizers", "numpy"}
     )
-    # `train.run`-style modules inside packages are never top-level names, so only their own names matter.
+    # Modules inside packages, such as `train.run`, are never top-level names, so only their own
+    # names matter.
     assert not {path.stem for path in SOURCES if path.stem != "__init__"} & taken
 
 

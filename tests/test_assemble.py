@@ -1,4 +1,4 @@
-"""The sets: what the screen excluded is in none of them, and a set that cannot be filled says why."""
+"""Test the sets: none holds what the screen excluded, and one that cannot be filled says why."""
 
 from pathlib import Path
 
@@ -86,7 +86,10 @@ def exclude(*rows: tuple[str, RowKind]) -> None:
 
 @pytest.fixture
 def folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four trajectories of each mode, four pairs and four questions without a trajectory, in the current folder."""
+    """Write four trajectories of each mode, four pairs and four questions to the current folder.
+
+    The questions have no trajectory.
+    """
     monkeypatch.chdir(tmp_path)
     sections = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     Path("params.yaml").write_text(yaml.safe_dump({**sections, "assemble": SETTINGS}))

@@ -36,7 +36,10 @@ TOOL = SearchTool(
     EmbeddedSearch.in_memory([Passage("p", "France", "The capital of France is Paris.")])
 )
 PROMPTS = {arm: Prompt(f"{arm}: {{question}}\n<think>\n", str(arm)) for arm in Arm}
-ACT = f"I need the capital. {protocol.open_tag('search')} capital France {protocol.close_tag('search')}"
+ACT = (
+    f"I need the capital. {protocol.open_tag('search')} capital France "
+    f"{protocol.close_tag('search')}"
+)
 RIGHT, WRONG = "It is Paris.\n</think> \\boxed{Paris}", "It is Rome.\n</think> \\boxed{Rome}"
 THINK = "I need the capital. "
 PARAMS = BranchParams(cue=r"\bneed\b")

@@ -1,4 +1,7 @@
-"""What the cards of a small run say of costs and of evaluation sets, counted again; and the card in the documents."""
+"""Count again what the cards of a small run say of costs and of evaluation sets.
+
+The card in the documents is checked as well.
+"""
 
 from pathlib import Path
 

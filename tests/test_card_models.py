@@ -1,4 +1,7 @@
-"""The card of a trained model against its folder: chain, data, results of these weights and of no others."""
+"""Compare the card of a trained model with its folder: chain, data, results.
+
+The results are those of these weights and of no others.
+"""
 
 import hashlib
 import json
@@ -66,7 +69,10 @@ def write_result(name: str, folder: Path, fingerprint: str) -> None:
 
 @pytest.fixture
 def chain(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A chain of three stages on the sets of a small run, the last of them evaluated; the current folder."""
+    """Make a chain of three stages on the sets of a small run, and evaluate the last.
+
+    It is the current folder.
+    """
     for path in (small_run / "data").rglob("*.parquet"):
         target = tmp_path / path.relative_to(small_run)
         target.parent.mkdir(parents=True, exist_ok=True)

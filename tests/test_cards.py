@@ -1,4 +1,7 @@
-"""The cards against the files they are about: every number counted again here, whatever the texts hold."""
+"""Compare the cards with the files they are about, whatever the texts hold.
+
+Every number is counted again here.
+"""
 
 import json
 import re
@@ -29,7 +32,10 @@ datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
 
 TEACHER = "scripted/microworld-12345678"
-HOSTILE = "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | \x00 \u202e ![x](http://evil)"
+HOSTILE = (
+    "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | "
+    "\x00 \u202e ![x](http://evil)"
+)
 PNG = b"\x89PNG\r\n\x1a\n not read by anyone here"
 
 
@@ -118,7 +124,7 @@ def write_rows(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 def write_run(
     questions: list[Question], coa: list[GradedTrajectory], cot: list[GradedTrajectory]
 ) -> None:
-    """The files of a run in the current folder: the last row of every set is its validation split."""
+    """Write the files of a run: the last row of every set is its validation split."""
     pairs = [pair(row, list(PairKind)[i % 3 == 0]) for i, row in enumerate(questions[:9])]
     rl = [row for row in questions if row.split == "train"][-5:]
     rows: dict[SetName, tuple[type, list[Any]]] = {
@@ -290,7 +296,8 @@ def test_the_front_page_declares_all_sets_and_lists_their_sizes(rendered: Path) 
     assert [config["config_name"] for config in data["configs"]] == ["cot_a", "coa", "cot", "rl"]
     rows = {row[0].split("]")[0].strip("["): row[2:] for row in cells(text, "# A title")}
     assert rows == {"cot_a": ["8", "1"], "coa": ["9", "1"], "cot": ["5", "1"], "rl": ["4", "1"]}
-    # The validation row of `cot` is a train row of `coa`, and so on: this run was not split by question.
+    # The validation row of `cot` is a train row of `coa`, and so on: this run was not split by
+    # question.
     splits = [
         {
             row["question_id"] if "question_id" in row else row["trajectory"]["question_id"]

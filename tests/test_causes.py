@@ -1,4 +1,7 @@
-"""Every cause has one smallest trajectory of ordinary English that it explains; what the rules lack, they say."""
+"""Test every cause on the smallest trajectory of ordinary English that it explains.
+
+Where the rules lack something, they say so.
+"""
 
 import os
 import time

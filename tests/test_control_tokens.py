@@ -16,8 +16,10 @@ from coa.tools import ToolReply
 from coa.trajectory import Mode, Outcome, Sampling
 
 FORMATS = {
-    "mistral": "[INST] [/INST] [AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [ARGS] "
-    "[SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT] [CALL_ID] [THINK] [IMG] [PREFIX] <s> </s>",
+    "mistral": (
+        "[INST] [/INST] [AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] [TOOL_CALLS] [ARGS] "
+        "[SYSTEM_PROMPT] [/SYSTEM_PROMPT] [TOOL_CONTENT] [CALL_ID] [THINK] [IMG] [PREFIX] <s> </s>"
+    ),
     "llama 2": "[INST] [/INST] <<SYS>> <</SYS>> <s> </s> <unk>",
     "llama 3": "<|begin_of_text|> <|start_header_id|> <|eot_id|> <|python_tag|>",
     "qwen": "<|im_start|> <|im_end|> <tool_call> </tool_call> <think> </think> <|endoftext|>",

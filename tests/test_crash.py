@@ -1,4 +1,7 @@
-"""SIGKILL at seeded moments: a run started again ends with the same bytes and pays for no finished call twice."""
+"""Send SIGKILL at seeded moments, and start the run again.
+
+It ends with the same bytes and pays for no finished call twice.
+"""
 
 import asyncio
 import json
@@ -42,7 +45,7 @@ def environment() -> dict[str, str]:
 
 
 def start(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own, so that it can be killed with or without its children."""
+    """Start a command in its own process group, to be killed with or without its children."""
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -283,7 +286,10 @@ def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again
 
 
 def locked(project: Path) -> dict[str, Any] | None:
-    """The hashes of all that the stages read and wrote, in any order; None where a kill cut the file off."""
+    """Return the hashes of all that the stages read and wrote, in any order.
+
+    None where a kill cut the file off.
+    """
     try:
         found: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(
             YAML(typ="safe").load((project / "dvc.lock").read_text())

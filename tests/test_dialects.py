@@ -1,4 +1,7 @@
-"""Foreign tags: each character keeps its place and author, what allows two readings is refused, ours say the same."""
+"""Test foreign tags: each character keeps its place and its author.
+
+What allows two readings is refused, and our own tags say the same.
+"""
 
 import time
 
@@ -28,12 +31,12 @@ DOCUMENTS = (
 ANSWER = "So.</think>\n\n <answer> Paris </answer>"
 R1 = f" I need it. {QUERY}{DOCUMENTS}{ANSWER}"
 REACT = (
-    "Thought: I need it.\nAction: search[Eiffel Tower city]\nObservation: None\nThought: Known.\nAction:  finish[Paris]"
-    "\nObservation: Episode finished, reward = True\n"
+    "Thought: I need it.\nAction: search[Eiffel Tower city]\nObservation: None\n"
+    "Thought: Known.\nAction:  finish[Paris]\nObservation: Episode finished, reward = True\n"
 )
 REFLECTION = (
-    "Now that I haven't solved the task within 5 steps, let me do a reflection and think about how to improve my "
-    "strategy. "
+    "Now that I haven't solved the task within 5 steps, let me do a reflection and think about "
+    "how to improve my strategy. "
 )
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 R1_PARTS = [

@@ -1,4 +1,7 @@
-"""The documents against the code: fields, values, defaults, commands, files, links and tests that they name exist."""
+"""Compare the documents with the code.
+
+The fields, values, defaults, commands, files, links and tests that they name exist.
+"""
 
 import re
 import types
@@ -162,7 +165,10 @@ def text_of(document: Path | str) -> str:
 
 
 def rows_under(document: str, heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without backticks around them; its head is left out."""
+    """Read the cells of the first table below a heading, without its head.
+
+    Backticks around a cell are left out.
+    """
     body = re.split(
         rf"^#+ `?{re.escape(heading)}`?$", text_of(document), maxsplit=1, flags=re.MULTILINE
     )
@@ -183,7 +189,8 @@ def rows_under(document: str, heading: str) -> list[list[str]]:
 def type_name(hint: Any) -> str:
     """How docs/data_model.md calls a field's type."""
     if isinstance(hint, types.UnionType):
-        return f"{type_name(next(part for part in get_args(hint) if part is not types.NoneType))} or null"
+        present = next(part for part in get_args(hint) if part is not types.NoneType)
+        return f"{type_name(present)} or null"
     if get_origin(hint) is tuple:
         return f"list of {type_name(get_args(hint)[0])}"
     plain = {str: "text", int: "integer", float: "number", bool: "boolean"}.get(hint)

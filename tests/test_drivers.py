@@ -1,4 +1,4 @@
-"""The drivers: every slot at work, rows in order, memory flat, and a fatal error noticed at once."""
+"""Test drivers: every slot at work, rows in order, memory flat, fatal errors noticed at once."""
 
 import asyncio
 import resource

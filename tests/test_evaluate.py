@@ -1,4 +1,4 @@
-"""Held-out questions to results, results to a table, and what a world model's predictions are worth."""
+"""Test results of held-out questions, their table, and the worth of a world model's predictions."""
 
 import re
 from dataclasses import asdict, replace
@@ -290,8 +290,8 @@ def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_pa
     assert (found.num_observations, found.all.well_formed) == (0, None)
     assert found.warnings == (
         "well formed: nothing to measure, below 0.95; train sft3 for longer",
-        "answer bearing: nothing to measure, below 0.5; harmless where train.rl1.rewards pays `recalled` and `acted` "
-        "in place of answers",
+        "answer bearing: nothing to measure, below 0.5; harmless where train.rl1.rewards pays "
+        "`recalled` and `acted` in place of answers",
     )
 
 

@@ -1,4 +1,4 @@
-"""Exports of a small run: LLaMA-Factory's and verl's rules hold for every row, and no text is lost."""
+"""Export a small run: LLaMA-Factory's and verl's rules hold for every row, and no text is lost."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ ODD, EVEN = {"human", "observation"}, {"gpt", "function_call"}
 def exported(
     small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """The exports of a small run, with token ids of a small tokenizer; the run is the current folder."""
+    """Export a small run, with token ids of a small tokenizer; the run is the current folder."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -164,7 +164,10 @@ def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_a
 
 
 class Forgetful(PieceEncoder):
-    """Decodes less than there is, as a tokenizer with a lossy decoder would after the text itself was checked."""
+    """Decodes less than there is.
+
+    A tokenizer with a lossy decoder would do so after the text itself was checked.
+    """
 
     def decode(self, ids: Any) -> str:
         text = super().decode(ids)

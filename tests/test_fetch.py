@@ -19,7 +19,10 @@ from synth.questions import QuestionParams, read_questions
 needs_datasets = pytest.mark.skipif(
     importlib.util.find_spec("datasets") is None, reason="needs the extra `train`"
 )
-PARAMS = 'fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, repo: "", config: "", revision: "", limit: 0}\n'
+PARAMS = (
+    "fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, "
+    'repo: "", config: "", revision: "", limit: 0}\n'
+)
 ROW = {
     "id": "5a7a",
     "question": "Who?",

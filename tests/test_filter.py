@@ -79,7 +79,8 @@ def test_a_good_row_is_kept() -> None:
 def test_the_smallest_example_of_a_reason_triggers_it_and_nothing_else(reason: DropReason) -> None:
     example = SMALLEST[reason]
     applying = {name for name, rule in RULES.items() if rule(example, PARAMS) is not None}
-    # Without an answer of its own a row is wrong as well: those reasons come first and name the cause.
+    # Without an answer of its own a row is wrong as well: those reasons come first and name the
+    # cause.
     unanswered = {DropReason.FAILED, DropReason.NO_ANSWER, DropReason.FORMAT}
     assert applying - ({DropReason.WRONG} if reason in unanswered else set()) == {reason}
     dropped = judge(example, PARAMS)

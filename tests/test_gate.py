@@ -1,4 +1,4 @@
-"""The gate: every reason by its smallest example, all of them at once, and what must not be a reason."""
+"""Test the gate: each reason's smallest example, all of them at once, and what is no reason."""
 
 import json
 import os
@@ -38,7 +38,10 @@ COA = local_path(SetName.COA, "train")
 
 @pytest.fixture
 def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a small run that links to its files, as the current folder; a file is written anew, never in place."""
+    """Make a copy of a small run that links to its files; it is the current folder.
+
+    Tests write a file anew, never in place.
+    """
     for path in small_run.rglob("*"):
         if path.is_file():
             target = tmp_path / path.relative_to(small_run)

@@ -1,4 +1,7 @@
-"""The scripted teacher for gold titles: what it writes over a real index, how it errs, and the whole line with it."""
+"""Test the scripted teacher for gold titles: what it writes over a real index, and how it errs.
+
+The whole line runs with it as well.
+"""
 
 import asyncio
 import os
@@ -48,9 +51,9 @@ from synth.sample import make_tasks
 
 ROOT = Path(__file__).parent.parent
 LONG = (
-    "It was shown in forty towns of the north before anybody in the capital had heard of it, and the reels "
-    * 2
-)
+    "It was shown in forty towns of the north before anybody in the capital had heard of it, "
+    "and the reels "
+) * 2
 PASSAGES = (
     Passage("p1", "Iron Sky Road", f"Iron Sky Road is a film directed by Ada Fenn. {LONG}"),
     Passage("p2", "Ada Fenn", f"Ada Fenn is a director from Turku. She began as a painter. {LONG}"),

@@ -123,7 +123,10 @@ def test_exact_match_implies_cover_and_full_f1_and_cover_implies_overlap(
 
 
 def squad_normalize_answer(text: str) -> str:
-    """SQuAD's published function, word for word in effect: what `normalise` is held against, and nothing else uses."""
+    """Do what SQuAD's published function does.
+
+    `normalise` is compared with it, and nothing else uses it.
+    """
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 

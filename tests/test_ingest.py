@@ -1,4 +1,7 @@
-"""Foreign files into the record: a row is kept whole or dropped with reason and place; our grades agree with theirs."""
+"""Read foreign files into the record: a row is kept whole, or dropped with its reason and place.
+
+Our grades agree with theirs.
+"""
 
 import json
 import os

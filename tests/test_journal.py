@@ -1,4 +1,7 @@
-"""The journal: what was reported as recorded is there after a SIGKILL, and no finished call is made again."""
+"""Test the journal: what was reported as recorded outlives a SIGKILL.
+
+No finished call is made again.
+"""
 
 import asyncio
 import hashlib
@@ -56,7 +59,10 @@ def python(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def lines_until_killed(process: subprocess.Popen[str], num_lines: int) -> Iterator[str]:
-    """The lines that the process reports until a SIGKILL after `num_lines` of them, those in the pipe included."""
+    """Yield the lines that the process reports until a SIGKILL after `num_lines` of them.
+
+    Lines still in the pipe are included.
+    """
     assert process.stdout
     for _ in range(num_lines):
         yield process.stdout.readline().rstrip("\n")
@@ -94,7 +100,7 @@ class BrokenPolicy(ScriptedPolicy):
         return await super().complete(request)
 
 
-# --- the file ---------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 def test_a_recorded_reply_is_read_back_after_reopening(path: Path) -> None:
@@ -236,7 +242,8 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_recorded(path: Path) -> No
             resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
             try:
                 for i in range(10_000):
-                    journal.put(request_key(i), b'"' + b"x" * 1000 + b'"', kind=CallKind.TOOL, who="", seconds=0)
+                    reply = b'"' + b"x" * 1000 + b'"'
+                    journal.put(request_key(i), reply, kind=CallKind.TOOL, who="", seconds=0)
                     print(i, flush=True)
             except OutputError as error:
                 print(error, flush=True)
@@ -253,7 +260,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_recorded(path: Path) -> No
         assert all(journal.get(request_key(i)) for i in reported)
 
 
-# --- one process at a time --------------------------------------------------------------------------------------------
+# --- one process at a time ------------------------------------------------------------------------
 
 HOLD = """
     import sys, time
@@ -308,7 +315,7 @@ def test_a_journal_opened_twice_in_one_process_is_refused(path: Path) -> None:
         Journal(path, wait_seconds=0).__enter__()
 
 
-# --- SIGKILL ----------------------------------------------------------------------------------------------------------
+# --- SIGKILL --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -318,7 +325,8 @@ def test_every_reported_row_outlives_a_sigkill(path: Path, seed: int) -> None:
         from coa.journal import CallKind, Journal, request_key
         with Journal(sys.argv[1]) as journal:
             for i in range(1_000_000):
-                journal.put(request_key(i), b'"%d %s"' % (i, b"x" * (i % 5000)), kind=CallKind.TOOL, who="", seconds=0)
+                reply = b'"%d %s"' % (i, b"x" * (i % 5000))
+                journal.put(request_key(i), reply, kind=CallKind.TOOL, who="", seconds=0)
                 print(i, flush=True)
     """
     moments = random.Random(seed)
@@ -389,7 +397,7 @@ def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(
     assert calls.total() - 800 <= 4 * 8  # at most those in flight at each kill
 
 
-# --- policies and tools -----------------------------------------------------------------------------------------------
+# --- policies and tools ---------------------------------------------------------------------------
 
 
 def test_a_second_run_asks_the_policy_nothing(path: Path) -> None:
@@ -585,7 +593,7 @@ def test_a_journal_that_is_not_open_says_so(path: Path) -> None:
         Journal(path).get(KEY)
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
+# --- cost -----------------------------------------------------------------------------------------
 
 
 def test_memory_does_not_grow_with_the_rows(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The cache with room to grow holds what transformers' own layers hold, whatever is done to both."""
+"""Compare the cache with room to grow with transformers' own layers, whatever is done to both."""
 
 from typing import Any
 

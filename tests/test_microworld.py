@@ -32,9 +32,10 @@ SMALL = WorldSettings(
     validation=GroupSize(15, 10, 6, 6),
     test=GroupSize(15, 10, 6, 6),
 )
-STOP_WORDS = """a an and are as at be but by for from had has have he her his i if in into is it its of on or she so
-such than that the their them then there these they this those to was we were will with you your not no do does did can
-could who whom whose what which when where why how many much name find tell me"""
+STOP_WORDS = """a an and are as at be but by for from had has have he her his i if in into is it its
+of on or she so such than that the their them then there these they this those to was we were will
+with you your not no do does did can could who whom whose what which when where why how many much
+name find tell me"""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,10 @@ def test_a_value_is_read_back_from_its_sentence_among_others(
     small, rng = make_world_once(), random.Random(seed)
     entity, other = (small.invent_name(RELATIONS[relation].subject, rng) for _ in range(2))
     values = [small.invent_value(RELATIONS[relation].value, rng) for _ in range(2)]
-    body = f"result 1: {sentence(other, relation, values[1], 0)}\nresult 2: {sentence(entity, relation, values[0], 1)}"
+    body = (
+        f"result 1: {sentence(other, relation, values[1], 0)}\n"
+        f"result 2: {sentence(entity, relation, values[0], 1)}"
+    )
     assert (
         read_value(sentence(entity, relation, values[0], paraphrase), entity, relation) == values[0]
     )

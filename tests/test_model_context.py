@@ -1,4 +1,7 @@
-"""MCP servers that die, hang or answer nonsense: each failure is a reply or an error that says what to do."""
+"""Test MCP servers that die, hang or answer nonsense.
+
+Each failure is a reply or an error that says what to do.
+"""
 
 import asyncio
 import json
@@ -50,7 +53,8 @@ for line in sys.stdin:
         act({"reply": {"error": {"code": -32601, "message": "no such method"}}}, request, None)
     elif method == "initialize":
         capabilities = {"tools": {}}
-        act({}, request, {"protocolVersion": version, "capabilities": capabilities, "serverInfo": INFO})
+        result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": INFO}
+        act({}, request, result)
     elif method == "tools/list":
         page = int((request.get("params") or {}).get("cursor") or 0)
         names = listing.get("names", [["t"]])

@@ -1,4 +1,4 @@
-"""Names in the documents and docstrings against the code: what was renamed is renamed everywhere."""
+"""Look up in the code the names in documents and docstrings: a new name is new everywhere."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
     (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
 )
 OF_LIBRARIES = {"normalize_answer", "dataset_dir", "tokenized_path", "ddp_timeout"}
-"""Names of SQuAD's script, of LLaMA-Factory and of transformers that the texts mention and no code uses."""
+"""Names of SQuAD's script, LLaMA-Factory and transformers that texts mention and no code uses."""
 OF_FILES = {"coa.schema_version"}
 """Keys in the metadata of a parquet file, which look like modules."""
 HISTORY = {"CHANGELOG.md", "log.md"}

@@ -139,7 +139,10 @@ def test_bands_find_a_pair_at_the_threshold(threshold: float) -> None:
 
 
 def test_hashes_do_not_depend_on_the_process() -> None:
-    code = "from curate.shingles import hash_words; print(hash_words([['ada', 'lovelace']]).hashes.tolist())"
+    code = (
+        "from curate.shingles import hash_words; "
+        "print(hash_words([['ada', 'lovelace']]).hashes.tolist())"
+    )
     seen = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -201,7 +201,8 @@ def test_edited_copies_of_real_questions_are_found(autocoa: pl.DataFrame, name: 
         hits[is_real].append(found.nearest(" ".join(own)) is not None)
     shares = {is_real: sum(own) / len(own) for is_real, own in hits.items()}
     print(
-        f"\n{name}: {shares[True]:.3f} of {len(hits[True])}, {shares[False]:.3f} of {len(hits[False])}"
+        f"\n{name}: {shares[True]:.3f} of {len(hits[True])}, "
+        f"{shares[False]:.3f} of {len(hits[False])}"
     )
     assert shares[True] >= least
     assert shares[False] >= least_of_templates

@@ -1,4 +1,7 @@
-"""How results are shown: limits in characters and tokens, numbering, passages that a trajectory has seen before."""
+"""Test how results are shown: limits in characters and tokens, numbering, repeats.
+
+A repeat is a passage that the trajectory has seen before.
+"""
 
 import asyncio
 import os

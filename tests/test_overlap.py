@@ -1,4 +1,4 @@
-"""Overlap with evaluation questions: what counts as the same question, what as a telling part of one."""
+"""Test overlap with evaluation questions: which count as the same, which parts as telling."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The pipeline as DVC sees it: stages list the code they run, and the tiny profile goes from nothing to the sets."""
+"""Test the pipeline as DVC sees it: stages list the code they run.
+
+The tiny profile goes from nothing to the sets.
+"""
 
 import hashlib
 import json
@@ -302,7 +305,8 @@ def test_the_summary_shows_the_funnel(project: Path) -> None:
             "127.0.0.1:9",
         ),
         (
-            "synth.sample search.engine=server search.server.url=http://127.0.0.1:9 search.server.deadline_seconds=1",
+            "synth.sample search.engine=server search.server.url=http://127.0.0.1:9 "
+            "search.server.deadline_seconds=1",
             "127.0.0.1:9",
         ),
         ("synth.sample search.index=nowhere", "coa.search.index"),

@@ -30,7 +30,10 @@ END = "<|im_end|>"
 WINDOW = 128
 SENTENCES = [
     "Question: who wrote the book? I should search for the author of the book.",
-    "<begin_search> author of the book </end_search> the book was written by Ada, so the answer is Ada.",
+    (
+        "<begin_search> author of the book </end_search> the book was written by Ada, "
+        "so the answer is Ada."
+    ),
 ]
 
 
@@ -146,7 +149,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 def tiny_policy(
     architecture: str, kind_of_cache: str | None = None
 ) -> tuple[LocalPolicy, list[int]]:
-    """A random model of this architecture; the list grows by the number of rows of each of its forward passes."""
+    """Make a random model of this architecture, and the list of its forward passes.
+
+    The list grows by the number of rows of each pass.
+    """
     tokenizer = tiny_tokenizer()
     sizes = {
         "hidden_size": 32,

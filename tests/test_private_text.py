@@ -1,4 +1,4 @@
-"""How much of what is private is found, in how many disguises, and how often real text is suspected."""
+"""Measure how much private text is found in disguises, and how often real text is suspected."""
 
 import json
 import os
@@ -44,7 +44,7 @@ DISGUISES: dict[str, Callable[[str], str]] = {
 
 
 def keys() -> Iterator[str]:
-    """One key of each provider: a prefix that is stored in pieces, and a body that is drawn here."""
+    """Yield one key of each provider: its prefix is stored in pieces, its body is drawn here."""
     draw = random.Random(0)
     for _, pieces, length, alphabet, template in CASES["keys"]:
         yield template.format("".join(pieces) + drawn(draw, length, alphabet))

@@ -1,4 +1,7 @@
-"""The profiles for GPUs: they load where they will be loaded, keep the published settings, and mistakes are named."""
+"""Test the profiles for GPUs: they load where they will be loaded, and keep the published settings.
+
+Mistakes are named.
+"""
 
 import importlib.util
 from pathlib import Path

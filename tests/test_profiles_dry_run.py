@@ -1,4 +1,7 @@
-"""Dry runs of every stage of the 7B profile: Qwen2's architecture, the real tokenizer of Qwen2.5, no weights at all."""
+"""Run every stage of the 7B profile dry.
+
+The architecture is Qwen2's, the tokenizer the real one of Qwen2.5; there are no weights at all.
+"""
 
 import asyncio
 import json
@@ -70,7 +73,10 @@ PREFILLED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 )
 PREFILLED += "<|im_start|>assistant\n<think>\n"
-CHATML = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+CHATML = (
+    "<|im_start|>system\n"
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+)
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 QUESTIONS = [
     Question(f"q{i}", f"Who wrote book {i}?", ("Ada",), "train", "bridge", 1) for i in range(6)

@@ -1,7 +1,7 @@
-"""The policy over vLLM: against engines of known behaviour everywhere, and against a real vLLM where there is one.
+"""Test the policy over vLLM on engines of known behaviour, and on a real vLLM where there is one.
 
-The real one is opt-in: COA_VLLM_URL names a running server (docs/gpu.md), such as http://127.0.0.1:8000, that serves
-the folder in COA_VLLM_MODEL.
+The real one is opt-in: COA_VLLM_URL names a running server (docs/gpu.md), such as
+http://127.0.0.1:8000, that serves the folder in COA_VLLM_MODEL.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ from train.vllm_policy import Sampling, ServedEngine, VllmPolicy  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 WINDOW = 96
-TEXT = "the author of the book is Ada <begin_search> who wrote it </end_search> it says Ada </think> \\boxed{Ada}"
+TEXT = (
+    "the author of the book is Ada <begin_search> who wrote it </end_search> "
+    "it says Ada </think> \\boxed{Ada}"
+)
 STOP = ("</end_search>",)
 
 
@@ -55,7 +58,7 @@ def tokenizer(local: LocalPolicy) -> Any:
 
 
 class InProcess:
-    """An engine that samples with the local policy, and may hand over some ids more than it should."""
+    """Samples with the local policy, and may hand over some ids more than it should."""
 
     window = WINDOW
 

@@ -1,4 +1,7 @@
-"""Publishing through the real clients to the local Hub: once, again, changed, broken off, refused; loaded back."""
+"""Publish through the real clients to the local Hub: once, again, changed, broken off, refused.
+
+What was published is loaded back.
+"""
 
 import json
 import os
@@ -55,7 +58,7 @@ def environment_of(**extra: str) -> dict[str, str]:
 
 
 class Breaking:
-    """The network between client and server: counts requests, and breaks them off where it is told to."""
+    """Stands between client and server: counts requests, and breaks them off where told to."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -101,7 +104,7 @@ class Done(NamedTuple):
 
 
 class Hub:
-    """A local Hub in a thread of this process, and a process of programs that use it by HF_ENDPOINT.
+    """Runs a local Hub in a thread, and in one process the programs that use it by HF_ENDPOINT.
 
     The programs share one process because the libraries take seconds to be imported.
     """
@@ -227,7 +230,10 @@ def publish(project: Path, hub: Hub, name: str, *arguments: str, token: str = TO
 
 def ask(hub: Hub, expression: str) -> Any:
     """What a program that uses the real clients finds, as JSON."""
-    code = f"import json, huggingface_hub, datasets\napi = huggingface_hub.HfApi()\nprint(json.dumps({expression}))"
+    code = (
+        "import json, huggingface_hub, datasets\napi = huggingface_hub.HfApi()\n"
+        f"print(json.dumps({expression}))"
+    )
     done = hub.run(code)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -368,7 +374,10 @@ def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
     ask(hub, "str(api.create_repo('me/taken', repo_type='dataset'))")
     ask(
         hub,
-        "str(api.upload_file(path_or_fileobj=b'x', path_in_repo='x.csv', repo_id='me/taken', repo_type='dataset'))",
+        (
+            "str(api.upload_file(path_or_fileobj=b'x', path_in_repo='x.csv', "
+            "repo_id='me/taken', repo_type='dataset'))"
+        ),
     )
     taken = publish(project, hub, "me/taken", WAIVED)
     assert "the name is taken" in taken.stderr
@@ -544,7 +553,10 @@ def test_a_model_is_published_with_its_card_and_loads(
         "lineage.json",
     }
     assert files.isdisjoint({"params.yaml", "credentials.json", "vocab.json"})
-    loaded = f"__import__('transformers').AutoModelForCausalLM.from_pretrained({name!r}).config.hidden_size"
+    loaded = (
+        "__import__('transformers').AutoModelForCausalLM"
+        f".from_pretrained({name!r}).config.hidden_size"
+    )
     assert ask(hub, loaded) == 16
     text = ask(hub, f"huggingface_hub.ModelCard.load({name!r}).text")
     assert "waived by name: `results_missing`, `scripted_teacher`, `stale_lock`" in text

@@ -1,4 +1,4 @@
-"""The smallest row of each public data set, as it is published, and the question that it becomes."""
+"""Read the smallest row of each public data set, as it is published, as the question it becomes."""
 
 from typing import Any
 
@@ -47,7 +47,9 @@ TWO_WIKI: dict[str, Any] = {
 }
 MUSIQUE: dict[str, Any] = {
     "id": "3hop1__9285_5188_23307",
-    "question": "What month did the Tripartite discussions begin between Britain, France, and the country?",
+    "question": (
+        "What month did the Tripartite discussions begin between Britain, France, and the country?"
+    ),
     "answer": "mid-June",
     "answer_aliases": ["June", "mid-June"],
     "answerable": True,

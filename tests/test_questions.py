@@ -1,4 +1,7 @@
-"""Questions from local files: every format, one table; every bad row is named, or dropped with its reason."""
+"""Read questions from local files: every format becomes one table.
+
+Every bad row is named, or dropped with its reason.
+"""
 
 import hashlib
 import json
@@ -282,7 +285,8 @@ def test_parquet_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
         outcomes(tmp_path / "q.parquet", columns={})
 
 
-PARAMS = """questions: {path: q.jsonl, format: "", columns: {question_id: qid, question: text, gold_answers: answers},
+PARAMS = """questions: {path: q.jsonl, format: "",
+  columns: {question_id: qid, question: text, gold_answers: answers},
   split: train, source: mine, answer_separator: "", keeps: [mine], drops_bad_rows: true, limit: 0}
 """
 
@@ -297,9 +301,9 @@ def test_the_command_writes_questions_dropped_rows_and_counts(
     summary = main([])
 
     assert (
-        "1 questions from q.jsonl (1 train, 0 validation, 0 test, 1 of other sources left out, 1 dropped"
-        in summary
-    )
+        "1 questions from q.jsonl (1 train, 0 validation, 0 test, "
+        "1 of other sources left out, 1 dropped"
+    ) in summary
     assert [row.question_id for row in tables.read_table(OUT, Question)] == ["q1"]
     (dropped,) = tables.read_table(DROPPED, DroppedQuestion)
     assert (dropped.where, dropped.reason) == ("q.jsonl, line 2", RefusalReason.REPEATED_ID)
@@ -338,9 +342,7 @@ def test_of_3735_real_questions_120_are_refused_for_their_spelt_answers() -> Non
 
 
 @real_data
-def test_real_questions_of_one_source_are_read_whole_and_know_the_evaluation_sets_that_hold_them() -> (
-    None
-):
+def test_real_questions_of_one_source_know_the_evaluation_sets_that_hold_them() -> None:
     found = read(
         Path(str(REAL_DATA)) / "questions.parquet", columns=REAL_COLUMNS, keeps=("hotpotqa",)
     )

@@ -49,8 +49,8 @@ def rolled_out(
         (PROMPT, "Question: Who directed Iron Harbor?\n\nThought:"),
         (
             OBSERVED,
-            "Question: Who directed Iron Harbor?\n\nThought: I need it.\nAction: search[Iron Harbor]\n"
-            "Observation: result 1: It was Nora.\nThought:",
+            "Question: Who directed Iron Harbor?\n\nThought: I need it.\n"
+            "Action: search[Iron Harbor]\nObservation: result 1: It was Nora.\nThought:",
         ),
         (
             f"{PROMPT}Perhaps Nora.{ANSWER_MARKER}",

@@ -1,4 +1,7 @@
-"""The page: whole without anything from elsewhere, the same bytes every time, and hostile text is only ever text."""
+"""Test the page: it needs nothing from elsewhere and has the same bytes every time.
+
+Hostile text in it is only ever text.
+"""
 
 import re
 from collections.abc import Callable

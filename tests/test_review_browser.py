@@ -1,7 +1,7 @@
-"""Review as a person does it, in a browser: hostile texts are shown and do nothing, and the keyboard is enough.
+"""Review in a browser, as a person does: hostile texts are shown and do nothing.
 
-`make test-full` runs it; without a Chromium on this machine it skips itself. With COA_SCREENSHOTS=folder it leaves the
-pictures of docs/images there.
+The keyboard is enough. `make test-full` runs it; without a Chromium on this machine it skips
+itself. With COA_SCREENSHOTS=folder it leaves the pictures of docs/images there.
 """
 
 import os
@@ -39,17 +39,29 @@ HOSTILE = [
     "$& $1 $$ `code` **bold** ~~x~~ {{ 7*7 }} ${7*7} __x__ :smile:",
     "# heading\n\n- list\n\n```\nfence\n```\n\n    code\n\n\n\nafter blank lines",
     f"[link](javascript:{RAN}) <https://x.example> x@example.com www.example.com ![i](x)",
-    f"{protocol.THINK_OPEN} a {protocol.open_tag('search')} q {protocol.close_tag('search')} {protocol.THINK_CLOSE}",
+    (
+        f"{protocol.THINK_OPEN} a {protocol.open_tag('search')} q "
+        f"{protocol.close_tag('search')} {protocol.THINK_CLOSE}"
+    ),
     "a < b > c & d &amp; &#60; &lt;b&gt; </div></div></td></table>",
     "\u202eabc\u202c \u200bzero\ufeffwidth\u2066 \u00adsoft",
     "| a | b |\n|---|---|\n| 1 | 2 |\n\n<details><summary>s</summary>",
     "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 and back",
-    "<style>body{display:none}</style><iframe srcdoc='<script>1</script>'></iframe><base href='https://x.example'>",
+    (
+        "<style>body{display:none}</style><iframe srcdoc='<script>1</script>'></iframe>"
+        "<base href='https://x.example'>"
+    ),
 ]
-SHOWN = """() => [...document.querySelectorAll('div[style*="unicode-bidi"]')].map(it => it.textContent)"""
-STRANGE = """() => document.querySelectorAll('div[style*="unicode-bidi"] *:not(span[title]), img[src="x"], '
+SHOWN = (
+    """() => [...document.querySelectorAll('div[style*="unicode-bidi"]')]"""
+    """.map(it => it.textContent)"""
+)
+STRANGE = (
+    """() => document.querySelectorAll('div[style*="unicode-bidi"] *:not(span[title]), """
+    """img[src="x"], '
     + 'iframe[srcdoc], [href*="x.example"], [href^="javascript"]').length"""
-"""Elements that no page of Argilla has, and any element within a text but the frames around unseen characters."""
+)
+"""Elements that no page of Argilla has, and any in a text but frames around unseen characters."""
 
 
 def trajectory(number: int, text: str, answer: str = "Ada") -> GradedTrajectory:
@@ -148,7 +160,10 @@ def write_run(
 
 @pytest.fixture(scope="module")
 def page(running_review_server: Any) -> Iterator[Any]:
-    """A page, signed in as Anna by the keyboard alone; a dialog or an error of the page's own is noted."""
+    """Open a page and sign in as Anna by the keyboard alone.
+
+    A dialog or an error of the page's own is noted.
+    """
     from playwright.sync_api import sync_playwright
 
     server = running_review_server

@@ -1,6 +1,6 @@
-"""The embedded search against a plain program: random filters, sorts and queries over the real server's API.
+"""Compare the embedded search with a plain program.
 
-`make test-full` runs it.
+Random filters, sorts and queries go over the real server's API. `make test-full` runs it.
 """
 
 import random

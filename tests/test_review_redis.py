@@ -55,7 +55,8 @@ def ask(client: socket.socket, *commands: str) -> list[str]:
 
 
 def test_a_connection_outlives_an_error(path: str) -> None:
-    # A new queue asks for INFO, which fakeredis does not know, and then sends its first job on the same connection.
+    # A new queue asks for INFO, which fakeredis does not know, and then sends its first job on the
+    # same connection.
     with connected(path) as client:
         for _ in range(20):
             error, *others = ask(client, "INFO", "PING", "PING")

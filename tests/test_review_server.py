@@ -1,6 +1,7 @@
-"""Review against the real Argilla server: push, review as two people, pull, agreement, and all of it again.
+"""Review on the real Argilla server: push, review as two people, pull, agreement, and all again.
 
-`make test-full` runs it; a server takes about ten seconds to start, and its environment is installed on first use.
+`make test-full` runs it; a server takes about ten seconds to start, and its environment is
+installed on first use.
 """
 
 import json

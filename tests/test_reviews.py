@@ -1,4 +1,4 @@
-"""Reviews: the record, how several of them become one decision, and what a decision changes in the sets."""
+"""Test reviews: their record, how several become one decision, and what it changes in the sets."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""RL on the project's loop: what TRL is handed, and that nothing but the policy's own tokens is trained."""
+"""Test RL on our loop: what TRL is handed, and that only the policy's own tokens are trained."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,10 @@ from train.stage import StageRun  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 
 TEXTS = [
-    "Question: who wrote the book? need the author of book. it says Ada. so answer is Ada \\boxed{Ada} result 1: by"
+    (
+        "Question: who wrote the book? need the author of book. it says Ada. "
+        "so answer is Ada \\boxed{Ada} result 1: by"
+    )
 ]
 QUESTIONS = [
     Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)
@@ -68,7 +71,10 @@ class Library:
 
 
 class Wanderer:
-    """Continues with one of some texts, chosen by the request's seed, as ids of the student's tokenizer."""
+    """Continues with one of some texts, as ids of the student's tokenizer.
+
+    The request's seed chooses the text.
+    """
 
     name = "wanderer"
     identity: ClassVar[dict[str, object]] = {}
@@ -377,7 +383,7 @@ def test_a_setting_that_would_be_ignored_is_refused_by_name(
 
 
 class Scripted(Rollouts):
-    """Rollouts of a policy that is not the model in training: a random model hardly ever searches."""
+    """Rolls out a policy that is not the model in training: a random model hardly ever searches."""
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
         return self.roll_out(

@@ -53,7 +53,10 @@ class Library:
 
 
 class Writer:
-    """Writes one of a turn's texts, chosen by the request's seed, as ids; honours stop strings and the token limit."""
+    """Writes one of a turn's texts as ids, up to a stop string or the token limit.
+
+    The request's seed chooses the text.
+    """
 
     name = "writer"
     identity: ClassVar[dict[str, object]] = {}
@@ -287,7 +290,10 @@ THEN = [
 
 
 def check_traces(out: dict[str, Any], calls: Sequence[tuple[Request, tuple[int, ...]]]) -> None:
-    """Each of the policy's tokens was sampled after exactly the ids before it, and each sampled token is in a trace."""
+    """Check that each of the policy's tokens was sampled after exactly the ids before it.
+
+    Each sampled token is in a trace.
+    """
     left = [(request.context_ids, ids) for request, ids in calls]
     for prompt, completion, mask in zip(
         out["prompt_ids"], out["completion_ids"], out["env_mask"], strict=True

@@ -1,4 +1,7 @@
-"""Algorithm 1: budgets, forced answers, and outcomes that are rows. Every case runs through both drivers."""
+"""Test Algorithm 1: budgets, forced answers, and outcomes that are rows.
+
+Every case runs through both drivers.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -341,7 +344,7 @@ def test_every_trajectory_and_turn_has_its_own_seed() -> None:
 
 
 class WithIds(ScriptedPolicy):
-    """A policy whose token ids are the characters' code points, and which remembers what it was sent."""
+    """Uses the characters' code points as token ids, and remembers what it was sent."""
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

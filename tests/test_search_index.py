@@ -441,8 +441,11 @@ from coa.errors import OutputError
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # no file may grow beyond: as on a full disk
-passages = (Passage(str(n), f"Title {n}", f"text {n * 7919} and {n * 104729}") for n in range(50_000))
+# No file may grow beyond this: as on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+passages = (
+    Passage(str(n), f"Title {n}", f"text {n * 7919} and {n * 104729}") for n in range(50_000)
+)
 try:
     build_index(passages, Path(sys.argv[1]), IndexSettings(), "hash")
 except OutputError as error:

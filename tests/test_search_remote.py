@@ -35,7 +35,7 @@ Fault = Callable[[web.Request], web.StreamResponse]
 
 
 class Server:
-    """Speaks the protocol over the embedded engine; each of `faults` answers one request instead."""
+    """Speaks the protocol over the embedded engine; each of `faults` answers a request instead."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []

@@ -1,4 +1,7 @@
-"""The search server over real sockets: every dialect's requests and replies, limits, refusals, hostile bytes."""
+"""Test the search server over real sockets.
+
+Every dialect's requests and replies are tested, and limits, refusals and hostile bytes.
+"""
 
 import json
 import socket

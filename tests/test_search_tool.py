@@ -1,4 +1,4 @@
-"""What the embedded engine finds for a query, whatever it is, and how the search tool shows it to a policy."""
+"""Test what the embedded engine finds for any query, and how the search tool shows it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -122,7 +122,10 @@ def test_stop_words_are_single_folded_words() -> None:
 
 # --- the tool
 
-LONG = "The Danube is a river. It flows through ten countries. Its delta lies in Romania near the Black Sea coast."
+LONG = (
+    "The Danube is a river. It flows through ten countries. "
+    "Its delta lies in Romania near the Black Sea coast."
+)
 DANUBE = EmbeddedSearch.in_memory(
     [
         Passage("p1", "Danube", LONG),

@@ -1,4 +1,7 @@
-"""Web search against servers that answer as Serper, SearXNG and Tavily do; recordings, and their replay offline."""
+"""Test web search on servers that answer as Serper, SearXNG and Tavily do.
+
+Recordings and their replay offline are tested as well.
+"""
 
 import asyncio
 import json

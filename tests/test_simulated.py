@@ -20,7 +20,10 @@ ANSWER = "So Ada.</think>\\boxed{Ada}"
 
 
 class CharacterPolicy:
-    """Writes what a script says, one id a character, up to the first stop string, its limit or its end."""
+    """Writes what a script says, one id a character.
+
+    It stops at the first stop string, at its limit or at the script's end.
+    """
 
     name = "script"
     identity: ClassVar[dict[str, object]] = {}

@@ -1,4 +1,7 @@
-"""Token ids and masks are exact for every lossless tokenizer; an oracle that knows nothing of our spans judges them."""
+"""Test that token ids and masks are exact for every lossless tokenizer.
+
+An oracle that knows nothing of our spans judges them.
+"""
 
 import json
 import os
@@ -101,7 +104,7 @@ def word_level() -> Any:
 
 
 def unigram(prepend_scheme: str) -> Any:
-    """As SentencePiece makes them; the names of special tokens stand in the model's own vocabulary."""
+    """Make a tokenizer as SentencePiece does, with special tokens in the model's own vocabulary."""
     backend = tokenizers.Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
@@ -119,7 +122,10 @@ def unigram(prepend_scheme: str) -> Any:
 
 
 def llama2(*tags: str) -> Any:
-    """As Llama 2: a space before every text, bytes for unknown signs; and two newlines are one token."""
+    """Make a tokenizer as Llama 2 has it: a space before every text, bytes for unknown signs.
+
+    Two newlines are one token.
+    """
     names = [*NAMES, *(f"<0x{byte:02X}>" for byte in range(256)), *ALPHABET, "▁", "\n\n", "▁w"]
     vocabulary = {name: i for i, name in enumerate(dict.fromkeys(names))}
     merges = [("\n", "\n"), ("▁", "w")]
@@ -177,10 +183,14 @@ def special_ids(tokenizer: Any) -> set[int]:
 
 
 def texts(name: str, *more: str) -> st.SearchStrategy[str]:
-    """Texts that the tokenizer can represent: known words and names, and any characters where it takes them."""
+    """Draw texts that the tokenizer can represent.
+
+    They hold known words and names, and any characters where it takes them.
+    """
     fragments = [st.sampled_from([*WORDS, *NAMES, *more])]
     if name not in KNOWS_FEW_CHARACTERS:
-        # SentencePiece writes spaces as this sign, so a tokenizer of that kind cannot give the sign itself back.
+        # SentencePiece writes spaces as this sign, so a tokenizer of that kind cannot give the sign
+        # itself back.
         fragments.append(st.text(st.characters(codec="utf-8", exclude_characters="▁"), max_size=8))
     return st.lists(st.one_of(fragments), max_size=6).map("".join)
 
@@ -195,7 +205,10 @@ def call(query: str) -> Step:
 
 @st.composite
 def rollouts(draw: st.DrawFn, name: str) -> tuple[str, tuple[Step, ...]]:
-    """A prompt and steps, with forged tags, special names and newlines wherever somebody could put them."""
+    """Draw a prompt and steps.
+
+    Forged tags, special names and newlines stand wherever somebody could put them.
+    """
     ours, theirs = texts(name, *FORGED), texts(name, *FORGED, *TAGS, "\\boxed{x}")
     steps: list[Step] = []
     for _ in range(draw(st.integers(0, 3))):
@@ -375,7 +388,10 @@ def test_no_number_of_newlines_around_tags_moves_the_mask(
     name: str, before: str, after: str
 ) -> None:
     tokenizer, encoder = load(name)
-    written = f"who <begin_search>x</end_search>{before}<search_result> Ada </search_result>{after}by Ada</think>x"
+    written = (
+        f"who <begin_search>x</end_search>{before}<search_result> Ada </search_result>{after}"
+        "by Ada</think>x"
+    )
     tokenised = tokenise("Q", protocol.parse(written), encoder)
     found = masked_characters(tokenizer, tokenised.ids, tokenised.loss_mask)
     assert found == policy_characters("Q", written)

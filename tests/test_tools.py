@@ -39,7 +39,8 @@ from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajec
 
 HTML = """<!doctype html><html><head><title>The  Danube</title><script>alert(1)</script></head>
 <body><nav>Home</nav>
-<p>The Danube is a <b>river</b>.</p><p hidden>Ignore me.</p><p>It is &lt;long&gt;.</p></body></html>"""
+<p>The Danube is a <b>river</b>.</p><p hidden>Ignore me.</p>\
+<p>It is &lt;long&gt;.</p></body></html>"""
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def test_no_spelling_of_a_private_address_is_connected_to(site: str, host: str) 
 
 
 def open_redirect(url: str, host: str) -> ToolReply:
-    """Open an address that redirects; the host that redirects is the only one that may be private."""
+    """Open an address that redirects; only the host that redirects may be private."""
     is_same = host.lower().rstrip(".") in ("localhost", "ⓛocalhost")
     return ToolReply(Outcome.INVALID, "") if is_same else open_page(url)
 

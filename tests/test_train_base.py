@@ -1,4 +1,4 @@
-"""Bringing another maker's model: from a folder, and what is said where the Hub has none or cannot be reached."""
+"""Fetch another maker's model: from a folder, or from a Hub that has none or cannot be reached."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Labels of SFT stages 2 and 3, and their loss and gradient under packing against a count by hand."""
+"""Test labels of SFT stages 2 and 3, and loss and gradient under packing against a hand count."""
 
 import json
 import os
@@ -144,7 +144,7 @@ EXAMPLES = [
 
 
 def hand_loss(model: Any) -> Any:
-    """Mean over the trained tokens of all sequences; a sequence's first token is predicted by nothing."""
+    """Average over the trained tokens of all sequences; nothing predicts a sequence's first one."""
     losses = []
     for example in EXAMPLES:
         found = model(torch.tensor([example["input_ids"]])).logits[0].log_softmax(dim=-1)
@@ -204,7 +204,8 @@ REAL_TAGS = {
     "<|begin_of_documents|>": "<search_result>",
     "<|end_of_documents|>": "</search_result>",
 }
-# The oracle: an observation is what stands between its tags right after a call, found in the text alone.
+# The oracle: an observation is what stands between its tags right after a call, found in the text
+# alone.
 OBSERVATION = re.compile(r"(?<=</end_search>)\s*<search_result>.*?</search_result>\n?", re.DOTALL)
 
 

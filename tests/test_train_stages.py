@@ -1,4 +1,4 @@
-"""The training command: the likelihood stages on a few rows, killed and resumed, and what it says of bad input."""
+"""Test the training command: likelihood stages on a few rows, killed and resumed, and bad input."""
 
 import json
 import os
