@@ -36,8 +36,9 @@ from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
 from data_cards.tracing.calls import ForkPoint, fork_point, replay
-from data_cards.tracing.origins import journal_of
+from data_cards.tracing.origins import call_lines, journal_of
 from data_cards.tracing.provenance import md5_of
+from synth import sample
 
 
 @pytest.fixture
@@ -157,6 +158,75 @@ def test_a_journal_that_is_not_here_is_said_to_be_missing(other_run: Path) -> No
     calls = sections(main([row.trajectory_id]))[f"calls of {row.trajectory_id}"]
     assert "not here" in calls[-1][1]
     assert not Path(".journal/sample-coa.sqlite").exists()
+
+
+STUDENT = [
+    "sample.out=data/student/sample",
+    "teacher.policy=local",
+    "teacher.local.model=student",
+    "teacher.sampling.temperature=0.0",
+    "rollout.max_context_tokens=1500",
+    "rollout.max_answer_tokens=4",
+]
+
+
+def save_student(seed: int) -> None:
+    """Save a tiny model that has learned to search after every line break."""
+    import torch
+
+    from train.student import StudentSettings, new_student
+
+    learned = next(tables.read_table(Path("data/sample/coa.parquet"), Trajectory))
+    text = learned.prompt + "<begin_search>who</end_search>\n" * 20
+    model, tokenizer = new_student([text], StudentSettings(32, 1, 2, 64, 2048), seed=seed)
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(120):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.save_pretrained("student")
+    tokenizer.save_pretrained("student")
+
+
+def sample_student(*arguments: str) -> list[Trajectory]:
+    """Sample rollouts of a tiny model in this process."""
+    sample.main(["mode=coa", "num_questions=16", *STUDENT, *arguments])
+    return list(tables.read_table(Path("data/student/sample/coa.parquet"), Trajectory))
+
+
+def calls_of_student(it: Trajectory) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in call_lines(it, Params.load("publish", STUDENT))]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_calls_of_a_model_in_this_process_are_found_in_the_journal(
+    other_run: Path, dtype: str
+) -> None:
+    pytest.importorskip("torch")
+    save_student(0)
+    sampled = sample_student(f"teacher.local.dtype={dtype}")
+    assert any(it.num_actions for it in sampled)
+    for it in sampled:
+        lines = calls_of_student(it)
+        assert [name for name, _ in lines].count("teacher") == it.num_calls
+        assert lines[-1][1].endswith("give this trajectory again, character by character")
+
+
+def test_calls_of_a_model_that_was_trained_again_or_is_gone_cannot_be_proven(
+    other_run: Path,
+) -> None:
+    pytest.importorskip("torch")
+    save_student(0)
+    first = sample_student()[0]
+    save_student(1)
+    trained_again = dict(calls_of_student(first))
+    shutil.rmtree("student")
+    gone = dict(calls_of_student(first))
+    for facts, reason in ((trained_again, "other weights"), (gone, "is not here")):
+        assert "teacher" not in facts
+        assert "the calls cannot be proven: " in facts["journal"]
+        assert reason in facts["journal"]
 
 
 def test_a_prompt_that_was_changed_since_is_said_to_be_another(other_run: Path) -> None:

@@ -44,7 +44,69 @@ class LocalSettings:
     """Number of requests that go through the model together."""
 
 
-class LocalPolicy:
+class LocalEncoder:
+    """The name, the identity and the tokenizer of a model, without its weights."""
+
+    def __init__(
+        self, tokenizer: Any, *, name: str, identity: Mapping[str, object] | None = None
+    ) -> None:
+        self._encoder = PieceEncoder(tokenizer)
+        self._name = name
+        self._identity = identity or {}
+
+    @property
+    def name(self) -> str:
+        """Return the name that results and journals use for the model."""
+        return self._name
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Return which weights these are, and their precision; empty for a model in training."""
+        return self._identity
+
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
+        """Encode a piece of text as token ids, with nothing added.
+
+        Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens
+        everywhere.
+        """
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
+
+    @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """Return the tokenizer's control tokens, which text from outside must not contain."""
+        return self._encoder.control_tokens
+
+    def count_tokens(self, text: str) -> int:
+        """Count the tokens of `text` as a prompt."""
+        return len(self.encode(text, is_prompt=True))
+
+
+def load_encoders(settings: LocalSettings) -> list[LocalEncoder]:
+    """Load a model's tokenizer and identity without its weights, to find its recorded calls.
+
+    The list has one encoder for each precision that the model may have had, because `auto` depends
+    on the machine. It is empty where the model is not a folder here.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ConfigError: the folder has no tokenizer, or there is no such dtype.
+    """
+    weights = fingerprint_model(settings.model)
+    if not weights:
+        return []
+    tokenizer = load_tokenizer(settings.model)
+    dtypes = dict.fromkeys(_dtype(device, settings.dtype) for device in ("cpu", "cuda"))
+    encoders = []
+    for dtype in dtypes:
+        identity = _identity(weights, dtype)
+        encoders.append(LocalEncoder(tokenizer, name=settings.model, identity=identity))
+    return encoders
+
+
+class LocalPolicy(LocalEncoder):
     """A policy that continues requests with a model in this process.
 
     Every request is sampled by a random generator of its own, seeded with the request's seed, so
@@ -61,11 +123,9 @@ class LocalPolicy:
         batch_size: int = 64,
         identity: Mapping[str, object] | None = None,
     ) -> None:
+        super().__init__(tokenizer, name=name, identity=identity)
         self._model = model
-        self._encoder = PieceEncoder(tokenizer)
         self._num_tokens = len(tokenizer)
-        self._name = name
-        self._identity = identity or {}
         self._batch_size = batch_size
         self._end_ids = _end_ids(model, tokenizer)
         self._pad_id = tokenizer.pad_token_id or 0  # masked, so any will do
@@ -102,37 +162,8 @@ class LocalPolicy:
             tokenizer,
             name=settings.model,
             batch_size=settings.batch_size,
-            identity={"weights": weights, "dtype": dtype},
+            identity=_identity(weights, dtype),
         )
-
-    @property
-    def name(self) -> str:
-        """Return the name that results and journals use for the model."""
-        return self._name
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Return which weights these are, and their precision; empty for a model in training."""
-        return self._identity
-
-    def encode(
-        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
-    ) -> tuple[int, ...]:
-        """Encode a piece of text as token ids, with nothing added.
-
-        Tokens added as ordinary ones (`special=False`), as a student's tags should be, are tokens
-        everywhere.
-        """
-        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
-
-    @property
-    def control_tokens(self) -> tuple[str, ...]:
-        """Return the tokenizer's control tokens, which text from outside must not contain."""
-        return self._encoder.control_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Count the tokens of `text` as a prompt."""
-        return len(self.encode(text, is_prompt=True))
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         """Continue each request's context; the results come in the requests' order.
@@ -318,6 +349,10 @@ def _device(has_gpu: bool, device: str) -> str:
             "there is no GPU", expected="device=cpu or device=auto", got=f"device={device}"
         )
     return device
+
+
+def _identity(weights: str | None, dtype: str) -> dict[str, object]:
+    return {"weights": weights, "dtype": dtype}
 
 
 def _dtype(device: str, dtype: str) -> str:

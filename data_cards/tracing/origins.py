@@ -1,6 +1,6 @@
 """Write the lines of a lineage that need the settings: the prompt's file and the calls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from coa.journal import CallKind
 from coa.microworld.factory import MicroworldParams
 from coa.outputs import journal_name
 from coa.params import Params
+from coa.policy import Encoder
+from coa.policy.local import load_encoders
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
@@ -85,17 +87,7 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
         return
     journal = journal_of(trajectory, params)
     teacher = params.section(TeacherParams, "teacher")
-    if teacher.policy is PolicyKind.LOCAL:
-        yield NamedFact(
-            "not found",
-            "a model in the process counts its own tokens; its calls are found while it is loaded",
-        )
-        found = Replay((), is_same=False)
-    else:
-        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
-        limits = params.section(Limits, "rollout")
-        run = RolloutContext(policy, trajectory.sampling, limits, trajectory.search_fingerprint)
-        found = replay(trajectory, run, journal, tool_names(params))
+    found = _replay_with(_open_encoders(teacher, params), trajectory, params, journal)
     for call in found.calls:
         yield _call_line(call)
     for number, step in enumerate(_observations(trajectory), 1):
@@ -103,7 +95,33 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
         yield NamedFact(
             f"result {number}", f"{step.outcome}: {passages}, by {trajectory.search_fingerprint}"
         )
-    yield NamedFact("journal", f"{journal}: {_verdict(found, journal)}")
+    yield NamedFact("journal", f"{journal}: {_verdict(found, journal, teacher)}")
+
+
+def _open_encoders(teacher: TeacherParams, params: Params) -> Sequence[Encoder]:
+    """Open what the teacher's requests were made with; of a local model, only the tokenizer."""
+    if teacher.policy is PolicyKind.LOCAL:
+        return load_encoders(teacher.local)
+    return [open_policy(teacher, params.section(MicroworldParams, "microworld"))]
+
+
+def _replay_with(
+    encoders: Sequence[Encoder], trajectory: Trajectory, params: Params, journal: Path
+) -> Replay:
+    """Replay a trajectory with each encoder and return the first replay that gives it again.
+
+    Where none does, the one with the most calls is returned.
+    """
+    limits = params.section(Limits, "rollout")
+    best = Replay((), is_same=False)
+    for encoder in encoders:
+        run = RolloutContext(encoder, trajectory.sampling, limits, trajectory.search_fingerprint)
+        found = replay(trajectory, run, journal, tool_names(params))
+        if found.is_same:
+            return found
+        if len(found.calls) > len(best.calls):
+            best = found
+    return best
 
 
 def _call_line(call: RecordedCall) -> NamedFact:
@@ -127,12 +145,21 @@ def _observations(trajectory: Trajectory) -> list[Step]:
     return [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
 
 
-def _verdict(found: Replay, journal: Path) -> str:
+def _verdict(found: Replay, journal: Path, teacher: TeacherParams) -> str:
     if found.is_same:
         return "its replies give this trajectory again, character by character"
     if not journal.exists():
         return "not here; calls stay where they were made"
+    if teacher.policy is PolicyKind.LOCAL:
+        return f"the calls cannot be proven: {_local_doubt(teacher.local.model)}"
     return (
         "does not give this trajectory: "
         "other settings, another journal, or a call that was not kept"
     )
+
+
+def _local_doubt(model: str) -> str:
+    """Say why a local model's calls were not found; the key of a call holds the weights."""
+    if not Path(model).is_dir():
+        return f"the model's folder {model!r} is not here"
+    return f"other weights than those now in {model!r}, other settings, or another journal"
