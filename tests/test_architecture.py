@@ -78,7 +78,18 @@ def test_no_module_bears_the_name_of_a_dependency() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["coa.runtime", "synth.sample", "synth.questions", "curate.branch", "curate.assemble"]
+    "module",
+    [
+        "coa.runtime",
+        "synth.sample",
+        "synth.questions",
+        "curate.branch",
+        "curate.assemble",
+        "train.run",
+        "train.sft",
+        "train.evaluate",
+        "train.fidelity",
+    ],
 )
 def test_heavy_libraries_load_late(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({HEAVY!r} & sys.modules.keys()))"

@@ -316,6 +316,29 @@ def test_bad_settings_are_named(
     assert fix in caught.value.details["what to do"]
 
 
+def test_a_missing_model_is_named_before_torch_and_trl_are_imported(
+    folder: Path, root: Path
+) -> None:
+    code = """
+import sys
+from coa.errors import InputError
+from train.run import main
+try:
+    main(["stage=sft2"])
+except InputError as error:
+    print(error.what, {"torch", "transformers", "trl"} & sys.modules.keys())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "there is no model in data/train/sft1 set()\n"
+
+
 def test_bad_inputs_are_named_with_what_to_change(folder: Path) -> None:
     main(["stage=pretrain"])
     start = ["stage=sft2", "train.sft2.init=data/train/pretrain"]

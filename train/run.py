@@ -12,6 +12,7 @@ Run again, it goes on from its last checkpoint. On several GPUs:
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
@@ -34,11 +35,10 @@ def main(arguments: Sequence[str]) -> str:
     params = loaded.section(TrainParams)
     if params.stage is None:
         raise ConfigError("no stage is named", expected=f"stage=, one of {', '.join(Stage)}")
-    try:
-        import torch  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(error.name or "trl", "train") from error
+    # Importing them takes seconds, which a mistake in the settings need not wait for.
+    for package in ("torch", "trl"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "train")
     from train.stage import StageRun
 
     sections = ["train"]
