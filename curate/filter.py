@@ -204,6 +204,7 @@ def main(arguments: Sequence[str]) -> str:
     check_folder(params.out)
     graded = Path(params.graded)
     out = Path(params.out)
+    name = metrics_name(params.out)  # refuses a bad `out` before anything is written
     reasons = {mode: Counter[DropReason]() for mode in Mode}
     kept_counts = dict.fromkeys(Mode, 0)
     with (
@@ -226,7 +227,7 @@ def main(arguments: Sequence[str]) -> str:
         metrics[str(mode)] = {"kept": kept_counts[mode]}
         for reason in DropReason:
             metrics[str(mode)][str(reason)] = reasons[mode][reason]
-    write_metrics(metrics_name(params.out), metrics)
+    write_metrics(name, metrics)
     totals = [f"{kept_counts[mode]:,} {mode} kept" for mode in Mode]
     return f"{out / 'kept.parquet'}: {', '.join(totals)}"
 
