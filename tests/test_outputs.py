@@ -1,5 +1,6 @@
 """What belongs to an output bears a name of its own; the names of the profiles stay."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -83,13 +84,14 @@ def test_a_file_is_no_folder_and_a_folder_no_file() -> None:
 
 
 @pytest.mark.parametrize("main", [sample.main, grade.main, filter_stage.main])
-def test_every_stage_refuses_an_output_of_no_name(
-    main: object, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_stage_refuses_an_output_of_no_name_before_it_writes(
+    main: Callable[[Sequence[str]], str], small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(root)
-    assert callable(main)
+    monkeypatch.chdir(small_run)
+    before = sorted(Path().iterdir())
     with pytest.raises(ConfigError, match="out"):
         main(["out=."])
+    assert sorted(Path().iterdir()) == before
 
 
 def test_a_graded_file_of_any_name_has_its_figures_beside_it(
