@@ -303,6 +303,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from train.fitting import leave_process_group
 from train.grpo import centred_in_all
 
 accelerator = Accelerator(cpu=True)
@@ -313,6 +314,7 @@ strata = [[("q", 0, None), ("q", 1, None), ("q", 0, None)],
           [("q", 0, None), ("q", 1, None), ("q", 1, "1/2")]][rank]
 found = centred_in_all(accelerator, values, strata)
 torch.save(found, Path(sys.argv[1]) / f"{rank}.pt")
+leave_process_group()
 """
 
 

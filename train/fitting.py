@@ -118,3 +118,15 @@ def explaining_memory(stage: Stage) -> Iterator[None]:
             fix="halve per_device_train_batch_size and double gradient_accumulation_steps; then "
             "activation_checkpointing: true, train.lora, or a smaller train.max_context_tokens",
         ) from error
+
+
+def leave_process_group() -> None:
+    """Wait for the other processes of a training, if there are any, and part from them in order.
+
+    A process that ends while another one still writes can make it abort.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

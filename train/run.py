@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> str:
     for package in ("torch", "trl"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "train")
+    from train.fitting import leave_process_group
     from train.stage import StageRun
 
     sections = ["train"]
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> str:
         sections += ["search", "rollout"]
     run = StageRun(params.stage, params, loaded.dump(sections), loaded)
     import_module(MODULES[params.stage]).train(run)
+    leave_process_group()
     return run.report.summary
 
 
