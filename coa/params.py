@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -85,6 +86,10 @@ class Params:
             raise ConfigError(
                 "a setting has a bad value", where=where, expected=_choices(kind, got), got=got
             ) from error
+
+    def values(self) -> dict[str, Any]:
+        """Return all sections as plain values."""
+        return cast(dict[str, Any], OmegaConf.to_container(self._values, resolve=True))
 
     def dump(self, sections: Iterable[str]) -> str:
         """Return the resolved values of `sections` as YAML, to be written beside an output."""
@@ -268,7 +273,10 @@ def main(arguments: Sequence[str]) -> str:
             "name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}"
         )
     write_profiles([Path(argument) for argument in arguments])
-    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}"
+    # By name, so that a stage that reads its settings does not depend on how dvc.yaml is written.
+    pipeline = import_module("coa.pipeline")
+    plan = pipeline.write_pipeline(Params.load("pipeline"), " ".join(arguments))
+    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.summary(plan)}"
 
 
 if __name__ == "__main__":

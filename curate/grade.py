@@ -37,8 +37,8 @@ and then of its own accord."""
 class GradeParams:
     """What is graded, and where the verdicts go."""
 
-    samples: str = SAMPLED.as_posix()
-    """Folder with a file for each mode."""
+    samples: tuple[str, ...] = (SAMPLED.as_posix(),)
+    """Folders with a file for each mode."""
     modes: tuple[Mode, ...] = tuple(Mode)
     """The modes that were sampled."""
     out: str = GRADED.as_posix()
@@ -142,17 +142,19 @@ def main(arguments: Sequence[str]) -> str:
     check_file(settings.out)
     out = Path(settings.out)
     name = metrics_name(settings.out)
-    files = {mode: Path(settings.samples) / f"{mode}.parquet" for mode in settings.modes}
+    files: list[tuple[Mode, Path]] = []
+    for folder in settings.samples:
+        files += [(mode, Path(folder) / f"{mode}.parquet") for mode in settings.modes]
     questions = {
         question.question_id: question for question in tables.read_table(QUESTIONS, Question)
     }
-    tallies = {mode: FileTally() for mode in files}
-    total = sum(tables.count_rows(file) for file in files.values())
+    tallies = {mode: FileTally() for mode in settings.modes}
+    total = sum(tables.count_rows(file) for _, file in files)
     with (
         tables.TableWriter(out, GradedTrajectory) as table,
         Progress("grade", total, "trajectories") as bar,
     ):
-        for mode, file in files.items():
+        for mode, file in files:
             for row in grade_all(tables.read_table(file, Trajectory), questions):
                 table.write(row)
                 tallies[mode].add(row)

@@ -1,26 +1,28 @@
-"""Write into dvc.yaml which of the project's files each stage runs.
+"""Write into pipeline/code.yaml which of the project's files each stage runs, and dvc.yaml.
 
     python -m scripts.code_dependencies        # or `make deps`
 
 DVC runs a stage again when a file that it lists has changed, so each stage lists exactly the files
-that its command may import. The list of a stage stands below the line `# code` in its `deps`.
+that its command may import. coa/pipeline.py copies the lists into dvc.yaml.
 """
 
 import ast
 import re
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from coa.params import DEFAULT_PROFILE, PARAMS_FILE, Params
+from coa.pipeline import CODE_FILE, Plan, render_pipeline, summary, write_pipeline
+from coa.stages import Stage
+from coa.whole_files import write_file
 from train.run import MODULES
-from train.settings import Stage
 
 ROOT = Path(__file__).parent.parent
-PIPELINE = Path("dvc.yaml")
-MARKER = "# code, written by `make deps`"
 MOST_OF_COA = 0.7
 """A stage that runs more of coa/ than this lists the folder: DVC rewrites dvc.lock after every
 stage, which takes longer the more lines there are."""
@@ -86,34 +88,34 @@ def code_of(root: Path, name: str, stage: dict[str, Any]) -> list[str]:
     return sorted(needed)
 
 
-def write_code(root: Path, text: str) -> str:
-    """Return the text of a dvc.yaml with the list below each marker written anew."""
-    stages = YAML(typ="safe").load(text)["stages"]
-    lines: list[str] = []
-    stage_name = ""
-    is_below_marker = False
-    for line in text.splitlines():
-        if heading := re.fullmatch(r"  (\w+):", line):
-            stage_name = heading[1]
-        if is_below_marker and line.strip().startswith("- "):
-            continue
-        is_below_marker = line.strip() == MARKER
-        lines.append(line)
-        if is_below_marker:
-            stage = stages[stage_name]
-            indent = line[: line.index("#")]
-            for path in code_of(root, stage_name, stage.get("do", stage)):
-                lines.append(f"{indent}- {path}")
-    return "\n".join(lines) + "\n"
+def all_stages() -> dict[str, dict[str, Any]]:
+    """Return every stage that a profile can have, by name, as dvc.yaml describes it."""
+    everything = [
+        "pipeline.trajectories=[sample,ingest]",
+        f"pipeline.training=[{','.join(Stage)}]",
+        f"pipeline.student={Stage.RL2}",
+        "ingest.files=[{path: data/raw}]",
+    ]
+    params = Params.load("pipeline", everything, ROOT / DEFAULT_PROFILE)
+    text = render_pipeline(Plan(params), profiles="", code={})
+    found: dict[str, dict[str, Any]] = YAML(typ="safe").load(text)["stages"]
+    return {name: stage.get("do", stage) for name, stage in found.items()}
+
+
+def find_code(root: Path) -> dict[str, list[str]]:
+    """Return the files that each stage runs."""
+    return {name: code_of(root, name, stage) for name, stage in all_stages().items()}
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write dvc.yaml again; the summary line is returned."""
-    path = ROOT / PIPELINE
-    before = path.read_text(encoding="utf-8")
-    after = write_code(ROOT, before)
-    path.write_text(after, encoding="utf-8")
-    return f"{PIPELINE}: {'is up to date' if before == after else 'written; look at `git diff`'}"
+    """Write the lists and dvc.yaml again; the summary line is returned."""
+    found = find_code(ROOT)
+    stream = StringIO()
+    YAML().dump(found, stream)
+    head = "# Written by `make deps`: the project's files that each stage runs.\n"
+    write_file(ROOT / CODE_FILE, head + stream.getvalue())
+    plan = write_pipeline(Params.load("pipeline"), PARAMS_FILE.as_posix())
+    return f"{CODE_FILE} is written; {summary(plan)}"
 
 
 if __name__ == "__main__":

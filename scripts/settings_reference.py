@@ -32,6 +32,7 @@ from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.serve import ServeParams
+from coa.stages import PipelineParams
 from coa.tools.factory import ToolsParams
 from curate.analyse import AnalyseParams
 from curate.assemble import AssembleParams
@@ -56,6 +57,7 @@ ROOT = Path(__file__).parent.parent
 REFERENCE = Path("docs/params.md")
 MARKER = "<!-- From here on written by `make docs` from the docstrings of the settings. -->"
 SECTIONS: dict[str, type[Any]] = {
+    "pipeline": PipelineParams,
     "microworld": MicroworldParams,
     "questions": QuestionParams,
     "fetch": FetchParams,

@@ -34,8 +34,8 @@ OUT = Path("data/ingest")
 
 
 @dataclass(frozen=True, slots=True)
-class IngestParams:
-    """Settings of the files of foreign trajectories, with what their rows do not say."""
+class ForeignFile:
+    """One file of foreign trajectories, or several of one kind, with what their rows do not say."""
 
     path: str
     """A file of JSON lines or a JSON document, or a pattern such as `raw/*.json*`. Its files share
@@ -49,6 +49,19 @@ class IngestParams:
     """The split of the questions: `test`, unless you know that they may be trained on."""
     source: str = ""
     """The source of the questions: hotpotqa, ..."""
+    origin: str = ""
+    """Who published the trajectories: a repository, a paper. It stands in every row and on the
+    cards."""
+    license: str = ""
+    """The licence of the trajectories. It stands in every row and on the cards."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestParams:
+    """The files of foreign trajectories."""
+
+    files: tuple[ForeignFile, ...] = ()
+    """One after another."""
     max_row_bytes: int = 4_000_000
     """Largest size of a line; longer ones are dropped unread."""
 
@@ -95,7 +108,7 @@ class Ingested(NamedTuple):
 class Ingestion:
     """A reader that turns rows into records, and remembers only which ids it has given."""
 
-    params: IngestParams
+    params: ForeignFile
     _asked: dict[str, str] = field(default_factory=dict)
     """The hash of the question behind each question id."""
     _given: Counter[tuple[str, Mode]] = field(default_factory=Counter)
@@ -173,23 +186,24 @@ def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
     Raises:
         InputError: no file has this name, or the split or the size of a row is not valid.
     """
-    if params.split not in SPLITS:
-        raise InputError(
-            f"the split {params.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
-        )
     if params.max_row_bytes < 1:
         raise InputError(
             "no row fits into max_row_bytes", expected="at least 1", got=params.max_row_bytes
         )
-    ingestion = Ingestion(params)
-    for path in _files(params.path):
-        for number, values in read_foreign_file(path, params.max_row_bytes):
-            try:
-                if isinstance(values, UnreadableError):
-                    raise values
-                yield ingestion.read(values, path.stem)
-            except UnreadableError as error:
-                yield _dropped(path, number, error)
+    for file in params.files:
+        if file.split not in SPLITS:
+            raise InputError(
+                f"the split {file.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
+            )
+        ingestion = Ingestion(file)
+        for path in _files(file.path):
+            for number, values in read_foreign_file(path, params.max_row_bytes):
+                try:
+                    if isinstance(values, UnreadableError):
+                        raise values
+                    yield ingestion.read(values, path.stem)
+                except UnreadableError as error:
+                    yield _dropped(path, number, error)
 
 
 def _files(pattern: str) -> list[Path]:
@@ -257,7 +271,7 @@ def main(arguments: Sequence[str]) -> str:
     num_rows = formats.total() + reasons.total()
     shown_reasons = f" ({_listed(reasons)})" if reasons else ""
     return (
-        f"{OUT}: {formats.total():,} of {num_rows:,} rows from {params.path} "
+        f"{OUT}: {formats.total():,} of {num_rows:,} rows of {len(params.files)} files "
         f"({_listed(formats)}), {num_questions:,} questions with gold answers; "
         f"dropped {reasons.total():,}{shown_reasons}"
     )
@@ -268,10 +282,10 @@ def _nothing_read(
 ) -> InputError:
     """Make the error for files without any readable row."""
     if first is None:
-        return InputError(f"{params.path} holds no row", fix="check ingest.path in params.yaml")
+        return InputError("the files hold no row", fix="check ingest.files in params.yaml")
     known = [form.value for form in Format if form is not Format.AUTO]
     return InputError(
-        f"no row of {params.path} can be read: {_listed(reasons)}",
+        f"no row can be read: {_listed(reasons)}",
         where=f"the first: {first.file}, line {first.line}, character {first.character}",
         expected=f"rows of {', '.join(known)}",
         got=first.detail,

@@ -1,10 +1,10 @@
 """Read questions from a local file into the project's own table, and check every row.
 
-    python -m synth.questions [path=FILE] [format=hotpotqa] [split=train]
+    python -m synth.questions
 
-Reads parquet, JSON lines or CSV. The rows are those of a public data set as published
-(`questions.format`, synth/question_formats.py; synth/fetch.py downloads them), or your own, for
-which `questions.columns` names the columns. Writes data/questions.parquet and
+Reads parquet, JSON lines or CSV, one file of `questions.files` after another. The rows of a file
+are those of a public data set as published (`format`, synth/question_formats.py; synth/fetch.py
+downloads them), or your own, for which `columns` names the columns. Writes data/questions.parquet and
 data/questions_dropped.parquet.
 """
 
@@ -42,8 +42,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionParams:
-    """Settings of the file with the questions."""
+class QuestionFile:
+    """One file with questions, and how it is read."""
 
     path: str
     """A .parquet, .jsonl or .csv file."""
@@ -61,11 +61,23 @@ class QuestionParams:
     contains lists."""
     keeps: tuple[str, ...] = ()
     """Names of the sources to keep, for a file that mixes several; empty keeps all."""
+    limit: int = 0
+    """Number of questions to keep, from the first; 0 keeps all."""
+    num_validation: int = 0
+    """Number of its train questions to set aside for validation, chosen by `questions.seed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionParams:
+    """The files that questions are read from, each with its own form, split and source."""
+
+    files: tuple[QuestionFile, ...]
+    """One file after another, into one table."""
     drops_bad_rows: bool = False
     """Write rows that give no question to data/questions_dropped.parquet, with the reason, and
     continue."""
-    limit: int = 0
-    """Number of questions to keep, from the first; 0 keeps all."""
+    seed: int = 0
+    """Chooses the questions that are set aside for validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class LeftOut(NamedTuple):
 
 
 def read_questions(params: QuestionParams) -> Iterator[Question]:
-    """Yield the questions of the file in order, without those left out or dropped.
+    """Yield the questions of all files in order, without those left out or dropped.
 
     Raises:
         InputError: see `read_outcomes`.
@@ -97,23 +109,32 @@ def read_questions(params: QuestionParams) -> Iterator[Question]:
 
 
 def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | DroppedQuestion]:
-    """Yield the outcome of each row, in order.
+    """Yield the outcome of each row of each file, in order.
 
     Only the ids are kept in memory, so that no id occurs twice.
 
     Raises:
-        InputError: the file is missing or broken, no row of it gives a question, or it lacks a
+        InputError: a file is missing or broken, no row of it gives a question, or it lacks a
             source that should be kept. Unless bad rows are dropped, also if a row gives no
             question; the error names file, row and reason.
         ConfigError: the file's ending is not known, or both a format and columns are set.
     """
     seen: set[str] = set()
-    absent_sources = set(params.keeps)
+    for file in params.files:
+        yield from _read_file(file, seen, drops_bad_rows=params.drops_bad_rows)
+
+
+def _read_file(
+    file: QuestionFile, seen: set[str], *, drops_bad_rows: bool
+) -> Iterator[Question | LeftOut | DroppedQuestion]:
+    """Yield the outcome of each row of one file; `seen` are the ids so far."""
+    absent_sources = set(file.keeps)
     first_dropped: DroppedQuestion | None = None
-    for row in _decoded_rows(params):
-        if params.limit and len(seen) >= params.limit:
+    num_read = 0
+    for row in _decoded_rows(file, drops_bad_rows=drops_bad_rows):
+        if file.limit and num_read >= file.limit:
             return
-        outcome = _judge(row, params, seen)
+        outcome = _judge(row, file, seen, drops_bad_rows=drops_bad_rows)
         if isinstance(outcome, DroppedQuestion):
             first_dropped = first_dropped or outcome
             absent_sources.discard("")
@@ -121,26 +142,27 @@ def read_outcomes(params: QuestionParams) -> Iterator[Question | LeftOut | Dropp
             absent_sources.discard(outcome.source)
         if isinstance(outcome, Question):
             seen.add(outcome.question_id)
+            num_read += 1
         yield outcome
     if absent_sources:
         raise InputError(
             f"no question is of the source {min(absent_sources)!r}",
-            where=params.path,
-            fix="check questions.keeps and which column holds the source: questions.columns",
+            where=file.path,
+            fix="check the file's `keeps` and which column holds the source: `columns`",
         )
-    if not seen:
+    if not num_read:
         got = ""
         if first_dropped:
             got = f"first reason, {first_dropped.where}: {first_dropped.detail}"
         raise InputError(
-            f"{params.path} holds no question",
+            f"{file.path} holds no question",
             got=got,
-            fix="check questions.path, .format and .columns",
+            fix="check path, format and columns of the file in questions.files",
         )
 
 
 def _judge(
-    row: SourceRow, params: QuestionParams, seen: set[str]
+    row: SourceRow, params: QuestionFile, seen: set[str], *, drops_bad_rows: bool
 ) -> Question | LeftOut | DroppedQuestion:
     """Read one row, or say why it is left out or dropped."""
     try:
@@ -158,17 +180,17 @@ def _judge(
         return question
     except BadRowError as error:
         identifier = _shown_id(row)
-        if not params.drops_bad_rows:
+        if not drops_bad_rows:
             got = f"question id {identifier!r}"
             raise InputError(error.detail, where=row.where, got=got, fix=_FIX) from error
         return DroppedQuestion(row.where, identifier, error.reason, error.detail)
 
 
-def _is_kept(source: str, params: QuestionParams) -> bool:
+def _is_kept(source: str, params: QuestionFile) -> bool:
     return not params.keeps or source in params.keeps
 
 
-def _source(values: Mapping[str, Any], params: QuestionParams) -> str:
+def _source(values: Mapping[str, Any], params: QuestionFile) -> str:
     return _text(values["source"]) or params.source
 
 
@@ -178,11 +200,11 @@ _FIX = (
 )
 
 
-def _decoded_rows(params: QuestionParams) -> Iterator[SourceRow]:
+def _decoded_rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:
     """Read the rows; in a parquet file, text that is not UTF-8 fails only when it is decoded."""
     where = f"{params.path}, row 0"
     try:
-        for row in _rows(params):
+        for row in _rows(params, drops_bad_rows=drops_bad_rows):
             where = row.where
             yield row
     except UnicodeDecodeError as error:
@@ -194,10 +216,10 @@ def _decoded_rows(params: QuestionParams) -> Iterator[SourceRow]:
         ) from error
 
 
-def _rows(params: QuestionParams) -> Iterator[SourceRow]:
+def _rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:
     if params.format is QuestionFormat.OWN_COLUMNS:
         names: tuple[str, ...] = (*_REQUIRED, *_OPTIONAL)
-        optional = names if params.drops_bad_rows else _OPTIONAL
+        optional = names if drops_bad_rows else _OPTIONAL
         columns = {name: params.columns.get(name, name) for name in names}
         return read_rows(Path(params.path), columns, optional)
     if params.columns:
@@ -210,7 +232,7 @@ def _rows(params: QuestionParams) -> Iterator[SourceRow]:
     return read_rows(Path(params.path), {name: name for name in names}, names)
 
 
-def to_question(row: SourceRow, params: QuestionParams) -> Question:
+def to_question(row: SourceRow, params: QuestionFile) -> Question:
     """Read one row as a question, with text and answers in NFC, like observations.
 
     Raises:
@@ -233,7 +255,7 @@ def to_question(row: SourceRow, params: QuestionParams) -> Question:
     )
 
 
-def _from_columns(values: Mapping[str, Any], params: QuestionParams) -> Question:
+def _from_columns(values: Mapping[str, Any], params: QuestionFile) -> Question:
     return Question(
         question_id=_text(values["question_id"]),
         question=_text(values["question"]),
@@ -319,6 +341,11 @@ def _shown_id(row: SourceRow) -> str:
     return str(identifier)[:80].encode(errors="replace").decode()
 
 
+def _listed(params: QuestionParams) -> str:
+    names = [file.path for file in params.files]
+    return names[0] if len(names) == 1 else f"{len(names)} files"
+
+
 def main(arguments: Sequence[str]) -> str:
     """Read, check and write the questions; return the summary line."""
     params = Params.load("questions", arguments).section(QuestionParams)
@@ -341,10 +368,10 @@ def main(arguments: Sequence[str]) -> str:
     by_reason = {str(reason): reasons[reason] for reason in RefusalReason}
     write_metrics("questions", {**counts, "of_other_sources": left_out, "dropped": by_reason})
     shown = [f"{count:,} {split}" for split, count in counts.items()]
-    if params.keeps:
+    if left_out:
         shown.append(f"{left_out:,} of other sources left out")
     shown += [f"{count:,} dropped: {reason}" for reason, count in reasons.items()]
-    return f"{OUT}: {table.num_rows:,} questions from {params.path} ({', '.join(shown)})"
+    return f"{OUT}: {table.num_rows:,} questions from {_listed(params)} ({', '.join(shown)})"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from coa.errors import ConfigError
+from coa.stages import Stage
 from train.checkpoint import Student, explaining_writes
-from train.settings import Stage
 from train.stage import StageRun
 
 

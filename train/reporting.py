@@ -9,10 +9,11 @@ from coa.errors import InputError
 from coa.metrics import write_metrics
 from coa.tokens import TextLostError
 from coa.whole_files import write_file
+from coa.stages import Stage
 from train.checkpoint import Workspace
 from train.curves import Entry, write_curves, write_log, write_table
 from train.encode import RowTally
-from train.settings import Stage, TrainParams
+from train.settings import TrainParams
 
 _SHOWN = 5
 """Rows named in a summary; metrics/ names all."""

@@ -41,6 +41,7 @@ from coa.rollout import Limits
 from coa.tools import Toolbox
 from coa.trajectory import Mode
 from train import fidelity, vllm_policy
+from coa.stages import Stage
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
@@ -52,7 +53,7 @@ from train.knowledge import Knowledge, is_about_microworld, open_knowledge
 from train.monitors import Monitor
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
-from train.settings import RlParams, Stage
+from train.settings import RlParams
 from train.stage import StageRun
 
 _NOT_HONOURED: dict[str, Any] = {

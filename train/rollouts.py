@@ -24,8 +24,8 @@ from coa.tools import Toolbox, library_fingerprint
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
 from train import vllm_policy
+from coa.stages import Stage
 from train.asking import Asking
-from train.settings import Stage
 from train.stage import StageRun
 
 _SEED_STRIDE = 1_000_003

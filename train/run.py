@@ -1,6 +1,6 @@
 """Train one stage: from the model that its section names to a model in data/train/.
 
-    python -m train.run stage=sft2                    # pretrain, sft1, sft2, sft3, rl1 or rl2
+    python -m train.run stage=sft2                    # pretrain, sft1, sft2, sft3, rl1, rl2 or rft
     python -m train.run stage=rl2 train.rl2.arguments.max_steps=10    # any setting of params.yaml
     python -m train.run stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
     python -m train.run stage=rl2 dry_run=true     # one step on a tiny model of that architecture
@@ -16,7 +16,8 @@ from importlib.util import find_spec
 
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
-from train.settings import Stage, TrainParams
+from coa.stages import Stage
+from train.settings import TrainParams
 
 MODULES = {
     Stage.PRETRAIN: "train.pretrain",
@@ -25,6 +26,7 @@ MODULES = {
     Stage.SFT3: "train.sft",
     Stage.RL1: "train.rl",
     Stage.RL2: "train.rl",
+    Stage.RFT: "train.sft",
 }
 """Each stage's module, imported when it is chosen: so rl2 does not depend on the code of sft1."""
 

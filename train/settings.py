@@ -10,30 +10,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from coa.files import MICROWORLD_CORPUS, PRETRAINING_TEXTS
+from coa.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
+from coa.stages import Stage
 from coa.policy.completions import ServerSettings
 from train.asking import Asking
 from train.student import StudentSettings
 
 Arguments = Mapping[str, Any]
-
-
-class Stage(StrEnum):
-    """What is trained (AutoCoA, section 3)."""
-
-    PRETRAIN = "pretrain"
-    """The model to start from: a small one, trained from nothing on the microworld's text, or
-    another maker's."""
-    SFT1 = "sft1"
-    """When to act: the contrastive loss on pairs that share a prefix and part at one point."""
-    SFT2 = "sft2"
-    """How to act: likelihood of trajectories, observations masked out."""
-    SFT3 = "sft3"
-    """The world model: the same with observations trained."""
-    RL1 = "rl1"
-    """GRPO in which the policy itself writes the observations."""
-    RL2 = "rl2"
-    """GRPO with the real search."""
+_RFT_SETS = (
+    (ASSEMBLED / "coa").as_posix(),
+    (ASSEMBLED / "cot").as_posix(),
+    (STUDENT_ASSEMBLED / "coa").as_posix(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +175,11 @@ class TrainParams:
     sft3: SftParams = field(default_factory=lambda: SftParams("data/train/sft2"))
     rl1: RlParams = field(default_factory=lambda: RlParams("data/train/sft3"))
     rl2: RlParams = field(default_factory=lambda: RlParams("data/train/sft2"))
+    rft: SftParams = field(default_factory=lambda: SftParams("data/train/sft1", _RFT_SETS))
 
     def sft_of(self, stage: Stage) -> SftParams:
-        """Return the settings of one of the two likelihood stages."""
-        return self.sft3 if stage is Stage.SFT3 else self.sft2
+        """Return the settings of one of the likelihood stages."""
+        return {Stage.SFT2: self.sft2, Stage.SFT3: self.sft3, Stage.RFT: self.rft}[stage]
 
     def rl_of(self, stage: Stage) -> RlParams:
         """Return the settings of one of the two GRPO stages."""
@@ -204,4 +193,5 @@ class TrainParams:
             Stage.SFT3: self.sft3.init,
             Stage.RL1: self.rl1.init,
             Stage.RL2: self.rl2.init,
+            Stage.RFT: self.rft.init,
         }

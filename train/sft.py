@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from coa.graded import GradedTrajectory
+from coa.stages import Stage
 from train.checkpoint import Student
 from train.encode import Encoder, Example, read_split, to_dataset
 from train.fitting import fit
-from train.settings import Arguments, Stage
+from train.settings import Arguments
 from train.stage import StageRun
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.tokens import PieceEncoder
+from coa.stages import Stage
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.reporting import StageReport
-from train.settings import Arguments, Stage, TrainParams
+from train.settings import Arguments, TrainParams
 from train.templates import own_template
 
 _ALWAYS: Arguments = {

@@ -1,0 +1,301 @@
+"""Write dvc.yaml: the stages that params.yaml needs, and no other.
+
+    python -m coa.pipeline        # `python -m coa.params PROFILE` does it too
+
+The stages stand in pipeline/stages.yaml.jinja, the code that each one runs in pipeline/code.yaml.
+Which stages a run has follows from its settings: where trajectories come from, which training
+stages are named, whether pairs are made, whether anything reads the invented world. DVC itself
+cannot leave out a stage by a setting (docs/decisions/0009-dvc-yaml-is-written.md).
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from glob import has_magic
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from ruamel.yaml import YAML
+
+from coa.errors import ConfigError
+from coa.files import DATA, QUESTIONS, TRAINED
+from coa.params import PARAMS_FILE, Params
+from coa.stages import PipelineParams, Stage, TrajectorySource
+from coa.whole_files import write_file
+
+PIPELINE_FILE = Path("dvc.yaml")
+FOLDER = Path("pipeline")
+TEMPLATE = "stages.yaml.jinja"
+CODE_FILE = FOLDER / "code.yaml"
+CODE_MARKER = "# code, written by `make deps`"
+_WORLD = DATA / "microworld"
+
+
+class Evaluation(NamedTuple):
+    """One row of the table: a model, and how it is asked."""
+
+    name: str
+    model: str
+    mode: str
+
+
+class Plan:
+    """What the template asks of the settings."""
+
+    def __init__(self, params: Params) -> None:
+        """Read the settings.
+
+        Raises:
+            ConfigError: the settings contradict each other; see `check`.
+        """
+        settings = params.section(PipelineParams, "pipeline")
+        self._values: Mapping[str, Any] = params.values()
+        self.training = [str(stage) for stage in Stage if stage in settings.training]
+        self.student = str(settings.student or "")
+        self.samples = TrajectorySource.SAMPLE in settings.trajectories
+        self.ingests = TrajectorySource.INGEST in settings.trajectories
+        self._check()
+
+    @property
+    def question_files(self) -> list[str]:
+        """The files that questions are read from, as DVC finds them in params.yaml."""
+        return [
+            f"${{questions.files[{i}].path}}" for i in range(len(self._values["questions"]["files"]))
+        ]
+
+    @property
+    def foreign_files(self) -> list[str]:
+        """The files that trajectories are read from; of a pattern, the folder before it."""
+        found: list[str] = []
+        for entry in self._values["ingest"]["files"]:
+            path = Path(entry["path"])
+            while has_magic(path.as_posix()):
+                path = path.parent
+            found.append(path.as_posix())
+        return found
+
+    @property
+    def evaluation_file(self) -> str:
+        """The further evaluation sets, where there are any."""
+        path: str = self._values["screen"]["evaluation"]
+        return "" if Path(path) == QUESTIONS else path
+
+    @property
+    def makes_pairs(self) -> bool:
+        """Whether trajectories are forked."""
+        return bool(self._values["assemble"]["num_cot_a"])
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether the error analysis reads the passages."""
+        return bool(self._values["analyse"]["reads_corpus"] and self._values["index"]["corpus"])
+
+    @property
+    def has_index(self) -> bool:
+        """Whether a stage searches the embedded index."""
+        is_embedded = self._values["search"]["engine"] == "embedded"
+        searches = self.samples or self.makes_pairs or bool(self.training)
+        return is_embedded and searches
+
+    @property
+    def has_world(self) -> bool:
+        """Whether anything comes from the invented world: questions, passages, teacher, student."""
+        paths = [entry["path"] for entry in self._values["questions"]["files"]]
+        paths.append(self._values["index"]["corpus"] or "")
+        pretrain = self._values["train"]["pretrain"]
+        if "pretrain" in self.training and not pretrain["base"]:
+            paths += [pretrain["documents"], pretrain["corpus"]]
+        if any(Path(path).is_relative_to(_WORLD) for path in paths):
+            return True
+        asks_teacher = self.samples or self.makes_pairs
+        return asks_teacher and self._values["teacher"]["policy"] == "microworld"
+
+    @property
+    def given_models(self) -> list[str]:
+        """The folders of other makers' models from which training starts."""
+        if "pretrain" not in self.training:
+            return []
+        base = self._values["train"]["pretrain"]["base"]
+        return ["${train.pretrain.base}"] if base and _is_local(base) else []
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """The rows of the table; the model to start from is asked in two ways."""
+        rows: list[Evaluation] = []
+        for name in self.training:
+            if name == "pretrain":
+                rows.append(Evaluation("pretrain_cot", name, "cot"))
+                rows.append(Evaluation("pretrain_react", name, "react"))
+            else:
+                rows.append(Evaluation(name, name, "coa"))
+        return rows
+
+    @property
+    def world_model(self) -> str:
+        """The name of the report on the world model's fidelity."""
+        settings = self._values["fidelity"]
+        return str(settings["name"] or Path(settings["model"]).name)
+
+    @property
+    def grade_arguments(self) -> str:
+        """The folders that are graded, where they are not the default."""
+        if not self.ingests:
+            return ""
+        folders = ["data/sample"] if self.samples else []
+        return f" 'samples=[{','.join([*folders, 'data/ingest'])}]'"
+
+    def inputs(self, stage: str) -> list[str]:
+        """List the model that a training stage starts from, and what it reads."""
+        settings = self._values["train"][stage]
+        if stage == "pretrain":
+            if settings["base"]:
+                return self.given_models
+            return ["${train.pretrain.documents}", "${train.pretrain.corpus}"]
+        found: list[str] = []
+        if _is_local(settings["init"]):
+            found.append(f"${{train.{stage}.init}}")
+        if stage == "sft1":
+            found.append("${train.sft1.pairs}")
+        elif stage.startswith("rl"):
+            found.append(f"${{train.{stage}.questions}}")
+        else:
+            for i in range(len(settings["trajectories"])):
+                found.append(f"${{train.{stage}.trajectories[{i}]}}")
+        return found
+
+    def _check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: a stage needs another one, or a set, that the run does not have.
+        """
+        where = f"{PARAMS_FILE}, section 'pipeline'"
+        if not (self.samples or self.ingests):
+            raise ConfigError(
+                "there are no trajectories",
+                where=where,
+                expected="pipeline.trajectories: [sample], [ingest] or both",
+            )
+        if self.ingests and not self.foreign_files:
+            raise ConfigError(
+                "no file of trajectories is named",
+                where=where,
+                expected="ingest.files, since pipeline.trajectories has `ingest`",
+            )
+        self._check_sets(where)
+        for name in self.training:
+            self._check_init(name, where)
+        if "rft" in self.training and not self.student:
+            raise ConfigError(
+                "`rft` trains on what a student wrote, and none writes",
+                where=where,
+                fix="set pipeline.student to a training stage, such as sft2",
+            )
+        if self.student and self.student not in self.training:
+            raise ConfigError(
+                f"the student {self.student!r} is not trained",
+                where=where,
+                expected=f"one of pipeline.training: {', '.join(self.training) or 'none'}",
+            )
+        if "rl1" in self.training and f"{TRAINED}/{self.world_model}" not in self._trained():
+            raise ConfigError(
+                f"the world model of rl1 is not trained: {self.world_model!r}",
+                where=where,
+                fix="add its stage to pipeline.training, set fidelity.model, or leave rl1 out",
+            )
+
+    def _check_sets(self, where: str) -> None:
+        numbers = self._values["assemble"]
+        needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}
+        for name, number in needs.items():
+            if name in self.training and not numbers[number]:
+                raise ConfigError(
+                    f"there is nothing to train {name} on: assemble.{number} is 0",
+                    where=where,
+                    fix=f"take {name} out of pipeline.training, or raise assemble.{number}",
+                )
+
+    def _check_init(self, name: str, where: str) -> None:
+        """Refuse a stage that starts from a model which no stage of the run trains."""
+        if name == "pretrain":
+            return
+        init: str = self._values["train"][name]["init"]
+        if Path(init).is_relative_to(TRAINED) and init not in self._trained():
+            raise ConfigError(
+                f"{name} starts from {init}, which no stage of this run trains",
+                where=where,
+                expected=f"train.{name}.init: one of {', '.join(self._trained())}, or a folder",
+                fix="set it in the profile, or add the stage to pipeline.training",
+            )
+
+    def _trained(self) -> list[str]:
+        return [f"{TRAINED}/{name}" for name in self.training]
+
+
+def _is_local(model: str) -> bool:
+    """Tell a folder from a name on the Hub."""
+    return Path(model).is_relative_to(DATA) or Path(model).is_absolute() or Path(model).exists()
+
+
+def write_pipeline(params: Params, profiles: str, out: Path = PIPELINE_FILE) -> Plan:
+    """Write `out` with the stages that the settings need.
+
+    Args:
+        params: the settings.
+        profiles: the profiles that they come from, for the head of the file.
+        out: the file to write.
+
+    Raises:
+        ConfigError: the settings contradict each other.
+        OutputError: the file cannot be written.
+    """
+    plan = Plan(params)
+    write_file(out, render_pipeline(plan, profiles, read_code()))
+    return plan
+
+
+def render_pipeline(plan: Plan, profiles: str, code: Mapping[str, Sequence[str]]) -> str:
+    """Return the text of dvc.yaml; `code` holds the files that each stage runs."""
+
+    def list_code(stage: str, indent: int = 6) -> str:
+        lines = [CODE_MARKER, *(f"- {path}" for path in code.get(stage, ()))]
+        return "\n".join(" " * indent + line for line in lines)
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 (this writes YAML, and every path goes through `quoted`)
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = json.dumps
+    text = environment.get_template(TEMPLATE).render(plan=plan, profiles=profiles, code=list_code)
+    lines = [line for line in text.splitlines() if line.strip() or not line]
+    return "\n".join(lines) + "\n"
+
+
+def read_code() -> dict[str, list[str]]:
+    """Read which files each stage runs."""
+    found: dict[str, list[str]] = YAML(typ="safe").load(CODE_FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Write dvc.yaml for params.yaml as it is; return the summary line."""
+    params = Params.load("pipeline", arguments)
+    plan = write_pipeline(params, PARAMS_FILE.as_posix())
+    return summary(plan)
+
+
+def summary(plan: Plan) -> str:
+    """Say in a line what the pipeline does."""
+    training = ", ".join(plan.training) or "none"
+    return f"{PIPELINE_FILE}: training stages: {training}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,51 @@
+"""Define which stages a run can have, and the section `pipeline` that names them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrajectorySource(StrEnum):
+    """Where trajectories come from."""
+
+    SAMPLE = "sample"
+    """A teacher writes them: section `teacher`."""
+    INGEST = "ingest"
+    """They are read from files of others: section `ingest`."""
+
+
+class Stage(StrEnum):
+    """What is trained (AutoCoA, section 3)."""
+
+    PRETRAIN = "pretrain"
+    """The model to start from: a small one, trained from nothing on the microworld's text, or
+    another maker's."""
+    SFT1 = "sft1"
+    """When to act: the contrastive loss on pairs that share a prefix and part at one point."""
+    SFT2 = "sft2"
+    """How to act: likelihood of trajectories, observations masked out."""
+    SFT3 = "sft3"
+    """The world model: the same with observations trained."""
+    RL1 = "rl1"
+    """GRPO in which the policy itself writes the observations."""
+    RL2 = "rl2"
+    """GRPO with the real search."""
+    RFT = "rft"
+    """Rejection fine-tuning: SFT 2 once more, with right trajectories of a trained student added."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParams:
+    """Which stages `dvc repro` has; `python -m coa.pipeline` writes dvc.yaml after a change here."""
+
+    trajectories: tuple[TrajectorySource, ...] = (TrajectorySource.SAMPLE,)
+    """Where trajectories come from: `sample`, a teacher writes them; `ingest`, files of others are
+    read; or both."""
+    training: tuple[Stage, ...] = ()
+    """The training stages; without any the line ends with sets and cards."""
+    student: Stage | None = None
+    """The training stage whose model samples train questions again, as the teacher of `rft`; null
+    for none."""
+    student_questions: int = 200
+    """Train questions that the student is asked."""
+    student_rollouts: int = 1
+    """Rollouts of the student for each question."""
