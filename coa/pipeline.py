@@ -61,7 +61,8 @@ class Plan:
     def question_files(self) -> list[str]:
         """The files that questions are read from, as DVC finds them in params.yaml."""
         return [
-            f"${{questions.files[{i}].path}}" for i in range(len(self._values["questions"]["files"]))
+            f"${{questions.files[{i}].path}}"
+            for i in range(len(self._values["questions"]["files"]))
         ]
 
     @property

@@ -1,0 +1,168 @@
+"""Test that a profile decides which stages dvc.yaml has, and that contradictions are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from coa.errors import ConfigError
+from coa.params import Params, write_profiles
+from coa.pipeline import Plan, read_code, render_pipeline
+
+ROOT = Path(__file__).parent.parent
+DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
+NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
+REAL = [
+    "questions.files=[{path: data/raw/a.parquet}, {path: data/raw/b.parquet}]",
+    "index.corpus=data/raw/corpus",
+    "teacher.policy=gold",
+]
+
+
+def plan_of(*overrides: str) -> Plan:
+    return Plan(Params.load("pipeline", overrides, ROOT / "conf/microworld.yaml"))
+
+
+def stages_of(*overrides: str) -> dict[str, Any]:
+    text = render_pipeline(plan_of(*overrides), "a profile", read_code())
+    found: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_committed_file_is_what_the_default_profile_needs() -> None:
+    params = Params.load("pipeline", (), ROOT / "conf/microworld.yaml")
+    written = render_pipeline(Plan(params), "conf/microworld.yaml", read_code())
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == written, "run `make deps`"
+
+
+def test_a_run_on_real_data_without_training_makes_no_world_and_ends_with_cards() -> None:
+    stages = stages_of(*REAL, *NO_TRAINING)
+    assert list(stages) == [
+        "questions",
+        "index",
+        "sample",
+        *DATA_LINE[:3],
+        "branch",
+        *DATA_LINE[3:],
+    ]
+    for stage in stages.values():
+        assert "microworld" not in stage.get("do", stage).get("params", [])
+
+
+def test_imported_trajectories_are_neither_sampled_nor_forked_nor_searched_for() -> None:
+    ingest = ["pipeline.trajectories=[ingest]", "ingest.files=[{path: data/raw/rows/*.jsonl}]"]
+    stages = stages_of(*REAL, *NO_TRAINING, *ingest, "assemble.num_cot_a=0")
+    assert list(stages) == ["ingest", "questions", *DATA_LINE]
+    assert "data/raw/rows" in stages["ingest"]["deps"]
+    assert "data/ingest" in stages["grade"]["deps"]
+    assert stages["grade"]["cmd"].endswith("'samples=[data/ingest]'")
+
+
+def test_sampled_and_imported_trajectories_are_graded_together() -> None:
+    both = ["pipeline.trajectories=[sample,ingest]", "ingest.files=[{path: data/raw/r.jsonl}]"]
+    stages = stages_of(*both)
+    assert stages["grade"]["cmd"].endswith("'samples=[data/sample,data/ingest]'")
+    assert {"data/sample/coa.parquet", "data/ingest"} <= set(stages["grade"]["deps"])
+
+
+def test_every_file_of_questions_is_a_dependency() -> None:
+    deps = stages_of(*REAL)["questions"]["deps"]
+    assert ["${questions.files[0].path}", "${questions.files[1].path}"] == deps[:2]
+
+
+def test_an_evaluation_set_that_is_missing_stops_the_first_stage() -> None:
+    deps = stages_of("screen.evaluation=data/raw/tests")["questions"]["deps"]
+    assert "${screen.evaluation}" in deps
+
+
+def test_without_pairs_nothing_depends_on_them() -> None:
+    overrides = [
+        "assemble.num_cot_a=0",
+        "pipeline.training=[pretrain,sft2]",
+        "pipeline.student=null",
+        "train.sft2.init=data/train/pretrain",
+    ]
+    text = render_pipeline(plan_of(*overrides), "a profile", {})
+    assert "data/branch" not in text
+    assert [row.name for row in plan_of(*overrides).evaluations] == [
+        "pretrain_cot",
+        "pretrain_react",
+        "sft2",
+    ]
+
+
+def test_a_base_of_another_maker_needs_no_text_of_the_invented_world() -> None:
+    base = ["train.pretrain.base=data/raw/base"]
+    stages = stages_of(*REAL, *base)
+    assert "microworld" not in stages
+    assert stages["pretrain"]["deps"][0] == "${train.pretrain.base}"
+    assert "${train.pretrain.base}" in stages["train_check"]["deps"]
+
+
+def test_a_base_on_the_hub_is_no_file() -> None:
+    stages = stages_of(*REAL, "train.pretrain.base=Qwen/Qwen2.5-0.5B")
+    assert not any("train.pretrain.base" in path for path in stages["pretrain"]["deps"])
+
+
+def test_a_model_on_the_hub_may_begin_a_stage() -> None:
+    stages = stages_of(
+        "pipeline.training=[sft2]", "pipeline.student=null", "train.sft2.init=Qwen/Qwen2.5-0.5B"
+    )
+    assert "${train.sft2.init}" not in stages["sft2"]["deps"]
+    assert list(stages["evaluate"]["foreach"]) == ["sft2"]
+
+
+def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
+    stages = stages_of("pipeline.training=[pretrain,sft1,sft2,rft]", "pipeline.student=sft2")
+    assert "${train.rft.trajectories[2]}" in stages["rft"]["deps"]
+    assert "data/train/sft2" in stages["student_sample"]["deps"]
+    assert "student_assemble" in stages
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["pipeline.trajectories=[]"], "there are no trajectories"),
+        (["pipeline.trajectories=[ingest]"], "no file of trajectories is named"),
+        (["assemble.num_cot_a=0"], "there is nothing to train sft1 on"),
+        (["assemble.num_rl=0"], "there is nothing to train rl1 on"),
+        (["pipeline.training=[sft2]"], "sft2 starts from data/train/sft1"),
+        (["pipeline.student=rft"], "the student 'rft' is not trained"),
+        (["pipeline.training=[pretrain,sft1,rft]", "pipeline.student=null"], "none writes"),
+        (
+            [
+                "pipeline.training=[pretrain,sft1,sft2,rl1]",
+                "train.rl1.init=data/train/sft2",
+                "pipeline.student=null",
+            ],
+            "the world model of rl1 is not trained",
+        ),
+        (["pipeline.training=[sft9]"], "a setting has a bad value"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        plan_of(*overrides)
+
+
+@pytest.mark.parametrize(
+    "profiles",
+    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in ("7b", "32b")]
+    + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
+    + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]],
+    ids=lambda profiles: "+".join(path.stem for path in profiles),
+)
+def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_given(
+    profiles: list[Path], tmp_path: Path
+) -> None:
+    write_profiles(profiles, tmp_path / "params.yaml")
+    plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
+    stages = YAML(typ="safe").load(render_pipeline(plan, "", read_code()))["stages"]
+    is_default = {path.stem for path in profiles} <= {"microworld", "tiny"}
+    assert ("microworld" in stages) is is_default
