@@ -142,7 +142,8 @@ class _Totals:
         self.analysed[row.mode] += 1
         if row.cause:
             self.causes[row.mode, row.cause] += 1
-        self.contributing.update((row.mode, finding.cause) for finding in row.contributing)
+        for finding in row.contributing:
+            self.contributing[row.mode, finding.cause] += 1
 
     def metrics(self) -> dict[str, Any]:
         return {str(mode): self._of(mode) for mode in Mode}
@@ -168,9 +169,9 @@ class _Totals:
 def main(arguments: Sequence[str]) -> str:
     """Analyse all graded rows and return the summary line."""
     params = Params.load("analyse", arguments)
-    questions = {
-        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
-    }
+    questions: dict[str, Question] = {}
+    for question in tables.read_table(QUESTIONS, Question):
+        questions[question.question_id] = question
     context = load_context(params, questions)
     totals = _Totals()
     rows = analyse_all(tables.read_table(GRADED, GradedTrajectory), questions, context)

@@ -329,8 +329,10 @@ def choose_rows(source: SetSource, params: AssembleParams) -> dict[str, set[str]
             fix=f"{source.remedy}; or lower assemble.num_{source.name}",
         )
     held_out = round(source.size * params.validation_share)
-    sizes = {"train": source.size, "validation": held_out}
-    return {name: choose(pool, sizes[name], params.seed) for name, pool in split.items()}
+    return {
+        "train": choose(split["train"], source.size, params.seed),
+        "validation": choose(split["validation"], held_out, params.seed),
+    }
 
 
 def _losses(pool: Pool) -> str:
@@ -365,11 +367,15 @@ def main(arguments: Sequence[str]) -> str:
     settings = Params.load("assemble", arguments)
     params = settings.section(AssembleParams)
     revision = read_revision(settings)
+    # All sets are chosen before the first is written: a pool that is too small leaves no files.
     chosen = [(source, choose_rows(source, params)) for source in sources(params, revision)]
-    sizes = {source.name: write_set(source, rows) for source, rows in chosen}
+    sizes: dict[str, dict[str, int]] = {}
+    for source, rows in chosen:
+        sizes[source.name] = write_set(source, rows)
     tables.write_table(REVIEWED, Applied, revision.applied)
     write_metrics("assemble", sizes)
-    return f"{OUT}: " + ", ".join(f"{size['train']:,} {name}" for name, size in sizes.items())
+    totals = [f"{size['train']:,} {name}" for name, size in sizes.items()]
+    return f"{OUT}: {', '.join(totals)}"
 
 
 if __name__ == "__main__":

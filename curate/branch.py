@@ -140,13 +140,21 @@ def resolve_fork(
     """
     parent = fork.parent
     sound = [row for row in continuations if is_sound(row)]
-    on_arm = [row for row in sound if arm_of(side_of(row.trajectory, fork.point)) is fork.arm]
-    differing = [row for row in on_arm if row.grade.exact_match != parent.grade.exact_match]
-    tried = ArmCount(len(on_arm), sum(row.grade.exact_match for row in on_arm))
-    pair = _pair(fork, differing[0], tried, prompt) if differing else None
+    num_on_arm = 0
+    num_correct = 0
+    first_differing: GradedTrajectory | None = None
+    for row in sound:
+        if arm_of(side_of(row.trajectory, fork.point)) is not fork.arm:
+            continue
+        num_on_arm += 1
+        num_correct += row.grade.exact_match
+        if first_differing is None and row.grade.exact_match != parent.grade.exact_match:
+            first_differing = row
+    tried = ArmCount(num_on_arm, num_correct)
+    pair = _pair(fork, first_differing, tried, prompt) if first_differing else None
     if pair:
         outcome = PointOutcome.PAIRED
-    elif on_arm:
+    elif num_on_arm:
         outcome = PointOutcome.SAME_OUTCOME
     elif sound:
         outcome = PointOutcome.OFF_ARM
@@ -256,9 +264,11 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
             spool.put(number, fork)
         async with open_runtime(params, "branch") as runtime:
             encoder = runtime.run.encoder
-            prompts = {arm: prompt.for_policy(encoder) for arm, prompt in prompts.items()}
-            results = ForkResults(spool, settings.num_continuations, prompts[Arm.ACT], out)
-            tasks = _tasks(spool, settings.num_continuations, prompts)
+            encoded_prompts: dict[Arm, Prompt] = {}
+            for arm, prompt in prompts.items():
+                encoded_prompts[arm] = prompt.for_policy(encoder)
+            results = ForkResults(spool, settings.num_continuations, encoded_prompts[Arm.ACT], out)
+            tasks = _tasks(spool, settings.num_continuations, encoded_prompts)
             await _roll_out(runtime, tasks, len(spool) * settings.num_continuations, results)
             return results.totals, runtime.journal_summary
 

@@ -99,10 +99,15 @@ def funnel(tallies: Tallies) -> Picture:
         height = 0.8 / max(len(modes), 1)
         for k, mode in enumerate(modes):
             offset = (k - (len(modes) - 1) / 2) * height
-            places = [i + offset for i in range(len(steps))]
-            counts = [tallies.funnel[mode, step] for step in steps]
             num_sampled = tallies.funnel[mode, FunnelStep.SAMPLED]
-            shares = [count / num_sampled for count in counts]
+            places: list[float] = []
+            counts: list[int] = []
+            shares: list[float] = []
+            for i, step in enumerate(steps):
+                count = tallies.funnel[mode, step]
+                places.append(i + offset)
+                counts.append(count)
+                shares.append(count / num_sampled)
             axes.barh(
                 places, shares, height * 0.9, color=MODE_COLOURS[mode], label=MODE_NAMES[mode]
             )
@@ -136,12 +141,17 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
             _write_instead(panels[0], "No trajectory failed.")
         for axes, (name, counts) in zip(panels, modes.items(), strict=False):
             num_failed = sum(counts.values())
-            shares = [count / num_failed for count in counts.values()]
+            shares: list[float] = []
+            colours: list[str] = []
+            labels: list[str] = []
+            for cause, count in counts.items():
+                shares.append(count / num_failed)
+                colours.append(CAUSE_COLOURS[cause])
+                labels.append(cause_name(cause))
             places = range(len(shares))
-            colours = [CAUSE_COLOURS[cause] for cause in counts]
             axes.barh(places, shares, 0.72, color=colours)
             _write_counts(axes, places, list(counts.values()), shares)
-            _label_rows(axes, [cause_name(cause) for cause in counts])
+            _label_rows(axes, labels)
             axes.set_xlim(0, max(shares) * 1.28)
             axes.set_title(f"{name}: {num_failed:,} failed", loc="left", fontsize=10)
         return _picture(figure)
@@ -156,7 +166,9 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
         total = max(sum(counts.values()), 1)
         totals.append(total)
         labels.append(f"{name}  (n={total:,})")
-        found.update(cause for cause in counts if counts[cause])
+        for cause, count in counts.items():
+            if count:
+                found.add(cause)
     causes = [cause for cause in CAUSE_COLOURS if cause in found]
     with _figure(1.1 + 0.42 * len(groups) + 0.24 * math.ceil(len(causes) / 4)) as figure:
         axes = figure.subplots()

@@ -89,14 +89,17 @@ class Choice:
         """Show the chosen trajectories with their texts; `rows` may hold others."""
         wanted: set[str] = set()
         for best in self._best.values():
-            wanted.update(chosen.trajectory_id for chosen in best)
+            for chosen in best:
+                wanted.add(chosen.trajectory_id)
         found: dict[str, GradedTrajectory] = {}
         for row in rows:
             if row.trajectory.trajectory_id in wanted:
                 found[row.trajectory.trajectory_id] = row
-        return {
-            cause: _examples(self._best[cause], found) for cause in Cause if cause in self._best
-        }
+        examples: dict[Cause, list[Example]] = {}
+        for cause in Cause:
+            if cause in self._best:
+                examples[cause] = _examples(self._best[cause], found)
+        return examples
 
 
 def _examples(best: Iterable[Chosen], found: Mapping[str, GradedTrajectory]) -> list[Example]:

@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from coa import protocol, tables
@@ -25,7 +24,7 @@ from coa.outputs import check_folder, metrics_name
 from coa.params import Params
 from coa.plain_words import WORD
 from coa.progress import Progress
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, Step, StepKind, StopReason
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,11 @@ def _wrong(row: GradedTrajectory, _: FilterParams) -> str | None:
 
 
 def _repeated_search(row: GradedTrajectory, _: FilterParams) -> str | None:
-    calls = Counter(
-        (step.tool, _words(step.argument or "")) for step in _of_kind(row, StepKind.ACTION)
-    )
+    calls: Counter[tuple[str | None, tuple[str, ...]]] = Counter()
+    for step in row.trajectory.steps:
+        if step.kind is StepKind.ACTION:
+            words = _words(step.argument or "")
+            calls[step.tool, words] += 1
     # The repeated call that was first made first is named.
     for (_tool, words), count in calls.items():
         if count > 1:
@@ -131,8 +132,13 @@ def _too_long(row: GradedTrajectory, params: FilterParams) -> str | None:
 
 
 def _loops(row: GradedTrajectory, params: FilterParams) -> str | None:
-    texts = [_words(step.text) for step in row.trajectory.steps if step.author is Author.POLICY]
-    occurrences = Counter(chain.from_iterable(texts))
+    texts: list[tuple[str, ...]] = []
+    occurrences: Counter[str] = Counter()
+    for step in row.trajectory.steps:
+        if step.author is Author.POLICY:
+            words = _words(step.text)
+            texts.append(words)
+            occurrences.update(words)
     frequent = {word for word, count in occurrences.items() if count > params.max_repeats}
     counts: Counter[tuple[str, ...]] = Counter()
     for words in texts:
@@ -155,10 +161,6 @@ def _stays_within(vocabulary: set[str], words: Iterable[str], size: int) -> bool
         if length == size:
             return True
     return False
-
-
-def _of_kind(row: GradedTrajectory, kind: StepKind) -> list[Step]:
-    return [step for step in row.trajectory.steps if step.kind is kind]
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -142,12 +142,13 @@ def main(arguments: Sequence[str]) -> str:
     check_file(settings.out)
     out = Path(settings.out)
     name = metrics_name(settings.out)
+    questions: dict[str, Question] = {}
+    for question in tables.read_table(QUESTIONS, Question):
+        questions[question.question_id] = question
     files: list[tuple[Mode, Path]] = []
     for folder in settings.samples:
-        files += [(mode, Path(folder) / f"{mode}.parquet") for mode in settings.modes]
-    questions = {
-        question.question_id: question for question in tables.read_table(QUESTIONS, Question)
-    }
+        for mode in settings.modes:
+            files.append((mode, Path(folder) / f"{mode}.parquet"))
     tallies = {mode: FileTally() for mode in settings.modes}
     total = sum(tables.count_rows(file) for _, file in files)
     with (

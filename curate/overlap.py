@@ -115,15 +115,16 @@ class EvaluationSets:
         self._questions = list(questions)
         self._run_words = run_words
         self._by_key: dict[str, int] = {}
+        texts: list[str] = []
+        set_names: list[str] = []
         for i, question in enumerate(self._questions):
+            texts.append(question.question)
+            set_names.append(question.set_name)
             key = question_key(question.question)
             if key:
                 self._by_key.setdefault(key, i)
         self._runs, self._owners, self._starts = self._telling_runs()
-        self._near = NearQuestions(
-            [question.question for question in self._questions],
-            [question.set_name for question in self._questions],
-        )
+        self._near = NearQuestions(texts, set_names)
         # Several trajectories answer the same question.
         self._nearest = lru_cache(maxsize=65_536)(self._near.nearest)
 
@@ -187,12 +188,15 @@ class EvaluationSets:
         owner_parts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         start_parts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         for first in range(0, len(self._questions), _QUESTIONS_AT_ONCE):
-            questions = self._questions[first : first + _QUESTIONS_AT_ONCE]
-            chunk = [question.question for question in questions]
-            own = runs(hash_words([words(text) for text in chunk]), self._run_words)
+            words_of_each: list[list[str]] = []
+            telling_parts: list[NDArray[np.bool_]] = []
+            for question in self._questions[first : first + _QUESTIONS_AT_ONCE]:
+                words_of_each.append(words(question.question))
+                telling_parts.append(self._is_telling(question.question))
+            own = runs(hash_words(words_of_each), self._run_words)
             owners = own.row_of_each()
             starts = np.arange(len(owners)) - own.offsets[owners]
-            is_telling = np.concatenate([self._is_telling(text) for text in chunk])
+            is_telling = np.concatenate(telling_parts)
             hash_parts.append(own.hashes[is_telling])
             owner_parts.append(owners[is_telling] + first)
             start_parts.append(starts[is_telling])

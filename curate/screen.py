@@ -173,14 +173,16 @@ class Screen:
                 hashed = hash_words(texts)
                 matches = self._matches(batch, texts, hashed)
                 left: dict[str, str] = {}
+                is_left: list[bool] = []
                 for row, match in zip(batch, matches, strict=True):
+                    is_left.append(match is None)
                     if match is None:
                         left[row.row_id] = row.question_id
                         continue
-                    self.touched.update((name, what) for name in match.sets)
+                    for name in match.sets:
+                        self.touched[name, what] += 1
                     yield Excluded(row.row_id, row.question_id, what, match.reason, match.detail)
-                is_left = np.array([match is None for match in matches])
-                copies.add(list(left), hashed.take(is_left))
+                copies.add(list(left), hashed.take(np.array(is_left)))
                 question_of.update(left)
             for row_id, other_id, similarity in copies.find():
                 detail = f"similarity {similarity:.2f} with {other_id}"
@@ -266,7 +268,10 @@ def _write_metrics(
         "near_from": evaluation.min_similarity,
     }
     for what, count in counts.items():
-        metrics[str(what)] = {str(reason): count[reason] for reason in ExclusionReason}
+        by_reason: dict[str, int] = {}
+        for reason in ExclusionReason:
+            by_reason[str(reason)] = count[reason]
+        metrics[str(what)] = by_reason
     write_metrics("screen", metrics)
 
 
@@ -283,8 +288,10 @@ def evaluation_sets(
     sizes: Mapping[str, int], touched: Mapping[tuple[str, RowKind], int]
 ) -> Iterator[EvaluationSet]:
     """Describe every evaluation set, sorted by name, those that no row touches included."""
-    touched_names = {name for name, _ in touched}
-    for name in sorted(touched_names.union(sizes)):
+    names = set(sizes)
+    for name, _ in touched:
+        names.add(name)
+    for name in sorted(names):
         num_touching = [touched.get((name, what), 0) for what in RowKind]
         yield EvaluationSet(name, sizes.get(name, 0), *num_touching)
 

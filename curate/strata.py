@@ -41,7 +41,8 @@ def choose(pool: Sequence[Candidate], count: int, seed: int) -> set[str]:
         shares = apportion(_sizes(strata), size)
         for stratum, rows in strata.items():
             ranked = sorted(rows, key=rank)
-            chosen.update(row.row_id for row in ranked[: shares[stratum]])
+            for row in ranked[: shares[stratum]]:
+                chosen.add(row.row_id)
     return chosen
 
 

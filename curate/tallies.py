@@ -103,23 +103,36 @@ class Tallies:
         def rank(cause: Cause) -> tuple[int, Cause]:
             return -self.causes[mode, cause], cause
 
-        found = [cause for cause in Cause if self.causes[mode, cause]]
-        return {cause: self.causes[mode, cause] for cause in sorted(found, key=rank)}
+        counts: dict[Cause, int] = {}
+        for cause in sorted(Cause, key=rank):
+            if self.causes[mode, cause]:
+                counts[cause] = self.causes[mode, cause]
+        return counts
 
     def causes_by_hops(self, mode: Mode) -> dict[str, dict[Cause, int]]:
         """Count the primary causes of one mode by the number of facts that the question joins.
 
         Questions whose number is not known come last.
         """
-        all_hops = {num_hops for row_mode, num_hops, _ in self.by_hops if row_mode is mode}
-        known = [num_hops for num_hops in all_hops if num_hops is not None]
+        known: set[int] = set()
+        has_unknown = False
+        for row_mode, num_hops, _ in self.by_hops:
+            if row_mode is not mode:
+                continue
+            if num_hops is None:
+                has_unknown = True
+            else:
+                known.add(num_hops)
         ordered: list[int | None] = [*sorted(known)]
-        if None in all_hops:
+        if has_unknown:
             ordered.append(None)
         groups: dict[str, dict[Cause, int]] = {}
         for num_hops in ordered:
-            found = [cause for cause in Cause if self.by_hops[mode, num_hops, cause]]
-            counts = {cause: self.by_hops[mode, num_hops, cause] for cause in found}
+            counts: dict[Cause, int] = {}
+            for cause in Cause:
+                count = self.by_hops[mode, num_hops, cause]
+                if count:
+                    counts[cause] = count
             groups[_hops_name(num_hops)] = counts
         return groups
 

@@ -91,7 +91,10 @@ class Pools:
         self.rows = _rows_by_id(kept, ids)
         self.kept_ids = frozenset(self.rows)
         self.rows.update(_rows_by_id(dropped, ids))
-        self.pairs = {pair.pair_id: pair for pair in pairs if pair.pair_id in ids}
+        self.pairs: dict[str, PreferencePair] = {}
+        for pair in pairs:
+            if pair.pair_id in ids:
+                self.pairs[pair.pair_id] = pair
 
     def version(self, decision: Decision) -> str:
         """Compute the version that the decision's item has now; empty where it is gone."""

@@ -68,9 +68,10 @@ def says_the_same(
         return True
     if len(answer) > _BEFORE_BRACKET:
         return False
-    return any(
-        _is_bracketed(text, answer, accepted) or _is_called(text, ours, theirs) for text in texts
-    )
+    for text in texts:
+        if _is_bracketed(text, answer, accepted) or _is_called(text, ours, theirs):
+            return True
+    return False
 
 
 def _is_another_form(ours: str, theirs: str, question: str) -> bool:
@@ -195,16 +196,22 @@ def _is_item(answer: str, accepted: str) -> bool:
     Paul Stookey, Yarrow and Stookey; interest magazine and lifestyle magazine, women's interest
     magazine.
     """
-    accepted_items = [content_words(item) for item in _AND.split(accepted)]
+    accepted_items = _AND.split(accepted)
     if len(accepted_items) > 1 and len(answer.split()) <= _MAX_NAME:
         ours = content_words(answer)
-        if any(item and item <= ours for item in accepted_items):
-            return True
-    our_items = [content_words(item) for item in _AND.split(answer)]
+        for item in accepted_items:
+            item_words = content_words(item)
+            if item_words and item_words <= ours:
+                return True
+    our_items = _AND.split(answer)
     if len(our_items) == 1:
         return False
     theirs = content_words(accepted)
-    return any(len(item) >= _MIN_WORDS and item <= theirs for item in our_items)
+    for item in our_items:
+        item_words = content_words(item)
+        if len(item_words) >= _MIN_WORDS and item_words <= theirs:
+            return True
+    return False
 
 
 def _head(text: str) -> str:

@@ -12,6 +12,7 @@ from curate.diagnosis.claims import (
     SENTENCE_END,
     Claim,
     Utterance,
+    holds_any,
     is_in,
     names_and_numbers,
     padded,
@@ -60,17 +61,25 @@ class Case:
     @property
     def claims(self) -> list[tuple[int, Claim]]:
         """List the claims with their index among what was said."""
-        return [(i, said.claim) for i, said in enumerate(self.said) if said.claim]
+        return self.claims_from(0)
 
     @property
     def has_own_ids(self) -> bool:
         """Tell whether the passages that were shown have the ids of our corpus."""
         return any(not self.corpus_ids.isdisjoint(step.passages) for step in self.steps)
 
+    def claims_from(self, start: int) -> list[tuple[int, Claim]]:
+        """List the claims from the index `start` on, each with its index."""
+        found: list[tuple[int, Claim]] = []
+        for i, said in enumerate(self.said[start:], start):
+            if said.claim:
+                found.append((i, said.claim))
+        return found
+
     def first_mention(self, items: Sequence[str]) -> int | None:
         """Find the index of the first thing said by the policy itself that names an item."""
         for i, said in enumerate(self.said):
-            if said.kind is not StepKind.OBSERVATION and _names(said, items):
+            if said.kind is not StepKind.OBSERVATION and holds_any(said.norm, items):
                 return i
         return None
 
@@ -121,15 +130,17 @@ class Case:
         titled = [name for name in names if bare_title(name) in titles]
         if titled and self._holds(said.norm, fact):
             return titled
-        if any(self._speaks_of(line, said, fact) for line in said.text.splitlines()):
-            return names or (NAMELESS,)
+        for line in said.text.splitlines():
+            if self._speaks_of(line, said, fact):
+                return names or (NAMELESS,)
         return ()
 
     def _holds(self, norm: str, fact: GoldFact) -> bool:
         """Tell whether a normalised text holds an item of the fact, or most of its words."""
-        return any(
-            is_in(item, norm) or holds_most(norm, item, self.question) for item in fact.items
-        )
+        for item in fact.items:
+            if is_in(item, norm) or holds_most(norm, item, self.question):
+                return True
+        return False
 
     def _speaks_of(self, line: str, said: Utterance, fact: GoldFact) -> bool:
         """Tell whether a line mentions the fact's item and speaks of the entity or what was asked.
@@ -141,7 +152,8 @@ class Case:
         norm = padded(line)
         if not self._holds(norm, fact):
             return False
-        if any(is_in(passage.title, norm) for passage in fact.passages):
+        titles = [passage.title for passage in fact.passages]
+        if holds_any(norm, titles):
             return True
         query = ""
         if said.step:
@@ -168,15 +180,14 @@ class Case:
         count only together with most of the other words of the name.
         """
         found = names_and_numbers(self.question) + names_and_numbers(query)
-        named = [content_words(name) - items for name in found if not name.isdigit()]
-        wanted = [words for words in named if words]
         own = content_words(norm)
-        for words in wanted:
-            shared = words & own
-            if shared - self.asking or len(shared) >= NAMED_SHARE * len(words):
+        names_nothing = True
+        for name in found:
+            wanted = content_words(name) - items
+            if name.isdigit() or not wanted:
+                continue
+            names_nothing = False
+            shared = wanted & own
+            if shared - self.asking or len(shared) >= NAMED_SHARE * len(wanted):
                 return True
-        return not wanted
-
-
-def _names(said: Utterance, items: Iterable[str]) -> bool:
-    return any(is_in(item, said.norm) for item in items)
+        return names_nothing

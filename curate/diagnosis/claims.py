@@ -194,7 +194,7 @@ class _Reading:
         if not values:
             return None
         # A hedge about what has just been shown ("I think the passage means Paris") is a reading.
-        if basis is Basis.GUESSED and _holds_any(self._shown, values):
+        if basis is Basis.GUESSED and holds_any(self._shown, values):
             basis = Basis.READ
         return Claim(step, text.strip(), values, basis)
 
@@ -202,13 +202,9 @@ class _Reading:
         new_values = tuple(value for value in values if not is_in(value, self._said))
         if not new_values or says_not_found(text) or _INTENT.match(text):
             return None
-        was_shown = _holds_any(self._all_shown, new_values)
+        was_shown = holds_any(self._all_shown, new_values)
         basis = Basis.READ if was_shown else Basis.RECALLED
         return Claim(step, text.strip(), new_values, basis)
-
-
-def _holds_any(padded_text: str, values: Iterable[str]) -> bool:
-    return any(is_in(value, padded_text) for value in values)
 
 
 def names_and_numbers(text: str) -> tuple[str, ...]:
@@ -257,3 +253,13 @@ def padded(text: str) -> str:
 def is_in(value: str, padded_text: str) -> bool:
     """Tell whether a padded text holds a normalised value as whole words."""
     return f" {value} " in padded_text
+
+
+def holds_any(padded_text: str, values: Iterable[str]) -> bool:
+    """Tell whether a padded text holds any of some normalised values as whole words."""
+    return any(is_in(value, padded_text) for value in values)
+
+
+def texts_of(said: Iterable[Utterance], kind: StepKind) -> list[str]:
+    """List the texts of the utterances of one kind."""
+    return [each.text for each in said if each.kind is kind]

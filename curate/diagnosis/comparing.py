@@ -5,13 +5,12 @@ words and by their likeness: what is asked of one title is asked of the other.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 from coa.trajectory import StepKind
 from curate.diagnosis.case import Case, Place
-from curate.diagnosis.claims import Claim, Utterance, is_in
-from curate.diagnosis.gold import GoldFact, GoldPassage
+from curate.diagnosis.claims import Claim, is_in, texts_of
+from curate.diagnosis.gold import GoldFact, GoldPassage, is_in_any
 from curate.diagnosis.queries import content_words
 
 
@@ -28,7 +27,9 @@ def places_by_title(case: Case, start: int) -> list[Place]:
     """Find the passages under its title that would state each claim, from the index `start` on."""
     spoken = _spoken(case, start)
     asked = [_asked(case, part) for part in spoken]
-    sure = list(chain.from_iterable(asked))
+    sure: list[GoldPassage] = []
+    for passages in asked:
+        sure += passages
     places: list[Place] = []
     for part, passages in zip(spoken, asked, strict=True):
         others = [passage for passage in sure if passage.title != part.title]
@@ -49,7 +50,7 @@ def is_contradicted(place: Place) -> bool:
     """Tell whether no passage that would state the claim's fact holds any of its values."""
     for value in place.claim.values:
         for part in value.split(" and "):
-            if any(is_in(part, passage.norm) for passage in place.fact.passages):
+            if is_in_any(part, place.fact.passages):
                 return False
     return True
 
@@ -62,8 +63,9 @@ def _spoken(case: Case, start: int) -> list[_Spoken]:
     for i, said in enumerate(case.said):
         if said.kind is StepKind.OBSERVATION:
             continue
-        named = [name for name in case.gold.compares if is_in(name, said.norm)]
-        title = named[-1] if named else title
+        for name in case.gold.compares:
+            if is_in(name, said.norm):
+                title = name  # the last one that is named stays
         if said.claim and i >= start and title:
             found.append(_Spoken(title, since, i, said.claim))
             since = i + 1
@@ -78,7 +80,7 @@ def _asked(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
     under = case.gold.passages_under(part.title)
     if len(under) == 1:
         return under
-    thoughts = _texts(case.said[part.start : part.end + 1], StepKind.THOUGHT)
+    thoughts = texts_of(case.said[part.start : part.end + 1], StepKind.THOUGHT)
     return _closest(under, _words(case, part, [case.question, *thoughts]))
 
 
@@ -107,12 +109,8 @@ def _claimed_values(case: Case) -> list[str]:
 
 def _queried(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
     """Choose the passages that share most words with the queries before the claim."""
-    queries = _texts(case.said[part.start : part.end], StepKind.ACTION)
+    queries = texts_of(case.said[part.start : part.end], StepKind.ACTION)
     return _closest(case.gold.passages_under(part.title), _words(case, part, queries))
-
-
-def _texts(said: Sequence[Utterance], kind: StepKind) -> list[str]:
-    return [piece.text for piece in said if piece.kind is kind]
 
 
 def _words(case: Case, part: _Spoken, texts: Sequence[str]) -> frozenset[str]:

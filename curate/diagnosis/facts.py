@@ -5,8 +5,7 @@ that the policy never mentions is the missing one; the claim made in its place i
 Where facts are compared, the first claim that no gold passage supports is the wrong one.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
 from coa.causes import Cause, Finding
 from coa.trajectory import Mode, StepKind
@@ -20,9 +19,10 @@ from curate.diagnosis.claims import (
     is_in,
     padded,
     says_not_found,
+    texts_of,
 )
 from curate.diagnosis.comparing import is_contradicted, places_by_title
-from curate.diagnosis.gold import Gold, GoldFact, GoldPassage
+from curate.diagnosis.gold import Gold, GoldFact, GoldPassage, is_in_any
 from curate.diagnosis.queries import Query, Wanted, content_words, holds_most, is_good
 
 _MAX_QUOTE = 200
@@ -56,8 +56,10 @@ def _is_passed_over(case: Case, fact: GoldFact) -> bool:
     last = case.gold.facts[-1]
     if fact is last or case.has_own_ids:
         return False
-    own_passages = tuple(p for p in case.gold.passages if p.title in fact.items)
-    answer_in_own = GoldFact(items=last.items, name="", passages=own_passages)
+    own_passages: list[GoldPassage] = []
+    for title in fact.items:
+        own_passages += case.gold.passages_under(title)
+    answer_in_own = GoldFact(items=last.items, name="", passages=tuple(own_passages))
     return _is_shown_anywhere(case, answer_in_own) or _is_shown_anywhere(case, last)
 
 
@@ -76,7 +78,7 @@ def _without_titles(case: Case) -> list[Finding]:
     if ignored:
         return [ignored]
     bases = {claim.basis for _, claim in case.claims}
-    has_searched = any(said.kind is StepKind.ACTION for said in case.said)
+    has_searched = bool(_queries(case.said))
     if has_searched or len(bases) > 1 or Basis.READ in bases:
         return [Finding(Cause.UNKNOWN, evidence="the question has no gold titles")]
     if not case.claims and case.mode is Mode.COT:
@@ -84,7 +86,10 @@ def _without_titles(case: Case) -> list[Finding]:
         return [Finding(Cause.UNKNOWN, evidence=evidence)]
     claim = case.claims[0][1] if case.claims else _answer_as_claim(case)
     evidence = _quote(claim.sentence)
-    return [Finding(cause, claim.step, evidence) for cause in _unsearched(case.mode, claim)]
+    findings: list[Finding] = []
+    for cause in _unsearched(case.mode, claim):
+        findings.append(Finding(cause, claim.step, evidence))
+    return findings
 
 
 def _ignored_answer(case: Case) -> Finding | None:
@@ -113,8 +118,10 @@ def _is_overruled(case: Case, fact: GoldFact, mentioned: int) -> bool:
         return False
     if not case.has_own_ids and _was_shown(case, len(case.said)):
         return True
-    later = [claim for i, claim in case.claims if i > mentioned]
-    return any(claim.basis is Basis.READ and case.prediction in claim.values for claim in later)
+    for _, claim in case.claims_from(mentioned + 1):
+        if claim.basis is Basis.READ and case.prediction in claim.values:
+            return True
+    return False
 
 
 def _slip(case: Case, index: int) -> Finding:
@@ -136,11 +143,10 @@ def _claim_in_place_of(case: Case, fact: GoldFact, start: int) -> Place:
     if fact is case.gold.facts[-1] and not case.gold.compares:
         end, claim = _claim_of_answer(case, start)
         return Place(start, end, claim, fact)
-    candidates = [(i, claim) for i, claim in case.claims if i >= start]
+    candidates = case.claims_from(start)
     if start:
         # The sentence at the start reached the fact before: a claim in it is about that fact.
-        later = [(i, claim) for i, claim in candidates if i > start]
-        candidates = later or candidates
+        candidates = case.claims_from(start + 1) or candidates
     for end, claim in candidates:
         if not _is_harmless(claim, case.gold):
             return Place(start, end, claim, fact)
@@ -156,8 +162,8 @@ def _claim_of_answer(case: Case, start: int) -> tuple[int, Claim]:
     Without one the first thought that mentions the answer is taken for the claim, else the answer
     itself.
     """
-    for i, claim in case.claims:
-        if i >= start and case.prediction in claim.values:
+    for i, claim in case.claims_from(start):
+        if case.prediction in claim.values:
             return i, claim
     for i, said in enumerate(case.said[start:], start):
         if said.kind is StepKind.THOUGHT and is_in(case.prediction, said.norm):
@@ -173,14 +179,12 @@ def _is_harmless(claim: Claim, gold: Gold) -> bool:
 
     Such a claim is true, even if it is not what was needed.
     """
-    stating = list(chain.from_iterable(fact.passages for fact in gold.facts))
+    stating: list[GoldPassage] = []
+    for fact in gold.facts:
+        stating += fact.passages
     if not stating:
         return False
-    return all(_is_held(value, stating) for value in claim.values)
-
-
-def _is_held(value: str, passages: Iterable[GoldPassage]) -> bool:
-    return any(is_in(value, passage.norm) for passage in passages)
+    return all(is_in_any(value, stating) for value in claim.values)
 
 
 def _answer_as_claim(case: Case) -> Claim:
@@ -197,8 +201,7 @@ def _answer_as_claim(case: Case) -> Claim:
 
 def _was_shown(case: Case, end: int) -> bool:
     """Tell whether an observation before the index `end` states the answer."""
-    shown = case.observations(end)
-    return any(_states(said, case.prediction, case.question) for said in shown)
+    return any(_states(said, case.prediction, case.question) for said in case.observations(end))
 
 
 def _states(said: Utterance, value: str, question: str) -> bool:
@@ -229,14 +232,15 @@ def _can_check_all(case: Case, places: Sequence[Place]) -> bool:
     """
     if not case.has_own_ids and case.said:
         last_step = case.said[-1].step
-        last_said = [said for said in case.said if said.step == last_step]
-        if any(says_not_found(said.text) for said in last_said):
-            return False
-    if not all(place.is_sure for place in places):
-        return False
+        for said in case.said:
+            if said.step == last_step and says_not_found(said.text):
+                return False
     titles: set[str] = set()
     for place in places:
-        titles.update(passage.title for passage in place.fact.passages)
+        if not place.is_sure:
+            return False
+        for passage in place.fact.passages:
+            titles.add(passage.title)
     return not titles < set(case.gold.compares)
 
 
@@ -259,7 +263,8 @@ def _explain(case: Case, place: Place) -> list[Finding]:
             return [_finding(Cause.DISTRACTOR_FOLLOWED, place, source), *trouble]
     if trouble:
         return [*trouble, _finding(_memory_cause(claim), place)]
-    return [_finding(cause, place) for cause in _unsearched(case.mode, claim)]
+    causes = _unsearched(case.mode, claim)
+    return [_finding(cause, place) for cause in causes]
 
 
 def _finding(
@@ -292,8 +297,9 @@ def _unsearched(mode: Mode, claim: Claim) -> list[Cause]:
 def _source(case: Case, claim: Claim, observations: Sequence[Utterance]) -> tuple[str, ...]:
     """Find the last observation that holds a claimed value, and return its passages' ids."""
     for said in reversed(observations):
-        if any(_states(said, value, case.question) for value in claim.values):
-            return case.steps[said.step].passages or (NAMELESS,)
+        for value in claim.values:
+            if _states(said, value, case.question):
+                return case.steps[said.step].passages or (NAMELESS,)
     return ()
 
 
@@ -311,12 +317,14 @@ def _query_trouble(case: Case, place: Place) -> list[Finding]:
         queries = _queries(between)
     if not queries:
         return []
-    thoughts = [said.text for said in between if said.kind is StepKind.THOUGHT]
+    thoughts = texts_of(between, StepKind.THOUGHT)
     wanted = _wanted(case, place, " ".join(thoughts))
-    query, cause = queries[-1], Cause.BAD_QUERY
+    query = queries[-1]
+    cause = Cause.BAD_QUERY
     for each in queries:
         if is_good(each.text, wanted, case.asking):
-            query, cause = each, Cause.RETRIEVAL_MISS
+            query = each
+            cause = Cause.RETRIEVAL_MISS
             break
     return [
         Finding(
@@ -341,10 +349,14 @@ def _wanted(case: Case, place: Place, thoughts: str) -> Wanted:
         for title in case.gold.compares:
             if is_in(title, text):
                 passages += case.gold.passages_under(title)
+    others: list[GoldPassage] = []
+    for passage in case.gold.passages:
+        if passage not in passages:
+            others.append(passage)
     return Wanted(
         items=place.fact.items,
         passages=passages,
-        others=tuple(passage for passage in case.gold.passages if passage not in passages),
+        others=tuple(others),
         topic=content_words(f"{case.question} {thoughts}"),
     )
 

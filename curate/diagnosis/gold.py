@@ -12,7 +12,7 @@ from typing import NamedTuple
 from coa.grading import CLOSED_ANSWERS
 from coa.question import Question
 from coa.search import Passage
-from curate.diagnosis.claims import cached_normalise, is_in, padded
+from curate.diagnosis.claims import cached_normalise, holds_any, is_in, padded
 
 
 class GoldPassage(NamedTuple):
@@ -76,7 +76,9 @@ def title_key(title: str) -> str:
 
 def gold_passages(passages: Iterable[Passage], titles: Iterable[str]) -> Corpus:
     """Collect the passages under any of `titles` in one pass; no other passage is kept."""
-    wanted: dict[str, list[GoldPassage]] = {title_key(title): [] for title in titles}
+    wanted: dict[str, list[GoldPassage]] = {}
+    for title in titles:
+        wanted[title_key(title)] = []
     ids: set[str] = set()
     for passage in passages:
         found = wanted.get(title_key(passage.title))
@@ -103,9 +105,10 @@ def bare_title(title: str) -> str:
 
 def gold_of(question: Question, corpus: Corpus) -> Gold:
     """Collect what the policy had to find for a question, in the order of its gold titles."""
-    titles = {bare_title(title): title for title in question.gold_titles}
+    titles: dict[str, str] = {}
     passages: list[GoldPassage] = []
     for title in question.gold_titles:
+        titles[bare_title(title)] = title
         passages += corpus.by_title.get(title_key(title), ())
     titles_with_passages = {passage.title for passage in passages}
     answers = _normalised_answers(question)
@@ -135,8 +138,10 @@ def _normalised_answers(question: Question) -> tuple[str, ...]:
 def _is_open(question: Question, answers: Sequence[str]) -> bool:
     """Tell whether the answer is neither yes or no nor something that the question names."""
     asked = padded(question.question)
-    is_closed = any(answer in CLOSED_ANSWERS or is_in(answer, asked) for answer in answers)
-    return bool(answers) and not is_closed
+    for answer in answers:
+        if answer in CLOSED_ANSWERS or is_in(answer, asked):
+            return False
+    return bool(answers)
 
 
 def _bridge_facts(
@@ -182,6 +187,11 @@ def stating(items: tuple[str, ...], passages: Sequence[GoldPassage]) -> tuple[Go
     for passage in passages:
         if passage.title in items:
             own.append(passage)
-        elif any(is_in(item, passage.norm) for item in items):
+        elif holds_any(passage.norm, items):
             mentioning.append(passage)
     return tuple(mentioning or own)
+
+
+def is_in_any(value: str, passages: Iterable[GoldPassage]) -> bool:
+    """Tell whether any passage holds a normalised value as whole words."""
+    return any(is_in(value, passage.norm) for passage in passages)

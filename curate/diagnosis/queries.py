@@ -101,8 +101,9 @@ def asking_words(questions: Iterable[str]) -> frozenset[str]:
     """List the words by which questions ask for things: those that are no names."""
     words: set[str] = set()
     for question in questions:
-        later_words = WORD.findall(question)[1:]
-        words.update(_singular(word) for word in later_words if word.islower())
+        for word in WORD.findall(question)[1:]:
+            if word.islower():
+                words.add(_singular(word))
     return frozenset(words) - _STOP_WORDS
 
 
@@ -136,8 +137,10 @@ def _would_find(
         return True
     if not asked.isdisjoint(asking):
         return False
-    elsewhere = [other for other in wanted.others if other.title == passage.title]
-    return not any(_speaks_of(content_words(other.norm), asked) for other in elsewhere)
+    for other in wanted.others:
+        if other.title == passage.title and _speaks_of(content_words(other.norm), asked):
+            return False
+    return True
 
 
 def _asks_about_another(words: frozenset[str], wanted: Wanted) -> bool:
