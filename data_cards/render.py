@@ -14,18 +14,15 @@ cards are the same. Same inputs give same bytes: no dates, nothing from the netw
 """
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from coa.files import RENDERED
-from coa.output_folder import OwnFolder, replace_folder
+from coa.output_folder import OwnFolder
 from coa.params import Params
-from data_cards.cards.card import Card, SetCard, front_page, set_card
-from data_cards.cards.measure import measure
+from data_cards.cards.all_sets import render
+from data_cards.cards.card_files import write_files
 from data_cards.catalogue import SetName
-from data_cards.facts import num_questions_in_both_splits
-from data_cards.settings import RenderParams, check, shown_settings
+from data_cards.settings import RenderParams
 
 OUT = RENDERED
 OWN_FOLDER = OwnFolder(
@@ -33,75 +30,6 @@ OWN_FOLDER = OwnFolder(
     "README.md",
     rf"README\.md|({'|'.join(SetName)})/(README\.md|pictures/[\w-]+\.png)",
 )
-
-
-class Rendered(NamedTuple):
-    """All cards of a run."""
-
-    front: Card
-    sets: tuple[SetCard, ...]
-
-    def files(self) -> dict[str, bytes]:
-        """Give the cards and their pictures by their path in a repository, the front page first.
-
-        Raises:
-            OutputError: a picture cannot be read.
-        """
-        found = self.texts()
-        for card in self.sets:
-            for picture in card.card.pictures:
-                found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
-        return found
-
-    def texts(self) -> dict[str, bytes]:
-        """Give the cards alone by their path in a repository."""
-        found = {"README.md": self.front.text.encode()}
-        for card in self.sets:
-            found[f"{card.info.name}/README.md"] = card.card.text.encode()
-        return found
-
-
-def render(params: Params, section: RenderParams) -> Rendered:
-    """Measure the sets and write their cards.
-
-    Raises:
-        ConfigError: a setting cannot stand in a card.
-        InputError: a file is missing or broken, or a set is empty.
-    """
-    check(section)
-    settings = shown_settings(params)
-    cards = []
-    for name in SetName:
-        facts = measure(name, settings)
-        cards.append(set_card(facts, section))
-    front = front_page(cards, num_questions_in_both_splits(), section)
-    return Rendered(front, tuple(cards))
-
-
-def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:
-    """Replace `folder`, which the same command made, with one that has these files.
-
-    Raises:
-        OutputError: a file cannot be written, or others stand in the folder.
-    """
-    with replace_folder(folder, own) as new:
-        for name, content in files.items():
-            path = new / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-
-
-def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """List the files that `folder` lacks, that differ from `files`, or that are not among them."""
-    present = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            present[path.relative_to(folder).as_posix()] = path
-    stale = present.keys() - files.keys()
-    for name, content in files.items():
-        if name not in present or present[name].read_bytes() != content:
-            stale.add(name)
-    return sorted(stale)
 
 
 def main(arguments: Sequence[str]) -> str:

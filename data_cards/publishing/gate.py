@@ -20,9 +20,9 @@ from coa.trajectory import Author, Step
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard
 from data_cards.cards.measure import SCRIPTED
+from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.models import ModelCard
 from data_cards.publishing.evaluation_overlap import EvaluationQuestions, screened_overlaps
 from data_cards.publishing.loss_masks import mask_fault
 from data_cards.publishing.private_text import find_key, find_private

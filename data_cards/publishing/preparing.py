@@ -5,9 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from coa.files import ASSEMBLED
+from coa.files import ASSEMBLED, RENDERED
 from coa.params import Params
-from data_cards import models
+from data_cards.cards.all_sets import render
+from data_cards.cards.card_files import stale_files
+from data_cards.cards.measure_model import measure_model
+from data_cards.cards.model_card import card_files, card_folder, render_card
 from data_cards.catalogue import sets_in
 from data_cards.publishing.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
 from data_cards.publishing.gate import (
@@ -20,8 +23,7 @@ from data_cards.publishing.gate import (
     key_refusals,
 )
 from data_cards.publishing.publication import Content, Hashes, Publication, hashes_of, set_files
-from data_cards.render import OUT, render, stale_files
-from data_cards.settings import PublishParams, RenderParams, shown_settings
+from data_cards.settings import PublishParams, RenderParams, check, shown_settings
 
 
 class Prepared(NamedTuple):
@@ -56,7 +58,7 @@ def _prepare_sets(params: Params, publish: PublishParams) -> Prepared:
     cards = rendered.files()
     refusals = check_sets(
         cards=rendered.sets,
-        stale_cards=stale_files(OUT, cards),
+        stale_cards=stale_files(RENDERED, cards),
         settings=shown_settings(params),
         params=publish,
         known_licences=section.licenses,
@@ -82,11 +84,13 @@ def prepare_model(params: Params, publish: PublishParams, private: Path) -> Prep
     folder = Path(publish.model)
     section = params.section(RenderParams, "render")
     copied = copy_model(folder, private)
-    card = models.model_card(folder, params)
-    stale = stale_files(models.card_folder(folder), models.card_files(card, private))
+    check(section)
+    facts = measure_model(folder)
+    card = render_card(facts, section)
+    stale = stale_files(card_folder(folder), card_files(card, private))
     refusals = check_model(card, stale, folder, section.licenses)
-    published = models.model_card(folder, params, publish.repository)
-    files: dict[str, Content] = {**models.card_files(published, private)}
+    published = render_card(facts, section, publish.repository)
+    files: dict[str, Content] = {**card_files(published, private)}
     hashes = {}
     for file in copied.copies:
         hashes[file.copy] = file.hashes

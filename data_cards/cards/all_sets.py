@@ -1,0 +1,53 @@
+"""Make the cards of all sets, and the front page of the repository that holds them."""
+
+from typing import NamedTuple
+
+from coa.params import Params
+from data_cards.cards.card import Card, SetCard, front_page, set_card
+from data_cards.cards.measure import measure
+from data_cards.catalogue import SetName
+from data_cards.facts import num_questions_in_both_splits
+from data_cards.settings import RenderParams, check, shown_settings
+
+
+class Rendered(NamedTuple):
+    """All cards of a run."""
+
+    front: Card
+    sets: tuple[SetCard, ...]
+
+    def files(self) -> dict[str, bytes]:
+        """Give the cards and their pictures by their path in a repository, the front page first.
+
+        Raises:
+            OutputError: a picture cannot be read.
+        """
+        found = self.texts()
+        for card in self.sets:
+            for picture in card.card.pictures:
+                found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
+        return found
+
+    def texts(self) -> dict[str, bytes]:
+        """Give the cards alone by their path in a repository."""
+        found = {"README.md": self.front.text.encode()}
+        for card in self.sets:
+            found[f"{card.info.name}/README.md"] = card.card.text.encode()
+        return found
+
+
+def render(params: Params, section: RenderParams) -> Rendered:
+    """Measure the sets and write their cards.
+
+    Raises:
+        ConfigError: a setting cannot be shown in a card.
+        InputError: a file is missing or broken, or a set is empty.
+    """
+    check(section)
+    settings = shown_settings(params)
+    cards = []
+    for name in SetName:
+        facts = measure(name, settings)
+        cards.append(set_card(facts, section))
+    front = front_page(cards, num_questions_in_both_splits(), section)
+    return Rendered(front, tuple(cards))

@@ -1,0 +1,242 @@
+"""Render the card of a trained model from its facts.
+
+`data_cards.cards.measure_model` makes the facts. Here they become Markdown: templates/model.md has
+the text around the tables.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from coa.errors import ConfigError
+from data_cards.cards import licences
+from data_cards.cards.card import fill, licence_table
+from data_cards.cards.front_matter import assemble_card
+from data_cards.cards.licences import Source
+from data_cards.cards.measure import SCRIPTED
+from data_cards.cards.measure_model import ModelFacts
+from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
+from data_cards.cards.trained import Result, TrainedStage
+from data_cards.settings import RenderParams, settings_block
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+MODEL_CARDS = Path("data/models")
+_DOES = {
+    "pretrain": "knows a part of a world's facts and has not learned to search",
+    "sft1": "has learned when to search",
+    "sft2": "has learned when and how to search",
+    "sft3": "has learned to search and to predict what a search returns",
+    "rl1": "has practised on searches that it imagined itself",
+    "rl2": "has practised with a real search",
+}
+_OBJECTIVES = {
+    "pretrain": "likelihood of text",
+    "sft1": "contrastive loss on pairs: when to act",
+    "sft2": "likelihood of trajectories, search results masked",
+    "sft3": "the same with search results learned",
+    "rl1": "GRPO, searches imagined by the model",
+    "rl2": "GRPO with the real search",
+}
+_MASKS = {
+    "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
+    "sft2": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
+    "sft3": (
+        "Learned: the policy's own text and the bodies of search results."
+        " Masked: prompt, inserted markers."
+    ),
+    "rl1": "Learned: the policy's own tokens. Masked: what stands for search results.",
+    "rl2": "Learned: the policy's own tokens. Masked: search results.",
+}
+_METRICS = {
+    "exact_match": "exact match",
+    "cover_exact_match": "cover exact match",
+    "f1": "F1",
+    "actions": "searches",
+}
+_MAX_FIGURES = 20
+"""Figures of the validation that a card shows."""
+
+
+class ModelCard(NamedTuple):
+    """A card and what the gate asks about its model."""
+
+    text: str
+    sources: tuple[Source, ...]
+    teachers: tuple[str, ...]
+    """Who wrote the trajectories of its sets."""
+    num_stages: int
+    """The stages behind it, its own included."""
+    num_results: int
+    other_results: tuple[str, ...]
+    """Results of other weights that lay in the same folder."""
+
+
+def render_card(facts: ModelFacts, section: RenderParams, repository: str = "") -> ModelCard:
+    """Write the card of a model.
+
+    Args:
+        facts: What was measured of the model.
+        section: What the card cannot count.
+        repository: Where the model is published; empty: its folder.
+    """
+    title = f"{section.title}: {facts.folder.name}"
+    scripted = [inline(name) for name in facts.teachers if name.startswith(SCRIPTED)]
+    context = {
+        **_context(facts),
+        "title": title,
+        "repository": repository or str(facts.folder),
+        "name": "model",
+        "is_all_scripted": False,
+        "scripted": ", ".join(scripted),
+        "licences": licence_table(facts.sources, section),
+    }
+    body = fill("model.md", context)
+    return ModelCard(
+        text=assemble_card(_metadata(facts, section, title), body),
+        sources=facts.sources,
+        teachers=facts.teachers,
+        num_stages=len(facts.chain),
+        num_results=len(facts.results),
+        other_results=facts.other_results,
+    )
+
+
+def _context(facts: ModelFacts) -> dict[str, Any]:
+    run = facts.chain[-1]
+    begins = ", begun from nothing"
+    if facts.base:
+        begins = f" and begins with {inline(facts.base)}"
+    return {
+        "stage": run.stage,
+        "does": _DOES.get(run.stage, "was trained"),
+        "begins": begins,
+        "architecture": _architecture(facts),
+        "prompt": fence(facts.prompt),
+        "chain": _chain(facts.chain),
+        "figures": _figures(run),
+        "has_curves": facts.has_curves,
+        "data": _data(facts.data_files),
+        "masks": Markdown(_MASKS.get(run.stage, "")),
+        "results": _results(facts.results),
+        "fingerprint": facts.fingerprint,
+        "other_results": ", ".join(inline(name) for name in facts.other_results),
+        "settings": settings_block(facts.settings),
+    }
+
+
+def _architecture(facts: ModelFacts) -> Markdown:
+    rows: list[Sequence[Cell]] = [(Markdown("architecture"), inline(facts.architecture))]
+    for what, size in facts.sizes.items():
+        rows.append((Markdown(what), size))
+    rows.append((Markdown("bytes of weights"), facts.num_weight_bytes))
+    return table(("", "value"), rows)
+
+
+def _chain(runs: Sequence[TrainedStage]) -> Markdown:
+    rows: list[list[Cell]] = []
+    for run in runs:
+        name = inline(run.folder.name)
+        objective = Markdown(_OBJECTIVES.get(run.stage, run.stage))
+        data = Markdown(", ".join(inline(item) for item in run.data))
+        rate = Markdown(str(run.arguments.get("learning_rate", "")))
+        rows.append([name, objective, data, run.steps, rate])
+    return table(("run", "objective", "on", "steps", "learning rate"), rows)
+
+
+def _figures(run: TrainedStage) -> Markdown | str:
+    rows = []
+    for name, value in sorted(run.figures.items()):
+        if not name.endswith(("runtime", "per_second")):
+            rows.append((words(name.removeprefix("eval_")), Markdown(f"{value:.4g}")))
+    return table(("figure", "value"), rows[:_MAX_FIGURES]) if rows else ""
+
+
+def _data(hashes: Mapping[str, str]) -> Markdown:
+    rows = []
+    for path, sha256 in hashes.items():
+        rows.append((inline(path), inline(sha256)))
+    return table(("file", "SHA-256"), rows)
+
+
+def _results(found: Sequence[Result]) -> Markdown | str:
+    if not found:
+        return ""
+    rows: list[list[Cell]] = []
+    for result in found:
+        setting = result.setting
+        shown = [Markdown(_interval(name, result.metrics.get(name))) for name in _METRICS]
+        search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
+        asked = f"{words(str(setting['split']))}, {words(str(setting['mode']))}"
+        rows.append([Markdown(asked), result.num_questions, *shown, search])
+    return table(("asked", "questions", *_METRICS.values(), "search"), rows)
+
+
+def _interval(name: str, value: Any) -> str:
+    """Write a mean with its interval: searches as they are, everything else in per cent."""
+    if not value:
+        return ""
+    if name == "actions":
+        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    percent = value["value"] * 100
+    low = value["low"] * 100
+    high = value["high"] * 100
+    return f"{percent:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _metadata(facts: ModelFacts, section: RenderParams, title: str) -> "ModelCardData":
+    """Make the metadata of the card, with its results as the Hub reads them."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    measured = []
+    for result in facts.results:
+        for name in ("exact_match", "f1"):
+            value = result.metrics.get(name)
+            if value:
+                measured.append(
+                    EvalResult(
+                        task_type="question-answering",
+                        dataset_type="coa",
+                        dataset_name=f"{result.setting['split']}, {result.setting['mode']}",
+                        metric_type=name,
+                        metric_value=round(value["value"], 4),
+                        metric_name=_METRICS[name],
+                    )
+                )
+    return ModelCardData(
+        language=list(section.languages),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=sorted({"agent", "chain-of-action", "search", "arxiv:2503.06580"}),
+        base_model=facts.base or None,
+        datasets=[section.repository] if section.repository else None,
+        model_name=title if measured else None,
+        eval_results=measured or None,
+        **licences.licence_fields(facts.sources, section.licenses),
+    )
+
+
+def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:
+    """Give the card and its picture by their path in a repository."""
+    files = {"README.md": card.text.encode()}
+    curves = folder / "curves.png"
+    if curves.exists():
+        files["curves.png"] = curves.read_bytes()
+    return files
+
+
+def card_folder(folder: Path) -> Path:
+    """Give the folder of a model's card.
+
+    Raises:
+        ConfigError: the folder has no name of its own.
+    """
+    if folder.name in ("", ".."):
+        raise ConfigError(
+            "no model is named",
+            where="models.model",
+            expected="a folder such as data/train/sft2",
+            got=str(folder),
+        )
+    return MODEL_CARDS / folder.name
