@@ -49,7 +49,7 @@ class Item:
 
     @property
     def record_id(self) -> str:
-        """The id of Argilla's record.
+        """Make the id of Argilla's record.
 
         Another version is another record, so the text behind a response never changes.
         """

@@ -63,7 +63,7 @@ class Layout:
 
     @property
     def guidelines(self) -> str:
-        """The text that explains the task to a reviewer."""
+        """Read the text that explains the task to a reviewer."""
         return (_GUIDELINES / f"{self.kind}.md").read_text(encoding="utf-8")
 
 

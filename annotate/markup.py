@@ -3,7 +3,7 @@
 Argilla renders a field as Markdown and then as HTML, without escaping what records hold. So each
 field is one line that begins with a tag, which Markdown leaves alone, and every character of a text
 that means something to either language is written as a reference. The reviewer's page then holds
-the text, character by character; characters that cannot be seen stand in a frame that names them.
+the text, character by character; characters that cannot be seen are in a frame that names them.
 """
 
 import re

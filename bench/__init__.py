@@ -1,1 +1,4 @@
-"""Benchmarks: small programs that print tables (bench/README.md); no part of the build."""
+"""Measure time and memory with small programs that print tables (see bench/README.md).
+
+The package is not part of the build.
+"""

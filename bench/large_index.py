@@ -4,7 +4,7 @@
 
 Passages are distinct: 100 words by Zipf's law from a vocabulary of 300,000 made-up words, and a
 number. Natural text repeats more, so the figures are on the careful side for disk. Queries are six
-words of one passage, none of them among the 150 most frequent: those stand for stop words, which
+words of one passage, none of them among the 150 most frequent: those count as stop words, which
 the engine drops from real questions. The build runs in a process of its own, whose peak of private
 memory (RssAnon) is sampled; serving is one worker with one thread.
 """

@@ -112,7 +112,7 @@ class Clock:
         self._last = time.process_time()
 
     def start(self) -> None:
-        """Start anew; the time since the last call belongs to no part."""
+        """Start again; the time since the last call belongs to no part."""
         self._last = time.process_time()
 
     def stop(self, part: str) -> None:

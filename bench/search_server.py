@@ -62,7 +62,7 @@ class Bm25s:
         self.num_passages = len(self._passages)
 
     def find(self, query: str, top_k: int) -> list[Hit]:
-        """The best passages."""
+        """Find the best passages."""
         terms = [term for term in self._terms.query_terms(query) if term in self._engine.vocab_dict]
         if not terms:
             return []
@@ -73,7 +73,7 @@ class Bm25s:
         return [Hit(self._passages[i], float(score)) for i, score in ranked]
 
     def passage(self, passage_id: str) -> Passage | None:
-        """Not measured."""
+        """Find nothing: this is not measured."""
         return None
 
 
@@ -93,7 +93,7 @@ class Pyserini:
         self.num_passages = self._engine.num_docs
 
     def find(self, query: str, top_k: int) -> list[Hit]:
-        """The best passages."""
+        """Find the best passages."""
         hits = self._engine.search(" ".join(self._terms.query_terms(query)), top_k)
         return [self._hit(hit) for hit in hits]
 
@@ -102,7 +102,7 @@ class Pyserini:
         return Hit(Passage(hit.docid, title.strip('"'), text), hit.score)
 
     def passage(self, passage_id: str) -> Passage | None:
-        """Not measured."""
+        """Find nothing: this is not measured."""
         return None
 
 

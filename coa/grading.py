@@ -285,7 +285,7 @@ def grade(answer_text: str, gold_answers: Sequence[str]) -> Grade:
 
 
 def grade_prediction(prediction: str | None, gold_answers: Sequence[str]) -> Grade:
-    """Grade an answer that is taken out of its box already; None and blank are no answer.
+    """Grade an answer that is taken out of its box already; None and blank count as no answer.
 
     Raises:
         InputError: There is no accepted answer.

@@ -43,7 +43,7 @@ def run_interruptible(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 class _Stop:
-    """Handles the signals of one run."""
+    """The signal handler of one run."""
 
     def __init__(self) -> None:
         self.number: int | None = None

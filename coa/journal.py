@@ -59,7 +59,7 @@ COMMIT;
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 OTHER_VERSION = (
     "use the version of this project that wrote it, "
-    "or move the journal away and pay for its calls anew"
+    "or move the journal away and pay for its calls again"
 )
 _OTHER_RUN = (
     "wait for that run, or stop it (a killed run may have left it behind), "
@@ -138,7 +138,7 @@ class Journal:
         """Open the journal.
 
         Raises:
-            InputError: The file is no journal, is damaged or has an unknown version.
+            InputError: The file is not a journal, is damaged or has an unknown version.
             OutputError: It cannot be written, or another process still has it open after
                 `wait_seconds`.
         """

@@ -1,4 +1,4 @@
-"""Refuse to replace a file that is no table of the kind that a command writes."""
+"""Refuse to replace a file that is not a table of the kind that a command writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _PARQUET = b"PAR1"
 
 
 def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
-    """Refuse to replace a file that is no table of the same kind.
+    """Refuse to replace a file that is not a table of the same kind.
 
     An empty or a truncated file may be replaced.
 

@@ -69,7 +69,7 @@ def _parts(out: str) -> tuple[str, ...]:
     data, *folders = Path(out).parts or ("",)
     if data != "data" or not folders:
         raise ConfigError(
-            "an output of a data stage stands under data/",
+            "an output of a data stage must be under data/",
             expected="out=data/student/...",
             got=f"out={out}",
         )

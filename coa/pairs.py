@@ -162,7 +162,7 @@ def arm_of(side: Sequence[Step]) -> Arm | None:
 
     Returns:
         The arm; None where the scaffold's text comes first. An inserted trigger that the policy
-        never closed is no call, and what follows it is not reasoning that the policy would have
+        never closed is not a call, and what follows it is not reasoning that the policy would have
         begun by itself.
     """
     for step in side:

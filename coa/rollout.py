@@ -73,7 +73,7 @@ class RolloutContext:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Next: let the policy write."""
+    """The next thing to do: let the policy write."""
 
     stop: tuple[str, ...]
     max_tokens: int
@@ -81,7 +81,7 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Next: call a tool."""
+    """The next thing to do: call a tool."""
 
     tool: str
     argument: str

@@ -15,7 +15,7 @@ from coa.tables import open_parquet, parquet_batches, require_columns
 
 
 class SourceRow(NamedTuple):
-    """One row as it stands in its file."""
+    """One row as it is in its file."""
 
     where: str
     """File and row, for errors; rows count from 1 as editors count lines."""

@@ -19,7 +19,7 @@ class _Place(NamedTuple):
 
 
 class Spool(Generic[Record]):
-    """Keeps records of one kind by number in a nameless temporary file; a context manager.
+    """A context manager that keeps records of one kind by number in a nameless temporary file.
 
     Only the place of each record is held in memory. The file is gone when the block or the process
     ends.

@@ -67,7 +67,7 @@ def _data_type(hint: Any) -> pa.DataType:
 
 
 class TableWriter:
-    """Writes records of one kind to a parquet file; a context manager.
+    """A context manager that writes records of one kind to a parquet file.
 
     The file appears, complete, when the block ends without an error.
     """

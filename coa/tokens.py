@@ -49,7 +49,7 @@ class Tokenizer(Protocol):
 
 
 class PieceEncoder:
-    """Encodes and decodes pieces in the middle of a context, with nothing added around them."""
+    """An encoder for pieces in the middle of a context: it adds nothing around them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -57,7 +57,7 @@ class PieceEncoder:
         self._special: dict[str, int] = {}
         self._ordinary: dict[str, int] = {}
         self._harmful: dict[str, int] = {}
-        """The special tokens that are no tags of the protocol."""
+        """The special tokens that are not tags of the protocol."""
         for token, added in tokenizer.added_tokens_decoder.items():
             name = str(added)
             if not added.special:
@@ -69,7 +69,7 @@ class PieceEncoder:
 
     @cached_property
     def _adds_space(self) -> bool:
-        """Whether the tokenizer puts a space before every text, as Llama 2's does."""
+        """Tell whether the tokenizer puts a space before every text, as Llama 2's does."""
         plain = self._ids("x", parses_special=False)
         anchored = self._ids("\nx", parses_special=False)
         return anchored[-len(plain) :] != plain
@@ -105,7 +105,7 @@ class PieceEncoder:
 
     @cached_property
     def control_tokens(self) -> tuple[str, ...]:
-        """Names of the tokenizer's control tokens that `protocol.neutralise` has to be given."""
+        """List the tokenizer's control tokens that `protocol.neutralise` has to be given."""
         is_special = dict.fromkeys(self._ordinary, False)
         is_special.update(dict.fromkeys(self._special, True))
         names = control_tokens.names_of(is_special.items())

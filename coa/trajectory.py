@@ -13,7 +13,7 @@ SCHEMA_VERSION = 1
 
 
 class Author(StrEnum):
-    """Who wrote a span of text."""
+    """The author of a span of text."""
 
     POLICY = "policy"
     """The model that was sampled. Only its text is trained (except in SFT stage 3, where the model

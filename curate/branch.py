@@ -210,7 +210,7 @@ class Totals:
 
 
 class ForkResults:
-    """Grades and writes continuations, and settles each fork once its last one is there.
+    """A grader and writer of continuations, which settles each fork once its last one is there.
 
     Continuations come fork by fork, in the order of the forks.
     """

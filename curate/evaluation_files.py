@@ -25,7 +25,7 @@ def read_evaluation(
     Args:
         own: The project's questions.
         more: Evaluation sets of others, a file or a folder of files; every row counts, whatever its
-            split. `own` stands for none.
+            split. `own` means that there are none.
         columns: `question_id` and `question` to the names of these columns in `more`, where they
             differ.
 
@@ -66,7 +66,7 @@ def _read_file(path: Path, columns: Mapping[str, str]) -> Iterator[EvaluationQue
         question = values["question"]
         if not isinstance(question, str) or not question.strip():
             raise InputError(
-                "an evaluation question is no text", where=where, got=repr(question)[:80]
+                "an evaluation question is not text", where=where, got=repr(question)[:80]
             )
         row_id = values["question_id"]
         question_id = f"row {position}" if row_id is None else str(row_id)

@@ -64,7 +64,7 @@ class Chosen(NamedTuple):
 
 @dataclass(slots=True)
 class Choice:
-    """Chooses a few rows for each cause by their ids alone, as the rows come."""
+    """A choice of a few rows for each cause, made by their ids alone as the rows come."""
 
     _best: dict[Cause, list[Chosen]] = field(default_factory=dict)
 

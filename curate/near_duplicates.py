@@ -64,7 +64,7 @@ def bands(min_similarity: float) -> Banding:
 
 
 class NearDuplicates:
-    """Collects texts, then names those that nearly repeat another.
+    """A collection of texts that names those that nearly repeat another.
 
     It is a context manager, because it holds a temporary file.
     """

@@ -133,7 +133,7 @@ class EvaluationSets:
 
     @property
     def num_runs(self) -> int:
-        """Number of different runs with a name that the questions have."""
+        """Count the different runs with a name that the questions have."""
         return len(self._runs)
 
     def equal(self, question: str) -> EvaluationQuestion | None:
@@ -143,7 +143,7 @@ class EvaluationSets:
 
     @property
     def min_similarity(self) -> dict[str, float]:
-        """Similarity, for each set, from which on a question is near one of the set."""
+        """Return, for each set, the similarity from which on a question is near one of the set."""
         return self._near.min_similarity
 
     def near(self, question: str) -> NearQuestion | None:

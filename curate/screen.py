@@ -7,7 +7,7 @@ sampled), data/questions.parquet and the files in `screen.evaluation`. Writes
 data/screen/excluded.parquet, one row for each trajectory, pair and question that curate.assemble
 leaves out, with its reason, and data/screen/evaluation_sets.parquet, how many rows touch each
 evaluation set. The question and what the policy wrote are compared, never an observation: a passage
-that says what a test asks is no leak.
+that says what a test asks is not a leak.
 """
 
 import sys
@@ -133,7 +133,7 @@ def read_marks(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 class Screen:
-    """Screens rows, one kind after the other, for copies and for what evaluation sets hold."""
+    """A screen for copies and for what evaluation sets hold; rows come one kind after the other."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ words counts."""
 
 
 class Rows(NamedTuple):
-    """Hashes of several texts, one text after the other."""
+    """The hashes of several texts, one text after the other."""
 
     hashes: Hashes
     offsets: NDArray[np.int64]

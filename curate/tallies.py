@@ -32,7 +32,7 @@ class FunnelStep(StrEnum):
 
 
 class ArmOutcomes(NamedTuple):
-    """Whether thinking and acting were right, on the same question or from the same point."""
+    """The outcomes of thinking and of acting on the same question or from the same point."""
 
     thinking: bool
     acting: bool

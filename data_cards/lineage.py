@@ -64,11 +64,11 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
         raise InputError(
             f"no set has a row {row_id!r}",
             expected="a trajectory id, a pair id or a question id of a set",
-            fix="the ids stand in the columns of data/assemble/, see docs/data_model.md",
+            fix="the ids are in the columns of data/assemble/, see docs/data_model.md",
         )
     name, split, row = found
     lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
-    where = Line("stands in", f"{name}, {split} ({local_path(name, split)})")
+    where = Line("is in", f"{name}, {split} ({local_path(name, split)})")
     head = Section(row_id, (where, *_publications(lock)))
     if isinstance(row, Question):
         return [head, _question(row.question_id), _code(lock, _ALWAYS, None)]

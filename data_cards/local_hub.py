@@ -47,7 +47,7 @@ class LocalHubParams:
 
 
 class OwnHostOnly:
-    """Refuse requests to another host name.
+    """A filter that refuses requests to another host name.
 
     A page in a browser can make its own name mean this machine.
     """

@@ -39,7 +39,7 @@ def model_card(folder: Path, params: Params) -> ModelCard:
     """Measure a model's folder and write its card.
 
     Raises:
-        InputError: the folder is no trained model, or a file is broken.
+        InputError: the folder is not a trained model, or a file is broken.
         ConfigError: a setting cannot be shown in a card.
     """
     section = params.section(RenderParams, "render")

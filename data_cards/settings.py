@@ -93,7 +93,7 @@ class PublishParams:
 
 
 def check(params: RenderParams) -> None:
-    """Complain about settings that cannot stand in a card.
+    """Complain about settings that cannot be shown in a card.
 
     Raises:
         ConfigError: naming the setting.

@@ -1,1 +1,1 @@
-"""Commands for those who develop the project; nothing in the product imports them."""
+"""Hold commands for those who develop the project; nothing in the product imports them."""

@@ -1,1 +1,4 @@
-"""Stage package: sample trajectories for questions; other stages meet it only in files of data/."""
+"""Sample trajectories for questions.
+
+The package meets the other stages only in files under data/.
+"""

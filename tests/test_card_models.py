@@ -198,7 +198,7 @@ def test_a_folder_that_no_training_finished_is_an_error(chain: Path, harm: str) 
     path.unlink()
     if harm == "stage":
         path.write_text("train: {stage: null}", encoding="utf-8")
-    with pytest.raises(InputError, match="no trained model"):
+    with pytest.raises(InputError, match="not a trained model"):
         main([f"model={SFT2}"])
 
 

@@ -306,7 +306,7 @@ def test_the_front_page_declares_all_sets_and_lists_their_sizes(rendered: Path) 
         }
         for split in ("train", "validation")
     ]
-    assert f"**{len(splits[0] & splits[1])} questions stand in the train split" in text
+    assert f"**{len(splits[0] & splits[1])} questions are in the train split" in text
 
 
 def test_every_count_on_the_card_of_trajectories_is_that_of_the_files(rendered: Path) -> None:

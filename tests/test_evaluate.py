@@ -191,7 +191,7 @@ def test_what_it_advises_for_too_few_questions_can_be_followed(
 
 @pytest.mark.parametrize("name", ["../x", ".hidden", "a/b"])
 def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="no file name"):
+    with pytest.raises(ConfigError, match="not a file name"):
         check(EvaluateParams(model="m", name=name))
 
 

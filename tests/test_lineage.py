@@ -82,9 +82,7 @@ def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName
     it = row.trajectory
     found = sections(main([it.trajectory_id]))
     facts = dict(found[f"trajectory {it.trajectory_id}"])
-    assert (
-        dict(found[it.trajectory_id])["stands in"] == f"{name}, train ({local_path(name, 'train')})"
-    )
+    assert dict(found[it.trajectory_id])["is in"] == f"{name}, train ({local_path(name, 'train')})"
     assert dict(found[f"question {it.question_id}"])["asks"] == it.question
     assert facts["teacher"] == it.model
     assert facts["grade"].startswith("correct: ")

@@ -266,7 +266,7 @@ def test_a_repository_that_was_tampered_with_is_named(tmp_path: Path) -> None:
     found["commits"][0]["files"] = {"a": file}
     for content in (json.dumps(found), "", "[]"):
         path.write_text(content)
-        with pytest.raises(InputError, match=r"coa\.json is no repository"):
+        with pytest.raises(InputError, match=r"coa\.json is not a repository"):
             Store(tmp_path)
 
 

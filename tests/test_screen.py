@@ -258,8 +258,8 @@ def test_a_folder_of_evaluation_sets_is_read_whole(screened: Screened, tmp_path:
     ("name", "content", "message"),
     [
         ("empty.jsonl", "", "holds no question"),
-        ("blank.jsonl", '{"question": " "}\n', "no text"),
-        ("number.jsonl", '{"question": 3}\n', "no text"),
+        ("blank.jsonl", '{"question": " "}\n', "not text"),
+        ("number.jsonl", '{"question": 3}\n', "not text"),
         ("lacking.jsonl", '{"text": "Who?"}\n', "no value in column 'question'"),
         ("lacking.csv", "text\nWho?\n", "lacks the column 'question'"),
         ("broken.jsonl", "{", "not JSON"),

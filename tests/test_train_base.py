@@ -48,7 +48,7 @@ def test_a_folder_that_is_no_model_is_a_config_error(
 ) -> None:
     (model / missing).unlink()
 
-    with pytest.raises(ConfigError, match="no model that can be trained"):
+    with pytest.raises(ConfigError, match="not a model that can be trained"):
         fetch_base(str(model), "", tmp_path / "out", has_weights=True)
 
 

@@ -1,1 +1,4 @@
-"""Stage package: sets to models and numbers. Meets the other stages only in files under data/."""
+"""Train models on the sets, and evaluate them.
+
+The package meets the other stages only in files under data/.
+"""

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Asking(StrEnum):
-    """How the questions are asked."""
+    """A way to ask the questions."""
 
     COA = "coa"
     """The search tool is offered."""

@@ -36,7 +36,7 @@ def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str
     origin = _bring(base, revision, patterns, out)
     if not (out / "config.json").is_file() or (has_weights and not any(out.glob(_WEIGHTS))):
         raise ConfigError(
-            "the base is no model that can be trained",
+            "the base is not a model that can be trained",
             where=base,
             expected="config.json, *.safetensors",
         )

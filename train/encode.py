@@ -52,7 +52,7 @@ class PairExample(TypedDict):
 
 @dataclass(slots=True)
 class RowTally:
-    """What became of the rows that a stage read."""
+    """The fate of the rows that a stage read."""
 
     counts: Counter[str] = field(default_factory=Counter)
     """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`."""
@@ -77,7 +77,7 @@ class RowTally:
 
 
 class Encoder:
-    """Encodes rows for one tokenizer and prompt, and counts what it leaves out."""
+    """An encoder of rows for one tokenizer and prompt, which counts what it leaves out."""
 
     def __init__(self, tokenizer: Any, prompt: Prompt, max_tokens: int) -> None:
         self._encoder = PieceEncoder(tokenizer)

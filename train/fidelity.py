@@ -81,13 +81,13 @@ class Probe:
 
     @property
     def real(self) -> Step:
-        """The observation that the search returned."""
+        """Return the observation that the search returned."""
         return self.trajectory.steps[self.action + 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """How a predicted observation compares with the real one."""
+    """A comparison of a predicted observation with the real one."""
 
     is_well_formed: bool
     """Closed, without other tags, and for a search each line numbered as the search does it."""
@@ -109,7 +109,7 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a world model is worth."""
+    """The worth of a world model."""
 
     model: str
     model_fingerprint: str

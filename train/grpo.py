@@ -54,7 +54,7 @@ def _may_be_sorted(arguments: Any) -> bool:
 
 
 def by_length(batches: Sequence[Mapping[str, Any]], size: int) -> Iterator[dict[str, Any]]:
-    """Divide the rows of each `size` neighbouring micro-batches anew, by length of completion."""
+    """Regroup the rows of each `size` neighbouring micro-batches by length of completion."""
     import torch
 
     for start in range(0, len(batches), size):

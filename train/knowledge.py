@@ -23,7 +23,7 @@ _BETWEEN_RELATION_AND_ENTITY = " of "
 
 
 class Decision(NamedTuple):
-    """What a rollout did right after it had said which fact it needs."""
+    """The move of a rollout right after it had said which fact it needs."""
 
     fact: Fact
     is_known: bool

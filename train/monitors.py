@@ -195,7 +195,7 @@ def _meets(alarm: Alarm, row: Sequence[float], first: Sequence[float]) -> bool:
 
 
 class Monitor(TrainerCallback):
-    """Warns once when an alarm goes off, and again only after it has passed."""
+    """A callback that warns once when an alarm goes off, and again only after it has passed."""
 
     def __init__(self, settings: MonitorSettings) -> None:
         names = [alarm.name for alarm in ALARMS]

@@ -28,7 +28,7 @@ _PLACES = 4
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one question."""
+    """The outcome of one question."""
 
     question_id: str
     exact_match: bool
@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a tool or the policy's server failed: it says nothing about the model."""
+        """Tell whether a tool or the policy's server failed: that says nothing about the model."""
         return self.stop_reason in FAILED_STOPS
 
 

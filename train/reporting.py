@@ -20,7 +20,7 @@ _SHOWN = 5
 
 
 class StageReport:
-    """What one run of one stage tells its user."""
+    """The report of one run of one stage to its user."""
 
     def __init__(
         self, stage: Stage, params: TrainParams, workspace: Workspace, resolved: str

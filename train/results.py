@@ -20,7 +20,7 @@ def file_name(name: str, fallback: str, key: str) -> str:
     name = name or Path(fallback).name
     if not name or name != Path(name).name or name.startswith("."):
         raise ConfigError(
-            "the result's name is no file name", expected=f"{key}=sft2_react", got=repr(name)
+            "the result's name is not a file name", expected=f"{key}=sft2_react", got=repr(name)
         )
     return name
 

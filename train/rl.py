@@ -115,7 +115,7 @@ def check_asking(asking: Asking, stage: Stage) -> None:
     if asking not in known:
         advice = {
             Asking.COT: f"train.{stage}.cot_share says how many are asked without the tool",
-            Asking.REACT: "train rl2: what rl1 invents stands between the protocol's tags",
+            Asking.REACT: "train rl2: what rl1 invents is between the protocol's tags",
         }
         raise ConfigError(
             "the stage cannot ask so",

@@ -41,7 +41,7 @@ class Ask(NamedTuple):
 
 
 def key_of(ask: Ask) -> str:
-    """Return what stands in TRL's `prompt`, the only column that reaches a rollout function."""
+    """Return what is in TRL's `prompt`, the only column that reaches a rollout function."""
     return f"{ask.question.question_id}/{ask.mode}"
 
 
@@ -198,7 +198,7 @@ def _open_policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> It
 
 
 class _Columns(NamedTuple):
-    """What TRL is handed of one rollout."""
+    """The parts of one rollout that TRL is handed."""
 
     prompt_ids: list[int]
     completion_ids: list[int]

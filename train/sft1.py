@@ -5,7 +5,7 @@ The sides of a pair share a prefix and part at one point.
     P(x|c) = mean of log pi over the policy's own tokens of x, after the shared prefix c
     L      = -log sigma(P(chosen|c) - P(rejected|c)) - alpha P(chosen|c)
 
-Both sides of a pair stand in one row after their prefix, which is computed once; neither side sees
+Both sides of a pair are in one row after their prefix, which is computed once; neither side sees
 the other. The loss is a mean over the pairs of an optimiser's step, however these are split into
 batches.
 """

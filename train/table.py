@@ -35,12 +35,12 @@ _PERCENT = {
     "needless_search": "needless search",
     "broken_format": "broken format",
 }
-"""Columns in percent; the actions a question are no share."""
+"""Columns in percent; the actions a question are not a share."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableParams:
-    """Which rows stand in the table, and which of them are compared."""
+    """Which rows are in the table, and which of them are compared."""
 
     rows: dict[str, str] = field(default_factory=dict)
     """The name of a result to the system it is, in the order of the table; other results follow
@@ -113,7 +113,7 @@ def _check_comparable(results: Iterable[Result]) -> None:
             found.setdefault(result.setting.search, result.setting.name)
     if len(found) > 1:
         raise InputError(
-            "results cannot stand in one table: they differ in search",
+            "results cannot be in one table: they differ in search",
             got=", ".join(f"{name}: {value}" for value, name in found.items()),
             fix=f"evaluate again, or move the others out of {FOLDER}",
         )

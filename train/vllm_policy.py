@@ -47,7 +47,7 @@ class Engine(Protocol):
 
     @property
     def window(self) -> int:
-        """Tokens that a sequence may have (max_model_len)."""
+        """Return the number of tokens that a sequence may have (max_model_len)."""
 
     def sample(
         self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
@@ -56,7 +56,7 @@ class Engine(Protocol):
 
 
 class VllmPolicy:
-    """Continues requests with vLLM.
+    """A policy that continues requests with vLLM.
 
     The seed of each is its own, so only rounding depends on what else is running.
     """
@@ -71,12 +71,12 @@ class VllmPolicy:
 
     @property
     def name(self) -> str:
-        """The model, as results and journals should call it."""
+        """Name the model as results and journals should call it."""
         return self._name
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Nothing: rollouts of a model in training are not journaled."""
+        """Return nothing: rollouts of a model in training are not journaled."""
         return {}
 
     def encode(
@@ -87,7 +87,7 @@ class VllmPolicy:
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
-        """Names of the tokenizer's control tokens: text from outside must not bear them."""
+        """List the tokenizer's control tokens, which text from outside must not contain."""
         return self._encoder.control_tokens
 
     def count_tokens(self, text: str) -> int:
@@ -183,7 +183,7 @@ class ColocatedEngine:
 
     @property
     def window(self) -> int:
-        """Tokens that a sequence may have."""
+        """Return the number of tokens that a sequence may have."""
         return int(self._llm.llm_engine.model_config.max_model_len)
 
     def sample(
@@ -217,7 +217,7 @@ class ServedEngine:
 
     @property
     def window(self) -> int:
-        """Tokens that a sequence may have."""
+        """Return the number of tokens that a sequence may have."""
         return self._window
 
     def sample(

@@ -29,7 +29,7 @@ _PARENT_SECONDS = 1.0
 
 
 class Teller:
-    """Send lines to the process that started this one; all else that is printed goes to the log."""
+    """A channel to the process that started this one; all else that is printed goes to the log."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")

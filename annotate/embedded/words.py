@@ -125,7 +125,7 @@ def create(path: str) -> None:
 def condition(node: Node, dataset_id: Any, field: str | None) -> Any:
     """Return the condition on `Record.id` that a query sets.
 
-    Each phrase may stand in any field, or only in the one that is named.
+    Each phrase may be in any field, or only in the one that is named.
     """
     if isinstance(node, Phrase):
         return Record.id.in_(_records(full_text(node), dataset_id, field))

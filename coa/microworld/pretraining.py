@@ -70,7 +70,7 @@ def pretraining_documents(world: World, seed: int) -> Iterator[Document]:
 
 
 class _Writer:
-    """Write one document after another from one stream of random numbers."""
+    """A writer of documents, one after another, from one stream of random numbers."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world

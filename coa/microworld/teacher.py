@@ -44,7 +44,7 @@ class Teacher:
         self.on_event = on_event
         self.memory = self._memorise()
         """The facts that it remembers, by entity and relation."""
-        # Known plans save reading the question, and their ids stand in the events.
+        # Known plans save reading the question, and their ids are in the events.
         self._plans = {neutralise(plan.question): plan for plan in plans}
 
     def write(self, request: Request) -> str:

@@ -63,7 +63,7 @@ class Completion:
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts of a policy's requests; the progress bar shows the policy's attribute `traffic`."""
+    """The counts of a policy's requests; the progress bar shows the attribute `traffic`."""
 
     waiting: int = 0
     """Requests sent and not yet answered."""

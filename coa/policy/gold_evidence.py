@@ -14,7 +14,7 @@ from coa.trajectory import Step, StepKind
 _MIN_TOPIC_CHARS = 4
 _MAX_TOPIC_WORDS = 8
 _MAX_TITLE_CHARS = 80
-"""A longer text before a colon is no title."""
+"""A longer text before a colon is not a title."""
 _RESULT = re.compile(r"result \d+: ")
 _NAMELESS = "what the question leads to"
 """Used in place of a title that would give the answer away and that the question does not name."""

@@ -30,7 +30,7 @@ _MAX_HEAD_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """What the server waits for from a client, and how long."""
+    """The limits of how long the server waits for a client, and for what."""
 
     deadline: float
     unfinished: str = ""
@@ -172,7 +172,7 @@ class GuardedConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Answer; a request that was refused before it ended is answered already."""
+        """Answer a request, unless it was refused, and so answered, before it ended."""
         super().on_message_complete()
         if not self.cycle.response_complete:
             self._all.stop_waiting(self)

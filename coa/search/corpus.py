@@ -78,7 +78,7 @@ def read_passages(
     """Read the passages of `files` in order, keeping only 8 bytes for each id in memory.
 
     `columns` maps our column to the file's, where the names differ: `{text: body}`. A key
-    `contents` says that title and text stand in one column: `{contents: contents}`. That an id
+    `contents` says that title and text are in one column: `{contents: contents}`. That an id
     occurs twice may be noticed only at the end.
 
     Raises:

@@ -67,7 +67,7 @@ class Sought(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ranks of what one search was looking for, and how long it took."""
+    """The ranks of what one search was looking for, and how long it took."""
 
     title_ranks: tuple[int, ...]
     """For each gold title the rank of its first passage, from 1; 0 where it was not found."""
@@ -96,7 +96,7 @@ def read_sought(params: SearchEvaluateParams) -> Iterator[Sought]:
         answers = []
         for text in _texts(row.values["gold_answers"]):
             answer = _plain(text)
-            if answer and answer not in YES_NO:  # yes and no stand in any text
+            if answer and answer not in YES_NO:  # yes and no are words of any text
                 answers.append(answer)
         yield Sought(str(row.values["question"]), titles, tuple(answers))
         if count == params.num_questions:

@@ -16,7 +16,7 @@ _Shapes = dict[int, Any]
 
 
 class ErrorReply(msgspec.Struct):
-    """Why a request was not answered."""
+    """The reason why a request was not answered."""
 
     detail: str
 

@@ -19,7 +19,7 @@ from coa.search import Hit, SearchEngine, SearchError
 
 
 class RecordingMode(StrEnum):
-    """How a recording is used."""
+    """A way to use a recording."""
 
     OFF = "off"
     """Nothing: every search goes to the engine."""

@@ -155,7 +155,7 @@ class RemoteSearch:
         served = reply.headers.get(FINGERPRINT_HEADER, "")
         self._served = self._served or served
         if served and served != self._served:
-            fix = "run it all on one index: start the old one again, or begin anew"
+            fix = "run it all on one index: start the old one again, or begin again from nothing"
             raise ServiceError(
                 "the search server has another index",
                 where=self._url,
@@ -185,7 +185,7 @@ def read_hits(reply: Reply, caller: Caller, read: Callable[[Any], list[Hit]]) ->
     """Read the hits in the reply's JSON with `read`.
 
     Raises:
-        SearchError: the reply is no JSON, or `read` refuses it; what is shown of it holds no key.
+        SearchError: the reply is not JSON, or `read` refuses it; what is shown of it holds no key.
     """
     try:
         return read(json.loads(reply.body))

@@ -5,7 +5,7 @@
 Starts in a second and serves from disk: all workers share the mapped files. A bearer token is
 demanded where the environment variable COA_SEARCH_TOKEN holds one. SIGTERM finishes what is in
 flight; with several workers SIGHUP replaces them one after another, so that they open an index that
-was built anew.
+was built again.
 """
 
 import multiprocessing

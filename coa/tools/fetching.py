@@ -92,7 +92,7 @@ class PageFetcher:
         """Fetch the page at `url`.
 
         Raises:
-            AddressError: the address is no public http(s) address.
+            AddressError: the address is not a public http(s) address.
             PageError: there is no such page, or it cannot be read in time.
         """
         try:
@@ -136,7 +136,7 @@ class PageFetcher:
                     raise PageError("the page is compressed although it was asked for as it is")
                 return Page(str(url), response.content_type, await self._read(response))
         except aiohttp.InvalidURL as error:
-            raise AddressError("this is no address") from error
+            raise AddressError("this is not an address") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = getattr(error, "os_error", None)
             if isinstance(refused, AddressError):
@@ -180,13 +180,13 @@ def web_address(text: str, base: URL | None = None) -> URL:
     """Parse an http(s) address, or one relative to `base`; the result is what is connected to.
 
     Raises:
-        AddressError: it is none.
+        AddressError: it is not an address.
     """
     try:
         url = URL(text) if base is None else base.join(URL(text))
         is_web = url.scheme in ("http", "https") and bool(url.host)
     except ValueError as error:
-        raise AddressError(f"this is no address: {error}"[:300]) from error
+        raise AddressError(f"this is not an address: {error}"[:300]) from error
     if not is_web or url.user is not None or url.password is not None:
         raise AddressError("only addresses such as https://example.org/page can be opened")
     return url
@@ -205,7 +205,7 @@ def _public_socket(address: "AddrInfoType") -> socket.socket:
 
 
 def is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
-    """Whether an address is one of this machine's; nothing is sent to find out."""
+    """Tell whether an address is one of this machine's; nothing is sent to find out."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(target)
@@ -215,7 +215,7 @@ def is_own(family: int, target: tuple[str | int | bytes, ...]) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, or the one inside it, belongs to the public internet."""
+    """Tell whether an IP address, or the one inside it, belongs to the public internet."""
     found = ipaddress.ip_address(address.partition("%")[0])
     if any(found in network for network in _NOT_PUBLIC):
         return False

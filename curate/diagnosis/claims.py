@@ -67,14 +67,14 @@ _INTENT = re.compile(
     r"(?:identify|determine|find|search|look)\b)",
     re.IGNORECASE,
 )
-"""The beginning of a sentence that says what is to be done: the names in it are no claims."""
+"""The beginning of a sentence that says what is to be done: the names in it are not claims."""
 
 
 class Claim(NamedTuple):
     """One statement of the policy."""
 
     step: int
-    """Index of the step it stands in."""
+    """Index of the step that it is in."""
     sentence: str
     values: tuple[str, ...]
     """The names and numbers that it states, normalised as answers are."""
@@ -210,7 +210,7 @@ class _Reading:
 def names_and_numbers(text: str) -> tuple[str, ...]:
     """List the names and numbers in a text, normalised, each once.
 
-    Words that merely begin a sentence are no names.
+    Words that merely begin a sentence are not names.
     """
     values: dict[str, None] = {}  # a set that keeps the order
     for match in _VALUE.finditer(text):

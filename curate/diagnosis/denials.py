@@ -2,8 +2,9 @@
 
 Such an answer compares it, rules it out, or gives none.
 
-`Ian McEwan has more skills than Langston Hughes` is no form of `Langston Hughes`, nor is `I don't
-know whether it was Langston Hughes`. What cannot be told from such words is left to other rules.
+`Ian McEwan has more skills than Langston Hughes` is not a form of `Langston Hughes`. Neither is
+`I don't know whether it was Langston Hughes`. What cannot be told from such words is left to other
+rules.
 """
 
 import re

@@ -20,7 +20,7 @@ class GoldPassage(NamedTuple):
 
     id: str
     title: str
-    """Normalised, without what stands in brackets at its end."""
+    """Normalised, without what is in brackets at its end."""
     norm: str
     """Title and text, normalised and padded."""
 
@@ -61,7 +61,7 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The passages of a corpus that stand under gold titles."""
+    """The passages of a corpus that are under gold titles."""
 
     by_title: Mapping[str, tuple[GoldPassage, ...]] = field(default_factory=dict)
     """Passages by the key of their title."""
@@ -159,7 +159,7 @@ def _bridge_facts(
         question: The question.
         titles: Its gold titles by their bare form.
         passages: The passages under them.
-        open_answers: The accepted answers of an open question, which are no facts on the way.
+        open_answers: The accepted answers of an open question, which are not facts on the way.
     """
     asked = padded(question.question)
     facts: list[GoldFact] = []

@@ -98,7 +98,7 @@ def spans_most(text: str, wanted: frozenset[str], share: float) -> bool:
 
 
 def asking_words(questions: Iterable[str]) -> frozenset[str]:
-    """List the words by which questions ask for things: those that are no names."""
+    """List the words by which questions ask for things: those that are not names."""
     words: set[str] = set()
     for question in questions:
         for word in WORD.findall(question)[1:]:

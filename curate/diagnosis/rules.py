@@ -29,7 +29,7 @@ _MAX_CHARS = 100_000
 
 
 class Context(NamedTuple):
-    """What the rules know besides the row and its question: the same for a whole run."""
+    """The knowledge of the rules besides the row and its question: the same for a whole run."""
 
     corpus: Corpus = Corpus()
     asking: frozenset[str] = frozenset()

@@ -82,7 +82,7 @@ def date_of(text: str) -> tuple[str, str, str] | None:
 
 
 def _month(word: str) -> str:
-    """Find the month that a word abbreviates; empty where it is none."""
+    """Find the month that a word abbreviates; empty where it abbreviates none."""
     if len(word) < _MONTH_LETTERS:
         return ""
     for month in _MONTHS:

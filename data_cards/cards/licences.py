@@ -45,7 +45,7 @@ _SPDX_TO_HUB = {"odc-by-1.0": "odc-by", "odbl-1.0": "odbl", "pddl-1.0": "pddl"}
 
 
 class Source(NamedTuple):
-    """Where a part of a set's text comes from."""
+    """The origin of a part of a set's text."""
 
     what: str
     name: str
@@ -106,9 +106,9 @@ def _hub_name(licence: str) -> str:
 def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
     """Say why the sources of a set cannot be published together: one sentence for each reason.
 
-    This is no lawyer's judgement. It finds what nobody stated, what forbids derived works, and two
-    licences that each want what is made of them under their own terms. Versions of one family are
-    taken to go together.
+    This is not a lawyer's judgement. It finds what nobody stated, what forbids derived works, and
+    two licences that each want what is made of them under their own terms. Versions of one family
+    are taken to go together.
     """
     found: list[str] = []
     families: dict[str, str] = {}

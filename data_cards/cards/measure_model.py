@@ -60,7 +60,7 @@ def measure_model(folder: Path) -> ModelFacts:
     """Measure a model's folder.
 
     Raises:
-        InputError: the folder is no trained model, or a file is broken.
+        InputError: the folder is not a trained model, or a file is broken.
     """
     runs = trained.chain(folder)
     own_results, other_results = trained.results(folder)

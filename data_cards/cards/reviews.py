@@ -21,7 +21,7 @@ _DECISIVE_QUESTIONS = ("verdict", "preference", "same_answer")
 
 
 class QuestionAgreement(NamedTuple):
-    """How far reviewers agree on a question that decides."""
+    """The agreement of reviewers on a question that decides."""
 
     question: str
     num_items: int

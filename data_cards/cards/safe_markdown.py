@@ -1,7 +1,7 @@
 """Turn texts that may be hostile into Markdown that they cannot break out of.
 
 Texts come from models and from the web. None of them becomes a heading, a link, an element or a
-cell of its own: a block stands in a fence longer than any run of backticks in it, a name in a line
+cell of its own: a block is in a fence longer than any run of backticks in it, a name in a line
 is a code span if it is harmless and spelled in character references otherwise. `Markdown` marks
 what is safe, so that the type checker finds what is not.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NewType
 
 Markdown = NewType("Markdown", str)
-"""Text that may stand in a card as it is."""
+"""Text that may be put into a card as it is."""
 
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+-]*[A-Za-z0-9])?")
 _MAX_NAME_CHARS = 80

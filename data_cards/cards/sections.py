@@ -27,13 +27,13 @@ _EFFECTS = {
     "discarded": "left out: no side is better, or both are right",
     "conflict": "nothing changed: reviewers disagree",
     "pending": "nothing changed: too few reviews",
-    "stale": "nothing changed: the text was made anew since",
+    "stale": "nothing changed: the text was made again since",
 }
 """What a review came to, in the words of a card."""
 
 
 class Distribution(NamedTuple):
-    """How the rows are spread over the values of a column."""
+    """A table of how the rows are spread over the values of a column."""
 
     caption: str
     rows: Markdown

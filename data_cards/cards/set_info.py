@@ -28,7 +28,7 @@ class SetInfo(NamedTuple):
 
     @property
     def num_rows(self) -> int:
-        """Rows of all splits."""
+        """Count the rows of all splits."""
         return sum(split["num_examples"] for split in self.splits)
 
 

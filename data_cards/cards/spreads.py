@@ -10,7 +10,7 @@ from data_cards.facts import LENGTH, collect
 
 
 class ValueCount(NamedTuple):
-    """How many rows of each split share a value."""
+    """The number of rows of each split that share a value."""
 
     value: int | str | None
     by_split: tuple[int, ...]
@@ -19,7 +19,7 @@ class ValueCount(NamedTuple):
 
 
 class LengthSpread(NamedTuple):
-    """How long something is over the rows of both splits."""
+    """The lengths of something over the rows of both splits."""
 
     what: str
     least: int
@@ -31,7 +31,7 @@ class LengthSpread(NamedTuple):
 
 
 class PairKindCount(NamedTuple):
-    """How many pairs of each split are of a kind."""
+    """The number of pairs of each split that are of a kind."""
 
     kind: str
     by_split: tuple[int, ...]

@@ -1,7 +1,7 @@
 """Read the facts of a trained model: the stages behind it, what they read, how it was evaluated.
 
 A folder under data/train/ holds the resolved settings of its run (params.yaml), its log and its
-weights. Its settings name the folder that it started from. Results stand in results/evaluate/ and
+weights. Its settings name the folder that it started from. Results are in results/evaluate/ and
 name the weights that they are of by a fingerprint.
 """
 
@@ -58,7 +58,7 @@ def read_run(folder: Path) -> TrainedStage:
         log = [json.loads(line) for line in _read_text(folder / "log.jsonl").splitlines()]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(
-            f"{folder} is no trained model",
+            f"{folder} is not a trained model",
             got=repr(error)[:200],
             expected="params.yaml and log.jsonl of a run",
             fix="train it first: python -m train.run stage=sft2",
@@ -111,7 +111,7 @@ def chain(folder: Path) -> list[TrainedStage]:
     """Read the runs behind a model, from the first to its own.
 
     Raises:
-        InputError: a folder on the way is no trained model.
+        InputError: a folder on the way is not a trained model.
     """
     run = read_run(folder)
     runs = [run]

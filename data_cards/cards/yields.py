@@ -27,14 +27,14 @@ from data_cards.facts import collect, scan
 
 
 class Count(NamedTuple):
-    """How many rows share a value."""
+    """The number of rows that share a value."""
 
     value: str
     rows: int
 
 
 class Funnel(NamedTuple):
-    """What became of the rows that could have entered a set."""
+    """The fate of the rows that could have entered a set."""
 
     unit: str
     """What a row is, in the plural."""
@@ -47,14 +47,14 @@ class Funnel(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """How much of something the rollouts of a set took, in all."""
+    """The amount of something that the rollouts of a set took in all."""
 
     what: str
     total: int
 
 
 class EvaluationSetOverlap(NamedTuple):
-    """How many rows the screen left out because they touch an evaluation set."""
+    """The number of rows that the screen left out because they touch an evaluation set."""
 
     name: str
     num_questions: int

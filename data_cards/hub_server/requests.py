@@ -216,7 +216,7 @@ def check_tag(tag: str) -> str:
     """Return a tag's name.
 
     Raises:
-        HubError: it cannot stand in an address, or is a branch's.
+        HubError: it cannot be part of an address, or is a branch's.
     """
     if not _TAG.fullmatch(tag) or ".." in tag or tag == "main":
         raise HubError(400, f"bad tag: {tag[:100]!r}")

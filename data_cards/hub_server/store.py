@@ -66,7 +66,7 @@ class Repository:
 
     @property
     def head(self) -> Commit:
-        """The newest commit."""
+        """Return the newest commit."""
         return self.commits[-1]
 
     def at(self, revision: str) -> Commit | None:
@@ -154,7 +154,7 @@ def _read(path: Path) -> Repository:
         return msgspec.json.decode(path.read_bytes(), type=Repository)
     except (msgspec.DecodeError, OSError) as error:
         fix = "move it away: what was published to it is forgotten"
-        raise InputError(f"{path} is no repository", got=error, fix=fix) from error
+        raise InputError(f"{path} is not a repository", got=error, fix=fix) from error
 
 
 class Receiving:
@@ -173,7 +173,7 @@ class Receiving:
 
     @property
     def sha256(self) -> str:
-        """The hash of what has come so far."""
+        """Compute the hash of what has come so far."""
         return self._digest.hexdigest()
 
 

@@ -59,7 +59,7 @@ class Uploads:
             head = content.removeprefix("---\n").partition("\n---\n")[0]
         try:
             is_mapping = isinstance(yaml.safe_load(head), dict)
-            errors = [] if is_mapping else ["the metadata are no mapping"]
+            errors = [] if is_mapping else ["the metadata are not a mapping"]
         except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
             errors = [str(error)]
         found = [{"message": message} for message in errors]

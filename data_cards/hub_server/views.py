@@ -47,7 +47,7 @@ def answered(call: Endpoint) -> Endpoint:
 
 
 def _header(message: str) -> str:
-    """Replace the signs that may not stand in a header."""
+    """Replace the signs that a header may not have."""
     signs = [sign if " " <= sign <= "~" else "?" for sign in message[:500]]
     return "".join(signs)
 

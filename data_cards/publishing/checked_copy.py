@@ -17,7 +17,7 @@ from data_cards.publishing.publication import Hashes, hashes_of
 from data_cards.tracing.provenance import shown
 
 FOLDER = Path(".cache/publication")
-"""The copies stand beside this path; each folder's name has the number of its process."""
+"""The copies are beside this path; each folder's name has the number of its process."""
 CURVES = "curves.png"
 _MODEL_FILES = re.compile(
     r"(config|generation_config|adapter_config|preprocessor_config|processor_config)\.json"

@@ -26,7 +26,7 @@ _ESCAPED_SIGN = re.compile(r"\\(?=[@._+\-#&%$])")
 _EMPTY_TAG = re.compile(
     r"<!--.{0,200}?-->|</?(?:b|i|u|em|strong|span|wbr|code|font)\b[^<>@]{0,200}>"
 )
-"""Markup that may stand in the middle of a word."""
+"""Markup that may be in the middle of a word."""
 _BRACKETED_AT = re.compile(r"\s*[\[({<«|*_-]+\s*(?:at|@|arroba|æt)\s*[\])}>»|*_-]+\s*", re.I)
 _BRACKETED_DOT = re.compile(r"\s*[\[({<«|*_-]+\s*(?:dot|\.|punto|punkt)\s*[\])}>»|*_-]+\s*", re.I)
 _SPOKEN = re.compile(

@@ -32,16 +32,16 @@ from data_cards.tracing.provenance import shown
 
 
 class Reason(StrEnum):
-    """Why something is not published."""
+    """A reason why something is not published."""
 
     EVALUATION_OVERLAP = "evaluation_overlap"
     """A row touches an evaluation set, or the rows were never screened."""
     PRIVATE_TEXT = "private_text"
     """The policy wrote an e-mail address, a phone number or a key."""
     LICENCE = "licence"
-    """The licence of a source is unknown, or the licences cannot stand together."""
+    """The licence of a source is unknown, or the licences cannot be combined."""
     SCRIPTED_TEACHER = "scripted_teacher"
-    """A program wrote the text, no language model."""
+    """A program wrote the text, not a language model."""
     UNCOMMITTED_CODE = "uncommitted_code"
     """Code or settings are not committed: nobody could make the rows again."""
     STALE_LOCK = "stale_lock"

@@ -51,7 +51,7 @@ class HubRepository:
 
     @property
     def url(self) -> str:
-        """The address at which people look at the repository."""
+        """Make the address at which people look at the repository."""
         folder = "datasets/" if self._kind == "dataset" else ""
         return f"{self._api.endpoint}/{folder}{self._name}"
 

@@ -118,7 +118,7 @@ _PASSWORD = re.compile(
 _UNKNOWN = re.compile(
     _START + r"[A-Za-z][A-Za-z0-9]{1,11}[-_.](?:[A-Za-z0-9]{1,8}[-_.]){0,3}([A-Za-z0-9]{24,300})"
 )
-"""A prefix that stands in no table, before a long tail."""
+"""A prefix that is in no table, before a long tail."""
 _BARE = re.compile(r"(?<![\w/+.-])(?:[\w-]{27,300}|[A-Za-z0-9/+]{40})(?![\w/+=-])", re.ASCII)
 """A key without a prefix, such as the secret of AWS."""
 _OTHERS = (

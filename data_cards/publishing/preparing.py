@@ -76,7 +76,7 @@ def prepare_model(params: Params, publish: PublishParams, private: Path) -> Prep
     """Copy a model's files to a private folder, check it and collect the copy's files.
 
     Raises:
-        InputError: the folder is no trained model, or a file is broken, a link or changed
+        InputError: the folder is not a trained model, or a file is broken, a link or changed
             meanwhile.
         ConfigError: a setting is wrong.
         OutputError: a copy cannot be written.

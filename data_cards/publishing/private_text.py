@@ -2,8 +2,8 @@
 
 | what | by | why this one |
 |---|---|---|
-| e-mail addresses | linkify-it-py | its list of top-level domains: `a@b.c` is no address |
-| phone numbers | phonenumbers | Google's numbering plans: dates and populations are no numbers |
+| e-mail addresses | linkify-it-py | its list of top-level domains: `a@b.c` is not an address |
+| phone numbers | phonenumbers | Google's numbering plans: dates and populations do not count |
 | keys | detect-secrets, `data_cards.publishing.key_formats` | old and new formats of providers |
 
 Every text is read twice: folded, and with escapes and spelled-out addresses undone

@@ -39,7 +39,7 @@ class Replay(NamedTuple):
     """The calls behind a trajectory."""
 
     calls: tuple[RecordedCall, ...]
-    """Up to the first whose reply is not what stands in the trajectory."""
+    """Up to the first whose reply is not what is in the trajectory."""
     is_same: bool
     """Whether the replies in the journal give exactly this trajectory, its counts included."""
 
@@ -57,7 +57,7 @@ def replay(
         tools: Names of the run's tools, as they were offered; a fork has search alone.
 
     Raises:
-        InputError: the file is no journal, or damaged.
+        InputError: the file is not a journal, or is damaged.
         OutputError: a run has it open.
     """
     if not journal.exists():
@@ -144,7 +144,7 @@ class ForkPoint(NamedTuple):
 def fork_point(trajectory_id: str) -> ForkPoint | None:
     """Read the end of a fork's id, `{parent}/{point}/{arm}/{k}`.
 
-    It is None for a trajectory that is no fork.
+    It is None for a trajectory that is not a fork.
     """
     parts = trajectory_id.rsplit("/", 3)
     if len(parts) < 4 or parts[2] not in frozenset(Arm) or not parts[1].isdecimal():

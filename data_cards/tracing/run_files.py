@@ -1,6 +1,6 @@
 """Find in dvc.lock the files that a row passed through, with the hashes of the run that made it.
 
-The row stands in data/assemble. Where that folder is the one of dvc.lock, the lock says which files
+The row is in data/assemble. Where that folder is the one of dvc.lock, the lock says which files
 `assemble` read, by their hashes, and which of its stages made them, and so on back to the
 questions. A file that another run made breaks the chain: nothing before it is known.
 """
