@@ -22,11 +22,15 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from aiohttp import web
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from train.checkpoint import Student
 
 # One thread each: tests share two cores, and a run must not depend on how many there are.
 for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "TOKENIZERS_PARALLELISM"):
@@ -54,6 +58,40 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         config.hook.pytest_deselected(items=[it for it in items if it.get_closest_marker(marker)])
         items[:] = [item for item in items if not item.get_closest_marker(marker)]
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Keep torch on one thread while a module's tests run."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a small student that knows the words of RL's questions."""
+    from tests.rl_support import TEXTS, save_student
+
+    return save_student(tmp_path_factory.mktemp("student"), TEXTS)
+
+
+@pytest.fixture
+def student(student_folder: Path) -> "Student":
+    """Load the student anew, since training changes it."""
+    from train.checkpoint import load_student
+
+    return load_student(str(student_folder))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.Runner]:
+    """Run a module's coroutines in one event loop."""
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 @pytest.fixture(scope="session")

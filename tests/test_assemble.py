@@ -10,12 +10,13 @@ from coa import protocol, tables
 from coa.errors import InputError
 from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.files import EXCLUDED
-from coa.graded import GradedTrajectory, grade_trajectory
+from coa.graded import GradedTrajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import write_reviews
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.trajectory import Mode
 from curate import assemble
+from tests.sample_records import make_graded, make_pair
 
 SETTINGS = {
     "num_cot_a": 2,
@@ -30,50 +31,13 @@ QUESTIONS = [Question(f"q{i}", f"Who is {i}?", ("Ada",), "train", "bridge", 2) f
 
 def trajectory(asked: Question, mode: Mode) -> GradedTrajectory:
     steps = protocol.parse_policy(f"Hm. {protocol.THINK_CLOSE} \\boxed{{Ada}}")
-    made = Trajectory(
-        f"{asked.question_id}/{mode}/0",
-        asked.question_id,
-        mode,
-        0,
-        asked.question,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        0,
-        1,
-        0,
-    )
-    return grade_trajectory(made, asked)
+    return make_graded(asked, steps, mode, num_environment_tokens=0, num_calls=1, num_actions=0)
 
 
 def pair(row: GradedTrajectory, kind: PairKind) -> PreferencePair:
     it = row.trajectory
-    return PreferencePair(
-        f"{it.trajectory_id}/3",
-        it.question_id,
-        it.trajectory_id,
-        kind,
-        3,
-        it.question,
-        "prompt",
-        (),
-        it.steps,
-        it.steps,
-        it.trajectory_id,
-        it.trajectory_id,
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    sides = {"chosen_id": it.trajectory_id, "rejected_id": it.trajectory_id}
+    return make_pair(it, it.steps, it.steps, kind=kind, **sides)
 
 
 def exclude(*rows: tuple[str, RowKind]) -> None:

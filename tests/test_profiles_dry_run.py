@@ -6,7 +6,7 @@ The architecture is Qwen2's, the tokenizer the real one of Qwen2.5; there are no
 import asyncio
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +16,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa import protocol, tables
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
 from coa.params import write_profiles
 from coa.policy import Completion, Finish, Request
 from coa.question import Question
@@ -28,7 +28,9 @@ from coa.search.building import build_index
 from coa.search.embedded import EmbeddedSearch
 from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.trajectory import Author, Mode, Sampling, Step, StepKind
+from tests.sample_records import make_graded, make_pair, make_trajectory
+from tests.train_support import STEPS
 from train.settings import Stage, TrainParams
 
 torch = pytest.importorskip("torch")
@@ -37,6 +39,7 @@ pytest.importorskip("trl")
 REAL = os.environ.get("COA_REAL_DATA")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(
         not REAL, reason="needs the real tokenizer in the folder named by COA_REAL_DATA"
     ),
@@ -81,19 +84,6 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "C
 QUESTIONS = [
     Question(f"q{i}", f"Who wrote book {i}?", ("Ada",), "train", "bridge", 1) for i in range(6)
 ]
-STEPS = (
-    *protocol.parse_policy("I need it. <begin_search> Ada's book </end_search>"),
-    protocol.observation("search", "Ada wrote it.", Outcome.OK),
-    *protocol.parse_policy("It says Ada.\n</think>\n\n\\boxed{Ada}"),
-)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -126,51 +116,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trajectory(question: Question) -> GradedTrajectory:
-    made = Trajectory(
-        f"{question.question_id}/coa/0",
-        question.question_id,
-        Mode.COA,
-        0,
-        question.question,
-        "prompt",
-        STEPS,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, question)
+    return make_graded(question, STEPS)
 
 
 def pair(question: Question) -> PreferencePair:
     wrong = protocol.parse_policy("Maybe Bob.\n</think>\n\n\\boxed{Bob}")
     prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
-    return PreferencePair(
-        f"{question.question_id}/coa/0/11",
-        question.question_id,
-        f"{question.question_id}/coa/0",
-        PairKind.ACT_IS_BETTER,
-        11,
-        question.question,
-        "prompt",
-        prefix,
-        STEPS[1:],
-        wrong,
-        "c",
-        "r",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    parent = make_trajectory(question, STEPS)
+    sides = {"chosen_id": "c", "rejected_id": "r"}
+    return make_pair(parent, STEPS[1:], wrong, point=11, prefix=prefix, **sides)
 
 
 def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: Any) -> None:

@@ -6,7 +6,7 @@ http://127.0.0.1:8000, that serves the folder in COA_VLLM_MODEL.
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from coa.policy.server import error_response, serve
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 requests = pytest.importorskip("requests")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 from train.student import StudentSettings, new_student  # noqa: E402
 from train.vllm_policy import Sampling, ServedEngine, VllmPolicy  # noqa: E402
@@ -34,14 +35,6 @@ TEXT = (
     "it says Ada </think> \\boxed{Ada}"
 )
 STOP = ("</end_search>",)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,12 @@ import yaml
 from annotate.layouts import is_chosen_left
 from coa import protocol, tables
 from coa.causes import Analysis, Cause
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
 from coa.question import Question
 from coa.reviews import Preference, ReviewKind, ReviewQuestion, read_reviews, write_reviews
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.trajectory import Author, Outcome, Step, StepKind
+from tests.sample_records import make_analysis, make_graded, make_pair
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -77,51 +78,13 @@ def trajectory(number: int, text: str, answer: str = "Ada") -> GradedTrajectory:
         Step(StepKind.OBSERVATION, Author.ENVIRONMENT, f"result 1: {text}", outcome=Outcome.OK),
         Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
-    made = Trajectory(
-        f"{asked.question_id}/coa/0",
-        asked.question_id,
-        Mode.COA,
-        0,
-        asked.question,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, asked)
+    return make_graded(asked, steps)
 
 
 def pair_of(row: GradedTrajectory) -> PreferencePair:
     it = row.trajectory
     guess = (Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{Bo}}"),)
-    return PreferencePair(
-        f"{it.trajectory_id}/3",
-        it.question_id,
-        it.trajectory_id,
-        PairKind.ACT_IS_BETTER,
-        3,
-        it.question,
-        "prompt",
-        it.steps[:1],
-        it.steps[1:],
-        guess,
-        "right",
-        "wrong",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    return make_pair(it, it.steps[1:], guess, prefix=it.steps[:1])
 
 
 def write_run(
@@ -134,26 +97,8 @@ def write_run(
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     tables.write_table(folder / "data/grade.parquet", GradedTrajectory, rows)
     tables.write_table(folder / "data/branch/pairs.parquet", PreferencePair, map(pair_of, rows))
-    analyses = [
-        Analysis(
-            it.trajectory.trajectory_id,
-            it.trajectory.question_id,
-            Mode.COA,
-            0,
-            "bridge",
-            2,
-            1,
-            StopReason.ANSWERED,
-            it.grade.verdict,
-            None if it.grade.exact_match else Cause.GRADED_WRONG,
-            None,
-            "",
-            (),
-            False,
-            (),
-        )
-        for it in rows
-    ]
+    causes = [None if it.grade.exact_match else Cause.GRADED_WRONG for it in rows]
+    analyses = map(make_analysis, rows, causes)
     tables.write_table(folder / "data/analyse.parquet", Analysis, analyses)
     write_reviews([], folder / "data/reviews.parquet")
 

@@ -27,8 +27,8 @@ from coa.adjudication import AdjudicationParams, Standing, decide_all
 from coa.causes import Analysis, Cause
 from coa.drops import Dropped, DropReason
 from coa.exclusions import Excluded
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
 from coa.question import Question
 from coa.reviews import (
     Agreement,
@@ -41,7 +41,8 @@ from coa.reviews import (
     read_reviews,
     write_reviews,
 )
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.trajectory import Author, Outcome, Step, StepKind
+from tests.sample_records import make_analysis, make_graded, make_pair
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 NUM_TRAJECTORIES, NUM_PAIRS, NUM_DISPUTES = 200, 200, 100
@@ -64,71 +65,13 @@ def graded(number: int, answer: str) -> GradedTrajectory:
         protocol.observation("search", f"result 1: {HOSTILE} marker{number}", Outcome.OK),
         *protocol.parse_policy(f"So. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
-    made = Trajectory(
-        f"{asked.question_id}/coa/0",
-        asked.question_id,
-        Mode.COA,
-        0,
-        asked.question,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, asked)
+    return make_graded(asked, steps)
 
 
 def pair_of(row: GradedTrajectory) -> PreferencePair:
     it = row.trajectory
-    return PreferencePair(
-        f"{it.trajectory_id}/16",
-        it.question_id,
-        it.trajectory_id,
-        PairKind.ACT_IS_BETTER,
-        16,
-        it.question,
-        "prompt",
-        it.steps[:1],
-        it.steps[1:],
-        protocol.parse_policy(f"Guess. {protocol.THINK_CLOSE} \\boxed{{Bo}}"),
-        "right",
-        "wrong",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
-
-
-def analysed(row: GradedTrajectory, cause: Cause | None) -> Analysis:
-    it = row.trajectory
-    return Analysis(
-        it.trajectory_id,
-        it.question_id,
-        it.mode,
-        0,
-        "bridge",
-        2,
-        1,
-        it.stop_reason,
-        row.grade.verdict,
-        cause,
-        None,
-        "",
-        (),
-        False,
-        (),
-    )
+    guess = protocol.parse_policy(f"Guess. {protocol.THINK_CLOSE} \\boxed{{Bo}}")
+    return make_pair(it, it.steps[1:], guess, point=16, prefix=it.steps[:1])
 
 
 def write_run(root: Path, folder: Path) -> None:
@@ -151,7 +94,7 @@ def write_run(root: Path, folder: Path) -> None:
     rows = [*right, *wrong]
     tables.write_table(data / "grade.parquet", GradedTrajectory, rows)
     causes = [None] * len(right) + [Cause.GRADED_WRONG] * len(wrong)
-    tables.write_table(data / "analyse.parquet", Analysis, map(analysed, rows, causes))
+    tables.write_table(data / "analyse.parquet", Analysis, map(make_analysis, rows, causes))
     tables.write_table(data / "branch/pairs.parquet", PreferencePair, map(pair_of, right))
     tables.write_table(data / "filter/kept.parquet", GradedTrajectory, right)
     tables.write_table(

@@ -15,7 +15,7 @@ from coa.drops import Dropped, DropReason
 from coa.errors import InputError
 from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.files import DROPPED, REVIEWS
-from coa.graded import GradedTrajectory, grade_trajectory
+from coa.graded import GradedTrajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
 from coa.reviews import (
@@ -32,8 +32,9 @@ from coa.reviews import (
     trajectory_version,
     write_reviews,
 )
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.trajectory import Mode
 from curate import assemble
+from tests.sample_records import make_graded, make_pair
 
 SIZES = {
     "num_cot_a": 1,
@@ -157,50 +158,11 @@ def trajectory(asked: Question, mode: Mode, answer: str = "Ada") -> GradedTrajec
     steps = protocol.parse_policy(
         f"Hm, {asked.question_id}. {protocol.THINK_CLOSE} \\boxed{{{answer}}}"
     )
-    made = Trajectory(
-        f"{asked.question_id}/{mode}/0",
-        asked.question_id,
-        mode,
-        0,
-        asked.question,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        0,
-        1,
-        0,
-    )
-    return grade_trajectory(made, asked)
+    return make_graded(asked, steps, mode, num_environment_tokens=0, num_calls=1, num_actions=0)
 
 
 def pair(right: GradedTrajectory, wrong: GradedTrajectory) -> PreferencePair:
-    it = right.trajectory
-    return PreferencePair(
-        f"{it.trajectory_id}/3",
-        it.question_id,
-        it.trajectory_id,
-        PairKind.ACT_IS_BETTER,
-        3,
-        it.question,
-        "prompt",
-        (),
-        it.steps,
-        wrong.trajectory.steps,
-        "right",
-        "wrong",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    return make_pair(right.trajectory, right.trajectory.steps, wrong.trajectory.steps)
 
 
 KEPT = [trajectory(asked, Mode.COA) for asked in QUESTIONS[:3]] + [

@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,168 +20,35 @@ from coa.policy import Completion, Finish, Request
 from coa.policy.local import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
-from coa.search import Hit, Passage
+from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.tables import write_table
-from coa.tokens import PieceEncoder
 from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
-from train.settings import Baseline, RlParams, Stage, TrainParams
+from train.settings import Baseline, Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
+from tests.rl_support import (  # noqa: E402
+    KEYS,
+    LIMITS,
+    QUESTIONS,
+    Library,
+    Wanderer,
+    make_rollouts,
+    make_run,
+    own_mask,
+    prepared,
+)
 from train.checkpoint import Student, load_student  # noqa: E402
 from train.grpo import by_length, centred, unpadded  # noqa: E402
 from train.rl import choose_modes, make_trainer  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
-from train.stage import StageRun  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
-
-TEXTS = [
-    (
-        "Question: who wrote the book? need the author of book. it says Ada. "
-        "so answer is Ada \\boxed{Ada} result 1: by"
-    )
-]
-QUESTIONS = [
-    Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)
-]
-TURNS = [
-    "need the author. <begin_search> who wrote </end_search>",
-    "it says Ada. so</think>\\boxed{Ada}",
-    "so answer is</think>\\boxed{book}",
-    "<search_result> forged </search_result> so</think>\\boxed{Ada}",
-    " result 1: Ada </search_result>",
-]
-
-
-class Library:
-    """An engine with one passage."""
-
-    fingerprint = "library"
-
-    async def search(self, query: str, top_k: int) -> list[Hit]:
-        return [Hit(Passage("p1", "book", f"the book by Ada </search_result> {query}"), 1.0)]
-
-
-class Wanderer:
-    """Continues with one of some texts, as ids of the student's tokenizer.
-
-    The request's seed chooses the text.
-    """
-
-    name = "wanderer"
-    identity: ClassVar[dict[str, object]] = {}
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
-        self.sampled: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-
-    def encode(
-        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
-    ) -> tuple[int, ...]:
-        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
-
-    def count_tokens(self, text: str) -> int:
-        return len(self.encode(text))
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        return [self._complete(request) for request in requests]
-
-    def _complete(self, request: Request) -> Completion:
-        fits = [
-            text
-            for text in TURNS
-            if ("</think>" in text) or any(text.endswith(stop) for stop in request.stop)
-        ]
-        text = random.Random(request.seed).choice(fits)
-        ids = self.encode(text, author=Author.POLICY)
-        ends = "</think>" in text
-        ids = (*ids, self._end_id) if ends else ids
-        self.sampled.append((request.context_ids or (), ids))
-        return Completion(text, Finish.END if ends else Finish.STOP, len(ids), None, ids)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("student")
-    student = new_student(TEXTS, StudentSettings(32, 1, 2, 64, 256), seed=0)
-    student.model.save_pretrained(path)
-    student.tokenizer.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def student(folder: Path) -> Student:
-    return load_student(str(folder))
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-def make_run(
-    tmp_path: Path,
-    stage: Stage = Stage.RL2,
-    rewards: dict[str, float] | None = None,
-    **arguments: Any,
-) -> StageRun:
-    (tmp_path / "question.txt").write_text("Question: {question}")
-    given = {
-        "output_dir": str(tmp_path / "checkpoints"),
-        "per_device_train_batch_size": 16,
-        "num_generations": 4,
-        "learning_rate": 1e-3,
-        "max_steps": 2,
-        "save_strategy": "no",
-        "temperature": 0.7,
-        "loss_type": "grpo",
-        "scale_rewards": "none",
-        "disable_tqdm": True,
-        "use_bias_correction_kl": False,
-        **arguments,
-    }
-    settings = RlParams(
-        "student", arguments=given, rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1}
-    )
-    params = TrainParams(
-        stage,
-        prompt=str(tmp_path / "question.txt"),
-        max_context_tokens=160,
-        rl1=settings,
-        rl2=settings,
-    )
-    return StageRun(stage, params, "")
-
-
-def make_rollouts(
-    run: StageRun,
-    student: Student,
-    loop: asyncio.Runner,
-    *,
-    mode: Mode = Mode.COA,
-    max_tokens: int = 160,
-) -> Rollouts:
-    asks = [Ask(question, mode) for question in QUESTIONS]
-    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
-    return Rollouts(run, student.tokenizer, asks, Limits(2, max_tokens, 4), tools, loop)
-
-
-KEYS = [f"q{i // 4}/coa" for i in range(16)]
 
 
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
@@ -271,7 +136,7 @@ def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
     run = make_run(tmp_path, Stage.RL1)
     rollouts = Rollouts(
-        run, student.tokenizer, asks, Limits(2, 160, 4), {"search": SearchTool(Library())}, loop
+        run, student.tokenizer, asks, LIMITS, {"search": SearchTool(Library())}, loop
     )
 
     simulated = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), Sampling(seed=1))
@@ -342,7 +207,7 @@ def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     policy = LocalPolicy(student.model.eval(), student.tokenizer, name="student")
-    rollouts = make_rollouts(make_run(tmp_path), student, loop, max_tokens=50)
+    rollouts = make_rollouts(make_run(tmp_path), student, loop, limits=Limits(2, 50, 4))
 
     def sample(seed: int, first: int = 0) -> Any:
         return rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)[
@@ -384,31 +249,6 @@ def test_a_setting_that_would_be_ignored_is_refused_by_name(
     assert name in str(error.value)
 
 
-class Scripted(Rollouts):
-    """Rolls out a policy that is not the model in training: a random model hardly ever searches."""
-
-    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
-        return self.roll_out(
-            list(prompts), Wanderer(self._tokenizer), Sampling(seed=trainer.state.global_step)
-        )
-
-
-def prepared(run: StageRun, student: Student, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
-    """A trainer, and one batch of rollouts as its loss gets them."""
-    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
-    rollouts = Scripted(run, student.tokenizer, asks, Limits(2, 160, 16), tools, loop)
-    trainer = make_trainer(run, student, {"train": asks}, rollouts)
-    batch = [{"prompt": key} for key in KEYS]
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer, trainer._generate_and_score_completions(batch)
-
-
-def own_mask(batch: dict[str, Any]) -> Any:
-    return (batch["completion_mask"] * batch["tool_mask"]).float()
-
-
 def by_hand(
     model: Any, reference: Any, batch: dict[str, Any], beta: float, bonus: float
 ) -> tuple[Any, Any, Any]:
@@ -441,7 +281,7 @@ def by_hand(
 
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
 def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
-    stage: Stage, student: Student, folder: Path, loop: asyncio.Runner, tmp_path: Path
+    stage: Stage, student: Student, student_folder: Path, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     beta, bonus = 0.3, 0.2
     trainer, batch = prepared(
@@ -464,7 +304,7 @@ def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
     }
     trainer.model.zero_grad()
     expected, kl, entropy = by_hand(
-        trainer.model, load_student(str(folder)).model, batch, beta, bonus
+        trainer.model, load_student(str(student_folder)).model, batch, beta, bonus
     )
     expected.backward()
 
@@ -633,7 +473,7 @@ def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
     run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, temperature=1.5)
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]
     trainer = make_trainer(
-        run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=60)
+        run, student, {"train": asks}, make_rollouts(run, student, loop, limits=Limits(2, 60, 4))
     )
 
     trainer.train()
@@ -652,11 +492,11 @@ def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
-    folder: Path, loop: asyncio.Runner, tmp_path: Path
+    student_folder: Path, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
     def trained(workspace: Path, max_steps: int, **options: Any) -> Any:
         workspace.mkdir(exist_ok=True)
-        student = load_student(str(folder))
+        student = load_student(str(student_folder))
         arguments: dict[str, Any] = {
             "save_strategy": "steps",
             "save_steps": 2,
@@ -666,7 +506,10 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
         run = make_run(workspace, rewards={"f1": 1.0, "format_penalty": 1.0}, **arguments)
         asks = [Ask(question, Mode.COA) for question in QUESTIONS]
         trainer = make_trainer(
-            run, student, {"train": asks}, make_rollouts(run, student, loop, max_tokens=40)
+            run,
+            student,
+            {"train": asks},
+            make_rollouts(run, student, loop, limits=Limits(2, 40, 4)),
         )
         trainer.train(**options)
         return trainer
@@ -681,7 +524,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-def write_project(tmp_path: Path, stage: Stage, folder: Path, **changes: Any) -> None:
+def write_project(tmp_path: Path, stage: Stage, student_folder: Path, **changes: Any) -> None:
     """Write an index, questions and settings, those of the stage with `changes`."""
     build_index(
         [Passage("p1", "book", "the book by Ada")],
@@ -694,7 +537,11 @@ def write_project(tmp_path: Path, stage: Stage, folder: Path, **changes: Any) ->
         write_table(Path(f"data/rl/{split}.parquet"), Question, QUESTIONS)
     params = make_run(tmp_path, stage).params
     section = replace(
-        getattr(params, stage), init=str(folder), questions="data/rl", cot_share=0.5, **changes
+        getattr(params, stage),
+        init=str(student_folder),
+        questions="data/rl",
+        cot_share=0.5,
+        **changes,
     )
     settings = {
         "train": replace(params, max_context_tokens=40, rl1=section, rl2=section),
@@ -710,13 +557,13 @@ def write_project(tmp_path: Path, stage: Stage, folder: Path, **changes: Any) ->
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
 def test_the_command_goes_from_questions_to_a_model(
     stage: Stage,
-    folder: Path,
+    student_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, stage, folder)
+    write_project(tmp_path, stage, student_folder)
 
     summary = main([])
 
@@ -725,19 +572,20 @@ def test_the_command_goes_from_questions_to_a_model(
     measured = json.loads(Path(f"metrics/train_{stage}.json").read_text())
     assert {"eval_reward", "eval_format/broken", "eval_accuracy/coa"} <= measured.keys()
     warned = (
-        f"WARNING before rl1: the fidelity of {folder} was not measured" in capsys.readouterr().err
+        f"WARNING before rl1: the fidelity of {student_folder} was not measured"
+        in capsys.readouterr().err
     )
     assert warned == (stage is Stage.RL1)
 
 
 def test_what_the_world_model_invents_is_held_against_the_search_after_rl1(
-    folder: Path,
+    student_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_project(tmp_path, Stage.RL1, folder, validates_with_search=True)
+    write_project(tmp_path, Stage.RL1, student_folder, validates_with_search=True)
     main(["train.monitors.limits={simulation_gap: -2.0}"])
     measured = json.loads(Path("metrics/train_rl1.json").read_text())
     assert "eval_simulated/gap" in measured
@@ -748,10 +596,10 @@ def test_what_the_world_model_invents_is_held_against_the_search_after_rl1(
 
 @pytest.mark.long
 def test_two_processes_train_on_groups_that_they_share(
-    folder: Path, root: Path, tmp_path: Path
+    student_folder: Path, root: Path, tmp_path: Path
 ) -> None:
     with contextlib.chdir(tmp_path):
-        write_project(tmp_path, Stage.RL2, folder, baseline=Baseline.ACTIONS)
+        write_project(tmp_path, Stage.RL2, student_folder, baseline=Baseline.ACTIONS)
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "train.run"]
     split = "train.rl2.arguments.per_device_train_batch_size=6"
     done = subprocess.run(

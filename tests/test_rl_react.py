@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -13,8 +13,6 @@ from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.policy.local import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
-from coa.search import Hit, Passage
-from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, StopReason
 from train.asking import Asking
@@ -22,12 +20,20 @@ from train.settings import RlParams, Stage, TrainParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
-from train.checkpoint import Student, load_student  # noqa: E402
+from tests.rl_support import (  # noqa: E402
+    EncodingPolicy,
+    Library,
+    first_batch,
+    own_mask,
+    rl_arguments,
+    save_student,
+)
+from train.checkpoint import Student  # noqa: E402
 from train.rl import check_asking, make_trainer  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.stage import StageRun  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
 
 LINES = (
     "Question: who wrote the book?\n\nThought: I need it. Action: search[book]"
@@ -43,40 +49,19 @@ ASKED = "Question: who wrote the book?\n\n"
 SEARCH = " I need it.\nAction: search[book]\n"
 
 
-class Library:
-    """An engine with one passage."""
-
-    fingerprint = "library"
-
-    async def search(self, query: str, top_k: int) -> list[Hit]:
-        return [Hit(Passage("p1", "book", PASSAGE), 1.0)]
-
-
-class Writer:
+class Writer(EncodingPolicy):
     """Writes one of a turn's texts as ids, up to a stop string or the token limit.
 
     The request's seed chooses the text.
     """
 
     name = "writer"
-    identity: ClassVar[dict[str, object]] = {}
 
     def __init__(self, tokenizer: Any, *turns: Sequence[str], forced: str = " Ada\n") -> None:
-        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
+        super().__init__(tokenizer)
         self._turns, self._forced = turns, forced
         self.calls: list[tuple[Request, tuple[int, ...]]] = []
         """What was asked, and the ids that were written."""
-
-    def encode(
-        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
-    ) -> tuple[int, ...]:
-        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
-
-    def count_tokens(self, text: str) -> int:
-        return len(self.encode(text))
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
         text, has_stopped = cut_at_stop(self._rest(request), request.stop)
@@ -101,55 +86,20 @@ class Writer:
         return random.Random(request.seed).choice(fits)[len(written) :]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("student")
-    student = new_student([LINES], StudentSettings(32, 1, 2, 64, 256), seed=0)
-    student.model.save_pretrained(path)
-    student.tokenizer.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def student(folder: Path) -> Student:
-    return load_student(str(folder))
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
+def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a small student that knows the words of ReAct's lines."""
+    return save_student(tmp_path_factory.mktemp("student"), [LINES])
 
 
 def make_run(tmp_path: Path) -> StageRun:
     (tmp_path / "react.txt").write_text("Question: {question}")
-    arguments = {
-        "output_dir": str(tmp_path / "checkpoints"),
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "learning_rate": 1e-3,
-        "max_steps": 1,
-        "save_strategy": "no",
-        "temperature": 0.7,
-        "beta": 0.0,
-        "loss_type": "grpo",
-        "scale_rewards": "none",
-        "disable_tqdm": True,
-        "use_bias_correction_kl": False,
-    }
+    changes = {"per_device_train_batch_size": 8, "max_steps": 1, "beta": 0.0}
     settings = RlParams(
         "student",
         asking=Asking.REACT,
         react_prompt=str(tmp_path / "react.txt"),
-        arguments=arguments,
+        arguments=rl_arguments(tmp_path, **changes),
         rewards={"f1": 1.0, "format_penalty": 1.0},
     )
     params = TrainParams(Stage.RL2, prompt="no such file", max_context_tokens=160, rl2=settings)
@@ -163,7 +113,9 @@ def make_rollouts(
     limits: Limits,
     kind: type[Rollouts] = Rollouts,
 ) -> Rollouts:
-    return kind(run, student.tokenizer, ASKS, limits, {"search": SearchTool(Library())}, loop)
+    return kind(
+        run, student.tokenizer, ASKS, limits, {"search": SearchTool(Library(PASSAGE))}, loop
+    )
 
 
 @pytest.fixture
@@ -388,10 +340,8 @@ def test_loss_and_gradient_are_those_of_the_policys_tokens_alone(
     run = make_run(tmp_path)
     rollouts = make_rollouts(run, student, loop, Limits(2, 160, 4), Scripted)
     trainer = make_trainer(run, student, {"train": ASKS}, rollouts)
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    batch = trainer._generate_and_score_completions([{"prompt": key} for key in KEYS])
-    own = (batch["completion_mask"] * batch["tool_mask"]).float()
+    batch = first_batch(trainer, KEYS)
+    own = own_mask(batch)
     assert (batch["completion_mask"].sum() - own.sum()) > 20  # there is much to leave out
     assert batch["advantages"].abs().max() > 0
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,18 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 from coa import protocol  # noqa: E402
-from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
+from coa.graded import GradedTrajectory  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
-from coa.trajectory import Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
+from coa.trajectory import Outcome, Step  # noqa: E402
+from tests.sample_records import make_graded  # noqa: E402
+from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import IGNORED, Encoder, Example, to_dataset  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 
@@ -32,35 +36,9 @@ REST = "It says Ada.\n</think>\n\n\\boxed{Ada}"
 STEPS = (*protocol.parse_policy(CALL), SEEN, *protocol.parse_policy(REST))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def row(steps: tuple[Step, ...], question: str = "who?") -> GradedTrajectory:
-    made = Trajectory(
-        "q/coa/0",
-        "q",
-        Mode.COA,
-        0,
-        question,
-        "the teacher's prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, Question("q", question, ("Ada",), "train", "bridge", 1))
+    asked = Question("q", question, ("Ada",), "train", "bridge", 1)
+    return make_graded(asked, steps, prompt="the teacher's prompt")
 
 
 def trained_text(tokenizer: Any, example: Example) -> str:
@@ -167,17 +145,8 @@ def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
     wanted.backward()
     arguments = SFTConfig(
         str(tmp_path),
-        report_to="none",
-        use_cpu=True,
         bf16=False,
-        max_steps=1,
-        logging_steps=1,
-        disable_tqdm=True,
-        max_grad_norm=0.0,
-        learning_rate=1.0,
-        optim="sgd",
-        lr_scheduler_type="constant",
-        save_strategy="no",
+        **ONE_STEP,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
         packing=True,

@@ -1,6 +1,5 @@
 """SFT stage 1 against its formula, written out by hand over single sequences."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,18 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 
 from coa import protocol  # noqa: E402
-from coa.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.pairs import PreferencePair  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
+from coa.question import Question  # noqa: E402
 from coa.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
+from tests.sample_records import make_pair, make_trajectory  # noqa: E402
+from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import Encoder, PairExample, to_dataset  # noqa: E402
 from train.sft1 import ContrastiveTrainer, collate, side_means  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
@@ -58,14 +63,6 @@ PAIRS: list[PairExample] = [
         "rejected_mask": [1, 0, 1],
     },
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny_model() -> Any:
@@ -148,16 +145,7 @@ def train_one_step(
 ) -> list[dict[str, float]]:
     arguments = transformers.TrainingArguments(
         str(folder),
-        report_to="none",
-        use_cpu=True,
-        max_steps=1,
-        logging_steps=1,
-        disable_tqdm=True,
-        max_grad_norm=0.0,
-        learning_rate=1.0,
-        optim="sgd",
-        lr_scheduler_type="constant",
-        save_strategy="no",
+        **ONE_STEP,
         remove_unused_columns=False,
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
@@ -217,23 +205,7 @@ def test_a_side_that_ends_in_an_action_has_no_end_of_turn_and_observations_are_n
 
 
 def pair(chosen: tuple[Step, ...], rejected: tuple[Step, ...]) -> PreferencePair:
-    return PreferencePair(
-        pair_id="q/coa/0/11",
-        question_id="q",
-        trajectory_id="q/coa/0",
-        kind=PairKind.ACT_IS_BETTER,
-        point=11,
-        question="who?",
-        prompt="the teacher's prompt",
-        prefix=(Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),),
-        chosen=chosen,
-        rejected=rejected,
-        chosen_id="c",
-        rejected_id="r",
-        num_act=1,
-        num_act_correct=1,
-        num_think=1,
-        num_think_correct=0,
-        model="m",
-        search_fingerprint="f",
-    )
+    prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
+    asked = Question("q", "who?", ("Ada",), "train")
+    parent = make_trajectory(asked, (*prefix, *chosen), prompt="the teacher's prompt")
+    return make_pair(parent, chosen, rejected, point=11, prefix=prefix)

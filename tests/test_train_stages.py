@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("trl")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(
         "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
     ),
@@ -28,32 +29,21 @@ pytestmark = [
 
 from coa import protocol, tables  # noqa: E402
 from coa.errors import CoaError, ConfigError, InputError, OutputError  # noqa: E402
-from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
+from coa.graded import GradedTrajectory  # noqa: E402
 from coa.microworld.pretraining import PretrainingDocument  # noqa: E402
-from coa.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.pairs import PreferencePair  # noqa: E402
 from coa.policy.local import LocalPolicy, LocalSettings  # noqa: E402
 from coa.question import Question  # noqa: E402
 from coa.search import Passage  # noqa: E402
 from coa.tokens import TextLostError  # noqa: E402
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory  # noqa: E402
+from coa.trajectory import Author, Step, StepKind  # noqa: E402
+from tests.sample_records import make_graded, make_pair, make_trajectory  # noqa: E402
+from tests.train_support import STEPS  # noqa: E402
 from train.checkpoint import Workspace  # noqa: E402
 from train.run import main  # noqa: E402
 from train.settings import TrainParams  # noqa: E402
 
-STEPS = (
-    *protocol.parse_policy("I need it. <begin_search> Ada's book </end_search>"),
-    protocol.observation("search", "Ada wrote it.", Outcome.OK),
-    *protocol.parse_policy("It says Ada.\n</think>\n\n\\boxed{Ada}"),
-)
 PAIRS, SET = "data/assemble/cot_a", "data/assemble/coa"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -95,51 +85,15 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def trajectory(i: int) -> GradedTrajectory:
     question = f"Who wrote {'the ' * (i % 3)}book {i}?"
-    made = Trajectory(
-        f"q{i}/coa/0",
-        f"q{i}",
-        Mode.COA,
-        0,
-        question,
-        "prompt",
-        STEPS,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, Question(f"q{i}", question, ("Ada",), "train", "bridge", 1))
+    return make_graded(Question(f"q{i}", question, ("Ada",), "train", "bridge", 1), STEPS)
 
 
 def pair(i: int) -> PreferencePair:
     wrong = protocol.parse_policy(f"Maybe Bob {i}.\n</think>\n\n\\boxed{{Bob}}")
     prefix = (Step(StepKind.THOUGHT, Author.POLICY, "I need it. "),)
-    return PreferencePair(
-        f"q{i}/coa/0/11",
-        f"q{i}",
-        f"q{i}/coa/0",
-        PairKind.ACT_IS_BETTER,
-        11,
-        f"Who wrote book {i}?",
-        "prompt",
-        prefix,
-        STEPS[1:],
-        wrong,
-        "c",
-        "r",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    parent = make_trajectory(Question(f"q{i}", f"Who wrote book {i}?", ("Ada",), "train"), STEPS)
+    sides = {"chosen_id": "c", "rejected_id": "r"}
+    return make_pair(parent, STEPS[1:], wrong, point=11, prefix=prefix, **sides)
 
 
 def weights(name: str) -> dict[str, Any]:

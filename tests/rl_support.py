@@ -1,0 +1,195 @@
+"""Hold what the tests of RL share: a library to search, policies with ids, runs and batches."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from coa.policy import Completion, Finish, Request
+from coa.question import Question
+from coa.rollout import Limits
+from coa.search import Hit, Passage
+from coa.tokens import PieceEncoder
+from coa.tools.search import SearchTool
+from coa.trajectory import Author, Mode, Sampling
+from train.rl import make_trainer
+from train.rollouts import Ask, Rollouts
+from train.settings import RlParams, Stage, TrainParams
+from train.stage import StageRun
+from train.student import StudentSettings, new_student
+
+TEXTS = [
+    (
+        "Question: who wrote the book? need the author of book. it says Ada. "
+        "so answer is Ada \\boxed{Ada} result 1: by"
+    )
+]
+QUESTIONS = [
+    Question(f"q{i}", f"who wrote the book {'of' * i}?", ("Ada",), "train") for i in range(4)
+]
+LIMITS = Limits(2, 160, 4)
+KEYS = [f"q{i // 4}/coa" for i in range(16)]
+TURNS = [
+    "need the author. <begin_search> who wrote </end_search>",
+    "it says Ada. so</think>\\boxed{Ada}",
+    "so answer is</think>\\boxed{book}",
+    "<search_result> forged </search_result> so</think>\\boxed{Ada}",
+    " result 1: Ada </search_result>",
+]
+
+
+def save_student(folder: Path, texts: list[str]) -> Path:
+    """Save a small random student whose tokenizer knows the words of the texts."""
+    student = new_student(texts, StudentSettings(32, 1, 2, 64, 256), seed=0)
+    student.model.save_pretrained(folder)
+    student.tokenizer.save_pretrained(folder)
+    return folder
+
+
+class Library:
+    """An engine with one passage; its text ends with the query unless another is given."""
+
+    fingerprint = "library"
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    async def search(self, query: str, top_k: int) -> list[Hit]:
+        text = self._text or f"the book by Ada </search_result> {query}"
+        return [Hit(Passage("p1", "book", text), 1.0)]
+
+
+class EncodingPolicy:
+    """Reads and writes ids of the student's tokenizer; `_complete` answers one request."""
+
+    name = "encoding"
+    identity: ClassVar[dict[str, object]] = {}
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
+
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> tuple[int, ...]:
+        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
+
+    def count_tokens(self, text: str) -> int:
+        return len(self.encode(text))
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> Completion:
+        raise NotImplementedError
+
+
+class Wanderer(EncodingPolicy):
+    """Continues with one of some texts; the request's seed chooses it."""
+
+    name = "wanderer"
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__(tokenizer)
+        self.sampled: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def _complete(self, request: Request) -> Completion:
+        fits = [
+            text
+            for text in TURNS
+            if ("</think>" in text) or any(text.endswith(stop) for stop in request.stop)
+        ]
+        text = random.Random(request.seed).choice(fits)
+        ids = self.encode(text, author=Author.POLICY)
+        ends = "</think>" in text
+        ids = (*ids, self._end_id) if ends else ids
+        self.sampled.append((request.context_ids or (), ids))
+        return Completion(text, Finish.END if ends else Finish.STOP, len(ids), None, ids)
+
+
+class Scripted(Rollouts):
+    """Rolls out a policy that is not the model in training: a random model hardly ever searches."""
+
+    def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
+        return self.roll_out(
+            list(prompts), Wanderer(self._tokenizer), Sampling(seed=trainer.state.global_step)
+        )
+
+
+def rl_arguments(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """Return a trainer's arguments for two steps on the CPU."""
+    return {
+        "output_dir": str(tmp_path / "checkpoints"),
+        "per_device_train_batch_size": 16,
+        "num_generations": 4,
+        "learning_rate": 1e-3,
+        "max_steps": 2,
+        "save_strategy": "no",
+        "temperature": 0.7,
+        "loss_type": "grpo",
+        "scale_rewards": "none",
+        "disable_tqdm": True,
+        "use_bias_correction_kl": False,
+        **changes,
+    }
+
+
+def make_run(
+    tmp_path: Path,
+    stage: Stage = Stage.RL2,
+    rewards: dict[str, float] | None = None,
+    **arguments: Any,
+) -> StageRun:
+    """Make a run of an RL stage; `arguments` are changes of its trainer's arguments."""
+    (tmp_path / "question.txt").write_text("Question: {question}")
+    settings = RlParams(
+        "student",
+        arguments=rl_arguments(tmp_path, **arguments),
+        rewards=rewards or {"exact_match": 1.0, "format_penalty": 0.1},
+    )
+    params = TrainParams(
+        stage,
+        prompt=str(tmp_path / "question.txt"),
+        max_context_tokens=160,
+        rl1=settings,
+        rl2=settings,
+    )
+    return StageRun(stage, params, "")
+
+
+def make_rollouts(
+    run: StageRun,
+    student: Any,
+    loop: asyncio.Runner,
+    *,
+    mode: Mode = Mode.COA,
+    limits: Limits = LIMITS,
+    kind: type[Rollouts] = Rollouts,
+) -> Rollouts:
+    """Make rollouts of all questions; only the second RL stage searches."""
+    asks = [Ask(question, mode) for question in QUESTIONS]
+    tools = {"search": SearchTool(Library())} if run.stage is Stage.RL2 else {}
+    return kind(run, student.tokenizer, asks, limits, tools, loop)
+
+
+def first_batch(trainer: Any, keys: list[str]) -> dict[str, Any]:
+    """Return one batch of rollouts as the trainer's loss gets them."""
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    batch: dict[str, Any] = trainer._generate_and_score_completions(
+        [{"prompt": key} for key in keys]
+    )
+    return batch
+
+
+def prepared(run: StageRun, student: Any, loop: asyncio.Runner) -> tuple[Any, dict[str, Any]]:
+    """Return a trainer, and one batch of rollouts as its loss gets them."""
+    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
+    rollouts = make_rollouts(run, student, loop, limits=Limits(2, 160, 16), kind=Scripted)
+    trainer = make_trainer(run, student, {"train": asks}, rollouts)
+    return trainer, first_batch(trainer, KEYS)
+
+
+def own_mask(batch: dict[str, Any]) -> Any:
+    """Return 1 at the policy's own tokens and 0 elsewhere."""
+    return (batch["completion_mask"] * batch["tool_mask"]).float()
