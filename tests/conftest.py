@@ -335,3 +335,8 @@ def running_review_server(
     server = review_server(folder, "annotators=[anna,ben]").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def journal_path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "journal.sqlite"

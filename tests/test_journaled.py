@@ -1,0 +1,241 @@
+"""Repeat no finished call: policies and tools read their replies from the journal."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coa.errors import InputError, ServiceError
+from coa.journal import CallKind, Journal, request_key
+from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.policy import Completion, Finish, Request, RequestError
+from coa.policy.scripted import ScriptedPolicy
+from coa.tools import ToolReply
+from coa.trajectory import Outcome
+from tests.journal_support import (
+    put,
+)
+
+
+def request(seed: int = 0, **changes: object) -> Request:
+    return Request("Question: ...\n", (), 64, 0.6, 1.0, **{"seed": seed, **changes})  # type: ignore[arg-type]
+
+
+class CountingTool:
+    """A real tool: answers after a moment what it is told to, and counts its calls."""
+
+    name = "search"
+
+    def __init__(self, answer: Callable[[str], ToolReply], fingerprint: str = "corpus-1") -> None:
+        self.fingerprint = fingerprint
+        self.calls: list[str] = []
+        self._answer = answer
+
+    async def call(self, argument: str) -> ToolReply:
+        self.calls.append(argument)
+        await asyncio.sleep(0.01)
+        return self._answer(argument)
+
+
+class BrokenPolicy(ScriptedPolicy):
+    """A policy whose server fails the first time."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(lambda request: "well")
+        self._errors = [error]
+
+    async def complete(self, request: Request) -> Completion:
+        if self._errors:
+            raise self._errors.pop()
+        return await super().complete(request)
+
+
+def test_a_second_run_asks_the_policy_nothing(journal_path: Path) -> None:
+    with Journal(journal_path) as journal:
+        first = ScriptedPolicy(["one", "two"])
+        policy = JournaledPolicy(first, journal)
+        replies = [asyncio.run(policy.complete(request(seed))) for seed in (1, 2)]
+
+    with Journal(journal_path) as journal:
+        policy = JournaledPolicy(ScriptedPolicy([]), journal)
+
+        assert [asyncio.run(policy.complete(request(seed))) for seed in (1, 2)] == replies
+        assert (journal.num_replayed, journal.num_recorded) == (2, 0)
+
+
+def test_a_completion_comes_back_whole(journal_path: Path) -> None:
+    completion = Completion("é\n</think>", Finish.LENGTH, 3, 7, (1, 2, 3))
+
+    class Exact(ScriptedPolicy):
+        async def complete(self, request: Request) -> Completion:
+            return completion
+
+    with Journal(journal_path) as journal:
+        live = asyncio.run(JournaledPolicy(Exact([]), journal).complete(request()))
+        replayed = asyncio.run(JournaledPolicy(ScriptedPolicy([]), journal).complete(request()))
+
+    assert live == replayed == completion
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"context": "other"},
+        {"stop": ("</end_search>",)},
+        {"max_tokens": 65},
+        {"temperature": 0.7},
+        {"top_p": 0.9},
+        {"seed": 1},
+        {"context_ids": (1, 2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_request_is_another_call(journal_path: Path, change: dict[str, object]) -> None:
+    fields = {
+        "context": "c",
+        "stop": (),
+        "max_tokens": 64,
+        "temperature": 0.6,
+        "top_p": 1.0,
+        "seed": 0,
+    }
+    with Journal(journal_path) as journal:
+        policy = JournaledPolicy(ScriptedPolicy(["one", "two"]), journal)
+        first = asyncio.run(policy.complete(Request(**fields)))  # type: ignore[arg-type]
+        second = asyncio.run(policy.complete(Request(**fields | change)))  # type: ignore[arg-type]
+
+    assert (first.text, second.text) == ("one", "two")
+
+
+def test_another_policy_is_another_call(journal_path: Path) -> None:
+    with Journal(journal_path) as journal:
+        texts = [
+            asyncio.run(
+                JournaledPolicy(ScriptedPolicy([name], name), journal).complete(request())
+            ).text
+            for name in ("teacher", "student")
+        ]
+
+    assert texts == ["teacher", "student"]
+
+
+@pytest.mark.parametrize("error", [RequestError("too long"), ServiceError("no server")], ids=repr)
+def test_errors_of_the_policy_are_not_recorded(journal_path: Path, error: Exception) -> None:
+    with Journal(journal_path) as journal:
+        policy = JournaledPolicy(BrokenPolicy(error), journal)
+        with pytest.raises(type(error)):
+            asyncio.run(policy.complete(request()))
+
+        assert asyncio.run(policy.complete(request())).text == "well"
+        assert journal.num_recorded == 1
+
+
+def test_a_batch_asks_only_for_what_is_missing_and_keeps_the_order(journal_path: Path) -> None:
+    inner = ScriptedPolicy(["b", "a and c"])
+    with Journal(journal_path) as journal:
+        policy = JournaledBatchPolicy(inner, journal)
+        policy.complete_batch([request(2)])
+
+        replies = policy.complete_batch([request(1), request(2), request(1)])
+
+    assert [reply.text for reply in replies] == ["a and c", "b", "a and c"]
+    assert inner.requests == [request(2), request(1)]
+
+
+def test_a_policy_keeps_its_name_and_its_way_of_counting(journal_path: Path) -> None:
+    with Journal(journal_path) as journal:
+        policy = JournaledPolicy(ScriptedPolicy([], name="teacher"), journal)
+
+    assert (policy.name, policy.count_tokens("one two"), policy.encode("one")) == (
+        "teacher",
+        2,
+        None,
+    )
+
+
+def test_identical_calls_in_flight_are_made_once(journal_path: Path) -> None:
+    tool = CountingTool(lambda argument: ToolReply(Outcome.OK, f"about {argument}", ("p1",)))
+
+    async def ask(journal: Journal) -> list[ToolReply]:
+        # Two wrappers: what is in flight belongs to the journal.
+        tools = [JournaledTool(tool, journal), JournaledTool(tool, journal)]
+        return await asyncio.gather(*(tools[i % 2].call(f"query {i % 3}") for i in range(300)))
+
+    with Journal(journal_path) as journal:
+        replies = asyncio.run(ask(journal))
+
+    assert sorted(tool.calls) == ["query 0", "query 1", "query 2"]
+    assert replies == [ToolReply(Outcome.OK, f"about query {i % 3}", ("p1",)) for i in range(300)]
+
+
+def test_identical_requests_in_flight_reach_the_policy_once(journal_path: Path) -> None:
+    async def ask(policy: JournaledPolicy) -> list[Completion]:
+        return await asyncio.gather(*(policy.complete(request()) for _ in range(50)))
+
+    with Journal(journal_path) as journal:
+        replies = asyncio.run(ask(JournaledPolicy(ScriptedPolicy(["once"]), journal)))
+
+    assert {reply.text for reply in replies} == {"once"}
+
+
+def test_a_call_whose_caller_gave_up_is_kept(journal_path: Path) -> None:
+    tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "late"))
+
+    async def ask_impatiently(journaled: JournaledTool) -> ToolReply:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(journaled.call("query"), 0.001)
+        await asyncio.sleep(0.05)
+        return await journaled.call("query")
+
+    with Journal(journal_path) as journal:
+        reply = asyncio.run(ask_impatiently(JournaledTool(tool, journal)))
+
+    assert (reply.text, tool.calls) == ("late", ["query"])
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_only_a_tools_own_failure_is_tried_again(journal_path: Path, outcome: Outcome) -> None:
+    tool = CountingTool(lambda argument: ToolReply(outcome, "text"))
+    with Journal(journal_path) as journal:
+        journaled = JournaledTool(tool, journal)
+        replies = [asyncio.run(journaled.call("query")) for _ in range(2)]
+
+    assert replies == [ToolReply(outcome, "text")] * 2
+    assert len(tool.calls) == (2 if outcome is Outcome.ERROR else 1)
+
+
+def test_another_corpus_is_another_call(journal_path: Path) -> None:
+    tools = [
+        CountingTool(lambda argument: ToolReply(Outcome.OK, "text"), name)
+        for name in ("corpus-1", "corpus-2")
+    ]
+    with Journal(journal_path) as journal:
+        for tool in tools:
+            journaled = JournaledTool(tool, journal)
+            asyncio.run(journaled.call("query"))
+            assert (journaled.name, journaled.fingerprint) == (tool.name, tool.fingerprint)
+
+    assert [tool.calls for tool in tools] == [["query"], ["query"]]
+
+
+def test_a_reply_with_a_lone_surrogate_reads_live_as_it_will_be_replayed(
+    journal_path: Path,
+) -> None:
+    tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "broken \ud83d emoji, é"))
+    with Journal(journal_path) as journal:
+        live, replayed = (
+            asyncio.run(JournaledTool(tool, journal).call("query \ud83d")) for _ in range(2)
+        )
+
+    assert live == replayed == ToolReply(Outcome.OK, "broken ? emoji, é")
+
+
+def test_a_reply_of_another_form_names_the_journal_and_the_key(journal_path: Path) -> None:
+    key = request_key(CallKind.TOOL, "search", "corpus-1", "query")
+    tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "text"))
+    with Journal(journal_path) as journal:
+        put(journal, key, b'{"outcome":"unheard of"}')
+
+        with pytest.raises(InputError, match=rf"cannot be read(.|\n)*{key}"):
+            asyncio.run(JournaledTool(tool, journal).call("query"))
