@@ -339,4 +339,51 @@ def running_review_server(
 
 @pytest.fixture
 def journal_path(tmp_path: Path) -> Path:
+    """Name a journal in a folder that is not there yet."""
     return tmp_path / "deep" / "journal.sqlite"
+
+
+@pytest.fixture
+def current_run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the small run the current folder."""
+    monkeypatch.chdir(small_run)
+    return small_run
+
+
+@pytest.fixture
+def linked_run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the small run current, all of links, so that a test may remove files."""
+    for path in small_run.rglob("*"):
+        if path.is_file():
+            target = tmp_path / path.relative_to(small_run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def quiet_bars() -> Iterator[None]:
+    """Show no bars of the library `datasets` among the dots of the tests."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+@pytest.fixture
+def card_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the files that cards are about into the current folder."""
+    from tests.card_support import plain_run
+
+    monkeypatch.chdir(tmp_path)
+    plain_run()
+    return tmp_path
+
+
+@pytest.fixture
+def free_url() -> str:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

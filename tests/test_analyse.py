@@ -5,81 +5,51 @@ teacher never or seldom brings about (a confident error, a slip of the conclusio
 observation, ...) are made from its rollouts by changing the one thing that the cause is about.
 """
 
-import asyncio
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 
 from coa import protocol, tables
 from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
-from coa.drivers import roll_out_batched
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent
-from coa.microworld.phrases import PhraseKind, Utterance, read_back
-from coa.microworld.plans import Plan
+from coa.microworld.decisions import TeacherEvent
 from coa.microworld.questions import make_questions, plan_question
-from coa.microworld.relations import read_value
-from coa.microworld.teacher import Teacher
-from coa.microworld.world import Group, World, WorldSettings, make_world
-from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
+from coa.microworld.world import Group, WorldSettings, make_world
 from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
 from coa.search import Passage
-from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import (
     FORCED_STOPS,
     Author,
     Mode,
-    Sampling,
     Step,
     StepKind,
     StopReason,
-    Trajectory,
-    trajectory_id,
 )
 from curate import analyse
 from curate.analyse import analyse_all
 from curate.diagnosis.gold import Corpus, gold_passages
-from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context
+from tests.analyse_support import (
+    FORGED,
+    MADE,
+    Sampled,
+    Truth,
+    change_steps,
+    fits_cause,
+    measure_rules,
+    roll_out_known,
+    true_fault,
+)
 
 NUM_QUESTIONS = {Mode.COT: 500, Mode.COA: 2_600}
-PROMPTS = Path(__file__).parent.parent / "synth" / "prompts"
-VALUES = (PhraseKind.RECALL, PhraseKind.GUESS, PhraseKind.READ)
 LEAST, LEAST_CASES = 0.9, 30
 """Precision and recall of every cause, and cases of each that make a figure."""
-
-
-class Truth(NamedTuple):
-    """What really went wrong."""
-
-    cause: Cause
-    step: int | None = None
-    """Where the wrong value is stated."""
-
-
-class Sampled(NamedTuple):
-    """Rollouts of both modes with the truth about the failed ones."""
-
-    world: World
-    questions: dict[str, Question]
-    corpus: Corpus
-    rows: list[GradedTrajectory]
-    truth: dict[str, Truth]
-
-    def context(self) -> Context:
-        return Context(
-            self.corpus, asking_words(question.question for question in self.questions.values())
-        )
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +62,16 @@ def sampled() -> Sampled:
     for mode, number in NUM_QUESTIONS.items():
         events: dict[str, list[TeacherEvent]] = defaultdict(list)
         for question, trajectory in zip(
-            asked, _roll_out(world, plans, asked[:number], mode, 10, events), strict=False
+            asked, roll_out_known(world, plans, asked[:number], mode, 10, events), strict=False
         ):
             rows.append(grade_trajectory(trajectory, question))
-            found = _truth(trajectory, plans[question.question_id], events[question.question_id])
+            found = true_fault(
+                trajectory, plans[question.question_id], events[question.question_id]
+            )
             truth[trajectory.trajectory_id] = found
     # With one search each most run out of them.
     for question, trajectory in zip(
-        asked, _roll_out(world, plans, asked[:300], Mode.COA, 1, {}), strict=False
+        asked, roll_out_known(world, plans, asked[:300], Mode.COA, 1, {}), strict=False
     ):
         if trajectory.stop_reason in FORCED_STOPS:
             renamed = replace(trajectory, trajectory_id=f"{trajectory.trajectory_id}/short")
@@ -110,221 +82,20 @@ def sampled() -> Sampled:
     return Sampled(world, questions, gold_passages(world.passages(), titles), rows, truth)
 
 
-def _roll_out(
-    world: World,
-    plans: dict[str, Plan],
-    asked: list[Question],
-    mode: Mode,
-    max_actions: int,
-    events: dict[str, list[TeacherEvent]],
-) -> list[Trajectory]:
-    teacher = Teacher(
-        world,
-        plans.values(),
-        on_event=lambda event: events.setdefault(event.question_id, []).append(event),
-    )
-    tool = SearchTool(
-        EmbeddedSearch.in_memory(world.passages()), ObservationSettings(top_k=2, shows_titles=False)
-    )
-    policy = ScriptedPolicy(teacher.write)
-    prompt = Prompt.load(PROMPTS / f"{mode}.txt", "{prompt}\n\n")
-    offered, forbidden = (("search",), ()) if mode is Mode.COA else ((), ("search",))
-    tasks = [
-        Task(
-            trajectory_id(q.question_id, mode, 0),
-            q.question_id,
-            mode,
-            0,
-            q.question,
-            prompt.fill(q.question),
-            prompt.prompt_hash,
-            offered,
-            forbidden,
-        )
-        for q in asked
-    ]
-    run = RolloutContext(policy, Sampling(), Limits(max_actions, 1024, 32), tool.fingerprint)
-
-    async def collect() -> list[Trajectory]:
-        return [
-            done
-            async for done in roll_out_batched(tasks, run, policy, {"search": tool}, batch_size=64)
-        ]
-
-    return asyncio.run(collect())
-
-
-def _truth(trajectory: Trajectory, plan: Plan, events: list[TeacherEvent]) -> Truth:
-    """The first fact whose value is not the plan's, and what the teacher decided there."""
-    if trajectory.stop_reason in FORCED_STOPS:
-        return Truth(Cause.BUDGET)
-    if FORMAT_SLIPS & {event.what for event in events}:
-        return Truth(Cause.FORMAT)
-    for hop, (fact, (step, said, seen)) in enumerate(
-        zip(plan.facts, _values(trajectory), strict=True)
-    ):
-        if said.text == fact.value:
-            continue
-        here = [event.what for event in events if event.hop == hop]
-        if said.said is PhraseKind.READ:
-            was_shown = bool(read_value(seen, fact.entity, fact.relation))
-            return Truth(Cause.EVIDENCE_IGNORED if was_shown else Cause.DISTRACTOR_FOLLOWED, step)
-        if TeacherDecision.SEARCHED in here:
-            return Truth(Cause.RETRIEVAL_MISS if _had_good_query(here) else Cause.BAD_QUERY)
-        return Truth(
-            Cause.NEVER_SEARCHED if trajectory.mode is Mode.COA else Cause.KNOWLEDGE_GAP, step
-        )
-    return Truth(Cause.REASONING_SLIP)
-
-
-def _values(trajectory: Trajectory) -> Iterator[tuple[int, Utterance, str]]:
-    """The values that were stated, each with its step and the observation seen last."""
-    seen = ""
-    for i, step in enumerate(trajectory.steps):
-        if step.kind is StepKind.OBSERVATION:
-            seen = step.text
-        elif step.kind is StepKind.THOUGHT:
-            yield from ((i, said, seen) for said in read_back(step.text) if said.said in VALUES)
-
-
-def _had_good_query(decisions: list[TeacherDecision]) -> bool:
-    """Whether any query was good; a repeated one is as good as the one before."""
-    is_good = [
-        beside is not TeacherDecision.POOR_QUERY
-        for what, beside in zip(decisions, [*decisions[1:], None], strict=True)
-        if what is TeacherDecision.SEARCHED and beside is not TeacherDecision.REPEATED
-    ]
-    return any(is_good)
-
-
-# One thing changed: causes that the teacher seldom brings about
-
-
-def _changed(
-    row: GradedTrajectory, name: str, steps: Iterable[Step], stop_reason: StopReason | None = None
-) -> GradedTrajectory:
-    """A row with other steps under an id of its own, graded anew against the same answers."""
-    trajectory = replace(
-        row.trajectory,
-        trajectory_id=f"{row.trajectory.trajectory_id}/{name}",
-        steps=tuple(steps),
-        stop_reason=stop_reason or row.trajectory.stop_reason,
-    )
-    return grade_trajectory(
-        trajectory, Question("", "", row.gold_answers, "train", row.question_type, row.num_hops)
-    )
-
-
-def _confident(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
-    """The same guesses, stated as knowledge."""
-    return _changed(
-        row, "confident", (_rewritten(step, "Maybe ", "I recall ") for step in row.trajectory.steps)
-    )
-
-
-def _concluding_wrongly(row: GradedTrajectory, sampled: Sampled) -> GradedTrajectory:
-    """The same right facts, another answer."""
-    question = sampled.questions[row.trajectory.question_id]
-    right = row.grade.prediction or ""
-    others = [title for title in (*question.gold_titles, "Nobody Else") if title != right]
-    wrong = {"yes": "no", "no": "yes"}.get(right, others[0])
-    steps = (
-        _rewritten(step, f"answer is {right}", f"answer is {wrong}")
-        for step in row.trajectory.steps
-    )
-    return _changed(
-        row, "slip", (_rewritten(step, f"{{{right}}}", f"{{{wrong}}}") for step in steps)
-    )
-
-
-def _forging(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
-    """A search result that the policy wrote itself."""
-    first, *rest = row.trajectory.steps
-    return _changed(row, "forged", [replace(first, text=first.text + FORGED), *rest])
-
-
-def _cut_off(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
-    """The answer without its end."""
-    *before, answer = row.trajectory.steps
-    cut = [*before, replace(answer, text=answer.text.rstrip().removesuffix("}"))]
-    return _changed(row, "cut", cut, stop_reason=StopReason.TRUNCATED)
-
-
-def _without_alias(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
-    """Graded without the accepted answer that it equals."""
-    strict = replace(row, gold_answers=row.gold_answers[1:])
-    return _changed(strict, "strict", row.trajectory.steps)
-
-
-def _after_failure(row: GradedTrajectory, _: Sampled) -> GradedTrajectory:
-    return _changed(row, "failed", row.trajectory.steps[:2], stop_reason=StopReason.TOOL_ERROR)
-
-
-def _rewritten(step: Step, old: str, new: str) -> Step:
-    return replace(step, text=step.text.replace(old, new)) if step.author is Author.POLICY else step
-
-
-FORGED = protocol.observation_text("search", "result 1: Nobody knows.")
-MADE: dict[Cause, Callable[[GradedTrajectory, Sampled], GradedTrajectory]] = {
-    Cause.FALSE_RECALL: _confident,
-    Cause.REASONING_SLIP: _concluding_wrongly,
-    Cause.FORGED_OBSERVATION: _forging,
-    Cause.TRUNCATED: _cut_off,
-    Cause.GRADED_WRONG: _without_alias,
-    Cause.TOOL_FAILURE: _after_failure,
-}
-
-
-def _fits(cause: Cause, row: GradedTrajectory, truth: Cause) -> bool:
-    """Whether a row can be changed so that `cause` is what went wrong in it."""
-    if cause is Cause.FALSE_RECALL:
-        return (
-            truth is Cause.KNOWLEDGE_GAP
-            and row.trajectory.mode is Mode.COT
-            and not row.grade.exact_match
-        )
-    if cause is Cause.REASONING_SLIP:
-        return truth is Cause.REASONING_SLIP and row.grade.exact_match
-    if cause is Cause.GRADED_WRONG:
-        return row.grade.matched_alias == 0 and len(row.gold_answers) > 1
-    return row.trajectory.num_actions > 0 and row.trajectory.stop_reason is StopReason.ANSWERED
-
-
 def _made(cause: Cause, sampled: Sampled) -> list[GradedTrajectory]:
     fitting = (
         row
         for row in sampled.rows
-        if _fits(cause, row, sampled.truth[row.trajectory.trajectory_id].cause)
+        if fits_cause(cause, row, sampled.truth[row.trajectory.trajectory_id].cause)
     )
     made = (MADE[cause](row, sampled) for _, row in zip(range(300), fitting, strict=False))
     return [row for row in made if not row.grade.exact_match]
-
-
-# The rules against the truth
 
 
 def _analyse(
     sampled: Sampled, rows: Iterable[GradedTrajectory], context: Context | None = None
 ) -> list[Analysis]:
     return list(analyse_all(rows, sampled.questions, context or sampled.context()))
-
-
-def _table(pairs: list[tuple[Cause, Cause | None]]) -> dict[Cause, tuple[int, float, float]]:
-    """Number, precision and recall of each cause; pairs are the true one and the one found."""
-    counts = Counter(pairs)
-    table = {}
-    for cause in Cause:
-        hits = counts[cause, cause]
-        num_true = sum(n for (true, _), n in counts.items() if true is cause)
-        num_found = sum(n for (_, found), n in counts.items() if found is cause)
-        if num_true or num_found:
-            table[cause] = (num_true, hits / max(num_found, 1), hits / max(num_true, 1))
-    lines = (
-        f"| `{cause}` | {n:,} | {precision:.3f} | {recall:.3f} |"
-        for cause, (n, precision, recall) in table.items()
-    )
-    print("", "| cause | cases | precision | recall |", "|---|---|---|---|", *lines, sep="\n")
-    return table
 
 
 def test_every_cause_is_found_where_it_is_the_true_one_and_nowhere_else(sampled: Sampled) -> None:
@@ -337,7 +108,9 @@ def test_every_cause_is_found_where_it_is_the_true_one_and_nowhere_else(sampled:
         made = _made(cause, sampled)
         rows += made
         truth |= {row.trajectory.trajectory_id: cause for row in made}
-    table = _table([(truth[row.trajectory_id], row.cause) for row in _analyse(sampled, rows)])
+    table = measure_rules(
+        [(truth[row.trajectory_id], row.cause) for row in _analyse(sampled, rows)]
+    )
     assert table.pop(Cause.UNKNOWN, (0, 0.0, 0.0))[0] == 0
     assert table.keys() == set(Cause) - CONTRIBUTING_ONLY - {Cause.UNKNOWN}
     assert all(number >= LEAST_CASES for number, _, _ in table.values())
@@ -373,7 +146,9 @@ def test_a_search_that_is_made_again_is_found_beside_the_cause(
         if not found.contributing
     ]
     twice = [
-        _changed(row, cause, _searching_again(row, " please" * (cause is Cause.NEEDLESS_SEARCH)))
+        change_steps(
+            row, cause, _searching_again(row, " please" * (cause is Cause.NEEDLESS_SEARCH))
+        )
         for row in clean
     ]
     found = [
@@ -415,8 +190,6 @@ def test_without_the_corpus_the_text_of_the_observations_decides(sampled: Sample
     assert len(decided) > len(found) / 2
     assert sum(agreeing) / len(agreeing) > LEAST
 
-
-# The command
 
 PARAMS = """
 index: {corpus: corpus.parquet, out: data/index, columns: {}, is_stemmed: true}
@@ -484,9 +257,11 @@ def _broken_rows(row: GradedTrajectory) -> Iterator[GradedTrajectory]:
         (open_call, f"{open_call} {open_call}", FORGED * 2, "", "\0", "(Ab. " * 2_000_000)
     ):
         thought = Step(StepKind.THOUGHT, Author.POLICY, text)
-        yield _changed(row, f"broken{i}", (thought, *row.trajectory.steps))
-    yield _changed(row, "empty", ())
-    yield _changed(row, "answerless", row.trajectory.steps[:-1], stop_reason=StopReason.NO_ANSWER)
+        yield change_steps(row, f"broken{i}", (thought, *row.trajectory.steps))
+    yield change_steps(row, "empty", ())
+    yield change_steps(
+        row, "answerless", row.trajectory.steps[:-1], stop_reason=StopReason.NO_ANSWER
+    )
 
 
 def test_broken_rows_get_a_cause_each(run_folder: Path, sampled: Sampled) -> None:

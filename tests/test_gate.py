@@ -2,9 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,6 @@ import polars as pl
 import pytest
 
 from coa import protocol, tables
-from coa.errors import ConfigError, OutputError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
@@ -25,9 +21,8 @@ from data_cards.cards import licences
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
 from data_cards.publishing import gate
-from data_cards.publishing.gate import Reason, Refusal
+from data_cards.publishing.gate import Reason
 from data_cards.publishing.loss_masks import mask_fault
-from data_cards.publishing.private_text import PrivateKind, find_private
 from data_cards.tracing.provenance import without_user
 
 pytest.importorskip("linkify_it")
@@ -139,61 +134,6 @@ def test_rows_that_were_never_screened_are_refused(run: Path) -> None:
     Path("data/screen/excluded.parquet").unlink()
     (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
     assert "never screened" in refusal.detail
-
-
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("Write to jane.doe@example.org for more.", PrivateKind.EMAIL),
-        ("Mail:jane+x@mail.example.co.uk.", PrivateKind.EMAIL),
-        ("Call +44 20 7946 0958 now", PrivateKind.PHONE),
-        ("Call (202) 456-1414.", PrivateKind.PHONE),
-        ("token hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", PrivateKind.KEY),
-        ("AKIA" + "IOSFODNN7EXAMPLE", PrivateKind.KEY),
-        ("-----BEGIN RSA PRIVATE KEY-----", PrivateKind.KEY),
-        ("https://me:secret@host/", PrivateKind.KEY),
-        ("ghp_" + "a1B2" * 9, PrivateKind.KEY),
-        ("sk-ant-" + "api03-abcdefghijklmnopqrstuvwx", PrivateKind.KEY),
-        ("x" * 1_990 + " jane@example.org " + "y" * 5_000, PrivateKind.EMAIL),
-    ],
-)
-def test_what_is_private_is_found_wherever_it_stands_and_never_shown(
-    text: str, kind: PrivateKind
-) -> None:
-    found = {it.kind: it.shown for it in find_private(text, "US")}
-    assert kind in found
-    assert "example" not in found[kind]
-    assert "secret" not in found[kind]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "Clara Fairfax was born on 12 March 1967 in West Fenwick.",
-        "(1310-1356) and 1914–1918",
-        "3.14159265358979",
-        "10.1016/j.cell.2006",
-        "The population was 1,234,567,890 in 2020.",
-        "mw-train-000041 @ 3pm",
-        "GPU0 @ 1.41 GHz",
-        "ISBN 978-3-16-148410-0",
-        "hf_hub_download(repo)",
-        "risk-based, sk-learn",
-        "Route 66, exit 202, mile 456",
-    ],
-)
-def test_names_dates_numbers_and_code_are_not_private(text: str) -> None:
-    assert find_private(text, "US") == []
-
-
-@pytest.mark.parametrize(
-    "piece", ["@", "a@", "eyJ", "//", "1 ", "+1 ", "sk-", "a@b.", "aws", "://"]
-)
-def test_no_pattern_runs_away_on_a_long_text(piece: str) -> None:
-    started = time.process_time()
-    find_private(piece * (50_000 // len(piece)), "US")
-    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("name", [SetName.COA, SetName.COT, SetName.COT_A])
@@ -329,83 +269,6 @@ def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_co
         "cot_a",
         "cot",
     }
-
-
-def call(*command: str) -> None:
-    environment = {
-        **os.environ,
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent),
-    }
-    subprocess.run(command, check=True, capture_output=True, env=environment)
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of one stage that has run and is committed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
-        monkeypatch.setenv(f"{name}_NAME", "test")
-        monkeypatch.setenv(f"{name}_EMAIL", "test@example.org")
-    Path("in").write_text("1")
-    Path("dvc.yaml").write_text("stages: {render: {cmd: cp in out, deps: [in], outs: [out]}}")
-    call("git", "init", "--quiet")
-    call(sys.executable, "-m", "dvc", "init", "--quiet")
-    call(sys.executable, "-m", "dvc", "repro", "--quiet")
-    call("git", "add", "--all")
-    call("git", "commit", "--quiet", "-m", "all")
-    return tmp_path
-
-
-def test_a_committed_tree_with_a_fresh_lock_has_nothing_against_it(tree: Path) -> None:
-    Path("notes.md").write_text("of no account")
-    assert gate.tree_refusals("render") == []
-
-
-def test_code_that_is_not_committed_is_refused(tree: Path) -> None:
-    Path("coa").mkdir()
-    Path("coa/new.py").write_text("")
-    assert gate.tree_refusals("render") == [Refusal(Reason.UNCOMMITTED_CODE, "coa/new.py")]
-
-
-def test_a_lock_that_belongs_to_another_input_is_refused(tree: Path) -> None:
-    Path("in").write_text("2")
-    assert gate.tree_refusals("render") == [Refusal(Reason.STALE_LOCK, "render: dvc repro render")]
-
-
-def test_a_folder_without_git_and_dvc_is_refused_for_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert [refusal.reason for refusal in gate.tree_refusals("render")] == [
-        Reason.UNCOMMITTED_CODE,
-        Reason.STALE_LOCK,
-    ]
-
-
-def test_all_reasons_are_named_at_once_and_waived_only_by_name() -> None:
-    refusals = [
-        Refusal(Reason.LICENCE, "one"),
-        Refusal(Reason.LOSS_MASK, "two"),
-        Refusal(Reason.LICENCE, "three"),
-    ]
-    with pytest.raises(OutputError) as caught:
-        gate.enforce(refusals, frozenset({Reason.SCRIPTED_TEACHER}))
-    assert all(
-        word in str(caught.value) for word in ("one", "two", "three", "allow=licence,loss_mask")
-    )
-    with pytest.raises(OutputError, match="publishing is refused") as caught:
-        gate.enforce(refusals, gate.read_allowed("licence"))
-    assert "one" not in str(caught.value)
-    waived = gate.enforce(refusals, gate.read_allowed("licence, loss_mask, scripted_teacher"))
-    assert waived == (Reason.LICENCE, Reason.LOSS_MASK)
-
-
-def test_an_unknown_reason_cannot_be_waived() -> None:
-    with pytest.raises(ConfigError, match="unknown reason 'everything'"):
-        gate.read_allowed("licence,everything")
 
 
 @pytest.mark.parametrize(

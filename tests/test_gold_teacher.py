@@ -3,10 +3,9 @@
 The whole line runs with it as well.
 """
 
-import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +17,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from coa import protocol, tables
-from coa.drivers import roll_out
 from coa.drops import DropReason
 from coa.errors import InputError
-from coa.graded import GradedTrajectory, grade_trajectory, is_sound
+from coa.graded import GradedTrajectory, is_sound
 from coa.grading import Verdict
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.pairs import Arm
@@ -29,15 +27,13 @@ from coa.params import write_profile
 from coa.policy import Request
 from coa.policy.gold import GoldSettings, GoldTeacher, gold_teacher
 from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
 from coa.question import Question
 from coa.reviews import write_reviews
-from coa.rollout import Limits, RolloutContext, Task
+from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main as index
-from coa.tools.search import ObservationSettings, SearchTool
-from coa.trajectory import Mode, Sampling, StepKind
+from coa.trajectory import Mode
 from curate.assemble import main as assemble
 from curate.branch import main as branch
 from curate.filter import FilterParams, judge
@@ -48,118 +44,23 @@ from curate.screen import main as screen
 from synth.questions import main as questions
 from synth.sample import main as sample
 from synth.sample import make_tasks
-
-ROOT = Path(__file__).parent.parent
-LONG = (
-    "It was shown in forty towns of the north before anybody in the capital had heard of it, "
-    "and the reels "
-) * 2
-PASSAGES = (
-    Passage("p1", "Iron Sky Road", f"Iron Sky Road is a film directed by Ada Fenn. {LONG}"),
-    Passage("p2", "Ada Fenn", f"Ada Fenn is a director from Turku. She began as a painter. {LONG}"),
-    Passage("p3", "Danube", f"The Danube is a river of ten countries. {LONG}"),
-    Passage("p4", "Rhine", f"The Rhine is a river that flows north. {LONG}"),
-    Passage("p5", "Love &amp; Rivers", f"Love &amp; Rivers is a song of 1984. {LONG}"),
-    Passage("p6", "Iron", f"Iron is a metal that is found in many a road. {LONG}"),
+from tests.gold_teacher_support import (
+    BRIDGE,
+    CHOICE,
+    CLOSED,
+    ENGINE,
+    FLAWLESS,
+    OTHERS,
+    PASSAGES,
+    PROMPTS,
+    QUESTIONS,
+    ROOT,
+    queries,
+    roll,
+    run_task,
+    teacher,
+    text,
 )
-BRIDGE = Question(
-    "q1",
-    "Where is the director of Iron Sky Road from?",
-    ("Turku",),
-    "train",
-    "bridge",
-    gold_titles=("Iron Sky Road", "Ada Fenn"),
-)
-CLOSED = Question(
-    "q2",
-    "Are both Danube and Rhine rivers?",
-    ("yes",),
-    "train",
-    "comparison",
-    gold_titles=("Danube", "Rhine"),
-)
-CHOICE = Question(
-    "q3",
-    "Which is longer, the Danube or the Rhine?",
-    ("Danube",),
-    "train",
-    "comparison",
-    gold_titles=("Rhine", "Danube"),
-)
-NUMBER = Question(
-    "q4",
-    "In which year came out the song Love & Rivers?",
-    ("1984",),
-    "train",
-    "bridge",
-    gold_titles=("Love &amp; Rivers",),
-)
-OTHERS = tuple(
-    Question(f"o{i}", f"What is {i}?", (answer,), "train", gold_titles=("Iron",))
-    for i, answer in enumerate(("Oslo", "Riga", "1850", "1999"))
-)
-QUESTIONS = (BRIDGE, CLOSED, CHOICE, NUMBER)
-FLAWLESS = GoldSettings(
-    remembers=0.0,
-    never_searches=0.0,
-    poor_query=0.0,
-    searches_again=1.0,
-    repeated_search=0.0,
-    needless_search=0.0,
-    ignores_evidence=0.0,
-    wrong_answer=0.0,
-    guesses_wrong=1.0,
-    wrong_recall=0.0,
-    copied_observation=0.0,
-    unboxed=0.0,
-)
-SHOWN = ObservationSettings(top_k=2)
-PROMPTS = {mode: Prompt.load(ROOT / f"synth/prompts/{mode}.txt", "{prompt}\n\n") for mode in Mode}
-ENGINE = EmbeddedSearch.in_memory(PASSAGES)
-
-
-def teacher(
-    settings: GoldSettings = FLAWLESS, asked: Iterable[Question] = QUESTIONS
-) -> ScriptedPolicy:
-    return ScriptedPolicy(GoldTeacher((*asked, *OTHERS), settings).write)
-
-
-def run_task(
-    task: Task,
-    policy: ScriptedPolicy,
-    question: Question,
-    engine: EmbeddedSearch,
-    seed: int,
-    limits: Limits,
-) -> GradedTrajectory:
-    run = RolloutContext(policy, Sampling(seed=seed), limits)
-    tools = {"search": SearchTool(engine, SHOWN)}
-    return grade_trajectory(asyncio.run(roll_out(task, run, policy, tools)), question)
-
-
-def roll(
-    question: Question,
-    settings: GoldSettings = FLAWLESS,
-    mode: Mode = Mode.COA,
-    seed: int = 0,
-    engine: EmbeddedSearch = ENGINE,
-    limits: Limits = Limits(),  # noqa: B008
-) -> GradedTrajectory:
-    """One graded rollout of a question that the teacher knows."""
-    task = next(make_tasks([question], mode, 1, PROMPTS[mode]))
-    known = () if question in QUESTIONS else (question,)
-    return run_task(task, teacher(settings, (*QUESTIONS, *known)), question, engine, seed, limits)
-
-
-def queries(row: GradedTrajectory) -> list[str]:
-    return [step.argument or "" for step in row.trajectory.steps if step.kind is StepKind.ACTION]
-
-
-def text(row: GradedTrajectory) -> str:
-    return protocol.render(row.trajectory.steps)
-
-
-# --- without errors
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question_id)
@@ -204,9 +105,6 @@ def test_a_title_that_would_give_the_answer_away_is_not_called_by_its_name() -> 
     row = roll(question, mode=Mode.COT)
     assert "Iron Sky Road" in text(row)
     assert "Ada Fenn" not in text(row)
-
-
-# --- with errors
 
 
 def two_equal(found: list[str]) -> bool:
@@ -278,9 +176,6 @@ def test_a_wrong_answer_is_found_even_where_there_is_no_other_question() -> None
     assert row.grade.prediction == "unknown"
 
 
-# --- from any text
-
-
 def request(row: GradedTrajectory, response: str, seed: int = 0) -> Request:
     return Request(row.trajectory.prompt + response, (), 1000, 0.6, 1.0, seed)
 
@@ -343,9 +238,6 @@ def test_texts_of_the_questions_cannot_act() -> None:
         assert row.grade.prediction == "{Set} ‹/think>"
 
 
-# --- opening it
-
-
 def test_a_question_that_it_was_not_told_is_an_error() -> None:
     with pytest.raises(InputError, match=r"does not know the question[\s\S]*teacher\.policy"):
         GoldTeacher(QUESTIONS).write(
@@ -373,8 +265,6 @@ def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were
     assert all(name.startswith("scripted/gold-") for name in names)
     assert scripted_teacher(MicroworldParams()).name.startswith("scripted/microworld-")
 
-
-# --- the whole line on real questions
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 

@@ -1,27 +1,18 @@
-"""Read foreign files into the record: a row is kept whole, or dropped with its reason and place.
-
-Our grades agree with theirs.
-"""
+"""Read foreign files into the record: a row is kept whole with what its file says of it."""
 
 import json
-import os
-import re
 import subprocess
-import tracemalloc
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coa import protocol
-from coa.dialects import UnreadableReason, prediction
+from coa.dialects import UnreadableReason
 from coa.errors import InputError
-from coa.grading import grade, grade_prediction
-from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.tables import read_table
-from coa.trajectory import Author, Mode, StepKind, Trajectory
+from coa.trajectory import Mode, Trajectory
 from synth.foreign_rows import Format, question_hash
 from synth.ingest import DroppedLine, Ingested, IngestParams, Recorded, ingest
 from synth.ingest import main as ingest_main
@@ -29,69 +20,20 @@ from synth.ingest_grades import (
     DisagreementReason,
     Measure,
     compare,
-    compare_tables,
-    report,
     why,
-    yields,
 )
 from synth.ingest_grades import main as grades_main
-
-REAL = Path(os.environ.get("COA_REAL_DATA", "")) / "trajectories"
-needs_real_data = pytest.mark.skipif(
-    "COA_REAL_DATA" not in os.environ,
-    reason="COA_REAL_DATA does not name the folder of real trajectories",
+from tests.ingest_support import (
+    ALL,
+    CHAT,
+    PARAMS,
+    R1,
+    TEXT,
+    TRAINING,
+    read,
+    without,
+    write,
 )
-
-R1_TEXT = "I look. <|begin_of_query|> q <|end_of_query|>\n\n<|begin_of_documents|>\n(1)Title: T Text: x\n<|end_of_documents|>\n\nOk.</think>\n\n<answer>Paris</answer>"  # noqa: E501
-R1 = {
-    "question": "Where?",
-    "answer": "Paris",
-    "pred_ans": "Paris",
-    "gen_text_store": R1_TEXT,
-    "gpt4o_output": "True",
-}
-REACT_TEXT = "Thought: a\nAction: search[b]\nObservation: c\nThought: d\nAction: finish[Paris]\nObservation: Episode finished, reward = True\n"  # noqa: E501
-SCORES = {
-    "idx": "7",
-    "em": True,
-    "f1": 1.0,
-    "gt": "paris",
-    "pred": "paris",
-    "reward": True,
-    "prompt": [],
-}
-CHAT = {
-    **SCORES,
-    "traj": [
-        {"role": "user", "content": "Where is it?"},
-        {"role": "assistant", "content": "Thought: a\nAction: finish[Paris]"},
-        {"role": "user", "content": "Observation: Episode finished, reward = True"},
-    ],
-}
-TEXT = {
-    **SCORES,
-    "idx": "8",
-    "traj": f"Below.\n\n### Instruction:\nWhat?\n\n### Response:\n{REACT_TEXT}",
-}
-TRAINING = {"instruction": "Which?", "input": "", "output": REACT_TEXT}
-ALL = [R1, CHAT, TEXT, TRAINING]
-
-PARAMS = (
-    "ingest: {path: '', format: auto, model: '', split: test, source: '', max_row_bytes: 4000000}"
-)
-
-
-def write(path: Path, *rows: Any) -> Path:
-    path.write_bytes(
-        b"".join(
-            (row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows
-        )
-    )
-    return path
-
-
-def read(tmp_path: Path, *rows: Any, **params: Any) -> list[Ingested | DroppedLine]:
-    return list(ingest(IngestParams(str(write(tmp_path / "model-x.jsonl", *rows)), **params)))
 
 
 def one(tmp_path: Path, row: Any, **params: Any) -> Ingested:
@@ -228,61 +170,6 @@ def test_training_rows_that_never_search_are_chain_of_thought(tmp_path: Path) ->
     assert (trajectory.mode, trajectory.search_fingerprint) == (Mode.COT, "")
 
 
-def without(row: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != name}
-
-
-@pytest.mark.parametrize(
-    ("row", "reason", "character"),
-    [
-        (b"{", UnreadableReason.NOT_JSON, 2),
-        (b"[1]", UnreadableReason.NOT_JSON, 0),
-        (b"[" * 100_000, UnreadableReason.NOT_JSON, 0),
-        (b'{"a": ' + b"9" * 5000 + b"}", UnreadableReason.NOT_JSON, 0),
-        (b'{"a": "\xff"}', UnreadableReason.NOT_UTF8, 7),
-        ({**R1, "question": "a \ud800"}, UnreadableReason.NOT_UTF8, 2),
-        (b'{"a": "\0"}', UnreadableReason.NULL_BYTE, 7),
-        ({**R1, "gen_text_store": R1_TEXT + "\0"}, UnreadableReason.NULL_BYTE, len(R1_TEXT)),
-        ({"a": 1}, UnreadableReason.WRONG_FORMAT, 0),
-        (without(R1, "gen_text_store"), UnreadableReason.WRONG_FORMAT, 0),
-        (without(R1, "question"), UnreadableReason.NO_QUESTION, 0),
-        ({**R1, "question": " "}, UnreadableReason.NO_QUESTION, 0),
-        ({**R1, "question": 5}, UnreadableReason.NO_QUESTION, 0),
-        ({**CHAT, "traj": []}, UnreadableReason.NO_QUESTION, 0),
-        ({**CHAT, "traj": [{"role": "user"}]}, UnreadableReason.WRONG_FORMAT, 0),
-        ({**CHAT, "traj": [1]}, UnreadableReason.WRONG_FORMAT, 0),
-        ({**TEXT, "traj": "Thought: a"}, UnreadableReason.WRONG_FORMAT, 0),
-        ({**R1, "gen_text_store": "a <|begin_of_query|> b"}, UnreadableReason.UNCLOSED_TAG, 2),
-        ({**R1, "gen_text_store": "no answer"}, UnreadableReason.NO_ANSWER, 9),
-        ({**TRAINING, "output": ""}, UnreadableReason.EMPTY_TURN, 0),
-    ],
-)
-def test_an_unusable_row_is_dropped_with_its_reason_and_place(
-    tmp_path: Path, row: Any, reason: UnreadableReason, character: int
-) -> None:
-    before, dropped, after = read(tmp_path, R1, row, TEXT)
-    assert isinstance(before, Ingested) and isinstance(after, Ingested)
-    assert isinstance(dropped, DroppedLine)
-    assert (dropped.reason, dropped.line, dropped.character) == (reason, 2, character)
-    dropped.detail.encode()
-
-
-def test_an_id_that_names_two_questions_is_dropped(tmp_path: Path) -> None:
-    _, clash = read(tmp_path, CHAT, {**TEXT, "idx": "7"})
-    assert isinstance(clash, DroppedLine) and clash.reason is UnreadableReason.ID_CLASH
-
-
-def test_another_format_than_the_one_asked_for_is_dropped(tmp_path: Path) -> None:
-    found = read(tmp_path, *ALL, format=Format.FIREACT_CHAT)
-    reasons = [row.reason if isinstance(row, DroppedLine) else None for row in found]
-    assert reasons == [
-        UnreadableReason.WRONG_FORMAT,
-        None,
-        UnreadableReason.WRONG_FORMAT,
-        UnreadableReason.WRONG_FORMAT,
-    ]
-
-
 def test_columns_that_say_nothing_of_the_answer_may_be_missing_or_odd(tmp_path: Path) -> None:
     bare = {"traj": CHAT["traj"], "em": "yes", "f1": None, "pred": 3, "gt": ["a", "b"]}
     _, recorded, question, _ = one(tmp_path, bare)
@@ -293,47 +180,6 @@ def test_columns_that_say_nothing_of_the_answer_may_be_missing_or_odd(tmp_path: 
         None,
     )
     assert question is not None and question.gold_answers == ("a", "b")
-
-
-def test_a_ten_megabyte_row_is_dropped_unread_or_read_when_allowed(tmp_path: Path) -> None:
-    large = {**R1, "gen_text_store": "x " * 5_000_000 + R1_TEXT}
-    path = write(tmp_path / "large.jsonl", large, TEXT)
-    tracemalloc.start()
-    dropped, kept = ingest(IngestParams(str(path), max_row_bytes=1_000_000))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert isinstance(dropped, DroppedLine) and isinstance(kept, Ingested)
-    assert (dropped.reason, dropped.line) == (UnreadableReason.TOO_LARGE, 1)
-    assert peak < 4_000_000
-    whole = next(ingest(IngestParams(str(path), max_row_bytes=20_000_000)))
-    assert (
-        isinstance(whole, Ingested)
-        and protocol.render(whole.trajectory.steps) == large["gen_text_store"]
-    )
-
-
-@pytest.mark.parametrize("size", [99, 100, 101])
-def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path, size: int) -> None:
-    found = read(tmp_path, b"x" * size, b"y", max_row_bytes=100)
-    assert [row.line for row in found if isinstance(row, DroppedLine)] == [1, 2]
-    assert [
-        row.reason is UnreadableReason.TOO_LARGE for row in found if isinstance(row, DroppedLine)
-    ] == [
-        size > 100,
-        False,
-    ]
-
-
-def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "many.jsonl",
-        *({**R1, "gen_text_store": "x" * 10_000 + R1_TEXT} for _ in range(1000)),
-    )
-    tracemalloc.start()
-    num_rows = sum(1 for _ in ingest(IngestParams(str(path))))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (num_rows, peak < 1_000_000) == (1000, True)
 
 
 def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
@@ -435,95 +281,3 @@ def test_an_answer_that_only_we_accept_is_the_judges_strictness(tmp_path: Path) 
         (Measure.JUDGE, DisagreementReason.STRICT_JUDGE),
         (Measure.JUDGE_COVER, DisagreementReason.STRICT_JUDGE),
     }
-
-
-FILES = {
-    "r1searcher_hotpotqa_qwen": (500, {}),
-    "r1searcher_hotpotqa_llama": (500, {}),
-    "fireact_hotpotdev500_gpt35ft": (457, {"text_after_action": 8}),
-    "fireact_hotpotdev500_llama2_13b": (494, {"no_answer": 4, "text_after_action": 1}),
-    "fireact_finetune_hotpotqa_multimethod": (734, {}),
-    "autoact_hotpot_train": (0, {"wrong_format": 821}),
-}
-
-
-def foreign_text(values: dict[str, Any]) -> str:
-    if isinstance(values.get("traj"), list):
-        return "".join(message["content"] for message in values["traj"])
-    if "output" in values:
-        return str(values["instruction"] + values["output"])
-    return str(values.get("traj") or values["gen_text_store"])
-
-
-@needs_real_data
-@pytest.mark.parametrize("name", FILES)
-def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -> None:
-    path = REAL / f"trajectories_{name}.jsonl"
-    lines = path.read_bytes().splitlines()
-    reasons: Counter[str] = Counter()
-    num_read = 0
-    for line, row in zip(lines, ingest(IngestParams(str(path))), strict=True):
-        if isinstance(row, DroppedLine):
-            reasons[row.reason] += 1
-            continue
-        num_read += 1
-        trajectory = row.trajectory
-        assert trajectory.prompt + protocol.render(trajectory.steps) == foreign_text(
-            json.loads(line)
-        )
-        own = to_own_tags(trajectory)
-        read_back = protocol.parse(protocol.render(own.steps))
-        assert [(s.kind, s.author, s.text) for s in read_back] == [
-            (s.kind, s.author, s.text) for s in own.steps
-        ]
-        assert protocol.stray_tags(own.steps) == []
-        if row.question:
-            plain = grade_prediction(prediction(trajectory.steps), row.question.gold_answers)
-            boxed = grade(protocol.answer_text(own.steps), row.question.gold_answers)
-            assert (plain.verdict, plain.f1) == (boxed.verdict, boxed.f1)
-    assert (num_read, dict(reasons)) == FILES[name]
-
-
-@needs_real_data
-@pytest.mark.parametrize("name", ["r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama"])
-def test_every_real_document_of_r1_searcher_has_its_title(name: str) -> None:
-    num_documents = num_titles = 0
-    for row in ingest(IngestParams(str(REAL / f"trajectories_{name}.jsonl"))):
-        assert isinstance(row, Ingested)
-        for step in row.trajectory.steps:
-            if step.kind is StepKind.OBSERVATION:
-                num_documents += len(re.findall(r"^\(\d+\)", step.text, re.MULTILINE))
-                num_titles += len(step.passages)
-    assert num_documents == num_titles > 5000
-
-
-@needs_real_data
-def test_real_rows_give_the_scaffold_the_sentences_of_its_runtime() -> None:
-    path = REAL / "trajectories_fireact_finetune_hotpotqa_multimethod.jsonl"
-    sentences: Counter[tuple[Author, str]] = Counter()
-    for row in ingest(IngestParams(str(path))):
-        assert isinstance(row, Ingested)
-        for step in row.trajectory.steps:
-            found = re.match(
-                "Thought: Now that I haven't solved the task within (.) steps", step.text
-            )
-            if found:
-                sentences[step.author, found[1]] += 1
-    assert sentences == {(Author.SCAFFOLD, "5"): 47, (Author.SCAFFOLD, "9"): 15}
-
-
-@needs_real_data
-def test_our_exact_match_is_the_recorded_one_on_every_real_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    ingest_main([f"path={REAL}/trajectories_fireact_hotpotdev500_*.jsonl"])
-    found = list(compare_tables(tmp_path / "data/ingest"))
-    rows = [row for each in found for row in each.disagreements]
-    assert len(found) == 951
-    assert Counter((row.measure, row.reason) for row in rows) == {
-        (Measure.F1, DisagreementReason.NUMERAL): 4
-    }
-    assert "| F1, recorded F1 | numeral |" in report(found)
-    assert "no_answer 4" in yields(tmp_path / "data/ingest")

@@ -1,19 +1,12 @@
 """The lineage of rows of a small run: complete for any row, and honest about what is missing."""
 
-import hashlib
-import json
 import random
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from coa import tables
 from coa.errors import ConfigError, InputError
@@ -32,52 +25,20 @@ from coa.reviews import (
     write_reviews,
 )
 from coa.rollout import Limits, RolloutContext
-from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
+from coa.trajectory import Author, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
 from data_cards.tracing.calls import ForkPoint, fork_point, replay
 from data_cards.tracing.origins import call_lines, journal_of
-from data_cards.tracing.provenance import md5_of
 from synth import sample
-
-
-@pytest.fixture
-def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small run as the current folder."""
-    monkeypatch.chdir(small_run)
-    return small_run
-
-
-@pytest.fixture
-def other_run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, in which files may be missing: everything is a link."""
-    for path in small_run.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(small_run)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.hardlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def rows(name: SetName, record: type[Any]) -> list[Any]:
-    return list(tables.read_table(local_path(name, "train"), record))
-
-
-def sections(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Title to the facts below it, as printed."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for line in text.splitlines():
-        if not line.startswith("  "):
-            found[line] = []
-        else:
-            name, _, value = re.sub(r" {2,}", "\t", line.strip()).partition("\t")
-            found[list(found)[-1]].append((name, value))
-    return found
+from tests.lineage_support import (
+    rows,
+    sections,
+)
 
 
 @pytest.mark.parametrize("name", [SetName.COA, SetName.COT])
-def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName) -> None:
+def test_the_lineage_of_a_random_trajectory_is_complete(current_run: Path, name: SetName) -> None:
     row: GradedTrajectory = random.Random(str(name)).choice(rows(name, GradedTrajectory))
     it = row.trajectory
     found = sections(main([it.trajectory_id]))
@@ -106,7 +67,7 @@ def test_the_lineage_of_a_random_trajectory_is_complete(run: Path, name: SetName
     assert {name for name, _ in found["code and files"]} >= {"commit", "dvc.lock"}
 
 
-def test_the_lineage_of_a_pair_goes_down_both_sides(run: Path) -> None:
+def test_the_lineage_of_a_pair_goes_down_both_sides(current_run: Path) -> None:
     pair: PreferencePair = random.Random(3).choice(rows(SetName.COT_A, PreferencePair))
     found = sections(main([pair.pair_id]))
     assert dict(found[f"pair {pair.pair_id}"])["kind"] == pair.kind
@@ -116,7 +77,7 @@ def test_the_lineage_of_a_pair_goes_down_both_sides(run: Path) -> None:
         assert "again, character by character" in found[f"calls of {trajectory_id}"][-1][1]
 
 
-def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None:
+def test_every_row_of_every_set_is_given_again_by_the_journal(current_run: Path) -> None:
     params = Params.load("publish")
     policy = open_policy(
         params.section(TeacherParams, "teacher"), params.section(MicroworldParams, "microworld")
@@ -144,13 +105,13 @@ def test_every_row_of_every_set_is_given_again_by_the_journal(run: Path) -> None
     assert not is_same(changed)
 
 
-def test_the_lineage_of_a_question_needs_no_teacher(run: Path) -> None:
+def test_the_lineage_of_a_question_needs_no_teacher(current_run: Path) -> None:
     asked = rows(SetName.RL, Question)[0]
     found = sections(main([asked.question_id]))
     assert list(found) == [asked.question_id, f"question {asked.question_id}", "code and files"]
 
 
-def test_a_journal_that_is_not_here_is_said_to_be_missing(other_run: Path) -> None:
+def test_a_journal_that_is_not_here_is_said_to_be_missing(linked_run: Path) -> None:
     row = rows(SetName.COA, GradedTrajectory)[0].trajectory
     Path(".journal/sample-coa.sqlite").unlink()
     calls = sections(main([row.trajectory_id]))[f"calls of {row.trajectory_id}"]
@@ -199,7 +160,7 @@ def calls_of_student(it: Trajectory) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_calls_of_a_model_in_this_process_are_found_in_the_journal(
-    other_run: Path, dtype: str
+    linked_run: Path, dtype: str
 ) -> None:
     pytest.importorskip("torch")
     save_student(0)
@@ -212,7 +173,7 @@ def test_the_calls_of_a_model_in_this_process_are_found_in_the_journal(
 
 
 def test_calls_of_a_model_that_was_trained_again_or_is_gone_cannot_be_proven(
-    other_run: Path,
+    linked_run: Path,
 ) -> None:
     pytest.importorskip("torch")
     save_student(0)
@@ -227,7 +188,7 @@ def test_calls_of_a_model_that_was_trained_again_or_is_gone_cannot_be_proven(
         assert reason in facts["journal"]
 
 
-def test_a_prompt_that_was_changed_since_is_said_to_be_another(other_run: Path) -> None:
+def test_a_prompt_that_was_changed_since_is_said_to_be_another(linked_run: Path) -> None:
     row = rows(SetName.COA, GradedTrajectory)[0].trajectory
     Path("synth/prompts/coa.txt").unlink()
     Path("synth/prompts/coa.txt").write_text("Another: {question}", encoding="utf-8")
@@ -235,7 +196,7 @@ def test_a_prompt_that_was_changed_since_is_said_to_be_another(other_run: Path) 
     assert facts["prompt"].startswith("another version of synth/prompts/coa.txt, hash")
 
 
-def test_what_reviewers_said_is_shown_and_no_name(other_run: Path) -> None:
+def test_what_reviewers_said_is_shown_and_no_name(linked_run: Path) -> None:
     row = rows(SetName.COA, GradedTrajectory)[0]
     said = Review(
         row.trajectory.trajectory_id,
@@ -255,12 +216,12 @@ def test_what_reviewers_said_is_shown_and_no_name(other_run: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"]])
-def test_exactly_one_row_is_traced(run: Path, arguments: list[str]) -> None:
+def test_exactly_one_row_is_traced(current_run: Path, arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="name one row"):
         main(arguments)
 
 
-def test_a_row_that_no_set_has_is_an_error_that_says_which_ids_there_are(run: Path) -> None:
+def test_a_row_that_no_set_has_is_an_error_that_says_which_ids_there_are(current_run: Path) -> None:
     with pytest.raises(InputError, match="no set has a row 'nobody'"):
         main(["nobody"])
 
@@ -279,11 +240,14 @@ def test_a_fork_is_known_by_its_id(trajectory_id: str, expected: ForkPoint | Non
 
 
 def test_text_of_a_model_cannot_steer_the_terminal(
-    other_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    linked_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = local_path(SetName.COA, "train")
     first, *rest = rows(SetName.COA, GradedTrajectory)
-    evil: Callable[[str], str] = lambda text: f"\x1b[2J{text}\u202e"  # noqa: E731
+
+    def evil(text: str) -> str:
+        return f"\x1b[2J{text}\u202e"
+
     changed = replace(
         first, trajectory=replace(first.trajectory, model=evil("m"), search_fingerprint=evil("f"))
     )
@@ -302,185 +266,7 @@ def test_text_of_a_model_cannot_steer_the_terminal(
     assert r"\u001b[2Jm" in text
 
 
-def md5s(*paths: str) -> list[dict[str, str]]:
-    return [{"path": path, "md5": md5_of(Path(path))} for path in paths]
-
-
-def write_lock(**changed: list[dict[str, str]]) -> str:
-    """Write a dvc.lock to which the files here belong; returns its SHA-256.
-
-    Args:
-        changed: What a stage is said to have made instead.
-    """
-    kept, dropped = "data/filter/kept.parquet", "data/filter/dropped.parquet"
-    pairs, forks = "data/branch/pairs.parquet", "data/branch/forks.parquet"
-    samples = {mode: f"data/sample/{mode}.parquet" for mode in ("cot", "coa")}
-    grade, index, questions = "data/grade.parquet", "data/index", "data/questions.parquet"
-    lines = {
-        "questions": ([], [questions]),
-        "index": ([], [index]),
-        "sample@cot": ([questions, index], [samples["cot"]]),
-        "sample@coa": ([questions, index], [samples["coa"]]),
-        "grade": ([questions, *samples.values()], [grade, "metrics/grade.json"]),
-        "filter": ([grade], [kept, dropped]),
-        "branch": ([grade, questions, index], [pairs, forks]),
-        "screen": ([questions, grade, kept, pairs], ["data/screen/excluded.parquet"]),
-        "assemble": (
-            [questions, grade, kept, dropped, pairs, "data/screen/excluded.parquet"],
-            ["data/assemble"],
-        ),
-    }
-    stages = {
-        name: {"cmd": name, "deps": md5s(*deps), "outs": changed.get(name) or md5s(*outs)}
-        for name, (deps, outs) in lines.items()
-    }
-    text = yaml.safe_dump({"schema": "2.0", "stages": stages})
-    Path("dvc.lock").unlink(missing_ok=True)
-    Path("dvc.lock").write_text(text, encoding="utf-8")
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def code_and_files(row_id: str) -> dict[str, str]:
-    """What is said of the run that made a row, by the name of the line."""
-    return dict(sections(main([row_id]))["code and files"])
-
-
-def test_a_folder_has_the_hash_that_dvc_gives_it(small_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(small_run / "data/assemble", tmp_path / "assemble")
-    shutil.copy2(small_run / "data/grade.parquet", tmp_path)
-    for command in (
-        ["init", "--no-scm", "--quiet"],
-        ["add", "--quiet", "assemble", "grade.parquet"],
-    ):
-        done = [sys.executable, "-m", "dvc", *command]
-        subprocess.run(done, cwd=tmp_path, check=True, capture_output=True)
-    for name in ("assemble", "grade.parquet"):
-        (out,) = yaml.safe_load((tmp_path / f"{name}.dvc").read_text())["outs"]
-        assert md5_of(tmp_path / name) == out["md5"]
-    assert md5_of(tmp_path / "nothing") == ""
-
-
-def test_the_files_of_the_run_that_made_a_row_are_shown_and_no_others(other_run: Path) -> None:
-    sha256 = write_lock()
-    coa = code_and_files(rows(SetName.COA, GradedTrajectory)[0].trajectory.trajectory_id)
-    pair = code_and_files(rows(SetName.COT_A, PreferencePair)[0].pair_id)
-    question = code_and_files(rows(SetName.RL, Question)[0].question_id)
-    every = {"commit", "dvc.lock", "code here", "questions", "screen", "assemble"}
-    assert set(question) == every
-    assert set(coa) == every | {"index", "sample@coa", "grade", "filter"}
-    assert set(pair) >= every | {"index", "grade", "branch"}
-    assert len([name for name in pair if name.startswith("sample@")]) == 1
-    assert coa["dvc.lock"] == f"SHA-256 {sha256}"
-    assert coa["assemble"] == f"data/assemble {md5_of(Path('data/assemble'))}"
-    assert coa["sample@coa"].endswith(md5_of(Path("data/sample/coa.parquet")))
-
-
-def test_a_lock_of_another_run_is_not_shown_as_the_rows_own(other_run: Path) -> None:
-    row_id = rows(SetName.COA, GradedTrajectory)[0].trajectory.trajectory_id
-    write_lock(assemble=[{"path": "data/assemble", "md5": "0" * 32 + ".dir"}])
-    found = code_and_files(row_id)
-    assert set(found) == {"code here", "commit", "dvc.lock"}
-    assert found["commit"].startswith("not known: another run made the row")
-    assert not re.search("[0-9a-f]{32}", found["dvc.lock"])
-
-
-def test_what_another_run_made_since_breaks_the_chain(other_run: Path) -> None:
-    row_id = rows(SetName.COA, GradedTrajectory)[0].trajectory.trajectory_id
-    grade = md5_of(Path("data/grade.parquet"))
-    write_lock(grade=[{"path": "data/grade.parquet", "md5": "1" * 32}])
-    found = code_and_files(row_id)
-    assert (
-        found["grade"]
-        == f"data/grade.parquet {grade}, as it was read; which run made it is not known"
-    )
-    assert "1" * 32 not in str(found)
-    assert "sample@coa" not in found
-
-
-def test_a_sample_that_is_another_runs_is_not_known(other_run: Path) -> None:
-    row_id = rows(SetName.COA, GradedTrajectory)[0].trajectory.trajectory_id
-    path = Path("data/sample/coa.parquet")
-    others = [it for it in tables.read_table(path, Trajectory) if it.trajectory_id != row_id]
-    tables.write_table(path, Trajectory, others)
-    write_lock()
-    assert (
-        code_and_files(row_id)["sample@coa"] == f"not known: {path} does not hold this trajectory"
-    )
-    write_lock(**{"sample@coa": [{"path": str(path), "md5": "2" * 32}]})
-    assert "is not the one that dvc.lock describes" in code_and_files(row_id)["sample@coa"]
-
-
-def test_a_publication_of_another_lock_is_not_said_to_hold_the_row(other_run: Path) -> None:
-    row_id = rows(SetName.COA, GradedTrajectory)[0].trajectory.trajectory_id
-    sha256 = write_lock()
-    for tag, lock in (("v1", "3" * 64), ("v2", sha256)):
-        line = {"repository": "me/coa", "kind": "dataset", "tag": tag, "hub_revision": "a" * 40}
-        with Path("publications.jsonl").open("a") as file:
-            file.write(json.dumps(line | {"dvc_lock_sha256": lock}) + "\n")
-    _, first, second = sections(main([row_id]))[row_id]
-    assert first[1].endswith("whether it holds this row is not known")
-    assert second[1] == "me/coa v2 (revision aaaaaaaaaa)"
-
-
-def imported(row: GradedTrajectory) -> GradedTrajectory:
-    """A row as `synth.ingest` and `to_own_tags` leave one: nobody recorded what answered."""
-    steps = tuple(replace(step, passages=()) for step in row.trajectory.steps)
-    sampling = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
-    return replace(
-        row, trajectory=replace(row.trajectory, steps=steps, sampling=sampling, prompt_hash="")
-    )
-
-
-def test_imported_observations_are_said_to_be_imported(other_run: Path) -> None:
-    first, *rest = rows(SetName.COA, GradedTrajectory)
-    replace_table(local_path(SetName.COA, "train"), [imported(first), *rest])
-    write_lock()
-    text = main([first.trajectory.trajectory_id])
-    calls = sections(text)[f"calls of {first.trajectory.trajectory_id}"]
-    assert calls[0] == (
-        "imported",
-        "from a file of other people's: no call of this project made it",
-    )
-    results = [value for name, value in calls if name.startswith("result ")]
-    assert len(results) == first.trajectory.num_actions > 0
-    assert all("cannot be checked" in value for value in results)
-    assert "ok: nothing" not in text
-    assert "key " not in text.partition("calls of ")[2].partition("reviews")[0]
-    files = code_and_files(first.trajectory.trajectory_id)
-    assert files["sample@coa"] == "imported: no stage of this project sampled it"
-
-
-def replace_table(path: Path, changed: list[GradedTrajectory]) -> None:
-    """Write a file anew: the old one is a link to a file that other tests read."""
-    tables.write_table(Path("new"), GradedTrajectory, changed)
-    Path("new").replace(path)
-
-
-def test_a_side_of_a_pair_that_another_run_wrote_again_is_not_shown(other_run: Path) -> None:
-    pair: PreferencePair = rows(SetName.COT_A, PreferencePair)[0]
-    for path in (Path("data/grade.parquet"), Path("data/branch/forks.parquet")):
-        forged = [
-            with_thought(row, "Another run. ")
-            if row.trajectory.trajectory_id == pair.rejected_id
-            else row
-            for row in tables.read_table(path, GradedTrajectory)
-        ]
-        replace_table(path, forged)
-    found = sections(main([pair.pair_id]))
-    assert found[f"rejected {pair.rejected_id}"] == [
-        ("missing", "the trajectory of this id here is another run's")
-    ]
-    assert f"calls of {pair.rejected_id}" not in found
-    assert f"calls of {pair.chosen_id}" in found
-
-
-def with_thought(row: GradedTrajectory, text: str) -> GradedTrajectory:
-    """A row with a thought before all others."""
-    thought = Step(StepKind.THOUGHT, Author.POLICY, text)
-    return replace(row, trajectory=replace(row.trajectory, steps=(thought, *row.trajectory.steps)))
-
-
-def test_calls_whose_replies_are_not_in_the_trajectory_are_not_its_calls(run: Path) -> None:
+def test_calls_whose_replies_are_not_in_the_trajectory_are_not_its_calls(current_run: Path) -> None:
     params = Params.load("publish")
     policy = open_policy(
         params.section(TeacherParams, "teacher"), params.section(MicroworldParams, "microworld")

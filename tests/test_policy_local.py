@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,17 @@ import pytest
 from coa.errors import ConfigError, MissingExtraError
 from coa.policy import Completion, Finish, Request
 from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
+from tests.local_policy_support import (
+    END,
+    WINDOW,
+    one,
+    request,
+    tiny_tokenizer,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-TAGS = [
-    "<begin_search>",
-    "</end_search>",
-    "<search_result>",
-    "</search_result>",
-    "<think>",
-    "</think>",
-]
-END = "<|im_end|>"
-WINDOW = 128
-SENTENCES = [
-    "Question: who wrote the book? I should search for the author of the book.",
-    (
-        "<begin_search> author of the book </end_search> the book was written by Ada, "
-        "so the answer is Ada."
-    ),
-]
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +52,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tiny_tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=360,
-        special_tokens=["<|endoftext|>", END],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    backend.train_from_iterator(SENTENCES * 20, trainer)
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=END, pad_token="<|endoftext|>"
-    )
-    tokenizer.add_tokens(TAGS, special_tokens=False)
-    return tokenizer
-
-
 @pytest.fixture(scope="module")
 def policy(folder: Path) -> LocalPolicy:
     return LocalPolicy.load(LocalSettings(str(folder), device="cpu"))
@@ -93,21 +60,6 @@ def policy(folder: Path) -> LocalPolicy:
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> Any:
     return load_tokenizer(str(folder))
-
-
-def request(context: str = "Question: who?", **changes: Any) -> Request:
-    values: dict[str, Any] = {
-        "stop": (),
-        "max_tokens": 24,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "seed": 0,
-    }
-    return Request(context, **{**values, **changes})
-
-
-def one(policy: LocalPolicy, wanted: Request) -> Completion:
-    return policy.complete_batch([wanted])[0]
 
 
 CONTEXTS = [
@@ -125,125 +77,6 @@ def test_a_batch_gives_what_its_requests_give_one_by_one(
     requests = [request(text, temperature=temperature, seed=i) for i, text in enumerate(CONTEXTS)]
 
     assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
-
-
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "Qwen3": {"head_dim": 8},
-    "Qwen2": {},
-    "Llama": {},
-    "Mistral": {"sliding_window": 8},  # most contexts below are longer
-    "Lfm2": {"layer_types": ["conv", "full_attention"]},
-    "Mamba": {"state_size": 4},
-}
-
-
-@cache
-def tiny_policy(
-    architecture: str, kind_of_cache: str | None = None
-) -> tuple[LocalPolicy, list[int]]:
-    """Make a random model of this architecture, and the list of its forward passes.
-
-    The list grows by the number of rows of each pass.
-    """
-    tokenizer = tiny_tokenizer()
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    ends = {
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    config = getattr(transformers, f"{architecture}Config")(
-        vocab_size=len(tokenizer),
-        num_key_value_heads=2,
-        max_position_embeddings=WINDOW,
-        initializer_range=0.5,
-        **sizes,
-        **ends,
-        **ARCHITECTURES[architecture],
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
-    model.generation_config.cache_implementation = kind_of_cache
-    rows: list[int] = []
-    model.get_input_embeddings().register_forward_pre_hook(
-        lambda _, given: rows.append(len(given[0]))
-    )
-    return LocalPolicy(model, tokenizer, name=architecture), rows
-
-
-def of_spread_lengths(temperature: float) -> list[Request]:
-    texts = [SENTENCES[0][: 40 + 4 * i] for i in range(8)]
-    return [
-        request(text, temperature=temperature, seed=i, max_tokens=3 + 5 * i)
-        for i, text in enumerate(texts)
-    ]
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_rows_that_go_on_without_the_others_write_what_they_write_alone(
-    architecture: str, temperature: float
-) -> None:
-    policy, _ = tiny_policy(architecture)
-    requests = of_spread_lengths(temperature)
-
-    assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
-
-
-@pytest.mark.parametrize("architecture", ["Qwen3", "Qwen2", "Llama", "Mistral"])
-def test_rows_that_are_over_leave_the_batch_and_nothing_is_computed_again(
-    architecture: str,
-) -> None:
-    policy, rows = tiny_policy(architecture)
-    requests = of_spread_lengths(0.0)
-    one(policy, request(max_tokens=1))
-    rows.clear()
-
-    done = policy.complete_batch(requests)
-
-    assert len(rows) == max(
-        item.num_tokens for item in done
-    )  # one pass for each token of the longest row
-    assert rows == sorted(rows, reverse=True)
-    assert (rows[0], rows[-1]) == (len(requests), 1)
-
-
-def test_no_context_is_padded_beyond_twice_its_length() -> None:
-    policy, rows = tiny_policy("Qwen3")
-    requests = [request(SENTENCES[0][:length], max_tokens=1) for length in (70, 4, 66, 8, 6, 30)]
-    one(policy, request(max_tokens=1))
-    rows.clear()
-
-    done = policy.complete_batch(requests)
-
-    assert sum(rows) == len(requests)
-    assert len(rows) > 1
-    assert done == [one(policy, item) for item in requests]
-
-
-@pytest.mark.parametrize("architecture", ["Lfm2", "Mamba"])
-def test_a_model_that_caches_other_states_keeps_its_rows(architecture: str) -> None:
-    policy, rows = tiny_policy(architecture)
-    one(policy, request(max_tokens=1))
-    rows.clear()
-
-    policy.complete_batch(of_spread_lengths(0.0))
-
-    assert set(rows) == {8}
-
-
-def test_a_model_that_asks_for_a_cache_of_its_own_kind_keeps_its_rows() -> None:
-    policy, _ = tiny_policy("Qwen3")
-    wanted = policy.complete_batch(of_spread_lengths(1.0))
-    asking, rows = tiny_policy("Qwen3", "dynamic")
-
-    assert asking.complete_batch(of_spread_lengths(1.0)) == wanted
-    assert set(rows) == {8}
 
 
 def test_a_batch_larger_than_the_batch_size_keeps_its_order(

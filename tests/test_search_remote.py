@@ -1,37 +1,26 @@
 """The client of retrieval servers against a real one, which fails on demand."""
 
 import asyncio
-import contextlib
 import json
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coa.errors import ConfigError, ServiceError
 from coa.search import Hit, Passage, SearchError
-from coa.search.app import Serving
 from coa.search.credentials import TOKEN_VARIABLE
-from coa.search.embedded import EmbeddedSearch
 from coa.search.remote import RemoteSearch, RemoteSettings
-from coa.search.wire import Dialect
-from coa.search.wire.endpoints import of_dialect
-
-ENGINE = EmbeddedSearch.in_memory(
-    [
-        Passage("p1", "Danube", "A river through ten countries."),
-        Passage("p2", 'The "Blue" Danube', "A waltz\nby Strauss."),
-        Passage("p3", "Rhine", "Another river."),
-    ]
+from tests.search_remote_support import (
+    ENGINE,
+    Fault,
+    reply,
+    search,
 )
-Fault = Callable[[web.Request], web.StreamResponse]
 
 
 class Server:
@@ -86,34 +75,8 @@ def server(served_app: Any) -> Iterator[Server]:
         yield served
 
 
-@pytest.fixture
-def free_url() -> str:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
-
-
-def search(url: str, *queries: str, top_k: int = 2, **settings: float | str) -> list[list[Hit]]:
-    options = {"url": url, "deadline_seconds": 5.0, **settings}
-
-    async def run() -> list[list[Hit]]:
-        async with RemoteSearch(RemoteSettings(**options)) as client:  # type: ignore[arg-type]
-            return [
-                list(hits)
-                for hits in await asyncio.gather(
-                    *(client.search(query, top_k) for query in queries)
-                )
-            ]
-
-    return asyncio.run(run())
-
-
 def status(code: int, text: str = "", **headers: str) -> Fault:
     return lambda request: web.Response(status=code, text=text, headers=headers)
-
-
-def reply(text: str) -> Fault:
-    return lambda request: web.Response(text=text, content_type="application/json")
 
 
 def hang_up(request: web.Request) -> web.StreamResponse:
@@ -323,128 +286,6 @@ def test_an_unusable_url_is_refused_and_not_shown(url: str) -> None:
 def test_a_setting_out_of_range_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"search\.server\.{name}"):
         RemoteSettings(**{name: 0})  # type: ignore[arg-type]
-
-
-# --- other dialects
-
-
-@pytest.fixture(scope="module")
-def ours(served_search: Any) -> Iterator[Any]:
-    """This project's server, which speaks them all."""
-    with served_search(ENGINE, Serving()) as running:
-        yield running
-
-
-@pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize(
-    "query", ["blue danube", "another river", "zymurgy", "a lone \ud800 surrogate", "😀\0"]
-)
-def test_every_dialect_brings_the_same_passages_in_the_same_order(
-    ours: Any, dialect: Dialect, query: str
-) -> None:
-    (hits,) = search(ours.url, query, top_k=3, dialect=dialect)
-    found = ENGINE.find(query, 3)
-    assert [(hit.passage.title, hit.passage.text) for hit in hits] == [
-        (hit.passage.title, hit.passage.text) for hit in found
-    ]
-    if dialect is not Dialect.R1_SEARCHER:  # which sends texts alone
-        assert [hit.passage.id for hit in hits] == [hit.passage.id for hit in found]
-    if dialect not in (Dialect.R1_SEARCHER, Dialect.OPENRESEARCHER):
-        assert [hit.score for hit in hits] == [hit.score for hit in found]
-
-
-@pytest.mark.parametrize("dialect", sorted(set(Dialect) - {Dialect.RECALL, Dialect.OPENRESEARCHER}))
-def test_a_blank_query_finds_nothing(ours: Any, dialect: Dialect) -> None:
-    assert search(ours.url, " ", dialect=dialect) == [[]]
-
-
-@pytest.mark.parametrize(
-    ("dialect", "text"),
-    [
-        (Dialect.FLASHRAG, '{"documents": [{"contents": "t"}], "scores": []}'),
-        (Dialect.FLASHRAG, '{"documents": 1}'),
-        (Dialect.FLASHRAG, "[]"),
-        (Dialect.RECALL, '[[{"contents": "t"}], []]'),
-        (Dialect.RECALL, '{"result": []}'),
-        (Dialect.R1_SEARCHER, '{"answers": ["t"]}'),
-        (Dialect.R1_SEARCHER, '{"answers": [[]], "answers": 1}'),
-        (Dialect.OPENRESEARCHER, '{"results": [{"title": "t"}]}'),
-        (Dialect.OPENRESEARCHER, "null"),
-    ],
-)
-def test_a_malformed_reply_is_a_failed_search_in_every_dialect(dialect: Dialect, text: str) -> None:
-    with pytest.raises(SearchError, match="malformed"):
-        of_dialect(dialect).hits(json.loads(text))
-
-
-@given(
-    st.sampled_from(Dialect),
-    st.recursive(
-        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "result",
-                        "documents",
-                        "scores",
-                        "answers",
-                        "results",
-                        "document",
-                        "score",
-                        "contents",
-                        "id",
-                        "url",
-                        "title",
-                        "text",
-                        "summary",
-                    ]
-                ),
-                inner,
-                max_size=4,
-            )
-        ),
-    ),
-)
-def test_any_json_is_read_or_refused(dialect: Dialect, reply: Any) -> None:
-    with contextlib.suppress(SearchError):
-        assert all(hit.passage.text for hit in of_dialect(dialect).hits(reply))
-
-
-def test_a_document_without_an_id_is_named_by_its_text() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
-        {"result": [[{"document": {"contents": '"T"\nx'}, "score": 1}]]}
-    )
-    assert hit.passage == Passage("sha256:842515f9ccff04ee", "T", "x")
-
-
-def test_title_and_text_may_stand_apart() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
-        {"result": [[{"id": 7, "title": "T", "text": "x\ny"}]]}
-    )
-    assert hit.passage == Passage("7", "T", "x\ny")
-
-
-def test_a_server_of_ours_tells_its_index_which_becomes_the_fingerprint(
-    ours: Any, free_url: str
-) -> None:
-    client = RemoteSearch.connect(RemoteSettings(url=ours.url))
-    assert client.fingerprint == f"search_r1:{ENGINE.fingerprint}@{ours.url}"
-    assert (
-        RemoteSearch.connect(RemoteSettings(url=ours.url, name="mine")).fingerprint
-        == f"search_r1:mine@{ours.url}"
-    )
-    assert (
-        RemoteSearch.connect(RemoteSettings(url=free_url)).fingerprint == f"search_r1:@{free_url}"
-    )
-
-
-def test_a_server_that_gets_another_index_ends_the_run(ours: Any) -> None:
-    with pytest.raises(
-        ServiceError, match=rf"another index[\s\S]*tantivy:000[\s\S]*{ENGINE.fingerprint}"
-    ):
-        search(ours.url, "rhine", name="tantivy:000")
 
 
 def test_no_more_requests_a_second_are_sent_than_allowed(server: Server) -> None:

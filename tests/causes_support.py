@@ -1,0 +1,78 @@
+"""Write trajectories in a small world of passages and explain them, for the tests of causes."""
+
+from coa import protocol
+from coa.causes import Finding
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.question import Question
+from coa.search import Passage
+from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from curate.diagnosis.gold import Corpus, gold_passages
+from curate.diagnosis.rules import Context, diagnose
+
+BRIDGE = Question(
+    "q",
+    "Where was the director of the film Night Train born?",
+    ("Riga",),
+    "train",
+    num_hops=2,
+    gold_titles=("Night Train (1959 film)", "Ada Novak"),
+)
+PASSAGES = (
+    Passage(
+        "film", "Night Train (1959 film)", "Night Train is a 1959 thriller directed by Ada Novak."
+    ),
+    Passage("person", "Ada Novak", "Ada Novak was born in Riga in 1920."),
+    Passage("dust", "Red Dust", "Red Dust is a 1932 drama."),
+)
+TEXTS = {passage.id: f"{passage.title}: {passage.text}" for passage in PASSAGES} | {
+    "other": "Otto: Otto lives in Oslo."
+}
+CORPUS = gold_passages(PASSAGES, [passage.title for passage in PASSAGES])
+
+
+def turn(thought: str, query: str, *shown: str) -> tuple[Step, ...]:
+    written = f"{thought} {protocol.open_tag('search')} {query} {protocol.close_tag('search')}"
+    body = "\n".join(TEXTS[name] for name in shown)
+    return (
+        *protocol.parse_policy(written),
+        protocol.observation("search", body, Outcome.OK, shown),
+    )
+
+
+def end(thought: str, answer: str) -> tuple[Step, ...]:
+    return protocol.parse_policy(f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
+
+
+def row(
+    *steps: Step,
+    question: Question = BRIDGE,
+    mode: Mode = Mode.COA,
+    stop: StopReason = StopReason.ANSWERED,
+) -> GradedTrajectory:
+    trajectory = Trajectory(
+        f"q/{mode}/0",
+        "q",
+        mode,
+        0,
+        question.question,
+        "prompt",
+        steps,
+        stop,
+        "m",
+        Sampling(),
+        "hash",
+        "fp",
+        1,
+        9,
+        0,
+        1,
+        sum(step.kind is StepKind.ACTION for step in steps),
+        "time-out" if stop is StopReason.TOOL_ERROR else "",
+    )
+    return grade_trajectory(trajectory, question)
+
+
+def explain(
+    given_row: GradedTrajectory, question: Question = BRIDGE, corpus: Corpus = CORPUS
+) -> tuple[Finding, ...]:
+    return diagnose(given_row, question, Context(corpus))

@@ -1,0 +1,52 @@
+"""Make projects, and start and finish their commands, for the tests that kill them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "dvc.yaml", ".dvcignore")
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull}
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """Start a command in its own process group, to be killed with or without its children."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(folder: Path, *command: str) -> str:
+    process = start(folder, *command)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def make_project(folder: Path) -> Path:
+    """A copy of the project without data."""
+    folder.mkdir()
+    for name in TREE:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
+    (folder / "data").mkdir()
+    for name in ("reviews", "agreement"):
+        shutil.copy2(ROOT / f"data/{name}.parquet", folder / "data")
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    return folder
+
+
+def copy(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to, symlinks=True)
+    return to

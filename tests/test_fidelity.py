@@ -1,0 +1,160 @@
+"""Measure what a world model's predictions are worth beside real observations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.policy import Completion, Finish
+from coa.policy.scripted import ScriptedPolicy
+from coa.protocol import observation, parse
+from coa.question import Question
+from coa.search import Hit, Passage
+from coa.tools.search import Numbering, ObservationSettings, show
+from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.trajectory import Outcome as ToolOutcome
+from train import fidelity
+from train.fidelity import FidelityParams, Prediction, Probe, compare, find_probes, request_for
+
+
+def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_path: Path) -> None:
+    found = fidelity.report(FidelityParams(model=str(tmp_path)), [])
+    assert (found.num_observations, found.all.well_formed) == (0, None)
+    assert found.warnings == (
+        "well formed: nothing to measure, below 0.95; train sft3 for longer",
+        "answer bearing: nothing to measure, below 0.5; harmless where train.rl1.rewards pays "
+        "`recalled` and `acted` in place of answers",
+    )
+
+
+def probe(
+    real: str = "result 1: The year of Iron Harbor is 1999.", answers: tuple[str, ...] = ("1999",)
+) -> Probe:
+    rows = [row_of(real)]
+    return replace(
+        next(find_probes(rows, {"q": Question("q", "When?", ("1999",), "test")}, None)),
+        answers=answers,
+    )
+
+
+def row_of(real: str) -> GradedTrajectory:
+    steps = (
+        *parse("I look. <begin_search> Iron Harbor </end_search>"),
+        observation("search", real, ToolOutcome.OK),
+    )
+    row = Trajectory(
+        "q/coa/0",
+        "q",
+        Mode.COA,
+        0,
+        "When?",
+        "Question: When?\n\n<think>\n",
+        steps,
+        StopReason.NO_ANSWER,
+        "m",
+        Sampling(),
+        "",
+        "",
+        0,
+        0,
+        0,
+        1,
+        1,
+    )
+    return grade_trajectory(row, Question("q", "When?", ("1999",), "test"))
+
+
+def test_a_world_model_is_asked_with_the_text_up_to_the_opening_tag() -> None:
+    request = request_for(probe(), ScriptedPolicy([]), 64)
+    assert request.context.endswith("<begin_search> Iron Harbor </end_search>\n<search_result>")
+    assert request.stop == ("</search_result>",)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "finish", "expected"),
+    [
+        (
+            " result 1: The year of Iron Harbor is 1999. </search_result>",
+            Finish.STOP,
+            (True, 1.0, True),
+        ),
+        (
+            " result 1: The year of Iron Harbor is 1998. </search_result>",
+            Finish.STOP,
+            (True, 0.875, False),
+        ),
+        (" result 1: The year of Iron Harbor is 1999.", Finish.LENGTH, (False, 1.0, True)),
+        (" 1999 </search_result>", Finish.STOP, (False, 0.2222, True)),
+        (" result 1: <begin_search> 1999 </search_result>", Finish.STOP, (False, None, True)),
+        (" </search_result>", Finish.STOP, (False, 0.0, False)),
+    ],
+)
+def test_a_prediction_is_compared_with_the_real_observation(
+    predicted: str, finish: Finish, expected: tuple[bool, float | None, bool]
+) -> None:
+    found = compare(probe(), Completion(predicted, finish, 8))
+    assert (found.is_well_formed, found.bears_answer) == (expected[0], expected[2])
+    assert expected[1] is None or found.f1 == pytest.approx(expected[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("numbering", Numbering)
+@pytest.mark.parametrize("shows_titles", [True, False])
+def test_a_prediction_is_well_formed_where_its_lines_are_numbered_as_the_search_does(
+    numbering: Numbering, shows_titles: bool
+) -> None:
+    hits = [Hit(Passage("p", "Iron Harbor", "It is of 1999."), 1.0)] * 2
+    shown = {
+        other: "\n".join(
+            show(hits, ObservationSettings(numbering=other, shows_titles=shows_titles))
+        )
+        for other in Numbering
+    }
+
+    def is_well_formed(predicted: str) -> bool:
+        reply = Completion(f" {predicted} </search_result>", Finish.STOP, 8)
+        return compare(probe("No results."), reply, numbering).is_well_formed
+
+    assert is_well_formed(shown[numbering])
+    others = [text for other, text in shown.items() if other is not numbering]
+    assert [is_well_formed(text) for text in others] == [numbering is Numbering.NONE] * 3
+    assert not is_well_formed("")
+
+
+def test_a_prediction_of_another_tools_reply_need_not_look_like_a_search(tmp_path: Path) -> None:
+    steps = (
+        *parse("I count. <begin_calculate> 2 * 3 </end_calculate>"),
+        observation("calculate", "6", ToolOutcome.OK),
+    )
+    base = row_of("x")
+    row = replace(base, trajectory=replace(base.trajectory, steps=steps))
+    (found,) = find_probes([row], {"q": Question("q", "When?", ("6",), "test")}, None)
+    reply = Completion(" 7 </calculate_result>", Finish.STOP, 2)
+    assert compare(found, reply).is_well_formed
+
+
+def test_an_observation_without_the_answer_says_nothing_of_it() -> None:
+    assert (
+        compare(probe(answers=()), Completion(" x </search_result>", Finish.STOP, 2)).bears_answer
+        is None
+    )
+
+
+def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
+    params = FidelityParams(num_resamples=50)
+    good, poor = Prediction(True, 1.0, True, None), Prediction(True, 0.2, False, False)
+    assert fidelity.report(params, [good] * 10).warnings == ()
+    (doubt,) = fidelity.report(params, [poor] * 10).warnings
+    assert doubt.startswith(
+        "answer bearing: 0 [0, 0], below 0.5; harmless where train.rl1.rewards pays"
+    )
+
+
+def test_a_world_model_that_was_never_measured_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        "not measured: python -m train.fidelity model=data/train/sft3"
+        in fidelity.gate("data/train/sft3")[0]
+    )
