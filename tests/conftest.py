@@ -32,6 +32,10 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from train.checkpoint import Student
 
+# Support modules hold assertions too; pytest explains only those that it knows of.
+for support in Path(__file__).parent.glob("*_support.py"):
+    pytest.register_assert_rewrite(f"tests.{support.stem}")
+
 # One thread each: tests share two cores, and a run must not depend on how many there are.
 for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "TOKENIZERS_PARALLELISM"):
     os.environ.setdefault(name, "false" if name.startswith("TOKENIZERS") else "1")
@@ -387,3 +391,13 @@ def free_url() -> str:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def training_folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a project with tiny sets and settings the current folder."""
+    from tests.train_support import write_project
+
+    monkeypatch.chdir(tmp_path)
+    write_project(root)
+    return tmp_path

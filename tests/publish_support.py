@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coa import tables
 from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
 from data_cards.catalogue import SetName, local_path
 from data_cards.local_hub import LocalHubParams, create_app
 
@@ -187,3 +190,24 @@ def change_a_row(project: Path) -> str:
     )
     commit(project, environment)
     return first.trajectory.trajectory_id
+
+
+def rows_come_back_equal(project: Path, hub: Hub, repository: str) -> None:
+    loaded = "{n: {s: list(rows) for s, rows in datasets.load_dataset(%r, n).items()} for n in %s}"
+    found = ask(hub, loaded % (repository, [str(name) for name in SetName]))
+    kinds = {SetName.COT_A: PreferencePair, SetName.RL: Question}
+    for name in SetName:
+        for split in ("train", "validation"):
+            rows = tables.read_table(
+                project / local_path(name, split), kinds.get(name, GradedTrajectory)
+            )
+            assert found[name][split] == [json.loads(msgspec.json.encode(row)) for row in rows]
+
+
+def swap(path: Path) -> None:
+    """Put a row of somebody's own into a set, as a run that goes on beside would."""
+    first, *rest = tables.read_table(path, GradedTrajectory)
+    swapped = replace(first, trajectory=replace(first.trajectory, error="write to ann@example.org"))
+    new = path.with_name("new")
+    tables.write_table(new, GradedTrajectory, [swapped, *rest])
+    new.replace(path)

@@ -51,6 +51,17 @@ def test_no_source_is_too_long_to_see_at_once(source: Path) -> None:
             )
 
 
+def test_no_test_file_is_too_long_to_find_a_test_in() -> None:
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        assert path.read_text(encoding="utf-8").count("\n") <= 500, path
+
+
+def test_tests_share_support_modules_and_never_import_each_other() -> None:
+    named = re.compile(r"^\s*(?:from|import) tests\.test_", re.MULTILINE)
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        assert not named.search(path.read_text(encoding="utf-8")), path
+
+
 def test_the_tags_stand_in_one_file() -> None:
     tag = re.compile(r"<think>|</think>|<begin_|</end_|_result>")
     owners = {

@@ -4,136 +4,43 @@ import itertools
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import pytest
-import tantivy
 
 from coa import protocol
 from coa.errors import InputError
-from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent, TeacherSettings
+from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent
 from coa.microworld.phrases import SEARCH_CLOSE, SEARCH_OPEN, PhraseKind, read_back, results
-from coa.microworld.plans import Plan
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.relations import RELATIONS, read_value
 from coa.microworld.teacher import Teacher
 from coa.microworld.vocabulary import vocabulary
-from coa.microworld.world import Group, World, WorldSettings, make_world
-from coa.policy import Request
+from coa.microworld.world import Group, WorldSettings, make_world
 from coa.policy.scripted import ScriptedPolicy
-from coa.question import Question
-
-PERFECT = TeacherSettings(
-    remembers_known=1.0,
-    remembers_other=0.0,
-    searches_remembered=0.0,
-    searches_other=1.0,
-    searches_again=1.0,
-    poor_query=0.0,
-    misreads=0.0,
-    misreads_absent=0.0,
-    repeats=0.0,
-    copies=0.0,
-    unboxed=0.0,
-    unclosed=0.0,
+from tests.microworld_teacher_support import (
+    PERFECT,
+    TOKEN,
+    Rollout,
+    Setting,
+    go_on,
+    open_searcher,
+    prompt_of,
+    request_for,
+    roll_out_all,
+    share_of,
 )
-_TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
-_SENTENCE_END = re.compile(r"(?<=\.)(?=\s)")
-Search = Callable[[str], list[str]]
 
-
-@dataclass(frozen=True)
-class Rollout:
-    """One finished rollout of a test."""
-
-    question: Question
-    plan: Plan
-    prompt: str
-    response: str
-
-    @property
-    def num_actions(self) -> int:
-        return self.response.count(SEARCH_OPEN)
-
-    @property
-    def is_right(self) -> bool:
-        boxed = re.search(r"\\boxed\{(.*)\}", self.response)
-        return boxed is not None and boxed[1] in self.question.gold_answers
-
-    @property
-    def num_tokens(self) -> int:
-        return len(_TOKEN.findall(self.response))
-
-
-class Setting(NamedTuple):
-    """The world, its train questions and the search over its passages."""
-
-    world: World
-    questions: list[Question]
-    plans: list[Plan]
-    search: Search
+SENTENCE_END = re.compile(r"(?<=\.)(?=\s)")
 
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
     world = make_world(WorldSettings())
     questions = make_questions(world, Group.TRAIN, 22_000, seed=1)[:1_200]
-    return Setting(world, questions, [plan_question(world, q) for q in questions], _searcher(world))
-
-
-def _searcher(world: World) -> Search:
-    schema = tantivy.SchemaBuilder()
-    schema.add_text_field("title")
-    schema.add_text_field("text", stored=True)
-    index = tantivy.Index(schema.build())
-    writer = index.writer(heap_size=15_000_000, num_threads=1)
-    for passage in world.passages():
-        writer.add_document(tantivy.Document(title=passage.title, text=passage.text))
-    writer.commit()
-    writer.wait_merging_threads()
-    index.reload()
-    searcher = index.searcher()
-
-    def search(query: str) -> list[str]:
-        hits = searcher.search(index.parse_query(query, ["title", "text"]), 2).hits
-        return [searcher.doc(address)["text"][0] for _, address in hits]
-
-    return search
-
-
-def _prompt(question: str, *, is_offered: bool) -> str:
-    offer = f"Search like this: {SEARCH_OPEN} query {SEARCH_CLOSE}.\n" if is_offered else ""
-    return f"Answer the question.\n{offer}\nQuestion: {question}\n\n{protocol.THINK_OPEN}\n"
-
-
-def _request(context: str, seed: int = 0) -> Request:
-    return Request(context, (SEARCH_CLOSE,), 1_000, 0.6, 1.0, seed)
-
-
-def _go_on(teacher: Teacher, context: str, search: Search, seed: int) -> str:
-    """Roll out from any context to the end."""
-    turn = 0
-    while True:
-        context += teacher.write(_request(context, seed * 100 + turn))
-        if not context.endswith(SEARCH_CLOSE):
-            return context
-        query = context.rpartition(SEARCH_OPEN)[2].removesuffix(SEARCH_CLOSE).strip()
-        context += protocol.observation_text("search", results(search(query)) or "No results.")
-        turn += 1
-        assert turn < 30
-
-
-def _roll_out(
-    setting: Setting, teacher: Teacher, *, is_offered: bool, count: int = 1_200
-) -> Iterator[Rollout]:
-    for i, (question, plan) in enumerate(
-        zip(setting.questions[:count], setting.plans, strict=False)
-    ):
-        prompt = _prompt(question.question, is_offered=is_offered)
-        context = _go_on(teacher, prompt, setting.search, seed=i)
-        yield Rollout(question, plan, prompt, context[len(prompt) :])
+    return Setting(
+        world, questions, [plan_question(world, q) for q in questions], open_searcher(world)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,16 +51,12 @@ def events() -> list[TeacherEvent]:
 @pytest.fixture(scope="module")
 def coa(setting: Setting, events: list[TeacherEvent]) -> list[Rollout]:
     teacher = Teacher(setting.world, setting.plans, on_event=events.append)
-    return list(_roll_out(setting, teacher, is_offered=True))
+    return list(roll_out_all(setting, teacher, is_offered=True))
 
 
 @pytest.fixture(scope="module")
 def cot(setting: Setting) -> list[Rollout]:
-    return list(_roll_out(setting, Teacher(setting.world), is_offered=False))
-
-
-def _share(claims: list[bool]) -> float:
-    return sum(claims) / len(claims)
+    return list(roll_out_all(setting, Teacher(setting.world), is_offered=False))
 
 
 def test_a_proper_query_finds_the_passage_of_nearly_every_fact(setting: Setting) -> None:
@@ -166,15 +69,15 @@ def test_a_proper_query_finds_the_passage_of_nearly_every_fact(setting: Setting)
         )
         for fact, query in zip(facts, queries, strict=True)
     ]
-    assert _share(found) > 0.95
+    assert share_of(found) > 0.95
 
 
 def test_with_search_it_is_right_on_about_three_questions_in_four(coa: list[Rollout]) -> None:
-    assert 0.70 < _share([rollout.is_right for rollout in coa]) < 0.82
+    assert 0.70 < share_of([rollout.is_right for rollout in coa]) < 0.82
 
 
 def test_without_search_it_is_right_on_about_three_in_ten(cot: list[Rollout]) -> None:
-    assert 0.25 < _share([rollout.is_right for rollout in cot]) < 0.36
+    assert 0.25 < share_of([rollout.is_right for rollout in cot]) < 0.36
 
 
 def test_it_never_acts_when_the_tool_is_not_offered(cot: list[Rollout]) -> None:
@@ -190,19 +93,21 @@ def test_its_trajectories_are_short_enough_for_a_small_student(coa: list[Rollout
 def test_it_writes_no_word_outside_the_vocabulary(
     setting: Setting, coa: list[Rollout], cot: list[Rollout]
 ) -> None:
-    written = {token for rollout in coa + cot for token in _TOKEN.findall(rollout.response)}
+    written = {token for rollout in coa + cot for token in TOKEN.findall(rollout.response)}
     words = {token for token in written if not token.startswith("<") or token == "<"}
     assert words <= set(vocabulary(setting.world))
 
 
 def test_a_call_can_be_replayed_and_another_seed_writes_something_else(setting: Setting) -> None:
-    contexts = [_prompt(question.question, is_offered=True) for question in setting.questions[:50]]
-    first, again = Teacher(setting.world, setting.plans), Teacher(setting.world)
-    assert [first.write(_request(c)) for c in contexts] == [
-        again.write(_request(c)) for c in contexts
+    contexts = [
+        prompt_of(question.question, is_offered=True) for question in setting.questions[:50]
     ]
-    assert [first.write(_request(c)) for c in contexts] != [
-        again.write(_request(c, seed=1)) for c in contexts
+    first, again = Teacher(setting.world, setting.plans), Teacher(setting.world)
+    assert [first.write(request_for(c)) for c in contexts] == [
+        again.write(request_for(c)) for c in contexts
+    ]
+    assert [first.write(request_for(c)) for c in contexts] != [
+        again.write(request_for(c, seed=1)) for c in contexts
     ]
 
 
@@ -232,8 +137,8 @@ def test_what_it_remembers_is_fixed_and_mostly_the_known_facts(setting: Setting)
         if not setting.world.is_known(fact)
     ]
     assert teacher.memory == Teacher(setting.world).memory
-    assert 0.88 < _share(known) < 0.96
-    assert 0.02 < _share(other) < 0.06
+    assert 0.88 < share_of(known) < 0.96
+    assert 0.02 < share_of(other) < 0.06
 
 
 def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[Rollout]) -> None:
@@ -243,10 +148,10 @@ def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[R
         observed = [
             m.span() for m in re.finditer("<search_result>.*?</search_result>", thought, re.DOTALL)
         ]
-        for cut in (m.start() for m in _SENTENCE_END.finditer(thought)):
+        for cut in (m.start() for m in SENTENCE_END.finditer(thought)):
             if any(start < cut < end for start, end in observed):
                 continue
-            whole = _go_on(teacher, rollout.prompt + thought[:cut], setting.search, seed=cut)
+            whole = go_on(teacher, rollout.prompt + thought[:cut], setting.search, seed=cut)
             response = whole[len(rollout.prompt) :]
             assert response.startswith(thought[:cut] + " ") or response[cut:].startswith(
                 f"\n{protocol.THINK_CLOSE}"
@@ -259,12 +164,12 @@ def test_it_goes_on_from_any_sentence_to_an_answer(setting: Setting, coa: list[R
 def test_it_goes_on_in_the_same_way_with_and_without_a_blank_after_the_cut(
     setting: Setting,
 ) -> None:
-    prompt = _prompt(setting.questions[0].question, is_offered=True)
+    prompt = prompt_of(setting.questions[0].question, is_offered=True)
     need = setting.plans[0].facts[0]
     context = f"{prompt}I need the {need.relation} of {need.entity}."
     teacher = Teacher(setting.world, settings=PERFECT)
-    assert teacher.write(_request(context)).startswith(" ")
-    assert not teacher.write(_request(context + " ")).startswith(" ")
+    assert teacher.write(request_for(context)).startswith(" ")
+    assert not teacher.write(request_for(context + " ")).startswith(" ")
 
 
 @pytest.mark.parametrize(
@@ -277,8 +182,8 @@ def test_after_a_trigger_it_writes_a_query_for_the_hop_in_question(
     for plan in setting.plans[:40]:
         first = plan.facts[0]
         thought = said.format(r=first.relation, e=first.entity, v=first.value)
-        context = f"{_prompt(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
-        written = teacher.write(_request(context))
+        context = f"{prompt_of(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
+        written = teacher.write(request_for(context))
         assert written.startswith(f" {first.entity} ")
         assert written.count("<") == 1
         assert written.endswith(f" {SEARCH_CLOSE}")
@@ -292,8 +197,8 @@ def test_what_a_triggered_search_finds_replaces_what_was_recalled(setting: Setti
     thought = (
         f"I need the {fact.relation} of {fact.entity}. Maybe {wrong}. So the answer is {wrong}."
     )
-    context = f"{_prompt(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
-    assert _go_on(teacher, context, setting.search, seed=0).endswith(f"\\boxed{{{plan.answer}}}")
+    context = f"{prompt_of(plan.question, is_offered=False)}{thought} {SEARCH_OPEN}"
+    assert go_on(teacher, context, setting.search, seed=0).endswith(f"\\boxed{{{plan.answer}}}")
 
 
 def test_after_the_marker_it_writes_nothing_but_the_answer(
@@ -304,7 +209,7 @@ def test_after_the_marker_it_writes_nothing_but_the_answer(
         before = rollout.response.split(protocol.THINK_CLOSE)[0]
         for end in (0, before.find(".") + 1, len(before.rstrip())):
             context = rollout.prompt + before[:end] + protocol.ANSWER_MARKER
-            assert re.fullmatch(r"[\w ]+\}", teacher.write(_request(context)))
+            assert re.fullmatch(r"[\w ]+\}", teacher.write(request_for(context)))
 
 
 def test_a_forced_answer_uses_what_was_found_before(setting: Setting) -> None:
@@ -313,19 +218,20 @@ def test_a_forced_answer_uses_what_was_found_before(setting: Setting) -> None:
     query = f"{fact.entity} {fact.relation} {RELATIONS[fact.relation].verb}"
     observation = protocol.observation_text("search", results(setting.search(query)))
     read = f"I need the {fact.relation} of {fact.entity}. It says {fact.value}."
-    prompt = _prompt(plan.question, is_offered=True)
+    prompt = prompt_of(plan.question, is_offered=True)
     teacher = Teacher(setting.world, settings=PERFECT)
-    assert teacher.write(_request(prompt + read + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+    assert teacher.write(request_for(prompt + read + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
     assert (
-        teacher.write(_request(prompt + observation + protocol.ANSWER_MARKER)) == f"{plan.answer}}}"
+        teacher.write(request_for(prompt + observation + protocol.ANSWER_MARKER))
+        == f"{plan.answer}}}"
     )
 
 
 def test_a_perfect_teacher_answers_everything_and_makes_no_mistake(setting: Setting) -> None:
     events: list[TeacherEvent] = []
     teacher = Teacher(setting.world, setting.plans, PERFECT, events.append)
-    rollouts = list(_roll_out(setting, teacher, is_offered=True, count=200))
-    assert _share([rollout.is_right for rollout in rollouts]) > 0.98
+    rollouts = list(roll_out_all(setting, teacher, is_offered=True, count=200))
+    assert share_of([rollout.is_right for rollout in rollouts]) > 0.98
     mistakes = {
         TeacherDecision.MISREAD,
         TeacherDecision.POOR_QUERY,
@@ -353,7 +259,7 @@ def test_each_setting_brings_about_its_own_decision(
 ) -> None:
     events: list[TeacherEvent] = []
     teacher = Teacher(setting.world, setting.plans, replace(PERFECT, **change), events.append)  # type: ignore[arg-type]
-    rollouts = list(_roll_out(setting, teacher, is_offered=True, count=40))
+    rollouts = list(roll_out_all(setting, teacher, is_offered=True, count=40))
     assert any(event.what is decision for event in events)
     assert all(
         (protocol.THINK_CLOSE in r.response) is (decision is not TeacherDecision.UNCLOSED)
@@ -367,7 +273,7 @@ def test_it_gives_up_after_so_many_searches_for_one_fact(setting: Setting) -> No
     settings = replace(PERFECT, remembers_known=0.0, max_searches=3)
     teacher = Teacher(setting.world, setting.plans, settings, events.append)
     plan = next(p for p in setting.plans if len(p.facts) == 1)
-    context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
+    context = go_on(teacher, prompt_of(plan.question, is_offered=True), lambda query: [], seed=0)
     assert context.count("Not found.") == 3
     assert [event.what for event in events if event.what is TeacherDecision.GAVE_UP] == [
         TeacherDecision.GAVE_UP
@@ -381,7 +287,9 @@ def test_it_repeats_a_query_only_where_it_is_set_to(setting: Setting) -> None:
         teacher = Teacher(
             setting.world, settings=replace(PERFECT, remembers_known=0.0, repeats=repeats)
         )
-        context = _go_on(teacher, _prompt(plan.question, is_offered=True), lambda query: [], seed=0)
+        context = go_on(
+            teacher, prompt_of(plan.question, is_offered=True), lambda query: [], seed=0
+        )
         queries = [
             u.text
             for u in read_back(context.partition(protocol.THINK_OPEN)[2])
@@ -421,7 +329,7 @@ def test_a_context_without_a_question_of_its_world_is_an_error(
     setting: Setting, context: str
 ) -> None:
     with pytest.raises(InputError):
-        Teacher(setting.world).write(_request(context))
+        Teacher(setting.world).write(request_for(context))
 
 
 def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
@@ -429,7 +337,7 @@ def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
         Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0)).write
     )
     (completion,) = policy.complete_batch(
-        [_request(_prompt(setting.questions[0].question, is_offered=True))]
+        [request_for(prompt_of(setting.questions[0].question, is_offered=True))]
     )
     assert completion.text.endswith(SEARCH_CLOSE)
     assert [u.said for u in read_back(completion.text)] == [PhraseKind.NEED, PhraseKind.SEARCH]
@@ -440,5 +348,5 @@ def test_a_turn_takes_a_fraction_of_a_millisecond(setting: Setting, coa: list[Ro
     contexts = [r.prompt + r.response.split("It says")[0] for r in coa]
     start = time.process_time()
     for seed, context in enumerate(contexts):
-        teacher.write(_request(context, seed))
+        teacher.write(request_for(context, seed))
     assert (time.process_time() - start) / len(contexts) < 0.001

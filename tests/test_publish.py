@@ -8,16 +8,10 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
 from data_cards.catalogue import SetName, local_path
 from tests.publish_support import (
     ROOT,
@@ -28,6 +22,8 @@ from tests.publish_support import (
     environment_of,
     history,
     publish,
+    rows_come_back_equal,
+    swap,
     uploads,
 )
 
@@ -140,18 +136,6 @@ def test_a_version_is_published_once_changed_once_and_loads_row_by_row(
     assert all(len(line[key]) == 40 for line in records for key in ("hub_revision", "code_commit"))
 
 
-def rows_come_back_equal(project: Path, hub: Hub, repository: str) -> None:
-    loaded = "{n: {s: list(rows) for s, rows in datasets.load_dataset(%r, n).items()} for n in %s}"
-    found = ask(hub, loaded % (repository, [str(name) for name in SetName]))
-    kinds = {SetName.COT_A: PreferencePair, SetName.RL: Question}
-    for name in SetName:
-        for split in ("train", "validation"):
-            rows = tables.read_table(
-                project / local_path(name, split), kinds.get(name, GradedTrajectory)
-            )
-            assert found[name][split] == [json.loads(msgspec.json.encode(row)) for row in rows]
-
-
 def test_the_card_says_what_was_waived_and_its_metadata_are_valid(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -236,15 +220,6 @@ def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub, name:
     ):
         assert reason in refused.stderr
     assert hub.network.requests == []
-
-
-def swap(path: Path) -> None:
-    """Put a row of somebody's own into a set, as a run that goes on beside would."""
-    first, *rest = tables.read_table(path, GradedTrajectory)
-    swapped = replace(first, trajectory=replace(first.trajectory, error="write to ann@example.org"))
-    new = path.with_name("new")
-    tables.write_table(new, GradedTrajectory, [swapped, *rest])
-    new.replace(path)
 
 
 def test_files_that_are_swapped_after_the_check_are_not_published(
