@@ -25,7 +25,7 @@ class Cause(StrEnum):
     FORGED_OBSERVATION = "forged_observation"
     """The policy wrote an observation itself instead of waiting for the tool's."""
     TRUNCATED = "truncated"
-    """The answer ran into its limit."""
+    """The answer, or a turn before it, ran into its limit."""
     BUDGET = "budget"
     """Actions or context were used up, and the answer that was forced is wrong."""
     FORMAT = "format"

@@ -25,6 +25,7 @@ from coa.trajectory import (
     StepKind,
     StopReason,
     Trajectory,
+    merge_thoughts,
 )
 
 
@@ -38,6 +39,9 @@ class Limits:
     """N_max: when prompt, policy and environment have this many tokens, the answer is forced."""
     max_answer_tokens: int = 64
     """Tokens that a forced answer may add; the policy's window must hold N_max plus these."""
+    max_turn_tokens: int = 0
+    """A turn that reaches this many tokens ends its rollout, so that one that rambles does not hold
+    up its batch; 0 sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +191,23 @@ def _plan_after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> 
         return _end(state, StopReason.MALFORMED, f"unexpected {event.text[-20:]!r}")
     is_answering = last is not None and last.kind is StepKind.ANSWER
     if event.finish is Finish.LENGTH:
-        if state.forced or is_answering:
-            return _end(state, StopReason.TRUNCATED)
-        return _force_answer(state, StopReason.CONTEXT_BUDGET)
+        return _plan_after_limit(state, is_answering=is_answering)
     if is_answering:
         return _end(state, state.forced or StopReason.ANSWERED)
     return _end(state, StopReason.NO_ANSWER)
+
+
+def _plan_after_limit(state: State, *, is_answering: bool) -> State:
+    """Decide what comes after a turn that ended for its length."""
+    assert isinstance(state.pending, Generate), state.pending
+    if state.forced:
+        return _end(state, StopReason.TRUNCATED)
+    # Some servers leave only an estimate of what was written, so what was asked for decides.
+    if state.pending.max_tokens == state.run.limits.max_turn_tokens:
+        return _end(state, StopReason.TURN_BUDGET)
+    if is_answering:
+        return _end(state, StopReason.TRUNCATED)
+    return _force_answer(state, StopReason.CONTEXT_BUDGET)
 
 
 def _end(state: State, reason: StopReason, error: str = "") -> State:
@@ -250,7 +265,8 @@ def _plan_next(state: State) -> State:
     if trigger:
         tools = (trigger,)
     stop = tuple(protocol.close_tag(tool) for tool in tools)
-    return replace(state, pending=Generate(stop, max_tokens=left))
+    max_tokens = min(left, limits.max_turn_tokens or left)
+    return replace(state, pending=Generate(stop, max_tokens))
 
 
 def _force_answer(state: State, reason: StopReason) -> State:
@@ -363,7 +379,7 @@ def finish(state: State) -> Trajectory:
         index=task.index,
         question=task.question,
         prompt=task.prompt,
-        steps=_merge_thoughts(state.steps),
+        steps=merge_thoughts(state.steps),
         stop_reason=state.pending.reason,
         model=run.encoder.name,
         sampling=run.sampling,
@@ -376,19 +392,3 @@ def finish(state: State) -> Trajectory:
         num_actions=state.num_actions,
         error=state.pending.error,
     )
-
-
-def _merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Join a thought that was cut at the end of a fork's prefix with its continuation."""
-    merged: list[Step] = []
-    for step in steps:
-        if merged and _continues_thought(merged[-1], step):
-            merged[-1] = replace(merged[-1], text=merged[-1].text + step.text)
-        else:
-            merged.append(step)
-    return tuple(merged)
-
-
-def _continues_thought(last: Step, step: Step) -> bool:
-    both_are_thoughts = last.kind is step.kind is StepKind.THOUGHT
-    return both_are_thoughts and last.author is step.author

@@ -5,7 +5,7 @@ author, recorded when its text was made. Masks, exports and reviews derive from 
 never search the text (docs/data_model.md).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 SCHEMA_VERSION = 1
@@ -76,6 +76,8 @@ class StopReason(StrEnum):
     """The policy ended without closing its thinking."""
     TRUNCATED = "truncated"
     """The answer itself ran into its limit."""
+    TURN_BUDGET = "turn_budget"
+    """One turn of the policy had as many tokens as a turn may have."""
     FORBIDDEN_ACTION = "forbidden_action"
     """The policy acted where no tool was offered."""
     MALFORMED = "malformed"
@@ -173,3 +175,19 @@ def fork_id(parent_id: str, point: int, arm: str, k: int) -> str:
     Its form is `{parent_id}/{point}/{arm}/{k}`.
     """
     return f"{parent_id}/{point}/{arm}/{k}"
+
+
+def merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Join a thought that was cut at the end of a fork's prefix with its continuation."""
+    merged: list[Step] = []
+    for step in steps:
+        if merged and _continues_thought(merged[-1], step):
+            merged[-1] = replace(merged[-1], text=merged[-1].text + step.text)
+        else:
+            merged.append(step)
+    return tuple(merged)
+
+
+def _continues_thought(last: Step, step: Step) -> bool:
+    both_are_thoughts = last.kind is step.kind is StepKind.THOUGHT
+    return both_are_thoughts and last.author is step.author

@@ -51,7 +51,7 @@ Rule = Callable[[GradedTrajectory, FilterParams], str | None]
 """Returns what it saw where it applies, and None where it does not."""
 
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION})
-_UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED})
+_UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED, StopReason.TURN_BUDGET})
 _ASCII_GAPS = {code: " " for code in range(128) if not WORD.match(chr(code))}
 
 

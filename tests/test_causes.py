@@ -79,6 +79,11 @@ def test_the_smallest_example_of_a_cause_is_explained_by_it(cause: Cause) -> Non
     assert found[0].evidence
 
 
+def test_a_turn_that_ran_into_its_limit_is_the_cause() -> None:
+    (finding,) = explain(row(*protocol.parse_policy("so so"), stop=StopReason.TURN_BUDGET))
+    assert (finding.cause, finding.evidence) == (Cause.TRUNCATED, "a turn ran into its limit")
+
+
 def test_a_correct_trajectory_has_no_cause_but_keeps_what_went_wrong_beside() -> None:
     assert explain(row(*FILM, *BORN, *end("She was born in Riga.", "Riga"))) == ()
     again = row(

@@ -104,6 +104,12 @@ def test_broken_and_forged_tags_are_format_breakage(bad: GradedTrajectory) -> No
     assert dropped.reason is DropReason.FORMAT
 
 
+def test_a_rollout_that_a_turns_limit_ended_has_no_answer() -> None:
+    dropped = judge(row(*written("so so"), stop=StopReason.TURN_BUDGET), PARAMS)
+    assert dropped is not None
+    assert (dropped.reason, dropped.detail) == (DropReason.NO_ANSWER, "turn_budget")
+
+
 def test_forced_answers_can_be_kept() -> None:
     params = FilterParams(keeps_forced_answers=True)
     assert judge(SMALLEST[DropReason.FORCED], params) is None

@@ -71,6 +71,7 @@ def test_exact_match_pays_the_right_answer(text: str, value: float) -> None:
     ("text", "stop_reason"),
     [
         (RIGHT, StopReason.TRUNCATED),
+        ("I think and think", StopReason.TURN_BUDGET),
         (RIGHT, StopReason.MALFORMED),
         ("I act <begin_search> who </end_search>", StopReason.FORBIDDEN_ACTION),
         ("I think", StopReason.NO_ANSWER),

@@ -210,27 +210,37 @@ def test_stop_reasons_stand_in_the_summary_the_metrics_and_the_table(
     assert ("  policy_error", "10", "0") in funnel(read_metrics())
 
 
+def sample_student(seed: int, *overrides: str) -> str:
+    """Sample a new student and return the summary line."""
+    from train.student import StudentSettings, new_student
+
+    shape = StudentSettings(16, 1, 2, 32, 2048)
+    for part in new_student(["Question: who is it?"], shape, seed=seed):
+        part.save_pretrained("student")
+    return main(
+        [
+            "mode=cot",
+            "out=data/student/sample",
+            "num_questions=8",
+            "teacher.policy=local",
+            "teacher.local.model=student",
+            "rollout.max_context_tokens=400",
+            "rollout.max_answer_tokens=4",
+            *overrides,
+        ]
+    )
+
+
 def test_a_student_that_is_trained_again_is_asked_again(folder: Path) -> None:
     """As the stage `student_sample` does: one folder, one journal, other weights."""
     pytest.importorskip("torch")
-    from train.student import StudentSettings, new_student
-
-    def sample_student(seed: int) -> str:
-        shape = StudentSettings(16, 1, 2, 32, 2048)
-        for part in new_student(["Question: who is it?"], shape, seed=seed):
-            part.save_pretrained("student")
-        return main(
-            [
-                "mode=cot",
-                "out=data/student/sample",
-                "num_questions=8",
-                "teacher.policy=local",
-                "teacher.local.model=student",
-                "rollout.max_context_tokens=400",
-                "rollout.max_answer_tokens=4",
-            ]
-        )
-
     assert sample_student(0).endswith(", 0 taken from the journal")
     assert "; 0 calls made, " in sample_student(0)
     assert sample_student(1).endswith(", 0 taken from the journal")
+
+
+def test_turns_that_reach_their_limit_are_counted(folder: Path) -> None:
+    pytest.importorskip("torch")
+    assert "; 4 turn_budget; 4 calls made" in sample_student(0, "rollout.max_turn_tokens=3")
+    metrics = json.loads(Path("metrics/student_sample_cot.json").read_text())
+    assert metrics["stop_reasons"]["turn_budget"] == 4

@@ -1,16 +1,19 @@
 """What a rollout hands a model as ids is what training encodes from the finished trajectory."""
 
+import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from coa import protocol, rollout
+from coa.drivers import roll_out_batched
 from coa.policy.local import LocalPolicy
 from coa.rollout import Done, Generate, Limits, RolloutContext, State, Task
 from coa.tokens import PieceEncoder, tokenise
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
+from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -74,6 +77,21 @@ def run_to_end(state: State, policy: LocalPolicy) -> State:
     return state
 
 
+def roll_out(policy: LocalPolicy, limits: Limits) -> list[Trajectory]:
+    """Roll out a batch of thoughts whose lengths are left to chance."""
+    tasks = []
+    for number in range(24):
+        name = f"q{number}"
+        tasks.append(Task(f"{name}/cot/0", name, Mode.COT, 0, "Who?", "who wrote\n", "hash"))
+    run = RolloutContext(policy, Sampling(1.0), limits)
+
+    async def collect() -> list[Trajectory]:
+        rows = roll_out_batched(tasks, run, policy, {}, batch_size=8)
+        return [row async for row in rows]
+
+    return asyncio.run(collect())
+
+
 def ids_by_author(state: State) -> list[tuple[Author, tuple[int, ...]]]:
     assert state.ids is not None
     found, start = [], 0
@@ -128,3 +146,21 @@ def test_the_ids_of_a_rollout_decode_to_what_the_policy_saw(
     assert PieceEncoder(tokenizer).decode(state.ids or ()).removesuffix(
         END
     ) == state.context.removesuffix(END)
+
+
+def test_a_limit_on_turns_ends_the_long_ones_and_leaves_the_others_as_they_were(
+    policy: LocalPolicy,
+) -> None:
+    limits = Limits(max_context_tokens=400, max_answer_tokens=8)
+    free = roll_out(policy, limits)
+    limited = roll_out(policy, replace(limits, max_turn_tokens=100))
+
+    is_cut = [row.stop_reason is StopReason.TURN_BUDGET for row in limited]
+    assert 2 <= sum(is_cut) < len(limited) - 2
+    for before, after in zip(free, limited, strict=True):
+        if after.stop_reason is StopReason.TURN_BUDGET:
+            assert after.num_policy_tokens == 100 < before.num_policy_tokens
+            written = protocol.render(after.steps)
+            assert protocol.render(before.steps).startswith(written.rstrip("\ufffd"))
+        else:
+            assert after == before

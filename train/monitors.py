@@ -138,8 +138,8 @@ ALARMS = (
         ("format/truncated",),
         Condition.ABOVE,
         0.25,
-        "rollouts are cut at the context's end: look for loops, or raise "
-        "train.max_context_tokens, at most to what the student reads",
+        "rollouts are cut at a limit: look for loops, or raise train.max_context_tokens, at most "
+        "to what the student reads, or rollout.max_turn_tokens where it is set",
     ),
     Alarm(
         "unclosed_simulations",

@@ -89,7 +89,7 @@ RUBRIC = "rubric"
 MANY_ACTIONS = 4
 """Rollouts with this many actions or more are measured together."""
 
-_TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.CONTEXT_BUDGET})
+_TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.TURN_BUDGET, StopReason.CONTEXT_BUDGET})
 
 
 def measure(

@@ -31,6 +31,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from coa.errors import ConfigError
@@ -129,7 +130,7 @@ def check_asking(asking: Asking, stage: Stage) -> None:
 def _limits(sections: Params, max_context_tokens: int) -> Limits:
     """Return the budgets of `rollout`, with the context of the student."""
     budget = sections.section(Limits, "rollout")
-    return Limits(budget.max_actions, max_context_tokens, budget.max_answer_tokens)
+    return replace(budget, max_context_tokens=max_context_tokens)
 
 
 def _searches(run: StageRun, settings: RlParams) -> bool:

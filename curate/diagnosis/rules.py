@@ -110,9 +110,12 @@ def _forged(row: GradedTrajectory) -> Finding | None:
 
 
 def _truncated(row: GradedTrajectory) -> Finding | None:
-    if row.trajectory.stop_reason is not StopReason.TRUNCATED:
-        return None
-    return Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
+    stop = row.trajectory.stop_reason
+    if stop is StopReason.TRUNCATED:
+        return Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
+    if stop is StopReason.TURN_BUDGET:
+        return Finding(Cause.TRUNCATED, _last_step(row), "a turn ran into its limit")
+    return None
 
 
 def _budget(row: GradedTrajectory) -> Finding | None:
