@@ -1,26 +1,33 @@
 """Measure tokens a second of rollouts with a model in this process.
 
-Rollouts run one by one, and in batches that keep or drop finished rows.
+Turns run one by one, and in batches that keep or drop finished rows. Then whole rollouts run in
+batches, where one in a hundred rambles: its turn is fifty times as long as another's rollout.
 
     python -m bench.rollouts
 
 Requests are the policy's turns of the default profile's trajectories (`dvc repro` first): each
 turn's context, and as many tokens as the turn has, so the lengths are spread as those of a trained
-policy. An untrained student of that profile, one thread. Target: batches of 64 or more well above
-one by one.
+policy. An untrained student of that profile, one thread. Targets: batches of 64 or more well above
+one by one; with `max_turn_tokens`, rambling rollouts that cost next to nothing.
 """
 
+import asyncio
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 import torch
 
+from bench.loop import InstantSearch
 from bench.student import cpu_seconds, interleaved, spread, trajectories, untrained_student
 from coa import protocol
-from coa.policy import Request
+from coa.drivers import roll_out_batched
+from coa.policy import Completion, Finish, Request
 from coa.policy.local import LocalPolicy
+from coa.rollout import Limits, RolloutContext, Task
+from coa.trajectory import Mode, Sampling
 from train.checkpoint import Student
 from train.encode import IGNORED, Example
 
@@ -28,6 +35,15 @@ NUM_REPEATS = 3
 SIZES = (64, 128)
 NUM_ALONE = 8
 STOP = (protocol.close_tag("search"),)
+
+NUM_ROLLOUTS = 200
+RAMBLING_EVERY = 100
+ROLLOUT_BATCH = 64
+TURN_TOKENS = 22
+"""Tokens of an ordinary turn, as the mean of the default profile's; a rollout has two turns."""
+RAMBLING_TOKENS = 50 * 2 * TURN_TOKENS
+LIMITED_TURN = 4 * TURN_TOKENS
+RAMBLING = "It rambles."
 
 
 class KeepingPolicy(LocalPolicy):
@@ -66,8 +82,84 @@ def measure(student: Student, requests: Sequence[Request], size: int) -> dict[st
     return {name: num_tokens[name] / seconds for name, seconds in medians.items()}
 
 
+class PlannedPolicy(LocalPolicy):
+    """Policy whose turns have the planned lengths: one search, then the answer.
+
+    The model samples every token of them, and does not end by chance or at its window.
+    """
+
+    def __init__(self, student: Student) -> None:
+        super().__init__(student.model, student.tokenizer, name="planned")
+        self._end_ids = frozenset()
+        self._window = None
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Write turns of the planned lengths, or of the requests' limits where these are lower."""
+        asked = []
+        for request in requests:
+            max_tokens = min(_planned_tokens(request), request.max_tokens)
+            asked.append(replace(request, stop=(), max_tokens=max_tokens))
+        completions = super().complete_batch(asked)
+        return [_ended(request, done) for request, done in zip(requests, completions, strict=True)]
+
+
+def _planned_tokens(request: Request) -> int:
+    return RAMBLING_TOKENS if RAMBLING in request.context else TURN_TOKENS
+
+
+def _ended(request: Request, done: Completion) -> Completion:
+    """Replace the text, which means nothing, by the end of the turn that was planned."""
+    if done.num_tokens < _planned_tokens(request):
+        return replace(done, text="so", finish=Finish.LENGTH)
+    if RAMBLING in request.context or STOP[0] in request.context:
+        return replace(done, text="</think> \\boxed{1}", finish=Finish.END)
+    return replace(done, text=f"{protocol.open_tag('search')} who {STOP[0]}", finish=Finish.STOP)
+
+
+def rollout_tasks(rambling_every: int) -> Iterator[Task]:
+    """Make the tasks; 0 means that none rambles."""
+    for number in range(NUM_ROLLOUTS):
+        rambles = rambling_every and number % rambling_every == rambling_every // 2
+        prompt = f"Question: who? {RAMBLING if rambles else ''}\n<think>\n"
+        name = f"q{number}"
+        yield Task(f"{name}/coa/0", name, Mode.COA, 0, "Who?", prompt, "hash", ("search",))
+
+
+def roll_out(policy: LocalPolicy, rambling_every: int, max_turn_tokens: int) -> None:
+    """Roll out all tasks."""
+    limits = Limits(max_turn_tokens=max_turn_tokens)
+    run = RolloutContext(policy, Sampling(), limits, InstantSearch.fingerprint)
+    tools = {"search": InstantSearch()}
+
+    async def exhaust() -> None:
+        tasks = rollout_tasks(rambling_every)
+        async for _ in roll_out_batched(tasks, run, policy, tools, batch_size=ROLLOUT_BATCH):
+            pass
+
+    asyncio.run(exhaust())
+
+
+def print_rambling(student: Student) -> None:
+    """Print what rambling rollouts cost, without and with a limit on turns."""
+    policy = PlannedPolicy(student)
+    ways = {
+        "none rambles": (0, 0),
+        "1 in 100, no limit": (RAMBLING_EVERY, 0),
+        f"1 in 100, limit {LIMITED_TURN}": (RAMBLING_EVERY, LIMITED_TURN),
+    }
+    works: dict[str, Callable[[], float]] = {}
+    for name, (rambling_every, max_turn_tokens) in ways.items():
+        rolled = partial(roll_out, policy, rambling_every, max_turn_tokens)
+        works[name] = partial(cpu_seconds, rolled)
+    seconds = interleaved(works, NUM_REPEATS)
+    slowest = seconds["1 in 100, no limit"]
+    print(f"{'':22}{'rollouts / s':>12}{'/ no limit':>12}")
+    for name, taken in seconds.items():
+        print(f"{name:22}{NUM_ROLLOUTS / taken:12.1f}{slowest / taken:12.2f}")
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     torch.set_num_threads(1)
     student, params = untrained_student()
     student.model.eval()
@@ -84,6 +176,7 @@ def main() -> None:
             f"{dropped / alone:14.1f}{dropped / kept:8.2f}",
             flush=True,
         )
+    print_rambling(student)
 
 
 if __name__ == "__main__":
