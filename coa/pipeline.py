@@ -268,7 +268,7 @@ def render_pipeline(plan: Plan, profiles: str, code: Mapping[str, Sequence[str]]
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 (this writes YAML, and every path goes through `quoted`)
+        autoescape=False,
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = json.dumps

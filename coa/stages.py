@@ -30,12 +30,12 @@ class Stage(StrEnum):
     RL2 = "rl2"
     """GRPO with the real search."""
     RFT = "rft"
-    """Rejection fine-tuning: SFT 2 once more, with right trajectories of a trained student added."""
+    """Rejection fine-tuning: SFT 2 with right trajectories of a trained student added."""
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineParams:
-    """Which stages `dvc repro` has; `python -m coa.pipeline` writes dvc.yaml after a change here."""
+    """Which stages `dvc repro` has; after a change, `python -m coa.pipeline` writes dvc.yaml."""
 
     trajectories: tuple[TrajectorySource, ...] = (TrajectorySource.SAMPLE,)
     """Where trajectories come from: `sample`, a teacher writes them; `ingest`, files of others are

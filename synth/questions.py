@@ -4,8 +4,8 @@
 
 Reads parquet, JSON lines or CSV, one file of `questions.files` after another. The rows of a file
 are those of a public data set as published (`format`, synth/question_formats.py; synth/fetch.py
-downloads them), or your own, for which `columns` names the columns. Writes data/questions.parquet and
-data/questions_dropped.parquet.
+downloads them), or your own, for which `columns` names the columns. Writes data/questions.parquet
+and data/questions_dropped.parquet.
 """
 
 import re

@@ -10,12 +10,13 @@ from coa.policy import Completion, Finish, Request
 from coa.question import Question
 from coa.rollout import Limits
 from coa.search import Hit, Passage
+from coa.stages import Stage
 from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling
 from train.rl import make_trainer
 from train.rollouts import Ask, Rollouts
-from train.settings import RlParams, Stage, TrainParams
+from train.settings import RlParams, TrainParams
 from train.stage import StageRun
 from train.student import StudentSettings, new_student
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train.settings import Stage
+from coa.stages import Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

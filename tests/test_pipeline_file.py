@@ -73,7 +73,7 @@ def test_sampled_and_imported_trajectories_are_graded_together() -> None:
 
 def test_every_file_of_questions_is_a_dependency() -> None:
     deps = stages_of(*REAL)["questions"]["deps"]
-    assert ["${questions.files[0].path}", "${questions.files[1].path}"] == deps[:2]
+    assert deps[:2] == ["${questions.files[0].path}", "${questions.files[1].path}"]
 
 
 def test_an_evaluation_set_that_is_missing_stops_the_first_stage() -> None:

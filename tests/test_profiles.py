@@ -12,7 +12,8 @@ import pytest
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params, main, write_profiles
 from coa.prompts import Prompt
-from train.settings import Stage, TrainParams
+from coa.stages import Stage
+from train.settings import TrainParams
 
 pytest.importorskip("torch")
 pytest.importorskip("trl")

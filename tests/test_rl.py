@@ -21,10 +21,11 @@ from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
+from coa.stages import Stage
 from coa.tables import write_table
 from coa.tools.factory import ToolsParams
 from coa.trajectory import Mode
-from train.settings import Baseline, Stage
+from train.settings import Baseline
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

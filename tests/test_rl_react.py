@@ -13,10 +13,11 @@ from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.policy.local import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
+from coa.stages import Stage
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, StopReason
 from train.asking import Asking
-from train.settings import RlParams, Stage, TrainParams
+from train.settings import RlParams, TrainParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -9,9 +9,9 @@ import pytest
 from coa.policy import Completion, Finish, Request
 from coa.policy.local import LocalPolicy
 from coa.rollout import Limits
+from coa.stages import Stage
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
-from train.settings import Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

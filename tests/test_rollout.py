@@ -199,3 +199,30 @@ def test_a_triggered_call_that_is_never_closed_does_not_act(drive: Driver) -> No
     prefix = (protocol.marker(OPEN, tool="search"),)
     row, _ = drive([" a query without end"], Echo(), Limits(), task(prefix=prefix))
     assert (row.stop_reason, row.num_actions) == (StopReason.NO_ANSWER, 0)
+
+
+RAMBLING = "and so " * 50
+
+
+@both_drivers
+@pytest.mark.parametrize("rambling", [RAMBLING, f"</think> {RAMBLING}"])
+def test_a_turn_that_reaches_its_limit_ends_the_rollout(drive: Driver, rambling: str) -> None:
+    texts = [f"go {OPEN} q {CLOSE}", rambling]
+    row, policy = drive(texts, Echo(), Limits(max_turn_tokens=9), task())
+    assert (row.stop_reason, row.num_actions) == (StopReason.TURN_BUDGET, 1)
+    assert {step.author for step in row.steps} == {Author.POLICY, Author.ENVIRONMENT}
+    assert policy.requests is not None
+    assert [request.max_tokens for request in policy.requests] == [9, 9]
+    assert row.num_policy_tokens == policy.count_tokens(texts[0]) + 9
+
+
+@both_drivers
+def test_a_turns_limit_leaves_the_other_budgets_as_they_are(drive: Driver) -> None:
+    limits = Limits(max_actions=1, max_answer_tokens=9, max_turn_tokens=9)
+    row, policy = drive([f"go {OPEN} q {CLOSE}", RAMBLING], Echo(), limits, task())
+    assert row.stop_reason is StopReason.TRUNCATED
+
+    used = policy.count_tokens(task().prompt)
+    limits = Limits(max_context_tokens=used + 3, max_turn_tokens=9)
+    row, _ = drive([RAMBLING, "42}"], Echo(), limits, task())
+    assert row.stop_reason is StopReason.CONTEXT_BUDGET

@@ -161,8 +161,8 @@ def test_a_stage_says_by_name_whose_text_its_tokenizer_loses(
 
 
 def test_running_out_of_memory_says_what_to_change() -> None:
+    from coa.stages import Stage
     from train.fitting import explaining_memory
-    from train.settings import Stage
 
     with pytest.raises(ConfigError, match="out of memory") as caught, explaining_memory(Stage.SFT2):
         torch.empty(2**50)
@@ -193,7 +193,7 @@ def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(
             json.loads(Path("params.yaml").read_text())["train"] | {"chat_template": ""},
             TrainParams,
         )
-        from train.settings import Stage
+        from coa.stages import Stage
         from train.stage import StageRun
 
         prompt = StageRun(Stage.SFT2, params, "").prompt(tokenizer)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from coa.errors import InputError
 from coa.metrics import write_metrics
+from coa.stages import Stage
 from coa.tokens import TextLostError
 from coa.whole_files import write_file
-from coa.stages import Stage
 from train.checkpoint import Workspace
 from train.curves import Entry, write_curves, write_log, write_table
 from train.encode import RowTally

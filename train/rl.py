@@ -39,10 +39,10 @@ from coa.params import Params
 from coa.question import Question
 from coa.ranking import seeded_rank
 from coa.rollout import Limits
+from coa.stages import Stage
 from coa.tools import Toolbox
 from coa.trajectory import Mode
 from train import fidelity, vllm_policy
-from coa.stages import Stage
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student

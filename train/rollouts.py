@@ -20,11 +20,11 @@ from coa.policy.local import LocalPolicy
 from coa.policy.react_ids import ReactIdsPolicy
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task
+from coa.stages import Stage
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
 from train import vllm_policy
-from coa.stages import Stage
 from train.asking import Asking
 from train.stage import StageRun
 

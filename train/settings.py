@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from coa.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
-from coa.stages import Stage
 from coa.policy.completions import ServerSettings
+from coa.stages import Stage
 from train.asking import Asking
 from train.student import StudentSettings
 

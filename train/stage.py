@@ -11,8 +11,8 @@ from typing import Any
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
-from coa.tokens import PieceEncoder
 from coa.stages import Stage
+from coa.tokens import PieceEncoder
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.reporting import StageReport
