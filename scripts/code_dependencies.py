@@ -99,12 +99,15 @@ def all_stages() -> dict[str, dict[str, Any]]:
     params = Params.load("pipeline", everything, ROOT / DEFAULT_PROFILE)
     text = render_pipeline(Plan(params), profiles="", code={})
     found: dict[str, dict[str, Any]] = YAML(typ="safe").load(text)["stages"]
-    return {name: stage.get("do", stage) for name, stage in found.items()}
+    return found
 
 
 def find_code(root: Path) -> dict[str, list[str]]:
     """Return the files that each stage runs."""
-    return {name: code_of(root, name, stage) for name, stage in all_stages().items()}
+    found: dict[str, list[str]] = {}
+    for name, stage in all_stages().items():
+        found[name] = code_of(root, name, stage.get("do", stage))
+    return found
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -14,11 +14,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import EnumType
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
@@ -99,8 +99,9 @@ class Section:
     """As it is spelled in params.yaml, with dots."""
     kind: type[Any]
     """The record that it becomes."""
-    defaults: CommentedMap
-    """Its values in the default profile."""
+    defaults: CommentedMap | None
+    """Its values in the default profile; None for the items of a list, which have the record's own
+    defaults."""
 
 
 def all_sections(defaults: CommentedMap) -> list[Section]:
@@ -114,11 +115,14 @@ def all_sections(defaults: CommentedMap) -> list[Section]:
 def _with_records_within(section: Section) -> Iterator[Section]:
     yield section
     for name, hint in _hints(section.kind).items():
+        inner_name = f"{section.name}.{name}"
+        item = _item_of(hint)
+        if item is not None:
+            yield from _with_records_within(Section(inner_name, item, None))
         inner = _record_of(hint)
-        if inner is not None and section.defaults[name] is not None:
-            yield from _with_records_within(
-                Section(f"{section.name}.{name}", inner, section.defaults[name])
-            )
+        value = section.defaults[name] if section.defaults is not None else None
+        if inner is not None and value is not None:
+            yield from _with_records_within(Section(inner_name, inner, value))
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
@@ -134,6 +138,13 @@ def _record_of(hint: Any) -> type[Any] | None:
         if isinstance(kind, type) and is_dataclass(kind):
             return kind
     return None
+
+
+def _item_of(hint: Any) -> type[Any] | None:
+    """Return the record that a list holds; None for other types."""
+    if get_origin(hint) is not tuple:
+        return None
+    return _record_of(get_args(hint)[0])
 
 
 def field_docs(kind: type[Any]) -> dict[str, str]:
@@ -186,13 +197,27 @@ def render_section(section: Section) -> str:
 
 def _describe(section: Section, name: str, hint: Any, doc: str) -> tuple[str, str]:
     """Return the default and the meaning of one field, as two cells of a table."""
-    value = section.defaults[name]
+    value = _default_of(section, name)
+    inner = f"{section.name}.{name}"
+    link = f"[`{inner}`](#{inner.replace('.', '')})"
     if _record_of(hint) is not None and value is not None:
-        inner = f"{section.name}.{name}"
-        link = f"[`{inner}`](#{inner.replace('.', '')})"
         return "", f"{doc.rstrip('.')}: {link}." if doc else f"{link}."
+    if _item_of(hint) is not None:
+        doc = f"{doc} Each: {link}."
+    if value is MISSING:
+        return "required", doc.replace("|", "\\|")
     default = json.dumps(value, default=dict).replace("|", "\\|")
     return f"`{default}`", doc.replace("|", "\\|")
+
+
+def _default_of(section: Section, name: str) -> Any:
+    """Return the value in the default profile, or in the items of a list the record's default."""
+    if section.defaults is not None:
+        return section.defaults[name]
+    (found,) = [field for field in fields(section.kind) if field.name == name]
+    if found.default_factory is not MISSING:
+        return found.default_factory()
+    return found.default
 
 
 def render_enum(kind: EnumType) -> str:

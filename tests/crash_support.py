@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "dvc.yaml", ".dvcignore")
+TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "pipeline", ".dvcignore")
 
 
 def environment() -> dict[str, str]:

@@ -66,6 +66,7 @@ from coa.trajectory import (
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
+from scripts.code_dependencies import all_stages
 from scripts.file_map import write_map
 from scripts.settings_reference import (
     SECTIONS,
@@ -304,7 +305,7 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
 
 
 def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
-    stages = YAML(typ="safe").load(text_of("dvc.yaml"))["stages"]
+    stages = all_stages()
     names = [f"{name}@{key}" for name in stages for key in stages[name].get("foreach", [])] + list(
         stages
     )
