@@ -1,4 +1,4 @@
-"""The lineage of rows of a small run: complete for any row, and honest about what is missing."""
+"""Trace rows of a small run: every lineage is complete, and says honestly what is missing."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The scripted teacher, on the real search engine."""
+"""Test the scripted teacher of the microworld on the real search engine."""
 
 import itertools
 import random

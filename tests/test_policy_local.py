@@ -1,4 +1,4 @@
-"""The policy in this process, on a tiny random model with a real byte-level tokenizer."""
+"""Sample from the policy in this process: a tiny random model with a byte-level tokenizer."""
 
 import os
 import shutil

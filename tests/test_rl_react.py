@@ -1,4 +1,4 @@
-"""RL of a model that acts through ReAct's lines: the ids that are trained, and who wrote them."""
+"""Test RL of a model that acts through ReAct's lines: what is trained, and who wrote it."""
 
 import asyncio
 import random

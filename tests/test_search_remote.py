@@ -1,4 +1,4 @@
-"""The client of retrieval servers against a real one, which fails on demand."""
+"""Search through the client of retrieval servers, on a real server that fails on demand."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""SFT stage 1 against its formula, written out by hand over single sequences."""
+"""Check SFT stage 1 against its formula, written out by hand over single sequences."""
 
 from functools import partial
 from pathlib import Path
