@@ -16,10 +16,10 @@ from enum import EnumType
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -97,10 +97,11 @@ class Params:
         return OmegaConf.to_yaml(OmegaConf.create(chosen), resolve=True)
 
 
-def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
+def _check_keys(given: DictConfig, kind: type[Any], where: str, *, is_entry: bool = False) -> None:
     """Refuse a section that has not exactly the keys of its dataclass, or one within it.
 
-    So no value is hidden in the code.
+    So no value is hidden in the code. Only the entries of a list or of a mapping of records may
+    leave out keys that have a default.
     """
     hints = get_type_hints(kind)
     for key in given:
@@ -109,24 +110,49 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
                 f"unknown key {str(key)!r}", where=where, expected=f"one of {_names(hints)}"
             )
     for key, hint in hints.items():
-        if key not in given:
+        if key in given:
+            _check_within(given[key], hint, f"{where}, key {key!r}", is_entry=is_entry)
+        elif not is_entry:
             fix = f"add it, or write the file again: python -m coa.params {DEFAULT_PROFILE}"
             raise ConfigError(
                 f"the key {key!r} is missing", where=where, expected=_names(hints), fix=fix
             )
-        if is_dataclass(hint) and isinstance(given[key], DictConfig):
-            _check_keys(given[key], hint, f"{where}, key {key!r}")  # type: ignore[arg-type]
+
+
+def _check_within(given: Any, hint: Any, where: str, *, is_entry: bool) -> None:
+    """Check a record, or each record in a list or a mapping; any other value is left alone."""
+    if is_dataclass(hint) and isinstance(given, DictConfig):
+        _check_keys(given, hint, where, is_entry=is_entry)  # type: ignore[arg-type]
+    elif isinstance(given, ListConfig):
+        for number, entry in enumerate(given, start=1):
+            _check_within(entry, _entry_hint(hint), f"{where}, entry {number}", is_entry=True)
+    elif isinstance(given, DictConfig):
+        for name, entry in given.items():
+            _check_within(entry, _entry_hint(hint), f"{where}, entry {name!r}", is_entry=True)
+
+
+def _entry_hint(hint: Any) -> Any:
+    """Return the type of the entries of a list or a mapping; None for another type."""
+    kind = get_origin(hint)
+    if not isinstance(kind, type):
+        return None
+    if issubclass(kind, Mapping):
+        return get_args(hint)[1]
+    return get_args(hint)[0] if issubclass(kind, Sequence) else None
 
 
 def _choices(kind: type[Any], message: str) -> str:
     """List the values of an enum that msgspec's message is about; empty for another setting.
 
-    The message names the setting at its end, as in: ... - at `$.a.b`.
+    The message names the setting at its end, as in: ... - at `$.a.b`, or `$.a[0].b` in a list.
     """
     path = message.rpartition("$.")[2].rstrip("`")
     hint: Any = kind
-    for name in path.split("."):
+    for part in path.split("."):
+        name, *entries = part.split("[")
         hint = get_type_hints(hint).get(name) if is_dataclass(hint) else None
+        for _ in entries:
+            hint = _entry_hint(hint)
     return f"one of {_names(hint)}" if isinstance(hint, EnumType) else ""
 
 
