@@ -28,7 +28,7 @@ from coa.question import Question
 from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
 from synth.foreign_files import read_foreign_file
 from synth.foreign_rows import ForeignRow, Format, question_hash, read_foreign_row
-from synth.questions import SPLITS
+from synth.question_file import SPLITS
 
 OUT = Path("data/ingest")
 

@@ -40,7 +40,7 @@ class QuestionFormat(StrEnum):
     """The form of the rows of a question file."""
 
     OWN_COLUMNS = ""
-    """Our own columns, under our names or those in `questions.columns`."""
+    """Our own columns, under our names or those in the file's `columns`."""
     HOTPOTQA = "hotpotqa"
     """HotpotQA, distractor or fullwiki."""
     TWO_WIKI = "2wikimultihopqa"
@@ -70,7 +70,7 @@ class RefusalReason(StrEnum):
     BAD_ID = "bad_id"
     """The id contains `/`, which separates the parts of a trajectory's id."""
     REPEATED_ID = "repeated_id"
-    """An earlier row has the same id."""
+    """Another row has the same id: an earlier one, or one for validation or test."""
     NO_QUESTION = "no_question"
     """The question is missing or blank."""
     NO_ANSWER = "no_answer"
@@ -79,6 +79,8 @@ class RefusalReason(StrEnum):
     """The list of answers has single characters only: a text was split into letters."""
     UNKNOWN_SPLIT = "unknown_split"
     """The split is not train, validation or test."""
+    EVALUATION_QUESTION = "evaluation_question"
+    """A validation or test question asks the same."""
 
 
 class BadRowError(InputError):

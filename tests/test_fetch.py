@@ -13,6 +13,7 @@ import pytest
 
 from coa.errors import ConfigError
 from synth.fetch import SOURCES, FetchParams, fetch, source_of
+from synth.question_file import QuestionFile
 from synth.question_formats import QuestionFormat
 from synth.questions import QuestionParams, read_questions
 
@@ -77,7 +78,7 @@ def test_what_is_fetched_is_read_as_questions_and_names_its_origin(
     assert metadata[b"coa.dataset"] == b"hotpotqa"
     assert metadata[b"coa.split"] == b"train"
     assert metadata[b"coa.revision"]
-    params = QuestionParams(str(out), QuestionFormat.HOTPOTQA, split="train")
+    params = QuestionParams((QuestionFile(str(out), QuestionFormat.HOTPOTQA, split="train"),))
     assert [
         (question.question_id, question.gold_titles) for question in read_questions(params)
     ] == [
@@ -94,7 +95,8 @@ def test_json_lines_in_flashrags_form_are_fetched_too(tmp_path: Path) -> None:
     (tmp_path / "hub/test.jsonl").write_text(json.dumps(row) + "\n")
     done = run(tmp_path, "dataset=nq", "split=test", f"repo={tmp_path / 'hub'}")
     assert done.returncode == 0, done.stderr
-    params = QuestionParams(str(tmp_path / "raw/q.parquet"), QuestionFormat.NQ, split="test")
+    file = QuestionFile(str(tmp_path / "raw/q.parquet"), QuestionFormat.NQ, split="test")
+    params = QuestionParams((file,))
     assert [question.question_id for question in read_questions(params)] == ["nq-test_0"]
 
 

@@ -279,7 +279,10 @@ def test_the_line_runs_over_real_questions_and_passages(
     monkeypatch.chdir(tmp_path)
     Path("synth").symlink_to(ROOT / "synth")
     write_profile(ROOT / "conf/hotpotqa_scripted.yaml", base=ROOT / "conf/microworld.yaml")
-    questions([f"path={REAL / 'questions.parquet'}"])
+    settings = Path("params.yaml").read_text()
+    real_file = str(REAL / "questions.parquet")
+    Path("params.yaml").write_text(settings.replace("data/raw/questions.parquet", real_file))
+    questions([])
     index([f"corpus={REAL / 'corpus_gold.parquet'}"])
     for mode in Mode:
         sample([f"mode={mode}", "num_questions=60"])

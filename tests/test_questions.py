@@ -18,17 +18,9 @@ import pytest
 from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.question import Question
+from synth.question_file import DroppedQuestion, LeftOut, QuestionFile
 from synth.question_formats import QuestionFormat, RefusalReason
-from synth.questions import (
-    DROPPED,
-    OUT,
-    DroppedQuestion,
-    LeftOut,
-    QuestionParams,
-    main,
-    read_outcomes,
-    read_questions,
-)
+from synth.questions import DROPPED, OUT, QuestionParams, main, read_outcomes, read_questions
 
 ROW = {
     "qid": "q1",
@@ -57,7 +49,8 @@ def read(path: Path, **changes: object) -> list[Question]:
         "source": "here",
         **changes,
     }
-    return list(read_questions(QuestionParams(**settings)))  # type: ignore[arg-type]
+    file = QuestionFile(**settings)  # type: ignore[arg-type]
+    return list(read_questions(QuestionParams((file,))))
 
 
 def jsonl(tmp_path: Path, *rows: dict[str, object]) -> Path:
@@ -173,10 +166,10 @@ def outcomes(path: Path, **changes: object) -> list[Question | LeftOut | Dropped
         "path": str(path),
         "columns": COLUMNS,
         "split": "train",
-        "drops_bad_rows": True,
         **changes,
     }
-    return list(read_outcomes(QuestionParams(**settings)))  # type: ignore[arg-type]
+    file = QuestionFile(**settings)  # type: ignore[arg-type]
+    return list(read_outcomes(QuestionParams((file,), drops_bad_rows=True)))
 
 
 def test_evaluation_sets_that_hold_a_question_are_read(tmp_path: Path) -> None:
@@ -224,6 +217,7 @@ BAD_ROWS: dict[RefusalReason, dict[str, object]] = {
     RefusalReason.NO_ANSWER: {"answers": []},
     RefusalReason.SPELT_ANSWER: {"answers": ["1", "5", " ", "M", "a", "y"]},
     RefusalReason.UNKNOWN_SPLIT: {"split": "dev"},
+    RefusalReason.EVALUATION_QUESTION: {"text": "Where, then?"},
 }
 
 
@@ -236,9 +230,8 @@ def test_a_bad_row_is_dropped_with_its_reason_and_the_others_are_read(
     tmp_path: Path, reason: RefusalReason
 ) -> None:
     bad = {**ROW, "qid": "bad", **BAD_ROWS[reason]}
-    first, dropped, last = outcomes(
-        jsonl(tmp_path, {**ROW, "qid": "good"}, bad, {**ROW, "qid": "also good"})
-    )
+    test = {**ROW, "qid": "also good", "text": "WHERE then", "split": "test"}
+    first, dropped, last = outcomes(jsonl(tmp_path, {**ROW, "qid": "good"}, bad, test))
     assert isinstance(first, Question)
     assert isinstance(last, Question)
     assert isinstance(dropped, DroppedQuestion)
@@ -273,7 +266,7 @@ def test_the_rows_of_a_public_data_set_are_read_as_they_are_published(tmp_path: 
 
 
 def test_a_format_leaves_no_room_for_columns(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"questions.columns has no meaning"):
+    with pytest.raises(ConfigError, match=r"columns has no meaning"):
         read(jsonl(tmp_path, ROW), format=QuestionFormat.NQ)
 
 
@@ -285,9 +278,12 @@ def test_parquet_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
         outcomes(tmp_path / "q.parquet", columns={})
 
 
-PARAMS = """questions: {path: q.jsonl, format: "",
-  columns: {question_id: qid, question: text, gold_answers: answers},
-  split: train, source: mine, answer_separator: "", keeps: [mine], drops_bad_rows: true, limit: 0}
+PARAMS = """questions:
+  files:
+  - {path: q.jsonl, columns: {question_id: qid, question: text, gold_answers: answers},
+     split: train, source: mine, keeps: [mine]}
+  drops_bad_rows: true
+  seed: 0
 """
 
 
