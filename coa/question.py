@@ -25,3 +25,11 @@ class Question:
     """The data set that the question comes from: microworld, hotpotqa, ..."""
     also_in: tuple[str, ...] = ()
     """Evaluation sets that hold this question too; such a question never enters a training set."""
+
+
+def evaluation_set(question: Question) -> str:
+    """Name the set that a validation or test question belongs to: `musique test`.
+
+    It is the source and the split; the split alone where no source is known.
+    """
+    return f"{question.source} {question.split}".strip()

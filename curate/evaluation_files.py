@@ -1,7 +1,7 @@
 """Read the questions that models will be evaluated on, against which rows are screened.
 
-A file is one evaluation set, named by its stem. The validation and test splits of the project's own
-questions are two more.
+A file is one evaluation set, named by its stem. The validation and test questions of the project's
+own are sets too, one for each source and split: `musique test`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coa import tables
 from coa.errors import InputError
-from coa.question import Question
+from coa.question import Question, evaluation_set
 from coa.sources import read_rows
 from curate.overlap import EvaluationQuestion
 
@@ -37,7 +37,7 @@ def read_evaluation(
     tables.require_columns(Path("screen.evaluation_columns"), _COLUMNS, columns)
     for row in tables.read_table(own, Question):
         if row.split != "train":
-            yield EvaluationQuestion(row.split, row.question_id, row.question)
+            yield EvaluationQuestion(evaluation_set(row), row.question_id, row.question)
     if more == own:
         return
     for path in _files(more, own):

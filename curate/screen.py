@@ -49,8 +49,8 @@ class ScreenParams:
 
     evaluation: str = QUESTIONS.as_posix()
     """Questions that models will be evaluated on: a file or a folder of them (.parquet, .jsonl,
-    .csv), each one set. Validation and test questions of data/questions.parquet always count: the
-    name of that file adds none."""
+    .csv), each one set. Validation and test questions of data/questions.parquet always count, one
+    set for each source and split: the name of that file adds none."""
     evaluation_columns: Mapping[str, str] = field(default_factory=dict)
     """`question_id` and `question` to the names of these columns in the evaluation files, where
     they differ."""
@@ -255,16 +255,27 @@ def main(arguments: Sequence[str]) -> str:
                 table.write(found)
                 counts[what][found.reason] += 1
     tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
-    _write_metrics(evaluation, counts)
+    _write_metrics(evaluation, sizes, counts)
     totals = [f"{count.total():,} of kind {what}" for what, count in counts.items()]
-    return f"{EXCLUDED}: {', '.join(totals)}"
+    return f"{EXCLUDED}: {', '.join(totals)}; compared with {_compared_with(sizes)}"
+
+
+def _compared_with(sizes: Mapping[str, int]) -> str:
+    """Say with how many evaluation questions and sets the rows were compared."""
+    if not sizes:
+        return "no evaluation set"
+    return f"{sum(sizes.values()):,} questions of {', '.join(sorted(sizes))}"
 
 
 def _write_metrics(
-    evaluation: EvaluationSets, counts: Mapping[RowKind, Counter[ExclusionReason]]
+    evaluation: EvaluationSets,
+    sizes: Mapping[str, int],
+    counts: Mapping[RowKind, Counter[ExclusionReason]],
 ) -> None:
     metrics: dict[str, object] = {
+        "compared_with": _compared_with(sizes),
         "evaluation_questions": len(evaluation),
+        "evaluation_sets": dict(sorted(sizes.items())),
         "near_from": evaluation.min_similarity,
     }
     for what, count in counts.items():

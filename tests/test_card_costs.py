@@ -74,7 +74,7 @@ def test_every_evaluation_set_is_listed_with_its_questions() -> None:
     questions = list(tables.read_table(Path("data/questions.parquet"), Question))
     found = cells(contamination(SetName.COA))
     assert {name: int(row[0]) for name, row in found.items()} == {
-        f"`{split}`": sum(question.split == split for question in questions)
+        f"`microworld {split}`": sum(question.split == split for question in questions)
         for split in ("test", "validation")
     }
 

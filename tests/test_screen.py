@@ -340,7 +340,10 @@ def test_the_figures_count_every_reason_of_every_kind(screened: Screened) -> Non
         "near_duplicate": 0,
     }
     assert figures["near_from"] == {"test": 0.7}
-    assert set(figures) == {"evaluation_questions", "near_from", *map(str, RowKind)}
+    assert figures["compared_with"] == "1 questions of test"
+    assert figures["evaluation_sets"] == {"test": 1}
+    others = {"compared_with", "evaluation_questions", "evaluation_sets", "near_from"}
+    assert set(figures) == {*others, *map(str, RowKind)}
 
 
 def test_batches_are_bounded_in_rows_and_in_text() -> None:

@@ -154,6 +154,8 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
         "causes": causes,
         "num_failed": num_failed,
         "is_screened": facts.is_screened,
+        "lists_evaluation_sets": facts.evaluation_overlaps is not None,
+        "is_compared": any(found.num_questions for found in facts.evaluation_overlaps or ()),
         "contamination": sections.overlap_table(facts.name, facts.evaluation_overlaps),
         "reviews": sections.review_table(facts.reviews),
         "agreement": sections.agreement_table(facts.agreement),

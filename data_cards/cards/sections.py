@@ -158,8 +158,8 @@ def cost_table(costs: Sequence[Cost], num_kept: int) -> Markdown:
 
 
 def overlap_table(name: SetName, found: Sequence[EvaluationSetOverlap] | None) -> Markdown:
-    """List the evaluation sets and the rows that touch them; empty where nothing was screened."""
-    if found is None:
+    """List the evaluation sets and the rows that touch them; empty where there is none."""
+    if not found:
         return Markdown("")
     unit = "trajectories of both modes"
     if name is SetName.COT_A:

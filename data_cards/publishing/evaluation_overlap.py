@@ -14,9 +14,9 @@ import polars as pl
 
 from coa import tables
 from coa.exclusions import ExclusionReason
-from coa.files import EXCLUDED, QUESTIONS
+from coa.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from coa.near_questions import NearQuestions, question_key
-from coa.question import Question
+from coa.question import Question, evaluation_set
 from coa.sources import read_rows
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, facts, scan
@@ -44,6 +44,15 @@ def screened_overlaps(name: SetName) -> list[Overlap]:
     return [Overlap(*row) for row in found.iter_rows()]
 
 
+def num_compared() -> int:
+    """Count the evaluation questions that the screen compared the rows with.
+
+    Raises:
+        InputError: the screen's file is broken or lacks a column.
+    """
+    return int(collect(scan(EVALUATION_SETS, ["num_questions"]))["num_questions"].sum())
+
+
 class EvaluationQuestions:
     """The questions that models are evaluated on, by their words."""
 
@@ -65,6 +74,9 @@ class EvaluationQuestions:
             self._sets.append(name)
             questions.append(question)
         self._near = NearQuestions(questions, self._sets)
+
+    def __len__(self) -> int:
+        return len(self._sets)
 
     def overlaps(self, name: SetName) -> Iterator[Overlap]:
         """Yield the rows of a set that ask, or nearly ask, an evaluation question."""
@@ -99,7 +111,7 @@ def _evaluation_questions(screen: Mapping[str, Any]) -> Iterator[tuple[str, str]
     """Yield every evaluation question after the name of its set."""
     for row in tables.read_table(QUESTIONS, Question):
         if row.split != "train":
-            yield row.split, row.question
+            yield evaluation_set(row), row.question
     more = Path(screen.get("evaluation", QUESTIONS))
     if more == QUESTIONS:
         return

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from coa import tables
 from coa.errors import InputError, OutputError, unknown_name
-from coa.files import EXCLUDED
+from coa.files import EVALUATION_SETS, EXCLUDED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.trajectory import Author, Step
@@ -23,7 +23,11 @@ from data_cards.cards.measure import SCRIPTED
 from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.publishing.evaluation_overlap import EvaluationQuestions, screened_overlaps
+from data_cards.publishing.evaluation_overlap import (
+    EvaluationQuestions,
+    num_compared,
+    screened_overlaps,
+)
 from data_cards.publishing.loss_masks import mask_fault
 from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
@@ -36,6 +40,8 @@ class Reason(StrEnum):
 
     EVALUATION_OVERLAP = "evaluation_overlap"
     """A row touches an evaluation set, or the rows were never screened."""
+    NO_EVALUATION_SET = "no_evaluation_set"
+    """The rows were compared with no evaluation question, for there is none."""
     PRIVATE_TEXT = "private_text"
     """The policy wrote an e-mail address, a phone number or a key."""
     LICENCE = "licence"
@@ -243,13 +249,25 @@ def tree_refusals(stage: str) -> list[Refusal]:
     return found
 
 
+_NOTHING_COMPARED = (
+    "the rows were compared with no evaluation question: add validation or test questions to "
+    "questions.files, or name a file in screen.evaluation, then run `dvc repro`"
+)
+
+
 def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> Iterator[Refusal]:
-    """Yield a refusal for each set with rows that touch an evaluation set."""
+    """Yield a refusal for each set with rows that touch an evaluation set.
+
+    Where there is no evaluation set, that is a refusal of its own.
+    """
     reason = Reason.EVALUATION_OVERLAP
-    if not Path(EXCLUDED).exists():
-        yield Refusal(reason, f"the rows were never screened: {EXCLUDED} is missing")
-        return
+    for path in (EXCLUDED, EVALUATION_SETS):
+        if not path.exists():
+            yield Refusal(reason, f"the rows were never screened: {path} is missing")
+            return
     questions = EvaluationQuestions(screen)
+    if not num_compared() or not len(questions):
+        yield Refusal(Reason.NO_EVALUATION_SET, _NOTHING_COMPARED)
     for name in names:
         overlaps = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
         if overlaps:

@@ -24,6 +24,7 @@ _CHECKED = {
     Reason.EVALUATION_OVERLAP: (
         "no row has a question, or an edited copy of one, of the evaluation sets screened"
     ),
+    Reason.NO_EVALUATION_SET: "there was an evaluation set to compare the rows with",
     Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
     Reason.LICENCE: "the licences of all sources are known and go together",
     Reason.SCRIPTED_TEACHER: "language models wrote the text",
