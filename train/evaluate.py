@@ -6,9 +6,11 @@
     # what evaluate.policy describes:
     python -m train.evaluate evaluate.policy.policy=completions name=served
 
-Writes results/evaluate/{name}.json (exact match and other figures with their intervals,
-fingerprints, every question's outcome) and the rollouts to data/evaluate/{name}.parquet. A killed
-evaluation goes on from .journal/ where it stopped.
+The evaluation sets are the sources of the split's questions; all of them are asked unless
+`evaluate.sets` names some. Writes results/evaluate/{name}.json (exact match and other figures with
+their intervals, over all questions and for each set, all settings, every question's outcome) and
+the rollouts to data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where it
+stopped.
 """
 
 import hashlib
@@ -22,7 +24,7 @@ from pathlib import Path
 from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams
+from coa.factory import PolicyKind, SearchParams, TeacherParams
 from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
@@ -38,8 +40,17 @@ from coa.runtime import Runtime, open_runtime
 from coa.trajectory import Mode, StopReason
 from train.asking import Asking, AskingPrompts
 from train.knowledge import Knowledge, is_about_microworld, open_knowledge
-from train.outcomes import Outcome, Result, Setting, outcome_of, summarise, write_result
+from train.outcomes import (
+    Outcome,
+    Result,
+    Setting,
+    outcome_of,
+    shown_set,
+    summarise,
+    write_result,
+)
 from train.results import file_name
+from train.searched import describe_search
 
 ROLLOUTS = EVALUATED
 
@@ -56,8 +67,11 @@ class EvaluateParams:
     """Settings are chosen on validation; test is for the final table."""
     mode: Asking = Asking.COA
     """coa offers the tool, cot forbids it, react asks in the form of ReAct."""
+    sets: tuple[str, ...] = ()
+    """The evaluation sets that are asked, as the questions' sources name them; empty: all sets of
+    the split."""
     num_questions: int = 0
-    """Of the split, chosen by `seed`; 0 asks all."""
+    """Of each set, chosen by `seed`; 0 asks all. Of several sets a smaller one is asked whole."""
     seed: int = 0
     """Chooses questions and resamples."""
     num_resamples: int = 2000
@@ -84,46 +98,83 @@ def check(params: EvaluateParams) -> EvaluateParams:
 
 
 def choose_held_out(questions: Iterable[Question], params: EvaluateParams) -> list[Question]:
-    """Choose the questions that are asked, sorted by id.
+    """Choose the questions that are asked, so many of each evaluation set, sorted by id.
 
-    The choice follows from the seed and the ids alone.
+    The choice in a set follows from the seed and the ids alone. Of several sets one that has fewer
+    questions than asked for is asked whole.
 
     Raises:
-        ConfigError: the split is train's, or has fewer questions than asked for.
+        ConfigError: the split is train's, has none of the sets, or there is a single set with fewer
+            questions than asked for.
     """
     by_split: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_split[question.split].append(question)
-    found = by_split[params.split]
-    if params.split == "train" or len(found) < max(params.num_questions, 1):
-        sizes = {split: len(part) for split, part in by_split.items()}
-        shown = [f"{size:,} {split}" for split, size in sorted(sizes.items()) if size]
-        raise ConfigError(
-            f"the split {params.split!r} cannot be evaluated on",
-            where=QUESTIONS,
-            expected=f"{params.num_questions or 'any'} questions, none of them for training",
-            got=f"questions: {', '.join(shown) or 'none'}",
-            fix=_advice(params.split, sizes),
-        )
+    if params.split == "train" or not by_split[params.split]:
+        raise _unusable_split(params, by_split)
+    sets = _choose_sets(by_split[params.split], params)
 
     def draw(question: Question) -> bytes:
         return hashlib.sha256(f"{params.seed}/{question.question_id}".encode()).digest()
 
-    found.sort(key=draw)
-    chosen = found[: params.num_questions or None]
+    chosen: list[Question] = []
+    for part in sets.values():
+        chosen += sorted(part, key=draw)[: params.num_questions or None]
     return sorted(chosen, key=lambda question: question.question_id)
 
 
-def _advice(split: str, sizes: Mapping[str, int]) -> str:
-    """Say which setting asks for no more than there is."""
-    if split != "train" and sizes[split]:
-        return f"set num_questions={sizes[split]} or fewer; 0 asks all {sizes[split]:,}"
-    others = [f"split={name}" for name in ("validation", "test") if sizes.get(name)]
-    if others:
-        return f"set {' or '.join(others)}"
-    return (
-        "bring questions of the split validation or test (questions.split), for the measure alone"
+def _unusable_split(
+    params: EvaluateParams, by_split: Mapping[str, Sequence[Question]]
+) -> ConfigError:
+    """Say which splits there are, and which of them can be asked."""
+    sizes = {split: len(part) for split, part in by_split.items() if part}
+    shown = [f"{size:,} {split}" for split, size in sorted(sizes.items())]
+    usable = [f"split={name}" for name in ("validation", "test") if name in sizes]
+    fix = f"set {' or '.join(usable)}"
+    if not usable:
+        fix = "bring questions of the split validation or test, for the measure alone"
+    return ConfigError(
+        f"the split {params.split!r} cannot be evaluated on",
+        where=QUESTIONS,
+        expected=f"{params.num_questions or 'any'} questions, none of them for training",
+        got=f"questions: {', '.join(shown) or 'none'}",
+        fix=fix,
     )
+
+
+def _choose_sets(
+    questions: Iterable[Question], params: EvaluateParams
+) -> dict[str, list[Question]]:
+    """Part the questions of the split by their source, and keep the sets that are asked.
+
+    Raises:
+        ConfigError: a set is not there, or there is a single one with too few questions.
+    """
+    there: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        there[question.source].append(question)
+    shown = [f"{shown_set(name)} ({len(there[name]):,} questions)" for name in sorted(there)]
+    for name in params.sets:
+        if name not in there:
+            raise ConfigError(
+                f"the split {params.split!r} has no evaluation set {name!r}",
+                where="evaluate.sets",
+                expected=f"sources of its questions: {', '.join(shown)}",
+                got=name,
+            )
+    sets = {name: there[name] for name in params.sets or sorted(there)}
+    if len(sets) == 1:
+        (part,) = sets.values()
+        size = len(part)
+        if size < params.num_questions:
+            raise ConfigError(
+                f"the split {params.split!r} cannot be evaluated on: it has too few questions",
+                where=QUESTIONS,
+                expected=f"{params.num_questions:,} questions of {shown_set(*sets)}",
+                got=f"{size:,}",
+                fix=f"set num_questions={size} or fewer; 0 asks all {size:,}",
+            )
+    return sets
 
 
 def make_evaluation_task(
@@ -145,9 +196,9 @@ def questions_hash(questions: Iterable[Question]) -> str:
 def read_outcome(row: GradedTrajectory, question: Question, knowledge: Knowledge | None) -> Outcome:
     """Say what became of a question; where the world is known, also what was searched for."""
     if knowledge is None or not is_about_microworld(question):
-        return outcome_of(row, None, ())
+        return outcome_of(row, question.source, None, ())
     decisions = list(knowledge.decisions(row.trajectory.steps))
-    return outcome_of(row, knowledge.needs_no_search(question), decisions)
+    return outcome_of(row, question.source, knowledge.needs_no_search(question), decisions)
 
 
 def _journal_name(params: EvaluateParams) -> str:
@@ -158,7 +209,8 @@ def _journal_name(params: EvaluateParams) -> str:
 
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
     """Ask the questions and sum up; rollouts go to data/evaluate/{name}.parquet as they come."""
-    prompt = Prompt.load(Path(getattr(params.prompts, params.mode)), params.policy.chat_template)
+    prompt_file = Path(getattr(params.prompts, params.mode))
+    prompt = Prompt.load(prompt_file, params.policy.chat_template)
     knowledge = _knowledge_for(questions, loaded)
     async with open_runtime(
         loaded,
@@ -174,6 +226,8 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         )
         outcomes = await _collect(params.name, runtime, tasks, questions, knowledge)
     run = runtime.run
+    has_tools = params.mode is not Asking.COT
+    search = loaded.section(SearchParams, "search")
     setting = Setting(
         name=params.name,
         model=run.encoder.name,
@@ -182,9 +236,11 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         split=params.split,
         questions=questions_hash(questions),
         prompt_hash=prompt.prompt_hash,
-        search="" if params.mode is Asking.COT else run.search_fingerprint,
+        search=run.search_fingerprint if has_tools else "",
         sampling=params.policy.sampling,
         limits=asdict(params.limits),
+        prompt_file=prompt_file.as_posix(),
+        searched=describe_search(search) if has_tools else None,
     )
     return summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
 
@@ -229,8 +285,22 @@ def main(arguments: Sequence[str]) -> str:
     path = write_result(result)
     failed = f"; {result.num_failed:,} FAILED and count as wrong" if result.num_failed else ""
     right = f"exact match {result.metrics['exact_match']} on {len(questions):,} questions"
+    sets = _summarise_sets(result, params.num_questions)
     counts = {StopReason(name): count for name, count in result.stop_reasons.items()}
-    return f"{path}: {right}{failed}; {shown_stop_reasons(counts)}"
+    return f"{path}: {right}{sets}{failed}; {shown_stop_reasons(counts)}"
+
+
+def _summarise_sets(result: Result, num_questions: int) -> str:
+    """Say how each of several sets went, and which of them have fewer questions than asked for."""
+    if len(result.by_set) < 2:
+        return ""
+    parts = [f"mean over {len(result.by_set)} sets {result.mean_over_sets['exact_match']}"]
+    for name, metrics in result.by_set.items():
+        found = metrics["exact_match"]
+        assert found is not None
+        whole = ", all that it has" if found.num < num_questions else ""
+        parts.append(f"{shown_set(name)} {found} ({found.num:,} questions{whole})")
+    return f"; {', '.join(parts)}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Sum up graded rollouts of held-out questions: rates with intervals, and each question's outcome.
 
+Rates are given over all questions, for each evaluation set, and as the mean over the sets.
+
 The outcomes are kept by column, so that two results can be compared question by question and a
 result of thousands of questions stays a small file.
 """
@@ -7,7 +9,7 @@ result of thousands of questions stays a small file.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from coa.grading import Verdict
 from coa.metrics import rate
 from coa.protocol import stray_tags
 from coa.trajectory import FAILED_STOPS, Sampling, StopReason
-from train.intervals import Interval, mean_interval
+from train.intervals import Interval, mean_over_groups
 from train.knowledge import Decision
 from train.results import read_json, write_text
+from train.searched import Searched
 
 FOLDER = Path("results/evaluate")
 _PLACES = 4
@@ -48,6 +51,8 @@ class Outcome:
     """No boxed answer, a call where none is offered, or tags that are forged, broken or left
     open."""
     stop_reason: StopReason
+    source: str = ""
+    """The evaluation set of the question; empty in results that are older than the sets."""
 
     @property
     def has_failed(self) -> bool:
@@ -56,12 +61,16 @@ class Outcome:
 
 
 def outcome_of(
-    row: GradedTrajectory, needs_no_search: bool | None, decided: Sequence[Decision]
+    row: GradedTrajectory,
+    source: str,
+    needs_no_search: bool | None,
+    decided: Sequence[Decision],
 ) -> Outcome:
     """Reduce a graded rollout to what is compared.
 
     Args:
         row: the rollout.
+        source: the evaluation set of its question.
         needs_no_search: whether known facts answer the question; None where nobody can tell.
         decided: what it decided for each fact that it said it needed.
     """
@@ -81,6 +90,7 @@ def outcome_of(
         needed_unknown=len(unknown),
         is_broken=row.grade.verdict is Verdict.NO_ANSWER or bool(stray_tags(row.trajectory.steps)),
         stop_reason=row.trajectory.stop_reason,
+        source=source,
     )
 
 
@@ -101,10 +111,16 @@ class Setting:
     questions: str
     """SHA-256 of the questions asked, first 16 hex digits."""
     prompt_hash: str
+    """SHA-256 of prompt and chat format, first 16 hex digits."""
     search: str
-    """Corpus, engine, top-k and how results are shown."""
+    """Fingerprint of corpus, engine, top-k and how results are shown; empty without a tool."""
     sampling: Sampling
     limits: dict[str, int]
+    """The budgets of a rollout."""
+    prompt_file: str = ""
+    """The prompt's file; `prompt_hash` is also that of the chat format around it."""
+    searched: Searched | None = None
+    """What `search` stands for; None without a tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,11 @@ class Result:
     stop_reasons: dict[str, int]
     outcomes: dict[str, list[Any]]
     """One list for each field of `Outcome`, in the order of the question ids."""
+    by_set: dict[str, dict[str, Interval | None]] = field(default_factory=dict)
+    """The metrics of each evaluation set, by its name."""
+    mean_over_sets: dict[str, Interval | None] = field(default_factory=dict)
+    """The mean of each metric over the sets, each of which counts the same; None where it does not
+    apply to one of them."""
 
     def rows(self) -> list[Outcome]:
         """Return what became of every question."""
@@ -171,9 +192,11 @@ def summarise(
     """Average the outcomes; memory holds one small record a question."""
     rows = sorted(outcomes, key=lambda row: row.question_id)
 
-    def interval(values: Iterable[float | None]) -> Interval | None:
-        applying = [float(value) for value in values if value is not None]
-        return mean_interval(applying, num_resamples=num_resamples, seed=seed)
+    def interval(*groups: Iterable[float | None]) -> Interval | None:
+        applying = []
+        for values in groups:
+            applying.append([float(value) for value in values if value is not None])
+        return mean_over_groups(applying, num_resamples=num_resamples, seed=seed)
 
     def by(key: Callable[[Outcome], int | None]) -> dict[str, Interval | None]:
         groups: dict[int, list[float]] = defaultdict(list)
@@ -183,26 +206,48 @@ def summarise(
                 groups[value].append(row.exact_match)
         return {str(value): interval(groups[value]) for value in sorted(groups)}
 
+    def metrics_of(*sets: Sequence[Outcome]) -> dict[str, Interval | None]:
+        found = {}
+        for name, measure in MEASURES.items():
+            found[name] = interval(*(map(measure, part) for part in sets))
+        return found
+
     reasons = [row.stop_reason for row in rows]
     stop_reasons: dict[str, int] = {}
     for reason in StopReason:
         if reason in reasons:
             stop_reasons[str(reason)] = reasons.count(reason)
     columns: dict[str, list[Any]] = {}
-    for field in fields(Outcome):
-        columns[field.name] = [getattr(row, field.name) for row in rows]
+    for column in fields(Outcome):
+        columns[column.name] = [getattr(row, column.name) for row in rows]
+    sets = part_by_set(rows)
     return Result(
         setting=setting,
         num_questions=len(rows),
         num_failed=sum(row.has_failed for row in rows),
-        metrics={name: interval(map(measure, rows)) for name, measure in MEASURES.items()},
+        metrics=metrics_of(rows),
         by_hops=by(lambda row: row.num_hops),
         by_actions=by(lambda row: row.num_actions),
         search_rate_known=_total_share(rows, "known"),
         search_rate_unknown=_total_share(rows, "unknown"),
         stop_reasons=stop_reasons,
         outcomes=columns,
+        by_set={name: metrics_of(part) for name, part in sets.items()},
+        mean_over_sets=metrics_of(*sets.values()),
     )
+
+
+def part_by_set(rows: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Part the outcomes by evaluation set, in the order of the sets' names."""
+    sets: dict[str, list[Outcome]] = defaultdict(list)
+    for row in rows:
+        sets[row.source].append(row)
+    return {name: sets[name] for name in sorted(sets)}
+
+
+def shown_set(name: str) -> str:
+    """Return the name of an evaluation set, for questions without a source too."""
+    return name or "without a source"
 
 
 def _total_share(rows: Iterable[Outcome], group: str) -> float | None:
