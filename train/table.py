@@ -3,25 +3,28 @@
     python -m train.table
 
 Reads results/evaluate/*.json; writes results/table.md and results/table.png, in the order of the
-paper's Table 1, with a part for each set of questions. Results `sft2-s0`, `sft2-s1`, ... are the
-seeds of one row: a question counts with its mean over them. Rows that have no result are left out.
+paper's Table 1, with a part for each choice of questions. Questions of several evaluation sets have
+a column for each set and one for the mean over the sets. Results `sft2-s0`, `sft2-s1`, ... are the
+seeds of one row: a question counts with its mean over them. Rows that have no result are left out;
+rows that were asked with another prompt, other budgets or other sampling are marked.
 """
 
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from coa.errors import ConfigError, InputError, writing_error
+from coa.errors import ConfigError, InputError
 from coa.params import Params
-from coa.whole_files import replacing
-from train.intervals import Interval, mean_interval, paired_difference
-from train.outcomes import FOLDER, MEASURES, Outcome, Result, read_result
+from train.intervals import Interval, mean_interval, mean_over_groups, paired_difference
+from train.outcomes import FOLDER, MEASURES, Outcome, Result, read_result, shown_set
 from train.results import write_text
+from train.table_cells import escape, join_cells, show_mean, show_percent, show_points
+from train.table_notes import Difference, find_differences, sign
+from train.table_picture import Panel, draw
 
 OUT = Path("results/table.md")
 PICTURE = Path("results/table.png")
@@ -45,6 +48,9 @@ class TableParams:
     rows: dict[str, str] = field(default_factory=dict)
     """The name of a result to the system it is, in the order of the table; other results follow
     under their names."""
+    sets: dict[str, str] = field(default_factory=dict)
+    """The name of an evaluation set to its title, in the order of the columns; other sets follow
+    under their names."""
     compares: tuple[tuple[str, str], ...] = ()
     """Pairs of names: by how much the first is better than the second."""
     seed: int = 0
@@ -60,6 +66,13 @@ class ResultRow:
     name: str
     title: str
     results: tuple[Result, ...]
+    sign: str = ""
+    """Of the note that says how its results were asked otherwise than others."""
+
+    @property
+    def label(self) -> str:
+        """Return the title with the sign of its note."""
+        return f"{self.title} {self.sign}".rstrip()
 
     def outcomes(self) -> list[Outcome]:
         """Return what became of every question, seed after seed."""
@@ -119,6 +132,58 @@ def _check_comparable(results: Iterable[Result]) -> None:
         )
 
 
+def mark(rows: Sequence[ResultRow]) -> tuple[list[ResultRow], list[str]]:
+    """Mark the rows that were asked otherwise than the others of their way of asking.
+
+    Returns:
+        The rows with their signs, and a line of Markdown for each sign.
+    """
+    marked = []
+    notes: list[str] = []
+    for row, found in zip(rows, find_differences([row.results for row in rows]), strict=True):
+        if found:
+            row = replace(row, sign=sign(len(notes) + 1))
+            modes = sorted({result.setting.mode for result in row.results})
+            shown = "; ".join(_show_difference(row, each) for each in found)
+            notes.append(f"- {row.sign} {escape(row.title)} ({', '.join(modes)}): {shown}")
+        marked.append(row)
+    return marked, notes
+
+
+def _show_difference(row: ResultRow, found: Difference) -> str:
+    text = f"{found.key} {escape(found.value)} instead of {escape(found.usual)}"
+    if len(found.results) < len(row.results):
+        text += f" (in {', '.join(map(escape, found.results))})"
+    return text
+
+
+def find_sets(rows: Iterable[ResultRow], titles: dict[str, str]) -> dict[str, list[str]]:
+    """Return the questions of each evaluation set, in the order of the titles.
+
+    Results that are older than the sets do not name them, so the others of the table tell.
+    """
+    set_of: dict[str, str] = {}
+    for row in rows:
+        for outcome in row.outcomes():
+            if outcome.source or outcome.question_id not in set_of:
+                set_of[outcome.question_id] = outcome.source
+    questions: dict[str, list[str]] = defaultdict(list)
+    for question_id, name in set_of.items():
+        questions[name].append(question_id)
+    names = [name for name in titles if name in questions]
+    names += [name for name in sorted(questions) if name not in titles]
+    return {name: questions[name] for name in names}
+
+
+def mean_over_sets(
+    row: ResultRow, sets: Iterable[Sequence[str]], params: TableParams
+) -> Interval | None:
+    """Compute the exact match over the sets, each of which counts the same whatever its size."""
+    values = row.per_question("exact_match")
+    groups = [[values[question_id] for question_id in questions] for questions in sets]
+    return mean_over_groups(groups, num_resamples=params.num_resamples, seed=params.seed)
+
+
 def difference(
     first: ResultRow, second: ResultRow, measure: str, params: TableParams
 ) -> Interval | None:
@@ -139,6 +204,12 @@ _HEAD = """## {num:,} questions of the split {split}
 Questions `{questions}`, search `{search}`. In percent, with 95% bootstrap intervals over \
 questions; a question counts
 with its mean over the seeds."""
+_BY_SET = """### Exact match by evaluation set
+
+In brackets the number of questions; the mean is that over the sets, each of which counts the \
+same. In percent, with 95% bootstrap intervals."""
+_ALL = "### All questions"
+_NOTES = """Marked rows were asked otherwise than the other rows of their way of asking:"""
 _DIFFERENCES = """### Paired differences
 
 In points of exact match, question by question; bold where the interval excludes zero."""
@@ -151,22 +222,46 @@ By the number of actions that the rollout took; in brackets the number of rollou
 
 
 def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
-    """Write the part of the page about one set of questions."""
+    """Write the part of the page about one choice of questions."""
+    rows, notes = mark(rows)
+    noted = [_NOTES, "\n".join(notes)] if notes else []
+    sets = find_sets(rows, params.sets)
     first = rows[0].results[0]
     searches = [row.results[0].setting.search for row in rows if row.results[0].setting.search]
     head = _HEAD.format(
         num=first.num_questions,
-        split=_escaped(first.setting.split),
+        split=escape(first.setting.split),
         questions=first.setting.questions,
         search=(searches or ["none"])[0].replace("`", ""),
     )
-    parts = [head, "\n".join(_main_table(rows, params))]
+    parts = [head]
+    if len(sets) > 1:
+        parts += [_BY_SET, "\n".join(_set_table(rows, sets, params)), *noted, _ALL]
+        noted = []
+    parts += ["\n".join(_main_table(rows, params)), *noted]
     differences = "\n".join(_differences(rows, params))
     if differences:
         parts += [_DIFFERENCES, differences]
     parts += [_BY_HOPS, "\n".join(_by(rows, "num_hops"))]
     parts += [_BY_ACTIONS, "\n".join(_by(rows, "num_actions"))]
     return "\n\n".join(parts) + "\n"
+
+
+def _set_table(
+    rows: Iterable[ResultRow], sets: dict[str, list[str]], params: TableParams
+) -> Iterator[str]:
+    heads = ["system"]
+    for name, questions in sets.items():
+        title = params.sets.get(name, shown_set(name))
+        heads.append(f"{escape(title)} ({len(questions):,})")
+    yield join_cells([*heads, "mean"])
+    yield join_cells(["---"] * (len(heads) + 1))
+    for row in rows:
+        cells = []
+        for questions in sets.values():
+            cells.append(show_percent(mean_over_sets(row, [questions], params)))
+        cells.append(show_percent(mean_over_sets(row, sets.values(), params)))
+        yield join_cells([escape(row.label), *cells])
 
 
 def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
@@ -178,15 +273,15 @@ def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]
         "P(search given known)",
         "P(search given unknown)",
     ]
-    yield _line(heads)
-    yield _line(["---"] * len(heads))
+    yield join_cells(heads)
+    yield join_cells(["---"] * len(heads))
     for row in rows:
-        shares = [_percent(_mean(row, measure, params)) for measure in _PERCENT]
+        shares = [show_percent(_mean(row, measure, params)) for measure in _PERCENT]
         actions = _mean(row, "actions", params)
         rates = [_rate(row, "known"), _rate(row, "unknown")]
         shown_actions = f"{actions.value:.2f}" if actions else ""
         seeds = str(len(row.results))
-        yield _line([_escaped(row.title), seeds, *shares, shown_actions, *rates])
+        yield join_cells([escape(row.label), seeds, *shares, shown_actions, *rates])
 
 
 def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
@@ -196,12 +291,12 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
         if first in by_name and second in by_name:
             pairs.append((by_name[first], by_name[second]))
     if pairs:
-        yield _line(["", "all", "no search needed", "search needed"])
-        yield _line(["---"] * 4)
+        yield join_cells(["", "all", "no search needed", "search needed"])
+        yield join_cells(["---"] * 4)
     for ours, theirs in pairs:
         measures = ("exact_match", "exact_match_no_search_needed", "exact_match_search_needed")
-        cells = [_points(difference(ours, theirs, measure, params)) for measure in measures]
-        yield _line([f"{_escaped(ours.title)} over {_escaped(theirs.title)}", *cells])
+        cells = [show_points(difference(ours, theirs, measure, params)) for measure in measures]
+        yield join_cells([f"{escape(ours.title)} over {escape(theirs.title)}", *cells])
 
 
 def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
@@ -213,18 +308,11 @@ def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
             if key is not None:
                 groups[row.name][key].append(float(outcome.exact_match))
     keys = sorted(set(chain.from_iterable(groups.values())))
-    yield _line(["system", *map(str, keys)])
-    yield _line(["---"] * (len(keys) + 1))
+    yield join_cells(["system", *map(str, keys)])
+    yield join_cells(["---"] * (len(keys) + 1))
     for row in rows:
-        cells = [_show_group(groups[row.name].get(key, [])) for key in keys]
-        yield _line([_escaped(row.title), *cells])
-
-
-def _show_group(values: Sequence[float]) -> str:
-    """Show a mean in percent and of how many it is."""
-    if not values:
-        return ""
-    return f"{100 * sum(values) / len(values):.1f} ({len(values):,})"
+        cells = [show_mean(groups[row.name].get(key, [])) for key in keys]
+        yield join_cells([escape(row.label), *cells])
 
 
 def _mean(row: ResultRow, measure: str, params: TableParams) -> Interval | None:
@@ -242,74 +330,19 @@ def _rate(row: ResultRow, group: str) -> str:
     return f"{searched / needed:.2f}" if needed else ""
 
 
-def _percent(found: Interval | None) -> str:
-    if found is None:
-        return ""
-    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def _points(found: Interval | None) -> str:
-    if found is None:
-        return ""
-    text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-    return f"**{text}**" if found.excludes_zero else text
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    """Escape a name: it is a file's, and may hold anything."""
-    return re.sub(r"([|`<>*_\[\]\\])", r"\\\1", " ".join(text.split()))
-
-
-def draw(groups: Sequence[Sequence[ResultRow]], params: TableParams, path: Path) -> None:
-    """Draw the exact match of every row with its interval, a panel for each set of questions.
-
-    The first row is on top.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    heights = [0.6 + 0.4 * len(rows) for rows in groups]
-    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
-    grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axes, rows in zip(grid[:, 0], groups, strict=True):
-        _draw_rows(axes, rows, params)
-    try:
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise writing_error(path, error) from error
-
-
-def _draw_rows(axes: Any, rows: Sequence[ResultRow], params: TableParams) -> None:
-    means = [_mean(row, "exact_match", params) for row in rows]
-    shown = [(row.title, mean) for row, mean in zip(rows, means, strict=True) if mean]
-    values = [100 * mean.value for _, mean in shown]
-    errors = [
-        [100 * (mean.value - mean.low) for _, mean in shown],
-        [100 * (mean.high - mean.value) for _, mean in shown],
-    ]
-    axes.barh(
-        range(len(shown)),
-        values,
-        xerr=errors,
-        color="#2f77a3",
-        ecolor="#1f2933",
-        capsize=3,
-        height=0.65,
-    )
-    axes.set_yticks(range(len(shown)), [title for title, _ in shown], parse_math=False)
-    axes.set_ylim(len(shown) - 0.5, -0.5)  # from the top
+def make_panel(rows: Sequence[ResultRow], params: TableParams) -> Panel:
+    """Return the exact match of every row for the picture; of several sets, the mean over them."""
+    rows, _ = mark(rows)
+    sets = find_sets(rows, params.sets)
+    bars = []
+    for row in rows:
+        found = mean_over_sets(row, sets.values(), params)
+        if found:
+            bars.append((row.label, found))
     first = rows[0].results[0]
-    axes.set_xlabel(
-        f"exact match (%), {first.num_questions:,} questions, {first.setting.split}; 95% interval"
-    )
-    axes.spines[["top", "right"]].set_visible(False)
+    what = f"exact match (%), mean over {len(sets)} sets" if len(sets) > 1 else "exact match (%)"
+    asked = f"{first.num_questions:,} questions, {first.setting.split}"
+    return Panel(bars, f"{what}, {asked}; 95% interval")
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -325,7 +358,7 @@ def main(arguments: Sequence[str]) -> str:
     groups = [arrange(group, params.rows) for group in by_questions(results)]
     parts = [write_markdown(rows, params) for rows in groups]
     write_text(OUT, "\n".join(["# Results\n", *parts]))
-    draw(groups, params, PICTURE)
+    draw([make_panel(rows, params) for rows in groups], PICTURE)
     num_systems = sum(len(rows) for rows in groups)
     return f"{OUT}: {num_systems} systems from {len(files)} results; {PICTURE}"
 
