@@ -1,24 +1,34 @@
 # Every row of the table for one seed, each a chain of stages: `make table SEED=0`, two rows at a time with `make -j2`.
 #
 # A row is made when the file that its stage writes last is missing: a killed run goes on where it stopped. Settings are
-# those of params.yaml but for the steps below: `make demo` is for a first look and trains for a shorter time. The steps
-# of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths simulated and one sixth real, or
-# half as many again from the model without SFT.
+# those of params.yaml, `train.launch` among them, but for the steps below: `make demo` is for a first look and trains for
+# a shorter time. The steps of RL are split as in the paper (arXiv 2503.06580): of all steps of rl2, five sixths simulated
+# and one sixth real, or half as many again from the model without SFT. The steps below are those of the microworld. For
+# the 7B of conf/7b.yaml with all questions of the paper's sets: `make table RL_STEPS=96 NUM_QUESTIONS=0 PLAIN_STEPS=...`;
+# a published model to start from is not trained, so PRETRAIN_STEPS says nothing there.
+#
+# Every row is asked NUM_QUESTIONS questions of each evaluation set of SPLIT (0: all; of several sets a smaller one is
+# asked whole), or of those that SETS names, joined by commas.
 
 SEED ?= 0
 SPLIT ?= test
+SETS ?=
 NUM_QUESTIONS ?= 2000
 PRETRAIN_STEPS ?= 1700
 RL_STEPS ?= 24
 # Of plain SFT instead of sft1: as many tokens as an epoch of the pairs has, 1,152 of them a step.
 PLAIN_STEPS ?= 217
 
+# How the profile starts a training stage: `python -m`, or accelerate on many GPUs. Pre-training runs in one process, as
+# in dvc.yaml.
+launch = $(if $(filter pretrain,$(1)),python -m,$$$$(python -c \
+  'from coa.params import Params; print(Params.load("train").values()["train"]["launch"])'))
 trained = data/train/$(1)-s$(SEED)/params.yaml
 
 # $(1) the row's name, $(2) its stage, $(3) the row it starts from, $(4) further settings
 define chain
 $(call trained,$(1)): $(if $(3),$(call trained,$(3))) | sets
-	python -m train.run stage=$(2) name=$(1)-s$(SEED) train.seed=$(SEED) \
+	launch="$(call launch,$(2))" && $$$$launch train.run stage=$(2) name=$(1)-s$(SEED) train.seed=$(SEED) \
 	  $(if $(3),train.$(2).init=data/train/$(3)-s$(SEED)) $(4)
 endef
 
@@ -26,7 +36,7 @@ endef
 define result
 results/evaluate/$(1)-s$(SEED).json: $(call trained,$(2))
 	python -m train.evaluate name=$(1)-s$(SEED) model=data/train/$(2)-s$(SEED) mode=$(3) \
-	  split=$(SPLIT) num_questions=$(NUM_QUESTIONS)
+	  split=$(SPLIT) 'sets=[$(SETS)]' num_questions=$(NUM_QUESTIONS)
 RESULTS += results/evaluate/$(1)-s$(SEED).json
 endef
 

@@ -16,11 +16,11 @@ from data_cards.cards.licences import Source
 from data_cards.cards.measure import SCRIPTED
 from data_cards.cards.measure_model import ModelFacts
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
-from data_cards.cards.trained import Result, TrainedStage
+from data_cards.cards.trained import Result, ResultPart, TrainedStage
 from data_cards.settings import RenderParams, settings_block
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
 MODEL_CARDS = Path("data/models")
 _DOES = {
@@ -166,11 +166,18 @@ def _results(found: Sequence[Result]) -> Markdown | str:
     rows: list[list[Cell]] = []
     for result in found:
         setting = result.setting
-        shown = [Markdown(_interval(name, result.metrics.get(name))) for name in _METRICS]
         search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
-        asked = f"{words(str(setting['split']))}, {words(str(setting['mode']))}"
-        rows.append([Markdown(asked), result.num_questions, *shown, search])
+        for part in result.parts():
+            shown = [Markdown(_interval(name, part.metrics.get(name))) for name in _METRICS]
+            asked = Markdown(", ".join(words(name) for name in _asked(setting, part)))
+            rows.append([asked, part.num_questions, *shown, search])
     return table(("asked", "questions", *_METRICS.values(), "search"), rows)
+
+
+def _asked(setting: Mapping[str, Any], part: ResultPart) -> list[str]:
+    """Name the questions that figures are of, and how they were asked."""
+    names = [str(setting["split"]), str(setting["mode"]), part.title]
+    return [name for name in names if name]
 
 
 def _interval(name: str, value: Any) -> str:
@@ -185,25 +192,37 @@ def _interval(name: str, value: Any) -> str:
     return f"{percent:.1f} [{low:.1f}, {high:.1f}]"
 
 
+def _eval_results(asked: str, part: ResultPart) -> "list[EvalResult]":
+    """Write the figures of one evaluation set as the Hub reads them."""
+    from huggingface_hub import EvalResult
+
+    found = []
+    for name in ("exact_match", "f1"):
+        value = part.metrics.get(name)
+        if value:
+            found.append(
+                EvalResult(
+                    task_type="question-answering",
+                    dataset_type="coa",
+                    dataset_name=asked,
+                    # Without it the Hub takes all results for results on one data set.
+                    dataset_config=asked,
+                    metric_type=name,
+                    metric_value=round(value["value"], 4),
+                    metric_name=_METRICS[name],
+                )
+            )
+    return found
+
+
 def _metadata(facts: ModelFacts, section: RenderParams, title: str) -> "ModelCardData":
     """Make the metadata of the card, with its results as the Hub reads them."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    measured = []
+    measured: "list[EvalResult]" = []
     for result in facts.results:
-        for name in ("exact_match", "f1"):
-            value = result.metrics.get(name)
-            if value:
-                measured.append(
-                    EvalResult(
-                        task_type="question-answering",
-                        dataset_type="coa",
-                        dataset_name=f"{result.setting['split']}, {result.setting['mode']}",
-                        metric_type=name,
-                        metric_value=round(value["value"], 4),
-                        metric_name=_METRICS[name],
-                    )
-                )
+        for part in result.parts():
+            measured += _eval_results(", ".join(_asked(result.setting, part)), part)
     return ModelCardData(
         language=list(section.languages),
         library_name="transformers",

@@ -189,13 +189,41 @@ def _source_name(item: str) -> str:
     return parts[1] if is_below_data else item
 
 
+Metrics = Mapping[str, Mapping[str, float] | None]
+"""Means with their intervals, by name; None for what does not apply."""
+
+
+class ResultPart(NamedTuple):
+    """The figures of some questions of an evaluation."""
+
+    title: str
+    """An evaluation set or the mean over the sets; empty for all questions of a single set."""
+    num_questions: int
+    metrics: Metrics
+
+
 class Result(NamedTuple):
     """An evaluation of a model."""
 
     name: str
     setting: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, float] | None]
+    metrics: Metrics
     num_questions: int
+    by_set: Mapping[str, Metrics]
+    """The metrics of each evaluation set; empty in results that are older than the sets."""
+    mean_over_sets: Metrics
+
+    def parts(self) -> list[ResultPart]:
+        """Return the figures that a card shows: of several sets those of each, then their mean."""
+        if len(self.by_set) < 2:
+            return [ResultPart("", self.num_questions, self.metrics)]
+        parts = []
+        for name, metrics in self.by_set.items():
+            found = metrics["exact_match"]
+            num = int(found["num"]) if found else 0
+            parts.append(ResultPart(name or "without a source", num, metrics))
+        mean = f"mean over {len(self.by_set)} sets"
+        return [*parts, ResultPart(mean, self.num_questions, self.mean_over_sets)]
 
 
 def results(folder: Path) -> tuple[list[Result], list[str]]:
@@ -227,6 +255,8 @@ def _all_results() -> Iterator[Result]:
                 setting=found["setting"],
                 metrics=found["metrics"],
                 num_questions=found["num_questions"],
+                by_set=found.get("by_set", {}),
+                mean_over_sets=found.get("mean_over_sets", {}),
             )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
