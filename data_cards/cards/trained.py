@@ -221,9 +221,8 @@ class Result(NamedTuple):
         for name, metrics in self.by_set.items():
             found = metrics["exact_match"]
             num = int(found["num"]) if found else 0
-            parts.append(ResultPart(name or "without a source", num, metrics))
-        mean = f"mean over {len(self.by_set)} sets"
-        return [*parts, ResultPart(mean, self.num_questions, self.mean_over_sets)]
+            parts.append(ResultPart(name or "no_source", num, metrics))
+        return [*parts, ResultPart("mean_over_sets", self.num_questions, self.mean_over_sets)]
 
 
 def results(folder: Path) -> tuple[list[Result], list[str]]:
