@@ -162,6 +162,19 @@ def test_a_row_that_was_asked_otherwise_is_marked(changes: dict[str, object], no
     assert "second ¹" not in page
 
 
+def test_a_difference_between_rows_that_were_asked_otherwise_bears_the_sign() -> None:
+    params = replace(TABLE, compares=(("a", "b"),))
+    page = page_of(result("a", sampling=Sampling(0.6)), result("b"), result("c"), params=params)
+    assert "| first ¹ over second | " in page
+
+
+def test_questions_that_do_not_tell_their_hops_have_no_table_of_hops() -> None:
+    found = result("a")
+    columns = {**found.outcomes, "num_hops": [None] * found.num_questions}
+    assert "by hops" in page_of(found)
+    assert "by hops" not in page_of(replace(found, outcomes=columns))
+
+
 def test_all_that_differs_stands_in_one_note_and_each_row_has_its_own() -> None:
     page = page_of(
         result("a", limits={**LIMITS, "max_actions": 4}, sampling=Sampling(0.6)),

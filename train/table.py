@@ -242,7 +242,8 @@ def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
     differences = "\n".join(_differences(rows, params))
     if differences:
         parts += [_DIFFERENCES, differences]
-    parts += [_BY_HOPS, "\n".join(_by(rows, "num_hops"))]
+    if any(outcome.num_hops for outcome in rows[0].outcomes()):
+        parts += [_BY_HOPS, "\n".join(_by(rows, "num_hops"))]
     parts += [_BY_ACTIONS, "\n".join(_by(rows, "num_actions"))]
     return "\n\n".join(parts) + "\n"
 
@@ -296,7 +297,7 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
     for ours, theirs in pairs:
         measures = ("exact_match", "exact_match_no_search_needed", "exact_match_search_needed")
         cells = [show_points(difference(ours, theirs, measure, params)) for measure in measures]
-        yield join_cells([f"{escape(ours.title)} over {escape(theirs.title)}", *cells])
+        yield join_cells([f"{escape(ours.label)} over {escape(theirs.label)}", *cells])
 
 
 def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
