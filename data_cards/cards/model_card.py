@@ -219,7 +219,7 @@ def _metadata(facts: ModelFacts, section: RenderParams, title: str) -> "ModelCar
     """Make the metadata of the card, with its results as the Hub reads them."""
     from huggingface_hub import ModelCardData
 
-    measured: "list[EvalResult]" = []
+    measured: list[EvalResult] = []
     for result in facts.results:
         for part in result.parts():
             measured += _eval_results(", ".join(_asked(result.setting, part)), part)
