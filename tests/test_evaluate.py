@@ -36,13 +36,13 @@ from train.asking import AskingPrompts
 from train.evaluate import EvaluateParams, check, choose_held_out
 from train.fidelity import FidelityParams
 from train.intervals import mean_interval, paired_difference
-from train.knowledge import Decision, Knowledge
+from train.knowledge import Decision, MicroworldProbe
 from train.outcomes import read_result, summarise, write_result
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
 WORLD = make_world(WORLD_SETTINGS)
-KNOWLEDGE = Knowledge(WORLD)
+KNOWLEDGE = MicroworldProbe(WORLD)
 QUESTIONS = make_questions(WORLD, Group.VALIDATION, 60, seed=0)
 
 

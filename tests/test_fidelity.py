@@ -16,6 +16,7 @@ from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
 from train import fidelity
 from train.fidelity import FidelityParams, Prediction, Probe, compare, find_probes, request_for
+from train.knowledge import NOBODY_CAN_TELL
 
 
 def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def probe(
 ) -> Probe:
     rows = [row_of(real)]
     return replace(
-        next(find_probes(rows, {"q": Question("q", "When?", ("1999",), "test")}, None)),
+        next(find_probes(rows, NOBODY_CAN_TELL)),
         answers=answers,
     )
 
@@ -128,7 +129,7 @@ def test_a_prediction_of_another_tools_reply_need_not_look_like_a_search(tmp_pat
     )
     base = row_of("x")
     row = replace(base, trajectory=replace(base.trajectory, steps=steps))
-    (found,) = find_probes([row], {"q": Question("q", "When?", ("6",), "test")}, None)
+    (found,) = find_probes([row], NOBODY_CAN_TELL)
     reply = Completion(" 7 </calculate_result>", Finish.STOP, 2)
     assert compare(found, reply).is_well_formed
 

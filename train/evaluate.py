@@ -39,7 +39,7 @@ from coa.rollout import Limits, Task
 from coa.runtime import Runtime, open_runtime
 from coa.trajectory import Mode, StopReason
 from train.asking import Asking, AskingPrompts
-from train.knowledge import Knowledge, is_about_microworld, open_knowledge
+from train.knowledge import KnowledgeProbe, open_probe
 from train.outcomes import (
     Outcome,
     Result,
@@ -193,12 +193,10 @@ def questions_hash(questions: Iterable[Question]) -> str:
     return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
-def read_outcome(row: GradedTrajectory, question: Question, knowledge: Knowledge | None) -> Outcome:
+def read_outcome(row: GradedTrajectory, question: Question, probe: KnowledgeProbe) -> Outcome:
     """Say what became of a question; where the world is known, also what was searched for."""
-    if knowledge is None or not is_about_microworld(question):
-        return outcome_of(row, question.source, None, ())
-    decisions = list(knowledge.decisions(row.trajectory.steps))
-    return outcome_of(row, question.source, knowledge.needs_no_search(question), decisions)
+    decisions = list(probe.decisions(row.trajectory.steps))
+    return outcome_of(row, question.source, probe.needs_no_search(question), decisions)
 
 
 def _journal_name(params: EvaluateParams) -> str:
@@ -211,7 +209,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
     """Ask the questions and sum up; rollouts go to data/evaluate/{name}.parquet as they come."""
     prompt_file = Path(getattr(params.prompts, params.mode))
     prompt = Prompt.load(prompt_file, params.policy.chat_template)
-    knowledge = _knowledge_for(questions, loaded)
+    probe = open_probe(questions, loaded)
     async with open_runtime(
         loaded,
         _journal_name(params),
@@ -224,7 +222,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         tasks = (
             make_evaluation_task(question, params.mode, prompt, tools) for question in questions
         )
-        outcomes = await _collect(params.name, runtime, tasks, questions, knowledge)
+        outcomes = await _collect(params.name, runtime, tasks, questions, probe)
     run = runtime.run
     has_tools = params.mode is not Asking.COT
     search = loaded.section(SearchParams, "search")
@@ -245,19 +243,12 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
     return summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
 
 
-def _knowledge_for(questions: Iterable[Question], loaded: Params) -> Knowledge | None:
-    """Open what is known of the microworld, where a question is about it."""
-    if any(is_about_microworld(question) for question in questions):
-        return open_knowledge(loaded)
-    return None
-
-
 async def _collect(
     name: str,
     runtime: Runtime,
     tasks: Iterable[Task],
     questions: Sequence[Question],
-    knowledge: Knowledge | None,
+    probe: KnowledgeProbe,
 ) -> list[Outcome]:
     """Roll out the tasks, write the graded rollouts and return what became of each question."""
     by_id = {question.question_id: question for question in questions}
@@ -271,7 +262,7 @@ async def _collect(
                 question = by_id[trajectory.question_id]
                 row = grade_trajectory(trajectory, question)
                 table.write(row)
-                outcomes.append(read_outcome(row, question, knowledge))
+                outcomes.append(read_outcome(row, question, probe))
                 bar.grade(is_correct=row.grade.exact_match)
     return outcomes
 

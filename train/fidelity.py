@@ -11,7 +11,7 @@ not to search: `warnings` says so before stage rl1.
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from coa.question import Question
 from coa.tools.search import Numbering, SearchTool, result_form
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 from train.intervals import Interval, mean_interval
-from train.knowledge import Knowledge, is_about_microworld, open_knowledge
+from train.knowledge import KnowledgeProbe, open_probe
 from train.results import file_name, read_json, write_text
 
 FOLDER = Path("results/fidelity")
@@ -123,18 +123,12 @@ class Report:
     """What speaks against RL stage 1 with this model."""
 
 
-def find_probes(
-    rows: Iterable[GradedTrajectory],
-    questions: Mapping[str, Question],
-    knowledge: Knowledge | None,
-) -> Iterator[Probe]:
+def find_probes(rows: Iterable[GradedTrajectory], knowledge: KnowledgeProbe) -> Iterator[Probe]:
     """Yield the searches of the rollouts that the tool answered."""
     for row in rows:
-        question = questions[row.trajectory.question_id]
-        known = knowledge if is_about_microworld(question) else None
         for action in protocol.action_indices(row.trajectory.steps):
             if _was_answered(row.trajectory.steps, action):
-                yield _make_probe(row, action, known)
+                yield _make_probe(row, action, knowledge)
 
 
 def _was_answered(steps: Sequence[Step], action: int) -> bool:
@@ -145,9 +139,9 @@ def _was_answered(steps: Sequence[Step], action: int) -> bool:
     return shown.kind is StepKind.OBSERVATION and shown.outcome in _ANSWERED
 
 
-def _make_probe(row: GradedTrajectory, action: int, knowledge: Knowledge | None) -> Probe:
+def _make_probe(row: GradedTrajectory, action: int, knowledge: KnowledgeProbe) -> Probe:
     steps = row.trajectory.steps
-    fact = None if knowledge is None else knowledge.last_needed(steps[: action + 1])
+    fact = knowledge.last_needed(steps[: action + 1])
     answers = (fact.value,) if fact else row.gold_answers
     real = body(steps[action + 1].text, steps[action].tool or "")
     return Probe(
@@ -318,14 +312,9 @@ def main(arguments: Sequence[str]) -> str:
     loaded = Params.load("fidelity", arguments)
     params = loaded.section(FidelityParams)
     path = FOLDER / f"{file_name(params.name, params.model, 'name')}.json"
-    questions: dict[str, Question] = {}
-    for question in tables.read_table(QUESTIONS, Question):
-        questions[question.question_id] = question
-    knowledge = None
-    if any(is_about_microworld(question) for question in questions.values()):
-        knowledge = open_knowledge(loaded)
+    knowledge = open_probe(tables.read_table(QUESTIONS, Question), loaded)
     rows = tables.read_table(Path(params.rollouts), GradedTrajectory)
-    probes = list(islice(find_probes(rows, questions, knowledge), params.num_observations))
+    probes = list(islice(find_probes(rows, knowledge), params.num_observations))
     # A student that never searches is a finding, no wrong setting: the report says so.
     numbering = loaded.section(SearchParams, "search").observation.numbering
     found = report(params, _predict(params, probes, numbering) if probes else [])

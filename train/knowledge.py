@@ -1,12 +1,12 @@
-"""Tell what a student of the microworld is to know from pre-training, and what it searched for.
+"""Tell what a student is to know from pre-training, and what it searched for.
 
-Both are read back from a rollout's own sentences. In any other world nobody can tell what a model
-knows: there, no `Knowledge` is opened and callers pass None. Only this module, and pretrain.py,
-which reads the microworld's texts, know the microworld.
+In the microworld both can be told: they are read back from a rollout's own sentences. In any other
+world nobody can tell what a model knows. `open_probe` chooses between the two by the questions.
+Only this module, and pretrain.py, which reads the microworld's texts, know the microworld.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from coa.errors import InputError
 from coa.microworld.factory import MicroworldParams
@@ -37,8 +37,44 @@ class NeededFact(NamedTuple):
     is_known: bool
 
 
-class Knowledge:
-    """Answers what is known from pre-training, for the questions of one microworld."""
+class KnowledgeProbe(Protocol):
+    """Answers what is known from pre-training, as far as it can be told."""
+
+    def needs_no_search(self, question: Question) -> bool | None:
+        """Tell whether all facts that a question joins are known; None where nobody can tell."""
+
+    def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
+        """Yield one decision, to search or not, for each fact that the steps say they need."""
+
+    def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
+        """Return the last fact that the steps say they need; None where nobody can tell."""
+
+
+class NobodyCanTell:
+    """The probe for questions about the real world: it never has an answer."""
+
+    def needs_no_search(self, question: Question) -> bool | None:
+        """Return None."""
+        return None
+
+    def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
+        """Yield nothing."""
+        return iter(())
+
+    def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
+        """Return None."""
+        return None
+
+
+NOBODY_CAN_TELL = NobodyCanTell()
+
+
+class MicroworldProbe:
+    """Answers for the questions of one microworld, whose facts are listed.
+
+    Of other questions, which may stand beside them, it knows as little as `NobodyCanTell`: their
+    rollouts name no fact of this world.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -49,7 +85,7 @@ class Knowledge:
         Returns:
             None for a question that is not about this world.
         """
-        if not is_about_microworld(question):
+        if question.source != SOURCE:
             return None
         try:
             plan = make_plan(self._world, question.question)
@@ -83,15 +119,14 @@ class Knowledge:
         return self._world.facts.get((entity, relation))
 
 
-def is_about_microworld(question: Question) -> bool:
-    """Tell whether a question was made from the microworld's facts."""
-    return question.source == SOURCE
+def open_probe(questions: Iterable[Question], sections: Params) -> KnowledgeProbe:
+    """Open what can be told about a model that is asked these questions.
 
-
-def open_knowledge(sections: Params) -> Knowledge:
-    """Make the world that params.yaml describes, and what is known of it.
+    The section `microworld` is read only where one of them is about that world.
 
     Raises:
-        ConfigError: the section `microworld` is missing or has a bad value.
+        ConfigError: that section is missing or has a bad value.
     """
-    return Knowledge(make_world(sections.section(MicroworldParams, "microworld").world))
+    if not any(question.source == SOURCE for question in questions):
+        return NOBODY_CAN_TELL
+    return MicroworldProbe(make_world(sections.section(MicroworldParams, "microworld").world))

@@ -2,7 +2,8 @@
 
 To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says
 nothing about the policy, because a tool or server failed, has no reward: it is left out of its
-group's mean and gets no advantage. `measure` says what else is logged of every rollout.
+group's mean and gets no advantage. No reward depends on what a model knows, so all of them count
+for questions about the real world, too. `measure` says what else is logged of every rollout.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from coa.grading import Verdict
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason
-from train.knowledge import Knowledge
+from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from train.settings import RubricSettings
 
 Reward = Callable[[GradedTrajectory], float]
@@ -93,12 +94,12 @@ _TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.TURN_BUDGET, StopReason
 
 
 def measure(
-    row: GradedTrajectory, knowledge: Knowledge | None = None
+    row: GradedTrajectory, probe: KnowledgeProbe = NOBODY_CAN_TELL
 ) -> Iterator[tuple[str, float]]:
     """Yield what one rollout adds to the log's means, by name.
 
-    What is about searching is measured only where the tool was offered. In the microworld also
-    whether the rollout searched for facts that it knows, and for those that it does not.
+    What is about searching is measured only where the tool was offered. As far as the probe can
+    tell, also whether the rollout searched for facts that it knows, and for those that it does not.
     """
     trajectory = row.trajectory
     yield "failures", trajectory.stop_reason in FAILED_STOPS
@@ -110,12 +111,10 @@ def measure(
     yield "format/forged", protocol.forges_observation(trajectory.steps)
     yield "format/truncated", trajectory.stop_reason in _TRUNCATED
     if trajectory.mode is Mode.COA:
-        yield from _measure_searches(row, knowledge)
+        yield from _measure_searches(row, probe)
 
 
-def _measure_searches(
-    row: GradedTrajectory, knowledge: Knowledge | None
-) -> Iterator[tuple[str, float]]:
+def _measure_searches(row: GradedTrajectory, probe: KnowledgeProbe) -> Iterator[tuple[str, float]]:
     trajectory = row.trajectory
     number = trajectory.num_actions
     yield "searches/mean", number
@@ -123,15 +122,15 @@ def _measure_searches(
     yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
     bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
     yield f"accuracy/{bucket}_actions", row.grade.exact_match
-    if knowledge is None:
-        return
-    for decision in knowledge.decisions(trajectory.steps):
+    for decision in probe.decisions(trajectory.steps):
         group = "known" if decision.is_known else "unknown"
         yield f"searches/{group}", decision.searched
 
 
 def reward_functions(
-    weights: Mapping[str, float], rubric: RubricSettings, knowledge: Knowledge | None = None
+    weights: Mapping[str, float],
+    rubric: RubricSettings,
+    probe: KnowledgeProbe = NOBODY_CAN_TELL,
 ) -> dict[Any, float]:
     """Return the rewards as TRL calls them, with their weights.
 
@@ -140,32 +139,41 @@ def reward_functions(
     Args:
         weights: by name; a reward that is not named does not count.
         rubric: settings of the reward of that name.
-        knowledge: where all questions are the microworld's, so that the log says what is searched.
+        probe: tells the log which searches were for known facts.
 
     Raises:
         ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is
             missing.
     """
-    if not any(weights.values()):
-        raise ConfigError(
-            "no reward is weighted", expected="rewards: {exact_match: 1.0, format_penalty: 0.1}"
-        )
-    for name in weights:
-        if name != RUBRIC and name not in REWARDS:
-            raise unknown_name(
-                "reward", name, [*REWARDS, RUBRIC], where="params.yaml, the stage's rewards"
-            )
+    check_weights(weights, where="params.yaml, the stage's rewards")
     functions: dict[Any, float] = {}
     for name, weight in {exact_match.__name__: 0.0, **weights}.items():
         if name == RUBRIC:
             function = _judged_reward(Judge(rubric, CompletionsPolicy(rubric.server)))
         else:
-            function = _computed_reward(name, knowledge)
+            function = _computed_reward(name, probe)
         functions[function] = weight
     return functions
 
 
-def _computed_reward(name: str, knowledge: Knowledge | None) -> Any:
+def check_weights(weights: Mapping[str, float], where: str) -> None:
+    """Refuse weights that train nothing, or name a reward that there is not.
+
+    Raises:
+        ConfigError: a name is unknown, or no reward is weighted.
+    """
+    if not any(weights.values()):
+        raise ConfigError(
+            "no reward is weighted",
+            where=where,
+            expected="rewards: {exact_match: 1.0, format_penalty: 0.1}",
+        )
+    for name in weights:
+        if name != RUBRIC and name not in REWARDS:
+            raise unknown_name("reward", name, [*REWARDS, RUBRIC], where=where)
+
+
+def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
     """Return TRL's function of a reward that follows from the record alone."""
 
     def reward(
@@ -175,7 +183,7 @@ def _computed_reward(name: str, knowledge: Knowledge | None) -> Any:
         **_: object,
     ) -> list[float | None]:
         if name == exact_match.__name__:
-            _log_measures(graded, knowledge, log_metric)
+            _log_measures(graded, probe, log_metric)
             for quantity, value in logged[0].items():
                 log_metric(quantity, value)
         rewards: list[float | None] = []
@@ -190,11 +198,11 @@ def _computed_reward(name: str, knowledge: Knowledge | None) -> Any:
 
 def _log_measures(
     graded: Sequence[GradedTrajectory],
-    knowledge: Knowledge | None,
+    probe: KnowledgeProbe,
     log_metric: Callable[[str, float], None],
 ) -> None:
     for row in graded:
-        for quantity, value in measure(row, knowledge):
+        for quantity, value in measure(row, probe):
             log_metric(quantity, value)
 
 

@@ -50,7 +50,7 @@ from train.encode import RowTally, read_split
 from train.fitting import fit
 from train.grpo import trainer_class
 from train.held_tools import HeldTools
-from train.knowledge import Knowledge, is_about_microworld, open_knowledge
+from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 from train.monitors import Monitor
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
@@ -174,7 +174,7 @@ def make_trainer(
     from datasets import Dataset
 
     settings = run.params.rl_of(run.stage)
-    rewards = reward_functions(settings.rewards, run.params.rubric, _knowledge_for(run, asks))
+    rewards = reward_functions(settings.rewards, run.params.rubric, _open_probe(run, asks))
     arguments = _arguments(run, settings, list(rewards.values()))
     # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames:
     # nothing to act on.
@@ -199,14 +199,12 @@ def make_trainer(
     return trainer
 
 
-def _knowledge_for(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> Knowledge | None:
-    """Open what is known of the microworld, where all questions are about it."""
+def _open_probe(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> KnowledgeProbe:
+    """Open what can be told of the questions' facts, for the log."""
     if run.sections is None:
-        return None
-    for part in asks.values():
-        if not all(is_about_microworld(ask.question) for ask in part):
-            return None
-    return open_knowledge(run.sections)
+        return NOBODY_CAN_TELL
+    questions = [ask.question for part in asks.values() for ask in part]
+    return open_probe(questions, run.sections)
 
 
 def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
