@@ -15,7 +15,8 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.params import Params
 from coa.prompts import Prompt
 from train.checkpoint import Student
-from train.encode import Encoder, Example, read_split
+from train.encode import Encoder, Example
+from train.sets import read_split
 from train.settings import TrainParams
 from train.student import new_student
 

@@ -187,7 +187,7 @@ def test_a_checkpoint_that_was_cut_off_or_belongs_to_other_settings_is_not_taken
 
 def test_a_fetched_base_leaves_what_the_pipeline_asks_of_the_stage(training_folder: Path) -> None:
     (training_folder / "base").mkdir()
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (training_folder / "base" / name).write_text("{}")
 
     assert "base" in main(["stage=pretrain", "train.pretrain.base=base"])

@@ -7,11 +7,10 @@ starts from a folder and DVC records exactly which weights it was.
 import shutil
 from pathlib import Path
 
-from coa.errors import ConfigError, InputError, ServiceError, writing_error
+from coa.errors import InputError, ServiceError, writing_error
+from train.base_files import WEIGHTS, check_files
 
 _FILES = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
-_WEIGHTS = "*.safetensors"
-"""Only this format: the older ones may run code when they are loaded."""
 
 
 def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str:
@@ -29,22 +28,18 @@ def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str
     Raises:
         InputError: the Hub has no such model or revision.
         ServiceError: the Hub cannot be reached.
-        ConfigError: the model has no weights as safetensors.
+        ConfigError: the model has no weights as safetensors, or no tokenizer.
         OutputError: the files cannot be written.
     """
-    patterns = [*_FILES, _WEIGHTS] if has_weights else [*_FILES]
+    patterns = [*_FILES, WEIGHTS] if has_weights else [*_FILES]
     origin = _bring(base, revision, patterns, out)
-    if not (out / "config.json").is_file() or (has_weights and not any(out.glob(_WEIGHTS))):
-        raise ConfigError(
-            "the base is not a model that can be trained",
-            where=base,
-            expected="config.json, *.safetensors",
-        )
+    check_files(out, base, has_weights=has_weights)
     return origin
 
 
 def _bring(base: str, revision: str, patterns: list[str], out: Path) -> str:
     if Path(base).is_dir():
+        check_files(Path(base), base, has_weights=WEIGHTS in patterns)
         return _copy(Path(base), patterns, out)
     return _download(base, revision, patterns, out)
 

@@ -4,17 +4,15 @@ A label is the id itself where it is trained and -100 elsewhere. Nothing is cut:
 fit the context, or whose text the tokenizer does not give back, is left out and counted.
 """
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import pyarrow as pa
 
-from coa import tables
-from coa.errors import InputError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.prompts import Prompt
@@ -58,17 +56,27 @@ class RowTally:
     """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`."""
     lost: dict[str, TextLostError] = field(default_factory=dict)
     """Why the tokenizer cannot hold a row's text, by the row's id."""
+    lengths: list[int] = field(default_factory=list)
+    """Tokens of each row whose text is not lost."""
     shortest_too_long: int = 0
     """Tokens of the shortest row that is too long; 0 where none is."""
 
     def keeps(self, length: int, max_tokens: int, *, is_trained: bool = True) -> bool:
         """Count a row, and tell whether it is kept."""
+        self.lengths.append(length)
         reason = "kept" if is_trained else "nothing_trained"
         if length > max_tokens:
             reason = "too_long"
             self.shortest_too_long = min(length, self.shortest_too_long or length)
         self.counts[reason] += 1
         return reason == "kept"
+
+    def shown_lengths(self) -> str:
+        """Say how long the rows are; empty where nothing is known of it."""
+        if not self.lengths:
+            return ""
+        median = round(statistics.median(self.lengths))
+        return f"rows have {median:,} tokens in the median, {max(self.lengths):,} at most"
 
     def lose(self, row_id: str, error: TextLostError) -> None:
         """Count a row whose text the tokenizer does not give back."""
@@ -141,18 +149,6 @@ class Encoder:
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
-
-
-def read_split(folder: str, split: str, record: type[Any]) -> Iterator[Any]:
-    """Read the rows of one split of a set.
-
-    Raises:
-        InputError: the file is missing, broken or lacks a column; says which command makes it.
-    """
-    path = Path(folder) / f"{split}.parquet"
-    if not path.is_file():
-        raise InputError(f"{path} is missing", fix="make the sets first: dvc repro assemble")
-    yield from tables.read_table(path, record)
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -13,6 +13,7 @@ from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
 from coa.search import Passage
 from train.base import fetch_base
+from train.base_files import check_window, read_window
 from train.checkpoint import Student
 from train.encode import IGNORED, Example, RowTally, in_chunks, to_dataset
 from train.fitting import fit
@@ -34,11 +35,7 @@ def train(run: StageRun) -> None:
     """Run stage pretrain."""
     settings = run.params.pretrain
     if settings.base:
-        out = run.workspace.out
-        origin = fetch_base(
-            settings.base, settings.revision, out, has_weights=not run.params.dry_run
-        )
-        run.report.write_fetched(origin)
+        _fetch(run)
         return
     student = new_student(_texts(settings), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)
@@ -52,6 +49,17 @@ def train(run: StageRun) -> None:
     )
     inputs = (settings.documents, settings.corpus)
     fit(run, trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
+
+
+def _fetch(run: StageRun) -> None:
+    """Bring the base to the stage's folder, if it reads as far as rows may be long."""
+    settings = run.params.pretrain
+    out = run.workspace.out
+    # Weights are many gigabytes: a folder here is looked at before they are copied.
+    check_window(settings.base, read_window(Path(settings.base)), run.params.max_context_tokens)
+    origin = fetch_base(settings.base, settings.revision, out, has_weights=not run.params.dry_run)
+    check_window(settings.base, read_window(out), run.params.max_context_tokens)
+    run.report.write_fetched(origin)
 
 
 def _plain_trainer() -> type[Any]:
@@ -81,8 +89,8 @@ def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[
                 yield example
 
     documents = to_dataset(fitting(), Example)
-    run.report.note_rows(rows)
     start = len(documents) - min(_HELD_OUT, len(documents) // 10)
+    run.report.note_rows(rows, start)
     splits = {
         "train": documents.select(range(start)),
         "validation": documents.select(range(start, len(documents))),

@@ -13,6 +13,7 @@ from coa.whole_files import write_file
 from train.checkpoint import Workspace
 from train.curves import Entry, write_curves, write_log, write_table
 from train.encode import RowTally
+from train.sets import how_to_make
 from train.settings import TrainParams
 
 _SHOWN = 5
@@ -38,8 +39,12 @@ class StageReport:
         """Another chain's figures stay beside its model; metrics/ is for the stages of
         `dvc repro`."""
 
-    def note_rows(self, rows: RowTally) -> None:
-        """Say how many rows are trained on, how many were left out and whose text was lost.
+    def note_rows(self, rows: RowTally, num_train: int) -> None:
+        """Say how many rows were left out and whose text was lost.
+
+        Args:
+            rows: the rows of both splits.
+            num_train: how many are kept to train on.
 
         Raises:
             InputError: all were left out; says what would let them in.
@@ -47,13 +52,14 @@ class StageReport:
         """
         self._rows = rows
         self._print_left_out(rows)
-        if rows.counts["kept"]:
+        if num_train:
             return
         if rows.lost and rows.counts["text_lost"] == rows.counts.total():
             first, *_ = rows.lost.values()
             raise first
         raise InputError(
             "no row can be trained",
+            where=_with(", ".join(self._params.sets_of(self._stage)), rows.shown_lengths()),
             expected=f"rows of at most {self._params.max_context_tokens} tokens",
             got=dict(rows.counts),
             fix=self._advice(rows),
@@ -65,15 +71,22 @@ class StageReport:
             if reason != "kept" and count:
                 left_out.append(f"{count:,} {reason.replace('_', ' ')}")
         if left_out:
+            total = rows.counts.total()
+            share = 1 - rows.counts["kept"] / total
             limit = f"train.max_context_tokens = {self._params.max_context_tokens}"
-            print(f"left out: {', '.join(left_out)} ({limit})", file=sys.stderr)
+            detail = _with(limit, rows.shown_lengths())
+            print(
+                f"WARNING: {share:.1%} of {total:,} rows are left out: {', '.join(left_out)} "
+                f"({detail})",
+                file=sys.stderr,
+            )
         for row_id, error in islice(rows.lost.items(), _SHOWN):
             print(f"  {row_id}: {_describe_loss(error)}", file=sys.stderr)
 
     def _advice(self, rows: RowTally) -> str:
         """Say what would let rows in, where all were left out."""
         if not rows.counts.total():
-            return "the set is empty: make the sets again, `dvc repro assemble`"
+            return "; ".join(how_to_make(folder) for folder in self._params.sets_of(self._stage))
         needed = rows.shortest_too_long
         if not needed:
             return f"nothing in the rows is the policy's: check the files of train.{self._stage}"
@@ -88,8 +101,9 @@ class StageReport:
                 f"set train.max_context_tokens to {needed} or more; the student reads {self.window}"
             )
         return (
-            f"{shortest}, the student reads {self.window}: start from a model with a longer "
-            f"context (train.{self._stage}.init), or leave long rows out of the sets"
+            f"{shortest}, the student reads {self.window}: start from a model that reads more, or "
+            f"whose tokenizer needs fewer tokens for the text (train.{self._stage}.init), or leave "
+            f"long rows out of the sets"
         )
 
     def write_trained(
@@ -153,6 +167,11 @@ class StageReport:
     def _write_params(self) -> None:
         """Write the resolved settings, last of all: a folder that has them is whole."""
         write_file(self._workspace.out / "params.yaml", self._resolved)
+
+
+def _with(text: str, more: str) -> str:
+    """Join two parts of a message, of which the second may be empty."""
+    return f"{text}; {more}" if more else text
 
 
 def _describe_loss(error: TextLostError) -> str:

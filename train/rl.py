@@ -46,7 +46,7 @@ from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
 from train.asking import Asking
 from train.checkpoint import Student
-from train.encode import RowTally, read_split
+from train.encode import RowTally
 from train.fitting import fit
 from train.grpo import trainer_class
 from train.held_tools import HeldTools
@@ -54,6 +54,7 @@ from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 from train.monitors import Monitor
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
+from train.sets import read_split
 from train.settings import RlParams
 from train.stage import StageRun
 
@@ -93,7 +94,8 @@ def train(run: StageRun) -> None:
         asks = {"train": _read_asks(settings, "train", run.params.seed)}
         if not run.params.dry_run:
             asks["validation"] = _read_asks(settings, "validation", run.params.seed)
-        run.report.note_rows(RowTally(Counter(kept=len(asks["train"]))))
+        num_train = len(asks["train"])
+        run.report.note_rows(RowTally(Counter(kept=num_train)), num_train)
 
         # The trainer, which calls the rollouts in every step.
         all_asks = [ask for part in asks.values() for ask in part]

@@ -185,6 +185,16 @@ class TrainParams:
         """Return the settings of one of the two GRPO stages."""
         return self.rl1 if stage is Stage.RL1 else self.rl2
 
+    def sets_of(self, stage: Stage) -> tuple[str, ...]:
+        """Return the folders that a stage trains on."""
+        if stage is Stage.PRETRAIN:
+            return (self.pretrain.documents,)
+        if stage is Stage.SFT1:
+            return (self.sft1.pairs,)
+        if stage in (Stage.RL1, Stage.RL2):
+            return (self.rl_of(stage).questions,)
+        return self.sft_of(stage).trajectories
+
     def initial_models(self) -> dict[Stage, str]:
         """Return the model that each stage starts from; the stage `pretrain` starts from none."""
         return {

@@ -1,8 +1,9 @@
-"""Train SFT stages 2 and 3 by token likelihood, on TRL's SFTTrainer.
+"""Train SFT stages 2 and 3, and rejection fine-tuning, by token likelihood, on TRL's SFTTrainer.
 
 Pre-training makes its trainer here, too. Stage 2 masks observations out, stage 3 trains their
-bodies with the closing tags (AutoCoA, section 3); both masks come from who wrote what. Sequences
-are packed without padding; no token sees another sequence.
+bodies with the closing tags (AutoCoA, section 3); both masks come from who wrote what. Rejection
+fine-tuning is stage 2 with right trajectories of a trained student added to its sets. Sequences are
+packed without padding; no token sees another sequence.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from coa.graded import GradedTrajectory
 from coa.stages import Stage
 from train.checkpoint import Student
-from train.encode import Encoder, Example, read_split, to_dataset
+from train.encode import Encoder, Example, to_dataset
 from train.fitting import fit
+from train.sets import read_split
 from train.settings import Arguments
 from train.stage import StageRun
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(run: StageRun) -> None:
-    """Run stage sft2 or sft3."""
+    """Run stage sft2, sft3 or rft."""
     settings = run.params.sft_of(run.stage)
     student = run.load(settings.init)
     encoder = Encoder(
@@ -31,7 +33,7 @@ def train(run: StageRun) -> None:
         "train": _encode_split(run, encoder, "train"),
         "validation": _encode_split(run, encoder, "validation"),
     }
-    run.report.note_rows(encoder.rows)
+    run.report.note_rows(encoder.rows, len(splits["train"]))
     trainer = make_trainer(run, student, splits, settings.arguments)
     fit(run, trainer, student, (settings.init, *settings.trajectories))
 

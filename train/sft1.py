@@ -24,9 +24,10 @@ from trl.trainer.utils import selective_log_softmax
 
 from coa.errors import ConfigError
 from coa.pairs import PreferencePair
-from train.encode import Encoder, PairExample, read_split, to_dataset
+from train.encode import Encoder, PairExample, to_dataset
 from train.fitting import fit
 from train.monitors import Monitor
+from train.sets import read_split
 from train.stage import StageRun
 
 _PREFIX, _CHOSEN, _REJECTED, _PADDING = range(4)
@@ -51,7 +52,7 @@ def train(run: StageRun) -> None:
     for split in ("train", "validation"):
         rows = read_split(settings.pairs, split, PreferencePair)
         splits[split] = to_dataset(map(encoder.pair, rows), PairExample)
-    run.report.note_rows(encoder.rows)
+    run.report.note_rows(encoder.rows, len(splits["train"]))
     run.callbacks.append(Monitor(run.params.monitors))
     trainer = ContrastiveTrainer(
         model=run.adapted(student.model),

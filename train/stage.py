@@ -14,6 +14,7 @@ from coa.prompts import Prompt
 from coa.stages import Stage
 from coa.tokens import PieceEncoder
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
+from train.base_files import check_window, window_of
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.reporting import StageReport
 from train.settings import Arguments, TrainParams
@@ -59,15 +60,9 @@ class StageRun:
         student = load_student(
             init, is_frozen=bool(self.params.lora), is_dry_run=self.params.dry_run
         )
-        window = getattr(student.model.config, "max_position_embeddings", None)
+        window = window_of(student.model.config.to_dict())
         self.report.window = window
-        if window is not None and self.params.max_context_tokens > window:
-            raise ConfigError(
-                "the model's context is too short",
-                where=init,
-                expected=f"train.max_context_tokens of at most {window}",
-                got=self.params.max_context_tokens,
-            )
+        check_window(init, window, self.params.max_context_tokens)
         return student
 
     def _beginning(self, init: str) -> str:
