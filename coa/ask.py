@@ -18,7 +18,7 @@ from rich.text import Text
 from coa.asking import make_task
 from coa.drivers import follow
 from coa.errors import ConfigError, unknown_name
-from coa.factory import TeacherParams
+from coa.factory import TeacherParams, template_of
 from coa.grading import boxed_answer
 from coa.interruption import run_interruptible
 from coa.params import Params
@@ -66,7 +66,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
 def load_prompt(mode: Mode, params: Params) -> Prompt:
     """Load the prompt that the settings name for a mode."""
     files = params.section(PromptParams, "prompts")
-    template = params.section(TeacherParams).chat_template
+    template = template_of(params.section(TeacherParams))
     path = Path(files.coa if mode is Mode.COA else files.cot)
     return Prompt.load(path, template)
 

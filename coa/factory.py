@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from coa.chat_templates import own_template
 from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold import GoldSettings, gold_teacher
-from coa.policy.local import LocalPolicy, LocalSettings
+from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
 from coa.search import SearchEngine
 from coa.search.embedded import EmbeddedSearch
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
@@ -50,7 +51,7 @@ class TeacherParams:
     of the first is taken from the journal. Another address alone changes nothing."""
     chat_template: str = "{prompt}\n\n"
     """The model's chat format around `{prompt}`, up to where its own text begins. The thinking is
-    opened after it."""
+    opened after it. Empty, for `local`: the tokenizer's own chat template."""
     sampling: Sampling = field(default_factory=Sampling)
     concurrency: int = 64
     """Rollouts that are under way at once."""
@@ -89,6 +90,20 @@ class SearchParams:
     """How searches are recorded and replayed."""
     observation: ObservationSettings = field(default_factory=ObservationSettings)
     """How results are shown to the policy."""
+
+
+def template_of(params: TeacherParams) -> str:
+    """Return a policy's chat template around `{prompt}`.
+
+    Where the setting is empty, it is that of the tokenizer of a model in this process.
+
+    Raises:
+        ConfigError: the setting is empty, and there is no such model or it has no template.
+        MissingExtraError: transformers is not installed.
+    """
+    if params.chat_template or params.policy is not PolicyKind.LOCAL:
+        return params.chat_template
+    return own_template(load_tokenizer(params.local.model))
 
 
 def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolicy:

@@ -193,6 +193,13 @@ class Plan:
                 where=where,
                 fix="set pipeline.student to a training stage, such as sft2",
             )
+        if self.student == "rft":
+            raise ConfigError(
+                "the student cannot be rft, which is trained on what the student wrote",
+                where=where,
+                expected="pipeline.student: another training stage, such as sft2",
+                fix="take another student; for a further round, set train.rft.init and train again",
+            )
         if self.student and self.student not in self.training:
             raise ConfigError(
                 f"the student {self.student!r} is not trained",

@@ -20,7 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from coa import tables
-from coa.factory import TeacherParams
+from coa.factory import TeacherParams, template_of
 from coa.files import BRANCHED, GRADED
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
@@ -298,7 +298,7 @@ async def _roll_out(
 def load_prompts(params: Params) -> dict[Arm, Prompt]:
     """Load the prompt of each arm: with the tool or without it."""
     files = params.section(PromptParams, "prompts")
-    template = params.section(TeacherParams, "teacher").chat_template
+    template = template_of(params.section(TeacherParams, "teacher"))
     return {
         Arm.ACT: Prompt.load(Path(files.coa), template),
         Arm.THINK: Prompt.load(Path(files.cot), template),

@@ -19,7 +19,7 @@ from pathlib import Path
 from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import TeacherParams
+from coa.factory import TeacherParams, template_of
 from coa.files import QUESTIONS, SAMPLED
 from coa.graded import grade_trajectory
 from coa.interruption import run_interruptible
@@ -177,7 +177,7 @@ def main(arguments: Sequence[str]) -> str:
     name = metrics_name(settings.out, settings.mode)
     files = params.section(PromptParams, "prompts")
     prompt_file = files.cot if settings.mode is Mode.COT else files.coa
-    prompt = Prompt.load(Path(prompt_file), teacher.chat_template)
+    prompt = Prompt.load(Path(prompt_file), template_of(teacher))
     known = list(tables.read_table(QUESTIONS, Question))
     questions = choose_questions(known, settings, settings.mode)
     out = Path(settings.out) / f"{settings.mode}.parquet"

@@ -18,9 +18,9 @@ from train.settings import TrainParams
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from coa.chat_templates import own_template
 from train.arguments import check_types, fsdp_checkpoints, make_arguments, shards_weights
 from train.stage import StageRun
-from train.templates import own_template
 
 ROOT = Path(__file__).parent.parent
 STAGES = [stage for stage in Stage if stage is not Stage.PRETRAIN]

@@ -24,7 +24,7 @@ from pathlib import Path
 from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, SearchParams, TeacherParams
+from coa.factory import PolicyKind, SearchParams, TeacherParams, template_of
 from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
@@ -208,7 +208,7 @@ def _journal_name(params: EvaluateParams) -> str:
 async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Question]) -> Result:
     """Ask the questions and sum up; rollouts go to data/evaluate/{name}.parquet as they come."""
     prompt_file = Path(getattr(params.prompts, params.mode))
-    prompt = Prompt.load(prompt_file, params.policy.chat_template)
+    prompt = Prompt.load(prompt_file, template_of(params.policy))
     probe = open_probe(questions, loaded)
     async with open_runtime(
         loaded,

@@ -195,6 +195,16 @@ class TrainParams:
             return (self.rl_of(stage).questions,)
         return self.sft_of(stage).trajectories
 
+    def arguments_of(self, stage: Stage) -> Arguments:
+        """Return the trainer's own settings of a stage."""
+        if stage is Stage.PRETRAIN:
+            return self.pretrain.arguments
+        if stage is Stage.SFT1:
+            return self.sft1.arguments
+        if stage in (Stage.RL1, Stage.RL2):
+            return self.rl_of(stage).arguments
+        return self.sft_of(stage).arguments
+
     def initial_models(self) -> dict[Stage, str]:
         """Return the model that each stage starts from; the stage `pretrain` starts from none."""
         return {

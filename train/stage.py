@@ -8,6 +8,7 @@ A stage loads its student with `StageRun.load`, tells its rows to `StageRun.repo
 from pathlib import Path
 from typing import Any
 
+from coa.chat_templates import own_template
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
@@ -18,7 +19,6 @@ from train.base_files import check_window, window_of
 from train.checkpoint import OUT, Student, Workspace, load_student
 from train.reporting import StageReport
 from train.settings import Arguments, TrainParams
-from train.templates import own_template
 
 _ALWAYS: Arguments = {
     "report_to": "none",

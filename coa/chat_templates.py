@@ -1,4 +1,4 @@
-"""Write a tokenizer's chat template in the form of `train.chat_template`."""
+"""Write a tokenizer's chat template in the form of the settings `chat_template`."""
 
 from typing import Any
 
@@ -16,9 +16,11 @@ def own_template(tokenizer: Any) -> str:
         ConfigError: the tokenizer has no chat template.
     """
     if not tokenizer.chat_template:
-        fix = "set train.chat_template, such as '{prompt}\\n\\n'"
         raise ConfigError(
-            "the tokenizer has no chat template", where=tokenizer.name_or_path, fix=fix
+            "the tokenizer has no chat template",
+            where=tokenizer.name_or_path,
+            fix="set train.chat_template and evaluate.policy.chat_template, such as "
+            "'{prompt}\\n\\n'",
         )
     message = [{"role": "user", "content": "{prompt}"}]
     text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)

@@ -1,0 +1,86 @@
+"""Make the set of right trajectories that a trained student wrote, for the stage `rft`.
+
+    python -m curate.student_set
+
+Reads data/student/filter/kept.parquet. Takes out the rows that touch an evaluation set and copies,
+with the settings of curate.screen, and divides the others by question as curate.assemble does: a
+question whose rows stand in the validation split of another set is never trained on here. Writes
+data/student/assemble/coa/{train,validation}.parquet, sorted by id, and to
+metrics/student_assemble.json what was taken, and why the rest was not.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from coa import tables
+from coa.exclusions import Excluded, ExclusionReason, RowKind
+from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED
+from coa.graded import GradedTrajectory
+from coa.metrics import write_metrics
+from coa.params import Params
+from coa.trajectory import Mode
+from curate.assemble import AssembleParams, split_candidates
+from curate.evaluation_files import read_evaluation
+from curate.overlap import EvaluationSets
+from curate.screen import Screen, ScreenParams, read_marks, row_of
+from curate.strata import Candidate
+
+KEPT = DATA / "student/filter/kept.parquet"
+OUT = STUDENT_ASSEMBLED / "coa"
+
+
+def find_excluded(rows: Iterable[GradedTrajectory], params: ScreenParams) -> list[Excluded]:
+    """Find the rows that touch an evaluation set, and those that copy another one."""
+    questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
+    evaluation = EvaluationSets(questions, run_words=params.ngram_words)
+    screen = Screen(params, read_marks(QUESTIONS), evaluation, STUDENT_ASSEMBLED)
+    screened = (row_of(row.trajectory) for row in rows)
+    return list(screen.excluded(RowKind.TRAJECTORY, screened))
+
+
+def divide(
+    rows: Iterable[GradedTrajectory], params: AssembleParams
+) -> dict[str, list[GradedTrajectory]]:
+    """Divide rows into the splits; each question is in the split that it has in every set."""
+    by_id = {row.trajectory.trajectory_id: row for row in rows}
+    candidates: list[Candidate] = []
+    for row_id in sorted(by_id):
+        question_id = by_id[row_id].trajectory.question_id
+        candidates.append(Candidate(row_id, question_id, group=(), stratum=()))
+    found: dict[str, list[GradedTrajectory]] = {}
+    for split, chosen in split_candidates(candidates, params).items():
+        found[split] = [by_id[candidate.row_id] for candidate in chosen]
+    return found
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Make the set and return the summary line."""
+    settings = Params.load("assemble", arguments)
+    kept = tables.read_table(KEPT, GradedTrajectory)
+    rows = [row for row in kept if row.trajectory.mode is Mode.COA]
+    excluded = find_excluded(rows, settings.section(ScreenParams, "screen"))
+    left_out = {row.row_id for row in excluded}
+    others = [row for row in rows if row.trajectory.trajectory_id not in left_out]
+    sizes: dict[str, int] = {}
+    for split, chosen in divide(others, settings.section(AssembleParams)).items():
+        sizes[split] = tables.write_table(OUT / f"{split}.parquet", GradedTrajectory, chosen)
+    reasons = Counter(row.reason for row in excluded)
+    counts = {str(reason): reasons[reason] for reason in ExclusionReason}
+    write_metrics("student_assemble", {"kept": len(rows), "excluded": counts, **sizes})
+    if not sizes["train"]:
+        print(
+            f"WARNING: the student wrote nothing that rft could be trained on: {len(rows):,} kept "
+            f"trajectories, {len(excluded):,} of them left out. metrics/student_filter.json says "
+            f"why others were dropped",
+            file=sys.stderr,
+        )
+    shown = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+    return f"{OUT}: {shown}; {len(excluded):,} of {len(rows):,} left out"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])
