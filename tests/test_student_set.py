@@ -26,7 +26,9 @@ QUESTIONS = [
     Question(f"q{i}", f"Who is the keeper of lighthouse number {i}?", (f"Ada {i}",), "train")
     for i in range(40)
 ]
-HELD_OUT = Question("v", "Which river runs by the old mill of Villa Pellin?", ("Arno",), "validation")
+HELD_OUT = Question(
+    "v", "Which river runs by the old mill of Villa Pellin?", ("Arno",), "validation"
+)
 
 
 def written(asked: Question, thought: str, index: int = 0) -> GradedTrajectory:

@@ -40,8 +40,9 @@ def how_to_make(folder: str) -> str:
         )
     if Path(folder).is_relative_to(STUDENT_ASSEMBLED):
         return (
-            f"metrics/student_assemble.json says what the student's trajectories lack; raise "
-            f"pipeline.student_questions, or take {folder} out of train.rft.trajectories; then "
-            f"make the set: dvc repro student_assemble"
+            f"metrics/student_grade.json says how often the student was right, "
+            f"metrics/student_assemble.json what was left out: raise pipeline.student_questions, "
+            f"choose a better pipeline.student, or take {folder} out of train.rft.trajectories; "
+            f"then make the set: dvc repro student_assemble"
         )
     return "name a folder with train.parquet and validation.parquet"

@@ -42,10 +42,15 @@ class StudentSettings:
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
     """Make a tokenizer for `texts` and a model with random weights."""
+    tokenizer = word_tokenizer(texts, settings.max_context)
+    return Student(random_model(tokenizer, settings, seed), tokenizer)
+
+
+def random_model(tokenizer: Any, settings: StudentSettings, seed: int) -> Any:
+    """Make a small Qwen3 with random weights for a tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    tokenizer = word_tokenizer(texts, settings.max_context)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
@@ -64,7 +69,7 @@ def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> S
     model: Any = Qwen3ForCausalLM(config)
     # Larger ones, tied to the output as they are, make a small model slow to read from its context.
     torch.nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
-    return Student(model, tokenizer)
+    return model
 
 
 def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
