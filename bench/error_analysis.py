@@ -33,7 +33,7 @@ from coa.question import Question
 from coa.trajectory import StepKind
 from curate.analyse import OUT
 from curate.filter import FilterParams, judge
-from synth.ingest import Ingested, IngestParams, Recorded, ingest
+from synth.ingest import ForeignFile, Ingested, IngestParams, Recorded, ingest
 
 JUDGED = Path("recorded.parquet")
 PARAMS = """
@@ -95,7 +95,7 @@ def read_all(data: Path) -> tuple[list[Question], list[GradedTrajectory], list[R
 
 
 def _ingested(path: Path) -> Iterator[Ingested]:
-    for row in ingest(IngestParams(str(path), source="hotpotqa")):
+    for row in ingest(IngestParams((ForeignFile(str(path), source="hotpotqa"),))):
         if isinstance(row, Ingested):
             yield row
 

@@ -61,6 +61,12 @@ class UnreadableReason(StrEnum):
     run or graded."""
     NO_ANSWER = "no_answer"
     """The trajectory ends without an answer, or with a blank one."""
+    NO_GOLD_ANSWER = "no_gold_answer"
+    """No row so far has a gold answer for the question, so the answer cannot be graded."""
+    SPLIT_CLASH = "split_clash"
+    """An earlier file has the same question in another split."""
+    NOT_REWRITTEN = "not_rewritten"
+    """Our tags would not say the same: read back, they give other steps or another answer."""
 
 
 class UnreadableError(InputError):

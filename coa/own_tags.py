@@ -6,9 +6,17 @@ neutralised.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 
 from coa import protocol
-from coa.dialects import bare_observation, bare_thought, prediction
+from coa.dialects import (
+    UnreadableError,
+    UnreadableReason,
+    bare_observation,
+    bare_thought,
+    prediction,
+)
+from coa.grading import boxed_answer, normalise
 from coa.prompts import Prompt
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 
@@ -45,6 +53,41 @@ def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Traject
         num_policy_tokens=count_words(steps, Author.POLICY),
         num_environment_tokens=count_words(steps, Author.ENVIRONMENT),
     )
+
+
+def rewrite(trajectory: Trajectory, prompt: Prompt) -> Trajectory:
+    """Render an ingested trajectory in our tags, and check that they say the same.
+
+    Raises:
+        UnreadableError: read back, the text gives other steps or another answer, or a tag of ours
+            is where it could act.
+    """
+    own = to_own_tags(trajectory, prompt)
+    fault = _fault(own.steps, prediction(trajectory.steps) or "")
+    if fault:
+        raise UnreadableError(UnreadableReason.NOT_REWRITTEN, 0, fault)
+    return own
+
+
+def _fault(own: tuple[Step, ...], answer: str) -> str:
+    """Say what is lost in our tags; empty where nothing is."""
+    stray = protocol.stray_tags(own)
+    if stray:
+        return f"a tag out of place: {stray[0]}"
+    read_back = protocol.parse(protocol.render(own))
+    for number, (step, read) in enumerate(zip_longest(own, read_back), 1):
+        if _essence(step) != _essence(read):
+            written = "nothing" if step is None else f"{step.kind} {step.text[:80]!r}"
+            return f"step {number} is read back as another one: {written}"
+    boxed = boxed_answer(protocol.answer_text(own)) or ""
+    if normalise(boxed) != normalise(protocol.neutralise(answer).strip()):
+        return f"the answer {answer[:80]!r} is read back as {boxed[:80]!r}"
+    return ""
+
+
+def _essence(step: Step | None) -> tuple[StepKind, Author, str] | None:
+    """Return what a text keeps of a step; outcomes and passages stand in the record alone."""
+    return (step.kind, step.author, step.text) if step else None
 
 
 def count_words(steps: Iterable[Step], author: Author) -> int:

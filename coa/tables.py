@@ -6,7 +6,7 @@ The schema follows from the dataclass. A file appears whole or not at all.
 import types
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -137,13 +137,16 @@ def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> int
 def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
     """Read the records of a parquet file, a group at a time; memory does not grow with the rows.
 
+    A column that the record has a default for may be missing: older files do not have it.
+
     Raises:
         InputError: The file is missing, truncated or of another schema version, lacks a column, or
             a row does not fit.
     """
     file = open_parquet(path)
-    columns = [field.name for field in fields(record)]  # type: ignore[arg-type]
-    require_columns(path, file.schema_arrow.names, columns)
+    found = file.schema_arrow.names
+    require_columns(path, found, required_columns(record))
+    columns = [field.name for field in fields(record) if field.name in found]  # type: ignore[arg-type]
     _check_version(path, file.metadata.metadata or {})
     row = 0
     for batch in parquet_batches(path, file, columns):
@@ -155,6 +158,15 @@ def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
                     f"a row of {path} is not a {record.__name__}", where=f"row {row}", got=error
                 ) from error
             row += 1
+
+
+def required_columns(record: type[Any]) -> list[str]:
+    """List the columns that every file of such records has: those without a default."""
+    needed: list[str] = []
+    for field in fields(record):
+        if field.default is MISSING and field.default_factory is MISSING:
+            needed.append(field.name)
+    return needed
 
 
 def count_rows(path: Path) -> int:

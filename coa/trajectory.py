@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 SCHEMA_VERSION = 1
-"""The version of the columns. It is raised with every change of one, and stored in each file."""
+"""The version of the columns. It is raised with every change of one, and stored in each file. A
+column that is added with a default leaves it as it is: files without the column are read."""
 
 
 class Author(StrEnum):
@@ -162,6 +163,18 @@ class Trajectory:
     """Actions among the steps. Those of a fork's prefix are counted: they use up the budget."""
     error: str = ""
     """What the failing tool or server said, for the two error stops."""
+    origin: str = ""
+    """Imported trajectories: who published them; empty for those of this project's own runs."""
+    license: str = ""
+    """Imported trajectories: their licence; empty for those of this project's own runs."""
+
+
+def is_imported(trajectory: Trajectory) -> bool:
+    """Tell whether a trajectory was read from a file of others (`synth.ingest`).
+
+    Such files do not say how the policy was sampled, and the record has a temperature below zero.
+    """
+    return trajectory.sampling.temperature < 0
 
 
 def trajectory_id(question_id: str, mode: Mode, index: int) -> str:

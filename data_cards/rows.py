@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import polars as pl
 
+from coa import tables
 from coa.files import FORKS, GRADED, SAMPLED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
@@ -27,7 +28,7 @@ def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | N
     Raises:
         InputError: the file is missing or broken, or lacks a column.
     """
-    rows = scan(path, record.__dataclass_fields__)  # type: ignore[attr-defined]
+    rows = scan(path, tables.required_columns(record))
     found = collect(rows.filter(condition).head(1)).to_dicts()
     return msgspec.convert(found[0], record) if found else None
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -33,6 +34,26 @@ class FoundRow(NamedTuple):
     number: int
     """The line, from 1; in a file that is one JSON document the position of the row, from 1."""
     values: Mapping[str, Any] | UnreadableError
+
+
+def find_files(pattern: str) -> list[Path]:
+    """List the files of a name or pattern, in order.
+
+    Raises:
+        InputError: there is none, or a folder is among them.
+    """
+    names = sorted(glob(pattern)) or [pattern]  # noqa: PTH207 (may be absolute)
+    paths = [Path(name) for name in names]
+    for path in paths:
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder",
+                expected="a file or a pattern of files",
+                fix=f'name its files in ingest.files: path: "{path}/*.json*"',
+            )
+        if not path.is_file():
+            raise InputError(f"{path} is missing", fix="check the path in ingest.files")
+    return paths
 
 
 def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:

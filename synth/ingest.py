@@ -1,12 +1,17 @@
-"""Read trajectories that other people's models wrote from files into our record.
+"""Read trajectories that other people's models wrote from files, and write them in our tags.
 
-    python -m synth.ingest path=FILE [format=auto] [model=NAME] [split=test]
+    python -m synth.ingest
+    python -m synth.ingest 'ingest.files=[{path: "data/raw/*.jsonl", split: train}]'
 
-Reads JSON lines row by row, so that memory grows only by one short text per distinct question, and
-whole JSON documents (synth/foreign_files.py). The steps keep the foreign tags (coa/dialects.py);
-`coa.own_tags.to_own_tags` writes them in our tags for training. Tokens are counted as words. Rows
-that cannot be read are recorded with the reason. Writes data/ingest/trajectories.parquet,
-questions.parquet, recorded.parquet and dropped.parquet.
+Reads the files of `ingest.files` one after another: JSON lines row by row, so that memory grows
+only by a few short texts per distinct question, and whole JSON documents (synth/foreign_files.py).
+Each row is read in its own tags (coa/dialects.py) and written in ours (coa/own_tags.py) after the
+prompt of its mode, like a row that `synth.sample` wrote; its tokens are counted as words. A row
+that cannot be read, rewritten exactly or graded is recorded with the reason and its place.
+
+Writes data/ingest/: cot.parquet and coa.parquet, the trajectories of each mode; questions.parquet,
+their questions, a file for `questions.files`; recorded.parquet, where each row stands in which file
+and how it was graded there; dropped.parquet.
 """
 
 import sys
@@ -14,23 +19,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from coa import tables
-from coa.dialects import UnreadableError, UnreadableReason
+from coa.dialects import UnreadableError, UnreadableReason, prediction
 from coa.errors import InputError
+from coa.factory import TeacherParams
+from coa.files import INGESTED, INGESTED_QUESTIONS, RECORDED
 from coa.metrics import write_metrics
-from coa.own_tags import count_words
+from coa.own_tags import count_words, rewrite
 from coa.params import Params
+from coa.prompts import Prompt, PromptParams
 from coa.question import Question
+from coa.stages import PipelineParams, TrajectorySource
 from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
-from synth.foreign_files import read_foreign_file
-from synth.foreign_rows import ForeignRow, Format, question_hash, read_foreign_row
+from synth.foreign_files import find_files, read_foreign_file
+from synth.foreign_questions import ForeignQuestions
+from synth.foreign_rows import ForeignRow, Format, read_foreign_row
 from synth.question_file import SPLITS
+from synth.sample import SampleParams
 
-OUT = Path("data/ingest")
+OUT = INGESTED
+DROPPED = OUT / "dropped.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +49,7 @@ class ForeignFile:
     """One file of foreign trajectories, or several of one kind, with what their rows do not say."""
 
     path: str
-    """A file of JSON lines or a JSON document, or a pattern such as `raw/*.json*`. Its files share
-    one run, so that ids stay unique."""
+    """A file of JSON lines or a JSON document, or a pattern such as `data/raw/*.json*`."""
     format: Format = Format.AUTO
     """The format of all rows; `auto` finds it for each row from its columns."""
     model: str = ""
@@ -53,7 +63,8 @@ class ForeignFile:
     """Who published the trajectories: a repository, a paper. It stands in every row and on the
     cards."""
     license: str = ""
-    """The licence of the trajectories. It stands in every row and on the cards."""
+    """The licence of the trajectories, as an SPDX id such as MIT. It stands in every row and on the
+    cards; empty: unknown, so that nothing is published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +72,18 @@ class IngestParams:
     """The files of foreign trajectories."""
 
     files: tuple[ForeignFile, ...] = ()
-    """One after another."""
+    """One after another, into one set of tables: a question that two files ask is one question,
+    with the gold answers of the first."""
     max_row_bytes: int = 4_000_000
     """Largest size of a line; longer ones are dropped unread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The grades of a trajectory's answer in a foreign file; None where it has none."""
+    """Where a trajectory stands in a foreign file, and how it was graded there.
+
+    A grade that the file does not have is None.
+    """
 
     trajectory_id: str
     model: str
@@ -78,6 +93,14 @@ class Recorded:
     f1: float | None
     judge: bool | None
     """A language model's verdict."""
+    question_id: str
+    gold_answers: tuple[str, ...]
+    """Those of this row. The question has those of the first row that has any."""
+    answer: str
+    """The answer that we read in the trajectory, without its frame."""
+    file: str
+    line: int
+    """As in `DroppedLine`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +129,49 @@ class Ingested(NamedTuple):
 
 @dataclass(slots=True)
 class Ingestion:
-    """A reader that turns rows into records, and remembers only which ids it has given."""
+    """A reader that turns rows into records, and remembers the questions and ids of all files."""
 
-    params: ForeignFile
-    _asked: dict[str, str] = field(default_factory=dict)
-    """The hash of the question behind each question id."""
+    max_row_bytes: int
+    first_index: int = 0
+    """The index of the first trajectory of a question and mode."""
+    _questions: ForeignQuestions = field(default_factory=ForeignQuestions)
     _given: Counter[tuple[str, Mode]] = field(default_factory=Counter)
-    _written: set[str] = field(default_factory=set)
 
-    def read(self, values: Mapping[str, Any], model: str) -> Ingested:
+    def rows(self, entry: ForeignFile) -> Iterator[Ingested | DroppedLine]:
+        """Yield every row of an entry's files, in order: read, or dropped with reason and place.
+
+        Raises:
+            InputError: no file has this name, or the split is unknown.
+        """
+        if entry.split not in SPLITS:
+            raise InputError(
+                f"the split {entry.split!r} is unknown",
+                where=f"ingest.files, {entry.path}",
+                expected=f"one of {', '.join(SPLITS)}",
+            )
+        for path in find_files(entry.path):
+            for number, values in read_foreign_file(path, self.max_row_bytes):
+                try:
+                    if isinstance(values, UnreadableError):
+                        raise values
+                    yield self._read(values, entry, path, number)
+                except UnreadableError as error:
+                    yield _dropped(str(path), number, error)
+
+    def _read(
+        self, values: Mapping[str, Any], entry: ForeignFile, path: Path, line: int
+    ) -> Ingested:
         """Read one row of a file as a trajectory with its question.
 
         Raises:
             UnreadableError: the row cannot be used.
         """
-        row = read_foreign_row(values, self.params.format)
-        question_id = self._identify(row)
-        index = self._given[question_id, row.mode]
+        row = read_foreign_row(values, entry.format)
+        question_id = self._questions.identify(row, entry.split, str(path))
+        index = self.first_index + self._given[question_id, row.mode]
         self._given[question_id, row.mode] += 1
-        model = self.params.model or str(values.get("model") or model)
-        trajectory = to_trajectory(row, question_id, index, model)
+        model = entry.model or str(values.get("model") or path.stem)
+        trajectory = to_trajectory(row, question_id, index, model, entry)
         recorded = Recorded(
             trajectory_id=trajectory.trajectory_id,
             model=model,
@@ -133,30 +179,29 @@ class Ingestion:
             exact_match=row.exact_match,
             f1=row.f1,
             judge=row.judge,
-        )
-        return Ingested(trajectory, recorded, self._new_question(row, question_id), row.format)
-
-    def _identify(self, row: ForeignRow) -> str:
-        digest = question_hash(row.question)
-        question_id = row.question_id or digest
-        if self._asked.setdefault(question_id, digest) != digest:
-            raise UnreadableError(UnreadableReason.ID_CLASH, 0, question_id)
-        return question_id
-
-    def _new_question(self, row: ForeignRow, question_id: str) -> Question | None:
-        if not row.gold_answers or question_id in self._written:
-            return None
-        self._written.add(question_id)
-        return Question(
             question_id=question_id,
-            question=row.question,
             gold_answers=row.gold_answers,
-            split=self.params.split,
-            source=self.params.source,
+            answer=prediction(row.steps) or "",
+            file=str(path),
+            line=line,
         )
+        question = self._questions.first_graded(row, question_id, entry.split, entry.source)
+        return Ingested(trajectory, recorded, question, row.format)
+
+    def in_own_tags(self, row: Ingested, prompts: Mapping[Mode, Prompt]) -> Trajectory:
+        """Rewrite a row's trajectory in our tags, after the prompt of its mode.
+
+        Raises:
+            UnreadableError: it cannot be rewritten exactly, or its question has no gold answer.
+        """
+        if not self._questions.is_graded(row.trajectory.question_id):
+            raise UnreadableError(UnreadableReason.NO_GOLD_ANSWER, 0, row.trajectory.question[:80])
+        return rewrite(row.trajectory, prompts[row.trajectory.mode])
 
 
-def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> Trajectory:
+def to_trajectory(
+    row: ForeignRow, question_id: str, index: int, model: str, entry: ForeignFile
+) -> Trajectory:
     """Make the record of a row; what the file lacks is empty, and tokens are words."""
     num_actions = sum(step.kind is StepKind.ACTION for step in row.steps)
     return Trajectory(
@@ -177,119 +222,171 @@ def to_trajectory(row: ForeignRow, question_id: str, index: int, model: str) -> 
         num_environment_tokens=count_words(row.steps, Author.ENVIRONMENT),
         num_calls=num_actions + 1,
         num_actions=num_actions,
+        origin=entry.origin,
+        license=entry.license,
     )
 
 
-def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
-    """Yield every row of the files, in order: read, or dropped with its reason and place.
+def ingest(params: IngestParams, first_index: int = 0) -> Iterator[Ingested | DroppedLine]:
+    """Yield every row of all files, in order and in its own tags, or why it cannot be read.
 
     Raises:
-        InputError: no file has this name, or the split or the size of a row is not valid.
+        InputError: a file is missing, or the split or the size of a row is not valid.
     """
+    ingestion = _ingestion(params, first_index)
+    for entry in params.files:
+        yield from ingestion.rows(entry)
+
+
+def _ingestion(params: IngestParams, first_index: int) -> Ingestion:
     if params.max_row_bytes < 1:
         raise InputError(
-            "no row fits into max_row_bytes", expected="at least 1", got=params.max_row_bytes
+            "no row fits into ingest.max_row_bytes", expected="at least 1", got=params.max_row_bytes
         )
-    for file in params.files:
-        if file.split not in SPLITS:
-            raise InputError(
-                f"the split {file.split!r} is unknown", expected=f"one of {', '.join(SPLITS)}"
-            )
-        ingestion = Ingestion(file)
-        for path in _files(file.path):
-            for number, values in read_foreign_file(path, params.max_row_bytes):
-                try:
-                    if isinstance(values, UnreadableError):
-                        raise values
-                    yield ingestion.read(values, path.stem)
-                except UnreadableError as error:
-                    yield _dropped(path, number, error)
+    return Ingestion(params.max_row_bytes, first_index)
 
 
-def _files(pattern: str) -> list[Path]:
-    """List the files of a name or pattern, in order.
-
-    Raises:
-        InputError: there is none, or a folder is among them.
-    """
-    names = sorted(glob(pattern)) or [pattern]  # noqa: PTH207 (may be absolute)
-    paths = [Path(name) for name in names]
-    for path in paths:
-        if path.is_dir():
-            raise InputError(
-                f"{path} is a folder",
-                expected="a file or a pattern of files",
-                fix=f'name its files: python -m synth.ingest path="{path}/*.json*"',
-            )
-        if not path.is_file():
-            raise InputError(
-                f"{path} is missing", fix="check the path: python -m synth.ingest path=FILE"
-            )
-    return paths
-
-
-def _dropped(path: Path, number: int, error: UnreadableError) -> DroppedLine:
+def _dropped(file: str, line: int, error: UnreadableError) -> DroppedLine:
     storable = error.detail.encode("utf-8", "replace").decode()
     detail = storable.replace("\0", "\N{SYMBOL FOR NULL}")
-    return DroppedLine(str(path), number, error.character, error.reason, detail)
+    return DroppedLine(file, line, error.character, error.reason, detail)
+
+
+class Tables:
+    """The five tables of `data/ingest`, which appear together or not at all; a context manager."""
+
+    def __init__(self, prompts: Mapping[Mode, Prompt]) -> None:
+        self._prompts = prompts
+        self._opened = ExitStack()
+        self.trajectories: dict[Mode, tables.TableWriter] = {}
+        self.formats: Counter[str] = Counter()
+        """Trajectories that were written, by the format of their rows."""
+        self.models: Counter[str] = Counter()
+        """The same by model."""
+        self.reasons: Counter[str] = Counter()
+        """Rows that were dropped."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for mode in Mode:
+                writer = tables.TableWriter(OUT / f"{mode}.parquet", Trajectory)
+                self.trajectories[mode] = stack.enter_context(writer)
+            self.questions = stack.enter_context(tables.TableWriter(INGESTED_QUESTIONS, Question))
+            self._recorded = stack.enter_context(tables.TableWriter(RECORDED, Recorded))
+            self._dropped = stack.enter_context(tables.TableWriter(DROPPED, DroppedLine))
+            self._opened = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
+
+    def write_entry(self, entry: ForeignFile, ingestion: Ingestion) -> None:
+        """Read the files of an entry and write what they hold.
+
+        Raises:
+            InputError: a file is missing, or not one row can be used.
+        """
+        num_before = self.formats.total()
+        reasons: Counter[str] = Counter()
+        first_dropped: DroppedLine | None = None
+        for row in ingestion.rows(entry):
+            dropped = row if isinstance(row, DroppedLine) else self._write(row, ingestion)
+            if dropped:
+                self._dropped.write(dropped)
+                reasons[dropped.reason] += 1
+                first_dropped = first_dropped or dropped
+        self.reasons.update(reasons)
+        if self.formats.total() == num_before:
+            raise _nothing_read(entry, reasons, first_dropped)
+
+    def _write(self, row: Ingested, ingestion: Ingestion) -> DroppedLine | None:
+        """Write a row; where our tags cannot say the same, return it as dropped."""
+        if row.question:
+            # Even where the row is dropped: later rows may ask the same question.
+            self.questions.write(row.question)
+        recorded = row.recorded
+        try:
+            trajectory = ingestion.in_own_tags(row, self._prompts)
+        except UnreadableError as error:
+            return _dropped(recorded.file, recorded.line, error)
+        self.trajectories[trajectory.mode].write(trajectory)
+        self._recorded.write(recorded)
+        self.formats[row.format] += 1
+        self.models[recorded.model] += 1
+        return None
+
+
+def load_prompts(params: Params) -> dict[Mode, Prompt]:
+    """Read the prompt of each mode, as `synth.sample` asks with it.
+
+    Raises:
+        ConfigError: a prompt file is missing or has an unknown place.
+    """
+    files = params.section(PromptParams, "prompts")
+    template = params.section(TeacherParams, "teacher").chat_template
+    return {
+        Mode.COT: Prompt.load(Path(files.cot), template),
+        Mode.COA: Prompt.load(Path(files.coa), template),
+    }
+
+
+def first_index(params: Params) -> int:
+    """Return the first index that a teacher who answers the same questions does not use."""
+    if TrajectorySource.SAMPLE not in params.section(PipelineParams, "pipeline").trajectories:
+        return 0
+    return params.section(SampleParams, "sample").num_rollouts
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Read the foreign files, write the four tables and return the summary line."""
-    params = Params.load("ingest", arguments).section(IngestParams)
-    kinds: dict[str, type[Any]] = {
-        "trajectories": Trajectory,
-        "questions": Question,
-        "recorded": Recorded,
-        "dropped": DroppedLine,
+    """Read the foreign files, write the tables and return the summary line."""
+    params = Params.load("ingest", arguments)
+    settings = params.section(IngestParams)
+    if not settings.files:
+        raise InputError(
+            "no file of trajectories is named",
+            where="ingest.files",
+            expected="a list such as [{path: data/raw/rows.jsonl, split: train}]",
+        )
+    ingestion = _ingestion(settings, first_index(params))
+    with Tables(load_prompts(params)) as out:
+        for entry in settings.files:
+            out.write_entry(entry, ingestion)
+    num_by_mode = {str(mode): table.num_rows for mode, table in out.trajectories.items()}
+    num_questions = out.questions.num_rows
+    figures = {
+        "read": dict(out.formats),
+        "dropped": dict(out.reasons),
+        "models": dict(out.models),
+        "questions": num_questions,
+        **num_by_mode,
     }
-    formats: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    first_dropped: DroppedLine | None = None
-    with ExitStack() as stack:
-        out = {}
-        for name, kind in kinds.items():
-            writer = tables.TableWriter(OUT / f"{name}.parquet", kind)
-            out[name] = stack.enter_context(writer)
-        for row in ingest(params):
-            if isinstance(row, DroppedLine):
-                out["dropped"].write(row)
-                reasons[row.reason] += 1
-                first_dropped = first_dropped or row
-                continue
-            out["trajectories"].write(row.trajectory)
-            out["recorded"].write(row.recorded)
-            if row.question:
-                out["questions"].write(row.question)
-            formats[row.format] += 1
-        if not formats:
-            raise _nothing_read(params, reasons, first_dropped)
-    num_questions = out["questions"].num_rows
-    write_metrics(
-        "ingest", {"read": dict(formats), "dropped": dict(reasons), "questions": num_questions}
-    )
-    num_rows = formats.total() + reasons.total()
-    shown_reasons = f" ({_listed(reasons)})" if reasons else ""
+    write_metrics("ingest", figures)
+    num_read = out.formats.total()
+    num_rows = num_read + out.reasons.total()
+    shown_reasons = f" ({_listed(out.reasons)})" if out.reasons else ""
     return (
-        f"{OUT}: {formats.total():,} of {num_rows:,} rows of {len(params.files)} files "
-        f"({_listed(formats)}), {num_questions:,} questions with gold answers; "
-        f"dropped {reasons.total():,}{shown_reasons}"
+        f"{OUT}: {num_read:,} of {num_rows:,} rows ({_listed(out.formats)}) as "
+        f"{_listed(Counter(num_by_mode))}; {num_questions:,} questions; "
+        f"dropped {out.reasons.total():,}{shown_reasons}"
     )
 
 
 def _nothing_read(
-    params: IngestParams, reasons: Counter[str], first: DroppedLine | None
+    entry: ForeignFile, reasons: Counter[str], first: DroppedLine | None
 ) -> InputError:
-    """Make the error for files without any readable row."""
+    """Make the error for files without any usable row."""
     if first is None:
-        return InputError("the files hold no row", fix="check ingest.files in params.yaml")
+        return InputError(
+            f"{entry.path} holds no row", fix="check ingest.files in params.yaml, or leave it out"
+        )
     known = [form.value for form in Format if form is not Format.AUTO]
     return InputError(
-        f"no row can be read: {_listed(reasons)}",
+        f"no row of {entry.path} can be used: {_listed(reasons)}",
         where=f"the first: {first.file}, line {first.line}, character {first.character}",
-        expected=f"rows of {', '.join(known)}",
-        got=first.detail,
-        fix="synth/foreign_rows.py says what each format's columns are, and how to add a format",
+        expected=f"rows of {', '.join(known)}, with gold answers",
+        got=f"{first.reason}: {first.detail}",
+        fix="synth/foreign_rows.py says what each format's columns are, and how to add a format; "
+        "without a gold answer in the file or in one before it no answer can be graded",
     )
 
 

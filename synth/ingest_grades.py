@@ -3,7 +3,7 @@
     python -m synth.ingest_grades
 
 Counts agreements, and gives a reason for each difference. Reads the tables of `synth.ingest`;
-writes data/ingest/agreement.md and, row by row, data/ingest/disagreements.parquet.
+writes data/ingest_grades/agreement.md and, row by row, data/ingest_grades/disagreements.parquet.
 """
 
 import re
@@ -17,12 +17,13 @@ from itertools import groupby
 from pathlib import Path
 
 from coa import tables
-from coa.dialects import prediction
-from coa.errors import InputError, writing_error
+from coa.errors import writing_error
+from coa.files import DATA, INGESTED_QUESTIONS, RECORDED
 from coa.grading import YES_NO, Grade, grade_prediction, normalise
 from coa.question import Question
-from coa.trajectory import Trajectory
-from synth.ingest import OUT, DroppedLine, Recorded
+from synth.ingest import DROPPED, DroppedLine, Recorded
+
+OUT = DATA / "ingest_grades"
 
 _SAME_F1 = 1e-6
 _NUM_IDS = 4
@@ -94,29 +95,29 @@ class Comparison:
     disagreements: tuple[Disagreement, ...]
 
 
-def compare(trajectory: Trajectory, question: Question, recorded: Recorded) -> Comparison:
-    """Grade a trajectory and compare the grade with what its file says."""
-    answer = prediction(trajectory.steps)
+def compare(question: Question, recorded: Recorded) -> Comparison:
+    """Grade the answer of a trajectory and compare the grade with what its file says."""
+    answer = recorded.answer
     pairs = tuple(_pairs(grade_prediction(answer, question.gold_answers), recorded))
     disagreements = []
     for measure, ours, theirs in pairs:
         if abs(ours - theirs) > _SAME_F1:
             is_judged = measure in _JUDGED
             reason = why(
-                answer or "",
+                answer,
                 recorded.prediction,
                 question.gold_answers,
                 is_refused=is_judged and ours > theirs,
                 is_computed=not is_judged,
             )
             disagreement = Disagreement(
-                trajectory_id=trajectory.trajectory_id,
+                trajectory_id=recorded.trajectory_id,
                 model=recorded.model,
                 measure=measure,
                 ours=ours,
                 theirs=theirs,
                 reason=reason,
-                prediction=answer or "",
+                prediction=answer,
                 recorded_prediction=recorded.prediction or "",
                 gold_answer=question.gold_answers[0],
             )
@@ -191,26 +192,16 @@ def _is_number(word: str) -> bool:
     return word in _NUMBER_WORDS or any(sign.isdigit() for sign in word)
 
 
-def compare_tables(folder: Path) -> Iterator[Comparison]:
-    """Compare every ingested trajectory whose question has gold answers with its record.
+def compare_tables() -> Iterator[Comparison]:
+    """Compare every ingested trajectory with its record.
 
     Raises:
-        InputError: a table is missing, or two do not belong together.
+        InputError: a table is missing.
     """
-    rows = tables.read_table(folder / "questions.parquet", Question)
+    rows = tables.read_table(INGESTED_QUESTIONS, Question)
     questions = {question.question_id: question for question in rows}
-    records = tables.read_table(folder / "recorded.parquet", Recorded)
-    for trajectory in tables.read_table(folder / "trajectories.parquet", Trajectory):
-        recorded = next(records, None)
-        if recorded is None or recorded.trajectory_id != trajectory.trajectory_id:
-            raise InputError(
-                "recorded.parquet and trajectories.parquet are of different runs",
-                where=folder,
-                fix="run python -m synth.ingest again",
-            )
-        question = questions.get(trajectory.question_id)
-        if question:
-            yield compare(trajectory, question, recorded)
+    for recorded in tables.read_table(RECORDED, Recorded):
+        yield compare(questions[recorded.question_id], recorded)
 
 
 def report(comparisons: Sequence[Comparison]) -> str:
@@ -285,11 +276,11 @@ def _counts(pairs: Sequence[tuple[float, float]]) -> str:
     return f"{counts} | {agreement:.3f}"
 
 
-def yields(folder: Path) -> str:
-    """Write Markdown: the rows read from each model's file, and those dropped, by reason."""
-    read = Counter(row.model for row in tables.read_table(folder / "recorded.parquet", Recorded))
+def yields() -> str:
+    """Write Markdown: the rows read from each file, and those dropped, by reason."""
+    read = Counter(Path(row.file).stem for row in tables.read_table(RECORDED, Recorded))
     dropped: dict[str, Counter[str]] = {}
-    for row in tables.read_table(folder / "dropped.parquet", DroppedLine):
+    for row in tables.read_table(DROPPED, DroppedLine):
         dropped.setdefault(Path(row.file).stem, Counter())[row.reason] += 1
     lines = ["## Rows read", "", "| file | read | dropped | reasons |", "|---|---|---|---|"]
     for name in sorted({*read, *dropped}):
@@ -301,14 +292,14 @@ def yields(folder: Path) -> str:
 
 def main(arguments: Sequence[str]) -> str:
     """Compare, write the report and the disagreements, and return the summary line."""
-    comparisons = list(compare_tables(OUT))
+    comparisons = list(compare_tables())
     rows: list[Disagreement] = []
     for each in comparisons:
         rows += each.disagreements
     tables.write_table(OUT / "disagreements.parquet", Disagreement, rows)
     path = OUT / "agreement.md"
     try:
-        path.write_text(yields(OUT) + report(comparisons), encoding="utf-8")
+        path.write_text(yields() + report(comparisons), encoding="utf-8")
     except OSError as error:
         raise writing_error(path, error) from error
     return f"{path}: {len(comparisons):,} trajectories compared, {len(rows):,} disagreements"

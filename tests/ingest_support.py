@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from synth.ingest import DroppedLine, Ingested, IngestParams, ingest
+from coa.params import write_profile
+from synth.ingest import DroppedLine, ForeignFile, Ingested, IngestParams, ingest
 
 R1_TEXT = (
     "I look. <|begin_of_query|> q <|end_of_query|>\n\n<|begin_of_documents|>\n"
@@ -45,9 +46,22 @@ TEXT = {
 }
 TRAINING = {"instruction": "Which?", "input": "", "output": REACT_TEXT}
 ALL = [R1, CHAT, TEXT, TRAINING]
-PARAMS = (
-    "ingest: {path: '', format: auto, model: '', split: test, source: '', max_row_bytes: 4000000}"
-)
+
+
+def ingest_params(path: Path | str, max_row_bytes: int = 4_000_000, **entry: Any) -> IngestParams:
+    """Settings for one file or pattern."""
+    return IngestParams((ForeignFile(str(path), **entry),), max_row_bytes)
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Write the settings and prompts that `synth.ingest` reads."""
+    base = root / "conf/microworld.yaml"
+    write_profile(root / "conf/imported.yaml", folder / "params.yaml", base)
+    prompts = folder / "synth/prompts"
+    prompts.mkdir(parents=True)
+    for mode in ("cot", "coa"):
+        name = f"{mode}.txt"
+        (prompts / name).write_bytes((root / "synth/prompts" / name).read_bytes())
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -60,7 +74,7 @@ def write(path: Path, *rows: Any) -> Path:
 
 
 def read(tmp_path: Path, *rows: Any, **params: Any) -> list[Ingested | DroppedLine]:
-    return list(ingest(IngestParams(str(write(tmp_path / "model-x.jsonl", *rows)), **params)))
+    return list(ingest(ingest_params(write(tmp_path / "model-x.jsonl", *rows), **params)))
 
 
 def without(row: dict[str, Any], name: str) -> dict[str, Any]:

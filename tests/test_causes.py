@@ -19,7 +19,7 @@ from coa.question import Question
 from coa.trajectory import Mode, StopReason
 from curate.diagnosis.claims import Basis, read
 from curate.diagnosis.gold import Corpus
-from synth.ingest import Ingested, IngestParams, ingest
+from synth.ingest import ForeignFile, Ingested, IngestParams, ingest
 from tests.causes_support import (
     BRIDGE,
     end,
@@ -213,7 +213,9 @@ def test_any_text_is_explained_by_exactly_one_cause(thoughts: list[str], answer:
 def test_every_failure_of_real_trajectories_has_a_cause_or_an_honest_unknown(file: str) -> None:
     path = Path(os.environ["COA_REAL_DATA"]) / f"trajectories/trajectories_{file}.jsonl"
     rows = [
-        one for one in ingest(IngestParams(str(path))) if isinstance(one, Ingested) and one.question
+        one
+        for one in ingest(IngestParams((ForeignFile(str(path)),)))
+        if isinstance(one, Ingested) and one.question
     ]
     failed = [
         (one.question, graded)

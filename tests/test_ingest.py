@@ -14,7 +14,7 @@ from coa.question import Question
 from coa.tables import read_table
 from coa.trajectory import Mode, Trajectory
 from synth.foreign_rows import Format, question_hash
-from synth.ingest import DroppedLine, Ingested, IngestParams, Recorded, ingest
+from synth.ingest import DroppedLine, Ingested, Recorded, ingest
 from synth.ingest import main as ingest_main
 from synth.ingest_grades import (
     DisagreementReason,
@@ -26,10 +26,11 @@ from synth.ingest_grades import main as grades_main
 from tests.ingest_support import (
     ALL,
     CHAT,
-    PARAMS,
     R1,
     TEXT,
     TRAINING,
+    ingest_params,
+    make_folder,
     read,
     without,
     write,
@@ -72,7 +73,7 @@ def test_released_json_documents_are_read_like_json_lines(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(document, indent=indent))
-        found = list(ingest(IngestParams(str(path), max_row_bytes=10_000)))
+        found = list(ingest(ingest_params(str(path), max_row_bytes=10_000)))
         assert [row.format for row in found if isinstance(row, Ingested)] == formats, name
         if isinstance(document, dict) and "6238" in document:
             ids = [row.trajectory.question_id for row in found if isinstance(row, Ingested)]
@@ -82,7 +83,7 @@ def test_released_json_documents_are_read_like_json_lines(
 def test_a_document_of_one_long_line_is_no_long_row(tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     path.write_text(json.dumps({str(i): without(CHAT, "idx") for i in range(100)}))
-    found = list(ingest(IngestParams(str(path), max_row_bytes=1000)))
+    found = list(ingest(ingest_params(str(path), max_row_bytes=1000)))
     assert path.stat().st_size > 10_000 and len(found) == 100
     assert all(isinstance(row, Ingested) for row in found)
 
@@ -90,11 +91,11 @@ def test_a_document_of_one_long_line_is_no_long_row(tmp_path: Path) -> None:
 def test_a_bad_row_of_a_document_is_dropped_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([R1, 5, {**R1, "question": "\ud800"}, R1]))
-    found = list(ingest(IngestParams(str(path))))
+    found = list(ingest(ingest_params(str(path))))
     dropped = [(row.line, row.reason) for row in found if isinstance(row, DroppedLine)]
     assert dropped == [(2, UnreadableReason.NOT_JSON), (3, UnreadableReason.NOT_UTF8)]
     path.write_text(json.dumps([R1, R1])[:-40])
-    (cut,) = ingest(IngestParams(str(path)))
+    (cut,) = ingest(ingest_params(str(path)))
     assert isinstance(cut, DroppedLine) and cut.reason is UnreadableReason.NOT_JSON
 
 
@@ -131,13 +132,20 @@ def test_training_rows_as_a_chat_have_the_authors_of_the_text_that_they_were_mad
 
 def test_a_row_keeps_its_text_and_what_the_file_says_of_it(tmp_path: Path) -> None:
     trajectory, recorded, question, _ = one(tmp_path, TEXT, source="hotpotqa", split="validation")
+    place = {
+        "question_id": "8",
+        "gold_answers": ("paris",),
+        "answer": "Paris",
+        "file": str(tmp_path / "model-x.jsonl"),
+        "line": 1,
+    }
     assert trajectory.prompt + protocol.render(trajectory.steps) == TEXT["traj"]
     assert (trajectory.trajectory_id, trajectory.model, trajectory.num_actions) == (
         "8/coa/0",
         "model-x",
         1,
     )
-    assert recorded == Recorded("8/coa/0", "model-x", "paris", True, 1.0, None)
+    assert recorded == Recorded("8/coa/0", "model-x", "paris", True, 1.0, None, **place)
     assert question == Question("8", "What?", ("paris",), "validation", source="hotpotqa")
 
 
@@ -185,57 +193,58 @@ def test_columns_that_say_nothing_of_the_answer_may_be_missing_or_odd(tmp_path: 
 def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", R1)
     write(tmp_path / "b.jsonl", b"", b"\r", R1)
-    rows = list(ingest(IngestParams(str(tmp_path / "*.jsonl"))))
+    rows = list(ingest(ingest_params(str(tmp_path / "*.jsonl"))))
     assert [row.trajectory.trajectory_id[-1] for row in rows if isinstance(row, Ingested)] == [
         "0",
         "1",
     ]
     with pytest.raises(InputError, match="missing"):
-        list(ingest(IngestParams(str(tmp_path / "c.jsonl"))))
+        list(ingest(ingest_params(str(tmp_path / "c.jsonl"))))
     with pytest.raises(InputError, match="is a folder") as caught:
-        list(ingest(IngestParams(str(tmp_path))))
+        list(ingest(ingest_params(str(tmp_path))))
     advice = caught.value.details["what to do"]
-    pattern = advice.partition('path="')[2].removesuffix('"')
-    assert list(ingest(IngestParams(pattern))) == rows
+    pattern = advice.partition('path: "')[2].removesuffix('"')
+    assert list(ingest(ingest_params(pattern))) == rows
     with pytest.raises(InputError, match="split"):
-        list(ingest(IngestParams(str(tmp_path / "a.jsonl"), split="dev")))
+        list(ingest(ingest_params(str(tmp_path / "a.jsonl"), split="dev")))
     with pytest.raises(InputError, match="max_row_bytes"):
-        list(ingest(IngestParams(str(tmp_path / "a.jsonl"), max_row_bytes=0)))
+        list(ingest(ingest_params(str(tmp_path / "a.jsonl"), max_row_bytes=0)))
 
 
 def test_the_commands_write_tables_and_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    make_folder(tmp_path, root)
     write(tmp_path / "in.jsonl", *ALL, {**R1, "pred_ans": "London", "gpt4o_output": "False"}, b"{")
-    summary = ingest_main(["path=in.jsonl"])
-    assert "5 of 6 rows" in summary and "1 not_json" in summary
+    summary = ingest_main(["ingest.files=[{path: in.jsonl}]"])
+    assert "4 of 6 rows" in summary and "1 no_gold_answer, 1 not_json" in summary
     out = tmp_path / "data/ingest"
-    assert len(list(read_table(out / "trajectories.parquet", Trajectory))) == 5
+    assert len(list(read_table(out / "coa.parquet", Trajectory))) == 4
     assert len(list(read_table(out / "questions.parquet", Question))) == 3
     assert [row.reason for row in read_table(out / "dropped.parquet", DroppedLine)] == [
-        UnreadableReason.NOT_JSON
+        UnreadableReason.NO_GOLD_ANSWER,
+        UnreadableReason.NOT_JSON,
     ]
     assert "4 trajectories compared, 2 disagreements" in grades_main([])
-    assert "another answer was graded" in (out / "agreement.md").read_text()
+    assert "another answer was graded" in Path("data/ingest_grades/agreement.md").read_text()
 
 
 def test_files_without_a_readable_row_are_an_error_that_names_the_formats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    make_folder(tmp_path, root)
     write(tmp_path / "good.jsonl", R1)
-    ingest_main(["path=good.jsonl"])
-    before = (tmp_path / "data/ingest/trajectories.parquet").read_bytes()
+    ingest_main(["ingest.files=[{path: good.jsonl}]"])
+    before = (tmp_path / "data/ingest/coa.parquet").read_bytes()
     write(tmp_path / "bad.jsonl", {"prompt": "q", "halted": False}, b"{")
-    with pytest.raises(InputError, match=r"no row of bad\.jsonl can be read") as caught:
-        ingest_main(["path=bad.jsonl"])
+    with pytest.raises(InputError, match=r"no row of bad\.jsonl can be used") as caught:
+        ingest_main(["ingest.files=[{path: bad.jsonl}]"])
     message = str(caught.value)
     assert "1 wrong_format, 1 not_json" in message and "bad.jsonl, line 1" in message
     assert all(form.value in message for form in Format if form is not Format.AUTO)
-    assert (tmp_path / "data/ingest/trajectories.parquet").read_bytes() == before
+    assert (tmp_path / "data/ingest/coa.parquet").read_bytes() == before
 
 
 def test_git_adds_neither_what_others_made_nor_what_was_read_from_it(tmp_path: Path) -> None:
@@ -274,9 +283,9 @@ def test_each_reason_has_its_smallest_case(
 
 
 def test_an_answer_that_only_we_accept_is_the_judges_strictness(tmp_path: Path) -> None:
-    trajectory, recorded, question, _ = one(tmp_path, {**R1, "gpt4o_output": "False"})
+    _, recorded, question, _ = one(tmp_path, {**R1, "gpt4o_output": "False"})
     assert question is not None
-    found = compare(trajectory, question, recorded)
+    found = compare(question, recorded)
     assert {(row.measure, row.reason) for row in found.disagreements} == {
         (Measure.JUDGE, DisagreementReason.STRICT_JUDGE),
         (Measure.JUDGE_COVER, DisagreementReason.STRICT_JUDGE),

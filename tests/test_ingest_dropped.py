@@ -9,7 +9,7 @@ import pytest
 from coa import protocol
 from coa.dialects import UnreadableReason
 from synth.foreign_rows import Format
-from synth.ingest import DroppedLine, Ingested, IngestParams, ingest
+from synth.ingest import DroppedLine, Ingested, ingest
 from tests.ingest_support import (
     ALL,
     CHAT,
@@ -17,6 +17,7 @@ from tests.ingest_support import (
     R1_TEXT,
     TEXT,
     TRAINING,
+    ingest_params,
     read,
     without,
     write,
@@ -78,13 +79,13 @@ def test_a_ten_megabyte_row_is_dropped_unread_or_read_when_allowed(tmp_path: Pat
     large = {**R1, "gen_text_store": "x " * 5_000_000 + R1_TEXT}
     path = write(tmp_path / "large.jsonl", large, TEXT)
     tracemalloc.start()
-    dropped, kept = ingest(IngestParams(str(path), max_row_bytes=1_000_000))
+    dropped, kept = ingest(ingest_params(str(path), max_row_bytes=1_000_000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert isinstance(dropped, DroppedLine) and isinstance(kept, Ingested)
     assert (dropped.reason, dropped.line) == (UnreadableReason.TOO_LARGE, 1)
     assert peak < 4_000_000
-    whole = next(ingest(IngestParams(str(path), max_row_bytes=20_000_000)))
+    whole = next(ingest(ingest_params(str(path), max_row_bytes=20_000_000)))
     assert (
         isinstance(whole, Ingested)
         and protocol.render(whole.trajectory.steps) == large["gen_text_store"]
@@ -109,7 +110,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path) -> None:
         *({**R1, "gen_text_store": "x" * 10_000 + R1_TEXT} for _ in range(1000)),
     )
     tracemalloc.start()
-    num_rows = sum(1 for _ in ingest(IngestParams(str(path))))
+    num_rows = sum(1 for _ in ingest(ingest_params(str(path))))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (num_rows, peak < 1_000_000) == (1000, True)

@@ -14,7 +14,7 @@ from coa.dialects import prediction
 from coa.grading import grade, grade_prediction
 from coa.own_tags import to_own_tags
 from coa.trajectory import Author, StepKind
-from synth.ingest import DroppedLine, Ingested, IngestParams, ingest
+from synth.ingest import DroppedLine, Ingested, ingest
 from synth.ingest import main as ingest_main
 from synth.ingest_grades import (
     DisagreementReason,
@@ -24,7 +24,8 @@ from synth.ingest_grades import (
     yields,
 )
 from tests.ingest_support import (
-    PARAMS,
+    ingest_params,
+    make_folder,
 )
 
 REAL = Path(os.environ.get("COA_REAL_DATA", "")) / "trajectories"
@@ -57,7 +58,7 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
     lines = path.read_bytes().splitlines()
     reasons: Counter[str] = Counter()
     num_read = 0
-    for line, row in zip(lines, ingest(IngestParams(str(path))), strict=True):
+    for line, row in zip(lines, ingest(ingest_params(str(path))), strict=True):
         if isinstance(row, DroppedLine):
             reasons[row.reason] += 1
             continue
@@ -83,7 +84,7 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
 @pytest.mark.parametrize("name", ["r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama"])
 def test_every_real_document_of_r1_searcher_has_its_title(name: str) -> None:
     num_documents = num_titles = 0
-    for row in ingest(IngestParams(str(REAL / f"trajectories_{name}.jsonl"))):
+    for row in ingest(ingest_params(str(REAL / f"trajectories_{name}.jsonl"))):
         assert isinstance(row, Ingested)
         for step in row.trajectory.steps:
             if step.kind is StepKind.OBSERVATION:
@@ -96,7 +97,7 @@ def test_every_real_document_of_r1_searcher_has_its_title(name: str) -> None:
 def test_real_rows_give_the_scaffold_the_sentences_of_its_runtime() -> None:
     path = REAL / "trajectories_fireact_finetune_hotpotqa_multimethod.jsonl"
     sentences: Counter[tuple[Author, str]] = Counter()
-    for row in ingest(IngestParams(str(path))):
+    for row in ingest(ingest_params(str(path))):
         assert isinstance(row, Ingested)
         for step in row.trajectory.steps:
             found = re.match(
@@ -109,16 +110,17 @@ def test_real_rows_give_the_scaffold_the_sentences_of_its_runtime() -> None:
 
 @needs_real_data
 def test_our_exact_match_is_the_recorded_one_on_every_real_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    ingest_main([f"path={REAL}/trajectories_fireact_hotpotdev500_*.jsonl"])
-    found = list(compare_tables(tmp_path / "data/ingest"))
+    make_folder(tmp_path, root)
+    pattern = f"{REAL}/trajectories_fireact_hotpotdev500_*.jsonl"
+    ingest_main([f'files=[{{path: "{pattern}"}}]'])
+    found = list(compare_tables())
     rows = [row for each in found for row in each.disagreements]
     assert len(found) == 951
     assert Counter((row.measure, row.reason) for row in rows) == {
         (Measure.F1, DisagreementReason.NUMERAL): 4
     }
     assert "| F1, recorded F1 | numeral |" in report(found)
-    assert "no_answer 4" in yields(tmp_path / "data/ingest")
+    assert "no_answer 4" in yields()
