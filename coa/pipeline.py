@@ -215,6 +215,13 @@ class Plan:
 
     def _check_sets(self, where: str) -> None:
         numbers = self._values["assemble"]
+        if self.makes_pairs and not self.samples:
+            raise ConfigError(
+                "pairs are made of a teacher's trajectories, and none are sampled",
+                where=where,
+                got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
+                fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
+            )
         needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}
         for name, number in needs.items():
             if name in self.training and not numbers[number]:

@@ -78,12 +78,18 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
     """Choose the trajectories to fork and return their ids.
 
     For each kind of pair they are taken evenly from those that acted and those that did not.
+    Imported ones are not forked: the teacher did not write them, and their licence binds a pair.
     """
     trajectory = pl.col("trajectory").struct
-    rows = pl.scan_parquet(path).select(
-        id=trajectory.field("trajectory_id"),
-        acted=trajectory.field("num_actions") > 0,
-        correct=pl.col("grade").struct.field("exact_match"),
+    is_own = trajectory.field("sampling").struct.field("temperature") >= 0
+    rows = (
+        pl.scan_parquet(path)
+        .filter(is_own)
+        .select(
+            id=trajectory.field("trajectory_id"),
+            acted=trajectory.field("num_actions") > 0,
+            correct=pl.col("grade").struct.field("exact_match"),
+        )
     )
     ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
     for trajectory_id, acted, correct in rows.collect().iter_rows():

@@ -2,9 +2,10 @@
 
     python -m curate.grade
 
-Reads data/sample/{cot,coa}.parquet and data/questions.parquet; writes data/grade.parquet. With
-`samples=`, `modes=` and `out=` it grades the trajectories of another folder. A file whose rows are
-mostly written in the tags of another framework is refused.
+Reads data/questions.parquet and {cot,coa}.parquet of the folders in `samples`: data/sample, and
+data/ingest where trajectories of others are read; writes data/grade.parquet. With `samples=`,
+`modes=` and `out=` it grades the trajectories of other folders. A file whose rows are mostly
+written in the tags of another framework is refused, and so is an id that stands in two folders.
 """
 
 import sys
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -38,7 +40,7 @@ class GradeParams:
     """What is graded, and where the verdicts go."""
 
     samples: tuple[str, ...] = (SAMPLED.as_posix(),)
-    """Folders with a file for each mode."""
+    """Folders with a file for each mode, which may have no rows; no id may stand in two of them."""
     modes: tuple[Mode, ...] = tuple(Mode)
     """The modes that were sampled."""
     out: str = GRADED.as_posix()
@@ -64,9 +66,62 @@ def grade_all(
         yield grade_trajectory(trajectory, question)
 
 
+class Sample(NamedTuple):
+    """A file that is graded."""
+
+    mode: Mode
+    path: Path
+
+
+def find_samples(params: GradeParams) -> list[Sample]:
+    """List the files of all folders, mode by mode.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    found: list[Sample] = []
+    for mode in params.modes:
+        for folder in params.samples:
+            path = Path(folder) / f"{mode}.parquet"
+            if not path.is_file():
+                raise InputError(
+                    f"{path} is missing",
+                    where=f"grade.samples: {', '.join(params.samples)}",
+                    expected=f"a file for each mode: {', '.join(params.modes)}",
+                    fix="`dvc repro` makes it; or name the folders that are there: samples=[...]",
+                )
+            found.append(Sample(mode, path))
+    return found
+
+
+class UniqueIds:
+    """Makes sure that no trajectory stands in two folders; one folder alone costs no memory."""
+
+    def __init__(self, params: GradeParams) -> None:
+        self._seen: dict[str, Path] | None = {} if len(params.samples) > 1 else None
+
+    def add(self, trajectory_id: str, path: Path) -> None:
+        """Remember an id.
+
+        Raises:
+            InputError: another file has it, too.
+        """
+        if self._seen is None:
+            return
+        first = self._seen.setdefault(trajectory_id, path)
+        if first != path:
+            raise InputError(
+                f"the trajectory {trajectory_id!r} stands in two files",
+                where=f"{first} and {path}",
+                expected="ids that are unique over all folders of grade.samples",
+                fix="dvc repro ingest, which numbers imported trajectories after the teacher's; of "
+                "two folders of your own, leave one out",
+            )
+
+
 @dataclass(slots=True)
-class FileTally:
-    """The counts of the rows of one file."""
+class Tally:
+    """The counts of rows: those of one file, or of all files of a mode."""
 
     rows: int = 0
     correct: int = 0
@@ -92,8 +147,16 @@ class FileTally:
             self.tags.update(tags)
             self.first_foreign = self.first_foreign or row.trajectory.trajectory_id
 
+    def include(self, other: "Tally") -> None:
+        """Add the counts of other rows."""
+        self.rows += other.rows
+        self.correct += other.correct
+        self.answered += other.answered
+        self.foreign += other.foreign
+        self.tags.update(other.tags)
+
     def summary(self, mode: Mode) -> str:
-        """Summarise a file in a few words, and point to what may be a mistake in the settings."""
+        """Summarise a mode in a few words, and point to what may be a mistake in the settings."""
         text = f"{self.rows:,} {mode} ({self.correct:,} correct"
         if self.rows and not self.answered:
             text += ", none has a boxed answer"
@@ -115,10 +178,10 @@ class FileTally:
             expected=f"calls such as {protocol.open_tag('search')} query "
             f"{protocol.close_tag('search')}, answers in \\boxed{{}}",
             got=self._named_tags(),
-            fix="files that R1-Searcher or FireAct released are graded by python -m synth.ingest "
-            "path=FILE and python -m synth.ingest_grades; rows of synth.ingest are brought into "
-            "our tags by coa.own_tags.to_own_tags; a teacher that writes such tags by itself needs "
-            "prompt files (prompts.cot, prompts.coa) that show it ours",
+            fix="name files that R1-Searcher or FireAct released in ingest.files: python -m "
+            "synth.ingest writes them in our tags, for samples=[data/ingest] (docs/own_data.md); a "
+            "teacher that writes such tags by itself needs prompt files (prompts.cot, prompts.coa) "
+            "that show it ours",
         )
 
     def _named_tags(self) -> str:
@@ -142,25 +205,30 @@ def main(arguments: Sequence[str]) -> str:
     check_file(settings.out)
     out = Path(settings.out)
     name = metrics_name(settings.out)
+    samples = find_samples(settings)
     questions: dict[str, Question] = {}
     for question in tables.read_table(QUESTIONS, Question):
         questions[question.question_id] = question
-    files: list[tuple[Mode, Path]] = []
-    for folder in settings.samples:
-        for mode in settings.modes:
-            files.append((mode, Path(folder) / f"{mode}.parquet"))
-    tallies = {mode: FileTally() for mode in settings.modes}
-    total = sum(tables.count_rows(file) for _, file in files)
+    tallies = {mode: Tally() for mode in settings.modes}
+    total = sum(tables.count_rows(sample.path) for sample in samples)
+    if not total:
+        raise InputError(
+            "there is no trajectory to grade", where=", ".join(str(path) for _, path in samples)
+        )
+    ids = UniqueIds(settings)
     with (
         tables.TableWriter(out, GradedTrajectory) as table,
         Progress("grade", total, "trajectories") as bar,
     ):
-        for mode, file in files:
-            for row in grade_all(tables.read_table(file, Trajectory), questions):
+        for mode, path in samples:
+            tally = Tally()
+            for row in grade_all(tables.read_table(path, Trajectory), questions):
+                ids.add(row.trajectory.trajectory_id, path)
                 table.write(row)
-                tallies[mode].add(row)
+                tally.add(row)
                 bar.add(is_correct=row.grade.exact_match)
-            tallies[mode].require_own_tags(file)
+            tally.require_own_tags(path)
+            tallies[mode].include(tally)
     _write_metrics(name, tallies)
     by_actions(out).write_csv(METRICS / f"{_by_actions_name(name)}.csv")
     summaries = [tally.summary(mode) for mode, tally in tallies.items()]
@@ -175,7 +243,7 @@ def _by_actions_name(name: str) -> str:
     return f"{name}_by_actions"
 
 
-def _write_metrics(name: str, tallies: Mapping[Mode, FileTally]) -> None:
+def _write_metrics(name: str, tallies: Mapping[Mode, Tally]) -> None:
     metrics: dict[str, object] = {}
     for mode, tally in tallies.items():
         metrics[f"{mode}_trajectories"] = tally.rows

@@ -89,7 +89,7 @@ def test_ingested_rows_are_refused_until_they_are_brought_into_our_tags(
 ) -> None:
     with pytest.raises(InputError, match="not written in the tags") as refused:
         graded(steps)
-    assert "coa.own_tags.to_own_tags" in refused.value.details["what to do"]
+    assert "ingest.files" in refused.value.details["what to do"]
     own = to_own_tags(row(0, steps)).steps
     assert graded(own).endswith("1 coa (1 correct)")
 
