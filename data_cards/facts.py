@@ -1,8 +1,9 @@
 """Read both files of a set as one flat, lazy table with a row of facts for each of its rows.
 
 Every set has the columns `split`, `row_id`, `question_id`, `num_chars`, `question_type`,
-`num_hops` and `source`. Sets with a teacher have `model` and `search_fingerprint`, too. The other
-columns differ from set to set. The names of lengths begin with `length:`.
+`num_hops` and `source`. Sets of trajectories and pairs have `model`, `search_fingerprint`,
+`is_imported`, `origin` and `license`, too. The other columns differ from set to set. The names of
+lengths begin with `length:`.
 """
 
 from collections.abc import Sequence
@@ -95,15 +96,24 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
     flat = frame.select(
         pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match")
     )
+    flat = flat.with_columns(pl.col("sampling").struct.unnest())
+    for column in ("origin", "license"):
+        if column not in flat.collect_schema():  # An older file: nothing in it was imported.
+            flat = flat.with_columns(pl.lit("").alias(column))
     return flat.select(
         "question_id",
         "model",
+        "origin",
+        "license",
+        "temperature",
+        "top_p",
+        "seed",
         "search_fingerprint",
         "prompt_hash",
         "num_actions",
         "exact_match",
-        pl.col("sampling").struct.unnest(),
         row_id="trajectory_id",
+        is_imported=pl.col("temperature") < 0,
         num_chars=_chars("steps"),
         **{
             f"{LENGTH}policy, words": _policy_words("steps"),
@@ -125,6 +135,10 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
         "num_act",
         "num_think",
         row_id="pair_id",
+        # Imported trajectories are not forked (curate.branch).
+        is_imported=pl.lit(value=False),
+        origin=pl.lit(""),
+        license=pl.lit(""),
         value_of_acting=act - think,
         num_chars=_chars("prefix") + _chars("chosen") + _chars("rejected"),
         **{

@@ -5,9 +5,10 @@
 
 Prints where the row is and where it was published, its question, its grade, why it or its other
 side failed, what reviewers said, every call of the teacher and of search with its key in the
-journal, the prompt's file and hash, the commit and the files of the run that made it. What is not
-here (for example a journal in a fresh clone) is said to be missing. What cannot be proven to belong
-to that run is said to be unknown.
+journal, the prompt's file and hash, the commit and the files of the run that made it. An imported
+row is traced to the line of the foreign file in which it stands. What is not here (for example a
+journal in a fresh clone) is said to be missing. What cannot be proven to belong to that run is said
+to be unknown.
 """
 
 import sys
@@ -18,19 +19,19 @@ import polars as pl
 
 from coa import protocol
 from coa.errors import ConfigError, InputError
-from coa.files import ANALYSED, ASSEMBLED, GRADED, QUESTIONS
+from coa.files import ANALYSED, ASSEMBLED, GRADED, INGESTED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
-from coa.trajectory import Step, Trajectory
+from coa.trajectory import Step, Trajectory, is_imported
 from data_cards import rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
 from data_cards.catalogue import local_path
 from data_cards.facts import collect, scan
 from data_cards.tracing import provenance, run_files
-from data_cards.tracing.origins import call_lines, is_imported, prompt_line
+from data_cards.tracing.origins import call_lines, prompt_line
 
 _MAX_CHARS = 160
 _ALWAYS = frozenset({"questions", "screen", "assemble"})
@@ -152,13 +153,8 @@ def _pair(pair: PreferencePair) -> Section:
 def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Section]:
     trajectory = row.trajectory
     trajectory_id = trajectory.trajectory_id
-    sampling = trajectory.sampling
     lines = (
-        Line("teacher", trajectory.model),
-        Line(
-            "sampling",
-            f"temperature {sampling.temperature}, top-p {sampling.top_p}, seed {sampling.seed}",
-        ),
+        *_maker(trajectory),
         Line(
             "ended",
             f"{trajectory.stop_reason}, {trajectory.num_actions} searches,"
@@ -177,6 +173,19 @@ def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Sectio
         Section(f"{part} {trajectory_id}", lines),
         Section(f"calls of {trajectory_id}", tuple(calls)),
     ]
+
+
+def _maker(trajectory: Trajectory) -> tuple[Line, ...]:
+    """Say which model wrote a trajectory, and how it was sampled or who published it."""
+    if is_imported(trajectory):
+        return (
+            Line("model", trajectory.model),
+            Line("published by", trajectory.origin or "not stated"),
+            Line("licence", trajectory.license or "not stated"),
+        )
+    sampling = trajectory.sampling
+    settings = f"temperature {sampling.temperature}, top-p {sampling.top_p}, seed {sampling.seed}"
+    return (Line("teacher", trajectory.model), Line("sampling", settings))
 
 
 def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
@@ -214,7 +223,7 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
 
     Args:
         lock: dvc.lock.
-        stages: The stages that the row passed, without `sample`.
+        stages: The stages that the row passed, without `sample` and `ingest`.
         sampled: The trajectory from which the row was made; None for a question.
     """
     code = provenance.code_state()
@@ -222,15 +231,15 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     lines = [Line("code here", f"commit {code.commit or 'none'}{state}")]
     if not run_files.is_of_lock(lock):
         reason = f"{ASSEMBLED} is not the one that it describes" if lock.outs else "missing"
-        unknown = Line("commit", "not known: another run made the row, or dvc.lock is missing")
-        return Section("code and files", (*lines, unknown, Line(str(provenance.LOCK), reason)))
+        no_commit = Line("commit", "not known: another run made the row, or dvc.lock is missing")
+        return Section("code and files", (*lines, no_commit, Line(str(provenance.LOCK), reason)))
     commit = provenance.lock_commit() or "not known: dvc.lock is not committed"
     lines += [Line("commit", commit), Line(str(provenance.LOCK), f"SHA-256 {lock.sha256}")]
     if sampled is not None:
-        stage = f"sample@{sampled.mode}"
-        unknown_sample = _unknown_sample(lock, stage, sampled)
-        if unknown_sample:
-            lines.append(Line(f"  {stage}", unknown_sample))
+        stage = "ingest" if is_imported(sampled) else f"sample@{sampled.mode}"
+        unknown = _unknown_run(lock, stage, sampled)
+        if unknown:
+            lines.append(Line(f"  {stage}", unknown))
         else:
             stages |= {stage}
     for file in run_files.files_behind(lock, stages):
@@ -240,15 +249,14 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     return Section("code and files", tuple(lines))
 
 
-def _unknown_sample(lock: provenance.Lock, stage: str, sampled: Trajectory) -> str:
-    """Say why it is unknown which run sampled a trajectory; empty where dvc.lock's run did."""
-    if is_imported(sampled):
-        return "imported: no stage of this project sampled it"
-    path = rows.sample_path(sampled)
-    md5 = lock.outs.get(stage, {}).get(path.as_posix(), "")
-    if not md5 or provenance.md5_of(path) != md5:
-        return f"not known: {path} is not the one that dvc.lock describes"
-    if not rows.is_sampled(sampled):
+def _unknown_run(lock: provenance.Lock, stage: str, trajectory: Trajectory) -> str:
+    """Say why it is unknown which run sampled or imported a trajectory; empty: dvc.lock's did."""
+    path = rows.run_file(trajectory)
+    out = INGESTED if is_imported(trajectory) else path
+    md5 = lock.outs.get(stage, {}).get(out.as_posix(), "")
+    if not md5 or provenance.md5_of(out) != md5:
+        return f"not known: {out} is not the one that dvc.lock describes"
+    if not rows.is_in_run(trajectory):
         return f"not known: {path} does not hold this trajectory"
     return ""
 

@@ -9,11 +9,11 @@ import msgspec
 import polars as pl
 
 from coa import tables
-from coa.files import FORKS, GRADED, SAMPLED
+from coa.files import FORKS, GRADED, INGESTED, SAMPLED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
-from coa.trajectory import Trajectory
+from coa.trajectory import Trajectory, is_imported
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
 
@@ -72,18 +72,19 @@ def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
     return None
 
 
-def is_sampled(trajectory: Trajectory) -> bool:
-    """Say whether this very trajectory is in the file of its mode that `synth.sample` writes."""
-    path = sample_path(trajectory)
+def is_in_run(trajectory: Trajectory) -> bool:
+    """Say whether this very trajectory is in the file in which it came into the run."""
+    path = run_file(trajectory)
     if not path.exists():
         return False
     found = find_one(path, Trajectory, pl.col("trajectory_id") == trajectory.trajectory_id)
     return found == trajectory
 
 
-def sample_path(trajectory: Trajectory) -> Path:
-    """Give the path of the file with the samples of a trajectory's mode."""
-    return SAMPLED / f"{trajectory.mode}.parquet"
+def run_file(trajectory: Trajectory) -> Path:
+    """Give the file in which a trajectory came into the run: sampled, or imported, by its mode."""
+    folder = INGESTED if is_imported(trajectory) else SAMPLED
+    return folder / f"{trajectory.mode}.parquet"
 
 
 def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

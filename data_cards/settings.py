@@ -17,13 +17,16 @@ import yaml
 from coa.errors import ConfigError
 from coa.params import Params
 from coa.prompts import Prompt
+from coa.stages import TrajectorySource
 from data_cards.cards.safe_markdown import Markdown, fence
 from data_cards.catalogue import SetName
 from data_cards.publishing.disguises import fold
 from data_cards.publishing.key_formats import find_undetected_keys
 
 SECTIONS = (
+    "pipeline",
     "microworld",
+    "ingest",
     "questions",
     "index",
     "search",
@@ -37,6 +40,8 @@ SECTIONS = (
     "assemble",
 )
 """The settings that shape a set, in the order of the stages."""
+_OF_TEACHER = frozenset({"microworld", "index", "search", "teacher", "rollout", "sample", "branch"})
+"""Those of stages that only runs with a teacher have."""
 _PLACE = "{question}"
 _PRIVATE = frozenset({"base_url", "url", "api_key_env", "extra_body"})
 _HIDDEN = "left out: it looks like a key"
@@ -58,7 +63,8 @@ class RenderParams:
     licenses: dict[str, str] = field(default_factory=dict)
     """SPDX ids by source; the licence of a source that is not named is unknown.
 
-    The key is the name of a source of questions, `corpus` for the passages, or a teacher's name.
+    The key is the name of a source of questions, `corpus` for the passages, a teacher's name, or
+    the origin of imported trajectories, whose rows state a licence already.
     """
 
 
@@ -127,6 +133,20 @@ def shown_settings(params: Params) -> dict[str, Any]:
         with suppress(KeyError):  # The run has no such stage.
             values |= yaml.safe_load(params.dump([section]))
     return public(values)
+
+
+def settings_of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the sections of stages that the run does not have.
+
+    A set of imported trajectories must not show a teacher that wrote none of them.
+    """
+    trajectories = settings.get("pipeline", {}).get("trajectories", [TrajectorySource.SAMPLE])
+    hidden = {"pipeline"}
+    if TrajectorySource.INGEST not in trajectories:
+        hidden.add("ingest")
+    if TrajectorySource.SAMPLE not in trajectories:
+        hidden |= _OF_TEACHER
+    return {name: values for name, values in settings.items() if name not in hidden}
 
 
 def public(values: Mapping[str, Any]) -> dict[str, Any]:

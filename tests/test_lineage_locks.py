@@ -170,7 +170,7 @@ def test_imported_observations_are_said_to_be_imported(linked_run: Path) -> None
     assert "ok: nothing" not in text
     assert "key " not in text.partition("calls of ")[2].partition("reviews")[0]
     files = code_and_files(first.trajectory.trajectory_id)
-    assert files["sample@coa"] == "imported: no stage of this project sampled it"
+    assert files["ingest"] == "not known: data/ingest is not the one that dvc.lock describes"
 
 
 def replace_table(path: Path, changed: list[GradedTrajectory]) -> None:

@@ -16,9 +16,9 @@ from data_cards.cards.measure import SetFacts, is_scripted
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sections import Distribution
 from data_cards.cards.set_info import SetInfo
-from data_cards.cards.yields import Count, total_rows
+from data_cards.cards.yields import Count, Imported, total_rows
 from data_cards.catalogue import TITLES, SetName
-from data_cards.settings import RenderParams, settings_block
+from data_cards.settings import RenderParams, settings_block, settings_of_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -38,6 +38,8 @@ class SetCard(NamedTuple):
     sources: tuple[Source, ...]
     models: tuple[Count, ...]
     """Teachers and how many rows each wrote."""
+    imported: tuple[Imported, ...]
+    """The rows that others made."""
     card: Card
 
 
@@ -45,7 +47,7 @@ def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
     """Write the card of a set."""
     title = f"{params.title}: {TITLES[facts.name]}"
     context = {
-        **_identity(params, [facts.info], facts.models),
+        **_identity(params, [facts.info], facts.models, facts.imported),
         **_contents(facts),
         **_yields(facts),
         **_making(facts),
@@ -61,7 +63,7 @@ def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
         params=params,
     )
     card = Card(text, tuple(facts.pictures.values()))
-    return SetCard(facts.info, facts.sources, facts.models, card)
+    return SetCard(facts.info, facts.sources, facts.models, facts.imported, card)
 
 
 def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: RenderParams) -> Card:
@@ -74,17 +76,19 @@ def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: Render
     """
     sources: dict[Source, None] = {}
     models: dict[Count, None] = {}
+    imported: list[Imported] = []
     rows: list[Sequence[Cell]] = []
     for card in cards:
         sources.update(dict.fromkeys(card.sources))
         models.update(dict.fromkeys(card.models))
+        imported += card.imported
         name = card.info.name
         link = Markdown(f"[{name}]({name}/README.md)")
         sizes = [split["num_examples"] for split in card.info.splits]
         rows.append((link, Markdown(TITLES[name]), *sizes))
     infos = [card.info for card in cards]
     context = {
-        **_identity(params, infos, list(models)),
+        **_identity(params, infos, list(models), imported),
         "num_in_both_splits": num_in_both_splits,
         "sets": table(("set", "what it holds", "train", "validation"), rows),
         "licences": licence_table(list(sources), params),
@@ -101,17 +105,24 @@ def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: Render
 
 
 def _identity(
-    params: RenderParams, infos: Sequence[SetInfo], models: Sequence[Count]
+    params: RenderParams,
+    infos: Sequence[SetInfo],
+    models: Sequence[Count],
+    imported: Sequence[Imported],
 ) -> dict[str, Any]:
-    """Say what is published where, and which teachers are programs."""
+    """Say what is published where, which teachers are programs, and how many rows others made."""
     scripted = [inline(model.value) for model in models if is_scripted(model)]
+    makers = [inline(one.origin or one.model) for one in imported]
     return {
         "title": params.title,
         "repository": params.repository or "path/to/this/folder",
         "is_published": bool(params.repository),
         "num_rows": sum(info.num_rows for info in infos),
         "scripted": ", ".join(dict.fromkeys(scripted)),
-        "is_all_scripted": bool(models) and len(scripted) == len(models),
+        "is_all_scripted": bool(models) and len(scripted) == len(models) and not imported,
+        "has_teacher": bool(models),
+        "num_imported": sum(one.rows for one in imported),
+        "makers": ", ".join(dict.fromkeys(makers)),
     }
 
 
@@ -165,12 +176,13 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
 def _making(facts: SetFacts) -> dict[str, Any]:
     """Say how the rows were made: teachers, prompt, sampling, settings."""
     return {
-        "models": sections.count_table("teacher", facts.models, inline),
+        "models": sections.count_table("teacher", facts.models, inline) if facts.models else "",
+        "imported": sections.imported_table(facts.imported),
         "facts_of_sampling": sections.sampling_table(facts.sampling),
         "prompt": facts.prompt,
         "prompt_block": fence(facts.prompt.text) if facts.prompt else "",
         "num_prompted": facts.num_prompted,
-        "settings": settings_block(facts.settings),
+        "settings": settings_block(settings_of_run(facts.settings)),
     }
 
 

@@ -50,6 +50,8 @@ class Source(NamedTuple):
     what: str
     name: str
     """As `render.licenses` calls it; empty where the source does not say its name."""
+    licence: str = ""
+    """What the rows say of it, where `render.licenses` does not name it; empty: nothing."""
 
 
 class Licence(NamedTuple):
@@ -61,15 +63,19 @@ class Licence(NamedTuple):
 
 
 def licences(sources: Iterable[Source], known: Mapping[str, str]) -> list[Licence]:
-    """List every source with its licence, which is unknown where `known` does not name it."""
+    """List every source with its licence, which is unknown where nobody states it."""
     found = []
     for source in sources:
         name = inline(source.name) if source.name else Markdown("not stated")
-        licence = Markdown(f"**{UNKNOWN}**")
-        if source.name in known:
-            licence = inline(known[source.name])
+        stated = _stated(source, known)
+        licence = inline(stated) if stated else Markdown(f"**{UNKNOWN}**")
         found.append(Licence(Markdown(source.what), name, licence))
     return found
+
+
+def _stated(source: Source, known: Mapping[str, str]) -> str:
+    """Return the licence of a source: the one in `known`, or else its own; empty for neither."""
+    return known.get(source.name) or source.licence
 
 
 def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[str, Any]:
@@ -81,20 +87,29 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
         ConfigError: a licence is not an SPDX id.
     """
     for name, licence in known.items():
-        if not _SPDX.fullmatch(licence):
-            raise ConfigError(
-                f"the licence of {name!r} is not an SPDX id",
-                where="render.licenses",
-                expected="an id from spdx.org/licenses, such as CC-BY-SA-4.0",
-                got=repr(licence[:80]),
-            )
-    names = sorted({_hub_name(known.get(source.name, UNKNOWN)) for source in sources})
+        _check_spdx(name, licence, "render.licenses")
+    names: set[str] = set()
+    for source in sources:
+        if source.licence:
+            _check_spdx(source.name, source.licence, "ingest.files")
+        names.add(_hub_name(_stated(source, known) or UNKNOWN))
     if UNKNOWN in names or not names:
         return {"license": UNKNOWN}
-    others = [name for name in names if name not in _HUB]
+    found = sorted(names)
+    others = [name for name in found if name not in _HUB]
     if others:
-        return {"license": "other", "license_name": others[0] if len(names) == 1 else "several"}
-    return {"license": names[0] if len(names) == 1 else names}
+        return {"license": "other", "license_name": others[0] if len(found) == 1 else "several"}
+    return {"license": found[0] if len(found) == 1 else found}
+
+
+def _check_spdx(name: str, licence: str, where: str) -> None:
+    if not _SPDX.fullmatch(licence):
+        raise ConfigError(
+            f"the licence of {name!r} is not an SPDX id",
+            where=where,
+            expected="an id from spdx.org/licenses, such as CC-BY-SA-4.0",
+            got=repr(licence[:80]),
+        )
 
 
 def _hub_name(licence: str) -> str:
@@ -113,7 +128,7 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
     found: list[str] = []
     families: dict[str, str] = {}
     for source in dict.fromkeys(sources):
-        name = _hub_name(known.get(source.name, UNKNOWN))
+        name = _hub_name(_stated(source, known) or UNKNOWN)
         if name not in _HUB:
             found.append(
                 f"the licence of {source.name or 'a source'} ({source.what}) is unknown: {name}"

@@ -18,7 +18,7 @@ from data_cards.cards.masks import Part
 from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.set_info import SetInfo, set_info
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
-from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel
+from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel, Imported
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName, local_path
 from data_cards.facts import collect, facts
 from data_cards.settings import ShownPrompt, shown_prompt
@@ -26,6 +26,8 @@ from data_cards.settings import ShownPrompt, shown_prompt
 PICTURES = Path("reports/pictures")
 SCRIPTED = "scripted/"
 """How the names of teachers begin that are programs, not language models."""
+IMPORTED = "imported trajectories, their search results included"
+"""What a source is called whose rows others made."""
 _PICTURES_OF = {
     SetName.COT_A: ("causes", "quadrants"),
     SetName.COA: ("funnel", "causes", "actions"),
@@ -43,6 +45,8 @@ class SetFacts:
     """Its files in the Hub's terms."""
     models: tuple[Count, ...]
     """Teachers and how many rows each wrote."""
+    imported: tuple[Imported, ...]
+    """The rows that others made, by model, origin and licence."""
     sources: tuple[Source, ...]
     """Where the parts of its text come from."""
     row_id: str
@@ -92,7 +96,8 @@ def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
     info = set_info(name)
     funnel = yields.funnel(name)
     models = _models(name, frame)
-    sources = _sources(frame, models)
+    imported = _imported(name, frame)
+    sources = _sources(name, frame, models, imported)
     row_id = _middle_row(name, frame)
     is_pairs = name is SetName.COT_A
     causes = yields.causes(name) if name in HAS_TRAJECTORIES else None
@@ -105,6 +110,7 @@ def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
         name=name,
         info=info,
         models=models,
+        imported=imported,
         sources=sources,
         row_id=row_id,
         row=_read_row(name, row_id),
@@ -132,23 +138,34 @@ def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
 
 def _models(name: SetName, frame: pl.LazyFrame) -> tuple[Count, ...]:
     """Count the rows of each teacher; questions have none."""
-    return () if name is SetName.RL else tuple(yields.counts(frame, "model"))
+    if name is SetName.RL:
+        return ()
+    return tuple(yields.counts(frame.filter(~pl.col("is_imported")), "model"))
 
 
-def _sources(frame: pl.LazyFrame, models: Sequence[Count]) -> tuple[Source, ...]:
+def _imported(name: SetName, frame: pl.LazyFrame) -> tuple[Imported, ...]:
+    """Count the rows that others made; questions have no maker."""
+    return () if name is SetName.RL else tuple(yields.imported(frame))
+
+
+def _sources(
+    name: SetName, frame: pl.LazyFrame, models: Sequence[Count], imported: Sequence[Imported]
+) -> tuple[Source, ...]:
     """Name the sources of questions, search results and the text of language models."""
-    found = []
+    found: list[Source] = []
     for count in yields.counts(frame, "source"):
         found.append(Source("questions and answers", count.value))
-    if not models:
+    if name is SetName.RL:
         return tuple(found)
-    searches = yields.counts(frame, "search_fingerprint")
+    searches = yields.counts(frame.filter(~pl.col("is_imported")), "search_fingerprint")
     if any(count.value for count in searches):
         found.append(Source("search results", CORPUS))
     for model in models:
         if not is_scripted(model):
             found.append(Source("the teacher's text", model.value))
-    return tuple(found)
+    for one in imported:
+        found.append(Source(IMPORTED, one.origin or one.model, one.licence))
+    return tuple(dict.fromkeys(found))
 
 
 def is_scripted(model: Count) -> bool:
@@ -168,7 +185,7 @@ def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Sour
         frame = facts(name)
         found = _models(name, frame)
         models += found
-        sources += _sources(frame, found)
+        sources += _sources(name, frame, found, _imported(name, frame))
     return list(dict.fromkeys(models)), list(dict.fromkeys(sources))
 
 

@@ -9,7 +9,14 @@ from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.safe_markdown import Cell, Markdown, inline, share, table, words
 from data_cards.cards.set_info import SetInfo
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
-from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel, total_rows
+from data_cards.cards.yields import (
+    Cost,
+    Count,
+    EvaluationSetOverlap,
+    Funnel,
+    Imported,
+    total_rows,
+)
 from data_cards.catalogue import SPLITS, SetName
 
 _MAX_VALUES = 12
@@ -112,6 +119,17 @@ def count_table(heading: str, found: Sequence[Count], show: Callable[[str], Mark
     for count in _most_frequent(found):
         rows.append((show(count.value), count.rows, share(count.rows, total)))
     return table((heading, "rows", "share"), rows)
+
+
+def imported_table(found: Sequence[Imported]) -> Markdown:
+    """List the models of imported rows with who published them and the licence; may be empty."""
+    rows: list[Sequence[Cell]] = []
+    for one in found:
+        origin = inline(one.origin) if one.origin else _NOT_STATED
+        licence = inline(one.licence) if one.licence else _NOT_STATED
+        rows.append((inline(one.model), origin, licence, one.rows))
+    headings = ("model of imported rows", "published by", "licence", "rows")
+    return table(headings, rows) if rows else Markdown("")
 
 
 def _most_frequent(found: Sequence[Count]) -> list[Count]:

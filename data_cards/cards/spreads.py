@@ -119,7 +119,8 @@ def sampling(name: SetName, frame: pl.LazyFrame) -> SamplingCounts:
     searches = tuple(counts(frame, "search_fingerprint"))
     if name not in HAS_TRAJECTORIES:
         return SamplingCounts(searches)
-    settings = pl.format("temperature {}, top-p {}, seed {}", "temperature", "top_p", "seed")
+    stated = pl.format("temperature {}, top-p {}, seed {}", "temperature", "top_p", "seed")
+    settings = pl.when("is_imported").then(pl.lit("not recorded: imported")).otherwise(stated)
     is_match = pl.when("exact_match").then(pl.lit("yes")).otherwise(pl.lit("no"))
     frame = frame.with_columns(settings=settings, is_match=is_match)
     return SamplingCounts(

@@ -33,6 +33,17 @@ class Count(NamedTuple):
     rows: int
 
 
+class Imported(NamedTuple):
+    """How many rows others made, with one model, origin and licence."""
+
+    model: str
+    origin: str
+    """Who published them; empty where nobody says it."""
+    licence: str
+    """Empty where nobody says it."""
+    rows: int
+
+
 class Funnel(NamedTuple):
     """The fate of the rows that could have entered a set."""
 
@@ -160,11 +171,12 @@ def costs(name: SetName) -> list[Cost]:
     """Add up what the teacher and the search did for a set.
 
     Counted is what a fresh run pays: calls and tokens of every rollout that could have entered the
-    set, the dropped ones included. Retries, cached prefixes and prices depend on the provider and
-    are not known here.
+    set, the dropped ones included and the imported ones not. Retries, cached prefixes and prices
+    depend on the provider and are not known here.
 
     Returns:
-        Nothing for questions, which cost nothing, and where the rollouts are not here.
+        Nothing for questions, which cost nothing, where the rollouts are not here, and where all
+        were imported.
 
     Raises:
         InputError: a file is broken or lacks a column.
@@ -174,9 +186,12 @@ def costs(name: SetName) -> list[Cost]:
         return []
     rows = scan(path, ["trajectory"])
     fields = rows.collect_schema()["trajectory"].fields  # type: ignore[attr-defined]
-    if "num_calls" not in {field.name for field in fields}:
+    known = {field.name for field in fields}
+    if "num_calls" not in known:
         return []
     rollout = pl.col("trajectory").struct
+    if "sampling" in known:
+        rows = rows.filter(rollout.field("sampling").struct.field("temperature") >= 0)
     if name is not SetName.COT_A:
         rows = rows.filter(rollout.field("mode") == str(name))
     prompt_tokens = rollout.field("num_prompt_tokens")
@@ -193,6 +208,8 @@ def costs(name: SetName) -> list[Cost]:
         # A fork's steps include those of its prefix, which its parent paid for.
         totals["searches"] = num_searches.sum()
     found = collect(rows.select(**totals)).row(0, named=True)
+    if not found["rollouts"]:
+        return []
     return [Cost(what, int(total or 0)) for what, total in found.items()]
 
 
@@ -206,6 +223,14 @@ def causes(mode: SetName) -> list[Count] | None:
         return None
     has_failed = (pl.col("mode") == str(mode)) & pl.col("cause").is_not_null()
     return counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
+
+
+def imported(frame: pl.LazyFrame) -> list[Imported]:
+    """Count the imported rows of a set by who made them, the most frequent first."""
+    rows = frame.filter("is_imported")
+    grouped = rows.group_by("model", "origin", "license").agg(rows=pl.len())
+    ordered = grouped.sort(-pl.col("rows").cast(int), "model", "origin", "license")
+    return [Imported(*row) for row in collect(ordered).iter_rows()]
 
 
 def pair_kinds() -> list[Count]:

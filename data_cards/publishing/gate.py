@@ -140,6 +140,7 @@ def check_sets(
     models = []
     for card in cards:
         models += [model.value for model in card.models]
+        models += [one.model for one in card.imported]
     found: list[Refusal] = []
     found += evaluation_refusals(names, settings.get("screen", {}))
     found += row_refusals(names, params.phone_region)

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import yaml
 
 from coa.errors import CoaError
 from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.files import RECORDED
 from coa.journal import CallKind
 from coa.microworld.factory import MicroworldParams
 from coa.outputs import journal_name
@@ -18,7 +20,9 @@ from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
 from coa.tools.factory import ToolsParams, own_tools
-from coa.trajectory import Mode, Step, StepKind, Trajectory
+from coa.trajectory import Mode, Step, StepKind, Trajectory, is_imported
+from data_cards import rows
+from data_cards.facts import collect, scan
 from data_cards.tracing.calls import RecordedCall, Replay, fork_point, replay
 
 
@@ -39,7 +43,10 @@ def prompt_line(trajectory: Trajectory, params: Params) -> str:
     except CoaError:
         is_same = False
     name = f"{path}" if is_same else f"another version of {path}"
-    return f"{name}, hash {trajectory.prompt_hash}"
+    line = f"{name}, hash {trajectory.prompt_hash}"
+    if is_imported(trajectory):
+        return f"{line}, put before it here; what its model was asked with is not recorded"
+    return line
 
 
 def journal_of(trajectory: Trajectory, params: Params) -> Path:
@@ -66,14 +73,6 @@ def tool_names(params: Params) -> tuple[str, ...]:
     prompt = Prompt.load(path, params.section(TeacherParams, "teacher").chat_template)
     others = [name for name in prompt.shown_tools if name not in own]
     return (*own, *others)
-
-
-def is_imported(trajectory: Trajectory) -> bool:
-    """Return whether a trajectory was read from a file of other people's (`synth.ingest`).
-
-    Such files do not say how the policy was sampled, and the record has a temperature below zero.
-    """
-    return trajectory.sampling.temperature < 0
 
 
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
@@ -133,12 +132,25 @@ def _call_line(call: RecordedCall) -> NamedFact:
 
 def _imported_lines(trajectory: Trajectory) -> Iterator[NamedFact]:
     yield NamedFact("imported", "from a file of other people's: no call of this project made it")
+    yield NamedFact("stands in", _place(trajectory))
     for number, step in enumerate(_observations(trajectory), 1):
         titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
         yield NamedFact(
             f"result {number}",
             f"imported: what answered is not recorded and cannot be checked{titles}",
         )
+
+
+def _place(trajectory: Trajectory) -> str:
+    """Say in which file and line an imported trajectory stands, where that is known."""
+    if not rows.is_in_run(trajectory):
+        path = rows.run_file(trajectory)
+        return f"not known: {path} is missing or does not hold this trajectory"
+    frame = scan(RECORDED, ["trajectory_id", "file", "line"])
+    found = collect(frame.filter(pl.col("trajectory_id") == trajectory.trajectory_id)).to_dicts()
+    if not found:
+        return f"not known: {RECORDED} does not name it"
+    return f"{found[0]['file']}, line {found[0]['line']}"
 
 
 def _observations(trajectory: Trajectory) -> list[Step]:
