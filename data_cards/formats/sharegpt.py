@@ -4,6 +4,8 @@ A new turn begins wherever the author changes, so search results are never train
 alternate: human and observation at odd places, gpt at even ones. The opening of the thinking and
 inserted markers are part of the model's turn here. A chat template closes that turn before each
 observation, which a rollout does not; `data_cards/formats/tokenised.py` writes the exact form.
+Rows of trajectories name their model, and imported ones their origin and licence, which
+LLaMA-Factory does not read.
 """
 
 import json
@@ -100,7 +102,13 @@ def _sharegpt_rows(name: SetName, split: str, prompt: Prompt) -> Iterator[dict[s
     for row in tables.read_table(path, GradedTrajectory):
         trajectory = row.trajectory
         turns = conversation(asked(prompt, trajectory.question), trajectory.steps)
-        yield {"id": trajectory.trajectory_id, "conversations": turns}
+        yield {
+            "id": trajectory.trajectory_id,
+            "model": trajectory.model,
+            "origin": trajectory.origin,
+            "license": trajectory.license,
+            "conversations": turns,
+        }
 
 
 def asked(prompt: Prompt, question: str) -> str:
