@@ -130,7 +130,11 @@ def _question(question_id: str) -> Section:
     row = rows.find_one(QUESTIONS, Question, pl.col("question_id") == question_id)
     if row is None:
         return Section(f"question {question_id}", (Line("missing", f"not in {QUESTIONS}"),))
-    source = f"{row.source}, split {row.split}, {row.question_type}, {row.num_hops} hops"
+    source = f"{row.source or 'not stated'}, split {row.split}"
+    if row.question_type:
+        source += f", {row.question_type}"
+    if row.num_hops is not None:
+        source += f", {row.num_hops} hops"
     lines = (
         Line("asks", row.question),
         Line("accepted", " | ".join(row.gold_answers)),

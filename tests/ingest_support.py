@@ -46,6 +46,10 @@ TEXT = {
 }
 TRAINING = {"instruction": "Which?", "input": "", "output": REACT_TEXT}
 ALL = [R1, CHAT, TEXT, TRAINING]
+PROFILE = """
+pipeline: {trajectories: [ingest]}
+questions: {files: [{path: data/ingest/questions.parquet}]}
+"""
 
 
 def ingest_params(path: Path | str, max_row_bytes: int = 4_000_000, **entry: Any) -> IngestParams:
@@ -55,8 +59,9 @@ def ingest_params(path: Path | str, max_row_bytes: int = 4_000_000, **entry: Any
 
 def make_folder(folder: Path, root: Path) -> None:
     """Write the settings and prompts that `synth.ingest` reads."""
+    (folder / "profile.yaml").write_text(PROFILE)
     base = root / "conf/microworld.yaml"
-    write_profile(root / "conf/imported.yaml", folder / "params.yaml", base)
+    write_profile(folder / "profile.yaml", folder / "params.yaml", base)
     prompts = folder / "synth/prompts"
     prompts.mkdir(parents=True)
     for mode in ("cot", "coa"):

@@ -64,6 +64,7 @@ def test_a_card_of_imported_rows_alone_names_their_maker_and_no_teacher(folder: 
     assert TEACHER not in text
     assert "teacher" not in text.partition("## How it was made")[0].lower()
     assert "Questions were sampled" not in text
+    assert "holds questions and gold answers only" not in text
     assert "What it cost" not in text
     assert ["sampling", "not recorded: imported", "10"] in cells(text, "| value")
     assert ["imported trajectories, their search results included", "`R1-Searcher`", "`MIT`"] in (

@@ -59,6 +59,8 @@ def test_an_imported_row_is_traced_to_its_line_its_publisher_and_the_stage_that_
 ) -> None:
     text = main([row.trajectory_id])
     found = sections(text)
+    asked = dict(found[f"question {row.question_id}"])
+    assert asked["source"] == "not stated, split train"
     facts = dict(found[f"trajectory {row.trajectory_id}"])
     assert (facts["model"], facts["published by"], facts["licence"]) == (
         "qwen",
