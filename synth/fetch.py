@@ -1,10 +1,12 @@
-"""Download a public question set from the Hugging Face Hub into a local parquet file.
+"""Download public question sets from the Hugging Face Hub into local parquet files.
 
     python -m synth.fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet
+    python -m synth.fetch suite=paper     # every file that conf/paper.yaml reads
 
-It also takes `revision=...` and `limit=...`. Then read the file:
+It also takes `revision=...` and `limit=...`. A file that is there already, of the same revision, is
+kept. To read a file, name it in `questions.files`:
 
-    python -m synth.questions path=data/raw/hotpotqa_train.parquet format=hotpotqa split=train
+    - {path: data/raw/hotpotqa_train.parquet, format: hotpotqa, split: train}
 
 The rows are written as they are published. This is a command and not a stage: a pipeline should not
 depend on what the Hub serves tomorrow, but on the file (`dvc add` it). Its metadata names
@@ -16,7 +18,8 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coa.errors import (
+    CoaError,
     ConfigError,
     InputError,
     MissingExtraError,
@@ -33,6 +37,7 @@ from coa.errors import (
 )
 from coa.output_file import check_own_file
 from coa.params import Params
+from coa.terminal import printable
 from coa.whole_files import replacing
 from synth.question_formats import QuestionFormat
 
@@ -42,6 +47,16 @@ if TYPE_CHECKING:
 _COMMIT = re.compile("[0-9a-f]{40}")
 _ROWS_PER_GROUP = 1000
 """As in coa/tables.py: rows with ten long passages stay a few megabytes."""
+
+
+class Suite(StrEnum):
+    """A group of files that are downloaded together."""
+
+    NONE = ""
+    """No group: the one split that the other settings name."""
+    PAPER = "paper"
+    """HotpotQA's train and validation questions, and the test sets of AutoCoA: NQ, TriviaQA,
+    2WikiMultihopQA, MuSiQue and Bamboogle (for HotpotQA, its validation questions)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,18 @@ class FetchParams:
     """A branch, tag or commit; empty for the newest."""
     limit: int = 0
     """Number of rows to write, from the first; 0 writes all. The download is always whole."""
+    suite: Suite = Suite.NONE
+    """A group of files, one after another, instead of the one split; all in data/raw/."""
+
+
+class Fetched(NamedTuple):
+    """What was downloaded, or was there already."""
+
+    num_rows: int
+    metadata: dict[str, str]
+    """The file's: repository, configuration, split, commit, limit."""
+    was_there: bool
+    """Whether the file was there already and was kept."""
 
 
 class HubSource(NamedTuple):
@@ -80,6 +107,25 @@ SOURCES = {
     QuestionFormat.TRIVIAQA: HubSource("mandarjoshi/trivia_qa", "rc.nocontext"),
     QuestionFormat.BAMBOOGLE: HubSource("chiayewken/bamboogle"),
 }
+
+
+def _file(dataset: QuestionFormat, split: str, config: str = "") -> FetchParams:
+    return FetchParams(dataset, split, f"data/raw/{dataset}_{split}.parquet", config=config)
+
+
+SUITES = {
+    Suite.PAPER: (
+        _file(QuestionFormat.HOTPOTQA, "train"),
+        _file(QuestionFormat.HOTPOTQA, "validation"),
+        _file(QuestionFormat.NQ, "validation"),
+        # `rc`, the usual configuration, has rows of two sources of evidence, and ids occur twice.
+        _file(QuestionFormat.TRIVIAQA, "validation", "unfiltered.nocontext"),
+        _file(QuestionFormat.TWO_WIKI, "validation"),
+        _file(QuestionFormat.MUSIQUE, "validation"),
+        _file(QuestionFormat.BAMBOOGLE, "test"),
+    )
+}
+"""The files of each suite: the splits as published whose answers are public."""
 
 
 def source_of(params: FetchParams) -> HubSource:
@@ -101,8 +147,8 @@ def source_of(params: FetchParams) -> HubSource:
     return HubSource(source.repo, params.config or source.config)
 
 
-def fetch(params: FetchParams) -> tuple[int, dict[str, str]]:
-    """Download the split and write it; return the number of rows and the file's metadata.
+def fetch(params: FetchParams) -> Fetched:
+    """Download the split and write it, unless the file is there already.
 
     Raises:
         ConfigError: the data set is not known, or the file's ending is not .parquet.
@@ -118,18 +164,34 @@ def fetch(params: FetchParams) -> tuple[int, dict[str, str]]:
     if out.suffix != ".parquet":
         raise ConfigError(f"fetch.out must end in .parquet: {params.out!r}", where="fetch.out")
     check_own_file(out, b"coa.dataset", ())
-    builder, rows = _download(source, params)
+    builder = _builder(source, params)
     metadata = {
         "coa.dataset": str(params.dataset),
         "coa.repo": source.repo,
         "coa.config": str(builder.config.name),
         "coa.split": params.split,
         "coa.revision": str(builder.hash),  # the commit; for a folder, a hash of its files
+        "coa.limit": str(params.limit),
     }
-    return _write(out, rows, metadata, params.limit), metadata
+    if _is_there(out, metadata):
+        return Fetched(pq.read_metadata(out).num_rows, metadata, was_there=True)
+    rows = _download(builder, source, params)
+    return Fetched(_write(out, rows, metadata, params.limit), metadata, was_there=False)
 
 
-def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, Dataset]":
+def _is_there(out: Path, metadata: dict[str, str]) -> bool:
+    """Tell whether the file has these rows already; a broken file has not."""
+    if not out.is_file():
+        return False
+    try:
+        found = pq.read_schema(out).metadata or {}
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return all(found.get(key.encode()) == value.encode() for key, value in metadata.items())
+
+
+def _builder(source: HubSource, params: FetchParams) -> "DatasetBuilder":
+    """Find the data set and its revision; no rows are downloaded yet."""
     try:
         from datasets import load_dataset_builder
     except ImportError:
@@ -138,7 +200,6 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
         builder = load_dataset_builder(
             source.repo, source.config or None, revision=params.revision or None
         )
-        builder.download_and_prepare()
     if _COMMIT.fullmatch(params.revision) and builder.hash != params.revision:
         # The Hub's client falls back on any earlier download, and a folder has no revisions.
         raise InputError(
@@ -147,6 +208,12 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
             got=builder.hash,
             fix="reach the Hub, or leave fetch.revision empty and take what is there",
         )
+    return builder
+
+
+def _download(builder: "DatasetBuilder", source: HubSource, params: FetchParams) -> "Dataset":
+    with _readable_errors(source, params.revision):
+        builder.download_and_prepare()
     known = sorted(builder.info.splits or {})
     if params.split not in known:
         raise InputError(
@@ -155,7 +222,7 @@ def _download(source: HubSource, params: FetchParams) -> "tuple[DatasetBuilder, 
             expected=f"one of {', '.join(known)}",
             fix="set fetch.split",
         )
-    return builder, builder.as_dataset(params.split)
+    return builder.as_dataset(params.split)
 
 
 @contextmanager
@@ -228,14 +295,76 @@ def _as_table(batch: pa.Table, schema: pa.Schema) -> pa.Table:
     return batch.cast(schema.with_metadata(None)).replace_schema_metadata(schema.metadata)
 
 
+def fetch_all(files: Sequence[FetchParams]) -> str:
+    """Download files one after another, and return a line that counts them.
+
+    One that fails does not keep the others from being downloaded.
+
+    Raises:
+        CoaError: files cannot be downloaded; names each of them. A full disk, or a file of
+            somebody else in the way, ends the command at once.
+    """
+    failed: dict[str, CoaError] = {}
+    num_there = 0
+    for file in files:
+        try:
+            done = fetch(file)
+        except (InputError, ServiceError) as error:
+            failed[file.out] = error
+            continue
+        num_there += done.was_there
+        print(printable(_line_of(file, done)), file=sys.stderr)
+    if failed:
+        raise _not_all(failed, len(files))
+    return f"{len(files)} files are there, {num_there} of them were there before"
+
+
+def _not_all(failed: dict[str, CoaError], num_files: int) -> CoaError:
+    """Return the error that names every file that is missing, and why."""
+    lines: list[str] = []
+    for out, error in failed.items():
+        reason = ", ".join(text for text in (error.details["where"], error.details["got"]) if text)
+        lines.append(f"\n    {out}: {error.what} ({reason})")
+    fixes = dict.fromkeys(error.details["what to do"] for error in failed.values())
+    fix = "; ".join(fixes)
+    is_unreachable = any(isinstance(error, ServiceError) for error in failed.values())
+    kind = ServiceError if is_unreachable else InputError
+    return kind(
+        f"{len(failed)} of {num_files} files were not downloaded",
+        got="".join(lines),
+        fix=f"{fix}; then run the same command again: it keeps the files that are there",
+    )
+
+
+def _line_of(file: FetchParams, done: Fetched) -> str:
+    origin = [done.metadata[f"coa.{part}"] for part in ("repo", "config")]
+    what = f"{file.out}: {done.num_rows:,} rows of {', '.join(origin)}"
+    kept = ", there already: kept" if done.was_there else ""
+    return f"{what}, at {done.metadata['coa.revision']}{kept}"
+
+
+def suite_files(params: FetchParams) -> list[FetchParams]:
+    """List the files of a suite, with the number of rows that is asked for.
+
+    Raises:
+        ConfigError: a setting is set that belongs to one data set.
+    """
+    for name in ("repo", "config", "revision"):
+        if getattr(params, name):
+            raise ConfigError(
+                f"fetch.{name} has no meaning beside fetch.suite",
+                got=getattr(params, name),
+                fix=f"leave fetch.{name} empty, or download the files one by one",
+            )
+    return [replace(file, limit=params.limit) for file in SUITES[params.suite]]
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Download one split and return the summary line."""
+    """Download one split, or the files of a suite, and return the summary line."""
     params = Params.load("fetch", arguments).section(FetchParams)
-    count, metadata = fetch(params)
-    repo = metadata["coa.repo"]
-    config = metadata["coa.config"]
-    revision = metadata["coa.revision"]
-    return f"{params.out}: {count:,} rows of {repo}, {config}, at {revision}"
+    if params.suite is not Suite.NONE:
+        return fetch_all(suite_files(params))
+    return _line_of(params, fetch(params))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ needs_datasets = pytest.mark.skipif(
 )
 PARAMS = (
     "fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, "
-    'repo: "", config: "", revision: "", limit: 0}\n'
+    'repo: "", config: "", revision: "", limit: 0, suite: ""}\n'
 )
 ROW = {
     "id": "5a7a",
