@@ -24,6 +24,11 @@ def own_template(tokenizer: Any) -> str:
         )
     message = [{"role": "user", "content": "{prompt}"}]
     text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    if text.rstrip().endswith(protocol.THINK_OPEN):
-        return text.rstrip().removesuffix(protocol.THINK_OPEN)
-    return text
+    return without_thinking(text)
+
+
+def without_thinking(template: str) -> str:
+    """Take away the opening of the thinking at a template's end, where there is one."""
+    if template.rstrip().endswith(protocol.THINK_OPEN):
+        return template.rstrip().removesuffix(protocol.THINK_OPEN)
+    return template

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from coa.chat_templates import without_thinking
 from coa.errors import ConfigError
 
 WEIGHTS = "*.safetensors"
@@ -135,11 +136,12 @@ def read_chat_template(folder: Path) -> str | None:
     named = {name: _token(config.get(name)) for name in ("bos_token", "eos_token")}
     message = {"role": "user", "content": "{prompt}"}
     try:
-        return environment.from_string(source).render(
+        text = environment.from_string(source).render(
             messages=[message], add_generation_prompt=True, **named
         )
     except (TemplateError, TypeError, ValueError):
         return None
+    return without_thinking(text)
 
 
 def _template_source(folder: Path, config: Mapping[str, Any]) -> str:
