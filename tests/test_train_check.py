@@ -159,6 +159,17 @@ def test_a_folder_that_is_no_model_is_named_with_what_it_lacks(project: Path, mi
     assert lacks in found.value.details["got"]
 
 
+def test_another_chat_format_in_evaluation_than_in_training_is_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [*ON_BASE, "train.chat_template=''"]
+    check.main(own)
+    assert "another chat format" in capsys.readouterr().err
+    check.main([*own, "evaluate.policy.chat_template=''"])
+    check.main([])
+    assert not capsys.readouterr().err
+
+
 def test_a_base_without_a_chat_template_asks_for_one(project: Path) -> None:
     Path("base/tokenizer_config.json").write_text("{}")
     with pytest.raises(ConfigError, match="no chat template") as found:

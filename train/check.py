@@ -160,10 +160,7 @@ def check_prompt(use: PromptUse, question: str, base: Path | None, counter: Coun
         ConfigError: its file is missing or has no place for the question, the model has no chat
             template, or the prompt alone fills the context.
     """
-    template = use.template
-    if not template:
-        own = None if base is None else read_chat_template(base)
-        template = own or "{prompt}"
+    template = _written_out(use.template, base) or "{prompt}"
     length = counter.count(Prompt.load(Path(use.file), template).fill(question))
     if length >= use.limit:
         raise ConfigError(
@@ -174,6 +171,25 @@ def check_prompt(use: PromptUse, question: str, base: Path | None, counter: Coun
             fix=f"raise {use.limit_setting}, or shorten the prompt or the questions",
         )
     return length
+
+
+def _written_out(template: str, base: Path | None) -> str:
+    """Return a chat template, which may be the model's own; empty where that is not known here."""
+    if template or base is None:
+        return template
+    return read_chat_template(base) or ""
+
+
+def warn_of_templates(params: TrainParams, asked: EvaluateParams, base: Path | None) -> None:
+    """Say so where models are evaluated in another chat format than they are trained in."""
+    trained = _written_out(params.chat_template, base)
+    evaluated = _written_out(asked.policy.chat_template, base)
+    if trained and evaluated and trained != evaluated:
+        print(
+            "WARNING: models are evaluated in another chat format than they are trained in: "
+            f"train.chat_template is {trained!r}, evaluate.policy.chat_template {evaluated!r}",
+            file=sys.stderr,
+        )
 
 
 def longest_question(path: Path) -> str:
@@ -234,6 +250,7 @@ def main(arguments: Sequence[str]) -> str:
         unchecked.append("the trainers' arguments (TRL is not installed)")
     choose_held_out(tables.read_table(QUESTIONS, Question), asked)
     base = _base_folder(params, stages)
+    warn_of_templates(params, asked, base)
     counter = Counter(count_words, "words") if base is None else load_counter(base)
     question = longest_question(QUESTIONS)
     uses = list(prompt_uses(params, asked, plan))
