@@ -10,9 +10,8 @@ ReAct        As FireAct's `generation.py` runs it: turns of `Thought:` and `Acti
              one `Observation:` after each; `Action: finish[answer]` ends the text. In chats the
              assistant's messages are wholly the policy's. In plain text the runtime writes the
              first `Thought:` of each turn, and also a fixed sentence after the 5th action (to
-             reflect) and the 9th (to wrap up): these are the scaffold's. (The loop joins what it
-             sampled with single spaces and may itself write a missing `Action:`. These characters
-             are taken for the policy's.)
+             reflect) and the 9th (to wrap up): these are the scaffold's. (Single spaces and a
+             missing `Action:` that its loop adds are taken for the policy's.)
 
 A text that allows two readings is refused: `UnreadableError` says why and where.
 """
