@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from huggingface_hub import EvalResult, ModelCardData
 
-from data_cards import models
-from data_cards.cards import trained
+from data_cards.cards import model_card, trained
+from data_cards.cards.measure_model import ModelFacts
 from data_cards.cards.trained import Result, TrainedStage
 from data_cards.settings import RenderParams
 
@@ -30,7 +30,7 @@ def write(**more: Any) -> Result:
 
 def cells_of(found: Result) -> list[list[str]]:
     """Return the first cells of the card's lines about a result."""
-    lines = [line for line in str(models._results([found])).splitlines() if "test" in line]
+    lines = [line for line in str(model_card._results([found])).splitlines() if "test" in line]
     return [[cell.strip() for cell in line.split("|")[1:4]] for line in lines]
 
 
@@ -66,7 +66,24 @@ def test_the_hub_reads_the_figures_of_each_set_as_those_of_a_data_set_of_its_own
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = TrainedStage(Path("data/train/sft2"), "sft2", "", (), {}, {}, 1, {})
-    data = models._metadata([run], [write(**SEVERAL)], RenderParams("Sets"), [], "A model")
+    facts = ModelFacts(
+        folder=run.folder,
+        chain=(run,),
+        base="",
+        sources=(),
+        teachers=(),
+        data_files={},
+        architecture="Qwen3",
+        sizes={},
+        num_weight_bytes=1,
+        prompt="",
+        fingerprint="",
+        results=(write(**SEVERAL),),
+        other_results=(),
+        settings={},
+        has_curves=False,
+    )
+    data = model_card._metadata(facts, RenderParams("Sets"), "A model")
     read_back = ModelCardData(**data.to_dict(), ignore_metadata_errors=False)
     results: list[EvalResult] = read_back.eval_results or []
     assert [(found.dataset_name, found.metric_value) for found in results] == [
