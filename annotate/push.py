@@ -23,18 +23,30 @@ from annotate.items import chosen_items
 from annotate.settings import AnnotateParams
 from coa.errors import ServiceError, writing_error
 from coa.params import Params
+from coa.reviews import ReviewKind
+from coa.sets import AssembleParams
 
 
 def main(arguments: Sequence[str]) -> str:
     """Push each kind, and return the summary line."""
-    annotate = Params.load("annotate.push", arguments).section(AnnotateParams, "annotate")
+    params = Params.load("annotate.push", arguments)
+    annotate = params.section(AnnotateParams, "annotate")
+    kinds = kinds_of_run(annotate.push.kinds, params.section(AssembleParams, "assemble"))
     lines = []
     with one_push(access(annotate).url, annotate.workspace), Deployment(annotate) as deployment:
-        for kind in annotate.push.kinds:
+        for kind in kinds:
             data_set = deployment.open_data_set(kind)
             added, updated = deployment.upsert(data_set, chosen_items(kind, annotate))
             lines.append(f"{data_set.name}: {added:,} new, {updated:,} brought up to date")
+    for kind in annotate.push.kinds:
+        if kind not in kinds:
+            lines.append(f"{kind}: none, because the run makes no pairs (assemble.num_cot_a: 0)")
     return "; ".join(lines)
+
+
+def kinds_of_run(wanted: Sequence[ReviewKind], sizes: AssembleParams) -> list[ReviewKind]:
+    """List the kinds of items that the run has; pairs of an earlier run are not reviewed."""
+    return [kind for kind in wanted if sizes.makes_pairs or kind is not ReviewKind.PAIR]
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class AnalyseParams:
 
     reads_corpus: bool = True
     """Read the passages under gold titles from `index.corpus`; without them the rules that need
-    them say unknown."""
+    them say unknown. Where `index.corpus` is empty, there are none."""
     near_f1: float = 0.75
     """A wrong answer that overlaps an accepted one at least so much is blamed on the grader."""
 
@@ -124,8 +124,9 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
         return Context(asking=asking, near_f1=settings.near_f1)
     index = params.section(IndexParams, "index")
     titles: set[str] = set()
-    for question_id in failed_questions(GRADED) & questions.keys():
-        titles.update(questions[question_id].gold_titles)
+    if index.corpus:
+        for question_id in failed_questions(GRADED) & questions.keys():
+            titles.update(questions[question_id].gold_titles)
     passages = read_passages(corpus_files(index.corpus), index.columns) if titles else ()
     return Context(gold_passages(passages, titles), asking, settings.near_f1)
 

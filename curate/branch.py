@@ -337,6 +337,11 @@ def main(arguments: Sequence[str]) -> str:
         metrics[str(name)] = counts[name]
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
     write_metrics("branch", metrics)
+    if not points.num_rows:
+        why = "no trajectory was chosen as a parent"
+        if parents:
+            why = f"none of {len(parents):,} parents has a point to fork"
+        return f"{OUT}: no pairs, because {why}"
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
     found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
     return f"{OUT}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"

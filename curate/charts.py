@@ -92,11 +92,14 @@ def funnel(tallies: Tallies) -> Picture:
 
     The count is written next to its bar.
     """
-    steps = _funnel_steps(tallies)
     modes = tallies.modes
-    with _figure(0.6 + 0.62 * len(steps)) as figure:
+    steps = _funnel_steps(tallies)
+    with _figure(0.6 + 0.62 * len(steps) if modes else 0.9) as figure:
         axes = figure.subplots()
-        height = 0.8 / max(len(modes), 1)
+        if not modes:
+            _write_instead(axes, "There is no trajectory.")
+            return _picture(figure)
+        height = 0.8 / len(modes)
         for k, mode in enumerate(modes):
             offset = (k - (len(modes) - 1) / 2) * height
             num_sampled = tallies.funnel[mode, FunnelStep.SAMPLED]
@@ -114,19 +117,17 @@ def funnel(tallies: Tallies) -> Picture:
             _write_counts(axes, places, counts, shares)
         _label_rows(axes, steps)
         axes.set_xlim(0, 1.24)
-        if modes:
-            axes.legend(
-                loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9
-            )
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9
+        )
         return _picture(figure)
 
 
 def _funnel_steps(tallies: Tallies) -> list[FunnelStep]:
-    """List the steps that any rollout passed; the first one always."""
-    steps = [FunnelStep.SAMPLED]
-    for step in FunnelStep:
-        if step not in steps and any(tallies.funnel[mode, step] for mode in Mode):
-            steps.append(step)
+    """List the steps, also those that no rollout passed; what is kept only where it is known."""
+    steps = list(FunnelStep)
+    if not any((mode, FunnelStep.KEPT) in tallies.funnel for mode in Mode):
+        steps.remove(FunnelStep.KEPT)
     return steps
 
 
@@ -196,17 +197,21 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
 
 
 def quadrants(
-    same_questions: Mapping[ArmOutcomes, int], forks: Mapping[ArmOutcomes, int]
+    same_questions: Mapping[ArmOutcomes, int], forks: Mapping[ArmOutcomes, int] | None
 ) -> Picture:
     """Draw two squares of thinking right or wrong against acting right or wrong.
 
-    The left one is about rollouts of the same questions, the right one about forks.
+    The left one is about rollouts of the same questions, the right one about forks; it is left out
+    where `forks` is None.
     """
-    has_counts = any(same_questions.values()) or any(forks.values())
+    has_counts = any(same_questions.values()) or any((forks or {}).values())
     with _figure(2.6 if has_counts else 0.9) as figure:
         left, right = figure.subplots(1, 2)
         _draw_square(left, "CoT and CoA rollouts of the same question", same_questions)
-        _draw_square(right, "Forks: both arms from one point", forks)
+        if forks is None:
+            right.set_axis_off()
+        else:
+            _draw_square(right, "Forks: both arms from one point", forks)
         return _picture(figure)
 
 
@@ -256,7 +261,7 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             _write_instead(left, "No trajectory had the tool.")
             _write_instead(right, "")
             return _picture(figure)
-        all_correct = sum(correct.values()) or 1
+        all_correct = sum(correct.values())
         rates: list[float] = []
         errors_below: list[float] = []
         errors_above: list[float] = []
@@ -268,7 +273,7 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             rates.append(rate)
             errors_below.append(max(rate - low, 0))
             errors_above.append(max(high - rate, 0))
-            shares.append(num_correct / all_correct)
+            shares.append(num_correct / all_correct if all_correct else 0.0)
         colour = MODE_COLOURS[Mode.COA]
         left.errorbar(
             numbers,
@@ -281,8 +286,13 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             markersize=4,
         )
         left.set_ylim(0, 1)
-        right.bar(numbers, shares, 0.72, color=colour)
-        for axes in (left, right):
+        panels = [left]
+        if all_correct:
+            right.bar(numbers, shares, 0.72, color=colour)
+            panels.append(right)
+        else:
+            _write_instead(right, "No trajectory is correct.")
+        for axes in panels:
             axes.set_xlabel("number of actions")
             axes.set_xticks(_ticks(numbers))
             axes.grid(visible=False, axis="x")

@@ -2,11 +2,13 @@
 
     python -m curate.report
 
-Reads data/analyse.parquet and data/grade.parquet, and data/filter/dropped.parquet and
-data/branch/points.parquet where they exist. Writes the page, and its charts to
-reports/pictures/{funnel,causes,quadrants,actions}.png. The page is self-contained and has no
-script; equal data give equal bytes. All text that a model or a passage wrote is escaped, shortened
-and isolated; the page's own policy forbids scripts and everything from elsewhere.
+Reads data/analyse.parquet and data/grade.parquet, data/branch/points.parquet where the run makes
+pairs, and data/filter/dropped.parquet where it exists. Writes the page, and its charts to
+reports/pictures/{funnel,causes,quadrants,actions}.png; without pairs and without questions that
+were sampled in both modes there is nothing to compare and no `quadrants`. The page is
+self-contained and has no script; equal data give equal bytes. All text that a model or a passage
+wrote is escaped, shortened and isolated; the page's own policy forbids scripts and everything from
+elsewhere.
 """
 
 import sys
@@ -23,6 +25,8 @@ from coa.errors import ConfigError
 from coa.files import ANALYSED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
+from coa.params import Params
+from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from coa.whole_files import write_file
 from curate import charts
@@ -31,6 +35,7 @@ from curate.tallies import ArmOutcomes, Tallies, fork_quadrants
 
 OUT = Path("reports/errors.html")
 PICTURES = Path("reports/pictures")
+PICTURE_NAMES = ("funnel", "causes", "quadrants", "actions")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -64,19 +69,26 @@ def read_forks(path: Path) -> Counter[ArmOutcomes]:
     return fork_quadrants(points)
 
 
-def draw(tallies: Tallies, forks: Counter[ArmOutcomes]) -> dict[str, charts.Picture]:
-    """Draw the charts; each is returned by the name of its file."""
+def draw(tallies: Tallies, forks: Counter[ArmOutcomes] | None) -> dict[str, charts.Picture]:
+    """Draw the charts; each is returned by the name of its file.
+
+    Args:
+        tallies: The counts.
+        forks: How the forks ended; None where the run makes no pairs.
+    """
     causes: dict[str, dict[Cause, int]] = {}
     for mode in tallies.modes:
         counts = tallies.causes_of(mode)
         if counts:
             causes[charts.MODE_NAMES[mode]] = counts
-    return {
+    pictures = {
         "funnel": charts.funnel(tallies),
         "causes": charts.cause_bars(causes),
-        "quadrants": charts.quadrants(tallies.quadrants, forks),
         "actions": charts.by_actions(tallies.num_by_actions, tallies.correct_by_actions),
     }
+    if forks is not None or tallies.quadrants.total():
+        pictures["quadrants"] = charts.quadrants(tallies.quadrants, forks)
+    return pictures
 
 
 def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -> str:
@@ -85,7 +97,8 @@ def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -
     Args:
         tallies: The counts.
         pictures: The charts by the name of their file.
-        more: Further variables of the template: `examples`, `is_filtered`, `num_forks`.
+        more: Further variables of the template: `examples`, `is_filtered`, `makes_pairs`,
+            `num_forks`.
     """
     import jinja2
     from markupsafe import Markup
@@ -118,12 +131,15 @@ def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -
 
 
 def write(page: str, pictures: dict[str, charts.Picture]) -> None:
-    """Write the page and its pictures.
+    """Write the page and its pictures; remove those of an earlier run that are not drawn now.
 
     Raises:
         OutputError: one of them cannot be written.
     """
     write_file(OUT, page.encode("utf-8", "replace"))
+    for name in PICTURE_NAMES:
+        if name not in pictures:
+            (PICTURES / f"{name}.png").unlink(missing_ok=True)
     for name, picture in pictures.items():
         write_file(PICTURES / f"{name}.png", picture.png)
 
@@ -132,6 +148,7 @@ def main(arguments: Sequence[str]) -> str:
     """Write the page and its pictures, and return the summary line."""
     if arguments:
         raise ConfigError("this command takes no arguments", got=" ".join(arguments))
+    sizes = Params.load("report").section(AssembleParams, "assemble")
     tallies = Tallies()
     choice = Choice()
     for row in tables.read_table(ANALYSED, Analysis):
@@ -139,11 +156,16 @@ def main(arguments: Sequence[str]) -> str:
         choice.add(row)
     if DROPPED.exists():
         tallies.add_dropped(count_dropped(DROPPED))
-    forks = read_forks(POINTS) if POINTS.exists() else Counter[ArmOutcomes]()
+    forks = read_forks(POINTS) if sizes.makes_pairs else None
     pictures = draw(tallies, forks)
     examples = choice.with_texts(tables.read_table(GRADED, GradedTrajectory))
     page = render(
-        tallies, pictures, examples=examples, is_filtered=DROPPED.exists(), num_forks=forks.total()
+        tallies,
+        pictures,
+        examples=examples,
+        is_filtered=DROPPED.exists(),
+        makes_pairs=sizes.makes_pairs,
+        num_forks=forks.total() if forks else 0,
     )
     write(page, pictures)
     num_failed = tallies.causes.total()

@@ -15,6 +15,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.reviews import Applied, Effect, ReviewKind, read_reviews
+from coa.sets import AssembleParams
 from curate.evaluation_files import read_evaluation
 from curate.filter import FilterParams, judge
 from curate.overlap import EvaluationSets
@@ -38,7 +39,7 @@ def read_revision(params: Params) -> Revision:
         decisions,
         kept=tables.read_table(KEPT, GradedTrajectory),
         dropped=(dropped.row for dropped in tables.read_table(DROPPED, Dropped)),
-        pairs=tables.read_table(PAIRS, PreferencePair),
+        pairs=_read_pairs(params),
     )
     revision = revise(decisions, pools)
     if revision.answers:
@@ -46,9 +47,15 @@ def read_revision(params: Params) -> Revision:
     return revision
 
 
+def _read_pairs(params: Params) -> Iterator[PreferencePair]:
+    """Read the pairs of this run; none where it makes none, whatever an earlier run left."""
+    if params.section(AssembleParams, "assemble").makes_pairs:
+        yield from tables.read_table(PAIRS, PreferencePair)
+
+
 def _follow_answers(revision: Revision, params: Params) -> None:
     """Void the pairs and let in the trajectories that added answers make right."""
-    for void in list(void_pairs(tables.read_table(PAIRS, PreferencePair), revision)):
+    for void in list(void_pairs(_read_pairs(params), revision)):
         revision.left_out.add(void.item_id)
         revision.applied.append(void)
     right = list(_passing(revision, params.section(FilterParams, "filter")))

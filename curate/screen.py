@@ -2,8 +2,9 @@
 
     python -m curate.screen
 
-Reads data/filter/kept.parquet, data/branch/pairs.parquet, data/grade.parquet (which questions were
-sampled), data/questions.parquet and the files in `screen.evaluation`. Writes
+Reads data/filter/kept.parquet, data/branch/pairs.parquet (where the run makes pairs),
+data/grade.parquet (which questions were sampled), data/questions.parquet and the files in
+`screen.evaluation`. Writes
 data/screen/excluded.parquet, one row for each trajectory, pair and question that curate.assemble
 leaves out, with its reason, and data/screen/evaluation_sets.parquet, how many rows touch each
 evaluation set. The question and what the policy wrote are compared, never an observation: a passage
@@ -31,6 +32,7 @@ from coa.params import Params
 from coa.plain_words import words
 from coa.progress import Progress
 from coa.question import Question
+from coa.sets import AssembleParams
 from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import NearDuplicates
@@ -238,14 +240,16 @@ def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
 
 def main(arguments: Sequence[str]) -> str:
     """Screen all rows and return the summary line."""
-    params = Params.load("screen", arguments).section(ScreenParams)
+    settings = Params.load("screen", arguments)
+    params = settings.section(ScreenParams)
+    makes_pairs = settings.section(AssembleParams, "assemble").makes_pairs
     sizes: Counter[str] = Counter()
     questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     evaluation = EvaluationSets(sized(questions, sizes), run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
     sources = {
         RowKind.TRAJECTORY: trajectory_rows(KEPT),
-        RowKind.PAIR: pair_rows(PAIRS),
+        RowKind.PAIR: pair_rows(PAIRS) if makes_pairs else iter(()),
         RowKind.QUESTION: question_rows(QUESTIONS, GRADED),
     }
     counts = {what: Counter[ExclusionReason]() for what in RowKind}
@@ -256,7 +260,10 @@ def main(arguments: Sequence[str]) -> str:
                 counts[what][found.reason] += 1
     tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
     _write_metrics(evaluation, sizes, counts)
-    totals = [f"{count.total():,} of kind {what}" for what, count in counts.items()]
+    totals: list[str] = []
+    for what, count in counts.items():
+        if makes_pairs or what is not RowKind.PAIR:
+            totals.append(f"{count.total():,} of kind {what}")
     return f"{EXCLUDED}: {', '.join(totals)}; compared with {_compared_with(sizes)}"
 
 

@@ -20,8 +20,9 @@ from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
 from coa.params import Params
+from coa.sets import AssembleParams
 from coa.trajectory import Mode
-from curate.assemble import AssembleParams, split_candidates
+from curate.assemble import split_candidates
 from curate.evaluation_files import read_evaluation
 from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenParams, read_marks, row_of

@@ -12,19 +12,31 @@ from typing import Any
 
 from coa.errors import ConfigError, InputError
 from coa.metrics import FOLDER
+from coa.params import Params
+from coa.sets import AssembleParams
+from coa.stages import PipelineParams, TrajectorySource
 from coa.trajectory import FAILED_STOPS
 
-_STAGES = ("questions", "sample_cot", "sample_coa", "grade", "filter", "branch", "assemble")
+
+def stages_of(params: Params) -> list[str]:
+    """List the stages of this run whose figures are shown; others may have run before."""
+    stages = ["questions", "grade", "filter", "assemble"]
+    if TrajectorySource.SAMPLE in params.section(PipelineParams, "pipeline").trajectories:
+        stages += ["sample_cot", "sample_coa"]
+    if params.section(AssembleParams, "assemble").makes_pairs:
+        stages.append("branch")
+    return stages
 
 
 def read_metrics() -> dict[str, Any]:
-    """Read the figures of all stages, by stage.
+    """Read the figures of all stages of this run, by stage.
 
     Raises:
+        ConfigError: the settings are missing or wrong.
         InputError: a stage has not run.
     """
     found = {}
-    for stage in _STAGES:
+    for stage in stages_of(Params.load("summary")):
         path = FOLDER / f"{stage}.json"
         try:
             found[stage] = json.loads(path.read_text(encoding="utf-8"))
@@ -38,24 +50,27 @@ def read_metrics() -> dict[str, Any]:
 def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Make the rows of the table: the name, the figure of CoT and that of CoA.
 
-    Rows with two zeros are left out.
+    Rows with two zeros are left out. How rollouts ended is known only of those that were sampled.
     """
-    cot = metrics["sample_cot"]
-    coa = metrics["sample_coa"]
-    # Older figures say nothing about how rollouts ended.
-    ends_cot = cot.get("stop_reasons", {})
-    ends_coa = coa.get("stop_reasons", {})
+    graded = metrics["grade"]
+    rows = [
+        ("trajectories", graded["cot_trajectories"], graded["coa_trajectories"]),
+        ("  correct", f"{graded['cot_correct_rate']:.1%}", f"{graded['coa_correct_rate']:.1%}"),
+    ]
+    if "sample_cot" in metrics:
+        cot = metrics["sample_cot"]
+        coa = metrics["sample_coa"]
+        # Older figures say nothing about how rollouts ended.
+        ends_cot = cot.get("stop_reasons", {})
+        ends_coa = coa.get("stop_reasons", {})
+        for stop_reason in sorted(FAILED_STOPS):
+            rows.append(
+                (f"  {stop_reason}", ends_cot.get(stop_reason, 0), ends_coa.get(stop_reason, 0))
+            )
+        actions = "actions_per_trajectory"
+        rows.append(("  actions each", cot[actions], coa[actions]))
     filtered_cot = metrics["filter"]["cot"]
     filtered_coa = metrics["filter"]["coa"]
-    rows = [
-        ("trajectories", cot["trajectories"], coa["trajectories"]),
-        ("  correct", f"{cot['correct_rate']:.1%}", f"{coa['correct_rate']:.1%}"),
-    ]
-    for stop_reason in sorted(FAILED_STOPS):
-        rows.append(
-            (f"  {stop_reason}", ends_cot.get(stop_reason, 0), ends_coa.get(stop_reason, 0))
-        )
-    rows.append(("  actions each", cot["actions_per_trajectory"], coa["actions_per_trajectory"]))
     for reason in filtered_cot:
         if reason != "kept":
             rows.append((f"  dropped: {reason}", filtered_cot[reason], filtered_coa[reason]))
@@ -76,18 +91,32 @@ def render(metrics: Mapping[str, Any]) -> str:
     lines = [f"{'':24}{'CoT':>10}{'CoA':>10}"]
     for name, left, right in funnel(metrics):
         lines.append(f"{name:24}{left:>10}{right:>10}")
-    branch = metrics["branch"]
     lines.append("")
-    lines.append(f"{branch['points']:,} points forked, {branch['paired']:,} pairs:")
-    lines.append(
-        f"  {branch['act_is_better']:,} where acting is better, "
-        f"{branch['think_is_better']:,} where thinking is"
-    )
-    lines.append("")
-    lines.append(f"{'set':10}{'train':>10}{'validation':>12}")
-    for name, size in metrics["assemble"].items():
-        lines.append(f"{name:10}{size['train']:>10,}{size['validation']:>12,}")
-    return "\n".join(lines)
+    if "branch" in metrics:
+        branch = metrics["branch"]
+        lines.append(f"{branch['points']:,} points forked, {branch['paired']:,} pairs:")
+        lines.append(
+            f"  {branch['act_is_better']:,} where acting is better, "
+            f"{branch['think_is_better']:,} where thinking is"
+        )
+        lines.append("")
+    return "\n".join([*lines, *_sets(metrics["assemble"])])
+
+
+def _sets(sizes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Write the sets that were built, what they lack, and which were asked for and have no row."""
+    built: list[str] = []
+    empty: list[str] = []
+    for name, size in sizes.items():
+        asked = size.get("asked", size["train"])  # Older figures do not say.
+        if not size["train"]:
+            empty.append(f"{name}: no row is left of {asked:,} that were asked for")
+            continue
+        fewer = f"  of {asked:,} asked for" if size["train"] < asked else ""
+        built.append(f"{name:10}{size['train']:>10,}{size['validation']:>12,}{fewer}")
+    if not built:
+        return ["No set was built, nothing can be trained.", *empty]
+    return [f"{'set':10}{'train':>10}{'validation':>12}", *built, *empty]
 
 
 def main(arguments: Sequence[str]) -> str:

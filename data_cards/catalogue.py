@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 
+from coa.errors import InputError
 from coa.files import ASSEMBLED
+from coa.sets import AssembleParams
 
 _READ_FROM = ContextVar("read_from", default=ASSEMBLED)
 SPLITS = ("train", "validation")
@@ -49,6 +51,33 @@ TAGS = {
     SetName.COT: ("sft", "chain-of-thought"),
     SetName.RL: ("grpo",),
 }
+
+
+def asked_sets(params: AssembleParams) -> list[SetName]:
+    """List the sets that the settings ask for."""
+    return [name for name in SetName if params.sizes[name]]
+
+
+def built_sets(params: AssembleParams) -> list[SetName]:
+    """List the sets of this run; nothing else in the project loops over `SetName` to find files.
+
+    A set of size 0 is none of them, whatever an earlier run left. One that is asked for is, so that
+    a missing file is an error; but with `allows_fewer`, one without files had no row.
+
+    Raises:
+        InputError: the sets were not assembled yet.
+    """
+    asked = asked_sets(params)
+    if not params.allows_fewer:
+        return asked
+    folder = _READ_FROM.get()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing", fix="python -m curate.assemble, or dvc repro")
+    return [name for name in asked if _has_files(name)]
+
+
+def _has_files(name: SetName) -> bool:
+    return any(local_path(name, split).exists() for split in SPLITS)
 
 
 def local_path(name: SetName, split: str) -> Path:

@@ -11,6 +11,8 @@ llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a 
                                   the labels train the policy's text alone
 llamafactory/tokenized_left_out.jsonl  the rows that it does not hold, each with the reason
 verl/{split}.parquet              `rl`: questions with their gold answers for a rule
+
+Only sets that were built are written, or those of them that `sets` names.
 """
 
 import sys
@@ -22,11 +24,13 @@ from typing import Any
 import pyarrow as pa
 
 from coa import tables
+from coa.errors import InputError
 from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.question import Question
-from data_cards.catalogue import SPLITS, SetName, local_path
+from coa.sets import AssembleParams
+from data_cards.catalogue import SPLITS, SetName, built_sets, local_path
 from data_cards.formats.parquet_rows import write_rows
 from data_cards.formats.sharegpt import asked, write_llamafactory
 from data_cards.formats.tokenised import write_tokenised
@@ -61,6 +65,8 @@ _VERL = pa.schema(
 class ExportParams:
     """What other trainers are given."""
 
+    sets: tuple[SetName, ...] = ()
+    """The sets to write; empty: all that were built."""
     out: str = "data/export"
     """The folder to write: a new one, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"
@@ -108,15 +114,35 @@ def _verl_rows(split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
 
 def main(arguments: Sequence[str]) -> str:
     """Export the sets and return the summary line."""
-    params = Params.load("export", arguments).section(ExportParams)
+    settings = Params.load("export", arguments)
+    params = settings.section(ExportParams)
+    names = chosen_sets(params, built_sets(settings.section(AssembleParams, "assemble")))
     out = Path(params.out)
     with replace_folder(out, OWN_FOLDER) as folder:
-        counts = write_all(folder, params)
+        counts = write_all(folder, names, params)
     sizes = [f"{count:,} {name}" for name, count in counts.items()]
     return f"{out}: {', '.join(sizes)}"
 
 
-def write_all(folder: Path, params: ExportParams) -> dict[str, int]:
+def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]:
+    """Choose the sets to write, in their order.
+
+    Raises:
+        InputError: no set was built, or one that is asked for was not.
+    """
+    wanted = params.sets or built
+    missing = [name for name in wanted if name not in built]
+    if missing or not built:
+        raise InputError(
+            f"the set '{missing[0]}' was not built" if missing else "no set was built",
+            where="export.sets",
+            expected=f"of the sets of this run: {', '.join(built) or 'none'}",
+            fix="see section `assemble` and the last line of python -m curate.assemble",
+        )
+    return [name for name in built if name in wanted]
+
+
+def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
     """Write every format into an empty folder and return the number of rows by file.
 
     Raises:
@@ -126,14 +152,15 @@ def write_all(folder: Path, params: ExportParams) -> dict[str, int]:
     plain = Prompt.load(Path(params.prompt), "{prompt}")
     trainer = folder / "llamafactory"
     trainer.mkdir()
-    counts = write_llamafactory(trainer, plain)
-    counts |= write_verl(folder / "verl", plain)
+    counts = write_llamafactory(trainer, names, plain)
+    if SetName.RL in names:
+        counts |= write_verl(folder / "verl", plain)
     if params.tokenizer:
         from coa.policy.local import load_tokenizer
 
         prompt = Prompt.load(Path(params.prompt), params.chat_template)
         tokenizer = load_tokenizer(params.tokenizer)
-        counts |= write_tokenised(trainer, tokenizer, prompt, params.max_tokens)
+        counts |= write_tokenised(trainer, names, tokenizer, prompt, params.max_tokens)
     return counts
 
 

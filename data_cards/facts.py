@@ -69,16 +69,19 @@ def facts(name: SetName) -> pl.LazyFrame:
     return frame.join(_questions(), on="question_id", how="left")
 
 
-def num_questions_in_both_splits() -> int:
+def num_questions_in_both_splits(names: Sequence[SetName]) -> int:
     """Count the questions of the train split of one set that the validation split of any has."""
-    in_both = _question_ids("train").join(_question_ids("validation"), on="question_id", how="semi")
+    if not names:
+        return 0
+    validation = _question_ids(names, "validation")
+    in_both = _question_ids(names, "train").join(validation, on="question_id", how="semi")
     return int(collect(in_both.select(pl.len())).item())
 
 
-def _question_ids(split: str) -> pl.LazyFrame:
-    """Read the ids of all questions that are in a split of any set."""
+def _question_ids(names: Sequence[SetName], split: str) -> pl.LazyFrame:
+    """Read the ids of all questions that are in a split of any of these sets."""
     ids = []
-    for name in SetName:
+    for name in names:
         rows = facts(name).filter(pl.col("split") == split)
         ids.append(rows.select("question_id"))
     return pl.concat(ids).unique()

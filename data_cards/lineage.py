@@ -24,11 +24,12 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
+from coa.sets import AssembleParams
 from coa.trajectory import Step, Trajectory, is_imported
 from data_cards import rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
-from data_cards.catalogue import local_path
+from data_cards.catalogue import built_sets, local_path
 from data_cards.facts import collect, scan
 from data_cards.tracing import provenance, run_files
 from data_cards.tracing.origins import call_lines, prompt_line
@@ -60,10 +61,12 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
     Raises:
         InputError: no set has such a row, or a file is missing or broken.
     """
-    found = rows.find_in_sets(row_id)
+    names = built_sets(params.section(AssembleParams, "assemble"))
+    found = rows.find_in_sets(row_id, names)
     if found is None:
         raise InputError(
             f"no set has a row {row_id!r}",
+            where=f"the sets of this run: {', '.join(names) or 'none'}",
             expected="a trajectory id, a pair id or a question id of a set",
             fix="the ids are in the columns of data/assemble/, see docs/data_model.md",
         )

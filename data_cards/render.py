@@ -2,10 +2,10 @@
 
     python -m data_cards.render
 
-Reads data/assemble/, data/questions.parquet, data/filter/, data/branch/, data/grade.parquet, the
-prompts and, where they are there, data/screen/, data/analyse.parquet and reports/pictures/*.png.
-Writes data/render/README.md for all sets, and data/render/{set}/README.md for each with the
-pictures it shows.
+Reads data/assemble/, data/questions.parquet, data/filter/, data/grade.parquet, the prompts, with
+pairs data/branch/ and, where they are there, data/screen/, data/analyse.parquet and
+reports/pictures/*.png. Writes data/render/README.md for all sets, which names those that have no
+row, and data/render/{set}/README.md for each set that was built with the pictures it shows.
 
 One repository on the Hub holds all sets, each as a configuration of its own, with its files at
 data/{set}/{split}.parquet. data/render/ with those files beside it is that repository.
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> str:
     rendered = render(params, params.section(RenderParams))
     write_files(OUT, rendered.files(), OWN_FOLDER)
     sizes = [f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets]
-    return f"{OUT}: {', '.join(sizes)}"
+    return f"{OUT}: {', '.join(sizes) or 'no set was built, nothing can be trained'}"
 
 
 if __name__ == "__main__":

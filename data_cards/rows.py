@@ -16,6 +16,7 @@ from coa.question import Question
 from coa.trajectory import Trajectory, is_imported
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
+from data_cards.tracing.calls import fork_point
 
 Record = TypeVar("Record")
 _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
@@ -33,13 +34,13 @@ def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | N
     return msgspec.convert(found[0], record) if found else None
 
 
-def find_in_sets(row_id: str) -> tuple[SetName, str, SetRow] | None:
-    """Find a row of any set, with the set and the split in which it stands.
+def find_in_sets(row_id: str, names: Iterable[SetName]) -> tuple[SetName, str, SetRow] | None:
+    """Find a row of any of these sets, with the set and the split in which it stands.
 
     Raises:
         InputError: a file is missing or broken.
     """
-    for name in SetName:
+    for name in names:
         record, column = _record_of(name)
         for split in SPLITS:
             row = find_one(local_path(name, split), record, column == row_id)
@@ -58,18 +59,15 @@ def _record_of(name: SetName) -> tuple[type[SetRow], pl.Expr]:
 
 
 def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
-    """Find a graded trajectory or fork.
+    """Find a graded trajectory, or a fork where the id is that of one.
 
     Raises:
         InputError: a file is missing or broken.
     """
-    for path in (GRADED, FORKS):
-        if not path.exists():
-            continue
-        row = find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
-        if row is not None:
-            return row
-    return None
+    path = FORKS if fork_point(trajectory_id) else GRADED
+    if not path.exists():
+        return None
+    return find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
 
 
 def is_in_run(trajectory: Trajectory) -> bool:

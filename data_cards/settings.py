@@ -17,6 +17,7 @@ import yaml
 from coa.errors import ConfigError
 from coa.params import Params
 from coa.prompts import Prompt
+from coa.sets import AssembleParams
 from coa.stages import TrajectorySource
 from data_cards.cards.safe_markdown import Markdown, fence
 from data_cards.catalogue import SetName
@@ -127,11 +128,15 @@ def check(params: RenderParams) -> None:
 
 
 def shown_settings(params: Params) -> dict[str, Any]:
-    """Give the resolved settings of the stages, without what is private."""
+    """Give the resolved settings of the stages of this run, without what is private."""
     values: dict[str, Any] = {}
     for section in SECTIONS:
         with suppress(KeyError):  # The run has no such stage.
             values |= yaml.safe_load(params.dump([section]))
+    if not params.section(AssembleParams, "assemble").makes_pairs:
+        values.pop("branch", None)
+    if not has_corpus(values):
+        values.pop("index", None)
     return public(values)
 
 
@@ -147,6 +152,11 @@ def settings_of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
     if TrajectorySource.SAMPLE not in trajectories:
         hidden |= _OF_TEACHER
     return {name: values for name, values in settings.items() if name not in hidden}
+
+
+def has_corpus(settings: Mapping[str, Any]) -> bool:
+    """Say whether the run has passages of its own."""
+    return bool(settings.get("index", {}).get("corpus"))
 
 
 def public(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,10 +32,10 @@ from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.serve import ServeParams
+from coa.sets import AssembleParams
 from coa.stages import PipelineParams
 from coa.tools.factory import ToolsParams
 from curate.analyse import AnalyseParams
-from curate.assemble import AssembleParams
 from curate.branch import BranchParams
 from curate.filter import FilterParams
 from curate.grade import GradeParams

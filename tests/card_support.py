@@ -1,7 +1,7 @@
 """Write the files of a small run and read its cards, for their tests."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from coa import protocol, tables
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
+from coa.sets import AssembleParams
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.render import OUT
 
 datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
+SIZES = AssembleParams(num_cot_a=8, num_coa=9, num_cot=5, num_rl=4)
 TEACHER = "scripted/microworld-12345678"
 HOSTILE = (
     "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | "
@@ -153,7 +155,8 @@ def write_settings(**render: Any) -> None:
     server = {"base_url": "http://secret.host:8000/v1", "api_key_env": "SECRET_KEY", "model": "m"}
     params = {
         "prompts": {"cot": "cot.txt", "coa": "coa.txt"},
-        "assemble": {"num_coa": 9, "note": HOSTILE.replace("\x00", "")},
+        "assemble": asdict(SIZES),
+        "sample": {"note": HOSTILE.replace("\x00", "")},
         "teacher": {"chat_template": "{prompt}\n", "server": server},
         "render": {**section, **render},
     }

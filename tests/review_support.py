@@ -64,6 +64,7 @@ def write_run(root: Path, folder: Path) -> None:
         "num_coa": 100,
         "num_cot": 0,
         "num_rl": 0,
+        "allows_fewer": False,
         "validation_share": 0.0,
         "seed": 0,
     }

@@ -23,6 +23,7 @@ SETTINGS = {
     "num_coa": 3,
     "num_cot": 3,
     "num_rl": 3,
+    "allows_fewer": False,
     "validation_share": 0.0,
     "seed": 0,
 }

@@ -140,7 +140,7 @@ def test_the_copy_of_the_sets_is_what_is_read(
 ) -> None:
     shutil.copytree(small_run / ASSEMBLED, tmp_path / ASSEMBLED)
     monkeypatch.chdir(tmp_path)
-    copies = copy_sets(tmp_path / "private")
+    copies = copy_sets(SetName, tmp_path / "private")
     assert len(copies) == 2 * len(SetName)
     with sets_in(tmp_path / "private" / ASSEMBLED):
         read = local_path(SetName.COA, "train")

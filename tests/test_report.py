@@ -3,9 +3,10 @@
 Hostile text in it is only ever text.
 """
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import Arm
 from coa.points import Point, PointOutcome
 from coa.question import Question
+from coa.sets import AssembleParams
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate import report
 from curate.analyse import analyse_all
@@ -77,6 +79,8 @@ ROWS = [
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the page is made of."""
     monkeypatch.chdir(tmp_path)
+    sizes = {"assemble": asdict(AssembleParams())}
+    Path("params.yaml").write_text(json.dumps(sizes), encoding="utf-8")
     write_rows(ROWS)
     tables.write_table(report.POINTS, Point, [POINT])
     return tmp_path
@@ -129,10 +133,10 @@ def test_modes_that_share_no_question_are_said_not_to_be_comparable() -> None:
 
 def test_files_that_were_not_made_are_missed_on_the_page_only() -> None:
     report.DROPPED.unlink()
-    report.POINTS.unlink()
+    tables.write_table(report.POINTS, Point, [])
     page = make_page()
     assert "that file is not there, so the step is missing" in page
-    assert "no trajectory was forked, or the file of forked points is not there" in page
+    assert "no trajectory was forked, because none had a point to fork" in page
 
 
 @pytest.mark.parametrize(

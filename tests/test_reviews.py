@@ -41,6 +41,7 @@ SIZES = {
     "num_coa": 1,
     "num_cot": 1,
     "num_rl": 0,
+    "allows_fewer": False,
     "validation_share": 0.0,
     "seed": 0,
 }

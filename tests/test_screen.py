@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.pairs import PairKind, PreferencePair
 from coa.question import Question
+from coa.sets import AssembleParams
 from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
 from curate import screen
 from curate.screen import ScreenedRow, batches
@@ -25,6 +27,7 @@ SETTINGS = {
     "shingle_words": 3,
     "min_similarity": 0.8,
 }
+SIZES = asdict(AssembleParams())
 TEST = Question("test-1", "Who is the mayor of Villa Pellin in Estavia?", ("Ada",), "test")
 
 
@@ -103,7 +106,7 @@ def screened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Screened:
         pairs: Sequence[PreferencePair] = (),
         arguments: Sequence[str] = (),
     ) -> dict[str, Excluded]:
-        Path("params.yaml").write_text(json.dumps({"screen": SETTINGS}))
+        Path("params.yaml").write_text(json.dumps({"screen": SETTINGS, "assemble": SIZES}))
         tables.write_table(screen.QUESTIONS, Question, questions)
         tables.write_table(screen.KEPT, GradedTrajectory, kept)
         tables.write_table(screen.GRADED, GradedTrajectory, kept)

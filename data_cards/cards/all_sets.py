@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 from coa.params import Params
+from coa.sets import AssembleParams
 from data_cards.cards.card import Card, SetCard, front_page, set_card
-from data_cards.cards.measure import measure
-from data_cards.catalogue import SetName
-from data_cards.facts import num_questions_in_both_splits
+from data_cards.cards.measure import measure, measure_run
+from data_cards.catalogue import built_sets
 from data_cards.settings import RenderParams, check, shown_settings
 
 
@@ -45,9 +45,10 @@ def render(params: Params, section: RenderParams) -> Rendered:
     """
     check(section)
     settings = shown_settings(params)
+    sizes = params.section(AssembleParams, "assemble")
     cards = []
-    for name in SetName:
-        facts = measure(name, settings)
+    for name in built_sets(sizes):
+        facts = measure(name, settings, sizes.sizes[name])
         cards.append(set_card(facts, section))
-    front = front_page(cards, num_questions_in_both_splits(), section)
+    front = front_page(cards, measure_run(sizes), section)
     return Rendered(front, tuple(cards))

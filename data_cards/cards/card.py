@@ -12,7 +12,7 @@ from data_cards.cards import licences, sections
 from data_cards.cards.example import show_row
 from data_cards.cards.front_matter import assemble_card, metadata
 from data_cards.cards.licences import Source
-from data_cards.cards.measure import SetFacts, is_scripted
+from data_cards.cards.measure import RunFacts, SetFacts, is_scripted
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sections import Distribution
 from data_cards.cards.set_info import SetInfo
@@ -66,12 +66,12 @@ def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
     return SetCard(facts.info, facts.sources, facts.models, facts.imported, card)
 
 
-def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: RenderParams) -> Card:
+def front_page(cards: Sequence[SetCard], run: RunFacts, params: RenderParams) -> Card:
     """Write the card of the repository that holds all sets.
 
     Args:
-        cards: Those of the sets.
-        num_in_both_splits: Questions of a train split that are also in a validation split.
+        cards: Those of the sets that were built.
+        run: What is said of all sets together.
         params: What the cards cannot count.
     """
     sources: dict[Source, None] = {}
@@ -87,10 +87,16 @@ def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: Render
         sizes = [split["num_examples"] for split in card.info.splits]
         rows.append((link, Markdown(TITLES[name]), *sizes))
     infos = [card.info for card in cards]
+    names = [info.name for info in infos]
     context = {
         **_identity(params, infos, list(models), imported),
-        "num_in_both_splits": num_in_both_splits,
+        "names": names,
+        "loaded": SetName.COA if SetName.COA in names else next(iter(names), ""),
+        "num_in_both_splits": run.num_in_both_splits,
         "sets": table(("set", "what it holds", "train", "validation"), rows),
+        "training_order": sections.training_order(names),
+        "fewer": _fewer(infos, run.asked),
+        "not_built": _not_built(run),
         "licences": licence_table(list(sources), params),
     }
     text = _with_metadata(
@@ -102,6 +108,24 @@ def front_page(cards: Sequence[SetCard], num_in_both_splits: int, params: Render
         params=params,
     )
     return Card(text, ())
+
+
+def _fewer(infos: Sequence[SetInfo], asked: Mapping[str, int]) -> list[str]:
+    """Name the sets that have fewer train rows than they were asked for."""
+    found: list[str] = []
+    for info in infos:
+        if info.num_train < asked[info.name]:
+            found.append(f"`{info.name}` has {info.num_train:,} of {asked[info.name]:,}")
+    return found
+
+
+def _not_built(run: RunFacts) -> list[dict[str, Any]]:
+    """Say of each set that has no row what became of those that could have entered it."""
+    found: list[dict[str, Any]] = []
+    for name, funnel in run.not_built.items():
+        lost = sections.funnel_table(funnel, num_taken=0)
+        found.append({"name": name, "title": TITLES[name], "asked": run.asked[name], "lost": lost})
+    return found
 
 
 def _identity(
@@ -164,6 +188,8 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
         "costs": sections.cost_table(facts.costs, facts.funnel.pool),
         "causes": causes,
         "num_failed": num_failed,
+        "num_asked": facts.num_asked,
+        "is_smaller": facts.info.num_train < facts.num_asked,
         "is_screened": facts.is_screened,
         "lists_evaluation_sets": facts.evaluation_overlaps is not None,
         "is_compared": any(found.num_questions for found in facts.evaluation_overlaps or ()),

@@ -12,6 +12,7 @@ import polars as pl
 
 from coa.errors import InputError
 from coa.files import EXCLUDED
+from coa.sets import AssembleParams
 from data_cards.cards import masks, reviews, spreads, yields
 from data_cards.cards.licences import CORPUS, Source
 from data_cards.cards.masks import Part
@@ -19,8 +20,14 @@ from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.set_info import SetInfo, set_info
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
 from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel, Imported
-from data_cards.catalogue import HAS_TRAJECTORIES, SetName, local_path
-from data_cards.facts import collect, facts
+from data_cards.catalogue import (
+    HAS_TRAJECTORIES,
+    SetName,
+    asked_sets,
+    built_sets,
+    local_path,
+)
+from data_cards.facts import collect, facts, num_questions_in_both_splits
 from data_cards.settings import ShownPrompt, shown_prompt
 
 PICTURES = Path("reports/pictures")
@@ -43,6 +50,8 @@ class SetFacts:
     name: SetName
     info: SetInfo
     """Its files in the Hub's terms."""
+    num_asked: int
+    """Train rows that it was asked for."""
     models: tuple[Count, ...]
     """Teachers and how many rows each wrote."""
     imported: tuple[Imported, ...]
@@ -85,7 +94,33 @@ class SetFacts:
     """Those that are there, by what they show."""
 
 
-def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the front page says of a run besides what it says of each set."""
+
+    asked: Mapping[str, int]
+    """Train rows that each set was asked for."""
+    not_built: Mapping[SetName, Funnel]
+    """What became of the rows of the sets that were asked for and have none."""
+    num_in_both_splits: int
+    """Questions of a train split that are also in a validation split."""
+
+
+def measure_run(params: AssembleParams) -> RunFacts:
+    """Measure what is said of all sets together.
+
+    Raises:
+        InputError: a file is missing or broken or lacks a column.
+    """
+    built = built_sets(params)
+    not_built: dict[SetName, Funnel] = {}
+    for name in asked_sets(params):
+        if name not in built:
+            not_built[name] = yields.funnel(name)
+    return RunFacts(params.sizes, not_built, num_questions_in_both_splits(built))
+
+
+def measure(name: SetName, settings: Mapping[str, Any], num_asked: int) -> SetFacts:
     """Measure a set.
 
     Raises:
@@ -109,6 +144,7 @@ def measure(name: SetName, settings: Mapping[str, Any]) -> SetFacts:
     return SetFacts(
         name=name,
         info=info,
+        num_asked=num_asked,
         models=models,
         imported=imported,
         sources=sources,
@@ -157,15 +193,25 @@ def _sources(
         found.append(Source("questions and answers", count.value))
     if name is SetName.RL:
         return tuple(found)
-    searches = yields.counts(frame.filter(~pl.col("is_imported")), "search_fingerprint")
-    if any(count.value for count in searches):
-        found.append(Source("search results", CORPUS))
+    found += _searched(frame)
     for model in models:
         if not is_scripted(model):
             found.append(Source("the teacher's text", model.value))
     for one in imported:
         found.append(Source(IMPORTED, one.origin or one.model, one.licence))
     return tuple(dict.fromkeys(found))
+
+
+def _searched(frame: pl.LazyFrame) -> list[Source]:
+    """Name what was searched: the passages of this run, and what imported trajectories say."""
+    found: list[Source] = []
+    own = yields.counts(frame.filter(~pl.col("is_imported")), "search_fingerprint")
+    if any(search.value for search in own):
+        found.append(Source("search results", CORPUS))
+    for search in yields.counts(frame.filter(pl.col("is_imported")), "search_fingerprint"):
+        if search.value:
+            found.append(Source("imported search results", search.value))
+    return found
 
 
 def is_scripted(model: Count) -> bool:
@@ -197,7 +243,7 @@ def _middle_row(name: SetName, frame: pl.LazyFrame) -> str:
             f"the set '{name}' is empty",
             where=local_path(name, "train"),
             expected="at least one train row",
-            fix=f"raise assemble.num_{name}, then dvc repro",
+            fix=f"raise assemble.num_{name}, or set it to 0, then dvc repro",
         )
     return row_id
 

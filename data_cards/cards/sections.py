@@ -46,6 +46,23 @@ class Distribution(NamedTuple):
     rows: Markdown
 
 
+def training_order(names: Sequence[SetName]) -> str:
+    """Say which stages of training take these sets, in their order; empty without a set."""
+    uses: list[str] = []
+    if SetName.COT_A in names:
+        uses.append("`cot_a` teaches when to search (SFT stage 1)")
+    if SetName.COA in names:
+        share_of_cot = " with a share of `cot`" if SetName.COT in names else ""
+        uses.append(f"`coa`{share_of_cot} teaches how (SFT stages 2 and 3)")
+    elif SetName.COT in names:
+        uses.append("`cot` teaches how to reason (SFT stages 2 and 3)")
+    if SetName.RL in names:
+        uses.append("`rl` has further questions for reinforcement learning")
+    if len(uses) > 1:
+        return f"The stages of training take them in this order: {', '.join(uses)}."
+    return f"In training, {uses[0]}." if uses else ""
+
+
 def split_table(info: SetInfo) -> Markdown:
     """List the splits with their rows."""
     rows = [(Markdown(split["name"]), split["num_examples"]) for split in info.splits]

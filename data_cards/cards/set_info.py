@@ -27,6 +27,11 @@ class SetInfo(NamedTuple):
         return list(self.dataset_info["splits"])
 
     @property
+    def num_train(self) -> int:
+        """Count the rows of the train split."""
+        return int(self.splits[0]["num_examples"])
+
+    @property
     def num_rows(self) -> int:
         """Count the rows of all splits."""
         return sum(split["num_examples"] for split in self.splits)

@@ -18,7 +18,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.prompts import Prompt
 from coa.trajectory import Author, Step
-from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
+from data_cards.catalogue import SPLITS, SetName, local_path
 
 
 def conversation(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
@@ -62,15 +62,19 @@ def _first_turn(steps: Sequence[Step]) -> str:
     return protocol.render(own)
 
 
-def write_llamafactory(folder: Path, prompt: Prompt) -> dict[str, int]:
-    """Write the sharegpt files and dataset_info.json; return the number of rows of each file.
+def write_llamafactory(folder: Path, names: Sequence[SetName], prompt: Prompt) -> dict[str, int]:
+    """Write the sharegpt files of these sets and dataset_info.json; return the rows of each file.
+
+    Questions have no such file.
 
     Raises:
         InputError: a set is missing or broken.
     """
     counts = {}
     descriptions = {}
-    for name in (SetName.COT_A, *HAS_TRAJECTORIES):
+    for name in names:
+        if name is SetName.RL:
+            continue
         for split in SPLITS:
             file = f"{name}_{split}"
             rows = _sharegpt_rows(name, split, prompt)

@@ -21,7 +21,7 @@ from coa.graded import GradedTrajectory
 from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, Tokenizer, tokenise
 from coa.trajectory import Author
-from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, local_path
+from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
 from data_cards.formats.parquet_rows import write_rows
 
 _IGNORED = -100
@@ -82,12 +82,16 @@ class LeftOut:
 
 
 def write_tokenised(
-    folder: Path, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int
+    folder: Path,
+    names: Sequence[SetName],
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    max_tokens: int,
 ) -> dict[str, int]:
     """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl.
 
-    A validation split without rows is not written: the libraries that read the folder do not take
-    an empty one.
+    Of the sets only those with trajectories are written. A validation split without rows is not
+    written: the libraries that read the folder do not take an empty one.
 
     Returns:
         The number of rows written to each split, and of those left out for each reason.
@@ -106,7 +110,7 @@ def write_tokenised(
     with TemporaryDirectory() as temporary:
         for split in SPLITS:
             path = Path(temporary) / f"{split}.parquet"
-            rows = _rows(split, tokenizer, prompt, max_tokens, left_out)
+            rows = _rows(names, split, tokenizer, prompt, max_tokens, left_out)
             count = write_rows(path, _SCHEMA, rows)
             counts[f"tokenized {split}"] = count
             if count:
@@ -119,13 +123,20 @@ def write_tokenised(
 
 
 def _rows(
-    split: str, tokenizer: Tokenizer, prompt: Prompt, max_tokens: int, left_out: list[LeftOut]
+    names: Sequence[SetName],
+    split: str,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    max_tokens: int,
+    left_out: list[LeftOut],
 ) -> Iterator[dict[str, list[int]]]:
     """Yield the rows of a split; add those that are left out to `left_out`."""
     encoder = PieceEncoder(tokenizer)
     end_id = getattr(tokenizer, "eos_token_id", None)
     prompt = prompt.for_policy(encoder)
-    for name in HAS_TRAJECTORIES:
+    for name in names:
+        if name not in HAS_TRAJECTORIES:
+            continue
         for row in tables.read_table(local_path(name, split), GradedTrajectory):
             row_id = row.trajectory.trajectory_id
             asked = prompt.fill(row.trajectory.question)

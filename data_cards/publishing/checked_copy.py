@@ -59,14 +59,14 @@ class ModelCopy(NamedTuple):
         return found
 
 
-def copy_sets(to: Path) -> tuple[Copy, ...]:
-    """Copy the files of all sets; skip a missing one, which the checks will name.
+def copy_sets(names: Iterable[SetName], to: Path) -> tuple[Copy, ...]:
+    """Copy the files of these sets; skip a missing one, which the checks will name.
 
     Raises:
         OutputError: a copy cannot be written.
     """
     copies = []
-    for name in SetName:
+    for name in names:
         for split in SPLITS:
             path = local_path(name, split)
             if path.is_file():

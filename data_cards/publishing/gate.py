@@ -38,6 +38,8 @@ from data_cards.tracing.provenance import shown
 class Reason(StrEnum):
     """A reason why something is not published."""
 
+    NO_SET = "no_set"
+    """No set was built: there are no rows to publish."""
     EVALUATION_OVERLAP = "evaluation_overlap"
     """A row touches an evaluation set, or the rows were never screened."""
     NO_EVALUATION_SET = "no_evaluation_set"
@@ -142,6 +144,8 @@ def check_sets(
         models += [model.value for model in card.models]
         models += [one.model for one in card.imported]
     found: list[Refusal] = []
+    if not names:
+        found.append(Refusal(Reason.NO_SET, "no set was built: the front card says why"))
     found += evaluation_refusals(names, settings.get("screen", {}))
     found += row_refusals(names, params.phone_region)
     found += _licence_refusals(cards, known_licences)

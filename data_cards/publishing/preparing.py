@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from coa.files import ASSEMBLED, RENDERED
 from coa.params import Params
+from coa.sets import AssembleParams
 from data_cards.cards.all_sets import render
 from data_cards.cards.card_files import stale_files
 from data_cards.cards.measure_model import measure_model
 from data_cards.cards.model_card import card_files, card_folder, render_card
-from data_cards.catalogue import sets_in
+from data_cards.catalogue import built_sets, sets_in
 from data_cards.publishing.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
 from data_cards.publishing.gate import (
     MODEL_REASONS,
@@ -44,8 +45,11 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Prepa
         ConfigError: a setting is wrong.
         OutputError: a copy cannot be written.
     """
-    copies = copy_sets(private)
-    with sets_in(private / ASSEMBLED):
+    names = built_sets(params.section(AssembleParams, "assemble"))
+    copies = copy_sets(names, private)
+    copied_sets = private / ASSEMBLED
+    copied_sets.mkdir(parents=True, exist_ok=True)  # where no set was built
+    with sets_in(copied_sets):
         prepared = _prepare_sets(params, publish)
     require_unchanged(copies)
     hashes = {copied.copy: copied.hashes for copied in copies}

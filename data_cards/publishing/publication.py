@@ -21,6 +21,7 @@ from data_cards.tracing import provenance
 
 LINEAGE = "lineage.json"
 _CHECKED = {
+    Reason.NO_SET: "there is a set with rows",
     Reason.EVALUATION_OVERLAP: (
         "no row has a question, or an edited copy of one, of the evaluation sets screened"
     ),

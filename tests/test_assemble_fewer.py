@@ -1,0 +1,187 @@
+"""Test sets that get fewer rows than asked for: as large as they can be, or not built, and said."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from coa import tables
+from coa.errors import ConfigError, InputError
+from coa.files import BRANCHED, FORKS, GRADED, PAIRS, POINTS
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from curate import assemble, branch, filter, report, screen, summary
+from data_cards import render
+
+FRONT_CARD = render.OUT / "README.md"
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of a small run the current folder."""
+    shutil.copytree(small_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def change_settings(section: str, **values: Any) -> None:
+    path = Path("params.yaml")
+    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sections[section].update(values)
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+
+
+def sizes() -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = json.loads(Path("metrics/assemble.json").read_text())
+    return found
+
+
+def num_rows(name: str, split: str) -> int:
+    return tables.count_rows(assemble.OUT / name / f"{split}.parquet")
+
+
+def test_a_set_with_too_few_rows_is_as_large_as_it_can_be_and_says_so(run: Path) -> None:
+    line = assemble.main(["allows_fewer=true", "num_cot=1000"])
+    size = sizes()["cot"]
+    assert size["asked"] == 1000
+    assert 6 < size["train"] < 100
+    assert f"{size['train']} of 1,000 cot" in line
+    assert "20 coa" in line
+    assert num_rows("cot", "train") == size["train"]
+    pool = pl.scan_parquet("data/filter/kept.parquet").select(
+        pl.col("trajectory").struct.field("mode")
+    )
+    kept = pool.filter(pl.col("mode") == "cot").collect().height
+    assert size["train"] + size["validation"] <= kept
+
+
+def test_the_validation_split_keeps_its_share_of_a_smaller_set(run: Path) -> None:
+    assemble.main(["allows_fewer=true", "num_coa=1000", "validation_share=0.1"])
+    size = sizes()["coa"]
+    assert size["validation"] <= round(0.1 * size["train"])
+    assert num_rows("coa", "validation") == size["validation"] > 0
+
+
+def test_sets_that_can_be_filled_are_the_same_with_and_without_the_permission(run: Path) -> None:
+    files = sorted(assemble.OUT.rglob("*.parquet"))
+    before = [path.read_bytes() for path in files]
+    assemble.main(["allows_fewer=true"])
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_without_the_permission_too_few_rows_are_an_error_that_names_it(run: Path) -> None:
+    with pytest.raises(InputError, match="too few rows for the set 'cot'") as raised:
+        assemble.main(["num_cot=1000"])
+    assert "assemble.allows_fewer: true" in raised.value.details["what to do"]
+    assert num_rows("cot", "train") == 6
+
+
+def test_a_set_of_size_zero_is_not_built_and_that_of_an_earlier_run_goes(run: Path) -> None:
+    assert assemble.main(["num_cot=0", "num_rl=0"]) == "data/assemble: 6 cot_a, 20 coa"
+    assert sorted(path.name for path in assemble.OUT.iterdir()) == [
+        "coa",
+        "cot_a",
+        "reviewed.parquet",
+    ]
+    assert list(sizes()) == ["cot_a", "coa"]
+
+
+def test_what_somebody_put_beside_a_set_stays(run: Path) -> None:
+    (assemble.OUT / "cot/notes.txt").write_text("mine")
+    assemble.main(["num_cot=0"])
+    assert [path.name for path in (assemble.OUT / "cot").iterdir()] == ["notes.txt"]
+
+
+def test_a_negative_size_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match="bad value"):
+        assemble.main(["num_cot=-1"])
+
+
+def test_a_set_without_a_row_is_not_built_and_says_what_took_them(run: Path) -> None:
+    change_settings("assemble", allows_fewer=True)
+    filter.main(["max_policy_tokens=1"])
+    line = assemble.main([])
+    assert line.startswith("data/assemble: 6 cot_a, 10 rl; coa: no row is left; the filter dropped")
+    assert "length" in line
+    assert "see data/filter/dropped.parquet" in line
+    assert sizes()["coa"] == {"asked": 20, "train": 0, "validation": 0}
+    assert not (assemble.OUT / "coa").exists()
+    assert render.main([]) == "data/render: 7 cot_a, 12 rl"
+    card = FRONT_CARD.read_text(encoding="utf-8")
+    assert "`coa`, trajectories that search: no train row is left of the 20" in card
+    assert "left out: length" in card
+    assert "coa: no row is left of 20 that were asked for" in summary.main([])
+
+
+def test_a_smaller_set_says_so_on_its_card_and_on_the_front_page(run: Path) -> None:
+    change_settings("assemble", allows_fewer=True, num_cot=1000)
+    assemble.main([])
+    render.main([])
+    num_train = sizes()["cot"]["train"]
+    assert f"`cot` has {num_train} of 1,000." in FRONT_CARD.read_text(encoding="utf-8")
+    card = (render.OUT / "cot/README.md").read_text(encoding="utf-8")
+    assert "asked for 1,000 train rows; no more than these are left" in card
+    other = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
+    assert "The set takes the number of rows that it was asked for, balanced" in other
+    assert f"{num_train}" in summary.main([]).split("\n")[-2]
+
+
+def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(run: Path) -> None:
+    change_settings("assemble", allows_fewer=True, num_cot_a=0, num_rl=0)
+    shutil.rmtree(BRANCHED)
+    filter.main(["max_policy_tokens=1"])
+    screen.main([])
+    line = assemble.main([])
+    assert "no set was built, nothing can be trained" in line
+    assert line.count("no row is left; the filter dropped 40 (") == 2
+    report.main([])
+    assert render.main([]) == "data/render: no set was built, nothing can be trained"
+    assert [path.name for path in render.OUT.rglob("*")] == ["README.md"]
+    card = FRONT_CARD.read_text(encoding="utf-8")
+    assert "**No set was built, and nothing can be trained.**" in card
+    assert "load_dataset" not in card
+    assert "No set was built, nothing can be trained." in summary.main([])
+
+
+def test_a_run_in_which_nothing_was_right_ends(run: Path) -> None:
+    wrong: list[GradedTrajectory] = []
+    for row in tables.read_table(GRADED, GradedTrajectory):
+        if not row.grade.exact_match:
+            wrong.append(row)
+    tables.write_table(GRADED, GradedTrajectory, wrong)
+    change_settings("branch", max_parents={"act_is_better": 0, "think_is_better": 0})
+    change_settings("assemble", allows_fewer=True)
+    filter.main([])
+    assert branch.main([]) == (
+        "data/branch: no pairs, because no trajectory was chosen as a parent"
+    )
+    assert [tables.count_rows(path) for path in (PAIRS, FORKS, POINTS)] == [0, 0, 0]
+    screen.main([])
+    line = assemble.main([])
+    assert "10 rl; cot_a: no row is left; coa: no row is left; the filter dropped" in line
+    assert render.main([]) == "data/render: 12 rl"
+    assert "0 points forked, 0 pairs" in summary.main([])
+
+
+def test_pairs_of_an_earlier_run_are_not_read(run: Path) -> None:
+    for path in BRANCHED.iterdir():
+        path.write_bytes(b"of an earlier run")
+    change_settings("assemble", num_cot_a=0)
+    assert "pair" not in screen.main([])
+    assemble.main([])
+    report.main([])
+    render.main([])
+    card = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
+    assert "branch:" not in card
+    assert "forked" not in summary.main([])
+
+
+def test_a_table_of_pairs_without_rows_is_read(run: Path) -> None:
+    tables.write_table(PAIRS, PreferencePair, [])
+    assert "0 of kind pair" in screen.main([])
+    line = assemble.main(["allows_fewer=true"])
+    assert line.endswith("; cot_a: no row is left")

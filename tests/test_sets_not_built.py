@@ -1,0 +1,319 @@
+"""Test runs with only some of the sets: nothing loops over a set that was not built.
+
+Trajectories of one mode alone, as imported ones are, and runs without a corpus are among them.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard
+
+from annotate.push import kinds_of_run
+from coa import tables
+from coa.causes import Analysis
+from coa.drops import Dropped, DropReason
+from coa.errors import InputError
+from coa.files import ANALYSED, BRANCHED, DROPPED, GRADED, POINTS
+from coa.graded import GradedTrajectory
+from coa.params import Params
+from coa.points import Point
+from coa.reviews import ReviewKind
+from coa.sets import AssembleParams
+from coa.trajectory import Mode
+from curate import analyse, assemble, filter, grade, report, screen, summary
+from data_cards import export, lineage, render
+from data_cards.catalogue import SetName, built_sets, local_path
+from data_cards.settings import shown_settings
+from tests.publish_support import Hub, environment_of, publish
+
+datasets = pytest.importorskip("datasets")
+pytestmark = pytest.mark.usefixtures("quiet_bars")
+COA_ALONE = {"num_cot_a": 0, "num_cot": 0, "num_rl": 0}
+
+
+def change_settings(section: str, **values: Any) -> None:
+    path = Path("params.yaml")
+    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sections[section].update(values)
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of a small run the current folder."""
+    shutil.copytree(small_run, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def coa_run(run: Path) -> Path:
+    """A run that built the set `coa` alone, in the folder of one that built all."""
+    change_settings("assemble", **COA_ALONE)
+    screen.main([])
+    assemble.main([])
+    report.main([])
+    render.main([])
+    return run
+
+
+@pytest.fixture
+def empty_run(run: Path) -> Path:
+    """A run that kept no trajectory."""
+    change_settings("assemble", num_cot_a=0, num_rl=0, allows_fewer=True)
+    filter.main(["max_policy_tokens=1"])
+    screen.main([])
+    assemble.main([])
+    report.main([])
+    render.main([])
+    return run
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    (tmp_path / "hub").mkdir()
+    made = Hub(tmp_path / "hub")
+    yield made
+    made.close()
+
+
+def params_of(**sizes: Any) -> AssembleParams:
+    return AssembleParams(num_cot_a=1, num_coa=1, num_cot=1, num_rl=1, **sizes)
+
+
+def page() -> str:
+    report.main([])
+    return report.OUT.read_text(encoding="utf-8")
+
+
+def test_the_sets_of_a_run_are_those_that_it_asks_for(run: Path) -> None:
+    assert built_sets(params_of()) == list(SetName)
+    assert built_sets(replace(params_of(), num_cot=0)) == ["cot_a", "coa", "rl"]
+    shutil.rmtree("data/assemble/cot")
+    assert SetName.COT in built_sets(params_of())
+    assert SetName.COT not in built_sets(params_of(allows_fewer=True))
+
+
+def test_sets_that_were_never_assembled_are_an_error_and_no_empty_run(run: Path) -> None:
+    shutil.rmtree("data/assemble")
+    with pytest.raises(InputError, match="data/assemble is missing"):
+        built_sets(params_of(allows_fewer=True))
+
+
+def test_the_cards_are_those_of_the_set_that_was_built(coa_run: Path) -> None:
+    files = sorted(path.relative_to(render.OUT).as_posix() for path in render.OUT.rglob("*.md"))
+    assert files == ["README.md", "coa/README.md"]
+    text = (render.OUT / "README.md").read_text(encoding="utf-8")
+    head = DatasetCard(text).data.to_dict()  # type: ignore[no-untyped-call]
+    assert [config["config_name"] for config in head["configs"]] == ["coa"]
+    assert "One set for training" in text
+    assert "In training, `coa` teaches how" in text
+    assert "not built" not in text
+    assert "cot_a" not in text
+    assert summary.main([]).split("\n")[-1].split() == ["coa", "20", "4"]
+
+
+def test_a_set_that_was_built_is_exported_and_one_that_was_not_is_named(
+    coa_run: Path, root: Path
+) -> None:
+    prompt = f"prompt={root / 'train/prompts/question.txt'}"
+    assert export.main([prompt]) == "data/export: 20 coa_train, 4 coa_validation"
+    assert not Path("data/export/verl").exists()
+    with pytest.raises(InputError, match="the set 'rl' was not built") as raised:
+        export.main([prompt, "sets=[coa,rl]"])
+    assert raised.value.details["expected"] == "of the sets of this run: coa"
+
+
+def test_an_export_of_one_of_several_sets_holds_that_set_alone(run: Path, root: Path) -> None:
+    prompt = f"prompt={root / 'train/prompts/question.txt'}"
+    assert export.main([prompt, "sets=[rl]"]) == "data/export: 10 verl/train, 2 verl/validation"
+
+
+def test_an_export_of_no_set_is_refused(empty_run: Path) -> None:
+    with pytest.raises(InputError, match="no set was built"):
+        export.main([])
+    assert not Path("data/export").exists()
+
+
+def test_rows_of_the_set_that_was_built_are_traced(coa_run: Path) -> None:
+    row = next(tables.read_table(local_path(SetName.COA, "train"), GradedTrajectory))
+    shutil.rmtree(BRANCHED)
+    traced = lineage.main([row.trajectory.trajectory_id])
+    assert "coa, train (data/assemble/coa/train.parquet)" in traced
+    with pytest.raises(InputError, match="no set has a row") as raised:
+        lineage.main(["nowhere"])
+    assert raised.value.details["where"] == "the sets of this run: coa"
+
+
+def commit_all(folder: Path) -> None:
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    (folder / ".gitignore").write_text(".journal\n", encoding="utf-8")
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", *who, "commit", "--quiet", "-m", "all"],
+    ):
+        subprocess.run(command, cwd=folder, env=environment_of(), check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_one_set_is_published_and_loads(coa_run: Path, hub: Hub) -> None:
+    commit_all(coa_run)
+    waived = "allow=scripted_teacher,stale_lock"
+    plan = publish(coa_run, hub, "me/coa", waived, "dry_run=true")
+    assert plan.returncode == 0, plan.stderr
+    assert "+ data/coa/train.parquet" in plan.stdout
+    assert "cot" not in plan.stdout.replace(str(coa_run), "")
+    assert "would be refused" not in plan.stdout
+    done = publish(coa_run, hub, "me/coa", waived)
+    assert done.returncode == 0, done.stderr
+    loaded = "import datasets; print(datasets.load_dataset('me/coa')['train'].num_rows)"
+    assert hub.run(loaded).stdout.split("\n")[-2] == "20"
+
+
+@pytest.mark.slow
+def test_an_empty_publication_is_refused_by_name(empty_run: Path, hub: Hub) -> None:
+    commit_all(empty_run)
+    plan = publish(empty_run, hub, "me/none", "dry_run=true")
+    assert "would be refused: no_set: no set was built" in plan.stdout
+    refused = publish(empty_run, hub, "me/none", "allow=stale_lock")
+    assert refused.returncode == 1
+    assert "no_set: no set was built" in refused.stderr
+
+
+def test_without_pairs_the_error_report_has_no_forks(run: Path) -> None:
+    assert "Forks: both arms from one point" in page()
+    change_settings("assemble", num_cot_a=0)
+    text = page()
+    assert "fork" not in text.lower()
+    assert "Thinking against acting" not in text
+    assert not (report.PICTURES / "quadrants.png").exists()
+
+
+def test_without_pairs_both_modes_are_still_compared_on_the_same_questions(run: Path) -> None:
+    change_settings("assemble", num_cot_a=0)
+    rows: list[Analysis] = []
+    for i, row in enumerate(tables.read_table(ANALYSED, Analysis)):
+        rows.append(replace(row, question_id=f"q{i // 2}", mode=list(Mode)[i % 2], index=0))
+    tables.write_table(ANALYSED, Analysis, rows)
+    text = page()
+    assert "pairs of a CoT and a CoA rollout of the same question" in text
+    assert "CoT and CoA rollouts of the same question" in text
+    assert "fork" not in text.lower()
+    assert (report.PICTURES / "quadrants.png").exists()
+
+
+@pytest.mark.parametrize("verdict", ["wrong", "any"])
+@pytest.mark.parametrize("mode", Mode)
+def test_the_error_report_is_made_of_one_mode_or_of_wrong_rows_alone(
+    run: Path, mode: Mode, verdict: str
+) -> None:
+    rows: list[Analysis] = []
+    for row in tables.read_table(ANALYSED, Analysis):
+        if row.mode is mode and (verdict == "any" or row.cause):
+            rows.append(row)
+    ids = {row.trajectory_id for row in rows}
+    graded = [
+        row
+        for row in tables.read_table(GRADED, GradedTrajectory)
+        if row.trajectory.trajectory_id in ids
+    ]
+    tables.write_table(ANALYSED, Analysis, rows)
+    tables.write_table(GRADED, GradedTrajectory, graded)
+    tables.write_table(POINTS, Point, [])
+    filter.main(["max_policy_tokens=1"])
+    text = page()
+    assert f"<b>{len(rows)}</b><span>trajectories</span>" in text
+    assert "no trajectory was forked, because none had a point to fork" in text
+
+
+def test_the_error_report_of_a_run_without_rows_says_so(run: Path) -> None:
+    tables.write_table(ANALYSED, Analysis, [])
+    tables.write_table(GRADED, GradedTrajectory, [])
+    tables.write_table(DROPPED, Dropped, [])
+    tables.write_table(POINTS, Point, [])
+    text = page()
+    for words in ("There is no trajectory.", "No trajectory failed.", "There is nothing to show."):
+        assert words in text
+
+
+def test_what_nothing_passed_is_in_the_funnel_of_the_error_report(run: Path) -> None:
+    filter.main(["max_policy_tokens=1"])
+    rows = tables.read_table(GRADED, GradedTrajectory)
+    dropped = [Dropped(DropReason.LENGTH, "", row) for row in rows]
+    tables.write_table(DROPPED, Dropped, dropped)
+    text = page()
+    assert ">kept<" in text
+    assert text.count("0  (0.0%)") >= 2
+
+
+def test_pairs_of_an_earlier_run_are_not_reviewed() -> None:
+    kinds = list(ReviewKind)
+    assert kinds_of_run(kinds, AssembleParams()) == kinds
+    assert ReviewKind.PAIR not in kinds_of_run(kinds, AssembleParams(num_cot_a=0))
+
+
+@pytest.fixture
+def imported_run(run: Path) -> Path:
+    """A run on trajectories of one mode that were imported; it has no corpus and no index."""
+    imported: list[GradedTrajectory] = []
+    for row in tables.read_table(GRADED, GradedTrajectory):
+        it = row.trajectory
+        if it.mode is Mode.COA:
+            sampling = replace(it.sampling, temperature=-1.0, top_p=-1.0, seed=-1)
+            foreign = replace(it, model="gpt-4", sampling=sampling, search_fingerprint="google")
+            imported.append(replace(row, trajectory=foreign))
+    folder = Path("data/ingest")
+    trajectories = [row.trajectory for row in imported]
+    tables.write_table(folder / "coa.parquet", type(trajectories[0]), trajectories)
+    tables.write_table(folder / "cot.parquet", type(trajectories[0]), [])
+    for unused in ("data/branch", "data/index", "data/sample", "data/microworld"):
+        shutil.rmtree(unused)
+    for name in ("branch", "sample_cot", "sample_coa"):
+        Path(f"metrics/{name}.json").unlink()
+    change_settings("pipeline", trajectories=["ingest"], training=[], student=None)
+    change_settings("assemble", num_cot_a=0, num_rl=0, allows_fewer=True)
+    change_settings("index", corpus="")
+    return run
+
+
+@pytest.mark.parametrize("reads_corpus", [True, False])
+def test_imported_trajectories_become_sets_without_a_corpus(
+    imported_run: Path, reads_corpus: bool
+) -> None:
+    change_settings("analyse", reads_corpus=reads_corpus)
+    grade.main(["samples=[data/ingest]"])
+    analyse.main([])
+    filter.main([])
+    screen.main([])
+    assert assemble.main([]) == "data/assemble: 20 coa; cot: no row is left"
+    report.main([])
+    render.main([])
+    card = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
+    front = (render.OUT / "README.md").read_text(encoding="utf-8")
+    for text in (card, front):
+        assert "corpus" not in text
+        assert "imported search results" in text
+    assert "`cot`, trajectories that reason without a tool: no train row is left" in front
+    shown = summary.main([])
+    assert "forked" not in shown
+    assert "cot: no row is left of 6 that were asked for" in shown
+
+
+def test_a_card_shows_no_settings_of_stages_that_the_run_does_not_have(run: Path) -> None:
+    assert {"branch", "index"} <= shown_settings(Params.load("render")).keys()
+    change_settings("assemble", num_cot_a=0)
+    change_settings("index", corpus="")
+    assert not {"branch", "index"} & shown_settings(Params.load("render")).keys()
+
+
+def test_the_figures_of_a_run_name_the_sets_that_were_asked_for(coa_run: Path) -> None:
+    figures = json.loads(Path("metrics/assemble.json").read_text())
+    assert figures == {"coa": {"asked": 20, "train": 20, "validation": 4}}
