@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
-from coa.files import DATA, QUESTIONS, TRAINED
+from coa.files import ASSEMBLED, DATA, QUESTIONS, TRAINED
 from coa.params import PARAMS_FILE, Params
 from coa.stages import PipelineParams, Stage, TrajectorySource
 from coa.whole_files import write_file
@@ -230,6 +230,16 @@ class Plan:
                     where=where,
                     fix=f"take {name} out of pipeline.training, or raise assemble.{number}",
                 )
+        for name in self.training:
+            for item in self._values["train"][name].get("trajectories", ()):
+                path = Path(item)
+                if path.parent == ASSEMBLED and not numbers.get(f"num_{path.name}", 1):
+                    raise ConfigError(
+                        f"{name} reads {item}, which is not built: assemble.num_{path.name} is 0",
+                        where=where,
+                        fix=f"take it out of train.{name}.trajectories, or raise "
+                        f"assemble.num_{path.name}",
+                    )
 
     def _check_init(self, name: str, where: str) -> None:
         """Refuse a stage that starts from a model which no stage of the run trains."""

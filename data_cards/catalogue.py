@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 
+from coa import tables
 from coa.errors import InputError
 from coa.files import ASSEMBLED
 from coa.sets import AssembleParams
@@ -78,6 +79,15 @@ def built_sets(params: AssembleParams) -> list[SetName]:
 
 def _has_files(name: SetName) -> bool:
     return any(local_path(name, split).exists() for split in SPLITS)
+
+
+def published_splits(name: SetName) -> list[str]:
+    """List the splits of a set that are published: `datasets` does not load one without rows.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    return [split for split in SPLITS if tables.count_rows(local_path(name, split))]
 
 
 def local_path(name: SetName, split: str) -> Path:

@@ -19,10 +19,11 @@ from annotate.push import kinds_of_run
 from coa import tables
 from coa.causes import Analysis
 from coa.drops import Dropped, DropReason
-from coa.errors import InputError
+from coa.errors import ConfigError, InputError
 from coa.files import ANALYSED, BRANCHED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.params import Params
+from coa.pipeline import Plan
 from coa.points import Point
 from coa.reviews import ReviewKind
 from coa.sets import AssembleParams
@@ -30,6 +31,7 @@ from coa.trajectory import Mode
 from curate import analyse, assemble, filter, grade, report, screen, summary
 from data_cards import export, lineage, render
 from data_cards.catalogue import SetName, built_sets, local_path
+from data_cards.publishing.publication import set_files
 from data_cards.settings import shown_settings
 from tests.publish_support import Hub, environment_of, publish
 
@@ -150,6 +152,24 @@ def test_rows_of_the_set_that_was_built_are_traced(coa_run: Path) -> None:
     with pytest.raises(InputError, match="no set has a row") as raised:
         lineage.main(["nowhere"])
     assert raised.value.details["where"] == "the sets of this run: coa"
+
+
+def test_a_set_whose_validation_split_has_no_row_can_be_loaded(
+    coa_run: Path, tmp_path: Path
+) -> None:
+    change_settings("assemble", validation_share=0.0)
+    assemble.main([])
+    render.main([])
+    text = (render.OUT / "README.md").read_text(encoding="utf-8")
+    assert "|    20 |          0 |" in text
+    repository = tmp_path / "repository"
+    shutil.copytree(render.OUT, repository)
+    for path, content in set_files([SetName.COA], num_traces=0).items():
+        assert isinstance(content, Path)
+        (repository / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(content, repository / path)
+    loaded = datasets.load_dataset(str(repository), "coa", cache_dir=str(tmp_path / "cache"))
+    assert {split: rows.num_rows for split, rows in loaded.items()} == {"train": 20}
 
 
 def commit_all(folder: Path) -> None:
@@ -312,6 +332,17 @@ def test_a_card_shows_no_settings_of_stages_that_the_run_does_not_have(run: Path
     change_settings("assemble", num_cot_a=0)
     change_settings("index", corpus="")
     assert not {"branch", "index"} & shown_settings(Params.load("render")).keys()
+
+
+def test_a_training_stage_that_reads_a_set_of_size_zero_is_refused_beforehand(root: Path) -> None:
+    def plan_of(*overrides: str) -> Plan:
+        return Plan(Params.load("pipeline", overrides, root / "conf/microworld.yaml"))
+
+    with pytest.raises(ConfigError, match="sft2 reads data/assemble/cot, which is not built"):
+        plan_of("assemble.num_cot=0")
+    without = "trajectories=[data/assemble/coa]"
+    plan = plan_of("assemble.num_cot=0", f"train.sft2.{without}", f"train.sft3.{without}")
+    assert "sft2" in plan.training
 
 
 def test_the_figures_of_a_run_name_the_sets_that_were_asked_for(coa_run: Path) -> None:

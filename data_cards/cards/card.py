@@ -17,7 +17,7 @@ from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table,
 from data_cards.cards.sections import Distribution
 from data_cards.cards.set_info import SetInfo
 from data_cards.cards.yields import Count, Imported, total_rows
-from data_cards.catalogue import TITLES, SetName
+from data_cards.catalogue import SPLITS, TITLES, SetName
 from data_cards.settings import RenderParams, settings_block, settings_of_run
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -84,7 +84,7 @@ def front_page(cards: Sequence[SetCard], run: RunFacts, params: RenderParams) ->
         imported += card.imported
         name = card.info.name
         link = Markdown(f"[{name}]({name}/README.md)")
-        sizes = [split["num_examples"] for split in card.info.splits]
+        sizes = [card.info.num_rows_of(split) for split in SPLITS]
         rows.append((link, Markdown(TITLES[name]), *sizes))
     infos = [card.info for card in cards]
     names = [info.name for info in infos]
@@ -114,8 +114,9 @@ def _fewer(infos: Sequence[SetInfo], asked: Mapping[str, int]) -> list[str]:
     """Name the sets that have fewer train rows than they were asked for."""
     found: list[str] = []
     for info in infos:
-        if info.num_train < asked[info.name]:
-            found.append(f"`{info.name}` has {info.num_train:,} of {asked[info.name]:,}")
+        num_train = info.num_rows_of("train")
+        if num_train < asked[info.name]:
+            found.append(f"`{info.name}` has {num_train:,} of {asked[info.name]:,}")
     return found
 
 
@@ -189,7 +190,7 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
         "causes": causes,
         "num_failed": num_failed,
         "num_asked": facts.num_asked,
-        "is_smaller": facts.info.num_train < facts.num_asked,
+        "is_smaller": facts.info.num_rows_of("train") < facts.num_asked,
         "is_screened": facts.is_screened,
         "lists_evaluation_sets": facts.evaluation_overlaps is not None,
         "is_compared": any(found.num_questions for found in facts.evaluation_overlaps or ()),

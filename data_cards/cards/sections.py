@@ -65,7 +65,7 @@ def training_order(names: Sequence[SetName]) -> str:
 
 def split_table(info: SetInfo) -> Markdown:
     """List the splits with their rows."""
-    rows = [(Markdown(split["name"]), split["num_examples"]) for split in info.splits]
+    rows = [(Markdown(split), info.num_rows_of(split)) for split in SPLITS]
     return table(("split", "rows"), rows)
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from coa import tables
 from coa.errors import InputError
-from data_cards.catalogue import SPLITS, SetName, local_path, published_path
+from data_cards.catalogue import SetName, local_path, published_path, published_splits
 
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
 
@@ -23,13 +23,15 @@ class SetInfo(NamedTuple):
 
     @property
     def splits(self) -> list[dict[str, Any]]:
-        """Name, rows and bytes of each split."""
+        """Name, rows and bytes of each split that has rows."""
         return list(self.dataset_info["splits"])
 
-    @property
-    def num_train(self) -> int:
-        """Count the rows of the train split."""
-        return int(self.splits[0]["num_examples"])
+    def num_rows_of(self, split: str) -> int:
+        """Count the rows of a split, which is not published where it has none."""
+        for found in self.splits:
+            if found["name"] == split:
+                return int(found["num_examples"])
+        return 0
 
     @property
     def num_rows(self) -> int:
@@ -43,7 +45,8 @@ def set_info(name: SetName) -> SetInfo:
     Raises:
         InputError: a file is missing or broken, or the splits differ.
     """
-    files = [{"split": split, "path": published_path(name, split)} for split in SPLITS]
+    splits = published_splits(name)
+    files = [{"split": split, "path": published_path(name, split)} for split in splits]
     config = {"config_name": str(name), "data_files": files}
     dataset_info = {"config_name": str(name), "features": features(name), **sizes(name)}
     return SetInfo(name, config, dataset_info)
@@ -86,10 +89,10 @@ def _type(kind: pa.DataType) -> dict[str, Any]:
 
 
 def sizes(name: SetName) -> dict[str, Any]:
-    """Measure the rows and bytes of each split in memory, of all files, and of all in memory."""
+    """Measure the splits that have rows: rows, bytes in memory, and bytes of the files."""
     splits = []
     download_size = 0
-    for split in SPLITS:
+    for split in published_splits(name):
         path = local_path(name, split)
         splits.append({"name": split, **_split_size(path)})
         download_size += path.stat().st_size

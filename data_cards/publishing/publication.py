@@ -14,7 +14,13 @@ from typing import NamedTuple
 
 from coa.trajectory import SCHEMA_VERSION
 from data_cards.cards.safe_markdown import Markdown, table
-from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path, published_path
+from data_cards.catalogue import (
+    HAS_TRAJECTORIES,
+    SetName,
+    local_path,
+    published_path,
+    published_splits,
+)
 from data_cards.formats.traces import trace_files
 from data_cards.publishing.gate import Reason
 from data_cards.tracing import provenance
@@ -72,7 +78,7 @@ def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
     """
     files: dict[str, Content] = {}
     for name in names:
-        for split in SPLITS:
+        for split in published_splits(name):
             files[published_path(name, split)] = local_path(name, split)
     for name in names:
         if name in HAS_TRAJECTORIES:
