@@ -1,50 +1,62 @@
-"""Send HTTP requests to one server, and repeat those that fail for a passing reason.
+"""Send HTTP requests to a server, or to several, and repeat those that fail for a passing reason.
 
 A reply that no repetition would change raises `Rejection`; a deadline that passes raises `GaveUp`.
 The callers decide what these mean for a run: `coa/search/calls.py`, `coa/policy/completions.py`.
-While a server fails or is silent, warnings are logged.
+Which of several servers is asked is decided in `coa/servers.py`, and how fast in `coa/pacing.py`.
 """
 
 import asyncio
-import logging
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    stop_before_delay,
     wait_random_exponential,
 )
 
-from coa.http_proxy import proxy_for
+from coa.http_attempts import (
+    Connections,
+    Fault,
+    PassingFailure,
+    Rejection,
+    Reply,
+    asked_seconds,
+    bare,
+    is_limit,
+)
+from coa.http_warnings import Watch, warn_of_rest
+from coa.pacing import Limits, Pace
+from coa.servers import Server, Servers
 
-if TYPE_CHECKING:
-    # Loaded at run time only where a connection is opened, because that takes most of a second.
-    import aiohttp
-    from aiolimiter import AsyncLimiter
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "Fault",
+    "GaveUp",
+    "HttpClient",
+    "PassingFailure",
+    "Patience",
+    "Rejection",
+    "Reply",
+    "bare",
+]
 
 _Result = TypeVar("_Result")
 
-_CONNECT_SECONDS = 10.0
-"""A server that accepts no connection for so long is unreachable."""
 _LONGEST_PAUSE_SECONDS = 10.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 """Statuses below 500 that a repetition may change."""
-_MAX_REPLY_BYTES = 64_000_000
-"""No reply that is worth reading is longer."""
+_LONGEST_STAY_SECONDS = 10.0
+"""A server that asks for a longer pause is left alone, if there are others."""
+_LONGEST_SLEEP_SECONDS = 1.0
+"""The time after which a waiting request looks again at a limit, which may have changed."""
 _MAX_SHOWN_BYTES = 10_000
 _MAX_SHOWN_CHARS = 300
+_SECONDS_PER_MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Patience:
     max_concurrency: int = 0
     """Requests in flight at once; 0 sets no limit."""
     max_per_second: float = 0.0
-    """Requests a second to this server; 0 sets no limit."""
+    """Requests a second; 0 sets no limit."""
     cuts_attempts: bool = True
     """Whether the deadline ends an attempt under way; if not, it only decides whether another one
     begins."""
@@ -69,68 +81,62 @@ class Patience:
     between two warnings."""
 
 
-class Reply(NamedTuple):
-    """A server's reply."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-
-
-class Fault(StrEnum):
-    """The reason why an attempt failed that may be repeated."""
-
-    UNREACHABLE = "unreachable"
-    """No connection was made."""
-    TIMED_OUT = "timed_out"
-    """The reply took too long."""
-    LOST = "lost"
-    """The connection broke."""
-    STATUS = "status"
-    """The server says that it is busy or has failed."""
-    ODD_REPLY = "odd_reply"
-    """The reply cannot be read."""
-
-
-class PassingFailure(Exception):
-    """An attempt failed in a way that may pass."""
-
-    def __init__(self, fault: Fault, reason: str, reply: Reply | None = None) -> None:
-        super().__init__(reason)
-        self.fault = fault
-        self.reply = reply
-
-
-class Rejection(Exception):
-    """The server rejects the request with a status that no repetition changes."""
-
-    def __init__(self, reason: str, reply: Reply) -> None:
-        super().__init__(reason)
-        self.reply = reply
-
-
 class GaveUp(Exception):
     """A request kept failing until its deadline."""
 
-    def __init__(self, failure: PassingFailure, *, others_answered: bool) -> None:
+    def __init__(self, failure: PassingFailure, *, url: str, others_answered: bool) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.url = url
+        """The address that was asked last."""
         self.others_answered = others_answered
         """Whether other requests were answered while this one failed."""
 
 
 @dataclass(slots=True)
 class _Channel:
-    """The connections and counters of one event loop."""
+    """The connections of one event loop, and the queues in which requests wait for their turn."""
 
-    loop: asyncio.AbstractEventLoop
-    session: "aiohttp.ClientSession"
-    turns: asyncio.Semaphore
-    rate: "AsyncLimiter | None"
-    answered_at: float = 0.0
-    """The time of the last reply, or of the first request that waits."""
-    num_waiting: int = 0
-    timer: asyncio.TimerHandle | None = None
+    connections: Connections
+    watch: Watch
+    slots: asyncio.Semaphore
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the request that waits for the limits over all servers."""
+    server_turns: defaultdict[Server, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+    """Held by the request that waits for the pace of its server."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One request, from its first attempt to its end."""
+
+    method: str
+    url: str
+    """An address, or a path at one of the servers."""
+    options: Mapping[str, Any]
+    session: str
+    num_tokens: float
+    started_at: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    """The seconds for which it waited for its turn."""
+    failed_at: float | None = None
+    """The time of its first failure."""
+    server: Server | None = None
+    """The server that was asked last."""
+    tried: list[Server] = field(default_factory=list)
+    """The servers that failed."""
+
+    @property
+    def last_url(self) -> str:
+        """Return the address that was asked last."""
+        return self.server.address + self.url if self.server else self.url
+
+    @property
+    def seconds(self) -> float:
+        """Return for how long it is under way, without the waiting for its turn."""
+        return time.monotonic() - self.started_at - self.waited
 
 
 def _allow() -> None:
@@ -138,8 +144,9 @@ def _allow() -> None:
 
 
 class HttpClient:
-    """A client of one server; `secrets` never appear in a message.
+    """A client of one server, or of several; `secrets` never appear in a message.
 
+    With `servers`, requests name a path, and each attempt is sent to the server that is chosen.
     Each event loop has connections of its own: call `aclose` in the loop that used it.
     `before_attempt` is called before each attempt and may raise an error to prevent it;
     `before_repeat` is called when an attempt has failed and another one will follow.
@@ -154,6 +161,8 @@ class HttpClient:
         secrets: tuple[str, ...],
         before_attempt: Callable[[], None] = _allow,
         before_repeat: Callable[[], None] = _allow,
+        servers: Servers | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.name = name
         self._patience = patience
@@ -161,31 +170,41 @@ class HttpClient:
         self._secrets = tuple(secret for secret in secrets if secret)
         self._before_attempt = before_attempt
         self._before_repeat = before_repeat
+        self._servers = servers or Servers([""])
+        self._limits = limits or Limits(_SECONDS_PER_MINUTE * patience.max_per_second)
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
-        self._warned_at = float("-inf")
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; a later request opens new ones."""
         channel = self._channels.pop(asyncio.get_running_loop(), None)
         if channel is not None:
-            await channel.session.close()
+            await channel.connections.close()
 
     async def request(
-        self, method: str, url: str, read: Callable[[Reply], _Result], **options: Any
+        self,
+        method: str,
+        url: str,
+        read: Callable[[Reply], _Result],
+        *,
+        session: str = "",
+        num_tokens: float = 0.0,
+        **options: Any,
     ) -> _Result:
         """Send a request until it is answered; `options` are aiohttp's (`data`, `json`, `params`).
 
         `read` turns a reply with status 200 into the result, and raises `PassingFailure` for one
-        that it cannot read.
+        that it cannot read. The requests of one `session` go to the same server while it answers.
+        `num_tokens` are counted against the limit on tokens.
 
         Raises:
             Rejection: The server rejects it.
             GaveUp: It kept failing until its deadline.
         """
-        channel = self._channel(url)
-        async with channel.turns:
-            with self._waiting(channel):
-                return await self._until_deadline(channel, method, url, read, options)
+        channel = self._channel()
+        async with channel.slots:
+            with channel.watch.waiting():
+                asking = _Asking(method, url, options, session, num_tokens)
+                return await self._until_deadline(channel, asking, read)
 
     async def attempt(self, method: str, url: str, seconds: float, **options: Any) -> Reply:
         """Send a request once; the reply may have any status.
@@ -193,7 +212,8 @@ class HttpClient:
         Raises:
             PassingFailure: There is no reply within `seconds`.
         """
-        return await self._attempt(self._channel(url).session, seconds, method, url, options)
+        self._before_attempt()
+        return await self._channel().connections.send(method, url, seconds, options)
 
     def require_success(self, reply: Reply) -> None:
         """Refuse a reply with another status than 200.
@@ -224,43 +244,28 @@ class HttpClient:
             return line
         return f"{line[:_MAX_SHOWN_CHARS]}..."
 
-    def _channel(self, url: str) -> _Channel:
-        import aiohttp
-        from aiolimiter import AsyncLimiter
-
+    def _channel(self) -> _Channel:
         loop = asyncio.get_running_loop()
-        patience = self._patience
         if loop not in self._channels:
-            session = aiohttp.ClientSession(
-                headers=self._headers,
-                connector=aiohttp.TCPConnector(limit=0),
-                proxy=proxy_for(url),
-            )
-            turns = asyncio.Semaphore(patience.max_concurrency or sys.maxsize)
-            rate = AsyncLimiter(1, 1 / patience.max_per_second) if patience.max_per_second else None
-            self._channels[loop] = _Channel(loop, session, turns, rate)
+            patience = self._patience
+            connections = Connections(self._headers, self.readable)
+            watch = Watch(self.name, patience.timeout_seconds, patience.warning_seconds)
+            slots = asyncio.Semaphore(patience.max_concurrency or sys.maxsize)
+            self._channels[loop] = _Channel(connections, watch, slots)
         return self._channels[loop]
 
     async def _until_deadline(
-        self,
-        channel: _Channel,
-        method: str,
-        url: str,
-        read: Callable[[Reply], _Result],
-        options: dict[str, Any],
+        self, channel: _Channel, asking: _Asking, read: Callable[[Reply], _Result]
     ) -> _Result:
-        patience = self._patience
-        failed_at: list[float] = []
-        end = channel.loop.time() + patience.deadline_seconds
-
         def before_pause(state: RetryCallState) -> None:
-            failed_at.append(channel.loop.time())
             self._before_repeat()
-            self._warn_of_retry(url, state)
+            if asking.seconds >= self._patience.quiet_seconds:
+                left = self._patience.deadline_seconds - asking.seconds
+                channel.watch.warn_of_retry(bare(asking.last_url), _failure(state), left)
 
         attempts = AsyncRetrying(
-            stop=stop_before_delay(patience.deadline_seconds),
-            wait=_pause,
+            stop=lambda state: self._is_over(channel, asking, state),
+            wait=lambda state: self._pause(asking, state),
             retry=retry_if_exception_type(PassingFailure),
             before_sleep=before_pause,
             reraise=True,
@@ -268,131 +273,126 @@ class HttpClient:
         try:
             async for attempt in attempts:
                 with attempt:
-                    if channel.rate:
-                        await channel.rate.acquire()
-                    seconds = patience.timeout_seconds
-                    if patience.cuts_attempts:
-                        seconds = min(seconds, max(end - channel.loop.time(), 0.001))
-                    reply = await self._attempt(channel.session, seconds, method, url, options)
-                    self.require_success(reply)
-                    result = read(reply)
-                    channel.answered_at = channel.loop.time()
-                    return result
+                    return await self._ask(channel, asking, read)
         except PassingFailure as failure:
-            others_answered = bool(failed_at) and channel.answered_at > failed_at[0]
-            raise GaveUp(failure, others_answered=others_answered) from failure
+            failed_at = asking.failed_at
+            others_answered = failed_at is not None and channel.watch.answered_at > failed_at
+            raise GaveUp(failure, url=asking.last_url, others_answered=others_answered) from failure
         raise AssertionError("unreachable: the attempts end with a reply or an error")
 
-    async def _attempt(
-        self,
-        session: "aiohttp.ClientSession",
-        seconds: float,
-        method: str,
-        url: str,
-        options: dict[str, Any],
-    ) -> Reply:
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(_CONNECT_SECONDS, seconds))
-        self._before_attempt()
+    async def _ask(
+        self, channel: _Channel, asking: _Asking, read: Callable[[Reply], _Result]
+    ) -> _Result:
+        """Send a request once, to the server whose turn it is, and note how the server does."""
+        server = await self._wait_for_turn(channel, asking)
+        sent_at = time.monotonic()
+        seconds = self._patience.timeout_seconds
+        if self._patience.cuts_attempts:
+            left = self._patience.deadline_seconds - asking.seconds
+            seconds = min(seconds, max(left, 0.001))
+        url = server.address + asking.url
         try:
-            async with session.request(
-                method, url, timeout=timeout, allow_redirects=False, **options
-            ) as response:
-                return Reply(response.status, await _read(response), response.headers.copy())
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise PassingFailure(Fault.UNREACHABLE, f"no connection: {error}") from error
-        except TimeoutError as error:
-            reason = f"no reply within {seconds:.1f} seconds"
-            raise PassingFailure(Fault.TIMED_OUT, reason) from error
-        except aiohttp.ClientError as error:
-            reason = f"connection lost: {self.readable(repr(error))}"
-            raise PassingFailure(Fault.LOST, reason) from error
-
-    @contextmanager
-    def _waiting(self, channel: _Channel) -> Iterator[None]:
-        """Watch for silence of the server while any request waits."""
-        if not channel.num_waiting:
-            channel.answered_at = channel.loop.time()
-            self._look_later(channel, self._patience.warning_seconds)
-        channel.num_waiting += 1
-        try:
-            yield
+            self._before_attempt()
+            reply = await channel.connections.send(asking.method, url, seconds, asking.options)
+            self.require_success(reply)
+            result = read(reply)
+        except PassingFailure as failure:
+            self._note_failure(asking, server, failure, sent_at)
+            raise
         finally:
-            channel.num_waiting -= 1
-            if not channel.num_waiting and channel.timer is not None:
-                channel.timer.cancel()
+            server.num_requests -= 1
+        self._servers.answered(server)
+        channel.watch.answered()
+        return result
 
-    def _look_later(self, channel: _Channel, seconds: float) -> None:
-        channel.timer = channel.loop.call_later(seconds, self._warn_of_silence, channel)
+    async def _wait_for_turn(self, channel: _Channel, asking: _Asking) -> Server:
+        """Wait until limits allow a request; return its server, which counts it from now on."""
+        began_at = time.monotonic()
+        server = None
+        while server is None:
+            server = await self._take_turn(channel, asking)
+        asking.server = server
+        asking.waited += time.monotonic() - began_at
+        return server
 
-    def _warn_of_silence(self, channel: _Channel) -> None:
-        silent = channel.loop.time() - channel.answered_at
-        longest = self._patience.warning_seconds
-        if silent >= longest:
-            timeout = _span(self._patience.timeout_seconds)
-            self._warn(
-                f"the {self.name} has answered nobody for {_span(silent)}; "
-                f"requests that wait: {channel.num_waiting:,}, each for up to {timeout}"
-            )
-        next_look = longest - silent if silent < longest else longest
-        self._look_later(channel, next_look)
+    async def _take_turn(self, channel: _Channel, asking: _Asking) -> Server | None:
+        """Choose a server and wait for a turn there; None if the server fails meanwhile."""
+        chosen_at = time.monotonic()
+        server = self._servers.choose(asking.session)
+        server.num_requests += 1  # also while it waits, so that others choose another server
+        is_taken = False
+        try:
+            async with channel.server_turns[server]:
+                await _until_free(server.pace)
+                async with channel.turn:
+                    await _until_free(self._limits)
+                    has_failed = server.rested_at > chosen_at
+                    if not has_failed or not self._servers.another_is_awake(server):
+                        self._limits.take(asking.num_tokens)
+                        server.pace.take()
+                        is_taken = True
+        finally:
+            if not is_taken:
+                server.num_requests -= 1
+        return server if is_taken else None
 
-    def _warn_of_retry(self, url: str, state: RetryCallState) -> None:
-        failing = state.seconds_since_start or 0.0
-        if failing >= self._patience.quiet_seconds:
-            reason = state.outcome.exception() if state.outcome else ""
-            left = _span(self._patience.deadline_seconds - failing)
-            self._warn(
-                f"the {self.name} does not answer a request ({bare(url)}: {reason}); "
-                f"it is asked again for up to {left}"
-            )
+    def _note_failure(
+        self, asking: _Asking, server: Server, failure: PassingFailure, sent_at: float
+    ) -> None:
+        """Slow down where the server asks for it, and leave alone a server that is down."""
+        asking.tried.append(server)
+        if asking.failed_at is None:
+            asking.failed_at = time.monotonic()
+        is_refused = is_limit(failure)
+        is_unreachable = failure.fault is Fault.UNREACHABLE
+        if is_refused or is_unreachable:
+            self._limits.correct_tokens(-asking.num_tokens)  # they were not used
+        if is_refused:
+            server.pace.refuse(sent_at)
+        asked = asked_seconds(failure)
+        asks_for_long = asked > _LONGEST_STAY_SECONDS and self._servers.are_several
+        if not asks_for_long and 0 < asked < self._patience.deadline_seconds:
+            server.pace.pause(asked)
+        if is_refused and not asks_for_long:
+            return
+        is_silent = failure.fault is Fault.TIMED_OUT and server.answered_at < sent_at
+        is_down = is_unreachable or is_silent or asks_for_long
+        least = time.monotonic() - sent_at if is_silent else asked
+        if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
+            warn_of_rest(self.name, server.address, failure)
 
-    def _warn(self, message: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._warned_at >= self._patience.warning_seconds:
-            self._warned_at = now
-            logger.warning("%s", message)
+    def _is_over(self, channel: _Channel, asking: _Asking, state: RetryCallState) -> bool:
+        """Tell whether a request that failed is not repeated any more."""
+        failing = asking.seconds
+        if is_limit(_failure(state)) and asking.failed_at is not None:
+            # While others are answered, a limit lets us in sooner or later.
+            last_moved_at = max(asking.failed_at, channel.watch.answered_at)
+            failing = time.monotonic() - last_moved_at
+        if failing + state.upcoming_sleep < self._patience.deadline_seconds:
+            return False
+        return not (asking.server and self._servers.another_is_awake(asking.server, asking.tried))
+
+    def _pause(self, asking: _Asking, state: RetryCallState) -> float:
+        """Return the seconds until the next attempt: what the server asks, and a growing random."""
+        failure = _failure(state)
+        server = asking.server
+        if server and self._servers.another_is_awake(server):
+            return 0.0
+        asked = asked_seconds(failure)
+        if server and server.pace.is_found and is_limit(failure):
+            return asked
+        random_pause = wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)
+        return asked + random_pause(state)
 
 
-async def _read(response: "aiohttp.ClientResponse") -> bytes:
-    received = bytearray()
-    async for part in response.content.iter_chunked(65536):
-        received += part
-        if len(received) > _MAX_REPLY_BYTES:
-            reason = f"the reply is too large: more than {_MAX_REPLY_BYTES:,} bytes"
-            raise Rejection(
-                reason, Reply(response.status, reason.encode(), response.headers.copy())
-            )
-    return bytes(received)
+async def _until_free(limit: Pace | Limits) -> None:
+    """Wait until a limit allows another request; it may change meanwhile."""
+    while (seconds := limit.seconds_until_free()) > 0:
+        await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
 
 
-def bare(url: str) -> str:
-    """Return an address without its query, which may hold a key."""
-    return url.partition("?")[0]
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
-
-
-def _pause(state: RetryCallState) -> float:
-    """Return the seconds until the next attempt: what the server asks for and a growing random."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = 0.0
-    if isinstance(error, PassingFailure) and error.reply:
-        asked = _retry_after(error.reply.headers.get("Retry-After", ""))
-    random_pause = wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)
-    return asked + random_pause(state)
-
-
-def _retry_after(value: str) -> float:
-    """Read a `Retry-After` header, given in seconds or as a date; 0 when it says nothing."""
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+def _failure(state: RetryCallState) -> PassingFailure:
+    """Return the failure of the last attempt."""
+    failure = state.outcome.exception() if state.outcome else None
+    assert isinstance(failure, PassingFailure)
+    return failure

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import msgspec
@@ -56,9 +56,10 @@ def policy_key(policy: Encoder, request: Request) -> str:
 
     A policy with an empty identity keeps the keys of journals from before there were identities.
     """
+    asked = replace(request, session=msgspec.UNSET)
     if not policy.identity:
-        return request_key(CallKind.POLICY, policy.name, request)
-    return request_key(CallKind.POLICY, policy.name, request, policy.identity)
+        return request_key(CallKind.POLICY, policy.name, asked)
+    return request_key(CallKind.POLICY, policy.name, asked, policy.identity)
 
 
 class _Calls(Generic[_Reply]):

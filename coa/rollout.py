@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from coa import protocol
 from coa.policy import Completion, Encoder, Finish, Request, control_tokens
+from coa.policy.routing import session_name
 from coa.tools import ToolReply
 from coa.trajectory import (
     Author,
@@ -364,6 +365,7 @@ def request(state: State) -> Request:
         top_p=sampling.top_p,
         seed=seed,
         context_ids=state.ids,
+        session=session_name(state.task.trajectory_id),
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from msgspec import UNSET, UnsetType
+
 from coa.trajectory import Author
 
 
@@ -38,6 +40,9 @@ class Request:
     """Differs for every trajectory and turn, so that no two rollouts share a call."""
     context_ids: tuple[int, ...] | None = None
     """The context as token ids, for policies that give ids: sampled tokens keep their ids."""
+    session: str | UnsetType = UNSET
+    """The name of the trajectory for routers. A reply does not depend on it, so journals leave it
+    out of their keys: an unset field is not encoded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from coa.http_client import (
     Reply,
 )
 from coa.model_files import fingerprint_model
+from coa.pacing import Limits
 from coa.policy import Completion, Request, RequestError, Traffic
 from coa.policy.refusals import (
     CHAT_STATUSES,
@@ -40,16 +41,13 @@ from coa.policy.refusals import (
     refusal,
 )
 from coa.policy.replies import decode_body, finished_text, only_choice
+from coa.policy.routing import CHARS_PER_TOKEN, TokenForecast, session_headers
+from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""
-_CHARS_PER_TOKEN = 3.5
-"""An estimate for English text and today's vocabularies.
-
-It is not learned from replies: a resumed run must count as the first did.
-"""
 _OFFERS_SECONDS = 5.0
 """How long each request may take that asks what the server offers."""
 _BASE_URL = re.compile(r"https?://[^/@\s?#]+(/[^\s?#]*)?")
@@ -58,14 +56,17 @@ _PROBE_SECONDS = 60.0
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
+_PATH = "/completions"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Settings of the server: its address, the model, and how long to wait."""
 
-    base_url: str = "http://127.0.0.1:8000/v1"
-    """The address up to and including `/v1`; the default is vLLM's."""
+    base_url: str | tuple[str, ...] = "http://127.0.0.1:8000/v1"
+    """The address up to and including `/v1`; the default is vLLM's. It may be a list of addresses
+    of servers of the same model. A trajectory begins at the one with the fewest requests and stays
+    there. A server that fails is left alone for a while, and its trajectories go on elsewhere."""
     model: str = ""
     """The model's name on the server."""
     api_key_env: str = ""
@@ -76,7 +77,7 @@ class ServerSettings:
     """How long a failed request is repeated, with growing, jittered pauses. This holds for refused
     and lost connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies
     that cannot be read. A reply under way is waited for. Warnings are logged meanwhile. 0 repeats
-    nothing."""
+    nothing at the same server. Of several servers, all must fail."""
     tokenizer: str = ""
     """Folder or Hub name of the model's tokenizer, to count tokens exactly. If empty, a token is
     estimated as 3.5 characters. Needs the extra `train`."""
@@ -85,6 +86,20 @@ class ServerSettings:
     that is a special token vanishes), `add_special_tokens: false` (or contexts begin with two start
     tokens), and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with
     ids."""
+    session_field: str = ""
+    """Name of a field of every request that carries a hash of the trajectory's id, such as vLLM's
+    `session_id`; empty: no field. The headers `X-Session-ID` and `X-SMG-Routing-Key` always do."""
+    max_requests_per_minute: int = 0
+    """Requests that all servers together are sent in a minute; 0 sets no limit."""
+    max_tokens_per_minute: int = 0
+    """Tokens that all servers together read and write in a minute; 0 sets no limit. A request is
+    counted with the tokens that it will probably use, and corrected when the reply tells them."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses of all servers, without a slash at the end."""
+        listed = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        return tuple(address.rstrip("/") for address in listed)
 
 
 class CompletionsPolicy:
@@ -98,13 +113,11 @@ class CompletionsPolicy:
         _require_usable(settings)
         self._settings = settings
         self._deployment = deployment
-        self._base_url = settings.base_url.rstrip("/")
-        self._url = f"{self._base_url}/completions"
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
         key = _read_key(settings.api_key_env)
         self._server = Server(
-            base_url=settings.base_url,
+            base_url=", ".join(settings.addresses),
             model=settings.model,
             key_variable=settings.api_key_env,
             has_key=bool(key),
@@ -112,7 +125,9 @@ class CompletionsPolicy:
             patience_minutes=settings.patience_minutes,
         )
         self.traffic = Traffic()
-        self._client = _make_client(settings, key, self._count_repeat)
+        limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
+        self._forecast = TokenForecast(limits)
+        self._client = _make_client(settings, key, limits, self._count_repeat)
 
     @property
     def name(self) -> str:
@@ -150,7 +165,7 @@ class CompletionsPolicy:
         """Count tokens with the tokenizer, or estimate; the next reply's own count corrects it."""
         if self._encoder:
             return len(self._encoder.encode(text, is_prompt=True))
-        return math.ceil(len(text) / _CHARS_PER_TOKEN)
+        return math.ceil(len(text) / CHARS_PER_TOKEN)
 
     async def __aenter__(self) -> "CompletionsPolicy":
         return self
@@ -180,12 +195,23 @@ class CompletionsPolicy:
                 got=", ".join(request.stop),
             )
         read = partial(self._read, request=request)
+        expected = self._forecast.expect(request)
         try:
-            return await self._client.request("POST", self._url, read, data=self._body(request))
+            completion = await self._client.request(
+                "POST",
+                _PATH,
+                read,
+                session=request.session or "",
+                num_tokens=expected,
+                data=self._body(request),
+                headers=session_headers(request),
+            )
         except Rejection as rejection:
             raise await self._rejected(rejection.reply) from rejection
         except GaveUp as error:
             raise await self._given_up(error) from error
+        self._forecast.correct(request, expected, completion)
+        return completion
 
     def _body(self, request: Request) -> bytes:
         ids = request.context_ids if self._gives_ids else None
@@ -199,6 +225,8 @@ class CompletionsPolicy:
         }
         if request.stop:
             fields["stop"] = request.stop
+        if self._settings.session_field and request.session:
+            fields[self._settings.session_field] = request.session
         return msgspec.json.encode({**fields, **self._settings.extra_body})
 
     def _read(self, reply: Reply, request: Request) -> Completion:
@@ -248,16 +276,17 @@ class CompletionsPolicy:
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if is_about_request(reply):
             return RequestError(quoted(reply, self._client))
-        offers = await self._offers() if reply.status in MISSING_PAGE else Offers()
-        return refusal(self._server, reply, offers, self._client)
+        base_url = reply.url.removesuffix(_PATH)
+        offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
+        return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
 
-    async def _offers(self) -> Offers:
-        """Ask what the server offers; nothing where it does not answer."""
+    async def _offers(self, base_url: str) -> Offers:
+        """Ask what a server offers; nothing where it does not answer."""
         asked = msgspec.json.encode({"model": self._settings.model})
         try:
-            listing = await self._client.attempt("GET", f"{self._base_url}/models", _OFFERS_SECONDS)
+            listing = await self._client.attempt("GET", f"{base_url}/models", _OFFERS_SECONDS)
             chat = await self._client.attempt(
-                "POST", f"{self._base_url}/chat/completions", _OFFERS_SECONDS, data=asked
+                "POST", f"{base_url}/chat/completions", _OFFERS_SECONDS, data=asked
             )
         except (PassingFailure, Rejection):
             return Offers()
@@ -266,17 +295,17 @@ class CompletionsPolicy:
     async def _given_up(self, error: GaveUp) -> RequestError | ServiceError:
         answers_others = error.others_answered
         if not answers_others and error.failure.fault is not Fault.UNREACHABLE:
-            answers_others = await self._answers_another()
+            answers_others = await self._answers_another(error.url)
         return outage(self._server, error, self._client, answers_others=answers_others)
 
     def _count_repeat(self) -> None:
         self.traffic.retried += 1
 
-    async def _answers_another(self) -> bool:
+    async def _answers_another(self, url: str) -> bool:
         """Ask for one token: if it comes, the request that kept failing is itself at fault."""
         seconds = min(self._settings.timeout_seconds, _PROBE_SECONDS)
         try:
-            reply = await self._client.attempt("POST", self._url, seconds, data=self._body(_PROBE))
+            reply = await self._client.attempt("POST", url, seconds, data=self._body(_PROBE))
             self._client.require_success(reply)
             self._read(reply, _PROBE)
         except (PassingFailure, Rejection, RequestError):
@@ -285,7 +314,7 @@ class CompletionsPolicy:
 
 
 def _make_client(
-    settings: ServerSettings, key: str, before_repeat: Callable[[], None]
+    settings: ServerSettings, key: str, limits: Limits, before_repeat: Callable[[], None]
 ) -> HttpClient:
     patience = Patience(
         settings.timeout_seconds,
@@ -296,26 +325,36 @@ def _make_client(
     if key:
         headers["Authorization"] = f"Bearer {key}"
     return HttpClient(
-        "policy's server", patience, headers=headers, secrets=(key,), before_repeat=before_repeat
+        "policy's server",
+        patience,
+        headers=headers,
+        secrets=(key,),
+        before_repeat=before_repeat,
+        servers=Servers(settings.addresses),
+        limits=limits,
     )
 
 
 def _require_usable(settings: ServerSettings) -> None:
-    where = settings.base_url
-    if not settings.model:
-        raise ConfigError(
-            "no model is named", where=where, fix="set `model` to one the server lists"
-        )
-    if not _is_usable(settings.base_url):  # it may hold a password: it is not shown
+    if not all(_is_usable(address) for address in settings.addresses):
+        # It may hold a password: it is not shown.
         raise ConfigError(
             "base_url is not usable",
             where="the section's `server`",
             expected="http://... or https://... without credentials and query",
         )
+    where = ", ".join(settings.addresses)
+    if not where or len(set(settings.addresses)) < len(settings.addresses):
+        raise ConfigError("base_url must name each server once", where=where or "base_url")
+    if not settings.model:
+        raise ConfigError(
+            "no model is named", where=where, fix="set `model` to one the server lists"
+        )
     if settings.timeout_seconds <= 0:
         raise ConfigError("timeout_seconds must be positive", where=where)
-    if settings.patience_minutes < 0:
-        raise ConfigError("patience_minutes must not be negative", where=where)
+    for name in ("patience_minutes", "max_requests_per_minute", "max_tokens_per_minute"):
+        if getattr(settings, name) < 0:
+            raise ConfigError(f"{name} must not be negative", where=where)
 
 
 def _is_usable(base_url: str) -> bool:
