@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import UNSET, UnsetType
 
+from coa.policy.usage import Usage
 from coa.trajectory import Author
 
 
@@ -64,6 +65,17 @@ class Completion:
     """
     closing_ids: tuple[int, ...] = ()
     """Ids that a wrapper puts after `ids`."""
+    usage: Usage | None = None
+    """What the server reports beyond the two counts above, such as cached tokens; None where that
+    is nothing."""
+
+    @property
+    def charged(self) -> Usage:
+        """Return the tokens that the call is charged for."""
+        if self.usage is not None:
+            return self.usage
+        is_counted = self.num_context_tokens is not None
+        return Usage(self.num_context_tokens or 0, self.num_tokens, is_estimated=not is_counted)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,7 @@ from coa.policy.refusals import (
 )
 from coa.policy.replies import decode_body, finished_text, only_choice
 from coa.policy.routing import CHARS_PER_TOKEN, TokenForecast, session_headers
+from coa.policy.usage import read_usage
 from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
@@ -248,13 +249,22 @@ class CompletionsPolicy:
         is_cut = len(text) < len(choice.text)
         ids = choice.token_ids if self._gives_ids and not is_cut else None
         counted = body.count("completion_tokens")
-        return Completion(
+        num_tokens = self._num_written(text, len(choice.text), counted)
+        completion = Completion(
             text=text,
             finish=finish,
-            num_tokens=self._num_written(text, len(choice.text), counted),
+            num_tokens=num_tokens,
             num_context_tokens=body.count("prompt_tokens") or None,
             ids=None if ids is None else tuple(ids),
         )
+        usage = read_usage(body.usage, num_tokens, lambda: self._num_read(request))
+        return completion if completion.charged == usage else replace(completion, usage=usage)
+
+    def _num_read(self, request: Request) -> int:
+        """Count the tokens of a context that the server did not count."""
+        if request.context_ids is not None:
+            return len(request.context_ids)
+        return self.count_tokens(request.context)
 
     def _num_written(self, text: str, num_chars: int, counted: int | None) -> int:
         """Count the tokens of `text`, which the server wrote.

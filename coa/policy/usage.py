@@ -1,0 +1,75 @@
+"""Read what servers report of a call's tokens and its price: cached and reasoning tokens, dollars.
+
+Servers follow OpenAI's shape, in which cached tokens are part of the context and reasoning is part
+of what was written, with some additions: DeepSeek counts cache hits in a field of its own,
+OpenRouter adds what the call cost, and xAI leaves reasoning out of the written tokens.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens that a call is charged for, and its price where the server says it."""
+
+    context_tokens: int
+    """Tokens that the model read, the cached ones included."""
+    written_tokens: int
+    """Tokens that the model wrote, reasoning and text that was cut off later included."""
+    cached_tokens: int = 0
+    """Those of the context that the server had in its cache."""
+    reasoning_tokens: int = 0
+    """Those of the written tokens that are reasoning, where the server tells them apart."""
+    dollars: float | None = None
+    """What the server says that the call cost; None where it does not say it."""
+    is_estimated: bool = False
+    """Whether the server did not count, so that the counts are the client's own."""
+
+
+def read_usage(reported: object, num_tokens: int, count_context: Callable[[], int]) -> Usage:
+    """Read the `usage` of a reply.
+
+    Args:
+        reported: The field as the server sent it; anything may be there.
+        num_tokens: The tokens that were written, as the client counts them.
+        count_context: Counts the tokens of the context where the server does not.
+    """
+    found = reported if isinstance(reported, dict) else {}
+    context = _count(found, "prompt_tokens")
+    written = _count(found, "completion_tokens")
+    cached = _count(_part(found, "prompt_tokens_details"), "cached_tokens")
+    reasoning = _count(_part(found, "completion_tokens_details"), "reasoning_tokens")
+    is_left_out = reasoning and _count(found, "total_tokens") == context + written + reasoning
+    if is_left_out:
+        written += reasoning
+    context_tokens = context or count_context()
+    written_tokens = written or num_tokens
+    return Usage(
+        context_tokens=context_tokens,
+        written_tokens=written_tokens,
+        cached_tokens=min(cached or _count(found, "prompt_cache_hit_tokens"), context_tokens),
+        reasoning_tokens=min(reasoning, written_tokens),
+        dollars=_dollars(found.get("cost")),
+        is_estimated=not context,
+    )
+
+
+def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = found.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    value = found.get(name)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return int(value) if is_count else 0
+
+
+def _dollars(value: object) -> float | None:
+    is_price = isinstance(value, int | float) and not isinstance(value, bool)
+    # Not-a-number and infinity are no prices either; JSON of some servers holds them.
+    if is_price and 0 <= float(value) < float("inf"):  # type: ignore[arg-type]
+        return float(value)  # type: ignore[arg-type]
+    return None
