@@ -5,6 +5,7 @@ CoaError                what happened, where, what was expected and found, what 
 ├── InputError          a file or a row of it cannot be used (a ValueError)
 ├── OutputError         a result cannot be written: disk full, no permission (an OSError)
 ├── ServiceError        a server cannot be reached or refuses us (a ConnectionError)
+├── CapError            a limit on what a run may spend is reached (a RuntimeError)
 └── MissingExtraError   an optional dependency is not installed (an ImportError)
 
 A bad rollout is not an error: it is a row with a stop reason. To add an exception, derive it from
@@ -59,6 +60,10 @@ class OutputError(CoaError, OSError):
 
 class ServiceError(CoaError, ConnectionError):
     """A server that the run needs cannot be reached or refuses us."""
+
+
+class CapError(CoaError, RuntimeError):
+    """A limit on what a run may spend is reached."""
 
 
 class MissingExtraError(CoaError, ImportError):

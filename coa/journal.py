@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -56,6 +57,17 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {JOURNAL_VERSION};
 COMMIT;
 """
+_RUNS = """
+CREATE TABLE IF NOT EXISTS runs (
+    finished_at TEXT NOT NULL, seconds REAL NOT NULL, made INTEGER NOT NULL,
+    replayed INTEGER NOT NULL, rollouts INTEGER NOT NULL
+);
+CREATE TRIGGER IF NOT EXISTS runs_never_updated BEFORE UPDATE ON runs
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS runs_never_deleted BEFORE DELETE ON runs
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+"""
+"""The times of runs. The version stays: older journals get the table when they are opened."""
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 OTHER_VERSION = (
     "use the version of this project that wrote it, "
@@ -109,6 +121,77 @@ class Finished(NamedTuple):
     """The time that the call took."""
     finished_at: str
     """The time of its end: UTC, ISO 8601."""
+
+
+class Call(NamedTuple):
+    """A recorded call, as costs are counted."""
+
+    kind: str
+    """A value of `CallKind`."""
+    who: str
+    seconds: float
+    reply: bytes
+
+
+class Runs(NamedTuple):
+    """The sums over the runs of a journal; a run that was killed with SIGKILL is not among them."""
+
+    number: int = 0
+    seconds: float = 0.0
+    """Of the runs that made a call."""
+    made: int = 0
+    replayed: int = 0
+    """Calls that the journal answered."""
+    rollouts: int = 0
+    """Rollouts that needed a call."""
+
+
+class JournalReader:
+    """A journal that is only read, also while a run has it open; a context manager."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the journal.
+
+        Raises:
+            InputError: The file is missing, is not a journal, or is damaged.
+        """
+        # Where nothing is left to be merged, nobody writes. SQLite then leaves no files behind.
+        is_merged = not Path(f"{self.path}-wal").exists()
+        manner = "immutable=1" if is_merged else "mode=ro"
+        with ExitStack() as stack, _translate_errors(self.path):
+            address = f"file:{quote(str(self.path))}?{manner}"
+            self._connection = sqlite3.connect(address, uri=True)
+            stack.callback(self._connection.close)
+            _check(self._connection, self.path)
+            self._opened = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def calls(self) -> Iterator[Call]:
+        """Yield all calls that were paid."""
+        query = "SELECT kind, who, seconds, CAST(reply AS BLOB) FROM calls"
+        with _translate_errors(self.path):
+            for row in self._connection.execute(query):
+                yield Call(*row)
+
+    def runs(self) -> Runs:
+        """Add up the runs; none in a journal from before they were recorded."""
+        with _translate_errors(self.path):
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'runs'"
+            if not self._connection.execute(tables).fetchone():
+                return Runs()
+            query = (
+                "SELECT COUNT(*), TOTAL(CASE WHEN made > 0 THEN seconds END), "
+                "COALESCE(SUM(made), 0), COALESCE(SUM(replayed), 0), COALESCE(SUM(rollouts), 0) "
+                "FROM runs"
+            )
+            return Runs(*self._connection.execute(query).fetchone())
 
 
 class Journal:
@@ -193,6 +276,17 @@ class Journal:
         inserted = self._execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)", row)
         self.num_recorded += inserted.rowcount
 
+    def put_run(self, seconds: float, num_rollouts: int) -> None:
+        """Record how long a run took, and what it made and replayed; for costs alone.
+
+        Args:
+            seconds: From its start to its end.
+            num_rollouts: The rollouts that needed a call.
+        """
+        finished_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = (finished_at, seconds, self.num_recorded, self.num_replayed, num_rollouts)
+        self._execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", row)
+
     def _execute(self, statement: str, values: tuple[object, ...]) -> sqlite3.Cursor:
         assert self._connection, "the journal is not open: use it in a `with` statement"
         with self._guard, _translate_errors(self.path):
@@ -238,14 +332,27 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
     Any other file is refused before it is changed.
     """
+    is_new = not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    is_new = is_new and application == 0
+    if not is_new:
+        _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    if is_new:
+        connection.executescript(_SCHEMA)
+    connection.executescript(_RUNS)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that a file is a journal of this version."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    is_new = application == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    if not is_new and application != _APPLICATION_ID:
+    if application != _APPLICATION_ID:
         raise InputError(
             "the file is not a journal", where=path, got="another database", fix="name another path"
         )
-    if not is_new and version != JOURNAL_VERSION:
+    if version != JOURNAL_VERSION:
         raise InputError(
             "the journal has a version that is not known here",
             where=path,
@@ -253,10 +360,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             got=version,
             fix=OTHER_VERSION,
         )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if is_new:
-        connection.executescript(_SCHEMA)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import msgspec
 
 from coa.errors import InputError
 from coa.journal import OTHER_VERSION, CallKind, Journal, request_key, to_json
+from coa.ledger import Ledger
 from coa.policy import (
     BatchPolicy,
     Completion,
@@ -20,6 +21,7 @@ from coa.policy import (
     RequestError,
     Traffic,
 )
+from coa.requests_sent import count_requests
 from coa.tools import Tool, ToolReply
 from coa.trajectory import Outcome
 
@@ -66,9 +68,10 @@ class _Calls(Generic[_Reply]):
     """The calls of one policy or tool in the journal."""
 
     def __init__(
-        self, journal: Journal, reply_type: type[_Reply], kind: CallKind, who: str
+        self, journal: Journal, ledger: Ledger, reply_type: type[_Reply], kind: CallKind, who: str
     ) -> None:
         self._journal = journal
+        self._ledger = ledger
         self._kind = kind
         self._who = who
         self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
@@ -77,6 +80,15 @@ class _Calls(Generic[_Reply]):
         """Return the recorded reply; None when there is none."""
         recorded = self._journal.get(key)
         return None if recorded is None else self._read(key, recorded)
+
+    def require_room(self, num_calls: int) -> None:
+        """Raise CapError where the run may not make so many calls any more."""
+        self._ledger.require_room(num_calls if self._kind is CallKind.POLICY else 0)
+
+    def count_used(self, key: str, reply: _Reply) -> _Reply:
+        """Count the cost of a reply that a row needs, and return it."""
+        self._ledger.count_used(key, self._who, reply)
+        return reply
 
     def record(self, key: str, reply: _Reply, seconds: float) -> _Reply:
         """Record a reply and return it as every later run will read it.
@@ -87,12 +99,16 @@ class _Calls(Generic[_Reply]):
             return reply
         recorded = to_json(reply)
         self._journal.put(key, recorded, kind=self._kind, who=self._who, seconds=seconds)
+        self._ledger.count_paid(self._who, reply, seconds)
         return self._read(key, recorded)
 
     async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Return the recorded reply, or make the call and record it.
 
         If the same call is under way already, its reply is awaited instead.
+
+        Raises:
+            CapError: the call is one too many.
         """
         found = self.find(key)
         count = _counting.get()
@@ -101,19 +117,21 @@ class _Calls(Generic[_Reply]):
         elif count is not None:
             count.replayed += 1
         if found is not None:
-            return found
+            return self.count_used(key, found)
         task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
         if task is None:
+            self.require_room(1)
             task = asyncio.create_task(self._make(key, call))
             self._journal.in_flight[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         # A caller that is cancelled does not cancel the call: it is paid for, so its reply is kept.
-        return await asyncio.shield(task)
+        return self.count_used(key, await asyncio.shield(task))
 
     async def _make(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Make a call and record its reply."""
         started = time.perf_counter()
-        reply = await call()
+        with self._ledger.under_way(self._kind):
+            reply = await call()
         return self.record(key, reply, time.perf_counter() - started)
 
     def _forget(self, key: str, task: asyncio.Task[_Reply]) -> None:
@@ -136,9 +154,10 @@ class _Calls(Generic[_Reply]):
 class _Journaled(Generic[_Inner]):
     """A wrapped policy, with the name and the tokenizer of the policy inside."""
 
-    def __init__(self, policy: _Inner, journal: Journal) -> None:
+    def __init__(self, policy: _Inner, journal: Journal, ledger: Ledger | None = None) -> None:
         self._policy: _Inner = policy
-        self._calls = _Calls(journal, Completion, CallKind.POLICY, policy.name)
+        self.ledger = ledger or Ledger()
+        self._calls = _Calls(journal, self.ledger, Completion, CallKind.POLICY, policy.name)
         self.name = policy.name
         self.identity = policy.identity
         self.encode = policy.encode
@@ -151,8 +170,8 @@ class JournaledPolicy(_Journaled[Policy]):
     The same request twice at a time is made once.
     """
 
-    def __init__(self, policy: Policy, journal: Journal) -> None:
-        super().__init__(policy, journal)
+    def __init__(self, policy: Policy, journal: Journal, ledger: Ledger | None = None) -> None:
+        super().__init__(policy, journal, ledger)
         self._journal = journal
         self._num_refused = 0
 
@@ -203,8 +222,9 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
                 replies[key] = found
         self.was_made = [key in missing for key in keys]
         if missing:
+            self._calls.require_room(len(missing))
             replies |= self._make_batch(missing)
-        return [replies[key] for key in keys]
+        return [self._calls.count_used(key, replies[key]) for key in keys]
 
     def _make_batch(self, requests: dict[str, Request]) -> dict[str, Completion]:
         """Make the requests as one batch and record each reply with its share of the time."""
@@ -223,11 +243,13 @@ class JournaledTool:
     The same call twice at a time is made once.
     """
 
-    def __init__(self, tool: Tool, journal: Journal) -> None:
+    def __init__(self, tool: Tool, journal: Journal, ledger: Ledger | None = None) -> None:
         self._tool = tool
         self.name = tool.name
         self.fingerprint = tool.fingerprint
-        self._calls = _Calls(journal, ToolReply, CallKind.TOOL, tool.fingerprint)
+        self._calls = _Calls(
+            journal, ledger or Ledger(), ToolReply, CallKind.TOOL, tool.fingerprint
+        )
 
     async def call(self, argument: str) -> ToolReply:
         """Answer one action; a reply with the outcome ERROR is not recorded.
@@ -235,4 +257,10 @@ class JournaledTool:
         Exceptions are the tool's own.
         """
         key = request_key(CallKind.TOOL, self.name, self.fingerprint, argument)
-        return await self._calls.once(key, lambda: self._tool.call(argument))
+        return await self._calls.once(key, lambda: self._call(argument))
+
+    async def _call(self, argument: str) -> ToolReply:
+        """Make the call, and note in the reply how many requests it sent."""
+        with count_requests() as sent:
+            reply = await self._tool.call(argument)
+        return replace(reply, num_requests=sent.number) if sent.number else reply

@@ -2,20 +2,24 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
+from coa.errors import CapError
 from coa.factory import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
 from coa.failing import stop_if_all_fail
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
-from coa.progress import Progress
+from coa.prices import CostParams
+from coa.progress import Ended, Progress
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.factory import ToolsParams
@@ -29,6 +33,19 @@ _SHOWN_EVERY_SECONDS = 2.0
 """The time between two updates of the requests' counts in a progress bar."""
 
 
+@dataclass(slots=True)
+class Clock:
+    """The time that a run takes, and the rollouts in it that needed a call."""
+
+    started: float = field(default_factory=time.monotonic)
+    num_live: int = 0
+
+    def record(self, journal: Journal) -> None:
+        """Record the run, for its costs."""
+        if journal.num_recorded or journal.num_replayed:
+            journal.put_run(time.monotonic() - self.started, self.num_live)
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """A policy and tools whose finished calls are all kept in a journal."""
@@ -37,6 +54,8 @@ class Runtime:
     policy: JournaledPolicy | JournaledBatchPolicy
     tools: Toolbox
     journal: Journal
+    ledger: Ledger
+    clock: "Clock"
     concurrency: int
 
     async def roll_out_all(
@@ -50,7 +69,12 @@ class Runtime:
         Raises:
             ServiceError: the policy or a tool cannot be reached, or every rollout fails.
         """
-        rows = stop_if_all_fail(self._drive(tasks, progress.end))
+
+        def end(rollout: Ended) -> None:
+            self.clock.num_live += rollout.is_live
+            progress.end(rollout)
+
+        rows = stop_if_all_fail(self._drive(tasks, end))
         watching = asyncio.create_task(self._watch(progress))
         try:
             async with aclosing(rows):
@@ -112,7 +136,7 @@ async def open_runtime(
     """Open the policy, the tools and the journal, and close them at the end.
 
     Args:
-        params: The settings; the sections search, tools and microworld are read.
+        params: The settings; the sections search, tools, costs and microworld are read.
         journal_name: The name of the file in .journal/ that keeps the finished calls.
         teacher: The settings of the policy; without them, those of the section teacher.
         limits: The budgets of a rollout; without them, those of the section rollout.
@@ -121,11 +145,13 @@ async def open_runtime(
     Raises:
         ConfigError: A setting is wrong.
         InputError: The search index is missing.
+        CapError: The body asked for a call beyond a limit of the section costs.
     """
     teacher = teacher or params.section(TeacherParams, "teacher")
     limits = limits or params.section(Limits, "rollout")
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
+        ledger = Ledger(journal, params.section(CostParams, "costs"))
         policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         close = getattr(policy, "aclose", None)
         if close is not None:
@@ -138,9 +164,11 @@ async def open_runtime(
         run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
         runtime = Runtime(
             run=run,
-            policy=_journaled(policy, journal),
-            tools={name: JournaledTool(tool, journal) for name, tool in tools.items()},
+            policy=_journaled(policy, journal, ledger),
+            tools={name: JournaledTool(tool, journal, ledger) for name, tool in tools.items()},
             journal=journal,
+            ledger=ledger,
+            clock=Clock(),
             concurrency=teacher.concurrency,
         )
         try:
@@ -148,8 +176,12 @@ async def open_runtime(
         except asyncio.CancelledError:
             await _wait_for_calls(journal)
             raise
+        except CapError as error:
+            await _wait_for_calls(journal)
+            raise ledger.final_error(error) from error
         finally:
             await _cancel_calls(journal)
+            runtime.clock.record(journal)
 
 
 async def _wait_for_calls(journal: Journal) -> None:
@@ -168,7 +200,9 @@ async def _cancel_calls(journal: Journal) -> None:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
-def _journaled(policy: AnyPolicy, journal: Journal) -> JournaledPolicy | JournaledBatchPolicy:
+def _journaled(
+    policy: AnyPolicy, journal: Journal, ledger: Ledger
+) -> JournaledPolicy | JournaledBatchPolicy:
     if isinstance(policy, BatchPolicy):
-        return JournaledBatchPolicy(policy, journal)
-    return JournaledPolicy(policy, journal)
+        return JournaledBatchPolicy(policy, journal, ledger)
+    return JournaledPolicy(policy, journal, ledger)

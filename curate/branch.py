@@ -213,6 +213,8 @@ class Totals:
     """Points by outcome, and pairs by kind."""
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
     """Continuations by stop reason."""
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    """What the continuations cost, whenever it was paid."""
 
 
 class ForkResults:
@@ -276,6 +278,7 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
             results = ForkResults(spool, settings.num_continuations, encoded_prompts[Arm.ACT], out)
             tasks = _tasks(spool, settings.num_continuations, encoded_prompts)
             await _roll_out(runtime, tasks, len(spool) * settings.num_continuations, results)
+            results.totals.costs = runtime.ledger.used.metrics()
             return results.totals, runtime.journal_summary
 
 
@@ -336,6 +339,7 @@ def main(arguments: Sequence[str]) -> str:
     for name in (*PairKind, *PointOutcome):
         metrics[str(name)] = counts[name]
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
+    metrics["costs"] = totals.costs
     write_metrics("branch", metrics)
     if not points.num_rows:
         why = "no trajectory was chosen as a parent"

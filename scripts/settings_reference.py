@@ -27,6 +27,7 @@ from annotate.settings import AnnotateParams
 from coa.factory import SearchParams, TeacherParams
 from coa.microworld.factory import MicroworldParams
 from coa.params import DEFAULT_PROFILE
+from coa.prices import CostParams
 from coa.prompts import PromptParams
 from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
@@ -68,6 +69,7 @@ SECTIONS: dict[str, type[Any]] = {
     "search_evaluate": SearchEvaluateParams,
     "tools": ToolsParams,
     "teacher": TeacherParams,
+    "costs": CostParams,
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,

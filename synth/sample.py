@@ -10,7 +10,7 @@ pays for nothing twice. (AutoCoA, section 3: data synthesis.)
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -124,6 +124,8 @@ class Totals:
     policy_tokens: int = 0
     calls: int = 0
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    """What the rows cost, whenever it was paid."""
 
     def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
         """Count one trajectory."""
@@ -165,6 +167,7 @@ async def sample(
                     is_correct = graded.grade.exact_match
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
+        totals.costs = runtime.ledger.used.metrics()
         return totals, runtime.journal_summary
 
 
@@ -195,6 +198,7 @@ def main(arguments: Sequence[str]) -> str:
             "policy_tokens": totals.policy_tokens,
             "policy_calls": totals.calls,
             "stop_reasons": stop_reason_counts(totals.stop_reasons),
+            "costs": totals.costs,
         },
     )
     ended = shown_stop_reasons(totals.stop_reasons)

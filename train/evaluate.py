@@ -240,7 +240,8 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         prompt_file=prompt_file.as_posix(),
         searched=describe_search(search) if has_tools else None,
     )
-    return summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
+    result = summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
+    return replace(result, costs=runtime.ledger.used.metrics())
 
 
 async def _collect(

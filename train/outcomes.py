@@ -147,6 +147,8 @@ class Result:
     mean_over_sets: dict[str, Interval | None] = field(default_factory=dict)
     """The mean of each metric over the sets, each of which counts the same; None where it does not
     apply to one of them."""
+    costs: dict[str, float | None] = field(default_factory=dict)
+    """Calls, tokens and dollars of the rollouts, whenever they were paid."""
 
     def rows(self) -> list[Outcome]:
         """Return what became of every question."""

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import UNSET, UnsetType
 
-from coa.policy.usage import Usage
+from coa.policy.usage import Usage, charged_usage
 from coa.trajectory import Author
 
 
@@ -72,10 +72,7 @@ class Completion:
     @property
     def charged(self) -> Usage:
         """Return the tokens that the call is charged for."""
-        if self.usage is not None:
-            return self.usage
-        is_counted = self.num_context_tokens is not None
-        return Usage(self.num_context_tokens or 0, self.num_tokens, is_estimated=not is_counted)
+        return charged_usage(self.usage, self.num_context_tokens, self.num_tokens)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,14 @@ class Usage:
     """Whether the server did not count, so that the counts are the client's own."""
 
 
+def charged_usage(usage: Usage | None, num_context_tokens: int | None, num_tokens: int) -> Usage:
+    """Return the usage of a completion, from its two counts where they say all."""
+    if usage is not None:
+        return usage
+    is_counted = num_context_tokens is not None
+    return Usage(num_context_tokens or 0, num_tokens, is_estimated=not is_counted)
+
+
 def read_usage(reported: object, num_tokens: int, count_context: Callable[[], int]) -> Usage:
     """Read the `usage` of a reply.
 

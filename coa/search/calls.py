@@ -5,6 +5,7 @@ from typing import Any
 
 from coa.errors import ServiceError
 from coa.http_client import Fault, GaveUp, HttpClient, Patience, Rejection, Reply, bare
+from coa.requests_sent import note_request
 from coa.search import SearchError
 
 _REFUSALS = frozenset({401, 403, 404, 405})
@@ -63,6 +64,7 @@ class Caller:
         if self._used_up and self._max_sent is not None and self.num_sent >= self._max_sent:
             raise self._used_up
         self.num_sent += 1
+        note_request()
 
     def _rejected(self, url: str, rejection: Rejection) -> Exception:
         name = self._client.name

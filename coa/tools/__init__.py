@@ -38,6 +38,9 @@ class ToolReply:
     repeats: Repeats = Repeats.KEEP
     heads: tuple[str, ...] = ()
     """The number and the title before each passage's text, where repeats are to be marked."""
+    num_requests: int = 0
+    """Requests that the call sent to a server, repeated ones included; a provider charges for
+    them."""
 
 
 class Tool(Protocol):

@@ -1,0 +1,297 @@
+"""Add up what calls cost: by model and by search engine, in one run and over a whole journal.
+
+The journal holds each call that was paid, once, with the tokens and the price that its server
+reported. So what a stage spent over all its runs is a sum over its journal.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from coa.errors import CapError, InputError
+from coa.journal import OTHER_VERSION, CallKind, Journal, JournalReader
+from coa.policy import Completion
+from coa.policy.usage import Usage, charged_usage
+from coa.prices import CostParams
+from coa.search.web import Provider
+from coa.tools import ToolReply
+
+_PLACES = 6
+"""Decimal places of dollars: the millionth part, below what any provider charges."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The sums over calls of one model, or of one engine."""
+
+    calls: int = 0
+    context_tokens: int = 0
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_calls: int = 0
+    """Calls whose tokens the server did not count."""
+    requests: int = 0
+    """Requests of searches, repeated ones included."""
+    seconds: float = 0.0
+    """How long the calls took, one after the other."""
+    dollars: float = 0.0
+    """The calls that have a price."""
+    unpriced_calls: int = 0
+    """Calls that have none."""
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens read and written."""
+        return self.context_tokens + self.written_tokens
+
+    @property
+    def known_dollars(self) -> float | None:
+        """Return what all calls cost; None where some have no price."""
+        return None if self.unpriced_calls else round(self.dollars, _PLACES)
+
+    def add(self, other: "Tally") -> None:
+        """Add the sums of other calls."""
+        for name in Tally.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def total_of(tallies: Mapping[str, Tally]) -> Tally:
+    """Add up tallies."""
+    total = Tally()
+    for name in sorted(tallies):
+        total.add(tallies[name])
+    return total
+
+
+def engine_of(fingerprint: str) -> str:
+    """Return the search engine of a tool's fingerprint, as `costs.searches` names it.
+
+    Other tools that send requests are servers too, as far as costs are concerned.
+    """
+    name = fingerprint.partition("@")[0]
+    return name if name in set(Provider) else "server"
+
+
+@dataclass(slots=True)
+class Spending:
+    """What calls of models and tools cost."""
+
+    models: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By the model's name."""
+    searches: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By engine: calls of tools that sent a request."""
+
+    @property
+    def total(self) -> Tally:
+        """Return the sums over models alone, with the dollars of searches."""
+        total = total_of(self.models)
+        searches = total_of(self.searches)
+        total.requests = searches.requests
+        total.dollars += searches.dollars
+        return total
+
+    def add(self, other: "Spending") -> None:
+        """Add what other calls cost."""
+        for name, tally in other.models.items():
+            self.models[name].add(tally)
+        for name, tally in other.searches.items():
+            self.searches[name].add(tally)
+
+    def metrics(self) -> dict[str, float | None]:
+        """Return the sums for a metrics file: no times, and `dollars` null without a price."""
+        total = self.total
+        return {
+            "calls": total.calls,
+            "context_tokens": total.context_tokens,
+            "cached_tokens": total.cached_tokens,
+            "written_tokens": total.written_tokens,
+            "reasoning_tokens": total.reasoning_tokens,
+            "search_requests": total.requests,
+            "dollars": total.known_dollars,
+        }
+
+
+def price_call(model: str, usage: Usage, prices: CostParams, seconds: float = 0.0) -> Tally:
+    """Return the tally of one call; the server's own word on its price comes first."""
+    dollars = usage.dollars
+    if dollars is None:
+        dollars = prices.dollars(model, usage)
+    return Tally(
+        calls=1,
+        context_tokens=usage.context_tokens,
+        cached_tokens=usage.cached_tokens,
+        written_tokens=usage.written_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        estimated_calls=int(usage.is_estimated),
+        seconds=seconds,
+        dollars=dollars or 0.0,
+        unpriced_calls=int(dollars is None),
+    )
+
+
+def price_requests(
+    engine: str, num_requests: int, prices: CostParams, seconds: float = 0.0
+) -> Tally:
+    """Return the tally of a call that sent requests to a search engine."""
+    dollars = num_requests * prices.searches.get(engine, 0.0)
+    return Tally(calls=1, requests=num_requests, seconds=seconds, dollars=dollars)
+
+
+class _PaidReply(msgspec.Struct):
+    """What a recorded reply of either kind says of its cost; the rest is skipped."""
+
+    num_tokens: int = 0
+    num_context_tokens: int | None = None
+    usage: Usage | None = None
+    num_requests: int = 0
+
+
+_REPLIES = msgspec.json.Decoder(_PaidReply)
+
+
+def price_journal(journal: JournalReader, prices: CostParams) -> Spending:
+    """Return what all calls of a journal cost.
+
+    Raises:
+        InputError: a reply cannot be read.
+    """
+    spending = Spending()
+    for call in journal.calls():
+        try:
+            reply = _REPLIES.decode(call.reply)
+        except msgspec.DecodeError as error:
+            raise InputError(
+                "a recorded reply cannot be read", where=journal.path, got=error, fix=OTHER_VERSION
+            ) from error
+        if call.kind == CallKind.POLICY:
+            usage = charged_usage(reply.usage, reply.num_context_tokens, reply.num_tokens)
+            tally = price_call(call.who, usage, prices, call.seconds)
+            spending.models[call.who].add(tally)
+        elif reply.num_requests:
+            engine = engine_of(call.who)
+            tally = price_requests(engine, reply.num_requests, prices, call.seconds)
+            spending.searches[engine].add(tally)
+    return spending
+
+
+class Ledger:
+    """The account of one run: what it pays, what its rows cost, and whether a cap is reached."""
+
+    def __init__(self, journal: Journal | None = None, prices: CostParams | None = None) -> None:
+        """Begin with what earlier runs of the journal paid, where that matters."""
+        self.prices = prices or CostParams()
+        self.paid = Spending()
+        """What the stage paid so far: in this run, and in earlier ones where there are prices or
+        caps."""
+        self.used = Spending()
+        """What the rows of this run cost, whenever it was paid. It follows from the rows alone, so
+        a run that goes on counts as one that was never stopped."""
+        self.num_under_way = 0
+        """Calls of the model that are being made."""
+        self._used_searches: set[int] = set()
+        self._name = journal.path.name if journal else "the journal"
+        if journal and (self.prices.has_caps or self.prices.models or self.prices.searches):
+            with JournalReader(journal.path) as recorded:
+                self.paid.add(price_journal(recorded, self.prices))
+
+    def count_paid(self, who: str, reply: Completion | ToolReply, seconds: float) -> None:
+        """Count a call that was made."""
+        if isinstance(reply, Completion):
+            tally = price_call(who, reply.charged, self.prices, seconds)
+            self.paid.models[who].add(tally)
+        elif reply.num_requests:
+            engine = engine_of(who)
+            tally = price_requests(engine, reply.num_requests, self.prices, seconds)
+            self.paid.searches[engine].add(tally)
+
+    def count_used(self, key: str, who: str, reply: Completion | ToolReply) -> None:
+        """Count a call that a row needed, whether it was made or the journal answered it.
+
+        A search that several rows need is paid once, and counted once.
+        """
+        if isinstance(reply, Completion):
+            self.used.models[who].add(price_call(who, reply.charged, self.prices))
+            return
+        # A part of the key is enough: a run may have millions of searches.
+        short_key = int(key[:15], 16)
+        if reply.num_requests and short_key not in self._used_searches:
+            self._used_searches.add(short_key)
+            engine = engine_of(who)
+            tally = price_requests(engine, reply.num_requests, self.prices)
+            self.used.searches[engine].add(tally)
+
+    @contextmanager
+    def under_way(self, kind: CallKind) -> Iterator[None]:
+        """Count a call as under way inside the block; those of tools are not counted."""
+        number = int(kind is CallKind.POLICY)
+        self.num_under_way += number
+        try:
+            yield
+        finally:
+            self.num_under_way -= number
+
+    def require_room(self, num_calls: int = 1) -> None:
+        """Allow `num_calls` further calls of the model, or a call of a tool (0 calls).
+
+        Calls under way are expected to cost what those before them did.
+
+        Raises:
+            CapError: a cap would be passed.
+        """
+        if not self.prices.has_caps:
+            return
+        total = self.paid.total
+        share = self.num_under_way / total.calls if total.calls else 0.0
+        calls = total.calls + self.num_under_way + num_calls
+        prices = self.prices
+        if num_calls and prices.max_calls and calls > prices.max_calls:
+            raise self._cap_error()
+        if prices.max_tokens and total.tokens * (1 + share) >= prices.max_tokens:
+            raise self._cap_error()
+        if prices.max_dollars and total.unpriced_calls:
+            raise self._price_error()
+        if prices.max_dollars and total.dollars * (1 + share) >= prices.max_dollars:
+            raise self._cap_error()
+
+    def final_error(self, error: CapError) -> CapError:
+        """Return the error again, once the calls under way have ended, with all that was spent."""
+        total = self.paid.total
+        is_unpriced = self.prices.max_dollars and total.unpriced_calls
+        return error if is_unpriced else self._cap_error()
+
+    def _cap_error(self) -> CapError:
+        """Return the error for the cap that is reached, with what was spent by now."""
+        total = self.paid.total
+        prices = self.prices
+        spent = {
+            "max_calls": (total.calls, prices.max_calls),
+            "max_tokens": (total.tokens, prices.max_tokens),
+            "max_dollars": (total.dollars, prices.max_dollars),
+        }
+        # The one that is nearest: calls under way may have cost less than was expected.
+        used = {name: amount / cap for name, (amount, cap) in spent.items() if cap}
+        name = max(used, key=lambda cap: used[cap])
+        shown = f"{total.calls:,} calls, {total.tokens:,} tokens"
+        if not total.unpriced_calls:
+            shown += f", ${total.dollars:,.4f}"
+        return CapError(
+            f"the limit costs.{name} is reached, so no further call is made",
+            where=f".journal/{self._name}",
+            expected=f"costs.{name} = {spent[name][1]:,}",
+            got=f"{shown} spent by all runs of this stage",
+            fix=f"raise costs.{name} (0 sets no limit) and run the same command again: it goes on "
+            "from here, and finished calls are kept",
+        )
+
+    def _price_error(self) -> CapError:
+        models = [name for name, tally in self.paid.models.items() if tally.unpriced_calls]
+        return CapError(
+            f"costs.max_dollars cannot hold: {', '.join(sorted(models))} has no price",
+            where="params.yaml, costs.models",
+            fix="name the model's prices in dollars per million tokens (0 for one of your own), or "
+            "use costs.max_tokens, and run the same command again: finished calls are kept",
+        )
