@@ -142,22 +142,33 @@ class _Handler:
             choice["stop_reason"] = stop or None
         if body.get("return_token_ids"):
             choice["token_ids"] = completion.ids
-        num_context_tokens = completion.num_context_tokens
-        if num_context_tokens is None:
-            num_context_tokens = self.policy.count_tokens(request.context)
-        usage = {
-            "prompt_tokens": num_context_tokens,
-            "completion_tokens": completion.num_tokens,
-            "total_tokens": num_context_tokens + completion.num_tokens,
-        }
         return {
             "id": "cmpl-0",
             "object": "text_completion",
             "created": 0,
             "model": self.policy.name,
             "choices": [choice],
-            "usage": usage,
+            "usage": self._usage(request, completion),
         }
+
+    def _usage(self, request: Request, completion: Completion) -> dict[str, Any]:
+        """Count the tokens of a call as OpenAI does; `cost` is OpenRouter's addition."""
+        num_context_tokens = completion.num_context_tokens
+        if num_context_tokens is None:
+            num_context_tokens = self.policy.count_tokens(request.context)
+        usage: dict[str, Any] = {
+            "prompt_tokens": num_context_tokens,
+            "completion_tokens": completion.num_tokens,
+            "total_tokens": num_context_tokens + completion.num_tokens,
+        }
+        reported = completion.usage
+        if reported is None:
+            return usage
+        usage["prompt_tokens_details"] = {"cached_tokens": reported.cached_tokens}
+        usage["completion_tokens_details"] = {"reasoning_tokens": reported.reasoning_tokens}
+        if reported.dollars is not None:
+            usage["cost"] = reported.dollars
+        return usage
 
 
 def _stop_string(request: Request, completion: Completion) -> str:

@@ -1,0 +1,237 @@
+"""Print what all stages have paid: calls, tokens, seconds and dollars by stage and by model.
+
+    python -m coa.costs                        # with the prices of params.yaml, section `costs`
+    python -m coa.costs 'costs.models={deepseek-chat: {input: 0.28, output: 0.42}}'
+
+Reads the journals in .journal/, also while a run is under way, and writes nothing. A journal holds
+each paid call once, those of earlier settings included. Calls that it answered are counted apart.
+What is kept of trajectories is read from the filter's file, of pairs from the fork's.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from coa import tables
+from coa.files import DATA, FILTERED, KEPT, PAIRS, SAMPLED
+from coa.journal import JournalReader, Runs
+from coa.ledger import Spending, Tally, price_journal
+from coa.params import Params
+from coa.prices import CostParams
+from coa.runtime import JOURNALS
+from coa.trajectory import Mode
+
+_MAX_STAGE = 18
+_MAX_MODEL = 19
+"""Characters of the names that are shown, so that a line has at most 100 columns."""
+_MAX_EXACT = 10_000_000
+"""Calls from here on are rounded."""
+_COSTS = (
+    "stage",
+    "model or search",
+    "calls",
+    "context",
+    "cached",
+    "written",
+    "reasoning",
+    "seconds",
+    "dollars",
+)
+_YIELDS = (
+    "stage",
+    "run for",
+    "replayed",
+    "trajectories/h",
+    "kept rows",
+    "tokens/kept",
+    "dollars/kept",
+)
+_SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StageCosts:
+    """What one stage paid, and what came of it."""
+
+    name: str
+    """The name of its journal."""
+    spending: Spending
+    runs: Runs
+    num_kept: int | None
+    """Rows that were kept; None where that is not known."""
+
+
+def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
+    """Read what every stage paid from the journals of a folder.
+
+    Raises:
+        InputError: a journal or a file of kept rows is damaged.
+    """
+    stages = []
+    for path in sorted(folder.glob("*.sqlite")):
+        with JournalReader(path) as journal:
+            spending = price_journal(journal, prices)
+            runs = journal.runs()
+        stages.append(StageCosts(path.stem, spending, runs, count_kept(path.stem)))
+    return stages
+
+
+def count_kept(stage: str) -> int | None:
+    """Count the rows that were kept of a stage's; None for stages without such rows.
+
+    A sample's journal is named after its folder and mode (`coa/outputs.py`): `sample-coa`, or
+    `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
+    """
+    if stage == "branch":
+        return tables.count_rows(PAIRS) if PAIRS.exists() else None
+    # A sign inside a folder's name is doubled.
+    parts = [part.replace("--", "-") for part in re.split(r"(?<!-)-(?!-)", stage)]
+    if len(parts) < 2 or parts[-2] != SAMPLED.name or parts[-1] not in set(Mode):
+        return None
+    path = DATA.joinpath(*parts[:-2], FILTERED.name, KEPT.name)
+    if not path.exists():
+        return None
+    mode = pl.col("trajectory").struct.field("mode")
+    kept = pl.scan_parquet(path).filter(mode == parts[-1]).select(pl.len())
+    return int(kept.collect().item())
+
+
+def cost_rows(stage: StageCosts) -> list[tuple[str, ...]]:
+    """Return the rows of a stage in the table of costs."""
+    rows = []
+    name = _short(stage.name, _MAX_STAGE)
+    for model, tally in sorted(stage.spending.models.items()):
+        rows.append((name, _short(model, _MAX_MODEL), *_figures(tally)))
+        name = ""
+    for engine, tally in sorted(stage.spending.searches.items()):
+        label = f"{engine}: requests"
+        figures = (_calls(tally.requests), *[""] * 4, _number(tally.seconds), _dollars(tally))
+        rows.append((name, label, *figures))
+        name = ""
+    return rows
+
+
+def yield_row(stage: StageCosts) -> tuple[str, ...]:
+    """Return the row of a stage in the table of what it made."""
+    runs = stage.runs
+    total = stage.spending.total
+    per_hour = runs.rollouts / runs.seconds * _SECONDS_PER_HOUR if runs.seconds else None
+    num_kept = stage.num_kept or 0
+    dollars = total.known_dollars
+    return (
+        _short(stage.name, _MAX_STAGE),
+        f"{runs.seconds:,.0f} s" if runs.seconds else "",
+        f"{runs.replayed:,}" if runs.number else "",
+        _number(per_hour) if runs.rollouts and per_hour else "",
+        "" if stage.num_kept is None else f"{stage.num_kept:,}",
+        _number(total.tokens / num_kept) if num_kept else "",
+        f"{dollars / num_kept:,.4f}" if num_kept and dollars is not None else "",
+    )
+
+
+def total_rows(stages: Sequence[StageCosts]) -> list[tuple[str, ...]]:
+    """Return the last row of the table of costs: all stages together."""
+    spending = Spending()
+    for stage in stages:
+        spending.add(stage.spending)
+    return [("all stages", "", *_figures(spending.total))]
+
+
+def render(stages: Sequence[StageCosts]) -> str:
+    """Return both tables as text of at most 100 columns, and what is not known."""
+    rows: list[tuple[str, ...]] = []
+    for stage in stages:
+        rows.extend(cost_rows(stage))
+    parts = [
+        _table([_COSTS, *rows, *total_rows(stages)], num_names=2),
+        _table([_YIELDS, *[yield_row(stage) for stage in stages]], num_names=1),
+        *_notes(stages),
+    ]
+    return "\n\n".join(parts)
+
+
+def _notes(stages: Sequence[StageCosts]) -> list[str]:
+    unpriced = set()
+    estimated = 0
+    for stage in stages:
+        for model, tally in stage.spending.models.items():
+            estimated += tally.estimated_calls
+            if tally.unpriced_calls:
+                unpriced.add(model)
+    notes = []
+    if unpriced:
+        names = "\n".join(f"  {model}" for model in sorted(unpriced))
+        notes.append(f"Without a price in the section costs.models, so without dollars:\n{names}")
+    if estimated:
+        notes.append(f"The tokens of {estimated:,} calls are not the server's own count.")
+    return notes
+
+
+def _figures(tally: Tally) -> tuple[str, ...]:
+    return (
+        _calls(tally.calls),
+        _number(tally.context_tokens),
+        _number(tally.cached_tokens),
+        _number(tally.written_tokens),
+        _number(tally.reasoning_tokens),
+        _number(tally.seconds),
+        _dollars(tally),
+    )
+
+
+def _dollars(tally: Tally) -> str:
+    dollars = tally.known_dollars
+    if dollars is None:
+        return "not known"
+    return f"{dollars:,.2f}" if dollars >= 100 else f"{dollars:,.4f}"
+
+
+def _calls(count: int) -> str:
+    return f"{count:,}" if count < _MAX_EXACT else _number(count)
+
+
+def _number(value: float) -> str:
+    """Write a count in few signs: 950, 12.3 k, 4.56 M."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return (
+                f"{value / size:.3g} {unit}"
+                if value < 999.5 * size
+                else f"{value / size:.0f} {unit}"
+            )
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _short(name: str, max_chars: int) -> str:
+    return name if len(name) <= max_chars else f"{name[: max_chars - 3]}..."
+
+
+def _table(rows: Sequence[Sequence[str]], num_names: int) -> str:
+    """Align rows of cells, the names to the left and the numbers to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            cells.append(cell.ljust(width) if i < num_names else cell.rjust(width))
+        lines.append(" ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Return the tables."""
+    prices = Params.load("costs", arguments).section(CostParams)
+    stages = read_stages(JOURNALS, prices)
+    if not stages:
+        return f"there is no journal in {JOURNALS}/: nothing was paid yet"
+    return render(stages)
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,91 @@
+"""Serve a teacher that reports cached and reasoning tokens and its price, and counts on its own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from coa.policy import Completion, Request
+from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import serve
+from coa.policy.usage import Usage
+
+MODEL = "paid"
+
+
+class PaidTeacher(ScriptedPolicy):
+    """A teacher that answers at once, and keeps an account of what it was asked."""
+
+    def __init__(self, *, dollars: float | None = None, seconds: float = 0.0) -> None:
+        super().__init__(_think, MODEL)
+        self.dollars = dollars
+        self.seconds = seconds
+        self.charged: list[Usage] = []
+
+    async def complete(self, request: Request) -> Completion:
+        """Answer, and note what the call costs."""
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        completion = await super().complete(request)
+        assert completion.num_context_tokens is not None
+        usage = Usage(
+            completion.num_context_tokens,
+            completion.num_tokens,
+            cached_tokens=completion.num_context_tokens // 2,
+            reasoning_tokens=completion.num_tokens - 3,
+            dollars=self.dollars,
+        )
+        self.charged.append(usage)
+        return replace(completion, usage=usage)
+
+    @property
+    def sums(self) -> Mapping[str, int]:
+        """Add up the tokens of all calls."""
+        return {
+            "calls": len(self.charged),
+            "context_tokens": sum(usage.context_tokens for usage in self.charged),
+            "cached_tokens": sum(usage.cached_tokens for usage in self.charged),
+            "written_tokens": sum(usage.written_tokens for usage in self.charged),
+            "reasoning_tokens": sum(usage.reasoning_tokens for usage in self.charged),
+        }
+
+    @property
+    def num_tokens(self) -> int:
+        """Return all tokens read and written."""
+        return self.sums["context_tokens"] + self.sums["written_tokens"]
+
+
+def _think(request: Request) -> str:
+    words = " ".join("thinking" for _ in range(request.seed % 7 + 3))
+    return f"{words}.</think> \\boxed{{Ada}}"
+
+
+@contextmanager
+def served(policy: PaidTeacher) -> Iterator[tuple[str, ...]]:
+    """Serve a teacher in a thread of its own; the arguments that make a stage ask it."""
+    loop = asyncio.new_event_loop()
+    stopping = asyncio.Event()
+    started = threading.Event()
+    urls: list[str] = []
+
+    async def run() -> None:
+        async with serve(policy) as base_url:
+            urls.append(base_url)
+            started.set()
+            await stopping.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    assert started.wait(60)
+    try:
+        yield (
+            "teacher.policy=completions",
+            f"teacher.server.base_url={urls[0]}",
+            f"teacher.server.model={MODEL}",
+            "teacher.concurrency=4",
+        )
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join()
+        loop.close()

@@ -1,0 +1,214 @@
+"""What runs cost: counted at the server and in the ledger, with caps that hold over runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coa import costs
+from coa.errors import CapError, ConfigError
+from coa.params import Params
+from coa.policy.usage import Usage, read_usage
+from coa.prices import CostParams
+from synth.sample import main as sample
+from tests.costs_support import MODEL, PaidTeacher, served
+
+RUN = ("mode=cot", "out=data/paid/sample")
+PRICES = f"costs.models={{{MODEL}: {{input: 2, cached_input: 0.5, output: 8, reasoning: 10}}}}"
+
+
+@pytest.fixture(autouse=True)
+def run_folder(linked_run: Path) -> Path:
+    return linked_run
+
+
+def metrics(name: str = "paid_sample_cot") -> dict[str, object]:
+    return dict(json.loads(Path(f"metrics/{name}.json").read_text())["costs"])
+
+
+def stage(name: str, *arguments: str) -> costs.StageCosts:
+    prices = Params.load("costs", arguments).section(CostParams)
+    (found,) = [it for it in costs.read_stages(Path(".journal"), prices) if it.name == name]
+    return found
+
+
+def test_the_ledger_equals_what_the_server_counted() -> None:
+    teacher = PaidTeacher()
+    with served(teacher) as asked:
+        sample([*RUN, *asked, PRICES])
+
+    sums = teacher.sums
+    fresh = sums["context_tokens"] - sums["cached_tokens"]
+    plain = sums["written_tokens"] - sums["reasoning_tokens"]
+    dollars = fresh * 2 + sums["cached_tokens"] * 0.5
+    dollars += plain * 8 + sums["reasoning_tokens"] * 10
+    expected = {**sums, "search_requests": 0, "dollars": round(dollars / 1e6, 6)}
+    assert metrics() == expected
+    found = stage("paid-sample-cot", PRICES)
+    assert found.spending.metrics() == expected
+    assert found.spending.total.seconds > 0
+    assert found.runs.made == sums["calls"]
+    assert found.runs.rollouts == sums["calls"]
+
+
+def test_what_the_server_says_that_a_call_costs_comes_before_the_table() -> None:
+    teacher = PaidTeacher(dollars=0.25)
+    with served(teacher) as asked:
+        sample([*RUN, *asked, PRICES])
+
+    assert metrics()["dollars"] == 0.25 * len(teacher.charged)
+    assert stage("paid-sample-cot").spending.total.known_dollars == metrics()["dollars"]
+
+
+def test_a_second_run_pays_nothing_and_its_figures_are_the_same_bytes() -> None:
+    teacher = PaidTeacher()
+    with served(teacher) as asked:
+        sample([*RUN, *asked])
+        first = Path("metrics/paid_sample_cot.json").read_bytes()
+        num_calls = len(teacher.charged)
+        sample([*RUN, *asked])
+
+    assert len(teacher.charged) == num_calls
+    assert Path("metrics/paid_sample_cot.json").read_bytes() == first
+    runs = stage("paid-sample-cot").runs
+    assert (runs.made, runs.replayed, runs.rollouts) == (num_calls, num_calls, num_calls)
+
+
+def test_without_prices_costs_are_calls_and_tokens_and_the_table_says_so() -> None:
+    teacher = PaidTeacher()
+    with served(teacher) as asked:
+        sample([*RUN, *asked])
+
+    assert metrics()["dollars"] is None
+    assert metrics()["written_tokens"] == teacher.sums["written_tokens"]
+    shown = costs.main([])
+    assert re.search(r"paid-sample-cot.* not known\n", shown)
+    assert f"Without a price in the section costs.models, so without dollars:\n  {MODEL}" in shown
+
+
+def test_a_cap_on_calls_is_exact_and_holds_over_resumed_runs(root: Path) -> None:
+    teacher = PaidTeacher(seconds=0.01)
+    with served(teacher) as asked:
+        for max_calls in (5, 5, 8):
+            with pytest.raises(CapError, match=r"costs\.max_calls is reached") as stopped:
+                sample([*RUN, *asked, f"costs.max_calls={max_calls}"])
+            assert len(teacher.charged) == max_calls
+            assert f"{max_calls:,} calls, " in stopped.value.details["got"]
+            assert "raise costs.max_calls" in stopped.value.details["what to do"]
+        assert not Path("data/paid/sample/cot.parquet").exists()
+
+        sample([*RUN, *asked])
+        assert metrics()["calls"] == len(teacher.charged)
+
+
+@pytest.mark.parametrize(
+    ("cap", "dollars"), [("max_tokens=600", None), ("max_dollars=0.9", 0.1)], ids=["tokens", "usd"]
+)
+def test_caps_on_tokens_and_dollars_end_near_the_limit(cap: str, dollars: float | None) -> None:
+    teacher = PaidTeacher(dollars=dollars, seconds=0.01)
+    spent = []
+    with served(teacher) as asked:
+        for _ in range(3):
+            with pytest.raises(CapError, match=cap.partition("=")[0]):
+                sample([*RUN, *asked, f"costs.{cap}"])
+            spent.append(len(teacher.charged) * dollars if dollars else teacher.num_tokens)
+
+    limit = float(cap.partition("=")[2])
+    per_call = spent[-1] / len(teacher.charged)
+    assert limit - 4 * per_call < spent[-1] < limit + 4 * per_call
+    assert stage("paid-sample-cot").spending.total.calls == len(teacher.charged)
+
+
+def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
+    teacher = PaidTeacher()
+    with served(teacher) as asked:
+        with pytest.raises(CapError, match="paid has no price"):
+            sample([*RUN, *asked, "costs.max_dollars=1"])
+        assert len(teacher.charged) <= 4
+        sample([*RUN, *asked, "costs.max_dollars=1", PRICES])
+
+
+def test_a_command_that_reaches_a_cap_ends_with_status_1_and_says_how_to_go_on(root: Path) -> None:
+    teacher = PaidTeacher(seconds=0.05)
+    command = [sys.executable, "-m", "synth.sample", *RUN, "costs.max_calls=6"]
+    with served(teacher) as asked:
+        ended = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1, ended.stderr
+    assert "error: the limit costs.max_calls is reached" in ended.stderr
+    assert "waiting for" in ended.stderr
+    assert "run the same command again" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(teacher.charged) == 6
+
+
+def test_the_table_of_all_stages_fits_on_a_page_and_counts_kept_rows() -> None:
+    shown = costs.main(["models={scripted/microworld: {input: 1, output: 2}}"])
+    assert max(map(len, shown.splitlines())) <= 100
+    found = stage("sample-coa")
+    assert found.num_kept
+    per_row = found.spending.total.tokens / found.num_kept
+    (row,) = [
+        line for line in shown.splitlines() if line.startswith("sample-coa") and "/" not in line
+    ]
+    assert str(round(per_row)) in row
+    assert "all stages" in shown
+
+
+def test_a_run_that_is_under_way_can_be_looked_at() -> None:
+    from coa.journal import Journal
+
+    with Journal(".journal/sample-coa.sqlite"):
+        assert "sample-coa" in costs.main([])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["models={a: {input: 1}}", "models={a: {input: 1, output: -1}}", "searches={serper: .nan}"],
+)
+def test_prices_that_are_none_are_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError):
+        Params.load("costs", [wrong]).section(CostParams)
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 4}, Usage(9, 4)),
+        (None, Usage(7, 5, is_estimated=True)),
+        ("nonsense", Usage(7, 5, is_estimated=True)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 6},
+            Usage(9, 4, cached_tokens=6),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 100},
+                "completion_tokens_details": {"reasoning_tokens": 3},
+                "cost": 0.5,
+            },
+            Usage(9, 4, 9, 3, 0.5),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 4,
+                "total_tokens": 33,
+                "completion_tokens_details": {"reasoning_tokens": 20},
+            },
+            Usage(9, 24, 0, 20),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None, "cost": -1},
+            Usage(9, 4),
+        ),
+    ],
+    ids=["plain", "nothing", "nonsense", "deepseek", "openrouter", "xai", "null"],
+)
+def test_usage_is_read_in_the_form_of_each_server(reported: object, expected: Usage) -> None:
+    assert read_usage(reported, 5, lambda: 7) == expected
