@@ -15,6 +15,7 @@ from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
 from synth.sample import main as sample
 from tests.costs_support import MODEL, PaidTeacher, served
+from train.evaluate import main as evaluate
 
 RUN = ("mode=cot", "out=data/paid/sample")
 PRICES = f"costs.models={{{MODEL}: {{input: 2, cached_input: 0.5, output: 8, reasoning: 10}}}}"
@@ -143,6 +144,18 @@ def test_a_command_that_reaches_a_cap_ends_with_status_1_and_says_how_to_go_on(r
     assert "run the same command again" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert len(teacher.charged) == 6
+
+
+def test_an_evaluation_says_what_it_cost(root: Path) -> None:
+    teacher = PaidTeacher()
+    with served(teacher) as asked:
+        served_policy = [f"evaluate.{it.replace('teacher.', 'policy.')}" for it in asked]
+        prompt = root / "train/prompts/question.txt"
+        arguments = ("name=served", "mode=cot", "num_questions=5", f"evaluate.prompts.cot={prompt}")
+        evaluate([*served_policy, *arguments])
+
+    result = json.loads(Path("results/evaluate/served.json").read_text())
+    assert result["costs"] == {**teacher.sums, "search_requests": 0, "dollars": None}
 
 
 def test_the_table_of_all_stages_fits_on_a_page_and_counts_kept_rows() -> None:

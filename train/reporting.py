@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from coa.errors import InputError
+from coa.ledger import Ledger
 from coa.metrics import write_metrics
 from coa.stages import Stage
 from coa.tokens import TextLostError
@@ -30,6 +31,8 @@ class StageReport:
         """The line that a person wants to read last; set when the stage is done."""
         self.window: int | None = None
         """Tokens that the student can read; None where its positions have no end."""
+        self.judge_ledger: Ledger | None = None
+        """What the judge of an RL stage costs, where it has one."""
         self._stage = stage
         self._params = params
         self._workspace = workspace
@@ -142,6 +145,8 @@ class StageReport:
         for name, value in final.items():
             if not name.endswith(("runtime", "per_second")):
                 figures[name] = round(value, 4)
+        if self.judge_ledger is not None:
+            figures["costs"] = self.judge_ledger.used.metrics()
         return figures
 
     def _without(self) -> str:

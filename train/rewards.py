@@ -17,7 +17,7 @@ from coa.errors import ConfigError, unknown_name
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.policy import Policy, Request, RequestError
-from coa.policy.completions import CompletionsPolicy
+from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason
 from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from train.settings import RubricSettings
@@ -131,6 +131,7 @@ def reward_functions(
     weights: Mapping[str, float],
     rubric: RubricSettings,
     probe: KnowledgeProbe = NOBODY_CAN_TELL,
+    open_judge: Callable[[ServerSettings], Policy] = CompletionsPolicy,
 ) -> dict[Any, float]:
     """Return the rewards as TRL calls them, with their weights.
 
@@ -140,6 +141,7 @@ def reward_functions(
         weights: by name; a reward that is not named does not count.
         rubric: settings of the reward of that name.
         probe: tells the log which searches were for known facts.
+        open_judge: opens the judge's policy; `train/judging.py` opens one that keeps account.
 
     Raises:
         ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is
@@ -149,7 +151,7 @@ def reward_functions(
     functions: dict[Any, float] = {}
     for name, weight in {exact_match.__name__: 0.0, **weights}.items():
         if name == RUBRIC:
-            function = _judged_reward(Judge(rubric, CompletionsPolicy(rubric.server)))
+            function = _judged_reward(Judge(rubric, open_judge(rubric.server)))
         else:
             function = _computed_reward(name, probe)
         functions[function] = weight

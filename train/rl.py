@@ -29,13 +29,15 @@ import asyncio
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from coa.errors import ConfigError
 from coa.params import Params
+from coa.policy import Policy
+from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.question import Question
 from coa.ranking import seeded_rank
 from coa.rollout import Limits
@@ -50,6 +52,7 @@ from train.encode import RowTally
 from train.fitting import fit
 from train.grpo import trainer_class
 from train.held_tools import HeldTools
+from train.judging import JudgeAccount
 from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 from train.monitors import Monitor
 from train.rewards import reward_functions
@@ -101,7 +104,9 @@ def train(run: StageRun) -> None:
         all_asks = [ask for part in asks.values() for ask in part]
         rollouts = Rollouts(run, student.tokenizer, all_asks, limits, tools, loop)
         run.callbacks.append(Monitor(run.params.monitors))
-        trainer = make_trainer(run, student, asks, rollouts)
+        account = stack.enter_context(JudgeAccount(run.sections, run.workspace.name))
+        trainer = make_trainer(run, student, asks, rollouts, account.open_judge)
+        run.report.judge_ledger = account.ledger
         fit(run, trainer, student, (settings.init, settings.questions))
         if trainer.is_world_process_zero():
             run.report.summary = f"{run.workspace.out}: {_summary(trainer.state.log_history)}"
@@ -166,7 +171,11 @@ def choose_modes(questions: Iterable[Question], cot_share: float, seed: int) -> 
 
 
 def make_trainer(
-    run: StageRun, student: Student, asks: Mapping[str, Sequence[Ask]], rollouts: Rollouts
+    run: StageRun,
+    student: Student,
+    asks: Mapping[str, Sequence[Ask]],
+    rollouts: Rollouts,
+    open_judge: Callable[[ServerSettings], Policy] = CompletionsPolicy,
 ) -> Any:
     """Make TRL's trainer with our rollouts and rewards.
 
@@ -176,7 +185,9 @@ def make_trainer(
     from datasets import Dataset
 
     settings = run.params.rl_of(run.stage)
-    rewards = reward_functions(settings.rewards, run.params.rubric, _open_probe(run, asks))
+    rewards = reward_functions(
+        settings.rewards, run.params.rubric, _open_probe(run, asks), open_judge
+    )
     arguments = _arguments(run, settings, list(rewards.values()))
     # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames:
     # nothing to act on.

@@ -1,0 +1,152 @@
+"""What searches and the judge of a training cost."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from coa import costs, protocol
+from coa.errors import CapError
+from coa.factory import TeacherParams
+from coa.journal import Journal
+from coa.journaled import JournaledTool
+from coa.ledger import Ledger
+from coa.params import Params
+from coa.prices import CostParams
+from coa.question import Question
+from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
+from coa.search.web import Provider, WebSearch, WebSettings
+from coa.tools.search import SearchTool
+from tests.costs_support import MODEL, PaidTeacher, served
+from tests.sample_records import make_graded
+from train.judging import JudgeAccount
+from train.rewards import Judge
+from train.settings import RubricSettings
+
+PRICES = CostParams(searches={"serper": 0.001})
+
+
+class Serper:
+    """Answers searches as Serper does; each of `faults` answers one request instead."""
+
+    def __init__(self) -> None:
+        self.num_requests = 0
+        self.faults: list[int] = []
+
+    async def search(self, request: web.Request) -> web.Response:
+        self.num_requests += 1
+        if self.faults:
+            return web.Response(status=self.faults.pop(0))
+        page = {"link": "https://a.example", "title": "Danube", "snippet": "A river."}
+        return web.json_response({"organic": [page]})
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/search", self.search)
+        return app
+
+
+def search(url: str, queries: list[str], *, recording: Path | None = None) -> Ledger:
+    """Search through the journal, all at once, and return the account."""
+    engine: Any = WebSearch(WebSettings(Provider.SERPER, url, max_per_second=0))
+    if recording:
+        engine = RecordedSearch(engine, RecordingSettings(RecordingMode.RECORD, str(recording)))
+
+    async def ask() -> Ledger:
+        tool = SearchTool(engine)
+        with Journal(".journal/sample-coa.sqlite") as journal:
+            ledger = Ledger(journal, PRICES)
+            journaled = JournaledTool(tool, journal, ledger)
+            try:
+                await asyncio.gather(*(journaled.call(query) for query in queries))
+            finally:
+                await tool.aclose()
+        return ledger
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SERPER_API_KEY", "s3cret")
+    Path("params.yaml").write_bytes((root / "conf/microworld.yaml").read_bytes())
+
+
+def test_requests_of_searches_are_counted_with_their_repeats_and_paid_once(served_app: Any) -> None:
+    serper = Serper()
+    serper.faults = [500, 503]
+    with served_app(serper.app()) as url:
+        first = search(url, ["danube", "volga", "danube"])
+        again = search(url, ["danube", "rhine", "volga"])
+
+    assert serper.num_requests == 2 + 3
+    assert first.used.metrics()["search_requests"] == 4
+    assert again.used.metrics()["search_requests"] == 5
+    assert again.paid.total.known_dollars == 0.005
+    (stage,) = costs.read_stages(Path(".journal"), PRICES)
+    tally = stage.spending.searches["serper"]
+    assert (tally.calls, tally.requests) == (3, 5)
+    assert "serper: requests" in costs.render([stage])
+
+
+def test_a_search_that_a_recording_answers_is_not_paid(served_app: Any, tmp_path: Path) -> None:
+    serper = Serper()
+    recording = tmp_path / "searches.sqlite"
+    with served_app(serper.app()) as url:
+        search(url, ["danube", "volga"], recording=recording)
+        Path(".journal/sample-coa.sqlite").unlink()
+        replayed = search(url, ["danube", "volga"], recording=recording)
+
+    assert serper.num_requests == 2
+    assert replayed.paid.metrics()["search_requests"] == 0
+
+
+def judge(account: JudgeAccount, asked: tuple[str, ...], num_rows: int) -> list[float | None]:
+    """Let the judge that `asked` describes score rows with different answers."""
+    Path("rubric.txt").write_text("Q: {question}\nGold: {gold}\nAnswer: {answer}\nScore:")
+    teacher = Params.load("teacher", asked).section(TeacherParams)
+    settings = RubricSettings("rubric.txt", server=teacher.server)
+    question = Question("q", "Who?", ("Ada",), "train")
+
+    async def score() -> list[float | None]:
+        judging = Judge(settings, account.open_judge(settings.server))
+        assert account.client is not None
+        async with account.client:
+            scores = []
+            for number in range(num_rows):
+                row = make_graded(question, protocol.parse(f"</think>\\boxed{{{number}}}"))
+                scores.append(await judging.score(row))
+            return scores
+
+    with account:
+        return asyncio.run(score())
+
+
+def test_the_judge_is_paid_once_and_counted() -> None:
+    teacher = PaidTeacher()
+    sections = Params.load("costs")
+    with served(teacher) as asked:
+        judge(JudgeAccount(sections, "rl2"), asked, 3)
+        account = JudgeAccount(sections, "rl2")
+        judge(account, asked, 4)
+
+    assert len(teacher.charged) == 4
+    assert account.ledger is not None
+    assert account.ledger.used.metrics()["calls"] == 4
+    (stage,) = costs.read_stages(Path(".journal"), CostParams())
+    assert stage.name == "judge-rl2"
+    assert stage.spending.models[MODEL].tokens == teacher.num_tokens
+
+
+def test_a_cap_holds_for_the_judge_too() -> None:
+    teacher = PaidTeacher()
+    sections = Params.load("costs", ["max_calls=2"])
+    with served(teacher) as asked:
+        for _ in range(2):
+            with pytest.raises(CapError, match="max_calls"):
+                judge(JudgeAccount(sections, "rl2"), asked, 3)
+
+    assert len(teacher.charged) == 2
