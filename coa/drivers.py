@@ -31,7 +31,7 @@ from coa.rollout import Call, Done, Failure, Generate, RolloutContext, State, Ta
 from coa.spool import Spool
 from coa.tools import Toolbox, ToolReply
 from coa.tools.repeats import without_repeats
-from coa.trajectory import Outcome, Trajectory
+from coa.trajectory import FAILED_STOPS, Outcome, Trajectory
 
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
 """A function that answers the calls that states wait for, in their order. It asks tools, or
@@ -101,8 +101,19 @@ async def _roll_out_counted(
     started = time.monotonic()
     calls = count_calls()
     trajectory = await roll_out(task, run, policy, tools)
-    ended = Ended(trajectory.num_policy_tokens, calls.is_live, started)
+    ended = _ended(trajectory, started, is_live=calls.is_live)
     return _Finished(position, trajectory, ended)
+
+
+def _ended(trajectory: Trajectory, started: float, *, is_live: bool) -> Ended:
+    has_failed = trajectory.stop_reason in FAILED_STOPS
+    return Ended(
+        num_tokens=trajectory.num_policy_tokens,
+        is_live=is_live,
+        started=started,
+        num_actions=trajectory.num_actions,
+        failure=str(trajectory.stop_reason) if has_failed else "",
+    )
 
 
 class _UnderWay:
@@ -213,10 +224,6 @@ class _Slot:
     def is_done(self) -> bool:
         return isinstance(self.state.pending, Done)
 
-    @property
-    def ended(self) -> Ended:
-        return Ended(self.state.num_policy_tokens, self.is_live, self.started)
-
 
 async def roll_out_batched(
     tasks: Iterable[Task],
@@ -236,8 +243,9 @@ async def roll_out_batched(
     turn = 0
     with Spool(Trajectory, spool_folder) as waiting:
         async for slot in _run_slots(tasks, run, policy, environment, batch_size):
-            on_end(slot.ended)
-            waiting.put(slot.position, rollout.finish(slot.state))
+            trajectory = rollout.finish(slot.state)
+            on_end(_ended(trajectory, slot.started, is_live=slot.is_live))
+            waiting.put(slot.position, trajectory)
             while turn in waiting:
                 yield waiting.take(turn)
                 turn += 1

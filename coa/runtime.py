@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
-from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
+from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy
 from coa.prices import CostParams
-from coa.progress import Ended, Progress
+from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.factory import ToolsParams
@@ -39,6 +39,8 @@ class Clock:
 
     started: float = field(default_factory=time.monotonic)
     num_live: int = 0
+    num_under_way: int = 0
+    """Rollouts that have begun and are not over."""
 
     def record(self, journal: Journal) -> None:
         """Record the run, for its costs."""
@@ -71,10 +73,11 @@ class Runtime:
         """
 
         def end(rollout: Ended) -> None:
+            self.clock.num_under_way -= 1
             self.clock.num_live += rollout.is_live
             progress.end(rollout)
 
-        rows = stop_if_all_fail(self._drive(tasks, end))
+        rows = stop_if_all_fail(self._drive(self._begin(tasks), end))
         watching = asyncio.create_task(self._watch(progress))
         try:
             async with aclosing(rows):
@@ -104,11 +107,32 @@ class Runtime:
             spool_folder=JOURNALS,
         )
 
+    def _begin(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """Count the tasks as the driver takes them."""
+        for task in tasks:
+            self.clock.num_under_way += 1
+            yield task
+
     async def _watch(self, progress: Progress) -> None:
-        """Show now and then how many requests wait, even while no rollout ends."""
-        while isinstance(self.policy, JournaledPolicy):
-            progress.show(self.policy.traffic)
+        """Show now and then how the run stands, even while no rollout ends."""
+        while True:
+            progress.show(self._standing)
             await asyncio.sleep(_SHOWN_EVERY_SECONDS)
+
+    @property
+    def _standing(self) -> Standing:
+        policy = self.policy
+        traffic = policy.traffic if isinstance(policy, JournaledPolicy) else Traffic()
+        paid = self.ledger.paid.total
+        used = self.ledger.used.total
+        # Nothing was paid, or it has no price: there is no cost to show.
+        has_price = used.dollars > 0
+        return Standing(
+            traffic,
+            self.clock.num_under_way,
+            paid.known_dollars if has_price else None,
+            used.known_dollars if has_price else None,
+        )
 
     @property
     def unbatched_policy(self) -> Policy:

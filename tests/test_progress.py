@@ -1,12 +1,21 @@
 """What a person reads of a bar."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
+import struct
+import subprocess
+import sys
+import termios
 import time
+from pathlib import Path
 
 import pytest
 
 from coa.policy import Traffic
-from coa.progress import Ended, Progress
+from coa.progress import Ended, Progress, Standing
 
 
 def test_the_last_line_tells_of_all_items(capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,7 +23,7 @@ def test_the_last_line_tells_of_all_items(capsys: pytest.CaptureFixture[str]) ->
         for is_correct in (False, True, True):
             bar.add(tokens=5, is_correct=is_correct)
 
-    last = capsys.readouterr().err.strip().rpartition("\r")[2]
+    last = capsys.readouterr().err.splitlines()[-1]
     assert "3/3" in last
     assert "tokens=15" in last
     assert "correct=66.7%" in last
@@ -28,7 +37,7 @@ def test_rollouts_that_are_over_are_counted_before_they_are_graded(
             bar.end(Ended(tokens, is_live=True, started=time.monotonic()))
         bar.grade(is_correct=True)
 
-    last = capsys.readouterr().err.strip().rpartition("\r")[2]
+    last = capsys.readouterr().err.splitlines()[-1]
     assert "3/3" in last
     assert "tokens=18" in last
     assert "correct=100.0%" in last
@@ -54,8 +63,84 @@ def test_rows_of_the_journal_count_in_no_rate_and_not_in_the_time_left(
 
 def test_where_the_requests_stand_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress("sample", 10, "rows") as bar:
-        bar.show(Traffic(waiting=64, retried=3, refused=2))
+        bar.show(Standing(Traffic(waiting=64, retried=3, refused=2)))
 
         assert "waiting=64, retried=3, refused=2" in bar.line
 
-    assert "waiting" not in capsys.readouterr().err.strip().rpartition("\r")[2]
+    assert "waiting" not in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_log_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("sample", 3, "rows") as bar:
+        for _ in range(3):
+            bar.add()
+
+    written = capsys.readouterr().err
+    assert "\r" not in written
+    assert [line.partition(":")[0] for line in written.splitlines()] == ["sample", "sample"]
+
+
+def test_searches_failures_and_what_is_under_way_are_shown() -> None:
+    with Progress("sample", 10, "rows") as bar:
+        now = time.monotonic()
+        bar.end(Ended(7, is_live=True, started=now, num_actions=3))
+        bar.end(Ended(7, is_live=True, started=now, num_actions=2, failure="tool_error"))
+        bar.end(Ended(7, is_live=True, started=now, failure="policy_error"))
+        bar.end(Ended(7, is_live=True, started=now, failure="policy_error"))
+        bar.show(Standing(Traffic(), under_way=6))
+
+        assert "searches each=1.2, policy_error=2, tool_error=1, under way=6" in bar.line
+
+
+def test_the_cost_so_far_and_the_expected_one_are_shown() -> None:
+    with Progress("sample", 100, "rows") as bar:
+        for _ in range(8):
+            bar.end(Ended(7, is_live=True, started=time.monotonic()))
+        bar.show(Standing(Traffic(), under_way=4, paid=3.0, used=1.0))
+
+        # Ten rows' worth cost a dollar, and ninety are left; two dollars were paid by earlier runs.
+        assert "cost=$3.00 of $12.00" in bar.line
+        bar.show(Standing(Traffic(), under_way=4, paid=None))
+        assert "cost" not in bar.line
+
+
+TERMINAL = """
+import os, sys, time
+from coa.policy import Traffic
+from coa.progress import Ended, Progress, Standing
+with Progress("evaluate my model", 1000, "questions") as bar:
+    for number in range(1000):
+        bar.end(Ended(99, True, time.monotonic(), 2, "policy_error" if number % 9 == 0 else ""))
+        bar.grade(is_correct=number % 2 == 0)
+        bar.show(Standing(Traffic(64, 12, 3), 64, 12.5, 12.5))
+"""
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 240])
+def test_the_bar_is_not_wider_than_the_terminal_and_cuts_nothing_in_the_middle(
+    root: Path, columns: int
+) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", TERMINAL], cwd=root, stderr=theirs)
+    os.close(theirs)
+    written = b""
+    # Linux reports the end of a terminal as an error.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 65536):
+            written += part
+    os.close(ours)
+    assert process.wait(60) == 0
+
+    lines = [line for line in re.split(r"[\r\n]+", written.decode()) if line.strip()]
+    assert len(lines) > 3
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    last = lines[-1].rstrip()
+    if columns >= 80:
+        assert last.endswith("]")
+    if columns >= 100:
+        assert "correct=50.0%" in last
+    if columns >= 240:
+        assert "cost=$12.50" in last
+        assert "policy_error=112" in last
+        assert "refused=3" in last
