@@ -3,6 +3,7 @@
 The card in the documents is checked as well.
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,21 @@ def test_the_card_in_the_documents_has_the_form_of_those_that_are_rendered(root:
     assert headings(root / "docs/example_card/README.md") == headings(
         Path("data/render/coa/README.md")
     )
+
+
+def test_the_card_says_how_many_tokens_were_read_and_written_and_what_they_cost(
+    linked_run: Path,
+) -> None:
+    from data_cards.render import main as render
+
+    path = Path("metrics/sample_coa.json")
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    read = f"calls read {figures['costs']['context_tokens']:,} tokens, 0 of them from a cache"
+    for dollars, said in ((None, "The run names no price for it."), (12.5, "that is $12.50, or $")):
+        figures["costs"]["dollars"] = dollars
+        path.write_text(json.dumps(figures), encoding="utf-8")
+        render([])
+        card = Path("data/render/coa/README.md").read_text(encoding="utf-8")
+        assert read in card
+        assert said in card

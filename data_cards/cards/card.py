@@ -187,6 +187,8 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
         "funnel": sections.funnel_table(facts.funnel, facts.info.num_rows),
         "run_kinds": facts.run_kinds,
         "costs": sections.cost_table(facts.costs, facts.funnel.pool),
+        "paid": facts.paid,
+        "num_pool": facts.funnel.pool,
         "causes": causes,
         "num_failed": num_failed,
         "num_asked": facts.num_asked,

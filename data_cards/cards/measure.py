@@ -16,6 +16,7 @@ from coa.sets import AssembleParams
 from data_cards.cards import masks, reviews, spreads, yields
 from data_cards.cards.licences import CORPUS, Source
 from data_cards.cards.masks import Part
+from data_cards.cards.paid import Paid, read_paid
 from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.set_info import SetInfo, set_info
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
@@ -72,6 +73,8 @@ class SetFacts:
     characters: Mapping[Part, int]
     funnel: Funnel
     costs: tuple[Cost, ...]
+    paid: Paid | None
+    """What the calls behind it came to; None where that is not known."""
     causes: tuple[Count, ...] | None
     """Why trajectories failed; None where nothing was analysed."""
     run_kinds: tuple[Count, ...]
@@ -158,6 +161,7 @@ def measure(name: SetName, settings: Mapping[str, Any], num_asked: int) -> SetFa
         characters=masks.count_characters(name),
         funnel=funnel,
         costs=tuple(yields.costs(name)) if funnel.pool else (),
+        paid=read_paid(name),
         causes=None if causes is None else tuple(causes),
         run_kinds=tuple(yields.pair_kinds()) if is_pairs else (),
         is_screened=EXCLUDED.exists(),
