@@ -71,8 +71,9 @@ def _fits(shown: Mapping[str, Any]) -> bool:
     """Tell whether a line fits on the terminal; in a log every line does."""
     if not shown["ncols"]:
         return True
-    without_bar = tqdm.format_meter(**{**shown, "ncols": 0})
-    return len(without_bar) + _MIN_BAR <= shown["ncols"]
+    without_bar: str = tqdm.format_meter(**{**shown, "ncols": 0})
+    num_columns: int = shown["ncols"]
+    return len(without_bar) + _MIN_BAR <= num_columns
 
 
 class _Lines(io.TextIOBase):

@@ -143,9 +143,12 @@ class Runtime:
 
     @property
     def journal_summary(self) -> str:
-        """Return how many calls were made and replayed, for a summary line."""
+        """Return how many calls were made and replayed, and their price, for a summary line."""
         made = f"{self.journal.num_recorded:,} calls made"
-        return f"{made}, {self.journal.num_replayed:,} taken from the journal"
+        replayed = f"{self.journal.num_replayed:,} taken from the journal"
+        paid = self.ledger.paid.total.known_dollars
+        spent = f", ${paid:,.2f} paid so far" if paid else ""
+        return f"{made}, {replayed}{spent}"
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ of what was written, with some additions: DeepSeek counts cache hits in a field 
 OpenRouter adds what the call cost, and xAI leaves reasoning out of the written tokens.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,13 +72,13 @@ def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(found: Mapping[str, Any], name: str) -> int:
     value = found.get(name)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return int(value) if is_count else 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(value, 0)
+    return 0
 
 
 def _dollars(value: object) -> float | None:
-    is_price = isinstance(value, int | float) and not isinstance(value, bool)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
     # Not-a-number and infinity are no prices either; JSON of some servers holds them.
-    if is_price and 0 <= float(value) < float("inf"):  # type: ignore[arg-type]
-        return float(value)  # type: ignore[arg-type]
-    return None
+    return float(value) if 0 <= value < math.inf else None
