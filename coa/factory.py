@@ -9,6 +9,7 @@ from coa.chat_templates import own_template
 from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
+from coa.policy.chat import ChatPolicy, ChatSettings, require_plain_template
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold import GoldSettings, gold_teacher
 from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
@@ -30,6 +31,8 @@ class PolicyKind(StrEnum):
     """The scripted teacher of the microworld: no model, no keys."""
     COMPLETIONS = "completions"
     """A server with OpenAI-compatible raw completions, such as vLLM."""
+    CHAT = "chat"
+    """A server with OpenAI-compatible chat: native tool calls and visible reasoning."""
     LOCAL = "local"
     """A transformers model in this process."""
     GOLD = "gold"
@@ -47,8 +50,8 @@ class TeacherParams:
     policy: PolicyKind = PolicyKind.MICROWORLD
     """Which kind of policy it is."""
     name: str = ""
-    """Tells two deployments of one model name apart, for `completions`. With another name, no reply
-    of the first is taken from the journal. Another address alone changes nothing."""
+    """Tells two deployments of one model name apart, for `completions` and `chat`. With another
+    name, no reply of the first is taken from the journal. Another address alone changes nothing."""
     chat_template: str = "{prompt}\n\n"
     """The model's chat format around `{prompt}`, up to where its own text begins. The thinking is
     opened after it. Empty, for `local`: the tokenizer's own chat template."""
@@ -56,7 +59,9 @@ class TeacherParams:
     concurrency: int = 64
     """Rollouts that are under way at once."""
     server: ServerSettings = field(default_factory=ServerSettings)
-    """For `completions`."""
+    """For `completions` and `chat`."""
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    """For `chat`."""
     local: LocalSettings = field(default_factory=LocalSettings)
     """For `local`."""
     gold: GoldSettings = field(default_factory=GoldSettings)
@@ -116,6 +121,9 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
     """
     if params.policy is PolicyKind.COMPLETIONS:
         return CompletionsPolicy(params.server, deployment=params.name)
+    if params.policy is PolicyKind.CHAT:
+        require_plain_template(params.chat_template)
+        return ChatPolicy(params.server, params.chat, deployment=params.name)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
     if params.policy is PolicyKind.GOLD:

@@ -39,9 +39,8 @@ _CLOSE = re.compile(rf"</end_(?P<tool>{_TOOL})>")
 _EDGE = re.compile(rf"<begin_(?P<open>{_TOOL})>|</end_(?P<close>{_TOOL})>|{THINK_CLOSE}")
 _STRAY = re.compile(rf"</?think>|<begin_{_TOOL}>|</end_{_TOOL}>|</?{_TOOL}_result>")
 # Text that may be taken for a tag: our own tags in any case and spacing, and the special tokens of
-# chat templates. At most three blanks are skipped, so a megabyte of them after a `<` costs no more
-# than a word. A name may have any length: it holds no `<`, so no character is examined for more
-# than one tag.
+# chat templates. At most three blanks are skipped, so a megabyte of them costs no more than a word.
+# A name may have any length: it holds no `<`, so no character is examined for more than one tag.
 _SPECIALS = (
     r"s|unk|pad|bos|eos|mask|sep|cls|endoftext|(?:start|end)_of_turn|tool_call|tool_response"
     r"|sop|eop|enc|dblock|arg_key|arg_value|function_call|code_interpreter|commit_\w{1,9}"
@@ -79,8 +78,7 @@ def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     r"""Make `text` harmless: nothing in it can be read as a tag, an answer or a control token.
 
     - The `<` of anything like a tag becomes `‹`, and the backslash of `\boxed` becomes `∖`.
-    - The names of control tokens, the well-known ones and those given, are broken
-      (`coa/control_tokens.py`).
+    - The names of control tokens, well-known or given, are broken (`coa/control_tokens.py`).
     - Lone surrogates, which no encoder accepts, become U+FFFD.
     - The text is composed to NFC, because some tokenizers (Qwen's) give back nothing else.
     - Look-alikes that a tokenizer may fold to ASCII, such as full-width signs, are folded first,
@@ -89,8 +87,7 @@ def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     All other text stays unchanged.
     """  # noqa: RUF002
     names = (*KNOWN, *control_tokens)
-    text = _SURROGATE.sub("\ufffd", text)
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", _SURROGATE.sub("\ufffd", text))
     folded = unicodedata.normalize("NFKC", text)
     if folded != text and _could_act(folded, names):
         text = folded
@@ -99,11 +96,15 @@ def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     return break_names(text, names)
 
 
+def break_tags(text: str) -> str:
+    """Break the protocol's exact tags in text of a policy that does not know them; no more."""
+    return _STRAY.sub(lambda tag: f"‹{tag[0][1:]}", text)  # noqa: RUF001
+
+
 def _could_act(text: str, names: Iterable[str]) -> bool:
     """Return whether a text holds something like a tag, an answer's box or a control token."""
-    if _TAG_LIKE.search(text) or _BOXED.search(text):
-        return True
-    return is_in(text, names)
+    has_tag = _TAG_LIKE.search(text) or _BOXED.search(text)
+    return has_tag is not None or is_in(text, names)
 
 
 def is_neutralised_anyway(name: str) -> bool:

@@ -14,3 +14,9 @@ def seeded_rank(item: str, seed: int, purpose: str) -> str:
     """
     prefix = f"{purpose}/" if purpose else ""
     return hashlib.sha256(f"{prefix}{seed}/{item}".encode()).hexdigest()
+
+
+def call_seed(seed: int, trajectory_id: str, turn: int) -> int:
+    """Derive the seed of one call from the run's seed, the trajectory's id and the turn."""
+    digest = hashlib.sha256(f"{seed}/{trajectory_id}/{turn}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1  # fits a signed 32-bit seed

@@ -10,12 +10,15 @@ what a tool returned. Both count the tokens and say what comes next. The drivers
     if a budget is used up: append the answer marker and let the policy answer
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 
+from msgspec import UNSET
+
 from coa import protocol
-from coa.policy import Completion, Encoder, Finish, Request, control_tokens
+from coa.policy import Completion, Encoder, Finish, Request, Turns, control_tokens, reads_turns
 from coa.policy.routing import session_name
+from coa.policy.transcripts import mark_transcribed
+from coa.ranking import call_seed
 from coa.tools import ToolReply
 from coa.trajectory import (
     Author,
@@ -128,6 +131,8 @@ class State:
     """The context as token ids, as the policy sampled them; None where it gives no ids."""
     id_runs: tuple[tuple[Author, int], ...] = ()
     """Who wrote the ids: authors with the number of ids, in order."""
+    messages: tuple[str, ...] = ()
+    """The policy's own messages as its server sent them; none of a policy that writes tags."""
     forced: StopReason | None = None
     """The budget that was used up, once the answer marker is appended."""
     num_prompt_tokens: int = 0
@@ -169,22 +174,22 @@ def advance(state: State, event: Completion | Failure) -> State:
     new = protocol.parse_policy(
         event.text, is_thinking=is_thinking, triggered_tool=_triggered_tool(state)
     )
+    new = mark_transcribed(new, event.native)
     state = _append_written(state, event, new)
     return _plan_after_turn(state, event, new)
 
 
 def _triggered_tool(state: State) -> str:
     """Return the tool whose opening tag the scaffold has just inserted, or an empty text."""
-    if not state.steps:
+    if not state.steps or state.steps[-1].kind is not StepKind.MARKER:
         return ""
-    last = state.steps[-1]
-    if last.kind is not StepKind.MARKER:
-        return ""
-    return last.tool or ""
+    return state.steps[-1].tool or ""
 
 
 def _plan_after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> State:
     """Decide what comes after the policy's turn, whose steps are `new`."""
+    if event.native and event.native.fault:
+        return _end(state, StopReason.MALFORMED, event.native.fault)
     last = new[-1] if new else None
     if last is not None and last.kind is StepKind.ACTION:
         return _plan_call(state, last)
@@ -317,6 +322,7 @@ def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> S
         state,
         steps=state.steps + new,
         context=state.context + event.text,
+        messages=state.messages + ((event.native.message,) if event.native else ()),
         num_policy_tokens=state.num_policy_tokens + event.num_tokens,
     )
     if event.opening_ids:
@@ -354,18 +360,17 @@ def request(state: State) -> Request:
     """
     assert isinstance(state.pending, Generate), state.pending
     sampling = state.run.sampling
-    turn = f"{sampling.seed}/{state.task.trajectory_id}/{state.num_calls}"
-    digest = hashlib.sha256(turn.encode()).digest()
-    seed = int.from_bytes(digest[:4], "big") >> 1  # fits a signed 32-bit seed
+    turns = Turns(state.task.tools, state.messages) if reads_turns(state.run.encoder) else UNSET
     return Request(
         context=state.context,
         stop=state.pending.stop,
         max_tokens=state.pending.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        seed=seed,
+        seed=call_seed(sampling.seed, state.task.trajectory_id, state.num_calls),
         context_ids=state.ids,
         session=session_name(state.task.trajectory_id),
+        turns=turns,
     )
 
 

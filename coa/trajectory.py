@@ -82,8 +82,8 @@ class StopReason(StrEnum):
     FORBIDDEN_ACTION = "forbidden_action"
     """The policy acted where no tool was offered."""
     MALFORMED = "malformed"
-    """The policy broke the tags so that the loop cannot go on: it wrote a closing tag without an
-    opening one, or an action after the end of the thinking."""
+    """The loop cannot go on: the policy wrote a closing tag without an opening one, or an action
+    after the end of the thinking, or a native call that cannot be read (`error` says why)."""
     TOOL_ERROR = "tool_error"
     """A tool failed after its retries. The failed call is not kept: a re-run tries again."""
     POLICY_ERROR = "policy_error"
@@ -113,6 +113,13 @@ class Step:
     """Observations: the outcome of the action."""
     passages: tuple[str, ...] = ()
     """Observations: the ids of the passages shown, in order."""
+    transcribed: str | None = None
+    """The policy's own text where `text` was written by us after it, as for a chat policy: an
+    action's arguments as JSON, an answer without our tags, a thought whose tags we broke. None
+    where `text` is the policy's own to the character. A thought that is cut or continued later
+    keeps that of the whole."""
+    cut_calls: tuple[str, ...] = ()
+    """Actions: further calls that the policy made in the same turn, as JSON; none was made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from coa import tables
-from coa.factory import TeacherParams, template_of
+from coa.errors import ConfigError
+from coa.factory import PolicyKind, TeacherParams, template_of
 from coa.files import BRANCHED, GRADED
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
@@ -324,6 +325,13 @@ def find_forks(path: Path, parents: set[str], params: BranchParams) -> Iterator[
 def main(arguments: Sequence[str]) -> str:
     """Fork, continue and pair; return the summary line."""
     params = Params.load("branch", arguments)
+    if params.section(TeacherParams, "teacher").policy is PolicyKind.CHAT:
+        raise ConfigError(
+            "a chat policy cannot go on from the middle of a trajectory, so it cannot fork",
+            where="teacher.policy",
+            fix="fork with a model behind raw completions: teacher.policy=completions, "
+            "with its teacher.server, teacher.chat_template and prompts",
+        )
     settings = params.section(BranchParams)
     parents = choose_parents(GRADED, settings)
     forks = find_forks(GRADED, parents, settings)

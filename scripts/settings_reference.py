@@ -27,6 +27,7 @@ from annotate.settings import AnnotateParams
 from coa.factory import SearchParams, TeacherParams
 from coa.microworld.factory import MicroworldParams
 from coa.params import DEFAULT_PROFILE
+from coa.policy.rehearse import RehearseParams
 from coa.prices import CostParams
 from coa.prompts import PromptParams
 from coa.rollout import Limits
@@ -70,6 +71,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tools": ToolsParams,
     "teacher": TeacherParams,
     "costs": CostParams,
+    "rehearse": RehearseParams,
     "prompts": PromptParams,
     "rollout": Limits,
     "sample": SampleParams,

@@ -19,7 +19,7 @@ from pathlib import Path
 from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import TeacherParams, template_of
+from coa.factory import PolicyKind, TeacherParams, template_of
 from coa.files import QUESTIONS, SAMPLED
 from coa.graded import grade_trajectory
 from coa.interruption import run_interruptible
@@ -187,6 +187,9 @@ def main(arguments: Sequence[str]) -> str:
     with tables.TableWriter(out, Trajectory) as table:
         totals, saved = run_interruptible(sample(questions, prompt, params, table))
     share = rate(totals.correct, totals.trajectories)
+    waived: dict[str, object] = {}
+    if teacher.policy is PolicyKind.CHAT and teacher.chat.waives:
+        waived["waived"] = sorted(teacher.chat.waives)
     write_metrics(
         name,
         {
@@ -199,6 +202,7 @@ def main(arguments: Sequence[str]) -> str:
             "policy_calls": totals.calls,
             "stop_reasons": stop_reason_counts(totals.stop_reasons),
             "costs": totals.costs,
+            **waived,
         },
     )
     ended = shown_stop_reasons(totals.stop_reasons)

@@ -28,6 +28,16 @@ class Finish(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """The part of a rollout's state that a chat policy cannot read from a context."""
+
+    tools: tuple[str, ...]
+    """Names of the tools offered."""
+    messages: tuple[str, ...]
+    """The policy's own messages so far, each as its server sent it (`Native.message`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A request to continue `context` until a stop string, the end of the turn, or `max_tokens`."""
 
@@ -44,6 +54,28 @@ class Request:
     session: str | UnsetType = UNSET
     """The name of the trajectory for routers. A reply does not depend on it, so journals leave it
     out of their keys: an unset field is not encoded."""
+    turns: Turns | UnsetType = UNSET
+    """For policies that read it (`reads_turns`). Left unset, it is not in the journal's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A chat server's reply, of which `Completion.text` is our transcription."""
+
+    message: str
+    """The policy's own message as JSON, to be sent back unchanged with the next turn."""
+    thought: str = ""
+    """What the policy wrote before it acted or answered, verbatim."""
+    arguments: str = ""
+    """The arguments of its call, verbatim; JSON where the policy kept to the form."""
+    content: str = ""
+    """Its answer, verbatim."""
+    cut_calls: tuple[str, ...] = ()
+    """Further calls of the same turn, as JSON; none was made."""
+    fault: str = ""
+    """Why the rollout cannot go on after this reply; empty where it can."""
+    usage: str = ""
+    """What the server says of tokens and cost, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +100,8 @@ class Completion:
     usage: Usage | None = None
     """What the server reports beyond the two counts above, such as cached tokens; None where that
     is nothing."""
+    native: Native | None = None
+    """The reply behind `text`, for policies that do not write the protocol's tags themselves."""
 
     @property
     def charged(self) -> Usage:
@@ -128,6 +162,11 @@ def control_tokens(encoder: object) -> tuple[str, ...]:
     well-known names are kept out anyway (`coa/control_tokens.py`).
     """
     return tuple(getattr(encoder, "control_tokens", ()))
+
+
+def reads_turns(encoder: object) -> bool:
+    """Return whether a policy's requests must have `turns`: chat policies have this attribute."""
+    return bool(getattr(encoder, "reads_turns", False))
 
 
 class Policy(Encoder, Protocol):

@@ -57,7 +57,6 @@ _PROBE_SECONDS = 60.0
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
-_PATH = "/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +109,9 @@ class CompletionsPolicy:
     event loop has connections of its own, made at its first request.
     """
 
+    _page = "completions"
+    """The last part of the address that is asked."""
+
     def __init__(self, settings: ServerSettings, *, deployment: str = "") -> None:
         _require_usable(settings)
         self._settings = settings
@@ -124,6 +126,7 @@ class CompletionsPolicy:
             has_key=bool(key),
             timeout_seconds=settings.timeout_seconds,
             patience_minutes=settings.patience_minutes,
+            page=self._page,
         )
         self.traffic = Traffic()
         limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
@@ -189,18 +192,12 @@ class CompletionsPolicy:
                 refuses us.
             ConfigError: there are more than four stop strings.
         """
-        if len(request.stop) > _MAX_STOP_STRINGS:
-            raise ConfigError(
-                "too many stop strings",
-                expected=f"at most {_MAX_STOP_STRINGS}",
-                got=", ".join(request.stop),
-            )
         read = partial(self._read, request=request)
         expected = self._forecast.expect(request)
         try:
             completion = await self._client.request(
                 "POST",
-                _PATH,
+                f"/{self._page}",
                 read,
                 session=request.session or "",
                 num_tokens=expected,
@@ -215,6 +212,12 @@ class CompletionsPolicy:
         return completion
 
     def _body(self, request: Request) -> bytes:
+        if len(request.stop) > _MAX_STOP_STRINGS:
+            raise ConfigError(
+                "too many stop strings",
+                expected=f"at most {_MAX_STOP_STRINGS}",
+                got=", ".join(request.stop),
+            )
         ids = request.context_ids if self._gives_ids else None
         fields: dict[str, Any] = {
             "model": self._settings.model,
@@ -286,7 +289,7 @@ class CompletionsPolicy:
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if is_about_request(reply):
             return RequestError(quoted(reply, self._client))
-        base_url = reply.url.removesuffix(_PATH)
+        base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
         return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
 

@@ -111,7 +111,7 @@ def to_loop(request: Request, completion: Completion) -> Completion:
     """Translate a completion in lines into one of the loop's request, without ids."""
     if to_react(request.context).is_forced:
         first_line = completion.text.strip().partition("\n")[0]
-        return replace(completion, text=f"{_answer(first_line)}}}", finish=Finish.END, ids=None)
+        return replace(completion, text=f"{for_a_box(first_line)}}}", finish=Finish.END, ids=None)
     text, is_over = from_react(completion.text)
     if completion.finish is Finish.LENGTH and not is_over:
         finish = Finish.LENGTH
@@ -128,10 +128,10 @@ def _harmless(text: str) -> str:
 
 def _boxed(answer: str) -> str:
     """End the thinking and box the answer."""
-    return f"\n{protocol.THINK_CLOSE}\n\n\\boxed{{{_answer(answer)}}}"
+    return f"\n{protocol.THINK_CLOSE}\n\n\\boxed{{{for_a_box(answer)}}}"
 
 
-def _answer(written: str) -> str:
+def for_a_box(written: str) -> str:
     """Escape an answer for a box, without the box that it may have already."""
     plain = _harmless(boxed_answer(written) or written)
     return plain.rstrip("\\").replace("{", "\\{").replace("}", "\\}")

@@ -20,7 +20,7 @@ MISSING_PAGE = frozenset({404, 405})
 """Statuses for an address, or a model, that does not exist."""
 CHAT_STATUSES = frozenset({200, 400, 401, 403, 415, 422})
 """Statuses with which a server that offers chat answers a chat without messages."""
-_REQUEST_STATUSES = frozenset({200, 400, 413, 422})
+REQUEST_STATUSES = frozenset({200, 400, 413, 422})
 """Statuses for a faulty request, most often one whose context is too long (200: whose reply is)."""
 _TOO_MANY_REQUESTS = 429
 _CHAT_ONLY = re.compile(
@@ -31,6 +31,7 @@ _CHAT_ONLY = re.compile(
 """Messages of servers that have no raw completions for a model."""
 _MAX_SEARCHED_CHARS = 300
 """Only the beginning is searched: a message may go on to repeat the prompt."""
+_RAW_PAGE = "completions"
 _RAW_NEEDED = (
     "use a server that offers raw completions (`POST /v1/completions`), such as vLLM or SGLang; "
     "chat cannot continue inside the thinking"
@@ -47,6 +48,8 @@ class Server(NamedTuple):
     has_key: bool
     timeout_seconds: float
     patience_minutes: float
+    page: str = "completions"
+    """The last part of the address that is asked."""
 
 
 class Offers(NamedTuple):
@@ -58,7 +61,7 @@ class Offers(NamedTuple):
 
 def is_about_request(reply: Reply) -> bool:
     """Tell whether a rejection is about this one request; others may be answered."""
-    return reply.status in _REQUEST_STATUSES and not _is_chat_only(reply)
+    return reply.status in REQUEST_STATUSES and not _is_chat_only(reply)
 
 
 def quoted(reply: Reply, client: HttpClient) -> str:
@@ -91,7 +94,7 @@ def _refusal_advice(server: Server, reply: Reply, offers: Offers) -> str:
         return "set `base_url` to the address that it sends us to, without `/completions`"
     if status == 402:
         return "the credit is used up: top it up, then run the same command again"
-    if _is_chat_only(reply):
+    if server.page == _RAW_PAGE and _is_chat_only(reply):
         return _RAW_NEEDED
     if status in MISSING_PAGE:
         return _missing_page_advice(server, offers)
@@ -102,10 +105,11 @@ def _refusal_advice(server: Server, reply: Reply, offers: Offers) -> str:
 
 def _missing_page_advice(server: Server, offers: Offers) -> str:
     if server.model in offers.models:
-        return f"it lists the model but has no page {server.base_url}/completions: {_RAW_NEEDED}"
+        advice = _RAW_NEEDED if server.page == _RAW_PAGE else "use a server that offers chat"
+        return f"it lists the model but has no page {server.base_url}/{server.page}: {advice}"
     if offers.models:
         return "set `model` to one that it lists"
-    if offers.has_chat:
+    if offers.has_chat and server.page == _RAW_PAGE:
         return f"it offers chat alone at this address: {_RAW_NEEDED}"
     return "check `model`, and that `base_url` ends as the server wants it (most often in /v1)"
 

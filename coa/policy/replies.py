@@ -30,10 +30,9 @@ class _Choice(msgspec.Struct):
     token_ids: list[int] | None = None
 
 
-class Body(msgspec.Struct):
-    """A reply of `POST /v1/completions`; an error may come in its place, with status 200 too."""
+class Envelope(msgspec.Struct):
+    """What replies have in common; an error may come in their place, with status 200 too."""
 
-    choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
 
@@ -51,6 +50,12 @@ class Body(msgspec.Struct):
         if isinstance(code, int) and 400 <= code < 600:
             return code
         return 500
+
+
+class Body(Envelope):
+    """A reply of `POST /v1/completions`."""
+
+    choices: list[_Choice] | None = None
 
 
 _DECODER = msgspec.json.Decoder(Body)

@@ -2,12 +2,15 @@
 
     async with serve(ScriptedPolicy(["..."])) as base_url: ...
 
-It answers `POST /v1/completions` and `GET /v1/models` over real sockets. Options make it behave as
-different real servers: the stop string is dropped (vLLM, OpenAI), kept (`transformers serve`) or
-ignored (the same, with continuous batching). It is not meant for production: nothing is batched.
+It answers `POST /v1/completions`, `POST /v1/chat/completions` and `GET /v1/models` over real
+sockets. Options make it behave as different real servers: the stop string is dropped (vLLM,
+OpenAI), kept (`transformers serve`) or ignored (the same, with continuous batching). Chat has a
+personality and faults by a seed (`coa/policy/personalities.py`, `coa/policy/server_faults.py`);
+`python -m coa.policy.rehearse` serves it from the terminal. It is not meant for production: nothing
+is batched.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +19,9 @@ from aiohttp import web
 
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
-
-Fails = Callable[[web.Request, Mapping[str, Any]], web.Response | None]
-"""A function that is called first, with the HTTP request and its JSON body.
-
-It returns the response to send instead of the policy's, or None.
-"""
+from coa.policy.personalities import Personality
+from coa.policy.server_chat import ChatHandler
+from coa.policy.server_faults import Fails, Faults, FaultSettings, error_response
 
 _MAX_BODY_BYTES = 64 * 1024**2
 _DEFAULT_MAX_TOKENS = 16
@@ -40,6 +40,8 @@ async def serve(
     ignores_stop: bool = False,
     gives_stop_reason: bool = True,
     fails: Fails | None = None,
+    personality: Personality = Personality.PLAIN,
+    faults: Faults | None = None,
 ) -> AsyncIterator[str]:
     """Serve `policy` under its name and yield the base URL, `http://host:port/v1`.
 
@@ -53,6 +55,8 @@ async def serve(
         ignores_stop: Let the policy write on past the stop strings.
         gives_stop_reason: Add vLLM's `stop_reason` to each choice.
         fails: Gives a response instead of the policy's.
+        personality: The manners of chat.
+        faults: The faults of chat.
 
     Raises:
         ServiceError: the port cannot be opened.
@@ -60,6 +64,8 @@ async def serve(
     handler = _Handler(policy, drops_stop_string, ignores_stop, gives_stop_reason, fails)
     application = web.Application(client_max_size=_MAX_BODY_BYTES)
     application.router.add_post("/v1/completions", handler.completions)
+    chat = ChatHandler(policy, personality, faults or Faults(FaultSettings()), fails)
+    application.router.add_post("/v1/chat/completions", chat.answer)
     application.router.add_get("/v1/models", handler.models)
     runner = web.AppRunner(
         application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -81,14 +87,6 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
             fix="choose another port, or 0 for a free one",
         ) from error
     return f"http://{host}:{runner.addresses[0][1]}/v1"
-
-
-def error_response(
-    status: int, message: str, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Make an error response as OpenAI-compatible servers send it."""
-    body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
-    return web.json_response(body, status=status, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,253 @@
+"""Ask a chat server with native tool calls and visible reasoning, behind the one rollout loop.
+
+The loop's state is told as messages and tool schemas (`coa/policy/chat_messages.py`); the reply is
+read back as thought, action and answer (`coa/policy/chat_replies.py`). What a family of servers
+does differently is data (`coa/policy/chat_families.py`, docs/teachers.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from coa.errors import ConfigError, ServiceError
+from coa.http_client import Reply
+from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
+from coa.policy.chat_families import FAMILIES, FamilyName
+from coa.policy.chat_messages import is_forced, to_messages, tool_schemas, written_steps
+from coa.policy.chat_replies import (
+    ChatBody,
+    ChatReply,
+    Shown,
+    decode_chat,
+    is_served_model,
+    read_reply,
+    returned_message,
+    to_completion,
+    to_forced_answer,
+)
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
+from coa.trajectory import Author
+
+_NUM_FIRST = 3
+"""So many first replies with the same fault, and none without, mean a server that cannot teach."""
+
+
+class Waiver(StrEnum):
+    """A fault of a chat server that a run accepts."""
+
+    NO_REASONING = "no_reasoning"
+    """It shows no reasoning: thoughts are what it says beside its calls, or nothing."""
+    SUMMARY = "summary"
+    """It shows a summary of its reasoning, or encrypted text."""
+    OTHER_MODEL = "other_model"
+    """It names another model than the one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """How a chat server is spoken with."""
+
+    family: FamilyName = FamilyName.VLLM
+    """Which manners the server has (docs/teachers.md)."""
+    waives: tuple[Waiver, ...] = ()
+    """Faults of the server that are accepted. The run's metrics name them."""
+    tools: dict[str, str] = field(
+        default_factory=lambda: {
+            "search": "Search for passages about one fact. The results are shown to you."
+        }
+    )
+    """What the server is told of each tool, by the tool's name."""
+    served_as: tuple[str, ...] = ()
+    """Other names of the model that its replies may have."""
+    answer_request: str = r"Stop here. Give your final answer now, short, in \boxed{}."
+    """What the user says when a budget is used up and the answer is forced."""
+
+
+class ChatPolicy(CompletionsPolicy):
+    """A policy that acts by native tool calls of a chat server."""
+
+    _page = "chat/completions"
+    reads_turns = True
+    """The loop gives each request the policy's own earlier messages."""
+
+    def __init__(
+        self, settings: ServerSettings, chat: ChatSettings, *, deployment: str = ""
+    ) -> None:
+        super().__init__(settings, deployment=deployment)
+        self._chat = chat
+        self._family = FAMILIES[chat.family]
+        self._first = _FirstReplies(", ".join(settings.addresses))
+
+    @cached_property
+    def identity(self) -> Mapping[str, object]:
+        """Return what decides replies beyond the model's name, and how they are read."""
+        return {**super().identity, "chat": msgspec.to_builtins(self._chat)}
+
+    def encode(
+        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
+    ) -> None:
+        """Return None: the server does not read the loop's text, so that has no ids."""
+
+    def _body(self, request: Request) -> bytes:
+        """Write a request; without `turns` it is one user message, and its reply a plain text."""
+        fields: dict[str, Any] = {
+            "model": self.name,
+            "max_tokens": request.max_tokens,
+        }
+        for name in self._family.sampling:
+            fields[name] = getattr(request, name)
+        fields.update(self._family.always)
+        if request.turns is UNSET:
+            fields["messages"] = [{"role": "user", "content": request.context}]
+        else:
+            fields |= self._told(request)
+        return msgspec.json.encode({**fields, **self._settings.extra_body})
+
+    def _told(self, request: Request) -> dict[str, Any]:
+        """Tell the state of a rollout."""
+        assert request.turns is not UNSET
+        turns = request.turns
+        told: dict[str, Any] = {"messages": to_messages(request, turns, self._chat.answer_request)}
+        if turns.tools:
+            told["tools"] = tool_schemas(turns.tools, self._chat.tools)
+            if self._family.switches_off_parallel_calls:
+                told["parallel_tool_calls"] = False
+        if is_forced(written_steps(request)):
+            told.update(self._family.forced)
+            if turns.tools:
+                told["tool_choice"] = "none"
+        return told
+
+    def _read(self, reply: Reply, request: Request) -> Completion:
+        """Turn a reply with status 200 into a completion.
+
+        Raises:
+            PassingFailure: It cannot be read, or reports an error that may pass.
+            Rejection: It reports another error.
+            RequestError: The server withholds the message.
+            ConfigError: The server's first replies all show that it cannot teach.
+        """
+        body = decode_chat(reply.body)
+        if body.error:
+            self._client.require_success(reply._replace(status=body.error_status))
+        try:
+            message = read_reply(body, self._family)
+        except RequestError as error:
+            raise RequestError(self._client.readable(str(error))) from None
+        completion = self._transcribed(message, body, request)
+        num_tokens = completion.num_tokens or self.count_tokens(completion.text)
+        return replace(
+            completion,
+            num_tokens=num_tokens,
+            num_context_tokens=body.count("prompt_tokens") or None,
+        )
+
+    def _transcribed(self, message: ChatReply, body: ChatBody, request: Request) -> Completion:
+        num_tokens = body.count("completion_tokens")
+        if request.turns is UNSET:
+            text, _ = cut_at_stop(message.content, request.stop)
+            finish = Finish.LENGTH if message.is_cut else Finish.END
+            return Completion(text, finish, num_tokens or 0)
+        forced = is_forced(written_steps(request))
+        is_first = not request.turns.messages
+        fault = self._fault(message, body.model, is_first=is_first and not forced)
+        native = Native(
+            returned_message(message, self._family),
+            fault=fault,
+            usage=msgspec.json.encode(body.usage).decode() if body.usage else "",
+        )
+        if forced:
+            return to_forced_answer(message, native, num_tokens)
+        return to_completion(message, native, num_tokens)
+
+    def _fault(self, message: ChatReply, model: str | None, *, is_first: bool) -> str:
+        """Say what makes a reply unfit to teach, and refuse the server whose first ones all are.
+
+        Only the first turn of a rollout must hold reasoning: a later one may go on without.
+        """
+        found: Waiver | None = None
+        if not is_served_model(model, self.name, self._chat.served_as):
+            found = Waiver.OTHER_MODEL
+        elif message.shown is Shown.SUMMARY:
+            found = Waiver.SUMMARY
+        elif message.shown is Shown.NOTHING and is_first:
+            found = Waiver.NO_REASONING
+        is_waived = found in self._chat.waives
+        if is_waived or (found is None and message.shown is Shown.TEXT):
+            self._first.are_sound = True
+        if is_waived or found is None:
+            return ""
+        said = _FAULTS[found]
+        if found is Waiver.OTHER_MODEL:
+            said = f"{said}: {self._client.readable(str(model))}"
+        self._first.note(found, said)
+        return said
+
+    async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
+        if reply.status in REQUEST_STATUSES:
+            return RequestError(quoted(reply, self._client))
+        base_url = reply.url.removesuffix(f"/{self._page}")
+        offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
+        return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
+
+
+_FAULTS = {
+    Waiver.NO_REASONING: "the server shows no reasoning",
+    Waiver.SUMMARY: "the server shows only a summary of the reasoning",
+    Waiver.OTHER_MODEL: "the reply is another model's",
+}
+_ADVICE = {
+    Waiver.NO_REASONING: "switch the reasoning on (vLLM: --reasoning-parser; others: a field of "
+    "extra_body), check teacher.chat.family",
+    Waiver.SUMMARY: "choose a model whose reasoning is shown",
+    Waiver.OTHER_MODEL: "name it in teacher.server.model, or in teacher.chat.served_as",
+}
+
+
+class _FirstReplies:
+    """The first replies of a server, which tell whether it can teach at all."""
+
+    def __init__(self, where: str) -> None:
+        self.are_sound = False
+        """Whether any reply was fit to teach."""
+        self._where = where
+        self._num_unfit = 0
+
+    def note(self, fault: Waiver, said: str) -> None:
+        """Count an unfit reply.
+
+        Raises:
+            ConfigError: The first replies were all unfit.
+        """
+        self._num_unfit += 1
+        if self.are_sound or self._num_unfit < _NUM_FIRST:
+            return
+        raise ConfigError(
+            "this chat server cannot teach reasoning",
+            where=self._where,
+            expected="replies of the model with its reasoning as text",
+            got=f"{said}, in each of the first {self._num_unfit} replies",
+            fix=f"{_ADVICE[fault]}; or accept it by name, which the metrics say: "
+            f"teacher.chat.waives=[{fault}]",
+        )
+
+
+def require_plain_template(chat_template: str) -> None:
+    """Refuse a chat template: a chat server has its own.
+
+    Raises:
+        ConfigError: There is more than the prompt and blanks.
+    """
+    if chat_template.strip() != "{prompt}":
+        raise ConfigError(
+            "a chat server has a template of its own",
+            where="teacher.chat_template",
+            expected="'{prompt}'",
+            got=repr(chat_template),
+        )

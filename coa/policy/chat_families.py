@@ -1,0 +1,185 @@
+"""List the families of chat servers: what each sends, wants back, honours and can continue.
+
+A new family is one record in `FAMILIES` and one value of `FamilyName` (docs/teachers.md has the
+table). `checked` says how much is known: most records were read in documentation and sources.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class FamilyName(StrEnum):
+    """Which family of chat servers is asked."""
+
+    VLLM = "vllm"
+    """vLLM, with a tool parser and a reasoning parser switched on."""
+    SGLANG = "sglang"
+    """SGLang, with the same two parsers."""
+    DEEPSEEK = "deepseek"
+    """DeepSeek's own service."""
+    OPENROUTER = "openrouter"
+    """OpenRouter; also MiniMax's own service."""
+    PLAIN = "plain"
+    """Any other server with OpenAI's chat; most of them hide the reasoning."""
+    KIMI = "kimi"
+    """Moonshot's own service."""
+    GLM = "glm"
+    """Zhipu's own service."""
+    QWEN = "qwen"
+    """Alibaba's own service."""
+    GPT_OSS = "gpt_oss"
+    """gpt-oss behind vLLM, whose reasoning is the channel `analysis`."""
+
+
+class Checked(StrEnum):
+    """How a family's record was checked."""
+
+    RUN = "run against our server"
+    """Whole runs were made against `coa.policy.rehearse` in this personality."""
+    READ = "read, not run"
+    """Documentation and sources were read; no request was ever sent."""
+
+
+class ForkWay(StrEnum):
+    """A way to continue a trajectory otherwise than its policy did."""
+
+    TOOLS_WITHHELD = "tools withheld"
+    """Between turns: the next turn is asked for without tools."""
+    FORCED_CALL = "forced call"
+    """Between turns: `tool_choice` names the tool that must be called."""
+    PREFIX = "prefix"
+    """Inside a thought: the last message is a beginning that the policy goes on from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatFamily:
+    """What is known of one family of chat servers."""
+
+    reasoning: tuple[str, ...]
+    """Fields of a reply's message that hold the reasoning; the first with a text counts."""
+    returns: tuple[str, ...]
+    """Fields of its own earlier messages that the server wants back, unchanged."""
+    sampling: tuple[str, ...]
+    """Sampling settings that it honours; the others are not sent."""
+    cached: str
+    """Where `usage` tells how many tokens of the prompt were cached."""
+    prefill: str
+    """How a message can be begun for the policy; empty where it cannot."""
+    forks: tuple[ForkWay, ...]
+    """What it can do at a fork."""
+    checked: Checked
+    switches_off_parallel_calls: bool = True
+    """Whether it honours `parallel_tool_calls: false`; further calls are cut anyway."""
+    always: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every request."""
+    forced: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a request for a forced answer: they keep it from thinking first."""
+
+
+DETAILS = "reasoning_details"
+"""OpenRouter's list of typed pieces of reasoning, some of them summaries or encrypted."""
+_OPENAI_SAMPLING = ("temperature", "top_p", "seed")
+_OPENAI_CACHED = "prompt_tokens_details.cached_tokens"
+_BETWEEN_TURNS = (ForkWay.TOOLS_WITHHELD, ForkWay.FORCED_CALL)
+_NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+
+FAMILIES: Mapping[FamilyName, ChatFamily] = {
+    FamilyName.VLLM: ChatFamily(
+        reasoning=("reasoning", "reasoning_content"),
+        returns=("reasoning",),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="continue_final_message",
+        forks=(*_BETWEEN_TURNS, ForkWay.PREFIX),
+        forced=_NO_THINKING,
+        checked=Checked.RUN,
+    ),
+    FamilyName.SGLANG: ChatFamily(
+        reasoning=("reasoning_content",),
+        returns=("reasoning_content",),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="continue_final_message",
+        forks=(*_BETWEEN_TURNS, ForkWay.PREFIX),
+        always={"separate_reasoning": True},
+        forced=_NO_THINKING,
+        checked=Checked.RUN,
+    ),
+    FamilyName.DEEPSEEK: ChatFamily(
+        reasoning=("reasoning_content",),
+        returns=("reasoning_content",),
+        sampling=(),
+        cached="prompt_cache_hit_tokens",
+        prefill="prefix",
+        forks=(ForkWay.TOOLS_WITHHELD, ForkWay.PREFIX),
+        switches_off_parallel_calls=False,
+        always={"thinking": {"type": "enabled"}},
+        forced={"thinking": {"type": "disabled"}},
+        checked=Checked.RUN,
+    ),
+    FamilyName.OPENROUTER: ChatFamily(
+        reasoning=("reasoning",),
+        returns=("reasoning", DETAILS),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="",
+        forks=_BETWEEN_TURNS,
+        always={"usage": {"include": True}},
+        forced={"reasoning": {"enabled": False}},
+        checked=Checked.RUN,
+    ),
+    FamilyName.PLAIN: ChatFamily(
+        reasoning=("reasoning", "reasoning_content"),
+        returns=(),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="",
+        forks=_BETWEEN_TURNS,
+        checked=Checked.RUN,
+    ),
+    FamilyName.KIMI: ChatFamily(
+        reasoning=("reasoning_content",),
+        returns=("reasoning_content",),
+        sampling=(),
+        cached=_OPENAI_CACHED,
+        prefill="partial",
+        forks=(ForkWay.TOOLS_WITHHELD,),
+        switches_off_parallel_calls=False,
+        checked=Checked.READ,
+    ),
+    FamilyName.GLM: ChatFamily(
+        reasoning=("reasoning_content",),
+        returns=("reasoning_content",),
+        sampling=("temperature", "top_p"),
+        cached=_OPENAI_CACHED,
+        prefill="",
+        forks=(ForkWay.TOOLS_WITHHELD,),
+        switches_off_parallel_calls=False,
+        always={"thinking": {"type": "enabled", "clear_thinking": False}},
+        forced={"thinking": {"type": "disabled"}},
+        checked=Checked.READ,
+    ),
+    FamilyName.QWEN: ChatFamily(
+        reasoning=("reasoning_content",),
+        returns=("reasoning_content",),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="",
+        forks=(ForkWay.TOOLS_WITHHELD,),
+        always={"enable_thinking": True, "preserve_thinking": True},
+        forced={"enable_thinking": False},
+        checked=Checked.READ,
+    ),
+    FamilyName.GPT_OSS: ChatFamily(
+        reasoning=("reasoning", "reasoning_content"),
+        returns=("reasoning",),
+        sampling=_OPENAI_SAMPLING,
+        cached=_OPENAI_CACHED,
+        prefill="",
+        forks=(ForkWay.TOOLS_WITHHELD,),
+        switches_off_parallel_calls=False,
+        checked=Checked.READ,
+    ),
+}

@@ -1,0 +1,109 @@
+"""Tell a rollout's state as the messages and tool schemas of a chat request.
+
+The loop keeps a context in our tags (`coa/protocol.py`). A chat server is sent the prompt as the
+user's message, the policy's own messages as it wrote them, and the observations as the results of
+its calls. Every call has a result, because servers refuse a conversation in which one is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from coa import protocol
+from coa.errors import ConfigError
+from coa.policy import Request, Turns
+from coa.trajectory import Step, StepKind
+
+THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
+"""The end of a prompt of the loop."""
+ARGUMENT = "query"
+"""The name of a tool's one argument, a text."""
+_NOT_CALLED = "Not called: only one call is answered at a time. Call it again if you still need it."
+
+Message = dict[str, Any]
+
+
+def written_steps(request: Request) -> tuple[Step, ...]:
+    """Return the steps after the prompt of the request's context."""
+    return protocol.parse(request.context.rpartition(THINKING_OPENED)[2])
+
+
+def is_forced(steps: Sequence[Step]) -> bool:
+    """Return whether the loop has appended the marker that forces an answer."""
+    return any(protocol.closes_thinking(step) for step in steps)
+
+
+def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Message]:
+    """Write the messages of a request.
+
+    Args:
+        request: The loop's request.
+        turns: The policy's messages so far.
+        answer_request: What the user says when a budget is used up.
+
+    Raises:
+        ConfigError: The prompt shows our tags, or the rollout begins with steps of another policy.
+    """
+    prompt = request.context.rpartition(THINKING_OPENED)[0]
+    steps = written_steps(request)
+    _require_own(prompt, steps, turns)
+    observations = [step for step in steps if step.kind is StepKind.OBSERVATION]
+    messages: list[Message] = [{"role": "user", "content": prompt.strip()}]
+    for number, own in enumerate(turns.messages):
+        message: Message = msgspec.json.decode(own)
+        messages.append(message)
+        if number < len(observations):
+            messages += _results(message, observations[number])
+    if is_forced(steps):
+        messages.append({"role": "user", "content": answer_request})
+    return messages
+
+
+def _require_own(prompt: str, steps: Sequence[Step], turns: Turns) -> None:
+    if protocol.break_tags(prompt) != prompt:
+        raise ConfigError(
+            "the prompt shows our tags, which a chat policy does not write",
+            where="the section `prompts`",
+            fix="prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt",
+        )
+    is_begun = any(step.kind is not StepKind.MARKER for step in steps)
+    if is_begun and not turns.messages:
+        raise ConfigError(
+            "a chat policy cannot go on from the middle of a trajectory",
+            expected="rollouts from their beginning",
+            fix="continue it with a policy that has raw completions: teacher.policy=completions",
+        )
+
+
+def _results(message: Mapping[str, Any], observation: Step) -> list[Message]:
+    """Answer every call of a message: the first with the observation, the others were cut."""
+    results: list[Message] = []
+    for call in message.get("tool_calls") or ():
+        content = _NOT_CALLED if results else observation_body(observation)
+        results.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+    return results
+
+
+def observation_body(step: Step) -> str:
+    """Return what a tool answered, without our tags."""
+    opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
+    return step.text.removeprefix(opening).removesuffix(closing).strip()
+
+
+def tool_schemas(tools: Sequence[str], descriptions: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Describe the tools as OpenAI's interface wants them; each takes one text."""
+    schemas = []
+    for tool in tools:
+        parameters = {
+            "type": "object",
+            "properties": {ARGUMENT: {"type": "string"}},
+            "required": [ARGUMENT],
+        }
+        function = {
+            "name": tool,
+            "description": descriptions.get(tool, f"Call the tool {tool}."),
+            "parameters": parameters,
+        }
+        schemas.append({"type": "function", "function": function})
+    return schemas

@@ -1,0 +1,88 @@
+"""Serve a scripted teacher as a chat server of one's choice, to rehearse a run for nothing.
+
+    python -m coa.policy.rehearse personality=deepseek faults.share=0.1 faults.kinds=[server_error]
+
+It prints the settings with which another terminal runs against it, and serves until control-C. The
+rows bear the script's name, so nobody takes them for a model's.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from coa.errors import ConfigError
+from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.interruption import Interrupted, run_interruptible
+from coa.microworld.factory import MicroworldParams
+from coa.params import Params
+from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
+from coa.policy.personalities import Personality
+from coa.policy.server import serve
+from coa.policy.server_faults import Faults, FaultSettings
+
+
+@dataclass(frozen=True, slots=True)
+class RehearseParams:
+    """Settings of the server to rehearse with."""
+
+    personality: Personality = Personality.VLLM
+    """Whose manners chat has."""
+    policy: PolicyKind = PolicyKind.MICROWORLD
+    """Who writes: `microworld` or `gold`."""
+    host: str = "127.0.0.1"
+    """The address to listen on."""
+    port: int = 8001
+    """0 takes any free one."""
+    faults: FaultSettings = field(default_factory=FaultSettings)
+    """How it fails, and how slow it is."""
+
+
+def open_script(params: Params, kind: PolicyKind) -> Policy:
+    """Open the scripted teacher that writes.
+
+    Raises:
+        ConfigError: It is not a script.
+    """
+    if kind not in (PolicyKind.MICROWORLD, PolicyKind.GOLD):
+        raise ConfigError("only a script rehearses", expected="microworld or gold", got=str(kind))
+    teacher = replace(params.section(TeacherParams, "teacher"), policy=kind)
+    policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+    return UnbatchedPolicy(policy) if isinstance(policy, BatchPolicy) else policy
+
+
+async def rehearse(params: Params) -> None:
+    """Serve until the task is cancelled."""
+    settings = params.section(RehearseParams)
+    policy = open_script(params, settings.policy)
+    async with serve(
+        policy,
+        settings.host,
+        settings.port,
+        personality=settings.personality,
+        faults=Faults(settings.faults),
+    ) as base_url:
+        command = (
+            "python -m synth.sample",
+            f"teacher.policy=chat teacher.chat.family={settings.personality}",
+            f"teacher.server.base_url={base_url} teacher.server.model={policy.name}",
+            "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt",
+        )
+        print(f"serving {settings.personality}; in another terminal:", file=sys.stderr)
+        print(" ".join(command), file=sys.stderr, flush=True)
+        await asyncio.Event().wait()
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Serve until a signal ends it and return the summary line."""
+    params = Params.load("rehearse", arguments)
+    with contextlib.suppress(Interrupted):
+        run_interruptible(rehearse(params))
+    return "served the rehearsal"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

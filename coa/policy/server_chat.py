@@ -1,0 +1,245 @@
+"""Answer chat requests with any policy behind them (`coa.policy.server`).
+
+A conversation is turned into a context in our tags, the policy continues it, and what it wrote is
+turned into a message with reasoning, calls and content, in the manners of a `Personality`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from coa import protocol
+from coa.errors import ServiceError
+from coa.policy import Completion, Finish, Policy, Request, RequestError
+from coa.policy.chat_messages import ARGUMENT, THINKING_OPENED
+from coa.policy.chat_replies import argument_of
+from coa.policy.personalities import MANNERS, Manners, Personality
+from coa.policy.server_faults import Fails, FaultKind, Faults, error_response
+from coa.trajectory import StepKind
+
+_DEFAULT_MAX_TOKENS = 4096
+
+
+class _Refused(Exception):
+    """A conversation that the server refuses with status 400."""
+
+
+@dataclass(slots=True)
+class ChatHandler:
+    """The page `/v1/chat/completions` of one policy."""
+
+    policy: Policy
+    personality: Personality
+    faults: Faults
+    fails: Fails | None = None
+    hidden: dict[str, str] = field(default_factory=dict)
+    """Reasoning that is not shown, by the id of the call after it: the policy needs it again."""
+    num_calls: int = 0
+    """Calls of tools so far, for their ids."""
+
+    @property
+    def manners(self) -> Manners:
+        """Return the manners of the personality."""
+        return MANNERS[self.personality]
+
+    async def answer(self, http_request: web.Request) -> web.StreamResponse:
+        """Answer one conversation."""
+        try:
+            body = await http_request.json()
+            failure = self.fails(http_request, body) if self.fails else None
+            if failure is not None:
+                return failure
+            if body["model"] != self.policy.name:
+                return error_response(404, f"The model `{body['model']}` does not exist.")
+            request = self._to_request(body)
+        except _Refused as refused:
+            return error_response(400, str(refused))
+        except (ValueError, TypeError, KeyError, AttributeError) as odd:
+            return error_response(400, f"cannot read the request: {odd!r}")
+        kind = await self.faults.choose(await http_request.read())
+        refusal = await self.faults.refuse(kind)
+        if refusal is not None:
+            return refusal
+        try:
+            completion = await self.policy.complete(request)
+        except RequestError as failed:
+            return error_response(400, str(failed))
+        except ServiceError as failed:
+            return error_response(503, str(failed))
+        reply = self._to_reply(completion, request, body)
+        self.faults.spoil(kind, reply)
+        if kind is FaultKind.NO_REASONING and reply["choices"][0]["message"].get("tool_calls"):
+            self.hidden[f"call_{self.num_calls}"] = ""
+        before = b"\n\n" if self.manners.keeps_alive else b""
+        return await self.faults.send(kind, http_request, reply, before)
+
+    # From messages to a context
+
+    def _to_request(self, body: Mapping[str, Any]) -> Request:
+        """Write the conversation as the context of the policy's next turn."""
+        first, *rest = body["messages"]
+        tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
+        if body.get("tool_choice") == "none":
+            tools = []
+        context = f"{first['content']}\n{_offer(tools)}\n{THINKING_OPENED}"
+        awaited: list[Mapping[str, Any]] = []
+        for message in rest:
+            if message["role"] != "tool" and awaited:
+                raise _Refused("an assistant message with tool_calls must be followed by results")
+            if message["role"] == "assistant":
+                context += self._said(message)
+                awaited = list(message.get("tool_calls") or ())
+            elif message["role"] == "tool":
+                context += _result(message, awaited)
+            else:
+                context += protocol.ANSWER_MARKER
+        if awaited:
+            raise _Refused("a tool call has no result")
+        return Request(
+            context=context,
+            stop=tuple(protocol.close_tag(tool) for tool in tools),
+            max_tokens=int(body.get("max_tokens", _DEFAULT_MAX_TOKENS)),
+            temperature=float(body.get("temperature", 1.0)),
+            top_p=float(body.get("top_p", 1.0)),
+            seed=int(body.get("seed") or 0),
+        )
+
+    def _said(self, message: Mapping[str, Any]) -> str:
+        """Write an earlier message of the policy, or refuse one without its reasoning."""
+        calls = message.get("tool_calls") or []
+        given = message.get(self.manners.shows)
+        shown = self.hidden.get(calls[0]["id"], "unknown") if calls else ""
+        if self.manners.wants_reasoning and shown and not given:
+            raise _Refused(f"the {self.manners.shows} of earlier turns must be passed back")
+        if self.manners.has_details:
+            _require_signed(message)
+        reasoning = ""
+        for name in reversed(self.manners.takes):
+            reasoning = message.get(name) or reasoning
+        if calls and not self.manners.shows:
+            reasoning = self.hidden.get(calls[0]["id"], "")
+        return reasoning + (message.get("content") or "") + _first_call(calls)
+
+    # From a text to a message
+
+    def _to_reply(
+        self, completion: Completion, request: Request, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        is_forced = request.context.endswith(protocol.ANSWER_MARKER)
+        parts = _forced_parts(completion) if is_forced else _parts(completion)
+        message: dict[str, Any] = {"role": "assistant", "content": self._content(parts.content)}
+        if parts.tool:
+            self.num_calls += 1
+            call_id = f"call_{self.num_calls}"
+            arguments = json.dumps({ARGUMENT: parts.argument})
+            function = {"name": parts.tool, "arguments": arguments}
+            message["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
+            self.hidden[call_id] = parts.reasoning
+        if self.manners.shows and parts.reasoning:
+            message[self.manners.shows] = parts.reasoning
+        if self.manners.has_details and parts.reasoning:
+            message["reasoning_details"] = [_signed(parts.reasoning)]
+        ended = "tool_calls" if parts.tool else "stop"
+        if completion.finish is Finish.LENGTH:
+            ended = "length"
+        return {
+            "id": "chatcmpl-0",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.policy.name,
+            "choices": [{"index": 0, "message": message, "finish_reason": ended}],
+            "usage": self._usage(completion, request),
+        }
+
+    def _content(self, answer: str) -> str | None:
+        if not self.manners.keeps_blanks:
+            answer = answer.lstrip("\n")
+        return answer or None
+
+    def _usage(self, completion: Completion, request: Request) -> dict[str, Any]:
+        num_context_tokens = completion.num_context_tokens
+        if num_context_tokens is None:
+            num_context_tokens = self.policy.count_tokens(request.context)
+        usage = {
+            "prompt_tokens": num_context_tokens,
+            "completion_tokens": completion.num_tokens,
+            "total_tokens": num_context_tokens + completion.num_tokens,
+        }
+        return self.manners.usage(usage, completion)
+
+
+class _Parts(NamedTuple):
+    """The parts of a message."""
+
+    reasoning: str
+    content: str = ""
+    tool: str = ""
+    argument: str = ""
+
+
+def _parts(completion: Completion) -> _Parts:
+    """Take a turn's text apart."""
+    reasoning = ""
+    for step in protocol.parse_policy(completion.text):
+        if step.kind is StepKind.ACTION:
+            return _Parts(reasoning, tool=step.tool or "", argument=step.argument or "")
+        if step.kind is StepKind.ANSWER:
+            return _Parts(reasoning, step.text.removeprefix(protocol.THINK_CLOSE))
+        reasoning += step.text
+    return _Parts(reasoning)
+
+
+def _forced_parts(completion: Completion) -> _Parts:
+    """Make the answer of a policy that goes on after the marker."""
+    opening = protocol.ANSWER_MARKER.rpartition("\n")[2]
+    return _Parts("", opening + completion.text)
+
+
+def _offer(tools: Sequence[str]) -> str:
+    """Tell a policy that knows our tags which tools there are."""
+    lines = [f"{protocol.open_tag(tool)} {ARGUMENT} {protocol.close_tag(tool)}" for tool in tools]
+    return "".join(f"Call a tool like this: {line}\n" for line in lines)
+
+
+def _result(message: Mapping[str, Any], awaited: list[Mapping[str, Any]]) -> str:
+    """Write a tool's result; only that of a message's first call is part of the context."""
+    if not awaited:
+        raise _Refused("a tool result has no call before it")
+    call = awaited.pop(0)
+    if message["tool_call_id"] != call["id"]:
+        raise _Refused(f"the call {call['id']} has no result")
+    if str(call["id"]).endswith("-2"):  # a second call, which `FaultKind.PARALLEL_CALLS` made
+        return ""
+    return protocol.observation_text(call["function"]["name"], message["content"])
+
+
+def _first_call(calls: Sequence[Mapping[str, Any]]) -> str:
+    if not calls:
+        return ""
+    function = calls[0]["function"]
+    argument = argument_of(function["arguments"]) or ""
+    tool = function["name"]
+    return f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
+
+
+def _signed(reasoning: str) -> dict[str, Any]:
+    return {
+        "type": "reasoning.text",
+        "text": reasoning,
+        "signature": f"signed-{len(reasoning)}",
+        "id": "rs_0",
+        "index": 0,
+    }
+
+
+def _require_signed(message: Mapping[str, Any]) -> None:
+    """Refuse details that were lost or changed."""
+    details = message.get("reasoning_details") or []
+    if not details and message.get("reasoning"):
+        raise _Refused("reasoning_details must be passed back")
+    for part in details:
+        if part.get("type") == "reasoning.text" and part != _signed(part["text"]):
+            raise _Refused("the signature of reasoning_details is not valid")

@@ -1,0 +1,221 @@
+"""The chat teacher over real sockets: what it writes, what it sends, and when it is refused."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import pytest
+
+from coa import protocol
+from coa.errors import ConfigError
+from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.journaled import policy_key
+from coa.microworld.factory import MicroworldParams
+from coa.policy import Request, RequestError, Turns, reads_turns
+from coa.policy.chat import ChatPolicy, ChatSettings, Waiver
+from coa.policy.chat_families import FAMILIES, Checked, FamilyName
+from coa.policy.completions import ServerSettings
+from coa.policy.personalities import Personality
+from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import serve
+from coa.rollout import Limits
+from coa.trajectory import Mode, StepKind, StopReason
+from tests.chat_support import MODEL, Script, chat_rows, differing, faulty, raw_rows, roll, tasks
+
+SHOWING = [it for it in Personality if it is not Personality.PLAIN]
+NUM_QUESTIONS = 120
+
+
+@pytest.mark.parametrize("personality", SHOWING)
+@pytest.mark.parametrize("mode", list(Mode))
+def test_rows_over_chat_are_those_of_the_same_teacher_in_tags(
+    mode: Mode, personality: Personality
+) -> None:
+    has_seeds = "seed" in FAMILIES[FamilyName(personality.value)].sampling
+    raw = raw_rows(mode, NUM_QUESTIONS, has_seeds=has_seeds)
+    assert differing(raw, chat_rows(mode, NUM_QUESTIONS, personality)) == []
+
+
+def test_a_server_that_shows_no_reasoning_gives_the_same_calls_and_answers() -> None:
+    raw = raw_rows(Mode.COA, NUM_QUESTIONS)
+    rows = chat_rows(Mode.COA, NUM_QUESTIONS, Personality.PLAIN, waives=(Waiver.NO_REASONING,))
+    same = 0
+    for a, b in zip(raw, rows, strict=True):
+        kept = [step.text for step in a.steps if step.kind is not StepKind.THOUGHT]
+        same += kept == [step.text for step in b.steps]
+    assert same == NUM_QUESTIONS  # the thoughts are what this server cannot express
+
+
+@pytest.mark.parametrize("personality", [Personality.VLLM, Personality.DEEPSEEK])
+def test_an_answer_is_forced_when_the_actions_are_used_up(personality: Personality) -> None:
+    limits = Limits(max_actions=1)
+    rows = chat_rows(Mode.COA, 40, personality, limits=limits)
+    forced = [row for row in rows if row.stop_reason is StopReason.ACTION_BUDGET]
+    assert len(forced) > 10
+    for row in forced:
+        marker, answer = row.steps[-2:]
+        assert marker.text == protocol.ANSWER_MARKER
+        assert answer.text.endswith("}") and "boxed" not in answer.text
+        assert answer.transcribed is not None and answer.transcribed.strip().startswith("The final")
+
+
+def test_the_record_says_what_was_transcribed_and_keeps_the_original() -> None:
+    rows = chat_rows(Mode.COA, 40, Personality.OPENROUTER)
+    for row in rows:
+        for step in row.steps:
+            if step.kind is StepKind.ACTION:
+                assert msgspec.json.decode(step.transcribed or "") == {"query": step.argument}
+            elif step.kind is StepKind.ANSWER:
+                assert step.transcribed is not None
+                assert step.text == f"{protocol.THINK_CLOSE}\n\n{step.transcribed}"
+            else:
+                assert step.transcribed is None  # to the character, or not the policy's
+
+
+@pytest.mark.parametrize(
+    ("personality", "kind", "said"),
+    [
+        (Personality.PLAIN, "", "shows no reasoning"),
+        (Personality.VLLM, "summary", "only a summary"),
+        (Personality.VLLM, "other_model", "another model's: somebody-else"),
+    ],
+)
+def test_a_server_that_cannot_teach_is_refused_by_name_at_the_first_replies(
+    personality: Personality, kind: str, said: str
+) -> None:
+    script = Script()
+    faults = faulty(kind, share=1.0) if kind else None
+    with pytest.raises(ConfigError, match=rf"cannot teach[\s\S]*{said}[\s\S]*waives=\["):
+        chat_rows(Mode.COT, 100, personality, script=script, faults=faults)
+    assert script.num_calls < 40
+
+
+@pytest.mark.parametrize("kind", ["summary", "other_model"])
+def test_what_is_waived_by_name_is_accepted(kind: str) -> None:
+    rows = chat_rows(
+        Mode.COT, 20, Personality.VLLM, faults=faulty(kind, share=1.0), waives=(Waiver(kind),)
+    )
+    assert {row.stop_reason for row in rows} == {StopReason.ANSWERED}
+
+
+def test_a_model_may_be_named_with_its_date_or_as_the_settings_say() -> None:
+    faults = faulty("other_model", share=1.0)
+    rows = chat_rows(
+        Mode.COT, 5, Personality.VLLM, faults=faults, served_as=("maker/somebody-else",)
+    )
+    assert {row.stop_reason for row in rows} == {StopReason.ANSWERED}
+
+
+def test_the_earlier_reasoning_that_a_server_wants_back_is_missed_by_name() -> None:
+    rows = chat_rows(Mode.COA, 40, Personality.DEEPSEEK, family="plain")
+    failed = [row for row in rows if row.stop_reason is StopReason.POLICY_ERROR]
+    assert failed
+    assert all("must be passed back" in row.error for row in failed)
+
+
+def policy(**chat: Any) -> ChatPolicy:
+    settings = ServerSettings("http://127.0.0.1:1/v1", MODEL, patience_minutes=0.0)
+    return ChatPolicy(settings, ChatSettings(**chat))
+
+
+def asked(context: str, turns: Turns) -> Request:
+    return Request(context, (), 64, 0.6, 1.0, 7, turns=turns)
+
+
+def body_of(request: Request, **chat: Any) -> Mapping[str, Any]:
+    sent: Mapping[str, Any] = msgspec.json.decode(policy(**chat)._body(request))
+    return sent
+
+
+def test_a_request_holds_the_prompt_the_tools_and_what_the_family_takes() -> None:
+    request = asked("Question: who?\n\n<think>\n", Turns(("search",), ()))
+    vllm = body_of(request, family="vllm", tools={"search": "Look it up."})
+    assert vllm["messages"] == [{"role": "user", "content": "Question: who?"}]
+    assert vllm["tools"][0]["function"]["description"] == "Look it up."
+    assert (vllm["parallel_tool_calls"], vllm["seed"], vllm["temperature"]) == (False, 7, 0.6)
+    deepseek = body_of(request, family="deepseek")
+    assert deepseek["thinking"] == {"type": "enabled"}
+    assert not deepseek.keys() & {"seed", "temperature", "top_p", "parallel_tool_calls"}
+
+
+def test_a_prompt_that_shows_our_tags_is_refused_with_the_right_files() -> None:
+    with pytest.raises(ConfigError, match=r"shows our tags[\s\S]*chat_coa\.txt"):
+        asyncio.run(roll(policy(), tasks(Mode.COA, "coa", 1)))
+
+
+def test_a_rollout_that_another_policy_began_is_refused() -> None:
+    task = tasks(Mode.COA, "chat_coa", 1)[0]
+    begun = replace(task, prefix=protocol.parse("I need it. "))
+    with pytest.raises(ConfigError, match="middle of a trajectory"):
+        asyncio.run(roll(policy(), [begun]))
+
+
+def test_a_chat_template_is_refused() -> None:
+    params = TeacherParams(
+        policy=PolicyKind.CHAT,
+        chat_template="<|user|>{prompt}<|assistant|>",
+        server=ServerSettings(model=MODEL),
+    )
+    with pytest.raises(ConfigError, match="template of its own"):
+        open_policy(params, MicroworldParams())
+
+
+def test_the_journals_key_holds_what_a_chat_reply_depends_on() -> None:
+    request = asked("Question: who?\n\n<think>\n", Turns(("search",), ()))
+    keys = {
+        policy_key(policy(), request),
+        policy_key(policy(), replace(request, turns=Turns((), ()))),
+        policy_key(policy(family="deepseek"), request),
+        policy_key(policy(waives=(Waiver.SUMMARY,)), request),
+        policy_key(policy(tools={"search": "Look it up."}), request),
+    }
+    assert len(keys) == 5
+    assert reads_turns(policy())
+
+
+def test_without_turns_a_text_is_asked_for_as_one_message() -> None:
+    async def ask() -> str:
+        script = ScriptedPolicy(lambda request: "</think>\n\nyes", MODEL)
+        async with (
+            serve(script, personality=Personality.VLLM) as base_url,
+            ChatPolicy(ServerSettings(base_url, MODEL), ChatSettings()) as chat,
+        ):
+            return (await chat.complete(Request("Who?", (), 64, 0.6, 1.0, 7))).text
+
+    assert asyncio.run(ask()).strip() == "yes"
+
+
+def test_a_withheld_message_and_a_missing_page_say_what_helps() -> None:
+    async def ask(url: str) -> None:
+        async with ChatPolicy(
+            ServerSettings(url, MODEL, patience_minutes=0), ChatSettings()
+        ) as chat:
+            await chat.complete(Request("Who?", (), 64, 0.6, 1.0, 7))
+
+    async def served() -> None:
+        async with serve(ScriptedPolicy(["yes"], "another")) as base_url:
+            with pytest.raises(Exception, match="one of its models: another"):
+                await ask(base_url)
+            with pytest.raises(Exception, match="refuses us"):
+                await ask(base_url.removesuffix("/v1"))
+
+    asyncio.run(served())
+
+
+def test_every_family_says_how_it_was_checked() -> None:
+    run = {name for name, family in FAMILIES.items() if family.checked is Checked.RUN}
+    assert run == {FamilyName(personality.value) for personality in Personality}
+    assert set(FAMILIES) == set(FamilyName)
+
+
+def test_a_request_that_the_server_rejects_is_a_row() -> None:
+    class Full(ScriptedPolicy):
+        async def complete(self, request: Request) -> Any:
+            raise RequestError("the context is too long")
+
+    full = Full([], MODEL)
+    rows = chat_rows(Mode.COT, 2, Personality.VLLM, script=full)
+    assert {row.stop_reason for row in rows} == {StopReason.POLICY_ERROR}
+    assert "the context is too long" in rows[0].error
