@@ -83,7 +83,13 @@ async def roll(
     asking = JournaledPolicy(policy, journal) if journal else policy
     tools = {"search": world().search}
     rollouts = roll_out_all(asked, run, asking, tools, concurrency=16)
-    return [row async for row in rollouts]
+    try:
+        return [row async for row in rollouts]
+    finally:
+        calls = list(journal.in_flight.values()) if journal else []
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
 
 
 def raw_rows(

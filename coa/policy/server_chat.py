@@ -4,6 +4,7 @@ A conversation is turned into a context in our tags, the policy continues it, an
 turned into a message with reasoning, calls and content, in the manners of a `Personality`.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,6 @@ class ChatHandler:
     fails: Fails | None = None
     hidden: dict[str, str] = field(default_factory=dict)
     """Reasoning that is not shown, by the id of the call after it: the policy needs it again."""
-    num_calls: int = 0
-    """Calls of tools so far, for their ids."""
 
     @property
     def manners(self) -> Manners:
@@ -72,7 +71,7 @@ class ChatHandler:
         reply = self._to_reply(completion, request, body)
         self.faults.spoil(kind, reply)
         if kind is FaultKind.NO_REASONING and reply["choices"][0]["message"].get("tool_calls"):
-            self.hidden[f"call_{self.num_calls}"] = ""
+            self.hidden[_call_id(request.context)] = ""
         before = b"\n\n" if self.manners.keeps_alive else b""
         return await self.faults.send(kind, http_request, reply, before)
 
@@ -132,8 +131,7 @@ class ChatHandler:
         parts = _forced_parts(completion) if is_forced else _parts(completion)
         message: dict[str, Any] = {"role": "assistant", "content": self._content(parts.content)}
         if parts.tool:
-            self.num_calls += 1
-            call_id = f"call_{self.num_calls}"
+            call_id = _call_id(request.context)
             arguments = json.dumps({ARGUMENT: parts.argument})
             function = {"name": parts.tool, "arguments": arguments}
             message["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
@@ -214,6 +212,11 @@ def _result(message: Mapping[str, Any], awaited: list[Mapping[str, Any]]) -> str
     if str(call["id"]).endswith("-2"):  # a second call, which `FaultKind.PARALLEL_CALLS` made
         return ""
     return protocol.observation_text(call["function"]["name"], message["content"])
+
+
+def _call_id(context: str) -> str:
+    """Name a call after the context that it follows, so that two runs have the same ids."""
+    return f"call_{hashlib.sha256(context.encode()).hexdigest()[:12]}"
 
 
 def _first_call(calls: Sequence[Mapping[str, Any]]) -> str:
