@@ -188,7 +188,11 @@ class Tokenised:
 
     @property
     def loss_mask(self) -> tuple[bool, ...]:
-        """Return the mask of the policy's own tokens, which SFT stages 1 and 2 and RL train."""
+        """Return the mask of the policy's own tokens, which SFT stages 1 and 2 and RL train.
+
+        A chat policy's transcribed steps are in it whole, our tags included: their meaning is the
+        policy's, and a model that is to write the tags must learn them. Cards count them apart.
+        """
         return self.mask(lambda piece: piece.author is Author.POLICY)
 
     @property

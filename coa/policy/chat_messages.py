@@ -13,10 +13,9 @@ import msgspec
 from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Request, Turns
+from coa.policy.react import THINKING_OPENED, observation_body
 from coa.trajectory import Step, StepKind
 
-THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
-"""The end of a prompt of the loop."""
 ARGUMENT = "query"
 """The name of a tool's one argument, a text."""
 _NOT_CALLED = "Not called: only one call is answered at a time. Call it again if you still need it."
@@ -83,12 +82,6 @@ def _results(message: Mapping[str, Any], observation: Step) -> list[Message]:
         content = _NOT_CALLED if results else observation_body(observation)
         results.append({"role": "tool", "tool_call_id": call["id"], "content": content})
     return results
-
-
-def observation_body(step: Step) -> str:
-    """Return what a tool answered, without our tags."""
-    opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
-    return step.text.removeprefix(opening).removesuffix(closing).strip()
 
 
 def tool_schemas(tools: Sequence[str], descriptions: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -72,10 +72,14 @@ def _line(step: Step) -> str:
     if step.kind is StepKind.ACTION:
         return f"{ACTION} {step.tool}[{step.argument}]"
     if step.kind is StepKind.OBSERVATION:
-        opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
-        body = step.text.removeprefix(opening).removesuffix(closing).strip()
-        return f"{OBSERVATION} {body}"
+        return f"{OBSERVATION} {observation_body(step)}"
     return ""
+
+
+def observation_body(step: Step) -> str:
+    """Return what a tool answered, without the tags and blanks around it."""
+    opening, closing = protocol.observation_text(step.tool or "", "|").split("|")
+    return step.text.removeprefix(opening).removesuffix(closing).strip()
 
 
 def from_react(written: str) -> tuple[str, bool]:

@@ -15,9 +15,10 @@ from aiohttp import web
 from coa import protocol
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
-from coa.policy.chat_messages import ARGUMENT, THINKING_OPENED
+from coa.policy.chat_messages import ARGUMENT
 from coa.policy.chat_replies import argument_of
 from coa.policy.personalities import MANNERS, Manners, Personality
+from coa.policy.react import THINKING_OPENED
 from coa.policy.server_faults import Fails, FaultKind, Faults, error_response
 from coa.trajectory import StepKind
 

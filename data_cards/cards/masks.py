@@ -30,6 +30,10 @@ class Part(NamedTuple):
 
 PROMPT = Part("prompt", Author.SCAFFOLD, NEVER)
 _POLICY_TEXT = Part("thoughts, actions, answers", Author.POLICY, "SFT stages 2 and 3")
+_TRANSCRIBED = Part(
+    "native actions and answers, transcribed into tags", Author.POLICY, "SFT stages 2 and 3"
+)
+"""A chat policy's: their meaning is the policy's, the tags around them were written by us."""
 _SEARCH_RESULTS = Part("search results", Author.ENVIRONMENT, "SFT stage 3")
 _RESULT_TAGS = Part("tags around search results, failed calls", Author.ENVIRONMENT, NEVER)
 _MARKERS = Part("inserted markers", Author.SCAFFOLD, NEVER)
@@ -39,6 +43,7 @@ _READING_ORDER = (
     "chosen side",
     "rejected side",
     _POLICY_TEXT.what,
+    _TRANSCRIBED.what,
     _SEARCH_RESULTS.what,
     _RESULT_TAGS.what,
     _MARKERS.what,
@@ -64,13 +69,14 @@ def count_characters(name: SetName) -> dict[Part, int]:
 def _pieces(name: SetName, split: str) -> Iterator[tuple[Part, str]]:
     """Yield every piece of text of the trajectories of a split."""
     for row in tables.read_table(local_path(name, split), GradedTrajectory):
-        for piece in protocol.pieces(row.trajectory.prompt, row.trajectory.steps):
-            yield _part_of(piece), piece.text
+        yield PROMPT, row.trajectory.prompt
+        for step in row.trajectory.steps:
+            for piece in protocol.pieces("", (step,)):
+                is_transcribed = step.transcribed is not None
+                yield _TRANSCRIBED if is_transcribed else _part_of(piece), piece.text
 
 
 def _part_of(piece: Piece) -> Part:
-    if piece.kind is None:
-        return PROMPT
     if piece.author is Author.ENVIRONMENT:
         return _SEARCH_RESULTS if piece.is_world else _RESULT_TAGS
     return _POLICY_TEXT if piece.author is Author.POLICY else _MARKERS

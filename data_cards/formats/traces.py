@@ -36,7 +36,7 @@ def trace_files(name: SetName, count: int) -> dict[str, bytes]:
 
 
 def trace(trajectory: Trajectory) -> str:
-    """Write one trajectory as a session."""
+    """Write one trajectory as a session; a native call keeps its own arguments."""
     lines: list[dict[str, Any]] = [
         {
             "type": "session",
@@ -79,7 +79,9 @@ def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
 
 
 def _tool_call(step: Step, number: int) -> dict[str, Any]:
-    arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
+    arguments = step.transcribed
+    if arguments is None:
+        arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
     function = {"name": step.tool, "arguments": arguments}
     return {"id": f"call-{number}", "type": "function", "function": function}
 

@@ -4,6 +4,10 @@ A mask covers exactly the steps whose author is the policy. Whether those are th
 characters is checked in a second way, which does not look at the authors: the text is parsed by
 its form (`coa.protocol.parse`). There an observation after a call is the environment's, a forcing
 marker is the scaffold's, and the rest is the policy's.
+
+A native call of a chat policy was transcribed into our tags. It is trained whole: its meaning is
+the policy's, and a model that is to write the tags must learn them. So it must say what the
+policy's own arguments say.
 """
 
 from collections.abc import Sequence
@@ -11,7 +15,8 @@ from collections.abc import Sequence
 from coa import protocol
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.trajectory import Author, Step
+from coa.policy.chat_replies import argument_of
+from coa.trajectory import Author, Step, StepKind
 
 
 def mask_fault(row: GradedTrajectory | PreferencePair) -> str:
@@ -22,6 +27,25 @@ def mask_fault(row: GradedTrajectory | PreferencePair) -> str:
 
 
 def _fault(steps: Sequence[Step]) -> str:
+    return _author_fault(steps) or _transcription_fault(steps)
+
+
+def _transcription_fault(steps: Sequence[Step]) -> str:
+    """Say which transcribed step does not say what the policy's own text says."""
+    for step in steps:
+        if step.transcribed is None:
+            continue
+        if step.author is not Author.POLICY:
+            return f"text of the {step.author} is recorded as transcribed from the policy's"
+        if step.kind is not StepKind.ACTION:
+            continue
+        argument = argument_of(step.transcribed)
+        if argument is None or protocol.break_tags(argument).strip() != step.argument:
+            return f"the call {step.argument!r} was not made: {step.transcribed[:80]!r}"
+    return ""
+
+
+def _author_fault(steps: Sequence[Step]) -> str:
     recorded = _authors(steps)
     parsed = _authors(protocol.parse(protocol.render(steps)))
     if recorded == parsed:

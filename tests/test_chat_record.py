@@ -1,0 +1,118 @@
+"""The record of a chat policy's native calls, as masks, cards, the gate and exports know it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory, grade_trajectory
+from coa.policy.chat_replies import argument_of
+from coa.policy.personalities import Personality
+from coa.question import Question
+from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, merge_thoughts
+from data_cards.cards.masks import count_characters
+from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.formats.traces import trace
+from data_cards.publishing.loss_masks import mask_fault
+from tests.chat_support import chat_rows
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Trajectory]:
+    return chat_rows(Mode.COA, 30, Personality.VLLM)
+
+
+def graded(trajectory: Trajectory) -> GradedTrajectory:
+    return grade_trajectory(trajectory, Question("q", "Who?", ("x",), "train"))
+
+
+def acting(rows: Sequence[Trajectory]) -> Trajectory:
+    return next(row for row in rows if row.num_actions)
+
+
+def changed(row: Trajectory, kind: StepKind, **changes: object) -> GradedTrajectory:
+    def change(step: Step) -> Step:
+        return replace(step, **changes) if step.kind is kind else step  # type: ignore[arg-type]
+
+    return graded(replace(row, steps=tuple(change(step) for step in row.steps)))
+
+
+def test_the_gate_finds_nothing_against_transcribed_calls(rows: list[Trajectory]) -> None:
+    assert [mask_fault(graded(row)) for row in rows] == [""] * len(rows)
+
+
+def test_the_gate_refuses_a_call_that_the_policy_did_not_make(rows: list[Trajectory]) -> None:
+    row = acting(rows)
+    other = json.dumps({"query": "something else"})
+    assert "was not made" in mask_fault(changed(row, StepKind.ACTION, transcribed=other))
+    assert "was not made" in mask_fault(changed(row, StepKind.ACTION, transcribed="half a"))
+    of_tool = mask_fault(changed(row, StepKind.OBSERVATION, transcribed="x"))
+    assert of_tool == "text of the environment is recorded as transcribed from the policy's"
+
+
+def test_a_table_keeps_what_was_transcribed(rows: list[Trajectory], tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    tables.write_table(path, Trajectory, rows)
+    assert list(tables.read_table(path, Trajectory)) == rows
+
+
+def test_the_card_counts_transcribed_text_apart(
+    rows: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in SPLITS:
+        path = local_path(SetName.COA, split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tables.write_table(path, GradedTrajectory, map(graded, rows))
+    num_native = 0
+    num_own = 0
+    for row in rows:
+        for step in row.steps:
+            if step.transcribed is not None:
+                num_native += len(step.text)
+            elif step.author is Author.POLICY:
+                num_own += len(step.text)
+    found = {part.what: count for part, count in count_characters(SetName.COA).items()}
+    assert found["native actions and answers, transcribed into tags"] == 2 * num_native > 0
+    assert found["thoughts, actions, answers"] == 2 * num_own
+
+
+def test_an_exported_trace_has_the_policys_own_arguments(rows: list[Trajectory]) -> None:
+    row = acting(rows)
+    native = json.dumps({"q": "Villa Pellin"})
+    shown = trace(changed(row, StepKind.ACTION, transcribed=native).trajectory)
+    arguments = []
+    for line in map(json.loads, shown.splitlines()):
+        for call in line.get("message", {}).get("toolCalls", ()):
+            arguments.append(call["function"]["arguments"])
+    assert arguments == [native] * row.num_actions
+
+
+def test_a_thought_that_is_cut_for_a_fork_stays_readable(rows: list[Trajectory]) -> None:
+    row = acting(rows)
+    first = row.steps[0]
+    marked = (replace(first, transcribed="x"), *row.steps[1:])
+    before, after = protocol.split_at(marked, 5)
+    assert merge_thoughts((*before, *after)) == marked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        ('{"query": "a b"}', "a b"),
+        ('{"q": "a b"}', "a b"),
+        ('{"query": "a", "top_k": 3}', "a"),
+        ('{"q": "a", "n": "b"}', None),
+        ('{"query": 3}', None),
+        ('["a"]', None),
+        ('{"query": "a', None),
+        ("", None),
+        ("null", None),
+        ("[" * 5000, None),
+    ],
+)
+def test_a_calls_one_text_is_read(arguments: str, read: str | None) -> None:
+    assert argument_of(arguments) == read
