@@ -22,7 +22,17 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.rollout import Limits
 from coa.trajectory import Mode, StepKind, StopReason
-from tests.chat_support import MODEL, Script, chat_rows, differing, faulty, raw_rows, roll, tasks
+from tests.chat_support import (
+    MODEL,
+    ROOT,
+    Script,
+    chat_rows,
+    differing,
+    faulty,
+    raw_rows,
+    roll,
+    tasks,
+)
 
 SHOWING = [it for it in Personality if it is not Personality.PLAIN]
 NUM_QUESTIONS = 120
@@ -52,6 +62,8 @@ def test_a_server_that_shows_no_reasoning_gives_the_same_calls_and_answers() -> 
 def test_an_answer_is_forced_when_the_actions_are_used_up(personality: Personality) -> None:
     limits = Limits(max_actions=1)
     rows = chat_rows(Mode.COA, 40, personality, limits=limits)
+    has_seeds = personality is Personality.VLLM
+    assert differing(raw_rows(Mode.COA, 40, has_seeds=has_seeds, limits=limits), rows) == []
     forced = [row for row in rows if row.stop_reason is StopReason.ACTION_BUDGET]
     assert len(forced) > 10
     for row in forced:
@@ -208,6 +220,22 @@ def test_every_family_says_how_it_was_checked() -> None:
     run = {name for name, family in FAMILIES.items() if family.checked is Checked.RUN}
     assert run == {FamilyName(personality.value) for personality in Personality}
     assert set(FAMILIES) == set(FamilyName)
+
+
+def test_the_table_of_families_is_that_of_the_records() -> None:
+    text = (ROOT / "docs/teachers.md").read_text(encoding="utf-8")
+    for name, family in FAMILIES.items():
+        cells = (
+            f"`{name}`",
+            ", ".join(f"`{it}`" for it in family.reasoning),
+            ", ".join(f"`{it}`" for it in family.returns) or "nothing",
+            ", ".join(family.sampling) or "none",
+            "switched off" if family.switches_off_parallel_calls else "cut",
+            f"`{family.prefill}`" if family.prefill else "none",
+            ", ".join(family.forks),
+            family.checked,
+        )
+        assert f"| {' | '.join(cells)} |" in text
 
 
 def test_a_request_that_the_server_rejects_is_a_row() -> None:

@@ -1,0 +1,84 @@
+"""A run rehearsed in the terminal: the served script, and a run with a chat teacher against it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coa import tables
+from coa.errors import ConfigError
+from coa.factory import PolicyKind
+from coa.params import Params
+from coa.policy import Policy
+from coa.policy.rehearse import main, open_script
+from coa.trajectory import Trajectory
+from curate import branch
+from synth import sample
+
+SECRET = "sk-rehearsed-8c1f"
+FAULTS = "[too_many_requests,server_error,half_json,reset,empty_choices,bad_arguments]"
+
+
+@pytest.fixture
+def rehearsal(linked_run: Path, root: Path) -> Iterator[list[str]]:
+    """Serve from another process, and give the settings that it prints."""
+    command = [sys.executable, "-m", "coa.policy.rehearse", "personality=plain", "port=0"]
+    faults = [f"rehearse.faults.kinds={FAULTS}", "rehearse.faults.share=0.2"]
+    with subprocess.Popen(
+        [*command, *faults],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None and process.stdout is not None
+        process.stderr.readline()
+        yield re.findall(r"\S+=\S+", process.stderr.readline())
+        process.terminate()
+        assert "served the rehearsal" in process.stdout.read()
+
+
+def test_a_run_is_rehearsed_against_a_server_that_fails(
+    rehearsal: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    assert any(setting.startswith("teacher.server.model=scripted/") for setting in rehearsal)
+    settings = [
+        *rehearsal,
+        "mode=coa",
+        "out=data/rehearsed",
+        "teacher.server.api_key_env=TEACHER_KEY",
+    ]
+    with pytest.raises(ConfigError, match=r"cannot teach[\s\S]*waives=\[no_reasoning\]"):
+        sample.main(settings)
+    said = sample.main([*settings, "teacher.chat.waives=[no_reasoning]"])
+    assert "40 trajectories" in said
+    rows = list(tables.read_table(Path("data/rehearsed/coa.parquet"), Trajectory))
+    assert all(row.model.startswith("scripted/") for row in rows)
+    assert sum(bool(row.error) for row in rows) == sum(
+        row.stop_reason == "malformed" for row in rows
+    )
+    (metrics,) = Path("metrics").glob("*rehearsed*coa*")
+    assert json.loads(metrics.read_text())["waived"] == ["no_reasoning"]
+    again = sample.main([*settings, "teacher.chat.waives=[no_reasoning]"])
+    assert " 0 calls made" in again
+    for path in Path().rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_chat_teacher_is_refused_by_branch_with_advice(linked_run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot fork[\s\S]*teacher\.policy=completions"):
+        branch.main(["teacher.policy=chat", "teacher.server.model=any"])
+
+
+def test_only_a_script_rehearses(linked_run: Path) -> None:
+    with pytest.raises(ConfigError, match="only a script rehearses"):
+        main(["policy=completions"])
+    policy: Policy = open_script(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
+    assert policy.name.startswith("scripted/microworld-")
