@@ -1,5 +1,6 @@
 """A chat server that fails: every question is accounted for, and nothing is paid twice."""
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from coa import protocol
-from coa.errors import ServiceError
+from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal
 from coa.policy import Completion, Request
+from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.completions import ServerSettings
 from coa.policy.personalities import Personality
-from coa.policy.server_faults import FaultKind
+from coa.policy.server import serve
+from coa.policy.server_faults import FaultKind, Faults, FaultSettings
 from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
-from tests.chat_support import MODEL, Script, chat_rows, differing, faulty, raw_rows, tasks
+from tests.chat_support import MODEL, Script, chat_rows, differing, faulty, raw_rows, roll, tasks
+from tests.completions_support import free_port
 
 NUM_QUESTIONS = 100
 PASSING = (
@@ -182,3 +187,35 @@ def test_a_run_that_was_killed_goes_on_in_the_middle_of_its_rollouts(journal_pat
     assert rows == whole
     assert {row.model for row in rows} == {MODEL}
     assert Outcome.OK in {step.outcome for row in rows for step in row.steps}
+
+
+def test_a_server_that_dies_and_returns_costs_nothing_but_time() -> None:
+    port = free_port()
+    asked = tasks(Mode.COA, "chat_coa", NUM_QUESTIONS)
+
+    async def through() -> list[Trajectory]:
+        settings = ServerSettings(f"http://127.0.0.1:{port}/v1", MODEL, patience_minutes=1.0)
+        slow = faulty(share=0.0, latency_seconds=0.02)
+        async with ChatPolicy(settings, ChatSettings()) as policy:
+            async with serve(Script(), port=port, personality=Personality.VLLM, faults=slow):
+                rolling = asyncio.create_task(roll(policy, asked))
+                await asyncio.sleep(0.5)
+            assert not rolling.done()
+            await asyncio.sleep(0.5)
+            async with serve(Script(), port=port, personality=Personality.VLLM):
+                return await rolling
+
+    assert differing(raw_rows(Mode.COA, NUM_QUESTIONS), asyncio.run(through())) == []
+
+
+def test_faults_and_latencies_follow_from_the_seed() -> None:
+    async def chosen(seed: int) -> list[FaultKind | None]:
+        settings = FaultSettings(kinds=PASSING, share=0.5, seed=seed)
+        faults = Faults(settings)
+        return [await faults.choose(f"{number % 20}".encode()) for number in range(60)]
+
+    first = asyncio.run(chosen(1))
+    assert first == asyncio.run(chosen(1)) != asyncio.run(chosen(2))
+    assert first[:20] != first[20:40]  # a repeated request may succeed
+    with pytest.raises(ConfigError, match="share of faults"):
+        FaultSettings(share=1.5)

@@ -9,15 +9,21 @@ import pytest
 
 from coa import protocol, tables
 from coa.graded import GradedTrajectory, grade_trajectory
+from coa.journal import Journal
+from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat_families import FamilyName
 from coa.policy.chat_replies import argument_of
+from coa.policy.completions import ServerSettings
 from coa.policy.personalities import Personality
 from coa.question import Question
+from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, merge_thoughts
 from data_cards.cards.masks import count_characters
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.formats.traces import trace
 from data_cards.publishing.loss_masks import mask_fault
-from tests.chat_support import chat_rows
+from data_cards.tracing.calls import replay
+from tests.chat_support import MODEL, chat_rows
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,17 @@ def test_an_exported_trace_has_the_policys_own_arguments(rows: list[Trajectory])
         for call in line.get("message", {}).get("toolCalls", ()):
             arguments.append(call["function"]["arguments"])
     assert arguments == [native] * row.num_actions
+
+
+def test_the_lineage_of_a_chat_row_is_replayed_from_the_journal(journal_path: Path) -> None:
+    with Journal(journal_path) as journal:
+        rows = chat_rows(Mode.COA, 10, Personality.OPENROUTER, journal=journal)
+    server = ServerSettings("http://127.0.0.1:1/v1", MODEL)
+    policy = ChatPolicy(server, ChatSettings(family=FamilyName.OPENROUTER))
+    for row in rows:
+        run = RolloutContext(policy, row.sampling, Limits(), row.search_fingerprint)
+        found = replay(row, run, journal_path, ("search",))
+        assert found.is_same and len(found.calls) == row.num_calls + row.num_actions
 
 
 def test_a_thought_that_is_cut_for_a_fork_stays_readable(rows: list[Trajectory]) -> None:

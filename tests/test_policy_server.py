@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 
@@ -64,3 +65,85 @@ def test_openais_client_reads_the_error_for_an_unknown_model() -> None:
             ScriptedPolicy([]),
             lambda client: client.completions.create(model="other", prompt="Who?"),
         )
+
+
+SEARCH: Any = {
+    "type": "function",
+    "function": {"name": "search", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+def chat(client: Any, *later: Any, **options: Any) -> Any:
+    asked = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who?"},
+        *later,
+    ]
+    return client.chat.completions.create(
+        model="scripted", messages=asked, tools=[SEARCH], **options
+    )
+
+
+def test_openais_client_reads_reasoning_and_a_call() -> None:
+    served = ScriptedPolicy(["I need it. <begin_search> Nora </end_search> more"])
+    reply = ask(served, chat, personality=Personality.DEEPSEEK)
+    (choice,) = reply.choices
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.model_extra["reasoning_content"] == "I need it. "
+    (call,) = choice.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("search", '{"query": "Nora"}')
+    usage = reply.usage.model_extra
+    told = usage["prompt_cache_hit_tokens"] + usage["prompt_cache_miss_tokens"]
+    assert told == reply.usage.prompt_tokens
+    assert served.requests is not None
+    assert served.requests[0].context.startswith("Be brief.\nWho?\n")
+
+
+def test_openais_client_reads_an_answer_and_its_cost() -> None:
+    served = ScriptedPolicy(["Nora it is.\n</think>\n\n\\boxed{Nora}"])
+    reply = ask(served, chat, personality=Personality.OPENROUTER)
+    (choice,) = reply.choices
+    assert (choice.message.content, choice.finish_reason) == ("\\boxed{Nora}", "stop")
+    (detail,) = choice.message.model_extra["reasoning_details"]
+    assert (detail["type"], detail["text"]) == ("reasoning.text", "Nora it is.\n")
+    assert reply.usage.model_extra["cost"] > 0
+
+
+CALL: Any = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {"id": "a", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("personality", "later", "said"),
+    [
+        (Personality.DEEPSEEK, [CALL], "reasoning_content of earlier turns must be passed back"),
+        (Personality.VLLM, [CALL], "a tool call has no result"),
+        (Personality.VLLM, [CALL, {"role": "user", "content": "?"}], "must be followed by results"),
+        (
+            Personality.VLLM,
+            [CALL, {"role": "tool", "tool_call_id": "b", "content": "x"}],
+            "the call a has no result",
+        ),
+        (Personality.VLLM, [{"role": "tool", "tool_call_id": "b", "content": "x"}], "no call"),
+        (
+            Personality.OPENROUTER,
+            [{"role": "assistant", "content": "x", "reasoning": "y"}],
+            "reasoning_details must be passed back",
+        ),
+    ],
+)
+def test_a_conversation_that_a_real_server_refuses_is_refused(
+    personality: Personality, later: list[Any], said: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=said):
+        ask(ScriptedPolicy([]), lambda client: chat(client, *later), personality=personality)
+
+
+def test_a_stream_is_refused_in_words() -> None:
+    with pytest.raises(openai.BadRequestError, match="does not stream"):
+        ask(ScriptedPolicy([]), lambda client: chat(client, stream=True))

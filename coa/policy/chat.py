@@ -18,7 +18,7 @@ from coa.errors import ConfigError, ServiceError
 from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
 from coa.policy.chat_families import FAMILIES, FamilyName
-from coa.policy.chat_messages import is_forced, to_messages, tool_schemas, written_steps
+from coa.policy.chat_messages import is_forced, to_messages, tool_schemas
 from coa.policy.chat_replies import (
     ChatBody,
     ChatReply,
@@ -118,7 +118,7 @@ class ChatPolicy(CompletionsPolicy):
             told["tools"] = tool_schemas(turns.tools, self._chat.tools)
             if self._family.switches_off_parallel_calls:
                 told["parallel_tool_calls"] = False
-        if is_forced(written_steps(request)):
+        if is_forced(request):
             told.update(self._family.forced)
             if turns.tools:
                 told["tool_choice"] = "none"
@@ -154,7 +154,7 @@ class ChatPolicy(CompletionsPolicy):
             text, _ = cut_at_stop(message.content, request.stop)
             finish = Finish.LENGTH if message.is_cut else Finish.END
             return Completion(text, finish, num_tokens or 0)
-        forced = is_forced(written_steps(request))
+        forced = is_forced(request)
         is_first = not request.turns.messages
         fault = self._fault(message, body.model, is_first=is_first and not forced)
         native = Native(

@@ -23,14 +23,9 @@ _NOT_CALLED = "Not called: only one call is answered at a time. Call it again if
 Message = dict[str, Any]
 
 
-def written_steps(request: Request) -> tuple[Step, ...]:
-    """Return the steps after the prompt of the request's context."""
-    return protocol.parse(request.context.rpartition(THINKING_OPENED)[2])
-
-
-def is_forced(steps: Sequence[Step]) -> bool:
-    """Return whether the loop has appended the marker that forces an answer."""
-    return any(protocol.closes_thinking(step) for step in steps)
+def is_forced(request: Request) -> bool:
+    """Return whether the loop has just appended the marker that forces an answer."""
+    return request.context.endswith(protocol.ANSWER_MARKER)
 
 
 def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Message]:
@@ -44,8 +39,8 @@ def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Mes
     Raises:
         ConfigError: The prompt shows our tags, or the rollout begins with steps of another policy.
     """
-    prompt = request.context.rpartition(THINKING_OPENED)[0]
-    steps = written_steps(request)
+    prompt, _, written = request.context.rpartition(THINKING_OPENED)
+    steps = protocol.parse(written)
     _require_own(prompt, steps, turns)
     observations = [step for step in steps if step.kind is StepKind.OBSERVATION]
     messages: list[Message] = [{"role": "user", "content": prompt.strip()}]
@@ -54,7 +49,7 @@ def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Mes
         messages.append(message)
         if number < len(observations):
             messages += _results(message, observations[number])
-    if is_forced(steps):
+    if is_forced(request):
         messages.append({"role": "user", "content": answer_request})
     return messages
 

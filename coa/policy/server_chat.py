@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -80,11 +81,15 @@ class ChatHandler:
 
     def _to_request(self, body: Mapping[str, Any]) -> Request:
         """Write the conversation as the context of the policy's next turn."""
-        first, *rest = body["messages"]
+        if body.get("stream"):
+            raise _Refused("this server does not stream")
+        system = list(takewhile(_is_of_system, body["messages"]))
+        first, *rest = body["messages"][len(system) :]
         tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
         if body.get("tool_choice") == "none":
             tools = []
-        context = f"{first['content']}\n{_offer(tools)}\n{THINKING_OPENED}"
+        prompt = "\n".join(message["content"] for message in (*system, first))
+        context = f"{prompt}\n{_offer(tools)}\n{THINKING_OPENED}"
         awaited: list[Mapping[str, Any]] = []
         for message in rest:
             if message["role"] != "tool" and awaited:
@@ -195,6 +200,10 @@ def _forced_parts(completion: Completion) -> _Parts:
     """Make the answer of a policy that goes on after the marker."""
     opening = protocol.ANSWER_MARKER.rpartition("\n")[2]
     return _Parts("", opening + completion.text)
+
+
+def _is_of_system(message: Mapping[str, Any]) -> bool:
+    return bool(message["role"] == "system")
 
 
 def _offer(tools: Sequence[str]) -> str:
