@@ -14,8 +14,10 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import yaml
 
+from coa.chat_templates import own_template
 from coa.errors import ConfigError
 from coa.params import Params
+from coa.policy.local import load_tokenizer
 from coa.prompts import Prompt
 from coa.sets import AssembleParams
 from coa.stages import TrajectorySource
@@ -204,7 +206,10 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
     mode = SetName.COA if name is SetName.COT_A else name
     try:
         path = settings["prompts"][mode]
-        template = settings["teacher"]["chat_template"]
+        teacher = settings["teacher"]
+        template = teacher["chat_template"]
+        if not template:
+            template = own_template(load_tokenizer(teacher["local"]["model"]))
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"the setting {error} is missing",

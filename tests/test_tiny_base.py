@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ pytestmark = [
 from coa import protocol, tables  # noqa: E402
 from coa.chat_templates import own_template  # noqa: E402
 from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
+from coa.factory import PolicyKind, TeacherParams, template_of  # noqa: E402
 from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
 from coa.pairs import PairKind, PreferencePair  # noqa: E402
-from coa.policy.local import load_tokenizer  # noqa: E402
+from coa.policy.local import LocalSettings, load_tokenizer  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
 from coa.search import Passage  # noqa: E402
@@ -220,6 +222,12 @@ def test_rft_refuses_an_empty_set_of_the_students_and_trains_without_it(project:
         main([*start, f"train.rft.trajectories=[{SET},{students}]"])
     assert f"take {students} out of train.rft.trajectories" in empty.value.details["what to do"]
     assert "2 steps on 10 rows" in main(start)
+
+
+def test_an_empty_template_of_a_model_in_this_process_is_its_own(base: Path) -> None:
+    params = TeacherParams(PolicyKind.LOCAL, chat_template="", local=LocalSettings(str(base)))
+    assert template_of(params) == own_template(load_tokenizer(str(base)))
+    assert template_of(replace(params, chat_template="{prompt}")) == "{prompt}"
 
 
 @pytest.mark.parametrize("arguments", [["out=x"], ["corpus=x"], ["corpus=x", "out=y", "window=z"]])

@@ -8,7 +8,7 @@ import polars as pl
 import yaml
 
 from coa.errors import CoaError
-from coa.factory import PolicyKind, TeacherParams, open_policy
+from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
 from coa.files import RECORDED
 from coa.journal import CallKind
 from coa.microworld.factory import MicroworldParams
@@ -36,10 +36,10 @@ class NamedFact(NamedTuple):
 def prompt_line(trajectory: Trajectory, params: Params) -> str:
     """Name the prompt's file, if its hash is the trajectory's, and the hash."""
     files = params.section(PromptParams, "prompts")
-    template = params.section(TeacherParams, "teacher").chat_template
+    teacher = params.section(TeacherParams, "teacher")
     path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
     try:
-        is_same = Prompt.load(path, template).prompt_hash == trajectory.prompt_hash
+        is_same = Prompt.load(path, template_of(teacher)).prompt_hash == trajectory.prompt_hash
     except CoaError:
         is_same = False
     name = f"{path}" if is_same else f"another version of {path}"
@@ -70,7 +70,7 @@ def tool_names(params: Params) -> tuple[str, ...]:
     if not tools.mcp:
         return own
     path = Path(params.section(PromptParams, "prompts").coa)
-    prompt = Prompt.load(path, params.section(TeacherParams, "teacher").chat_template)
+    prompt = Prompt.load(path, template_of(params.section(TeacherParams, "teacher")))
     others = [name for name in prompt.shown_tools if name not in own]
     return (*own, *others)
 
