@@ -30,6 +30,7 @@ _DOES = {
     "sft3": "has learned to search and to predict what a search returns",
     "rl1": "has practised on searches that it imagined itself",
     "rl2": "has practised with a real search",
+    "rft": "has learned to search, from a student's own right answers too",
 }
 _OBJECTIVES = {
     "pretrain": "likelihood of text",
@@ -38,6 +39,7 @@ _OBJECTIVES = {
     "sft3": "the same with search results learned",
     "rl1": "GRPO, searches imagined by the model",
     "rl2": "GRPO with the real search",
+    "rft": "as sft2, with right trajectories of a trained student added",
 }
 _MASKS = {
     "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
@@ -48,6 +50,7 @@ _MASKS = {
     ),
     "rl1": "Learned: the policy's own tokens. Masked: what stands for search results.",
     "rl2": "Learned: the policy's own tokens. Masked: search results.",
+    "rft": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
 }
 _METRICS = {
     "exact_match": "exact match",
