@@ -153,7 +153,7 @@ def test_a_misspelt_argument_of_a_trainer_is_found_without_importing_it(project:
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_folder_that_is_no_model_is_named_with_what_it_lacks(project: Path, missing: str) -> None:
     Path("base", missing).unlink()
-    with pytest.raises(ConfigError, match="no model that can be trained") as found:
+    with pytest.raises(ConfigError, match="not a model that can be trained") as found:
         check.main(ON_BASE)
     lacks = "*.safetensors" if missing.endswith("safetensors") else missing
     assert lacks in found.value.details["got"]

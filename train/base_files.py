@@ -29,7 +29,7 @@ class Counter(NamedTuple):
 
 
 def check_files(folder: Path, name: str, *, has_weights: bool = True) -> None:
-    """Refuse a folder that is no model which can be trained.
+    """Refuse a folder that is not a model which can be trained.
 
     Args:
         folder: the folder.
@@ -48,7 +48,7 @@ def check_files(folder: Path, name: str, *, has_weights: bool = True) -> None:
         missing.append(f"a tokenizer ({_TOKENIZERS[0]})")
     if missing:
         raise ConfigError(
-            "the base is no model that can be trained",
+            "the base is not a model that can be trained",
             where=name,
             expected=f"{_CONFIG}, {WEIGHTS}, {_TOKENIZERS[0]}",
             got=f"no {', no '.join(missing)}",
