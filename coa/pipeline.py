@@ -184,6 +184,8 @@ class Plan:
                 where=where,
                 expected="ingest.files, since pipeline.trajectories has `ingest`",
             )
+        if self.ingests:
+            self._check_foreign_folders()
         self._check_sets(where)
         for name in self.training:
             self._check_init(name, where)
@@ -212,6 +214,18 @@ class Plan:
                 where=where,
                 fix="add its stage to pipeline.training, set fidelity.model, or leave rl1 out",
             )
+
+    def _check_foreign_folders(self) -> None:
+        """Refuse a pattern in a folder that stages write: DVC would take it for its own cause."""
+        for folder in self.foreign_files:
+            if DATA.is_relative_to(folder):
+                raise ConfigError(
+                    "a pattern of ingest.files needs a folder of its own",
+                    where=f"{PARAMS_FILE}, section 'ingest'",
+                    expected="such as data/raw/r1searcher/*.jsonl",
+                    got=f"a pattern in {folder}, where stages write, too",
+                    fix="move the files into a folder of their own, and name that",
+                )
 
     def _check_sets(self, where: str) -> None:
         numbers = self._values["assemble"]

@@ -134,6 +134,10 @@ def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
             ["pipeline.trajectories=[ingest]", "ingest.files=[{path: data/raw/a.jsonl}]"],
             "pairs are made of a teacher's trajectories, and none are sampled",
         ),
+        (
+            ["pipeline.trajectories=[ingest]", "ingest.files=[{path: '*.jsonl'}]"],
+            "a pattern of ingest.files needs a folder of its own",
+        ),
         (["assemble.num_cot_a=0"], "there is nothing to train sft1 on"),
         (["assemble.num_rl=0"], "there is nothing to train rl1 on"),
         (["pipeline.training=[sft2]"], "sft2 starts from data/train/sft1"),
