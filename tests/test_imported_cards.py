@@ -35,7 +35,7 @@ NOT_RECORDED = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
 def imported(row: GradedTrajectory, **says: str) -> GradedTrajectory:
     """A row as `synth.ingest` leaves it."""
     values: dict[str, Any] = {"model": "qwen", "origin": "R1-Searcher", "license": "MIT", **says}
-    made = replace(row.trajectory, sampling=NOT_RECORDED, search_fingerprint="unknown", **values)
+    made = replace(row.trajectory, sampling=NOT_RECORDED, search_fingerprint="wikipedia", **values)
     return replace(row, trajectory=made)
 
 
@@ -67,11 +67,14 @@ def test_a_card_of_imported_rows_alone_names_their_maker_and_no_teacher(folder: 
     assert "holds questions and gold answers only" not in text
     assert "What it cost" not in text
     assert ["sampling", "not recorded: imported", "10"] in cells(text, "| value")
-    assert ["imported trajectories, their search results included", "`R1-Searcher`", "`MIT`"] in (
+    assert ["imported trajectories", "`R1-Searcher`", "`MIT`"] in (
         cells(text, "## Licences of the sources")
     )
     assert "`corpus`" not in text
-    assert sorted(head("coa")["license"]) == ["apache-2.0", "mit"]
+    assert ["imported search results", "`wikipedia`", "**unknown**"] in (
+        cells(text, "## Licences of the sources")
+    )
+    assert head("coa")["license"] == "unknown"
 
 
 def test_a_card_of_both_counts_the_rows_of_each(folder: Path) -> None:
@@ -112,7 +115,7 @@ def test_a_licence_in_the_settings_goes_before_that_of_the_rows() -> None:
     ("licence", "refused"),
     [
         ("MIT", ""),
-        ("", "the licence of R1-Searcher (imported trajectories, their search results included)"),
+        ("", "the licence of R1-Searcher (imported trajectories)"),
         ("CC-BY-NC-ND-4.0", "cc-by-nc-nd-4.0 of R1-Searcher"),
     ],
 )
@@ -124,7 +127,7 @@ def test_the_gate_knows_the_licence_of_imported_rows(
     cards = [
         one for one in render(params, params.section(RenderParams)).sets if one.info.name == "coa"
     ]
-    known = {"microworld": "Apache-2.0"}
+    known = {"microworld": "Apache-2.0", "wikipedia": "CC-BY-SA-4.0"}
     found = check_sets(cards, [], {}, PublishParams(), known)
     lines = [one.detail for one in found if one.reason is Reason.LICENCE]
     assert len(lines) == bool(refused)

@@ -34,8 +34,8 @@ from data_cards.settings import ShownPrompt, shown_prompt
 PICTURES = Path("reports/pictures")
 SCRIPTED = "scripted/"
 """How the names of teachers begin that are programs, not language models."""
-IMPORTED = "imported trajectories, their search results included"
-"""What a source is called whose rows others made."""
+IMPORTED = "imported trajectories"
+"""What a source is called whose rows others made; the passages that they quote have another."""
 _PICTURES_OF = {
     SetName.COT_A: ("causes", "quadrants"),
     SetName.COA: ("funnel", "causes", "actions"),
