@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.routing import session_name
 from coa.policy.server import error_response
+from coa.servers import Servers
 from coa.trajectory import StopReason, Trajectory
 from tests.completions_support import always, request, run
 from tests.many_servers_support import (
@@ -94,6 +96,18 @@ def test_a_server_that_hangs_is_left_alone_after_its_first_timeout() -> None:
     assert len(fleet[0].seeds) < 15
     twice = {seed for seed, count in times_sent(*fleet).items() if count > 1}
     assert twice == set(fleet[0].seeds)
+
+
+def test_the_pauses_of_a_server_that_stays_down_grow() -> None:
+    servers = Servers(["http://a/v1", "http://b/v1"])
+    down = servers.choose("")
+    pauses = []
+    for _ in range(6):
+        assert servers.failed(down, time.monotonic(), is_down=True, seconds=0.0)
+        pauses.append(round(down.rests_until - time.monotonic()))
+
+    assert pauses == [1, 2, 4, 8, 15, 15]
+    assert {servers.choose("").address for _ in range(4)} == {"http://b/v1"}
 
 
 def test_no_patience_is_needed_to_go_on_at_another_server() -> None:
