@@ -25,11 +25,12 @@ from coa.prices import CostParams
 from coa.runtime import JOURNALS
 from coa.trajectory import Mode
 
-_MAX_STAGE = 18
+_MAX_STAGE = 17
 _MAX_MODEL = 19
 """Characters of the names that are shown, so that a line has at most 100 columns."""
 _MAX_EXACT = 10_000_000
 """Calls from here on are rounded."""
+_LEAST_SHOWN = 0.001
 _COSTS = (
     "stage",
     "model or search",
@@ -124,12 +125,12 @@ def yield_row(stage: StageCosts) -> tuple[str, ...]:
     dollars = total.known_dollars
     return (
         _short(stage.name, _MAX_STAGE),
-        f"{runs.seconds:,.0f} s" if runs.seconds else "",
-        f"{runs.replayed:,}" if runs.number else "",
+        _duration(runs.seconds) if runs.seconds else "",
+        _calls(runs.replayed) if runs.number else "",
         _number(per_hour) if runs.rollouts and per_hour else "",
-        "" if stage.num_kept is None else f"{stage.num_kept:,}",
+        "" if stage.num_kept is None else _calls(stage.num_kept),
         _number(total.tokens / num_kept) if num_kept else "",
-        f"{dollars / num_kept:,.4f}" if num_kept and dollars is not None else "",
+        f"{dollars / num_kept:,.3g}" if num_kept and dollars is not None else "",
     )
 
 
@@ -190,19 +191,29 @@ def _dollars(tally: Tally) -> str:
     return f"{dollars:,.2f}" if dollars >= 100 else f"{dollars:,.4f}"
 
 
+def _duration(seconds: float) -> str:
+    """Write a time: 12.3 s, or 3:25:45 from a minute on."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def _calls(count: int) -> str:
     return f"{count:,}" if count < _MAX_EXACT else _number(count)
 
 
 def _number(value: float) -> str:
-    """Write a count in few signs: 950, 12.3 k, 4.56 M."""
+    """Write a count in few signs: 0, 0.25, 950, 12.3 k, 4.56 M."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return (
-                f"{value / size:.3g} {unit}"
-                if value < 999.5 * size
-                else f"{value / size:.0f} {unit}"
-            )
+            return f"{_three_digits(value / size)} {unit}"
+    return _three_digits(value)
+
+
+def _three_digits(value: float) -> str:
+    if value < _LEAST_SHOWN:
+        return "0"
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 

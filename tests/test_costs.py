@@ -10,6 +10,8 @@ import pytest
 
 from coa import costs
 from coa.errors import CapError, ConfigError
+from coa.journal import Journal, Runs
+from coa.ledger import Spending, Tally
 from coa.params import Params
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
@@ -171,9 +173,18 @@ def test_the_table_of_all_stages_fits_on_a_page_and_counts_kept_rows() -> None:
     assert "all stages" in shown
 
 
-def test_a_run_that_is_under_way_can_be_looked_at() -> None:
-    from coa.journal import Journal
+@pytest.mark.parametrize("number", [0, 1, 999_999, 9_876_543, 98_765_432_109])
+def test_no_number_or_name_makes_the_table_wider_than_a_page(number: int) -> None:
+    spending = Spending()
+    for name in (12 * "model/", "m"):
+        seconds = number / 1000
+        spending.models[name] = Tally(*[number] * 6, seconds=seconds, dollars=number / 1e6)
+        spending.searches["searxng"] = Tally(number, requests=number, seconds=seconds / 1000)
+    stages = [costs.StageCosts(9 * "stage-", spending, Runs(number, *[number] * 4), number or None)]
+    assert max(map(len, costs.render(stages).splitlines())) <= 100
 
+
+def test_a_run_that_is_under_way_can_be_looked_at() -> None:
     with Journal(".journal/sample-coa.sqlite"):
         assert "sample-coa" in costs.main([])
 

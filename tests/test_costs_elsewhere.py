@@ -1,6 +1,7 @@
 """What searches and the judge of a training cost."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from coa import costs, protocol
 from coa.errors import CapError
 from coa.factory import TeacherParams
 from coa.journal import Journal
-from coa.journaled import JournaledTool
+from coa.journaled import JournaledBatchPolicy, JournaledTool
 from coa.ledger import Ledger
 from coa.params import Params
+from coa.policy import Request
+from coa.policy.scripted import ScriptedPolicy
 from coa.prices import CostParams
 from coa.question import Question
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
@@ -48,7 +51,9 @@ class Serper:
         return app
 
 
-def search(url: str, queries: list[str], *, recording: Path | None = None) -> Ledger:
+def search(
+    url: str, queries: list[str], *, recording: Path | None = None, prices: CostParams = PRICES
+) -> Ledger:
     """Search through the journal, all at once, and return the account."""
     engine: Any = WebSearch(WebSettings(Provider.SERPER, url, max_per_second=0))
     if recording:
@@ -57,7 +62,7 @@ def search(url: str, queries: list[str], *, recording: Path | None = None) -> Le
     async def ask() -> Ledger:
         tool = SearchTool(engine)
         with Journal(".journal/sample-coa.sqlite") as journal:
-            ledger = Ledger(journal, PRICES)
+            ledger = Ledger(journal, prices)
             journaled = JournaledTool(tool, journal, ledger)
             try:
                 await asyncio.gather(*(journaled.call(query) for query in queries))
@@ -102,6 +107,32 @@ def test_a_search_that_a_recording_answers_is_not_paid(served_app: Any, tmp_path
 
     assert serper.num_requests == 2
     assert replayed.paid.metrics()["search_requests"] == 0
+
+
+def test_a_cap_in_dollars_counts_searches_too(served_app: Any) -> None:
+    serper = Serper()
+    capped = replace(PRICES, max_dollars=0.002)
+    with served_app(serper.app()) as url:
+        search(url, ["danube", "volga"], prices=capped)
+        with pytest.raises(CapError, match="max_dollars"):
+            search(url, ["rhine"], prices=capped)
+
+    assert serper.num_requests == 2
+
+
+def test_a_batch_that_would_pass_the_cap_on_calls_is_not_made() -> None:
+    inner = ScriptedPolicy(lambda request: "well")
+    requests = [Request("Question?", (), 9, 0.6, 1.0, seed) for seed in range(4)]
+    with Journal(".journal/batch.sqlite") as journal:
+        ledger = Ledger(journal, CostParams(max_calls=3))
+        policy = JournaledBatchPolicy(inner, journal, ledger)
+        policy.complete_batch(requests[:2])
+        policy.complete_batch(requests[:2])
+        with pytest.raises(CapError, match="max_calls"):
+            policy.complete_batch(requests[2:])
+
+    assert journal.num_recorded == ledger.paid.total.calls == 2
+    assert ledger.used.total.calls == 4
 
 
 def judge(account: JudgeAccount, asked: tuple[str, ...], num_rows: int) -> list[float | None]:
