@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from coa.policy import Traffic
 
-_MIN_BAR = 1
-"""Columns that are left for the bar itself on a narrow terminal."""
+_MIN_BAR = 3
+"""Columns of the shortest bar with the signs at its ends."""
 
 
 class Ended(NamedTuple):
@@ -46,7 +46,8 @@ class Standing(NamedTuple):
 class _Bar(tqdm):  # type: ignore[type-arg]
     """A bar whose rate, and so the time left, can be set from outside.
 
-    What does not fit on the terminal's line is left out, from the end, and never cut in the middle.
+    What does not fit on the terminal's line is left out: first what is counted, then the notes from
+    the last on. None is cut in the middle.
     """
 
     told_rate: float | None = None
@@ -61,6 +62,8 @@ class _Bar(tqdm):  # type: ignore[type-arg]
             shown["rate"] = self.told_rate
         notes = [f"{name}={value}" for name, value in self.read_notes().items()]
         shown["postfix"] = ", ".join(notes)
+        if not _fits(shown):
+            shown["unit"] = ""
         while notes and not _fits(shown):
             notes.pop()
             shown["postfix"] = ", ".join(notes)
@@ -183,14 +186,15 @@ class Progress:
             shown["correct"] = f"{self._num_correct / self._num_graded:.1%}"
         if standing.paid is not None:
             shown["cost"] = self._cost(standing.paid)
+        for reason, count in sorted(self._failures.items()):
+            shown[reason] = f"{count:,}"
+        if self._num_actions:
+            num_ended = self._num_live + self._num_replayed
+            shown["searches each"] = f"{self._num_actions / num_ended:.1f}"
         if self._num_tokens:
             shown["tokens"] = tqdm.format_sizeof(self._num_tokens)
             shown["tokens/s"] = tqdm.format_sizeof(self._num_tokens / self._live_seconds)
-        num_ended = self._num_live + self._num_replayed
-        if self._num_actions:
-            shown["searches each"] = f"{self._num_actions / num_ended:.1f}"
         counts = {
-            **dict(sorted(self._failures.items())),
             "under way": standing.under_way,
             "from the journal": self._num_replayed,
             "waiting": standing.traffic.waiting,
