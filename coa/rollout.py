@@ -1,8 +1,7 @@
 """Run the rollout loop, Algorithm 1 of AutoCoA, for synthesis, forking, RL and evaluation.
 
 A rollout is a `State` with two pure transitions. `advance` reads what the policy wrote, `observe`
-what a tool returned. Both count the tokens and say what comes next. The drivers in
-`coa/drivers.py` ask the policy and the tools.
+what a tool returned. Both count tokens and say what comes next. coa/drivers.py asks both parties.
 
     while actions t < T_max and context n < N_max and there is no answer:
         let the policy write

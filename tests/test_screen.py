@@ -305,9 +305,9 @@ def test_an_unknown_column_name_is_an_error(screened: Screened) -> None:
 
 def test_a_missing_column_is_named(screened: Screened, tmp_path: Path) -> None:
     screened([TEST])
-    frame = pl.read_parquet(screen.QUESTIONS).drop("also_in")
+    frame = pl.read_parquet(screen.QUESTIONS).drop("split")
     frame.write_parquet(screen.QUESTIONS)
-    with pytest.raises(InputError, match="also_in"):
+    with pytest.raises(InputError, match="split"):
         screen.main([])
 
 
