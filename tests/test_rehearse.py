@@ -15,7 +15,7 @@ from coa.errors import ConfigError
 from coa.factory import PolicyKind
 from coa.params import Params
 from coa.policy import Policy
-from coa.policy.rehearse import main, open_script
+from coa.policy.rehearse import main, open_writer
 from coa.trajectory import Trajectory
 from curate import branch
 from synth import sample
@@ -80,5 +80,5 @@ def test_a_chat_teacher_is_refused_by_branch_with_advice(linked_run: Path) -> No
 def test_only_a_script_rehearses(linked_run: Path) -> None:
     with pytest.raises(ConfigError, match="only a script rehearses"):
         main(["policy=completions"])
-    policy: Policy = open_script(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
+    policy: Policy = open_writer(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
     assert policy.name.startswith("scripted/microworld-")

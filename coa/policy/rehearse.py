@@ -1,6 +1,7 @@
-"""Serve a scripted teacher as a chat server of one's choice, to rehearse a run for nothing.
+"""Serve a scripted teacher or a local model as a server of one's choice, to rehearse a run.
 
     python -m coa.policy.rehearse personality=deepseek faults.share=0.1 faults.kinds=[server_error]
+    python -m coa.policy.rehearse policy=local teacher.local.model=data/raw/base
 
 It prints the settings with which another terminal runs against it, and serves until control-C. The
 rows bear the script's name, so nobody takes them for a model's.
@@ -30,7 +31,7 @@ class RehearseParams:
     personality: Personality = Personality.VLLM
     """Whose manners chat has."""
     policy: PolicyKind = PolicyKind.MICROWORLD
-    """Who writes: `microworld` or `gold`."""
+    """Who writes: `microworld` or `gold`, which are scripts, or `local`, a model in this process."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8001
@@ -39,14 +40,21 @@ class RehearseParams:
     """How it fails, and how slow it is."""
 
 
-def open_script(params: Params, kind: PolicyKind) -> Policy:
-    """Open the scripted teacher that writes.
+_KINDS = (PolicyKind.MICROWORLD, PolicyKind.GOLD, PolicyKind.LOCAL)
+
+
+def open_writer(params: Params, kind: PolicyKind) -> Policy:
+    """Open the script or the model that writes.
 
     Raises:
-        ConfigError: It is not a script.
+        ConfigError: It is itself behind a server.
     """
-    if kind not in (PolicyKind.MICROWORLD, PolicyKind.GOLD):
-        raise ConfigError("only a script rehearses", expected="microworld or gold", got=str(kind))
+    if kind not in _KINDS:
+        raise ConfigError(
+            "a policy behind a server cannot be served again",
+            expected=f"rehearse.policy: one of {', '.join(_KINDS)}",
+            got=str(kind),
+        )
     teacher = replace(params.section(TeacherParams, "teacher"), policy=kind)
     policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
     return UnbatchedPolicy(policy) if isinstance(policy, BatchPolicy) else policy
@@ -55,7 +63,7 @@ def open_script(params: Params, kind: PolicyKind) -> Policy:
 async def rehearse(params: Params) -> None:
     """Serve until the task is cancelled."""
     settings = params.section(RehearseParams)
-    policy = open_script(params, settings.policy)
+    policy = open_writer(params, settings.policy)
     async with serve(
         policy,
         settings.host,
