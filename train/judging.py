@@ -25,7 +25,7 @@ class JudgeAccount:
     """
 
     def __init__(self, sections: Params, name: str) -> None:
-        self._prices = sections.section(CostParams, "costs")
+        self._sections = sections
         rank = os.environ.get("RANK", "0")
         process = "" if rank == "0" else f"-rank{rank}"
         self._path = JOURNALS / f"judge-{name}{process}.sqlite"
@@ -48,7 +48,8 @@ class JudgeAccount:
             ConfigError: the server's settings are wrong.
             OutputError: the journal cannot be written, or another training has it open.
         """
+        prices = self._sections.section(CostParams, "costs")
         self.client = CompletionsPolicy(server)
         journal = self._opened.enter_context(Journal(self._path))
-        self.ledger = Ledger(journal, self._prices)
+        self.ledger = Ledger(journal, prices)
         return JournaledPolicy(self.client, journal, self.ledger)
