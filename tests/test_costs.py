@@ -1,12 +1,15 @@
 """What runs cost: counted at the server and in the ledger, with caps that hold over runs."""
 
+import asyncio
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from coa import costs
 from coa.errors import CapError, ConfigError
@@ -16,6 +19,7 @@ from coa.params import Params
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
 from synth.sample import main as sample
+from tests.completions_support import ask
 from tests.costs_support import MODEL, PaidTeacher, served
 from train.evaluate import main as evaluate
 
@@ -187,6 +191,40 @@ def test_no_number_or_name_makes_the_table_wider_than_a_page(number: int) -> Non
 def test_a_run_that_is_under_way_can_be_looked_at() -> None:
     with Journal(".journal/sample-coa.sqlite"):
         assert "sample-coa" in costs.main([])
+
+
+def test_a_journal_from_before_runs_were_timed_is_read_and_gets_the_table_when_it_is_opened() -> (
+    None
+):
+    path = Path(".journal/old.sqlite")
+    with Journal(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE runs")
+    connection.close()
+
+    assert stage("old").runs == Runs()
+    with Journal(path) as journal:
+        journal.put_run(1.5, 3)
+    assert stage("old").runs.rollouts == 3
+
+
+def test_text_that_is_cut_off_is_charged_and_counts_of_servers_that_give_none_are_estimated() -> (
+    None
+):
+    late = ask(["a query</end_search> and more that nobody asked for"], ignores_stop=True)
+    completion = asyncio.run(late)
+    assert completion.text == "a query</end_search>"
+    assert completion.charged.written_tokens > completion.num_tokens
+    assert not completion.charged.is_estimated
+
+    def without_usage(*_: object) -> web.Response:
+        return web.json_response({"choices": [{"text": "well", "finish_reason": "stop"}]})
+
+    uncounted = asyncio.run(ask(["well"], fails=without_usage))
+    assert uncounted.charged.is_estimated
+    assert uncounted.charged.context_tokens > 0
+    assert uncounted.num_context_tokens is None
 
 
 @pytest.mark.parametrize(
