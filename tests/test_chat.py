@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from coa import protocol
-from coa.errors import ConfigError
+from coa.errors import ConfigError, ServiceError
 from coa.factory import PolicyKind, TeacherParams, open_policy
 from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
@@ -19,7 +20,7 @@ from coa.policy.chat_families import FAMILIES, Checked, FamilyName
 from coa.policy.completions import ServerSettings
 from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server import error_response, serve
 from coa.rollout import Limits
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import (
@@ -33,6 +34,7 @@ from tests.chat_support import (
     roll,
     tasks,
 )
+from tests.completions_support import SECRET
 
 SHOWING = [it for it in Personality if it is not Personality.PLAIN]
 NUM_QUESTIONS = 120
@@ -233,6 +235,7 @@ def test_the_table_of_families_is_that_of_the_records() -> None:
             "switched off" if family.switches_off_parallel_calls else "cut",
             f"`{family.prefill}`" if family.prefill else "none",
             ", ".join(family.forks),
+            f"`{family.cached}`",
             family.checked,
         )
         assert f"| {' | '.join(cells)} |" in text
@@ -247,3 +250,26 @@ def test_a_request_that_the_server_rejects_is_a_row() -> None:
     rows = chat_rows(Mode.COT, 2, Personality.VLLM, script=full)
     assert {row.stop_reason for row in rows} == {StopReason.POLICY_ERROR}
     assert "the context is too long" in rows[0].error
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_no_error_of_a_chat_server_repeats_the_key(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    sent: list[str] = []
+
+    def refuse(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        sent.append(http_request.headers["Authorization"])
+        return error_response(status, f"no, {SECRET}")
+
+    async def ask() -> None:
+        async with serve(ScriptedPolicy([], MODEL), fails=refuse) as base_url:
+            settings = ServerSettings(base_url, MODEL, "TEACHER_KEY", patience_minutes=0.0)
+            async with ChatPolicy(settings, ChatSettings()) as chat:
+                await chat.complete(Request("Who?", (), 64, 0.6, 1.0, 7))
+
+    with pytest.raises((RequestError, ServiceError)) as caught:
+        asyncio.run(ask())
+    assert sent[0] == f"Bearer {SECRET}"
+    assert SECRET not in str(caught.value) + repr(caught.value)

@@ -30,6 +30,10 @@ from coa.microworld.world import GroupSize
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point, PointOutcome
+from coa.policy.chat import Waiver
+from coa.policy.chat_families import FamilyName
+from coa.policy.personalities import Personality
+from coa.policy.server_faults import FaultKind
 from coa.question import Question
 from coa.reviews import (
     Agreement,
@@ -153,6 +157,10 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         QuestionFormat,
         Action,
         Rule,
+        FamilyName,
+        Waiver,
+        Personality,
+        FaultKind,
     ],
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load(

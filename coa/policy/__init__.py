@@ -64,8 +64,8 @@ class Native:
 
     message: str
     """The policy's own message as JSON, to be sent back unchanged with the next turn."""
-    thought: str = ""
-    """What the policy wrote before it acted or answered, verbatim."""
+    thought: str | None = None
+    """What the policy wrote before it acted or answered, where tags in it had to be broken."""
     arguments: str = ""
     """The arguments of its call, verbatim; JSON where the policy kept to the form."""
     content: str = ""

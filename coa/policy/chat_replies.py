@@ -5,6 +5,7 @@ fault that ends its rollout as a row. A reply that holds no choice at all is ask
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -192,23 +193,28 @@ def to_completion(reply: ChatReply, native: Native, num_tokens: int | None) -> C
         native: Its record, whose thought, call and answer are filled in here.
         num_tokens: Tokens that the policy wrote, as the server counts them.
     """
-    answer = "" if reply.calls else reply.content
+    answer = "" if reply.calls or reply.content.isspace() else reply.content
     thought = reply.reasoning if answer else _joined(reply.reasoning, reply.content)
     text = protocol.break_tags(thought)
+    original = thought if text != thought else None
     arguments = ""
-    fault = native.fault
+    problem = ""
     cut: tuple[str, ...] = ()
     if reply.calls:
         arguments = reply.calls[0].arguments
         cut = tuple(msgspec.json.encode(call._asdict()).decode() for call in reply.calls[1:])
         action, problem = _action(reply.calls[0])
         text += action
-        fault = fault or problem
     if answer:
         blank = "" if answer[0].isspace() else "\n\n"
         text += f"{protocol.THINK_CLOSE}{blank}{protocol.break_tags(answer)}"
-    record = Native(
-        native.message, thought, arguments, answer, cut, fault=fault, usage=native.usage
+    record = replace(
+        native,
+        thought=original,
+        arguments=arguments,
+        content=answer,
+        cut_calls=cut,
+        fault=native.fault or problem,
     )
     finish = Finish.LENGTH if reply.is_cut and not reply.calls else Finish.END
     return Completion(text, finish, num_tokens or 0, native=record)
@@ -239,7 +245,7 @@ def to_forced_answer(reply: ChatReply, native: Native, num_tokens: int | None) -
         answer = answer.partition("\n")[0]
     text = f"{for_a_box(answer)}}}" if answer else ""
     finish = Finish.LENGTH if reply.is_cut and not text else Finish.END
-    record = Native(native.message, content=reply.content, fault=native.fault, usage=native.usage)
+    record = replace(native, content=reply.content)
     return Completion(text, finish, num_tokens or 0, native=record)
 
 

@@ -24,6 +24,4 @@ def _marked(step: Step, native: Native) -> Step:
         return replace(step, transcribed=native.arguments, cut_calls=native.cut_calls)
     if step.kind is StepKind.ANSWER:
         return replace(step, transcribed=native.content)
-    if step.text != native.thought:
-        return replace(step, transcribed=native.thought)
-    return step
+    return replace(step, transcribed=native.thought)
