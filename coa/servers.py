@@ -16,8 +16,8 @@ _FAILURES_IN_A_ROW = 3
 """A server that breaks so many requests and answers none between them is left alone."""
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 15.0
-"""Longer pauses save nothing: a connection that is refused costs nothing, and a server that hangs is
-left alone for at least as long as it made us wait."""
+"""Longer pauses save nothing: a connection that is refused costs nothing, and a server that hangs
+is left alone for at least as long as it made us wait."""
 _MAX_SESSIONS = 65_536
 """A trajectory that was not heard of for so many others may change its server."""
 

@@ -25,6 +25,9 @@ _ENDS = frozenset({"stop", "tool_calls", "function_call", "length", None})
 _FAILED_ENDS = frozenset({"error", "abort", "insufficient_system_resource"})
 """Values of `finish_reason` that say that the server failed on the way."""
 
+_TEXT_PIECE = "reasoning.text"
+"""The type of those pieces in `DETAILS` that are the reasoning itself."""
+
 
 class Shown(StrEnum):
     """How much of its reasoning a server shows."""
@@ -115,17 +118,17 @@ def read_reply(body: ChatBody, family: ChatFamily) -> ChatReply:
 
 def _reasoning(message: Mapping[str, Any], family: ChatFamily) -> tuple[str, Shown]:
     """Find the reasoning, verbatim, and say whether it is the reasoning itself."""
-    details = message.get(DETAILS)
-    parts = details if isinstance(details, list) else []
-    kinds = [part.get("type") for part in parts if isinstance(part, dict)]
-    is_summary = bool(kinds) and "reasoning.text" not in kinds
+    found = message.get(DETAILS)
+    details = found if isinstance(found, list) else ()
+    pieces = [piece for piece in details if isinstance(piece, dict)]
+    texts = [piece.get("text") or "" for piece in pieces if piece.get("type") == _TEXT_PIECE]
+    is_summary = bool(pieces) and not texts
     for name in family.reasoning:
         text = message.get(name)
         if isinstance(text, str) and text:
             return text, Shown.SUMMARY if is_summary else Shown.TEXT
-    if "reasoning.text" in kinds:
-        texts = [str(part.get("text") or "") for part in parts if isinstance(part, dict)]
-        return "".join(texts), Shown.TEXT
+    if any(texts):
+        return "".join(map(str, texts)), Shown.TEXT
     return "", Shown.SUMMARY if is_summary else Shown.NOTHING
 
 

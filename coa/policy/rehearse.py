@@ -1,6 +1,7 @@
 """Serve a scripted teacher or a local model as a server of one's choice, to rehearse a run.
 
-    python -m coa.policy.rehearse personality=deepseek faults.share=0.1 faults.kinds=[server_error]
+    python -m coa.policy.rehearse personality=deepseek
+    python -m coa.policy.rehearse rehearse.faults.share=0.1 rehearse.faults.kinds=[server_error]
     python -m coa.policy.rehearse policy=local teacher.local.model=data/raw/base
 
 It prints the settings with which another terminal runs against it, and serves until control-C. The
@@ -31,7 +32,7 @@ class RehearseParams:
     personality: Personality = Personality.VLLM
     """Whose manners chat has."""
     policy: PolicyKind = PolicyKind.MICROWORLD
-    """Who writes: `microworld` or `gold`, which are scripts, or `local`, a model in this process."""
+    """Who writes: a script, `microworld` or `gold`, or a model in this process, `local`."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8001
