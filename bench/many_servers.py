@@ -4,17 +4,20 @@
     python -m bench.many_servers seconds=2 killed=10    # latency of a turn; seconds of an outage
     python -m bench.many_servers limit=400              # each server refuses more a minute: 429
 
-Each fake is a process of its own. It answers every turn after the same time, so the ideal is the
-trajectories that follow one another in a slot, times their turns, times that latency. It counts
-what it is sent, and refuses more than `limit` requests a minute where one is set. With `killed`,
-one server gets SIGKILL in the middle and is started again after so many seconds. Targets: at most
-1.1 times the ideal; each trajectory on one server; nothing sent twice but what was in flight at the
-kill.
+Each fake is a process of its own. How long it takes for a turn follows from the request's seed, so
+the ideal is known: every slot begins its next trajectory as soon as the last one could be over. It
+counts what it is sent, and refuses more than `limit` requests a minute where one is set. With
+`killed`, one server gets SIGKILL in the middle and is started again after so many seconds. A bare
+aiohttp client that only posts as many requests runs first (not with `killed` or `limit`): it shows
+what a busy machine adds. Targets: at most 1.1 times the ideal; each trajectory on one server;
+nothing sent twice but what was in flight at the kill.
 """
 
 import asyncio
+import heapq
 import json
 import multiprocessing
+import random
 import socket
 import sys
 import time
@@ -23,12 +26,14 @@ from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+import aiohttp
 from aiohttp import web
 
 from bench.loop import ANSWER, CALL, InstantSearch
 from coa import protocol
 from coa.drivers import roll_out_all
 from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.routing import session_name
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Mode, Sampling, StopReason
 
@@ -44,7 +49,7 @@ class Options:
     trajectories: int = 4096
     in_flight: int = 2048
     seconds: float = 4.0
-    """The time that a server takes for a turn."""
+    """The mean time that a server takes for a turn; it is half to one and a half times as long."""
     killed: float = 0.0
     """For how long one server is dead; 0: none is killed."""
     limit: float = 0.0
@@ -71,6 +76,11 @@ class Bucket:
         return True
 
 
+def latency(seed: int, mean: float) -> float:
+    """Return how long a server takes for the request with this seed."""
+    return mean * (0.5 + random.Random(seed).random())
+
+
 def serve(port: int, seconds: float, limit: float, connection: Connection) -> None:
     """Answer every request after `seconds`, and tell `connection` its seed and its session."""
     bucket = Bucket(limit / 60)
@@ -81,7 +91,7 @@ def serve(port: int, seconds: float, limit: float, connection: Connection) -> No
             connection.send(("refused", "", time.monotonic()))
             return web.json_response({"error": {"message": "too many requests"}}, status=429)
         connection.send((body["seed"], request.headers["X-Session-ID"], time.monotonic()))
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(latency(body["seed"], seconds))
         has_found = body["prompt"].count(CALL) >= NUM_ACTIONS
         text = ANSWER if has_found else CALL
         choice = {"text": text, "finish_reason": "stop", "stop_reason": None}
@@ -135,7 +145,7 @@ class Fake:
         self._process.kill()
         self._process.join()
         self.read()
-        earliest = killed_at - self._options.seconds - 1
+        earliest = killed_at - 1.5 * self._options.seconds - 1
         return {seed for seed, _, at in self.received if at > earliest}
 
 
@@ -164,6 +174,47 @@ async def roll_out(options: Options, fleet: list[Fake]) -> Counter[StopReason]:
     return ends
 
 
+async def post_bare(options: Options, fleet: list[Fake]) -> float:
+    """Post as many requests in as many slots with a bare client; returns the times of the ideal."""
+    num_turns = NUM_TURNS * options.trajectories // options.in_flight
+    prompt = "who wrote the book? " * 10
+    names = [f"bare {i}" for i in range(options.in_flight)]
+
+    async def fill_slot(session: aiohttp.ClientSession, i: int) -> None:
+        url = f"http://127.0.0.1:{fleet[i % len(fleet)].port}/v1/completions"
+        for turn in range(num_turns):
+            body = {"prompt": prompt, "seed": i * num_turns + turn, "max_tokens": 100}
+            async with session.post(url, json=body, headers={"X-Session-ID": names[i]}) as reply:
+                await reply.json()
+
+    began_at = time.monotonic()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        await asyncio.gather(*(fill_slot(session, i) for i in range(options.in_flight)))
+    seconds = time.monotonic() - began_at
+    for fake in fleet:
+        fake.read()
+    times_ideal = seconds / ideal_seconds(options, fleet, names)
+    for fake in fleet:
+        fake.received.clear()
+    return times_ideal
+
+
+def ideal_seconds(options: Options, fleet: list[Fake], names: list[str]) -> float:
+    """Return how long sessions take, in this order, if nothing but the servers takes time."""
+    seconds: dict[str, dict[object, float]] = {}
+    for fake in fleet:
+        for seed, session, _ in fake.received:
+            if isinstance(seed, int):
+                seconds.setdefault(session, {})[seed] = latency(seed, options.seconds)
+    slots = [0.0] * options.in_flight
+    for name in names:
+        heapq.heapreplace(slots, slots[0] + sum(seconds[name].values()))
+    if not options.limit:
+        return max(slots)
+    allowed_a_second = options.servers * options.limit / 60
+    return max(*slots, options.trajectories * NUM_TURNS / allowed_a_second)
+
+
 async def read_all(fleet: list[Fake]) -> None:
     """Keep reading what the fakes count."""
     while True:
@@ -172,11 +223,12 @@ async def read_all(fleet: list[Fake]) -> None:
         await asyncio.sleep(0.2)
 
 
-async def kill_one(options: Options, fake: Fake, ideal: float) -> set[object]:
+async def kill_one(options: Options, fake: Fake) -> set[object]:
     """Kill a fake in the middle and start it again; returns what it was working on."""
     if not options.killed:
         return set()
-    await asyncio.sleep(ideal / 3)
+    rounds = options.trajectories / options.in_flight
+    await asyncio.sleep(rounds * NUM_TURNS * options.seconds / 3)
     cut_off = fake.kill()
     await asyncio.sleep(options.killed)
     await asyncio.to_thread(fake.start)
@@ -185,13 +237,11 @@ async def kill_one(options: Options, fake: Fake, ideal: float) -> set[object]:
 
 async def measure(options: Options, fleet: list[Fake]) -> dict[str, object]:
     """Run all and return the figures."""
-    rounds = -(-options.trajectories // options.in_flight)
-    ideal = rounds * NUM_TURNS * options.seconds
-    if options.limit:
-        allowed = options.servers * options.limit / 60
-        ideal = max(ideal, options.trajectories * NUM_TURNS / allowed)
     reading = asyncio.create_task(read_all(fleet))
-    killing = asyncio.create_task(kill_one(options, fleet[0], ideal))
+    bare = 0.0
+    if not options.killed and not options.limit:
+        bare = await post_bare(options, fleet)
+    killing = asyncio.create_task(kill_one(options, fleet[0]))
     began_at, cpu = time.monotonic(), time.process_time()
     ends = await roll_out(options, fleet)
     seconds, cpu = time.monotonic() - began_at, time.process_time() - cpu
@@ -199,8 +249,13 @@ async def measure(options: Options, fleet: list[Fake]) -> dict[str, object]:
     reading.cancel()
     for fake in fleet:
         fake.read()
-    return {"ideal seconds": ideal, "seconds": round(seconds, 1)} | {
+    names = [session_name(task.trajectory_id) for task in tasks(options.trajectories)]
+    ideal = ideal_seconds(options, fleet, names)
+    return {
+        "ideal seconds": round(ideal, 1),
+        "seconds": round(seconds, 1),
         "times ideal": round(seconds / ideal, 3),
+        "times ideal, bare client": round(bare, 3),
         "CPU ms a request": round(1000 * cpu / (options.trajectories * NUM_TURNS), 2),
         "ends": {reason.value: count for reason, count in ends.items()},
         **count(fleet, cut_off),
