@@ -16,6 +16,8 @@ _AFTER_REFUSALS = 0.95
 _FIRST_GROWTH = 0.02
 """The growth of the rate in the first round without refusals; it doubles in each one after."""
 _LARGEST_GROWTH = 0.5
+_MEMORY_SECONDS = 60.0
+"""What was accepted longer ago does not matter at the first refusal."""
 _LEAST_RATE = 1 / 60
 """Requests a second that are sent even if a server refuses all."""
 _SECONDS_PER_MINUTE = 60.0
@@ -133,6 +135,8 @@ class Pace:
         if (self.is_found or self._round.num_refused) and is_long and is_told:
             self._adapt()
             self._round = _Count(now)
+        elif not self.is_found and not self._round.num_refused and seconds >= _MEMORY_SECONDS:
+            self._round, self._cycle = _Count(now), _Count(now)
         self._round.num_sent += 1
         self._cycle.num_sent += 1
         self._free_at = max(self._free_at, now - _LATENESS_SECONDS) + 1 / self._rate

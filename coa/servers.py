@@ -98,7 +98,7 @@ class Servers:
         server.num_rests = 0
 
     def failed(self, server: Server, sent_at: float, *, is_down: bool, seconds: float) -> bool:
-        """Note a failure of a request, and tell whether the server is left alone from now on.
+        """Note a failure of a request, and tell whether the server begins to be left alone.
 
         Args:
             server: The server.
@@ -116,7 +116,7 @@ class Servers:
         server.num_rests += 1
         server.rested_at = time.monotonic()
         server.rests_until = server.rested_at + max(seconds, _rest_seconds(server.num_rests))
-        return True
+        return server.num_rests == 1
 
 
 def _rest_seconds(num_rests: int) -> float:

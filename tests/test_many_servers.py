@@ -103,7 +103,8 @@ def test_the_pauses_of_a_server_that_stays_down_grow() -> None:
     down = servers.choose("")
     pauses = []
     for _ in range(6):
-        assert servers.failed(down, time.monotonic(), is_down=True, seconds=0.0)
+        is_first = servers.failed(down, time.monotonic(), is_down=True, seconds=0.0)
+        assert is_first == (not pauses), "one outage is told once"
         pauses.append(round(down.rests_until - time.monotonic()))
 
     assert pauses == [1, 2, 4, 8, 15, 15]
