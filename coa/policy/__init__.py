@@ -74,8 +74,6 @@ class Native:
     """Further calls of the same turn, as JSON; none was made."""
     fault: str = ""
     """Why the rollout cannot go on after this reply; empty where it can."""
-    usage: str = ""
-    """What the server says of tokens and cost, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)

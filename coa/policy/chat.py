@@ -32,6 +32,7 @@ from coa.policy.chat_replies import (
 )
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
+from coa.policy.usage import read_usage
 from coa.trajectory import Author
 
 _NUM_FIRST = 3
@@ -146,6 +147,7 @@ class ChatPolicy(CompletionsPolicy):
             completion,
             num_tokens=num_tokens,
             num_context_tokens=body.count("prompt_tokens") or None,
+            usage=read_usage(body.usage, num_tokens, lambda: self.count_tokens(request.context)),
         )
 
     def _transcribed(self, message: ChatReply, body: ChatBody, request: Request) -> Completion:
@@ -157,11 +159,7 @@ class ChatPolicy(CompletionsPolicy):
         forced = is_forced(request)
         is_first = not request.turns.messages
         fault = self._fault(message, body.model, is_first=is_first and not forced)
-        native = Native(
-            returned_message(message, self._family),
-            fault=fault,
-            usage=msgspec.json.encode(body.usage).decode() if body.usage else "",
-        )
+        native = Native(returned_message(message, self._family), fault=fault)
         if forced:
             return to_forced_answer(message, native, num_tokens)
         return to_completion(message, native, num_tokens)
