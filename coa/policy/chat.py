@@ -108,6 +108,7 @@ class ChatPolicy(CompletionsPolicy):
             fields["messages"] = [{"role": "user", "content": request.context}]
         else:
             fields |= self._told(request)
+        fields |= self._session_fields(request)
         return msgspec.json.encode({**fields, **self._settings.extra_body})
 
     def _told(self, request: Request) -> dict[str, Any]:

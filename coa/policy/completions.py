@@ -229,9 +229,14 @@ class CompletionsPolicy:
         }
         if request.stop:
             fields["stop"] = request.stop
-        if self._settings.session_field and request.session:
-            fields[self._settings.session_field] = request.session
+        fields |= self._session_fields(request)
         return msgspec.json.encode({**fields, **self._settings.extra_body})
+
+    def _session_fields(self, request: Request) -> dict[str, str]:
+        """Name the trajectory in the body, for a router that asks for it there."""
+        if self._settings.session_field and request.session:
+            return {self._settings.session_field: request.session}
+        return {}
 
     def _read(self, reply: Reply, request: Request) -> Completion:
         """Turn a reply with status 200 into a completion.
