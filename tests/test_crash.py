@@ -179,9 +179,10 @@ def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Pa
 
 
 def mend(project: Path) -> None:
-    """Do what the README tells to do after a kill: DVC writes two files in place.
+    """Do what docs/running.md tells to do after a kill: DVC writes two files in place.
 
-    A lock that was cut off may be valid YAML with fewer stages, so it is always taken from git.
+    A lock that was cut off may be valid YAML with fewer stages, so it is always taken from git. A
+    folder of the run cache that was made and not filled stops `dvc repro`.
     """
     finish(project, "git", "checkout", "dvc.lock")
     rwlock = project / ".dvc/tmp/rwlock"
@@ -190,6 +191,9 @@ def mend(project: Path) -> None:
             json.loads(rwlock.read_text())
         except json.JSONDecodeError:
             rwlock.unlink()
+    runs = project / ".dvc/cache/runs"
+    if runs.is_dir():
+        finish(project, "find", str(runs), "-type", "d", "-empty", "-delete")
 
 
 def test_every_lock_that_a_kill_cut_off_is_mended_by_git(prepared: Path, tmp_path: Path) -> None:
