@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from coa import tables
@@ -12,6 +13,7 @@ from coa.files import EVALUATION_SETS, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
+from coa.sets import AssembleParams
 from curate import screen
 from curate.evaluation_files import read_evaluation
 from data_cards.catalogue import SetName, local_path
@@ -37,7 +39,9 @@ SETTINGS = {
 
 
 def write_inputs(*questions: Question) -> None:
-    Path("params.yaml").write_text(json.dumps({"screen": SETTINGS}))
+    Path("params.yaml").write_text(
+        json.dumps({"screen": SETTINGS, "assemble": msgspec.to_builtins(AssembleParams())})
+    )
     tables.write_table(QUESTIONS, Question, questions)
     for path in (KEPT, GRADED):
         tables.write_table(path, GradedTrajectory, [])

@@ -12,6 +12,8 @@ from coa.pipeline import Plan, read_code, render_pipeline
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
+OVERLAYS = ("7b", "32b", "random_model")
+"""Profiles that are laid over another one."""
 NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
 REAL = [
     "questions.files=[{path: data/raw/a.parquet}, {path: data/raw/b.parquet}]",
@@ -161,9 +163,10 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
 
 @pytest.mark.parametrize(
     "profiles",
-    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in ("7b", "32b")]
+    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in OVERLAYS]
     + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
-    + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]],
+    + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
+    + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]],
     ids=lambda profiles: "+".join(path.stem for path in profiles),
 )
 def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_given(

@@ -109,11 +109,11 @@ def test_profiles_are_laid_one_over_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("conf").symlink_to(ROOT / "conf")
-    assert (
-        main(["conf/paper.yaml", "conf/7b.yaml"])
-        == "params.yaml holds the profile conf/paper.yaml, then conf/7b.yaml"
-    )
+    for name in ("conf", "pipeline"):
+        Path(name).symlink_to(ROOT / name)
+    summary = main(["conf/paper.yaml", "conf/7b.yaml"])
+    assert summary.startswith("params.yaml holds the profile conf/paper.yaml, then conf/7b.yaml;")
+    assert summary.endswith("training stages: pretrain, sft1, sft2, sft3, rl1, rl2")
     params = Params.load("assemble")
     assert params.dump(["assemble", "train"]).count("4608") == 1
     assert params.section(TrainParams, "train").max_context_tokens == 8192

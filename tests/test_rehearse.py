@@ -77,8 +77,8 @@ def test_a_chat_teacher_is_refused_by_branch_with_advice(linked_run: Path) -> No
         branch.main(["teacher.policy=chat", "teacher.server.model=any"])
 
 
-def test_only_a_script_rehearses(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match="only a script rehearses"):
+def test_what_is_behind_a_server_is_not_served_again(linked_run: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be served again"):
         main(["policy=completions"])
     policy: Policy = open_writer(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
     assert policy.name.startswith("scripted/microworld-")
