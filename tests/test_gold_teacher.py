@@ -245,6 +245,14 @@ def test_a_question_that_it_was_not_told_is_an_error() -> None:
         )
 
 
+def test_it_finds_its_question_within_a_chat_format() -> None:
+    prompt = PROMPTS[Mode.COT].fill(BRIDGE.question)
+    opened = prompt.removesuffix("<think>\n") + "<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    teacher = GoldTeacher(QUESTIONS)
+    plain = teacher.write(Request(prompt, (), 10, 1.0, 1.0, 0))
+    assert teacher.write(Request(opened, (), 10, 1.0, 1.0, 0)) == plain
+
+
 def test_questions_without_gold_titles_are_an_error() -> None:
     with pytest.raises(
         InputError, match=r"no question has gold titles[\s\S]*data/questions\.parquet"

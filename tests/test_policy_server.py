@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from coa.errors import InputError
+from coa.policy import Request
 from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
@@ -82,6 +84,20 @@ def chat(client: Any, *later: Any, **options: Any) -> Any:
     return client.chat.completions.create(
         model="scripted", messages=asked, tools=[SEARCH], **options
     )
+
+
+def test_a_script_that_does_not_know_the_question_says_so_over_the_wire() -> None:
+    def refuse(request: Request) -> str:
+        raise InputError("the scripted teacher does not know the question")
+
+    for ask_page in (
+        lambda client: client.completions.create(model="scripted", prompt="Who?"),
+        lambda client: client.chat.completions.create(
+            model="scripted", messages=[{"role": "user", "content": "Who?"}]
+        ),
+    ):
+        with pytest.raises(openai.BadRequestError, match="does not know the question"):
+            ask(ScriptedPolicy(refuse), ask_page)
 
 
 def test_openais_client_reads_reasoning_and_a_call() -> None:

@@ -25,8 +25,8 @@ FAULTS = "[too_many_requests,server_error,half_json,reset,empty_choices,bad_argu
 
 
 @pytest.fixture
-def rehearsal(linked_run: Path, root: Path) -> Iterator[list[str]]:
-    """Serve from another process, and give the settings that it prints."""
+def rehearsals(linked_run: Path, root: Path) -> Iterator[list[list[str]]]:
+    """Serve from another process, and give the settings of the two commands that it prints."""
     command = [sys.executable, "-m", "coa.policy.rehearse", "personality=plain", "port=0"]
     faults = [f"rehearse.faults.kinds={FAULTS}", "rehearse.faults.share=0.2"]
     with subprocess.Popen(
@@ -37,15 +37,16 @@ def rehearsal(linked_run: Path, root: Path) -> Iterator[list[str]]:
         text=True,
     ) as process:
         assert process.stderr is not None and process.stdout is not None
-        process.stderr.readline()
-        yield re.findall(r"\S+=\S+", process.stderr.readline())
+        lines = [process.stderr.readline() for _ in range(4)]
+        yield [re.findall(r"\S+=\S+", line) for line in lines if line.startswith("python")]
         process.terminate()
         assert "served the rehearsal" in process.stdout.read()
 
 
 def test_a_run_is_rehearsed_against_a_server_that_fails(
-    rehearsal: list[str], monkeypatch: pytest.MonkeyPatch
+    rehearsals: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rehearsal, _ = rehearsals
     monkeypatch.setenv("TEACHER_KEY", SECRET)
     assert any(setting.startswith("teacher.server.model=scripted/") for setting in rehearsal)
     settings = [
@@ -72,13 +73,31 @@ def test_a_run_is_rehearsed_against_a_server_that_fails(
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+def test_over_completions_and_in_a_chat_format_the_script_writes_the_same_rows(
+    rehearsals: list[list[str]],
+) -> None:
+    _, rehearsal = rehearsals
+    template = "teacher.chat_template=<|im_start|>user {prompt}<|im_end|>"
+    said = sample.main([*rehearsal, template, "mode=coa", "out=data/rehearsed"])
+    assert "40 trajectories" in said
+    served = list(tables.read_table(Path("data/rehearsed/coa.parquet"), Trajectory))
+    direct = list(tables.read_table(Path("data/sample/coa.parquet"), Trajectory))
+    assert "<|im_end|>" in served[0].prompt
+    assert not any(row.error for row in served)
+    assert [texts_of(row) for row in served] == [texts_of(row) for row in direct]
+
+
+def texts_of(row: Trajectory) -> list[str]:
+    return [step.text for step in row.steps]
+
+
 def test_a_chat_teacher_is_refused_by_branch_with_advice(linked_run: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot fork[\s\S]*teacher\.policy=completions"):
         branch.main(["teacher.policy=chat", "teacher.server.model=any"])
 
 
-def test_what_is_behind_a_server_is_not_served_again(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be served again"):
+def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be served again[\s\S]*microworld, gold, local"):
         main(["policy=completions"])
     policy: Policy = open_writer(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
     assert policy.name.startswith("scripted/microworld-")

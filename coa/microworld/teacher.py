@@ -21,10 +21,10 @@ from coa.microworld.progress import PlanProgress
 from coa.microworld.relations import RELATIONS, RELATIONS_OF, find_sentence, read_value
 from coa.microworld.world import World
 from coa.policy import Request
+from coa.policy.scripted import asked_question
 from coa.protocol import THINK_CLOSE, THINK_OPEN, neutralise
 
 _RESPONSE_START = f"{THINK_OPEN}\n"
-_QUESTION = "Question: "
 _NAME_WORDS = frozenset(chain.from_iterable(pool.first + pool.second for pool in POOLS.values()))
 _PLAIN_VALUES = frozenset(chain.from_iterable(VALUES.values()))
 
@@ -55,7 +55,7 @@ class Teacher:
                 thinking.
         """
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
-        question = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0].strip()
+        question = asked_question(prompt)
         plan = self._plans.get(question) or make_plan(self.world, question)
         is_offered = phrases.SEARCH_OPEN in prompt
         return _Turn(self, plan, request.seed, response, is_offered=is_offered).write()

@@ -22,7 +22,7 @@ from coa.grading import grade_prediction
 from coa.policy import Request
 from coa.policy.gold_evidence import Evidence, Lookup, harmless, words_of
 from coa.policy.gold_phrases import COPIED, PHRASES, GoldPhraseKind
-from coa.policy.scripted import ScriptedPolicy, scripted_name
+from coa.policy.scripted import ScriptedPolicy, asked_question, scripted_name
 from coa.question import Question
 
 _TOOL = "search"
@@ -30,7 +30,6 @@ _SEARCH_OPEN = protocol.open_tag(_TOOL)
 _SEARCH_CLOSE = protocol.close_tag(_TOOL)
 _BOX_OPEN = "\\boxed{"
 _RESPONSE_START = f"{protocol.THINK_OPEN}\n"
-_QUESTION = "Question: "
 _COPIED_WORDS = 30
 _CONCLUSION = re.compile(r"So the answer is (?P<answer>[^\n]+)\.\s*\Z")
 _CLOSED_ANSWERS = {"yes": "no", "no": "yes"}
@@ -138,7 +137,7 @@ class GoldTeacher:
                 thinking.
         """
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
-        question = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0].strip()
+        question = asked_question(prompt)
         lookup = self.lookups.get(question)
         if lookup is None:
             raise InputError(

@@ -72,14 +72,18 @@ async def rehearse(params: Params) -> None:
         personality=settings.personality,
         faults=Faults(settings.faults),
     ) as base_url:
-        command = (
+        server = f"teacher.server.base_url={base_url} teacher.server.model={policy.name}"
+        chat = (
             "python -m synth.sample",
             f"teacher.policy=chat teacher.chat.family={settings.personality}",
-            f"teacher.server.base_url={base_url} teacher.server.model={policy.name}",
+            server,
             "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt",
         )
         print(f"serving {settings.personality}; in another terminal:", file=sys.stderr)
-        print(" ".join(command), file=sys.stderr, flush=True)
+        print(" ".join(chat), file=sys.stderr)
+        print("or, over raw completions:", file=sys.stderr)
+        completions = f"python -m synth.sample teacher.policy=completions {server}"
+        print(completions, file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 
 

@@ -8,6 +8,9 @@ from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
+_QUESTION = "Question: "
+_CHAT_MARKER = re.compile(r"<\|[^|>\s]+\|>.*")
+"""What a chat template puts after the prompt, such as `<|im_end|>`."""
 
 
 def scripted_name(kind: str, *settings: object) -> str:
@@ -18,6 +21,12 @@ def scripted_name(kind: str, *settings: object) -> str:
     """
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()
     return f"scripted/{kind}-{digest[:8]}"
+
+
+def asked_question(prompt: str) -> str:
+    """Read the question at the end of a prompt, without the markers of a chat template."""
+    line = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0]
+    return _CHAT_MARKER.sub("", line).strip()
 
 
 class ScriptedPolicy:

@@ -5,9 +5,9 @@
 It answers `POST /v1/completions`, `POST /v1/chat/completions` and `GET /v1/models` over real
 sockets. Options make it behave as different real servers: the stop string is dropped (vLLM,
 OpenAI), kept (`transformers serve`) or ignored (the same, with continuous batching). Chat has a
-personality and faults by a seed (`coa/policy/personalities.py`, `coa/policy/server_faults.py`);
-`python -m coa.policy.rehearse` serves it from the terminal. It is not meant for production: nothing
-is batched.
+personality (`coa/policy/personalities.py`), and all replies have latency and faults by a seed
+(`coa/policy/server_faults.py`); `python -m coa.policy.rehearse` serves it from the terminal. It is
+not meant for production: nothing is batched.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from coa.errors import ServiceError
+from coa.errors import InputError, ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 from coa.policy.personalities import Personality
 from coa.policy.server_chat import ChatHandler
@@ -56,15 +56,18 @@ async def serve(
         gives_stop_reason: Add vLLM's `stop_reason` to each choice.
         fails: Gives a response instead of the policy's.
         personality: The manners of chat.
-        faults: The faults of chat.
+        faults: The latency and the faults. Those of a chat message do nothing to a completion.
 
     Raises:
         ServiceError: the port cannot be opened.
     """
-    handler = _Handler(policy, drops_stop_string, ignores_stop, gives_stop_reason, fails)
+    shared_faults = faults or Faults(FaultSettings())
+    handler = _Handler(
+        policy, drops_stop_string, ignores_stop, gives_stop_reason, fails, shared_faults
+    )
     application = web.Application(client_max_size=_MAX_BODY_BYTES)
     application.router.add_post("/v1/completions", handler.completions)
-    chat = ChatHandler(policy, personality, faults or Faults(FaultSettings()), fails)
+    chat = ChatHandler(policy, personality, shared_faults, fails)
     application.router.add_post("/v1/chat/completions", chat.answer)
     application.router.add_get("/v1/models", handler.models)
     runner = web.AppRunner(
@@ -96,6 +99,7 @@ class _Handler:
     ignores_stop: bool
     gives_stop_reason: bool
     fails: Fails | None
+    faults: Faults
 
     async def models(self, http_request: web.Request) -> web.Response:
         """List the one model."""
@@ -103,7 +107,7 @@ class _Handler:
         listed = {"id": self.policy.name, "object": "model", "created": 0, "owned_by": "coa"}
         return failure or web.json_response({"object": "list", "data": [listed]})
 
-    async def completions(self, http_request: web.Request) -> web.Response:
+    async def completions(self, http_request: web.Request) -> web.StreamResponse:
         """Continue one prompt."""
         try:
             body = await http_request.json()
@@ -115,13 +119,18 @@ class _Handler:
             return failure
         if body["model"] != self.policy.name:
             return error_response(404, f"The model `{body['model']}` does not exist.")
+        kind = await self.faults.choose(await http_request.read())
+        refusal = await self.faults.refuse(kind)
+        if refusal is not None:
+            return refusal
         try:
             completion = await self.policy.complete(request)
-        except RequestError as error:
+        except (RequestError, InputError) as error:
             return error_response(400, str(error))
         except ServiceError as error:
             return error_response(503, str(error))
-        return web.json_response(self._write(body, request, completion))
+        reply = self._write(body, request, completion)
+        return await self.faults.send(kind, http_request, reply, before=b"")
 
     def _write(
         self, body: Mapping[str, Any], request: Request, completion: Completion

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from coa import protocol
-from coa.errors import ServiceError
+from coa.errors import InputError, ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 from coa.policy.chat_messages import ARGUMENT
 from coa.policy.chat_replies import argument_of
@@ -66,7 +66,7 @@ class ChatHandler:
             return refusal
         try:
             completion = await self.policy.complete(request)
-        except RequestError as failed:
+        except (RequestError, InputError) as failed:
             return error_response(400, str(failed))
         except ServiceError as failed:
             return error_response(503, str(failed))
