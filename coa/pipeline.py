@@ -236,6 +236,13 @@ class Plan:
                 got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
                 fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
             )
+        if self.makes_pairs and self._values["teacher"]["policy"] == "chat":
+            raise ConfigError(
+                "a chat teacher cannot fork trajectories, so there are no pairs",
+                where=where,
+                got=f"teacher.policy = chat, assemble.num_cot_a = {numbers['num_cot_a']:,}",
+                fix="set assemble.num_cot_a: 0, or teacher.policy: completions",
+            )
         needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}
         for name, number in needs.items():
             if name in self.training and not numbers[number]:

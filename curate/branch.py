@@ -329,8 +329,9 @@ def main(arguments: Sequence[str]) -> str:
         raise ConfigError(
             "a chat policy cannot go on from the middle of a trajectory, so it cannot fork",
             where="teacher.policy",
-            fix="fork with a model behind raw completions: teacher.policy=completions, "
-            "with its teacher.server, teacher.chat_template and prompts",
+            fix="set assemble.num_cot_a: 0 to build no pairs, or fork with a model behind raw "
+            "completions: teacher.policy=completions, with its teacher.server, "
+            "teacher.chat_template and prompts",
         )
     settings = params.section(BranchParams)
     parents = choose_parents(GRADED, settings)
