@@ -107,6 +107,30 @@ def test_a_title_that_would_give_the_answer_away_is_not_called_by_its_name() -> 
     assert "Ada Fenn" not in text(row)
 
 
+def test_a_question_without_gold_titles_is_searched_for_itself() -> None:
+    asked = "Who directed the film Iron Sky Road?"
+    found = Question("q10", asked, ("Ada Fenn",), "train")
+    row = roll(found)
+    assert queries(row)[0] == asked and row.grade.exact_match and is_sound(row)
+    assert "The results do not mention" not in text(row)
+    row = roll(replace(found, gold_answers=("Kemi",)))
+    assert queries(row) == [asked, f"{asked} directed film Iron Road"]
+    assert row.grade.verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("question", [CLOSED, CHOICE])
+def test_without_gold_titles_nothing_shows_that_a_comparison_is_settled(question: Question) -> None:
+    asked = f"Tell me: {question.question}"
+    row = roll(replace(question, question_id="q11", question=asked, gold_titles=()))
+    assert len(queries(row)) == 2 and row.grade.verdict is Verdict.WRONG
+
+
+def test_of_equal_questions_the_one_with_gold_titles_is_known() -> None:
+    untitled = replace(BRIDGE, question_id="q12", gold_titles=())
+    known = GoldTeacher([untitled, BRIDGE, untitled])
+    assert [lookup.question_id for lookup in known.lookups.values()] == ["q1"]
+
+
 def two_equal(found: list[str]) -> bool:
     return any(a == b for a, b in pairwise(found))
 

@@ -2,10 +2,11 @@
 
 The script is given the answer and the titles of the passages with it, so that the pipeline can run
 over real questions and a real index where no model is available. What it writes shows how the
-pipeline behaves and nothing about any model. It searches for the gold titles one after the other.
-After a search it answers rightly only if the answer was shown, so its yields depend on what search
-finds. It errs on purpose, at the rates of `GoldSettings`. A request's text and seed decide what it
-writes, so a call can be replayed, and a rollout continued wherever its text was cut.
+pipeline behaves and nothing about any model. It searches for the gold titles one after the other,
+or for the question itself where no gold titles are known. After a search it answers rightly only if
+the answer was shown, so its yields depend on what search finds. It errs on purpose, at the rates of
+`GoldSettings`. A request's text and seed decide what it writes, so a call can be replayed, and a
+rollout continued wherever its text was cut.
 """
 
 import random
@@ -103,13 +104,13 @@ class GoldTeacher:
     def __init__(self, questions: Iterable[Question], settings: GoldSettings | None = None) -> None:
         self.settings = settings or GoldSettings()
         self.lookups: dict[str, Lookup] = {}
-        """What it knows, by the question as a prompt shows it; the first of equal questions."""
+        """What it knows, by the question as a prompt shows it; of equal questions the first, or the
+        first with gold titles."""
         self._answers_with_digits: list[str] = []
         self._answers_without_digits: list[str] = []
         for question in questions:
-            if question.gold_titles:
-                self._add(question)
-        if not self.lookups:
+            self._add(question)
+        if not any(lookup.has_titles for lookup in self.lookups.values()):
             raise InputError(
                 "no question has gold titles",
                 where=self.settings.questions,
@@ -121,7 +122,9 @@ class GoldTeacher:
 
     def _add(self, question: Question) -> None:
         asked = " ".join(protocol.neutralise(question.question).split())
-        self.lookups.setdefault(asked, Lookup.of(question))
+        known = self.lookups.get(asked)
+        if known is None or (question.gold_titles and not known.has_titles):
+            self.lookups[asked] = Lookup.of(question)
         answer = harmless(question.gold_answers[0])
         self._pool_like(answer).append(answer)
 

@@ -41,7 +41,10 @@ class Lookup:
 
     question_id: str
     titles: tuple[str, ...]
-    """The gold titles, each once; the teacher looks them up in this order."""
+    """The gold titles, each once, or the question where none are known; the teacher looks them up
+    in this order."""
+    has_titles: bool
+    """Whether gold titles are known."""
     answers: tuple[str, ...]
     """The accepted answers, the canonical one first."""
     compares: bool
@@ -55,21 +58,27 @@ class Lookup:
     @classmethod
     def of(cls, question: Question) -> "Lookup":
         """Collect what the teacher needs of a question."""
-        titles = tuple(dict.fromkeys(harmless(title) for title in question.gold_titles))
+        gold_titles = tuple(dict.fromkeys(harmless(title) for title in question.gold_titles))
+        titles = gold_titles or (harmless(question.question),)
         answers = tuple(harmless(answer) for answer in question.gold_answers)
         is_closed = answers[0].lower() in YES_NO
         return cls(
             question_id=question.question_id,
             titles=titles,
+            has_titles=bool(gold_titles),
             answers=answers,
             compares=is_closed or _covers(question.question, answers),
-            topic=_topic(question.question, titles),
-            nameless=_nameless(question.question, titles, answers),
+            topic=_topic(question.question, gold_titles),
+            nameless=_nameless(question.question, gold_titles, answers),
         )
 
     def call(self, title: str) -> str:
-        """Return the title, or words that do not give the answer away."""
-        return _NAMELESS if title in self.nameless else title
+        """Return the title, or words that do not give the answer away.
+
+        A question that is searched for as a whole is not repeated either.
+        """
+        is_named = self.has_titles and title not in self.nameless
+        return title if is_named else _NAMELESS
 
 
 def _topic(question: str, titles: Sequence[str]) -> tuple[str, ...]:
@@ -119,6 +128,8 @@ class Evidence:
         """Titles of the other passages."""
         self.is_enough = self._can_answer(lines)
         """Whether the results show what the answer takes."""
+        if self.is_enough and not lookup.has_titles:
+            self._shown.update(lookup.titles)
         self._aims = [self._aim(query) for query in self.queries]
 
     def _can_answer(self, lines: Sequence[str]) -> bool:
