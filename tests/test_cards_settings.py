@@ -11,10 +11,13 @@ import pytest
 from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.graded import GradedTrajectory
+from coa.params import Params, write_profile
 from coa.trajectory import Mode
 from data_cards.cards.front_matter import size_category
 from data_cards.catalogue import SetName, local_path, published_path
 from data_cards.render import OUT, main
+from data_cards.settings import RenderParams
+from synth.questions import QuestionParams
 from tests.card_support import (
     TEACHER,
     card,
@@ -30,6 +33,7 @@ from tests.card_support import (
 datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
 pytestmark = pytest.mark.usefixtures("quiet_bars")
+ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG\r\n\x1a\n not read by anyone here"
 
 
@@ -96,6 +100,20 @@ def test_stated_licences_become_the_hubs_names(
     write_settings(licenses=stated)
     main([])
     assert head("coa")["license"] == expected
+
+
+@pytest.mark.parametrize("profile", ["real", "real_full", "hotpotqa_scripted"])
+def test_a_profile_states_the_licence_of_every_source_that_it_may_train_on(
+    profile: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "params.yaml"
+    write_profile(ROOT / f"conf/{profile}.yaml", settings, ROOT / "conf/microworld.yaml")
+    params = Params.load("render", [], settings)
+    sources = {"corpus"}
+    for file in params.section(QuestionParams, "questions").files:
+        if file.split != "test":
+            sources.update(file.keeps)
+    assert sources <= params.section(RenderParams).licenses.keys()
 
 
 @pytest.mark.parametrize(
