@@ -143,6 +143,9 @@ def _survey_file(
         if owner != place:
             if not drops_bad_rows:
                 raise _repeated(question, place, owner)
+            if question.split != "train":
+                # Its row may be dropped for its id; still no train question may ask the same.
+                _add_evaluation(survey, words_of(question), question.question_id, place)
             if question.split == "train" or owner.split != "train":
                 continue
             # Dropping the train question loses nothing that is evaluated.

@@ -267,6 +267,21 @@ def test_a_copy_of_a_question_that_was_set_aside_does_not_stay_in_train() -> Non
             assert [found[2] for found in dropped(params)] == [RefusalReason.EVALUATION_QUESTION]
 
 
+def test_a_test_row_that_is_dropped_for_its_id_still_keeps_its_words_out_of_train() -> None:
+    train = write("train.jsonl", row("t", TEXTS[2]), row("u", TEXTS[3]))
+    first = write("first.jsonl", row("dev_1", TEXTS[0]))
+    second = write("second.jsonl", row("dev_1", TEXTS[2]), row("dev_2", TEXTS[4]))
+    files = (
+        QuestionFile(train, split="train"),
+        QuestionFile(first, split="test"),
+        QuestionFile(second, split="test"),
+    )
+    params = QuestionParams(files, drops_bad_rows=True)
+    assert ids(read_outcomes(params)) == ["u", "dev_1", "dev_2"]
+    reasons = [reason for _, _, reason in dropped(params)]
+    assert reasons == [RefusalReason.EVALUATION_QUESTION, RefusalReason.REPEATED_ID]
+
+
 def test_two_train_questions_may_ask_the_same_and_so_may_two_that_are_evaluated() -> None:
     train = QuestionFile(write("a.jsonl", row("a", "Who?"), row("b", "Who?")), split="train")
     rows = [row("c", "Where?", split="test"), row("d", "Where?", split="validation")]
