@@ -115,7 +115,8 @@ class GoldTeacher:
                 "no question has gold titles",
                 where=self.settings.questions,
                 fix=(
-                    "map the column in params.yaml: questions.columns.gold_titles, "
+                    "name the column in the file's entry of questions.files: "
+                    "columns: {gold_titles: ...}, "
                     "or choose another teacher.policy"
                 ),
             )
