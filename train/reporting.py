@@ -110,13 +110,14 @@ class StageReport:
         )
 
     def write_trained(
-        self, history: Sequence[Entry], final: Mapping[str, float], steps: int
+        self, history: Sequence[Entry], final: Mapping[str, float | None], steps: int
     ) -> None:
         """Write log, curves, metrics and settings, and set the summary.
 
         Args:
             history: the trainer's log.
-            final: the last measures on the validation split; empty where there is none.
+            final: the last measures on the validation split; empty where there is none. A measure
+                of rollouts is None where none of them allows it.
             steps: how many were taken.
 
         Raises:
@@ -132,11 +133,12 @@ class StageReport:
         if self._is_in_pipeline:
             write_metrics(f"train_{name}", self._figures(final))
         self._write_params()
-        loss = f", validation loss {final['eval_loss']:.3f}" if "eval_loss" in final else ""
+        final_loss = final.get("eval_loss")
+        loss = "" if final_loss is None else f", validation loss {final_loss:.3f}"
         kept = self._rows.counts["kept"]
         self.summary = f"{out}: {steps:,} steps on {kept:,} rows{self._without()}{loss}"
 
-    def _figures(self, final: Mapping[str, float]) -> dict[str, object]:
+    def _figures(self, final: Mapping[str, float | None]) -> dict[str, object]:
         figures: dict[str, object] = {"rows": dict(self._rows.counts)}
         if self._rows.lost:
             figures["text_lost"] = {
@@ -144,7 +146,7 @@ class StageReport:
             }
         for name, value in final.items():
             if not name.endswith(("runtime", "per_second")):
-                figures[name] = round(value, 4)
+                figures[name] = None if value is None else round(value, 4)
         if self.judge_ledger is not None:
             figures["costs"] = self.judge_ledger.used.metrics()
         return figures
