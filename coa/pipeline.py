@@ -284,24 +284,19 @@ def _is_local(model: str) -> bool:
     return Path(model).is_relative_to(DATA) or Path(model).is_absolute() or Path(model).exists()
 
 
-def write_pipeline(params: Params, profiles: str, out: Path = PIPELINE_FILE) -> Plan:
+def write_pipeline(params: Params, out: Path = PIPELINE_FILE) -> Plan:
     """Write `out` with the stages that the settings need.
-
-    Args:
-        params: the settings.
-        profiles: the profiles that they come from, for the head of the file.
-        out: the file to write.
 
     Raises:
         ConfigError: the settings contradict each other.
         OutputError: the file cannot be written.
     """
     plan = Plan(params)
-    write_file(out, render_pipeline(plan, profiles, read_code()))
+    write_file(out, render_pipeline(plan, read_code()))
     return plan
 
 
-def render_pipeline(plan: Plan, profiles: str, code: Mapping[str, Sequence[str]]) -> str:
+def render_pipeline(plan: Plan, code: Mapping[str, Sequence[str]]) -> str:
     """Return the text of dvc.yaml; `code` holds the files that each stage runs."""
 
     def list_code(stage: str, indent: int = 6) -> str:
@@ -317,7 +312,7 @@ def render_pipeline(plan: Plan, profiles: str, code: Mapping[str, Sequence[str]]
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = json.dumps
-    text = environment.get_template(TEMPLATE).render(plan=plan, profiles=profiles, code=list_code)
+    text = environment.get_template(TEMPLATE).render(plan=plan, code=list_code)
     lines = [line for line in text.splitlines() if line.strip() or not line]
     return "\n".join(lines) + "\n"
 
@@ -331,7 +326,7 @@ def read_code() -> dict[str, list[str]]:
 def main(arguments: Sequence[str]) -> str:
     """Write dvc.yaml for params.yaml as it is; return the summary line."""
     params = Params.load("pipeline", arguments)
-    plan = write_pipeline(params, PARAMS_FILE.as_posix())
+    plan = write_pipeline(params)
     return summary(plan)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from coa.params import DEFAULT_PROFILE, PARAMS_FILE, Params
+from coa.params import DEFAULT_PROFILE, Params
 from coa.pipeline import CODE_FILE, Plan, render_pipeline, summary, write_pipeline
 from coa.stages import Stage
 from coa.whole_files import write_file
@@ -97,7 +97,7 @@ def all_stages() -> dict[str, dict[str, Any]]:
         "ingest.files=[{path: data/raw}]",
     ]
     params = Params.load("pipeline", everything, ROOT / DEFAULT_PROFILE)
-    text = render_pipeline(Plan(params), profiles="", code={})
+    text = render_pipeline(Plan(params), code={})
     found: dict[str, dict[str, Any]] = YAML(typ="safe").load(text)["stages"]
     return found
 
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str]) -> str:
     YAML().dump(found, stream)
     head = "# Written by `make deps`: the project's files that each stage runs.\n"
     write_file(ROOT / CODE_FILE, head + stream.getvalue())
-    plan = write_pipeline(Params.load("pipeline"), PARAMS_FILE.as_posix())
+    plan = write_pipeline(Params.load("pipeline"))
     return f"{CODE_FILE} is written; {summary(plan)}"
 
 

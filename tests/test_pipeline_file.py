@@ -27,7 +27,7 @@ def plan_of(*overrides: str) -> Plan:
 
 
 def stages_of(*overrides: str) -> dict[str, Any]:
-    text = render_pipeline(plan_of(*overrides), "a profile", read_code())
+    text = render_pipeline(plan_of(*overrides), read_code())
     found: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
     return found
 
@@ -39,7 +39,7 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_committed_file_is_what_the_default_profile_needs() -> None:
     params = Params.load("pipeline", (), ROOT / "conf/microworld.yaml")
-    written = render_pipeline(Plan(params), "conf/microworld.yaml", read_code())
+    written = render_pipeline(Plan(params), read_code())
     assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == written, "run `make deps`"
 
 
@@ -90,7 +90,7 @@ def test_without_pairs_nothing_depends_on_them() -> None:
         "pipeline.student=null",
         "train.sft2.init=data/train/pretrain",
     ]
-    text = render_pipeline(plan_of(*overrides), "a profile", {})
+    text = render_pipeline(plan_of(*overrides), {})
     assert "data/branch" not in text
     assert [row.name for row in plan_of(*overrides).evaluations] == [
         "pretrain_cot",
@@ -175,6 +175,6 @@ def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_g
 ) -> None:
     write_profiles(profiles, tmp_path / "params.yaml")
     plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
-    stages = YAML(typ="safe").load(render_pipeline(plan, "", read_code()))["stages"]
+    stages = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
     is_default = {path.stem for path in profiles} <= {"microworld", "tiny"}
     assert ("microworld" in stages) is is_default
