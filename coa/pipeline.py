@@ -47,7 +47,7 @@ class Plan:
         """Read the settings.
 
         Raises:
-            ConfigError: the settings contradict each other; see `check`.
+            ConfigError: the settings contradict each other.
         """
         settings = params.section(PipelineParams, "pipeline")
         self._values: Mapping[str, Any] = params.values()
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def question_files(self) -> list[str]:
-        """The files that questions are read from, as DVC finds them in params.yaml."""
+        """Return the files that questions are read from, as DVC finds them in params.yaml."""
         return [
             f"${{questions.files[{i}].path}}"
             for i in range(len(self._values["questions"]["files"]))
@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def foreign_files(self) -> list[str]:
-        """The files that trajectories are read from; of a pattern, the folder before it."""
+        """Return the files that trajectories are read from; of a pattern, the folder before it."""
         found: list[str] = []
         for entry in self._values["ingest"]["files"]:
             path = Path(entry["path"])
@@ -78,30 +78,30 @@ class Plan:
 
     @property
     def evaluation_file(self) -> str:
-        """The further evaluation sets, where there are any."""
+        """Return the path of further evaluation sets; empty where there are none."""
         path: str = self._values["screen"]["evaluation"]
         return "" if Path(path) == QUESTIONS else path
 
     @property
     def makes_pairs(self) -> bool:
-        """Whether trajectories are forked."""
+        """Tell whether trajectories are forked."""
         return bool(self._values["assemble"]["num_cot_a"])
 
     @property
     def reads_corpus(self) -> bool:
-        """Whether the error analysis reads the passages."""
+        """Tell whether the error analysis reads the passages."""
         return bool(self._values["analyse"]["reads_corpus"] and self._values["index"]["corpus"])
 
     @property
     def has_index(self) -> bool:
-        """Whether a stage searches the embedded index."""
+        """Tell whether a stage searches the embedded index."""
         is_embedded = self._values["search"]["engine"] == "embedded"
         searches = self.samples or self.makes_pairs or bool(self.training)
         return is_embedded and searches
 
     @property
     def has_world(self) -> bool:
-        """Whether anything comes from the invented world: questions, passages, teacher, student."""
+        """Tell whether questions, passages, teacher or student come from the invented world."""
         paths = [entry["path"] for entry in self._values["questions"]["files"]]
         paths.append(self._values["index"]["corpus"] or "")
         pretrain = self._values["train"]["pretrain"]
@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def given_models(self) -> list[str]:
-        """The folders of other makers' models from which training starts."""
+        """Return the folders of other makers' models from which training starts."""
         if "pretrain" not in self.training:
             return []
         base = self._values["train"]["pretrain"]["base"]
@@ -122,7 +122,7 @@ class Plan:
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """The rows of the table; the model to start from is asked in two ways."""
+        """Return the rows of the table; the model to start from is asked in two ways."""
         rows: list[Evaluation] = []
         for name in self.training:
             if name == "pretrain":
@@ -134,13 +134,13 @@ class Plan:
 
     @property
     def world_model(self) -> str:
-        """The name of the report on the world model's fidelity."""
+        """Return the name of the report on the world model's fidelity."""
         settings = self._values["fidelity"]
         return str(settings["name"] or Path(settings["model"]).name)
 
     @property
     def grade_arguments(self) -> str:
-        """The folders that are graded, where they are not the default."""
+        """Return the argument that names the graded folders, where they are not the default."""
         if not self.ingests:
             return ""
         folders = ["data/sample"] if self.samples else []

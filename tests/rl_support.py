@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -61,7 +62,7 @@ class Library:
         return [Hit(Passage("p1", "book", text), 1.0)]
 
 
-class EncodingPolicy:
+class EncodingPolicy(ABC):
     """Reads and writes ids of the student's tokenizer; `_complete` answers one request."""
 
     name = "encoding"
@@ -81,8 +82,9 @@ class EncodingPolicy:
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
         return [self._complete(request) for request in requests]
 
+    @abstractmethod
     def _complete(self, request: Request) -> Completion:
-        raise NotImplementedError
+        """Answer one request."""
 
 
 class Wanderer(EncodingPolicy):

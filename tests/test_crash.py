@@ -30,7 +30,7 @@ from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from tests.crash_support import (
+from tests.project_support import (
     copy,
     finish,
     make_project,

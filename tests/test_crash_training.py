@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_support import (
+from tests.project_support import (
     copy,
     finish,
     make_project,

@@ -5,7 +5,6 @@ The tiny profile goes from nothing to the sets.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from coa.points import PointOutcome
 from coa.question import Question
 from coa.trajectory import Mode
 from scripts.code_dependencies import code_of, find_code, modules_of
+from tests.project_support import environment, make_project
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +36,6 @@ def yaml(name: str) -> dict[str, Any]:
 
 
 PIPELINE = yaml("dvc.yaml")["stages"]
-TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "pipeline", ".dvcignore")
 REPRO = ("dvc", "repro", "report", "render")
 """The line of data; the chain of training on it is run by the stages' own tests."""
 SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}
@@ -127,26 +126,15 @@ def test_the_committed_lock_belongs_to_this_code(name: str) -> None:
     )
 
 
-def environment(**extra: str) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, **extra}
-
-
 def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done
 
 
-def make_project(folder: Path) -> Path:
+def make_tiny_project(folder: Path) -> Path:
     """A copy of the project in a git repository of its own, with the tiny profile."""
-    folder.mkdir()
-    for name in TREE:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
-    (folder / "data").mkdir()
-    for name in ("reviews", "agreement"):
-        shutil.copy2(ROOT / f"data/{name}.parquet", folder / "data")
-    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    make_project(folder)
     call(folder, sys.executable, "-m", "coa.params", "conf/tiny.yaml")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "git", "config", "user.email", "test@example.org")
@@ -157,7 +145,7 @@ def make_project(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project after one `dvc repro` on the tiny profile."""
-    folder = make_project(tmp_path_factory.mktemp("pipeline") / "project")
+    folder = make_tiny_project(tmp_path_factory.mktemp("pipeline") / "project")
     call(folder, *REPRO)
     yield folder
 
@@ -242,7 +230,7 @@ def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
 def test_the_whole_line_again_from_nothing_gives_the_same_bytes(
     project: Path, tmp_path: Path
 ) -> None:
-    again = make_project(tmp_path / "again")
+    again = make_tiny_project(tmp_path / "again")
     call(again, *REPRO)
     assert locked(again) == locked(project)
 

@@ -6,11 +6,10 @@ The architecture is Qwen2's, the tokenizer the real one of Qwen2.5; there are no
 import asyncio
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -27,9 +26,9 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.embedded import EmbeddedSearch
 from coa.stages import Stage
-from coa.tokens import PieceEncoder
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind
+from tests.rl_support import EncodingPolicy
 from tests.sample_records import make_graded, make_pair, make_trajectory
 from tests.train_support import STEPS
 from train.settings import TrainParams
@@ -206,25 +205,10 @@ def test_a_dry_run_of_rl2_samples_through_vllm_in_this_process(
     assert main(["stage=rl2"]).startswith("data/train/rl2_dry_run: 1 steps")
 
 
-class Writer:
+class Writer(EncodingPolicy):
     """Searches once, then answers well, in ids of the real tokenizer."""
 
     name = "writer"
-    identity: ClassVar[dict[str, object]] = {}
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._encoder, self._end_id = PieceEncoder(tokenizer), tokenizer.eos_token_id
-
-    def encode(
-        self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
-    ) -> tuple[int, ...]:
-        return self._encoder.encode(text, is_prompt=is_prompt, author=author)
-
-    def count_tokens(self, text: str) -> int:
-        return len(self.encode(text))
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
         has_read = "</search_result>" in request.context

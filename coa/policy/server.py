@@ -17,11 +17,17 @@ from typing import Any
 
 from aiohttp import web
 
-from coa.errors import InputError, ServiceError
-from coa.policy import Completion, Finish, Policy, Request, RequestError
+from coa.errors import ServiceError
+from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.personalities import Personality
 from coa.policy.server_chat import ChatHandler
-from coa.policy.server_faults import Fails, Faults, FaultSettings, error_response
+from coa.policy.server_faults import (
+    Fails,
+    Faults,
+    FaultSettings,
+    complete_or_refuse,
+    error_response,
+)
 
 _MAX_BODY_BYTES = 64 * 1024**2
 _DEFAULT_MAX_TOKENS = 16
@@ -123,12 +129,9 @@ class _Handler:
         refusal = await self.faults.refuse(kind)
         if refusal is not None:
             return refusal
-        try:
-            completion = await self.policy.complete(request)
-        except (RequestError, InputError) as error:
-            return error_response(400, str(error))
-        except ServiceError as error:
-            return error_response(503, str(error))
+        completion = await complete_or_refuse(self.policy, request)
+        if isinstance(completion, web.Response):
+            return completion
         reply = self._write(body, request, completion)
         return await self.faults.send(kind, http_request, reply, before=b"")
 

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from coa import protocol
-from coa.errors import InputError, ServiceError
-from coa.policy import Completion, Finish, Policy, Request, RequestError
+from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat_messages import ARGUMENT
 from coa.policy.chat_replies import argument_of
 from coa.policy.personalities import MANNERS, Manners, Personality
 from coa.policy.react import THINKING_OPENED
-from coa.policy.server_faults import Fails, FaultKind, Faults, error_response
+from coa.policy.server_faults import Fails, FaultKind, Faults, complete_or_refuse, error_response
 from coa.trajectory import StepKind
 
 _DEFAULT_MAX_TOKENS = 4096
@@ -64,12 +63,9 @@ class ChatHandler:
         refusal = await self.faults.refuse(kind)
         if refusal is not None:
             return refusal
-        try:
-            completion = await self.policy.complete(request)
-        except (RequestError, InputError) as failed:
-            return error_response(400, str(failed))
-        except ServiceError as failed:
-            return error_response(503, str(failed))
+        completion = await complete_or_refuse(self.policy, request)
+        if isinstance(completion, web.Response):
+            return completion
         reply = self._to_reply(completion, request, body)
         self.faults.spoil(kind, reply)
         if kind is FaultKind.NO_REASONING and reply["choices"][0]["message"].get("tool_calls"):

@@ -17,7 +17,8 @@ from typing import Any
 from aiohttp import web
 
 from coa import protocol
-from coa.errors import ConfigError
+from coa.errors import ConfigError, InputError, ServiceError
+from coa.policy import Completion, Policy, Request, RequestError
 
 Fails = Callable[[web.Request, Mapping[str, Any]], web.Response | None]
 """A function that is called first, with the HTTP request and its JSON body.
@@ -168,6 +169,16 @@ class Faults:
         if request.transport is not None:
             request.transport.abort()
         return response
+
+
+async def complete_or_refuse(policy: Policy, request: Request) -> Completion | web.Response:
+    """Ask the policy; where it fails, return the error response that a server would give."""
+    try:
+        return await policy.complete(request)
+    except (RequestError, InputError) as error:
+        return error_response(400, str(error))
+    except ServiceError as error:
+        return error_response(503, str(error))
 
 
 def error_response(
