@@ -1,7 +1,7 @@
 r"""Find the tags of other frameworks in a policy's text, by which foreign tables are recognised.
 
 A row in foreign tags has neither a call nor a boxed answer in our form. It would be graded as a
-failure of the policy, though only its tags differ. coa/dialects.py reads some of these rows.
+failure of the policy, though only its tags differ. coa/foreign reads some of these rows.
 """
 
 import re

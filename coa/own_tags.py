@@ -9,13 +9,8 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from coa import protocol
-from coa.dialects import (
-    UnreadableError,
-    UnreadableReason,
-    bare_observation,
-    bare_thought,
-    prediction,
-)
+from coa.foreign.frames import bare_observation, bare_thought, prediction
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer, normalise
 from coa.prompts import Prompt
 from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coa.dialects import UnreadableError, UnreadableReason
+from coa.foreign.record import ForeignRow, question_hash
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.question import Question
-from synth.foreign_rows import ForeignRow, question_hash
 
 
 class KnownQuestion(NamedTuple):

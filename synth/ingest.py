@@ -4,10 +4,9 @@
     python -m synth.ingest 'ingest.files=[{path: "data/raw/*.jsonl", split: train}]'
 
 Reads the files of `ingest.files` one after another: JSON lines row by row, so that memory grows
-only by a few short texts per distinct question, and whole JSON documents (synth/foreign_files.py).
-Each row is read in its own tags (coa/dialects.py) and written in ours (coa/own_tags.py) after the
-prompt of its mode, like a row that `synth.sample` wrote; its tokens are counted as words. A row
-that cannot be read, rewritten exactly or graded is recorded with the reason and its place.
+only by a few short texts per distinct question, and whole JSON documents. Each row is read in its
+own format (coa/foreign) and written in our tags (coa/own_tags.py) after the prompt of its mode; its
+tokens are counted as words. A row that cannot be read, rewritten or graded is recorded with reason.
 
 Writes data/ingest/: cot.parquet and coa.parquet, the trajectories of each mode; questions.parquet,
 their questions, a file for `questions.files`; recorded.parquet, where each row stands in which file
@@ -23,10 +22,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from coa import tables
-from coa.dialects import UnreadableError, UnreadableReason, prediction
 from coa.errors import InputError
 from coa.factory import TeacherParams
 from coa.files import INGESTED, INGESTED_QUESTIONS, RECORDED
+from coa.foreign.files import find_files, read_foreign_file
+from coa.foreign.frames import prediction
+from coa.foreign.record import ForeignRow, Format
+from coa.foreign.rows import read_foreign_row
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.metrics import write_metrics
 from coa.own_tags import count_words, rewrite
 from coa.params import Params
@@ -34,9 +37,7 @@ from coa.prompts import Prompt, PromptParams
 from coa.question import Question
 from coa.stages import PipelineParams, TrajectorySource
 from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
-from synth.foreign_files import find_files, read_foreign_file
 from synth.foreign_questions import ForeignQuestions
-from synth.foreign_rows import ForeignRow, Format, read_foreign_row
 from synth.question_file import SPLITS
 from synth.sample import SampleParams
 
@@ -352,22 +353,21 @@ def main(arguments: Sequence[str]) -> str:
         for entry in settings.files:
             out.write_entry(entry, ingestion)
     num_by_mode = {str(mode): table.num_rows for mode, table in out.trajectories.items()}
-    num_questions = out.questions.num_rows
     figures = {
         "read": dict(out.formats),
         "dropped": dict(out.reasons),
         "models": dict(out.models),
-        "questions": num_questions,
+        "questions": out.questions.num_rows,
         **num_by_mode,
     }
     write_metrics("ingest", figures)
     num_read = out.formats.total()
     num_rows = num_read + out.reasons.total()
-    shown_reasons = f" ({_listed(out.reasons)})" if out.reasons else ""
+    reasons = f" ({_listed(out.reasons)})" if out.reasons else ""
     return (
         f"{OUT}: {num_read:,} of {num_rows:,} rows ({_listed(out.formats)}) as "
-        f"{_listed(Counter(num_by_mode))}; {num_questions:,} questions; "
-        f"dropped {out.reasons.total():,}{shown_reasons}"
+        f"{_listed(Counter(num_by_mode))}; {out.questions.num_rows:,} questions; "
+        f"dropped {out.reasons.total():,}{reasons}"
     )
 
 
@@ -379,14 +379,14 @@ def _nothing_read(
         return InputError(
             f"{entry.path} holds no row", fix="check ingest.files in params.yaml, or leave it out"
         )
-    known = [form.value for form in Format if form is not Format.AUTO]
+    known = ", ".join(form.value for form in Format if form is not Format.AUTO)
     return InputError(
         f"no row of {entry.path} can be used: {_listed(reasons)}",
         where=f"the first: {first.file}, line {first.line}, character {first.character}",
-        expected=f"rows of {', '.join(known)}, with gold answers",
+        expected=f"rows of {known}, with gold answers",
         got=f"{first.reason}: {first.detail}",
-        fix="synth/foreign_rows.py says what each format's columns are, and how to add a format; "
-        "without a gold answer in the file or in one before it no answer can be graded",
+        fix="coa/foreign/__init__.py says how to add a format; without a gold answer in the file "
+        "or in one before it no answer can be graded",
     )
 
 

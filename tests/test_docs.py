@@ -19,10 +19,11 @@ from bench import error_analysis
 from coa import protocol
 from coa.adjudication import Rule
 from coa.causes import Analysis, Cause, Finding
-from coa.dialects import UnreadableReason
 from coa.drops import Dropped, DropReason
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.factory import EngineKind, PolicyKind
+from coa.foreign.record import Format
+from coa.foreign.unreadable import UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
 from coa.microworld.pretraining import PretrainingDocument
@@ -80,7 +81,6 @@ from scripts.settings_reference import (
     write_comments,
     write_reference,
 )
-from synth.foreign_rows import Format
 from synth.ingest import DroppedLine, Recorded
 from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.question_formats import QuestionFormat, RefusalReason

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from coa import protocol, tables
-from coa.dialects import read_r1_searcher, read_react_text
 from coa.errors import InputError
+from coa.foreign.r1_searcher import read_r1_searcher
+from coa.foreign.react import read_react_text
 from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory
 from coa.own_tags import to_own_tags

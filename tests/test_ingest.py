@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from coa import protocol
-from coa.dialects import UnreadableReason
 from coa.errors import InputError
+from coa.foreign.record import Format, question_hash
+from coa.foreign.unreadable import UnreadableReason
 from coa.question import Question
 from coa.tables import read_table
 from coa.trajectory import Mode, Trajectory
-from synth.foreign_rows import Format, question_hash
 from synth.ingest import DroppedLine, Ingested, Recorded, ingest
 from synth.ingest import main as ingest_main
 from synth.ingest_grades import (

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from coa import protocol
-from coa.dialects import UnreadableError, UnreadableReason
 from coa.errors import InputError
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer
 from coa.own_tags import rewrite
 from coa.prompts import Prompt

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coa import protocol
-from coa.dialects import prediction
+from coa.foreign.frames import prediction
 from coa.grading import grade, grade_prediction
 from coa.own_tags import to_own_tags
 from coa.trajectory import Author, StepKind

@@ -8,17 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
-from coa.dialects import (
-    prediction,
-    read_r1_searcher,
-    read_react_chat,
-    read_react_text,
-)
+from coa.foreign.frames import prediction
+from coa.foreign.r1_searcher import read_r1_searcher
+from coa.foreign.react import read_react_chat, read_react_text
 from coa.grading import boxed_answer, normalise
 from coa.own_tags import to_own_tags
 from coa.prompts import Prompt
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
-from tests.dialects_support import (
+from tests.foreign_support import (
     ANSWER,
     DOCUMENTS,
     QUERY,

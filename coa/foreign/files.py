@@ -12,8 +12,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from coa.dialects import UnreadableError, UnreadableReason
 from coa.errors import InputError
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 
 KEY_COLUMN = "idx"
 """The column for a row's key: FireAct's runs are an object of rows by the question's index."""

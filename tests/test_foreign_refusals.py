@@ -7,14 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
-from coa.dialects import (
-    UnreadableError,
-    UnreadableReason,
-    read_r1_searcher,
-    read_react_chat,
-    read_react_text,
-)
-from tests.dialects_support import (
+from coa.foreign.r1_searcher import read_r1_searcher
+from coa.foreign.react import read_react_chat, read_react_text
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from tests.foreign_support import (
     ANSWER,
     DOCUMENTS,
     QUERY,

@@ -1,0 +1,85 @@
+"""Define the record of a foreign row, and read the columns that formats share."""
+
+import hashlib
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.trajectory import Mode, Sampling, Step
+
+
+class Format(StrEnum):
+    """The format of a foreign file, by its columns."""
+
+    AUTO = "auto"
+    """Found for each row from its columns."""
+    R1_SEARCHER = "r1_searcher"
+    """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output."""
+    FIREACT_CHAT = "fireact_chat"
+    """FireAct's runs of chat models: idx, gt, pred, em, f1, and `traj` as messages."""
+    FIREACT_TEXT = "fireact_text"
+    """FireAct's runs of Llama: the same, with `traj` as one text in Alpaca's template."""
+    FIREACT_TRAINING = "fireact_training"
+    """FireAct's training rows in Alpaca's columns: instruction, input, output; no gold answer."""
+    FIREACT_TRAINING_CHAT = "fireact_training_chat"
+    """The same rows as OpenAI's fine-tuning takes them: `messages`; no gold answer."""
+
+
+class ForeignRow(NamedTuple):
+    """A row that was read."""
+
+    format: Format
+    question_id: str
+    """The file's own id; empty where it has none, or one with `/`."""
+    question: str
+    gold_answers: tuple[str, ...]
+    """Empty where the file has none."""
+    prompt: str
+    """Empty where the file does not have it."""
+    steps: tuple[Step, ...]
+    mode: Mode
+    sampling: Sampling
+    search_fingerprint: str
+    prediction: str | None = None
+    exact_match: bool | None = None
+    f1: float | None = None
+    judge: bool | None = None
+
+
+UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
+"""No file says how its policy was sampled; no server accepts -1, so it is clearly no setting."""
+
+
+def question_hash(question: str) -> str:
+    """Make an id for a question without one: SHA-256 of its text, first 16 hex digits."""
+    return hashlib.sha256(question.encode()).hexdigest()[:16]
+
+
+def question_text(value: Any) -> str:
+    """Read a question, stripped.
+
+    Raises:
+        UnreadableError: it is missing or blank.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
+        raise UnreadableError(UnreadableReason.NO_QUESTION, 0)
+    return text
+
+
+def identifier(value: Any) -> str:
+    """Read an id; empty where there is none, or one with `/`."""
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    return "" if "/" in text else text  # the separator within a trajectory's id
+
+
+def gold_answers(value: Any) -> tuple[str, ...]:
+    """Read one gold answer or several, without the blank ones."""
+    items = value if isinstance(value, list) else [value]
+    texts = [item.strip() for item in items if isinstance(item, str)]
+    return tuple(text for text in texts if text)
+
+
+def optional_text(value: Any) -> str | None:
+    """Return a text that is not blank; None for anything else."""
+    return value if isinstance(value, str) and value.strip() else None

@@ -1,0 +1,106 @@
+"""Read a call of a tool that is written as JSON: `{"name": .., "arguments": {..}}`.
+
+Qwen's, Tongyi's, ReCall's and most chat templates write calls so, between tags of their own or in
+a message's `tool_calls`.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
+
+_ARGUMENTS = ("arguments", "parameters")
+"""The names under which templates write the arguments; Llama's templates write the second."""
+_CODE_OPEN, _CODE_CLOSE = "<code>", "</code>"
+"""Tongyi's policies write the code of a Python call after the JSON, in these tags."""
+
+
+class ToolCall(NamedTuple):
+    """A call that was read."""
+
+    tool: str
+    """The tool's name, as written."""
+    argument: str
+    """The arguments as our record has them: see `argument_text`."""
+    verbatim: str
+    """The whole text that was read."""
+
+
+def read_tool_call(text: str, offset: int = 0) -> ToolCall:
+    """Read the text of one call; blanks around the JSON are allowed.
+
+    Args:
+        text: The JSON of the call, perhaps followed by the code of a Python call in its tags.
+        offset: Where `text` begins in the whole text, for errors.
+
+    Raises:
+        UnreadableError: it is no JSON object, names no tool or a key twice, has no arguments, or
+            goes on after them.
+    """
+    written, code = _cut_code(text, offset)
+    fields = _decode(written, offset)
+    name = fields.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise _not_a_call(offset, "a call without a name", text)
+    given = [key for key in _ARGUMENTS if key in fields]
+    if len(given) != 1:
+        raise _not_a_call(offset, "a call without arguments, or with two sets of them", text)
+    argument = code or argument_text(fields[given[0]], offset)
+    if not argument:
+        raise UnreadableError(UnreadableReason.EMPTY_TURN, offset, text[:80])
+    return ToolCall(name.strip(), argument, text)
+
+
+def argument_text(arguments: Any, offset: int = 0) -> str:
+    """Return a call's one text if it has just one argument, else its arguments as JSON.
+
+    Args:
+        arguments: An object, or the JSON text of one, as OpenAI's API has it.
+        offset: The position for errors.
+
+    Raises:
+        UnreadableError: the arguments are not an object, or their JSON cannot be read.
+    """
+    fields = _decode(arguments, offset) if isinstance(arguments, str) else arguments
+    if not isinstance(fields, dict):
+        raise _not_a_call(offset, "arguments that are not an object", repr(arguments))
+    values = list(fields.values())
+    if len(values) == 1 and isinstance(values[0], str):
+        return values[0].strip()
+    if isinstance(arguments, str):
+        return arguments.strip()
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _cut_code(text: str, offset: int) -> tuple[str, str]:
+    """Cut the code of a Python call off; it is empty where there is none."""
+    start = text.find(_CODE_OPEN)
+    if start < 0 or not text.rstrip().endswith(_CODE_CLOSE):
+        return text, ""
+    code = text[start + len(_CODE_OPEN) : text.rindex(_CODE_CLOSE)].strip()
+    if not code:
+        raise UnreadableError(UnreadableReason.EMPTY_TURN, offset + start, "empty code")
+    return text[:start], code
+
+
+def _decode(text: str, offset: int) -> dict[str, Any]:
+    try:
+        found = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise _not_a_call(offset + error.pos, error.msg, text) from error
+    except (RecursionError, ValueError) as error:  # ValueError: a key twice, a too long integer
+        raise _not_a_call(offset, str(error), text) from error
+    if not isinstance(found, dict):
+        raise _not_a_call(offset, "not an object", text)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key stands twice")
+    return fields
+
+
+def _not_a_call(position: int, what: str, text: str) -> UnreadableError:
+    return UnreadableError(UnreadableReason.BAD_CALL, position, f"{what}: {text[:80]}")
