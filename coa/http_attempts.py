@@ -4,13 +4,16 @@
 """
 
 import re
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.http_proxy import proxy_for
+from coa.servers import Server
 
 if TYPE_CHECKING:
     # Loaded at run time only where a connection is opened, because that takes most of a second.
@@ -63,6 +66,37 @@ class Rejection(Exception):
     def __init__(self, reason: str, reply: Reply) -> None:
         super().__init__(reason)
         self.reply = reply
+
+
+@dataclass(slots=True)
+class Asking:
+    """One request, from its first attempt to its end."""
+
+    method: str
+    url: str
+    """An address, or a path at one of the servers."""
+    options: Mapping[str, Any]
+    session: str
+    num_tokens: float
+    started_at: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    """The seconds for which it waited for its turn."""
+    failed_at: float | None = None
+    """The time of its first failure."""
+    server: Server | None = None
+    """The server that was asked last."""
+    tried: list[Server] = field(default_factory=list)
+    """The servers that failed."""
+
+    @property
+    def last_url(self) -> str:
+        """Return the address that was asked last."""
+        return self.server.address + self.url if self.server else self.url
+
+    @property
+    def seconds(self) -> float:
+        """Return for how long it is under way, without the waiting for its turn."""
+        return time.monotonic() - self.started_at - self.waited
 
 
 class Connections:

@@ -21,6 +21,7 @@ from tenacity import (
 )
 
 from coa.http_attempts import (
+    Asking,
     Connections,
     Fault,
     PassingFailure,
@@ -108,37 +109,6 @@ class _Channel:
     """Held by the request that waits for the pace of its server."""
 
 
-@dataclass(slots=True)
-class _Asking:
-    """One request, from its first attempt to its end."""
-
-    method: str
-    url: str
-    """An address, or a path at one of the servers."""
-    options: Mapping[str, Any]
-    session: str
-    num_tokens: float
-    started_at: float = field(default_factory=time.monotonic)
-    waited: float = 0.0
-    """The seconds for which it waited for its turn."""
-    failed_at: float | None = None
-    """The time of its first failure."""
-    server: Server | None = None
-    """The server that was asked last."""
-    tried: list[Server] = field(default_factory=list)
-    """The servers that failed."""
-
-    @property
-    def last_url(self) -> str:
-        """Return the address that was asked last."""
-        return self.server.address + self.url if self.server else self.url
-
-    @property
-    def seconds(self) -> float:
-        """Return for how long it is under way, without the waiting for its turn."""
-        return time.monotonic() - self.started_at - self.waited
-
-
 def _allow() -> None:
     """Allow every attempt."""
 
@@ -203,7 +173,7 @@ class HttpClient:
         channel = self._channel()
         async with channel.slots:
             with channel.watch.waiting():
-                asking = _Asking(method, url, options, session, num_tokens)
+                asking = Asking(method, url, options, session, num_tokens)
                 return await self._until_deadline(channel, asking, read)
 
     async def attempt(self, method: str, url: str, seconds: float, **options: Any) -> Reply:
@@ -255,8 +225,19 @@ class HttpClient:
         return self._channels[loop]
 
     async def _until_deadline(
-        self, channel: _Channel, asking: _Asking, read: Callable[[Reply], _Result]
+        self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result]
     ) -> _Result:
+        try:
+            return await self._ask(channel, asking, read)
+        except PassingFailure as failure:
+            # Most requests never come here: tenacity would take a fifth of their time.
+            return await self._repeat(channel, asking, read, failure)
+
+    async def _repeat(
+        self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result], first: Exception
+    ) -> _Result:
+        """Repeat a request, whose first attempt failed, until its deadline."""
+
         def before_pause(state: RetryCallState) -> None:
             self._before_repeat()
             if asking.seconds >= self._patience.quiet_seconds:
@@ -273,6 +254,8 @@ class HttpClient:
         try:
             async for attempt in attempts:
                 with attempt:
+                    if attempt.retry_state.attempt_number == 1:
+                        raise first
                     return await self._ask(channel, asking, read)
         except PassingFailure as failure:
             failed_at = asking.failed_at
@@ -281,7 +264,7 @@ class HttpClient:
         raise AssertionError("unreachable: the attempts end with a reply or an error")
 
     async def _ask(
-        self, channel: _Channel, asking: _Asking, read: Callable[[Reply], _Result]
+        self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result]
     ) -> _Result:
         """Send a request once, to the server whose turn it is, and note how the server does."""
         server = await self._wait_for_turn(channel, asking)
@@ -305,7 +288,7 @@ class HttpClient:
         channel.watch.answered()
         return result
 
-    async def _wait_for_turn(self, channel: _Channel, asking: _Asking) -> Server:
+    async def _wait_for_turn(self, channel: _Channel, asking: Asking) -> Server:
         """Wait until limits allow a request; return its server, which counts it from now on."""
         began_at = time.monotonic()
         server = None
@@ -315,7 +298,7 @@ class HttpClient:
         asking.waited += time.monotonic() - began_at
         return server
 
-    async def _take_turn(self, channel: _Channel, asking: _Asking) -> Server | None:
+    async def _take_turn(self, channel: _Channel, asking: Asking) -> Server | None:
         """Choose a server and wait for a turn there; None if the server fails meanwhile."""
         chosen_at = time.monotonic()
         server = self._servers.choose(asking.session)
@@ -337,7 +320,7 @@ class HttpClient:
         return server if is_taken else None
 
     def _note_failure(
-        self, asking: _Asking, server: Server, failure: PassingFailure, sent_at: float
+        self, asking: Asking, server: Server, failure: PassingFailure, sent_at: float
     ) -> None:
         """Slow down where the server asks for it, and leave alone a server that is down."""
         asking.tried.append(server)
@@ -361,7 +344,7 @@ class HttpClient:
         if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
             warn_of_rest(self.name, server.address, failure)
 
-    def _is_over(self, channel: _Channel, asking: _Asking, state: RetryCallState) -> bool:
+    def _is_over(self, channel: _Channel, asking: Asking, state: RetryCallState) -> bool:
         """Tell whether a request that failed is not repeated any more."""
         failing = asking.seconds
         if is_limit(_failure(state)) and asking.failed_at is not None:
@@ -372,7 +355,7 @@ class HttpClient:
             return False
         return not (asking.server and self._servers.another_is_awake(asking.server, asking.tried))
 
-    def _pause(self, asking: _Asking, state: RetryCallState) -> float:
+    def _pause(self, asking: Asking, state: RetryCallState) -> float:
         """Return the seconds until the next attempt: what the server asks, and a growing random."""
         failure = _failure(state)
         server = asking.server

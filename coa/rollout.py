@@ -9,9 +9,10 @@ what a tool returned. Both count tokens and say what comes next. coa/drivers.py 
     if a budget is used up: append the answer marker and let the policy answer
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from coa import protocol
 from coa.policy import Completion, Encoder, Finish, Request, Turns, control_tokens, reads_turns
@@ -104,15 +105,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A refusal of a request by the policy's server."""
+    """A refusal of a request by the policy's server, with what the server said."""
 
     message: str
-    """What the server said."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """The state of a rollout. `pending` says what has to happen next."""
+class State(Struct, frozen=True):
+    """The state of a rollout (a struct, because each turn replaces it a dozen times)."""
 
     task: Task
     run: RolloutContext
@@ -120,12 +119,13 @@ class State:
     """Prompt and steps so far: the text that the policy sees."""
     steps: tuple[Step, ...]
     pending: Generate | Call | Done
+    """What has to happen next."""
     num_context_tokens: int
     """n of Algorithm 1. The tokens added since the last reply may be an estimate."""
     num_counted_tokens: int = 0
     """n after the last reply, as the policy counts; 0 before the first."""
     num_observed_tokens: int = 0
-    """Tokens of the observation that was added since the last reply."""
+    """Of the observation that was added since the last reply."""
     ids: tuple[int, ...] | None = None
     """The context as token ids, as the policy sampled them; None where it gives no ids."""
     id_runs: tuple[tuple[Author, int], ...] = ()

@@ -62,7 +62,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_only_what_it_was_working_o
 
     async def go() -> tuple[list[Trajectory], int]:
         async with serving(*fleet):
-            asked = asyncio.create_task(roll_out_at(settings(*fleet), 400, concurrency=40))
+            asked = asyncio.create_task(roll_out_at(settings(*fleet), 800, concurrency=40))
             while len(killed.seeds) < 60 or not killed.under_way:
                 await asyncio.sleep(0.001)
             await killed.kill()
@@ -73,12 +73,12 @@ def test_a_server_that_is_killed_and_comes_back_costs_only_what_it_was_working_o
 
     rows, num_before = run(go())
 
-    assert all_answered(rows, 400)
+    assert all_answered(rows, 800)
     twice = {seed for seed, count in times_sent(*fleet).items() if count > 1}
     assert max(times_sent(*fleet).values()) == 2
     assert twice
     assert twice <= killed.cut_off
-    assert len(times_sent(*fleet)) == 400 * NUM_TURNS
+    assert len(times_sent(*fleet)) == 800 * NUM_TURNS
     assert num_before < len(killed.seeds), "it is used again"
 
 
