@@ -36,7 +36,8 @@ from aiohttp import web
 from coa import protocol
 from coa.drivers import roll_out_all
 from coa.foreign.files import read_foreign_file
-from coa.foreign.rows import Format, read_foreign_row
+from coa.foreign.record import Format
+from coa.foreign.rows import read_foreign_row
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy, JournaledTool
 from coa.policy import Request

@@ -92,6 +92,8 @@ def is_in(text: str, names: Iterable[str]) -> bool:
 
 def break_names(text: str, names: Iterable[str]) -> str:
     """Replace a sign in each of the names that `text` holds; no replacement makes another name."""
+    if not _FIRST_SIGN.search(text):  # every name has such a sign, most texts have none
+        return text
     for name in names:
         while name in text:  # again: a name may overlap with itself
             text = text.replace(name, _broken(name))
