@@ -15,11 +15,12 @@ from coa.microworld.teacher import Teacher
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Policy, Request
 from coa.policy.chat import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from coa.policy.server_faults import FaultKind, Faults, FaultSettings
+from coa.policy.server_faults import Faults, FaultSettings
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
@@ -122,6 +123,18 @@ def chat_rows(
             async with ChatPolicy(settings, manners) as policy:
                 asked = tasks(mode, f"chat_{mode}", num_questions)
                 return await roll(policy, asked, limits=limits, journal=journal)
+
+    return asyncio.run(through())
+
+
+def served_rows(mode: Mode, num_questions: int, faults: Faults) -> list[Trajectory]:
+    """Roll out over a real socket, with the teacher behind a completions server."""
+
+    async def through() -> list[Trajectory]:
+        async with serve(Script(), faults=faults) as base_url:
+            settings = ServerSettings(base_url, MODEL, patience_minutes=1.0)
+            async with CompletionsPolicy(settings) as policy:
+                return await roll(policy, tasks(mode, mode, num_questions))
 
     return asyncio.run(through())
 

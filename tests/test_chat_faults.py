@@ -13,23 +13,84 @@ from coa.journal import Journal
 from coa.policy import Completion, Request
 from coa.policy.chat import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
+from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import Personality
 from coa.policy.server import serve
-from coa.policy.server_faults import FaultKind, Faults, FaultSettings
+from coa.policy.server_faults import Faults, FaultSettings
 from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
-from tests.chat_support import MODEL, Script, chat_rows, differing, faulty, raw_rows, roll, tasks
+from tests.chat_support import (
+    MODEL,
+    Script,
+    chat_rows,
+    differing,
+    faulty,
+    raw_rows,
+    roll,
+    served_rows,
+    tasks,
+)
 from tests.completions_support import free_port
 
 NUM_QUESTIONS = 100
-PASSING = (
+LIMITS = (
     FaultKind.TOO_MANY_REQUESTS,
-    FaultKind.SERVER_ERROR,
-    FaultKind.RESET,
-    FaultKind.HALF_JSON,
-    FaultKind.EMPTY_CHOICES,
+    FaultKind.LIMIT_WITHOUT_TIME,
+    FaultKind.LIMIT_WITH_DATE,
+    FaultKind.LIMIT_WITH_NONSENSE,
 )
+PASSING = (
+    *LIMITS,
+    FaultKind.REQUEST_TIMEOUT,
+    FaultKind.CONFLICT,
+    FaultKind.TOO_EARLY,
+    FaultKind.SERVER_ERROR,
+    FaultKind.BAD_GATEWAY,
+    FaultKind.UNAVAILABLE,
+    FaultKind.GATEWAY_TIMEOUT,
+    FaultKind.UNKNOWN_ERROR,
+    FaultKind.OVERLOADED,
+    FaultKind.RESET,
+    FaultKind.RESET_AT_ONCE,
+    FaultKind.HALF_JSON,
+    FaultKind.EMPTY_BODY,
+    FaultKind.BLANK_BODY,
+    FaultKind.HTML_BODY,
+    FaultKind.NOT_UTF8,
+    FaultKind.NOT_AN_OBJECT,
+    FaultKind.DEEP_JSON,
+    FaultKind.ERROR_IN_BODY,
+    FaultKind.EMPTY_CHOICES,
+    FaultKind.NULL_CHOICES,
+    FaultKind.NO_TEXT,
+    FaultKind.FAILED_ON_THE_WAY,
+)
+HARMLESS = (
+    FaultKind.NO_USAGE,
+    FaultKind.ODD_USAGE,
+    FaultKind.UNKNOWN_FIELDS,
+    FaultKind.NO_CALL_ID,
+)
+OF_COMPLETIONS = (
+    FaultKind.BAD_GATEWAY,
+    FaultKind.RESET,
+    FaultKind.RESET_AT_ONCE,
+    FaultKind.HALF_JSON,
+    FaultKind.EMPTY_BODY,
+    FaultKind.HTML_BODY,
+    FaultKind.ERROR_IN_BODY,
+    FaultKind.NO_TEXT,
+    FaultKind.ODD_USAGE,
+)
+NO_ARGUMENTS = "not an object with one text"
 HARMFUL = {
-    FaultKind.BAD_ARGUMENTS: (StopReason.MALFORMED, "not an object with one text"),
+    FaultKind.BAD_REQUEST: (StopReason.POLICY_ERROR, "bad_request"),
+    FaultKind.TOO_LARGE: (StopReason.POLICY_ERROR, "too_large"),
+    FaultKind.UNPROCESSABLE: (StopReason.POLICY_ERROR, "Field required"),
+    FaultKind.WITHHELD: (StopReason.POLICY_ERROR, "content_filter"),
+    FaultKind.BAD_ARGUMENTS: (StopReason.MALFORMED, NO_ARGUMENTS),
+    FaultKind.NULL_ARGUMENTS: (StopReason.MALFORMED, NO_ARGUMENTS),
+    FaultKind.LIST_ARGUMENTS: (StopReason.MALFORMED, NO_ARGUMENTS),
+    FaultKind.NAMELESS_CALL: (StopReason.MALFORMED, "unknown tool"),
     FaultKind.UNKNOWN_TOOL: (StopReason.FORBIDDEN_ACTION, ""),
     FaultKind.OTHER_MODEL: (StopReason.MALFORMED, "another model's: somebody-else"),
     FaultKind.SUMMARY: (StopReason.MALFORMED, "only a summary"),
@@ -41,12 +102,20 @@ def ids(rows: list[Trajectory]) -> list[str]:
     return [row.trajectory_id for row in rows]
 
 
-@pytest.mark.parametrize("kind", PASSING)
+@pytest.mark.parametrize("kind", [*PASSING, *HARMLESS])
 def test_a_passing_fault_changes_no_row(kind: FaultKind) -> None:
-    faults = faulty(kind, share=0.2)
-    rows = chat_rows(Mode.COA, NUM_QUESTIONS, Personality.VLLM, faults=faults)
-    assert differing(raw_rows(Mode.COA, NUM_QUESTIONS), rows) == []
-    assert faults.counts[kind] > 20
+    faults = faulty(kind, share=0.3)
+    rows = chat_rows(Mode.COA, 25, Personality.VLLM, faults=faults)
+    assert differing(raw_rows(Mode.COA, 25), rows) == []
+    assert faults.counts[kind] > 5
+
+
+@pytest.mark.parametrize("kind", OF_COMPLETIONS)
+def test_a_passing_fault_of_a_completions_server_changes_no_row(kind: FaultKind) -> None:
+    faults = faulty(kind, share=0.3)
+    rows = served_rows(Mode.COA, 25, faults)
+    assert differing(raw_rows(Mode.COA, 25), rows) == []
+    assert faults.counts[kind] > 5
 
 
 def test_a_reply_that_hangs_is_asked_for_again() -> None:
@@ -120,20 +189,33 @@ def test_our_tags_in_the_reasoning_act_nowhere() -> None:
     assert {row.stop_reason for row in rows} <= ENDED
 
 
+def test_our_tags_in_arguments_act_nowhere() -> None:
+    faults = faulty("tags_in_arguments", share=0.3)
+    rows = chat_rows(Mode.COA, 50, Personality.VLLM, faults=faults)
+    num_broken = 0
+    for row in rows:
+        assert not protocol.stray_tags(row.steps)
+        for step in row.steps:
+            num_broken += "‹" in (step.argument or "")
+    assert num_broken == faults.counts[FaultKind.TAGS_IN_ARGUMENTS] > 7
+
+
 def test_all_faults_together_leave_every_question_accounted_for() -> None:
-    kinds = [kind for kind in FaultKind if kind is not FaultKind.HANG]
-    faults = faulty(*kinds, share=0.4)
+    # Limits are left out, because they slow the run down, and hangs.
+    kinds = [kind for kind in FaultKind if kind not in (*LIMITS, FaultKind.HANG)]
+    faults = faulty(*kinds, share=0.5)
     rows = chat_rows(Mode.COA, 150, Personality.DEEPSEEK, faults=faults)
     assert ids(rows) == [task.trajectory_id for task in tasks(Mode.COA, "chat_coa", 150)]
     for row in rows:
         needs_reason = row.stop_reason in (StopReason.MALFORMED, StopReason.POLICY_ERROR)
         assert bool(row.error) == needs_reason
     assert sum(row.stop_reason in ENDED for row in rows) > 20
-    assert len(faults.counts) == len(kinds)
+    assert len(faults.counts) > 0.9 * len(kinds) > 36
 
 
 def test_a_resumed_run_pays_nothing_twice_and_sends_the_same_messages(journal_path: Path) -> None:
-    faults = faulty(*HARMFUL, "parallel_calls", "tags_in_reasoning", share=0.2)
+    kept = [kind for kind, (reason, _) in HARMFUL.items() if reason is StopReason.MALFORMED]
+    faults = faulty(*kept, "parallel_calls", "tags_in_reasoning", share=0.2)
     script = Script()
     with Journal(journal_path) as journal:
         first = chat_rows(

@@ -33,8 +33,8 @@ from coa.params import Params
 from coa.points import Point, PointOutcome
 from coa.policy.chat import Waiver
 from coa.policy.chat_families import FamilyName
+from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import Personality
-from coa.policy.server_faults import FaultKind
 from coa.question import Question
 from coa.reviews import (
     Agreement,

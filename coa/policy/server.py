@@ -126,13 +126,14 @@ class _Handler:
         if body["model"] != self.policy.name:
             return error_response(404, f"The model `{body['model']}` does not exist.")
         kind = await self.faults.choose(await http_request.read())
-        refusal = await self.faults.refuse(kind)
+        refusal = await self.faults.refuse(kind, http_request)
         if refusal is not None:
             return refusal
         completion = await complete_or_refuse(self.policy, request)
         if isinstance(completion, web.Response):
             return completion
         reply = self._write(body, request, completion)
+        self.faults.spoil(kind, reply)
         return await self.faults.send(kind, http_request, reply, before=b"")
 
     def _write(

@@ -17,9 +17,10 @@ from coa import protocol
 from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat_messages import ARGUMENT
 from coa.policy.chat_replies import argument_of
+from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import MANNERS, Manners, Personality
 from coa.policy.react import THINKING_OPENED
-from coa.policy.server_faults import Fails, FaultKind, Faults, complete_or_refuse, error_response
+from coa.policy.server_faults import Fails, Faults, complete_or_refuse, error_response
 from coa.trajectory import StepKind
 
 _DEFAULT_MAX_TOKENS = 4096
@@ -60,7 +61,7 @@ class ChatHandler:
         except (ValueError, TypeError, KeyError, AttributeError) as odd:
             return error_response(400, f"cannot read the request: {odd!r}")
         kind = await self.faults.choose(await http_request.read())
-        refusal = await self.faults.refuse(kind)
+        refusal = await self.faults.refuse(kind, http_request)
         if refusal is not None:
             return refusal
         completion = await complete_or_refuse(self.policy, request)

@@ -11,55 +11,19 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from aiohttp import web
 
-from coa import protocol
 from coa.errors import ConfigError, InputError, ServiceError
 from coa.policy import Completion, Policy, Request, RequestError
+from coa.policy.fault_kinds import BODIES, REFUSALS, REPLIES, FaultKind
 
 Fails = Callable[[web.Request, Mapping[str, Any]], web.Response | None]
 """A function that is called first, with the HTTP request and its JSON body.
 
 It returns the response to send instead of the policy's, or None.
 """
-
-
-class FaultKind(StrEnum):
-    """A way in which a chat server fails."""
-
-    TOO_MANY_REQUESTS = "too_many_requests"
-    """Status 429 with `Retry-After: 0`."""
-    SERVER_ERROR = "server_error"
-    """Status 500."""
-    HANG = "hang"
-    """The reply takes `hang_seconds` longer."""
-    RESET = "reset"
-    """The connection breaks in the middle of the body."""
-    HALF_JSON = "half_json"
-    """The body ends in the middle, as if it were whole."""
-    EMPTY_CHOICES = "empty_choices"
-    """The reply has no choice."""
-    OTHER_MODEL = "other_model"
-    """The reply names another model."""
-    BAD_ARGUMENTS = "bad_arguments"
-    """The arguments of a call are not JSON."""
-    PARALLEL_CALLS = "parallel_calls"
-    """A second call is made in the same message, whatever the request says."""
-    UNKNOWN_TOOL = "unknown_tool"
-    """A call names a tool that was not offered."""
-    TAGS_IN_REASONING = "tags_in_reasoning"
-    """The reasoning contains our own tags."""
-    NO_REASONING = "no_reasoning"
-    """The reply shows no reasoning."""
-    SUMMARY = "summary"
-    """The reasoning is only a summary, as `reasoning_details` say."""
-
-
-_BROKEN_ON_THE_WAY = frozenset({FaultKind.RESET, FaultKind.HALF_JSON})
-_REASONING_FIELDS = ("reasoning", "reasoning_content", "reasoning_details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,47 +66,31 @@ class Faults:
             return None
         return chance.choice(self._settings.kinds)
 
-    async def refuse(self, kind: FaultKind | None) -> web.Response | None:
-        """Return the response of a request that is not answered at all; or hang, and return None.
+    async def refuse(
+        self, kind: FaultKind | None, request: web.Request
+    ) -> web.StreamResponse | None:
+        """Return the response of a request that is not answered; or hang, and return None.
 
         Only for faults that need no reply of the policy.
         """
         if kind is FaultKind.HANG:
             self.counts[kind] += 1
             await asyncio.sleep(self._settings.hang_seconds)
-        if kind is FaultKind.TOO_MANY_REQUESTS:
+        if kind is FaultKind.RESET_AT_ONCE:
             self.counts[kind] += 1
-            return error_response(429, "rate limit exceeded", {"Retry-After": "0"})
-        if kind is FaultKind.SERVER_ERROR:
-            self.counts[kind] += 1
-            return error_response(500, "internal error")
-        return None
+            _break(request)
+            return web.Response(status=500)  # nobody is there to read it
+        refusal = REFUSALS.get(kind) if kind else None
+        if kind is None or refusal is None:
+            return None
+        self.counts[kind] += 1
+        if refusal.body is None:
+            return error_response(refusal.status, str(kind), refusal.headers)
+        return web.Response(status=refusal.status, headers=refusal.headers, text=refusal.body)
 
     def spoil(self, kind: FaultKind | None, reply: dict[str, Any]) -> None:
         """Change a reply as the fault wants; one that does not fit the reply changes nothing."""
-        message = reply["choices"][0]["message"]
-        calls = message.get("tool_calls") or []
-        has_reasoning = any(name in message for name in _REASONING_FIELDS)
-        is_met = True
-        if kind is FaultKind.EMPTY_CHOICES:
-            reply["choices"] = []
-        elif kind is FaultKind.OTHER_MODEL:
-            reply["model"] = "somebody-else"
-        elif kind is FaultKind.BAD_ARGUMENTS and calls:
-            calls[0]["function"]["arguments"] = '{"query": "half a'
-        elif kind is FaultKind.UNKNOWN_TOOL and calls:
-            calls[0]["function"]["name"] = "look_up"
-        elif kind is FaultKind.PARALLEL_CALLS and calls:
-            calls.append({**calls[0], "id": f"{calls[0]['id']}-2"})
-        elif kind is FaultKind.NO_REASONING and has_reasoning:
-            _hide_reasoning(message)
-        elif kind is FaultKind.SUMMARY and has_reasoning:
-            message["reasoning_details"] = [{"type": "reasoning.summary", "summary": "I search."}]
-        elif kind is FaultKind.TAGS_IN_REASONING and has_reasoning:
-            _add_tags(message)
-        else:
-            is_met = False
-        if kind is not None and is_met:
+        if kind is not None and kind in REPLIES and REPLIES[kind](reply):
             self.counts[kind] += 1
 
     async def send(
@@ -157,18 +105,23 @@ class Faults:
             before: Bytes before it, which keep the connection alive.
         """
         body = before + json.dumps(reply).encode()
-        if kind is None or kind not in _BROKEN_ON_THE_WAY:
+        if kind is not None and kind in BODIES:
+            self.counts[kind] += 1
+            body = BODIES[kind](body)
+        if kind is not FaultKind.RESET:
             return web.Response(body=body, content_type="application/json")
         self.counts[kind] += 1
-        half = body[: len(body) // 2]
-        if kind is FaultKind.HALF_JSON:
-            return web.Response(body=half, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Length": str(len(body))})
         await response.prepare(request)
-        await response.write(half)
-        if request.transport is not None:
-            request.transport.abort()
+        await response.write(body[: len(body) // 2])
+        _break(request)
         return response
+
+
+def _break(request: web.Request) -> None:
+    """Break the connection of a request."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def complete_or_refuse(policy: Policy, request: Request) -> Completion | web.Response:
@@ -187,15 +140,3 @@ def error_response(
     """Make an error response as OpenAI-compatible servers send it."""
     body = {"error": {"message": message, "type": "error", "param": None, "code": status}}
     return web.json_response(body, status=status, headers=headers)
-
-
-def _hide_reasoning(message: dict[str, Any]) -> None:
-    for name in _REASONING_FIELDS:
-        message.pop(name, None)
-
-
-def _add_tags(message: dict[str, Any]) -> None:
-    tags = f" {protocol.open_tag('search')} x {protocol.close_tag('search')} {protocol.THINK_CLOSE}"
-    for name in _REASONING_FIELDS:
-        if isinstance(message.get(name), str):
-            message[name] += tags

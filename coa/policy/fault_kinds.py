@@ -1,0 +1,292 @@
+"""List the ways in which our server can fail (`coa/policy/server_faults.py` chooses among them).
+
+A new one is a value of `FaultKind` and a row in one of the three tables below: the request is
+refused, the bytes of the reply are spoilt, or the reply itself is.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from coa import protocol
+
+
+class FaultKind(StrEnum):
+    """A way in which a server fails. Those of messages, calls and reasoning are chat's alone."""
+
+    TOO_MANY_REQUESTS = "too_many_requests"
+    """Status 429 with `Retry-After: 0`."""
+    LIMIT_WITHOUT_TIME = "limit_without_time"
+    """Status 429 that does not say when to come back."""
+    LIMIT_WITH_DATE = "limit_with_date"
+    """Status 429 whose `Retry-After` is a date, which has passed."""
+    LIMIT_WITH_NONSENSE = "limit_with_nonsense"
+    """Status 429 whose `Retry-After` cannot be read."""
+    REQUEST_TIMEOUT = "request_timeout"
+    """Status 408."""
+    CONFLICT = "conflict"
+    """Status 409."""
+    TOO_EARLY = "too_early"
+    """Status 425."""
+    SERVER_ERROR = "server_error"
+    """Status 500."""
+    BAD_GATEWAY = "bad_gateway"
+    """Status 502 with a page for people."""
+    UNAVAILABLE = "unavailable"
+    """Status 503."""
+    GATEWAY_TIMEOUT = "gateway_timeout"
+    """Status 504 without a body."""
+    UNKNOWN_ERROR = "unknown_error"
+    """Status 520, as content networks invent them."""
+    OVERLOADED = "overloaded"
+    """Status 529."""
+    BAD_REQUEST = "bad_request"
+    """Status 400: the request is said to be wrong."""
+    TOO_LARGE = "too_large"
+    """Status 413."""
+    UNPROCESSABLE = "unprocessable"
+    """Status 422, with FastAPI's list of errors."""
+
+    HANG = "hang"
+    """The reply takes `hang_seconds` longer."""
+    RESET = "reset"
+    """The connection breaks in the middle of the body."""
+    RESET_AT_ONCE = "reset_at_once"
+    """The connection breaks before the reply."""
+    HALF_JSON = "half_json"
+    """The body ends in the middle, as if it were whole."""
+    EMPTY_BODY = "empty_body"
+    """The body is empty."""
+    BLANK_BODY = "blank_body"
+    """The body is blank lines, as if the server had given up after its keep-alives."""
+    HTML_BODY = "html_body"
+    """The body is a page for people, with status 200."""
+    NOT_UTF8 = "not_utf8"
+    """A byte of the body is no UTF-8."""
+    NOT_AN_OBJECT = "not_an_object"
+    """The body is a JSON list."""
+    DEEP_JSON = "deep_json"
+    """The body is a JSON list in a list, ten thousand deep."""
+
+    ERROR_IN_BODY = "error_in_body"
+    """An error comes in place of the reply, with status 200."""
+    EMPTY_CHOICES = "empty_choices"
+    """The reply has no choice."""
+    NULL_CHOICES = "null_choices"
+    """The choices are null."""
+    NO_TEXT = "no_text"
+    """The choice holds neither a text nor a message."""
+    FAILED_ON_THE_WAY = "failed_on_the_way"
+    """The choice ends with the finish reason `error`."""
+    NO_USAGE = "no_usage"
+    """The reply does not say how many tokens were used."""
+    ODD_USAGE = "odd_usage"
+    """The numbers of tokens are a text and a negative number."""
+    UNKNOWN_FIELDS = "unknown_fields"
+    """Reply, choice and message have fields of the server's own."""
+    WITHHELD = "withheld"
+    """A filter withholds the text."""
+    OTHER_MODEL = "other_model"
+    """The reply names another model."""
+
+    BAD_ARGUMENTS = "bad_arguments"
+    """The arguments of a call are not JSON."""
+    NULL_ARGUMENTS = "null_arguments"
+    """The arguments of a call are null."""
+    LIST_ARGUMENTS = "list_arguments"
+    """The arguments of a call are a JSON list."""
+    NO_CALL_ID = "no_call_id"
+    """A call has no id."""
+    NAMELESS_CALL = "nameless_call"
+    """A call names no tool."""
+    UNKNOWN_TOOL = "unknown_tool"
+    """A call names a tool that was not offered."""
+    PARALLEL_CALLS = "parallel_calls"
+    """A second call is made in the same message, whatever the request says."""
+    TAGS_IN_ARGUMENTS = "tags_in_arguments"
+    """The argument of a call closes our tag and opens another one."""
+    TAGS_IN_REASONING = "tags_in_reasoning"
+    """The reasoning contains our own tags."""
+    NO_REASONING = "no_reasoning"
+    """The reply shows no reasoning."""
+    SUMMARY = "summary"
+    """The reasoning is only a summary, as `reasoning_details` say."""
+
+
+class Refusal(NamedTuple):
+    """A response without a reply of the policy."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: str | None = None
+    """A text; None: an error in OpenAI's form."""
+
+
+_PAGE = "<html><body><h1>Bad gateway</h1></body></html>"
+_PAST = "Fri, 01 Mar 2024 00:00:00 GMT"
+
+REFUSALS: Mapping[FaultKind, Refusal] = {
+    FaultKind.TOO_MANY_REQUESTS: Refusal(429, {"Retry-After": "0"}),
+    FaultKind.LIMIT_WITHOUT_TIME: Refusal(429),
+    FaultKind.LIMIT_WITH_DATE: Refusal(429, {"Retry-After": _PAST}),
+    FaultKind.LIMIT_WITH_NONSENSE: Refusal(429, {"Retry-After": "soon"}),
+    FaultKind.REQUEST_TIMEOUT: Refusal(408),
+    FaultKind.CONFLICT: Refusal(409),
+    FaultKind.TOO_EARLY: Refusal(425),
+    FaultKind.SERVER_ERROR: Refusal(500),
+    FaultKind.BAD_GATEWAY: Refusal(502, body=_PAGE),
+    FaultKind.UNAVAILABLE: Refusal(503, {"Retry-After": "0"}),
+    FaultKind.GATEWAY_TIMEOUT: Refusal(504, body=""),
+    FaultKind.UNKNOWN_ERROR: Refusal(520, body=_PAGE),
+    FaultKind.OVERLOADED: Refusal(529),
+    FaultKind.BAD_REQUEST: Refusal(400),
+    FaultKind.TOO_LARGE: Refusal(413),
+    FaultKind.UNPROCESSABLE: Refusal(422, body='{"detail": [{"msg": "Field required"}]}'),
+}
+"""Faults in which the policy is not asked."""
+
+BODIES: Mapping[FaultKind, Callable[[bytes], bytes]] = {
+    FaultKind.HALF_JSON: lambda body: body[: len(body) // 2],
+    FaultKind.EMPTY_BODY: lambda body: b"",
+    FaultKind.BLANK_BODY: lambda body: b"\n\n\n",
+    FaultKind.HTML_BODY: lambda body: _PAGE.encode(),
+    FaultKind.NOT_UTF8: lambda body: body.replace(b'"choices"', b'"\xff": 0, "choices"'),
+    FaultKind.NOT_AN_OBJECT: lambda body: b"[" + body + b"]",
+    FaultKind.DEEP_JSON: lambda body: b"[" * 10_000 + b"]" * 10_000,
+}
+"""Faults of the bytes that are sent."""
+
+Reply = dict[str, Any]
+
+
+def _choice(reply: Reply) -> dict[str, Any]:
+    choice: dict[str, Any] = reply["choices"][0]
+    return choice
+
+
+def _message(reply: Reply) -> dict[str, Any]:
+    """Return the message of a chat's reply; that of a completion is empty."""
+    message: dict[str, Any] = _choice(reply).get("message") or {}
+    return message
+
+
+def _call(reply: Reply) -> dict[str, Any] | None:
+    """Return the first call of a message; None where it makes none."""
+    calls = _message(reply).get("tool_calls") or [None]
+    call: dict[str, Any] | None = calls[0]
+    return call
+
+
+def _set_arguments(reply: Reply, arguments: object) -> bool:
+    call = _call(reply)
+    if call is None:
+        return False
+    call["function"]["arguments"] = arguments
+    return True
+
+
+def _set_tool(reply: Reply, name: object) -> bool:
+    call = _call(reply)
+    if call is None:
+        return False
+    call["function"]["name"] = name
+    return True
+
+
+def _set(target: dict[str, Any], **fields: object) -> bool:
+    target.update(fields)
+    return True
+
+
+def _drop_call_id(reply: Reply) -> bool:
+    call = _call(reply)
+    return call is not None and call.pop("id", None) is not None
+
+
+def _call_twice(reply: Reply) -> bool:
+    call = _call(reply)
+    if call is None:
+        return False
+    _message(reply)["tool_calls"].append({**call, "id": f"{call['id']}-2"})
+    return True
+
+
+def _empty_choice(reply: Reply) -> bool:
+    return _set(_choice(reply), message=None, text=None)
+
+
+def _withhold(reply: Reply) -> bool:
+    _choice(reply)["finish_reason"] = "content_filter"
+    return _set(_choice(reply), text=None) if "text" in _choice(reply) else True
+
+
+def _add_fields(reply: Reply) -> bool:
+    for place in (reply, _choice(reply), _message(reply)):
+        place["x_of_the_server"] = {"weights": [1, 2]}
+    return True
+
+
+_REASONING_FIELDS = ("reasoning", "reasoning_content", "reasoning_details")
+
+
+def _has_reasoning(reply: Reply) -> bool:
+    return any(name in _message(reply) for name in _REASONING_FIELDS)
+
+
+def _hide_reasoning(reply: Reply) -> bool:
+    if not _has_reasoning(reply):
+        return False
+    for name in _REASONING_FIELDS:
+        _message(reply).pop(name, None)
+    return True
+
+
+def _summarise(reply: Reply) -> bool:
+    if not _has_reasoning(reply):
+        return False
+    summary = {"type": "reasoning.summary", "summary": "I search."}
+    return _set(_message(reply), reasoning_details=[summary])
+
+
+def _add_tags(reply: Reply) -> bool:
+    if not _has_reasoning(reply):
+        return False
+    tags = f" {protocol.open_tag('search')} x {protocol.close_tag('search')} {protocol.THINK_CLOSE}"
+    message = _message(reply)
+    for name in _REASONING_FIELDS:
+        if isinstance(message.get(name), str):
+            message[name] += tags
+    return True
+
+
+_TAGS_AS_ARGUMENT = (
+    '{"query": "x ' + protocol.close_tag("search") + " " + protocol.open_tag("search") + ' y"}'
+)
+_BROKEN_ERROR = {"message": "the engine has failed", "code": 503}
+
+REPLIES: Mapping[FaultKind, Callable[[Reply], bool]] = {
+    FaultKind.ERROR_IN_BODY: lambda reply: _set(reply, error=_BROKEN_ERROR),
+    FaultKind.EMPTY_CHOICES: lambda reply: _set(reply, choices=[]),
+    FaultKind.NULL_CHOICES: lambda reply: _set(reply, choices=None),
+    FaultKind.NO_TEXT: _empty_choice,
+    FaultKind.FAILED_ON_THE_WAY: lambda reply: _set(_choice(reply), finish_reason="error"),
+    FaultKind.NO_USAGE: lambda reply: _set(reply, usage=None),
+    FaultKind.ODD_USAGE: lambda reply: _set(
+        reply, usage={"prompt_tokens": "many", "completion_tokens": -1}
+    ),
+    FaultKind.UNKNOWN_FIELDS: _add_fields,
+    FaultKind.WITHHELD: _withhold,
+    FaultKind.OTHER_MODEL: lambda reply: _set(reply, model="somebody-else"),
+    FaultKind.BAD_ARGUMENTS: lambda reply: _set_arguments(reply, '{"query": "half a'),
+    FaultKind.NULL_ARGUMENTS: lambda reply: _set_arguments(reply, None),
+    FaultKind.LIST_ARGUMENTS: lambda reply: _set_arguments(reply, '["x"]'),
+    FaultKind.NO_CALL_ID: _drop_call_id,
+    FaultKind.NAMELESS_CALL: lambda reply: _set_tool(reply, None),
+    FaultKind.UNKNOWN_TOOL: lambda reply: _set_tool(reply, "look_up"),
+    FaultKind.PARALLEL_CALLS: _call_twice,
+    FaultKind.TAGS_IN_ARGUMENTS: lambda reply: _set_arguments(reply, _TAGS_AS_ARGUMENT),
+    FaultKind.TAGS_IN_REASONING: _add_tags,
+    FaultKind.NO_REASONING: _hide_reasoning,
+    FaultKind.SUMMARY: _summarise,
+}
+"""Faults of the reply; a function changes it, and returns False where it has no place for that."""
