@@ -4,6 +4,7 @@ Only our tags are added. Thoughts, arguments, observations and the answer are th
 neutralised.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
@@ -13,7 +14,7 @@ from coa.foreign.frames import bare_observation, bare_thought, prediction
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer, normalise
 from coa.prompts import Prompt
-from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
+from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory, merge_thoughts
 
 _ANSWER_OPEN = f"{protocol.THINK_CLOSE}\n\n\\boxed{{"
 """The text before an answer. It differs from the scaffold's marker, because that would be read as a
@@ -21,13 +22,14 @@ forced answer after a line break."""
 _BACKSLASH = "\N{FULLWIDTH REVERSE SOLIDUS}"
 """Replaces a backslash in an answer, where TeX would read a command. The grader takes the two signs
 for the same."""
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _TEX = str.maketrans({"\\": _BACKSLASH, "{": r"\{", "}": r"\}", "$": r"\$"})
 
 
 def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Trajectory:
     r"""Render an ingested trajectory with `coa.protocol`; the token counts become counts of words.
 
-    The scaffold's labels and the verdict after the answer are dropped; the answer goes into a box.
+    The scaffold's labels and all text after the answer are dropped; the answer goes into a box.
     Without a `prompt` only the question precedes the opening of the thinking. One law holds:
     `parse(render(steps))` gives the steps again, except for outcomes and passages.
     """
@@ -38,7 +40,7 @@ def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Traject
         harmless = " ".join(protocol.neutralise(trajectory.question).split())
         text = f"{harmless}\n\n{protocol.THINK_OPEN}\n"
         prompt_hash = ""
-    steps = tuple(_converted(trajectory.steps))
+    steps = merge_thoughts(tuple(_converted(trajectory.steps)))
     return replace(
         trajectory,
         prompt=text,
@@ -57,6 +59,8 @@ def rewrite(trajectory: Trajectory, prompt: Prompt) -> Trajectory:
         UnreadableError: read back, the text gives other steps or another answer, or a tag of ours
             is where it could act.
     """
+    if any(step.text == protocol.ANSWER_MARKER for step in trajectory.steps):
+        raise UnreadableError(UnreadableReason.NOT_REWRITTEN, 0, "the answer was forced")
     own = to_own_tags(trajectory, prompt)
     fault = _fault(own.steps, prediction(trajectory.steps) or "")
     if fault:
@@ -94,16 +98,15 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
     """Give the steps in our tags, up to the answer."""
     for step in foreign:
         if step.kind is StepKind.THOUGHT:
-            thought = bare_thought(step.text).removeprefix(protocol.THINK_OPEN)
+            thought = bare_thought(step.text)
             if thought:
                 yield replace(step, text=protocol.neutralise(thought))
         elif step.kind is StepKind.ACTION:
             yield _action(step)
         elif step.kind is StepKind.OBSERVATION:
-            body = bare_observation(step.text)
-            yield protocol.observation(
-                step.tool or "", body, step.outcome or Outcome.OK, step.passages
-            )
+            body = bare_observation(step.text, step.tool)
+            tool = _own_tool_name(step.tool or "")
+            yield protocol.observation(tool, body, step.outcome or Outcome.OK, step.passages)
         elif step.kind is StepKind.ANSWER:
             answer = protocol.neutralise(prediction([step]) or "").strip().translate(_TEX)
             yield replace(step, text=f"{_ANSWER_OPEN}{answer}}}")
@@ -111,7 +114,12 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
 
 
 def _action(step: Step) -> Step:
-    tool = step.tool or ""
+    tool = _own_tool_name(step.tool or "")
     argument = protocol.neutralise(step.argument or "").strip()
     text = f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
-    return replace(step, text=text, argument=argument)
+    return replace(step, text=text, tool=tool, argument=argument)
+
+
+def _own_tool_name(name: str) -> str:
+    """Write a tool's name as our tags allow it: `PythonInterpreter` is `pythoninterpreter`."""
+    return _NOT_IN_NAMES.sub("_", name.lower()).strip("_")

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
-from coa.foreign.r1_searcher import read_r1_searcher
 from coa.foreign.react import read_react_chat, read_react_text
+from coa.foreign.tag_families import R1_SEARCHER
+from coa.foreign.tagged_text import read_tagged_text
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from tests.foreign_support import (
     ANSWER,
@@ -68,7 +69,7 @@ def test_an_ambiguous_r1_searcher_text_is_refused_with_its_place(
     text: str, reason: UnreadableReason, character: int
 ) -> None:
     with pytest.raises(UnreadableError) as caught:
-        read_r1_searcher(text)
+        read_tagged_text(text, R1_SEARCHER)
     assert (caught.value.reason, caught.value.character) == (reason, character)
 
 
@@ -127,7 +128,7 @@ def test_an_ambiguous_chat_is_refused(
 @given(st.lists(st.sampled_from(R1_PARTS), max_size=16).map("".join))
 def test_a_r1_searcher_text_is_refused_or_kept_to_the_last_character(text: str) -> None:
     try:
-        steps = read_r1_searcher(text)
+        steps = read_tagged_text(text, R1_SEARCHER)
     except UnreadableError as error:
         assert 0 <= error.character <= len(text)
     else:
@@ -161,7 +162,7 @@ def test_a_react_text_is_refused_or_kept_to_the_last_character(text: str) -> Non
 def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
     start = time.process_time()
     with pytest.raises(UnreadableError):
-        read_r1_searcher(unit * (10_000_000 // len(unit)))
+        read_tagged_text(unit * (10_000_000 // len(unit)), R1_SEARCHER)
     assert time.process_time() - start < 10
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from coa import protocol
 from coa.foreign.frames import prediction
-from coa.foreign.r1_searcher import read_r1_searcher
 from coa.foreign.react import read_react_chat, read_react_text
+from coa.foreign.tag_families import R1_SEARCHER
+from coa.foreign.tagged_text import read_tagged_text
 from coa.grading import boxed_answer, normalise
 from coa.own_tags import to_own_tags
 from coa.prompts import Prompt
@@ -73,7 +74,7 @@ def trajectory(steps: tuple[Step, ...]) -> Trajectory:
 
 
 def test_r1_searcher_text_is_cut_into_steps_with_authors() -> None:
-    steps = read_r1_searcher(R1)
+    steps = read_tagged_text(R1, R1_SEARCHER)
     assert protocol.render(steps) == R1
     assert shape(steps) == [
         ("thought", "policy"),
@@ -168,7 +169,7 @@ def test_the_titles_of_all_three_layouts_of_documents_are_found(
     documents: str, titles: tuple[str, ...]
 ) -> None:
     shown = f"\n\n<|begin_of_documents|>\n{documents}\n<|end_of_documents|>\n\n"
-    assert read_r1_searcher(f"{QUERY}{shown}{ANSWER}")[1].passages == titles
+    assert read_tagged_text(f"{QUERY}{shown}{ANSWER}", R1_SEARCHER)[1].passages == titles
 
 
 def test_in_a_chat_the_roles_say_who_wrote_what() -> None:
@@ -192,7 +193,9 @@ def test_in_a_chat_the_roles_say_who_wrote_what() -> None:
 
 
 @pytest.mark.parametrize(
-    "steps", [read_r1_searcher(R1), read_react_text(REACT)], ids=["r1_searcher", "react"]
+    "steps",
+    [read_tagged_text(R1, R1_SEARCHER), read_react_text(REACT)],
+    ids=["r1_searcher", "react"],
 )
 def test_our_tags_say_the_same(steps: tuple[Step, ...]) -> None:
     own = to_own_tags(trajectory(steps)).steps
@@ -211,9 +214,11 @@ def test_our_tags_say_the_same(steps: tuple[Step, ...]) -> None:
 
 def test_a_prompt_of_ours_may_stand_before_the_steps() -> None:
     prompt = Prompt("Q: {question} " + protocol.THINK_OPEN, "0123")
-    own = to_own_tags(trajectory(read_r1_searcher(R1)), prompt)
+    own = to_own_tags(trajectory(read_tagged_text(R1, R1_SEARCHER)), prompt)
     assert (own.prompt, own.prompt_hash) == ("Q: Where is it? " + protocol.THINK_OPEN, "0123")
-    assert to_own_tags(trajectory(read_r1_searcher(R1))).prompt.startswith("Where is it?\n")
+    assert to_own_tags(trajectory(read_tagged_text(R1, R1_SEARCHER))).prompt.startswith(
+        "Where is it?\n"
+    )
 
 
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)

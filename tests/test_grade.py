@@ -8,8 +8,9 @@ import pytest
 
 from coa import protocol, tables
 from coa.errors import InputError
-from coa.foreign.r1_searcher import read_r1_searcher
 from coa.foreign.react import read_react_text
+from coa.foreign.tag_families import R1_SEARCHER
+from coa.foreign.tagged_text import read_tagged_text
 from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory
 from coa.own_tags import to_own_tags
@@ -18,7 +19,7 @@ from coa.trajectory import Mode, Sampling, Step, StopReason, Trajectory
 from curate.grade import main
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
-R1_SEARCHER = (
+R1_TEXT = (
     "I look it up. <|begin_of_query|> capital <|end_of_query|>\n\n<|begin_of_documents|>\n"
     "(1)Title: France Text: Its capital is Paris.<|end_of_documents|>\n\nSo it is Paris.</think>"
     "<answer>Paris</answer>"
@@ -33,7 +34,7 @@ FOREIGN = [
     "I look it up.<|begin_search_query|>capital<|end_search_query|>",
     "I look it up.<|python_tag|>search(capital)",
     "I know it.</think><answer>Paris</answer>",
-    R1_SEARCHER,
+    R1_TEXT,
     REACT,
 ]
 OWN = "It is Paris.</think> \\boxed{Paris}"
@@ -84,7 +85,7 @@ def test_a_file_in_the_tags_of_another_framework_is_refused(folder: Path, text: 
     assert not Path("data/grade.parquet").exists()
 
 
-@pytest.mark.parametrize("steps", [read_r1_searcher(R1_SEARCHER), read_react_text(REACT)])
+@pytest.mark.parametrize("steps", [read_tagged_text(R1_TEXT, R1_SEARCHER), read_react_text(REACT)])
 def test_ingested_rows_are_refused_until_they_are_brought_into_our_tags(
     folder: Path, steps: tuple[Step, ...]
 ) -> None:

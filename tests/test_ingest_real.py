@@ -39,7 +39,10 @@ FILES = {
     "fireact_hotpotdev500_gpt35ft": (457, {"text_after_action": 8}),
     "fireact_hotpotdev500_llama2_13b": (494, {"no_answer": 4, "text_after_action": 1}),
     "fireact_finetune_hotpotqa_multimethod": (734, {}),
-    "autoact_hotpot_train": (0, {"wrong_format": 821}),
+    "autoact_hotpot_train": (
+        668,
+        {"no_action": 106, "text_after_action": 41, "no_answer": 5, "empty_turn": 1},
+    ),
 }
 
 
@@ -48,7 +51,7 @@ def foreign_text(values: dict[str, Any]) -> str:
         return "".join(message["content"] for message in values["traj"])
     if "output" in values:
         return str(values["instruction"] + values["output"])
-    return str(values.get("traj") or values["gen_text_store"])
+    return str(values.get("traj") or values.get("gen_text_store") or values["prompt"])
 
 
 @needs_real_data
@@ -64,9 +67,12 @@ def test_real_rows_keep_every_character_and_read_back_from_our_tags(name: str) -
             continue
         num_read += 1
         trajectory = row.trajectory
-        assert trajectory.prompt + protocol.render(trajectory.steps) == foreign_text(
-            json.loads(line)
-        )
+        text = foreign_text(json.loads(line))
+        assert trajectory.prompt + protocol.render(trajectory.steps) == text
+        by_author = Counter({Author.SCAFFOLD: len(trajectory.prompt)})
+        for step in trajectory.steps:
+            by_author[step.author] += len(step.text)
+        assert by_author.total() == len(text)
         own = to_own_tags(trajectory)
         read_back = protocol.parse(protocol.render(own.steps))
         assert [(s.kind, s.author, s.text) for s in read_back] == [

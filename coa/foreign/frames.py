@@ -1,52 +1,73 @@
-"""Take the frames of foreign texts away: the tags and labels around observations and answers.
+"""Take the frames of foreign texts away: the tags and labels around thoughts and answers.
 
-The frames of no two families begin alike, so a text itself shows whose frame it has.
+The frames of no two formats begin alike, so a text itself shows whose frame it has.
 """
 
 import re
 from collections.abc import Iterable
 
+from coa import protocol
+from coa.foreign.tag_families import ANSWER_TAGS, TAG_FAMILIES
+from coa.grading import boxed_answer
 from coa.trajectory import Step, StepKind
 
-DOCUMENTS_OPEN, DOCUMENTS_CLOSE = "<|begin_of_documents|>", "<|end_of_documents|>"
-ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 THOUGHT_LABEL, OBSERVATION_LABEL = "Thought:", "Observation:"
 REACT_CALL = re.compile(
     r"Action:[ \t]*(?P<tool>[A-Za-z][A-Za-z0-9]*)[ \t]*\[(?P<argument>[^\n]*)\]"
 )
 """A call in ReAct; the answer is the argument of the call `finish`."""
-_OBSERVATION_FRAMES = ((DOCUMENTS_OPEN, DOCUMENTS_CLOSE), (OBSERVATION_LABEL, ""))
-_ANSWER_FRAMES = (re.compile(rf"{ANSWER_OPEN}(.*){ANSWER_CLOSE}", re.DOTALL), REACT_CALL)
+NUMBERED_CALL = re.compile(r"\s*(?P<tool>[A-Za-z]\w*)[ \t]?\[(?P<argument>[^\n]*)\][ \t.]*\Z")
+"""A call after a numbered label; the runtimes ignore a full stop."""
+_NUMBERED_OBSERVATION = re.compile(r"Observation \d+:")
+_OBSERVATION_TAGS = tuple({family.observation: None for family in TAG_FAMILIES})
+_ANSWER = re.compile(f"{re.escape(ANSWER_TAGS.open)}(.*){re.escape(ANSWER_TAGS.close)}", re.DOTALL)
+_END_TOKENS = re.compile(r"(?:<\|im_end\|>|<\|endoftext\|>)\s*\Z")
+_TURN_BORDER = re.compile(
+    r"\A\s*<\|im_end\|>\s*<\|im_start\|>(?:user|tool)|<\|im_end\|>\s*<\|im_start\|>assistant\s*\Z"
+)
+"""ChatML's tokens at the two ends of an observation."""
+_THINK_TAGS = re.compile(f"{protocol.THINK_OPEN}|{protocol.THINK_CLOSE}")
 
 
-def bare_observation(text: str) -> str:
-    """Return an observation without its frame, stripped."""
-    bare = text.strip()
-    for opening, closing in _OBSERVATION_FRAMES:
-        if bare.startswith(opening) and bare.endswith(closing):
-            return bare.removeprefix(opening).removesuffix(closing).strip()
-    return bare
+def bare_observation(text: str, tool: str | None = None) -> str:
+    """Return an observation of `tool` without its frame, stripped."""
+    bare = _TURN_BORDER.sub("", text).strip()
+    if bare.startswith("<"):
+        own_tags = protocol.observation_text(tool or "", "").split()
+        for opening, closing in (*_OBSERVATION_TAGS, own_tags):
+            if bare.startswith(opening) and bare.endswith(closing):
+                return bare.removeprefix(opening).removesuffix(closing).strip()
+    numbered = _NUMBERED_OBSERVATION.match(bare)
+    label = numbered[0] if numbered else OBSERVATION_LABEL
+    return bare.removeprefix(label).strip()
 
 
 def prediction(steps: Iterable[Step]) -> str | None:
     """Return the answer of a foreign trajectory without its frame; None when there is none."""
+    before = ""
     for step in steps:
         if step.kind is StepKind.ANSWER:
-            return _unframed_answer(step.text)
+            return _unframed_answer(before + step.text)
+        # An answer that was forced goes on in the box that the scaffold opened.
+        before = protocol.ANSWER_MARKER if step.text == protocol.ANSWER_MARKER else ""
     return None
 
 
 def _unframed_answer(text: str) -> str | None:
-    for frame in _ANSWER_FRAMES:
-        found = frame.search(text)
-        if found:
-            last_group: str = found[frame.groups]
-            return last_group.strip() or None
-    return None
+    tagged = _ANSWER.search(text)
+    if tagged:
+        inner: str = tagged[1]
+        return boxed_answer(inner) or inner.strip() or None
+    call = REACT_CALL.search(text) or NUMBERED_CALL.match(text)
+    if call:
+        argument: str = call["argument"]
+        return argument.strip() or None
+    said = text.rpartition(protocol.THINK_CLOSE)[2]
+    return boxed_answer(text) or _END_TOKENS.sub("", said).strip() or None
 
 
 def bare_thought(text: str) -> str:
-    """Return a thought without the label that a chat's policy writes itself."""
-    if not text.startswith(THOUGHT_LABEL):
-        return text
-    return text.removeprefix(THOUGHT_LABEL).lstrip(" ")
+    """Return a thought without the tags of the thinking, or without ReAct's label at its start."""
+    if text.startswith(THOUGHT_LABEL):
+        text = text.removeprefix(THOUGHT_LABEL).lstrip(" ")
+    return _THINK_TAGS.sub("", text)

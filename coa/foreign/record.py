@@ -9,12 +9,13 @@ from coa.trajectory import Mode, Sampling, Step
 
 
 class Format(StrEnum):
-    """The format of a foreign file, by its columns."""
+    """The format of a foreign row, by its columns and the tags in its text."""
 
     AUTO = "auto"
     """Found for each row from its columns."""
     R1_SEARCHER = "r1_searcher"
-    """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output."""
+    """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output; or a text
+    with `<|begin_of_query|>` and `<|begin_of_documents|>`."""
     FIREACT_CHAT = "fireact_chat"
     """FireAct's runs of chat models: idx, gt, pred, em, f1, and `traj` as messages."""
     FIREACT_TEXT = "fireact_text"
@@ -23,6 +24,28 @@ class Format(StrEnum):
     """FireAct's training rows in Alpaca's columns: instruction, input, output; no gold answer."""
     FIREACT_TRAINING_CHAT = "fireact_training_chat"
     """The same rows as OpenAI's fine-tuning takes them: `messages`; no gold answer."""
+    AUTOACT = "autoact"
+    """AutoAct's runs: question, answer, correct, reward, halted, and `prompt` with the turns."""
+    REACT = "react"
+    """A text of `Thought:`, `Action: tool[argument]` and `Observation:`, with a question."""
+    REFLEXION = "reflexion"
+    """The same with numbered labels, `Thought 1:`, as Reflexion and ReAct write them."""
+    AUTOCOA = "autocoa"
+    """A text in AutoCoA's tags, which are ours (docs/protocol.md)."""
+    SEARCH_R1 = "search_r1"
+    """A text with `<search>`, `<information>`, `<answer>`: Search-R1, ZeroSearch."""
+    ASEARCHER = "asearcher"
+    """The same with `<access>` for pages: ASearcher."""
+    SSRL = "ssrl"
+    """The tags of Search-R1 where the policy wrote the information itself. Never found by itself,
+    because the text looks the same."""
+    RESEARCH = "research"
+    """A text with `<search>` or `<python>`, `<result>`, `<answer>`: ReSearch, ARPO."""
+    SEARCH_O1 = "search_o1"
+    """A text with `<|begin_search_query|>` and `<|begin_search_result|>`: Search-o1,
+    SimpleDeepSearcher."""
+    TOOL_CALL_TEXT = "tool_call_text"
+    """A text with `<tool_call>` and JSON, `<tool_response>`: ReCall, Tongyi, WebExplorer, Qwen."""
 
 
 class ForeignRow(NamedTuple):

@@ -1,17 +1,26 @@
-"""Read one row of a foreign file, in the format that its columns show or that is asked for.
+"""Read one row of a foreign file, in the format that it shows or that is asked for.
 
 `FORMATS` lists every format.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from coa.foreign import fireact, r1_searcher
+from coa.foreign import fireact, numbered_react, r1_searcher
+from coa.foreign.autocoa import has_own_tags, read_autocoa
+from coa.foreign.react import read_react_text
 from coa.foreign.record import ForeignRow, Format
+from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
+from coa.foreign.tagged_text import find_tags, read_tagged_text, tell_family
+from coa.foreign.text_rows import find_text, read_text_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.trajectory import Step
 
 Row = Mapping[str, Any]
 """A row: its values by column."""
+_REACT_LABEL = re.compile(r"\s*(?:Thought|Action):")
 
 
 class FormatReader(NamedTuple):
@@ -22,9 +31,50 @@ class FormatReader(NamedTuple):
     """Whether a row has the format, by its columns and their content."""
     read: Callable[[Row], ForeignRow]
     """Reads a row of the format; raises an `UnreadableError` where it cannot."""
+    reads_any_text: bool = False
+    """Whether it may be asked to read a row that it does not recognise: any row with a text."""
 
 
-FORMATS = (
+def _text_format(
+    form: Format,
+    is_in: Callable[[str], bool],
+    read_text: Callable[[str], tuple[Step, ...]],
+) -> FormatReader:
+    """Make the reader of a format whose rows hold a trajectory as one text."""
+
+    def recognises(row: Row) -> bool:
+        found = find_text(row)
+        return found is not None and is_in(found.body)
+
+    read = partial(read_text_row, form=form, read=read_text)
+    return FormatReader(form, recognises, read, reads_any_text=True)
+
+
+def _tag_format(family: TagFamily) -> FormatReader:
+    """Make the reader of a tag family."""
+
+    def is_in(text: str) -> bool:
+        return tell_family(text) is family
+
+    return _text_format(family.format, is_in, partial(read_tagged_text, family=family))
+
+
+def _is_react(text: str) -> bool:
+    return _REACT_LABEL.match(text) is not None
+
+
+def _is_numbered_react(text: str) -> bool:
+    return numbered_react.LABEL.match(text.lstrip()) is not None
+
+
+def _is_fireact_training(row: Row) -> bool:
+    output = row.get("output")
+    if not isinstance(output, str) or "instruction" not in row:
+        return False
+    return _is_react(output) or not find_tags(output)
+
+
+COLUMN_FORMATS = (
     FormatReader(
         Format.R1_SEARCHER,
         lambda row: isinstance(row.get("gen_text_store"), str),
@@ -40,18 +90,24 @@ FORMATS = (
         lambda row: isinstance(row.get("traj"), str),
         fireact.read_text_run,
     ),
-    FormatReader(
-        Format.FIREACT_TRAINING,
-        lambda row: isinstance(row.get("output"), str) and "instruction" in row,
-        fireact.read_training,
-    ),
+    FormatReader(Format.AUTOACT, numbered_react.is_autoact, numbered_react.read_autoact_row),
+    FormatReader(Format.FIREACT_TRAINING, _is_fireact_training, fireact.read_training),
     FormatReader(
         Format.FIREACT_TRAINING_CHAT,
         lambda row: isinstance(row.get("messages"), list),
         fireact.read_training_chat,
     ),
 )
-"""All formats; the first that recognises a row reads it."""
+"""The formats with columns of their own."""
+TEXT_FORMATS = (
+    _text_format(Format.REACT, _is_react, read_react_text),
+    _text_format(Format.REFLEXION, _is_numbered_react, numbered_react.read_numbered_react),
+    _text_format(Format.AUTOCOA, has_own_tags, read_autocoa),
+    *(_tag_format(family) for family in TAG_FAMILIES),
+)
+"""The formats of rows with one text, which its tags or labels show."""
+FORMATS = (*COLUMN_FORMATS, *TEXT_FORMATS)
+"""All formats. A format with columns of its own goes before one of a text."""
 
 
 def read_foreign_row(row: Row, expected: Format = Format.AUTO) -> ForeignRow:
@@ -59,10 +115,13 @@ def read_foreign_row(row: Row, expected: Format = Format.AUTO) -> ForeignRow:
 
     Raises:
         UnreadableError: the row has other columns, no question, or a text that its format does not
-            allow.
+            allow, or that several formats may read.
     """
+    for reader in FORMATS:
+        if reader.format is expected and (reader.reads_any_text or reader.recognises(row)):
+            return reader.read(row)
     found = tell_format(row)
-    if found is None or expected not in (Format.AUTO, found.format):
+    if found is None or expected is not Format.AUTO:
         columns = ", ".join(sorted(row))[:200]
         detail = f"{found.format if found else 'no known format'}; columns {columns}"
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
@@ -70,8 +129,16 @@ def read_foreign_row(row: Row, expected: Format = Format.AUTO) -> ForeignRow:
 
 
 def tell_format(row: Row) -> FormatReader | None:
-    """Recognise a row's format by its columns; None for an unknown one."""
-    for reader in FORMATS:
+    """Recognise a row's format; None for an unknown one.
+
+    Raises:
+        UnreadableError: several formats may read the row.
+    """
+    for reader in COLUMN_FORMATS:
         if reader.recognises(row):
             return reader
-    return None
+    found = [reader for reader in TEXT_FORMATS if reader.recognises(row)]
+    if len(found) > 1:
+        detail = "the text may be one of " + " or ".join(reader.format for reader in found)
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
+    return found[0] if found else None

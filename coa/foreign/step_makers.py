@@ -24,7 +24,7 @@ def observation_step(text: str, tool: str | None, passages: tuple[str, ...] = ()
         Author.ENVIRONMENT,
         text,
         tool=tool,
-        outcome=_outcome(bare_observation(text)),
+        outcome=_outcome(bare_observation(text, tool)),
         passages=passages,
     )
 
@@ -39,4 +39,6 @@ def _outcome(body: str) -> Outcome:
     # FireAct shows the errors of its runtime as results.
     if body.startswith("(") and "generated an exception: " in body:
         return Outcome.INVALID if "Unknown tool name" in body else Outcome.ERROR
+    if body.lower().startswith("invalid action"):  # Reflexion's runtime and AutoAct's
+        return Outcome.INVALID
     return Outcome.EMPTY if body in _NOTHING else Outcome.OK

@@ -1,0 +1,144 @@
+"""Read rows in which a trajectory is one text, in columns that many projects use."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from coa.foreign.record import (
+    UNKNOWN_SAMPLING,
+    ForeignRow,
+    Format,
+    gold_answers,
+    identifier,
+    optional_text,
+    question_text,
+)
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.trajectory import Mode, Step, StepKind
+
+TEXT_COLUMNS = (
+    "response",
+    "output",
+    "Output",
+    "completion",
+    "text",
+    "trajectory",
+    "generated_text",
+    "gen_text_store",
+    "scratchpad",
+    "sequences_str",
+    "solution_str",
+)
+"""The columns that may hold the text of a trajectory. A row must have just one of them as text."""
+QUESTION_COLUMNS = ("question", "Question", "query", "problem")
+GOLD_COLUMNS = ("golden_answers", "gold_answers", "answers", "answer", "ground_truth", "target")
+_ID_COLUMNS = ("id", "idx", "qid", "question_id")
+_QUESTION_LABEL = "Question:"
+_FIRST_TURN, _POLICY_TURN = "<|im_start|>", "<|im_start|>assistant\n"
+
+
+class FoundText(NamedTuple):
+    """The text of a row, cut into what the policy was given and what follows."""
+
+    prompt: str
+    body: str
+
+
+def find_text(row: Mapping[str, Any]) -> FoundText | None:
+    """Find a row's trajectory as one text; None where no column holds one.
+
+    A prompt at its start is cut off: that of the column `prompt`, or ChatML's turns before the
+    policy's first one.
+
+    Raises:
+        UnreadableError: several columns hold a text.
+    """
+    found = [name for name in TEXT_COLUMNS if optional_text(row.get(name))]
+    if not found:
+        return None
+    if len(found) > 1:
+        detail = f"the text may be that of {' or '.join(found)}"
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
+    text: str = row[found[0]]
+    asked = row.get("prompt")
+    if isinstance(asked, str) and asked and text.startswith(asked):
+        return FoundText(asked, text[len(asked) :])
+    head, turn, body = text.partition(_POLICY_TURN)
+    if turn and text.startswith(_FIRST_TURN):
+        return FoundText(head + turn, body)
+    return FoundText(asked if isinstance(asked, str) else "", text)
+
+
+def read_text_row(
+    row: Mapping[str, Any], form: Format, read: Callable[[str], tuple[Step, ...]]
+) -> ForeignRow:
+    """Read a row whose trajectory is one text, with `read`.
+
+    Raises:
+        UnreadableError: no column holds a text or several do, there is no question, or the text
+            cannot be read.
+    """
+    found = find_text(row)
+    if found is None:
+        columns = ", ".join(sorted(row))[:200]
+        raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, f"no text; columns {columns}")
+    asked = _question(row, found.prompt)
+    steps = read(found.body)
+    acts = any(step.kind is StepKind.ACTION for step in steps)
+    return ForeignRow(
+        format=form,
+        question_id=identifier(_first(row, _ID_COLUMNS)),
+        question=asked,
+        gold_answers=_golds(row),
+        prompt=found.prompt,
+        steps=steps,
+        # The rows do not say which tools were offered, so the calls decide.
+        mode=Mode.COA if acts else Mode.COT,
+        sampling=UNKNOWN_SAMPLING,
+        search_fingerprint=f"unknown: the search of a row of {form}",
+    )
+
+
+def _question(row: Mapping[str, Any], prompt: str) -> str:
+    """Return the question: its own column, or what the prompt asks.
+
+    A prompt that has the label `Question:` once asks what follows it; any other prompt is the
+    question as a whole.
+    """
+    given = _first(row, QUESTION_COLUMNS)
+    if given is not None:
+        return question_text(given)
+    asked = prompt or _last_user_message(row.get("prompt")) or row.get("instruction")
+    if isinstance(asked, str) and asked.count(_QUESTION_LABEL) == 1:
+        return question_text(asked.partition(_QUESTION_LABEL)[2])
+    return question_text(asked)
+
+
+def _last_user_message(messages: Any) -> str | None:
+    """Return the content of the one user message of a prompt that is a list of messages."""
+    if not isinstance(messages, list):
+        return None
+    asked = [
+        item.get("content")
+        for item in messages
+        if isinstance(item, dict) and item.get("role") == "user"
+    ]
+    return optional_text(asked[0]) if len(asked) == 1 else None
+
+
+def _golds(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the gold answers, which verl's rows have in `reward_model`."""
+    found = _first(row, GOLD_COLUMNS)
+    reward = row.get("reward_model")
+    if found is None and isinstance(reward, dict):
+        found = reward.get("ground_truth")
+    if isinstance(found, dict):
+        found = found.get("target")
+    return gold_answers(found)
+
+
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """Return the value of the first of the columns that is there; None where none is."""
+    for name in names:
+        if row.get(name) is not None:
+            return row[name]
+    return None

@@ -1,0 +1,166 @@
+"""Refuse tagged texts that allow two readings; render the others and read them again."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coa import protocol
+from coa.foreign import tag_families
+from coa.foreign.autocoa import read_autocoa
+from coa.foreign.numbered_react import read_numbered_react
+from coa.foreign.react import read_react_text
+from coa.foreign.record import Format
+from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
+from coa.foreign.tagged_text import read_tagged_text
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.trajectory import Author, Step, StepKind
+
+CALL = "<search>q</search>"
+SEEN = "<information>i</information>"
+OWN_CALL = "<begin_search> q </end_search>"
+JSON_CALL = '<tool_call>{"name": "a", "arguments": {"q": "x"}}</tool_call>'
+TWO_CALLS, REPLY = JSON_CALL * 2, "<tool_response>a</tool_response>"
+SEARCH_R1, SEARCH_O1, TOOL_CALL = Format.SEARCH_R1, Format.SEARCH_O1, Format.TOOL_CALL_TEXT
+AUTOCOA, REFLEXION = Format.AUTOCOA, Format.REFLEXION
+READERS: dict[Format, Callable[[str], tuple[Step, ...]]] = {
+    **{family.format: partial(read_tagged_text, family=family) for family in TAG_FAMILIES},
+    AUTOCOA: read_autocoa,
+    REFLEXION: read_numbered_react,
+    Format.REACT: read_react_text,
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "marked", "reason"),
+    [
+        (SEARCH_R1, f"a {CALL}{SEEN}@", UnreadableReason.NO_ANSWER),
+        (SEARCH_R1, f"a {CALL}@ b <answer>c</answer>", UnreadableReason.NO_OBSERVATION),
+        (SEARCH_R1, f"{CALL}@ b {SEEN}<answer>c</answer>", UnreadableReason.NO_OBSERVATION),
+        (SEARCH_R1, f"{CALL}@{CALL}{SEEN}", UnreadableReason.NO_OBSERVATION),
+        (SEARCH_R1, "a @<search>q", UnreadableReason.UNCLOSED_TAG),
+        (SEARCH_R1, "<search>q@<search>", UnreadableReason.NESTED_TAG),
+        (SEARCH_R1, f"a @{SEEN}", UnreadableReason.MISPLACED_TAG),
+        (SEARCH_R1, "@</search>", UnreadableReason.MISPLACED_TAG),
+        (SEARCH_R1, "@<search> </search>", UnreadableReason.EMPTY_TURN),
+        (SEARCH_R1, "@<answer> </answer>", UnreadableReason.NO_ANSWER),
+        (SEARCH_R1, "<answer>a</answer>@<answer>", UnreadableReason.MISPLACED_TAG),
+        (SEARCH_R1, "It is \\boxed{Paris}@", UnreadableReason.NO_ANSWER),
+        (SEARCH_O1, "It is Paris@", UnreadableReason.NO_ANSWER),
+        (SEARCH_O1, "It is \\boxed{Paris@", UnreadableReason.NO_ANSWER),
+        (TOOL_CALL, "<tool_call>@{}</tool_call>", UnreadableReason.BAD_CALL),
+        (TOOL_CALL, f"{JSON_CALL}@ b {JSON_CALL}", UnreadableReason.TEXT_AFTER_ACTION),
+        (TOOL_CALL, f"{TWO_CALLS}{REPLY}@{JSON_CALL}", UnreadableReason.NO_OBSERVATION),
+        (REFLEXION, "@", UnreadableReason.NO_ANSWER),
+        (REFLEXION, "@Hm.\nThought 1: a", UnreadableReason.NO_ACTION),
+        (REFLEXION, "Thought 1: a\n@Observation 1: b", UnreadableReason.MISPLACED_TAG),
+        (REFLEXION, "Thought 1: a\n@Action 2: b[c]", UnreadableReason.MISPLACED_TAG),
+        (REFLEXION, "@Thought 2: a", UnreadableReason.MISPLACED_TAG),
+        (REFLEXION, "Action 1:@ None.", UnreadableReason.NO_ACTION),
+        (REFLEXION, "Action 1:@ Search[a] and b", UnreadableReason.TEXT_AFTER_ACTION),
+        (REFLEXION, "Action 1:@ Search[ ]", UnreadableReason.EMPTY_TURN),
+        (REFLEXION, "Action 1: Search[a]\nObservation 1: b@", UnreadableReason.NO_ANSWER),
+        (AUTOCOA, f"{OWN_CALL}@ x </think> a", UnreadableReason.NO_OBSERVATION),
+        (AUTOCOA, "a @<search_result> b </search_result>", UnreadableReason.MISPLACED_TAG),
+        (AUTOCOA, "a @<begin_search> b", UnreadableReason.MISPLACED_TAG),
+        (AUTOCOA, "@<begin_search> </end_search>", UnreadableReason.EMPTY_TURN),
+        (AUTOCOA, f"{OWN_CALL}@", UnreadableReason.NO_OBSERVATION),
+        (AUTOCOA, "I know.@", UnreadableReason.NO_ANSWER),
+    ],
+)
+def test_a_text_that_allows_two_readings_is_refused_at_its_position(
+    form: Format, marked: str, reason: UnreadableReason
+) -> None:
+    with pytest.raises(UnreadableError) as error:
+        READERS[form](marked.replace("@", ""))
+    assert (error.value.reason, error.value.character) == (reason, marked.index("@"))
+
+
+WITH_NAMED_TOOLS = [family for family in TAG_FAMILIES if family.calls[0][0]]
+PLAIN = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="<>\0{}|\\"), min_size=1
+).filter(str.strip)
+
+
+@pytest.mark.parametrize("family", WITH_NAMED_TOOLS)
+@given(turns=st.lists(st.tuples(PLAIN, PLAIN, PLAIN), max_size=4), answer=PLAIN)
+def test_rendered_turns_are_read_back(
+    family: TagFamily, turns: list[tuple[str, str, str]], answer: str
+) -> None:
+    tool, call = family.calls[-1]
+    seen_by = Author.POLICY if family.is_simulated else Author.ENVIRONMENT
+    expected: list[tuple[StepKind, Author, str]] = []
+    for thought, query, shown in turns:
+        expected += [
+            (StepKind.THOUGHT, Author.POLICY, f"a{thought}"),
+            (StepKind.ACTION, Author.POLICY, f"{call.open}{query}{call.close}"),
+            (
+                StepKind.OBSERVATION,
+                seen_by,
+                f"\n{family.observation.open}{shown}{family.observation.close}",
+            ),
+        ]
+    expected += [
+        (StepKind.THOUGHT, Author.POLICY, "So."),
+        (StepKind.ANSWER, Author.POLICY, f"<answer>{answer}</answer>"),
+    ]
+    steps = read_tagged_text("".join(text for _, _, text in expected), family)
+    assert [(step.kind, step.author, step.text) for step in steps] == expected
+    calls = [step for step in steps if step.kind is StepKind.ACTION]
+    assert [(step.tool, step.argument) for step in calls] == [
+        (tool, query.strip()) for _, query, _ in turns
+    ]
+
+
+PARTS = [tag for family in TAG_FAMILIES for tags in family.tags() for tag in tags]
+PARTS += ["<think>", "</think>", "\\boxed{a}", "q", "\n", "\0", "{", "Thought 1:", "Action 1: a[b]"]
+PARTS += ["\nObservation 1: c", "\nAction 2: Finish[d]", "<begin_search>", "</end_search>"]
+PARTS += [
+    "<search_result>",
+    "</search_result>",
+    tag_families.SEARCH_R1.retry,
+    "<|im_end|>",
+    JSON_CALL,
+]
+HOSTILE = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12)
+
+
+@pytest.mark.parametrize("form", READERS, ids=str)
+@given(text=HOSTILE.map("".join))
+def test_any_text_is_read_whole_or_has_a_reason_and_a_position(form: Format, text: str) -> None:
+    try:
+        steps = READERS[form](text)
+    except UnreadableError as error:
+        assert 0 <= error.character <= len(text)
+    else:
+        assert protocol.render(steps) == text
+        assert any(step.kind is StepKind.ANSWER for step in steps)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *(
+            "<search>",
+            "</search>",
+            f"{CALL}{SEEN}",
+            "<think>",
+            " ",
+            "\n",
+            "<",
+            "\\boxed{",
+            JSON_CALL,
+        ),
+        *("Action 1: a[", "Thought 1: a\n", "<|im_end|>  ", "Doc 1(Title: ", "<begin_a>", "]"),
+    ],
+)
+def test_ten_megabytes_take_seconds_in_every_format(unit: str) -> None:
+    text = unit * (10_000_000 // len(unit))
+    for form in READERS:
+        start = time.process_time()
+        with pytest.raises(UnreadableError):
+            READERS[form](text)
+        assert time.process_time() - start < 10
