@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from annotate.settings import AnnotateParams
+from coa.doctor.settings import DoctorParams
 from coa.factory import SearchParams, TeacherParams
 from coa.microworld.factory import MicroworldParams
 from coa.params import DEFAULT_PROFILE
@@ -86,6 +87,7 @@ SECTIONS: dict[str, type[Any]] = {
     "models": ModelsParams,
     "publish": PublishParams,
     "export": ExportParams,
+    "doctor": DoctorParams,
     "local_hub": LocalHubParams,
     "train": TrainParams,
     "evaluate": EvaluateParams,

@@ -21,7 +21,7 @@ from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, merge_thoug
 from data_cards.cards.masks import count_characters
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.formats.traces import trace
-from data_cards.publishing.loss_masks import mask_fault
+from coa.doctor.recorded_authors import mask_fault
 from data_cards.tracing.calls import replay
 from tests.chat_support import MODEL, chat_rows
 

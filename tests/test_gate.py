@@ -22,7 +22,7 @@ from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason
-from data_cards.publishing.loss_masks import mask_fault
+from coa.doctor.recorded_authors import mask_fault
 from data_cards.tracing.provenance import without_user
 
 pytest.importorskip("linkify_it")

@@ -28,7 +28,7 @@ from data_cards.publishing.evaluation_overlap import (
     num_compared,
     screened_overlaps,
 )
-from data_cards.publishing.loss_masks import mask_fault
+from coa.doctor.recorded_authors import mask_fault
 from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
 from data_cards.tracing import provenance

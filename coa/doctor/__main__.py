@@ -1,0 +1,100 @@
+"""Say what a set trains, token by token and by author, and what is wrong with its masks.
+
+    python -m coa.doctor set=coa tokenizer=Qwen/Qwen2.5-7B-Instruct
+    python -m coa.doctor set=data/export/tokenized tokenizer=... json=doctor.json
+    python -m coa.doctor set=rows.jsonl tokenizer=... chat_template=training.jinja
+
+Rows are this project's sets, rows of other projects, messages, or finished token ids with labels or
+a mask. Exit status: 0 where nothing was found, 1 for findings or an error. docs/doctor.md explains
+every fault.
+"""
+
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+
+from coa.doctor.examine import Doctor
+from coa.doctor.report import Summary, as_json, as_tables, in_colour
+from coa.doctor.rows import Readers, masked_rows
+from coa.doctor.settings import DoctorParams
+from coa.doctor.tags import folded_tags, tags_of, unsearchable_tags
+from coa.errors import ConfigError, InputError
+from coa.params import Params
+from coa.policy.local import load_tokenizer
+from coa.whole_files import write_file
+
+
+def examine_all(params: DoctorParams) -> Summary:
+    """Examine every row that the settings name.
+
+    Raises:
+        ConfigError: a setting is missing or unknown.
+        InputError: a file is missing or cannot be read, or holds no row.
+    """
+    for name in ("set", "tokenizer"):
+        if not getattr(params, name):
+            raise ConfigError(f"doctor.{name} is empty", expected=f"{name}=..., see --help")
+    tokenizer = load_tokenizer(params.tokenizer)
+    doctor = Doctor.of(tokenizer, params.max_tokens)
+    readers = Readers.of(
+        tokenizer,
+        format_name=params.format,
+        chat_template=_template(params.chat_template),
+        prompt_end=params.prompt_end,
+    )
+    summary = Summary(wanted=params.show)
+    formats: set[str] = set()
+    for row in islice(masked_rows(params.set, readers), params.max_rows or None):
+        formats.add(row.text_format)
+        summary.add(doctor.examine(row))
+    if summary.num_rows == 0:
+        raise InputError("there is no row to examine", where=params.set)
+    for name in sorted(formats):
+        for finding in folded_tags(tags_of(name), doctor.encoder):
+            summary.add_of_tokenizer(finding)
+        summary.unsearchable_tags += unsearchable_tags(tags_of(name), doctor.encoder)
+    return summary
+
+
+def _template(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the chat template {path}", where="doctor.chat_template", got=error
+        ) from error
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Examine a set and print what was found; return the summary line of a clean one.
+
+    Raises:
+        InputError: there are findings, or a file cannot be read.
+    """
+    params = Params.load("doctor", arguments).section(DoctorParams)
+    summary = examine_all(params)
+    console = Console()
+    if summary.shown is not None:
+        console.print(in_colour(summary.shown), soft_wrap=True)
+    console.print(as_tables(summary))
+    if params.json:
+        write_file(Path(params.json), as_json(summary))
+    if summary.has_faults:
+        raise InputError(
+            f"{summary.num_rows - summary.num_clean:,} of {summary.num_rows:,} rows have findings",
+            where=params.set,
+            got=", ".join(summary.rows_by_fault),
+            fix="docs/doctor.md says what each one means; json=FILE lists the rows",
+        )
+    return f"clean: {summary.num_rows:,} rows of {params.set}"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

@@ -1,0 +1,192 @@
+"""Sum up examined rows, and show them: a table, one row in colour, JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coa.doctor.examine import MIXED
+from coa.doctor.findings import AuthorCount, Examination, Fault, Finding, ShownPiece
+from coa.terminal import printable
+from coa.trajectory import Author
+
+_STYLES = {
+    str(Author.POLICY): "green",
+    str(Author.ENVIRONMENT): "yellow",
+    str(Author.SCAFFOLD): "magenta",
+    MIXED: "red",
+}
+_WRONG = "bold white on red"
+_SHOWN_CHARS = 6000
+"""Characters of a row that are shown; the rest is counted."""
+_CONTEXT_CHARS = 400
+"""Characters that are shown before the first wrong token of a long row."""
+_EXAMPLE_CHARS = 60
+_MAX_REPORTED = 10_000
+"""Rows with findings that the JSON lists; all of them are counted."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What was found in all rows."""
+
+    num_rows: int = 0
+    num_clean: int = 0
+    counts: dict[str, AuthorCount] = field(default_factory=dict)
+    """Tokens by author, and how many of them are trained."""
+    rows_by_fault: Counter[Fault] = field(default_factory=Counter)
+    examples: dict[Fault, tuple[str, Finding]] = field(default_factory=dict)
+    """The first row with each fault."""
+    reported: list[tuple[str, tuple[Finding, ...]]] = field(default_factory=list)
+    """The rows with findings."""
+    wanted: str = ""
+    """A part of the id of the row to show; empty: the first row with a finding, or the first."""
+    shown: Examination | None = None
+    """The row to show."""
+    unsearchable_tags: list[str] = field(default_factory=list)
+    """Tags whose tokens depend on the text around them. That is no fault of a row."""
+
+    def add(self, row: Examination) -> None:
+        """Count a row."""
+        self.num_rows += 1
+        self.num_clean += row.is_clean
+        for author, count in row.counts.items():
+            before = self.counts.get(author, AuthorCount(0, 0))
+            tokens = before.tokens + count.tokens
+            self.counts[author] = AuthorCount(tokens, before.trained + count.trained)
+        self.rows_by_fault.update({finding.fault for finding in row.findings})
+        for finding in row.findings:
+            self.examples.setdefault(finding.fault, (row.row_id, finding))
+        if row.findings and len(self.reported) < _MAX_REPORTED:
+            self.reported.append((row.row_id, row.findings))
+        if row.pieces and self._is_better(row):
+            self.shown = row
+
+    def _is_better(self, row: Examination) -> bool:
+        """Return whether a row is rather to be shown than the one so far."""
+        if self.shown is None:
+            return True
+        if self.wanted:
+            return self.wanted in row.row_id and self.wanted not in self.shown.row_id
+        return self.shown.is_clean and not row.is_clean
+
+    def add_of_tokenizer(self, finding: Finding) -> None:
+        """Add what is wrong with the tokenizer and not with one row."""
+        self.rows_by_fault[finding.fault] += 1
+        self.examples.setdefault(finding.fault, ("the tokenizer", finding))
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether a row or the tokenizer has a fault."""
+        return bool(self.rows_by_fault)
+
+
+def as_json(summary: Summary) -> str:
+    """Write a summary and the rows with findings as JSON."""
+    rows = []
+    for row_id, findings in summary.reported:
+        rows.append({"row": row_id, "findings": [_finding(finding) for finding in findings]})
+    document = {
+        "rows": summary.num_rows,
+        "clean": summary.num_clean,
+        "tokens": {author: count._asdict() for author, count in summary.counts.items()},
+        "rows_by_fault": dict(summary.rows_by_fault.most_common()),
+        "unsearchable_tags": summary.unsearchable_tags,
+        "rows_with_findings": rows,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "fault": finding.fault,
+        "token": finding.token,
+        "count": finding.count,
+        "detail": finding.detail,
+    }
+
+
+def as_tables(summary: Summary) -> RenderableType:
+    """Return what to print: who wrote what and how much is trained, then the faults."""
+    tokens = Table("author", "tokens", "trained", "share")
+    for author, count in sorted(summary.counts.items()):
+        share = f"{count.trained / count.tokens:.1%}"
+        name = Text(author, style=_STYLES.get(author, ""))
+        tokens.add_row(name, f"{count.tokens:,}", f"{count.trained:,}", share)
+    faults = Table("fault", "rows", "first in", "token", "what it is")
+    for fault, num_rows in summary.rows_by_fault.most_common():
+        row_id, finding = summary.examples[fault]
+        token = "" if finding.token is None else f"{finding.token:,}"
+        faults.add_row(
+            Text(fault, style="red"), f"{num_rows:,}", _short(row_id), token, _short(finding.detail)
+        )
+    shown: list[RenderableType] = [tokens] if summary.counts else []
+    if summary.has_faults:
+        shown.append(faults)
+    if summary.unsearchable_tags:
+        names = ", ".join(summary.unsearchable_tags)
+        note = f"A mask that searches for the tokens of these tags would miss some: {names}"
+        shown.append(_short(note, 300))
+    return Group(*shown)
+
+
+def _short(text: str, num_chars: int = _EXAMPLE_CHARS) -> Text:
+    """Return a text as one line that cannot act on the terminal."""
+    line = " ".join(text.split())
+    if len(line) > num_chars:
+        line = line[: num_chars - 3] + "..."
+    return Text(printable(line))
+
+
+def in_colour(row: Examination) -> Text:
+    """Return a row: colours tell the author, underlined text is trained, red ground is wrong."""
+    shown = Text()
+    shown.append(f"{printable(row.row_id)}\n", style="bold")
+    for author in (*Author, MIXED):
+        shown.append(f" {author} ", style=_STYLES[str(author)])
+    shown.append(" trained ", style="underline")
+    shown.append(" wrong ", style=_WRONG)
+    shown.append("\n")
+    for text, piece in _window(row.pieces):
+        shown.append(printable(text), style=_style(piece))
+    return shown
+
+
+def _style(piece: ShownPiece) -> str:
+    style = _STYLES.get(piece.author, "dim")
+    if piece.is_wrong:
+        style = _WRONG
+    return f"{style} underline" if piece.is_trained else style
+
+
+def _window(pieces: tuple[ShownPiece, ...]) -> Iterator[tuple[str, ShownPiece]]:
+    """Yield the part of a row that is shown: from its beginning, or from shortly before a fault."""
+    length = sum(len(piece.text) for piece in pieces)
+    start = 0
+    if length > _SHOWN_CHARS:
+        start = max(0, _first_wrong(pieces) - _CONTEXT_CHARS)
+    end = start + _SHOWN_CHARS
+    position = 0
+    for piece in pieces:
+        text = piece.text[max(0, start - position) : max(0, end - position)]
+        position += len(piece.text)
+        if text:
+            yield text, piece
+    if length > end or start:
+        left_out = length - min(length, end) + start
+        note = f"\n({left_out:,} characters are not shown)"
+        yield note, ShownPiece(note, "", is_trained=False, is_wrong=False)
+
+
+def _first_wrong(pieces: tuple[ShownPiece, ...]) -> int:
+    position = 0
+    for piece in pieces:
+        if piece.is_wrong or piece.author == MIXED:
+            return position
+        position += len(piece.text)
+    return 0

@@ -1,0 +1,169 @@
+"""Read any file of training rows as `MaskedRow`s, in whatever kind each row is.
+
+A file may be one of this project's sets (parquet), a table or JSON of others, or a folder that
+`datasets` saved. What kind a row is shows in its columns:
+
+- `input_ids` with `labels` or a mask: finished; without either, every token is trained;
+- `messages`: rendered by the chat template, if there is one;
+- any other: read as a foreign format (`coa/foreign`) and encoded as this project does.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa import tables
+from coa.doctor.chat_rows import ChatReader
+from coa.doctor.findings import Fault, Finding, MaskedRow
+from coa.doctor.finished_rows import FinishedReader
+from coa.doctor.observed import TEXT_FORMATS
+from coa.doctor.set_rows import SetReader
+from coa.doctor.turns import turn_marks
+from coa.errors import InputError, MissingExtraError, unknown_name
+from coa.files import ASSEMBLED
+from coa.foreign.files import find_files, read_foreign_file
+from coa.foreign.record import Format
+from coa.foreign.rows import read_foreign_row
+from coa.foreign.unreadable import UnreadableError
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.tokens import PieceEncoder
+
+_MAX_ROW_BYTES = 100_000_000
+_ID_COLUMNS = ("id", "row_id", "trajectory_id", "idx", "uid")
+_SAVED = ("dataset_dict.json", "state.json")
+"""The files by which a folder that `datasets` saved is known."""
+
+
+class Readers(NamedTuple):
+    """The readers of all kinds of rows, for one tokenizer."""
+
+    of_sets: SetReader
+    of_finished: FinishedReader
+    of_chats: ChatReader | None
+    """None where there is no chat template."""
+    foreign_format: Format
+
+    @classmethod
+    def of(
+        cls, tokenizer: Any, *, format_name: str, chat_template: str, prompt_end: str
+    ) -> "Readers":
+        """Make the readers.
+
+        Args:
+            tokenizer: The tokenizer.
+            format_name: `auto`, a `Format` of foreign rows, or one of `TEXT_FORMATS`.
+            chat_template: The text of a chat template; empty: the tokenizer's own.
+            prompt_end: What prompts of finished rows end with; empty: it is looked for.
+
+        Raises:
+            ConfigError: the format is unknown.
+        """
+        known = (*Format, *TEXT_FORMATS)
+        if format_name not in known:
+            raise unknown_name("format", format_name, known, where="doctor.format")
+        encoder = PieceEncoder(tokenizer)
+        text_format = format_name if format_name in TEXT_FORMATS else ""
+        foreign = Format(format_name) if format_name in list(Format) else Format.AUTO
+        template = chat_template or getattr(tokenizer, "chat_template", None) or ""
+        marks = turn_marks(tokenizer, template) if template else None
+        chats = None
+        if template and foreign is Format.AUTO:
+            chats = ChatReader(tokenizer, encoder, marks, template, text_format)
+        finished = FinishedReader(tokenizer, encoder, marks, text_format, prompt_end)
+        return cls(SetReader(tokenizer, encoder), finished, chats, foreign)
+
+    def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
+        """Read a row by its columns."""
+        if values.get("input_ids") is not None:
+            return self.of_finished.read(row_id, values)
+        if self.of_chats is not None and isinstance(values.get("messages"), list):
+            return self.of_chats.read(row_id, values)
+        try:
+            row = read_foreign_row(values, self.foreign_format)
+        except UnreadableError as error:
+            return unreadable(row_id, error)
+        return self.of_sets.read_foreign(row_id, row)
+
+
+def unreadable(row_id: str, error: UnreadableError) -> MaskedRow:
+    """Return a row of which nothing is known but why."""
+    detail = f"{error.reason} at character {error.character}: {error.detail}"
+    noticed = (Finding(Fault.UNREADABLE, detail=detail),)
+    return MaskedRow(row_id, (), (), (), noticed, has_mask=False)
+
+
+def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
+    """Yield the rows of a set, of files, or of a folder.
+
+    Args:
+        name: The name of an assembled set, a file or a pattern of files, or a folder.
+        readers: The readers.
+
+    Raises:
+        InputError: nothing is there, or a file cannot be read.
+    """
+    if _is_saved(Path(name)):
+        yield from _saved_rows(Path(name), readers)
+        return
+    folder = ASSEMBLED / name
+    if folder.is_dir() and not Path(name).exists():
+        name = str(folder / "*.parquet")
+    for path in find_files(name):
+        if path.suffix == ".parquet":
+            yield from _parquet_rows(path, readers)
+            continue
+        for found in read_foreign_file(path, _MAX_ROW_BYTES):
+            row_id = f"{path.name}:{found.number}"
+            if isinstance(found.values, UnreadableError):
+                yield unreadable(row_id, found.values)
+            else:
+                yield readers.read(_row_id(found.values, row_id), found.values)
+
+
+def _parquet_rows(path: Path, readers: Readers) -> Iterator[MaskedRow]:
+    file = tables.open_parquet(path)
+    columns = file.schema_arrow.names
+    if not set(tables.required_columns(GradedTrajectory)) - set(columns):
+        for trajectory in tables.read_table(path, GradedTrajectory):
+            yield readers.of_sets.read_trajectory(trajectory)
+        return
+    if not set(tables.required_columns(PreferencePair)) - set(columns):
+        for pair in tables.read_table(path, PreferencePair):
+            yield from readers.of_sets.read_pair(pair)
+        return
+    number = 0
+    for batch in tables.parquet_batches(path, file, columns):
+        for values in batch.to_pylist():
+            number += 1
+            yield readers.read(_row_id(values, f"{path.name}:{number}"), values)
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _SAVED)
+
+
+def _saved_rows(folder: Path, readers: Readers) -> Iterator[MaskedRow]:
+    """Read a folder that `datasets` saved: one table, or one for each split."""
+    try:
+        from datasets import DatasetDict, load_from_disk
+    except ImportError as error:
+        raise MissingExtraError("datasets", "train") from error
+    try:
+        loaded = load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {folder}", got=str(error).splitlines()[0]) from error
+    splits = loaded if isinstance(loaded, DatasetDict) else {"": loaded}
+    for split, table in splits.items():
+        for number, values in enumerate(table, start=1):
+            name = f"{split}:{number}" if split else str(number)
+            yield readers.read(_row_id(values, name), values)
+
+
+def _row_id(values: Mapping[str, Any], name: str) -> str:
+    """Return the row's own id after its place; the place alone where it has none."""
+    for column in _ID_COLUMNS:
+        value = values.get(column)
+        if isinstance(value, str | int) and str(value):
+            return f"{name} ({value})"
+    return name

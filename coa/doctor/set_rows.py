@@ -1,0 +1,87 @@
+"""Read the rows of this project's sets, and of foreign files, as training encodes them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from coa import protocol
+from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
+from coa.doctor.observed import OWN_TAGS, forged_observations
+from coa.doctor.recorded_authors import mask_fault
+from coa.foreign.record import ForeignRow
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.tokens import PieceEncoder, TextLostError, Tokenised, Tokenizer, tokenise
+from coa.trajectory import Step, StepKind
+
+
+class SetReader(NamedTuple):
+    """A reader of rows whose authors are recorded, for one tokenizer."""
+
+    tokenizer: Tokenizer
+    encoder: PieceEncoder
+
+    def read_trajectory(self, row: GradedTrajectory) -> MaskedRow:
+        """Encode a trajectory of a set."""
+        it = row.trajectory
+        noticed = _contradictions(row) + forged_observations(it.steps)
+        if not it.steps or it.steps[-1].kind is not StepKind.ANSWER:
+            noticed.append(Finding(Fault.CUT_OFF, detail=f"it ended as {it.stop_reason}"))
+        return self._encoded(it.trajectory_id, it.prompt, (), it.steps, noticed, OWN_TAGS)
+
+    def read_pair(self, row: PreferencePair) -> Iterator[MaskedRow]:
+        """Encode both sides of a pair; the prefix before them is not trained."""
+        noticed = _contradictions(row)
+        for name, side in (("chosen", row.chosen), ("rejected", row.rejected)):
+            forged = forged_observations(side)
+            row_id = f"{row.pair_id} {name}"
+            found = noticed + forged
+            yield self._encoded(row_id, row.prompt, row.prefix, side, found, OWN_TAGS)
+
+    def read_foreign(self, row_id: str, row: ForeignRow) -> MaskedRow:
+        """Encode a row that a reader of foreign formats gave authors."""
+        return self._encoded(row_id, row.prompt, (), row.steps, [], row.format)
+
+    def _encoded(
+        self,
+        row_id: str,
+        prompt: str,
+        prefix: Sequence[Step],
+        steps: Sequence[Step],
+        noticed: Sequence[Finding],
+        text_format: str,
+    ) -> MaskedRow:
+        """Encode steps after a prompt and a prefix, with the end token where they answer."""
+        answers = bool(steps) and steps[-1].kind is StepKind.ANSWER
+        end_id = getattr(self.tokenizer, "eos_token_id", None) if answers else None
+        try:
+            tokens = tokenise(prompt, (*prefix, *steps), self.encoder, end_id=end_id)
+        except TextLostError as error:
+            detail = f"{error.details['where']}: {error.details['expected']}"
+            lost = Finding(Fault.TEXT_CHANGED, detail=f"{detail} became {error.details['got']}")
+            return MaskedRow(row_id, (), (), (), (*noticed, lost), has_mask=False)
+        num_before = _num_tokens_before(tokens, len(protocol.pieces(prompt, prefix)))
+        trained = (False,) * num_before + tokens.loss_mask[num_before:]
+        spans: list[AuthorSpan] = []
+        for span in protocol.spans(prompt, (*prefix, *steps)):
+            spans.append(AuthorSpan(*span))
+        for number in range(1, len(prefix) + 1):
+            spans[number] = spans[number]._replace(author=None)
+        return MaskedRow(
+            row_id,
+            tokens.ids,
+            trained,
+            tuple(spans),
+            tuple(noticed),
+            has_end=answers,
+            text_format=text_format,
+        )
+
+
+def _num_tokens_before(tokens: Tokenised, num_pieces: int) -> int:
+    """Count the tokens of the first pieces."""
+    return sum(tokens.lengths[:num_pieces])
+
+
+def _contradictions(row: GradedTrajectory | PreferencePair) -> list[Finding]:
+    fault = mask_fault(row)
+    return [Finding(Fault.AUTHORS_CONTRADICT, detail=fault)] if fault else []

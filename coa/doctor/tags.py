@@ -1,0 +1,52 @@
+"""Look how a tokenizer treats the tags of a format, apart from any row."""
+
+from collections.abc import Iterable, Iterator
+
+from coa import protocol
+from coa.doctor.findings import Fault, Finding
+from coa.doctor.observed import OWN_TAGS, TAG_FAMILIES
+from coa.tokens import PieceEncoder
+from coa.trajectory import Author
+
+_AROUND = (("", ""), (" ", ""), ("", "\n"), ("", "\n\n"), ("\n", "\n"), (".", " "))
+"""Texts before and after a tag, as policies and frameworks write them."""
+
+
+def tags_of(text_format: str) -> tuple[str, ...]:
+    """List the tags of a format around calls and observations; none for a format of labels."""
+    if text_format == OWN_TAGS:
+        return tuple(sorted(protocol.all_tags(("search",))))
+    family = TAG_FAMILIES.get(text_format)
+    if family is None:
+        return ()
+    return (*family.call_closes, family.opening, family.closing)
+
+
+def folded_tags(tags: Iterable[str], encoder: PieceEncoder) -> Iterator[Finding]:
+    """Find the tags that the tokenizer does not give back."""
+    for tag in tags:
+        decoded = encoder.decode(encoder.encode(tag, author=Author.POLICY))
+        if decoded != tag:
+            yield Finding(Fault.TAG_FOLDED, detail=f"{tag} becomes {decoded}")
+
+
+def unsearchable_tags(tags: Iterable[str], encoder: PieceEncoder) -> list[str]:
+    """List the tags whose tokens change with the text around them.
+
+    A mask that searches the ids for the tokens of such a tag misses it.
+    """
+    found = []
+    for tag in tags:
+        alone = encoder.encode(tag, author=Author.POLICY)
+        for before, after in _AROUND:
+            ids = encoder.encode(f"{before}{tag}{after}", author=Author.POLICY)
+            if not _holds(ids, alone):
+                found.append(tag)
+                break
+    return found
+
+
+def _holds(ids: tuple[int, ...], part: tuple[int, ...]) -> bool:
+    """Return whether `part` stands in `ids` as it is."""
+    starts = range(len(ids) - len(part) + 1)
+    return any(ids[start : start + len(part)] == part for start in starts)
