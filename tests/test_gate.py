@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from coa import protocol, tables
+from coa.doctor.recorded_authors import mask_fault
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
@@ -22,7 +23,6 @@ from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason
-from coa.doctor.recorded_authors import mask_fault
 from data_cards.tracing.provenance import without_user
 
 pytest.importorskip("linkify_it")

@@ -11,6 +11,7 @@ from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
 from coa.doctor.observed import (
     OWN_TAGS,
     PLAIN,
+    REACT,
     author_of_other_turn,
     read_turn,
     tell_text_format,
@@ -63,7 +64,8 @@ class FinishedReader(NamedTuple):
             tuple(trained),
             tuple(spans),
             (*noticed_labels, *noticed),
-            has_end=not is_cut_off,
+            # A ReAct runtime stops at the call `finish`, and needs no end token.
+            has_end=not is_cut_off and text_format != REACT,
             text_format=text_format,
         )
 

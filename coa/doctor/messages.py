@@ -156,4 +156,5 @@ def _spelled(text: str) -> tuple[str, ...]:
     once = json.dumps(text, ensure_ascii=False)[1:-1]
     in_ascii = json.dumps(text)[1:-1]
     twice = json.dumps(once, ensure_ascii=False)[1:-1]
-    return tuple(dict.fromkeys((text, once, in_ascii, twice)))
+    ascii_twice = json.dumps(in_ascii)[1:-1]
+    return tuple(dict.fromkeys((text, once, in_ascii, twice, ascii_twice)))

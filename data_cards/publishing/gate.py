@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa import tables
+from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError, OutputError, unknown_name
 from coa.files import EVALUATION_SETS, EXCLUDED
 from coa.graded import GradedTrajectory
@@ -28,7 +29,6 @@ from data_cards.publishing.evaluation_overlap import (
     num_compared,
     screened_overlaps,
 )
-from coa.doctor.recorded_authors import mask_fault
 from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
 from data_cards.tracing import provenance

@@ -1,0 +1,117 @@
+"""Run the doctor as a command: what it reads, prints and writes, and how it exits."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from coa.doctor.__main__ import main
+from coa.errors import CoaError, InputError
+from tests.doctor_support import ANSWER, CLEAN, changed, piecewise
+from tests.tokenizers_support import byte_level
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(scope="module")
+def project(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy a small run and save a small tokenizer in it."""
+    folder = tmp_path_factory.mktemp("doctor") / "run"
+    shutil.copytree(small_run, folder)
+    tokenizer = byte_level()
+    tokenizer.save_pretrained(folder / "tokenizer")
+    rows = [piecewise(tokenizer, CLEAN), piecewise(tokenizer, changed(2, trained=True))]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "finished.parquet")
+    datasets.Dataset.from_list(rows[:1]).save_to_disk(str(folder / "saved"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+def examine(*arguments: str) -> str:
+    return main(["tokenizer=tokenizer", *arguments])
+
+
+@pytest.mark.parametrize("name", ["coa", "cot", "cot_a"])
+def test_the_sets_of_a_run_are_clean(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert examine(f"set={name}").startswith("clean: ")
+    shown = capsys.readouterr().out
+    assert "policy" in shown and "100.0%" in shown
+
+
+def test_a_fault_is_printed_written_and_ends_with_status_1(project: Path) -> None:
+    command = [sys.executable, "-m", "coa.doctor", "set=finished.parquet", "tokenizer=tokenizer"]
+    done = subprocess.run(
+        [*command, "json=out/doctor.json"], cwd=project, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "observation_trained" in done.stdout
+    assert "1 of 2 rows have findings" in done.stderr
+    written = json.loads((project / "out/doctor.json").read_text(encoding="utf-8"))
+    assert (written["rows"], written["clean"]) == (2, 1)
+    assert written["rows_by_fault"] == {"observation_trained": 1}
+    assert written["rows_with_findings"][0]["row"] == "finished.parquet:2"
+    assert written["rows_with_findings"][0]["findings"][0]["fault"] == "observation_trained"
+
+
+def test_a_clean_folder_that_datasets_saved_ends_with_status_0(project: Path) -> None:
+    command = [sys.executable, "-m", "coa.doctor", "set=saved", "tokenizer=tokenizer"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "clean: 1 rows of saved" in done.stdout
+
+
+def test_hostile_text_cannot_act_on_the_terminal(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = f"{ANSWER[:3]}\x1b]0;title\x07\x1b[2J[red]\u202e{ANSWER[3:]}"
+    row: dict[str, Any] = piecewise(byte_level(), changed(3, hostile, trained=False))
+    row["id"] = "\x1b[31mred"
+    (project / "hostile.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(InputError):
+        examine("set=hostile.jsonl")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\u202e" not in shown and "\x07" not in shown
+    assert "[red]" in shown
+
+
+def test_a_row_can_be_chosen_to_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError):
+        examine("set=finished.parquet", "show=finished.parquet:1")
+    assert "finished.parquet:1\n" in capsys.readouterr().out
+
+
+def test_rows_longer_than_max_tokens_are_findings() -> None:
+    with pytest.raises(InputError, match="1 of 1 rows") as caught:
+        examine("set=saved", "max_tokens=10")
+    assert caught.value.details["got"] == "cut_off"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "doctor.set is empty"),
+        (["set=missing.jsonl"], "is missing"),
+        (["set=saved", "format=nonsense"], "unknown format"),
+        (["set=saved", "chat_template=missing.jinja"], "cannot read the chat template"),
+        (["set=saved", "tokenizer=nowhere"], "nowhere"),
+    ],
+)
+def test_a_bad_setting_says_what_is_wrong(arguments: list[str], said: str) -> None:
+    with pytest.raises(CoaError, match=said):
+        examine(*arguments)
+
+
+def test_an_empty_file_is_no_clean_set(project: Path) -> None:
+    (project / "empty.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="no row to examine"):
+        examine("set=empty.jsonl")
