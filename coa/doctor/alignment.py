@@ -40,10 +40,14 @@ class Aligner:
         position = 0
         while len(ranges) < len(ids):
             size = self._group_at(ids, len(ranges), text, position)
-            if size == 0:
-                return None
             start = len(ranges)
             end = position + len(self._decode(ids[start : start + size]))
+            if size == 0:
+                # Some decoders give up a whole run of bytes that is cut inside a character.
+                if not text.startswith(_REPLACEMENT, position):
+                    return None
+                size = 1
+                end = position + 1
             ranges += [CharRange(position, end)] * size
             position = end
         return ranges if position == len(text) else None
@@ -68,6 +72,8 @@ class Aligner:
 
     def _decode(self, ids: Sequence[int]) -> str:
         key = tuple(ids)
+        if not key:
+            return ""
         if key not in self._decoded:
             self._decoded[key] = self._encoder.decode(key)
         return self._decoded[key]
