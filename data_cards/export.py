@@ -1,64 +1,33 @@
-"""Write the sets for other trainers: the same rows, in LLaMA-Factory's formats and in verl's.
+"""Write the sets for other trainers, in the formats that `format` names.
 
     python -m data_cards.export
+    python -m data_cards.export format=[trl_messages,verl_sft]
     python -m data_cards.export tokenizer=Qwen/Qwen2.5-7B-Instruct
 
-Writes below data/export/:
-
-llamafactory/dataset_info.json    names the files below to LLaMA-Factory (`dataset_dir`)
-llamafactory/{set}_{split}.jsonl  `coa`, `cot`: sharegpt; `cot_a`: sharegpt with `ranking`
-llamafactory/tokenized/           `coa` and `cot` for `tokenized_path`, where a tokenizer is named:
-                                  the labels train the policy's text alone
-llamafactory/tokenized_left_out.jsonl  the rows that it does not hold, each with the reason
-verl/{split}.parquet              `rl`: questions with their gold answers for a rule
-
-Only sets that were built are written, or those of them that `sets` names.
+Writes a folder for each family of formats below data/export/, and data/export/README.md, which says
+how each format is loaded and what it loses (data_cards/formats/registry.py). Only sets that were
+built are written, or those of them that `sets` names.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from coa import tables
 from coa.errors import InputError
 from coa.output_folder import OwnFolder, replace_folder
 from coa.params import Params
 from coa.prompts import Prompt
-from coa.question import Question
 from coa.sets import AssembleParams
-from data_cards.catalogue import SPLITS, SetName, built_sets, local_path
-from data_cards.formats.parquet_rows import write_rows
-from data_cards.formats.sharegpt import asked, write_llamafactory
-from data_cards.formats.tokenised import write_tokenised
+from coa.tokens import Tokenizer
+from data_cards.catalogue import SetName, built_sets
+from data_cards.formats.registry import ALL_FILES, FORMATS, README, Format, readme
+from data_cards.formats.sharegpt import INFO
+from data_cards.formats.source import Source
 
-OWN_FOLDER = OwnFolder(
-    "python -m data_cards.export",
-    "llamafactory/dataset_info.json",
-    r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
-    r"|llamafactory/(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)"
-    r"|llamafactory/tokenized/(train|validation)"
-    r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
-    r"|verl/(train|validation)\.parquet",
-)
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-_GROUND_TRUTH = pa.struct([("target", pa.list_(pa.string()))])
-_REWARD_MODEL = pa.struct([("style", pa.string()), ("ground_truth", _GROUND_TRUTH)])
-_EXTRA_INFO = pa.struct(
-    [("split", pa.string()), ("index", pa.int64()), ("question_id", pa.string())]
-)
-_VERL = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("ability", pa.string()),
-        ("reward_model", _REWARD_MODEL),
-        ("extra_info", _EXTRA_INFO),
-    ]
-)
+OWN_FOLDER = OwnFolder("python -m data_cards.export", README, ALL_FILES)
+_OLDER_MARK = f"llamafactory/{INFO}"
+"""The file that every export had before there was a README.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,49 +36,24 @@ class ExportParams:
 
     sets: tuple[SetName, ...] = ()
     """The sets to write; empty: all that were built."""
+    format: tuple[Format, ...] = (Format.LLAMAFACTORY, Format.VERL_RL)
+    """The formats to write: llamafactory, llamafactory_calls, trl_messages, trl_completion,
+    trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, autocoa_sft, autocoa_rl,
+    search_r1, skyrl_rl."""
     out: str = "data/export"
     """The folder to write: a new one, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"
     """The prompt that the model is asked with; the teacher's longer prompt is not learned."""
     tokenizer: str = ""
-    """A folder or a name on the Hub, for `tokenized_path`; empty: none is written."""
+    """A folder or a name on the Hub, for token ids; empty: llamafactory/ has none."""
     chat_template: str = "{prompt}\n\n"
-    """The text around `{prompt}` in `tokenized_path`, up to where the model's own text begins.
+    """The text around `{prompt}` in token ids and in TRL's texts, up to where the model's own text
+    begins.
 
     Elsewhere the trainer's own template holds.
     """
     max_tokens: int = 8192
-    """Longer rows are left out of `tokenized_path`, and named in tokenized_left_out.jsonl."""
-
-
-def verl_row(question: Question, prompt: str, split: str, index: int) -> dict[str, Any]:
-    """Make verl's row of a question for rule-based rewards, with gold answers as in Search-R1."""
-    return {
-        "data_source": question.source or "unknown",
-        "prompt": [{"role": "user", "content": prompt}],
-        "ability": "fact-reasoning",
-        "reward_model": {"style": "rule", "ground_truth": {"target": list(question.gold_answers)}},
-        "extra_info": {"split": split, "index": index, "question_id": question.question_id},
-    }
-
-
-def write_verl(folder: Path, prompt: Prompt) -> dict[str, int]:
-    """Write the questions of the RL set and return the number of rows by file.
-
-    Raises:
-        InputError: the set is missing or broken.
-    """
-    counts = {}
-    for split in SPLITS:
-        rows = _verl_rows(split, prompt)
-        counts[f"verl/{split}"] = write_rows(folder / f"{split}.parquet", _VERL, rows)
-    return counts
-
-
-def _verl_rows(split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
-    questions = tables.read_table(local_path(SetName.RL, split), Question)
-    for index, question in enumerate(questions):
-        yield verl_row(question, asked(prompt, question.question), split, index)
+    """Longer rows are left out of the token ids, and named in tokenized_left_out.jsonl."""
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -118,7 +62,7 @@ def main(arguments: Sequence[str]) -> str:
     params = settings.section(ExportParams)
     names = chosen_sets(params, built_sets(settings.section(AssembleParams, "assemble")))
     out = Path(params.out)
-    with replace_folder(out, OWN_FOLDER) as folder:
+    with replace_folder(out, _own_folder(out)) as folder:
         counts = write_all(folder, names, params)
     sizes = [f"{count:,} {name}" for name, count in counts.items()]
     return f"{out}: {', '.join(sizes)}"
@@ -142,26 +86,48 @@ def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]
     return [name for name in built if name in wanted]
 
 
+def _own_folder(out: Path) -> OwnFolder:
+    """Say how an export of this command is recognised; an older one has no README.md."""
+    is_older = (out / _OLDER_MARK).is_file() and not (out / README).exists()
+    return replace(OWN_FOLDER, always=_OLDER_MARK) if is_older else OWN_FOLDER
+
+
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
     """Write every format into an empty folder and return the number of rows by file.
 
     Raises:
         InputError: a set is missing or broken, or no row fits.
-        ConfigError: the prompt or the tokenizer cannot be used.
+        ConfigError: the prompt or the tokenizer cannot be used, or token ids lack a tokenizer.
     """
-    plain = Prompt.load(Path(params.prompt), "{prompt}")
-    trainer = folder / "llamafactory"
-    trainer.mkdir()
-    counts = write_llamafactory(trainer, names, plain)
-    if SetName.RL in names:
-        counts |= write_verl(folder / "verl", plain)
-    if params.tokenizer:
-        from coa.policy.local import load_tokenizer
-
-        prompt = Prompt.load(Path(params.prompt), params.chat_template)
-        tokenizer = load_tokenizer(params.tokenizer)
-        counts |= write_tokenised(trainer, names, tokenizer, prompt, params.max_tokens)
+    path = Path(params.prompt)
+    source = Source(
+        names=names,
+        prompt=Prompt.load(path, params.chat_template),
+        plain_prompt=Prompt.load(path, "{prompt}"),
+        tokenizer=_tokenizer(params.tokenizer),
+        max_tokens=params.max_tokens,
+    )
+    counts: dict[str, int] = {}
+    formats = [name for name in Format if name in params.format]
+    for name in formats:
+        target = FORMATS[name]
+        family = folder / target.folder
+        family.mkdir(exist_ok=True)
+        counts |= target.write(family, source)
+    for family in folder.iterdir():
+        if not any(family.iterdir()):
+            family.rmdir()
+    (folder / README).write_text(readme(formats), encoding="utf-8")
     return counts
+
+
+def _tokenizer(name: str) -> Tokenizer | None:
+    if not name:
+        return None
+    from coa.policy.local import load_tokenizer
+
+    tokenizer: Tokenizer = load_tokenizer(name)
+    return tokenizer
 
 
 if __name__ == "__main__":

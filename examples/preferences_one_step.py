@@ -10,35 +10,11 @@ no text of the environment is learned. The paper's own loss for these pairs is a
 import sys
 
 from datasets import load_dataset
-from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
-
-
-def own_text(steps: list[dict]) -> str:
-    """Join what the policy wrote before the first search result."""
-    text = ""
-    for step in steps:
-        if step["author"] == "environment":
-            break
-        text += step["text"]
-    return text
-
-
-def compared(row: dict) -> dict:
-    """Turn a pair into the columns that TRL reads."""
-    prompt = row["prompt"] + "".join(step["text"] for step in row["prefix"])
-    return {
-        "prompt": prompt,
-        "chosen": own_text(row["chosen"]),
-        "rejected": own_text(row["rejected"]),
-    }
 
 
 def main(repository: str, model: str) -> None:
     """Train one step and say what the loss was."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = load_dataset(repository, "cot_a", split="train")
-    dataset = rows.map(compared, remove_columns=rows.column_names)
     args = DPOConfig(
         output_dir="preferences_one_step",
         max_steps=1,
@@ -50,7 +26,8 @@ def main(repository: str, model: str) -> None:
         gradient_checkpointing=False,
         bf16=False,
     )
-    trainer = DPOTrainer(model=model, args=args, train_dataset=dataset, processing_class=tokenizer)
+    pairs = load_dataset(repository, "cot_a", split="train")
+    trainer = DPOTrainer(model=model, args=args, train_dataset=pairs)
     trainer.train()
     print(f"loss {trainer.state.log_history[0]['loss']:.4f}")
 

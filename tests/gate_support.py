@@ -2,9 +2,16 @@
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+
+from data_cards.catalogue import SetName
+from data_cards.formats.published_rows import write_published
+from data_cards.publishing import gate
+from data_cards.publishing.gate import Refusal
 
 pytest.importorskip("linkify_it")
 
@@ -16,3 +23,11 @@ def call(*command: str) -> None:
         "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent),
     }
     subprocess.run(command, check=True, capture_output=True, env=environment)
+
+
+def row_refusals(names: Iterable[SetName]) -> list[Refusal]:
+    """Write the sets of the current folder as they are published, and check their rows."""
+    with TemporaryDirectory() as folder:
+        published = Path(folder)
+        write_published(names, published)
+        return list(gate.row_refusals(names, "US", published))

@@ -16,6 +16,7 @@ from coa.graded import GradedTrajectory
 from coa.question import Question
 from coa.trajectory import Author, Mode
 from data_cards.catalogue import SetName, local_path
+from data_cards.formats.published_rows import published_file, write_published
 from data_cards.render import main
 from tests.card_support import (
     HOSTILE,
@@ -88,7 +89,11 @@ def test_declared_features_and_sizes_are_those_that_the_library_finds(
     rendered: Path, name: SetName
 ) -> None:
     declared = datasets.DatasetInfo._from_yaml_dict(head(name)["dataset_info"])
-    files = {split: str(local_path(name, split)) for split in ("train", "validation")}
+    write_published([name], rendered / "published")
+    files = {
+        split: str(published_file(name, split, rendered / "published"))
+        for split in ("train", "validation")
+    }
     loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=str(rendered / "cache"))
     assert declared.features == loaded["train"].features
     assert declared.features == datasets.Features.from_arrow_schema(pq.read_schema(files["train"]))

@@ -15,6 +15,7 @@ from coa.params import Params, write_profile
 from coa.trajectory import Mode
 from data_cards.cards.front_matter import size_category
 from data_cards.catalogue import SetName, local_path, published_path
+from data_cards.formats.published_rows import published_file, write_published
 from data_cards.render import OUT, main
 from data_cards.settings import RenderParams
 from synth.questions import QuestionParams
@@ -42,12 +43,14 @@ def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(
     card_run: Path, front: bool
 ) -> None:
     main([])
+    published = card_run / "published"
+    write_published(SetName, published)
     for name in SetName:
         repository = OUT if front else OUT / name
         for split in ("train", "validation"):
             target = repository / published_path(name, split)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(local_path(name, split).read_bytes())
+            target.write_bytes(published_file(name, split, published).read_bytes())
         loaded = datasets.load_dataset(
             str(repository.resolve()), str(name), cache_dir=str(card_run / "cache")
         )

@@ -180,9 +180,9 @@ def test_a_label_that_is_not_the_policys_text_is_an_error(exported: Path) -> Non
     row = next(tables.read_table(local_path(SetName.COA, "train"), GradedTrajectory))
     prompt = f"Question: ?\n{protocol.THINK_OPEN}\n"
     tokenizer = AutoTokenizer.from_pretrained(exported / "bytes")
-    assert tokenised_row(row, prompt, PieceEncoder(tokenizer), None)["labels"]
+    assert tokenised_row(row.trajectory, prompt, PieceEncoder(tokenizer), None)["labels"]
     with pytest.raises(InputError, match="the labels are not the policy's text"):
-        tokenised_row(row, prompt, Forgetful(tokenizer), None)
+        tokenised_row(row.trajectory, prompt, Forgetful(tokenizer), None)
 
 
 def export_tokens(exported: Path, root: Path, out: Path, *settings: str) -> str:

@@ -24,6 +24,7 @@ from data_cards.catalogue import SetName, local_path
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason
 from data_cards.tracing.provenance import without_user
+from tests.gate_support import row_refusals
 
 pytest.importorskip("linkify_it")
 SETS = (SetName.COT_A, SetName.COA, SetName.COT, SetName.RL)
@@ -69,7 +70,7 @@ def saying(text: str) -> Callable[[GradedTrajectory], GradedTrajectory]:
 
 def test_a_sound_run_has_nothing_against_it_but_its_teacher(run: Path) -> None:
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
-    assert list(gate.row_refusals(SETS, "US")) == []
+    assert list(row_refusals(SETS)) == []
     assert list(gate.review_refusals(SETS, 0)) == []
 
 
@@ -146,7 +147,7 @@ def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName
         ).pair_id
     else:
         row = rewrite(path, GradedTrajectory, saying("a@example.org ")).trajectory.trajectory_id
-    (refusal,) = gate.row_refusals(SETS, "US")
+    (refusal,) = row_refusals(SETS)
     assert refusal.reason is Reason.PRIVATE_TEXT
     assert refusal.detail.startswith(f"{name}: 1 row: {row} e-mail address")
     assert "example" not in refusal.detail
@@ -161,7 +162,7 @@ def test_what_a_passage_says_is_not_the_policys(run: Path) -> None:
         return with_steps(row, lambda steps: (*call, found, *steps))
 
     rewrite(COA, GradedTrajectory, shown)
-    assert list(gate.row_refusals(SETS, "US")) == []
+    assert list(row_refusals(SETS)) == []
 
 
 def turn(author: Author) -> tuple[Step, ...]:
@@ -196,7 +197,7 @@ def test_an_author_that_is_not_that_of_the_text_is_refused(
     run: Path, change: Callable[[tuple[Step, ...]], Iterable[Step]], says: str
 ) -> None:
     before = rewrite(COA, GradedTrajectory, lambda row: with_steps(row, change))
-    (refusal,) = gate.row_refusals(SETS, "US")
+    (refusal,) = row_refusals(SETS)
     assert refusal.reason is Reason.LOSS_MASK
     assert says in refusal.detail
     assert before.trajectory.trajectory_id in refusal.detail

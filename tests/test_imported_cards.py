@@ -12,6 +12,8 @@ from coa.params import Params
 from coa.trajectory import Mode, Sampling
 from data_cards.cards import licences
 from data_cards.cards.licences import Source
+from data_cards.catalogue import SetName
+from data_cards.formats.published_rows import write_published
 from data_cards.publishing.gate import Reason, check_sets
 from data_cards.render import main, render
 from data_cards.settings import PublishParams, RenderParams, settings_of_run
@@ -124,11 +126,12 @@ def test_the_gate_knows_the_licence_of_imported_rows(
 ) -> None:
     write_imported(10, license=licence)
     params = Params.load("render")
-    cards = [
-        one for one in render(params, params.section(RenderParams)).sets if one.info.name == "coa"
-    ]
+    published = folder / "published"
+    write_published(SetName, published)
+    rendered = render(params, params.section(RenderParams), published)
+    cards = [one for one in rendered.sets if one.info.name == "coa"]
     known = {"microworld": "Apache-2.0", "wikipedia": "CC-BY-SA-4.0"}
-    found = check_sets(cards, [], {}, PublishParams(), known)
+    found = check_sets(cards, [], {}, PublishParams(), known, published)
     lines = [one.detail for one in found if one.reason is Reason.LICENCE]
     assert len(lines) == bool(refused)
     assert all(line.startswith(refused) for line in lines)

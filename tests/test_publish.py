@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_cards.catalogue import SetName, local_path
+from tests.export_support import chat_template
 from tests.publish_support import (
     ROOT,
     Hub,
@@ -248,7 +249,7 @@ def test_a_copy_that_is_swapped_while_it_is_sent_gets_no_tag(
 
     def swap_the_copy(request: str) -> bool:
         if "/preupload/" in request and not touched:
-            touched.extend(project.glob(".cache/.publication.*/data/assemble/coa/train.parquet"))
+            touched.extend(project.glob(".cache/.publication.*/published/coa/train.parquet"))
             for path in touched:
                 swap(path)
         return False
@@ -302,9 +303,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<end>", pad_token="<end>"
-    ).save_pretrained(folder)
+    )
+    tokenizer.chat_template = chat_template("qwen2_5")
+    tokenizer.save_pretrained(folder)
     sizes = {
         "hidden_size": 16,
         "intermediate_size": 32,
@@ -385,7 +388,7 @@ def test_the_examples_train_one_step_on_what_is_published(
         "import runpy, sys; sys.argv = arguments; runpy.run_path(arguments[0], run_name='__main__')"
     )
     losses = []
-    for example in ("sft_one_step", "preferences_one_step"):
+    for example in ("sft_one_step", "preferences_one_step", "sft_chat_one_step"):
         done = hub.run(run, str(ROOT / f"examples/{example}.py"), name, str(model), folder=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
         losses += [
@@ -393,3 +396,4 @@ def test_the_examples_train_one_step_on_what_is_published(
         ]
     assert losses[0] > 0
     assert losses[1] == pytest.approx(0.6931)  # DPO begins at log 2
+    assert losses[2] > 0

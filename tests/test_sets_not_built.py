@@ -31,6 +31,7 @@ from coa.trajectory import Mode
 from curate import analyse, assemble, filter, grade, report, screen, summary
 from data_cards import export, lineage, render
 from data_cards.catalogue import SetName, built_sets, local_path
+from data_cards.formats.published_rows import write_published
 from data_cards.publishing.publication import set_files
 from data_cards.settings import shown_settings
 from tests.publish_support import Hub, environment_of, publish
@@ -164,7 +165,9 @@ def test_a_set_whose_validation_split_has_no_row_can_be_loaded(
     assert "|    20 |          0 |" in text
     repository = tmp_path / "repository"
     shutil.copytree(render.OUT, repository)
-    for path, content in set_files([SetName.COA], num_traces=0).items():
+    published = tmp_path / "published"
+    write_published([SetName.COA], published)
+    for path, content in set_files([SetName.COA], 0, published).items():
         assert isinstance(content, Path)
         (repository / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(content, repository / path)

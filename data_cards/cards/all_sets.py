@@ -1,5 +1,6 @@
 """Make the cards of all sets, and the front page of the repository that holds them."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from coa.params import Params
@@ -36,8 +37,13 @@ class Rendered(NamedTuple):
         return found
 
 
-def render(params: Params, section: RenderParams) -> Rendered:
+def render(params: Params, section: RenderParams, published: Path) -> Rendered:
     """Measure the sets and write their cards.
+
+    Args:
+        params: All settings.
+        section: What the cards cannot count.
+        published: The folder with the sets as they are published (`write_published`).
 
     Raises:
         ConfigError: a setting cannot be shown in a card.
@@ -48,7 +54,7 @@ def render(params: Params, section: RenderParams) -> Rendered:
     sizes = params.section(AssembleParams, "assemble")
     cards = []
     for name in built_sets(sizes):
-        facts = measure(name, settings, sizes.sizes[name])
+        facts = measure(name, settings, sizes.sizes[name], published)
         cards.append(set_card(facts, section))
     front = front_page(cards, measure_run(sizes), section)
     return Rendered(front, tuple(cards))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from coa.errors import OutputError
 from data_cards.cards.set_info import SetInfo
-from data_cards.catalogue import TAGS, TASKS
+from data_cards.catalogue import TAGS, TASKS, SetName
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData, ModelCardData
@@ -63,10 +63,23 @@ def metadata(
         size_categories=[size_category(sum(info.num_rows for info in sets))],
         task_categories=sorted(tasks),
         tags=sorted(tags),
-        configs=[info.config for info in sets],
+        configs=_configs(sets),
         dataset_info=infos[0] if len(infos) == 1 else infos,
         **licence,
     )
+
+
+def _configs(sets: Sequence[SetInfo]) -> list[dict[str, Any]]:
+    """List the configurations; one is the default, so that a name alone loads something."""
+    names = [info.name for info in sets]
+    default = SetName.COA if SetName.COA in names else next(iter(names), None)
+    configs = []
+    for info in sets:
+        config = dict(info.config)
+        if info.name is default:
+            config["default"] = True
+        configs.append(config)
+    return configs
 
 
 def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:

@@ -123,15 +123,17 @@ def measure_run(params: AssembleParams) -> RunFacts:
     return RunFacts(params.sizes, not_built, num_questions_in_both_splits(built))
 
 
-def measure(name: SetName, settings: Mapping[str, Any], num_asked: int) -> SetFacts:
-    """Measure a set.
+def measure(
+    name: SetName, settings: Mapping[str, Any], num_asked: int, published: Path
+) -> SetFacts:
+    """Measure a set, of which `published` holds the files that go to the Hub.
 
     Raises:
         ConfigError: the prompt cannot be shown, or a setting is missing.
         InputError: a file is missing or broken or lacks a column, or the set is empty.
     """
     frame = facts(name)
-    info = set_info(name)
+    info = set_info(name, published)
     funnel = yields.funnel(name)
     models = _models(name, frame)
     imported = _imported(name, frame)

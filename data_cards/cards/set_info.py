@@ -1,4 +1,4 @@
-"""Measure the files of a set in the Hub's terms: their paths, their columns, their sizes."""
+"""Measure the published files of a set in the Hub's terms: paths, columns, sizes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from coa import tables
 from coa.errors import InputError
-from data_cards.catalogue import SetName, local_path, published_path, published_splits
+from data_cards.catalogue import SetName, published_path, published_splits
+from data_cards.formats.published_rows import published_file
 
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
 
@@ -39,8 +40,8 @@ class SetInfo(NamedTuple):
         return sum(split["num_examples"] for split in self.splits)
 
 
-def set_info(name: SetName) -> SetInfo:
-    """Measure a set's files.
+def set_info(name: SetName, folder: Path) -> SetInfo:
+    """Measure a set's files in a folder of published files.
 
     Raises:
         InputError: a file is missing or broken, or the splits differ.
@@ -48,22 +49,23 @@ def set_info(name: SetName) -> SetInfo:
     splits = published_splits(name)
     files = [{"split": split, "path": published_path(name, split)} for split in splits]
     config = {"config_name": str(name), "data_files": files}
-    dataset_info = {"config_name": str(name), "features": features(name), **sizes(name)}
+    dataset_info = {"config_name": str(name), "features": features(name, folder)}
+    dataset_info |= sizes(name, folder)
     return SetInfo(name, config, dataset_info)
 
 
-def features(name: SetName) -> list[dict[str, Any]]:
+def features(name: SetName, folder: Path) -> list[dict[str, Any]]:
     """Describe the columns of a set, which are the same in both of its splits.
 
     Raises:
         InputError: a file is missing or broken, or the splits differ.
     """
-    train = tables.open_parquet(local_path(name, "train")).schema_arrow
-    validation = tables.open_parquet(local_path(name, "validation")).schema_arrow
+    train = tables.open_parquet(published_file(name, "train", folder)).schema_arrow
+    validation = tables.open_parquet(published_file(name, "validation", folder)).schema_arrow
     if not train.equals(validation):
         raise InputError(
             f"the splits of the set '{name}' have different columns",
-            where=local_path(name, "validation"),
+            where=published_file(name, "validation", folder),
             expected=train.names,
             got=validation.names,
             fix="make both with the same version of the code: dvc repro",
@@ -88,12 +90,12 @@ def _type(kind: pa.DataType) -> dict[str, Any]:
     return {"dtype": _DTYPES[kind]}
 
 
-def sizes(name: SetName) -> dict[str, Any]:
+def sizes(name: SetName, folder: Path) -> dict[str, Any]:
     """Measure the splits that have rows: rows, bytes in memory, and bytes of the files."""
     splits = []
     download_size = 0
     for split in published_splits(name):
-        path = local_path(name, split)
+        path = published_file(name, split, folder)
         splits.append({"name": split, **_split_size(path)})
         download_size += path.stat().st_size
     return {

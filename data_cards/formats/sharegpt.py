@@ -6,19 +6,28 @@ inserted markers are part of the model's turn here. A chat template closes that 
 observation, which a rollout does not; `data_cards/formats/tokenised.py` writes the exact form.
 Rows of trajectories name their model, and imported ones their origin and licence, which
 LLaMA-Factory does not read.
+
+`call_turns` writes the same trajectories with calls as `function_call`, from which the template of
+the model makes tool calls in its own form.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
+from coa import protocol
 from coa.pairs import PreferencePair
-from coa.prompts import Prompt
 from coa.trajectory import Author, Step
-from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.catalogue import SPLITS, SetName
+from data_cards.formats.messages import thought_block
+from data_cards.formats.published_rows import own_beginning
+from data_cards.formats.row_files import write_lines
+from data_cards.formats.source import Source
+from data_cards.formats.turns import call_arguments, tool_schemas, turns_of
+
+INFO = "dataset_info.json"
+"""The file that names all others to LLaMA-Factory."""
 
 
 def conversation(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
@@ -47,23 +56,30 @@ def ranking(prompt: str, pair: PreferencePair) -> dict[str, Any]:
     before = shared.pop()["value"] if ends_with_model else ""
     return {
         "conversations": shared,
-        "chosen": {"from": "gpt", "value": before + _first_turn(pair.chosen)},
-        "rejected": {"from": "gpt", "value": before + _first_turn(pair.rejected)},
+        "chosen": {"from": "gpt", "value": before + own_beginning(pair.chosen)},
+        "rejected": {"from": "gpt", "value": before + own_beginning(pair.rejected)},
     }
 
 
-def _first_turn(steps: Sequence[Step]) -> str:
-    """Return the text before the first search result."""
-    own = []
-    for step in steps:
-        if step.author is Author.ENVIRONMENT:
-            break
-        own.append(step)
-    return protocol.render(own)
+def call_turns(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
+    """Return the turns of sharegpt with calls as `function_call`: a thought, then JSON."""
+    turns = [{"from": "human", "value": prompt}]
+    for turn in turns_of(steps):
+        thought = thought_block(turn.thought)
+        if thought:
+            thought += "\n\n"
+        if turn.call is None:
+            turns.append({"from": "gpt", "value": f"{thought}{turn.answer}"})
+            continue
+        arguments = call_arguments(turn.call.tool or "", turn.call.argument or "")
+        call = json.dumps({"name": turn.call.tool, "arguments": arguments}, ensure_ascii=False)
+        turns.append({"from": "function_call", "value": f"{thought}{call}"})
+        turns.append({"from": "observation", "value": turn.result or ""})
+    return turns
 
 
-def write_llamafactory(folder: Path, names: Sequence[SetName], prompt: Prompt) -> dict[str, int]:
-    """Write the sharegpt files of these sets and dataset_info.json; return the rows of each file.
+def write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
+    """Write sharegpt files, `cot_a` with `ranking`, and add them to dataset_info.json.
 
     Questions have no such file.
 
@@ -71,58 +87,69 @@ def write_llamafactory(folder: Path, names: Sequence[SetName], prompt: Prompt) -
         InputError: a set is missing or broken.
     """
     counts = {}
-    descriptions = {}
-    for name in names:
+    for name in source.names:
         if name is SetName.RL:
             continue
         for split in SPLITS:
             file = f"{name}_{split}"
-            rows = _sharegpt_rows(name, split, prompt)
-            counts[file] = _write_jsonl(folder / f"{file}.jsonl", rows)
-            descriptions[file] = _description(name, f"{file}.jsonl")
-    info = json.dumps(descriptions, indent=2) + "\n"
-    (folder / "dataset_info.json").write_text(info, encoding="utf-8")
+            rows = _sharegpt_rows(source, name, split)
+            counts[file] = write_lines(folder / f"{file}.jsonl", rows)
+            describe(folder, file, ranking=name is SetName.COT_A)
     return counts
 
 
-def _description(name: SetName, file_name: str) -> dict[str, Any]:
-    """Return the entry of a file in dataset_info.json."""
-    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt"}
+def write_calls(folder: Path, source: Source) -> dict[str, int]:
+    """Write sharegpt files with calls as `function_call`, and add them to dataset_info.json.
+
+    Raises:
+        InputError: a set is missing or broken.
+    """
+    counts = {}
+    for name in source.with_trajectories:
+        tools = json.dumps(
+            [tool["function"] for tool in tool_schemas(source.call_form(name).tools)]
+        )
+        for split in SPLITS:
+            file = f"{name}_calls_{split}"
+            rows = _call_rows(source, name, split, tools)
+            counts[file] = write_lines(folder / f"{file}.jsonl", rows)
+            describe(folder, file, has_tools=True)
+    return counts
+
+
+def describe(folder: Path, file: str, *, ranking: bool = False, has_tools: bool = False) -> None:
+    """Add a file to dataset_info.json."""
+    path = folder / INFO
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    entry: dict[str, Any] = {"file_name": f"{file}.jsonl", "formatting": "sharegpt"}
     columns = {"messages": "conversations"}
-    if name is SetName.COT_A:
+    if ranking:
         entry["ranking"] = True
         columns["chosen"] = "chosen"
         columns["rejected"] = "rejected"
+    if has_tools:
+        columns["tools"] = "tools"
     entry["columns"] = columns
-    return entry
+    known[file] = entry
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
-def _sharegpt_rows(name: SetName, split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
-    path = local_path(name, split)
+def _sharegpt_rows(source: Source, name: SetName, split: str) -> Iterator[dict[str, Any]]:
     if name is SetName.COT_A:
-        for pair in tables.read_table(path, PreferencePair):
-            yield {"id": pair.pair_id, **ranking(asked(prompt, pair.question), pair)}
+        for pair in source.pairs(split):
+            yield {"id": pair.pair_id, **ranking(source.asked(pair.question), pair)}
         return
-    for row in tables.read_table(path, GradedTrajectory):
-        trajectory = row.trajectory
-        turns = conversation(asked(prompt, trajectory.question), trajectory.steps)
+    for trajectory in source.trajectories(name, split):
         yield {
             "id": trajectory.trajectory_id,
             "model": trajectory.model,
             "origin": trajectory.origin,
             "license": trajectory.license,
-            "conversations": turns,
+            "conversations": conversation(source.asked(trajectory.question), trajectory.steps),
         }
 
 
-def asked(prompt: Prompt, question: str) -> str:
-    """Fill the prompt without the opening of the thinking, which is the model's here."""
-    return prompt.fill(question).removesuffix(protocol.THINK_OPEN + "\n").strip()
-
-
-def _write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(rows, 1):  # noqa: B007
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return count
+def _call_rows(source: Source, name: SetName, split: str, tools: str) -> Iterator[dict[str, Any]]:
+    for trajectory in source.trajectories(name, split):
+        turns = call_turns(source.asked(trajectory.question), trajectory.steps)
+        yield {"id": trajectory.trajectory_id, "conversations": turns, "tools": tools}

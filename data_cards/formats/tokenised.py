@@ -1,28 +1,24 @@
 """Write trajectories as token ids with labels, for `tokenized_path` and `load_from_disk`.
 
-LLaMA-Factory reads them by `tokenized_path`. Each piece of text with one author is encoded by
-itself (`coa.tokens`), so no token has two authors. Every row is proven: its labels, decoded, are
-what the policy wrote and nothing else. Rows that are left out are named in a file.
+LLaMA-Factory reads them by `tokenized_path`, TRL by `load_from_disk`. Each piece of text with one
+author is encoded by itself (`coa.tokens`), so no token has two authors. Every row is proven: its
+labels, decoded, are what the policy wrote and nothing else. Rows that are left out are named in a
+file.
 """
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 
-from coa import tables
 from coa.errors import ConfigError, InputError, MissingExtraError
-from coa.graded import GradedTrajectory
-from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, Tokenizer, tokenise
-from coa.trajectory import Author
-from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
-from data_cards.formats.parquet_rows import write_rows
+from coa.trajectory import Author, Trajectory
+from data_cards.catalogue import SPLITS
+from data_cards.formats.left_out import LeftOut, LeftOutReason, write_left_out
+from data_cards.formats.row_files import write_rows
+from data_cards.formats.source import Source
 
 _IGNORED = -100
 _SCHEMA = pa.schema(
@@ -31,14 +27,14 @@ _SCHEMA = pa.schema(
 
 
 def tokenised_row(
-    row: GradedTrajectory, prompt: str, encoder: PieceEncoder, end_id: int | None
+    trajectory: Trajectory, prompt: str, encoder: PieceEncoder, end_id: int | None
 ) -> dict[str, list[int]]:
     """Encode a trajectory, with labels that train the policy's text alone.
 
     Raises:
         InputError: the labels, decoded, are not exactly what the policy wrote.
     """
-    steps = row.trajectory.steps
+    steps = trajectory.steps
     tokens = tokenise(prompt, steps, encoder, end_id=end_id)
     trained = []
     labels = []
@@ -54,40 +50,14 @@ def tokenised_row(
     if learned != own:
         raise InputError(
             "the labels are not the policy's text",
-            where=row.trajectory.trajectory_id,
+            where=trajectory.trajectory_id,
             expected=own[:80],
             got=learned[:80],
         )
     return {"input_ids": list(tokens.ids), "attention_mask": [1] * len(labels), "labels": labels}
 
 
-class LeftOutReason(StrEnum):
-    """A reason why a row is not among the token ids."""
-
-    TOO_LONG = "too_long"
-    """It has more than `export.max_tokens` tokens."""
-    TEXT_CHANGED = "text_changed"
-    """The tokenizer does not give its text back, so its labels could not be exact."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A row that is not among the token ids."""
-
-    row_id: str
-    set: str
-    split: str
-    reason: LeftOutReason
-    detail: str
-
-
-def write_tokenised(
-    folder: Path,
-    names: Sequence[SetName],
-    tokenizer: Tokenizer,
-    prompt: Prompt,
-    max_tokens: int,
-) -> dict[str, int]:
+def write_tokenised(folder: Path, source: Source, label: str = "tokenized") -> dict[str, int]:
     """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl.
 
     Of the sets only those with trajectories are written. A validation split without rows is not
@@ -98,8 +68,16 @@ def write_tokenised(
 
     Raises:
         InputError: a set is missing or broken, a mask is wrong, or no train row is left.
+        ConfigError: no tokenizer is named.
         MissingExtraError: datasets is not installed.
     """
+    if source.tokenizer is None:
+        raise ConfigError(
+            "token ids need a tokenizer",
+            where="export.tokenizer",
+            expected="a folder or a name on the Hub",
+            got="nothing",
+        )
     try:
         from datasets import Dataset, DatasetDict
     except ImportError as error:
@@ -110,59 +88,42 @@ def write_tokenised(
     with TemporaryDirectory() as temporary:
         for split in SPLITS:
             path = Path(temporary) / f"{split}.parquet"
-            rows = _rows(names, split, tokenizer, prompt, max_tokens, left_out)
+            rows = _rows(source, source.tokenizer, split, left_out)
             count = write_rows(path, _SCHEMA, rows)
-            counts[f"tokenized {split}"] = count
+            counts[f"{label} {split}"] = count
             if count:
                 splits[split] = Dataset.from_parquet(str(path), cache_dir=temporary)
         if "train" not in splits:
-            raise _none_left(left_out, max_tokens)
+            raise _none_left(left_out, source.max_tokens)
         DatasetDict(splits).save_to_disk(str(folder / "tokenized"))
-    counts.update(_write_left_out(folder / "tokenized_left_out.jsonl", left_out))
+    counts.update(write_left_out(folder / "tokenized_left_out.jsonl", left_out))
     return counts
 
 
 def _rows(
-    names: Sequence[SetName],
-    split: str,
-    tokenizer: Tokenizer,
-    prompt: Prompt,
-    max_tokens: int,
-    left_out: list[LeftOut],
+    source: Source, tokenizer: Tokenizer, split: str, left_out: list[LeftOut]
 ) -> Iterator[dict[str, list[int]]]:
     """Yield the rows of a split; add those that are left out to `left_out`."""
     encoder = PieceEncoder(tokenizer)
     end_id = getattr(tokenizer, "eos_token_id", None)
-    prompt = prompt.for_policy(encoder)
-    for name in names:
-        if name not in HAS_TRAJECTORIES:
-            continue
-        for row in tables.read_table(local_path(name, split), GradedTrajectory):
-            row_id = row.trajectory.trajectory_id
-            asked = prompt.fill(row.trajectory.question)
+    prompt = source.prompt.for_policy(encoder)
+    for name in source.with_trajectories:
+        for trajectory in source.trajectories(name, split):
+            row_id = trajectory.trajectory_id
+            asked = prompt.fill(trajectory.question)
             try:
-                encoded = tokenised_row(row, asked, encoder, end_id)
+                encoded = tokenised_row(trajectory, asked, encoder, end_id)
             except ConfigError as error:
                 reason = LeftOutReason.TEXT_CHANGED
                 detail = f"expected {error.details['expected']}, got {error.details['got']}"
                 left_out.append(LeftOut(row_id, name, split, reason, detail))
                 continue
             num_tokens = len(encoded["labels"])
-            if num_tokens > max_tokens:
+            if num_tokens > source.max_tokens:
                 reason = LeftOutReason.TOO_LONG
                 left_out.append(LeftOut(row_id, name, split, reason, f"{num_tokens} tokens"))
                 continue
             yield encoded
-
-
-def _write_left_out(path: Path, left_out: Sequence[LeftOut]) -> dict[str, int]:
-    """Write the rows that were left out, if any; return how many there are for each reason."""
-    if not left_out:
-        return {}
-    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in left_out]
-    path.write_text("".join(lines), encoding="utf-8")
-    num_by_reason = Counter(row.reason for row in left_out)
-    return {f"left out as {reason} ({path.name})": num for reason, num in num_by_reason.items()}
 
 
 def _none_left(left_out: Sequence[LeftOut], max_tokens: int) -> InputError:

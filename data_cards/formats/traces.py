@@ -10,16 +10,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from coa import protocol, tables
+from coa import tables
 from coa.graded import GradedTrajectory
-from coa.trajectory import Step, StepKind, Trajectory
+from coa.trajectory import Step, Trajectory
 from data_cards.catalogue import SetName, local_path
+from data_cards.formats.turns import call_arguments, turns_of
 
 HARNESS = "coa-toolkit"
-_PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
-"""The one parameter of each tool of this project."""
-_UNNAMED = "argument"
-"""The name for the parameter of another tool, where the call does not name it."""
 
 
 def trace_files(name: SetName, count: int) -> dict[str, bytes]:
@@ -47,35 +44,31 @@ def trace(trajectory: Trajectory) -> str:
         }
     ]
     question = {"role": "user", "content": trajectory.question}
-    for message in (question, *_turns(trajectory.steps)):
+    for message in (question, *_messages(trajectory.steps)):
         lines.append({"type": "message", "message": message})
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
-def _turns(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+def _messages(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     """Yield the messages after the question."""
-    reasoning = ""
     num_calls = 0
-    for step in steps:
-        if step.kind is StepKind.ACTION:
-            num_calls += 1
+    for turn in turns_of(steps):
+        if turn.call is None:
             yield {
                 "role": "assistant",
-                "content": "",
-                "reasoningContent": reasoning.strip(),
-                "toolCalls": [_tool_call(step, num_calls)],
+                "content": turn.answer,
+                "reasoningContent": turn.thought.strip(),
             }
-            reasoning = ""
-        elif step.kind is StepKind.OBSERVATION:
-            yield {
-                "role": "tool",
-                "content": observation_body(step).strip(),
-                "toolCallId": f"call-{num_calls}",
-            }
-        elif not protocol.closes_thinking(step):
-            reasoning += step.text
-    answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()
-    yield {"role": "assistant", "content": answer, "reasoningContent": reasoning.strip()}
+            continue
+        num_calls += 1
+        yield {
+            "role": "assistant",
+            "content": "",
+            "reasoningContent": turn.thought.strip(),
+            "toolCalls": [_tool_call(turn.call, num_calls)],
+        }
+        if turn.result is not None:
+            yield {"role": "tool", "content": turn.result, "toolCallId": f"call-{num_calls}"}
 
 
 def _tool_call(step: Step, number: int) -> dict[str, Any]:
@@ -84,24 +77,3 @@ def _tool_call(step: Step, number: int) -> dict[str, Any]:
         arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
     function = {"name": step.tool, "arguments": arguments}
     return {"id": f"call-{number}", "type": "function", "function": function}
-
-
-def call_arguments(tool: str, argument: str) -> dict[str, Any]:
-    """Return the arguments of a call by their names.
-
-    A tool of an MCP server is given either a JSON object, which names them, or the value of its one
-    parameter, whose name no trajectory holds.
-    """
-    if tool in _PARAMETERS:
-        return {_PARAMETERS[tool]: argument}
-    try:
-        given = json.loads(argument)
-    except (ValueError, RecursionError):
-        given = None
-    return given if isinstance(given, dict) else {_UNNAMED: argument}
-
-
-def observation_body(step: Step) -> str:
-    """Return what a tool answered, without the tags around it."""
-    opening, closing = protocol.observation_text(step.tool or "", "\0").split("\0")
-    return step.text.removeprefix(opening).removesuffix(closing)

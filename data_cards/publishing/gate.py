@@ -11,19 +11,25 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa import tables
 from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError, OutputError, unknown_name
 from coa.files import EVALUATION_SETS, EXCLUDED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.question import Question
 from coa.trajectory import Author, Step
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard
 from data_cards.cards.measure import SCRIPTED
 from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
-from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.catalogue import SPLITS, SetName
+from data_cards.formats.published_rows import (
+    flat_fault,
+    flat_own_text,
+    read_published,
+    read_records,
+)
 from data_cards.publishing.evaluation_overlap import (
     EvaluationQuestions,
     num_compared,
@@ -125,6 +131,7 @@ def check_sets(
     settings: Mapping[str, Any],
     params: PublishParams,
     known_licences: Mapping[str, str],
+    published: Path,
 ) -> list[Refusal]:
     """Find everything that stands against publishing the sets.
 
@@ -134,6 +141,7 @@ def check_sets(
         settings: The sections of params.yaml that shape a set.
         params: What is published where.
         known_licences: `render.licenses`.
+        published: The folder with the files to be published.
 
     Raises:
         InputError: a file is missing or broken.
@@ -147,7 +155,7 @@ def check_sets(
     if not names:
         found.append(Refusal(Reason.NO_SET, "no set was built: the front card says why"))
     found += evaluation_refusals(names, settings.get("screen", {}))
-    found += row_refusals(names, params.phone_region)
+    found += row_refusals(names, params.phone_region, published)
     found += _licence_refusals(cards, known_licences)
     found += _teacher_refusals(models)
     found += tree_refusals("render")
@@ -280,19 +288,18 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
             yield Refusal(reason, f"{name}: {_examples(lines)}")
 
 
-def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusal]:
+def row_refusals(names: Iterable[SetName], phone_region: str, published: Path) -> Iterator[Refusal]:
     """Yield refusals for sets whose rows hold private text or would get a wrong loss mask.
 
-    Only what the policy wrote is looked at for private text. Each row is read once.
+    Only what the policy wrote is looked at for private text, in the record and in the columns that
+    trainers read. Each published row is compared with the row here that it was written from.
     """
     for name in names:
         private = []
         faults = []
-        for row_id, row, steps in _rows(name):
-            own = "\n".join(step.text for step in steps if step.author is Author.POLICY)
+        for row_id, own, fault in _checked_rows(name, published):
             for found in find_private(own, phone_region):
                 private.append(f"{row_id} {found.kind} {found.shown}")
-            fault = mask_fault(row)
             if fault:
                 faults.append(f"{row_id} {fault}")
         if private:
@@ -301,18 +308,28 @@ def row_refusals(names: Iterable[SetName], phone_region: str) -> Iterator[Refusa
             yield Refusal(Reason.LOSS_MASK, f"{name}: {_examples(faults)}")
 
 
-def _rows(name: SetName) -> Iterator[tuple[str, GradedTrajectory | PreferencePair, Sequence[Step]]]:
-    """Yield the rows of a set, each with its id and all its steps; the RL set has no steps."""
-    if name is SetName.RL:
-        return
+def _checked_rows(name: SetName, published: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the id of each row of a set, the policy's text in it, and what its masks get wrong."""
     for split in SPLITS:
-        path = local_path(name, split)
-        if name is SetName.COT_A:
-            for pair in tables.read_table(path, PreferencePair):
-                yield pair.pair_id, pair, (*pair.prefix, *pair.chosen, *pair.rejected)
-        else:
-            for row in tables.read_table(path, GradedTrajectory):
-                yield row.trajectory.trajectory_id, row, row.trajectory.steps
+        records = read_records(name, split)
+        rows = read_published(name, split, published)
+        for record, row in zip(records, rows, strict=True):
+            fault = "" if row.record == record else "the published row is not the one here"
+            fault = fault or flat_fault(row)
+            if isinstance(record, Question):
+                yield record.question_id, "", fault
+                continue
+            row_id, steps = _steps_of(record)
+            own = [step.text for step in steps if step.author is Author.POLICY]
+            own.append(flat_own_text(row))
+            yield row_id, "\n".join(own), mask_fault(record) or fault
+
+
+def _steps_of(row: GradedTrajectory | PreferencePair) -> tuple[str, Sequence[Step]]:
+    """Return the id of a row and all its steps."""
+    if isinstance(row, PreferencePair):
+        return row.pair_id, (*row.prefix, *row.chosen, *row.rejected)
+    return row.trajectory.trajectory_id, row.trajectory.steps
 
 
 def _examples(lines: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from data_cards.cards.card_files import stale_files
 from data_cards.cards.measure_model import measure_model
 from data_cards.cards.model_card import card_files, card_folder, render_card
 from data_cards.catalogue import built_sets, sets_in
+from data_cards.formats.published_rows import write_published
 from data_cards.publishing.checked_copy import CURVES, copy_model, copy_sets, require_unchanged
 from data_cards.publishing.gate import (
     MODEL_REASONS,
@@ -40,6 +41,8 @@ class Prepared(NamedTuple):
 def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Prepared:
     """Copy the sets to a private folder, check the copy and collect its files.
 
+    What is published is written from the copy, and both are checked.
+
     Raises:
         InputError: a file is missing or broken, or changed meanwhile.
         ConfigError: a setting is wrong.
@@ -49,16 +52,17 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Prepa
     copies = copy_sets(names, private)
     copied_sets = private / ASSEMBLED
     copied_sets.mkdir(parents=True, exist_ok=True)  # where no set was built
+    published = private / "published"
     with sets_in(copied_sets):
-        prepared = _prepare_sets(params, publish)
+        hashes = {path: hashes_of(path) for path in write_published(names, published)}
+        prepared = _prepare_sets(params, publish, published)
     require_unchanged(copies)
-    hashes = {copied.copy: copied.hashes for copied in copies}
     return _with_hashes(prepared, hashes)
 
 
-def _prepare_sets(params: Params, publish: PublishParams) -> Prepared:
+def _prepare_sets(params: Params, publish: PublishParams, published: Path) -> Prepared:
     section = params.section(RenderParams, "render")
-    rendered = render(params, section)
+    rendered = render(params, section, published)
     cards = rendered.files()
     refusals = check_sets(
         cards=rendered.sets,
@@ -66,12 +70,13 @@ def _prepare_sets(params: Params, publish: PublishParams) -> Prepared:
         settings=shown_settings(params),
         params=publish,
         known_licences=section.licenses,
+        published=published,
     )
     if publish.repository != section.repository:
-        renamed = render(params, replace(section, repository=publish.repository))
+        renamed = render(params, replace(section, repository=publish.repository), published)
         cards |= renamed.texts()  # The pictures stay those that were compared.
     names = [card.info.name for card in rendered.sets]
-    files: dict[str, Content] = {**cards, **set_files(names, publish.num_traces)}
+    files: dict[str, Content] = {**cards, **set_files(names, publish.num_traces, published)}
     num_rows = sum(card.info.num_rows for card in rendered.sets)
     return Prepared(Publication("dataset", files, {}, f"{num_rows:,} rows"), refusals, SET_REASONS)
 

@@ -17,10 +17,10 @@ from data_cards.cards.safe_markdown import Markdown, table
 from data_cards.catalogue import (
     HAS_TRAJECTORIES,
     SetName,
-    local_path,
     published_path,
     published_splits,
 )
+from data_cards.formats.published_rows import published_file
 from data_cards.formats.traces import trace_files
 from data_cards.publishing.gate import Reason
 from data_cards.tracing import provenance
@@ -70,8 +70,8 @@ class Publication(NamedTuple):
     """One line for the commit."""
 
 
-def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
-    """Return the parquet files of the sets and some of their trajectories as session traces.
+def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dict[str, Content]:
+    """Return the published files of the sets and some of their trajectories as session traces.
 
     Raises:
         InputError: a file is missing or broken.
@@ -79,7 +79,7 @@ def set_files(names: Sequence[SetName], num_traces: int) -> dict[str, Content]:
     files: dict[str, Content] = {}
     for name in names:
         for split in published_splits(name):
-            files[published_path(name, split)] = local_path(name, split)
+            files[published_path(name, split)] = published_file(name, split, published)
     for name in names:
         if name in HAS_TRAJECTORIES:
             files |= trace_files(name, num_traces)

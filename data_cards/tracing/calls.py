@@ -20,7 +20,7 @@ from coa.policy import Completion
 from coa.rollout import Call, Done, Generate, RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
-from data_cards.formats.traces import observation_body
+from data_cards.formats.turns import observation_body
 
 
 class RecordedCall(NamedTuple):

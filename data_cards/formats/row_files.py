@@ -1,5 +1,6 @@
-"""Write rows of another tool's format to parquet, a group at a time."""
+"""Write rows of another tool's format to parquet or to JSON lines, never all at once."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,3 +30,13 @@ def _write_batch(writer: pq.ParquetWriter, rows: list[Mapping[str, Any]], schema
     if rows:
         writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     return len(rows)
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as JSON lines, and return how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return count

@@ -1,0 +1,244 @@
+"""Write the rows of a set as they are published: flat columns that trainers read, then our record.
+
+| set | flat columns | record |
+|---|---|---|
+| `coa`, `cot` | `id`, `messages`, and `tools` where tools are called | the other columns |
+| `cot_a` | `id`, `prompt`, `chosen`, `rejected` as texts | `pair` |
+| `rl` | `prompt` as messages | the other columns |
+
+`data/assemble` has the records alone. A row is written from its record and read back for the gate,
+which compares both (`flat_fault`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from coa import protocol, tables
+from coa.graded import GradedTrajectory
+from coa.pairs import PreferencePair
+from coa.question import Question
+from coa.trajectory import Author, Step, StepKind
+from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
+from data_cards.formats.messages import CallForm, call_form, chat_messages, user_content
+from data_cards.formats.row_files import write_rows
+from data_cards.formats.turns import call_arguments
+
+Record = GradedTrajectory | PreferencePair | Question
+RECORDS: Mapping[SetName, type[Record]] = {
+    SetName.COT_A: PreferencePair,
+    SetName.COA: GradedTrajectory,
+    SetName.COT: GradedTrajectory,
+    SetName.RL: Question,
+}
+_TEXTS = ("id", "prompt", "chosen", "rejected")
+_MESSAGES = CallForm((), None).schema
+
+
+@dataclass(frozen=True, slots=True)
+class _PublishedPair:
+    """The part of a published pair that is read back as a record."""
+
+    pair: PreferencePair
+
+
+class PublishedRow(NamedTuple):
+    """A published row."""
+
+    record: Record
+    flat: Mapping[str, Any]
+    """The columns that trainers read."""
+
+
+def published_file(name: SetName, split: str, folder: Path) -> Path:
+    """Give the path of a split in a folder of published files."""
+    return folder / name / f"{split}.parquet"
+
+
+def write_published(names: Iterable[SetName], folder: Path) -> list[Path]:
+    """Write the splits of these sets into a folder; skip one without a file here.
+
+    Raises:
+        InputError: a file is broken.
+    """
+    written = []
+    for name in names:
+        splits = [split for split in SPLITS if local_path(name, split).exists()]
+        form = _form(name, splits)
+        for split in splits:
+            path = published_file(name, split, folder)
+            rows = (_row(name, record, form) for record in read_records(name, split))
+            write_rows(path, _schema(name, form), rows)
+            written.append(path)
+    return written
+
+
+def read_records(name: SetName, split: str) -> Iterator[Any]:
+    """Read the records of a split, which are what this project has.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    return tables.read_table(local_path(name, split), RECORDS[name])
+
+
+def read_published(name: SetName, split: str, folder: Path) -> Iterator[PublishedRow]:
+    """Read the published rows of a split.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    path = published_file(name, split, folder)
+    file = tables.open_parquet(path)
+    known = {"messages", "tools", *_TEXTS}
+    columns = [column for column in file.schema_arrow.names if column in known]
+    records = _read_back(name, path)
+    for batch in tables.parquet_batches(path, file, columns):
+        for flat in batch.to_pylist():
+            yield PublishedRow(next(records), flat)
+
+
+def _read_back(name: SetName, path: Path) -> Iterator[Record]:
+    if name is SetName.COT_A:
+        for row in tables.read_table(path, _PublishedPair):
+            yield row.pair
+    else:
+        yield from tables.read_table(path, RECORDS[name])
+
+
+def _form(name: SetName, splits: Sequence[str]) -> CallForm:
+    """Find how the calls of a set are written, from the rows of both splits."""
+    if name not in HAS_TRAJECTORIES:
+        return call_form([])
+    return call_form(row.trajectory.steps for split in splits for row in read_records(name, split))
+
+
+def _schema(name: SetName, form: CallForm) -> pa.Schema:
+    """Return the columns of a published set, with the version of our records."""
+    record = tables.schema_of(RECORDS[name])
+    if name is SetName.COT_A:
+        columns = [pa.field(column, pa.string()) for column in _TEXTS]
+        columns.append(pa.field("pair", pa.struct(list(record)), nullable=False))
+    elif name is SetName.RL:
+        columns = [pa.field("prompt", _MESSAGES), *record]
+    else:
+        columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
+        if form.tools:
+            columns.append(pa.field("tools", pa.string()))
+        columns += record
+    return pa.schema(columns, metadata=record.metadata)
+
+
+def _row(name: SetName, record: Any, form: CallForm) -> dict[str, Any]:
+    """Return a record as a published row."""
+    values: dict[str, Any] = msgspec.to_builtins(record)
+    if name is SetName.COT_A:
+        return {**preference_texts(record), "id": record.pair_id, "pair": values}
+    if name is SetName.RL:
+        asked = [{"role": "user", "content": user_content(record.question)}]
+        return {"prompt": asked, **values}
+    trajectory = record.trajectory
+    messages = chat_messages(user_content(trajectory.question), trajectory.steps, form)
+    flat: dict[str, Any] = {"id": trajectory.trajectory_id, "messages": messages}
+    if form.tools:
+        flat["tools"] = form.tools_json
+    return {**flat, **values}
+
+
+def preference_texts(pair: PreferencePair) -> dict[str, str]:
+    """Return a pair as three texts; a side ends where its first search result would begin."""
+    return {
+        "prompt": pair.prompt + protocol.render(pair.prefix),
+        "chosen": own_beginning(pair.chosen),
+        "rejected": own_beginning(pair.rejected),
+    }
+
+
+def own_beginning(steps: Sequence[Step]) -> str:
+    """Return the text before the first search result."""
+    own = []
+    for step in steps:
+        if step.author is Author.ENVIRONMENT:
+            break
+        own.append(step)
+    return protocol.render(own)
+
+
+def flat_own_text(row: PublishedRow) -> str:
+    """Return what the flat columns have of the policy's text, for the search for private text."""
+    record, flat = row
+    if isinstance(record, Question):
+        return ""
+    if isinstance(record, PreferencePair):
+        prefix = str(flat["prompt"]).removeprefix(record.prompt)
+        return "\n".join((prefix, flat["chosen"], flat["rejected"]))
+    own = [turn for turn in flat["messages"] if turn["role"] == "assistant"]
+    return "\n".join(str(turn["content"]) for turn in own)
+
+
+def flat_fault(row: PublishedRow) -> str:
+    """Say where the flat columns of a row give text to another author than its record does.
+
+    Empty for a sound row. Blanks and our tags do not count; all other characters do.
+    """
+    record, flat = row
+    if isinstance(record, Question):
+        asked = [{"role": "user", "content": user_content(record.question)}]
+        return "" if flat["prompt"] == asked else "the prompt does not ask the question"
+    if isinstance(record, PreferencePair):
+        for column, text in preference_texts(record).items():
+            if flat[column] != text:
+                return f"the column {column} differs from the pair"
+        return ""
+    return _message_fault(flat["messages"], record.trajectory.steps)
+
+
+def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> str:
+    said: dict[str, str] = {"user": "", "assistant": "", "tool": ""}
+    calls = []
+    for message in messages:
+        said[message["role"]] += _letters(message["content"])
+        for call in message.get("tool_calls") or ():
+            arguments = call["function"]["arguments"]
+            calls.append(
+                msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
+            )
+    policy = _letters(protocol.render(step for step in steps if _is_spoken(step)))
+    if said["assistant"] != policy:
+        return "the assistant's messages differ from what the policy wrote"
+    observed = ""
+    made = []
+    for step in steps:
+        if step.kind is StepKind.OBSERVATION:
+            observed += _letters(_without_tags(step))
+        elif step.kind is StepKind.ACTION:
+            made.append(call_arguments(step.tool or "", step.argument or ""))
+    if said["tool"] != observed:
+        return "the tools' messages differ from what the environment wrote"
+    return "" if calls == made else "the calls differ from those that the policy made"
+
+
+def _is_spoken(step: Step) -> bool:
+    """Return whether a step's text stands in the content of an assistant's message."""
+    if step.author is Author.ENVIRONMENT or step.kind is StepKind.ACTION:
+        return False
+    return step.kind is not StepKind.MARKER or protocol.closes_thinking(step)
+
+
+def _without_tags(step: Step) -> str:
+    return (
+        step.text.strip()
+        .removeprefix(f"<{step.tool}_result>")
+        .removesuffix(f"</{step.tool}_result>")
+    )
+
+
+def _letters(text: str) -> str:
+    """Return a text without blanks and without the tags of thinking."""
+    for tag in (protocol.THINK_OPEN, protocol.THINK_CLOSE):
+        text = text.replace(tag, "")
+    return "".join(text.split())

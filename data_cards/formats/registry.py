@@ -1,0 +1,266 @@
+"""List the formats that an export can have: who writes each, how it is loaded, what it loses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from data_cards.formats import sharegpt, tagged_text, trl, verl
+from data_cards.formats.source import Source
+from data_cards.formats.tokenised import write_tokenised
+
+
+class Format(StrEnum):
+    """A form of the sets that another project reads."""
+
+    LLAMAFACTORY = "llamafactory"
+    """LLaMA-Factory: sharegpt; with a tokenizer also `tokenized_path`."""
+    LLAMAFACTORY_CALLS = "llamafactory_calls"
+    """LLaMA-Factory: sharegpt with `function_call` and `tools`."""
+    TRL_MESSAGES = "trl_messages"
+    """TRL's SFTTrainer: `messages` and `tools`."""
+    TRL_COMPLETION = "trl_completion"
+    """TRL's SFTTrainer: `prompt` and `completion`, a row for each turn."""
+    TRL_PREFERENCE = "trl_preference"
+    """TRL's DPOTrainer: `prompt`, `chosen`, `rejected`."""
+    TRL_TOKENIZED = "trl_tokenized"
+    """TRL's SFTTrainer: `input_ids` and `labels`; needs a tokenizer."""
+    TRL_PROMPTS = "trl_prompts"
+    """TRL's GRPOTrainer: `prompt`, and the gold answers for reward functions."""
+    VERL_RL = "verl_rl"
+    """verl and Search-R1: questions with gold answers for a rule."""
+    VERL_SFT = "verl_sft"
+    """verl's SFT trainer: `messages` and `tools`."""
+    AUTOCOA_SFT = "autocoa_sft"
+    """AutoCoA's LLaMA-Factory: one response with all results in it."""
+    AUTOCOA_RL = "autocoa_rl"
+    """AutoCoA's verl: questions with answers joined by `<ans_split>`."""
+    SEARCH_R1 = "search_r1"
+    """Text in Search-R1's tags, with segments that say what is trained."""
+    SKYRL_RL = "skyrl_rl"
+    """SkyRL: questions for its search environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an export does for a format."""
+
+    folder: str
+    """The folder below `export.out` into which it writes."""
+    write: Callable[[Path, Source], dict[str, int]]
+    files: str
+    """A regular expression for the path of every file that it writes."""
+    loading: str
+    """A block of code that loads it, from the folder of the export."""
+    loses: str
+    """What the format cannot hold."""
+
+
+_SETS = r"(coa|cot)_(train|validation)"
+_TOKENIZED = (
+    r"(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)|{0}/tokenized/(train|validation)"
+    r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
+)
+_CALLS_LOST = (
+    "Verbatim calls: a call is its tool and arguments, and the tags of the rollout are those of "
+    "the chat template. Thoughts stand between `<think>` and `</think>` in the content, where "
+    "templates for models without thinking keep them; a template that drops the content of a "
+    "message with a tool call, such as Llama 3.1's, drops them."
+)
+_CHAT_MASK = (
+    "The mask is the chat template's: with `assistant_only_loss` all that the assistant says is "
+    "learned, the end of each turn and a marker that the scaffold inserted too."
+)
+
+
+def _python(code: str) -> str:
+    return f"```python\n{code.strip()}\n```"
+
+
+def _yaml(text: str) -> str:
+    return f"```yaml\n{text.strip()}\n```"
+
+
+def _write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
+    """Write sharegpt files, and token ids where a tokenizer is named."""
+    counts = sharegpt.write_llamafactory(folder, source)
+    if source.tokenizer is not None:
+        counts |= write_tokenised(folder, source)
+    return counts
+
+
+FORMATS: Mapping[Format, Target] = {
+    Format.LLAMAFACTORY: Target(
+        "llamafactory",
+        _write_llamafactory,
+        r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
+        rf"|llamafactory/{_TOKENIZED.format('llamafactory')}",
+        _yaml(
+            "dataset_dir: llamafactory\ndataset: coa_train   # or cot_train; cot_a_train for DPO\n"
+            "# or, where export.tokenizer was set:\ntokenized_path: llamafactory/tokenized"
+        ),
+        "The mask at borders: the chat template closes the assistant's turn before each result, "
+        "and the opening of the thinking and inserted markers count as the model's text. "
+        "`tokenized/` is exact and loses nothing but the names of the rows.",
+    ),
+    Format.LLAMAFACTORY_CALLS: Target(
+        "llamafactory",
+        sharegpt.write_calls,
+        r"llamafactory/(coa|cot)_calls_(train|validation)\.jsonl",
+        _yaml("dataset_dir: llamafactory\ndataset: coa_calls_train   # or cot_calls_train"),
+        _CALLS_LOST,
+    ),
+    Format.TRL_MESSAGES: Target(
+        "trl",
+        trl.write_messages,
+        rf"trl/messages/{_SETS}\.parquet",
+        _python("""
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+rows = load_dataset("parquet", data_files="trl/messages/coa_train.parquet", split="train")
+args = SFTConfig(assistant_only_loss=True, max_length=None)
+trainer = SFTTrainer("Qwen/Qwen2.5-0.5B-Instruct", args, train_dataset=rows)
+"""),
+        f"{_CALLS_LOST} {_CHAT_MASK}",
+    ),
+    Format.TRL_COMPLETION: Target(
+        "trl",
+        trl.write_completions,
+        rf"trl/completion/{_SETS}\.parquet",
+        _python("""
+from datasets import load_dataset
+from trl import SFTConfig, SFTTrainer
+
+rows = load_dataset("parquet", data_files="trl/completion/coa_train.parquet", split="train")
+args = SFTConfig(max_length=None)
+trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
+"""),
+        "One row is one turn, so the text before it is read again in each row. TRL ends each "
+        "completion with the end token, also after a call, where a rollout goes on. A token that "
+        "spans the border of prompt and completion counts as completion.",
+    ),
+    Format.TRL_PREFERENCE: Target(
+        "trl",
+        trl.write_preferences,
+        r"trl/preference/(train|validation)\.parquet",
+        _python("""
+from datasets import load_dataset
+from trl import DPOConfig, DPOTrainer
+
+rows = load_dataset("parquet", data_files="trl/preference/train.parquet", split="train")
+args = DPOConfig(max_length=None)
+trainer = DPOTrainer("Qwen/Qwen2.5-0.5B", args=args, train_dataset=rows)
+"""),
+        "Each side ends before its first search result: what follows is not compared. TRL ends "
+        "each side with the end token, also after a call.",
+    ),
+    Format.TRL_TOKENIZED: Target(
+        "trl",
+        partial(write_tokenised, label="trl/tokenized"),
+        rf"trl/{_TOKENIZED.format('trl')}",
+        _python("""
+from datasets import load_from_disk
+from trl import SFTConfig, SFTTrainer
+
+rows = load_from_disk("trl/tokenized")["train"]
+args = SFTConfig(max_length=None)
+trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
+"""),
+        "The names of the rows. Masks are exact: each piece with one author is encoded by itself.",
+    ),
+    Format.TRL_PROMPTS: Target(
+        "trl",
+        trl.write_prompts,
+        r"trl/prompts/(train|validation)\.parquet",
+        _python("""
+from datasets import load_dataset
+from trl import GRPOConfig, GRPOTrainer
+
+
+def is_in(completions, gold_answers, **_):
+    pairs = zip(completions, gold_answers)
+    return [float(any(gold in said[0]["content"] for gold in golds)) for said, golds in pairs]
+
+
+rows = load_dataset("parquet", data_files="trl/prompts/train.parquet", split="train")
+trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), train_dataset=rows)
+"""),
+        "The search: a trainer that is to search needs `tools` or an environment of its own.",
+    ),
+    Format.VERL_RL: Target(
+        "verl",
+        verl.write_rl,
+        r"verl/(train|validation)\.parquet",
+        _yaml("data:\n  train_files: verl/train.parquet\n  val_files: verl/validation.parquet"),
+        "The types of the questions and their hops.",
+    ),
+    Format.VERL_SFT: Target(
+        "verl",
+        verl.write_sft,
+        rf"verl/sft/{_SETS}\.parquet",
+        _yaml(
+            "data:\n  train_files: verl/sft/coa_train.parquet\n"
+            "  val_files: verl/sft/coa_validation.parquet\n  messages_key: messages\n"
+            "  tools_key: tools\n  max_length: 8192"
+        ),
+        f"{_CALLS_LOST} verl learns each message of the assistant without the template's opening "
+        "of the turn. `tools` is left out where tools differ in their parameters, because verl "
+        "reads no JSON text there.",
+    ),
+    Format.AUTOCOA_SFT: Target(
+        "autocoa",
+        tagged_text.write_autocoa_sft,
+        rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl)",
+        _yaml("dataset_dir: autocoa\ndataset: coa_train\nignore_observation: true"),
+        "Masks are found in the text again, by AutoCoA's own code. It learns the line breaks "
+        "before a result as the policy's. Blanks after a result are left out, since one more line "
+        "break hides the end of the result from that code.",
+    ),
+    Format.AUTOCOA_RL: Target(
+        "autocoa",
+        tagged_text.write_autocoa_rl,
+        r"autocoa/rl_(train|validation)\.parquet",
+        _yaml("data:\n  train_files: autocoa/rl_train.parquet"),
+        "The types of the questions and their hops.",
+    ),
+    Format.SEARCH_R1: Target(
+        "search_r1",
+        tagged_text.write_search_r1,
+        rf"search_r1/({_SETS}|left_out)\.jsonl",
+        _python("""
+import json
+from pathlib import Path
+
+lines = Path("search_r1/coa_train.jsonl").read_text(encoding="utf-8").splitlines()
+rows = [json.loads(line) for line in lines]
+learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
+"""),
+        "Verbatim text: tags are rewritten and an answer is taken out of its box. What is "
+        "trained is what the policy wrote, segment by segment. Rows that call another tool than "
+        "the search are left out and named in left_out.jsonl.",
+    ),
+    Format.SKYRL_RL: Target(
+        "skyrl",
+        verl.write_skyrl,
+        r"skyrl/(train|validation)\.parquet",
+        _yaml(
+            "data:\n  train_data: [skyrl/train.parquet]\n  val_data: [skyrl/validation.parquet]\n"
+            "environment:\n  env_class: search"
+        ),
+        "The types of the questions and their hops.",
+    ),
+}
+README = "README.md"
+ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS.values())])
+"""A regular expression for the path of every file that an export may hold."""
+
+
+def readme(formats: Sequence[Format]) -> str:
+    """Write the page that says how each format of an export is loaded, and what it loses."""
+    parts = ["# Sets for other trainers\n\nPaths are relative to this folder."]
+    for name in formats:
+        target = FORMATS[name]
+        parts.append(f"## {name}\n\n{target.loading}\n\nWhat it loses: {target.loses}")
+    return "\n\n".join(parts) + "\n"
