@@ -96,7 +96,8 @@ def _turn_messages(turn: Turn, form: CallForm) -> list[dict[str, Any]]:
         return [{"role": "assistant", "content": f"{thought}{blank}{turn.answer}"}]
     function = {"name": turn.call.tool, "arguments": form.arguments(turn.call)}
     call = {"type": "function", "function": function}
-    messages = [{"role": "assistant", "content": thought, "tool_calls": [call]}]
+    said = {"role": "assistant", "content": thought, "tool_calls": [call]}
+    messages: list[dict[str, Any]] = [said]
     if turn.result is not None:
         messages.append({"role": "tool", "name": turn.call.tool, "content": turn.result})
     return messages
