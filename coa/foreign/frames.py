@@ -5,6 +5,7 @@ The frames of no two formats begin alike, so a text itself shows whose frame it 
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from coa import protocol
 from coa.foreign.tag_families import ANSWER_TAGS, TAG_FAMILIES
@@ -21,6 +22,7 @@ NUMBERED_CALL = re.compile(r"\s*(?P<tool>[A-Za-z]\w*)[ \t]?\[(?P<argument>[^\n]*
 _NUMBERED_OBSERVATION = re.compile(r"Observation \d+:")
 _OBSERVATION_TAGS = tuple({family.observation: None for family in TAG_FAMILIES})
 _ANSWER = re.compile(f"{re.escape(ANSWER_TAGS.open)}(.*){re.escape(ANSWER_TAGS.close)}", re.DOTALL)
+_TURN_END = "<|im_end|>"
 _END_TOKENS = re.compile(r"(?:<\|im_end\|>|<\|endoftext\|>)\s*\Z")
 _TURN_BORDER = re.compile(
     r"\A\s*<\|im_end\|>\s*<\|im_start\|>(?:user|tool)|<\|im_end\|>\s*<\|im_start\|>assistant\s*\Z"
@@ -31,15 +33,22 @@ _THINK_TAGS = re.compile(f"{protocol.THINK_OPEN}|{protocol.THINK_CLOSE}")
 
 def bare_observation(text: str, tool: str | None = None) -> str:
     """Return an observation of `tool` without its frame, stripped."""
-    bare = _TURN_BORDER.sub("", text).strip()
+    bare = text.strip()
+    if _TURN_END in bare:
+        bare = _TURN_BORDER.sub("", bare).strip()
     if bare.startswith("<"):
-        own_tags = protocol.observation_text(tool or "", "").split()
-        for opening, closing in (*_OBSERVATION_TAGS, own_tags):
+        for opening, closing in (*_OBSERVATION_TAGS, _own_observation_tags(tool or "")):
             if bare.startswith(opening) and bare.endswith(closing):
                 return bare.removeprefix(opening).removesuffix(closing).strip()
     numbered = _NUMBERED_OBSERVATION.match(bare)
     label = numbered[0] if numbered else OBSERVATION_LABEL
     return bare.removeprefix(label).strip()
+
+
+@lru_cache
+def _own_observation_tags(tool: str) -> tuple[str, str]:
+    opening, closing = protocol.observation_text(tool, "").split()
+    return opening, closing
 
 
 def prediction(steps: Iterable[Step]) -> str | None:

@@ -31,8 +31,8 @@ class FormatReader(NamedTuple):
     """Whether a row has the format, by its columns and their content."""
     read: Callable[[Row], ForeignRow]
     """Reads a row of the format; raises an `UnreadableError` where it cannot."""
-    reads_any_text: bool = False
-    """Whether it may be asked to read a row that it does not recognise: any row with a text."""
+    is_in: Callable[[str], bool] | None = None
+    """Formats of one text: whether a text has it. They may be asked to read any row with a text."""
 
 
 def _text_format(
@@ -47,7 +47,7 @@ def _text_format(
         return found is not None and is_in(found.body)
 
     read = partial(read_text_row, form=form, read=read_text)
-    return FormatReader(form, recognises, read, reads_any_text=True)
+    return FormatReader(form, recognises, read, is_in)
 
 
 def _tag_format(family: TagFamily) -> FormatReader:
@@ -118,7 +118,7 @@ def read_foreign_row(row: Row, expected: Format = Format.AUTO) -> ForeignRow:
             allow, or that several formats may read.
     """
     for reader in FORMATS:
-        if reader.format is expected and (reader.reads_any_text or reader.recognises(row)):
+        if reader.format is expected and (reader.is_in or reader.recognises(row)):
             return reader.read(row)
     found = tell_format(row)
     if found is None or expected is not Format.AUTO:
@@ -137,7 +137,10 @@ def tell_format(row: Row) -> FormatReader | None:
     for reader in COLUMN_FORMATS:
         if reader.recognises(row):
             return reader
-    found = [reader for reader in TEXT_FORMATS if reader.recognises(row)]
+    text = find_text(row)
+    if text is None:
+        return None
+    found = [reader for reader in TEXT_FORMATS if reader.is_in and reader.is_in(text.body)]
     if len(found) > 1:
         detail = "the text may be one of " + " or ".join(reader.format for reader in found)
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
