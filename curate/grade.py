@@ -178,8 +178,8 @@ class Tally:
             expected=f"calls such as {protocol.open_tag('search')} query "
             f"{protocol.close_tag('search')}, answers in \\boxed{{}}",
             got=self._named_tags(),
-            fix="name files that R1-Searcher or FireAct released in ingest.files: python -m "
-            "synth.ingest writes them in our tags, for samples=[data/ingest] (docs/own_data.md); a "
+            fix="name files that others released in ingest.files: python -m synth.ingest writes "
+            "them in our tags, for samples=[data/ingest] (docs/own_data.md); a "
             "teacher that writes such tags by itself needs prompt files (prompts.cot, prompts.coa) "
             "that show it ours",
         )

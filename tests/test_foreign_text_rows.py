@@ -1,5 +1,6 @@
 """Find a trajectory, its prompt, question and gold answers in rows with one text."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 
 from coa import protocol
 from coa.foreign.record import Format
-from coa.foreign.rows import read_foreign_row
-from coa.foreign.text_rows import TEXT_COLUMNS
+from coa.foreign.rows import FORMATS, read_foreign_row
+from coa.foreign.text_rows import GOLD_COLUMNS, QUESTION_COLUMNS, TEXT_COLUMNS
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer
 from coa.prompts import Prompt
@@ -20,6 +21,13 @@ from tests.ingest_support import write
 TEXT = "<search>q</search><information>i</information><answer>Paris</answer>"
 ANSWER = "I know it.</think><answer>Paris</answer>"
 CHAT_ML = "<|im_start|>user\nQuestion: Which?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_every_format_stands_in_the_table_and_the_page_names_the_columns(root: Path) -> None:
+    assert {reader.format for reader in FORMATS} == set(Format) - {Format.AUTO}
+    page = (root / "docs/own_data.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    assert named.issuperset((*TEXT_COLUMNS, *QUESTION_COLUMNS, *GOLD_COLUMNS))
 
 
 def reason_of(row: dict[str, Any], expected: Format = Format.AUTO) -> tuple[str, str]:
