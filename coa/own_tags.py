@@ -4,8 +4,7 @@ Only our tags are added. Thoughts, arguments, observations and the answer are th
 neutralised.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -14,7 +13,8 @@ from coa.foreign.frames import bare_observation, bare_thought, prediction
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer, normalise
 from coa.prompts import Prompt
-from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory, merge_thoughts
+from coa.tools.model_context import tag_name
+from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 
 _ANSWER_OPEN = f"{protocol.THINK_CLOSE}\n\n\\boxed{{"
 """The text before an answer. It differs from the scaffold's marker, because that would be read as a
@@ -22,7 +22,6 @@ forced answer after a line break."""
 _BACKSLASH = "\N{FULLWIDTH REVERSE SOLIDUS}"
 """Replaces a backslash in an answer, where TeX would read a command. The grader takes the two signs
 for the same."""
-_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 _TEX = str.maketrans({"\\": _BACKSLASH, "{": r"\{", "}": r"\}", "$": r"\$"})
 
 
@@ -40,7 +39,7 @@ def to_own_tags(trajectory: Trajectory, prompt: Prompt | None = None) -> Traject
         harmless = " ".join(protocol.neutralise(trajectory.question).split())
         text = f"{harmless}\n\n{protocol.THINK_OPEN}\n"
         prompt_hash = ""
-    steps = merge_thoughts(tuple(_converted(trajectory.steps)))
+    steps = tuple(_converted(trajectory.steps))
     return replace(
         trajectory,
         prompt=text,
@@ -95,17 +94,20 @@ def count_words(steps: Iterable[Step], author: Author) -> int:
 
 
 def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
-    """Give the steps in our tags, up to the answer."""
+    """Give the steps in our tags, up to the answer; thoughts that follow each other are one."""
+    thoughts: list[str] = []
     for step in foreign:
         if step.kind is StepKind.THOUGHT:
-            thought = bare_thought(step.text)
-            if thought:
-                yield replace(step, text=protocol.neutralise(thought))
-        elif step.kind is StepKind.ACTION:
+            thoughts.append(bare_thought(step.text))
+            continue
+        if step.kind is not StepKind.MARKER:
+            yield from _thought(thoughts)
+            thoughts = []
+        if step.kind is StepKind.ACTION:
             yield _action(step)
         elif step.kind is StepKind.OBSERVATION:
             body = bare_observation(step.text, step.tool)
-            tool = _own_tool_name(step.tool or "")
+            tool = tag_name(step.tool or "")
             yield protocol.observation(tool, body, step.outcome or Outcome.OK, step.passages)
         elif step.kind is StepKind.ANSWER:
             answer = protocol.neutralise(prediction([step]) or "").strip().translate(_TEX)
@@ -113,13 +115,22 @@ def _converted(foreign: tuple[Step, ...]) -> Iterator[Step]:
             return
 
 
+def _thought(pieces: Sequence[str]) -> Iterator[Step]:
+    """Give the pieces of a thought as one step, with a blank line where two words would meet."""
+    thought = ""
+    for piece in pieces:
+        if thought and piece and not thought[-1].isspace() and not piece[0].isspace():
+            thought += "\n\n"
+        thought += piece
+    if not thought:
+        return
+    text = protocol.neutralise(thought)
+    original = thought if text != thought else None
+    yield Step(StepKind.THOUGHT, Author.POLICY, text, transcribed=original)
+
+
 def _action(step: Step) -> Step:
-    tool = _own_tool_name(step.tool or "")
+    tool = tag_name(step.tool or "")
     argument = protocol.neutralise(step.argument or "").strip()
     text = f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
     return replace(step, text=text, tool=tool, argument=argument)
-
-
-def _own_tool_name(name: str) -> str:
-    """Write a tool's name as our tags allow it: `PythonInterpreter` is `pythoninterpreter`."""
-    return _NOT_IN_NAMES.sub("_", name.lower()).strip("_")

@@ -112,8 +112,8 @@ class DroppedLine:
     line: int
     """From 1, as editors count; in a file that is one JSON document the row, from 1."""
     character: int
-    """The position in the text that was read, from 0: that of the trajectory without its prompt, or
-    the line itself."""
+    """The position in the text that was read, from 0: that of the trajectory without its prompt, of
+    the message that `detail` names, or of the line itself."""
     reason: UnreadableReason
     detail: str
 
@@ -171,7 +171,7 @@ class Ingestion:
         question_id = self._questions.identify(row, entry.split, str(path))
         index = self.first_index + self._given[question_id, row.mode]
         self._given[question_id, row.mode] += 1
-        model = entry.model or str(values.get("model") or path.stem)
+        model = entry.model or row.model or str(values.get("model") or path.stem)
         trajectory = to_trajectory(row, question_id, index, model, entry)
         recorded = Recorded(
             trajectory_id=trajectory.trajectory_id,

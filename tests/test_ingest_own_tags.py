@@ -172,7 +172,7 @@ def test_a_row_that_our_tags_cannot_say_is_refused_with_the_step() -> None:
     policy = Author.POLICY
     row = foreign(
         Step(StepKind.THOUGHT, policy, "I look."),
-        Step(StepKind.ACTION, policy, "x", tool="?", argument="city"),
+        Step(StepKind.OBSERVATION, Author.ENVIRONMENT, "In Paris.", tool="search"),
         Step(StepKind.ANSWER, policy, "<answer>Paris</answer>"),
     )
     with pytest.raises(UnreadableError) as caught:

@@ -25,6 +25,20 @@ def test_one_text_is_the_argument_and_several_values_stay_json() -> None:
     assert two.argument == '{"url": ["é"], "goal": "g"}'
 
 
+def test_a_null_is_no_argument_and_an_object_in_a_text_stays_in_its_object() -> None:
+    assert argument_text('{"query": "x", "url": null}') == "x"
+    nested = '{"code": "{\\"a\\": 1}"}'
+    assert argument_text(nested) == nested
+    assert read_tool_call('{"name": "now", "arguments": {}}').argument == "{}"
+    call = read_tool_call('{"name": "search", "arguments": {"query":  "é"}}')
+    assert call.arguments == '{"query": "é"}'
+
+
+def test_characters_that_no_table_holds_are_refused() -> None:
+    assert reason_of(r'{"name": "a", "arguments": {"q": "x\u0000"}}') is UnreadableReason.NULL_BYTE
+    assert reason_of(r'{"name": "a", "arguments": {"q": "\ud800"}}') is UnreadableReason.NOT_UTF8
+
+
 def test_arguments_may_be_json_text_and_keep_their_spelling() -> None:
     written = '{"a":1,  "b":2}'
     assert argument_text(written) == written
@@ -60,7 +74,11 @@ def test_what_is_no_call_has_a_reason(text: str, reason: UnreadableReason) -> No
     assert reason_of(text) is reason
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{"), min_size=1).filter(
+        str.strip
+    )
+)
 def test_any_argument_survives_json(query: str) -> None:
     text = json.dumps({"name": "search", "arguments": {"query": query}})
     assert read_tool_call(text).argument == query.strip()

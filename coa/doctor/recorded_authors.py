@@ -13,6 +13,8 @@ policy's own arguments say.
 from collections.abc import Sequence
 
 from coa import protocol
+from coa.foreign.tool_call_json import argument_text
+from coa.foreign.unreadable import UnreadableError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.policy.chat_replies import argument_of
@@ -39,10 +41,22 @@ def _transcription_fault(steps: Sequence[Step]) -> str:
             return f"text of the {step.author} is recorded as transcribed from the policy's"
         if step.kind is not StepKind.ACTION:
             continue
-        argument = argument_of(step.transcribed)
-        if argument is None or protocol.break_tags(argument).strip() != step.argument:
+        if not _was_made(step.argument, step.transcribed):
             return f"the call {step.argument!r} was not made: {step.transcribed[:80]!r}"
     return ""
+
+
+def _was_made(argument: str | None, arguments: str) -> bool:
+    """Return whether a call's argument says what the policy's own JSON arguments say."""
+    native = argument_of(arguments)
+    if native is not None and protocol.break_tags(native).strip() == argument:
+        return True
+    # An imported call may have several arguments, and its text is neutralised.
+    try:
+        imported = argument_text(arguments)
+    except UnreadableError:
+        return False
+    return protocol.neutralise(imported).strip() == argument
 
 
 def _author_fault(steps: Sequence[Step]) -> str:

@@ -1,4 +1,4 @@
-"""Read the rows of a file that others made: JSON lines, or one JSON document.
+"""Read the rows of a file that others made: JSON lines, one JSON document, or parquet.
 
 A document is a list of rows, or an object of rows by key. JSON lines are read one at a time, a
 document is held in memory as a whole: FireAct's have up to 3 MB.
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from coa.errors import InputError
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.tables import open_parquet, parquet_batches
 
 KEY_COLUMN = "idx"
 """The column for a row's key: FireAct's runs are an object of rows by the question's index."""
@@ -32,7 +33,7 @@ class FoundRow(NamedTuple):
     """A row of a foreign file, or why it cannot be read."""
 
     number: int
-    """The line, from 1; in a file that is one JSON document the position of the row, from 1."""
+    """The line, from 1; in a JSON document or in parquet the position of the row, from 1."""
     values: Mapping[str, Any] | UnreadableError
 
 
@@ -57,11 +58,15 @@ def find_files(pattern: str) -> list[Path]:
 
 
 def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:
-    """Yield every row of a file of JSON lines, of a JSON list, or of a JSON object by index.
+    """Yield every row of a file of JSON lines, of a JSON list or object by index, or of parquet.
 
     Raises:
-        InputError: the file is one JSON document that is too large to be held in memory.
+        InputError: the file is one JSON document that is too large to be held in memory, or its
+            name ends in .parquet and it is damaged or no such file.
     """
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES).removeprefix(_BYTE_ORDER_MARK)
     if _DOCUMENT.match(head):
@@ -74,6 +79,22 @@ def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:
             yield FoundRow(number, _read_line(line, max_row_bytes))
         except UnreadableError as error:
             yield FoundRow(number, error)
+
+
+def _parquet_rows(path: Path) -> Iterator[FoundRow]:
+    file = open_parquet(path)
+    number = 0
+    for batch in parquet_batches(path, file, file.schema_arrow.names):
+        for index in range(batch.num_rows):
+            number += 1
+            try:
+                (row,) = batch.slice(index, 1).to_pylist()
+                yield FoundRow(number, _checked(row))
+            except UnicodeDecodeError as error:
+                refused = UnreadableError(UnreadableReason.NOT_UTF8, error.start, error.reason)
+                yield FoundRow(number, refused)
+            except UnreadableError as error:
+                yield FoundRow(number, error)
 
 
 def _read_document(path: Path) -> Iterator[FoundRow] | None:
@@ -102,9 +123,17 @@ def _document_rows(document: Any) -> Iterator[FoundRow]:
 
 
 def _rows_of(document: Any) -> list[Any]:
-    """Split a document into its rows; an object that does not hold objects only is itself a row."""
+    """Split a document into its rows; an object that does not hold objects only is itself a row.
+
+    The rows of a log of Inspect are its samples, with the model of the log.
+    """
     if isinstance(document, list):
         return document
+    evaluation = document.get("eval")
+    samples = document.get("samples")
+    if isinstance(evaluation, dict) and isinstance(samples, list):
+        model = {"model": evaluation.get("model")}
+        return [{**model, **sample} if isinstance(sample, dict) else sample for sample in samples]
     if document and all(isinstance(row, dict) for row in document.values()):
         return [{KEY_COLUMN: key, **row} for key, row in document.items()]
     return [document]
@@ -166,16 +195,24 @@ def _checked(row: Any) -> Mapping[str, Any]:
         detail = f"a {type(row).__name__}, not an object"
         raise UnreadableError(UnreadableReason.NOT_JSON, 0, detail)
     for text in _texts(row):
-        found = _UNSTORABLE.search(text)
-        if found is None:
-            continue
-        reason = UnreadableReason.NOT_UTF8
-        if found[0] == "\0":
-            reason = UnreadableReason.NULL_BYTE
-        position = found.start()
-        before = text[max(0, position - 20) : position]
-        raise UnreadableError(reason, position, before)
+        storable(text)
     return row
+
+
+def storable(text: str) -> str:
+    """Return the text, if a table can hold it.
+
+    Raises:
+        UnreadableError: it holds a null or half of a surrogate pair.
+    """
+    found = _UNSTORABLE.search(text)
+    if found is None:
+        return text
+    reason = UnreadableReason.NOT_UTF8
+    if found[0] == "\0":
+        reason = UnreadableReason.NULL_BYTE
+    position = found.start()
+    raise UnreadableError(reason, position, text[max(0, position - 20) : position])
 
 
 def _texts(value: Any) -> Iterator[str]:

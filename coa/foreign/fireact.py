@@ -87,6 +87,18 @@ def read_training(values: Mapping[str, Any]) -> ForeignRow:
     return _training_row(Format.FIREACT_TRAINING, asked, steps)
 
 
+def is_training_chat(values: Mapping[str, Any]) -> bool:
+    """Recognise a training row in `messages`: ReAct text in the policy's first message."""
+    messages = values.get("messages")
+    for item in messages if isinstance(messages, list) else ():
+        if isinstance(item, dict) and item.get("role") == "assistant":
+            content = item.get("content")
+            if not isinstance(content, str) or item.get("tool_calls"):
+                return False
+            return content.lstrip().startswith(("Thought:", "Action:"))
+    return False
+
+
 def read_training_chat(values: Mapping[str, Any]) -> ForeignRow:
     """Read a training row in `messages`, as OpenAI's fine-tuning takes it."""
     asked, turns = _chat(values["messages"])

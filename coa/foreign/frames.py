@@ -29,6 +29,7 @@ _TURN_BORDER = re.compile(
 )
 """ChatML's tokens at the two ends of an observation."""
 _THINK_TAGS = re.compile(f"{protocol.THINK_OPEN}|{protocol.THINK_CLOSE}")
+_EXACT_ANSWER = re.compile(r"^[* \t]*Exact Answer:(.*)$", re.MULTILINE)
 
 
 def bare_observation(text: str, tool: str | None = None) -> str:
@@ -56,10 +57,23 @@ def prediction(steps: Iterable[Step]) -> str | None:
     before = ""
     for step in steps:
         if step.kind is StepKind.ANSWER:
+            if step.transcribed is not None:
+                return _chat_answer(step.transcribed)
             return _unframed_answer(before + step.text)
         # An answer that was forced goes on in the box that the scaffold opened.
         before = protocol.ANSWER_MARKER if step.text == protocol.ANSWER_MARKER else ""
     return None
+
+
+def _chat_answer(text: str) -> str | None:
+    r"""Return the answer in a chat's last message: in its tags, its box or its line, or all of it.
+
+    BrowseComp asks for a line `Exact Answer: ...`, and OpenResearcher's policy writes one.
+    """
+    tagged = text.partition(ANSWER_TAGS.open)[2].partition(ANSWER_TAGS.close)[0].strip()
+    lines = _EXACT_ANSWER.findall(text)
+    line = lines[0].strip("* \t\r") if len(lines) == 1 else ""
+    return boxed_answer(tagged or text) or tagged or line or text.strip() or None
 
 
 def _unframed_answer(text: str) -> str | None:

@@ -46,6 +46,17 @@ class Format(StrEnum):
     SimpleDeepSearcher."""
     TOOL_CALL_TEXT = "tool_call_text"
     """A text with `<tool_call>` and JSON, `<tool_response>`: ReCall, Tongyi, WebExplorer, Qwen."""
+    MESSAGES = "messages"
+    """OpenAI's messages, as TRL, prime-rl and OpenResearcher have them: `messages`, or `prompt` and
+    `completion`; calls in `tool_calls` or, as Tongyi DeepResearch writes them, in `<tool_call>`."""
+    SHAREGPT = "sharegpt"
+    """LLaMA-Factory's sharegpt: `conversations` of human, gpt, function_call and observation."""
+    ATIF = "atif"
+    """Harbor's ATIF 1.x: `schema_version`, `agent`, and `steps` with calls and observations."""
+    VERIFIERS = "verifiers"
+    """verifiers v1, `traces.jsonl`: `task`, and `nodes` that say which messages were sampled."""
+    INSPECT = "inspect"
+    """Inspect's logs in JSON, or their samples: `id`, `epoch`, `input`, `target`, `messages`."""
 
 
 class ForeignRow(NamedTuple):
@@ -67,6 +78,8 @@ class ForeignRow(NamedTuple):
     exact_match: bool | None = None
     f1: float | None = None
     judge: bool | None = None
+    model: str = ""
+    """The model that wrote the steps; empty where the row names it in `model` or not at all."""
 
 
 UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)

@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from coa.foreign import fireact, numbered_react, r1_searcher
+from coa.foreign import (
+    atif,
+    chat_rows,
+    fireact,
+    inspect_logs,
+    numbered_react,
+    r1_searcher,
+    sharegpt,
+    verifiers_traces,
+)
 from coa.foreign.autocoa import has_own_tags, read_autocoa
 from coa.foreign.react import read_react_text
 from coa.foreign.record import ForeignRow, Format
@@ -94,9 +103,14 @@ COLUMN_FORMATS = (
     FormatReader(Format.FIREACT_TRAINING, _is_fireact_training, fireact.read_training),
     FormatReader(
         Format.FIREACT_TRAINING_CHAT,
-        lambda row: isinstance(row.get("messages"), list),
+        fireact.is_training_chat,
         fireact.read_training_chat,
     ),
+    FormatReader(Format.ATIF, atif.is_atif, atif.read_atif_row),
+    FormatReader(Format.VERIFIERS, verifiers_traces.is_trace, verifiers_traces.read_trace_row),
+    FormatReader(Format.INSPECT, inspect_logs.is_sample, inspect_logs.read_sample_row),
+    FormatReader(Format.MESSAGES, chat_rows.is_messages, chat_rows.read_messages_row),
+    FormatReader(Format.SHAREGPT, sharegpt.is_sharegpt, sharegpt.read_sharegpt_row),
 )
 """The formats with columns of their own."""
 TEXT_FORMATS = (

@@ -118,11 +118,14 @@ class _Reading:
         self._add_thought(tag.start())
         closing = self._closing(tag, tags)
         argument = self.text[tag.end() : closing.start()].strip()
+        arguments: str | None = None
         if not tool:
-            tool, argument, _ = read_tool_call(self.text[tag.end() : closing.start()], tag.end())
+            call = read_tool_call(self.text[tag.end() : closing.start()], tag.end())
+            tool, argument, arguments = call.tool, call.argument, call.arguments
         if not argument:
             raise UnreadableError(UnreadableReason.EMPTY_TURN, tag.start(), "an empty call")
-        self._add(action_step(self.text[tag.start() : closing.end()], tool, argument))
+        action = action_step(self.text[tag.start() : closing.end()], tool, argument)
+        self._add(replace(action, transcribed=arguments))
         self.waiting.append(tool)
 
     def _add_observation(self, tag: re.Match[str], tags: Iterator[re.Match[str]]) -> None:

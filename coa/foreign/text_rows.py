@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from coa.foreign.chat_as_text import find_single_turn
 from coa.foreign.record import (
     UNKNOWN_SAMPLING,
     ForeignRow,
@@ -46,12 +47,15 @@ class FoundText(NamedTuple):
 def find_text(row: Mapping[str, Any]) -> FoundText | None:
     """Find a row's trajectory as one text; None where no column holds one.
 
-    A prompt at its start is cut off: that of the column `prompt`, or ChatML's turns before the
-    policy's first one.
+    It may be the only message of the policy in a chat. A prompt at its start is cut off: that of
+    the column `prompt`, or ChatML's turns before the policy's first one.
 
     Raises:
         UnreadableError: several columns hold a text.
     """
+    only_turn = find_single_turn(row)
+    if only_turn:
+        return FoundText(only_turn.asked, only_turn.text)
     found = [name for name in TEXT_COLUMNS if optional_text(row.get(name))]
     if not found:
         return None

@@ -7,6 +7,7 @@ a message's `tool_calls`.
 import json
 from typing import Any, NamedTuple
 
+from coa.foreign.files import storable
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 
 _ARGUMENTS = ("arguments", "parameters")
@@ -22,6 +23,8 @@ class ToolCall(NamedTuple):
     """The tool's name, as written."""
     argument: str
     """The arguments as our record has them: see `argument_text`."""
+    arguments: str
+    """The arguments as the text of a JSON object: the policy's own text where it wrote one."""
     verbatim: str
     """The whole text that was read."""
 
@@ -45,31 +48,71 @@ def read_tool_call(text: str, offset: int = 0) -> ToolCall:
     given = [key for key in _ARGUMENTS if key in fields]
     if len(given) != 1:
         raise _not_a_call(offset, "a call without arguments, or with two sets of them", text)
-    argument = code or argument_text(fields[given[0]], offset)
+    arguments = arguments_json({"code": code} if code else fields[given[0]], offset)
+    argument = code or argument_text(arguments, offset)
     if not argument:
         raise UnreadableError(UnreadableReason.EMPTY_TURN, offset, text[:80])
-    return ToolCall(name.strip(), argument, text)
+    return ToolCall(name.strip(), argument, arguments, text)
+
+
+def arguments_json(arguments: Any, offset: int = 0) -> str:
+    """Return a call's arguments as the text of a JSON object.
+
+    Args:
+        arguments: The text itself, or an object; nothing stands for an empty object.
+        offset: The position for errors.
+
+    Raises:
+        UnreadableError: the object holds a value that JSON has not, or is nested too deep.
+    """
+    if isinstance(arguments, str) and arguments.strip():
+        return arguments
+    try:
+        return json.dumps(arguments or {}, ensure_ascii=False)
+    except (RecursionError, TypeError) as error:
+        raise _not_a_call(offset, "arguments that JSON cannot hold", str(error)) from error
 
 
 def argument_text(arguments: Any, offset: int = 0) -> str:
     """Return a call's one text if it has just one argument, else its arguments as JSON.
+
+    A null says that an argument is not given. A text that is itself a JSON object stays in its
+    object, or it would be read as one that names arguments.
 
     Args:
         arguments: An object, or the JSON text of one, as OpenAI's API has it.
         offset: The position for errors.
 
     Raises:
-        UnreadableError: the arguments are not an object, or their JSON cannot be read.
+        UnreadableError: the arguments are not an object, or their JSON cannot be read, or holds a
+            character that no table can hold.
     """
     fields = _decode(arguments, offset) if isinstance(arguments, str) else arguments
     if not isinstance(fields, dict):
         raise _not_a_call(offset, "arguments that are not an object", repr(arguments))
-    values = list(fields.values())
-    if len(values) == 1 and isinstance(values[0], str):
-        return values[0].strip()
+    values = [value for value in fields.values() if value is not None]
+    if len(values) == 1 and isinstance(values[0], str) and not _is_json_object(values[0]):
+        return _storable(values[0], offset).strip()
     if isinstance(arguments, str):
         return arguments.strip()
     return json.dumps(arguments, ensure_ascii=False)
+
+
+def _storable(text: str, offset: int) -> str:
+    """Return the text; its own characters are not those of its JSON, so an error names the JSON."""
+    try:
+        return storable(text)
+    except UnreadableError as error:
+        raise UnreadableError(error.reason, offset, error.detail) from error
+
+
+def _is_json_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (RecursionError, ValueError):
+        return False
 
 
 def _cut_code(text: str, offset: int) -> tuple[str, str]:

@@ -40,6 +40,12 @@ class UnreadableReason(StrEnum):
     TEXT_AFTER_ACTION = "text_after_action"
     """The policy wrote on after its call or answer in the same turn, so the text is not what was
     run or graded."""
+    UNKNOWN_AUTHOR = "unknown_author"
+    """The format does not say who wrote a text: a role that is not known, a summary of the
+    reasoning, or a user's message amid the policy's turns that is not wholly the response of a
+    tool."""
+    PARALLEL_CALLS = "parallel_calls"
+    """A turn made several calls, of which others than the first were answered or may have been."""
     NO_ANSWER = "no_answer"
     """The trajectory ends without an answer, or with a blank one."""
     NO_GOLD_ANSWER = "no_gold_answer"

@@ -1,0 +1,328 @@
+"""Test foreign chats: every spelling gives the same steps, and each text has one author."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coa import protocol
+from coa.foreign.frames import bare_observation, prediction
+from coa.foreign.record import ForeignRow, Format
+from coa.foreign.rows import read_foreign_row
+from coa.foreign.unreadable import UnreadableError
+from coa.grading import boxed_answer, normalise
+from coa.own_tags import rewrite
+from coa.prompts import Prompt
+from coa.trajectory import Author, Mode, Outcome, StepKind
+from data_cards.formats.sharegpt import conversation
+from synth.ingest import ForeignFile, to_trajectory
+from tests.foreign_chat_support import PARIS, QUESTION, RUNS, Run, Spelling, Turn, chat_row
+
+SPELLINGS = list(Spelling)
+PROMPT = Prompt("{question}\n\n" + protocol.THINK_OPEN + "\n", "")
+
+
+def own(row: ForeignRow) -> tuple[Any, ...]:
+    """The steps of a row in our tags."""
+    return rewrite(to_trajectory(row, "q", 0, "m", ForeignFile("a")), PROMPT).steps
+
+
+def holds(argument: str, arguments: dict[str, Any]) -> bool:
+    """Whether our tags hold what a call was given: its one text, or all of it as JSON."""
+    given = [value for value in arguments.values() if value is not None]
+    if len(given) == 1 and isinstance(given[0], str):
+        return argument == given[0].strip()
+    kept = {name: value for name, value in arguments.items() if value is not None}
+    return json.loads(argument) in (arguments, kept)
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_gives_the_same_steps_in_our_tags(spelling: Spelling) -> None:
+    row = read_foreign_row(chat_row(spelling, PARIS))
+    expected = Format.SHAREGPT if spelling is Spelling.SHAREGPT else Format.MESSAGES
+    assert (row.format, row.question, row.gold_answers) == (expected, QUESTION, ("Paris",))
+    assert (row.mode, prediction(row.steps)) == (Mode.COA, "Paris")
+    steps = own(row)
+    thought = "I look." if spelling is Spelling.SHAREGPT else "I look.\n\nLet me search."
+    assert steps[0].text.strip() == thought
+    several = '{"url": ["a", "b"], "goal": "city"}'
+    assert [step.text for step in steps if step.kind is StepKind.ACTION] == [
+        "<begin_search> Eiffel Tower city </end_search>",
+        f"<begin_visit_page> {several} </end_visit_page>",
+    ]
+    assert steps[2].text == "\n<search_result> In Paris. </search_result>\n"
+    assert steps[-1].text == "</think>\n\n\\boxed{Paris}"
+    assert [step.transcribed for step in steps if step.transcribed is not None] == [
+        '{"query": "Eiffel Tower city"}',
+        several,
+        "It is in \\boxed{Paris}.",
+    ]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@given(run=RUNS)
+@settings(max_examples=40)
+def test_what_is_written_is_read_and_said_in_our_tags(spelling: Spelling, run: Run) -> None:
+    row = read_foreign_row(chat_row(spelling, run))
+    calls = [step for step in row.steps if step.kind is StepKind.ACTION]
+    shown = [step for step in row.steps if step.kind is StepKind.OBSERVATION]
+    assert [call.tool for call in calls] == [turn.tool for turn in run.turns]
+    for call, turn in zip(calls, run.turns, strict=True):
+        given = {name: value for name, value in turn.arguments.items() if value is not None}
+        written = json.loads(call.transcribed or "")
+        assert written == (given if spelling is Spelling.GPT_OSS else turn.arguments)
+        assert holds(call.argument or "", turn.arguments)
+    assert [bare_observation(step.text) for step in shown] == [turn.shown for turn in run.turns]
+    assert prediction(row.steps) == run.answer
+    assert all(step.author is not Author.SCAFFOLD for step in row.steps)
+    steps = own(row)
+    assert [step.transcribed for step in steps if step.kind is StepKind.ACTION] == [
+        call.transcribed for call in calls
+    ]
+    boxed = boxed_answer(protocol.answer_text(steps)) or ""
+    assert normalise(boxed) == normalise(protocol.neutralise(run.answer).strip())
+
+
+@pytest.mark.parametrize("spelling", [Spelling.THINK, Spelling.TONGYI])
+@given(run=RUNS)
+@settings(max_examples=40)
+def test_the_steps_joined_are_the_texts_of_the_messages(spelling: Spelling, run: Run) -> None:
+    row = chat_row(spelling, run)
+    written = ""
+    for message in row["messages"][2:]:
+        written += message["content"]
+        for call in message.get("tool_calls", ()):
+            written += call["function"]["arguments"]
+    assert protocol.render(read_foreign_row(row).steps) == written
+
+
+def test_a_prompt_and_a_completion_are_one_chat() -> None:
+    row = chat_row(Spelling.DEEPSEEK, PARIS)
+    items = row.pop("messages")
+    split = {**row, "prompt": items[:2], "completion": items[2:]}
+    assert read_foreign_row(split).steps == read_foreign_row({**row, "messages": items}).steps
+
+
+def test_the_column_question_and_the_golds_of_verl_are_read() -> None:
+    row = chat_row(Spelling.THINK, PARIS) | {
+        "question": "Which city?",
+        "question_id": 7,
+        "answer": "ignored",
+        "reward_model": {"style": "rule", "ground_truth": {"target": ["Paris", "Paris, France"]}},
+    }
+    found = read_foreign_row(row)
+    assert (found.question, found.question_id) == ("Which city?", "7")
+    assert found.gold_answers == ("ignored",)
+    nested = {**row, "reward_model": {"ground_truth": ["Paris", 75]}}
+    assert read_foreign_row(nested).gold_answers == ("Paris", "75")
+
+
+def test_a_chat_without_a_call_thinks_only_unless_tools_were_offered() -> None:
+    row = chat_row(Spelling.THINK, Run((), "I know.", "Paris"))
+    assert read_foreign_row(row).mode is Mode.COT
+    assert read_foreign_row({**row, "tools": [{"type": "function"}]}).mode is Mode.COA
+
+
+def test_a_call_that_was_never_answered_is_cut_and_noted() -> None:
+    row = chat_row(Spelling.DEEPSEEK, PARIS)
+    second = {"id": "x", "function": {"name": "search", "arguments": '{"query": "b"}'}}
+    row["messages"][2]["tool_calls"].append(second)
+    (call, _) = [step for step in own(read_foreign_row(row)) if step.kind is StepKind.ACTION]
+    assert call.argument == "Eiffel Tower city"
+    assert json.loads(call.cut_calls[0]) == {"name": "search", "arguments": '{"query": "b"}'}
+
+
+def test_a_python_call_of_tongyi_is_its_code() -> None:
+    code = "print('<b>')\nx = {}"
+    written = {"name": "PythonInterpreter", "arguments": {}}
+    call = f"<tool_call>\n{json.dumps(written)}\n<code>\n{code}\n</code>\n</tool_call>"
+    row = chat_row(Spelling.TONGYI, PARIS)
+    row["messages"][2]["content"] = f"<think>\nI compute.\n</think>\n{call}"
+    steps = own(read_foreign_row(row))
+    assert (steps[1].tool, steps[1].argument) == ("python_interpreter", code)
+    assert json.loads(steps[1].transcribed or "") == {"code": code}
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        ("Paris", "Paris"),
+        ("<answer> Paris </answer>", "Paris"),
+        ("<answer>It is \\boxed{Paris}</answer>", "Paris"),
+        ("Explanation: x\nExact Answer: Paris\nConfidence: 90%", "Paris"),
+        ("**Exact Answer:** Paris", "Paris"),
+        ("reasoning</think>\n\nIt is \\boxed{\\text{Paris}}", "Paris"),
+    ],
+)
+def test_the_answer_is_found_in_its_tags_its_box_its_line_or_is_the_whole_message(
+    content: str, answer: str
+) -> None:
+    row = chat_row(Spelling.DEEPSEEK, Run(PARIS.turns, "", content))
+    assert prediction(read_foreign_row(row).steps) == answer
+
+
+def test_reasoning_that_is_held_twice_is_read_once_and_hidden_reasoning_is_none() -> None:
+    row = chat_row(Spelling.DEEPSEEK, Run((), "I know it.", "<think>\nI know it.\n</think>Paris"))
+    assert [step.text for step in read_foreign_row(row).steps] == ["I know it.", "Paris"]
+    hidden = chat_row(Spelling.DEEPSEEK, Run((), "", "Paris"))
+    hidden["messages"][-1]["reasoning_details"] = [{"type": "reasoning.encrypted", "data": "x"}]
+    hidden["messages"][-1]["content"] = [
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "text", "text": "Paris"},
+    ]
+    assert [step.text for step in read_foreign_row(hidden).steps] == ["Paris"]
+
+
+def test_an_empty_response_and_a_failed_tool_are_told_apart() -> None:
+    turns = (Turn("", "", "search", {"q": "x"}, ""), Turn("", "", "search", {"q": "x"}, "no"))
+    row = chat_row(Spelling.DEEPSEEK, Run(turns, "", "Paris"))
+    row["messages"][5]["error"] = {"type": "timeout", "message": "too slow"}
+    outcomes = [step.outcome for step in read_foreign_row(row).steps if step.outcome]
+    assert outcomes == [Outcome.EMPTY, Outcome.ERROR]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<think>",
+                "</think>",
+                "<tool_call>",
+                "</tool_call>",
+                "<tool_response>",
+                "</tool_response>",
+                "<answer>",
+                "</answer>",
+                '{"name": "search", "arguments": {"q": "x"}}',
+                "a",
+                "\n",
+                "<begin_search>",
+                "</end_search>",
+                "\\boxed{",
+                "}",
+            ]
+        )
+    )
+)
+def test_any_mixture_of_tags_is_read_or_refused_with_a_position(pieces: list[str]) -> None:
+    content = "".join(pieces)
+    row = chat_row(Spelling.TONGYI, PARIS)
+    for place in (2, 3, -1):
+        items = [dict(message) for message in row["messages"]]
+        items[place]["content"] = content
+        try:
+            found = read_foreign_row({**row, "messages": items})
+        except UnreadableError as error:
+            assert 0 <= error.character <= len(content)
+            continue
+        assert content in protocol.render(found.steps)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(PARIS.answer),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "role",
+                    "from",
+                    "content",
+                    "value",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "arguments",
+                    "type",
+                    "text",
+                    "reasoning",
+                    "reasoning_details",
+                    "id",
+                    "tool_call_id",
+                    "error",
+                ]
+            ),
+            inner | st.sampled_from(["assistant", "user", "tool", "gpt", "text", "{}"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@given(st.sampled_from(["messages", "conversations", "prompt"]), st.lists(_VALUES), _VALUES)
+def test_any_json_is_read_or_refused(name: str, items: list[Any], extra: Any) -> None:
+    row = {name: items, "completion": items, "answer": extra, "tools": extra, "question": extra}
+    try:
+        read_foreign_row(row)
+    except UnreadableError as error:
+        assert error.reason
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "{",
+        "\n",
+        " ",
+        "<answer>",
+        "Exact Answer:",
+        "\\boxed{",
+        "[",
+        "<tool_response>",
+    ],
+)
+def test_ten_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
+    content = piece * (10_000_000 // len(piece))
+    started = time.perf_counter()
+    for place in (2, 3, -1):
+        row = chat_row(Spelling.TONGYI, PARIS)
+        row["messages"][place]["content"] = content
+        try:
+            prediction(read_foreign_row(row).steps)
+        except UnreadableError:
+            continue
+    assert time.perf_counter() - started < 20
+
+
+def test_this_projects_own_conversations_are_read_back_to_the_character() -> None:
+    steps = own(read_foreign_row(chat_row(Spelling.TONGYI, PARIS)))
+    row = {"conversations": conversation(QUESTION, steps), "answer": "Paris"}
+    found = read_foreign_row(row)
+    assert (found.format, found.question) == (Format.SHAREGPT, QUESTION)
+    assert protocol.render(found.steps) == protocol.render(steps)
+    assert protocol.render(own(found)) == protocol.render(steps)
+    row["conversations"][2]["value"] = "not in its tags"
+    with pytest.raises(UnreadableError):
+        read_foreign_row(row)
+
+
+SEARCHED = (
+    "<think>I look.</think><search>q</search>\n\n<information>In Paris.</information>\n\n"
+    "<answer>Paris</answer>"
+)
+CALLED = (
+    '<tool_call>{"name": "search", "arguments": {"q": "x"}}</tool_call>\n'
+    "<tool_response>In Paris.</tool_response>\nSo it is.</think>\\boxed{Paris}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [(SEARCHED, Format.SEARCH_R1), (CALLED, Format.TOOL_CALL_TEXT)]
+)
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_observations_inside_the_policys_only_message_are_not_the_policys(
+    text: str, form: Format, column: str
+) -> None:
+    items = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": text}]
+    row = read_foreign_row({column: items, "answer": "Paris"})
+    assert (row.format, row.question, prediction(row.steps)) == (form, QUESTION, "Paris")
+    shown = [step.text.strip() for step in row.steps if step.author is Author.ENVIRONMENT]
+    assert len(shown) == 1 and "In Paris." in shown[0]
+    assert protocol.render(row.steps) == text
