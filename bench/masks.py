@@ -22,9 +22,10 @@ from coa.trajectory import Outcome, Step
 NUM_REPEATS = 3
 BATCH = 1000
 WORDS = (
-    "the of in was and by film director born city company which who founded river award novel "
-    "Maria Torres Kindred Quarry Villa Pellin Estavia 1987 2004 author university mayor"
-).split()
+    *("the", "of", "in", "was", "and", "by", "film", "director", "born", "city", "company"),
+    *("which", "who", "founded", "river", "award", "novel", "Maria", "Torres", "Kindred"),
+    *("Quarry", "Villa", "Pellin", "Estavia", "1987", "2004", "author", "university", "mayor"),
+)
 
 
 def text_of(words: random.Random, num_words: int) -> str:

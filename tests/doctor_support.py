@@ -7,6 +7,8 @@ from coa.doctor.examine import Doctor
 from coa.doctor.findings import Examination, Fault
 from coa.doctor.rows import Readers
 
+Pieces = Sequence[tuple[str, bool]]
+"""The pieces of a row, and whether each is trained."""
 PROMPT = "Question: who wrote the book?\n<think>\n"
 THOUGHT = "who wrote it <begin_search> the book </end_search>"
 OBSERVATION = "\n<search_result> written by Ada </search_result>\n"
@@ -23,7 +25,7 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def piecewise(tokenizer: Any, pieces: Sequence[tuple[str, bool]]) -> dict[str, list[int]]:
+def piecewise(tokenizer: Any, pieces: Pieces) -> dict[str, list[int]]:
     """Encode pieces one by one, with labels where a piece is trained."""
     ids: list[int] = []
     labels: list[int] = []

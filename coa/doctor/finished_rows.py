@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
 from coa.doctor.observed import (
+    LABELLED,
     OWN_TAGS,
     PLAIN,
-    REACT,
     author_of_other_turn,
     read_turn,
     tell_text_format,
@@ -65,7 +65,7 @@ class FinishedReader(NamedTuple):
             tuple(spans),
             (*noticed_labels, *noticed),
             # A ReAct runtime stops at the call `finish`, and needs no end token.
-            has_end=not is_cut_off and text_format != REACT,
+            has_end=not is_cut_off and text_format not in LABELLED,
             text_format=text_format,
         )
 

@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 from coa import protocol
 from coa.doctor.findings import AuthorSpan, Fault, Finding
-from coa.foreign.r1_searcher import read_r1_searcher
+from coa.foreign.autocoa import has_own_tags
+from coa.foreign.numbered_react import read_numbered_react
 from coa.foreign.react import read_react_text
+from coa.foreign.record import Format
+from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TagFamily
+from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.trajectory import Author, Step, StepKind
 
@@ -23,42 +27,36 @@ _CUT_OFF_REASONS = (
 )
 
 
-class TagFamily(NamedTuple):
-    """The tags that a group of projects writes calls and observations in."""
+class LabelledFormat(NamedTuple):
+    """A format whose turns begin with labels such as `Thought:`."""
 
-    call_closes: tuple[str, ...]
-    opening: str
-    """Opens an observation."""
-    closing: str
-    read: Callable[[str], tuple[Step, ...]] | None = None
-    """The strict reader of whole trajectories, where there is one."""
+    read: Callable[[str], tuple[Step, ...]]
+    """The strict reader of whole trajectories."""
+    call: re.Pattern[str]
+    observation: re.Pattern[str]
+    """From its label to the next label or the end of the text."""
 
 
-TAG_FAMILIES = {
-    "r1_searcher": TagFamily(
-        ("<|end_of_query|>",),
-        "<|begin_of_documents|>",
-        "<|end_of_documents|>",
-        read_r1_searcher,
-    ),
-    "search_r1": TagFamily(("</search>", "</access>"), "<information>", "</information>"),
-    "research": TagFamily(("</search>", "</tool_call>"), "<result>", "</result>"),
-    "search_o1": TagFamily(
-        ("<|end_search_query|>",), "<|begin_search_result|>", "<|end_search_result|>"
-    ),
-    "tool_call": TagFamily(("</tool_call>",), "<tool_response>", "</tool_response>"),
-}
-"""By the name to give as `format`."""
 OWN_TAGS = "coa"
 """The name of this project's own tags."""
-REACT = "react"
-"""The name of ReAct's labels: `Thought:`, `Action:`, `Observation:`."""
 PLAIN = "plain"
-"""The name of text without any of these: a turn is wholly the policy's."""
-TEXT_FORMATS = (OWN_TAGS, *TAG_FAMILIES, REACT, PLAIN)
-_REACT_CALL = re.compile(r"^Action:[ \t]*\w+[ \t]*\[", re.MULTILINE)
-_OBSERVED_TURN = re.compile(r"^Observation:", re.MULTILINE)
-_REACT_OBSERVATION = re.compile(r"\nObservation:.*?(?=\n(?:Thought|Action):|\Z)", re.DOTALL)
+"""The name of text without known tags or labels: a turn is wholly the policy's."""
+TAGGED = {str(family.format): family for family in TAG_FAMILIES}
+LABELLED = {
+    str(Format.REACT): LabelledFormat(
+        read_react_text,
+        re.compile(r"^Action:[ \t]*\w+[ \t]*\[", re.MULTILINE),
+        re.compile(r"\nObservation:.*?(?=\n(?:Thought|Action):|\Z)", re.DOTALL),
+    ),
+    str(Format.REFLEXION): LabelledFormat(
+        read_numbered_react,
+        re.compile(r"^Action \d+:", re.MULTILINE),
+        re.compile(r"\nObservation \d+:.*?(?=\n(?:Thought|Action) \d+:|\Z)", re.DOTALL),
+    ),
+}
+TEXT_FORMATS = (OWN_TAGS, *TAGGED, *LABELLED, PLAIN)
+"""The names to give as `format` for finished rows and chats."""
+_OBSERVED_TURN = re.compile(r"^Observation(?: \d+)?:", re.MULTILINE)
 
 
 class Reading(NamedTuple):
@@ -70,19 +68,26 @@ class Reading(NamedTuple):
 
 
 def tell_text_format(text: str) -> str:
-    """Recognise the tags of a text; `PLAIN` where it has none that are known."""
-    for name, family in TAG_FAMILIES.items():
-        if family.opening in text:
-            return name
-    for name, family in TAG_FAMILIES.items():
-        if any(closing in text for closing in family.call_closes):
-            return name
-    if _REACT_CALL.search(text):
-        return REACT
-    steps = protocol.parse(text)
-    if protocol.action_indices(steps) or protocol.stray_tags(steps):
+    """Recognise the tags or labels of a text; `PLAIN` where it has none that are known."""
+    if has_own_tags(text):
         return OWN_TAGS
+    try:
+        family = tell_family(text)
+    except UnreadableError:  # The policy wrote tags of several formats.
+        family = _observing_family(text)
+    if family is not None:
+        return family.format
+    for name, labelled in LABELLED.items():
+        if labelled.call.search(text):
+            return name
     return OWN_TAGS if protocol.THINK_CLOSE in text else PLAIN
+
+
+def _observing_family(text: str) -> TagFamily | None:
+    for family in DETECTED:
+        if family.observation.open in text:
+            return family
+    return None
 
 
 def read_turn(text: str, text_format: str, *, is_whole: bool) -> Reading:
@@ -95,11 +100,11 @@ def read_turn(text: str, text_format: str, *, is_whole: bool) -> Reading:
     """
     if text_format == OWN_TAGS:
         return _read_own_tags(text, is_whole=is_whole)
-    if text_format == REACT:
-        return _read_react(text, is_whole=is_whole)
-    if text_format == PLAIN:
-        return Reading((AuthorSpan(0, len(text), Author.POLICY),))
-    return _read_tagged(text, TAG_FAMILIES[text_format], is_whole=is_whole)
+    if text_format in LABELLED:
+        return _read_labelled(text, LABELLED[text_format], is_whole=is_whole)
+    if text_format in TAGGED and not TAGGED[text_format].is_simulated:
+        return _read_tagged(text, TAGGED[text_format], is_whole=is_whole)
+    return Reading((AuthorSpan(0, len(text), Author.POLICY),))
 
 
 def author_of_other_turn(text: str) -> Author | None:
@@ -110,9 +115,8 @@ def author_of_other_turn(text: str) -> Author | None:
     """
     if not text.strip():
         return None
-    for family in TAG_FAMILIES.values():
-        if family.opening in text:
-            return Author.ENVIRONMENT
+    if _observing_family(text) is not None:
+        return Author.ENVIRONMENT
     return Author.ENVIRONMENT if _OBSERVED_TURN.search(text) else Author.SCAFFOLD
 
 
@@ -133,25 +137,25 @@ def _read_own_tags(text: str, *, is_whole: bool) -> Reading:
     return Reading(_spans(steps), tuple(noticed))
 
 
-def _read_react(text: str, *, is_whole: bool) -> Reading:
+def _read_labelled(text: str, labelled: LabelledFormat, *, is_whole: bool) -> Reading:
     noticed: tuple[Finding, ...] = ()
     if is_whole:
         try:
             # Who wrote the labels that begin turns depends on the runtime.
-            return Reading(_without_markers(_spans(read_react_text(text))))
+            return Reading(_without_markers(_spans(labelled.read(text))))
         except UnreadableError as error:
-            noticed = _refusals(error, text)
-    observed = [found.span() for found in _REACT_OBSERVATION.finditer(text)]
+            noticed = (_refusal(error, text),)
+    observed = [found.span() for found in labelled.observation.finditer(text)]
     return Reading(tuple(_around(observed, len(text))), noticed)
 
 
 def _read_tagged(text: str, family: TagFamily, *, is_whole: bool) -> Reading:
     noticed: tuple[Finding, ...] = ()
-    if is_whole and family.read is not None:
+    if is_whole:
         try:
-            return Reading(_spans(family.read(text)))
+            return Reading(_spans(read_tagged_text(text, family)))
         except UnreadableError as error:
-            noticed = _refusals(error, text)
+            noticed = (_refusal(error, text),)
     observed: list[tuple[int, int]] = []
     num_forged = 0
     for start, end, follows_call in _tagged_blocks(text, family):
@@ -160,49 +164,43 @@ def _read_tagged(text: str, family: TagFamily, *, is_whole: bool) -> Reading:
         else:
             num_forged += 1
     if num_forged:
-        forged = Finding(Fault.OBSERVATION_FORGED, count=num_forged, detail=family.opening)
-        noticed = (forged, *(item for item in noticed if item.fault is not forged.fault))
-    is_open = bool(observed) and not text[: observed[-1][1]].rstrip().endswith(family.closing)
-    if is_whole and is_open and not noticed:
-        noticed = (_cut_off(text),)
+        detail = family.observation.open
+        noticed = (Finding(Fault.OBSERVATION_FORGED, count=num_forged, detail=detail),)
     return Reading(tuple(_around(observed, len(text))), noticed)
 
 
 def _tagged_blocks(text: str, family: TagFamily) -> Iterator[tuple[int, int, bool]]:
     """Yield begin and end of each block in an observation's tags, and whether it follows a call.
 
-    The blanks before it, and one line break after it, belong to it.
+    The blanks before it, and the runtime's line breaks after it, belong to it.
     """
-    tags = "|".join(re.escape(tag) for tag in (*family.call_closes, family.opening))
+    opening, closing = family.observation
+    call_closes = [tags.close for _, tags in family.calls]
+    tag = re.compile("|".join(re.escape(name) for name in (*call_closes, opening)))
     call_end = -1
-    position = 0
-    tag = re.compile(tags)
     found = tag.search(text)
     while found is not None:
         position = found.end()
-        if found[0] != family.opening:
+        if found[0] != opening:
             call_end = position
         else:
             follows_call = call_end >= 0 and not text[call_end : found.start()].strip()
             start = call_end if follows_call else found.start()
-            closing = text.find(family.closing, position)
-            position = len(text) if closing < 0 else closing + len(family.closing)
-            if text.startswith("\n", position):
-                position += 1
+            closed = text.find(closing, position)
+            position = len(text) if closed < 0 else closed + len(closing)
+            after = text[position : position + family.line_breaks]
+            position += len(after) - len(after.lstrip("\n"))
             yield start, position, follows_call
             call_end = -1
         found = tag.search(text, position)
 
 
-def _refusals(error: UnreadableError, text: str) -> tuple[Finding, ...]:
+def _refusal(error: UnreadableError, text: str) -> Finding:
     """Say what a strict reader's refusal means for the row."""
     if error.reason in _CUT_OFF_REASONS:
-        return (_cut_off(text),)
-    if error.reason in (UnreadableReason.NESTED_TAG, UnreadableReason.MISPLACED_TAG):
-        detail = f"{error.reason} at character {error.character}: {error.detail}"
-        return (Finding(Fault.OBSERVATION_FORGED, detail=detail),)
+        return _cut_off(text)
     detail = f"{error.reason} at character {error.character}: {error.detail}"
-    return (Finding(Fault.UNREADABLE, detail=detail),)
+    return Finding(Fault.UNREADABLE, detail=detail)
 
 
 def _cut_off(text: str) -> Finding:

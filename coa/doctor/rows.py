@@ -68,7 +68,7 @@ class Readers(NamedTuple):
         template = chat_template or getattr(tokenizer, "chat_template", None) or ""
         marks = turn_marks(tokenizer, template) if template else None
         chats = None
-        if template and foreign is Format.AUTO:
+        if template and (text_format or foreign is Format.AUTO):
             chats = ChatReader(tokenizer, encoder, marks, template, text_format)
         finished = FinishedReader(tokenizer, encoder, marks, text_format, prompt_end)
         return cls(SetReader(tokenizer, encoder), finished, chats, foreign)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from coa import protocol
 from coa.doctor.findings import Fault, Finding
-from coa.doctor.observed import OWN_TAGS, TAG_FAMILIES
+from coa.doctor.observed import OWN_TAGS, TAGGED
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
@@ -16,10 +16,10 @@ def tags_of(text_format: str) -> tuple[str, ...]:
     """List the tags of a format around calls and observations; none for a format of labels."""
     if text_format == OWN_TAGS:
         return tuple(sorted(protocol.all_tags(("search",))))
-    family = TAG_FAMILIES.get(text_format)
+    family = TAGGED.get(text_format)
     if family is None:
         return ()
-    return (*family.call_closes, family.opening, family.closing)
+    return tuple(name for tags in family.tags() for name in tags)
 
 
 def folded_tags(tags: Iterable[str], encoder: PieceEncoder) -> Iterator[Finding]:
