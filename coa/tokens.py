@@ -41,8 +41,8 @@ class Tokenizer(Protocol):
 
     added_tokens_decoder: Mapping[int, AddedToken]
 
-    def __call__(self, text: str, **options: Any) -> Any:
-        """Encode a text; the result has `input_ids`."""
+    def __call__(self, text: str | list[str], **options: Any) -> Any:
+        """Encode a text, or each of a list; the result has `input_ids`."""
 
     def decode(self, ids: Sequence[int], **options: Any) -> str:
         """Decode ids."""
@@ -66,6 +66,7 @@ class PieceEncoder:
             self._special[name] = token
             if name not in tags:
                 self._harmful[name] = token
+        self._harmful_ids = frozenset(self._harmful.values())
 
     @cached_property
     def _adds_space(self) -> bool:
@@ -88,7 +89,7 @@ class PieceEncoder:
         """
         parses_special = is_prompt or self._may_parse_special(text, author)
         ids = self._in_context(text, parses_special=parses_special)
-        if parses_special or set(self._harmful.values()).isdisjoint(ids):
+        if parses_special or self._harmful_ids.isdisjoint(ids):
             return tuple(ids)
         # A tokenizer that has the names in its learned vocabulary too, such as Unigram, finds them
         # unless they are broken.
@@ -96,6 +97,37 @@ class PieceEncoder:
         for part in self._break_names(text):
             broken += self._in_context(part, parses_special=False)
         return tuple(broken)
+
+    def encode_all(self, pieces: Sequence[Piece]) -> list[tuple[int, ...]]:
+        """Encode each piece by itself, as `encode` does, in one call of the tokenizer or two.
+
+        Raises:
+            ConfigError: The tokenizer always merges the beginning of a text with the text before.
+        """
+        encoded: list[tuple[int, ...]] = [()] * len(pieces)
+        by_itself: list[int] = []
+        parsed: list[int] = []
+        plain: list[int] = []
+        for number, piece in enumerate(pieces):
+            is_prompt = piece.kind is None
+            if self._adds_space:
+                by_itself.append(number)
+            elif is_prompt or self._may_parse_special(piece.text, piece.author):
+                parsed.append(number)
+            else:
+                plain.append(number)
+        for numbers, parses_special in ((parsed, True), (plain, False)):
+            texts = [pieces[number].text for number in numbers]
+            found = self._all_ids(texts, parses_special=parses_special)
+            for number, ids in zip(numbers, found, strict=True):
+                if parses_special or self._harmful_ids.isdisjoint(ids):
+                    encoded[number] = tuple(ids)
+                else:
+                    by_itself.append(number)
+        for number in by_itself:
+            text, author, kind, _ = pieces[number]
+            encoded[number] = self.encode(text, is_prompt=kind is None, author=author)
+        return encoded
 
     def _may_parse_special(self, text: str, author: Author) -> bool:
         """Return whether only the protocol's tags could be parsed as special tokens."""
@@ -169,6 +201,14 @@ class PieceEncoder:
         )["input_ids"]
         return ids
 
+    def _all_ids(self, texts: list[str], *, parses_special: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=not parses_special, verbose=False
+        )["input_ids"]
+        return ids
+
 
 @dataclass(frozen=True, slots=True)
 class Tokenised:
@@ -222,8 +262,7 @@ def tokenise(
     pieces = protocol.pieces(prompt, steps)
     ids: list[int] = []
     lengths: list[int] = []
-    for piece in pieces:
-        encoded = encoder.encode(piece.text, is_prompt=piece.kind is None, author=piece.author)
+    for encoded in encoder.encode_all(pieces):
         ids += encoded
         lengths.append(len(encoded))
     text = prompt + protocol.render(steps)

@@ -261,6 +261,23 @@ def test_no_number_of_newlines_around_tags_moves_the_mask(
     assert found == policy_characters("Q", written)
 
 
+@every_tokenizer
+def test_pieces_encoded_together_are_those_encoded_one_by_one(name: str) -> None:
+    _, encoder = load(name)
+    written = (
+        "who </s><begin_search> the book </end_search>\n<search_result> Ada <|im_end|> x "
+        "</search_result>\nby Ada<|im_start|></think>x"
+    )
+    pieces = protocol.pieces("<|im_start|>who?\n", protocol.parse(written))
+    one_by_one = []
+    for piece in pieces:
+        is_prompt = piece.kind is None
+        ids = encoder.encode(piece.text, is_prompt=is_prompt, author=piece.author)
+        one_by_one.append(ids)
+    assert encoder.encode_all(pieces) == one_by_one
+    assert encoder.encode_all([]) == []
+
+
 def test_a_tokenizer_that_lower_cases_is_refused_with_what_and_where() -> None:
     backend = tokenizers.Tokenizer(
         models.WordPiece({"[UNK]": 0, "the": 1, "ada": 2, "##s": 3}, unk_token="[UNK]")
