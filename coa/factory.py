@@ -13,6 +13,7 @@ from coa.policy.chat import ChatPolicy, ChatSettings, require_plain_template
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold import GoldSettings, gold_teacher
 from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
+from coa.policy.native import NativePolicy
 from coa.search import SearchEngine
 from coa.search.embedded import EmbeddedSearch
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
@@ -33,6 +34,9 @@ class PolicyKind(StrEnum):
     """A server with OpenAI-compatible raw completions, such as vLLM."""
     CHAT = "chat"
     """A server with OpenAI-compatible chat: native tool calls and visible reasoning."""
+    NATIVE = "native"
+    """An open model in its own format: its chat template is rendered here, and its ids are sent to
+    raw completions."""
     LOCAL = "local"
     """A transformers model in this process."""
     GOLD = "gold"
@@ -50,8 +54,9 @@ class TeacherParams:
     policy: PolicyKind = PolicyKind.MICROWORLD
     """Which kind of policy it is."""
     name: str = ""
-    """Tells two deployments of one model name apart, for `completions` and `chat`. With another
-    name, no reply of the first is taken from the journal. Another address alone changes nothing."""
+    """Tells two deployments of one model name apart, for `completions`, `chat` and `native`. With
+    another name, no reply of the first is taken from the journal. Another address alone changes
+    nothing."""
     chat_template: str = "{prompt}\n\n"
     """The model's chat format around `{prompt}`, up to where its own text begins. The thinking is
     opened after it. Empty, for `local`: the tokenizer's own chat template."""
@@ -59,9 +64,9 @@ class TeacherParams:
     concurrency: int = 64
     """Rollouts that are under way at once."""
     server: ServerSettings = field(default_factory=ServerSettings)
-    """For `completions` and `chat`."""
+    """For `completions`, `chat` and `native`."""
     chat: ChatSettings = field(default_factory=ChatSettings)
-    """For `chat`."""
+    """For `chat`, and for `native` without `family` and `served_as`."""
     local: LocalSettings = field(default_factory=LocalSettings)
     """For `local`."""
     gold: GoldSettings = field(default_factory=GoldSettings)
@@ -124,6 +129,9 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
     if params.policy is PolicyKind.CHAT:
         require_plain_template(params.chat_template)
         return ChatPolicy(params.server, params.chat, deployment=params.name)
+    if params.policy is PolicyKind.NATIVE:
+        require_plain_template(params.chat_template)
+        return NativePolicy(params.server, params.chat, deployment=params.name)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
     if params.policy is PolicyKind.GOLD:

@@ -236,11 +236,12 @@ class Plan:
                 got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
                 fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
             )
-        if self.makes_pairs and self._values["teacher"]["policy"] == "chat":
+        policy = self._values["teacher"]["policy"]
+        if self.makes_pairs and policy in ("chat", "native"):
             raise ConfigError(
-                "a chat teacher cannot fork trajectories, so there are no pairs",
+                f"a {policy} teacher cannot fork trajectories, so there are no pairs",
                 where=where,
-                got=f"teacher.policy = chat, assemble.num_cot_a = {numbers['num_cot_a']:,}",
+                got=f"teacher.policy = {policy}, assemble.num_cot_a = {numbers['num_cot_a']:,}",
                 fix="set assemble.num_cot_a: 0, or teacher.policy: completions",
             )
         needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}

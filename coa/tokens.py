@@ -68,6 +68,11 @@ class PieceEncoder:
                 self._harmful[name] = token
         self._harmful_ids = frozenset(self._harmful.values())
 
+    @property
+    def tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return self._tokenizer
+
     @cached_property
     def _adds_space(self) -> bool:
         """Tell whether the tokenizer puts a space before every text, as Llama 2's does."""

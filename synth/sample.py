@@ -188,7 +188,7 @@ def main(arguments: Sequence[str]) -> str:
         totals, saved = run_interruptible(sample(questions, prompt, params, table))
     share = rate(totals.correct, totals.trajectories)
     waived: dict[str, object] = {}
-    if teacher.policy is PolicyKind.CHAT and teacher.chat.waives:
+    if teacher.policy in (PolicyKind.CHAT, PolicyKind.NATIVE) and teacher.chat.waives:
         waived["waived"] = sorted(teacher.chat.waives)
     write_metrics(
         name,

@@ -141,6 +141,7 @@ def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
             "a pattern of ingest.files needs a folder of its own",
         ),
         (["teacher.policy=chat"], "a chat teacher cannot fork"),
+        (["teacher.policy=native"], "a native teacher cannot fork"),
         (["assemble.num_cot_a=0"], "there is nothing to train sft1 on"),
         (["assemble.num_rl=0"], "there is nothing to train rl1 on"),
         (["pipeline.training=[sft2]"], "sft2 starts from data/train/sft1"),

@@ -165,11 +165,17 @@ def returned_message(reply: ChatReply, family: ChatFamily) -> str:
         if reply.message.get(name) is not None:
             kept[name] = reply.message[name]
     if reply.calls:
-        kept["tool_calls"] = []
-        for number, call in enumerate(reply.message["tool_calls"]):
-            fields = call if isinstance(call, dict) else {}
-            kept["tool_calls"].append({**fields, "id": fields.get("id") or f"call_{number}"})
+        kept["tool_calls"] = calls_with_ids(reply.message["tool_calls"])
     return msgspec.json.encode(kept).decode()
+
+
+def calls_with_ids(calls: Sequence[Any]) -> list[dict[str, Any]]:
+    """Give each call an id where it has none, because its result must name it."""
+    named = []
+    for number, call in enumerate(calls):
+        fields = call if isinstance(call, dict) else {}
+        named.append({**fields, "id": fields.get("id") or f"call_{number}"})
+    return named
 
 
 def argument_of(arguments: str) -> str | None:
@@ -197,7 +203,7 @@ def to_completion(reply: ChatReply, native: Native, num_tokens: int | None) -> C
         num_tokens: Tokens that the policy wrote, as the server counts them.
     """
     answer = "" if reply.calls or reply.content.isspace() else reply.content
-    thought = reply.reasoning if answer else _joined(reply.reasoning, reply.content)
+    thought = reply.reasoning if answer else joined(reply.reasoning, reply.content)
     text = protocol.break_tags(thought)
     original = thought if text != thought else None
     arguments = ""
@@ -223,7 +229,7 @@ def to_completion(reply: ChatReply, native: Native, num_tokens: int | None) -> C
     return Completion(text, finish, num_tokens or 0, native=record)
 
 
-def _joined(reasoning: str, content: str) -> str:
+def joined(reasoning: str, content: str) -> str:
     """Join what the policy thought and what it said before a call, with a blank line between."""
     if not reasoning or not content or reasoning[-1].isspace() or content[0].isspace():
         return reasoning + content

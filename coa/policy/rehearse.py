@@ -3,6 +3,7 @@
     python -m coa.policy.rehearse personality=deepseek
     python -m coa.policy.rehearse rehearse.faults.share=0.1 rehearse.faults.kinds=[server_error]
     python -m coa.policy.rehearse policy=local teacher.local.model=data/raw/base
+    python -m coa.policy.rehearse rehearse.tokenizer=Qwen/Qwen3-8B
 
 It prints the settings with which another terminal runs against it, and serves until control-C. The
 rows bear the script's name, so nobody takes them for a model's.
@@ -20,9 +21,12 @@ from coa.interruption import Interrupted, run_interruptible
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
+from coa.policy.local import load_tokenizer
+from coa.policy.native_template import NativeTemplate
 from coa.policy.personalities import Personality
 from coa.policy.server import serve
 from coa.policy.server_faults import Faults, FaultSettings
+from coa.policy.server_native import NativeWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,9 @@ class RehearseParams:
     """Whose manners chat has."""
     policy: PolicyKind = PolicyKind.MICROWORLD
     """Who writes: a script, `microworld` or `gold`, or a model in this process, `local`."""
+    tokenizer: str = ""
+    """Folder or Hub name of a tokenizer with Qwen's chat template. If set, raw completions by ids
+    are answered in Qwen's own format, for `teacher.policy=native`."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = 8001
@@ -61,10 +68,22 @@ def open_writer(params: Params, kind: PolicyKind) -> Policy:
     return UnbatchedPolicy(policy) if isinstance(policy, BatchPolicy) else policy
 
 
+def in_own_format(policy: Policy, tokenizer: str) -> Policy:
+    """Let a policy answer ids in the format of a tokenizer's chat template, where one is named.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        ConfigError: There is no such tokenizer, or it has no template of a known format.
+    """
+    if not tokenizer:
+        return policy
+    return NativeWriter(policy, NativeTemplate(load_tokenizer(tokenizer), tokenizer))
+
+
 async def rehearse(params: Params) -> None:
     """Serve until the task is cancelled."""
     settings = params.section(RehearseParams)
-    policy = open_writer(params, settings.policy)
+    policy = in_own_format(open_writer(params, settings.policy), settings.tokenizer)
     async with serve(
         policy,
         settings.host,
@@ -73,17 +92,23 @@ async def rehearse(params: Params) -> None:
         faults=Faults(settings.faults),
     ) as base_url:
         server = f"teacher.server.base_url={base_url} teacher.server.model={policy.name}"
+        prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"
         chat = (
             "python -m synth.sample",
             f"teacher.policy=chat teacher.chat.family={settings.personality}",
             server,
-            "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt",
+            prompts,
         )
         print(f"serving {settings.personality}; in another terminal:", file=sys.stderr)
         print(" ".join(chat), file=sys.stderr)
         print("or, over raw completions:", file=sys.stderr)
         completions = f"python -m synth.sample teacher.policy=completions {server}"
         print(completions, file=sys.stderr, flush=True)
+        if settings.tokenizer:
+            named = f"teacher.server.tokenizer={settings.tokenizer}"
+            native = f"python -m synth.sample teacher.policy=native {server} {named} {prompts}"
+            print("or, in the model's own format:", file=sys.stderr)
+            print(native, file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 
 

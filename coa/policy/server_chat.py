@@ -26,7 +26,7 @@ from coa.trajectory import StepKind
 _DEFAULT_MAX_TOKENS = 4096
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A conversation that the server refuses with status 400."""
 
 
@@ -55,8 +55,8 @@ class ChatHandler:
                 return failure
             if body["model"] != self.policy.name:
                 return error_response(404, f"The model `{body['model']}` does not exist.")
-            request = self._to_request(body)
-        except _Refused as refused:
+            request = self.to_request(body)
+        except Refused as refused:
             return error_response(400, str(refused))
         except (ValueError, TypeError, KeyError, AttributeError) as odd:
             return error_response(400, f"cannot read the request: {odd!r}")
@@ -67,7 +67,7 @@ class ChatHandler:
         completion = await complete_or_refuse(self.policy, request)
         if isinstance(completion, web.Response):
             return completion
-        reply = self._to_reply(completion, request, body)
+        reply = self.to_reply(completion, request, body)
         self.faults.spoil(kind, reply)
         if kind is FaultKind.NO_REASONING and reply["choices"][0]["message"].get("tool_calls"):
             self.hidden[_call_id(request.context)] = ""
@@ -76,10 +76,10 @@ class ChatHandler:
 
     # From messages to a context
 
-    def _to_request(self, body: Mapping[str, Any]) -> Request:
+    def to_request(self, body: Mapping[str, Any]) -> Request:
         """Write the conversation as the context of the policy's next turn."""
         if body.get("stream"):
-            raise _Refused("this server does not stream")
+            raise Refused("this server does not stream")
         system = list(takewhile(_is_of_system, body["messages"]))
         first, *rest = body["messages"][len(system) :]
         tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
@@ -90,7 +90,7 @@ class ChatHandler:
         awaited: list[Mapping[str, Any]] = []
         for message in rest:
             if message["role"] != "tool" and awaited:
-                raise _Refused("an assistant message with tool_calls must be followed by results")
+                raise Refused("an assistant message with tool_calls must be followed by results")
             if message["role"] == "assistant":
                 context += self._said(message)
                 awaited = list(message.get("tool_calls") or ())
@@ -99,7 +99,7 @@ class ChatHandler:
             else:
                 context += protocol.ANSWER_MARKER
         if awaited:
-            raise _Refused("a tool call has no result")
+            raise Refused("a tool call has no result")
         return Request(
             context=context,
             stop=tuple(protocol.close_tag(tool) for tool in tools),
@@ -115,7 +115,7 @@ class ChatHandler:
         given = message.get(self.manners.shows)
         shown = self.hidden.get(calls[0]["id"], "unknown") if calls else ""
         if self.manners.wants_reasoning and shown and not given:
-            raise _Refused(f"the {self.manners.shows} of earlier turns must be passed back")
+            raise Refused(f"the {self.manners.shows} of earlier turns must be passed back")
         if self.manners.has_details:
             _require_signed(message)
         reasoning = ""
@@ -127,9 +127,10 @@ class ChatHandler:
 
     # From a text to a message
 
-    def _to_reply(
+    def to_reply(
         self, completion: Completion, request: Request, body: Mapping[str, Any]
     ) -> dict[str, Any]:
+        """Write what the policy wrote as a reply with one message."""
         is_forced = request.context.endswith(protocol.ANSWER_MARKER)
         parts = _forced_parts(completion) if is_forced else _parts(completion)
         message: dict[str, Any] = {"role": "assistant", "content": self._content(parts.content)}
@@ -212,10 +213,10 @@ def _offer(tools: Sequence[str]) -> str:
 def _result(message: Mapping[str, Any], awaited: list[Mapping[str, Any]]) -> str:
     """Write a tool's result; only that of a message's first call is part of the context."""
     if not awaited:
-        raise _Refused("a tool result has no call before it")
+        raise Refused("a tool result has no call before it")
     call = awaited.pop(0)
     if message["tool_call_id"] != call["id"]:
-        raise _Refused(f"the call {call['id']} has no result")
+        raise Refused(f"the call {call['id']} has no result")
     if str(call["id"]).endswith("-2"):  # a second call, which `FaultKind.PARALLEL_CALLS` made
         return ""
     return protocol.observation_text(call["function"]["name"], message["content"])
@@ -249,7 +250,7 @@ def _require_signed(message: Mapping[str, Any]) -> None:
     """Refuse details that were lost or changed."""
     details = message.get("reasoning_details") or []
     if not details and message.get("reasoning"):
-        raise _Refused("reasoning_details must be passed back")
+        raise Refused("reasoning_details must be passed back")
     for part in details:
         if part.get("type") == "reasoning.text" and part != _signed(part["text"]):
-            raise _Refused("the signature of reasoning_details is not valid")
+            raise Refused("the signature of reasoning_details is not valid")

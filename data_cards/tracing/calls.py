@@ -42,6 +42,8 @@ class Replay(NamedTuple):
     """Up to the first whose reply is not what is in the trajectory."""
     is_same: bool
     """Whether the replies in the journal give exactly this trajectory, its counts included."""
+    messages: tuple[str, ...] = ()
+    """A chat policy's own messages (`coa.policy.Native.message`)."""
 
 
 def replay(
@@ -66,7 +68,7 @@ def replay(
     with Journal(journal) as opened:
         state = _follow(trajectory, rebuild_task(trajectory, tools), run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
-    return Replay(tuple(calls), is_same)
+    return Replay(tuple(calls), is_same, state.messages)
 
 
 def _follow(
