@@ -20,6 +20,7 @@ from coa.policy.completions import ServerSettings
 from coa.policy.native import NativePolicy
 from coa.policy.native_template import NativeTemplate
 from coa.policy.server import serve
+from coa.policy.server_faults import Faults
 from coa.policy.server_native import NativeWriter
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
@@ -166,13 +167,14 @@ def native_rows(
     writer: Policy | None = None,
     limits: Limits | None = None,
     journal: Journal | None = None,
+    faults: Faults | None = None,
     **chat: Any,
 ) -> list[Trajectory]:
     """Roll out over a real socket by ids."""
 
     async def through() -> list[Trajectory]:
         served = writer or NativeWriter(Script(), load_template(folder))
-        async with serve(served) as base_url:
+        async with serve(served, faults=faults) as base_url:
             settings = ServerSettings(base_url, MODEL, patience_minutes=1.0, tokenizer=str(folder))
             async with NativePolicy(settings, ChatSettings(**chat)) as policy:
                 asked = tasks(mode, f"chat_{mode}", num_questions)

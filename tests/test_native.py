@@ -20,7 +20,7 @@ from coa.policy.native import NativePolicy, TokenSequence, token_sequence
 from coa.rollout import Limits, RolloutContext, State
 from coa.trajectory import Mode, StepKind, StopReason
 from data_cards.tracing.calls import replay
-from tests.chat_support import MODEL, differing, raw_rows
+from tests.chat_support import MODEL, differing, faulty, raw_rows
 from tests.native_support import (
     OddWriter,
     last_state,
@@ -178,6 +178,14 @@ def test_a_finished_row_gets_its_ids_and_mask_from_the_journal(
                 assert (step.transcribed or step.text) in text
             else:
                 assert step.text not in text
+
+
+def test_faults_on_the_way_change_no_row(folder: Path) -> None:
+    kinds = ("too_many_requests", "server_error", "half_json", "reset")
+    faults = faulty(*kinds, share=0.2)
+    rows = native_rows(folder, Mode.COA, 30, faults=faults)
+    assert set(faults.counts) == set(kinds)
+    assert differing(raw_rows(Mode.COA, 30), rows) == []
 
 
 def test_a_language_model_in_this_process_is_asked_by_ids(folder: Path) -> None:

@@ -15,7 +15,7 @@ from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams, open_policy
 from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
-from coa.policy import Request, Turns
+from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat import ChatSettings
 from coa.policy.chat_replies import Call, ChatReply, Shown
 from coa.policy.completions import ServerSettings
@@ -217,6 +217,21 @@ def test_a_server_that_gives_no_ids_is_refused(folder: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"gives no token ids[\s\S]*teacher\.policy=chat"):
         asyncio.run(ask())
+
+
+def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["I need", " it"])
+    tokenizer.save_pretrained(tmp_path)
+    ids = [len(tokenizer) - 2, len(tokenizer) - 1]
+
+    class Other(ScriptedPolicy):
+        async def complete(self, request: Request) -> Completion:
+            return Completion("I need it", Finish.END, 2, ids=tuple(ids))
+
+    with pytest.raises(ConfigError, match=r"another tokenizer[\s\S]*teacher\.server\.tokenizer"):
+        asyncio.run(last_state(Other([], MODEL), folder))
+    asyncio.run(last_state(Other([], MODEL), tmp_path, waives=("no_reasoning",)))
 
 
 def test_a_rollout_that_another_policy_began_is_refused(folder: Path) -> None:

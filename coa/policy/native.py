@@ -7,6 +7,7 @@ transcribed. What was sampled stays as it was: the ids of a turn are those of th
 ids that the model sampled, and what the template puts after them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,6 +31,9 @@ from coa.policy.native_template import NativeTemplate
 from coa.policy.replies import decode_body, finished_text, only_choice
 from coa.policy.usage import read_usage
 
+_NOT_A_WORD = re.compile(r"\W+")
+_MAX_SHOWN_CHARS = 60
+
 
 class NativeMessage(msgspec.Struct, frozen=True):
     """A turn of the policy by its ids, as `Native.message` has it."""
@@ -38,6 +42,8 @@ class NativeMessage(msgspec.Struct, frozen=True):
     """Ids that the template put between the turn before and this one; at first the whole prompt."""
     sampled_ids: tuple[int, ...]
     """Ids that the policy sampled, the end-of-turn token included where it sampled one."""
+    num_ids: int
+    """Number of the conversation's ids, up to the end of this turn."""
     role: str = "assistant"
     tool_calls: tuple[dict[str, Any], ...] = ()
     """The calls that the turn made."""
@@ -107,7 +113,8 @@ class NativePolicy(ChatPolicy):
         Raises:
             RequestError: The server rejects this request, or withholds the text.
             ServiceError: The server cannot be reached, or fails until our patience ends.
-            ConfigError: The server gives no ids, or its first replies show that it cannot teach.
+            ConfigError: The server gives no ids, or those of another tokenizer; or its first
+                replies show that it cannot teach.
         """
         return await super().complete(replace(request, context_ids=self._prompt_ids(request)))
 
@@ -153,7 +160,8 @@ class NativePolicy(ChatPolicy):
             PassingFailure: It cannot be read, or reports an error that may pass.
             Rejection: It reports another error.
             RequestError: The server withholds the text.
-            ConfigError: It has no ids, or the first replies all show that the policy cannot teach.
+            ConfigError: It has no ids, or those of another tokenizer; or the first replies all show
+                that the policy cannot teach.
         """
         body = decode_body(reply.body)
         if body.error:
@@ -166,6 +174,7 @@ class NativePolicy(ChatPolicy):
             raise RequestError(self._client.readable(str(error))) from None
         if choice.token_ids is None:
             raise _no_ids(reply.url)
+        _require_same_text(choice.text, self._template.decode(choice.token_ids), reply.url)
         ids = request.context_ids or ()
         sampled, is_over = self._cut_at_end(choice.token_ids)
         is_cut = finish is Finish.LENGTH and not is_over
@@ -198,20 +207,26 @@ class NativePolicy(ChatPolicy):
             is_cut=is_cut,
         )
         earlier = request.turns.messages
-        given = ids[len(token_sequence(earlier).input_ids) :]
-        message = _message(turn, given, sampled)
+        num_earlier = _MESSAGE.decode(earlier[-1]).num_ids if earlier else 0
+        message = _message(turn, ids[num_earlier:], sampled, len(ids) + len(sampled))
         if is_forced(request):
             return to_forced_answer(turn.reply, Native(message), len(sampled))
         fault = turn.fault or self._fault(turn.reply, None, is_first=not earlier)
         return to_completion(turn.reply, Native(message, fault=fault), len(sampled))
 
 
-def _message(turn: NativeTurn, given: tuple[int, ...], sampled: tuple[int, ...]) -> str:
+def _message(
+    turn: NativeTurn, given: tuple[int, ...], sampled: tuple[int, ...], num_ids: int
+) -> str:
     calls = []
     for call in turn.reply.calls:
         calls.append({"type": "function", "function": call._asdict()})
     message = NativeMessage(
-        given, sampled, tool_calls=tuple(calls_with_ids(calls)), is_thinking=turn.is_thinking
+        given_ids=given,
+        sampled_ids=sampled,
+        num_ids=num_ids,
+        tool_calls=tuple(calls_with_ids(calls)),
+        is_thinking=turn.is_thinking,
     )
     return msgspec.json.encode(message).decode()
 
@@ -220,6 +235,25 @@ def _after_last_turn(messages: Sequence[Message]) -> Sequence[Message]:
     """Return the messages after the policy's last one."""
     number = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
     return messages[number + 1 :]
+
+
+def _require_same_text(theirs: str, ours: str, url: str) -> None:
+    """Compare the server's text of its ids with ours; signs and blanks, which servers trim, aside.
+
+    Raises:
+        ConfigError: They differ, so the server's model has another tokenizer.
+    """
+    told = _NOT_A_WORD.sub("", theirs)
+    decoded = _NOT_A_WORD.sub("", ours)
+    if decoded.startswith(told):  # The server leaves out the end-of-turn token.
+        return
+    raise ConfigError(
+        "the server's model has another tokenizer than the one that is named",
+        where=f"{url}, teacher.server.tokenizer",
+        expected=repr(theirs[:_MAX_SHOWN_CHARS]),
+        got=repr(ours[:_MAX_SHOWN_CHARS]),
+        fix="set teacher.server.tokenizer to the folder or name of the model that is served",
+    )
 
 
 def _no_ids(url: str) -> ConfigError:
