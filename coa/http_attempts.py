@@ -26,6 +26,28 @@ _MAX_REPLY_BYTES = 64_000_000
 _TOO_MANY_REQUESTS = 429
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The limits on a request's time and on the number of requests."""
+
+    timeout_seconds: float
+    """For one attempt."""
+    deadline_seconds: float
+    """For a request with all its attempts; waiting for its turn does not count."""
+    max_concurrency: int = 0
+    """Requests in flight at once; 0 sets no limit."""
+    max_per_second: float = 0.0
+    """Requests a second; 0 sets no limit."""
+    cuts_attempts: bool = True
+    """Whether the deadline ends an attempt under way; if not, it only decides whether another one
+    begins."""
+    quiet_seconds: float = 5.0
+    """A request is repeated for so long before a warning is logged."""
+    warning_seconds: float = 60.0
+    """A warning is logged when the server answers no request for so long. It is also the least time
+    between two warnings."""
+
+
 class Reply(NamedTuple):
     """A server's reply."""
 
@@ -41,6 +63,8 @@ class Fault(StrEnum):
 
     UNREACHABLE = "unreachable"
     """No connection was made."""
+    UNRESOLVED = "unresolved"
+    """The host's name leads to no address."""
     TIMED_OUT = "timed_out"
     """The reply took too long."""
     LOST = "lost"
@@ -49,6 +73,10 @@ class Fault(StrEnum):
     """The server says that it is busy or has failed."""
     ODD_REPLY = "odd_reply"
     """The reply cannot be read."""
+
+
+NO_CONNECTION = frozenset({Fault.UNREACHABLE, Fault.UNRESOLVED})
+"""The faults of a server that was not reached at all."""
 
 
 class PassingFailure(Exception):
@@ -137,6 +165,9 @@ class Connections:
             ) as response:
                 body = await _read(response)
                 return Reply(response.status, body, response.headers.copy(), url)
+        except aiohttp.ClientConnectorDNSError as error:
+            reason = f"the host's name does not resolve: {error}"
+            raise PassingFailure(Fault.UNRESOLVED, reason) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise PassingFailure(Fault.UNREACHABLE, f"no connection: {error}") from error
         except TimeoutError as error:

@@ -22,9 +22,11 @@ from tenacity import (
 
 from coa.http_attempts import (
     Asking,
+    NO_CONNECTION,
     Connections,
     Fault,
     PassingFailure,
+    Patience,
     Rejection,
     Reply,
     asked_seconds,
@@ -58,28 +60,6 @@ _LONGEST_SLEEP_SECONDS = 1.0
 _MAX_SHOWN_BYTES = 10_000
 _MAX_SHOWN_CHARS = 300
 _SECONDS_PER_MINUTE = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """The limits on a request's time and on the number of requests."""
-
-    timeout_seconds: float
-    """For one attempt."""
-    deadline_seconds: float
-    """For a request with all its attempts; waiting for its turn does not count."""
-    max_concurrency: int = 0
-    """Requests in flight at once; 0 sets no limit."""
-    max_per_second: float = 0.0
-    """Requests a second; 0 sets no limit."""
-    cuts_attempts: bool = True
-    """Whether the deadline ends an attempt under way; if not, it only decides whether another one
-    begins."""
-    quiet_seconds: float = 5.0
-    """A request is repeated for so long before a warning is logged."""
-    warning_seconds: float = 60.0
-    """A warning is logged when the server answers no request for so long. It is also the least time
-    between two warnings."""
 
 
 class GaveUp(Exception):
@@ -204,10 +184,15 @@ class HttpClient:
         text = body[:_MAX_SHOWN_BYTES].decode("utf-8", "replace")
         return repr(self.readable(text)[:200])
 
-    def readable(self, text: str) -> str:
-        """Return a server's text as one short line, without the secrets, which some repeat."""
+    def without_secrets(self, text: str) -> str:
+        """Return a server's text without the secrets, which some repeat."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
+        return text
+
+    def readable(self, text: str) -> str:
+        """Return a server's text as one short line, without the secrets."""
+        text = self.without_secrets(text)
         printable = "".join(sign if sign.isprintable() else " " for sign in text)
         line = " ".join(printable.split())
         if len(line) <= _MAX_SHOWN_CHARS:
@@ -327,7 +312,7 @@ class HttpClient:
         if asking.failed_at is None:
             asking.failed_at = time.monotonic()
         is_refused = is_limit(failure)
-        is_unreachable = failure.fault is Fault.UNREACHABLE
+        is_unreachable = failure.fault in NO_CONNECTION
         if is_refused or is_unreachable:
             self._limits.correct_tokens(-asking.num_tokens)  # they were not used
         if is_refused:
@@ -346,6 +331,8 @@ class HttpClient:
 
     def _is_over(self, channel: _Channel, asking: Asking, state: RetryCallState) -> bool:
         """Tell whether a request that failed is not repeated any more."""
+        if _failure(state).fault is Fault.UNRESOLVED and self._servers.none_answered:
+            return True
         failing = asking.seconds
         if is_limit(_failure(state)) and asking.failed_at is not None:
             # While others are answered, a limit lets us in sooner or later.

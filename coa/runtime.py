@@ -18,6 +18,7 @@ from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
@@ -177,9 +178,11 @@ async def open_runtime(
     teacher = teacher or params.section(TeacherParams, "teacher")
     limits = limits or params.section(Limits, "rollout")
     async with AsyncExitStack() as stack:
+        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+        if isinstance(policy, CompletionsPolicy):
+            policy.require_key()
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         ledger = Ledger(journal, params.section(CostParams, "costs"))
-        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
         close = getattr(policy, "aclose", None)
         if close is not None:
             stack.push_async_callback(close)

@@ -60,6 +60,11 @@ class Servers:
         """Return whether there is more than one."""
         return len(self._servers) > 1
 
+    @property
+    def none_answered(self) -> bool:
+        """Return whether no server has ever answered."""
+        return all(server.answered_at == 0 for server in self._servers)
+
     def choose(self, session: str) -> Server:
         """Choose the server of a session; an empty session is a request of its own.
 

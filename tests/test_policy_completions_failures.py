@@ -132,9 +132,8 @@ def test_a_hanging_server_is_a_service_error_that_speaks_of_time() -> None:
         run(ask(Sleeper([]), settings={"timeout_seconds": 0.2}))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_a_server_that_is_not_there_is_named_with_a_way_to_start_one(host: str) -> None:
-    url = f"http://{host}:{free_port()}/v1"
+def test_a_server_that_is_not_there_is_named_with_a_way_to_start_one() -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
 
     async def ask_nobody() -> None:
         async with CompletionsPolicy(ServerSettings(url, "tiny", patience_minutes=0)) as policy:

@@ -45,11 +45,12 @@ class JudgeAccount:
         """Return the policy of the judge behind a server.
 
         Raises:
-            ConfigError: the server's settings are wrong.
+            ConfigError: the server's settings are wrong, or the key is not there.
             OutputError: the journal cannot be written, or another training has it open.
         """
         prices = self._sections.section(CostParams, "costs")
         self.client = CompletionsPolicy(server)
+        self.client.require_key()
         journal = self._opened.enter_context(Journal(self._path))
         self.ledger = Ledger(journal, prices)
         return JournaledPolicy(self.client, journal, self.ledger)

@@ -6,19 +6,16 @@ the requests, because it writes 32,000 token ids at once; the `openai` package w
 """
 
 import math
-import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from coa.errors import ConfigError, ServiceError
+from coa.http_attempts import NO_CONNECTION
 from coa.http_client import (
-    Fault,
     GaveUp,
     HttpClient,
     PassingFailure,
@@ -42,64 +39,24 @@ from coa.policy.refusals import (
 )
 from coa.policy.replies import decode_body, finished_text, only_choice
 from coa.policy.routing import CHARS_PER_TOKEN, TokenForecast, session_headers
+from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
 from coa.policy.usage import read_usage
 from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
+__all__ = ["CompletionsPolicy", "ServerSettings"]
+
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""
 _OFFERS_SECONDS = 5.0
 """How long each request may take that asks what the server offers."""
-_BASE_URL = re.compile(r"https?://[^/@\s?#]+(/[^\s?#]*)?")
 _PROBE_SECONDS = 60.0
 """How long the request may take that tests whether the server answers at all."""
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """Settings of the server: its address, the model, and how long to wait."""
-
-    base_url: str | tuple[str, ...] = "http://127.0.0.1:8000/v1"
-    """The address up to and including `/v1`; the default is vLLM's. It may be a list of addresses
-    of servers of the same model. A trajectory begins at the one with the fewest requests and stays
-    there. A server that fails is left alone for a while, and its trajectories go on elsewhere."""
-    model: str = ""
-    """The model's name on the server."""
-    api_key_env: str = ""
-    """Name of the environment variable that holds the key; empty where no key is needed."""
-    timeout_seconds: float = 600.0
-    """How long one reply may take."""
-    patience_minutes: float = 10.0
-    """How long a failed request is repeated, with growing, jittered pauses. This holds for refused
-    and lost connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies
-    that cannot be read. A reply under way is waited for. Warnings are logged meanwhile. 0 repeats
-    nothing at the same server. Of several servers, all must fail."""
-    tokenizer: str = ""
-    """Folder or Hub name of the model's tokenizer, to count tokens exactly. If empty, a token is
-    estimated as 3.5 characters. Needs the extra `train`."""
-    extra_body: dict[str, Any] = field(default_factory=dict)
-    """Further fields of every request. vLLM needs `skip_special_tokens: false` (or a closing tag
-    that is a special token vanishes), `add_special_tokens: false` (or contexts begin with two start
-    tokens), and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with
-    ids."""
-    session_field: str = ""
-    """Name of a field of every request that carries a hash of the trajectory's id, such as vLLM's
-    `session_id`; empty: no field. The headers `X-Session-ID` and `X-SMG-Routing-Key` always do."""
-    max_requests_per_minute: int = 0
-    """Requests that all servers together are sent in a minute; 0 sets no limit."""
-    max_tokens_per_minute: int = 0
-    """Tokens that all servers together read and write in a minute; 0 sets no limit. A request is
-    counted with the tokens that it will probably use, and corrected when the reply tells them."""
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Return the addresses of all servers, without a slash at the end."""
-        listed = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
-        return tuple(address.rstrip("/") for address in listed)
+_STREAM = "text/event-stream"
 
 
 class CompletionsPolicy:
@@ -113,12 +70,12 @@ class CompletionsPolicy:
     """The last part of the address that is asked."""
 
     def __init__(self, settings: ServerSettings, *, deployment: str = "") -> None:
-        _require_usable(settings)
+        require_usable(settings)
         self._settings = settings
         self._deployment = deployment
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
-        key = _read_key(settings.api_key_env)
+        key = read_key(settings.api_key_env)
         self._server = Server(
             base_url=", ".join(settings.addresses),
             model=settings.model,
@@ -132,6 +89,14 @@ class CompletionsPolicy:
         limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
         self._forecast = TokenForecast(limits)
         self._client = _make_client(settings, key, limits, self._count_repeat)
+
+    def require_key(self) -> None:
+        """Check that the key is there; opening alone needs none, because lineage only reads names.
+
+        Raises:
+            ConfigError: The environment variable that should hold it is not set, or empty.
+        """
+        require_key(self._settings)
 
     @property
     def name(self) -> str:
@@ -190,9 +155,9 @@ class CompletionsPolicy:
                 ends.
             ServiceError: the server cannot be reached or fails until our patience ends, or it
                 refuses us.
-            ConfigError: there are more than four stop strings.
+            ConfigError: there are more than four stop strings, or the server streams its reply.
         """
-        read = partial(self._read, request=request)
+        read = partial(self._read_whole, request=request)
         expected = self._forecast.expect(request)
         try:
             completion = await self._client.request(
@@ -237,6 +202,17 @@ class CompletionsPolicy:
         if self._settings.session_field and request.session:
             return {self._settings.session_field: request.session}
         return {}
+
+    def _read_whole(self, reply: Reply, request: Request) -> Completion:
+        """Turn a reply with status 200 into a completion, unless it comes in pieces."""
+        if reply.headers.get("Content-Type", "").startswith(_STREAM):
+            raise ConfigError(
+                "the server streams its reply, and only whole replies are read",
+                where=reply.url,
+                got=f"Content-Type: {_STREAM}",
+                fix="remove `stream` from teacher.server.extra_body",
+            )
+        return self._read(reply, request)
 
     def _read(self, reply: Reply, request: Request) -> Completion:
         """Turn a reply with status 200 into a completion.
@@ -312,7 +288,7 @@ class CompletionsPolicy:
 
     async def _given_up(self, error: GaveUp) -> RequestError | ServiceError:
         answers_others = error.others_answered
-        if not answers_others and error.failure.fault is not Fault.UNREACHABLE:
+        if not answers_others and error.failure.fault not in NO_CONNECTION:
             answers_others = await self._answers_another(error.url)
         return outage(self._server, error, self._client, answers_others=answers_others)
 
@@ -351,47 +327,6 @@ def _make_client(
         servers=Servers(settings.addresses),
         limits=limits,
     )
-
-
-def _require_usable(settings: ServerSettings) -> None:
-    if not all(_is_usable(address) for address in settings.addresses):
-        # It may hold a password: it is not shown.
-        raise ConfigError(
-            "base_url is not usable",
-            where="the section's `server`",
-            expected="http://... or https://... without credentials and query",
-        )
-    where = ", ".join(settings.addresses)
-    if not where or len(set(settings.addresses)) < len(settings.addresses):
-        raise ConfigError("base_url must name each server once", where=where or "base_url")
-    if not settings.model:
-        raise ConfigError(
-            "no model is named", where=where, fix="set `model` to one the server lists"
-        )
-    if settings.timeout_seconds <= 0:
-        raise ConfigError("timeout_seconds must be positive", where=where)
-    for name in ("patience_minutes", "max_requests_per_minute", "max_tokens_per_minute"):
-        if getattr(settings, name) < 0:
-            raise ConfigError(f"{name} must not be negative", where=where)
-
-
-def _is_usable(base_url: str) -> bool:
-    """Tell whether requests can be sent to this address at all."""
-    try:
-        parts = urlsplit(base_url)
-        host = (parts.hostname or "").encode("idna")
-        _ = parts.port  # raises ValueError where it is not a port
-    except ValueError:
-        return False
-    return bool(host and _BASE_URL.fullmatch(base_url))
-
-
-def _read_key(variable: str) -> str:
-    """Read the key from the environment; empty where there is none."""
-    key = os.environ.get(variable, "").strip() if variable else ""
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError("the key cannot be sent", where=f"environment variable {variable}")
-    return key
 
 
 def _load_encoder(tokenizer: str) -> PieceEncoder:

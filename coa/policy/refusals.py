@@ -133,12 +133,24 @@ def outage(
     is_limited = reply is not None and reply.status == _TOO_MANY_REQUESTS
     if answers_others and not is_limited:
         return RequestError(f"{got}, again and again, while the server answered other requests")
+    if error.failure.fault is Fault.UNRESOLVED:
+        return _misnamed(server, error, got)
     return ServiceError(
         f"no answer from the policy's server in {server.patience_minutes:g} minutes of patience",
         where=server.base_url,
         got=got,
         fix=f"{_outage_advice(server, error.failure.fault, is_limited=is_limited)}; "
         "then run the same command again: finished calls are kept",
+    )
+
+
+def _misnamed(server: Server, error: GaveUp, got: str) -> ServiceError:
+    return ServiceError(
+        "the name of the policy's server does not resolve",
+        where=error.url.removesuffix(f"/{server.page}"),
+        got=got,
+        fix="correct the host in `base_url`, or look into this machine's DNS, then run the same "
+        "command again: finished calls are kept",
     )
 
 

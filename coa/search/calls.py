@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from coa.errors import ServiceError
-from coa.http_client import Fault, GaveUp, HttpClient, Patience, Rejection, Reply, bare
+from coa.http_attempts import NO_CONNECTION
+from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
 from coa.requests_sent import note_request
 from coa.search import SearchError
 
@@ -76,7 +77,7 @@ class Caller:
         return SearchError(f"the {name} rejects the query with {rejection}")
 
     def _given_up(self, url: str, error: GaveUp) -> Exception:
-        if error.failure.fault is not Fault.UNREACHABLE:
+        if error.failure.fault not in NO_CONNECTION:
             seconds = self._patience.deadline_seconds
             return SearchError(f"the search failed for {seconds:g} seconds: {error}")
         what = f"the {self._client.name} cannot be reached"

@@ -1,0 +1,101 @@
+"""What is wrong with a server's settings is said before a run asks or writes anything."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from coa.errors import ConfigError, ServiceError
+from coa.params import Params
+from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import serve
+from synth import sample
+from tests.completions_support import ask, free_port, request, run
+from train.judging import JudgeAccount
+
+UNSET = "KEY_THAT_NOBODY_SET"
+KEY = "teacher.server.api_key_env"
+
+
+def files_of(folder: Path) -> Mapping[Path, int]:
+    """All files of a folder and when each was written; not those of the current process."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["completions", "chat"])
+def test_a_key_that_is_not_set_ends_a_run_before_it_writes_anything(
+    linked_run: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv(UNSET, " ")
+    before = files_of(linked_run)
+    settings = [f"teacher.policy={kind}", "teacher.server.model=m", f"{KEY}={UNSET}"]
+    with pytest.raises(ConfigError, match=rf"{UNSET} is not set[\s\S]*export {UNSET}"):
+        sample.main(["mode=cot", "out=data/keyless", *settings])
+    assert files_of(linked_run) == before
+
+
+def test_a_judge_without_its_key_is_refused_before_its_journal_is_made(linked_run: Path) -> None:
+    with (
+        JudgeAccount(Params.load("rl", path=Path("params.yaml")), "rl") as account,
+        pytest.raises(ConfigError, match="is not set"),
+    ):
+        account.open_judge(ServerSettings(model="judge", api_key_env=UNSET))
+    assert account.ledger is None and not list(Path(".journal").glob("judge-*"))
+
+
+@pytest.mark.parametrize("policy_type", ["completions", "chat"])
+def test_a_name_that_does_not_resolve_is_said_at_once(policy_type: str) -> None:
+    url = "http://no-such-host.invalid:8000/v1"
+    settings = ServerSettings(url, "tiny", patience_minutes=10)
+
+    async def ask_nobody() -> None:
+        chat = ChatPolicy(settings, ChatSettings())
+        async with chat if policy_type == "chat" else CompletionsPolicy(settings) as policy:
+            await policy.complete(request())
+
+    started = time.monotonic()
+    with pytest.raises(ServiceError) as caught:
+        run(ask_nobody())
+    assert time.monotonic() - started < 30
+    said = str(caught.value)
+    assert "does not resolve" in said and url in said and "correct the host" in said
+
+
+def test_of_several_servers_a_misspelt_one_is_left_alone_once_another_has_answered() -> None:
+    async def ask_both() -> None:
+        async with serve(ScriptedPolicy(["one", "two", "three"])) as base_url:
+            addresses = (base_url, "http://no-such-host.invalid:8000/v1")
+            settings = ServerSettings(addresses, "scripted", patience_minutes=1)
+            async with CompletionsPolicy(settings) as policy:
+                for _ in range(3):
+                    await policy.complete(request())
+
+    run(ask_both())
+
+
+def test_a_connection_that_is_refused_keeps_its_patience() -> None:
+    settings = ServerSettings(f"http://127.0.0.1:{free_port()}/v1", "tiny", patience_minutes=0.03)
+
+    async def ask_nobody() -> None:
+        async with CompletionsPolicy(settings) as policy:
+            await policy.complete(request())
+
+    started = time.monotonic()
+    with pytest.raises(ServiceError, match="vllm serve tiny"):
+        run(ask_nobody())
+    assert time.monotonic() - started > 0.3
+
+
+def stream(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+    text = 'data: {"choices": [{"text": "yes"}]}\n\ndata: [DONE]\n\n'
+    return web.Response(text=text, content_type="text/event-stream")
+
+
+def test_a_stream_is_refused_by_name_with_advice() -> None:
+    with pytest.raises(ConfigError, match=r"streams its reply[\s\S]*remove `stream`"):
+        run(ask([], settings={"extra_body": {"stream": True}}, fails=stream))
