@@ -67,6 +67,9 @@ class TeacherParams:
     """For `completions`, `chat` and `native`."""
     chat: ChatSettings = field(default_factory=ChatSettings)
     """For `chat`, and for `native` without `family` and `served_as`."""
+    probe: bool = True
+    """Whether the server is asked a few short questions before the first one that counts
+    (docs/teachers.md)."""
     local: LocalSettings = field(default_factory=LocalSettings)
     """For `local`."""
     gold: GoldSettings = field(default_factory=GoldSettings)

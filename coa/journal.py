@@ -180,6 +180,13 @@ class JournalReader:
             for row in self._connection.execute(query):
                 yield Call(*row)
 
+    def get(self, key: str) -> bytes | None:
+        """Return the reply recorded under `key`, as JSON; None when there is none."""
+        query = "SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?"
+        with _translate_errors(self.path):
+            row = self._connection.execute(query, (key,)).fetchone()
+        return row[0] if row else None
+
     def runs(self) -> Runs:
         """Add up the runs; none in a journal from before they were recorded."""
         with _translate_errors(self.path):

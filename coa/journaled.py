@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -64,7 +64,7 @@ def policy_key(policy: Encoder, request: Request) -> str:
     return request_key(CallKind.POLICY, policy.name, asked, policy.identity)
 
 
-class _Calls(Generic[_Reply]):
+class RecordedCalls(Generic[_Reply]):
     """The calls of one policy or tool in the journal."""
 
     def __init__(
@@ -121,6 +121,8 @@ class _Calls(Generic[_Reply]):
         task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
         if task is None:
             self.require_room(1)
+            # Counted before the task runs: calls that begin together must not pass a cap together.
+            self._ledger.begin(self._kind)
             task = asyncio.create_task(self._make(key, call))
             self._journal.in_flight[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
@@ -130,8 +132,10 @@ class _Calls(Generic[_Reply]):
     async def _make(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Make a call and record its reply."""
         started = time.perf_counter()
-        with self._ledger.under_way(self._kind):
+        try:
             reply = await call()
+        finally:
+            self._ledger.end(self._kind)
         return self.record(key, reply, time.perf_counter() - started)
 
     def _forget(self, key: str, task: asyncio.Task[_Reply]) -> None:
@@ -151,13 +155,24 @@ class _Calls(Generic[_Reply]):
             ) from error
 
 
+class Probe(Protocol):
+    """Looks at what a server does (`coa/probing.py`)."""
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether what the server does is known."""
+
+    async def look(self, like: Request, *, may_ask: bool) -> None:
+        """Find out what the server does, with questions only where it may be asked."""
+
+
 class _Journaled(Generic[_Inner]):
     """A wrapped policy, with the name and the tokenizer of the policy inside."""
 
     def __init__(self, policy: _Inner, journal: Journal, ledger: Ledger | None = None) -> None:
         self._policy: _Inner = policy
         self.ledger = ledger or Ledger()
-        self._calls = _Calls(journal, self.ledger, Completion, CallKind.POLICY, policy.name)
+        self._calls = RecordedCalls(journal, self.ledger, Completion, CallKind.POLICY, policy.name)
         self.name = policy.name
         self.identity = policy.identity
         self.encode = policy.encode
@@ -170,14 +185,24 @@ class JournaledPolicy(_Journaled[Policy]):
     The same request twice at a time is made once.
     """
 
-    def __init__(self, policy: Policy, journal: Journal, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        journal: Journal,
+        ledger: Ledger | None = None,
+        probe: Probe | None = None,
+    ) -> None:
+        """Look by `probe`, if there is one, before the first call that must be made."""
         super().__init__(policy, journal, ledger)
         self._journal = journal
+        self._probe = probe
         self._num_refused = 0
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context; errors are the policy's own and are not recorded."""
         key = policy_key(self, request)
+        if self._probe is not None and not self._probe.is_over:
+            await self._probe.look(request, may_ask=self._journal.find(key) is None)
         try:
             return await self._calls.once(key, lambda: self._policy.complete(request))
         except RequestError:
@@ -247,7 +272,7 @@ class JournaledTool:
         self._tool = tool
         self.name = tool.name
         self.fingerprint = tool.fingerprint
-        self._calls = _Calls(
+        self._calls = RecordedCalls(
             journal, ledger or Ledger(), ToolReply, CallKind.TOOL, tool.fingerprint
         )
 

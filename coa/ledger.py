@@ -5,8 +5,7 @@ reported. So what a stage spent over all its runs is a sum over its journal.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -233,15 +232,13 @@ class Ledger:
             tally = price_requests(engine, reply.num_requests, self.prices)
             self.used.searches[engine].add(tally)
 
-    @contextmanager
-    def under_way(self, kind: CallKind) -> Iterator[None]:
-        """Count a call as under way inside the block; those of tools are not counted."""
-        number = int(kind is CallKind.POLICY)
-        self.num_under_way += number
-        try:
-            yield
-        finally:
-            self.num_under_way -= number
+    def begin(self, kind: CallKind) -> None:
+        """Count a call as under way; those of tools are not counted."""
+        self.num_under_way += kind is CallKind.POLICY
+
+    def end(self, kind: CallKind) -> None:
+        """Count a call as over."""
+        self.num_under_way -= kind is CallKind.POLICY
 
     def require_room(self, num_calls: int = 1) -> None:
         """Allow `num_calls` further calls of the model, or a call of a tool (0 calls).

@@ -20,6 +20,7 @@ from coa.params import Params
 from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
+from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Toolbox, library_fingerprint
@@ -60,6 +61,8 @@ class Runtime:
     ledger: Ledger
     clock: "Clock"
     concurrency: int
+    probe: Probe | None = None
+    """For policies behind a server."""
 
     async def roll_out_all(
         self, tasks: Iterable[Task], progress: Progress
@@ -143,6 +146,11 @@ class Runtime:
         return self.policy
 
     @property
+    def probe_metrics(self) -> dict[str, object]:
+        """Return what the server was seen to do, for metrics; empty where no server is asked."""
+        return {"probe": dict(self.probe.seen)} if self.probe and self.probe.seen else {}
+
+    @property
     def journal_summary(self) -> str:
         """Return how many calls were made and replayed, and their price, for a summary line."""
         made = f"{self.journal.num_recorded:,} calls made"
@@ -178,14 +186,10 @@ async def open_runtime(
     teacher = teacher or params.section(TeacherParams, "teacher")
     limits = limits or params.section(Limits, "rollout")
     async with AsyncExitStack() as stack:
-        policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
-        if isinstance(policy, CompletionsPolicy):
-            policy.require_key()
+        policy = _open_policy(teacher, params, stack)
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         ledger = Ledger(journal, params.section(CostParams, "costs"))
-        close = getattr(policy, "aclose", None)
-        if close is not None:
-            stack.push_async_callback(close)
+        probe = _open_probe(policy, teacher, journal, ledger)
         if wrap_policy is not None:
             policy = wrap_policy(policy)
         tools = await open_library(
@@ -194,12 +198,13 @@ async def open_runtime(
         run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
         runtime = Runtime(
             run=run,
-            policy=_journaled(policy, journal, ledger),
+            policy=_journaled(policy, journal, ledger, probe),
             tools={name: JournaledTool(tool, journal, ledger) for name, tool in tools.items()},
             journal=journal,
             ledger=ledger,
             clock=Clock(),
             concurrency=teacher.concurrency,
+            probe=probe,
         )
         try:
             yield runtime
@@ -230,9 +235,28 @@ async def _cancel_calls(journal: Journal) -> None:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
+def _open_policy(teacher: TeacherParams, params: Params, stack: AsyncExitStack) -> AnyPolicy:
+    """Open the policy, which `stack` closes; a key that its server needs must be there."""
+    policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+    if isinstance(policy, CompletionsPolicy):
+        policy.require_key()
+    close = getattr(policy, "aclose", None)
+    if close is not None:
+        stack.push_async_callback(close)
+    return policy
+
+
+def _open_probe(
+    policy: AnyPolicy, teacher: TeacherParams, journal: Journal, ledger: Ledger
+) -> Probe | None:
+    if teacher.probe and isinstance(policy, CompletionsPolicy):
+        return Probe(policy, journal, ledger)
+    return None
+
+
 def _journaled(
-    policy: AnyPolicy, journal: Journal, ledger: Ledger
+    policy: AnyPolicy, journal: Journal, ledger: Ledger, probe: Probe | None
 ) -> JournaledPolicy | JournaledBatchPolicy:
     if isinstance(policy, BatchPolicy):
         return JournaledBatchPolicy(policy, journal, ledger)
-    return JournaledPolicy(policy, journal, ledger)
+    return JournaledPolicy(policy, journal, ledger, probe)

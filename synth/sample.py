@@ -126,6 +126,8 @@ class Totals:
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
     costs: Mapping[str, float | None] = field(default_factory=dict)
     """What the rows cost, whenever it was paid."""
+    probe: Mapping[str, object] = field(default_factory=dict)
+    """What the teacher's server was seen to do, as metrics."""
 
     def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
         """Count one trajectory."""
@@ -168,6 +170,7 @@ async def sample(
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
         totals.costs = runtime.ledger.used.metrics()
+        totals.probe = runtime.probe_metrics
         return totals, runtime.journal_summary
 
 
@@ -202,6 +205,7 @@ def main(arguments: Sequence[str]) -> str:
             "policy_calls": totals.calls,
             "stop_reasons": stop_reason_counts(totals.stop_reasons),
             "costs": totals.costs,
+            **totals.probe,
             **waived,
         },
     )

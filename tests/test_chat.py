@@ -26,7 +26,6 @@ from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import (
     MODEL,
     ROOT,
-    Script,
     chat_rows,
     differing,
     faulty,
@@ -86,24 +85,6 @@ def test_the_record_says_what_was_transcribed_and_keeps_the_original() -> None:
                 assert step.text == f"{protocol.THINK_CLOSE}\n\n{step.transcribed}"
             else:
                 assert step.transcribed is None  # to the character, or not the policy's
-
-
-@pytest.mark.parametrize(
-    ("personality", "kind", "said"),
-    [
-        (Personality.PLAIN, "", "shows no reasoning"),
-        (Personality.VLLM, "summary", "only a summary"),
-        (Personality.VLLM, "other_model", "another model's: somebody-else"),
-    ],
-)
-def test_a_server_that_cannot_teach_is_refused_by_name_at_the_first_replies(
-    personality: Personality, kind: str, said: str
-) -> None:
-    script = Script()
-    faults = faulty(kind, share=1.0) if kind else None
-    with pytest.raises(ConfigError, match=rf"cannot teach[\s\S]*{said}[\s\S]*waives=\["):
-        chat_rows(Mode.COT, 100, personality, script=script, faults=faults)
-    assert script.num_calls < 40
 
 
 @pytest.mark.parametrize("kind", ["summary", "other_model"])

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
+from coa.policy.probe_questions import STORY
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.trajectory import Mode
@@ -160,12 +161,13 @@ def folder(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-def server_that(refuses: Callable[[int], bool]) -> web.Application:
+def server_that(refuses: Callable[[int], bool], *, refuses_probe: bool = False) -> web.Application:
     """Answers completions, but for those that it refuses by their number."""
     numbers = count()
 
     async def complete(request: web.Request) -> web.Response:
-        if refuses(next(numbers)):
+        is_probe = (await request.json())["prompt"].startswith(STORY)
+        if refuses_probe if is_probe else refuses(next(numbers)):
             error = {"message": "This model's maximum context length is 4096 tokens"}
             return web.json_response({"error": error}, status=400)
         choice = {"index": 0, "text": "</think> \\boxed{1}", "finish_reason": "stop"}
@@ -187,13 +189,15 @@ def arguments(url: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("refuses_probe", [True, False])
 def test_a_run_that_the_server_refuses_writes_nothing_and_says_why(
-    folder: Path, served_app: Callable[..., AbstractContextManager[str]]
+    folder: Path, served_app: Callable[..., AbstractContextManager[str]], refuses_probe: bool
 ) -> None:
+    error = ConfigError if refuses_probe else ServiceError
     before = Path("data/sample/cot.parquet").read_bytes()
     with (
-        served_app(server_that(lambda number: True)) as url,
-        pytest.raises(ServiceError, match="maximum context length is 4096 tokens"),
+        served_app(server_that(lambda number: True, refuses_probe=refuses_probe)) as url,
+        pytest.raises(error, match="maximum context length is 4096 tokens"),
     ):
         main(arguments(url))
     assert Path("data/sample/cot.parquet").read_bytes() == before
@@ -204,7 +208,7 @@ def test_stop_reasons_stand_in_the_summary_the_metrics_and_the_table(
 ) -> None:
     with served_app(server_that(lambda number: number % 4 == 1)) as url:
         line = main(arguments(url))
-    assert "; 30 answered, 10 policy_error; 30 calls made" in line
+    assert "; 30 answered, 10 policy_error; 34 calls made" in line  # four of them probe
     reasons = json.loads(Path("metrics/sample_cot.json").read_text())["stop_reasons"]
     assert (reasons["answered"], reasons["policy_error"], reasons["tool_error"]) == (30, 10, 0)
     assert ("  policy_error", "10", "0") in funnel(read_metrics())

@@ -241,7 +241,8 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         searched=describe_search(search) if has_tools else None,
     )
     result = summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
-    return replace(result, costs=runtime.ledger.used.metrics())
+    seen = dict(runtime.probe.seen) if runtime.probe else {}
+    return replace(result, costs=runtime.ledger.used.metrics(), probe=seen)
 
 
 async def _collect(

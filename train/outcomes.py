@@ -149,6 +149,8 @@ class Result:
     apply to one of them."""
     costs: dict[str, float | None] = field(default_factory=dict)
     """Calls, tokens and dollars of the rollouts, whenever they were paid."""
+    probe: dict[str, str] = field(default_factory=dict)
+    """What the model's server was seen to do; empty, and not written, without one."""
 
     def rows(self) -> list[Outcome]:
         """Return what became of every question."""
@@ -270,6 +272,8 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
     """
     values = asdict(result)
     columns = values.pop("outcomes")
+    if not result.probe:
+        del values["probe"]
     lines = []
     for name, column in columns.items():
         lines.append(f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}")

@@ -7,7 +7,6 @@ does differently is data (`coa/policy/chat_families.py`, docs/teachers.md).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -30,24 +29,15 @@ from coa.policy.chat_replies import (
     to_completion,
     to_forced_answer,
 )
+from coa.policy.chat_waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.probe import Ask, Findings
+from coa.policy.probe_chat import ChatServer, probe_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.usage import read_usage
 from coa.trajectory import Author
 
-_NUM_FIRST = 3
-"""So many first replies with the same fault, and none without, mean a server that cannot teach."""
-
-
-class Waiver(StrEnum):
-    """A fault of a chat server that a run accepts."""
-
-    NO_REASONING = "no_reasoning"
-    """It shows no reasoning: thoughts are what it says beside its calls, or nothing."""
-    SUMMARY = "summary"
-    """It shows a summary of its reasoning, or encrypted text."""
-    OTHER_MODEL = "other_model"
-    """It names another model than the one that was asked for."""
+__all__ = ["ChatPolicy", "ChatSettings", "Waiver", "require_plain_template"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class ChatSettings:
     family: FamilyName = FamilyName.VLLM
     """Which manners the server has (docs/teachers.md)."""
     waives: tuple[Waiver, ...] = ()
-    """Faults of the server that are accepted. The run's metrics name them."""
+    """Faults of the server that are accepted. The run's metrics and the card name them."""
     tools: dict[str, str] = field(
         default_factory=lambda: {
             "search": "Search for passages about one fact. The results are shown to you."
@@ -83,7 +73,6 @@ class ChatPolicy(CompletionsPolicy):
         super().__init__(settings, deployment=deployment)
         self._chat = chat
         self._family = FAMILIES[chat.family]
-        self._first = _FirstReplies(", ".join(settings.addresses))
 
     @cached_property
     def identity(self) -> Mapping[str, object]:
@@ -133,7 +122,6 @@ class ChatPolicy(CompletionsPolicy):
             PassingFailure: It cannot be read, or reports an error that may pass.
             Rejection: It reports another error.
             RequestError: The server withholds the message.
-            ConfigError: The server's first replies all show that it cannot teach.
         """
         body = decode_chat(reply.body)
         if body.error:
@@ -166,7 +154,7 @@ class ChatPolicy(CompletionsPolicy):
         return to_completion(message, native, num_tokens)
 
     def _fault(self, message: ChatReply, model: str | None, *, is_first: bool) -> str:
-        """Say what makes a reply unfit to teach, and refuse the server whose first ones all are.
+        """Say what makes a reply unfit to teach; empty where nothing does.
 
         Only the first turn of a rollout must hold reasoning: a later one may go on without.
         """
@@ -177,16 +165,18 @@ class ChatPolicy(CompletionsPolicy):
             found = Waiver.SUMMARY
         elif message.shown is Shown.NOTHING and is_first:
             found = Waiver.NO_REASONING
-        is_waived = found in self._chat.waives
-        if is_waived or (found is None and message.shown is Shown.TEXT):
-            self._first.are_sound = True
-        if is_waived or found is None:
+        if found is None or found in self._chat.waives:
             return ""
-        said = _FAULTS[found]
         if found is Waiver.OTHER_MODEL:
-            said = f"{said}: {self._client.readable(str(model))}"
-        self._first.note(found, said)
-        return said
+            return f"{SAID[found]}: {self._client.readable(str(model))}"
+        return SAID[found]
+
+    async def probe(self, like: Request, ask: Ask) -> Findings:
+        """Look at what the server does with a few short questions."""
+        chat = self._chat
+        where = self._server.base_url
+        server = ChatServer(where, self.name, chat.served_as, self._family, chat.waives)
+        return await probe_chat(ask, like, server)
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if reply.status in REQUEST_STATUSES:
@@ -194,47 +184,6 @@ class ChatPolicy(CompletionsPolicy):
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
         return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
-
-
-_FAULTS = {
-    Waiver.NO_REASONING: "the server shows no reasoning",
-    Waiver.SUMMARY: "the server shows only a summary of the reasoning",
-    Waiver.OTHER_MODEL: "the reply is another model's",
-}
-_ADVICE = {
-    Waiver.NO_REASONING: "switch the reasoning on (vLLM: --reasoning-parser; others: a field of "
-    "extra_body), check teacher.chat.family",
-    Waiver.SUMMARY: "choose a model whose reasoning is shown",
-    Waiver.OTHER_MODEL: "name it in teacher.server.model, or in teacher.chat.served_as",
-}
-
-
-class _FirstReplies:
-    """The first replies of a server, which tell whether it can teach at all."""
-
-    def __init__(self, where: str) -> None:
-        self.are_sound = False
-        """Whether any reply was fit to teach."""
-        self._where = where
-        self._num_unfit = 0
-
-    def note(self, fault: Waiver, said: str) -> None:
-        """Count an unfit reply.
-
-        Raises:
-            ConfigError: The first replies were all unfit.
-        """
-        self._num_unfit += 1
-        if self.are_sound or self._num_unfit < _NUM_FIRST:
-            return
-        raise ConfigError(
-            "this chat server cannot teach reasoning",
-            where=self._where,
-            expected="replies of the model with its reasoning as text",
-            got=f"{said}, in each of the first {self._num_unfit} replies",
-            fix=f"{_ADVICE[fault]}; or accept it by name, which the metrics say: "
-            f"teacher.chat.waives=[{fault}]",
-        )
 
 
 def require_plain_template(chat_template: str) -> None:

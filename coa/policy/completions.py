@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,7 +25,9 @@ from coa.http_client import (
 )
 from coa.model_files import fingerprint_model
 from coa.pacing import Limits
-from coa.policy import Completion, Request, RequestError, Traffic
+from coa.policy import Completion, Finish, Request, RequestError, Traffic
+from coa.policy.probe import Ask, Findings, ProbeReply
+from coa.policy.probe_completions import IdCoder, probe_completions
 from coa.policy.refusals import (
     CHAT_STATUSES,
     MISSING_PAGE,
@@ -57,6 +59,7 @@ _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
 _STREAM = "text/event-stream"
+_Reply = TypeVar("_Reply", bound=Completion)
 
 
 class CompletionsPolicy:
@@ -157,7 +160,42 @@ class CompletionsPolicy:
                 refuses us.
             ConfigError: there are more than four stop strings, or the server streams its reply.
         """
-        read = partial(self._read_whole, request=request)
+        return await self._send(request, partial(self._read_whole, request=request))
+
+    async def answer_probe(self, request: Request) -> ProbeReply:
+        """Answer a question of a probe; a refusal is an answer too.
+
+        Raises:
+            ServiceError: the server cannot be reached, or fails until our patience ends.
+        """
+
+        def read(reply: Reply) -> ProbeReply:
+            completion = self._read_whole(reply, request)
+            sent = self._client.without_secrets(reply.body.decode("utf-8", "replace"))
+            return ProbeReply.of(completion, sent[sent.index("{") :])
+
+        try:
+            return await self._send(request, read)
+        except RequestError as error:
+            return ProbeReply("", Finish.END, 0, num_context_tokens=0, refusal=str(error))
+
+    async def probe(self, like: Request, ask: Ask) -> Findings:
+        """Look at what the server does with a few short questions.
+
+        Args:
+            like: A request of the run.
+            ask: Asks a question by `answer_probe`, or reads the recorded reply.
+        """
+        coder = None
+        if self._gives_ids and self._encoder is not None:
+            coder = IdCoder(partial(self.encode, is_prompt=True), self._encoder.decode)
+        return await probe_completions(ask, like, self._server.base_url, coder)
+
+    def probe_key(self, request: Request) -> tuple[object, ...]:
+        """Return what the reply to a question of a probe depends on: what is sent, and to whom."""
+        return (self._page, self._server.base_url, self._deployment, self._body(request).decode())
+
+    async def _send(self, request: Request, read: Callable[[Reply], _Reply]) -> _Reply:
         expected = self._forecast.expect(request)
         try:
             completion = await self._client.request(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.policy.probe_questions import scripted_answer
 from coa.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
@@ -77,7 +78,10 @@ class ScriptedPolicy:
         return [self._complete(request) for request in requests]
 
     def _complete(self, request: Request) -> Completion:
-        text, stopped = cut_at_stop(self._script(request), request.stop)
+        text = scripted_answer(request, offered="search")
+        if text is None:
+            text = self._script(request)
+        text, stopped = cut_at_stop(text, request.stop)
         finish = Finish.STOP if stopped else Finish.END
         tokens = list(_TOKEN.finditer(text))
         if len(tokens) > request.max_tokens:
