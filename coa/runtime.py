@@ -17,7 +17,8 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
-from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy
+from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
+from coa.policy.chat_waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.probing import Probe
@@ -63,6 +64,8 @@ class Runtime:
     concurrency: int
     probe: Probe | None = None
     """For policies behind a server."""
+    waived: tuple[Waiver, ...] = ()
+    """Faults of a chat server that the settings accept."""
 
     async def roll_out_all(
         self, tasks: Iterable[Task], progress: Progress
@@ -146,9 +149,14 @@ class Runtime:
         return self.policy
 
     @property
-    def probe_metrics(self) -> dict[str, object]:
-        """Return what the server was seen to do, for metrics; empty where no server is asked."""
-        return {"probe": dict(self.probe.seen)} if self.probe and self.probe.seen else {}
+    def server_metrics(self) -> dict[str, object]:
+        """Return what is known of the policy's server, for metrics; empty where there is none."""
+        metrics: dict[str, object] = {}
+        if self.probe and self.probe.seen:
+            metrics["probe"] = dict(self.probe.seen)
+        if self.waived:
+            metrics["waived"] = sorted(self.waived)
+        return metrics
 
     @property
     def journal_summary(self) -> str:
@@ -205,6 +213,7 @@ async def open_runtime(
             clock=Clock(),
             concurrency=teacher.concurrency,
             probe=probe,
+            waived=teacher.chat.waives if reads_turns(policy) else (),
         )
         try:
             yield runtime

@@ -216,7 +216,7 @@ class Totals:
     """Continuations by stop reason."""
     costs: Mapping[str, float | None] = field(default_factory=dict)
     """What the continuations cost, whenever it was paid."""
-    probe: Mapping[str, object] = field(default_factory=dict)
+    server: Mapping[str, object] = field(default_factory=dict)
     """What the teacher's server was seen to do, as metrics."""
 
 
@@ -282,7 +282,7 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
             tasks = _tasks(spool, settings.num_continuations, encoded_prompts)
             await _roll_out(runtime, tasks, len(spool) * settings.num_continuations, results)
             results.totals.costs = runtime.ledger.used.metrics()
-            results.totals.probe = runtime.probe_metrics
+            results.totals.server = runtime.server_metrics
             return results.totals, runtime.journal_summary
 
 
@@ -352,7 +352,7 @@ def main(arguments: Sequence[str]) -> str:
         metrics[str(name)] = counts[name]
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
     metrics["costs"] = totals.costs
-    metrics |= totals.probe
+    metrics |= totals.server
     write_metrics("branch", metrics)
     if not points.num_rows:
         why = "no trajectory was chosen as a parent"

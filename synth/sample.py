@@ -19,7 +19,7 @@ from pathlib import Path
 from coa import tables
 from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams, template_of
+from coa.factory import TeacherParams, template_of
 from coa.files import QUESTIONS, SAMPLED
 from coa.graded import grade_trajectory
 from coa.interruption import run_interruptible
@@ -126,7 +126,7 @@ class Totals:
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
     costs: Mapping[str, float | None] = field(default_factory=dict)
     """What the rows cost, whenever it was paid."""
-    probe: Mapping[str, object] = field(default_factory=dict)
+    server: Mapping[str, object] = field(default_factory=dict)
     """What the teacher's server was seen to do, as metrics."""
 
     def add(self, trajectory: Trajectory, *, is_correct: bool) -> None:
@@ -170,7 +170,7 @@ async def sample(
                     totals.add(trajectory, is_correct=is_correct)
                     bar.grade(is_correct=is_correct)
         totals.costs = runtime.ledger.used.metrics()
-        totals.probe = runtime.probe_metrics
+        totals.server = runtime.server_metrics
         return totals, runtime.journal_summary
 
 
@@ -190,9 +190,6 @@ def main(arguments: Sequence[str]) -> str:
     with tables.TableWriter(out, Trajectory) as table:
         totals, saved = run_interruptible(sample(questions, prompt, params, table))
     share = rate(totals.correct, totals.trajectories)
-    waived: dict[str, object] = {}
-    if teacher.policy in (PolicyKind.CHAT, PolicyKind.NATIVE) and teacher.chat.waives:
-        waived["waived"] = sorted(teacher.chat.waives)
     write_metrics(
         name,
         {
@@ -205,8 +202,7 @@ def main(arguments: Sequence[str]) -> str:
             "policy_calls": totals.calls,
             "stop_reasons": stop_reason_counts(totals.stop_reasons),
             "costs": totals.costs,
-            **totals.probe,
-            **waived,
+            **totals.server,
         },
     )
     ended = shown_stop_reasons(totals.stop_reasons)

@@ -13,6 +13,7 @@ from data_cards.cards.example import show_row
 from data_cards.cards.front_matter import assemble_card, metadata
 from data_cards.cards.licences import Source
 from data_cards.cards.measure import RunFacts, SetFacts, is_scripted
+from data_cards.cards.probed import probe_table, waived_names
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sections import Distribution
 from data_cards.cards.set_info import SetInfo
@@ -208,6 +209,8 @@ def _making(facts: SetFacts) -> dict[str, Any]:
         "models": sections.count_table("teacher", facts.models, inline) if facts.models else "",
         "imported": sections.imported_table(facts.imported),
         "facts_of_sampling": sections.sampling_table(facts.sampling),
+        "probe": probe_table(facts.probed),
+        "waived": waived_names(facts.probed),
         "prompt": facts.prompt,
         "prompt_block": fence(facts.prompt.text) if facts.prompt else "",
         "num_prompted": facts.num_prompted,

@@ -17,6 +17,7 @@ from data_cards.cards import masks, reviews, spreads, yields
 from data_cards.cards.licences import CORPUS, Source
 from data_cards.cards.masks import Part
 from data_cards.cards.paid import Paid, read_paid
+from data_cards.cards.probed import Probed, read_probed
 from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.set_info import SetInfo, set_info
 from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
@@ -75,6 +76,8 @@ class SetFacts:
     costs: tuple[Cost, ...]
     paid: Paid | None
     """What the calls behind it came to; None where that is not known."""
+    probed: Probed
+    """What the teacher's server was seen to do."""
     causes: tuple[Count, ...] | None
     """Why trajectories failed; None where nothing was analysed."""
     run_kinds: tuple[Count, ...]
@@ -164,6 +167,7 @@ def measure(
         funnel=funnel,
         costs=tuple(yields.costs(name)) if funnel.pool else (),
         paid=read_paid(name),
+        probed=read_probed(name),
         causes=None if causes is None else tuple(causes),
         run_kinds=tuple(yields.pair_kinds()) if is_pairs else (),
         is_screened=EXCLUDED.exists(),

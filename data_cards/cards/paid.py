@@ -22,7 +22,7 @@ class Paid(msgspec.Struct, frozen=True):
     dollars: float | None
 
 
-_STAGES = {SetName.COT: "sample_cot", SetName.COA: "sample_coa", SetName.COT_A: "branch"}
+STAGES = {SetName.COT: "sample_cot", SetName.COA: "sample_coa", SetName.COT_A: "branch"}
 """The stage that paid for a set; questions cost nothing."""
 
 
@@ -32,7 +32,7 @@ def read_paid(name: SetName) -> Paid | None:
     Raises:
         InputError: the figures cannot be read.
     """
-    path = FOLDER / f"{_STAGES.get(name, '')}.json"
+    path = FOLDER / f"{STAGES.get(name, '')}.json"
     if not path.exists():
         return None
     costs = _costs(path)
