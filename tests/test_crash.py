@@ -60,11 +60,11 @@ class Paid(ScriptedPolicy):
     def __init__(self, params: MicroworldParams) -> None:
         teacher = scripted_teacher(params)
         super().__init__(lambda request: teacher._complete(request).text, "paid")
-        self.answered: Counter[tuple[str, int]] = Counter()
+        self.answered: Counter[Request] = Counter()
 
     async def complete(self, request: Request) -> Completion:
         await asyncio.sleep(0.01)
-        self.answered[request.context, request.seed] += 1
+        self.answered[request] += 1
         return await super().complete(request)
 
 
