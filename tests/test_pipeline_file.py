@@ -12,7 +12,7 @@ from coa.pipeline import Plan, read_code, render_pipeline
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
-OVERLAYS = ("7b", "32b", "random_model")
+OVERLAYS = ("7b", "32b", "random_model", "student_teacher", "student_teacher_chat")
 """Profiles that are laid over another one."""
 NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
 REAL = [

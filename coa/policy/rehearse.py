@@ -25,6 +25,7 @@ from coa.policy.local import load_tokenizer
 from coa.policy.native_template import NativeTemplate
 from coa.policy.personalities import Personality
 from coa.policy.server import serve
+from coa.policy.server_chat import PromptForm
 from coa.policy.server_faults import Faults, FaultSettings
 from coa.policy.server_native import NativeWriter
 
@@ -44,6 +45,8 @@ class RehearseParams:
     """The address to listen on."""
     port: int = 8001
     """0 takes any free one."""
+    form: PromptForm = field(default_factory=PromptForm)
+    """How the beginning of a chat is written for the policy."""
     faults: FaultSettings = field(default_factory=FaultSettings)
     """How it fails, and how slow it is."""
 
@@ -90,6 +93,7 @@ async def rehearse(params: Params) -> None:
         settings.port,
         personality=settings.personality,
         faults=Faults(settings.faults),
+        form=settings.form,
     ) as base_url:
         server = f"teacher.server.base_url={base_url} teacher.server.model={policy.name}"
         prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"

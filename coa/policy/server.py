@@ -20,7 +20,7 @@ from aiohttp import web
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.personalities import Personality
-from coa.policy.server_chat import ChatHandler
+from coa.policy.server_chat import ChatHandler, PromptForm
 from coa.policy.server_faults import (
     Fails,
     Faults,
@@ -48,6 +48,7 @@ async def serve(
     fails: Fails | None = None,
     personality: Personality = Personality.PLAIN,
     faults: Faults | None = None,
+    form: PromptForm | None = None,
 ) -> AsyncIterator[str]:
     """Serve `policy` under its name and yield the base URL, `http://host:port/v1`.
 
@@ -63,6 +64,7 @@ async def serve(
         fails: Gives a response instead of the policy's.
         personality: The manners of chat.
         faults: The latency and the faults. Those of a chat message do nothing to a completion.
+        form: How the beginning of a chat is written for the policy.
 
     Raises:
         ServiceError: the port cannot be opened.
@@ -73,7 +75,7 @@ async def serve(
     )
     application = web.Application(client_max_size=_MAX_BODY_BYTES)
     application.router.add_post("/v1/completions", handler.completions)
-    chat = ChatHandler(policy, personality, shared_faults, fails)
+    chat = ChatHandler(policy, personality, shared_faults, fails, form or PromptForm())
     application.router.add_post("/v1/chat/completions", chat.answer)
     application.router.add_get("/v1/models", handler.models)
     runner = web.AppRunner(

@@ -30,6 +30,19 @@ class Refused(Exception):
     """A conversation that the server refuses with status 400."""
 
 
+@dataclass(frozen=True, slots=True)
+class PromptForm:
+    """How a conversation's beginning is written for the policy: what a model's template does."""
+
+    chat_template: str = "{prompt}\n{tools}\n"
+    """The context up to the opening of the thinking. `{prompt}` is what system and user said,
+    `{tools}` has a line for each tool that is offered. A student that was trained on one prompt
+    needs its own: `{prompt}\\n\\n`."""
+    known_tools: tuple[str, ...] = ()
+    """Tools whose calls end a turn even where they are not offered, because the policy was trained
+    to call them."""
+
+
 @dataclass(slots=True)
 class ChatHandler:
     """The page `/v1/chat/completions` of one policy."""
@@ -38,8 +51,12 @@ class ChatHandler:
     personality: Personality
     faults: Faults
     fails: Fails | None = None
+    form: PromptForm = PromptForm()
     hidden: dict[str, str] = field(default_factory=dict)
     """Reasoning that is not shown, by the id of the call after it: the policy needs it again."""
+    written: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Turns as the policy wrote them, by the call's id and what its message says: the blanks around
+    a query are lost in a message."""
 
     @property
     def manners(self) -> Manners:
@@ -86,7 +103,8 @@ class ChatHandler:
         if body.get("tool_choice") == "none":
             tools = []
         prompt = "\n".join(message["content"] for message in (*system, first))
-        context = f"{prompt}\n{_offer(tools)}\n{THINKING_OPENED}"
+        begun = self.form.chat_template.replace("{tools}", _offer(tools))
+        context = begun.replace("{prompt}", prompt) + THINKING_OPENED
         awaited: list[Mapping[str, Any]] = []
         for message in rest:
             if message["role"] != "tool" and awaited:
@@ -100,9 +118,12 @@ class ChatHandler:
                 context += protocol.ANSWER_MARKER
         if awaited:
             raise Refused("a tool call has no result")
+        ending = dict.fromkeys((*tools, *self.form.known_tools))
+        if context.endswith(protocol.ANSWER_MARKER):
+            ending = {}
         return Request(
             context=context,
-            stop=tuple(protocol.close_tag(tool) for tool in tools),
+            stop=tuple(protocol.close_tag(tool) for tool in ending),
             max_tokens=int(body.get("max_tokens", _DEFAULT_MAX_TOKENS)),
             temperature=float(body.get("temperature", 1.0)),
             top_p=float(body.get("top_p", 1.0)),
@@ -123,7 +144,8 @@ class ChatHandler:
             reasoning = message.get(name) or reasoning
         if calls and not self.manners.shows:
             reasoning = self.hidden.get(calls[0]["id"], "")
-        return reasoning + (message.get("content") or "") + _first_call(calls)
+        said = reasoning + (message.get("content") or "") + _first_call(calls)
+        return self.written.get((calls[0]["id"], said), said) if calls else said
 
     # From a text to a message
 
@@ -140,6 +162,8 @@ class ChatHandler:
             function = {"name": parts.tool, "arguments": arguments}
             message["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
             self.hidden[call_id] = parts.reasoning
+            said = parts.reasoning + _first_call(message["tool_calls"])
+            self.written[call_id, said] = completion.text
         if self.manners.shows and parts.reasoning:
             message[self.manners.shows] = parts.reasoning
         if self.manners.has_details and parts.reasoning:
