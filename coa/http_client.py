@@ -21,8 +21,8 @@ from tenacity import (
 )
 
 from coa.http_attempts import (
-    Asking,
     NO_CONNECTION,
+    Asking,
     Connections,
     Fault,
     PassingFailure,

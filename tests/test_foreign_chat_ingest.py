@@ -6,6 +6,7 @@ from typing import TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_cards.publishing.loss_masks import mask_fault
 
 from coa import tables
 from coa.errors import InputError
@@ -13,7 +14,6 @@ from coa.files import GRADED
 from coa.graded import GradedTrajectory
 from coa.trajectory import Author, StepKind
 from curate import grade
-from data_cards.publishing.loss_masks import mask_fault
 from synth import ingest, questions
 from synth.ingest import DroppedLine
 from tests.foreign_chat_support import PARIS, Run, Spelling, chat_row

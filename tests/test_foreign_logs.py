@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_cards.publishing.loss_masks import mask_fault
 
 from coa import tables
 from coa.files import GRADED
@@ -16,7 +17,6 @@ from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.graded import GradedTrajectory
 from coa.trajectory import Outcome, StepKind
 from curate import grade
-from data_cards.publishing.loss_masks import mask_fault
 from synth import ingest, questions
 from tests.foreign_chat_support import PARIS, QUESTION, Row, Spelling, messages
 from tests.ingest_support import make_folder
