@@ -6,7 +6,7 @@ from typing import TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_cards.publishing.loss_masks import mask_fault
+from coa.doctor.recorded_authors import mask_fault
 
 from coa import tables
 from coa.errors import InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_cards.publishing.loss_masks import mask_fault
+from coa.doctor.recorded_authors import mask_fault
 
 from coa import tables
 from coa.files import GRADED
