@@ -80,6 +80,8 @@ def test_a_turn_that_cannot_be_used_ends_its_rollout_with_the_reason(
     assert isinstance(state.pending, Done)
     assert state.pending.reason is reason
     assert said in state.pending.error
+    if "not JSON" in said:
+        assert written in state.steps[0].text
 
 
 def test_a_call_inside_the_reasoning_is_a_thought(folder: Path) -> None:

@@ -20,11 +20,7 @@ from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
 from coa.policy.chat import ChatPolicy, ChatSettings
 from coa.policy.chat_messages import Message, is_forced, to_messages, tool_schemas
-from coa.policy.chat_replies import (
-    calls_with_ids,
-    to_completion,
-    to_forced_answer,
-)
+from coa.policy.chat_replies import calls_with_ids, to_completion, to_forced_answer
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.native_grammar import NativeTurn, read_turn
 from coa.policy.native_template import NativeTemplate

@@ -100,8 +100,8 @@ def read_turn(text: str, grammar: Grammar, *, is_thinking: bool, is_cut: bool) -
     if not mark:
         return NativeTurn(_reply(reasoning, rest, is_cut=is_cut))
     calls, fault = _read_calls(body, grammar, is_cut=is_cut)
-    if not calls and not fault:  # The limit cut the first call: it is no answer.
-        return NativeTurn(_reply(joined(reasoning, rest), is_cut=is_cut))
+    if not calls:  # The first call is cut or cannot be read: its text is kept, and is no answer.
+        return NativeTurn(_reply(joined(reasoning, rest), is_cut=is_cut), fault)
     return NativeTurn(_reply(reasoning, content, calls, is_cut=is_cut), fault)
 
 
