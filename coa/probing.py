@@ -5,6 +5,7 @@ asked, and the other stages read them there. A run whose calls are all recorded 
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from itertools import count
 
@@ -16,7 +17,7 @@ from coa.journaled import RecordedCalls
 from coa.ledger import Ledger
 from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy
-from coa.policy.probe import Findings, ProbeReply
+from coa.policy.probe import ProbeReply
 
 
 class _NotRecorded(Exception):
@@ -31,6 +32,7 @@ class Probe:
         """What the server was seen to do; empty before a call was needed."""
         self.is_over = False
         """Whether what the server does is known."""
+        self.ledger = ledger
         self._policy = policy
         self._journal = journal
         self._calls = RecordedCalls(journal, ledger, ProbeReply, CallKind.POLICY, policy.name)
@@ -60,15 +62,23 @@ class Probe:
                 except _NotRecorded:
                     return
                 if findings.contradiction is None:
-                    self._end(findings)
+                    self.seen = {str(name): text for name, text in findings.seen.items()}
+                    self.is_over = True
+                    asking.count_recorded()
+                    if asking.num_made:
+                        self._tell(asking)
                     return
                 # A server that once failed the probe may have been set right since.
                 if asking.num_made:
                     raise findings.contradiction
 
-    def _end(self, findings: Findings) -> None:
-        self.seen = {str(name): text for name, text in findings.seen.items()}
-        self.is_over = True
+    def _tell(self, asking: "_Asking") -> None:
+        """Print what was seen, where questions were asked."""
+        asked = f"{asking.num_made} questions, {asking.num_tokens:,} tokens"
+        lines = [f"asked the server what this run relies on ({asked}):"]
+        for name, text in self.seen.items():
+            lines.append(f"  {name.replace('_', ' ')}: {text}")
+        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 class _Asking:
@@ -84,6 +94,11 @@ class _Asking:
     ) -> None:
         self.num_made = 0
         """Questions that no journal answered."""
+        self.num_tokens = 0
+        """Tokens that they and their answers have."""
+        self._recorded: dict[str, ProbeReply] = {}
+        """Replies of journals, by key. They count once the whole probe is there: one that was
+        interrupted is read twice."""
         self._policy = policy
         self._journal = journal
         self._calls = calls
@@ -94,18 +109,32 @@ class _Asking:
         """Return the recorded reply to a question, or ask it."""
         sent = self._policy.probe_key(request)
         key = request_key(CallKind.POLICY, self._policy.name, "probe", self._attempt, *sent)
-        if self._journal.find(key) is None:
-            found = self._find_elsewhere(key)
-            if found is not None:
-                return self._calls.count_used(key, found)
-            if not self._may_ask:
-                raise _NotRecorded
-            self.num_made += 1
-        return await self._calls.once(key, lambda: self._policy.answer_probe(request))
+        found = self._find(key)
+        if found is not None:
+            self._recorded[key] = found
+            return found
+        if not self._may_ask:
+            raise _NotRecorded
+        reply = await self._calls.once(key, lambda: self._policy.answer_probe(request))
+        self.num_made += 1
+        self.num_tokens += reply.charged.context_tokens + reply.charged.written_tokens
+        return reply
 
-    def _find_elsewhere(self, key: str) -> ProbeReply | None:
-        """Find a reply in the journals of other stages; one that cannot be read has none."""
+    def count_recorded(self) -> None:
+        """Count the recorded replies as used, as `RecordedCalls.once` counts the others."""
+        for key, reply in self._recorded.items():
+            self._calls.find(key)  # counted as replayed where it is this stage's own
+            self._calls.count_used(key, reply)
+
+    def _find(self, key: str) -> ProbeReply | None:
+        """Find a reply in the stage's journal, or in that of another stage.
+
+        One that cannot be read has none.
+        """
         own = self._journal.path
+        finished = self._journal.find(key)
+        if finished is not None:
+            return msgspec.json.decode(finished.reply, type=ProbeReply)
         for path in sorted(own.parent.glob("*.sqlite")):
             if path == own:
                 continue

@@ -18,13 +18,14 @@ from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
+from coa.policy.chat import ChatPolicy
 from coa.policy.chat_waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
-from coa.tools import Toolbox, library_fingerprint
+from coa.tools import Toolbox, library_fingerprint, own_schemas
 from coa.tools.factory import ToolsParams
 from coa.trajectory import Trajectory
 
@@ -198,11 +199,13 @@ async def open_runtime(
         journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
         ledger = Ledger(journal, params.section(CostParams, "costs"))
         probe = _open_probe(policy, teacher, journal, ledger)
-        if wrap_policy is not None:
-            policy = wrap_policy(policy)
         tools = await open_library(
             params.section(SearchParams, "search"), params.section(ToolsParams, "tools"), stack
         )
+        if isinstance(policy, ChatPolicy):
+            policy.describe_tools(own_schemas(tools))
+        if wrap_policy is not None:
+            policy = wrap_policy(policy)
         run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
         runtime = Runtime(
             run=run,

@@ -45,7 +45,9 @@ def probed(
     async def look() -> Probe:
         served = script or ScriptedPolicy(lambda request: "no", MODEL)
         async with serve(served, port=port, **manner) as base_url:
-            settings = ServerSettings(base_url, MODEL, patience_minutes=0.1, **(server or {}))
+            settings = ServerSettings(
+                base_url, MODEL, **{"patience_minutes": 0.1, **(server or {})}
+            )
             policy = CompletionsPolicy(settings) if chat is None else ChatPolicy(settings, chat)
             with Journal(journal) as opened:
                 async with policy:

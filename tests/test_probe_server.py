@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa.errors import ConfigError
+from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal, JournalReader
 from coa.policy import Completion, Finish, Request
 from coa.policy.chat import ChatSettings, Waiver
 from coa.policy.chat_families import FAMILIES, FamilyName
 from coa.policy.personalities import Personality
+from coa.policy.probe_questions import STORY
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from tests.chat_support import MODEL, faulty
@@ -249,3 +250,27 @@ def test_a_key_that_a_server_repeats_is_not_recorded(
     with JournalReader(journal_path) as reader:
         replies = [json.loads(call.reply) for call in reader.calls()]
     assert any("***" in reply["sent"] for reply in replies)
+
+
+def test_a_probe_that_was_interrupted_goes_on_and_counts_as_a_whole_one(
+    journal_path: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    whole = probed(tmp_path / "whole.sqlite", port=port)
+    assert whole.ledger.used.total.calls == 6
+
+    def dies_after_four(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
+        is_later = "stop" in body or body["prompt"] != STORY
+        return error_response(503, "gone") if is_later else None
+
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    with pytest.raises(ServiceError, match="gone"):
+        probed(
+            other / "a.sqlite", fails=dies_after_four, port=port, server={"patience_minutes": 0.0}
+        )
+    resumed = probed(other / "a.sqlite", port=port)
+    assert resumed.seen == whole.seen
+    assert resumed.ledger.used.metrics() == whole.ledger.used.metrics()
+    with JournalReader(other / "a.sqlite") as reader:
+        assert len(list(reader.calls())) == 6

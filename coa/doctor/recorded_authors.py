@@ -17,7 +17,7 @@ from coa.foreign.tool_call_json import argument_text
 from coa.foreign.unreadable import UnreadableError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.policy.chat_replies import argument_of
+from coa.policy.chat_replies import argument_of, object_text
 from coa.trajectory import Author, Step, StepKind
 
 
@@ -48,9 +48,10 @@ def _transcription_fault(steps: Sequence[Step]) -> str:
 
 def _was_made(argument: str | None, arguments: str) -> bool:
     """Return whether a call's argument says what the policy's own JSON arguments say."""
-    native = argument_of(arguments)
-    if native is not None and protocol.break_tags(native).strip() == argument:
-        return True
+    # A tool with arguments of its own was given all of them, as they are.
+    for native in (argument_of(arguments), object_text(arguments)):
+        if native is not None and protocol.break_tags(native).strip() == argument:
+            return True
     # An imported call may have several arguments, and its text is neutralised.
     try:
         imported = argument_text(arguments)

@@ -35,6 +35,7 @@ from coa.policy.probe import Ask, Findings
 from coa.policy.probe_chat import ChatServer, probe_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.usage import read_usage
+from coa.tools import ToolSchema
 from coa.trajectory import Author
 
 __all__ = ["ChatPolicy", "ChatSettings", "Waiver", "require_plain_template"]
@@ -73,11 +74,19 @@ class ChatPolicy(CompletionsPolicy):
         super().__init__(settings, deployment=deployment)
         self._chat = chat
         self._family = FAMILIES[chat.family]
+        self._own_schemas: Mapping[str, ToolSchema] = {}
 
     @cached_property
     def identity(self) -> Mapping[str, object]:
         """Return what decides replies beyond the model's name, and how they are read."""
-        return {**super().identity, "chat": msgspec.to_builtins(self._chat)}
+        parts = {**super().identity, "chat": msgspec.to_builtins(self._chat)}
+        if self._own_schemas:
+            parts["tools"] = msgspec.to_builtins(self._own_schemas)
+        return parts
+
+    def describe_tools(self, schemas: Mapping[str, ToolSchema]) -> None:
+        """Learn the schemas of tools that have their own, before the first request."""
+        self._own_schemas = schemas
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
@@ -106,7 +115,7 @@ class ChatPolicy(CompletionsPolicy):
         turns = request.turns
         told: dict[str, Any] = {"messages": to_messages(request, turns, self._chat.answer_request)}
         if turns.tools:
-            told["tools"] = tool_schemas(turns.tools, self._chat.tools)
+            told["tools"] = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
             if self._family.switches_off_parallel_calls:
                 told["parallel_tool_calls"] = False
         if is_forced(request):
@@ -151,7 +160,7 @@ class ChatPolicy(CompletionsPolicy):
         native = Native(returned_message(message, self._family), fault=fault)
         if forced:
             return to_forced_answer(message, native, num_tokens)
-        return to_completion(message, native, num_tokens)
+        return to_completion(message, native, num_tokens, self._own_schemas)
 
     def _fault(self, message: ChatReply, model: str | None, *, is_first: bool) -> str:
         """Say what makes a reply unfit to teach; empty where nothing does.

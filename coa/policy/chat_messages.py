@@ -14,11 +14,14 @@ from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Request, Turns
 from coa.policy.react import THINKING_OPENED, observation_body
+from coa.tools import ToolSchema
 from coa.trajectory import Step, StepKind
 
 ARGUMENT = "query"
 """The name of a tool's one argument, a text."""
 _NOT_CALLED = "Not called: only one call is answered at a time. Call it again if you still need it."
+
+_NO_SCHEMAS: Mapping[str, ToolSchema] = {}
 
 Message = dict[str, Any]
 
@@ -79,19 +82,30 @@ def _results(message: Mapping[str, Any], observation: Step) -> list[Message]:
     return results
 
 
-def tool_schemas(tools: Sequence[str], descriptions: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Describe the tools as OpenAI's interface wants them; each takes one text."""
+def tool_schemas(
+    tools: Sequence[str],
+    descriptions: Mapping[str, str],
+    own: Mapping[str, ToolSchema] = _NO_SCHEMAS,
+) -> list[dict[str, Any]]:
+    """Describe the tools as OpenAI's interface wants them.
+
+    Args:
+        tools: Their names.
+        descriptions: What the settings say of them.
+        own: The schemas of tools that have one; each of the others takes one text.
+    """
+    one_text = {
+        "type": "object",
+        "properties": {ARGUMENT: {"type": "string"}},
+        "required": [ARGUMENT],
+    }
     schemas = []
     for tool in tools:
-        parameters = {
-            "type": "object",
-            "properties": {ARGUMENT: {"type": "string"}},
-            "required": [ARGUMENT],
-        }
+        schema = own.get(tool, ToolSchema("", one_text))
         function = {
             "name": tool,
-            "description": descriptions.get(tool, f"Call the tool {tool}."),
-            "parameters": parameters,
+            "description": descriptions.get(tool) or schema.description or f"Call the tool {tool}.",
+            "parameters": schema.parameters,
         }
         schemas.append({"type": "function", "function": function})
     return schemas

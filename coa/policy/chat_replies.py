@@ -4,7 +4,7 @@ What can be read becomes the text of a turn. What cannot, such as arguments that
 fault that ends its rollout as a row. A reply that holds no choice at all is asked for again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -194,13 +194,25 @@ def argument_of(arguments: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def to_completion(reply: ChatReply, native: Native, num_tokens: int | None) -> Completion:
+def object_text(arguments: str) -> str | None:
+    """Return arguments that are a JSON object, as they are; None for others."""
+    try:
+        is_object = isinstance(msgspec.json.decode(arguments), dict)
+    except (ValueError, RecursionError):
+        return None
+    return arguments if is_object else None
+
+
+def to_completion(
+    reply: ChatReply, native: Native, num_tokens: int | None, own_tools: Container[str] = ()
+) -> Completion:
     """Transcribe a turn in which the policy could think, act or answer.
 
     Args:
         reply: The policy's message.
         native: Its record, whose thought, call and answer are filled in here.
         num_tokens: Tokens that the policy wrote, as the server counts them.
+        own_tools: Names of the tools whose arguments are a JSON object of their own.
     """
     answer = "" if reply.calls or reply.content.isspace() else reply.content
     thought = reply.reasoning if answer else joined(reply.reasoning, reply.content)
@@ -212,7 +224,7 @@ def to_completion(reply: ChatReply, native: Native, num_tokens: int | None) -> C
     if reply.calls:
         arguments = reply.calls[0].arguments
         cut = tuple(msgspec.json.encode(call._asdict()).decode() for call in reply.calls[1:])
-        action, problem = _action(reply.calls[0])
+        action, problem = _action(reply.calls[0], own_tools)
         text += action
     if answer:
         blank = "" if answer[0].isspace() else "\n\n"
@@ -236,13 +248,17 @@ def joined(reasoning: str, content: str) -> str:
     return f"{reasoning}\n\n{content}"
 
 
-def _action(call: Call) -> tuple[str, str]:
+def _action(call: Call, own_tools: Container[str]) -> tuple[str, str]:
     """Write a call in our tags; or say why it cannot be read."""
     if not protocol.is_tool_name(call.name):
         return "", f"a call of an unknown tool {call.name[:80]!r}"
+    wanted = "an object with one text"
     argument = argument_of(call.arguments)
+    if call.name in own_tools:
+        wanted = "a JSON object"
+        argument = object_text(call.arguments)
     if argument is None:
-        return "", f"arguments that are not an object with one text: {call.arguments[:200]!r}"
+        return "", f"arguments that are not {wanted}: {call.arguments[:200]!r}"
     body = protocol.break_tags(argument)
     return f"{protocol.open_tag(call.name)} {body} {protocol.close_tag(call.name)}", ""
 

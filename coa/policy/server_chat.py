@@ -16,7 +16,7 @@ from aiohttp import web
 from coa import protocol
 from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat_messages import ARGUMENT
-from coa.policy.chat_replies import argument_of
+from coa.policy.chat_replies import argument_of, object_text
 from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import MANNERS, Manners, Personality
 from coa.policy.react import THINKING_OPENED
@@ -158,7 +158,7 @@ class ChatHandler:
         message: dict[str, Any] = {"role": "assistant", "content": self._content(parts.content)}
         if parts.tool:
             call_id = _call_id(request.context)
-            arguments = json.dumps({ARGUMENT: parts.argument})
+            arguments = object_text(parts.argument) or json.dumps({ARGUMENT: parts.argument})
             function = {"name": parts.tool, "arguments": arguments}
             message["tool_calls"] = [{"id": call_id, "type": "function", "function": function}]
             self.hidden[call_id] = parts.reasoning
@@ -255,7 +255,10 @@ def _first_call(calls: Sequence[Mapping[str, Any]]) -> str:
     if not calls:
         return ""
     function = calls[0]["function"]
-    argument = argument_of(function["arguments"]) or ""
+    arguments = function["arguments"]
+    argument = argument_of(arguments) or ""
+    if ARGUMENT not in arguments:
+        argument = object_text(arguments) or ""
     tool = function["name"]
     return f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from coa.trajectory import Outcome
@@ -67,6 +67,25 @@ class Tool(Protocol):
 
 Toolbox = Mapping[str, Tool]
 """The tools offered in a run, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """How a tool with arguments of its own describes them; other tools take one text."""
+
+    description: str
+    parameters: Mapping[str, Any]
+    """The arguments as a JSON Schema."""
+
+
+def own_schemas(tools: Toolbox) -> dict[str, ToolSchema]:
+    """Return the schemas of the tools that have one: those with an attribute `schema`."""
+    found = {}
+    for name, tool in tools.items():
+        schema = getattr(tool, "schema", None)
+        if isinstance(schema, ToolSchema):
+            found[name] = schema
+    return found
 
 
 def library_fingerprint(tools: Toolbox) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, ServiceError, unknown_name
-from coa.tools import ToolReply
+from coa.tools import ToolReply, ToolSchema
 from coa.trajectory import Outcome
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class McpTool:
         self._settings = settings
         self._parameters = Parameters.of(described.input_schema)
         self.name = tag_name(described.name)
+        self.schema = ToolSchema(described.description or "", described.input_schema)
         description = [described.name, described.description, described.input_schema]
         text = json.dumps(description, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
