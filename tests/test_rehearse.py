@@ -65,7 +65,9 @@ def test_a_run_is_rehearsed_against_a_server_that_fails(
         row.stop_reason == "malformed" for row in rows
     )
     (metrics,) = Path("metrics").glob("*rehearsed*coa*")
-    assert json.loads(metrics.read_text())["waived"] == ["no_reasoning"]
+    figures = json.loads(metrics.read_text())
+    assert figures["waived"] == ["no_reasoning"]
+    assert figures["probe"]["reasoning"] == "not shown (accepted: no_reasoning)"
     again = sample.main([*settings, "teacher.chat.waives=[no_reasoning]"])
     assert " 0 calls made" in again
     for path in Path().rglob("*"):

@@ -7,9 +7,10 @@ the requests, because it writes 32,000 token ids at once; the `openai` package w
 
 import math
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -59,7 +60,8 @@ _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
 _STREAM = "text/event-stream"
-_Reply = TypeVar("_Reply", bound=Completion)
+_last_body: ContextVar[bytes] = ContextVar("last_body", default=b"")
+"""The last reply that the running task read: a probe looks at more than a completion holds."""
 
 
 class CompletionsPolicy:
@@ -160,7 +162,23 @@ class CompletionsPolicy:
                 refuses us.
             ConfigError: there are more than four stop strings, or the server streams its reply.
         """
-        return await self._send(request, partial(self._read_whole, request=request))
+        expected = self._forecast.expect(request)
+        try:
+            completion = await self._client.request(
+                "POST",
+                f"/{self._page}",
+                partial(self._read_whole, request=request),
+                session=request.session or "",
+                num_tokens=expected,
+                data=self._body(request),
+                headers=session_headers(request),
+            )
+        except Rejection as rejection:
+            raise await self._rejected(rejection.reply) from rejection
+        except GaveUp as error:
+            raise await self._given_up(error) from error
+        self._forecast.correct(request, expected, completion)
+        return completion
 
     async def answer_probe(self, request: Request) -> ProbeReply:
         """Answer a question of a probe; a refusal is an answer too.
@@ -168,16 +186,12 @@ class CompletionsPolicy:
         Raises:
             ServiceError: the server cannot be reached, or fails until our patience ends.
         """
-
-        def read(reply: Reply) -> ProbeReply:
-            completion = self._read_whole(reply, request)
-            sent = self._client.without_secrets(reply.body.decode("utf-8", "replace"))
-            return ProbeReply.of(completion, sent[sent.index("{") :])
-
         try:
-            return await self._send(request, read)
+            completion = await self.complete(request)
         except RequestError as error:
             return ProbeReply("", Finish.END, 0, num_context_tokens=0, refusal=str(error))
+        sent = self._client.without_secrets(_last_body.get().decode("utf-8", "replace"))
+        return ProbeReply.of(completion, sent[sent.index("{") :])
 
     async def probe(self, like: Request, ask: Ask) -> Findings:
         """Look at what the server does with a few short questions.
@@ -194,25 +208,6 @@ class CompletionsPolicy:
     def probe_key(self, request: Request) -> tuple[object, ...]:
         """Return what the reply to a question of a probe depends on: what is sent, and to whom."""
         return (self._page, self._server.base_url, self._deployment, self._body(request).decode())
-
-    async def _send(self, request: Request, read: Callable[[Reply], _Reply]) -> _Reply:
-        expected = self._forecast.expect(request)
-        try:
-            completion = await self._client.request(
-                "POST",
-                f"/{self._page}",
-                read,
-                session=request.session or "",
-                num_tokens=expected,
-                data=self._body(request),
-                headers=session_headers(request),
-            )
-        except Rejection as rejection:
-            raise await self._rejected(rejection.reply) from rejection
-        except GaveUp as error:
-            raise await self._given_up(error) from error
-        self._forecast.correct(request, expected, completion)
-        return completion
 
     def _body(self, request: Request) -> bytes:
         if len(request.stop) > _MAX_STOP_STRINGS:
@@ -250,6 +245,7 @@ class CompletionsPolicy:
                 got=f"Content-Type: {_STREAM}",
                 fix="remove `stream` from teacher.server.extra_body",
             )
+        _last_body.set(reply.body)
         return self._read(reply, request)
 
     def _read(self, reply: Reply, request: Request) -> Completion:
