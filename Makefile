@@ -5,7 +5,8 @@
 #   make review   Argilla on this machine, to review what was made
 #   make table    every row of the paper's table for one seed (table.mk)
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
-#                 make test-long: attacks, faults and kills that take minutes
+#                 make test-long: attacks, faults and kills that take minutes;
+#                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
 #   make check    formatting, lint and types
 #   make deps     the code that each stage runs, written into dvc.yaml
 #   make docs     what the documents say of each file and each setting, from the docstrings
@@ -27,7 +28,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data review test test-full test-long check deps docs format install-full clean
+.PHONY: demo data review test test-full test-long test-vllm check deps docs format install-full clean
 
 demo: $(INSTALLED)-train
 	dvc repro
@@ -50,6 +51,10 @@ test-full: $(INSTALLED)-full
 
 test-long: $(INSTALLED)-full
 	python -m pytest --long -m long --timeout=1800
+
+test-vllm: $(INSTALLED)-dev
+	python -m scripts.vllm_cpu
+	python -m pytest --vllm -m vllm --timeout=1200
 
 check: $(INSTALLED)-dev
 	ruff format --check .

@@ -264,13 +264,20 @@ def _action(call: Call, own_tools: Container[str]) -> tuple[str, str]:
 
 
 def to_forced_answer(reply: ChatReply, native: Native, num_tokens: int | None) -> Completion:
-    """Transcribe an answer that the loop forced: it goes on inside the marker's box."""
-    answer = reply.content.strip()
+    """Transcribe an answer that the loop forced: it goes on inside the marker's box.
+
+    Some parsers of vLLM (deepseek_r1) take a text in which no thinking ends for reasoning. The
+    answer of a policy that does not think first is then there, known by its box.
+    """
+    said = reply.content
+    if not said.strip() and not reply.is_cut and boxed_answer(reply.reasoning) is not None:
+        said = reply.reasoning
+    answer = said.strip()
     if boxed_answer(answer) is None:
         answer = answer.partition("\n")[0]
     text = f"{for_a_box(answer)}}}" if answer else ""
     finish = Finish.LENGTH if reply.is_cut and not text else Finish.END
-    record = replace(native, content=reply.content)
+    record = replace(native, content=said)
     return Completion(text, finish, num_tokens or 0, native=record)
 
 
