@@ -106,18 +106,34 @@ def test_a_prompt_and_a_completion_are_one_chat() -> None:
     assert read_foreign_row(split).steps == read_foreign_row({**row, "messages": items}).steps
 
 
-def test_the_column_question_and_the_golds_of_verl_are_read() -> None:
+def test_the_columns_of_the_question_are_read() -> None:
     row = chat_row(Spelling.THINK, PARIS) | {
         "question": "Which city?",
         "question_id": 7,
-        "answer": "ignored",
+        "answer": "first",
         "reward_model": {"style": "rule", "ground_truth": {"target": ["Paris", "Paris, France"]}},
     }
     found = read_foreign_row(row)
     assert (found.question, found.question_id) == ("Which city?", "7")
-    assert found.gold_answers == ("ignored",)
-    nested = {**row, "reward_model": {"ground_truth": ["Paris", 75]}}
-    assert read_foreign_row(nested).gold_answers == ("Paris", "75")
+    assert found.gold_answers == ("first",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "golds"),
+    [
+        ({"answer": ["Paris", " "], "info": "text"}, ("Paris",)),
+        ({"info": "text", "reward_model": "rule"}, ()),
+        ({"reward_model": {"ground_truth": {"target": ["Paris", 75]}}}, ("Paris", "75")),
+        ({"reward_spec": {"ground_truth": "Paris"}}, ("Paris",)),
+        ({"answer": None, "info": {"answer": "Paris"}}, ("Paris",)),
+        ({"answer": {"a": "b"}, "target": True}, ()),
+    ],
+)
+def test_gold_answers_are_found_in_a_column_or_in_an_object(
+    columns: dict[str, Any], golds: tuple[str, ...]
+) -> None:
+    row = {"messages": chat_row(Spelling.THINK, PARIS)["messages"], **columns}
+    assert read_foreign_row(row).gold_answers == golds
 
 
 def test_a_chat_without_a_call_thinks_only_unless_tools_were_offered() -> None:
@@ -262,6 +278,7 @@ def test_any_json_is_read_or_refused(name: str, items: list[Any], extra: Any) ->
         assert error.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

@@ -1,5 +1,6 @@
 """Refuse tagged texts that allow two readings; render the others and read them again."""
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -79,40 +80,78 @@ def test_a_text_that_allows_two_readings_is_refused_at_its_position(
     assert (error.value.reason, error.value.character) == (reason, marked.index("@"))
 
 
-WITH_NAMED_TOOLS = [family for family in TAG_FAMILIES if family.calls[0][0]]
+Turn = tuple[str, str, str]
+"""A thought, the argument of a call, and what the tool showed."""
+Piece = tuple[StepKind, Author, str]
+THOUGHT, ACTION, SEEN_STEP = StepKind.THOUGHT, StepKind.ACTION, StepKind.OBSERVATION
+POLICY, ENVIRONMENT, SCAFFOLD = Author.POLICY, Author.ENVIRONMENT, Author.SCAFFOLD
 PLAIN = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="<>\0{}|\\"), min_size=1
+    st.characters(exclude_categories=["Cs", "Zl", "Zp", "Cc"], exclude_characters="<>{}|[]\\"),
+    min_size=1,
 ).filter(str.strip)
+TURNS = st.lists(st.tuples(PLAIN, PLAIN, PLAIN), max_size=4)
 
 
-@pytest.mark.parametrize("family", WITH_NAMED_TOOLS)
-@given(turns=st.lists(st.tuples(PLAIN, PLAIN, PLAIN), max_size=4), answer=PLAIN)
-def test_rendered_turns_are_read_back(
-    family: TagFamily, turns: list[tuple[str, str, str]], answer: str
-) -> None:
+def tagged(family: TagFamily, turns: list[Turn], answer: str) -> list[Piece]:
+    """Write turns in the tags of a family, whose last tool is called."""
     tool, call = family.calls[-1]
-    seen_by = Author.POLICY if family.is_simulated else Author.ENVIRONMENT
-    expected: list[tuple[StepKind, Author, str]] = []
+    author = POLICY if family.is_simulated else ENVIRONMENT
+    pieces: list[Piece] = []
     for thought, query, shown in turns:
-        expected += [
-            (StepKind.THOUGHT, Author.POLICY, f"a{thought}"),
-            (StepKind.ACTION, Author.POLICY, f"{call.open}{query}{call.close}"),
-            (
-                StepKind.OBSERVATION,
-                seen_by,
-                f"\n{family.observation.open}{shown}{family.observation.close}",
-            ),
+        argument = query if tool else json.dumps({"name": "search", "arguments": {"q": query}})
+        pieces += [
+            (THOUGHT, POLICY, f"a{thought}"),
+            (ACTION, POLICY, f"{call.open}{argument}{call.close}"),
+            (SEEN_STEP, author, f"\n{family.observation.open}{shown}{family.observation.close}"),
         ]
-    expected += [
-        (StepKind.THOUGHT, Author.POLICY, "So."),
-        (StepKind.ANSWER, Author.POLICY, f"<answer>{answer}</answer>"),
-    ]
-    steps = read_tagged_text("".join(text for _, _, text in expected), family)
-    assert [(step.kind, step.author, step.text) for step in steps] == expected
-    calls = [step for step in steps if step.kind is StepKind.ACTION]
-    assert [(step.tool, step.argument) for step in calls] == [
-        (tool, query.strip()) for _, query, _ in turns
-    ]
+    pieces.append((THOUGHT, POLICY, "So."))
+    pieces.append((StepKind.ANSWER, POLICY, f"<answer>{answer}</answer>"))
+    return pieces
+
+
+def numbered(turns: list[Turn], answer: str) -> list[Piece]:
+    """Write turns as Reflexion's runtime writes them."""
+    pieces: list[Piece] = []
+    for number, (thought, query, shown) in enumerate(turns, 1):
+        pieces += [
+            (StepKind.MARKER, SCAFFOLD, f"\nThought {number}:"),
+            (THOUGHT, POLICY, f" {thought}"),
+            (StepKind.MARKER, SCAFFOLD, f"\nAction {number}:"),
+            (ACTION, POLICY, f" Search[{query}]"),
+            (SEEN_STEP, ENVIRONMENT, f"\nObservation {number}: {shown}"),
+        ]
+    pieces.append((StepKind.MARKER, SCAFFOLD, f"\nAction {len(turns) + 1}:"))
+    pieces.append((StepKind.ANSWER, POLICY, f" Finish[{answer}]"))
+    return pieces
+
+
+def in_own_tags(turns: list[Turn], answer: str) -> list[Piece]:
+    """Write turns in AutoCoA's tags."""
+    pieces: list[Piece] = []
+    for thought, query, shown in turns:
+        pieces += [
+            (THOUGHT, POLICY, thought),
+            (ACTION, POLICY, f"<begin_search>{query}</end_search>"),
+            (SEEN_STEP, ENVIRONMENT, f"\n<search_result> {shown} </search_result>\n"),
+        ]
+    return [*pieces, (StepKind.ANSWER, POLICY, f"</think>\\boxed{{{answer}}}")]
+
+
+WRITERS: dict[Format, Callable[[list[Turn], str], list[Piece]]] = {
+    **{family.format: partial(tagged, family) for family in TAG_FAMILIES},
+    REFLEXION: numbered,
+    AUTOCOA: in_own_tags,
+}
+
+
+@pytest.mark.parametrize("form", WRITERS, ids=str)
+@given(turns=TURNS, answer=PLAIN)
+def test_rendered_turns_are_read_back(form: Format, turns: list[Turn], answer: str) -> None:
+    pieces = WRITERS[form](turns, answer)
+    steps = READERS[form]("".join(text for _, _, text in pieces))
+    assert [(step.kind, step.author, step.text) for step in steps] == pieces
+    arguments = [step.argument for step in steps if step.kind is ACTION]
+    assert arguments == [query.strip() for _, query, _ in turns]
 
 
 PARTS = [tag for family in TAG_FAMILIES for tags in family.tags() for tag in tags]

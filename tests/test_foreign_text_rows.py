@@ -45,6 +45,7 @@ def test_a_text_may_stand_in_any_of_the_columns(name: str) -> None:
 def test_two_columns_with_a_text_are_two_readings() -> None:
     row = {"question": "Which?", "output": TEXT, "response": TEXT}
     assert reason_of(row) == ("wrong_format", "the text may be that of response or output")
+    assert read_foreign_row({**row, "output": "Paris"}).format is Format.SEARCH_R1
 
 
 def test_a_prompt_at_the_start_of_the_text_is_not_the_policys() -> None:
@@ -63,6 +64,9 @@ def test_a_prompt_at_the_start_of_the_text_is_not_the_policys() -> None:
         ({"prompt": "Question: a\nQuestion: b"}, "Question: a\nQuestion: b"),
         ({"prompt": [{"role": "user", "content": "Do. Question: Which?\n"}]}, "Which?"),
         ({"instruction": "Where is it?"}, "Where is it?"),
+        ({"instruction": "Do.", "input": "Where is it?"}, "Do.\nWhere is it?"),
+        ({"input": "user\nDo. Question: Which?\nassistant\n"}, "Which?"),
+        ({"prompt": CHAT_ML.replace("Question: ", "")}, "Which?"),
     ],
 )
 def test_the_question_is_what_was_asked(columns: dict[str, Any], question: str) -> None:
@@ -82,6 +86,7 @@ def test_a_row_without_a_question_has_none_made_up() -> None:
         ({"answer": "Paris"}, ("Paris",)),
         ({"reward_model": {"ground_truth": {"target": ["Paris"]}}}, ("Paris",)),
         ({"reward_model": {"ground_truth": "Paris"}}, ("Paris",)),
+        ({"gts": {"target": ["Paris"]}}, ("Paris",)),
         ({}, ()),
     ],
 )

@@ -34,15 +34,11 @@ _GOLD_COLUMNS = (
     "ground_truth",
     "targets",
     "target",
-    "reward_model",
-    "reward_spec",
     "answers",
     "answer",
-    "info",
-    "extra_info",
 )
-"""The columns for gold answers: the first that holds any counts. Those after `ground_truth` may be
-objects that hold one of the others, as in verl and SkyRL."""
+_GOLD_OBJECTS = ("reward_model", "reward_spec", "info", "extra_info")
+"""Objects that may hold such a column, as in verl, SkyRL and prime-rl."""
 _NOTHING = frozenset({"", "[]", "{}", "null"})
 
 
@@ -119,19 +115,24 @@ def _read_messages(items: Sequence[Any]) -> tuple[Message, ...]:
 
 
 def gold_answers_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Find the gold answers of a row, in the first column that holds any."""
-    for name in _GOLD_COLUMNS:
-        found = _answers(row.get(name))
-        if found:
-            return found
+    """Find the gold answers of a row: in the first column that holds any, then in its objects."""
+    places = [row]
+    for name in _GOLD_OBJECTS:
+        inner = row.get(name)
+        if isinstance(inner, dict):
+            places.append(inner)
+    for place in places:
+        for name in _GOLD_COLUMNS:
+            found = _answers(place.get(name))
+            if found:
+                return found
     return ()
 
 
 def _answers(value: Any) -> tuple[str, ...]:
-    """Read one answer, several, or an object that holds them in one of the columns."""
+    """Read one answer or several; Search-R1 has them in an object's `target`."""
     if isinstance(value, dict):
-        inner = {name: item for name, item in value.items() if not isinstance(item, dict)}
-        return gold_answers_of(inner)
+        value = value.get("target")
     texts: list[str] = []
     for item in value if isinstance(value, list) else [value]:
         is_number = isinstance(item, int | float) and not isinstance(item, bool)

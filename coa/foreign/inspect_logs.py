@@ -1,4 +1,4 @@
-"""Read samples of Inspect's evaluation logs (`EvalSample`); coa/foreign/files.py opens a log."""
+"""Read samples of Inspect's evaluation logs; coa/foreign/files.py opens a log."""
 
 from collections.abc import Mapping
 from dataclasses import replace

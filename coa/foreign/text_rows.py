@@ -1,8 +1,11 @@
 """Read rows in which a trajectory is one text, in columns that many projects use."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from coa import protocol
+from coa.foreign.autocoa import has_own_tags
 from coa.foreign.chat_as_text import find_single_turn
 from coa.foreign.record import (
     UNKNOWN_SAMPLING,
@@ -13,6 +16,7 @@ from coa.foreign.record import (
     optional_text,
     question_text,
 )
+from coa.foreign.tagged_text import find_tags
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.trajectory import Mode, Step, StepKind
 
@@ -29,11 +33,24 @@ TEXT_COLUMNS = (
     "sequences_str",
     "solution_str",
 )
-"""The columns that may hold the text of a trajectory. A row must have just one of them as text."""
+"""The columns that may hold the text of a trajectory."""
 QUESTION_COLUMNS = ("question", "Question", "query", "problem")
-GOLD_COLUMNS = ("golden_answers", "gold_answers", "answers", "answer", "ground_truth", "target")
+GOLD_COLUMNS = (
+    "golden_answers",
+    "gold_answers",
+    "answers",
+    "answer",
+    "ground_truth",
+    "target",
+    "gts",
+)
+_PROMPT_COLUMNS = ("prompt", "input")
+"""The columns of the prompt as text. verl's dumps of rollouts have `input`, `output` and `gts`."""
 _ID_COLUMNS = ("id", "idx", "qid", "question_id")
 _QUESTION_LABEL = "Question:"
+_USER_TURN, _TURN_END = "<|im_start|>user\n", "<|im_end|>"
+_OPENED_TURN = re.compile(rf"\nassistant\n(?:{protocol.THINK_OPEN}\n)?\Z")
+"""The end of a prompt whose special tokens were left out, as in verl's dumps."""
 _FIRST_TURN, _POLICY_TURN = "<|im_start|>", "<|im_start|>assistant\n"
 
 
@@ -47,11 +64,11 @@ class FoundText(NamedTuple):
 def find_text(row: Mapping[str, Any]) -> FoundText | None:
     """Find a row's trajectory as one text; None where no column holds one.
 
-    It may be the only message of the policy in a chat. A prompt at its start is cut off: that of
-    the column `prompt`, or ChatML's turns before the policy's first one.
+    It may be the only message of the policy in a chat. A prompt at its start is cut off: that of a
+    column of its own, or ChatML's turns before the policy's first one.
 
     Raises:
-        UnreadableError: several columns hold a text.
+        UnreadableError: several columns hold a text, and not just one of them has tags.
     """
     only_turn = find_single_turn(row)
     if only_turn:
@@ -60,16 +77,27 @@ def find_text(row: Mapping[str, Any]) -> FoundText | None:
     if not found:
         return None
     if len(found) > 1:
+        # A short answer may stand beside the trajectory; tags show which is which.
+        tagged = [name for name in found if find_tags(row[name]) or has_own_tags(row[name])]
+        found = tagged if len(tagged) == 1 else found
+    if len(found) > 1:
         detail = f"the text may be that of {' or '.join(found)}"
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
     text: str = row[found[0]]
-    asked = row.get("prompt")
-    if isinstance(asked, str) and asked and text.startswith(asked):
+    asked = _prompt(row)
+    if asked and text.startswith(asked):
         return FoundText(asked, text[len(asked) :])
     head, turn, body = text.partition(_POLICY_TURN)
     if turn and text.startswith(_FIRST_TURN):
         return FoundText(head + turn, body)
-    return FoundText(asked if isinstance(asked, str) else "", text)
+    return FoundText(asked, text)
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    """Return the prompt that a column holds as text, after an instruction; perhaps empty."""
+    asked = _first(row, _PROMPT_COLUMNS)
+    texts = [optional_text(row.get("instruction")), optional_text(asked)]
+    return "\n".join(text for text in texts if text)
 
 
 def read_text_row(
@@ -111,13 +139,20 @@ def _question(row: Mapping[str, Any], prompt: str) -> str:
     given = _first(row, QUESTION_COLUMNS)
     if given is not None:
         return question_text(given)
-    asked = prompt or _last_user_message(row.get("prompt")) or row.get("instruction")
-    if isinstance(asked, str) and asked.count(_QUESTION_LABEL) == 1:
+    asked = _asked(prompt) or _only_user_message(row.get("prompt"))
+    if asked and asked.count(_QUESTION_LABEL) == 1:
         return question_text(asked.partition(_QUESTION_LABEL)[2])
     return question_text(asked)
 
 
-def _last_user_message(messages: Any) -> str | None:
+def _asked(prompt: str) -> str:
+    """Return what a prompt asks: ChatML's only user turn, or all but the policy's opened turn."""
+    if prompt.count(_USER_TURN) == 1:
+        return prompt.partition(_USER_TURN)[2].partition(_TURN_END)[0]
+    return _OPENED_TURN.sub("", prompt)
+
+
+def _only_user_message(messages: Any) -> str | None:
     """Return the content of the one user message of a prompt that is a list of messages."""
     if not isinstance(messages, list):
         return None
