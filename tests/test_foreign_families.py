@@ -10,6 +10,7 @@ from coa.foreign.rows import TEXT_FORMATS, read_foreign_row
 from coa.foreign.tag_families import (
     SEARCH_R1,
 )
+from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.trajectory import Mode, Outcome, Step, StepKind
 from tests.foreign_family_examples import ENVIRONMENT, EXAMPLES, POLICY, SCAFFOLD, Example
 
@@ -51,6 +52,17 @@ def test_information_that_the_policy_made_up_is_its_own_only_where_the_format_is
     steps = read(EXAMPLES[0].text.replace(SEARCH_R1.retry, ""), Format.SSRL)
     made_up = [step for step in steps if step.kind is StepKind.OBSERVATION]
     assert [(step.author, step.outcome) for step in made_up] == [(POLICY, Outcome.SIMULATED)]
+
+
+def test_a_policy_may_open_the_thinking_of_autocoas_text_itself() -> None:
+    steps = read_autocoa("<think>I know.</think> \\boxed{Paris}")
+    assert [(step.kind, step.author) for step in steps] == [
+        (StepKind.THOUGHT, POLICY),
+        (StepKind.ANSWER, POLICY),
+    ]
+    with pytest.raises(UnreadableError) as error:
+        read_autocoa("<think>I <think> know.</think> \\boxed{Paris}")
+    assert (error.value.reason, error.value.character) == (UnreadableReason.MISPLACED_TAG, 9)
 
 
 def test_an_answer_that_was_forced_goes_on_in_the_box_of_the_scaffold() -> None:

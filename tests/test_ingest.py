@@ -203,7 +203,7 @@ def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Pat
     with pytest.raises(InputError, match="is a folder") as caught:
         list(ingest(ingest_params(str(tmp_path))))
     advice = caught.value.details["what to do"]
-    pattern = advice.partition('path: "')[2].removesuffix('"')
+    pattern = advice.partition('"')[2].removesuffix('"')
     assert list(ingest(ingest_params(pattern))) == rows
     with pytest.raises(InputError, match="split"):
         list(ingest(ingest_params(str(tmp_path / "a.jsonl"), split="dev")))

@@ -1,5 +1,7 @@
 """Read texts in the tags of AutoCoA, which are this project's own (coa/protocol.py)."""
 
+from dataclasses import replace
+
 from coa import protocol
 from coa.foreign.step_makers import observation_step
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
@@ -22,9 +24,11 @@ def read_autocoa(text: str) -> tuple[Step, ...]:
     steps: list[Step] = []
     position = 0
     for step in protocol.parse(text):
-        stray = protocol.stray_tags([step])
+        # A policy whose prompt does not open the thinking opens it itself.
+        written = step.text if steps else step.text.removeprefix(protocol.THINK_OPEN)
+        stray = protocol.stray_tags([replace(step, text=written)])
         if stray:
-            place = position + step.text.find(stray[0])
+            place = position + len(step.text) - len(written) + written.find(stray[0])
             raise UnreadableError(UnreadableReason.MISPLACED_TAG, place, stray[0])
         after_call = bool(steps) and steps[-1].kind is StepKind.ACTION
         if after_call and step.kind is not StepKind.OBSERVATION:

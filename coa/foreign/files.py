@@ -50,10 +50,10 @@ def find_files(pattern: str) -> list[Path]:
             raise InputError(
                 f"{path} is a folder",
                 expected="a file or a pattern of files",
-                fix=f'name its files in ingest.files: path: "{path}/*.json*"',
+                fix=f'name its files: "{path}/*.json*"',
             )
         if not path.is_file():
-            raise InputError(f"{path} is missing", fix="check the path in ingest.files")
+            raise InputError(f"{path} is missing", fix="check the path")
     return paths
 
 

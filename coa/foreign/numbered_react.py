@@ -67,7 +67,8 @@ def _check_order(text: str, labels: Sequence[re.Match[str]]) -> None:
     for label in labels:
         if label["kind"] not in _FOLLOWERS[kind]:
             raise UnreadableError(UnreadableReason.MISPLACED_TAG, label.start(), label[0])
-        number += kind in ("", "Observation")
+        if kind in ("", "Observation"):
+            number += 1
         kind = label["kind"]
         if int(label["number"]) != number:
             raise UnreadableError(UnreadableReason.MISPLACED_TAG, label.start(), label[0])
