@@ -302,9 +302,9 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
     if program == "python" and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{document}: {arguments[0]}"
     elif program == "python" and arguments[1] != "pytest":
-        assert (ROOT / arguments[1].replace(".", "/")).with_suffix(".py").is_file(), (
-            f"{document}: {arguments[1]}"
-        )
+        module = ROOT / arguments[1].replace(".", "/")
+        files = (module.with_suffix(".py"), module / "__main__.py")
+        assert any(path.is_file() for path in files), f"{document}: {arguments[1]}"
     for setting in re.findall(r"-S (\S+)=", " ".join(arguments)):
         section, _, field = setting.partition(".")
         assert field in DEFAULTS[section], f"{document}: {setting}"

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa.doctor.__main__ import main
+from coa.doctor.findings import Fault
+from coa.doctor.observed import TEXT_FORMATS
 from coa.errors import CoaError, InputError
 from tests.doctor_support import ANSWER, CLEAN, changed, piecewise
 from tests.tokenizers_support import byte_level
@@ -109,6 +111,12 @@ def test_rows_longer_than_max_tokens_are_findings() -> None:
 def test_a_bad_setting_says_what_is_wrong(arguments: list[str], said: str) -> None:
     with pytest.raises(CoaError, match=said):
         examine(*arguments)
+
+
+def test_the_page_explains_every_fault_and_names_every_format(root: Path) -> None:
+    page = (root / "docs/doctor.md").read_text(encoding="utf-8")
+    for name in (*Fault, *TEXT_FORMATS):
+        assert f"`{name}`" in page, name
 
 
 def test_an_empty_file_is_no_clean_set(project: Path) -> None:

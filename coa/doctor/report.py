@@ -59,7 +59,7 @@ class Summary:
             before = self.counts.get(author, AuthorCount(0, 0))
             tokens = before.tokens + count.tokens
             self.counts[author] = AuthorCount(tokens, before.trained + count.trained)
-        self.rows_by_fault.update({finding.fault for finding in row.findings})
+        self.rows_by_fault.update(dict.fromkeys((item.fault for item in row.findings), 1))
         for finding in row.findings:
             self.examples.setdefault(finding.fault, (row.row_id, finding))
         if row.findings and len(self.reported) < _MAX_REPORTED:
@@ -118,7 +118,7 @@ def as_tables(summary: Summary) -> RenderableType:
         share = f"{count.trained / count.tokens:.1%}"
         name = Text(author, style=_STYLES.get(author, ""))
         tokens.add_row(name, f"{count.tokens:,}", f"{count.trained:,}", share)
-    faults = Table("fault", "rows", "first in", "token", "what it is")
+    faults = Table("fault", "rows", "first in", "token", "text or reason")
     for fault, num_rows in summary.rows_by_fault.most_common():
         row_id, finding = summary.examples[fault]
         token = "" if finding.token is None else f"{finding.token:,}"
