@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coa.doctor.findings import Fault
 from tests.doctor_support import (
@@ -188,7 +190,21 @@ def test_rows_longer_than_the_limit_and_rows_that_are_no_rows_are_found() -> Non
     assert faults(tokenizer, {"input_ids": [10**9], "labels": [1]}) == [Fault.UNREADABLE]
     assert faults(tokenizer, {"input_ids": [], "labels": []}) == [Fault.UNREADABLE]
     assert faults(tokenizer, {"input_ids": "abc", "labels": [1, 2, 3]}) == [Fault.UNREADABLE]
+    assert faults(tokenizer, {"input_ids": 3, "labels": 3}) == [Fault.UNREADABLE]
+    assert faults(tokenizer, {"input_ids": [[1, 2]], "labels": [[1, 2]]}) == [Fault.UNREADABLE]
     assert faults(tokenizer, {"question": "who"}) == [Fault.UNREADABLE]
+
+
+@given(st.lists(st.tuples(st.integers(0, 299), st.sampled_from([-100, 0, 1, 7])), min_size=1))
+def test_any_ids_and_labels_are_judged(tokens: list[tuple[int, int]]) -> None:
+    tokenizer, _ = load("byte_level_tags")
+    ids = [token for token, _ in tokens]
+    for column in ("labels", "loss_mask"):
+        examined = examine(tokenizer, {"input_ids": ids, column: [flag for _, flag in tokens]})
+        counted = sum(count.tokens for count in examined.counts.values())
+        shown = "".join(piece.text for piece in examined.pieces)
+        assert counted in (len(ids), 0)
+        assert shown in (tokenizer.decode(ids), "")
 
 
 @every_tokenizer

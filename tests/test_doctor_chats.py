@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coa.doctor.findings import Fault
 from tests.doctor_support import examine, faults
@@ -160,3 +162,31 @@ def test_finished_rows_of_a_chat_are_read_turn_by_turn() -> None:
     assert faults(tokenizer, row) == []
     leaking = {**row, "assistant_masks": [1] * len(row["input_ids"])}
     assert faults(tokenizer, leaking) == [Fault.OBSERVATION_TRAINED, Fault.PROMPT_TRAINED]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool", "system", "x"])},
+    optional={"content": JSON, "tool_calls": JSON, "reasoning_content": JSON},
+)
+
+
+@given(st.lists(MESSAGE, max_size=4), JSON, st.sampled_from([RIGHT, STRIPS, MOVES, UNMARKED]))
+def test_whatever_messages_hold_the_doctor_answers(
+    messages: list[dict[str, Any]], tools: Any, template: str
+) -> None:
+    tokenizer, _ = load("byte_level")
+    examine(tokenizer, {"messages": messages, "tools": tools}, chat_template=template)
+
+
+@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs a real template")
+@given(st.lists(MESSAGE, min_size=1, max_size=4), JSON)
+def test_whatever_messages_hold_a_real_template_is_no_trap(
+    messages: list[dict[str, Any]], tools: Any
+) -> None:
+    tokenizer, _ = load("qwen2")
+    examine(tokenizer, {"messages": messages, "tools": tools})

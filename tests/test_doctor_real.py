@@ -39,7 +39,7 @@ FIREACT = (
 )
 QUESTION = Question("q", "who?", ("Ada",), "", "", "train", None)
 NUM_ROWS = 1000
-NUM_PLANTED = 150
+NUM_PLANTED = 100
 
 
 def foreign_rows(names: Sequence[str]) -> Iterator[ForeignRow]:

@@ -124,14 +124,19 @@ def _authors(
 
 def _unpadded(values: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     """Return the ids and the labels or mask of a row, without what attention leaves out."""
-    ids = list(values["input_ids"])
+    ids = _listed(values["input_ids"])
     column = mask_column(values)
-    given = list(values[column]) if column else [1] * len(ids)
+    given = _listed(values[column]) if column else [1] * len(ids)
     seen = values.get("attention_mask")
     if not isinstance(seen, Sequence) or not len(seen) == len(ids) == len(given):
         return ids, given
     kept = [number for number, flag in enumerate(seen) if flag]
     return [ids[number] for number in kept], [given[number] for number in kept]
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return a column's list; an empty one where it is none, which is refused later."""
+    return list(value) if isinstance(value, Sequence) else []
 
 
 def mask_column(values: Mapping[str, Any]) -> str:
