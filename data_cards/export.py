@@ -21,7 +21,7 @@ from coa.prompts import Prompt
 from coa.sets import AssembleParams
 from coa.tokens import Tokenizer
 from data_cards.catalogue import SetName, built_sets
-from data_cards.formats.registry import ALL_FILES, FORMATS, README, Format, readme
+from data_cards.formats.registry import ALL_FILES, FORMATS, README, ExportFormat, readme
 from data_cards.formats.sharegpt import INFO
 from data_cards.formats.source import Source
 
@@ -36,7 +36,7 @@ class ExportParams:
 
     sets: tuple[SetName, ...] = ()
     """The sets to write; empty: all that were built."""
-    format: tuple[Format, ...] = (Format.LLAMAFACTORY, Format.VERL_RL)
+    format: tuple[ExportFormat, ...] = (ExportFormat.LLAMAFACTORY, ExportFormat.VERL_RL)
     """The formats to write: llamafactory, llamafactory_calls, trl_messages, trl_completion,
     trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, autocoa_sft, autocoa_rl,
     search_r1, skyrl_rl."""
@@ -108,7 +108,7 @@ def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> d
         max_tokens=params.max_tokens,
     )
     counts: dict[str, int] = {}
-    formats = [name for name in Format if name in params.format]
+    formats = [name for name in ExportFormat if name in params.format]
     for name in formats:
         target = FORMATS[name]
         family = folder / target.folder

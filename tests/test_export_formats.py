@@ -20,12 +20,12 @@ from coa.trajectory import Author, Outcome, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
 from data_cards.formats.messages import call_form, chat_messages
-from data_cards.formats.registry import FORMATS, Format
+from data_cards.formats.registry import FORMATS, ExportFormat
 from data_cards.formats.tagged_text import autocoa_response, search_r1_segments
 from synth.question_formats import QuestionFormat, read_question
 
 pytest.importorskip("datasets")
-WITHOUT_TOKENS = [name for name in Format if name is not Format.TRL_TOKENIZED]
+WITHOUT_TOKENS = [name for name in ExportFormat if name is not ExportFormat.TRL_TOKENIZED]
 
 
 def export(root: Path, out: Path, *settings: str) -> str:
@@ -62,7 +62,9 @@ def own_letters(trajectory: Trajectory) -> str:
 
 
 @pytest.mark.parametrize("name", WITHOUT_TOKENS)
-def test_the_page_of_an_export_names_files_that_are_there(exported: Path, name: Format) -> None:
+def test_the_page_of_an_export_names_files_that_are_there(
+    exported: Path, name: ExportFormat
+) -> None:
     page = (exported / "README.md").read_text(encoding="utf-8")
     section = page.split(f"## {name}\n")[1].split("\n## ")[0]
     assert FORMATS[name].loses in section
@@ -89,7 +91,7 @@ def test_an_export_of_all_formats_is_replaced_and_one_of_others_never(
     exported: Path, root: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    for formats in (WITHOUT_TOKENS, [Format.SEARCH_R1]):
+    for formats in (WITHOUT_TOKENS, [ExportFormat.SEARCH_R1]):
         export(root, out, f"format=[{','.join(formats)}]")
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "search_r1"]
     (out / "search_r1/notes.txt").write_text("mine")

@@ -1,6 +1,6 @@
 """Write trajectories as chat messages with tool calls, as TRL, verl and chat templates read them.
 
-A thought stands in the `content` of its message, between `<think>` and `</think>`: Qwen2.5's and
+A thought stands in the `content` of its message, between the tags of thinking: Qwen2.5's and
 Llama's chat templates leave out a `reasoning_content`, while those of reasoning models find the
 thought in the content. Arguments are an object where all calls of a set have the same parameters,
 because Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow

@@ -26,7 +26,7 @@ from coa.trajectory import Author, Step, StepKind
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
 from data_cards.formats.messages import CallForm, call_form, chat_messages, user_content
 from data_cards.formats.row_files import write_rows
-from data_cards.formats.turns import call_arguments
+from data_cards.formats.turns import call_arguments, observation_body
 
 Record = GradedTrajectory | PreferencePair | Question
 RECORDS: Mapping[SetName, type[Record]] = {
@@ -214,7 +214,7 @@ def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step])
     made = []
     for step in steps:
         if step.kind is StepKind.OBSERVATION:
-            observed += _letters(_without_tags(step))
+            observed += _letters(observation_body(step))
         elif step.kind is StepKind.ACTION:
             made.append(call_arguments(step.tool or "", step.argument or ""))
     if said["tool"] != observed:
@@ -227,14 +227,6 @@ def _is_spoken(step: Step) -> bool:
     if step.author is Author.ENVIRONMENT or step.kind is StepKind.ACTION:
         return False
     return step.kind is not StepKind.MARKER or protocol.closes_thinking(step)
-
-
-def _without_tags(step: Step) -> str:
-    return (
-        step.text.strip()
-        .removeprefix(f"<{step.tool}_result>")
-        .removesuffix(f"</{step.tool}_result>")
-    )
 
 
 def _letters(text: str) -> str:

@@ -6,12 +6,13 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from coa import protocol
 from data_cards.formats import sharegpt, tagged_text, trl, verl
 from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """A form of the sets that another project reads."""
 
     LLAMAFACTORY = "llamafactory"
@@ -64,7 +65,8 @@ _TOKENIZED = (
 )
 _CALLS_LOST = (
     "Verbatim calls: a call is its tool and arguments, and the tags of the rollout are those of "
-    "the chat template. Thoughts stand between `<think>` and `</think>` in the content, where "
+    f"the chat template. Thoughts stand between `{protocol.THINK_OPEN}` and "
+    f"`{protocol.THINK_CLOSE}` in the content, where "
     "templates for models without thinking keep them; a template that drops the content of a "
     "message with a tool call, such as Llama 3.1's, drops them."
 )
@@ -90,28 +92,29 @@ def _write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
     return counts
 
 
-FORMATS: Mapping[Format, Target] = {
-    Format.LLAMAFACTORY: Target(
+FORMATS: Mapping[ExportFormat, Target] = {
+    ExportFormat.LLAMAFACTORY: Target(
         "llamafactory",
         _write_llamafactory,
         r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
         rf"|llamafactory/{_TOKENIZED.format('llamafactory')}",
         _yaml(
             "dataset_dir: llamafactory\ndataset: coa_train   # or cot_train; cot_a_train for DPO\n"
-            "# or, where export.tokenizer was set:\ntokenized_path: llamafactory/tokenized"
+            "# where export.tokenizer was set, token ids go before the dataset that is named:\n"
+            "tokenized_path: llamafactory/tokenized"
         ),
         "The mask at borders: the chat template closes the assistant's turn before each result, "
         "and the opening of the thinking and inserted markers count as the model's text. "
         "`tokenized/` is exact and loses nothing but the names of the rows.",
     ),
-    Format.LLAMAFACTORY_CALLS: Target(
+    ExportFormat.LLAMAFACTORY_CALLS: Target(
         "llamafactory",
         sharegpt.write_calls,
         r"llamafactory/(coa|cot)_calls_(train|validation)\.jsonl",
         _yaml("dataset_dir: llamafactory\ndataset: coa_calls_train   # or cot_calls_train"),
         _CALLS_LOST,
     ),
-    Format.TRL_MESSAGES: Target(
+    ExportFormat.TRL_MESSAGES: Target(
         "trl",
         trl.write_messages,
         rf"trl/messages/{_SETS}\.parquet",
@@ -125,7 +128,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B-Instruct", args, train_dataset=rows)
 """),
         f"{_CALLS_LOST} {_CHAT_MASK}",
     ),
-    Format.TRL_COMPLETION: Target(
+    ExportFormat.TRL_COMPLETION: Target(
         "trl",
         trl.write_completions,
         rf"trl/completion/{_SETS}\.parquet",
@@ -141,7 +144,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
         "completion with the end token, also after a call, where a rollout goes on. A token that "
         "spans the border of prompt and completion counts as completion.",
     ),
-    Format.TRL_PREFERENCE: Target(
+    ExportFormat.TRL_PREFERENCE: Target(
         "trl",
         trl.write_preferences,
         r"trl/preference/(train|validation)\.parquet",
@@ -156,7 +159,7 @@ trainer = DPOTrainer("Qwen/Qwen2.5-0.5B", args=args, train_dataset=rows)
         "Each side ends before its first search result: what follows is not compared. TRL ends "
         "each side with the end token, also after a call.",
     ),
-    Format.TRL_TOKENIZED: Target(
+    ExportFormat.TRL_TOKENIZED: Target(
         "trl",
         partial(write_tokenised, label="trl/tokenized"),
         rf"trl/{_TOKENIZED.format('trl')}",
@@ -170,7 +173,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
 """),
         "The names of the rows. Masks are exact: each piece with one author is encoded by itself.",
     ),
-    Format.TRL_PROMPTS: Target(
+    ExportFormat.TRL_PROMPTS: Target(
         "trl",
         trl.write_prompts,
         r"trl/prompts/(train|validation)\.parquet",
@@ -189,14 +192,14 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
 """),
         "The search: a trainer that is to search needs `tools` or an environment of its own.",
     ),
-    Format.VERL_RL: Target(
+    ExportFormat.VERL_RL: Target(
         "verl",
         verl.write_rl,
         r"verl/(train|validation)\.parquet",
         _yaml("data:\n  train_files: verl/train.parquet\n  val_files: verl/validation.parquet"),
         "The types of the questions and their hops.",
     ),
-    Format.VERL_SFT: Target(
+    ExportFormat.VERL_SFT: Target(
         "verl",
         verl.write_sft,
         rf"verl/sft/{_SETS}\.parquet",
@@ -209,7 +212,7 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "of the turn. `tools` is left out where tools differ in their parameters, because verl "
         "reads no JSON text there.",
     ),
-    Format.AUTOCOA_SFT: Target(
+    ExportFormat.AUTOCOA_SFT: Target(
         "autocoa",
         tagged_text.write_autocoa_sft,
         rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl)",
@@ -218,14 +221,14 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "before a result as the policy's. Blanks after a result are left out, since one more line "
         "break hides the end of the result from that code.",
     ),
-    Format.AUTOCOA_RL: Target(
+    ExportFormat.AUTOCOA_RL: Target(
         "autocoa",
         tagged_text.write_autocoa_rl,
         r"autocoa/rl_(train|validation)\.parquet",
         _yaml("data:\n  train_files: autocoa/rl_train.parquet"),
         "The types of the questions and their hops.",
     ),
-    Format.SEARCH_R1: Target(
+    ExportFormat.SEARCH_R1: Target(
         "search_r1",
         tagged_text.write_search_r1,
         rf"search_r1/({_SETS}|left_out)\.jsonl",
@@ -241,7 +244,7 @@ learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
         "trained is what the policy wrote, segment by segment. Rows that call another tool than "
         "the search are left out and named in left_out.jsonl.",
     ),
-    Format.SKYRL_RL: Target(
+    ExportFormat.SKYRL_RL: Target(
         "skyrl",
         verl.write_skyrl,
         r"skyrl/(train|validation)\.parquet",
@@ -257,7 +260,7 @@ ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS
 """A regular expression for the path of every file that an export may hold."""
 
 
-def readme(formats: Sequence[Format]) -> str:
+def readme(formats: Sequence[ExportFormat]) -> str:
     """Write the page that says how each format of an export is loaded, and what it loses."""
     parts = ["# Sets for other trainers\n\nPaths are relative to this folder."]
     for name in formats:

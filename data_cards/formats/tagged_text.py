@@ -1,9 +1,10 @@
 """Write trajectories as text in the tags of other projects, and questions as AutoCoA released them.
 
 - AutoCoA's own SFT files: one response for a question, in the tags that we share with it. Its
-  LLaMA-Factory masks a result from the tokens of `<search_result` to those of `search_result>` and
+  LLaMA-Factory masks a result from the tokens of its opening tag to those of its closing tag with
   two line breaks, so each result ends in exactly two (arXiv 2503.06580, its data processor).
-- Search-R1: `<think>`, `<search>`, `<information>` and `<answer>` (arXiv 2503.09516).
+- Search-R1: its tags of thinking are ours; the others are `<search>`, `<information>` and
+  `<answer>` (arXiv 2503.09516).
 
 The trained segments of a row are the same as ours: what the policy wrote.
 """
@@ -183,7 +184,7 @@ def search_r1_segments(steps: Sequence[Step]) -> list[Segment]:
 def _search_r1_own(turn: Turn, steps: Sequence[Step]) -> str:
     """Write what the policy wrote in a turn."""
     thought = break_search_r1_tags(turn.thought.strip())
-    text = f"<think>{thought}</think>\n" if thought else ""
+    text = f"{protocol.THINK_OPEN}{thought}{protocol.THINK_CLOSE}\n" if thought else ""
     if turn.call is not None:
         query = break_search_r1_tags(turn.call.argument or "")
         return f"{text}<search> {query} </search>"
