@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from coa import protocol
-from data_cards.formats import sharegpt, tagged_text, trl, verl
+from data_cards.formats import sharegpt, tagged_text, trl_rows, verl
 from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
 
@@ -116,7 +116,7 @@ FORMATS: Mapping[ExportFormat, Target] = {
     ),
     ExportFormat.TRL_MESSAGES: Target(
         "trl",
-        trl.write_messages,
+        trl_rows.write_messages,
         rf"trl/messages/{_SETS}\.parquet",
         _python("""
 from datasets import load_dataset
@@ -130,7 +130,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B-Instruct", args, train_dataset=rows)
     ),
     ExportFormat.TRL_COMPLETION: Target(
         "trl",
-        trl.write_completions,
+        trl_rows.write_completions,
         rf"trl/completion/{_SETS}\.parquet",
         _python("""
 from datasets import load_dataset
@@ -146,7 +146,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
     ),
     ExportFormat.TRL_PREFERENCE: Target(
         "trl",
-        trl.write_preferences,
+        trl_rows.write_preferences,
         r"trl/preference/(train|validation)\.parquet",
         _python("""
 from datasets import load_dataset
@@ -175,7 +175,7 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
     ),
     ExportFormat.TRL_PROMPTS: Target(
         "trl",
-        trl.write_prompts,
+        trl_rows.write_prompts,
         r"trl/prompts/(train|validation)\.parquet",
         _python("""
 from datasets import load_dataset
