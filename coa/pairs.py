@@ -59,7 +59,10 @@ class PreferencePair:
     """Continuations at this point that reasoned on, including the forked trajectory if it did."""
     num_think_correct: int
     model: str
+    """The model that wrote the forked trajectory."""
     search_fingerprint: str
+    fork_model: str = ""
+    """The model that wrote the other side; empty in files from before this column: `model`."""
 
     @property
     def value_of_acting(self) -> float:
@@ -106,6 +109,7 @@ def make_pair(
     prompt: str,
     act: ArmCount,
     think: ArmCount,
+    by_turn: bool = False,
 ) -> PreferencePair:
     """Make the pair of a trajectory and its fork at `point`.
 
@@ -118,6 +122,7 @@ def make_pair(
             when to act, and there is no such choice where acting is forbidden.
         act: The continuations that acted.
         think: The continuations that reasoned on.
+        by_turn: Whether a side's arm is that of its whole first turn (`arm_of`).
 
     Raises:
         InputError: The sides do not differ in whether the tool is called at the point.
@@ -127,8 +132,9 @@ def make_pair(
     chosen_side = side_of(chosen, point)
     rejected_side = side_of(rejected, point)
     pair_id = f"{parent.trajectory_id}/{point}"
-    _require_both_arms(pair_id, arm_of(chosen_side), arm_of(rejected_side))
-    acts = arm_of(chosen_side) is Arm.ACT
+    chosen_arm = arm_of(chosen_side, by_turn=by_turn)
+    _require_both_arms(pair_id, chosen_arm, arm_of(rejected_side, by_turn=by_turn))
+    acts = chosen_arm is Arm.ACT
     return PreferencePair(
         pair_id=pair_id,
         question_id=parent.question_id,
@@ -148,6 +154,7 @@ def make_pair(
         num_think_correct=think.correct,
         model=parent.model,
         search_fingerprint=parent.search_fingerprint or other.search_fingerprint,
+        fork_model=other.model,
     )
 
 
@@ -157,8 +164,13 @@ def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
     return attribute_trigger_to_policy(after)
 
 
-def arm_of(side: Sequence[Step]) -> Arm | None:
+def arm_of(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
     """Tell which arm a side took by its first step that is not blank.
+
+    Args:
+        side: The steps after the point.
+        by_turn: Whether a thought may come first, as where a fork stands between two turns: then a
+            side acts whose first turn ends in an action.
 
     Returns:
         The arm; None where the scaffold's text comes first. An inserted trigger that the policy
@@ -166,8 +178,8 @@ def arm_of(side: Sequence[Step]) -> Arm | None:
         begun by itself.
     """
     for step in side:
-        is_blank = step.kind is StepKind.THOUGHT and not step.text.strip()
-        if is_blank:
+        is_passed = by_turn or not step.text.strip()
+        if step.kind is StepKind.THOUGHT and is_passed:
             continue
         if step.kind is StepKind.MARKER:
             return None

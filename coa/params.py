@@ -16,6 +16,7 @@ from enum import EnumType
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -100,8 +101,8 @@ class Params:
 def _check_keys(given: DictConfig, kind: type[Any], where: str, *, is_entry: bool = False) -> None:
     """Refuse a section that has not exactly the keys of its dataclass, or one within it.
 
-    So no value is hidden in the code. Only the entries of a list or of a mapping of records may
-    leave out keys that have a default.
+    So no value is hidden in the code. Only the entries of a list or of a mapping of records, and
+    records that may be unset, may leave out keys that have a default.
     """
     hints = get_type_hints(kind)
     for key in given:
@@ -121,6 +122,9 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str, *, is_entry: boo
 
 def _check_within(given: Any, hint: Any, where: str, *, is_entry: bool) -> None:
     """Check a record, or each record in a list or a mapping; any other value is left alone."""
+    if NoneType in get_args(hint):
+        hint = get_args(hint)[0]
+        is_entry = True
     if is_dataclass(hint) and isinstance(given, DictConfig):
         _check_keys(given, hint, where, is_entry=is_entry)  # type: ignore[arg-type]
     elif isinstance(given, ListConfig):
@@ -177,16 +181,18 @@ def _read_yaml(path: Path) -> DictConfig:
 def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
     """Refuse a key whose section or parent is not in the file, or an unknown key of a section.
 
-    A deeper key may be new, because some mappings are open. `section` refuses it in the others.
+    A deeper key may be new, because some mappings are open and some records unset. `section`
+    refuses it in the others.
     """
     *parents, last = dotted.split(".")
     node: Any = values
     for i, part in enumerate([*parents, last]):
         is_mapping = isinstance(node, Mapping | DictConfig)
-        may_be_new = i >= 2 and i == len(parents)
-        if is_mapping and (part in node or may_be_new):
+        if is_mapping and part in node:
             node = node.get(part)
             continue
+        if i >= 2 and (is_mapping or node is None):
+            return
         parent = ".".join(parents[:i]) or "the file"
         known = _names(node) if is_mapping else "no keys below it"
         raise ConfigError(f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}")

@@ -20,7 +20,9 @@ from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
 from coa.files import ASSEMBLED, DATA, QUESTIONS, TRAINED
+from coa.forking import forking_policy, require_forks
 from coa.params import PARAMS_FILE, Params
+from coa.prompts import PromptParams
 from coa.stages import PipelineParams, Stage, TrajectorySource
 from coa.whole_files import write_file
 
@@ -56,6 +58,8 @@ class Plan:
         self.samples = TrajectorySource.SAMPLE in settings.trajectories
         self.ingests = TrajectorySource.INGEST in settings.trajectories
         self._check()
+        if self.makes_pairs:
+            require_forks(forking_policy(params))
 
     @property
     def question_files(self) -> list[str]:
@@ -88,6 +92,15 @@ class Plan:
         return bool(self._values["assemble"]["num_cot_a"])
 
     @property
+    def fork_prompts(self) -> list[str]:
+        """Return the prompt files of the policy that writes forks."""
+        own = self._values["branch"]["prompts"]
+        if not own:
+            return ["${prompts.cot}", "${prompts.coa}"]
+        files = PromptParams(**own)
+        return [files.cot, files.coa]
+
+    @property
     def reads_corpus(self) -> bool:
         """Tell whether the error analysis reads the passages."""
         return bool(self._values["analyse"]["reads_corpus"] and self._values["index"]["corpus"])
@@ -109,8 +122,11 @@ class Plan:
             paths += [pretrain["documents"], pretrain["corpus"]]
         if any(Path(path).is_relative_to(_WORLD) for path in paths):
             return True
-        asks_teacher = self.samples or self.makes_pairs
-        return asks_teacher and self._values["teacher"]["policy"] == "microworld"
+        asked = [self._values["teacher"]] if self.samples or self.makes_pairs else []
+        forker = self._values["branch"]["policy"]
+        if self.makes_pairs and forker:
+            asked.append(forker)
+        return any(policy.get("policy", "microworld") == "microworld" for policy in asked)
 
     @property
     def given_models(self) -> list[str]:
@@ -235,14 +251,6 @@ class Plan:
                 where=where,
                 got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
                 fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
-            )
-        policy = self._values["teacher"]["policy"]
-        if self.makes_pairs and policy in ("chat", "native"):
-            raise ConfigError(
-                f"a {policy} teacher cannot fork trajectories, so there are no pairs",
-                where=where,
-                got=f"teacher.policy = {policy}, assemble.num_cot_a = {numbers['num_cot_a']:,}",
-                fix="set assemble.num_cot_a: 0, or teacher.policy: completions",
             )
         needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}
         for name, number in needs.items():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coa.pairs import Arm
+from coa.policy.chat_families import ForkWay
 
 
 class PointOutcome(StrEnum):
@@ -15,7 +16,7 @@ class PointOutcome(StrEnum):
     """Every continuation on its arm ended as its parent did."""
     OFF_ARM = "off_arm"
     """Continuations ended properly, but none took its arm: the call that was opened for it was
-    never closed."""
+    never closed, or the tool was offered and not called."""
     UNSOUND = "unsound"
     """No continuation ended properly: each failed, acted where that is forbidden, or gave no
     answer."""
@@ -35,3 +36,5 @@ class Point:
     num_correct: int
     pair_id: str
     """Empty where there is no pair."""
+    way: ForkWay = ForkWay.TEXT
+    """How the trajectory was forked there (docs/teachers.md)."""

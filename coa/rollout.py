@@ -66,6 +66,8 @@ class Task:
     """Names of tools whose calls end the rollout at once."""
     prefix: tuple[Step, ...] = ()
     """Steps that are already there; they may end with an inserted trigger."""
+    first_turns: Turns | None = None
+    """For a fork by a chat policy: what it is told with the first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class State(Struct, frozen=True):
     steps: tuple[Step, ...]
     pending: Generate | Call | Done
     """What has to happen next."""
+    turns: Turns
+    """What a chat policy is told beside the context; a policy that writes tags is not told it."""
     num_context_tokens: int
     """n of Algorithm 1. The tokens added since the last reply may be an estimate."""
     num_counted_tokens: int = 0
@@ -130,8 +134,6 @@ class State(Struct, frozen=True):
     """The context as token ids, as the policy sampled them; None where it gives no ids."""
     id_runs: tuple[tuple[Author, int], ...] = ()
     """Who wrote the ids: authors with the number of ids, in order."""
-    messages: tuple[str, ...] = ()
-    """The policy's own messages as its server sent them; none of a policy that writes tags."""
     forced: StopReason | None = None
     """The budget that was used up, once the answer marker is appended."""
     num_prompt_tokens: int = 0
@@ -149,6 +151,7 @@ def start(task: Task, run: RolloutContext) -> State:
         context=task.prompt,
         steps=(),
         pending=Done(StopReason.NO_ANSWER),  # until the next step is planned below
+        turns=task.first_turns or Turns(task.tools, ()),
         num_context_tokens=0,
         ids=(),
     )
@@ -266,9 +269,7 @@ def _plan_next(state: State) -> State:
     left = limits.max_context_tokens - state.num_context_tokens
     if left <= 0:
         return _force_answer(state, StopReason.CONTEXT_BUDGET)
-    tools = state.task.tools + state.task.forbidden_tools
-    if trigger:
-        tools = (trigger,)
+    tools = (trigger,) if trigger else state.task.tools + state.task.forbidden_tools
     stop = tuple(protocol.close_tag(tool) for tool in tools)
     max_tokens = min(left, limits.max_turn_tokens or left)
     return replace(state, pending=Generate(stop, max_tokens))
@@ -317,11 +318,13 @@ def _append_written(state: State, event: Completion, new: tuple[Step, ...]) -> S
     """
     if event.num_context_tokens is not None:
         state = _corrected(state, event.num_context_tokens)
+    if event.native:
+        messages = (*state.turns.messages, event.native.message)
+        state = replace(state, turns=Turns(state.task.tools, messages))
     state = replace(
         state,
         steps=state.steps + new,
         context=state.context + event.text,
-        messages=state.messages + ((event.native.message,) if event.native else ()),
         num_policy_tokens=state.num_policy_tokens + event.num_tokens,
     )
     if event.opening_ids:
@@ -353,13 +356,9 @@ def _corrected(state: State, counted: int) -> State:
 
 
 def request(state: State) -> Request:
-    """Return the request that `state` waits for.
-
-    Its seed follows from the run's seed, the trajectory's id and the turn.
-    """
+    """Return the request that `state` waits for; no two turns of a run have the same seed."""
     assert isinstance(state.pending, Generate), state.pending
     sampling = state.run.sampling
-    turns = Turns(state.task.tools, state.messages) if reads_turns(state.run.encoder) else UNSET
     return Request(
         context=state.context,
         stop=state.pending.stop,
@@ -369,7 +368,7 @@ def request(state: State) -> Request:
         seed=call_seed(sampling.seed, state.task.trajectory_id, state.num_calls),
         context_ids=state.ids,
         session=session_name(state.task.trajectory_id),
-        turns=turns,
+        turns=state.turns if reads_turns(state.run.encoder) else UNSET,
     )
 
 

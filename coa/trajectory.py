@@ -115,9 +115,10 @@ class Step:
     """Observations: the ids of the passages shown, in order."""
     transcribed: str | None = None
     """The policy's own text where `text` was written by us after it, as for a chat policy: an
-    action's arguments as JSON, an answer without our tags, a thought whose tags we broke. None
-    where `text` is the policy's own to the character. A thought that is cut or continued later
-    keeps that of the whole."""
+    action's arguments as JSON, an answer without our tags, a thought whose tags we broke, the
+    reasoning of a thought to which we joined what was said beside the call. None where `text` is
+    the policy's own to the character. A thought that is cut or continued later keeps that of the
+    whole."""
     cut_calls: tuple[str, ...] = ()
     """Actions: further calls that the policy made in the same turn, as JSON; none was made."""
 

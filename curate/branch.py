@@ -4,137 +4,45 @@
 
 Reads data/grade.parquet, right and wrong rows alike. A trajectory that acted is continued from
 before an action without the tool; one that only reasoned is continued from the end of a thought
-with the tool. A pair is kept when the grader finds that exactly one of the two sides is right, so
-both kinds of the paper come out (AutoCoA, section 3). Writes data/branch/pairs.parquet,
-forks.parquet (every continuation, graded) and points.parquet (what became of every point).
+with the tool. The teacher writes the forks, or the policy of `branch.policy`. A pair is kept when
+the grader finds that exactly one of the two sides is right, so both kinds of the paper come out
+(AutoCoA, section 3). Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded)
+and points.parquet (what became of every point).
 """
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import polars as pl
 
 from coa import tables
-from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams, template_of
 from coa.files import BRANCHED, GRADED
+from coa.forking import (
+    BranchParams,
+    family_of,
+    forking_policy,
+    load_prompts,
+    require_forks,
+)
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons, stop_reason_counts, write_metrics
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
 from coa.points import Point, PointOutcome
+from coa.policy.chat_families import ChatFamily
+from coa.policy.chat_record import Unforkable
 from coa.progress import Progress
-from coa.prompts import Prompt, PromptParams
-from coa.ranking import seeded_rank
+from coa.prompts import Prompt
 from coa.rollout import Task
 from coa.runtime import JOURNALS, Runtime, open_runtime
 from coa.spool import Spool
 from coa.trajectory import StopReason, Trajectory
-from curate.forks import action_points, fork_task, thought_points
-from curate.strata import Stratum, divide_evenly
+from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
+from curate.forks import fork_task
 
 OUT = BRANCHED
-
-
-@dataclass(frozen=True, slots=True)
-class BranchParams:
-    """Where and how often to fork."""
-
-    max_parents: dict[PairKind, int] = field(
-        default_factory=lambda: {PairKind.ACT_IS_BETTER: 3000, PairKind.THINK_IS_BETTER: 3000}
-    )
-    """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted
-    and those that did not. Acting helps more often than it harms, so the second kind needs more
-    parents."""
-    points_per_trajectory: int = 1
-    """Points forked in each of them, where it has so many."""
-    num_continuations: int = 1
-    """Continuations of the other arm at each point."""
-    cue: str = (
-        r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|"
-        r"who|when|where|which)\b"
-    )
-    """Regular expression: a sentence with it is a place where a policy that reasoned on might have
-    acted."""
-    seed: int = 0
-    """Chooses trajectories and points."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """A parent, a point in it, and the arm that it did not take there."""
-
-    parent: GradedTrajectory
-    point: int
-    arm: Arm
-
-
-def choose_parents(path: Path, params: BranchParams) -> set[str]:
-    """Choose the trajectories to fork and return their ids.
-
-    For each kind of pair they are taken evenly from those that acted and those that did not.
-    Imported ones are not forked: the teacher did not write them, and their licence binds a pair.
-    """
-    trajectory = pl.col("trajectory").struct
-    is_own = trajectory.field("sampling").struct.field("temperature") >= 0
-    rows = (
-        pl.scan_parquet(path)
-        .filter(is_own)
-        .select(
-            id=trajectory.field("trajectory_id"),
-            acted=trajectory.field("num_actions") > 0,
-            correct=pl.col("grade").struct.field("exact_match"),
-        )
-    )
-    ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
-    for trajectory_id, acted, correct in rows.collect().iter_rows():
-        kind = expected_pair_kind(acted=acted, correct=correct)
-        ids[kind].setdefault((acted,), []).append(trajectory_id)
-
-    def rank(trajectory_id: str) -> str:
-        return seeded_rank(trajectory_id, params.seed, "parent")
-
-    chosen: set[str] = set()
-    for kind, groups in ids.items():
-        sizes = {group: len(members) for group, members in groups.items()}
-        shares = divide_evenly(sizes, params.max_parents.get(kind, 0))
-        for group, share in shares.items():
-            ranked = sorted(groups[group], key=rank)
-            chosen.update(ranked[:share])
-    return chosen
-
-
-def expected_pair_kind(*, acted: bool, correct: bool) -> PairKind:
-    """Tell which kind of pair a parent makes if its other arm ends differently."""
-    return PairKind.ACT_IS_BETTER if acted == correct else PairKind.THINK_IS_BETTER
-
-
-def forks_of(row: GradedTrajectory, params: BranchParams) -> list[Fork]:
-    """Choose, by the seed, the points of one trajectory to fork and the arm to try there.
-
-    A trajectory without a fitting point gives none. One that ended by accident (cut off, tags
-    broken) is not forked either: its outcome says nothing about acting.
-    """
-    if not is_sound(row):
-        return []
-    steps = row.trajectory.steps
-    points = action_points(steps)
-    arm = Arm.THINK
-    if not points:
-        points = thought_points(steps, re.compile(params.cue))
-        arm = Arm.ACT
-
-    def rank(point: int) -> str:
-        return seeded_rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point")
-
-    chosen = sorted(points, key=rank)[: params.points_per_trajectory]
-    return [Fork(row, point, arm) for point in sorted(chosen)]
 
 
 def resolve_fork(
@@ -151,7 +59,8 @@ def resolve_fork(
     num_correct = 0
     first_differing: GradedTrajectory | None = None
     for row in sound:
-        if arm_of(side_of(row.trajectory, fork.point)) is not fork.arm:
+        side = side_of(row.trajectory, fork.point)
+        if arm_of(side, by_turn=fork.by_turn) is not fork.arm:
             continue
         num_on_arm += 1
         num_correct += row.grade.exact_match
@@ -176,6 +85,7 @@ def resolve_fork(
         num_continuations=tried.total,
         num_correct=tried.correct,
         pair_id=pair.pair_id if pair else "",
+        way=fork.way,
     )
     return point, pair
 
@@ -194,6 +104,7 @@ def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount, prompt: Prompt) 
         prompt=prompt.fill(parent.trajectory.question),
         act=tried if is_acting else own,
         think=own if is_acting else tried,
+        by_turn=fork.by_turn,
     )
 
 
@@ -273,13 +184,15 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
     with Spool(Fork, JOURNALS) as spool:
         for number, fork in enumerate(forks):
             spool.put(number, fork)
-        async with open_runtime(params, "branch") as runtime:
+        policy = forking_policy(params)
+        async with open_runtime(params, "branch", teacher=policy) as runtime:
             encoder = runtime.run.encoder
             encoded_prompts: dict[Arm, Prompt] = {}
             for arm, prompt in prompts.items():
                 encoded_prompts[arm] = prompt.for_policy(encoder)
             results = ForkResults(spool, settings.num_continuations, encoded_prompts[Arm.ACT], out)
-            tasks = _tasks(spool, settings.num_continuations, encoded_prompts)
+            family = family_of(policy)
+            tasks = _tasks(spool, settings.num_continuations, encoded_prompts, family)
             await _roll_out(runtime, tasks, len(spool) * settings.num_continuations, results)
             results.totals.costs = runtime.ledger.used.metrics()
             results.totals.server = runtime.server_metrics
@@ -287,14 +200,18 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
 
 
 def _tasks(
-    forks: Spool[Fork], num_continuations: int, prompts: Mapping[Arm, Prompt]
+    forks: Spool[Fork],
+    num_continuations: int,
+    prompts: Mapping[Arm, Prompt],
+    family: ChatFamily | None,
 ) -> Iterator[Task]:
     """Make the tasks that continue each fork, one fork after the other."""
     for number in range(len(forks)):
         fork = forks.get(number)
         prompt = prompts[fork.arm]
         for k in range(num_continuations):
-            yield fork_task(fork.parent.trajectory, fork.point, fork.arm, k, prompt)
+            parent = fork.parent.trajectory
+            yield fork_task(parent, fork.point, fork.arm, k, prompt, fork.way, family)
 
 
 async def _roll_out(
@@ -308,37 +225,16 @@ async def _roll_out(
                 bar.grade(is_correct=row.grade.exact_match)
 
 
-def load_prompts(params: Params) -> dict[Arm, Prompt]:
-    """Load the prompt of each arm: with the tool or without it."""
-    files = params.section(PromptParams, "prompts")
-    template = template_of(params.section(TeacherParams, "teacher"))
-    return {
-        Arm.ACT: Prompt.load(Path(files.coa), template),
-        Arm.THINK: Prompt.load(Path(files.cot), template),
-    }
-
-
-def find_forks(path: Path, parents: set[str], params: BranchParams) -> Iterator[Fork]:
-    """Find the forks of the chosen trajectories of a graded table, in its order."""
-    for row in tables.read_table(path, GradedTrajectory):
-        if row.trajectory.trajectory_id in parents:
-            yield from forks_of(row, params)
-
-
 def main(arguments: Sequence[str]) -> str:
     """Fork, continue and pair; return the summary line."""
     params = Params.load("branch", arguments)
-    if params.section(TeacherParams, "teacher").policy is PolicyKind.CHAT:
-        raise ConfigError(
-            "a chat policy cannot go on from the middle of a trajectory, so it cannot fork",
-            where="teacher.policy",
-            fix="set assemble.num_cot_a: 0 to build no pairs, or fork with a model behind raw "
-            "completions: teacher.policy=completions, with its teacher.server, "
-            "teacher.chat_template and prompts",
-        )
     settings = params.section(BranchParams)
+    policy = forking_policy(params)
+    require_forks(policy)
+    family = family_of(policy)
     parents = choose_parents(GRADED, settings)
-    forks = find_forks(GRADED, parents, settings)
+    refused = Refused()
+    forks = find_forks(GRADED, parents, settings, family, refused)
     with (
         tables.TableWriter(OUT / "pairs.parquet", PreferencePair) as pairs,
         tables.TableWriter(OUT / "forks.parquet", GradedTrajectory) as continuations,
@@ -350,6 +246,8 @@ def main(arguments: Sequence[str]) -> str:
     metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
     for name in (*PairKind, *PointOutcome):
         metrics[str(name)] = counts[name]
+    if family is not None:
+        metrics["unforkable"] = {str(reason): refused[reason] for reason in Unforkable}
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
     metrics["costs"] = totals.costs
     metrics |= totals.server
@@ -361,6 +259,8 @@ def main(arguments: Sequence[str]) -> str:
         return f"{OUT}: no pairs, because {why}"
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
     found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
+    if refused:
+        found += f"; {shown_refused(refused)}"
     return f"{OUT}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"
 
 

@@ -26,6 +26,7 @@ from ruamel.yaml.comments import CommentedMap
 from annotate.settings import AnnotateParams
 from coa.doctor.settings import DoctorParams
 from coa.factory import SearchParams, TeacherParams
+from coa.forking import BranchParams
 from coa.microworld.factory import MicroworldParams
 from coa.params import DEFAULT_PROFILE
 from coa.policy.rehearse import RehearseParams
@@ -39,7 +40,6 @@ from coa.sets import AssembleParams
 from coa.stages import PipelineParams
 from coa.tools.factory import ToolsParams
 from curate.analyse import AnalyseParams
-from curate.branch import BranchParams
 from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams

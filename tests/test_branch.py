@@ -9,6 +9,7 @@ import pytest
 from coa import protocol, tables
 from coa.drivers import roll_out
 from coa.errors import InputError
+from coa.forking import BranchParams
 from coa.graded import GradedTrajectory, grade_like, grade_trajectory
 from coa.pairs import (
     Arm,
@@ -28,7 +29,8 @@ from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.branch import BranchParams, Fork, choose_parents, forks_of, resolve_fork
+from curate.branch import resolve_fork
+from curate.fork_choice import Fork, choose_parents, forks_of
 from curate.forks import action_points, fork_task, thought_points
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)

@@ -4,9 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from coa import tables
+from coa.forking import BranchParams
 from coa.graded import GradedTrajectory
 from coa.trajectory import Mode, Sampling
-from curate.branch import BranchParams, choose_parents
+from curate.fork_choice import choose_parents
 from tests.card_support import question, trajectory
 
 

@@ -214,9 +214,7 @@ def test_the_table_of_families_is_that_of_the_records() -> None:
             ", ".join(f"`{it}`" for it in family.returns) or "nothing",
             ", ".join(family.sampling) or "none",
             "switched off" if family.switches_off_parallel_calls else "cut",
-            f"`{family.prefill}`" if family.prefill else "none",
             ", ".join(family.forks),
-            f"`{family.cached}`",
             family.checked,
         )
         assert f"| {' | '.join(cells)} |" in text

@@ -32,7 +32,7 @@ from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point, PointOutcome
 from coa.policy.chat import Waiver
-from coa.policy.chat_families import FamilyName
+from coa.policy.chat_families import FamilyName, ForkWay
 from coa.policy.fault_kinds import FaultKind
 from coa.policy.personalities import Personality
 from coa.question import Question
@@ -129,6 +129,7 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Arm,
         PairKind,
         PointOutcome,
+        ForkWay,
         UnreadableReason,
         Measure,
         DisagreementReason,

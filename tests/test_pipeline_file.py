@@ -127,6 +127,21 @@ def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
     assert "student_assemble" in stages
 
 
+def test_a_chat_teacher_may_have_pairs() -> None:
+    assert "branch" in stages_of("teacher.policy=chat")
+
+
+def test_forks_may_have_a_policy_and_prompts_of_their_own() -> None:
+    stages = stages_of(
+        "teacher.policy=chat",
+        "teacher.chat.family=deepseek",
+        "branch.policy.policy=completions",
+        "branch.prompts={coa: tags.txt}",
+    )
+    assert {"tags.txt", "synth/prompts/cot.txt"} <= set(stages["branch"]["deps"])
+    assert "${prompts.coa}" not in stages["branch"]["deps"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -140,8 +155,8 @@ def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
             ["pipeline.trajectories=[ingest]", "ingest.files=[{path: '*.jsonl'}]"],
             "a pattern of ingest.files needs a folder of its own",
         ),
-        (["teacher.policy=chat"], "a chat teacher cannot fork"),
-        (["teacher.policy=native"], "a native teacher cannot fork"),
+        (["teacher.policy=native"], "native policy cannot fork"),
+        (["teacher.policy=chat", "teacher.chat.family=deepseek"], "ends with /beta"),
         (["assemble.num_cot_a=0"], "there is nothing to train sft1 on"),
         (["assemble.num_rl=0"], "there is nothing to train rl1 on"),
         (["pipeline.training=[sft2]"], "sft2 starts from data/train/sft1"),

@@ -17,7 +17,6 @@ from coa.params import Params
 from coa.policy import Policy
 from coa.policy.rehearse import main, open_writer
 from coa.trajectory import Trajectory
-from curate import branch
 from synth import sample
 
 SECRET = "sk-rehearsed-8c1f"
@@ -91,11 +90,6 @@ def test_over_completions_and_in_a_chat_format_the_script_writes_the_same_rows(
 
 def texts_of(row: Trajectory) -> list[str]:
     return [step.text for step in row.steps]
-
-
-def test_a_chat_teacher_is_refused_by_branch_with_advice(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot fork[\s\S]*teacher\.policy=completions"):
-        branch.main(["teacher.policy=chat", "teacher.server.model=any"])
 
 
 def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:

@@ -35,6 +35,11 @@ class Turns:
     """Names of the tools offered."""
     messages: tuple[str, ...]
     """The policy's own messages so far, each as its server sent it (`Native.message`)."""
+    begun: str | UnsetType = UNSET
+    """At a fork: the beginning of this turn's thought, from which the policy goes on. The context
+    ends with it."""
+    must_call: str | UnsetType = UNSET
+    """At a fork: the tool that this turn must call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class Native:
     message: str
     """The policy's own message as JSON, to be sent back unchanged with the next turn."""
     thought: str | None = None
-    """What the policy wrote before it acted or answered, where tags in it had to be broken."""
+    """What the policy wrote before it acted or answered, where tags in it had to be broken. Where
+    it also said something beside a call, the reasoning alone."""
     arguments: str = ""
     """The arguments of its call, verbatim; JSON where the policy kept to the form."""
     content: str = ""

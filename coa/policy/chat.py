@@ -113,11 +113,14 @@ class ChatPolicy(CompletionsPolicy):
         """Tell the state of a rollout."""
         assert request.turns is not UNSET
         turns = request.turns
-        told: dict[str, Any] = {"messages": to_messages(request, turns, self._chat.answer_request)}
+        messages = to_messages(request, turns, self._family, self._chat.answer_request)
+        told: dict[str, Any] = {"messages": messages}
         if turns.tools:
             told["tools"] = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
             if self._family.switches_off_parallel_calls:
                 told["parallel_tool_calls"] = False
+        if turns.must_call is not UNSET:
+            told["tool_choice"] = {"type": "function", "function": {"name": turns.must_call}}
         if is_forced(request):
             told.update(self._family.forced)
             if turns.tools:
@@ -155,9 +158,12 @@ class ChatPolicy(CompletionsPolicy):
             finish = Finish.LENGTH if message.is_cut else Finish.END
             return Completion(text, finish, num_tokens or 0)
         forced = is_forced(request)
-        is_first = not request.turns.messages
-        fault = self._fault(message, body.model, is_first=is_first and not forced)
-        native = Native(returned_message(message, self._family), fault=fault)
+        turns = request.turns
+        is_fork = turns.begun is not UNSET or turns.must_call is not UNSET
+        is_first = not (turns.messages or is_fork or forced)
+        fault = self._fault(message, body.model, is_first=is_first)
+        begun = "" if turns.begun is UNSET or forced else turns.begun
+        native = Native(returned_message(message, self._family, begun), fault=fault)
         if forced:
             return to_forced_answer(message, native, num_tokens)
         return to_completion(message, native, num_tokens, self._own_schemas)
@@ -165,7 +171,8 @@ class ChatPolicy(CompletionsPolicy):
     def _fault(self, message: ChatReply, model: str | None, *, is_first: bool) -> str:
         """Say what makes a reply unfit to teach; empty where nothing does.
 
-        Only the first turn of a rollout must hold reasoning: a later one may go on without.
+        Only the first turn of a rollout must hold reasoning: a later one may go on without, and so
+        may the turn at a fork, whose call is forced or whose thought was begun.
         """
         found: Waiver | None = None
         if not is_served_model(model, self.name, self._chat.served_as):

@@ -45,12 +45,15 @@ class Checked(StrEnum):
 class ForkWay(StrEnum):
     """A way to continue a trajectory otherwise than its policy did."""
 
+    TEXT = "text"
+    """At any character: a policy of raw completions goes on from the text itself. No chat server
+    can do it."""
     TOOLS_WITHHELD = "tools withheld"
     """Between turns: the next turn is asked for without tools."""
     FORCED_CALL = "forced call"
     """Between turns: `tool_choice` names the tool that must be called."""
     PREFIX = "prefix"
-    """Inside a thought: the last message is a beginning that the policy goes on from."""
+    """Inside a thought: the last message is its beginning, and the policy goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,6 @@ class ChatFamily:
     """Fields of its own earlier messages that the server wants back, unchanged."""
     sampling: tuple[str, ...]
     """Sampling settings that it honours; the others are not sent."""
-    cached: str
-    """Where `usage` tells how many tokens of the prompt were cached."""
-    prefill: str
-    """How a message can be begun for the policy; empty where it cannot."""
     forks: tuple[ForkWay, ...]
     """What it can do at a fork."""
     checked: Checked
@@ -76,12 +75,15 @@ class ChatFamily:
     """Fields of every request."""
     forced: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a request for a forced answer: they keep it from thinking first."""
+    prefix: Mapping[str, Any] = field(default_factory=dict)
+    """For `ForkWay.PREFIX`: fields of a message whose reasoning is only begun."""
+    prefix_address: str = ""
+    """For `ForkWay.PREFIX`: how the server's address must end."""
 
 
 DETAILS = "reasoning_details"
 """OpenRouter's list of typed pieces of reasoning, some of them summaries or encrypted."""
 _OPENAI_SAMPLING = ("temperature", "top_p", "seed")
-_OPENAI_CACHED = "prompt_tokens_details.cached_tokens"
 _BETWEEN_TURNS = (ForkWay.TOOLS_WITHHELD, ForkWay.FORCED_CALL)
 _NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 
@@ -90,9 +92,7 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning", "reasoning_content"),
         returns=("reasoning",),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="continue_final_message",
-        forks=(*_BETWEEN_TURNS, ForkWay.PREFIX),
+        forks=_BETWEEN_TURNS,
         forced=_NO_THINKING,
         checked=Checked.RUN,
     ),
@@ -100,9 +100,7 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="continue_final_message",
-        forks=(*_BETWEEN_TURNS, ForkWay.PREFIX),
+        forks=_BETWEEN_TURNS,
         always={"separate_reasoning": True},
         forced=_NO_THINKING,
         checked=Checked.RUN,
@@ -111,20 +109,18 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=(),
-        cached="prompt_cache_hit_tokens",
-        prefill="prefix",
         forks=(ForkWay.TOOLS_WITHHELD, ForkWay.PREFIX),
         switches_off_parallel_calls=False,
         always={"thinking": {"type": "enabled"}},
         forced={"thinking": {"type": "disabled"}},
+        prefix={"prefix": True},
+        prefix_address="/beta",
         checked=Checked.RUN,
     ),
     FamilyName.OPENROUTER: ChatFamily(
         reasoning=("reasoning",),
         returns=("reasoning", DETAILS),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="",
         forks=_BETWEEN_TURNS,
         always={"usage": {"include": True}},
         forced={"reasoning": {"enabled": False}},
@@ -134,8 +130,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning", "reasoning_content"),
         returns=(),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="",
         forks=_BETWEEN_TURNS,
         checked=Checked.RUN,
     ),
@@ -143,8 +137,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=(),
-        cached=_OPENAI_CACHED,
-        prefill="partial",
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
         checked=Checked.READ,
@@ -153,8 +145,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=("temperature", "top_p"),
-        cached=_OPENAI_CACHED,
-        prefill="",
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
         always={"thinking": {"type": "enabled", "clear_thinking": False}},
@@ -165,8 +155,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="",
         forks=(ForkWay.TOOLS_WITHHELD,),
         always={"enable_thinking": True, "preserve_thinking": True},
         forced={"enable_thinking": False},
@@ -176,8 +164,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         reasoning=("reasoning", "reasoning_content"),
         returns=("reasoning",),
         sampling=_OPENAI_SAMPLING,
-        cached=_OPENAI_CACHED,
-        prefill="",
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
         checked=Checked.READ,

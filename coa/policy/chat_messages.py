@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Request, Turns
+from coa.policy.chat_families import ChatFamily
 from coa.policy.react import THINKING_OPENED, observation_body
 from coa.tools import ToolSchema
 from coa.trajectory import Step, StepKind
@@ -31,16 +33,20 @@ def is_forced(request: Request) -> bool:
     return request.context.endswith(protocol.ANSWER_MARKER)
 
 
-def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Message]:
+def to_messages(
+    request: Request, turns: Turns, family: ChatFamily, answer_request: str
+) -> list[Message]:
     """Write the messages of a request.
 
     Args:
         request: The loop's request.
-        turns: The policy's messages so far.
+        turns: The policy's messages so far, and the beginning of the next one at a fork.
+        family: How the server takes a message that is only begun.
         answer_request: What the user says when a budget is used up.
 
     Raises:
-        ConfigError: The prompt shows our tags, or the rollout begins with steps of another policy.
+        ConfigError: The prompt shows our tags, or the rollout begins with steps that are not told
+            as messages.
     """
     prompt, _, written = request.context.rpartition(THINKING_OPENED)
     steps = protocol.parse(written)
@@ -52,6 +58,8 @@ def to_messages(request: Request, turns: Turns, answer_request: str) -> list[Mes
         messages.append(message)
         if number < len(observations):
             messages += _results(message, observations[number])
+    if turns.begun is not UNSET:
+        messages.append(begun_message(turns.begun, family, is_over=is_forced(request)))
     if is_forced(request):
         messages.append({"role": "user", "content": answer_request})
     return messages
@@ -65,12 +73,26 @@ def _require_own(prompt: str, steps: Sequence[Step], turns: Turns) -> None:
             fix="prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt",
         )
     is_begun = any(step.kind is not StepKind.MARKER for step in steps)
-    if is_begun and not turns.messages:
+    if is_begun and not turns.messages and turns.begun is UNSET:
         raise ConfigError(
             "a chat policy cannot go on from the middle of a trajectory",
             expected="rollouts from their beginning",
             fix="continue it with a policy that has raw completions: teacher.policy=completions",
         )
+
+
+def begun_message(thought: str, family: ChatFamily, *, is_over: bool = False) -> Message:
+    """Write a message that holds the beginning of a thought, for the policy to go on from.
+
+    Args:
+        thought: The beginning, verbatim.
+        family: How the server takes such a message.
+        is_over: Whether the policy does not go on from it, because the answer is forced.
+    """
+    message: Message = {"role": "assistant", "content": ""}
+    for name in family.returns:
+        message[name] = thought
+    return message if is_over else message | dict(family.prefix)
 
 
 def _results(message: Mapping[str, Any], observation: Step) -> list[Message]:

@@ -158,12 +158,17 @@ def _calls(found: object) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def returned_message(reply: ChatReply, family: ChatFamily) -> str:
-    """Return the policy's message as it is sent back: opaque fields unchanged, each call an id."""
+def returned_message(reply: ChatReply, family: ChatFamily, begun: str = "") -> str:
+    """Return the policy's message as it is sent back: opaque fields unchanged, each call an id.
+
+    Where the policy went on from a thought that was `begun`, that is put before the reasoning.
+    """
     kept: dict[str, Any] = {"role": "assistant", "content": reply.message.get("content") or ""}
     for name in family.returns:
         if reply.message.get(name) is not None:
             kept[name] = reply.message[name]
+        if begun:
+            kept[name] = begun + (kept.get(name) or "")
     if reply.calls:
         kept["tool_calls"] = calls_with_ids(reply.message["tool_calls"])
     return msgspec.json.encode(kept).decode()
@@ -218,6 +223,8 @@ def to_completion(
     thought = reply.reasoning if answer else joined(reply.reasoning, reply.content)
     text = protocol.break_tags(thought)
     original = thought if text != thought else None
+    if reply.calls and reply.content:
+        original = reply.reasoning
     arguments = ""
     problem = ""
     cut: tuple[str, ...] = ()

@@ -12,6 +12,18 @@ from typing import Any
 from coa.policy import Completion
 
 
+class Continues(StrEnum):
+    """How a server is asked to go on from a last message that is only begun."""
+
+    NEVER = "never"
+    """It cannot: what it writes is a new message."""
+    FINAL_MESSAGE = "final_message"
+    """`continue_final_message: true`. Its reasoning parser does not find the beginning of a thought
+    that was begun, and leaves the rest of it in the content."""
+    PREFIX = "prefix"
+    """The message has `prefix: true`, and the address ends with `/beta`."""
+
+
 class Personality(StrEnum):
     """A kind of chat server."""
 
@@ -50,6 +62,10 @@ class Manners:
     """Whether the blank lines before an answer stay in its content."""
     honours_one_call: bool = True
     """Whether `parallel_tool_calls: false` is obeyed."""
+    continues: Continues = Continues.NEVER
+    """How it goes on from a message that is only begun."""
+    forces_calls: bool = True
+    """Whether `tool_choice` may name a tool: else status 400."""
 
 
 PRICE_OF_A_TOKEN = 1e-6
@@ -80,9 +96,13 @@ MANNERS: Mapping[Personality, Manners] = {
         takes=("reasoning", "reasoning_content"),
         usage=_openai_usage,
         keeps_blanks=True,
+        continues=Continues.FINAL_MESSAGE,
     ),
     Personality.SGLANG: Manners(
-        shows="reasoning_content", takes=("reasoning_content",), usage=_openai_usage
+        shows="reasoning_content",
+        takes=("reasoning_content",),
+        usage=_openai_usage,
+        continues=Continues.FINAL_MESSAGE,
     ),
     Personality.DEEPSEEK: Manners(
         shows="reasoning_content",
@@ -91,6 +111,8 @@ MANNERS: Mapping[Personality, Manners] = {
         wants_reasoning=True,
         keeps_alive=True,
         honours_one_call=False,
+        continues=Continues.PREFIX,
+        forces_calls=False,
     ),
     Personality.OPENROUTER: Manners(
         shows="reasoning",

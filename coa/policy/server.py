@@ -19,8 +19,8 @@ from aiohttp import web
 
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request
-from coa.policy.personalities import Personality
-from coa.policy.server_chat import ChatHandler, PromptForm
+from coa.policy.personalities import Continues, Personality
+from coa.policy.server_chat import BETA_PAGE, ChatHandler, PromptForm
 from coa.policy.server_faults import (
     Fails,
     Faults,
@@ -77,6 +77,8 @@ async def serve(
     application.router.add_post("/v1/completions", handler.completions)
     chat = ChatHandler(policy, personality, shared_faults, fails, form or PromptForm())
     application.router.add_post("/v1/chat/completions", chat.answer)
+    if chat.manners.continues is Continues.PREFIX:
+        application.router.add_post(BETA_PAGE, chat.answer)
     application.router.add_get("/v1/models", handler.models)
     runner = web.AppRunner(
         application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS

@@ -18,11 +18,13 @@ from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat_messages import ARGUMENT
 from coa.policy.chat_replies import argument_of, object_text
 from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import MANNERS, Manners, Personality
+from coa.policy.personalities import MANNERS, Continues, Manners, Personality
 from coa.policy.react import THINKING_OPENED
 from coa.policy.server_faults import Fails, Faults, complete_or_refuse, error_response
 from coa.trajectory import StepKind
 
+BETA_PAGE = "/beta/chat/completions"
+"""Where DeepSeek goes on from a message that is only begun."""
 _DEFAULT_MAX_TOKENS = 4096
 
 
@@ -72,7 +74,7 @@ class ChatHandler:
                 return failure
             if body["model"] != self.policy.name:
                 return error_response(404, f"The model `{body['model']}` does not exist.")
-            request = self.to_request(body)
+            request = self.to_request(body, is_beta=http_request.path == BETA_PAGE)
         except Refused as refused:
             return error_response(400, str(refused))
         except (ValueError, TypeError, KeyError, AttributeError) as odd:
@@ -93,7 +95,7 @@ class ChatHandler:
 
     # From messages to a context
 
-    def to_request(self, body: Mapping[str, Any]) -> Request:
+    def to_request(self, body: Mapping[str, Any], *, is_beta: bool = False) -> Request:
         """Write the conversation as the context of the policy's next turn."""
         if body.get("stream"):
             raise Refused("this server does not stream")
@@ -103,8 +105,9 @@ class ChatHandler:
         if body.get("tool_choice") == "none":
             tools = []
         prompt = "\n".join(message["content"] for message in (*system, first))
-        begun = self.form.chat_template.replace("{tools}", _offer(tools))
-        context = begun.replace("{prompt}", prompt) + THINKING_OPENED
+        offered = self.form.chat_template.replace("{tools}", _offer(tools))
+        context = offered.replace("{prompt}", prompt) + THINKING_OPENED
+        begun = self._take_begun(rest, body, is_beta=is_beta)
         awaited: list[Mapping[str, Any]] = []
         for message in rest:
             if message["role"] != "tool" and awaited:
@@ -118,7 +121,13 @@ class ChatHandler:
                 context += protocol.ANSWER_MARKER
         if awaited:
             raise Refused("a tool call has no result")
+        context += begun
+        named = _named_tool(body)
+        self._require_callable(named, tools)
         ending = dict.fromkeys((*tools, *self.form.known_tools))
+        if named:
+            context += protocol.open_tag(named)
+            ending = {named: None}
         if context.endswith(protocol.ANSWER_MARKER):
             ending = {}
         return Request(
@@ -129,6 +138,31 @@ class ChatHandler:
             top_p=float(body.get("top_p", 1.0)),
             seed=int(body.get("seed") or 0),
         )
+
+    def _take_begun(
+        self, messages: list[Mapping[str, Any]], body: Mapping[str, Any], *, is_beta: bool
+    ) -> str:
+        """Take off a last message that the policy is to go on from, and return its text."""
+        last = messages[-1] if messages else {}
+        if self.manners.continues is Continues.PREFIX and last.get("prefix"):
+            if not is_beta:
+                raise Refused("prefix is a beta feature: the base_url must end with /beta")
+            messages.pop()
+            answer = last.get("content") or ""
+            closed = f"{protocol.THINK_CLOSE}{answer}" if answer else ""
+            return f"{last.get(self.manners.shows) or ''}{closed}"
+        if _goes_on(body) and self.manners.continues is Continues.FINAL_MESSAGE:
+            if body.get("add_generation_prompt", True):
+                raise Refused("continue_final_message excludes add_generation_prompt")
+            messages.pop()
+            return str(last["content"]).removeprefix(THINKING_OPENED)
+        return ""
+
+    def _require_callable(self, named: str, tools: Sequence[str]) -> None:
+        if named and not self.manners.forces_calls:
+            raise Refused("a model that thinks does not support this tool_choice")
+        if named and named not in tools:
+            raise Refused(f"tool_choice names {named}, which is not among the tools")
 
     def _said(self, message: Mapping[str, Any]) -> str:
         """Write an earlier message of the policy, or refuse one without its reasoning."""
@@ -154,7 +188,11 @@ class ChatHandler:
     ) -> dict[str, Any]:
         """Write what the policy wrote as a reply with one message."""
         is_forced = request.context.endswith(protocol.ANSWER_MARKER)
-        parts = _forced_parts(completion) if is_forced else _parts(completion)
+        parts = _parts(completion, _named_tool(body))
+        if is_forced:
+            parts = _forced_parts(completion)
+        if _goes_on(body) and self.manners.continues is Continues.FINAL_MESSAGE:
+            parts = _misparsed(parts)
         message: dict[str, Any] = {"role": "assistant", "content": self._content(parts.content)}
         if parts.tool:
             call_id = _call_id(request.context)
@@ -206,10 +244,28 @@ class _Parts(NamedTuple):
     argument: str = ""
 
 
-def _parts(completion: Completion) -> _Parts:
-    """Take a turn's text apart."""
+def _goes_on(body: Mapping[str, Any]) -> bool:
+    """Return whether the policy is to go on from the last message, which is its own."""
+    is_own = body["messages"][-1]["role"] == "assistant"
+    return bool(body.get("continue_final_message")) and is_own
+
+
+def _misparsed(parts: _Parts) -> _Parts:
+    """Leave the reasoning in the content, as parsers do that find no beginning of a thought."""
+    closed = f"{protocol.THINK_CLOSE}{parts.content}" if parts.content else ""
+    return parts._replace(reasoning="", content=f"{parts.reasoning}{closed}")
+
+
+def _named_tool(body: Mapping[str, Any]) -> str:
+    """Return the tool that must be called; empty where the policy is free."""
+    choice = body.get("tool_choice")
+    return str(choice["function"]["name"]) if isinstance(choice, dict) else ""
+
+
+def _parts(completion: Completion, called: str) -> _Parts:
+    """Take a turn's text apart; `called` is the tool that had to be called."""
     reasoning = ""
-    for step in protocol.parse_policy(completion.text):
+    for step in protocol.parse_policy(completion.text, triggered_tool=called):
         if step.kind is StepKind.ACTION:
             return _Parts(reasoning, tool=step.tool or "", argument=step.argument or "")
         if step.kind is StepKind.ANSWER:

@@ -1,0 +1,152 @@
+"""Say how trajectories are forked: by which policy, with which prompts, and in which way.
+
+`curate.branch` forks by this, and `data_cards.lineage` follows a fork back by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coa.errors import ConfigError
+from coa.factory import PolicyKind, TeacherParams, template_of
+from coa.pairs import Arm, PairKind
+from coa.params import Params
+from coa.policy import Turns
+from coa.policy.chat_families import FAMILIES, ChatFamily, ForkWay
+from coa.policy.chat_record import begun_thought, rebuild_messages
+from coa.prompts import Prompt, PromptParams
+from coa.trajectory import Step
+
+TOOL = "search"
+"""The tool that the two arms differ in."""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchParams:
+    """Where and how often to fork, and who writes the forks."""
+
+    max_parents: dict[PairKind, int] = field(
+        default_factory=lambda: {PairKind.ACT_IS_BETTER: 3000, PairKind.THINK_IS_BETTER: 3000}
+    )
+    """Trajectories to fork in the hope of each kind of pair, spread evenly over those that acted
+    and those that did not. Acting helps more often than it harms, so the second kind needs more
+    parents."""
+    points_per_trajectory: int = 1
+    """Points forked in each of them, where it has so many."""
+    num_continuations: int = 1
+    """Continuations of the other arm at each point."""
+    cue: str = (
+        r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|"
+        r"who|when|where|which)\b"
+    )
+    """Regular expression: a sentence with it is a place where a policy that reasoned on might have
+    acted."""
+    seed: int = 0
+    """Chooses trajectories and points."""
+    policy: TeacherParams | None = None
+    """The policy that writes the forks, as in the section `teacher`; null: the teacher itself. Keys
+    that are left out have the defaults of the code."""
+    prompts: PromptParams | None = None
+    """Its prompt files; null: those of the section `prompts`."""
+
+
+def forking_policy(params: Params) -> TeacherParams:
+    """Return the settings of the policy that writes forks."""
+    own = params.section(BranchParams, "branch").policy
+    return own or params.section(TeacherParams, "teacher")
+
+
+def load_prompts(params: Params) -> dict[Arm, Prompt]:
+    """Load the prompt of each arm for the policy that writes forks: with the tool or without.
+
+    Raises:
+        ConfigError: A file is missing, or the policy writes tags and the prompts show none.
+    """
+    own = params.section(BranchParams, "branch")
+    policy = forking_policy(params)
+    files = own.prompts or params.section(PromptParams, "prompts")
+    template = template_of(policy)
+    prompts = {
+        Arm.ACT: Prompt.load(Path(files.coa), template),
+        Arm.THINK: Prompt.load(Path(files.cot), template),
+    }
+    writes_tags = policy.policy is not PolicyKind.CHAT
+    if own.policy and writes_tags and TOOL not in prompts[Arm.ACT].shown_tools:
+        raise ConfigError(
+            "the prompts show no tags, which the policy that writes the forks needs",
+            where=f"branch.policy, with {files.coa}",
+            fix="branch.prompts={coa: synth/prompts/coa.txt, cot: synth/prompts/cot.txt}",
+        )
+    return prompts
+
+
+def family_of(policy: TeacherParams) -> ChatFamily | None:
+    """Return what is known of a chat policy's server; None for other policies."""
+    return FAMILIES[policy.chat.family] if policy.policy is PolicyKind.CHAT else None
+
+
+def way_to(arm: Arm, family: ChatFamily | None) -> ForkWay | None:
+    """Return the way in which a policy takes an arm; None where it cannot.
+
+    Going on inside a thought comes first, because both sides of a pair then share the thought.
+
+    Args:
+        arm: The arm that the parent did not take.
+        family: The family of a chat policy's server; None for a policy that continues text.
+    """
+    if family is None:
+        return ForkWay.TEXT
+    between_turns = ForkWay.FORCED_CALL if arm is Arm.ACT else ForkWay.TOOLS_WITHHELD
+    for way in (ForkWay.PREFIX, between_turns):
+        if way in family.forks:
+            return way
+    return None
+
+
+def first_turns(prefix: Sequence[Step], arm: Arm, way: ForkWay, family: ChatFamily) -> Turns:
+    """Return what a chat policy is told with the first request of a fork.
+
+    Args:
+        prefix: The parent's steps up to the point.
+        arm: The arm to take.
+        way: How it is taken.
+        family: The family of the policy's server.
+
+    Raises:
+        UnforkableError: The record does not hold all that the server must be told.
+    """
+    turns = Turns((TOOL,) if arm is Arm.ACT else (), rebuild_messages(prefix, family))
+    if way is ForkWay.FORCED_CALL:
+        return Turns(turns.tools, turns.messages, must_call=TOOL)
+    thought = begun_thought(prefix)
+    if thought:
+        return Turns(turns.tools, turns.messages, begun=thought)
+    return turns
+
+
+def require_forks(policy: TeacherParams) -> None:
+    """Refuse a policy that cannot fork, and a chat policy that could only at another address.
+
+    Raises:
+        ConfigError: It renders its own format, or goes on inside a thought only elsewhere.
+    """
+    if policy.policy is PolicyKind.NATIVE:
+        raise ConfigError(
+            "a native policy cannot fork: no record has its own format's ids",
+            where="teacher.policy, or that of branch.policy",
+            fix="fork by raw completions on the same server (branch.policy, docs/teachers.md), or "
+            "build no pairs: assemble.num_cot_a=0",
+        )
+    family = family_of(policy)
+    if family is None or not family.prefix_address:
+        return
+    for address in policy.server.addresses:
+        if not address.endswith(family.prefix_address):
+            raise ConfigError(
+                f"the family {policy.chat.family} goes on inside a thought only at an address that "
+                f"ends with {family.prefix_address}, and so it forks only there",
+                where="the server of branch.policy, or of teacher",
+                got=address,
+                fix="set its base_url to that address: it answers all else, too, and no finished "
+                "call is paid again; or fork by raw completions (branch.policy, docs/teachers.md)",
+            )
