@@ -129,9 +129,15 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
 def _pair_facts(path: Path) -> pl.LazyFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
-    return scan(path, _PAIR_COLUMNS).select(
+    frame = scan(path, _PAIR_COLUMNS)
+    forker = pl.lit("")
+    if "fork_model" in frame.collect_schema():
+        forker = pl.col("fork_model")
+    is_another = (forker != "") & (forker != pl.col("model"))
+    return frame.select(
         "question_id",
         "model",
+        pl.when(is_another).then(forker).alias("fork_model"),
         "search_fingerprint",
         "prompt",
         "kind",

@@ -32,7 +32,7 @@ from data_cards.cards.safe_markdown import cut, visible
 from data_cards.catalogue import built_sets, local_path
 from data_cards.facts import collect, scan
 from data_cards.tracing import provenance, run_files
-from data_cards.tracing.origins import call_lines, prompt_line
+from data_cards.tracing.origins import call_lines, prompt_line, writer_of
 
 _MAX_CHARS = 160
 _ALWAYS = frozenset({"questions", "screen", "assemble"})
@@ -192,7 +192,7 @@ def _maker(trajectory: Trajectory) -> tuple[Line, ...]:
         )
     sampling = trajectory.sampling
     settings = f"temperature {sampling.temperature}, top-p {sampling.top_p}, seed {sampling.seed}"
-    return (Line("teacher", trajectory.model), Line("sampling", settings))
+    return (Line(writer_of(trajectory), trajectory.model), Line("sampling", settings))
 
 
 def _cause(trajectory_id: str, row: GradedTrajectory) -> str:

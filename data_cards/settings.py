@@ -16,9 +16,10 @@ import yaml
 
 from coa.chat_templates import own_template
 from coa.errors import ConfigError
+from coa.factory import TeacherParams
 from coa.params import Params
 from coa.policy.local import load_tokenizer
-from coa.prompts import Prompt
+from coa.prompts import Prompt, PromptParams
 from coa.sets import AssembleParams
 from coa.stages import TrajectorySource
 from data_cards.cards.safe_markdown import Markdown, fence
@@ -195,7 +196,8 @@ class ShownPrompt(NamedTuple):
 def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | None:
     """Find the prompt that the rows of a set begin with.
 
-    Pairs begin with the prompt that offers the tool; questions have none.
+    Pairs begin with the prompt that offers the tool, as the policy that wrote the forks is asked;
+    questions have none.
 
     Raises:
         ConfigError: the prompt file is missing or has no place for the question, or a setting is
@@ -204,9 +206,11 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
     if name is SetName.RL:
         return None
     mode = SetName.COA if name is SetName.COT_A else name
+    forks = settings.get("branch", {}) if name is SetName.COT_A else {}
     try:
-        path = settings["prompts"][mode]
-        teacher = settings["teacher"]
+        prompts = _with_defaults(forks.get("prompts"), PromptParams()) or settings["prompts"]
+        teacher = _with_defaults(forks.get("policy"), TeacherParams()) or settings["teacher"]
+        path = prompts[mode]
         template = teacher["chat_template"]
         if not template:
             template = own_template(load_tokenizer(teacher["local"]["model"]))
@@ -224,3 +228,8 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
         head=text.partition(_PLACE)[0],
         text=text.rstrip("\n"),
     )
+
+
+def _with_defaults(given: Mapping[str, Any] | None, defaults: object) -> dict[str, Any] | None:
+    """Fill in the settings that a record leaves out; None where the record itself is unset."""
+    return {**msgspec.to_builtins(defaults), **given} if given else None

@@ -14,9 +14,11 @@ from coa import tables
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.params import Params
 from coa.points import Point
 from coa.policy.chat_families import ForkWay
 from curate import branch
+from data_cards.tracing.origins import call_lines
 
 CHAT_PROMPTS = ["prompts.coa=synth/prompts/chat_coa.txt", "prompts.cot=synth/prompts/chat_cot.txt"]
 OTHER_PROMPTS = "branch.prompts={coa: synth/prompts/chat_coa.txt, cot: synth/prompts/chat_cot.txt}"
@@ -62,6 +64,11 @@ def test_a_chat_teacher_forks_between_turns_and_says_what_it_could_not(
     assert "not_native" in said
     again = branch.main(["teacher.policy=chat", *told, *CHAT_PROMPTS])
     assert " 0 calls made" in again
+    params = Params.load("branch", ["teacher.policy=chat", *told, *CHAT_PROMPTS])
+    for row in rows[:20]:
+        *calls, journal = call_lines(row.trajectory, params)
+        assert journal.value.endswith("give this trajectory again, character by character")
+        assert "forked by" in dict(calls)
 
 
 def test_forks_may_be_written_by_another_policy_than_the_teacher(server: dict[str, str]) -> None:

@@ -189,6 +189,7 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
         "run_kinds": facts.run_kinds,
         "costs": sections.cost_table(facts.costs, facts.funnel.pool),
         "paid": facts.paid,
+        "has_forkers": bool(facts.forkers),
         "num_pool": facts.funnel.pool,
         "causes": causes,
         "num_failed": num_failed,
@@ -205,8 +206,10 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
 
 def _making(facts: SetFacts) -> dict[str, Any]:
     """Say how the rows were made: teachers, prompt, sampling, settings."""
+    heading = "teacher or forking model" if facts.forkers else "teacher"
     return {
-        "models": sections.count_table("teacher", facts.models, inline) if facts.models else "",
+        "models": sections.count_table(heading, facts.models, inline) if facts.models else "",
+        "has_turn_forks": facts.has_turn_forks,
         "imported": sections.imported_table(facts.imported),
         "facts_of_sampling": sections.sampling_table(facts.sampling),
         "probe": probe_table(facts.probed),

@@ -55,7 +55,11 @@ class SetFacts:
     num_asked: int
     """Train rows that it was asked for."""
     models: tuple[Count, ...]
-    """Teachers and how many rows each wrote."""
+    """Teachers and how many rows each wrote; of pairs also those of `forkers`."""
+    forkers: tuple[Count, ...]
+    """Of pairs: models that continued another model's trajectories, and in how many rows."""
+    has_turn_forks: bool
+    """Of pairs: whether some were forked by a chat policy, turn by turn."""
     imported: tuple[Imported, ...]
     """The rows that others made, by model, origin and licence."""
     sources: tuple[Source, ...]
@@ -139,6 +143,7 @@ def measure(
     info = set_info(name, published)
     funnel = yields.funnel(name)
     models = _models(name, frame)
+    forkers = _forkers(name, frame)
     imported = _imported(name, frame)
     sources = _sources(name, frame, models, imported)
     row_id = _middle_row(name, frame)
@@ -154,6 +159,8 @@ def measure(
         info=info,
         num_asked=num_asked,
         models=models,
+        forkers=forkers,
+        has_turn_forks=is_pairs and yields.has_turn_forks(),
         imported=imported,
         sources=sources,
         row_id=row_id,
@@ -165,7 +172,7 @@ def measure(
         kinds=spreads.pair_kinds(frame) if is_pairs else (),
         characters=masks.count_characters(name),
         funnel=funnel,
-        costs=tuple(yields.costs(name)) if funnel.pool else (),
+        costs=tuple(yields.costs(name, has_forkers=bool(forkers))) if funnel.pool else (),
         paid=read_paid(name),
         probed=read_probed(name),
         causes=None if causes is None else tuple(causes),
@@ -183,10 +190,21 @@ def measure(
 
 
 def _models(name: SetName, frame: pl.LazyFrame) -> tuple[Count, ...]:
-    """Count the rows of each teacher; questions have none."""
+    """Count the rows that each model wrote in; questions have none."""
     if name is SetName.RL:
         return ()
-    return tuple(yields.counts(frame.filter(~pl.col("is_imported")), "model"))
+    own = frame.filter(~pl.col("is_imported"))
+    names = own.select("model")
+    if name is SetName.COT_A:
+        names = pl.concat([names, own.select(model="fork_model").drop_nulls()])
+    return tuple(yields.counts(names, "model"))
+
+
+def _forkers(name: SetName, frame: pl.LazyFrame) -> tuple[Count, ...]:
+    """Count the pairs of each model that continued another model's trajectories."""
+    if name is not SetName.COT_A:
+        return ()
+    return tuple(yields.counts(frame.drop_nulls("fork_model"), "fork_model"))
 
 
 def _imported(name: SetName, frame: pl.LazyFrame) -> tuple[Imported, ...]:
@@ -204,9 +222,11 @@ def _sources(
     if name is SetName.RL:
         return tuple(found)
     found += _searched(frame)
+    forkers = {count.value for count in _forkers(name, frame)}
     for model in models:
         if not is_scripted(model):
-            found.append(Source("the teacher's text", model.value))
+            what = "the forks' text" if model.value in forkers else "the teacher's text"
+            found.append(Source(what, model.value))
     for one in imported:
         found.append(Source(IMPORTED, one.origin or one.model, one.licence))
     return tuple(dict.fromkeys(found))

@@ -22,6 +22,7 @@ from coa.files import (
     QUESTIONS,
 )
 from coa.points import PointOutcome
+from coa.policy.chat_families import ForkWay
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
 
@@ -116,6 +117,18 @@ def _pair_funnel() -> _FunnelStart:
     return _FunnelStart("points", _num_rows(points), losses)
 
 
+def has_turn_forks() -> bool:
+    """Return whether a chat policy forked some points, turn by turn.
+
+    Raises:
+        InputError: the file of the points is missing or broken.
+    """
+    points = scan(POINTS, ["outcome"])
+    if "way" not in points.collect_schema():  # an older file
+        return False
+    return bool(_num_rows(points.filter(pl.col("way") != ForkWay.TEXT)))
+
+
 def _question_funnel() -> _FunnelStart:
     questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
     question_id = pl.col("trajectory").struct.field("question_id")
@@ -167,8 +180,8 @@ def evaluation_overlaps(name: SetName) -> list[EvaluationSetOverlap] | None:
     return [EvaluationSetOverlap(*row) for row in found.iter_rows()]
 
 
-def costs(name: SetName) -> list[Cost]:
-    """Add up what the teacher and the search did for a set.
+def costs(name: SetName, *, has_forkers: bool = False) -> list[Cost]:
+    """Add up what the teacher, or another model that wrote forks, and the search did for a set.
 
     Counted is what a fresh run pays: calls and tokens of every rollout that could have entered the
     set, the dropped ones included and the imported ones not. Retries, cached prefixes and prices
@@ -198,9 +211,10 @@ def costs(name: SetName) -> list[Cost]:
     read_tokens = prompt_tokens + rollout.field("num_environment_tokens")
     is_observation = pl.element().struct.field("kind") == "observation"
     num_searches = rollout.field("steps").list.eval(is_observation).list.sum()
+    writer = "model that wrote the forks" if has_forkers else "teacher"
     totals = {
         "rollouts": pl.len(),
-        "calls of the teacher": rollout.field("num_calls").sum(),
+        f"calls of the {writer}": rollout.field("num_calls").sum(),
         "tokens that it wrote": rollout.field("num_policy_tokens").sum(),
         "tokens of prompts and search results, each counted once": read_tokens.sum(),
     }

@@ -7,16 +7,20 @@ depends on, the whole context included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from coa import protocol, rollout
+from coa.forking import first_turns, way_to
 from coa.journal import CallKind, Journal, request_key
 from coa.journaled import policy_key
 from coa.pairs import Arm
-from coa.policy import Completion
+from coa.policy import Completion, Turns
+from coa.policy.chat_families import ChatFamily
+from coa.policy.chat_record import UnforkableError
 from coa.rollout import Call, Done, Generate, RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
@@ -47,7 +51,11 @@ class Replay(NamedTuple):
 
 
 def replay(
-    trajectory: Trajectory, run: RolloutContext, journal: Path, tools: Sequence[str] = ("search",)
+    trajectory: Trajectory,
+    run: RolloutContext,
+    journal: Path,
+    tools: Sequence[str] = ("search",),
+    family: ChatFamily | None = None,
 ) -> Replay:
     """Find the calls of a trajectory; a fork's are returned without those of its parent.
 
@@ -57,6 +65,7 @@ def replay(
             encoder are asked for.
         journal: The journal's file; a missing one holds no calls.
         tools: Names of the run's tools, as they were offered; a fork has search alone.
+        family: The family of the server, for a chat policy.
 
     Raises:
         InputError: the file is not a journal, or is damaged.
@@ -66,7 +75,8 @@ def replay(
         return Replay((), is_same=False)
     calls: list[RecordedCall] = []
     with Journal(journal) as opened:
-        state = _follow(trajectory, rebuild_task(trajectory, tools), run, opened, calls)
+        task = rebuild_task(trajectory, tools, family)
+        state = _follow(trajectory, task, run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
     return Replay(tuple(calls), is_same, state.messages)
 
@@ -154,10 +164,13 @@ def fork_point(trajectory_id: str) -> ForkPoint | None:
     return ForkPoint(parts[0], int(parts[1]), Arm(parts[2]))
 
 
-def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
-    """Return the task that a trajectory came from."""
+def rebuild_task(
+    trajectory: Trajectory, tools: Sequence[str], family: ChatFamily | None = None
+) -> Task:
+    """Return the task that a trajectory came from; `family` is that of a chat policy's server."""
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
+    turns: Turns | None = None
     if fork is None:
         names = tuple(tools)
         offers_tools = trajectory.mode is Mode.COA
@@ -167,6 +180,10 @@ def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
         if rest and rest[0].kind is StepKind.MARKER:
             prefix = (*prefix, rest[0])
+        way = way_to(fork.arm, family)
+        if family is not None and way is not None:
+            with suppress(UnforkableError):  # other settings than those of the run: not its calls
+                turns = first_turns(prefix, fork.arm, way, family)
     return Task(
         trajectory.trajectory_id,
         trajectory.question_id,
@@ -178,4 +195,5 @@ def rebuild_task(trajectory: Trajectory, tools: Sequence[str]) -> Task:
         names if offers_tools else (),
         () if offers_tools else names,
         prefix,
+        turns,
     )

@@ -10,6 +10,7 @@ import yaml
 from coa.errors import CoaError
 from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
 from coa.files import RECORDED
+from coa.forking import BranchParams, family_of, forking_policy
 from coa.journal import CallKind
 from coa.microworld.factory import MicroworldParams
 from coa.outputs import journal_name
@@ -35,11 +36,11 @@ class NamedFact(NamedTuple):
 
 def prompt_line(trajectory: Trajectory, params: Params) -> str:
     """Name the prompt's file, if its hash is the trajectory's, and the hash."""
-    files = params.section(PromptParams, "prompts")
-    teacher = params.section(TeacherParams, "teacher")
+    files = _prompts_of(trajectory, params)
+    writer = policy_of(trajectory, params)
     path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
     try:
-        is_same = Prompt.load(path, template_of(teacher)).prompt_hash == trajectory.prompt_hash
+        is_same = Prompt.load(path, template_of(writer)).prompt_hash == trajectory.prompt_hash
     except CoaError:
         is_same = False
     name = f"{path}" if is_same else f"another version of {path}"
@@ -47,6 +48,29 @@ def prompt_line(trajectory: Trajectory, params: Params) -> str:
     if is_imported(trajectory):
         return f"{line}, put before it here; what its model was asked with is not recorded"
     return line
+
+
+def writer_of(trajectory: Trajectory) -> str:
+    """Say who wrote a trajectory of this project's own runs: another policy may write the forks."""
+    return "forked by" if fork_point(trajectory.trajectory_id) else "teacher"
+
+
+def policy_of(trajectory: Trajectory, params: Params) -> TeacherParams:
+    """Return the settings of the policy that wrote a trajectory: forks may have one of their own.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+    if fork_point(trajectory.trajectory_id):
+        return forking_policy(params)
+    return params.section(TeacherParams, "teacher")
+
+
+def _prompts_of(trajectory: Trajectory, params: Params) -> PromptParams:
+    own = None
+    if fork_point(trajectory.trajectory_id):
+        own = params.section(BranchParams, "branch").prompts
+    return own or params.section(PromptParams, "prompts")
 
 
 def journal_of(trajectory: Trajectory, params: Params) -> Path:
@@ -76,7 +100,7 @@ def tool_names(params: Params) -> tuple[str, ...]:
 
 
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
-    """Yield every call of the teacher and of search, then whether they give the same trajectory.
+    """Yield every call of the policy and of search, then whether they give the same trajectory.
 
     Raises:
         ConfigError: the teacher's settings are wrong.
@@ -85,16 +109,17 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
         yield from _imported_lines(trajectory)
         return
     journal = journal_of(trajectory, params)
-    teacher = params.section(TeacherParams, "teacher")
-    found = _replay_with(_open_encoders(teacher, params), trajectory, params, journal)
+    writer = policy_of(trajectory, params)
+    found = _replay_with(_open_encoders(writer, params), trajectory, params, journal)
+    who = writer_of(trajectory)
     for call in found.calls:
-        yield _call_line(call)
+        yield _call_line(call, who)
     for number, step in enumerate(_observations(trajectory), 1):
         passages = ", ".join(step.passages) or "nothing"
         yield NamedFact(
             f"result {number}", f"{step.outcome}: {passages}, by {trajectory.search_fingerprint}"
         )
-    yield NamedFact("journal", f"{journal}: {_verdict(found, journal, teacher)}")
+    yield NamedFact("journal", f"{journal}: {_verdict(found, journal, writer)}")
 
 
 def _open_encoders(teacher: TeacherParams, params: Params) -> Sequence[Encoder]:
@@ -115,7 +140,8 @@ def _replay_with(
     best = Replay((), is_same=False)
     for encoder in encoders:
         run = RolloutContext(encoder, trajectory.sampling, limits, trajectory.search_fingerprint)
-        found = replay(trajectory, run, journal, tool_names(params))
+        family = family_of(policy_of(trajectory, params))
+        found = replay(trajectory, run, journal, tool_names(params), family)
         if found.is_same:
             return found
         if len(found.calls) > len(best.calls):
@@ -123,10 +149,10 @@ def _replay_with(
     return best
 
 
-def _call_line(call: RecordedCall) -> NamedFact:
+def _call_line(call: RecordedCall, who: str) -> NamedFact:
     when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
     if call.kind is CallKind.POLICY:
-        return NamedFact("teacher", f"{when}: {call.text[-80:]}")
+        return NamedFact(who, f"{when}: {call.text[-80:]}")
     return NamedFact("search", f"{when}: {call.text}")
 
 
