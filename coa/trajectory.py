@@ -203,7 +203,11 @@ def merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     merged: list[Step] = []
     for step in steps:
         if merged and _continues_thought(merged[-1], step):
-            merged[-1] = replace(merged[-1], text=merged[-1].text + step.text)
+            last = merged[-1]
+            own = last.transcribed
+            if own is None and step.transcribed is not None:
+                own = last.text + step.transcribed
+            merged[-1] = replace(last, text=last.text + step.text, transcribed=own)
         else:
             merged.append(step)
     return tuple(merged)

@@ -26,7 +26,7 @@ from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.policy.transcripts import mark_transcribed
-from coa.trajectory import Mode, Step, StepKind
+from coa.trajectory import Mode, Step, StepKind, merge_thoughts
 from curate.forks import action_points
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.fork_support import Forked, fork_chat, fork_raw, parents
@@ -242,6 +242,23 @@ def test_a_request_at_a_fork_names_the_tool_or_begins_the_thought() -> None:
         "prefix": True,
     }
     assert "tools" not in begun
+
+
+def test_a_begun_thought_is_told_as_over_where_the_answer_is_forced() -> None:
+    policy = ChatPolicy(ServerSettings(model=MODEL), ChatSettings(family=FamilyName.DEEPSEEK))
+    context = f"Who?\n<think>\nI need{protocol.ANSWER_MARKER}"
+    turns = Turns((), (), begun="I need")
+    sent = msgspec.json.decode(policy._body(Request(context, (), 64, 0.6, 1.0, 7, turns=turns)))
+    _, own, last = sent["messages"]
+    assert own == {"role": "assistant", "content": "", "reasoning_content": "I need"}
+    assert last["role"] == "user"
+
+
+def test_a_thought_that_was_gone_on_from_keeps_the_policys_own_text() -> None:
+    head, rest = protocol.parse_policy("I write ")[0], protocol.parse_policy("a tag. ")[0]
+    (merged,) = merge_thoughts((head, replace(rest, transcribed="<think>. ")))
+    assert merged.text == "I write a tag. "
+    assert merged.transcribed == "I write <think>. "
 
 
 def talk(personality: Personality, messages: list[Any], path: str, **body: Any) -> Any:
