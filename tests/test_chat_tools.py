@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from data_cards.publishing.loss_masks import mask_fault
 
 from coa import protocol
 from coa.drivers import roll_out_all
@@ -26,7 +27,6 @@ from coa.tools import ToolSchema, own_schemas
 from coa.tools.model_context import McpSettings, open_mcp_tools
 from coa.trajectory import Mode, Sampling, Step, StepKind, StopReason, Trajectory
 from data_cards.formats.traces import trace
-from data_cards.publishing.loss_masks import mask_fault
 from tests.chat_support import MODEL, world
 
 SERVER = '''

@@ -6,9 +6,9 @@ from typing import TypeGuard
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from coa.doctor.recorded_authors import mask_fault
 
 from coa import tables
+from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError
 from coa.files import GRADED
 from coa.graded import GradedTrajectory

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coa.doctor.recorded_authors import mask_fault
 
 from coa import tables
+from coa.doctor.recorded_authors import mask_fault
 from coa.files import GRADED
 from coa.foreign.frames import prediction
 from coa.foreign.record import Format

@@ -19,6 +19,7 @@ from coa.errors import ConfigError
 from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
 from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat_families import FAMILIES
 from coa.policy.chat_messages import Message, is_forced, to_messages, tool_schemas
 from coa.policy.chat_replies import calls_with_ids, to_completion, to_forced_answer
 from coa.policy.completions import CompletionsPolicy, ServerSettings
@@ -121,7 +122,8 @@ class NativePolicy(ChatPolicy):
             return self._template.first_ids([message], (), is_forced=False)
         turns = request.turns
         forced = is_forced(request)
-        messages = to_messages(request, turns, self._chat.answer_request)
+        family = FAMILIES[self._chat.family]
+        messages = to_messages(request, turns, family, self._chat.answer_request)
         if not turns.messages:
             schemas = tool_schemas(turns.tools, self._chat.tools)
             return self._template.first_ids(messages, schemas, is_forced=forced)

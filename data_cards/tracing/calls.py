@@ -78,7 +78,7 @@ def replay(
         task = rebuild_task(trajectory, tools, family)
         state = _follow(trajectory, task, run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
-    return Replay(tuple(calls), is_same, state.messages)
+    return Replay(tuple(calls), is_same, state.turns.messages)
 
 
 def _follow(
