@@ -179,6 +179,7 @@ def test_any_text_is_read_whole_or_has_a_reason_and_a_position(form: Format, tex
         assert any(step.kind is StepKind.ANSWER for step in steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [
