@@ -26,6 +26,7 @@ def project(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy a small run and save a small tokenizer in it."""
     folder = tmp_path_factory.mktemp("doctor") / "run"
     shutil.copytree(small_run, folder)
+    (folder / "coa").mkdir(exist_ok=True)  # as in the repository
     tokenizer = byte_level()
     tokenizer.save_pretrained(folder / "tokenizer")
     rows = [piecewise(tokenizer, CLEAN), piecewise(tokenizer, changed(2, trained=True))]

@@ -103,12 +103,13 @@ def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
     Raises:
         InputError: nothing is there, or a file cannot be read.
     """
+    # The name of a set goes first: in the repository, `coa` is also a folder.
+    folder = ASSEMBLED / name
+    if "/" not in name and folder.is_dir():
+        name = str(folder / "*.parquet")
     if _is_saved(Path(name)):
         yield from _saved_rows(Path(name), readers)
         return
-    folder = ASSEMBLED / name
-    if folder.is_dir() and not Path(name).exists():
-        name = str(folder / "*.parquet")
     for path in find_files(name):
         if path.suffix == ".parquet":
             yield from _parquet_rows(path, readers)
