@@ -21,7 +21,7 @@ def like(**changes: Any) -> Request:
     values: dict[str, Any] = {
         "context": "Who?",
         "stop": ("</search>",),
-        "max_tokens": 9,
+        "max_tokens": 600,
         "temperature": 0.6,
         "top_p": 1.0,
         "seed": 1,

@@ -111,7 +111,7 @@ def _opening(like: Request, tools: tuple[str, ...]) -> Request:
     return Request(
         context=f"{question}\n\n{THINKING_OPENED}",
         stop=(),
-        max_tokens=TURN_TOKENS,
+        max_tokens=min(TURN_TOKENS, like.max_tokens),
         temperature=like.temperature,
         top_p=like.top_p,
         seed=_SEED,
@@ -157,16 +157,29 @@ def _look_at_reasoning(findings: Findings, turns: Sequence[_Looked], server: Cha
 
 
 def _look_at_model(findings: Findings, turns: Sequence[_Looked], server: ChatServer) -> None:
-    seen = "the one that was asked for"
-    fault = None
+    others = []
     for turn in turns:
         if not is_served_model(turn.body.model, server.model, server.served_as):
-            seen, fault = f"another one: {str(turn.body.model)[:80]}", Waiver.OTHER_MODEL
-    _note(findings, Capability.MODEL, seen, fault, server)
+            others.append(_one_line(str(turn.body.model)))
+    if not others:
+        _note(findings, Capability.MODEL, "the one that was asked for", None, server)
+        return
+    seen = f"another one: {others[0]}"
+    _note(findings, Capability.MODEL, seen, Waiver.OTHER_MODEL, server, detail=f": {others[0]}")
+
+
+def _one_line(name: str) -> str:
+    """Show a name that the server sent."""
+    return "".join(sign if sign.isprintable() else " " for sign in name[:80])
 
 
 def _note(
-    findings: Findings, what: Capability, seen: str, fault: Waiver | None, server: ChatServer
+    findings: Findings,
+    what: Capability,
+    seen: str,
+    fault: Waiver | None,
+    server: ChatServer,
+    detail: str = "",
 ) -> None:
     """Note what was seen; a fault that is not waived is a contradiction."""
     findings.seen[what] = seen
@@ -175,11 +188,10 @@ def _note(
     if fault in server.waives:
         findings.seen[what] = f"{seen} (accepted: {fault})"
         return
-    said = f"{SAID[fault]}: {seen.removeprefix('another one: ')}"
     findings.contradict(
         "this chat server cannot teach reasoning",
         expected="replies of the model with its reasoning as text",
-        got=said if fault is Waiver.OTHER_MODEL else SAID[fault],
+        got=SAID[fault] + detail,
         fix=f"{ADVICE[fault]}; or accept it by name, which the metrics and the card say: "
         f"teacher.chat.waives=[{fault}]",
     )
