@@ -23,7 +23,7 @@ from coa.whole_files import write_file
 from train.run import MODULES
 
 ROOT = Path(__file__).parent.parent
-MOST_OF_COA = 0.7
+MOST_OF_COA = 0.5
 """A stage that runs more of coa/ than this lists the folder: DVC rewrites dvc.lock after every
 stage, which takes longer the more lines there are."""
 

@@ -125,7 +125,7 @@ class NativePolicy(ChatPolicy):
         family = FAMILIES[self._chat.family]
         messages = to_messages(request, turns, family, self._chat.answer_request)
         if not turns.messages:
-            schemas = tool_schemas(turns.tools, self._chat.tools)
+            schemas = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
             return self._template.first_ids(messages, schemas, is_forced=forced)
         last = _MESSAGE.decode(turns.messages[-1])
         following = self._template.next_ids(
@@ -210,7 +210,8 @@ class NativePolicy(ChatPolicy):
         if is_forced(request):
             return to_forced_answer(turn.reply, Native(message), len(sampled))
         fault = turn.fault or self._fault(turn.reply, None, is_first=not earlier)
-        return to_completion(turn.reply, Native(message, fault=fault), len(sampled))
+        native = Native(message, fault=fault)
+        return to_completion(turn.reply, native, len(sampled), self._own_schemas)
 
 
 def _message(
