@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from data_cards.publishing.loss_masks import mask_fault
 
 from coa import protocol
+from coa.doctor.recorded_authors import mask_fault
 from coa.drivers import roll_out_all
 from coa.graded import grade_trajectory
 from coa.journaled import policy_key
