@@ -177,19 +177,12 @@ def _call(reply: Reply) -> dict[str, Any] | None:
     return call
 
 
-def _set_arguments(reply: Reply, arguments: object) -> bool:
+def _set_call(reply: Reply, **fields: object) -> bool:
+    """Change what the first call says."""
     call = _call(reply)
     if call is None:
         return False
-    call["function"]["arguments"] = arguments
-    return True
-
-
-def _set_tool(reply: Reply, name: object) -> bool:
-    call = _call(reply)
-    if call is None:
-        return False
-    call["function"]["name"] = name
+    call["function"].update(fields)
     return True
 
 
@@ -277,14 +270,14 @@ REPLIES: Mapping[FaultKind, Callable[[Reply], bool]] = {
     FaultKind.UNKNOWN_FIELDS: _add_fields,
     FaultKind.WITHHELD: _withhold,
     FaultKind.OTHER_MODEL: lambda reply: _set(reply, model="somebody-else"),
-    FaultKind.BAD_ARGUMENTS: lambda reply: _set_arguments(reply, '{"query": "half a'),
-    FaultKind.NULL_ARGUMENTS: lambda reply: _set_arguments(reply, None),
-    FaultKind.LIST_ARGUMENTS: lambda reply: _set_arguments(reply, '["x"]'),
+    FaultKind.BAD_ARGUMENTS: lambda reply: _set_call(reply, arguments='{"query": "half a'),
+    FaultKind.NULL_ARGUMENTS: lambda reply: _set_call(reply, arguments=None),
+    FaultKind.LIST_ARGUMENTS: lambda reply: _set_call(reply, arguments='["x"]'),
     FaultKind.NO_CALL_ID: _drop_call_id,
-    FaultKind.NAMELESS_CALL: lambda reply: _set_tool(reply, None),
-    FaultKind.UNKNOWN_TOOL: lambda reply: _set_tool(reply, "look_up"),
+    FaultKind.NAMELESS_CALL: lambda reply: _set_call(reply, name=None),
+    FaultKind.UNKNOWN_TOOL: lambda reply: _set_call(reply, name="look_up"),
     FaultKind.PARALLEL_CALLS: _call_twice,
-    FaultKind.TAGS_IN_ARGUMENTS: lambda reply: _set_arguments(reply, _TAGS_AS_ARGUMENT),
+    FaultKind.TAGS_IN_ARGUMENTS: lambda reply: _set_call(reply, arguments=_TAGS_AS_ARGUMENT),
     FaultKind.TAGS_IN_REASONING: _add_tags,
     FaultKind.NO_REASONING: _hide_reasoning,
     FaultKind.SUMMARY: _summarise,
