@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from coa import protocol
-from data_cards.formats import sharegpt, tagged_text, trl_rows, verl
+from data_cards.formats import agent_logs, sharegpt, tagged_text, trl_rows, verl
 from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
 
@@ -41,6 +41,16 @@ class ExportFormat(StrEnum):
     """Text in Search-R1's tags, with segments that say what is trained."""
     SKYRL_RL = "skyrl_rl"
     """SkyRL: questions for its search environment."""
+    OPENAI = "openai"
+    """OpenAI's supervised fine-tuning: `messages` and `tools`."""
+    SLIME = "slime"
+    """slime's SFT: `messages` with `step_loss_mask`."""
+    PRIME_RL = "prime_rl"
+    """prime-rl's SFT: `messages` and `tools`."""
+    ATIF = "atif"
+    """ATIF 1.8, Harbor's logs of agents."""
+    ADP = "adp"
+    """neulab's Agent Data Protocol: actions and observations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Target:
 
 
 _SETS = r"(coa|cot)_(train|validation)"
+_LOGS = r"(coa|cot)/(train|validation)\.jsonl"
 _TOKENIZED = (
     r"(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)|{0}/tokenized/(train|validation)"
     r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
@@ -75,9 +86,23 @@ _CHAT_MASK = (
     "learned, the end of each turn and a marker that the scaffold inserted too."
 )
 
+_THOUGHTS_IN_CONTENT = (
+    "Verbatim calls: a call is its tool and arguments. Thoughts stand between "
+    f"`{protocol.THINK_OPEN}` and `{protocol.THINK_CLOSE}` in the content."
+)
+_LOG_MASK = (
+    "Verbatim calls, and the mask of characters: a step is the agent's as a whole. Blanks around "
+    "thoughts and results are stripped."
+)
+
 
 def _python(code: str) -> str:
     return f"```python\n{code.strip()}\n```"
+
+
+def _console(*lines: str) -> str:
+    command = " \\\n  ".join(lines)
+    return f"```console\n$ {command}\n```"
 
 
 def _yaml(text: str) -> str:
@@ -253,6 +278,71 @@ learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
             "environment:\n  env_class: search"
         ),
         "The types of the questions and their hops.",
+    ),
+    ExportFormat.OPENAI: Target(
+        "openai",
+        agent_logs.write_openai,
+        rf"openai/{_LOGS}",
+        _python("""
+from pathlib import Path
+
+from openai import OpenAI
+
+client = OpenAI()
+file = client.files.create(file=Path("openai/coa/train.jsonl"), purpose="fine-tune")
+client.fine_tuning.jobs.create(model="gpt-4.1-mini-2025-04-14", training_file=file.id)
+"""),
+        f"The names of the rows. {_THOUGHTS_IN_CONTENT} All that the assistant says is learned, a "
+        "marker that the scaffold inserted too.",
+    ),
+    ExportFormat.SLIME: Target(
+        "slime",
+        agent_logs.write_slime,
+        rf"slime/{_LOGS}",
+        _console(
+            'python train_async.py --prompt-data "slime/coa/train.jsonl" --input-key messages',
+            "--rollout-function-path slime.rollout.sft_rollout.generate_rollout",
+            "--loss-type sft_loss --calculate-per-token-loss",
+            "--disable-compute-advantages-and-returns --debug-train-only",
+        ),
+        f"{_THOUGHTS_IN_CONTENT} `step_loss_mask` is 1 for the policy's messages and 0 for all "
+        "others; slime masks whole messages, so a marker that the scaffold inserted is learned.",
+    ),
+    ExportFormat.PRIME_RL: Target(
+        "prime_rl",
+        agent_logs.write_prime_rl,
+        rf"prime_rl/{_LOGS}",
+        '```toml\n[data]\nname = "json"\ndata_files = ["prime_rl/coa/train.jsonl"]\n```',
+        f"{_THOUGHTS_IN_CONTENT} prime-rl learns all that the assistant says, a marker that the "
+        "scaffold inserted too.",
+    ),
+    ExportFormat.ATIF: Target(
+        "atif",
+        agent_logs.write_atif,
+        rf"atif/{_LOGS}",
+        _python("""
+from pathlib import Path
+
+from harbor.models.trajectories import Trajectory
+
+with Path("atif/coa/train.jsonl").open(encoding="utf-8") as lines:
+    rows = [Trajectory.model_validate_json(line) for line in lines]
+"""),
+        f"{_LOG_MASK} The agent's version is the hash of its prompt.",
+    ),
+    ExportFormat.ADP: Target(
+        "adp",
+        agent_logs.write_adp,
+        rf"adp/{_LOGS}",
+        _python("""
+from pathlib import Path
+
+from schema.trajectory import Trajectory  # a checkout of neulab/agent-data-protocol
+
+with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
+    rows = [Trajectory.model_validate_json(line) for line in lines]
+"""),
+        f"{_LOG_MASK} The tools that were offered.",
     ),
 }
 README = "README.md"
