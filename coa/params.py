@@ -195,7 +195,25 @@ def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
             return
         parent = ".".join(parents[:i]) or "the file"
         known = _names(node) if is_mapping else "no keys below it"
-        raise ConfigError(f"unknown key {dotted!r}", where=path, expected=f"in {parent}: {known}")
+        found = _keys_named(last, values, "")
+        raise ConfigError(
+            f"unknown key {dotted!r}",
+            where=path,
+            expected=f"in {parent}: {known}",
+            fix=f"a key of this name is there as {', '.join(found)}" if found else "",
+        )
+
+
+def _keys_named(name: str, values: Mapping[Any, Any] | DictConfig, parent: str) -> list[str]:
+    """Return the dotted keys below `values` whose last part is `name`."""
+    found: list[str] = []
+    for key, value in values.items():
+        dotted = f"{parent}{key}"
+        if key == name:
+            found.append(dotted)
+        if isinstance(value, Mapping | DictConfig):
+            found.extend(_keys_named(name, value, f"{dotted}."))
+    return found
 
 
 def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:

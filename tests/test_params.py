@@ -109,6 +109,12 @@ def test_an_unknown_key_in_the_file_is_an_error(file: Path) -> None:
         Params.load("stage", [], file).section(Stage)
 
 
+def test_an_unknown_key_names_the_settings_that_end_in_it(file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'stage\.depth'") as error:
+        Params.load("stage", ["stage.depth=3"], file)
+    assert "stage.inner.depth" in str(error.value)
+
+
 @pytest.mark.parametrize("content", ["a: [", "- 1", "\x00"])
 def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "params.yaml").write_text(content)
