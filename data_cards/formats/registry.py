@@ -261,8 +261,8 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
 import json
 from pathlib import Path
 
-lines = Path("search_r1/coa_train.jsonl").read_text(encoding="utf-8").splitlines()
-rows = [json.loads(line) for line in lines]
+with Path("search_r1/coa_train.jsonl").open(encoding="utf-8") as lines:
+    rows = [json.loads(line) for line in lines]
 learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
 """),
         "Verbatim text: tags are rewritten and an answer is taken out of its box. What is "
