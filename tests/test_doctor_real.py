@@ -107,7 +107,7 @@ def test_a_thousand_rows_as_the_export_writes_token_ids_are_clean() -> None:
     for row in rows_of(R1_SEARCHER):
         graded = make_graded(QUESTION, own_steps(row))
         prompt = f"Question: {row.question}\n\n<think>\n"
-        rows.append(tokenised_row(graded, prompt, encoder, tokenizer.eos_token_id))
+        rows.append(tokenised_row(graded.trajectory, prompt, encoder, tokenizer.eos_token_id))
     assert found_in(read("row", row) for row in rows) == (NUM_ROWS, {})
 
 

@@ -106,6 +106,7 @@ def settings(base_url: str, policy: str) -> list[str]:
         "teacher.server.model=scripted/teacher",
         "teacher.server.api_key_env=TEACHER_KEY",
         "teacher.chat.waives=[other_model]",
+        "teacher.probe=false",
         f"prompts.coa=synth/prompts/{mode}.txt",
     ]
 

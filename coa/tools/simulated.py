@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from coa import protocol, rollout
 from coa.policy import BatchPolicy, Completion, Finish, Request, control_tokens
 from coa.rollout import Call, Generate, State
@@ -51,7 +53,7 @@ class SimulatedTools:
         all_ids = None
         if state.ids is not None and ids is not None:
             all_ids = state.ids + ids
-        opened = replace(
+        opened = structs.replace(
             state,
             context=state.context + opening,
             ids=all_ids,
