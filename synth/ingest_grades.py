@@ -302,7 +302,14 @@ def main(arguments: Sequence[str]) -> str:
         path.write_text(yields() + report(comparisons), encoding="utf-8")
     except OSError as error:
         raise writing_error(path, error) from error
-    return f"{path}: {len(comparisons):,} trajectories compared, {len(rows):,} disagreements"
+    compared = 0
+    for each in comparisons:
+        if each.pairs:
+            compared += 1
+    return (
+        f"{path}: {compared:,} of {len(comparisons):,} trajectories have a recorded grade,"
+        f" {len(rows):,} disagreements"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 from coa import protocol
 from coa.errors import InputError
+from coa.foreign.files import find_files
 from coa.foreign.record import Format, question_hash
 from coa.foreign.unreadable import UnreadableReason
 from coa.question import Question
@@ -226,8 +227,29 @@ def test_the_commands_write_tables_and_a_report(
         UnreadableReason.NO_GOLD_ANSWER,
         UnreadableReason.NOT_JSON,
     ]
-    assert "4 trajectories compared, 2 disagreements" in grades_main([])
+    assert "4 of 4 trajectories have a recorded grade, 2 disagreements" in grades_main([])
     assert "another answer was graded" in Path("data/ingest_grades/agreement.md").read_text()
+
+
+def test_rows_without_a_recorded_grade_are_not_counted_as_compared(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path, root)
+    chat = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"}]
+    write(tmp_path / "in.jsonl", {"question": "Who?", "answer": "Ada", "messages": chat})
+    ingest_main(["ingest.files=[{path: in.jsonl}]"])
+    assert "0 of 1 trajectories have a recorded grade" in grades_main([])
+
+
+def test_a_folder_of_parquet_files_is_refused_with_a_pattern_that_finds_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rows.parquet").touch()
+    with pytest.raises(InputError, match="is a folder") as caught:
+        find_files(str(tmp_path))
+    pattern = caught.value.details["what to do"].partition('"')[2].removesuffix('"')
+    assert find_files(pattern) == [tmp_path / "rows.parquet"]
 
 
 def test_files_without_a_readable_row_are_an_error_that_names_the_formats(

@@ -47,10 +47,11 @@ def find_files(pattern: str) -> list[Path]:
     paths = [Path(name) for name in names]
     for path in paths:
         if path.is_dir():
+            ending = "parquet" if any(path.glob("*.parquet")) else "json*"
             raise InputError(
                 f"{path} is a folder",
                 expected="a file or a pattern of files",
-                fix=f'name its files: "{path}/*.json*"',
+                fix=f'name its files: "{path}/*.{ending}"',
             )
         if not path.is_file():
             raise InputError(f"{path} is missing", fix="check the path")
