@@ -204,14 +204,14 @@ def _check_key(values: DictConfig, dotted: str, path: Path) -> None:
         )
 
 
-def _keys_named(name: str, values: Mapping[Any, Any] | DictConfig, parent: str) -> list[str]:
+def _keys_named(name: str, values: Mapping[Any, Any], parent: str) -> list[str]:
     """Return the dotted keys below `values` whose last part is `name`."""
     found: list[str] = []
     for key, value in values.items():
         dotted = f"{parent}{key}"
         if key == name:
             found.append(dotted)
-        if isinstance(value, Mapping | DictConfig):
+        if isinstance(value, Mapping):
             found.extend(_keys_named(name, value, f"{dotted}."))
     return found
 
