@@ -133,7 +133,7 @@ def test_training_rows_as_a_chat_have_the_authors_of_the_text_that_they_were_mad
 
 def test_a_row_keeps_its_text_and_what_the_file_says_of_it(tmp_path: Path) -> None:
     trajectory, recorded, question, _ = one(tmp_path, TEXT, source="hotpotqa", split="validation")
-    place = {
+    place: dict[str, Any] = {
         "question_id": "8",
         "gold_answers": ("paris",),
         "answer": "Paris",
