@@ -105,7 +105,7 @@ def test_over_many_turns_every_prompt_begins_with_the_ids_of_the_turns_before(
     state = asyncio.run(last_state(writer, folder, shown=shown, waives=("no_reasoning",)))
     assert state.num_actions == len(turns)
     assert len(writer.asked) == len(turns) + 1 + is_cut
-    assert token_sequence(state.messages) == expected(writer)
+    assert token_sequence(state.turns.messages) == expected(writer)
 
 
 @pytest.mark.parametrize("name", FORMATS[1:])
@@ -211,7 +211,7 @@ def test_a_language_model_in_this_process_is_asked_by_ids(folder: Path) -> None:
         )
 
     ended = state(0)
-    ids, mask = token_sequence(ended.messages)
+    ids, mask = token_sequence(ended.turns.messages)
     assert sum(mask) == ended.num_policy_tokens > 16
     assert len(ids) == ended.num_context_tokens
     assert ended.steps[0].author == "policy"

@@ -100,7 +100,7 @@ def test_the_first_of_parallel_calls_is_made_and_the_others_are_cut(folder: Path
     assert first == {"name": "search", "arguments": '{"query": "x"}'}
     assert second["name"] == "" and '"search"' in second["arguments"]
     template = load_template(folder)
-    given_ids = msgspec.json.decode(state.messages[1])["given_ids"]
+    given_ids = msgspec.json.decode(state.turns.messages[1])["given_ids"]
     assert template.decode(given_ids).count("Not called") == 2
 
 
