@@ -74,7 +74,8 @@ class Probe:
 
     def _tell(self, asking: "_Asking") -> None:
         """Print what was seen, where questions were asked."""
-        asked = f"{asking.num_made} questions, {asking.num_tokens:,} tokens"
+        questions = "1 question" if asking.num_made == 1 else f"{asking.num_made} questions"
+        asked = f"{questions}, {asking.num_tokens:,} tokens"
         lines = [f"asked the server what this run relies on ({asked}):"]
         for name, text in self.seen.items():
             lines.append(f"  {name.replace('_', ' ')}: {text}")
