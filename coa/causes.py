@@ -3,8 +3,9 @@
 To add a cause:
 
 - Give `Cause` a value with its docstring.
-- Write a rule in `curate.diagnosis.rules` (for what the form of a row shows) or in
-  `curate.diagnosis.facts` (for what needs the facts).
+- Write a rule in `curate.diagnosis.rules` (for what the form of a row shows), in
+  `curate.diagnosis.facts` (for what needs the facts on the way to the answer) or in
+  `curate.diagnosis.untitled` (for what holds without gold titles).
 - Choose a colour in `curate.charts`.
 - Explain it on the page (curate/templates/errors.html) and to reviewers (annotate/guidelines).
 - Add its smallest example to tests/test_causes.py.
@@ -56,7 +57,7 @@ class Cause(StrEnum):
     NEEDLESS_SEARCH = "needless_search"
     """Another query that returned only passages already shown. Never a primary cause."""
     UNKNOWN = "unknown"
-    """No rule decides: gold titles or the corpus are missing, or the text gives no sign."""
+    """No rule decides: the text gives no sign, or gold titles or the corpus are missing."""
 
 
 CONTRIBUTING_ONLY = frozenset({Cause.REPEATED_SEARCH, Cause.NEEDLESS_SEARCH})

@@ -4,9 +4,10 @@
 
 Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages
 under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory.
-What no rule decides is `unknown`: without gold titles little can be decided, and questions that
-compare need the corpus as well. Rows stream through; only the questions and the gold passages of
-failed ones stay in memory. The causes are listed in coa/causes.py.
+What no rule decides is `unknown`. Without gold titles the rules look at the answer only
+(`curate.diagnosis.untitled`); questions that compare need titles and the corpus. Rows stream
+through; only the questions and the gold passages of failed ones stay in memory. The causes are
+listed in coa/causes.py.
 """
 
 import sys

@@ -168,7 +168,7 @@ def _searching_again(row: GradedTrajectory, more: str) -> Iterator[Step]:
             yield step
 
 
-def test_without_gold_titles_little_is_decided_and_hardly_anything_wrongly(
+def test_without_gold_titles_nearly_all_is_decided_and_hardly_anything_wrongly(
     sampled: Sampled,
 ) -> None:
     blind = {
@@ -178,7 +178,7 @@ def test_without_gold_titles_little_is_decided_and_hardly_anything_wrongly(
     found = [row for row in _analyse(untitled, sampled.rows) if row.cause]
     decided = [row for row in found if row.cause is not Cause.UNKNOWN]
     agreeing = [row.cause is sampled.truth[row.trajectory_id].cause for row in decided]
-    assert len(decided) < len(found)
+    assert len(decided) > LEAST * len(found)
     assert not any(row.needs_gold_titles for row in decided)
     assert sum(agreeing) / len(agreeing) > LEAST
 

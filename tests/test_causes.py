@@ -113,13 +113,6 @@ def test_what_led_to_a_wrong_fact_comes_first_and_how_it_was_stated_beside() -> 
     ]
 
 
-@pytest.mark.parametrize("cause", [Cause.RETRIEVAL_MISS, Cause.DISTRACTOR_FOLLOWED])
-def test_without_gold_titles_the_rules_that_need_them_say_unknown(cause: Cause) -> None:
-    bare = replace(BRIDGE, gold_titles=())
-    found = explain(SMALLEST[cause], bare)
-    assert [(one.cause, one.needs_gold_titles) for one in found] == [(Cause.UNKNOWN, False)]
-
-
 def test_without_gold_titles_an_answer_that_was_shown_was_ignored() -> None:
     found = explain(SMALLEST[Cause.EVIDENCE_IGNORED], replace(BRIDGE, gold_titles=()))
     assert [(one.cause, one.needs_gold_titles) for one in found] == [
@@ -229,4 +222,4 @@ def test_every_failure_of_real_trajectories_has_a_cause_or_an_honest_unknown(fil
     assert len(found) > 200
     assert all(one.evidence for one in found)
     assert not any(one.needs_gold_titles for one in found)
-    assert 0.2 < sum(one.cause is Cause.UNKNOWN for one in found) / len(found) < 0.8
+    assert sum(one.cause is Cause.UNKNOWN for one in found) / len(found) < 0.15

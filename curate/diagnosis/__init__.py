@@ -3,8 +3,10 @@
 rules       apply the rules in their order; the rules on form and grade
 answers     compare a wrong answer with an accepted one: does it say the same?
 denials     recognise an answer that names an accepted one only to rule it out
-same_names  write nationalities as countries, and dates in one order
+same_names  write names, numbers and dates in one way
 facts       the rules on facts: find the wrong one, and what led to it
+untitled    the rules where no gold titles say what the facts on the way are
+blame       find the claim to blame and where it came from, and write the finding
 comparing   find the wrong fact of a question that compares two things
 queries     judge whether a query was a good one
 case        a wrong trajectory as the rules on facts see it

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from coa.grading import normalise
 from curate.diagnosis.denials import names_without_giving
-from curate.diagnosis.queries import content_words, spans_most
-from curate.diagnosis.same_names import date_of, with_countries
+from curate.diagnosis.queries import content_words, spans_most, stems
+from curate.diagnosis.same_names import date_of, in_one_way, with_countries
 
 _CLOSED = {"yes": "yes", "no": "no", "true": "yes", "false": "no", "noanswer": "noanswer"}
 _SUFFIXES = frozenset({"jr", "sr", "ii", "iii"})
@@ -21,8 +21,6 @@ _BEFORE_BRACKET = 120
 """The name that a bracket explains is among so many characters before it."""
 _CALLED = "(?:known as|known simply as|short for|abbreviated as|nicknamed|also called)"
 """Words between two names of the same thing."""
-_STEM = 5
-"""Forms of a word have so many letters in common: Australia, Australian."""
 _MIN_WORDS = 2
 """The least number of words of a name with first and last part."""
 _MAX_NAME = 5
@@ -40,7 +38,8 @@ def says_the_same(
 
     A sentence that names the accepted answer to compare with it or to rule it out says another
     thing, and so does one that gives no answer (`curate.diagnosis.denials`). Nationalities count as
-    countries; the order of a date is free.
+    countries, short first names, postal codes and numbers in words as what they stand for; accents
+    and the order of a date are free.
 
     Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a
     range is asked for, and `film` says nothing of `erotic thriller film` where it is asked whether
@@ -64,6 +63,8 @@ def says_the_same(
         question_countries = with_countries(question)
         if _is_another_form(our_countries, their_countries, question_countries):
             return True
+    if _is_another_form(in_one_way(_plain(ours)), in_one_way(_plain(theirs)), question):
+        return True
     if _head(answer) == _head(accepted):
         return True
     if len(answer) > _BEFORE_BRACKET:
@@ -90,19 +91,14 @@ def _is_another_form(ours: str, theirs: str, question: str) -> bool:
 def _is_part(answer: str, accepted: str, question: str) -> bool:
     """Tell whether the accepted answer has every word, in some form, that the answer adds.
 
-    Words of the question are not added ones.
+    Words of the question are not added ones. An answer of several words that adds none is a name
+    from the question: it may be a part of the same name.
     """
-    added = content_words(answer) - content_words(question)
-    return bool(added) and _stems(added) <= _stems(content_words(accepted))
-
-
-def _stems(words: Iterable[str]) -> set[str]:
-    """Shorten words to their stems; those with a digit stay whole."""
-    stems: set[str] = set()
-    for word in words:
-        has_digit = any(character.isdigit() for character in word)
-        stems.add(word if has_digit else word[:_STEM])
-    return stems
+    own = content_words(answer)
+    added = own - content_words(question)
+    if not added:
+        return len(own) >= _MIN_WORDS and own <= content_words(accepted)
+    return stems(added) <= stems(content_words(accepted))
 
 
 def _is_spelt_alike(answer: str, accepted: str) -> bool:
@@ -112,8 +108,13 @@ def _is_spelt_alike(answer: str, accepted: str) -> bool:
 
 
 def _letters_and_digits(text: str) -> str:
+    return "".join(character for character in _plain(text) if character.isalnum())
+
+
+def _plain(text: str) -> str:
+    """Remove accents."""
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(character for character in decomposed if character.isalnum())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def _is_short_name(answer: str, accepted: str) -> bool:

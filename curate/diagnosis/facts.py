@@ -8,24 +8,25 @@ Where facts are compared, the first claim that no gold passage supports is the w
 from collections.abc import Sequence
 
 from coa.causes import Cause, Finding
-from coa.trajectory import Mode, StepKind
-from curate.diagnosis.case import NAMELESS, Case, Place
-from curate.diagnosis.claims import (
-    Basis,
-    Claim,
-    Utterance,
-    basis_of,
-    gives_up,
-    is_in,
-    padded,
-    says_not_found,
-    texts_of,
+from coa.trajectory import StepKind
+from curate.diagnosis.blame import (
+    answer_as_claim,
+    causes_unsearched,
+    claim_of_answer,
+    finding_on,
+    memory_cause,
+    queries_in,
+    quote,
+    source_of,
+    was_shown,
+    whole_place,
 )
+from curate.diagnosis.case import Case, Place
+from curate.diagnosis.claims import Basis, Claim, is_in, padded, says_not_found, texts_of
 from curate.diagnosis.comparing import is_contradicted, places_by_title
 from curate.diagnosis.gold import Gold, GoldFact, GoldPassage, is_in_any
-from curate.diagnosis.queries import Query, Wanted, content_words, holds_most, is_good
-
-_MAX_QUOTE = 200
+from curate.diagnosis.queries import Wanted, content_words, is_good
+from curate.diagnosis.untitled import diagnose_without_titles
 
 
 def diagnose_fact(case: Case) -> list[Finding]:
@@ -34,7 +35,7 @@ def diagnose_fact(case: Case) -> list[Finding]:
     The primary cause comes first; there is always one.
     """
     if not case.gold.is_known:
-        return _without_titles(case)
+        return diagnose_without_titles(case)
     start = 0
     for fact in case.gold.facts:
         mentioned = case.first_mention(fact.items)
@@ -64,49 +65,7 @@ def _is_passed_over(case: Case, fact: GoldFact) -> bool:
 
 
 def _is_shown_anywhere(case: Case, fact: GoldFact) -> bool:
-    return bool(case.shown(_whole_place(case, fact)))
-
-
-def _whole_place(case: Case, fact: GoldFact) -> Place:
-    """Take the whole trajectory as the place of a fact, and the answer as the claim."""
-    return Place(start=0, end=len(case.said), claim=_answer_as_claim(case), fact=fact)
-
-
-def _without_titles(case: Case) -> list[Finding]:
-    """Tell what holds whichever fact is the wrong one: nothing is known of the way."""
-    ignored = _ignored_answer(case)
-    if ignored:
-        return [ignored]
-    bases = {claim.basis for _, claim in case.claims}
-    has_searched = bool(_queries(case.said))
-    if has_searched or len(bases) > 1 or Basis.READ in bases:
-        return [Finding(Cause.UNKNOWN, evidence="the question has no gold titles")]
-    if not case.claims and case.mode is Mode.COT:
-        evidence = "no thought states anything, and the question has no gold titles"
-        return [Finding(Cause.UNKNOWN, evidence=evidence)]
-    claim = case.claims[0][1] if case.claims else _answer_as_claim(case)
-    evidence = _quote(claim.sentence)
-    findings: list[Finding] = []
-    for cause in _unsearched(case.mode, claim):
-        findings.append(Finding(cause, claim.step, evidence))
-    return findings
-
-
-def _ignored_answer(case: Case) -> Finding | None:
-    """Tell whether the accepted answer was shown to a policy that never mentions it.
-
-    A policy that mentions it went wrong later, and without titles nothing says where.
-    """
-    if not case.gold.facts:
-        return None
-    answer = case.gold.facts[-1]
-    if case.first_mention(answer.items) is not None:
-        return None
-    shown = case.shown(_whole_place(case, answer))
-    if not shown:
-        return None
-    place = _claim_in_place_of(case, answer, 0)
-    return _finding(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False)
+    return bool(case.shown(whole_place(case, fact)))
 
 
 def _is_overruled(case: Case, fact: GoldFact, mentioned: int) -> bool:
@@ -116,7 +75,7 @@ def _is_overruled(case: Case, fact: GoldFact, mentioned: int) -> bool:
     """
     if fact is not case.gold.facts[-1] or case.gold.compares:
         return False
-    if not case.has_own_ids and _was_shown(case, len(case.said)):
+    if not case.has_own_ids and was_shown(case, len(case.said)):
         return True
     for _, claim in case.claims_from(mentioned + 1):
         if claim.basis is Basis.READ and case.prediction in claim.values:
@@ -130,7 +89,7 @@ def _slip(case: Case, index: int) -> Finding:
         evidence = "every fact was right"
         return Finding(Cause.REASONING_SLIP, None, evidence, needs_gold_titles=True)
     said = case.said[index]
-    evidence = f"{_quote(said.text)}, yet it answered {_quote(case.prediction)}"
+    evidence = f"{quote(said.text)}, yet it answered {quote(case.prediction)}"
     return Finding(Cause.REASONING_SLIP, said.step, evidence, needs_gold_titles=True)
 
 
@@ -141,7 +100,7 @@ def _claim_in_place_of(case: Case, fact: GoldFact, start: int) -> Place:
     is not harmless.
     """
     if fact is case.gold.facts[-1] and not case.gold.compares:
-        end, claim = _claim_of_answer(case, start)
+        end, claim = claim_of_answer(case, start)
         return Place(start, end, claim, fact)
     candidates = case.claims_from(start)
     if start:
@@ -153,25 +112,7 @@ def _claim_in_place_of(case: Case, fact: GoldFact, start: int) -> Place:
     if candidates:
         end, claim = candidates[0]
         return Place(start, end, claim, fact)
-    return Place(start, len(case.said), _answer_as_claim(case), fact)
-
-
-def _claim_of_answer(case: Case, start: int) -> tuple[int, Claim]:
-    """Find the first claim that states the answer, and its index.
-
-    Without one the first thought that mentions the answer is taken for the claim, else the answer
-    itself.
-    """
-    for i, claim in case.claims_from(start):
-        if case.prediction in claim.values:
-            return i, claim
-    for i, said in enumerate(case.said[start:], start):
-        if said.kind is StepKind.THOUGHT and is_in(case.prediction, said.norm):
-            basis = basis_of(said.text) or Basis.RECALLED
-            if _was_shown(case, i):
-                basis = Basis.READ
-            return i, Claim(said.step, said.text.strip(), (case.prediction,), basis)
-    return len(case.said), _answer_as_claim(case)
+    return Place(start, len(case.said), answer_as_claim(case), fact)
 
 
 def _is_harmless(claim: Claim, gold: Gold) -> bool:
@@ -185,28 +126,6 @@ def _is_harmless(claim: Claim, gold: Gold) -> bool:
     if not stating:
         return False
     return all(is_in_any(value, stating) for value in claim.values)
-
-
-def _answer_as_claim(case: Case) -> Claim:
-    """Take the answer itself for a claim, where no thought states it before."""
-    if _was_shown(case, len(case.said)):
-        basis = Basis.READ
-    elif gives_up(case.prediction):
-        basis = Basis.GUESSED
-    else:
-        basis = Basis.RECALLED
-    last_step = max(len(case.steps) - 1, 0)
-    return Claim(last_step, case.prediction, (case.prediction,), basis)
-
-
-def _was_shown(case: Case, end: int) -> bool:
-    """Tell whether an observation before the index `end` states the answer."""
-    return any(_states(said, case.prediction, case.question) for said in case.observations(end))
-
-
-def _states(said: Utterance, value: str, question: str) -> bool:
-    """Tell whether an observation holds a value, or most of its words."""
-    return is_in(value, said.norm) or holds_most(said.norm, value, question)
 
 
 def _compare(case: Case, start: int) -> list[Finding]:
@@ -252,55 +171,19 @@ def _explain(case: Case, place: Place) -> list[Finding]:
     claim = place.claim
     shown = case.shown(place)
     if shown is None and claim.basis is Basis.READ:
-        evidence = f"{_quote(claim.sentence)}: which passage states it is unclear"
+        evidence = f"{quote(claim.sentence)}: which passage states it is unclear"
         return [Finding(Cause.UNKNOWN, claim.step, evidence)]
     if shown:
-        return [_finding(Cause.EVIDENCE_IGNORED, place, shown)]
+        return [finding_on(Cause.EVIDENCE_IGNORED, place, shown)]
     trouble = _query_trouble(case, place)
     if claim.basis is Basis.READ:
-        source = _source(case, claim, case.observations(place.end))
+        source = source_of(case, claim, case.observations(place.end))
         if source:
-            return [_finding(Cause.DISTRACTOR_FOLLOWED, place, source), *trouble]
+            return [finding_on(Cause.DISTRACTOR_FOLLOWED, place, source), *trouble]
     if trouble:
-        return [*trouble, _finding(_memory_cause(claim), place)]
-    causes = _unsearched(case.mode, claim)
-    return [_finding(cause, place) for cause in causes]
-
-
-def _finding(
-    cause: Cause, place: Place, passages: tuple[str, ...] = (), *, needs_titles: bool = True
-) -> Finding:
-    """Quote the claim as evidence, and the fact that was needed instead where it has a name."""
-    evidence = _quote(place.claim.sentence)
-    if place.fact.name:
-        evidence += f" instead of {_quote(place.fact.name)}"
-    return Finding(
-        cause=cause,
-        step=place.claim.step,
-        evidence=evidence,
-        passages=tuple(name for name in passages if name != NAMELESS),
-        needs_gold_titles=needs_titles,
-    )
-
-
-def _memory_cause(claim: Claim) -> Cause:
-    return Cause.KNOWLEDGE_GAP if claim.basis is Basis.GUESSED else Cause.FALSE_RECALL
-
-
-def _unsearched(mode: Mode, claim: Claim) -> list[Cause]:
-    """List the causes of a wrong claim for which no search was made."""
-    if mode is Mode.COA:
-        return [Cause.NEVER_SEARCHED, _memory_cause(claim)]
-    return [_memory_cause(claim)]
-
-
-def _source(case: Case, claim: Claim, observations: Sequence[Utterance]) -> tuple[str, ...]:
-    """Find the last observation that holds a claimed value, and return its passages' ids."""
-    for said in reversed(observations):
-        for value in claim.values:
-            if _states(said, value, case.question):
-                return case.steps[said.step].passages or (NAMELESS,)
-    return ()
+        return [*trouble, finding_on(memory_cause(claim), place)]
+    causes = causes_unsearched(case.mode, claim)
+    return [finding_on(cause, place) for cause in causes]
 
 
 def _query_trouble(case: Case, place: Place) -> list[Finding]:
@@ -309,12 +192,12 @@ def _query_trouble(case: Case, place: Place) -> list[Finding]:
     The first good query is blamed on retrieval; without one the last query is a bad one.
     """
     between = case.said[place.start : place.end]
-    queries = _queries(between)
+    queries = queries_in(between)
     is_open = bool(case.gold.facts) and not case.gold.compares
     if not queries and is_open and place.fact is case.gold.facts[-1]:
         # The answer may have been claimed before it was searched for.
         between = case.said[place.start :]
-        queries = _queries(between)
+        queries = queries_in(between)
     if not queries:
         return []
     thoughts = texts_of(between, StepKind.THOUGHT)
@@ -330,15 +213,11 @@ def _query_trouble(case: Case, place: Place) -> list[Finding]:
         Finding(
             cause=cause,
             step=query.step,
-            evidence=_quote(query.text),
+            evidence=quote(query.text),
             passages=tuple(passage.id for passage in wanted.passages),
             needs_gold_titles=True,
         )
     ]
-
-
-def _queries(said: Sequence[Utterance]) -> list[Query]:
-    return [Query(each.step, each.text) for each in said if each.kind is StepKind.ACTION]
 
 
 def _wanted(case: Case, place: Place, thoughts: str) -> Wanted:
@@ -359,11 +238,3 @@ def _wanted(case: Case, place: Place, thoughts: str) -> Wanted:
         others=tuple(others),
         topic=content_words(f"{case.question} {thoughts}"),
     )
-
-
-def _quote(text: str) -> str:
-    """Quote a text with single spaces, shortened where it is long."""
-    text = " ".join(text.split())
-    if len(text) > _MAX_QUOTE:
-        text = text[:_MAX_QUOTE] + "…"
-    return f"“{text}”"

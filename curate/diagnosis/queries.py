@@ -65,6 +65,15 @@ def _singular(word: str) -> str:
     return word[:-1] if is_plural else word
 
 
+def stems(words: Iterable[str]) -> set[str]:
+    """Shorten words to their stems; those with a digit stay whole."""
+    found: set[str] = set()
+    for word in words:
+        has_digit = any(character.isdigit() for character in word)
+        found.add(word if has_digit else word[:_STEM])
+    return found
+
+
 def holds_most(text: str, value: str, question: str) -> bool:
     """Tell whether a text holds most of the words that a long value adds to the question.
 
@@ -156,5 +165,4 @@ def _asks_about_another(words: frozenset[str], wanted: Wanted) -> bool:
 
 def _speaks_of(told: frozenset[str], asked: frozenset[str]) -> bool:
     """Tell whether some form of an asked word was told."""
-    stems = {word[:_STEM] for word in told}
-    return any(word[:_STEM] in stems for word in asked)
+    return not stems(told).isdisjoint(stems(asked))

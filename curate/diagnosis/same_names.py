@@ -1,4 +1,7 @@
-"""Write nationalities as countries and dates in one order, so that two spellings become one."""
+"""Write names, numbers and dates in one way, so that two spellings become one.
+
+Nationalities become countries, number words digits, short first names and abbreviated states whole.
+"""
 
 import re
 
@@ -44,6 +47,34 @@ _COUNTRIES = _COUNTRY_NAMES | _COUNTRY_OF
 _COUNTRY = re.compile(
     rf"(?<!north )(?<!south )(?<!central )(?<!latin )(?<!native )\b(?:{'|'.join(_COUNTRIES)})\b"
 )
+_NUMBER_WORDS_TEXT = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty
+"""
+_DIGITS = {word: str(number) for number, word in enumerate(_NUMBER_WORDS_TEXT.split())}
+_DIGITS |= {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70"}
+_DIGITS |= {"eighty": "80", "ninety": "90", "once": "1", "twice": "2"}
+_DIGITS |= {"double": "2", "2x": "2", "triple": "3", "3x": "3", "4x": "4", "5x": "5"}
+_STATES_TEXT = """
+al alabama, ak alaska, az arizona, ar arkansas, ca california, co colorado, ct connecticut,
+dc district of columbia, de delaware, fl florida, ga georgia, hi hawaii, id idaho, il illinois,
+in indiana, ia iowa, ks kansas, ky kentucky, la louisiana, me maine, md maryland, ma massachusetts,
+mi michigan, mn minnesota, ms mississippi, mo missouri, mt montana, ne nebraska, nv nevada,
+nh new hampshire, nj new jersey, nm new mexico, ny new york, nc north carolina, nd north dakota,
+oh ohio, ok oklahoma, or oregon, pa pennsylvania, ri rhode island, sc south carolina,
+sd south dakota, tn tennessee, tx texas, ut utah, vt vermont, va virginia, wa washington,
+wv west virginia, wi wisconsin, wy wyoming
+"""
+_STATES = dict(entry.strip().split(" ", 1) for entry in _STATES_TEXT.split(","))
+"""The states of the United States by their postal codes."""
+_FULL_NAMES_TEXT = """
+andy andrew, bill william, bob robert, charlie charles, chuck charles, dave david, dick richard,
+ed edward, frank francis, hank henry, harry henry, jack john, jim james, jimmy james, joe joseph,
+kate katherine, larry lawrence, liz elizabeth, maggie margaret, mike michael, peggy margaret,
+rick richard, steve stephen, ted edward, tom thomas, tony anthony, will william
+"""
+_FULL_NAMES = dict(entry.strip().split(" ") for entry in _FULL_NAMES_TEXT.split(","))
+"""First names by the most common short forms."""
 _MONTHS_TEXT = (
     "january february march april may june july august september october november december"
 )
@@ -56,6 +87,25 @@ _MONTH_LETTERS = 3
 def with_countries(text: str) -> str:
     """Replace nationalities and other names of countries in a normalised text by one name each."""
     return _COUNTRY.sub(lambda found: _COUNTRIES[found[0]], text)
+
+
+def with_digits(text: str) -> str:
+    """Write the number words of a normalised text as digits: five times, 5 times."""
+    return " ".join(_DIGITS.get(word, word) for word in text.split(" "))
+
+
+def in_one_way(text: str) -> str:
+    """Write a normalised name as others write it: in full, with digits.
+
+    A short first name becomes the whole one, a state's postal code at the end its name, and
+    Washington, D.C., the District of Columbia.
+    """
+    words = with_digits(text).split()
+    if len(words) < 2:
+        return " ".join(words)
+    words[0] = _FULL_NAMES.get(words[0], words[0])
+    words[-1] = _STATES.get(words[-1], words[-1])
+    return " ".join(words).replace("washington district of columbia", "district of columbia")
 
 
 def date_of(text: str) -> tuple[str, str, str] | None:

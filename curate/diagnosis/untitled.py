@@ -1,0 +1,297 @@
+"""Find why an answer is wrong where no gold titles say what had to be found on the way.
+
+What is known is the accepted answer, what was shown, and what was asked for. The rules apply in
+order, and each looks at the answer only: a wrong turn before it is found where it led to a wrong
+passage, but not where something was recalled on the way and then looked up.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from coa.causes import Cause, Finding
+from coa.trajectory import Mode, StepKind
+from curate.diagnosis.blame import (
+    answer_as_claim,
+    causes_unsearched,
+    claim_of_answer,
+    finding_on,
+    memory_cause,
+    queries_in,
+    quote,
+    states,
+    whole_place,
+)
+from curate.diagnosis.case import NAMELESS, Case, Place
+from curate.diagnosis.claims import (
+    Basis,
+    Claim,
+    Utterance,
+    gives_up,
+    holds_any,
+    is_in,
+    names_and_numbers,
+    padded,
+    says_not_found,
+    texts_of,
+)
+from curate.diagnosis.gold import GoldFact
+from curate.diagnosis.queries import NAMED_SHARE, content_words, stems
+from curate.diagnosis.same_names import with_digits
+
+_NO_TITLES = "the question has no gold titles"
+_HALF = 1 / 2
+_MIN_THINGS = 2
+"""A question about both of two things names so many."""
+_MIN_DESCRIBING = 2
+"""A query about something without a name shares so many content words with the question."""
+_BOTH = frozenset({"both", "all", "each"})
+_DENIES = re.compile(r"\b(?:not|no|neither|nor|whether|if)\b|n't\b", re.IGNORECASE)
+
+
+def diagnose_without_titles(case: Case) -> list[Finding]:
+    """Apply the rules in order, and return what the first that applies has found."""
+    for rule in _RULES:
+        findings = rule(case)
+        if findings:
+            return findings
+    return [Finding(Cause.UNKNOWN, evidence=_NO_TITLES)]
+
+
+def _ignored(case: Case) -> list[Finding]:
+    """Find an accepted answer that was shown, and not taken.
+
+    A policy that never mentions it must have been shown it in a passage about what was asked. One
+    that mentions it has read it, whatever the passage is about.
+    """
+    answer = _accepted(case)
+    if answer is None:
+        return []
+    place = _place_of_answer(case, answer)
+    if _mentions_before_answer(case, answer):
+        shown = _passages_with(case, answer.items)
+    else:
+        shown = case.shown(whole_place(case, answer)) or ()
+    if not shown:
+        return []
+    return [finding_on(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False)]
+
+
+def _accepted(case: Case) -> GoldFact | None:
+    """Choose the accepted answer as the fact to be found; None where the answer is closed."""
+    return case.gold.facts[-1] if case.gold.facts else None
+
+
+def _place_of_answer(case: Case, fact: GoldFact) -> Place:
+    end, claim = claim_of_answer(case, 0)
+    return Place(start=0, end=end, claim=claim, fact=fact)
+
+
+def _mentions_before_answer(case: Case, fact: GoldFact) -> bool:
+    """Tell whether a thought mentions an item of a fact."""
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    return any(holds_any(said.norm, fact.items) for said in thoughts)
+
+
+def _passages_with(case: Case, items: Sequence[str]) -> tuple[str, ...]:
+    """List the passages of the first observation that holds an item."""
+    for said in case.observations():
+        if holds_any(said.norm, items):
+            return case.steps[said.step].passages or (NAMELESS,)
+    return ()
+
+
+def _unsearched(case: Case) -> list[Finding]:
+    """Find an answer for which nothing was searched.
+
+    In CoT, where nothing can be searched, the cause is how the facts were stated, and that is known
+    only where all were stated alike.
+    """
+    if queries_in(case.said):
+        return []
+    bases = {claim.basis for _, claim in case.claims}
+    if case.mode is Mode.COT and (len(bases) != 1 or Basis.READ in bases):
+        return []
+    claim = case.claims[0][1] if case.claims else answer_as_claim(case)
+    evidence = quote(claim.sentence)
+    return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
+
+
+def _followed(case: Case) -> list[Finding]:
+    """Find an answer that was taken from a passage that was shown.
+
+    No such passage states the accepted answer, else an earlier rule would have found it. Words of
+    the question are in many passages: an answer made of them was not taken from one.
+    """
+    answer = _accepted(case)
+    if answer is None or gives_up(case.prediction) or is_in(case.prediction, _asked(case)):
+        return []
+    for i, said in enumerate(case.said):
+        if said.kind is StepKind.OBSERVATION and _shows(said, case):
+            if _is_recalled_before(case, i):
+                return []
+            place = _place_of_answer(case, answer)
+            names = case.steps[said.step].passages
+            return [finding_on(Cause.DISTRACTOR_FOLLOWED, place, names, needs_titles=False)]
+    return []
+
+
+def _asked(case: Case) -> str:
+    return padded(case.question)
+
+
+def _shows(said: Utterance, case: Case) -> bool:
+    """Tell whether an observation holds the answer given, or half of the words that it adds.
+
+    Numbers may be in words, and words in another form.
+    """
+    shown = with_digits(said.norm)
+    answer = with_digits(case.prediction)
+    if is_in(answer, shown) or states(said, case.prediction, case.question):
+        return True
+    added = stems(content_words(answer) - content_words(case.question))
+    return bool(added) and len(added & stems(content_words(shown))) >= _HALF * len(added)
+
+
+def _is_recalled_before(case: Case, index: int) -> bool:
+    """Tell whether the policy named the answer before its first search."""
+    named = case.first_mention((case.prediction,))
+    return named is not None and named < index and not queries_in(case.said[:named])
+
+
+def _recalled(case: Case) -> list[Finding]:
+    """Find an answer that the policy named before it searched for anything."""
+    is_asked = is_in(case.prediction, _asked(case))
+    if is_asked or _accepted(case) is None or not queries_in(case.said):
+        return []
+    if not _is_recalled_before(case, len(case.said)):
+        return []
+    _, claim = claim_of_answer(case, 0)
+    evidence = quote(claim.sentence)
+    return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
+
+
+def _concluded_wrongly(case: Case) -> list[Finding]:
+    """Find a “no” although a thought says of each thing named what the question asks of both."""
+    if _accepted(case) or not case.prediction.startswith("no"):
+        return []
+    things = _things_named(case.question)
+    if len(things) < _MIN_THINGS:
+        return []
+    names = content_words(" ".join(things))
+    asked = content_words(case.question) - names - _BOTH
+    said_of_all = asked and all(_is_affirmed(case, thing, asked) for thing in things)
+    if not said_of_all:
+        return []
+    last = len(case.steps) - 1
+    return [Finding(Cause.REASONING_SLIP, last, f"both are so, yet “{case.prediction}”")]
+
+
+def _things_named(question: str) -> list[str]:
+    things: list[str] = []
+    for name in names_and_numbers(question):
+        things += [part for part in name.split(" and ") if content_words(part)]
+    return things
+
+
+def _is_affirmed(case: Case, thing: str, asked: frozenset[str]) -> bool:
+    """Tell whether a thought that denies nothing says what was asked of a thing that it names."""
+    for said in case.said:
+        if said.kind is not StepKind.THOUGHT or _DENIES.search(said.text):
+            continue
+        own = stems(content_words(said.norm))
+        if is_in(thing, said.norm) and stems(asked) <= own:
+            return True
+    return False
+
+
+def _guessed_on_the_way(case: Case) -> list[Finding]:
+    """Find a guess that the policy then used, as if it had been found.
+
+    What it guessed was neither asked about nor shown before. In CoA, where the question
+    is open, it is in a later query.
+    """
+    is_closed = _accepted(case) is None
+    since = 0
+    for i, claim in case.claims:
+        if claim.basis is Basis.READ:
+            since = i
+            continue
+        known = [_asked(case), *(said.norm for said in case.observations(i))]
+        new = [value for value in claim.values if not any(is_in(value, text) for text in known)]
+        later = [said for said in case.said[i:] if said.kind is StepKind.ACTION]
+        is_used = (
+            is_closed or case.mode is Mode.COT or any(holds_any(said.norm, new) for said in later)
+        )
+        if claim.basis is Basis.GUESSED and new and is_used:
+            return _judge_searches(case, case.said[since:i], claim)
+    return []
+
+
+def _not_found(case: Case) -> list[Finding]:
+    """Judge the searches behind an answer that no passage showed.
+
+    Where the answer is closed, the last step must say that something was not found.
+    """
+    if not (_accepted(case) or _says_not_found_at_last(case)):
+        return []
+    end, claim = claim_of_answer(case, 0)
+    read = [i for i, other in case.claims if i < end and other.basis is Basis.READ]
+    since = read[-1] if read and claim.basis is Basis.GUESSED else 0
+    return _judge_searches(case, case.said[since:end], claim)
+
+
+def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> list[Finding]:
+    """Judge what was searched before a claim that no passage states, and how it was stated."""
+    queries = queries_in(between)
+    memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
+    if not queries:
+        causes = causes_unsearched(case.mode, claim)
+        return [Finding(cause, claim.step, quote(claim.sentence)) for cause in causes]
+    thoughts = texts_of(between, StepKind.THOUGHT)
+    topic = content_words(" ".join([case.question, *thoughts]))
+    for query in queries:
+        if _names_and_asks(query.text, case, topic):
+            return [Finding(Cause.RETRIEVAL_MISS, query.step, quote(query.text)), memory]
+    last = queries[-1]
+    return [Finding(Cause.BAD_QUERY, last.step, quote(last.text)), memory]
+
+
+def _says_not_found_at_last(case: Case) -> bool:
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    if not thoughts:
+        return False
+    last = thoughts[-1].step
+    return any(said.step == last and says_not_found(said.text) for said in thoughts)
+
+
+def _names_and_asks(query: str, case: Case, topic: frozenset[str]) -> bool:
+    """Tell whether a query has words of a name, and others that ask something of the topic.
+
+    The name is in the question or in a claim. Where there is none, words that describe the thing
+    will do. A word that the topic lacks is a paraphrase, unless other questions ask by it.
+    """
+    words = content_words(query)
+    names = _things_named(case.question)
+    for _, claim in case.claims:
+        names += claim.values
+    if not names:
+        return len(words & topic) >= _MIN_DESCRIBING
+    for name in names:
+        own = content_words(name)
+        asked = words - own
+        if not own or len(words & own) < NAMED_SHARE * len(own) or not asked:
+            continue
+        if not asked.isdisjoint(topic) or asked.isdisjoint(case.asking):
+            return True
+    return False
+
+
+_RULES: tuple[Callable[[Case], list[Finding]], ...] = (
+    _ignored,
+    _unsearched,
+    _guessed_on_the_way,
+    _recalled,
+    _followed,
+    _concluded_wrongly,
+    _not_found,
+)
