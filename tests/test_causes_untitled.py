@@ -61,6 +61,11 @@ def test_a_guess_after_the_last_thing_read_was_never_searched() -> None:
     assert _causes(*steps) == [Cause.NEVER_SEARCHED, Cause.KNOWLEDGE_GAP]
 
 
+def test_a_guess_that_follows_from_what_was_read_is_no_recall() -> None:
+    steps = (*FILM, *end("It says Ada Novak. So she is likely from Bergen.", "Bergen"))
+    assert _causes(*steps)[0] is Cause.RETRIEVAL_MISS
+
+
 def test_a_guess_that_a_query_is_about_is_the_wrong_turn() -> None:
     steps = (*turn("Maybe Otto Berg directed it.", "Otto Berg birthplace", "other"),)
     (first, *_) = _found(*steps, *end("It says Oslo.", "Oslo"))
@@ -106,6 +111,7 @@ def test_a_closed_answer_after_something_was_not_found_is_blamed_on_the_search()
         ("2x Platinum", "double platinum", "", True),
         ("New York, NY", "New York City", "", True),
         ("Macon, GA", "Macon, Georgia", "", True),
+        ("79 CE", "79 AD", "", True),
         ("5", "five times", "How many times?", True),
         ("Matias Almeyda", "Matías Jesús Almeyda", "", True),
         ("Ozzy Osbourne", "John Michael Ozzy Osbourne", "Ozzy Osbourne or Curt Smith?", True),

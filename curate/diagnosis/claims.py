@@ -47,7 +47,8 @@ _READ = re.compile(
 )
 _CUES = ((Basis.GUESSED, _GUESSED), (Basis.RECALLED, _RECALLED), (Basis.READ, _READ))
 _NOT_FOUND = re.compile(
-    r"\b(not found|not (?:specified|clear|mentioned|available)|"
+    r"\b(not found|not (?:explicitly |directly )?(?:specified|stated|clear|mentioned|available)|"
+    r"not related to|none of these|only provides? information|"
     r"no (?:results?|information|mention)|nothing (?:about|on)|"
     r"(?:does not|doesn't|do not|don't|did not|didn't|couldn't|could not|cannot|can't|not) "
     r"(?:say|mention|state|contain|give|help|find|show|include|specify|provide|determine|"

@@ -67,6 +67,7 @@ wv west virginia, wi wisconsin, wy wyoming
 """
 _STATES = dict(entry.strip().split(" ", 1) for entry in _STATES_TEXT.split(","))
 """The states of the United States by their postal codes."""
+_ERAS = {"ce": "ad", "bce": "bc"}
 _FULL_NAMES_TEXT = """
 andy andrew, bill william, bob robert, charlie charles, chuck charles, dave david, dick richard,
 ed edward, frank francis, hank henry, harry henry, jack john, jim james, jimmy james, joe joseph,
@@ -105,6 +106,7 @@ def in_one_way(text: str) -> str:
         return " ".join(words)
     words[0] = _FULL_NAMES.get(words[0], words[0])
     words[-1] = _STATES.get(words[-1], words[-1])
+    words[-1] = _ERAS.get(words[-1], words[-1])
     return " ".join(words).replace("washington district of columbia", "district of columbia")
 
 

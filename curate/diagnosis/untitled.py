@@ -45,6 +45,8 @@ _MIN_THINGS = 2
 _MIN_DESCRIBING = 2
 """A query about something without a name shares so many content words with the question."""
 _BOTH = frozenset({"both", "all", "each"})
+_INFERS = re.compile(r"\b(?:so|thus|therefore|hence|since|because|suggests?|indicates?)\b", re.I)
+"""A guess with such a word follows from what was read; it is not about something else."""
 _DENIES = re.compile(r"\b(?:not|no|neither|nor|whether|if)\b|n't\b", re.IGNORECASE)
 
 
@@ -119,11 +121,10 @@ def _unsearched(case: Case) -> list[Finding]:
 def _followed(case: Case) -> list[Finding]:
     """Find an answer that was taken from a passage that was shown.
 
-    No such passage states the accepted answer, else an earlier rule would have found it. Words of
-    the question are in many passages: an answer made of them was not taken from one.
+    No such passage states the accepted answer, else an earlier rule would have found it.
     """
     answer = _accepted(case)
-    if answer is None or gives_up(case.prediction) or is_in(case.prediction, _asked(case)):
+    if answer is None or gives_up(case.prediction):
         return []
     for i, said in enumerate(case.said):
         if said.kind is StepKind.OBSERVATION and _shows(said, case):
@@ -153,15 +154,19 @@ def _shows(said: Utterance, case: Case) -> bool:
 
 
 def _is_recalled_before(case: Case, index: int) -> bool:
-    """Tell whether the policy named the answer before its first search."""
+    """Tell whether the policy named the answer before its first search.
+
+    An answer that the question names says nothing: it is in every first thought.
+    """
+    if is_in(case.prediction, _asked(case)):
+        return False
     named = case.first_mention((case.prediction,))
     return named is not None and named < index and not queries_in(case.said[:named])
 
 
 def _recalled(case: Case) -> list[Finding]:
     """Find an answer that the policy named before it searched for anything."""
-    is_asked = is_in(case.prediction, _asked(case))
-    if is_asked or _accepted(case) is None or not queries_in(case.said):
+    if _accepted(case) is None or not queries_in(case.said):
         return []
     if not _is_recalled_before(case, len(case.said)):
         return []
@@ -236,8 +241,10 @@ def _not_found(case: Case) -> list[Finding]:
         return []
     end, claim = claim_of_answer(case, 0)
     read = [i for i, other in case.claims if i < end and other.basis is Basis.READ]
-    since = read[-1] if read and claim.basis is Basis.GUESSED else 0
-    return _judge_searches(case, case.said[since:end], claim)
+    is_guess = claim.basis is Basis.GUESSED and not _INFERS.search(claim.sentence)
+    if read and is_guess:
+        return _judge_searches(case, case.said[read[-1] : end], claim)
+    return _judge_searches(case, case.said, claim)
 
 
 def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> list[Finding]:
