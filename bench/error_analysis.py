@@ -1,19 +1,24 @@
 """Prepare real trajectories for the error analysis, and compare its causes with other judgements.
 
     python -m bench.error_analysis DATA FOLDER       # then there: curate.analyse, curate.report
-    python -m bench.error_analysis FOLDER sample=50 seed=1 [without=FILE]
+    python -m bench.error_analysis FOLDER sample=50 seed=1 [index=1] [without=FILE]
     python -m bench.error_analysis FOLDER judge=yes
+    python -m bench.error_analysis FOLDER verdicts=FILE
 
 DATA holds trajectories/*.jsonl of R1-Searcher and FireAct, questions.parquet (question,
 gold_titles, type) and corpus_gold.parquet. Ingested questions get gold titles, and as many hops as
 titles, where a question of the same normalised text has them; the others keep none. The second form
 writes a sample, stratified by cause, to FOLDER/sample.md; FILE lists ids to leave out, those that
-were read while the rules were written. The third compares the cause `graded_wrong` with the
-verdicts of a language model, where the files record them.
+were read while the rules were written, and `index` takes the rows of one policy of each family (0
+qwen and gpt35ft, 1 llama and llama2). The third compares the cause `graded_wrong` with the verdicts
+of a language model, where the files record them. The fourth compares the causes with those that a
+reader wrote to FILE.
 """
 
+import csv
 import itertools
 import random
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,6 +37,7 @@ from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.trajectory import StepKind
 from curate.analyse import OUT
+from curate.charts import wilson
 from curate.filter import FilterParams, judge
 from synth.ingest import ForeignFile, Ingested, IngestParams, Recorded, ingest
 
@@ -123,15 +129,20 @@ def make_folder(data: Path, folder: Path) -> str:
 
 
 def draw(
-    folder: Path, count: int, seed: int, without: frozenset[str] = frozenset()
+    folder: Path,
+    count: int,
+    seed: int,
+    without: frozenset[str] = frozenset(),
+    index: int | None = None,
 ) -> list[Analysis]:
     """Draw a sample of the failed rows, with one row of each cause in turn.
 
-    So each cause has as many rows as its number allows.
+    So each cause has as many rows as its number allows. `index` takes one policy's rows alone.
     """
     by_cause: dict[str, list[Analysis]] = defaultdict(list)
     for row in tables.read_table(folder / OUT, Analysis):
-        if row.cause and row.trajectory_id not in without:
+        is_wanted = index is None or row.index == index
+        if row.cause and is_wanted and row.trajectory_id not in without:
             by_cause[row.cause].append(row)
     generator = random.Random(seed)
     pools = [generator.sample(rows, len(rows)) for _, rows in sorted(by_cause.items())]
@@ -178,6 +189,28 @@ def against_judge(folder: Path) -> str:
     )
 
 
+def against_reader(folder: Path, verdicts: Path) -> str:
+    """Say how often a reader agrees with the causes, for each and for all that are decided."""
+    read = {}
+    with verdicts.open(encoding="utf-8", newline="") as file:
+        for verdict in csv.DictReader(file):
+            read[verdict["trajectory_id"]] = verdict["true_cause"]
+    agreed: Counter[Cause] = Counter()
+    total: Counter[Cause] = Counter()
+    for row in tables.read_table(folder / OUT, Analysis):
+        if row.cause and row.trajectory_id in read:
+            total[row.cause] += 1
+            agreed[row.cause] += row.cause == read[row.trajectory_id]
+    lines = []
+    for cause in sorted(total):
+        lines.append(f"{cause}: {agreed[cause]} of {total[cause]}")
+    num_decided = total.total() - total[Cause.UNKNOWN]
+    num_agreed = agreed.total() - agreed[Cause.UNKNOWN]
+    low, high = wilson(num_agreed, num_decided)
+    lines.append(f"decided: {num_agreed} of {num_decided}, 95% interval {low:.2f} to {high:.2f}")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Make the folder, or write the sample."""
     settings = dict(item.split("=") for item in arguments if "=" in item)
@@ -189,10 +222,15 @@ def main(arguments: Sequence[str]) -> None:
     if "judge" in settings:
         print(against_judge(folder))
         return
+    if "verdicts" in settings:
+        print(against_reader(folder, Path(settings["verdicts"])))
+        return
     read = ""
     if "without" in settings:
         read = Path(settings["without"]).read_text(encoding="utf-8")
-    chosen = draw(folder, int(settings["sample"]), int(settings["seed"]), frozenset(read.split()))
+    without = frozenset(re.split(r"[\s,]+", read))
+    index = int(settings["index"]) if "index" in settings else None
+    chosen = draw(folder, int(settings["sample"]), int(settings["seed"]), without, index)
     wanted = {row.trajectory_id for row in chosen}
     found = {}
     for graded in tables.read_table(folder / GRADED, GradedTrajectory):

@@ -1,8 +1,8 @@
 """Find why an answer is wrong where no gold titles say what had to be found on the way.
 
 What is known is the accepted answer, what was shown, and what was asked for. The rules apply in
-order, and each looks at the answer only: a wrong turn before it is found where it led to a wrong
-passage, but not where something was recalled on the way and then looked up.
+order. They look at the answer; of the way to it they see guesses alone: a fact that was misread, or
+recalled with confidence, cannot be told from a right one.
 """
 
 import re
@@ -69,37 +69,13 @@ def _ignored(case: Case) -> list[Finding]:
     if answer is None:
         return []
     place = _place_of_answer(case, answer)
-    if _mentions_before_answer(case, answer):
+    if _mentions(case, answer):
         shown = _passages_with(case, answer.items)
     else:
         shown = case.shown(whole_place(case, answer)) or ()
     if not shown:
         return []
     return [finding_on(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False)]
-
-
-def _accepted(case: Case) -> GoldFact | None:
-    """Choose the accepted answer as the fact to be found; None where the answer is closed."""
-    return case.gold.facts[-1] if case.gold.facts else None
-
-
-def _place_of_answer(case: Case, fact: GoldFact) -> Place:
-    end, claim = claim_of_answer(case, 0)
-    return Place(start=0, end=end, claim=claim, fact=fact)
-
-
-def _mentions_before_answer(case: Case, fact: GoldFact) -> bool:
-    """Tell whether a thought mentions an item of a fact."""
-    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
-    return any(holds_any(said.norm, fact.items) for said in thoughts)
-
-
-def _passages_with(case: Case, items: Sequence[str]) -> tuple[str, ...]:
-    """List the passages of the first observation that holds an item."""
-    for said in case.observations():
-        if holds_any(said.norm, items):
-            return case.steps[said.step].passages or (NAMELESS,)
-    return ()
 
 
 def _unsearched(case: Case) -> list[Finding]:
@@ -114,8 +90,43 @@ def _unsearched(case: Case) -> list[Finding]:
     if case.mode is Mode.COT and (len(bases) != 1 or Basis.READ in bases):
         return []
     claim = case.claims[0][1] if case.claims else answer_as_claim(case)
-    evidence = quote(claim.sentence)
-    return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
+    return _without_search(case, claim)
+
+
+def _guessed_on_the_way(case: Case) -> list[Finding]:
+    """Find a guess that the policy then used, as if it had been found.
+
+    What it guessed was neither asked about nor shown before. In an open question of CoA a later
+    query names it; elsewhere nothing tells whether a guess is used, and the first one counts.
+    """
+    must_be_searched = case.mode is Mode.COA and _accepted(case) is not None
+    since = 0
+    for i, claim in case.claims:
+        if claim.basis is Basis.READ:
+            since = i
+        if claim.basis is not Basis.GUESSED:
+            continue
+        known = [_asked(case), *(said.norm for said in case.observations(i))]
+        new = [value for value in claim.values if not any(is_in(value, text) for text in known)]
+        queries = [padded(query.text) for query in queries_in(case.said[i:])]
+        is_searched = any(holds_any(query, new) for query in queries)
+        if new and (is_searched or not must_be_searched):
+            return _judge_searches(case, case.said[since:i], claim)
+    return []
+
+
+def _recalled(case: Case) -> list[Finding]:
+    """Find an answer that the policy named before its first search.
+
+    An answer that the question names says nothing: it is in every first thought.
+    """
+    if _accepted(case) is None or not queries_in(case.said) or is_in(case.prediction, _asked(case)):
+        return []
+    named = case.first_mention((case.prediction,))
+    if named is None or queries_in(case.said[:named]):
+        return []
+    _, claim = claim_of_answer(case, 0)
+    return _without_search(case, claim)
 
 
 def _followed(case: Case) -> list[Finding]:
@@ -126,53 +137,12 @@ def _followed(case: Case) -> list[Finding]:
     answer = _accepted(case)
     if answer is None or gives_up(case.prediction):
         return []
-    for i, said in enumerate(case.said):
+    for said in case.said:
         if said.kind is StepKind.OBSERVATION and _shows(said, case):
-            if _is_recalled_before(case, i):
-                return []
             place = _place_of_answer(case, answer)
             names = case.steps[said.step].passages
             return [finding_on(Cause.DISTRACTOR_FOLLOWED, place, names, needs_titles=False)]
     return []
-
-
-def _asked(case: Case) -> str:
-    return padded(case.question)
-
-
-def _shows(said: Utterance, case: Case) -> bool:
-    """Tell whether an observation holds the answer given, or half of the words that it adds.
-
-    Numbers may be in words, and words in another form.
-    """
-    shown = with_digits(said.norm)
-    answer = with_digits(case.prediction)
-    if is_in(answer, shown) or states(said, case.prediction, case.question):
-        return True
-    added = stems(content_words(answer) - content_words(case.question))
-    return bool(added) and len(added & stems(content_words(shown))) >= _HALF * len(added)
-
-
-def _is_recalled_before(case: Case, index: int) -> bool:
-    """Tell whether the policy named the answer before its first search.
-
-    An answer that the question names says nothing: it is in every first thought.
-    """
-    if is_in(case.prediction, _asked(case)):
-        return False
-    named = case.first_mention((case.prediction,))
-    return named is not None and named < index and not queries_in(case.said[:named])
-
-
-def _recalled(case: Case) -> list[Finding]:
-    """Find an answer that the policy named before it searched for anything."""
-    if _accepted(case) is None or not queries_in(case.said):
-        return []
-    if not _is_recalled_before(case, len(case.said)):
-        return []
-    _, claim = claim_of_answer(case, 0)
-    evidence = quote(claim.sentence)
-    return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
 
 
 def _concluded_wrongly(case: Case) -> list[Finding]:
@@ -191,47 +161,6 @@ def _concluded_wrongly(case: Case) -> list[Finding]:
     return [Finding(Cause.REASONING_SLIP, last, f"both are so, yet “{case.prediction}”")]
 
 
-def _things_named(question: str) -> list[str]:
-    things: list[str] = []
-    for name in names_and_numbers(question):
-        things += [part for part in name.split(" and ") if content_words(part)]
-    return things
-
-
-def _is_affirmed(case: Case, thing: str, asked: frozenset[str]) -> bool:
-    """Tell whether a thought that denies nothing says what was asked of a thing that it names."""
-    for said in case.said:
-        if said.kind is not StepKind.THOUGHT or _DENIES.search(said.text):
-            continue
-        own = stems(content_words(said.norm))
-        if is_in(thing, said.norm) and stems(asked) <= own:
-            return True
-    return False
-
-
-def _guessed_on_the_way(case: Case) -> list[Finding]:
-    """Find a guess that the policy then used, as if it had been found.
-
-    What it guessed was neither asked about nor shown before. In CoA, where the question
-    is open, it is in a later query.
-    """
-    is_closed = _accepted(case) is None
-    since = 0
-    for i, claim in case.claims:
-        if claim.basis is Basis.READ:
-            since = i
-            continue
-        known = [_asked(case), *(said.norm for said in case.observations(i))]
-        new = [value for value in claim.values if not any(is_in(value, text) for text in known)]
-        later = [said for said in case.said[i:] if said.kind is StepKind.ACTION]
-        is_used = (
-            is_closed or case.mode is Mode.COT or any(holds_any(said.norm, new) for said in later)
-        )
-        if claim.basis is Basis.GUESSED and new and is_used:
-            return _judge_searches(case, case.said[since:i], claim)
-    return []
-
-
 def _not_found(case: Case) -> list[Finding]:
     """Judge the searches behind an answer that no passage showed.
 
@@ -247,13 +176,48 @@ def _not_found(case: Case) -> list[Finding]:
     return _judge_searches(case, case.said, claim)
 
 
+def _accepted(case: Case) -> GoldFact | None:
+    """Choose the accepted answer as the fact to be found; None where the answer is closed."""
+    return case.gold.facts[-1] if case.gold.facts else None
+
+
+def _asked(case: Case) -> str:
+    """Normalise the question, so that whole words can be searched."""
+    return padded(case.question)
+
+
+def _place_of_answer(case: Case, fact: GoldFact) -> Place:
+    """Find the claim that states the answer given, in the place of the accepted one."""
+    end, claim = claim_of_answer(case, 0)
+    return Place(start=0, end=end, claim=claim, fact=fact)
+
+
+def _mentions(case: Case, fact: GoldFact) -> bool:
+    """Tell whether a thought mentions an item of a fact."""
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    return any(holds_any(said.norm, fact.items) for said in thoughts)
+
+
+def _passages_with(case: Case, items: Sequence[str]) -> tuple[str, ...]:
+    """List the passages of the first observation that holds an item."""
+    for said in case.observations():
+        if holds_any(said.norm, items):
+            return case.steps[said.step].passages or (NAMELESS,)
+    return ()
+
+
+def _without_search(case: Case, claim: Claim) -> list[Finding]:
+    """Blame a claim for which nothing was searched."""
+    evidence = quote(claim.sentence)
+    return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
+
+
 def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> list[Finding]:
     """Judge what was searched before a claim that no passage states, and how it was stated."""
     queries = queries_in(between)
-    memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
     if not queries:
-        causes = causes_unsearched(case.mode, claim)
-        return [Finding(cause, claim.step, quote(claim.sentence)) for cause in causes]
+        return _without_search(case, claim)
+    memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
     thoughts = texts_of(between, StepKind.THOUGHT)
     topic = content_words(" ".join([case.question, *thoughts]))
     for query in queries:
@@ -261,14 +225,6 @@ def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> l
             return [Finding(Cause.RETRIEVAL_MISS, query.step, quote(query.text)), memory]
     last = queries[-1]
     return [Finding(Cause.BAD_QUERY, last.step, quote(last.text)), memory]
-
-
-def _says_not_found_at_last(case: Case) -> bool:
-    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
-    if not thoughts:
-        return False
-    last = thoughts[-1].step
-    return any(said.step == last and says_not_found(said.text) for said in thoughts)
 
 
 def _names_and_asks(query: str, case: Case, topic: frozenset[str]) -> bool:
@@ -291,6 +247,47 @@ def _names_and_asks(query: str, case: Case, topic: frozenset[str]) -> bool:
         if not asked.isdisjoint(topic) or asked.isdisjoint(case.asking):
             return True
     return False
+
+
+def _things_named(question: str) -> list[str]:
+    """List the names in a question, those joined by “and” each by itself."""
+    things: list[str] = []
+    for name in names_and_numbers(question):
+        things += [part for part in name.split(" and ") if content_words(part)]
+    return things
+
+
+def _shows(said: Utterance, case: Case) -> bool:
+    """Tell whether an observation holds the answer given, or half of the words that it adds.
+
+    Numbers may be in words, and words in another form.
+    """
+    shown = with_digits(said.norm)
+    answer = with_digits(case.prediction)
+    if is_in(answer, shown) or states(said, case.prediction, case.question):
+        return True
+    added = stems(content_words(answer) - content_words(case.question))
+    return bool(added) and len(added & stems(content_words(shown))) >= _HALF * len(added)
+
+
+def _is_affirmed(case: Case, thing: str, asked: frozenset[str]) -> bool:
+    """Tell whether a thought that denies nothing says what was asked of a thing that it names."""
+    for said in case.said:
+        if said.kind is not StepKind.THOUGHT or _DENIES.search(said.text):
+            continue
+        own = stems(content_words(said.norm))
+        if is_in(thing, said.norm) and stems(asked) <= own:
+            return True
+    return False
+
+
+def _says_not_found_at_last(case: Case) -> bool:
+    """Tell whether the last step with a thought says that something was not found."""
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    if not thoughts:
+        return False
+    last = thoughts[-1].step
+    return any(said.step == last and says_not_found(said.text) for said in thoughts)
 
 
 _RULES: tuple[Callable[[Case], list[Finding]], ...] = (
