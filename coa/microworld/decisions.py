@@ -1,6 +1,6 @@
 """Set how good the scripted teacher is, and record what it decided."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -39,6 +39,9 @@ class TeacherSettings:
     """Probability that it ends without boxing the answer."""
     unclosed: float = 0.015
     """Probability that it ends without closing the thinking."""
+    # As in `WorldSettings`, what was added later is not in the text that names the teacher.
+    trusts_memory: float = field(default=0.0, repr=False)
+    """Probability that it states what it remembers where an observation says otherwise."""
 
 
 class TeacherDecision(StrEnum):

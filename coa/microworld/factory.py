@@ -1,6 +1,6 @@
 """Make the teacher from the section `microworld` of params.yaml."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from coa.microworld.decisions import TeacherSettings
 from coa.microworld.teacher import Teacher
@@ -28,6 +28,18 @@ class MicroworldParams:
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:
     """Make the policy that answers any question of the world that `params` describes."""
-    name = scripted_name("microworld", params.world, params.teacher)
+    added = (*_added_settings(params.world), *_added_settings(params.teacher))
+    name = scripted_name("microworld", params.world, params.teacher, *added)
     teacher = Teacher(make_world(params.world), settings=params.teacher)
     return ScriptedPolicy(teacher.write, name)
+
+
+def _added_settings(settings: WorldSettings | TeacherSettings) -> list[tuple[str, object]]:
+    """List the settings that their own text leaves out, where they differ from a default one's."""
+    usual = type(settings)()
+    added = []
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if not each.repr and value != getattr(usual, each.name):
+            added.append((each.name, value))
+    return added

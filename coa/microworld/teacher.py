@@ -200,6 +200,10 @@ class _Turn:
         if not value:
             self._miss(body)
             return
+        if self._doubts(value):
+            self._note(TeacherDecision.RECALLED)
+            self._say(PhraseKind.RECALL, self._believe())
+            return
         if self._happens(self._settings.copies):
             self._note(TeacherDecision.COPIED)
             self._append(find_sentence(body, progress.entity, progress.relation))
@@ -209,6 +213,14 @@ class _Turn:
         else:
             self._note(TeacherDecision.RIGHT_READ)
             self._say(PhraseKind.READ, value)
+
+    def _doubts(self, value: str) -> bool:
+        """Tell whether it trusts its memory more than a value that an observation states."""
+        key = self._progress.entity, self._progress.relation
+        is_remembered = key in self._teacher.memory
+        if not is_remembered or self._teacher.world.facts[key].value == value:
+            return False
+        return self._happens(self._settings.trusts_memory)
 
     def _miss(self, body: str) -> None:
         """React to an observation that does not hold the value."""

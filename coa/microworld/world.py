@@ -54,6 +54,29 @@ class GroupSize:
     """Cities."""
 
 
+class PassageFault(StrEnum):
+    """What is wrong with what the corpus states about a known fact."""
+
+    STALE = "stale"
+    """The only passage states a wrong value."""
+    CONTRADICTED = "contradicted"
+    """One passage states the right value, another one a wrong value."""
+    DISTRACTED = "distracted"
+    """No passage states it; two passages state the same of similar names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultShares:
+    """The shares of the known facts whose passages mislead; together at most 1."""
+
+    stale: float = 0.0
+    """Share whose only passage states a wrong value."""
+    contradicted: float = 0.0
+    """Share about which one passage is right and another one wrong."""
+    distracted: float = 0.0
+    """Share that no passage states; two passages state the same of similar names."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
     """The size of a world; the defaults give 22,000 train questions with distinct paths."""
@@ -76,6 +99,10 @@ class WorldSettings:
     """Share of the facts for which there is also a passage about a similar name."""
     aside_share: float = 0.12
     """Share of the facts for which there is also a passage with something else about the entity."""
+    # The settings from here on were added later. They are not in the text of the settings, from
+    # which a teacher is named, so that journals of worlds without them stay valid.
+    faults: FaultShares = field(default_factory=FaultShares, repr=False)
+    """Passages that mislead whoever searches for a known fact; the facts themselves stay true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +157,24 @@ class World:
             return rng.choice(VALUES[category])
         return self.invent_name(category, rng)
 
+    def passage_faults(self) -> dict[tuple[str, str], PassageFault]:
+        """Choose the known facts whose passages mislead, by entity and relation."""
+        rng = random.Random(f"{self.settings.seed}/faults")
+        shares = self.settings.faults
+        kinds = (*PassageFault, None)
+        weights = [shares.stale, shares.contradicted, shares.distracted]
+        weights.append(1 - sum(weights))
+        chosen = {}
+        for key, fact in self.facts.items():
+            fault = rng.choices(kinds, weights)[0] if self.is_known(fact) else None
+            if fault is not None:
+                chosen[key] = fault
+        return chosen
+
     def passages(self) -> list[Passage]:
-        """Write the corpus: a sentence for every fact, and distractors that contradict none.
+        """Write the corpus: a sentence for every fact, and distractors.
+
+        Without `faults` in the settings no passage contradicts a fact.
 
         Equal worlds give equal passages with equal ids.
         """
@@ -146,8 +189,10 @@ def make_world(settings: WorldSettings) -> World:
     """Make the world that the settings describe; equal settings give equal worlds.
 
     Raises:
-        ConfigError: a group is too small, or there are too few words for so many names.
+        ConfigError: a group is too small, there are too few words for so many names, or the shares
+            of misleading passages are no shares.
     """
+    _check_faults(settings.faults)
     entities = _name_entities(settings)
     groups: dict[str, Group] = {}
     categories: dict[str, Category] = {}
@@ -162,6 +207,17 @@ def make_world(settings: WorldSettings) -> World:
         categories=categories,
         rare=_choose_rare(entities, settings),
     )
+
+
+def _check_faults(shares: FaultShares) -> None:
+    values = (shares.stale, shares.contradicted, shares.distracted)
+    if min(values) < 0 or sum(values) > 1:
+        raise ConfigError(
+            "the shares of misleading passages are no shares",
+            where="microworld.world.faults",
+            expected="none below 0, together at most 1",
+            got=shares,
+        )
 
 
 def _name_entities(settings: WorldSettings) -> dict[tuple[Group, Category], tuple[str, ...]]:
@@ -262,8 +318,13 @@ def _passage_texts(world: World) -> Iterator[tuple[str, str]]:
     """Yield the titles and texts of all passages, some of them twice."""
     rng = random.Random(f"{world.settings.seed}/passages")
     namesakes: set[str] = set()
-    for fact in world.facts.values():
-        yield fact.entity, sentence(fact.entity, fact.relation, fact.value, rng.randrange(2))
+    faults = world.passage_faults()
+    for key, fact in world.facts.items():
+        paraphrase = rng.randrange(2)
+        if key in faults:
+            yield from _misleading_texts(world, fact, paraphrase, faults[key], namesakes)
+        else:
+            yield fact.entity, sentence(fact.entity, fact.relation, fact.value, paraphrase)
         if rng.random() < world.settings.namesake_share:
             name = _draw_namesake(world, fact.entity, rng)
             if name not in namesakes:  # one sentence about each, so that none contradicts another
@@ -277,6 +338,34 @@ def _passage_texts(world: World) -> Iterator[tuple[str, str]]:
                 yield fact.entity, f"{fact.entity} {clause} {other}."
     for text in SMALL_TALK:
         yield text.split()[0], text
+
+
+def _misleading_texts(
+    world: World, fact: Fact, paraphrase: int, fault: PassageFault, namesakes: set[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield what a corpus with a fault states about a fact, or of similar names in its place."""
+    entity, relation = fact.entity, fact.relation
+    rng = random.Random(f"{world.settings.seed}/fault/{entity}/{relation}")
+    if fault is not PassageFault.DISTRACTED:
+        wrong = _wrong_value(world, fact, rng)
+        yield entity, sentence(entity, relation, wrong, paraphrase)
+    if fault is PassageFault.CONTRADICTED:
+        yield entity, sentence(entity, relation, fact.value, 1 - paraphrase)
+    if fault is PassageFault.DISTRACTED:
+        for each_paraphrase in range(2):
+            name = _draw_namesake(world, entity, rng)
+            if name not in namesakes:  # one sentence about each, as for every other fact
+                namesakes.add(name)
+                value = world.invent_value(RELATIONS[relation].value, rng)
+                yield name, sentence(name, relation, value, each_paraphrase)
+
+
+def _wrong_value(world: World, fact: Fact, rng: random.Random) -> str:
+    """Draw another value that a fact of the known group could have."""
+    category = RELATIONS[fact.relation].value
+    values = VALUES.get(category) or world.entities[Group.KNOWN, category]
+    others = [value for value in values if value not in (fact.entity, fact.value)]
+    return rng.choice(others) if others else world.invent_value(category, rng)
 
 
 def _draw_namesake(world: World, entity: str, rng: random.Random) -> str:
