@@ -185,6 +185,15 @@ def is_imported(trajectory: Trajectory) -> bool:
     return trajectory.sampling.temperature < 0
 
 
+def count_actions(trajectory: Trajectory, tool: str) -> int:
+    """Count the calls of one tool, those in a fork's prefix too."""
+    count = 0
+    for step in trajectory.steps:
+        if step.kind is StepKind.ACTION and step.tool == tool:
+            count += 1
+    return count
+
+
 def trajectory_id(question_id: str, mode: Mode, index: int) -> str:
     """Return the id of a rollout: `{question_id}/{mode}/{index}`."""
     return f"{question_id}/{mode}/{index}"

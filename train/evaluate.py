@@ -81,14 +81,24 @@ class EvaluateParams:
     """As in the section `teacher`; with a `model`, `policy.local` says how it is loaded."""
     limits: Limits = field(default_factory=Limits)
     """As in the section `rollout`."""
+    search_price: float = 0.0
+    """What one search costs, in exact match; above 0 the utility is reported, too: exact match
+    minus the price of the searches."""
 
 
 def check(params: EvaluateParams) -> EvaluateParams:
     """Return the settings with the result's name and the policy settled.
 
     Raises:
-        ConfigError: the result has no name that can be a file's.
+        ConfigError: the result has no name that can be a file's, or the price is below 0.
     """
+    if params.search_price < 0:
+        raise ConfigError(
+            "a search has a negative price",
+            where="evaluate.search_price",
+            expected="0 (no price) or more, such as 0.05",
+            got=params.search_price,
+        )
     name = file_name(params.name, params.model, "name")
     if not params.model:
         return replace(params, name=name)
@@ -193,10 +203,13 @@ def questions_hash(questions: Iterable[Question]) -> str:
     return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
 
 
-def read_outcome(row: GradedTrajectory, question: Question, probe: KnowledgeProbe) -> Outcome:
+def read_outcome(
+    row: GradedTrajectory, question: Question, probe: KnowledgeProbe, search_price: float = 0.0
+) -> Outcome:
     """Say what became of a question; where the world is known, also what was searched for."""
     decisions = list(probe.decisions(row.trajectory.steps))
-    return outcome_of(row, question.source, probe.needs_no_search(question), decisions)
+    needs_no_search = probe.needs_no_search(question)
+    return outcome_of(row, question.source, needs_no_search, decisions, search_price)
 
 
 def _journal_name(params: EvaluateParams) -> str:
@@ -222,7 +235,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         tasks = (
             make_evaluation_task(question, params.mode, prompt, tools) for question in questions
         )
-        outcomes = await _collect(params.name, runtime, tasks, questions, probe)
+        outcomes = await _collect(params, runtime, tasks, questions, probe)
     run = runtime.run
     has_tools = params.mode is not Asking.COT
     search = loaded.section(SearchParams, "search")
@@ -239,6 +252,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         limits=asdict(params.limits),
         prompt_file=prompt_file.as_posix(),
         searched=describe_search(search) if has_tools else None,
+        search_price=params.search_price,
     )
     result = summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
     seen = dict(runtime.probe.seen) if runtime.probe else {}
@@ -246,7 +260,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
 
 
 async def _collect(
-    name: str,
+    params: EvaluateParams,
     runtime: Runtime,
     tasks: Iterable[Task],
     questions: Sequence[Question],
@@ -256,15 +270,15 @@ async def _collect(
     by_id = {question.question_id: question for question in questions}
     outcomes = []
     with (
-        tables.TableWriter(ROLLOUTS / f"{name}.parquet", GradedTrajectory) as table,
-        Progress(f"evaluate {name}", len(by_id), "questions") as bar,
+        tables.TableWriter(ROLLOUTS / f"{params.name}.parquet", GradedTrajectory) as table,
+        Progress(f"evaluate {params.name}", len(by_id), "questions") as bar,
     ):
         async with aclosing(runtime.roll_out_all(tasks, bar)) as rollouts:
             async for trajectory in rollouts:
                 question = by_id[trajectory.question_id]
                 row = grade_trajectory(trajectory, question)
                 table.write(row)
-                outcomes.append(read_outcome(row, question, probe))
+                outcomes.append(read_outcome(row, question, probe, params.search_price))
                 bar.grade(is_correct=row.grade.exact_match)
     return outcomes
 
@@ -278,6 +292,9 @@ def main(arguments: Sequence[str]) -> str:
     path = write_result(result)
     failed = f"; {result.num_failed:,} FAILED and count as wrong" if result.num_failed else ""
     right = f"exact match {result.metrics['exact_match']} on {len(questions):,} questions"
+    if params.search_price:
+        price = f"{params.search_price:g} a search"
+        right += f", utility {result.metrics['utility']} at a price of {price}"
     sets = _summarise_sets(result, params.num_questions)
     counts = {StopReason(name): count for name, count in result.stop_reasons.items()}
     return f"{path}: {right}{sets}{failed}; {shown_stop_reasons(counts)}"

@@ -19,7 +19,8 @@ from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import rate
 from coa.protocol import stray_tags
-from coa.trajectory import FAILED_STOPS, Sampling, StopReason
+from coa.tools.search import SearchTool
+from coa.trajectory import FAILED_STOPS, Sampling, StopReason, count_actions
 from train.intervals import Interval, mean_over_groups
 from train.knowledge import Decision
 from train.results import read_json, write_text
@@ -53,6 +54,8 @@ class Outcome:
     stop_reason: StopReason
     source: str = ""
     """The evaluation set of the question; empty in results that are older than the sets."""
+    utility: float | None = None
+    """Exact match minus the price of the searches; None where searches have no price."""
 
     @property
     def has_failed(self) -> bool:
@@ -65,6 +68,7 @@ def outcome_of(
     source: str,
     needs_no_search: bool | None,
     decided: Sequence[Decision],
+    search_price: float = 0.0,
 ) -> Outcome:
     """Reduce a graded rollout to what is compared.
 
@@ -73,7 +77,12 @@ def outcome_of(
         source: the evaluation set of its question.
         needs_no_search: whether known facts answer the question; None where nobody can tell.
         decided: what it decided for each fact that it said it needed.
+        search_price: what one search costs, in exact match; 0 where searches have no price.
     """
+    utility = None
+    if search_price:
+        cost = search_price * count_actions(row.trajectory, SearchTool.name)
+        utility = round(row.grade.exact_match - cost, _PLACES)
     known = [decision.searched for decision in decided if decision.is_known]
     unknown = [decision.searched for decision in decided if not decision.is_known]
     return Outcome(
@@ -91,6 +100,7 @@ def outcome_of(
         is_broken=row.grade.verdict is Verdict.NO_ANSWER or bool(stray_tags(row.trajectory.steps)),
         stop_reason=row.trajectory.stop_reason,
         source=source,
+        utility=utility,
     )
 
 
@@ -121,6 +131,8 @@ class Setting:
     """The prompt's file; `prompt_hash` is also that of the chat format around it."""
     searched: Searched | None = None
     """What `search` stands for; None without a tool."""
+    search_price: float = 0.0
+    """What one search takes from the utility; 0, and not written, where searches have no price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +198,7 @@ MEASURES: dict[str, Measure] = {
     "actions": lambda row: row.num_actions,
     "needless_search": _searched_without_need,
     "broken_format": lambda row: row.is_broken,
+    "utility": lambda row: row.utility,
 }
 """What is averaged over questions; to add a measure, add it here."""
 
@@ -195,6 +208,7 @@ def summarise(
 ) -> Result:
     """Average the outcomes; memory holds one small record a question."""
     rows = sorted(outcomes, key=lambda row: row.question_id)
+    unpriced = () if setting.search_price else ("utility",)
 
     def interval(*groups: Iterable[float | None]) -> Interval | None:
         applying = []
@@ -213,7 +227,8 @@ def summarise(
     def metrics_of(*sets: Sequence[Outcome]) -> dict[str, Interval | None]:
         found = {}
         for name, measure in MEASURES.items():
-            found[name] = interval(*(map(measure, part) for part in sets))
+            if name not in unpriced:
+                found[name] = interval(*(map(measure, part) for part in sets))
         return found
 
     reasons = [row.stop_reason for row in rows]
@@ -223,6 +238,8 @@ def summarise(
             stop_reasons[str(reason)] = reasons.count(reason)
     columns: dict[str, list[Any]] = {}
     for column in fields(Outcome):
+        if column.name in unpriced:
+            continue
         columns[column.name] = [getattr(row, column.name) for row in rows]
     sets = part_by_set(rows)
     return Result(
@@ -274,6 +291,8 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
     columns = values.pop("outcomes")
     if not result.probe:
         del values["probe"]
+    if not result.setting.search_price:
+        del values["setting"]["search_price"]
     lines = []
     for name, column in columns.items():
         lines.append(f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}")

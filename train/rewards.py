@@ -18,7 +18,8 @@ from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason
+from coa.tools.search import SearchTool
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Mode, StopReason, count_actions
 from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from train.settings import RubricSettings
 
@@ -59,6 +60,11 @@ def acted(row: GradedTrajectory) -> float:
     return float(row.trajectory.num_actions > 0)
 
 
+def searches(row: GradedTrajectory) -> float:
+    """Return the number of searches; a negative weight is the price of one."""
+    return float(count_actions(row.trajectory, SearchTool.name))
+
+
 def format_penalty(row: GradedTrajectory) -> float:
     """Return -1 where the format is broken, else 0."""
     return -float(breaks_format(row))
@@ -82,6 +88,7 @@ REWARDS: Mapping[str, Reward] = {
     "f1": f1,
     "recalled": recalled,
     "acted": acted,
+    "searches": searches,
     "format_penalty": format_penalty,
 }
 """The rewards that follow from the record alone."""
@@ -116,10 +123,11 @@ def measure(
 
 def _measure_searches(row: GradedTrajectory, probe: KnowledgeProbe) -> Iterator[tuple[str, float]]:
     trajectory = row.trajectory
-    number = trajectory.num_actions
-    yield "searches/mean", number
-    yield "searches/trigger_rate", number > 0
+    num_searches = count_actions(trajectory, SearchTool.name)
+    yield "searches/mean", num_searches
+    yield "searches/trigger_rate", num_searches > 0
     yield "searches/at_cap", trajectory.stop_reason is StopReason.ACTION_BUDGET
+    number = trajectory.num_actions
     bucket = str(number) if number < MANY_ACTIONS else f"{MANY_ACTIONS}_or_more"
     yield f"accuracy/{bucket}_actions", row.grade.exact_match
     for decision in probe.decisions(trajectory.steps):

@@ -37,8 +37,10 @@ _PERCENT = {
     "exact_match_search_needed": "EM, search needed",
     "needless_search": "needless search",
     "broken_format": "broken format",
+    "utility": "utility",
 }
-"""Columns in percent; the actions a question are not a share."""
+"""Columns in percent; the actions a question are not a share. The utility is there only where
+searches have a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +268,11 @@ def _set_table(
 
 
 def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
+    measures = [name for name in _PERCENT if name != "utility" or _have_price(rows)]
     heads = [
         "system",
         "seeds",
-        *_PERCENT.values(),
+        *(_PERCENT[name] for name in measures),
         "actions",
         "P(search given known)",
         "P(search given unknown)",
@@ -277,12 +280,17 @@ def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]
     yield join_cells(heads)
     yield join_cells(["---"] * len(heads))
     for row in rows:
-        shares = [show_percent(_mean(row, measure, params)) for measure in _PERCENT]
+        shares = [show_percent(_mean(row, measure, params)) for measure in measures]
         actions = _mean(row, "actions", params)
         rates = [_rate(row, "known"), _rate(row, "unknown")]
         shown_actions = f"{actions.value:.2f}" if actions else ""
         seeds = str(len(row.results))
         yield join_cells([escape(row.label), seeds, *shares, shown_actions, *rates])
+
+
+def _have_price(rows: Iterable[ResultRow]) -> bool:
+    """Tell whether a result was evaluated with a price of searches."""
+    return any(result.setting.search_price for row in rows for result in row.results)
 
 
 def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
@@ -291,11 +299,15 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
     for first, second in params.compares:
         if first in by_name and second in by_name:
             pairs.append((by_name[first], by_name[second]))
+    heads = ["", "all", "no search needed", "search needed"]
+    measures = ["exact_match", "exact_match_no_search_needed", "exact_match_search_needed"]
+    if _have_price(rows):
+        heads.append("utility")
+        measures.append("utility")
     if pairs:
-        yield join_cells(["", "all", "no search needed", "search needed"])
-        yield join_cells(["---"] * 4)
+        yield join_cells(heads)
+        yield join_cells(["---"] * len(heads))
     for ours, theirs in pairs:
-        measures = ("exact_match", "exact_match_no_search_needed", "exact_match_search_needed")
         cells = [show_points(difference(ours, theirs, measure, params)) for measure in measures]
         yield join_cells([f"{escape(ours.label)} over {escape(theirs.label)}", *cells])
 

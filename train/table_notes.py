@@ -1,8 +1,8 @@
 """Find the results of a table that were asked otherwise than the others of their way of asking.
 
-Compared are the prompt with its chat format, the budgets of a rollout and the sampling. What most
-rows of a way of asking (`coa`, `cot`, `react`) have is what is usual; where as many have the one as
-the other, the row that stands first has it.
+Compared are the prompt with its chat format, the budgets of a rollout, the price of a search and
+the sampling. What most rows of a way of asking (`coa`, `cot`, `react`) have is what is usual; where
+as many have the one as the other, the row that stands first has it.
 """
 
 from collections import Counter, defaultdict
@@ -75,6 +75,7 @@ def _find_usual(rows: Iterable[Sequence[Result]]) -> dict[str, dict[str, str]]:
 def _asked_with(setting: Setting) -> dict[str, str]:
     """Return the settings that are compared, as text."""
     values = {"prompt": setting.prompt_hash, **setting.limits, **asdict(setting.sampling)}
+    values["search_price"] = setting.search_price
     del values["seed"]  # another seed is another draw, not another way of asking
     return {key: str(value) for key, value in values.items()}
 
