@@ -38,11 +38,13 @@ class StudentSettings:
     initializer_range: float = 0.088
     """Standard deviation of the random matrices; 1 / sqrt(hidden_size) where a small model is to
     learn fast."""
+    tools: tuple[str, ...] = ("search",)
+    """The tools whose tags are tokens of their own."""
 
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
     """Make a tokenizer for `texts` and a model with random weights."""
-    tokenizer = word_tokenizer(texts, settings.max_context)
+    tokenizer = word_tokenizer(texts, settings.max_context, settings.tools)
     return Student(random_model(tokenizer, settings, seed), tokenizer)
 
 
@@ -72,7 +74,7 @@ def random_model(tokenizer: Any, settings: StudentSettings, seed: int) -> Any:
     return model
 
 
-def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
+def word_tokenizer(texts: Iterable[str], max_context: int, tools: Iterable[str]) -> Any:
     """Make a tokenizer whose tokens are the words and signs of `texts`.
 
     Everything else is encoded byte by byte, so it loses nothing. The protocol's tags are tokens of
@@ -101,7 +103,7 @@ def word_tokenizer(texts: Iterable[str], max_context: int) -> Any:
     student = fast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
     )
-    student.add_tokens(sorted(protocol.all_tags(("search",))))
+    student.add_tokens(sorted(protocol.all_tags(tools)))
     return student
 
 

@@ -4,6 +4,7 @@ Only its facts are invented: questions, searches, trajectories and training are 
 
 names.py        the words that names are made of, and the plain values
 relations.py    what can be said about an entity, and how a passage says it
+faults.py       known facts whose passages mislead
 world.py        the entities, facts and passages that follow from settings and a seed
 plans.py        a question for a path through the facts, and the path of a question
 paths.py        all the paths that a question can ask for

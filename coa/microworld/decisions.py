@@ -42,6 +42,11 @@ class TeacherSettings:
     # As in `WorldSettings`, what was added later is not in the text that names the teacher.
     trusts_memory: float = field(default=0.0, repr=False)
     """Probability that it states what it remembers where an observation says otherwise."""
+    calculates: float = field(default=0.85, repr=False)
+    """Probability that it calls the calculator where it has to calculate and the tool is
+    offered."""
+    miscalculates: float = field(default=0.3, repr=False)
+    """Probability that it is wrong by 1 or 10 where it calculates in its head."""
 
 
 class TeacherDecision(StrEnum):
@@ -58,6 +63,10 @@ class TeacherDecision(StrEnum):
     MISREAD = "misread"
     NOT_FOUND = "not_found"
     COPIED = "copied"
+    CALCULATED = "calculated"
+    """It called the calculator."""
+    MISCALCULATED = "miscalculated"
+    """It calculated in its head, and was wrong."""
     GAVE_UP = "gave_up"
     """Noted in addition to `RECALLED` or `HALLUCINATED`."""
     UNBOXED = "unboxed"

@@ -22,6 +22,8 @@ class Category(StrEnum):
     """A plain value, like the two that follow: there are no facts about it."""
     GENRE = "genre"
     COUNTRY = "country"
+    BIRTH_YEAR = "birth_year"
+    """Only in worlds whose questions ask for ages."""
 
 
 class Pool(NamedTuple):
@@ -137,6 +139,8 @@ VALUES = {
         Estavia Luthria Pavonia Corsania Zelmark Ardovia Hestonia Wesmark Quentia Ithria
         """
     ),
+    # All before the first film, so that every age is above 0.
+    Category.BIRTH_YEAR: tuple(str(year) for year in range(1920, 1980)),
 }
 """The categories of plain values, with all of them."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from coa.microworld.names import POOLS, Category
 from coa.microworld.plans import Facts, PlanKind
-from coa.microworld.relations import RELATIONS, RELATIONS_OF
+from coa.microworld.relations import BIRTH_YEAR, RELATIONS, RELATIONS_OF
 from coa.microworld.world import SPLITS, Fact, Group, World
 
 _KNOWN_SHARES = {Group.TRAIN: 0.76, Group.VALIDATION: 0.09, Group.TEST: 0.15}
@@ -21,13 +21,16 @@ _MAX_SAME = 400
 Without a bound the genres, which many films share, would be nearly all of them.
 """
 _MAX_HOPS = 4
+_FILMS_PER_PERSON = 20
+"""Films about whose year a question asks how old a person was."""
 
 
 def split_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
     """List the paths that begin at a split's own entities.
 
     Returns:
-        The paths by the number of their hops ("1" to "4"), by `comparison` and by `same`.
+        The paths by the number of their hops ("1" to "4"), by `comparison` and by `same`; where
+        people have a year of birth, also by `age` and by `turned`.
     """
     return _paths(world, split)
 
@@ -57,7 +60,29 @@ def _paths(world: World, group: Group) -> dict[str, list[tuple[PlanKind, Facts]]
                 found[str(len(path))].append((PlanKind.CHAIN, path))
     found["comparison"] = list(_comparisons(world, group))
     found["same"] = list(_pairs_for_same(world, group))
+    if world.settings.calculation_share:
+        found["age"] = list(_pairs_for_age(world, group))
+        found["turned"] = list(_birth_years(world, group))
     return found
+
+
+def _birth_years(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+    for person in world.entities[group, Category.PERSON]:
+        yield PlanKind.TURNED, (world.facts[person, BIRTH_YEAR.name],)
+
+
+def _pairs_for_age(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+    """Yield pairs of a person's year of birth and the year of a film, known or of the group."""
+    rng = random.Random(f"{world.settings.seed}/age/{group}")
+    known_films = world.entities[Group.KNOWN, Category.FILM]
+    own_films = world.entities[group, Category.FILM]
+    for person in world.entities[group, Category.PERSON]:
+        films: dict[str, None] = {}  # a set that keeps the order
+        for _ in range(_FILMS_PER_PERSON):
+            is_known = rng.random() < world.settings.known_value_share
+            films[rng.choice(known_films if is_known else own_films)] = None
+        for film in films:
+            yield PlanKind.AGE, (world.facts[person, BIRTH_YEAR.name], world.facts[film, "year"])
 
 
 def _chains(world: World, entity: str, path: Facts, seen: frozenset[str]) -> Iterator[Facts]:

@@ -14,6 +14,9 @@ from coa.protocol import THINK_CLOSE, close_tag, observation_text, open_tag
 TOOL = "search"
 SEARCH_OPEN = open_tag(TOOL)
 SEARCH_CLOSE = close_tag(TOOL)
+CALCULATOR = "calculate"
+CALCULATE_OPEN = open_tag(CALCULATOR)
+CALCULATE_CLOSE = close_tag(CALCULATOR)
 BOX_OPEN = "\\boxed{"
 
 
@@ -33,7 +36,11 @@ class PhraseKind(StrEnum):
     SEARCH = "search"
     """An action; its text is the query."""
     OBSERVATION = "observation"
-    """A tool's output; its text is the body."""
+    """What a search showed; its text is the body."""
+    CALCULATE = "calculate"
+    """An action; its text is the expression."""
+    CALCULATED = "calculated"
+    """What the calculator showed."""
 
 
 class Utterance(NamedTuple):
@@ -58,6 +65,7 @@ BEFORE = "{} is before {}"
 AFTER = "{} is after {}"
 EQUAL = "{} is the same as {}"
 DIFFERENT = "{} differs from {}"
+EQUATION = "{} is {}"
 RESULT = "result {}: {}"
 WORDING = (
     *SENTENCES.values(),
@@ -101,6 +109,16 @@ def search(query: str) -> str:
     return f"{SEARCH_OPEN} {query} {SEARCH_CLOSE}"
 
 
+def calculate(expression: str) -> str:
+    """Write a complete call of the calculator."""
+    return f"{CALCULATE_OPEN} {expression} {CALCULATE_CLOSE}"
+
+
+def calculation(expression: str, result: str) -> str:
+    """Say what a calculation gives, for the sentence of the kind `COMPARE`."""
+    return EQUATION.format(expression, result)
+
+
 def boxed(answer: str) -> str:
     """End the thinking and box the answer."""
     return f"\n{THINK_CLOSE}\n\n{BOX_OPEN}{answer}}}"
@@ -111,12 +129,18 @@ def results(texts: Sequence[str]) -> str:
     return "\n".join(RESULT.format(i, text) for i, text in enumerate(texts, 1))
 
 
+def _observation_pattern(tool: str, kind: PhraseKind) -> str:
+    opening, closing = observation_text(tool, "|").split("|")
+    return f"{opening.strip()}(?P<{kind}>.*?){closing.strip()}"
+
+
 def _utterance_pattern() -> re.Pattern[str]:
     """Build a pattern with one named group for each kind of utterance."""
-    opening, closing = observation_text(TOOL, "|").split("|")
     alternatives = [
         f"{SEARCH_OPEN}(?P<{PhraseKind.SEARCH}>.*?){SEARCH_CLOSE}",
-        f"{opening.strip()}(?P<{PhraseKind.OBSERVATION}>.*?){closing.strip()}",
+        _observation_pattern(TOOL, PhraseKind.OBSERVATION),
+        f"{CALCULATE_OPEN}(?P<{PhraseKind.CALCULATE}>.*?){CALCULATE_CLOSE}",
+        _observation_pattern(CALCULATOR, PhraseKind.CALCULATED),
         f"(?P<{PhraseKind.NOT_FOUND}>{re.escape(NOT_FOUND)})",
     ]
     for said, phrase in SENTENCES.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coa.errors import InputError
-from coa.microworld.relations import BY_NOUN, RELATIONS
+from coa.microworld.relations import BIRTH_YEAR, BY_NOUN, RELATIONS
 from coa.microworld.world import Fact, World
 
 Facts = tuple[Fact, ...]
@@ -28,10 +28,18 @@ _WHETHER = "Do {} and {} have the same {}?"
 _OF_THE = " of the "
 WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no", _OF_THE)
 """All words that questions and their answers add to names and nouns."""
+_AGE = "How old was {} when {} premiered?"
+_TURNED = "In which year did {} turn {}?"
+_AGES = range(18, 61)
+"""The ages that a question can ask about."""
+CALCULATION_WORDING = (_AGE, _TURNED)
+"""The words of the questions that need a calculation."""
 _ANY_OPENING = "|".join(opening for opening, _ in OPENINGS)
 _CHAIN = re.compile(rf"(?:{_ANY_OPENING})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]")
 _COMPARISON = re.compile(r"Which film is (?P<kind>older|newer), (?P<a>.+) or (?P<b>.+)\?")
 _SAME = re.compile(r"Do (?P<a>.+) and (?P<b>.+) have the same (?P<noun>\w+)\?")
+_AGE_ASKED = re.compile(r"How old was (?P<person>.+) when (?P<film>.+) premiered\?")
+_TURNED_ASKED = re.compile(r"In which year did (?P<person>.+) turn (?P<age>\d+)\?")
 
 
 class PlanKind(StrEnum):
@@ -45,6 +53,14 @@ class PlanKind(StrEnum):
     """Asks which of two films has the larger year."""
     SAME = "same"
     """Asks whether two entities share a value: yes or no."""
+    AGE = "age"
+    """Asks how old a person was in the year of a film."""
+    TURNED = "turned"
+    """Asks in which year a person had an age."""
+
+
+CALCULATIONS = frozenset({PlanKind.AGE, PlanKind.TURNED})
+"""The kinds of questions that need a calculation with the values of their facts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +72,28 @@ class Plan:
     """The question as it is asked."""
     kind: PlanKind
     facts: Facts
+    age: int = 0
+    """The age that a question of the kind `turned` asks about."""
+
+    def expression(self, values: Sequence[str]) -> str:
+        """Write the calculation that leads from the values of the facts to the answer.
+
+        Empty where none is needed, or where a value is no year.
+        """
+        if self.kind not in CALCULATIONS or not all(value.isdecimal() for value in values):
+            return ""
+        if self.kind is PlanKind.TURNED:
+            return f"{values[0]} + {self.age}"
+        birth_year, film_year = values
+        return f"{film_year} - {birth_year}"
 
     def conclude(self, values: Sequence[str]) -> str:
         """Conclude the answer from the values of the facts, be they true or not."""
         if self.kind is PlanKind.CHAIN:
             return values[-1]
+        if self.kind in CALCULATIONS:
+            expression = self.expression(values)
+            return str(calculate(expression)) if expression else values[-1]
         a, b = values
         if self.kind is PlanKind.SAME:
             return "yes" if a == b else "no"
@@ -74,6 +107,22 @@ class Plan:
         return self.conclude([fact.value for fact in self.facts])
 
 
+MISCALCULATIONS = (-10, -1, 1, 10)
+"""By how much a calculation in one's head can be wrong."""
+
+
+def calculate(expression: str) -> int:
+    """Compute a sum or a difference as `Plan.expression` writes it."""
+    first, sign, second = expression.split()
+    return int(first) + int(second) if sign == "+" else int(first) - int(second)
+
+
+def asked_age(question: str) -> int:
+    """Read the age that a question of the kind `turned` asks about; 0 in any other question."""
+    asked = _TURNED_ASKED.fullmatch(question)
+    return int(asked["age"]) if asked else 0
+
+
 def make_plan(world: World, question: str, question_id: str = "") -> Plan:
     """Find the facts that a question needs, from its text.
 
@@ -82,7 +131,8 @@ def make_plan(world: World, question: str, question_id: str = "") -> Plan:
     """
     try:
         kind, steps = _read(question)
-        return Plan(question_id, question, kind, tuple(_follow(world, steps)))
+        facts = tuple(_follow(world, steps))
+        return Plan(question_id, question, kind, facts, asked_age(question))
     except KeyError as error:
         raise InputError(
             "the question was not made from this world",
@@ -113,6 +163,12 @@ def _read(text: str) -> tuple[PlanKind, list[tuple[str, str]]]:
     if same:
         relation = BY_NOUN[same["noun"]].name
         return PlanKind.SAME, [(same["a"], relation), (same["b"], relation)]
+    age = _AGE_ASKED.fullmatch(text)
+    if age:
+        return PlanKind.AGE, [(age["person"], BIRTH_YEAR.name), (age["film"], "year")]
+    turned = _TURNED_ASKED.fullmatch(text)
+    if turned:
+        return PlanKind.TURNED, [(turned["person"], BIRTH_YEAR.name)]
     raise KeyError(text)
 
 
@@ -131,10 +187,14 @@ def question_text(kind: PlanKind, path: Facts, rng: random.Random) -> str:
         opening, sign = rng.choice(OPENINGS)
         nouns = [_draw_noun(fact.relation, rng) for fact in reversed(path)]
         return f"{opening}{_OF_THE.join(nouns)} of {path[0].entity}{sign}"
+    if kind is PlanKind.TURNED:
+        return _TURNED.format(path[0].entity, rng.choice(_AGES))
     first, second = path
     if kind is PlanKind.SAME:
         noun = _draw_noun(first.relation, rng)
         return _WHETHER.format(first.entity, second.entity, noun)
+    if kind is PlanKind.AGE:
+        return _AGE.format(first.entity, second.entity)
     return _WHICH.format(kind, first.entity, second.entity)
 
 

@@ -14,9 +14,16 @@ from typing import NamedTuple
 
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
-from coa.microworld.phrases import PhraseKind, boxed, comparison, need, results, say
-from coa.microworld.plans import Facts, Plan, PlanKind, question_text
-from coa.microworld.relations import RELATIONS, RELATIONS_OF, Relation, sentence
+from coa.microworld.phrases import PhraseKind, boxed, calculation, comparison, need, results, say
+from coa.microworld.plans import Facts, Plan, PlanKind, asked_age, question_text
+from coa.microworld.relations import (
+    BIRTH_YEAR,
+    BY_NAME,
+    RELATIONS,
+    RELATIONS_OF,
+    Relation,
+    sentence,
+)
 from coa.microworld.world import Fact, Group, World, similar_name
 from coa.protocol import THINK_OPEN
 
@@ -64,6 +71,9 @@ def pretraining_documents(world: World, seed: int) -> Iterator[Document]:
     writer = _Writer(world, seed)
     makers = (writer.passages, writer.recall, writer.hedge, writer.drill, writer.read, writer.react)
     weights = (0.20, 0.13, 0.09, 0.20, 0.35, 0.03)
+    if world.settings.calculation_share:
+        makers = (*makers, writer.calculation)
+        weights = (*weights, 0.10)
     while True:
         make_document = writer.rng.choices(makers, weights)[0]
         yield tuple(make_document())
@@ -75,6 +85,9 @@ class _Writer:
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.rng = random.Random(f"{seed}/pretraining")
+        self.relations = list(RELATIONS.values())
+        if world.settings.calculation_share:
+            self.relations.append(BIRTH_YEAR)
         self.facts: list[Fact] = []
         self.cumulative_weights: list[float] = []
         total = 0.0
@@ -151,6 +164,21 @@ class _Writer:
         text += answer.format(path[-1].value)
         yield DocumentPiece(text, is_trained=True)
 
+    def calculation(self) -> Iterator[DocumentPiece]:
+        """Calculate with two invented years."""
+        birth_year = self._invented_fact(BIRTH_YEAR)
+        film_year = self._invented_fact(RELATIONS["year"])
+        facts = (birth_year, film_year)
+        kind, path = self.rng.choice(((PlanKind.AGE, facts), (PlanKind.TURNED, facts[:1])))
+        text = question_text(kind, path, self.rng)
+        plan = Plan("", text, kind, path, asked_age(text))
+        values = [fact.value for fact in path]
+        equation = calculation(plan.expression(values), plan.answer)
+        reasoning = self._reasoning(path, [say(PhraseKind.GUESS, value) for value in values])
+        asked = f"{QUESTION.format(text)}{THINK_OPEN}\n"
+        concluded = f"{say(PhraseKind.COMPARE, equation)} {say(PhraseKind.ANSWER, plan.answer)}"
+        yield DocumentPiece(f"{asked}{reasoning} {concluded}{boxed(plan.answer)}", is_trained=True)
+
     def _read_first(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
         shown = self._results(path, num_distractors=self.rng.choice((1, 2)))
         yield DocumentPiece(f"{shown}\n", is_trained=False)
@@ -211,7 +239,7 @@ class _Writer:
         """
         taken = {(other.entity, other.relation) for other in facts}
         while True:
-            relation = RELATIONS[fact.relation]
+            relation = BY_NAME[fact.relation]
             entity = fact.entity
             if self.rng.random() < 0.5:
                 relation = self.rng.choice(RELATIONS_OF[relation.subject])
@@ -251,7 +279,7 @@ class _Writer:
     def _invented_same(self) -> tuple[PlanKind, Facts]:
         """Invent one relation of two entities; half of the time the second shares the value."""
         first = self._invented_fact(self._relation())
-        second = self._invented_fact(RELATIONS[first.relation])
+        second = self._invented_fact(BY_NAME[first.relation])
         if self.rng.random() < 0.5:
             second = Fact(second.entity, second.relation, first.value)
         return PlanKind.SAME, (first, second)
@@ -275,7 +303,7 @@ class _Writer:
         return PlanKind.CHAIN, tuple(path)
 
     def _relation(self) -> Relation:
-        return self.rng.choice(list(RELATIONS.values()))
+        return self.rng.choice(self.relations)
 
     def _name(self, category: Category) -> str:
         return self.world.invent_name(category, self.rng)

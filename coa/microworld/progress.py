@@ -24,6 +24,10 @@ class PlanProgress:
         """The body of the last observation, until the text says something about it."""
         self.answer = ""
         self.has_compared = False
+        self.calculated = ""
+        """What the calculator showed for the values; empty before it was called."""
+        self.result = ""
+        """The result that the text states of a calculation."""
         self._was_read = False
         for utterance in read_back(text):
             self.follow(utterance)
@@ -70,8 +74,11 @@ class PlanProgress:
             if self.hop < 0:
                 self.next_hop()
             self.unread = text
+        elif said is PhraseKind.CALCULATED:
+            self.calculated = text
         elif said is PhraseKind.COMPARE:
             self.has_compared = True
+            self.result = text.split()[-1]
         elif said is PhraseKind.ANSWER:
             self.answer = text
 
@@ -83,6 +90,7 @@ class PlanProgress:
         self._was_read = said is PhraseKind.READ
         # A value found after the conclusion opens it again.
         self.has_compared = False
+        self.calculated = ""
         self.answer = ""
 
     def next_hop(self) -> None:

@@ -6,17 +6,19 @@ facts only are dealt out to the splits.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coa.errors import ConfigError
 from coa.microworld.names import Category
 from coa.microworld.paths import known_paths, split_paths
-from coa.microworld.plans import Facts, Plan, PlanKind, make_plan, question_text
+from coa.microworld.plans import Facts, Plan, PlanKind, asked_age, make_plan, question_text
 from coa.microworld.relations import RELATIONS
 from coa.microworld.world import SPLITS, Group, World
 from coa.question import Question
 
 SOURCE = "microworld"
+_IN_ANY_ORDER = frozenset({PlanKind.OLDER, PlanKind.NEWER, PlanKind.SAME})
+"""The kinds of questions that can name their two entities in either order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class QuestionMix:
     four_hops: float = 0.03
     comparison: float = 0.14
     same: float = 0.08
+    age: float = 0.0
+    turned: float = 0.0
 
     def weights(self) -> dict[str, float]:
         """Return the weights by the keys of `coa.microworld.paths`."""
@@ -41,7 +45,14 @@ class QuestionMix:
             "4": self.four_hops,
             "comparison": self.comparison,
             "same": self.same,
+            "age": self.age,
+            "turned": self.turned,
         }
+
+    def with_calculations(self, share: float) -> "QuestionMix":
+        """Return a mix in which the kinds that need a calculation have this share."""
+        weight = sum(self.weights().values()) * share / (1 - share)
+        return replace(self, age=0.7 * weight, turned=0.3 * weight)
 
 
 _HELD_OUT = QuestionMix(
@@ -69,8 +80,8 @@ def make_questions(
 ) -> list[Question]:
     """Draw `count` questions of a split, all different, in random order.
 
-    Without a mix, the split's default is used. A kind that has too few paths for its weight gives
-    its share to the others.
+    Without a mix, the split's default is used, with the world's share of calculations. A kind that
+    has too few paths for its weight gives its share to the others.
 
     Raises:
         ConfigError: the world has fewer paths than that, or the group is not a split.
@@ -79,7 +90,7 @@ def make_questions(
         raise ConfigError(
             "only a split has questions", expected=f"one of {', '.join(SPLITS)}", got=split
         )
-    mix = mix or DEFAULT_MIX[split]
+    mix = mix or DEFAULT_MIX[split].with_calculations(world.settings.calculation_share)
     rng = random.Random(f"{seed}/questions/{split}")
     num_known = round(count * mix.known_share)
     drawn = _draw_paths(known_paths(world, split), mix, num_known, rng)
@@ -98,10 +109,10 @@ def plan_question(world: World, question: Question) -> Plan:
 
 
 def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Random) -> Question:
-    if kind is not PlanKind.CHAIN:
+    if kind in _IN_ANY_ORDER:
         path = tuple(rng.sample(path, 2))
     text = question_text(kind, path, rng)
-    plan = Plan(f"mw-{split}-{index:06d}", text, kind, path)
+    plan = Plan(f"mw-{split}-{index:06d}", text, kind, path, asked_age(text))
     is_comparison = kind in (PlanKind.OLDER, PlanKind.NEWER)
     return Question(
         question_id=plan.question_id,

@@ -51,7 +51,13 @@ _ALL = (
     Relation("mayor", Category.CITY, Category.PERSON, "leader", "elected", "elected"),
 )
 RELATIONS = {relation.name: relation for relation in _ALL}
-"""All relations by name."""
+"""The relations of every world by name."""
+BIRTH_YEAR = Relation(
+    "birthyear", Category.PERSON, Category.BIRTH_YEAR, "birthyear", "dates from", "dates"
+)
+"""A further relation of the worlds whose questions ask for ages."""
+BY_NAME = RELATIONS | {BIRTH_YEAR.name: BIRTH_YEAR}
+"""The relations of all worlds by name."""
 
 
 def _relations_of(category: Category) -> tuple[Relation, ...]:
@@ -71,7 +77,7 @@ ASIDES = {
 }
 """A clause that passages add to the facts, and what it is about; no question asks for it."""
 
-_LEADS = {relation.name: relation.leads for relation in _ALL}
+_LEADS = {name: relation.leads for name, relation in BY_NAME.items()}
 
 
 def sentence(entity: str, relation: str, value: str, paraphrase: int) -> str:

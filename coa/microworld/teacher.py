@@ -16,9 +16,16 @@ from coa.microworld import phrases
 from coa.microworld.decisions import TeacherDecision, TeacherEvent, TeacherSettings
 from coa.microworld.names import POOLS, VALUES
 from coa.microworld.phrases import PhraseKind, Utterance
-from coa.microworld.plans import Plan, PlanKind, make_plan
+from coa.microworld.plans import (
+    CALCULATIONS,
+    MISCALCULATIONS,
+    Plan,
+    PlanKind,
+    calculate,
+    make_plan,
+)
 from coa.microworld.progress import PlanProgress
-from coa.microworld.relations import RELATIONS, RELATIONS_OF, find_sentence, read_value
+from coa.microworld.relations import BY_NAME, RELATIONS_OF, find_sentence, read_value
 from coa.microworld.world import World
 from coa.policy import Request
 from coa.policy.scripted import asked_question
@@ -27,6 +34,7 @@ from coa.protocol import THINK_CLOSE, THINK_OPEN, neutralise
 _RESPONSE_START = f"{THINK_OPEN}\n"
 _NAME_WORDS = frozenset(chain.from_iterable(pool.first + pool.second for pool in POOLS.values()))
 _PLAIN_VALUES = frozenset(chain.from_iterable(VALUES.values()))
+_COMPARISONS = frozenset({PlanKind.OLDER, PlanKind.NEWER, PlanKind.SAME})
 
 
 class Teacher:
@@ -57,8 +65,15 @@ class Teacher:
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
         question = asked_question(prompt)
         plan = self._plans.get(question) or make_plan(self.world, question)
-        is_offered = phrases.SEARCH_OPEN in prompt
-        return _Turn(self, plan, request.seed, response, is_offered=is_offered).write()
+        turn = _Turn(
+            self,
+            plan,
+            request.seed,
+            response,
+            is_offered=phrases.SEARCH_OPEN in prompt,
+            has_calculator=phrases.CALCULATE_OPEN in prompt,
+        )
+        return turn.write()
 
     def _memorise(self) -> frozenset[tuple[str, str]]:
         rng = random.Random(f"{self.settings.seed}/memory")
@@ -76,7 +91,14 @@ class _Turn:
     """The writing of one call, from the end of the context to the end of the turn."""
 
     def __init__(
-        self, teacher: Teacher, plan: Plan, seed: int, response: str, *, is_offered: bool
+        self,
+        teacher: Teacher,
+        plan: Plan,
+        seed: int,
+        response: str,
+        *,
+        is_offered: bool,
+        has_calculator: bool,
     ) -> None:
         self._teacher = teacher
         self._settings = teacher.settings
@@ -84,6 +106,7 @@ class _Turn:
         self._seed = seed
         self._response = response
         self._is_offered = is_offered
+        self._has_calculator = has_calculator
         self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
         self._progress = PlanProgress(plan, response)
         self._written = ""
@@ -95,6 +118,8 @@ class _Turn:
         if self._response.endswith(phrases.SEARCH_OPEN):
             self._progress.aim_search()
             return f" {self._query()} {phrases.SEARCH_CLOSE}"
+        if self._response.endswith(phrases.CALCULATE_OPEN):
+            return f" {self._expression() or 0} {phrases.CALCULATE_CLOSE}"
         if self._progress.unread is not None:
             self._read(self._progress.unread)
         while not self._is_over:
@@ -163,7 +188,7 @@ class _Turn:
         return self._invent()
 
     def _invent(self) -> str:
-        category = RELATIONS[self._progress.relation].value
+        category = BY_NAME[self._progress.relation].value
         return self._teacher.world.invent_value(category, self._rng)
 
     def _search(self, query: str) -> None:
@@ -177,7 +202,7 @@ class _Turn:
         """
         progress = self._progress
         entity = progress.entity
-        relation = RELATIONS[progress.relation]
+        relation = BY_NAME[progress.relation]
         self._note(TeacherDecision.SEARCHED)
         with_noun = f"{entity} {relation.name}"
         with_verb = f"{entity} {relation.verb}"
@@ -263,12 +288,18 @@ class _Turn:
         """Compare where the question asks for it, then conclude and answer."""
         progress = self._progress
         kind = self._plan.kind
-        if kind is not PlanKind.CHAIN and not progress.has_compared:
+        if self._expression() and not progress.has_compared:
+            self._calculate()
+            if self._is_over:
+                return
+        elif kind in _COMPARISONS and not progress.has_compared:
             is_by_order = kind is not PlanKind.SAME
             compared = phrases.comparison(progress.values, is_by_order=is_by_order)
             self._say(PhraseKind.COMPARE, compared)
         if not progress.answer:
-            self._say(PhraseKind.ANSWER, self._plan.conclude(progress.values))
+            concluded = self._plan.conclude(progress.values)
+            is_calculated = kind in CALCULATIONS and progress.has_compared
+            self._say(PhraseKind.ANSWER, progress.result if is_calculated else concluded)
         self._is_over = True
         if self._happens(self._settings.unclosed):
             self._note(TeacherDecision.UNCLOSED)
@@ -277,6 +308,32 @@ class _Turn:
             self._append(f"\n{THINK_CLOSE}\n\n{progress.answer}")
         else:
             self._append(phrases.boxed(progress.answer))
+
+    def _expression(self) -> str:
+        """Write the calculation for the values found; empty where there is none to do yet."""
+        progress = self._progress
+        if progress.is_open or progress.has_next:
+            return ""
+        return self._plan.expression(progress.values)
+
+    def _calculate(self) -> None:
+        """Call the calculator, or say what it has shown, or calculate in one's head."""
+        expression = self._expression()
+        shown = self._progress.calculated
+        if not shown and self._has_calculator and self._happens(self._settings.calculates):
+            self._note(TeacherDecision.CALCULATED)
+            self._append(phrases.calculate(expression))
+            self._is_over = True
+            return
+        result = shown if shown.isdecimal() else str(self._calculate_in_head(expression))
+        self._say(PhraseKind.COMPARE, phrases.calculation(expression, result))
+
+    def _calculate_in_head(self, expression: str) -> int:
+        result = calculate(expression)
+        if not self._happens(self._settings.miscalculates):
+            return result
+        self._note(TeacherDecision.MISCALCULATED)
+        return result + self._rng.choice(MISCALCULATIONS)
 
     def _answer_after_close(self) -> str:
         """Answer where the thinking is already closed, as after the marker that forces it."""

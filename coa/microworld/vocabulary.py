@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterator
 
 from coa.microworld import phrases, plans, pretraining
-from coa.microworld.names import POOLS, VALUES
-from coa.microworld.relations import ASIDES, RELATIONS
+from coa.microworld.names import POOLS, VALUES, Category
+from coa.microworld.relations import ASIDES, BIRTH_YEAR, RELATIONS
 from coa.microworld.world import SMALL_TALK, World
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MAX_RESULTS = 10
 """Observations number their results; no text shows more of them."""
+_NUMBERS = (*range(-9, 110), *range(1920, 2050))
+"""The ages, the years and the results of calculations, right or wrong."""
 
 
 def vocabulary(world: World) -> list[str]:
@@ -27,7 +29,9 @@ def _texts(world: World) -> Iterator[str]:
     yield from world.groups
     for pool in POOLS.values():
         yield from itertools.chain(*pool)
-    yield from itertools.chain(*VALUES.values())
+    for category, values in VALUES.items():
+        if category is not Category.BIRTH_YEAR:
+            yield from values
     for relation in RELATIONS.values():
         yield from (relation.synonym, relation.verb, *relation.leads)
     for clause, _ in ASIDES.values():
@@ -36,3 +40,8 @@ def _texts(world: World) -> Iterator[str]:
     yield from itertools.chain(plans.WORDING, phrases.WORDING, pretraining.WORDING)
     for number in range(1, _MAX_RESULTS + 1):
         yield str(number)
+    if world.settings.calculation_share:
+        yield from plans.CALCULATION_WORDING
+        yield from BIRTH_YEAR.leads
+        yield from (BIRTH_YEAR.verb, "+ -")
+        yield from map(str, _NUMBERS)

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coa.errors import ConfigError
+from coa.microworld.faults import FaultShares, PassageFault, check_shares, draw_faults
 from coa.microworld.names import POOLS, VALUES, Category, all_names
-from coa.microworld.relations import ASIDES, RELATIONS, RELATIONS_OF, Relation, sentence
+from coa.microworld.relations import (
+    ASIDES,
+    BIRTH_YEAR,
+    BY_NAME,
+    RELATIONS_OF,
+    Relation,
+    sentence,
+)
 from coa.search import Passage
 
 _THINGS = ("Maps", "Clocks", "Boats", "Roads", "Birds")
@@ -54,29 +62,6 @@ class GroupSize:
     """Cities."""
 
 
-class PassageFault(StrEnum):
-    """What is wrong with what the corpus states about a known fact."""
-
-    STALE = "stale"
-    """The only passage states a wrong value."""
-    CONTRADICTED = "contradicted"
-    """One passage states the right value, another one a wrong value."""
-    DISTRACTED = "distracted"
-    """No passage states it; two passages state the same of similar names."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultShares:
-    """The shares of the known facts whose passages mislead; together at most 1."""
-
-    stale: float = 0.0
-    """Share whose only passage states a wrong value."""
-    contradicted: float = 0.0
-    """Share about which one passage is right and another one wrong."""
-    distracted: float = 0.0
-    """Share that no passage states; two passages state the same of similar names."""
-
-
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
     """The size of a world; the defaults give 22,000 train questions with distinct paths."""
@@ -103,6 +88,9 @@ class WorldSettings:
     # which a teacher is named, so that journals of worlds without them stay valid.
     faults: FaultShares = field(default_factory=FaultShares, repr=False)
     """Passages that mislead whoever searches for a known fact; the facts themselves stay true."""
+    calculation_share: float = field(default=0.0, repr=False)
+    """Share of the questions that need a calculation with years; above 0 every person has a year
+    of birth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +99,7 @@ class Fact:
 
     entity: str
     relation: str
-    """A key of `RELATIONS`."""
+    """A key of `BY_NAME`."""
     value: str
 
 
@@ -135,7 +123,7 @@ class World:
         return self.groups[fact.entity] is Group.KNOWN
 
     def facts_of(self, entity: str) -> list[Fact]:
-        """List the facts about an entity, in the order of the relations."""
+        """List the facts about an entity that chains go through, in the order of the relations."""
         found = []
         for relation in RELATIONS_OF[self.categories[entity]]:
             fact = self.facts.get((entity, relation.name))
@@ -159,17 +147,8 @@ class World:
 
     def passage_faults(self) -> dict[tuple[str, str], PassageFault]:
         """Choose the known facts whose passages mislead, by entity and relation."""
-        rng = random.Random(f"{self.settings.seed}/faults")
-        shares = self.settings.faults
-        kinds = (*PassageFault, None)
-        weights = [shares.stale, shares.contradicted, shares.distracted]
-        weights.append(1 - sum(weights))
-        chosen = {}
-        for key, fact in self.facts.items():
-            fault = rng.choices(kinds, weights)[0] if self.is_known(fact) else None
-            if fault is not None:
-                chosen[key] = fault
-        return chosen
+        known = [key for key, fact in self.facts.items() if self.is_known(fact)]
+        return draw_faults(known, self.settings.faults, self.settings.seed)
 
     def passages(self) -> list[Passage]:
         """Write the corpus: a sentence for every fact, and distractors.
@@ -192,7 +171,7 @@ def make_world(settings: WorldSettings) -> World:
         ConfigError: a group is too small, there are too few words for so many names, or the shares
             of misleading passages are no shares.
     """
-    _check_faults(settings.faults)
+    check_shares(settings.faults)
     entities = _name_entities(settings)
     groups: dict[str, Group] = {}
     categories: dict[str, Category] = {}
@@ -207,17 +186,6 @@ def make_world(settings: WorldSettings) -> World:
         categories=categories,
         rare=_choose_rare(entities, settings),
     )
-
-
-def _check_faults(shares: FaultShares) -> None:
-    values = (shares.stale, shares.contradicted, shares.distracted)
-    if min(values) < 0 or sum(values) > 1:
-        raise ConfigError(
-            "the shares of misleading passages are no shares",
-            where="microworld.world.faults",
-            expected="none below 0, together at most 1",
-            got=shares,
-        )
 
 
 def _name_entities(settings: WorldSettings) -> dict[tuple[Group, Category], tuple[str, ...]]:
@@ -263,7 +231,21 @@ def _draw_facts(
     for group in Group:
         for fact in _group_facts(entities, group, settings, rng):
             facts[fact.entity, fact.relation] = fact
+    if settings.calculation_share:
+        _add_birth_years(facts, entities, settings)
     return facts
+
+
+def _add_birth_years(
+    facts: dict[tuple[str, str], Fact],
+    entities: dict[tuple[Group, Category], tuple[str, ...]],
+    settings: WorldSettings,
+) -> None:
+    rng = random.Random(f"{settings.seed}/birth years")
+    for group in Group:
+        for person in entities[group, Category.PERSON]:
+            year = rng.choice(VALUES[Category.BIRTH_YEAR])
+            facts[person, BIRTH_YEAR.name] = Fact(person, BIRTH_YEAR.name, year)
 
 
 def _choose_rare(
@@ -329,7 +311,7 @@ def _passage_texts(world: World) -> Iterator[tuple[str, str]]:
             name = _draw_namesake(world, fact.entity, rng)
             if name not in namesakes:  # one sentence about each, so that none contradicts another
                 namesakes.add(name)
-                value = world.invent_value(RELATIONS[fact.relation].value, rng)
+                value = world.invent_value(BY_NAME[fact.relation].value, rng)
                 yield name, sentence(name, fact.relation, value, rng.randrange(2))
         if rng.random() < world.settings.aside_share:
             clause, category = ASIDES[world.categories[fact.entity]]
@@ -356,13 +338,13 @@ def _misleading_texts(
             name = _draw_namesake(world, entity, rng)
             if name not in namesakes:  # one sentence about each, as for every other fact
                 namesakes.add(name)
-                value = world.invent_value(RELATIONS[relation].value, rng)
+                value = world.invent_value(BY_NAME[relation].value, rng)
                 yield name, sentence(name, relation, value, each_paraphrase)
 
 
 def _wrong_value(world: World, fact: Fact, rng: random.Random) -> str:
     """Draw another value that a fact of the known group could have."""
-    category = RELATIONS[fact.relation].value
+    category = BY_NAME[fact.relation].value
     values = VALUES.get(category) or world.entities[Group.KNOWN, category]
     others = [value for value in values if value not in (fact.entity, fact.value)]
     return rng.choice(others) if others else world.invent_value(category, rng)
