@@ -22,6 +22,8 @@ from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task
 from coa.stages import Stage
 from coa.tools import Toolbox, library_fingerprint
+from coa.tools.factory import ToolsParams, own_tools
+from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Author, Mode, Sampling
 from train import vllm_policy
@@ -67,7 +69,7 @@ class Rollouts:
         self._asks = {key_of(ask): ask for ask in asks}
         self._limits = limits
         self._tools = tools
-        self._offered = tuple(tools) or ("search",)
+        self._offered = tuple(tools) or _simulated_tools(run)
         self._loop = loop
         self._simulated_accuracy: float | None = None
         """Exact match of the last rollouts in which the policy wrote the observations."""
@@ -234,3 +236,10 @@ def _unclosed_share(finishes: Counter[Finish]) -> dict[str, float]:
     if not finishes:
         return {}
     return {"simulated/unclosed": 1 - finishes[Finish.STOP] / finishes.total()}
+
+
+def _simulated_tools(run: StageRun) -> tuple[str, ...]:
+    """Name the tools whose observations the policy writes itself, as rl2 offers them."""
+    if run.sections is None:
+        return (SearchTool.name,)
+    return (SearchTool.name, *own_tools(run.sections.section(ToolsParams, "tools")))
