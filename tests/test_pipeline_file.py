@@ -192,5 +192,5 @@ def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_g
     write_profiles(profiles, tmp_path / "params.yaml")
     plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
     stages = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
-    is_default = {path.stem for path in profiles} <= {"microworld", "tiny"}
+    is_default = {path.stem for path in profiles} <= {"microworld", "microworld_priced", "tiny"}
     assert ("microworld" in stages) is is_default

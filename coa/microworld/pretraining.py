@@ -69,11 +69,11 @@ class PretrainingDocument:
 def pretraining_documents(world: World, seed: int) -> Iterator[Document]:
     """Write documents without end; equal worlds and seeds give equal documents."""
     writer = _Writer(world, seed)
-    makers = (writer.passages, writer.recall, writer.hedge, writer.drill, writer.read, writer.react)
-    weights = (0.20, 0.13, 0.09, 0.20, 0.35, 0.03)
+    makers = [writer.passages, writer.recall, writer.hedge, writer.drill, writer.read, writer.react]
+    weights = [0.20, 0.13, 0.09, 0.20, 0.35, 0.03]
     if world.settings.calculation_share:
-        makers = (*makers, writer.calculation)
-        weights = (*weights, 0.10)
+        makers.append(writer.calculation)
+        weights.append(0.10)
     while True:
         make_document = writer.rng.choices(makers, weights)[0]
         yield tuple(make_document())
