@@ -10,6 +10,7 @@ import pytest
 
 from coa.asking import make_task
 from coa.drivers import roll_out_all
+from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.decisions import TeacherSettings
 from coa.microworld.plans import CALCULATIONS
@@ -149,3 +150,9 @@ def test_the_pretraining_text_calculates_too(world: World) -> None:
     assert len(equations) > 10
     for first, sign, second, result in equations:
         assert int(first) + int(f"{sign}{second}") == int(result)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_calculations_that_is_none_is_an_error(share: float) -> None:
+    with pytest.raises(ConfigError, match="below 1"):
+        make_world(replace(SETTINGS, calculation_share=share))

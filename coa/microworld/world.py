@@ -169,9 +169,16 @@ def make_world(settings: WorldSettings) -> World:
 
     Raises:
         ConfigError: a group is too small, there are too few words for so many names, or the shares
-            of misleading passages are no shares.
+            of misleading passages or of calculations are no shares.
     """
     check_shares(settings.faults)
+    if not 0 <= settings.calculation_share < 1:
+        raise ConfigError(
+            "the share of calculations is no share",
+            where="microworld.world.calculation_share",
+            expected="0 or more, below 1",
+            got=settings.calculation_share,
+        )
     entities = _name_entities(settings)
     groups: dict[str, Group] = {}
     categories: dict[str, Category] = {}
