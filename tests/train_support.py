@@ -67,6 +67,7 @@ def write_project(root: Path) -> None:
             "intermediate_size": 48,
             "max_context": 128,
             "initializer_range": 0.088,
+            "tools": ["search"],
         },
     }
     params["sft1"] |= {"arguments": few}

@@ -1,7 +1,7 @@
 """Write trajectories as JSON lines: for OpenAI fine-tuning, slime, prime-rl, as ATIF and ADP.
 
-The schemas are OpenAI's `FineTuneChatRequestInput` (openai-openapi), what slime's
-`MultiTurnLossMaskGenerator` and prime-rl's `SFTDataset` read, Harbor's `Trajectory` (harbor 0.25)
+The schemas are OpenAI's FineTuneChatRequestInput (openai-openapi), what slime's
+MultiTurnLossMaskGenerator and prime-rl's `SFTDataset` read, Harbor's `Trajectory` (harbor 0.25)
 and neulab's `Trajectory` (agent-data-protocol 1.3 to 1.5).
 """
 
