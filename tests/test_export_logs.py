@@ -262,7 +262,8 @@ def said(steps: tuple[Step, ...]) -> list[tuple[Any, ...]]:
 @every_format
 def test_every_row_fits_the_schema(name: ExportFormat, answered: list[Trajectory]) -> None:
     for trajectory in answered:
-        msgspec.convert(written(name, trajectory), SCHEMAS[name])
+        row = msgspec.convert(written(name, trajectory), SCHEMAS[name])
+        assert isinstance(row, SCHEMAS[name])
 
 
 @pytest.mark.parametrize("name", READ_BACK)

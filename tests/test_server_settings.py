@@ -67,15 +67,17 @@ def test_a_name_that_does_not_resolve_is_said_at_once(policy_type: str) -> None:
 
 
 def test_of_several_servers_a_misspelt_one_is_left_alone_once_another_has_answered() -> None:
-    async def ask_both() -> None:
+    async def ask_both() -> list[str]:
+        texts = []
         async with serve(ScriptedPolicy(["one", "two", "three"])) as base_url:
             addresses = (base_url, "http://no-such-host.invalid:8000/v1")
             settings = ServerSettings(addresses, "scripted", patience_minutes=1)
             async with CompletionsPolicy(settings) as policy:
                 for _ in range(3):
-                    await policy.complete(request())
+                    texts.append((await policy.complete(request())).text)
+        return texts
 
-    run(ask_both())
+    assert run(ask_both()) == ["one", "two", "three"]
 
 
 def test_a_connection_that_is_refused_keeps_its_patience() -> None:

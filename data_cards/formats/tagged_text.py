@@ -11,6 +11,7 @@ The trained segments of a row are the same as ours: what the policy wrote.
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,10 @@ from coa.question import Question
 from coa.trajectory import Step, StepKind
 from data_cards.catalogue import SPLITS, SetName
 from data_cards.formats.left_out import LeftOut, LeftOutReason, write_left_out
-from data_cards.formats.row_files import write_lines, write_rows
+from data_cards.formats.row_files import write_lines
 from data_cards.formats.sharegpt import describe
 from data_cards.formats.source import Source
+from data_cards.formats.split_files import write_splits
 from data_cards.formats.turns import Turn, turns_of
 
 ANSWER_SEPARATOR = "<ans_split>"
@@ -99,12 +101,7 @@ def write_autocoa_rl(folder: Path, source: Source) -> dict[str, int]:
     """Write the questions in the columns of AutoCoA's release, with its separator of answers."""
     if SetName.RL not in source.names:
         return {}
-    counts = {}
-    for split in SPLITS:
-        path = folder / f"rl_{split}.parquet"
-        rows = _autocoa_questions(source, split)
-        counts[f"autocoa/rl_{split}"] = write_rows(path, _AUTOCOA_RL, rows)
-    return counts
+    return write_splits(folder, "rl_", _AUTOCOA_RL, partial(_autocoa_questions, source))
 
 
 def _autocoa_questions(source: Source, split: str) -> Iterator[dict[str, Any]]:

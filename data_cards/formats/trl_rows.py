@@ -1,6 +1,7 @@
 """Write the sets in the forms that TRL's trainers read without a line of code."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,11 @@ import pyarrow as pa
 
 from coa import protocol
 from coa.trajectory import Author, Step
-from data_cards.catalogue import SPLITS, SetName
+from data_cards.catalogue import SetName
 from data_cards.formats.messages import CallForm
 from data_cards.formats.published_rows import preference_texts
-from data_cards.formats.row_files import write_rows
 from data_cards.formats.source import Source
+from data_cards.formats.split_files import write_splits
 
 _TURN = pa.schema([(name, pa.string()) for name in ("id", "prompt", "completion")])
 _PAIR = pa.schema([(name, pa.string()) for name in ("id", "prompt", "chosen", "rejected")])
@@ -27,28 +28,24 @@ _PROMPT = pa.schema(
 
 def write_messages(folder: Path, source: Source) -> dict[str, int]:
     """Write trajectories as `messages`, and `tools` as JSON text, which TRL's trainers parse."""
-    counts = {}
+    counts: dict[str, int] = {}
     for name in source.with_trajectories:
         form = source.call_form(name)
         columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
         if form.tools:
             columns.append(pa.field("tools", pa.string()))
-        for split in SPLITS:
-            path = folder / f"messages/{name}_{split}.parquet"
-            tools = form.tools_json if form.tools else None
-            rows = source.message_rows(name, split, form, tools)
-            counts[f"trl/messages/{name}_{split}"] = write_rows(path, pa.schema(columns), rows)
+        tools = form.tools_json if form.tools else None
+        rows_of = partial(source.message_rows, name, form=form, tools=tools)
+        counts |= write_splits(folder, f"messages/{name}_", pa.schema(columns), rows_of)
     return counts
 
 
 def write_completions(folder: Path, source: Source) -> dict[str, int]:
     """Write each turn of the policy as `prompt` and `completion`, in our tags."""
-    counts = {}
+    counts: dict[str, int] = {}
     for name in source.with_trajectories:
-        for split in SPLITS:
-            path = folder / f"completion/{name}_{split}.parquet"
-            rows = _turn_rows(source, name, split)
-            counts[f"trl/completion/{name}_{split}"] = write_rows(path, _TURN, rows)
+        rows_of = partial(_turn_rows, source, name)
+        counts |= write_splits(folder, f"completion/{name}_", _TURN, rows_of)
     return counts
 
 
@@ -83,12 +80,7 @@ def write_preferences(folder: Path, source: Source) -> dict[str, int]:
     """Write pairs as the texts `prompt`, `chosen` and `rejected`, in our tags."""
     if SetName.COT_A not in source.names:
         return {}
-    counts = {}
-    for split in SPLITS:
-        path = folder / f"preference/{split}.parquet"
-        rows = _preference_rows(source, split)
-        counts[f"trl/preference/{split}"] = write_rows(path, _PAIR, rows)
-    return counts
+    return write_splits(folder, "preference/", _PAIR, partial(_preference_rows, source))
 
 
 def _preference_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
@@ -101,12 +93,7 @@ def write_prompts(folder: Path, source: Source) -> dict[str, int]:
     """Write questions as prompts for GRPO; reward functions are given `gold_answers`."""
     if SetName.RL not in source.names:
         return {}
-    counts = {}
-    for split in SPLITS:
-        path = folder / f"prompts/{split}.parquet"
-        rows = _prompt_rows(source, split)
-        counts[f"trl/prompts/{split}"] = write_rows(path, _PROMPT, rows)
-    return counts
+    return write_splits(folder, "prompts/", _PROMPT, partial(_prompt_rows, source))
 
 
 def _prompt_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:

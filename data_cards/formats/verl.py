@@ -1,15 +1,16 @@
 """Write verl's files, questions and trajectories, and SkyRL's questions, which are like verl's."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from coa.question import Question
-from data_cards.catalogue import SPLITS, SetName
-from data_cards.formats.row_files import write_rows
+from data_cards.catalogue import SetName
 from data_cards.formats.source import Source
+from data_cards.formats.split_files import write_splits
 from data_cards.formats.turns import tool_schemas
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
@@ -46,11 +47,7 @@ def write_rl(folder: Path, source: Source) -> dict[str, int]:
     """
     if SetName.RL not in source.names:
         return {}
-    counts = {}
-    for split in SPLITS:
-        rows = _rl_rows(source, split)
-        counts[f"verl/{split}"] = write_rows(folder / f"{split}.parquet", _RL, rows)
-    return counts
+    return write_splits(folder, "", _RL, partial(_rl_rows, source))
 
 
 def _rl_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
@@ -77,11 +74,12 @@ def write_skyrl(folder: Path, source: Source) -> dict[str, int]:
     """
     if SetName.RL not in source.names:
         return {}
-    counts = {}
-    for split in SPLITS:
-        rows = (_skyrl_row(row) for row in _rl_rows(source, split))
-        counts[f"skyrl/{split}"] = write_rows(folder / f"{split}.parquet", _SKYRL, rows)
-    return counts
+    return write_splits(folder, "", _SKYRL, partial(_skyrl_rows, source))
+
+
+def _skyrl_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
+    for row in _rl_rows(source, split):
+        yield _skyrl_row(row)
 
 
 def _skyrl_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def write_sft(folder: Path, source: Source) -> dict[str, int]:
 
     verl reads no JSON text, so `tools` is left out where the tools differ in their parameters.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for name in source.with_trajectories:
         form = source.call_form(name)
         columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
@@ -109,8 +107,6 @@ def write_sft(folder: Path, source: Source) -> dict[str, int]:
         if form.parameters is not None:
             tools = tool_schemas(form.tools)
             columns.append(pa.field("tools", pa.array([tools]).type))
-        for split in SPLITS:
-            path = folder / f"sft/{name}_{split}.parquet"
-            rows = source.message_rows(name, split, form, tools)
-            counts[f"verl/sft/{name}_{split}"] = write_rows(path, pa.schema(columns), rows)
+        rows_of = partial(source.message_rows, name, form=form, tools=tools)
+        counts |= write_splits(folder, f"sft/{name}_", pa.schema(columns), rows_of)
     return counts
