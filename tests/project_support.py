@@ -12,7 +12,9 @@ TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "pipeline", ".d
 
 def environment() -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull}
+    variables = {**os.environ, "PATH": path, "GIT_CONFIG_GLOBAL": os.devnull}
+    variables.pop("PYTHONPATH", None)  # it would bring in other code than the project's own
+    return variables
 
 
 def start(folder: Path, *command: str) -> subprocess.Popen[str]:

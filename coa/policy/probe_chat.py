@@ -34,7 +34,8 @@ from coa.trajectory import Step, StepKind
 
 _SEED = 20_251
 _MARKS_OF_CALLS = re.compile(
-    r"<tool_call>|<\|tool_call|<function=|<｜tool|\[TOOL_CALLS\]|\"(?:name|arguments)\"\s*:"  # noqa: RUF001
+    r"<tool_call>|<\|tool_call|<function=|<｜tool|\[TOOL_CALLS\]"  # noqa: RUF001
+    r"|\"(?:name|arguments)\"\s*:"
 )
 """How models write calls that no parser of the server has read."""
 _PARSER_ADVICE = (
