@@ -253,7 +253,8 @@ def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again
 def locked(project: Path) -> dict[str, Any] | None:
     """Return the hashes of all that the stages read and wrote, in any order.
 
-    None where a kill cut the file off.
+    None where a kill cut the file off, and where it cut a hash off: what is left of it may be a
+    number, which DVC stops at.
     """
     try:
         found: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(
@@ -261,6 +262,10 @@ def locked(project: Path) -> dict[str, Any] | None:
         )
     except (YAMLError, Invalid):
         return None
+    for stage in found["stages"].values():
+        for file in (*stage.get("deps", ()), *stage.get("outs", ())):
+            if not isinstance(file.get("md5", ""), str):
+                return None
     return found
 
 
