@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from coa.errors import ConfigError
@@ -21,6 +22,26 @@ TOOL = "search"
 """The tool that the two arms differ in."""
 
 
+class PointChoice(StrEnum):
+    """The way in which the points of a trajectory are chosen."""
+
+    CUE = "cue"
+    """Before an action, or at the end of a sentence with the cue; among those by the seed."""
+    BLAME = "blame"
+    """By what the analysis blames, the policy's own doubt, and spread."""
+    RANDOM = "random"
+    """Before an action, or at the end of any sentence, by the seed: the control."""
+
+
+class ArmChoice(StrEnum):
+    """The arms of which continuations are made."""
+
+    OTHER = "other"
+    """The one that the trajectory did not take; the trajectory itself is the sample of its own."""
+    BOTH = "both"
+    """Both, until it is clear which is better, or the budget is spent."""
+
+
 @dataclass(frozen=True, slots=True)
 class BranchParams:
     """Where and how often to fork, and who writes the forks."""
@@ -33,8 +54,23 @@ class BranchParams:
     parents."""
     points_per_trajectory: int = 1
     """Points forked in each of them, where it has so many."""
+    points: PointChoice = PointChoice.CUE
+    """How points are chosen: `cue`, `blame` or `random`."""
+    arms: ArmChoice = ArmChoice.OTHER
+    """The arms of which continuations are made: `other` or `both`."""
     num_continuations: int = 1
-    """Continuations of the other arm at each point."""
+    """Continuations of an arm at each point; with both arms the most that it may get."""
+    first_continuations: int = 4
+    """With both arms: continuations of each before the first look; every further look comes after
+    as many more of each."""
+    search_price: float = 0.0
+    """With both arms: what one call of the tool takes from the worth of acting, in shares of a
+    right answer."""
+    min_worth: float = 0.3
+    """With both arms: a pair is kept where acting is worth at least so much, either way."""
+    confidence: float = 0.9
+    """With both arms: a pair is kept where an interval of this confidence excludes zero; 0: where
+    `min_worth` is reached, whatever the interval."""
     cue: str = (
         r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|"
         r"who|when|where|which)\b"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from coa import protocol
 from coa.errors import InputError
 from coa.trajectory import Author, Step, StepKind, Trajectory
+from coa.worth import Worth
 
 
 class Arm(StrEnum):
@@ -63,6 +64,10 @@ class PreferencePair:
     search_fingerprint: str
     fork_model: str = ""
     """The model that wrote the other side; empty in files from before this column: `model`."""
+    tool: str = "search"
+    """The tool that one side calls at the point and the other does not."""
+    worth: Worth | None = None
+    """What calling it is worth there; None where continuations of one arm alone were made."""
 
     @property
     def value_of_acting(self) -> float:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from coa.pairs import Arm
 from coa.policy.chat_families import ForkWay
+from coa.worth import Worth
 
 
 class PointOutcome(StrEnum):
@@ -17,6 +18,10 @@ class PointOutcome(StrEnum):
     OFF_ARM = "off_arm"
     """Continuations ended properly, but none took its arm: the call that was opened for it was
     never closed, or the tool was offered and not called."""
+    UNDECIDED = "undecided"
+    """The worth of acting is too uncertain: its interval holds zero, and the budget is spent."""
+    TOO_SMALL = "too_small"
+    """Acting there is worth less than `branch.min_worth`, either way."""
     UNSOUND = "unsound"
     """No continuation ended properly: each failed, acted where that is forbidden, or gave no
     answer."""
@@ -38,3 +43,13 @@ class Point:
     """Empty where there is no pair."""
     way: ForkWay = ForkWay.TEXT
     """How the trajectory was forked there (docs/teachers.md)."""
+    tool: str = "search"
+    """The tool in question."""
+    chosen_by: str = "cue"
+    """Why the point was chosen, as `branch.points` names the ways."""
+    score: float = 0.0
+    """The score that it was chosen by; 0 for ways without scores."""
+    cause: str = ""
+    """The cause that the analysis blames at this point; empty for none."""
+    worth: Worth | None = None
+    """What acting is worth there; None where continuations of one arm alone were made."""
