@@ -10,6 +10,7 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams, template_of
+from coa.files import BRANCHED, GRADED
 from coa.pairs import Arm, PairKind
 from coa.params import Params
 from coa.policy import Turns
@@ -84,6 +85,11 @@ class BranchParams:
     that are left out have the defaults of the code."""
     prompts: PromptParams | None = None
     """Its prompt files; null: those of the section `prompts`."""
+    graded: str = GRADED.as_posix()
+    """The trajectories to fork, with their grades."""
+    out: str = BRANCHED.as_posix()
+    """The folder under data/ that gets pairs, forks and points; it names the metrics and the
+    journal too."""
 
 
 def forking_policy(params: Params) -> TeacherParams:

@@ -7,7 +7,7 @@ before an action without the tool; one that only reasoned is continued from the 
 with the tool. The teacher writes the forks, or the policy of `branch.policy`. A pair is kept when
 the grader finds that exactly one of the two sides is right, so both kinds of the paper come out
 (AutoCoA, section 3). Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded)
-and points.parquet (what became of every point).
+and points.parquet (what became of every point); `graded=` and `out=` name others.
 """
 
 import sys
@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from coa import tables
-from coa.files import BRANCHED, GRADED
 from coa.forking import (
     BranchParams,
     family_of,
@@ -28,6 +28,7 @@ from coa.forking import (
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.interruption import run_interruptible
 from coa.metrics import shown_stop_reasons, stop_reason_counts, write_metrics
+from coa.outputs import check_folder, journal_name, metrics_name
 from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.params import Params
 from coa.points import Point, PointOutcome
@@ -41,8 +42,6 @@ from coa.spool import Spool
 from coa.trajectory import StopReason, Trajectory
 from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
 from curate.forks import fork_task
-
-OUT = BRANCHED
 
 
 def resolve_fork(
@@ -185,7 +184,8 @@ async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[To
         for number, fork in enumerate(forks):
             spool.put(number, fork)
         policy = forking_policy(params)
-        async with open_runtime(params, "branch", teacher=policy) as runtime:
+        journal = journal_name(settings.out)
+        async with open_runtime(params, journal, teacher=policy) as runtime:
             encoder = runtime.run.encoder
             encoded_prompts: dict[Arm, Prompt] = {}
             for arm, prompt in prompts.items():
@@ -229,39 +229,43 @@ def main(arguments: Sequence[str]) -> str:
     """Fork, continue and pair; return the summary line."""
     params = Params.load("branch", arguments)
     settings = params.section(BranchParams)
+    check_folder(settings.out)
+    graded = Path(settings.graded)
+    folder = Path(settings.out)
+    name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
     policy = forking_policy(params)
     require_forks(policy)
     family = family_of(policy)
-    parents = choose_parents(GRADED, settings)
+    parents = choose_parents(graded, settings)
     refused = Refused()
-    forks = find_forks(GRADED, parents, settings, family, refused)
+    forks = find_forks(graded, parents, settings, family, refused)
     with (
-        tables.TableWriter(OUT / "pairs.parquet", PreferencePair) as pairs,
-        tables.TableWriter(OUT / "forks.parquet", GradedTrajectory) as continuations,
-        tables.TableWriter(OUT / "points.parquet", Point) as points,
+        tables.TableWriter(folder / "pairs.parquet", PreferencePair) as pairs,
+        tables.TableWriter(folder / "forks.parquet", GradedTrajectory) as continuations,
+        tables.TableWriter(folder / "points.parquet", Point) as points,
     ):
         out = Tables(pairs, continuations, points)
         totals, saved = run_interruptible(branch(forks, params, out))
     counts = totals.counts
     metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
-    for name in (*PairKind, *PointOutcome):
-        metrics[str(name)] = counts[name]
+    for counted in (*PairKind, *PointOutcome):
+        metrics[str(counted)] = counts[counted]
     if family is not None:
         metrics["unforkable"] = {str(reason): refused[reason] for reason in Unforkable}
     metrics["stop_reasons"] = stop_reason_counts(totals.stop_reasons)
     metrics["costs"] = totals.costs
     metrics |= totals.server
-    write_metrics("branch", metrics)
+    write_metrics(name, metrics)
     if not points.num_rows:
         why = "no trajectory was chosen as a parent"
         if parents:
             why = f"none of {len(parents):,} parents has a point to fork"
-        return f"{OUT}: no pairs, because {why}"
+        return f"{folder}: no pairs, because {why}"
     kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in PairKind)
     found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
     if refused:
         found += f"; {shown_refused(refused)}"
-    return f"{OUT}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"
+    return f"{folder}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"
 
 
 if __name__ == "__main__":

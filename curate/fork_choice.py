@@ -34,6 +34,8 @@ class Fork:
     arm: Arm
     way: ForkWay = ForkWay.TEXT
     """How the policy is made to take it."""
+    tool: str = "search"
+    """The tool in question: one arm calls it there, the other does not."""
 
     @property
     def by_turn(self) -> bool:
