@@ -25,9 +25,10 @@ from typing import NamedTuple
 
 from coa import rollout
 from coa.journaled import JournaledBatchPolicy, count_calls
+from coa.pending import Call, Done, Failure, Generate
 from coa.policy import BatchPolicy, Completion, Policy, RequestError
 from coa.progress import Ended
-from coa.rollout import Call, Done, Failure, Generate, RolloutContext, State, Task
+from coa.rollout import RolloutContext, State, Task
 from coa.spool import Spool
 from coa.tools import Toolbox, ToolReply
 from coa.tools.repeats import without_repeats

@@ -11,9 +11,10 @@ from coa.asking import make_task
 from coa.drivers import follow
 from coa.errors import ConfigError
 from coa.params import Params
+from coa.pending import Done
 from coa.policy import BatchPolicy, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Done, Limits, RolloutContext
+from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
 
 

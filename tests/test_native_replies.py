@@ -15,6 +15,7 @@ from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams, open_policy
 from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
+from coa.pending import Done
 from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat import ChatSettings
 from coa.policy.chat_replies import Call, ChatReply, Shown
@@ -23,7 +24,7 @@ from coa.policy.native import NativePolicy
 from coa.policy.native_grammar import GRAMMARS, read_turn, write_turn
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from coa.rollout import Done, Limits, State
+from coa.rollout import Limits, State
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import MODEL, roll, tasks
 from tests.native_support import (

@@ -13,8 +13,9 @@ from dataclasses import replace
 from msgspec import structs
 
 from coa import protocol, rollout
+from coa.pending import Call, Generate
 from coa.policy import BatchPolicy, Completion, Finish, Request, control_tokens
-from coa.rollout import Call, Generate, State
+from coa.rollout import State
 from coa.tools import ToolReply
 from coa.trajectory import Outcome
 

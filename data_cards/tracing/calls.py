@@ -18,10 +18,11 @@ from coa.forking import first_turns, way_to
 from coa.journal import CallKind, Journal, request_key
 from coa.journaled import policy_key
 from coa.pairs import Arm
+from coa.pending import Call, Done, Generate
 from coa.policy import Completion, Turns
 from coa.policy.chat_families import ChatFamily
 from coa.policy.chat_record import UnforkableError
-from coa.rollout import Call, Done, Generate, RolloutContext, State, Task
+from coa.rollout import RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
 from data_cards.formats.turns import observation_body
