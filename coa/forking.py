@@ -19,9 +19,6 @@ from coa.policy.chat_record import begun_thought, rebuild_messages
 from coa.prompts import Prompt, PromptParams
 from coa.trajectory import Step
 
-TOOL = "search"
-"""The tool that the two arms differ in."""
-
 
 class PointChoice(StrEnum):
     """The way in which the points of a trajectory are chosen."""
@@ -78,6 +75,9 @@ class BranchParams:
     )
     """Regular expression: a sentence with it is a place where a policy that reasoned on might have
     acted."""
+    tool_cues: dict[str, str] = field(default_factory=dict)
+    """For tools beside search, a regular expression each: at the end of a sentence with it the tool
+    in question is this one."""
     seed: int = 0
     """Chooses trajectories and points."""
     policy: TeacherParams | None = None
@@ -113,7 +113,7 @@ def load_prompts(params: Params) -> dict[Arm, Prompt]:
         Arm.THINK: Prompt.load(Path(files.cot), template),
     }
     writes_tags = policy.policy is not PolicyKind.CHAT
-    if own.policy and writes_tags and TOOL not in prompts[Arm.ACT].shown_tools:
+    if own.policy and writes_tags and not prompts[Arm.ACT].shown_tools:
         raise ConfigError(
             "the prompts show no tags, which the policy that writes the forks needs",
             where=f"branch.policy, with {files.coa}",
@@ -145,7 +145,9 @@ def way_to(arm: Arm, family: ChatFamily | None) -> ForkWay | None:
     return None
 
 
-def first_turns(prefix: Sequence[Step], arm: Arm, way: ForkWay, family: ChatFamily) -> Turns:
+def first_turns(
+    prefix: Sequence[Step], arm: Arm, way: ForkWay, family: ChatFamily, tool: str = "search"
+) -> Turns:
     """Return what a chat policy is told with the first request of a fork.
 
     Args:
@@ -153,24 +155,54 @@ def first_turns(prefix: Sequence[Step], arm: Arm, way: ForkWay, family: ChatFami
         arm: The arm to take.
         way: How it is taken.
         family: The family of the policy's server.
+        tool: The tool in question.
 
     Raises:
         UnforkableError: The record does not hold all that the server must be told.
     """
-    turns = Turns((TOOL,) if arm is Arm.ACT else (), rebuild_messages(prefix, family))
+    turns = Turns((tool,) if arm is Arm.ACT else (), rebuild_messages(prefix, family))
     if way is ForkWay.FORCED_CALL:
-        return Turns(turns.tools, turns.messages, must_call=TOOL)
+        return Turns(turns.tools, turns.messages, must_call=tool)
     thought = begun_thought(prefix)
     if thought:
         return Turns(turns.tools, turns.messages, begun=thought)
     return turns
 
 
-def require_forks(policy: TeacherParams) -> None:
+def require_budget(settings: BranchParams) -> None:
+    """Refuse numbers of continuations and a confidence with which nothing could be decided.
+
+    Raises:
+        ConfigError: A number is below 1, or the confidence is not from 0 to below 1.
+    """
+    numbers = {
+        "points_per_trajectory": settings.points_per_trajectory,
+        "num_continuations": settings.num_continuations,
+        "first_continuations": settings.first_continuations,
+    }
+    for name, number in numbers.items():
+        if number < 1:
+            raise ConfigError(
+                "nothing can be forked so seldom",
+                where=f"branch.{name}",
+                expected="at least 1",
+                got=number,
+            )
+    if not 0 <= settings.confidence < 1:
+        raise ConfigError(
+            "no interval has this confidence",
+            where="branch.confidence",
+            expected="from 0 to below 1, such as 0.9",
+            got=settings.confidence,
+        )
+
+
+def require_forks(policy: TeacherParams, arms: ArmChoice = ArmChoice.OTHER) -> None:
     """Refuse a policy that cannot fork, and a chat policy that could only at another address.
 
     Raises:
-        ConfigError: It renders its own format, or goes on inside a thought only elsewhere.
+        ConfigError: It renders its own format, goes on inside a thought only elsewhere, or can take
+            one arm alone where both are to be tried.
     """
     if policy.policy is PolicyKind.NATIVE:
         raise ConfigError(
@@ -180,6 +212,8 @@ def require_forks(policy: TeacherParams) -> None:
             "build no pairs: assemble.num_cot_a=0",
         )
     family = family_of(policy)
+    if arms is ArmChoice.BOTH:
+        _require_both_arms(policy, family)
     if family is None or not family.prefix_address:
         return
     for address in policy.server.addresses:
@@ -191,4 +225,17 @@ def require_forks(policy: TeacherParams) -> None:
                 got=address,
                 fix="set its base_url to that address: it answers all else, too, and no finished "
                 "call is paid again; or fork by raw completions (branch.policy, docs/teachers.md)",
+            )
+
+
+def _require_both_arms(policy: TeacherParams, family: ChatFamily | None) -> None:
+    for arm in Arm:
+        if way_to(arm, family) is None:
+            raise ConfigError(
+                f"the family {policy.chat.family} has no way to take the arm {arm}",
+                where="branch.arms, for the policy of branch.policy, or teacher",
+                expected="a policy that can be made to act and to think at the same point",
+                got="branch.arms=both",
+                fix="set branch.arms=other, or fork by raw completions (branch.policy, "
+                "docs/teachers.md)",
             )

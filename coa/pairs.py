@@ -37,7 +37,8 @@ class PreferencePair:
     """`{trajectory_id}/{point}`."""
     question_id: str
     trajectory_id: str
-    """The trajectory that was forked; it is one of the two sides."""
+    """The trajectory that was forked. It is one of the two sides, or both are forks of it (where
+    continuations of both arms were made)."""
     kind: PairKind
     point: int
     """Where the sides part: a character offset into the steps of the forked trajectory."""
@@ -54,10 +55,11 @@ class PreferencePair:
     """Trajectory id of the chosen side."""
     rejected_id: str
     num_act: int
-    """Continuations at this point that acted, including the forked trajectory if it did."""
+    """Continuations at this point that acted. Where those of one arm alone were made, the forked
+    trajectory is the one of its own arm."""
     num_act_correct: int
     num_think: int
-    """Continuations at this point that reasoned on, including the forked trajectory if it did."""
+    """Those that reasoned on."""
     num_think_correct: int
     model: str
     """The model that wrote the forked trajectory."""
@@ -107,32 +109,35 @@ class ArmCount(NamedTuple):
 
 def make_pair(
     parent: Trajectory,
-    other: Trajectory,
     point: int,
     *,
     chosen: Trajectory,
+    rejected: Trajectory,
     prompt: str,
     act: ArmCount,
     think: ArmCount,
     by_turn: bool = False,
+    tool: str = "search",
+    worth: Worth | None = None,
 ) -> PreferencePair:
-    """Make the pair of a trajectory and its fork at `point`.
+    """Make the pair of two continuations of a trajectory's first `point` characters.
 
     Args:
         parent: The trajectory that was forked.
-        other: Its fork.
-        point: Where the two part.
-        chosen: The one of the two that is right.
+        point: Where the two sides part.
+        chosen: The side that is right: the parent or a fork of it.
+        rejected: The side that is wrong: the parent or a fork of it.
         prompt: The prompt that offers the tool, whatever the parent's prompt did. A pair teaches
             when to act, and there is no such choice where acting is forbidden.
         act: The continuations that acted.
         think: The continuations that reasoned on.
         by_turn: Whether a side's arm is that of its whole first turn (`arm_of`).
+        tool: The tool in question.
+        worth: What calling it is worth there, where that was estimated.
 
     Raises:
         InputError: The sides do not differ in whether the tool is called at the point.
     """
-    rejected = other if chosen is parent else parent
     prefix, _ = protocol.split_at(parent.steps, point)
     chosen_side = side_of(chosen, point)
     rejected_side = side_of(rejected, point)
@@ -140,6 +145,7 @@ def make_pair(
     chosen_arm = arm_of(chosen_side, by_turn=by_turn)
     _require_both_arms(pair_id, chosen_arm, arm_of(rejected_side, by_turn=by_turn))
     acts = chosen_arm is Arm.ACT
+    other = rejected if chosen is parent else chosen
     return PreferencePair(
         pair_id=pair_id,
         question_id=parent.question_id,
@@ -160,6 +166,8 @@ def make_pair(
         model=parent.model,
         search_fingerprint=parent.search_fingerprint or other.search_fingerprint,
         fork_model=other.model,
+        tool=tool,
+        worth=worth,
     )
 
 

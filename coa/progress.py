@@ -144,6 +144,11 @@ class Progress:
             self.grade(is_correct=is_correct)
         self._bar.update(items)
 
+    def expect(self, items: int) -> None:
+        """Add items to the total, once it is known that they come."""
+        self._bar.total = (self._bar.total or 0) + items
+        self._bar.refresh()
+
     def end(self, rollout: Ended) -> None:
         """Count a rollout that is over; whether it was right may be told later."""
         if rollout.is_live:

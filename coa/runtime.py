@@ -69,12 +69,13 @@ class Runtime:
     """Faults of a chat server that the settings accept."""
 
     async def roll_out_all(
-        self, tasks: Iterable[Task], progress: Progress
+        self, tasks: Iterable[Task], progress: Progress, *, may_all_fail: bool = False
     ) -> AsyncGenerator[Trajectory, None]:
         """Roll out the tasks with the driver that fits the policy.
 
         Trajectories come in the tasks' order. `progress` counts each as soon as it is over, which
-        may be long before its turn comes.
+        may be long before its turn comes. With `may_all_fail`, as after tasks that succeeded, even
+        a run goes on in which every rollout fails.
 
         Raises:
             ServiceError: the policy or a tool cannot be reached, or every rollout fails.
@@ -85,7 +86,9 @@ class Runtime:
             self.clock.num_live += rollout.is_live
             progress.end(rollout)
 
-        rows = stop_if_all_fail(self._drive(self._begin(tasks), end))
+        rows = self._drive(self._begin(tasks), end)
+        if not may_all_fail:
+            rows = stop_if_all_fail(rows)
         watching = asyncio.create_task(self._watch(progress))
         try:
             async with aclosing(rows):

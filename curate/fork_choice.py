@@ -21,7 +21,7 @@ from coa.policy.chat_families import ChatFamily, ForkWay
 from coa.policy.chat_record import Unforkable, UnforkableError
 from coa.ranking import seeded_rank
 from coa.trajectory import Step
-from curate.forks import fork_points
+from curate.forks import fork_points, tool_at
 from curate.strata import Stratum, divide_evenly
 
 
@@ -106,7 +106,10 @@ def forks_of(
     steps = row.trajectory.steps
     arm = Arm.THINK if protocol.action_indices(steps) else Arm.ACT
     way = way_to(arm, family)
-    points = fork_points(steps, arm, way or ForkWay.TEXT, re.compile(params.cue))
+    found: set[int] = set()
+    for cue in (params.cue, *params.tool_cues.values()):
+        found.update(fork_points(steps, arm, way or ForkWay.TEXT, re.compile(cue)))
+    points = sorted(found)
     if way is None:
         refused[Unforkable.NO_WAY] += len(points)
         return []
@@ -117,7 +120,10 @@ def forks_of(
         return seeded_rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point")
 
     chosen = sorted(points, key=rank)[: params.points_per_trajectory]
-    return [Fork(row, point, arm, way) for point in sorted(chosen)]
+    forks = []
+    for point in sorted(chosen):
+        forks.append(Fork(row, point, arm, way, tool_at(steps, point, params.tool_cues)))
+    return forks
 
 
 def _forkable(

@@ -1,4 +1,4 @@
-"""Find the points where a trajectory can be forked, and make the tasks that go on from there.
+"""Find the points where a trajectory can be forked, and the tool in question there.
 
 The paper makes contrastive pairs by changing a trajectory at one point: inserting an action trigger
 so that the tool may be used, or removing it so that reasoning must go on internally. Here the point
@@ -8,16 +8,13 @@ the beginning of a turn, and the thought of that turn is not shared (docs/teache
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coa import protocol
-from coa.forking import TOOL, first_turns
 from coa.pairs import Arm
-from coa.policy.chat_families import ChatFamily, ForkWay
+from coa.policy.chat_families import ForkWay
 from coa.policy.chat_record import acting_turns
-from coa.prompts import Prompt
-from coa.rollout import Task
-from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, fork_id
+from coa.trajectory import Author, Step, StepKind
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s)")
 
@@ -66,40 +63,20 @@ def fork_points(steps: Sequence[Step], arm: Arm, way: ForkWay, cue: re.Pattern[s
     return action_points(steps) if arm is Arm.THINK else thought_points(steps, cue)
 
 
-def fork_task(
-    parent: Trajectory,
-    point: int,
-    arm: Arm,
-    k: int,
-    prompt: Prompt,
-    way: ForkWay = ForkWay.TEXT,
-    family: ChatFamily | None = None,
-) -> Task:
-    """Make the task that continues `parent` from `point` on one arm.
+def tool_at(steps: Sequence[Step], point: int, tool_cues: Mapping[str, str]) -> str:
+    """Return the tool in question at a point.
 
-    On the arm `act` a policy of raw completions finds the search tool's opening tag inserted, after
-    the same space that followed the point; a chat policy of the given `family` is told by messages
-    and settings. On the arm `think` no tool is offered, and calling one ends the rollout. `prompt`
-    is the one of the arm's mode.
+    It is the one that was called there. In a thought it is the first tool whose cue stands in the
+    sentence that ends there, else search.
     """
-    prefix, rest = protocol.split_at(parent.steps, point)
-    is_acting = arm is Arm.ACT
-    turns = first_turns(prefix, arm, way, family) if family else None
-    if is_acting and turns is None:
-        following = protocol.render(rest)
-        space = following[: len(following) - len(following.lstrip())]
-        trigger = space + protocol.open_tag(TOOL)
-        prefix = (*prefix, protocol.marker(trigger, tool=TOOL))
-    return Task(
-        trajectory_id=fork_id(parent.trajectory_id, point, arm, k),
-        question_id=parent.question_id,
-        mode=Mode.COA if is_acting else Mode.COT,
-        index=parent.index,
-        question=parent.question,
-        prompt=prompt.fill(parent.question),
-        prompt_hash=prompt.prompt_hash,
-        tools=(TOOL,) if is_acting else (),
-        forbidden_tools=() if is_acting else (TOOL,),
-        prefix=prefix,
-        first_turns=turns,
-    )
+    for turn in acting_turns(steps):
+        if turn.start == point:
+            return turn.call.tool or ""
+    actions = protocol.action_indices(steps)
+    for start, index in zip(action_points(steps), actions, strict=True):
+        if start == point:
+            return steps[index].tool or ""
+    for tool, cue in tool_cues.items():
+        if point in thought_points(steps, re.compile(cue)):
+            return tool
+    return "search"

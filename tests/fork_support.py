@@ -22,9 +22,9 @@ from coa.policy.server import serve
 from coa.prompts import Prompt
 from coa.rollout import Limits
 from coa.trajectory import Mode, Trajectory
-from curate.branch import resolve_fork
 from curate.fork_choice import Fork, Refused, forks_of
-from curate.forks import fork_task
+from curate.fork_tasks import ForkRun, fork_task
+from curate.other_arm import resolve_fork
 from tests.chat_support import MODEL, ROOT, Script, chat_rows, roll, world
 
 PARAMS = BranchParams(cue=r"\bneed\b", points_per_trajectory=2)
@@ -102,10 +102,8 @@ def _fork(
     for row in rows:
         chosen += forks_of(row, PARAMS, family, found.refused)
     loaded = prompts(kind)
-    asked = []
-    for fork in chosen:
-        parent = fork.parent.trajectory
-        asked.append(fork_task(parent, fork.point, fork.arm, 0, loaded[fork.arm], fork.way, family))
+    run = ForkRun(loaded, family=family)
+    asked = [fork_task(fork, 0, run) for fork in chosen]
 
     async def through() -> list[Trajectory]:
         async with AsyncExitStack() as stack:

@@ -29,9 +29,10 @@ from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.branch import resolve_fork
 from curate.fork_choice import Fork, choose_parents, forks_of
-from curate.forks import action_points, fork_task, thought_points
+from curate.fork_tasks import ForkRun, fork_task
+from curate.forks import action_points, thought_points
+from curate.other_arm import resolve_fork
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
 TOOL = SearchTool(
@@ -65,7 +66,7 @@ def complete(task: object, *texts: str) -> Trajectory:
 
 
 def continued(fork: Fork, *texts: str) -> GradedTrajectory:
-    task = fork_task(fork.parent.trajectory, fork.point, fork.arm, 0, PROMPTS[fork.arm])
+    task = fork_task(fork, 0, ForkRun(PROMPTS))
     return grade_like(fork.parent, complete(task, *texts))
 
 
@@ -183,9 +184,9 @@ def test_sides_that_do_not_differ_in_acting_are_refused_as_a_pair() -> None:
         with pytest.raises(InputError, match="do not differ in whether the tool is called"):
             make_pair(
                 parent.trajectory,
-                other,
                 fork.point,
                 chosen=other,
+                rejected=parent.trajectory,
                 prompt="",
                 act=ArmCount(1, 1),
                 think=ArmCount(1, 0),
@@ -225,7 +226,7 @@ def test_points_are_at_sentence_ends_with_a_cue_and_before_actions() -> None:
 def test_a_fork_after_an_observation_keeps_all_steps_before_it() -> None:
     parent = roll(Mode.COA, ACT, ACT.replace("need", "still need"), RIGHT)
     point = action_points(parent.trajectory.steps)[1]
-    task = fork_task(parent.trajectory, point, Arm.THINK, 3, PROMPTS[Arm.THINK])
+    task = fork_task(Fork(parent, point, Arm.THINK), 3, ForkRun(PROMPTS))
     assert task.trajectory_id == f"q/coa/0/{point}/think/3"
     assert [step.kind for step in task.prefix] == ["thought", "action", "observation", "thought"]
     assert task.prefix[:3] == parent.trajectory.steps[:3]

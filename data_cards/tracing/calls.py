@@ -57,6 +57,7 @@ def replay(
     journal: Path,
     tools: Sequence[str] = ("search",),
     family: ChatFamily | None = None,
+    opening_prompt: str = "",
 ) -> Replay:
     """Find the calls of a trajectory; a fork's are returned without those of its parent.
 
@@ -65,8 +66,9 @@ def replay(
         run: What its rollout shared with all others. Only the names and the token counts of its
             encoder are asked for.
         journal: The journal's file; a missing one holds no calls.
-        tools: Names of the run's tools, as they were offered; a fork has search alone.
+        tools: Names of the run's tools, as they were offered.
         family: The family of the server, for a chat policy.
+        opening_prompt: The prompt without tools, for a fork that thought first and may act later.
 
     Raises:
         InputError: the file is not a journal, or is damaged.
@@ -76,7 +78,7 @@ def replay(
         return Replay((), is_same=False)
     calls: list[RecordedCall] = []
     with Journal(journal) as opened:
-        task = rebuild_task(trajectory, tools, family)
+        task = rebuild_task(trajectory, tools, family, opening_prompt)
         state = _follow(trajectory, task, run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
     return Replay(tuple(calls), is_same, state.turns.messages)
@@ -166,35 +168,48 @@ def fork_point(trajectory_id: str) -> ForkPoint | None:
 
 
 def rebuild_task(
-    trajectory: Trajectory, tools: Sequence[str], family: ChatFamily | None = None
+    trajectory: Trajectory,
+    tools: Sequence[str],
+    family: ChatFamily | None = None,
+    opening_prompt: str = "",
 ) -> Task:
     """Return the task that a trajectory came from; `family` is that of a chat policy's server."""
+    names = tuple(tools)
+    offers_tools = trajectory.mode is Mode.COA
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
     turns: Turns | None = None
-    if fork is None:
-        names = tuple(tools)
-        offers_tools = trajectory.mode is Mode.COA
-    else:
-        names = ("search",)
-        offers_tools = fork.arm is Arm.ACT
+    opening = ""
+    if fork is not None:
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
+        tool = _tool_of(rest)
         if rest and rest[0].kind is StepKind.MARKER:
             prefix = (*prefix, rest[0])
         way = way_to(fork.arm, family)
         if family is not None and way is not None:
             with suppress(UnforkableError):  # other settings than those of the run: not its calls
-                turns = first_turns(prefix, fork.arm, way, family)
+                turns = first_turns(prefix, fork.arm, way, family, tool)
+        if offers_tools and fork.arm is Arm.THINK:
+            opening = opening_prompt
     return Task(
-        trajectory.trajectory_id,
-        trajectory.question_id,
-        trajectory.mode,
-        trajectory.index,
-        trajectory.question,
-        trajectory.prompt,
-        trajectory.prompt_hash,
-        names if offers_tools else (),
-        () if offers_tools else names,
-        prefix,
-        turns,
+        trajectory_id=trajectory.trajectory_id,
+        question_id=trajectory.question_id,
+        mode=trajectory.mode,
+        index=trajectory.index,
+        question=trajectory.question,
+        prompt=trajectory.prompt,
+        prompt_hash=trajectory.prompt_hash,
+        tools=names if offers_tools else (),
+        forbidden_tools=() if offers_tools else names,
+        prefix=prefix,
+        first_turns=turns,
+        opening_prompt=opening,
     )
+
+
+def _tool_of(steps: Sequence[Step]) -> str:
+    """Return the tool of the first call, or of the trigger that was inserted for it."""
+    for step in steps:
+        if step.tool:
+            return step.tool
+    return "search"

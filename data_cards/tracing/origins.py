@@ -10,10 +10,11 @@ import yaml
 from coa.errors import CoaError
 from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
 from coa.files import RECORDED
-from coa.forking import BranchParams, family_of, forking_policy
+from coa.forking import BranchParams, family_of, forking_policy, load_prompts
 from coa.journal import CallKind
 from coa.microworld.factory import MicroworldParams
 from coa.outputs import journal_name
+from coa.pairs import Arm
 from coa.params import Params
 from coa.policy import Encoder
 from coa.policy.local import load_encoders
@@ -76,7 +77,8 @@ def _prompts_of(trajectory: Trajectory, params: Params) -> PromptParams:
 def journal_of(trajectory: Trajectory, params: Params) -> Path:
     """Return the journal that holds a trajectory's calls; each stage that samples has its own."""
     if fork_point(trajectory.trajectory_id):
-        return JOURNALS / "branch.sqlite"
+        forks = params.section(BranchParams, "branch").out
+        return JOURNALS / f"{journal_name(forks)}.sqlite"
     out = yaml.safe_load(params.dump(["sample"]))["sample"]["out"]
     return JOURNALS / f"{journal_name(out, trajectory.mode)}.sqlite"
 
@@ -137,16 +139,25 @@ def _replay_with(
     Where none does, the one with the most calls is returned.
     """
     limits = params.section(Limits, "rollout")
+    opening = _opening_prompt(trajectory, params)
     best = Replay((), is_same=False)
     for encoder in encoders:
         run = RolloutContext(encoder, trajectory.sampling, limits, trajectory.search_fingerprint)
         family = family_of(policy_of(trajectory, params))
-        found = replay(trajectory, run, journal, tool_names(params), family)
+        prompt = opening.for_policy(encoder).fill(trajectory.question) if opening else ""
+        found = replay(trajectory, run, journal, tool_names(params), family, prompt)
         if found.is_same:
             return found
         if len(found.calls) > len(best.calls):
             best = found
     return best
+
+
+def _opening_prompt(trajectory: Trajectory, params: Params) -> Prompt | None:
+    """Load the prompt without tools under which a fork may have begun; None for other rows."""
+    if not fork_point(trajectory.trajectory_id):
+        return None
+    return load_prompts(params)[Arm.THINK]
 
 
 def _call_line(call: RecordedCall, who: str) -> NamedFact:

@@ -1,0 +1,89 @@
+"""Write what became of forks, and count it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from coa import tables
+from coa.graded import GradedTrajectory
+from coa.metrics import stop_reason_counts
+from coa.pairs import Arm, PairKind, PreferencePair, arm_of, side_of
+from coa.points import Point, PointOutcome
+from coa.trajectory import StepKind, StopReason
+from curate.fork_choice import Fork
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The three files of the stage."""
+
+    pairs: tables.TableWriter
+    forks: tables.TableWriter
+    points: tables.TableWriter
+
+
+@dataclass(slots=True)
+class Totals:
+    """The counts of a run."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Points by outcome, and pairs by kind."""
+    stop_reasons: Counter[StopReason] = field(default_factory=Counter)
+    """Continuations by stop reason."""
+    worths: list[float] = field(default_factory=list)
+    """What acting is worth at each point where that was estimated."""
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    """What the continuations cost, whenever it was paid."""
+    server: Mapping[str, object] = field(default_factory=dict)
+    """What the teacher's server was seen to do, as metrics."""
+
+    def metrics(self) -> dict[str, object]:
+        """Return the counts for the metrics of the stage."""
+        found: dict[str, object] = {}
+        for name in (*PairKind, *PointOutcome):
+            found[str(name)] = self.counts[name]
+        return found
+
+    def endings(self) -> dict[str, object]:
+        """Return how the continuations ended, and what they cost, for the metrics."""
+        stop_reasons = stop_reason_counts(self.stop_reasons)
+        return {"stop_reasons": stop_reasons, "costs": self.costs, **self.server}
+
+
+class ResultWriter:
+    """A writer of continuations, points and pairs that counts them."""
+
+    def __init__(self, out: Tables) -> None:
+        self.totals = Totals()
+        self._out = out
+
+    @property
+    def num_points(self) -> int:
+        """Return the number of points written."""
+        return self._out.points.num_rows
+
+    def write_fork(self, row: GradedTrajectory) -> None:
+        """Write a continuation."""
+        self._out.forks.write(row)
+        self.totals.stop_reasons[row.trajectory.stop_reason] += 1
+
+    def write_point(self, point: Point, pair: PreferencePair | None) -> None:
+        """Write what became of a point."""
+        self._out.points.write(point)
+        self.totals.counts[point.outcome] += 1
+        if point.worth is not None:
+            self.totals.worths.append(point.worth.value)
+        if pair is not None:
+            self._out.pairs.write(pair)
+            self.totals.counts[pair.kind] += 1
+
+
+def takes_arm(row: GradedTrajectory, fork: Fork, arm: Arm) -> bool:
+    """Tell whether a continuation took an arm: on `act`, with the tool in question."""
+    side = side_of(row.trajectory, fork.point)
+    if arm_of(side, by_turn=fork.by_turn) is not arm:
+        return False
+    for step in side:
+        if step.kind is StepKind.ACTION:
+            return arm is Arm.THINK or step.tool == fork.tool
+    return arm is Arm.THINK

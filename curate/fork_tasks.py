@@ -1,0 +1,92 @@
+"""Make the tasks that continue a trajectory from a point, on one arm or the other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coa import protocol
+from coa.forking import first_turns, way_to
+from coa.pairs import Arm
+from coa.policy.chat_families import ChatFamily
+from coa.prompts import Prompt
+from coa.rollout import Task
+from coa.trajectory import Mode, Step, fork_id
+from curate.fork_choice import Fork
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRun:
+    """What all forks of a run share."""
+
+    prompts: Mapping[Arm, Prompt]
+    """The prompt of each arm: with the tools, and without any."""
+    tools: tuple[str, ...] = ("search",)
+    """Names of the tools that the run offers."""
+    family: ChatFamily | None = None
+    """The family of a chat policy's server; None for a policy that continues text."""
+
+
+def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
+    """Make the task of the k-th continuation of an arm; without `arm`, of the fork's own.
+
+    On the arm `act` a policy of raw completions finds the opening tag of the tool in question
+    inserted, after the same space that followed the point; a chat policy is told by messages and
+    settings. After that call it has all tools. On the arm `think` no tool is offered, and calling
+    one ends the rollout.
+    """
+    arm = arm or fork.arm
+    parent = fork.parent.trajectory
+    prefix, rest = protocol.split_at(parent.steps, fork.point)
+    is_acting = arm is Arm.ACT
+    way = fork.way if arm is fork.arm else way_to(arm, run.family)
+    turns = None
+    if run.family is not None and way is not None:
+        turns = first_turns(prefix, arm, way, run.family, fork.tool)
+    elif is_acting:
+        prefix = (*prefix, _trigger(rest, fork.tool))
+    prompt = run.prompts[arm]
+    return Task(
+        trajectory_id=fork_id(parent.trajectory_id, fork.point, arm, k),
+        question_id=parent.question_id,
+        mode=Mode.COA if is_acting else Mode.COT,
+        index=parent.index,
+        question=parent.question,
+        prompt=prompt.fill(parent.question),
+        prompt_hash=prompt.prompt_hash,
+        tools=run.tools if is_acting else (),
+        forbidden_tools=() if is_acting else run.tools,
+        prefix=prefix,
+        first_turns=turns,
+    )
+
+
+def free_fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm) -> Task:
+    """Make the task of the k-th continuation of an arm that is free after the decision.
+
+    A policy that thinks first writes a clause without the tools (`coa/opening.py`) and may act
+    later. A chat server ends its turn with an answer where no tool is offered, so a chat policy
+    that thinks never acts again.
+    """
+    if arm is Arm.ACT or run.family is not None:
+        return fork_task(fork, k, run, arm)
+    parent = fork.parent.trajectory
+    prefix, _ = protocol.split_at(parent.steps, fork.point)
+    prompt = run.prompts[Arm.ACT]
+    return Task(
+        trajectory_id=fork_id(parent.trajectory_id, fork.point, arm, k),
+        question_id=parent.question_id,
+        mode=Mode.COA,
+        index=parent.index,
+        question=parent.question,
+        prompt=prompt.fill(parent.question),
+        prompt_hash=prompt.prompt_hash,
+        tools=run.tools,
+        prefix=prefix,
+        opening_prompt=run.prompts[Arm.THINK].fill(parent.question),
+    )
+
+
+def _trigger(rest: tuple[Step, ...], tool: str) -> Step:
+    """Return the tool's opening tag after the blanks that followed the point."""
+    following = protocol.render(rest)
+    space = following[: len(following) - len(following.lstrip())]
+    return protocol.marker(space + protocol.open_tag(tool), tool=tool)
