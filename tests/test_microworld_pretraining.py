@@ -49,7 +49,7 @@ def test_no_question_that_a_held_out_split_may_ask_occurs(world: World, texts: l
         (kind is PlanKind.SAME, frozenset(facts))
         for split in (Group.VALIDATION, Group.TEST)
         for paths in known_paths(world, split).values()
-        for kind, facts in paths
+        for kind, facts, _ in paths
     }
     asked = [
         found[1]

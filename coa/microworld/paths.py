@@ -7,9 +7,10 @@ and no pre-training text and held-out split, share a question.
 import itertools
 import random
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from coa.microworld.names import POOLS, Category
-from coa.microworld.plans import Facts, PlanKind
+from coa.microworld.plans import AGES, Facts, PlanKind
 from coa.microworld.relations import BIRTH_YEAR, RELATIONS, RELATIONS_OF
 from coa.microworld.world import SPLITS, Fact, Group, World
 
@@ -23,9 +24,21 @@ Without a bound the genres, which many films share, would be nearly all of them.
 _MAX_HOPS = 4
 _FILMS_PER_PERSON = 20
 """Films about whose year a question asks how old a person was."""
+_AGES_PER_PERSON = 20
+"""Ages about which a question asks when a person had them; as many as films, so that both kinds of
+calculations have enough paths."""
 
 
-def split_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
+class Path(NamedTuple):
+    """What a question can ask for."""
+
+    kind: PlanKind
+    facts: Facts
+    age: int = 0
+    """The age that a question of the kind `turned` asks about."""
+
+
+def split_paths(world: World, split: Group) -> dict[str, list[Path]]:
     """List the paths that begin at a split's own entities.
 
     Returns:
@@ -35,7 +48,7 @@ def split_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Fa
     return _paths(world, split)
 
 
-def known_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
+def known_paths(world: World, split: Group) -> dict[str, list[Path]]:
     """List the paths through known facts that this split may ask, by the keys of `split_paths`."""
     rng = random.Random(f"{world.settings.seed}/known")
     earlier_splits = SPLITS[: SPLITS.index(split)]
@@ -50,14 +63,14 @@ def known_paths(world: World, split: Group) -> dict[str, list[tuple[PlanKind, Fa
     return dealt
 
 
-def _paths(world: World, group: Group) -> dict[str, list[tuple[PlanKind, Facts]]]:
-    found: dict[str, list[tuple[PlanKind, Facts]]] = {}
+def _paths(world: World, group: Group) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
     for hops in range(1, _MAX_HOPS + 1):
         found[str(hops)] = []
     for category in POOLS:
         for entity in world.entities[group, category]:
             for path in _chains(world, entity, (), frozenset((entity,))):
-                found[str(len(path))].append((PlanKind.CHAIN, path))
+                found[str(len(path))].append(Path(PlanKind.CHAIN, path))
     found["comparison"] = list(_comparisons(world, group))
     found["same"] = list(_pairs_for_same(world, group))
     if world.settings.calculation_share:
@@ -66,12 +79,16 @@ def _paths(world: World, group: Group) -> dict[str, list[tuple[PlanKind, Facts]]
     return found
 
 
-def _birth_years(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+def _birth_years(world: World, group: Group) -> Iterator[Path]:
+    """Yield years of birth, each with several ages."""
+    rng = random.Random(f"{world.settings.seed}/turned/{group}")
     for person in world.entities[group, Category.PERSON]:
-        yield PlanKind.TURNED, (world.facts[person, BIRTH_YEAR.name],)
+        facts = (world.facts[person, BIRTH_YEAR.name],)
+        for age in rng.sample(AGES, _AGES_PER_PERSON):
+            yield Path(PlanKind.TURNED, facts, age)
 
 
-def _pairs_for_age(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+def _pairs_for_age(world: World, group: Group) -> Iterator[Path]:
     """Yield pairs of a person's year of birth and the year of a film, known or of the group."""
     rng = random.Random(f"{world.settings.seed}/age/{group}")
     known_films = world.entities[Group.KNOWN, Category.FILM]
@@ -82,7 +99,8 @@ def _pairs_for_age(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts
             is_known = rng.random() < world.settings.known_value_share
             films[rng.choice(known_films if is_known else own_films)] = None
         for film in films:
-            yield PlanKind.AGE, (world.facts[person, BIRTH_YEAR.name], world.facts[film, "year"])
+            facts = (world.facts[person, BIRTH_YEAR.name], world.facts[film, "year"])
+            yield Path(PlanKind.AGE, facts)
 
 
 def _chains(world: World, entity: str, path: Facts, seen: frozenset[str]) -> Iterator[Facts]:
@@ -96,16 +114,16 @@ def _chains(world: World, entity: str, path: Facts, seen: frozenset[str]) -> Ite
             yield from _chains(world, fact.value, longer, seen | {fact.value})
 
 
-def _comparisons(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+def _comparisons(world: World, group: Group) -> Iterator[Path]:
     """Yield the pairs of films of different years; every other pair asks for the newer one."""
     years = [world.facts[film, "year"] for film in world.entities[group, Category.FILM]]
     kinds = itertools.cycle((PlanKind.OLDER, PlanKind.NEWER))
     for a, b in itertools.combinations(years, 2):
         if a.value != b.value:
-            yield next(kinds), (a, b)
+            yield Path(next(kinds), (a, b))
 
 
-def _pairs_for_same(world: World, group: Group) -> Iterator[tuple[PlanKind, Facts]]:
+def _pairs_for_same(world: World, group: Group) -> Iterator[Path]:
     """Yield pairs that share a value of a relation, and as many that do not."""
     rng = random.Random(f"{world.settings.seed}/same/{group}")
     for category, relations in RELATIONS_OF.items():
@@ -115,9 +133,9 @@ def _pairs_for_same(world: World, group: Group) -> Iterator[tuple[PlanKind, Fact
             sharing = _sharing_pairs(facts)
             sharing = rng.sample(sharing, min(_MAX_SAME, len(sharing)))
             for pair in sharing:
-                yield PlanKind.SAME, pair
+                yield Path(PlanKind.SAME, pair)
             for pair in _differing_pairs(facts, len(sharing), rng):
-                yield PlanKind.SAME, pair
+                yield Path(PlanKind.SAME, pair)
 
 
 def _sharing_pairs(facts: list[Fact]) -> list[Facts]:

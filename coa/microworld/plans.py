@@ -30,7 +30,7 @@ WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no
 """All words that questions and their answers add to names and nouns."""
 _AGE = "How old was {} when {} premiered?"
 _TURNED = "In which year did {} turn {}?"
-_AGES = range(18, 61)
+AGES = range(18, 61)
 """The ages that a question can ask about."""
 CALCULATION_WORDING = (_AGE, _TURNED)
 """The words of the questions that need a calculation."""
@@ -181,14 +181,17 @@ def _follow(world: World, steps: Iterable[tuple[str, str]]) -> Iterator[Fact]:
         yield fact
 
 
-def question_text(kind: PlanKind, path: Facts, rng: random.Random) -> str:
-    """Ask for a path in words; the nouns and the opening vary."""
+def question_text(kind: PlanKind, path: Facts, rng: random.Random, age: int = 0) -> str:
+    """Ask for a path in words; the nouns and the opening vary.
+
+    Only a question of the kind `turned` has an age.
+    """
     if kind is PlanKind.CHAIN:
         opening, sign = rng.choice(OPENINGS)
         nouns = [_draw_noun(fact.relation, rng) for fact in reversed(path)]
         return f"{opening}{_OF_THE.join(nouns)} of {path[0].entity}{sign}"
     if kind is PlanKind.TURNED:
-        return _TURNED.format(path[0].entity, rng.choice(_AGES))
+        return _TURNED.format(path[0].entity, age)
     first, second = path
     if kind is PlanKind.SAME:
         noun = _draw_noun(first.relation, rng)

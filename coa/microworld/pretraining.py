@@ -15,7 +15,7 @@ from typing import NamedTuple
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
 from coa.microworld.phrases import PhraseKind, boxed, calculation, comparison, need, results, say
-from coa.microworld.plans import Facts, Plan, PlanKind, asked_age, question_text
+from coa.microworld.plans import AGES, Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import (
     BIRTH_YEAR,
     BY_NAME,
@@ -170,8 +170,9 @@ class _Writer:
         film_year = self._invented_fact(RELATIONS["year"])
         facts = (birth_year, film_year)
         kind, path = self.rng.choice(((PlanKind.AGE, facts), (PlanKind.TURNED, facts[:1])))
-        text = question_text(kind, path, self.rng)
-        plan = Plan("", text, kind, path, asked_age(text))
+        age = self.rng.choice(AGES) if kind is PlanKind.TURNED else 0
+        text = question_text(kind, path, self.rng, age)
+        plan = Plan("", text, kind, path, age)
         values = [fact.value for fact in path]
         equation = calculation(plan.expression(values), plan.answer)
         reasoning = self._reasoning(path, [say(PhraseKind.GUESS, value) for value in values])
@@ -257,7 +258,7 @@ class _Writer:
         ]
         while True:
             shape = self.rng.choices(_SHAPES, weights)[0]
-            kind, path = self.rng.choice(self.paths[shape])
+            kind, path, _ = self.rng.choice(self.paths[shape])
             if path[0].entity not in self.world.rare or self.rng.random() < _RARE_WEIGHT:
                 return kind, path
 

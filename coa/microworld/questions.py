@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from coa.errors import ConfigError
 from coa.microworld.names import Category
-from coa.microworld.paths import known_paths, split_paths
-from coa.microworld.plans import Facts, Plan, PlanKind, asked_age, make_plan, question_text
+from coa.microworld.paths import Path, known_paths, split_paths
+from coa.microworld.plans import Plan, PlanKind, make_plan, question_text
 from coa.microworld.relations import RELATIONS
 from coa.microworld.world import SPLITS, Group, World
 from coa.question import Question
@@ -50,9 +50,9 @@ class QuestionMix:
         }
 
     def with_calculations(self, share: float) -> "QuestionMix":
-        """Return a mix in which the kinds that need a calculation have this share."""
+        """Return a mix in which the kinds that need a calculation have this share, halved."""
         weight = sum(self.weights().values()) * share / (1 - share)
-        return replace(self, age=0.7 * weight, turned=0.3 * weight)
+        return replace(self, age=0.5 * weight, turned=0.5 * weight)
 
 
 _HELD_OUT = QuestionMix(
@@ -96,7 +96,7 @@ def make_questions(
     drawn = _draw_paths(known_paths(world, split), mix, num_known, rng)
     drawn += _draw_paths(split_paths(world, split), mix, count - num_known, rng)
     rng.shuffle(drawn)
-    return [_ask(kind, path, split, index, rng) for index, (kind, path) in enumerate(drawn)]
+    return [_ask(path, split, index, rng) for index, path in enumerate(drawn)]
 
 
 def plan_question(world: World, question: Question) -> Plan:
@@ -108,11 +108,12 @@ def plan_question(world: World, question: Question) -> Plan:
     return make_plan(world, question.question, question.question_id)
 
 
-def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Random) -> Question:
+def _ask(path: Path, split: Group, index: int, rng: random.Random) -> Question:
+    kind, facts, age = path
     if kind in _IN_ANY_ORDER:
-        path = tuple(rng.sample(path, 2))
-    text = question_text(kind, path, rng)
-    plan = Plan(f"mw-{split}-{index:06d}", text, kind, path, asked_age(text))
+        facts = tuple(rng.sample(facts, 2))
+    text = question_text(kind, facts, rng, age)
+    plan = Plan(f"mw-{split}-{index:06d}", text, kind, facts, age)
     is_comparison = kind in (PlanKind.OLDER, PlanKind.NEWER)
     return Question(
         question_id=plan.question_id,
@@ -120,8 +121,8 @@ def _ask(kind: PlanKind, path: Facts, split: Group, index: int, rng: random.Rand
         gold_answers=_with_alias(plan),
         split=str(split),
         question_type="comparison" if is_comparison else str(kind),
-        num_hops=len(path),
-        gold_titles=tuple(dict.fromkeys(fact.entity for fact in path)),
+        num_hops=len(facts),
+        gold_titles=tuple(dict.fromkeys(fact.entity for fact in facts)),
         source=SOURCE,
     )
 
@@ -138,8 +139,8 @@ def _with_alias(plan: Plan) -> tuple[str, ...]:
 
 
 def _draw_paths(
-    paths: dict[str, list[tuple[PlanKind, Facts]]], mix: QuestionMix, count: int, rng: random.Random
-) -> list[tuple[PlanKind, Facts]]:
+    paths: dict[str, list[Path]], mix: QuestionMix, count: int, rng: random.Random
+) -> list[Path]:
     """Draw paths by the weights of the mix, as long as a kind has paths left."""
     weights = {key: weight for key, weight in mix.weights().items() if weight > 0}
     available = sum(len(paths[key]) for key in weights)
