@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -79,5 +79,11 @@ class _Stop:
         self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
-        print("\nstopping; a second signal stops at once", file=sys.stderr)
         self._task.cancel()
+        tell("\nstopping; a second signal stops at once")
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr; where nobody reads stderr any more, go on without it."""
+    with suppress(BrokenPipeError):
+        print(line, file=sys.stderr)

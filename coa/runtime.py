@@ -1,7 +1,6 @@
 """Open all that a rollout needs, as params.yaml says: policy, tools, budgets and journal."""
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -12,6 +11,7 @@ from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.errors import CapError
 from coa.factory import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
 from coa.failing import stop_if_all_fail
+from coa.interruption import tell
 from coa.journal import Journal
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.ledger import Ledger
@@ -238,7 +238,7 @@ async def _wait_for_calls(journal: Journal) -> None:
     """Wait for the calls under way, because they are paid for; each is recorded as it ends."""
     calls = list(journal.in_flight.values())
     if calls:
-        print(f"waiting for {len(calls):,} calls under way, to keep their replies", file=sys.stderr)
+        tell(f"waiting for {len(calls):,} calls under way, to keep their replies")
         await asyncio.wait(calls)
 
 

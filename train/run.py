@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> str:
 
     sections = ["train"]
     if params.stage in (Stage.RL1, Stage.RL2):
-        sections += ["search", "rollout"]
+        sections += ["search", "tools", "rollout"]
     run = StageRun(params.stage, params, loaded.dump(sections), loaded)
     import_module(MODULES[params.stage]).train(run)
     leave_process_group()
