@@ -19,6 +19,7 @@ _ORDER = (
     "rewards",
     "accuracy",
     "searches",
+    "calls",
     "format",
     "simulated",
     "loss",

@@ -44,6 +44,7 @@ from train.outcomes import (
     Outcome,
     Result,
     Setting,
+    calls_measure,
     outcome_of,
     shown_set,
     summarise,
@@ -204,12 +205,25 @@ def questions_hash(questions: Iterable[Question]) -> str:
 
 
 def read_outcome(
-    row: GradedTrajectory, question: Question, probe: KnowledgeProbe, search_price: float = 0.0
+    row: GradedTrajectory,
+    question: Question,
+    probe: KnowledgeProbe,
+    search_price: float = 0.0,
+    tools: Sequence[str] = (),
 ) -> Outcome:
-    """Say what became of a question; where the world is known, also what was searched for."""
-    decisions = list(probe.decisions(row.trajectory.steps))
-    needs_no_search = probe.needs_no_search(question)
-    return outcome_of(row, question.source, needs_no_search, decisions, search_price)
+    """Say what became of a question; where the world is known, also what was searched for.
+
+    `tools` are those that were offered; empty where no other tool than search was.
+    """
+    return outcome_of(
+        row,
+        question.source,
+        probe.needs_no_search(question),
+        list(probe.decisions(row.trajectory.steps)),
+        search_price,
+        tools,
+        probe.needs_calculation(question),
+    )
 
 
 def _journal_name(params: EvaluateParams) -> str:
@@ -235,9 +249,10 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         tasks = (
             make_evaluation_task(question, params.mode, prompt, tools) for question in questions
         )
-        outcomes = await _collect(params, runtime, tasks, questions, probe)
+        has_tools = params.mode is not Asking.COT
+        chosen_from = tools if has_tools and len(tools) > 1 else ()
+        outcomes = await _collect(params, runtime, tasks, questions, probe, chosen_from)
     run = runtime.run
-    has_tools = params.mode is not Asking.COT
     search = loaded.section(SearchParams, "search")
     setting = Setting(
         name=params.name,
@@ -253,6 +268,7 @@ async def evaluate(params: EvaluateParams, loaded: Params, questions: Sequence[Q
         prompt_file=prompt_file.as_posix(),
         searched=describe_search(search) if has_tools else None,
         search_price=params.search_price,
+        tools=chosen_from,
     )
     result = summarise(setting, outcomes, num_resamples=params.num_resamples, seed=params.seed)
     seen = dict(runtime.probe.seen) if runtime.probe else {}
@@ -265,6 +281,7 @@ async def _collect(
     tasks: Iterable[Task],
     questions: Sequence[Question],
     probe: KnowledgeProbe,
+    tools: Sequence[str],
 ) -> list[Outcome]:
     """Roll out the tasks, write the graded rollouts and return what became of each question."""
     by_id = {question.question_id: question for question in questions}
@@ -278,7 +295,7 @@ async def _collect(
                 question = by_id[trajectory.question_id]
                 row = grade_trajectory(trajectory, question)
                 table.write(row)
-                outcomes.append(read_outcome(row, question, probe, params.search_price))
+                outcomes.append(read_outcome(row, question, probe, params.search_price, tools))
                 bar.grade(is_correct=row.grade.exact_match)
     return outcomes
 
@@ -295,9 +312,20 @@ def main(arguments: Sequence[str]) -> str:
     if params.search_price:
         price = f"{params.search_price:g} a search"
         right += f", utility {result.metrics['utility']} at a price of {price}"
+    right += _summarise_calls(result)
     sets = _summarise_sets(result, params.num_questions)
     counts = {StopReason(name): count for name, count in result.stop_reasons.items()}
     return f"{path}: {right}{sets}{failed}; {shown_stop_reasons(counts)}"
+
+
+def _summarise_calls(result: Result) -> str:
+    """Say how often each tool was called, where there was more than one."""
+    parts = []
+    for tool in result.setting.tools:
+        calls = result.metrics[calls_measure(tool)]
+        assert calls is not None
+        parts.append(f"{calls.value:.2f} of {tool}")
+    return f", calls a question: {', '.join(parts)}" if parts else ""
 
 
 def _summarise_sets(result: Result, num_questions: int) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from coa.errors import InputError
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.phrases import PhraseKind, read_back
-from coa.microworld.plans import make_plan
+from coa.microworld.plans import CALCULATIONS, Plan, make_plan
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import Fact, World, make_world
 from coa.params import Params
@@ -43,6 +43,9 @@ class KnowledgeProbe(Protocol):
     def needs_no_search(self, question: Question) -> bool | None:
         """Tell whether all facts that a question joins are known; None where nobody can tell."""
 
+    def needs_calculation(self, question: Question) -> bool | None:
+        """Tell whether the answer has to be calculated from facts; None where nobody can tell."""
+
     def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
         """Yield one decision, to search or not, for each fact that the steps say they need."""
 
@@ -54,6 +57,10 @@ class NobodyCanTell:
     """The probe for questions about the real world: it never has an answer."""
 
     def needs_no_search(self, question: Question) -> bool | None:
+        """Return None."""
+        return None
+
+    def needs_calculation(self, question: Question) -> bool | None:
         """Return None."""
         return None
 
@@ -85,13 +92,17 @@ class MicroworldProbe:
         Returns:
             None for a question that is not about this world.
         """
-        if question.source != SOURCE:
-            return None
-        try:
-            plan = make_plan(self._world, question.question)
-        except InputError:
-            return None
-        return all(self._world.is_known(fact) for fact in plan.facts)
+        plan = self._find_plan(question)
+        return all(self._world.is_known(fact) for fact in plan.facts) if plan else None
+
+    def needs_calculation(self, question: Question) -> bool | None:
+        """Tell whether the answer has to be calculated from facts.
+
+        Returns:
+            None for a question that is not about this world.
+        """
+        plan = self._find_plan(question)
+        return plan.kind in CALCULATIONS if plan else None
 
     def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
         """Yield one decision, to search or not, for each fact of this world that is needed."""
@@ -112,6 +123,15 @@ class MicroworldProbe:
         if fact is None:
             return None
         return NeededFact(fact.value, self._world.is_known(fact))
+
+    def _find_plan(self, question: Question) -> Plan | None:
+        """Find the facts that a question joins; None where it is not about this world."""
+        if question.source != SOURCE:
+            return None
+        try:
+            return make_plan(self._world, question.question)
+        except InputError:
+            return None
 
     def _find_fact(self, said: str) -> Fact | None:
         """Find the fact that a sentence speaks of as `relation of entity`."""

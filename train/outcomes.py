@@ -19,6 +19,7 @@ from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import rate
 from coa.protocol import stray_tags
+from coa.tools.calculator import Calculator
 from coa.tools.search import SearchTool
 from coa.trajectory import FAILED_STOPS, Sampling, StopReason, count_actions
 from train.intervals import Interval, mean_over_groups
@@ -56,6 +57,11 @@ class Outcome:
     """The evaluation set of the question; empty in results that are older than the sets."""
     utility: float | None = None
     """Exact match minus the price of the searches; None where searches have no price."""
+    calls: dict[str, int] | None = None
+    """How often each tool was called; None where no other tool than search was offered."""
+    needs_calculation: bool | None = None
+    """Whether the answer has to be calculated, where the world is known; None where no other tool
+    than search was offered, too."""
 
     @property
     def has_failed(self) -> bool:
@@ -69,6 +75,8 @@ def outcome_of(
     needs_no_search: bool | None,
     decided: Sequence[Decision],
     search_price: float = 0.0,
+    tools: Sequence[str] = (),
+    needs_calculation: bool | None = None,
 ) -> Outcome:
     """Reduce a graded rollout to what is compared.
 
@@ -78,7 +86,10 @@ def outcome_of(
         needs_no_search: whether known facts answer the question; None where nobody can tell.
         decided: what it decided for each fact that it said it needed.
         search_price: what one search costs, in exact match; 0 where searches have no price.
+        tools: the tools that were offered; empty where no other tool than search was.
+        needs_calculation: whether the answer has to be calculated; None where nobody can tell.
     """
+    calls = {tool: count_actions(row.trajectory, tool) for tool in tools}
     utility = None
     if search_price:
         cost = search_price * count_actions(row.trajectory, SearchTool.name)
@@ -101,6 +112,8 @@ def outcome_of(
         stop_reason=row.trajectory.stop_reason,
         source=source,
         utility=utility,
+        calls=calls or None,
+        needs_calculation=needs_calculation if tools else None,
     )
 
 
@@ -133,6 +146,8 @@ class Setting:
     """What `search` stands for; None without a tool."""
     search_price: float = 0.0
     """What one search takes from the utility; 0, and not written, where searches have no price."""
+    tools: tuple[str, ...] = ()
+    """The tools that were offered; empty, and not written, where no other tool than search was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +178,9 @@ class Result:
     """Calls, tokens and dollars of the rollouts, whenever they were paid."""
     probe: dict[str, str] = field(default_factory=dict)
     """What the model's server was seen to do; empty, and not written, without one."""
+    utility_by_hops: dict[str, Interval | None] = field(default_factory=dict)
+    """Utility by the number of facts that a question joins; empty, and not written, where searches
+    have no price."""
 
     def rows(self) -> list[Outcome]:
         """Return what became of every question."""
@@ -189,6 +207,18 @@ def _searched_without_need(row: Outcome) -> float | None:
     return row.num_actions > 0 if row.needs_no_search else None
 
 
+def _calculated_with_need(row: Outcome) -> float | None:
+    return _calculates(row) if row.needs_calculation else None
+
+
+def _calculated_without_need(row: Outcome) -> float | None:
+    return _calculates(row) if row.needs_calculation is False else None
+
+
+def _calculates(row: Outcome) -> bool | None:
+    return row.calls.get(Calculator.name, 0) > 0 if row.calls else None
+
+
 MEASURES: dict[str, Measure] = {
     "exact_match": lambda row: row.exact_match,
     "cover_exact_match": lambda row: row.cover_exact_match,
@@ -199,8 +229,43 @@ MEASURES: dict[str, Measure] = {
     "needless_search": _searched_without_need,
     "broken_format": lambda row: row.is_broken,
     "utility": lambda row: row.utility,
+    "calculated_where_needed": _calculated_with_need,
+    "calculated_needlessly": _calculated_without_need,
 }
-"""What is averaged over questions; to add a measure, add it here."""
+"""What is averaged over questions; to add a measure, add it here. The calls of every tool are added
+to them."""
+_CALLS = "calls_"
+
+
+def measures_of(setting: Setting) -> dict[str, Measure]:
+    """Choose the measures that apply to a result, by name."""
+    chosen = dict(MEASURES)
+    if not setting.search_price:
+        del chosen["utility"]
+    if Calculator.name not in setting.tools:
+        del chosen["calculated_where_needed"]
+        del chosen["calculated_needlessly"]
+    for tool in setting.tools:
+        name = calls_measure(tool)
+        chosen[name] = find_measure(name)
+    return chosen
+
+
+def calls_measure(tool: str) -> str:
+    """Name the measure of a tool's calls a question."""
+    return _CALLS + tool
+
+
+def find_measure(name: str) -> Measure:
+    """Find a measure by its name; `calls_search` counts the calls of `search`.
+
+    Raises:
+        KeyError: there is no such measure.
+    """
+    if not name.startswith(_CALLS):
+        return MEASURES[name]
+    tool = name.removeprefix(_CALLS)
+    return lambda row: row.calls.get(tool) if row.calls else None
 
 
 def summarise(
@@ -208,7 +273,7 @@ def summarise(
 ) -> Result:
     """Average the outcomes; memory holds one small record a question."""
     rows = sorted(outcomes, key=lambda row: row.question_id)
-    unpriced = () if setting.search_price else ("utility",)
+    measures = measures_of(setting)
 
     def interval(*groups: Iterable[float | None]) -> Interval | None:
         applying = []
@@ -216,19 +281,20 @@ def summarise(
             applying.append([float(value) for value in values if value is not None])
         return mean_over_groups(applying, num_resamples=num_resamples, seed=seed)
 
-    def by(key: Callable[[Outcome], int | None]) -> dict[str, Interval | None]:
-        groups: dict[int, list[float]] = defaultdict(list)
+    def by(
+        key: Callable[[Outcome], int | None], measure: Measure = MEASURES["exact_match"]
+    ) -> dict[str, Interval | None]:
+        groups: dict[int, list[float | None]] = defaultdict(list)
         for row in rows:
             value = key(row)
             if value is not None:
-                groups[value].append(row.exact_match)
+                groups[value].append(measure(row))
         return {str(value): interval(groups[value]) for value in sorted(groups)}
 
     def metrics_of(*sets: Sequence[Outcome]) -> dict[str, Interval | None]:
         found = {}
-        for name, measure in MEASURES.items():
-            if name not in unpriced:
-                found[name] = interval(*(map(measure, part) for part in sets))
+        for name, measure in measures.items():
+            found[name] = interval(*(map(measure, part) for part in sets))
         return found
 
     reasons = [row.stop_reason for row in rows]
@@ -237,11 +303,12 @@ def summarise(
         if reason in reasons:
             stop_reasons[str(reason)] = reasons.count(reason)
     columns: dict[str, list[Any]] = {}
-    for column in fields(Outcome):
-        if column.name in unpriced:
-            continue
-        columns[column.name] = [getattr(row, column.name) for row in rows]
+    for name in _columns_of(setting):
+        columns[name] = [getattr(row, name) for row in rows]
     sets = part_by_set(rows)
+    utility_by_hops = {}
+    if "utility" in measures:
+        utility_by_hops = by(lambda row: row.num_hops, measures["utility"])
     return Result(
         setting=setting,
         num_questions=len(rows),
@@ -255,7 +322,18 @@ def summarise(
         outcomes=columns,
         by_set={name: metrics_of(part) for name, part in sets.items()},
         mean_over_sets=metrics_of(*sets.values()),
+        utility_by_hops=utility_by_hops,
     )
+
+
+def _columns_of(setting: Setting) -> list[str]:
+    """List the fields of an outcome that a result keeps, without those that do not apply to it."""
+    unused = set()
+    if not setting.search_price:
+        unused.add("utility")
+    if not setting.tools:
+        unused |= {"calls", "needs_calculation"}
+    return [column.name for column in fields(Outcome) if column.name not in unused]
 
 
 def part_by_set(rows: Iterable[Outcome]) -> dict[str, list[Outcome]]:
@@ -293,6 +371,9 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
         del values["probe"]
     if not result.setting.search_price:
         del values["setting"]["search_price"]
+        del values["utility_by_hops"]
+    if not result.setting.tools:
+        del values["setting"]["tools"]
     lines = []
     for name, column in columns.items():
         lines.append(f"    {json.dumps(name)}: {json.dumps(column, separators=(',', ':'))}")

@@ -43,6 +43,7 @@ from coa.ranking import seeded_rank
 from coa.rollout import Limits
 from coa.stages import Stage
 from coa.tools import Toolbox
+from coa.tools.search import SearchTool
 from coa.trajectory import Mode
 from train import fidelity, vllm_policy
 from train.arguments import uses_fsdp
@@ -278,6 +279,9 @@ def _summary(history: Sequence[Mapping[str, Any]]) -> str:
         "rewards/exact_match/mean": "exact match",
         "searches/mean": "searches",
     }
+    for name in steps[-1] if steps else ():
+        if name.startswith("calls/") and name != f"calls/{SearchTool.name}":
+            titles[name] = f"calls of {name.removeprefix('calls/')}"
     shown = []
     for name, title in titles.items():
         values = [entry[name] for entry in steps if entry.get(name) is not None]

@@ -25,7 +25,7 @@ from coa.tools import Toolbox, library_fingerprint
 from coa.tools.factory import ToolsParams, own_tools
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Author, Mode, Sampling
+from coa.trajectory import FAILED_STOPS, Author, Mode, Sampling, count_actions
 from train import vllm_policy
 from train.asking import Asking
 from train.stage import StageRun
@@ -131,6 +131,7 @@ class Rollouts:
             graded.append(grade_trajectory(rollout.finish(state), self._asks[key].question))
         logged = _unclosed_share(simulated.finishes)
         logged.update(self._gap(graded, searches=searches))
+        logged.update(_calls_by_tool(graded, self._offered))
         columns = [_columns_of(state) for state in states]
         return {
             "prompt_ids": [column.prompt_ids for column in columns],
@@ -236,6 +237,22 @@ def _unclosed_share(finishes: Counter[Finish]) -> dict[str, float]:
     if not finishes:
         return {}
     return {"simulated/unclosed": 1 - finishes[Finish.STOP] / finishes.total()}
+
+
+def _calls_by_tool(rows: Sequence[GradedTrajectory], tools: Sequence[str]) -> dict[str, float]:
+    """Average the calls of each tool over the rollouts that had them; nothing for search alone."""
+    offered = []
+    for row in rows:
+        has_failed = row.trajectory.stop_reason in FAILED_STOPS
+        if row.trajectory.mode is Mode.COA and not has_failed:
+            offered.append(row.trajectory)
+    if len(tools) < 2 or not offered:
+        return {}
+    calls = {}
+    for tool in tools:
+        total = sum(count_actions(trajectory, tool) for trajectory in offered)
+        calls[f"calls/{tool}"] = total / len(offered)
+    return calls
 
 
 def _simulated_tools(run: StageRun) -> tuple[str, ...]:

@@ -20,11 +20,19 @@ from pathlib import Path
 from coa.errors import ConfigError, InputError
 from coa.params import Params
 from train.intervals import Interval, mean_interval, mean_over_groups, paired_difference
-from train.outcomes import FOLDER, MEASURES, Outcome, Result, read_result, shown_set
+from train.outcomes import (
+    FOLDER,
+    Result,
+    calls_measure,
+    find_measure,
+    read_result,
+    shown_set,
+)
 from train.results import write_text
 from train.table_cells import escape, join_cells, show_mean, show_percent, show_points
-from train.table_notes import Difference, find_differences, sign
+from train.table_notes import TOOL_CHOICE, Difference, find_differences, sign
 from train.table_picture import Panel, draw
+from train.table_rows import ResultRow, have, offered_tools
 
 OUT = Path("results/table.md")
 PICTURE = Path("results/table.png")
@@ -38,9 +46,12 @@ _PERCENT = {
     "needless_search": "needless search",
     "broken_format": "broken format",
     "utility": "utility",
+    "calculated_where_needed": "calculated, needed",
+    "calculated_needlessly": "calculated, not needed",
 }
-"""Columns in percent; the actions a question are not a share. The utility is there only where
-searches have a price."""
+"""Columns in percent; the actions a question are not a share."""
+_NOT_ALWAYS = frozenset({"utility", "calculated_where_needed", "calculated_needlessly"})
+"""Columns that are there only where a result has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +70,6 @@ class TableParams:
     """Of the bootstrap."""
     num_resamples: int = 2000
     """Of the bootstrap."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResultRow:
-    """One system: its seeds side by side."""
-
-    name: str
-    title: str
-    results: tuple[Result, ...]
-    sign: str = ""
-    """Of the note that says how its results were asked otherwise than others."""
-
-    @property
-    def label(self) -> str:
-        """Return the title with the sign of its note."""
-        return f"{self.title} {self.sign}".rstrip()
-
-    def outcomes(self) -> list[Outcome]:
-        """Return what became of every question, seed after seed."""
-        found: list[Outcome] = []
-        for result in self.results:
-            found.extend(result.rows())
-        return found
-
-    def per_question(self, measure: str) -> dict[str, float]:
-        """Return the mean over the seeds for each question to which the measure applies."""
-        values: dict[str, list[float]] = defaultdict(list)
-        for outcome in self.outcomes():
-            value = MEASURES[measure](outcome)
-            if value is not None:
-                values[outcome.question_id].append(float(value))
-        return {question_id: sum(found) / len(found) for question_id, found in values.items()}
 
 
 def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow]:
@@ -218,6 +197,9 @@ In points of exact match, question by question; bold where the interval excludes
 _BY_HOPS = """### Exact match by hops
 
 By the number of facts that a question joins; in brackets the number of rollouts."""
+_UTILITY_BY_HOPS = """### Utility by hops
+
+In percent; in brackets the number of rollouts."""
 _BY_ACTIONS = """### Exact match by actions
 
 By the number of actions that the rollout took; in brackets the number of rollouts."""
@@ -241,11 +223,15 @@ def write_markdown(rows: Sequence[ResultRow], params: TableParams) -> str:
         parts += [_BY_SET, "\n".join(_set_table(rows, sets, params)), *noted, _ALL]
         noted = []
     parts += ["\n".join(_main_table(rows, params)), *noted]
+    if offered_tools(rows):
+        parts.append(TOOL_CHOICE)
     differences = "\n".join(_differences(rows, params))
     if differences:
         parts += [_DIFFERENCES, differences]
     if any(outcome.num_hops for outcome in rows[0].outcomes()):
         parts += [_BY_HOPS, "\n".join(_by(rows, "num_hops"))]
+        if have(rows, "utility"):
+            parts += [_UTILITY_BY_HOPS, "\n".join(_by(rows, "num_hops", "utility"))]
     parts += [_BY_ACTIONS, "\n".join(_by(rows, "num_actions"))]
     return "\n\n".join(parts) + "\n"
 
@@ -268,12 +254,14 @@ def _set_table(
 
 
 def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
-    measures = [name for name in _PERCENT if name != "utility" or _have_price(rows)]
+    measures = [name for name in _PERCENT if name not in _NOT_ALWAYS or have(rows, name)]
+    tools = offered_tools(rows)
     heads = [
         "system",
         "seeds",
         *(_PERCENT[name] for name in measures),
         "actions",
+        *(f"calls of {tool}" for tool in tools),
         "P(search given known)",
         "P(search given unknown)",
     ]
@@ -281,16 +269,13 @@ def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]
     yield join_cells(["---"] * len(heads))
     for row in rows:
         shares = [show_percent(_mean(row, measure, params)) for measure in measures]
-        actions = _mean(row, "actions", params)
+        counts = []
+        for measure in ("actions", *map(calls_measure, tools)):
+            count = _mean(row, measure, params)
+            counts.append(f"{count.value:.2f}" if count else "")
         rates = [_rate(row, "known"), _rate(row, "unknown")]
-        shown_actions = f"{actions.value:.2f}" if actions else ""
         seeds = str(len(row.results))
-        yield join_cells([escape(row.label), seeds, *shares, shown_actions, *rates])
-
-
-def _have_price(rows: Iterable[ResultRow]) -> bool:
-    """Tell whether a result was evaluated with a price of searches."""
-    return any(result.setting.search_price for row in rows for result in row.results)
+        yield join_cells([escape(row.label), seeds, *shares, *counts, *rates])
 
 
 def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]:
@@ -301,7 +286,7 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
             pairs.append((by_name[first], by_name[second]))
     heads = ["", "all", "no search needed", "search needed"]
     measures = ["exact_match", "exact_match_no_search_needed", "exact_match_search_needed"]
-    if _have_price(rows):
+    if have(rows, "utility"):
         heads.append("utility")
         measures.append("utility")
     if pairs:
@@ -312,14 +297,15 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
         yield join_cells([f"{escape(ours.label)} over {escape(theirs.label)}", *cells])
 
 
-def _by(rows: Sequence[ResultRow], attribute: str) -> Iterator[str]:
-    """Yield the lines of a table of exact match, a column for each value of the attribute."""
+def _by(rows: Sequence[ResultRow], attribute: str, measure: str = "exact_match") -> Iterator[str]:
+    """Yield the lines of a table of a measure, a column for each value of the attribute."""
     groups: dict[str, dict[int, list[float]]] = {row.name: defaultdict(list) for row in rows}
     for row in rows:
         for outcome in row.outcomes():
             key: int | None = getattr(outcome, attribute)
-            if key is not None:
-                groups[row.name][key].append(float(outcome.exact_match))
+            value = find_measure(measure)(outcome)
+            if key is not None and value is not None:
+                groups[row.name][key].append(float(value))
     keys = sorted(set(chain.from_iterable(groups.values())))
     yield join_cells(["system", *map(str, keys)])
     yield join_cells(["---"] * (len(keys) + 1))

@@ -1,8 +1,8 @@
 """Find the results of a table that were asked otherwise than the others of their way of asking.
 
-Compared are the prompt with its chat format, the budgets of a rollout, the price of a search and
-the sampling. What most rows of a way of asking (`coa`, `cot`, `react`) have is what is usual; where
-as many have the one as the other, the row that stands first has it.
+Compared are the prompt with its chat format, the tools, the budgets of a rollout, the price of a
+search and the sampling. What most rows of a way of asking (`coa`, `cot`, `react`) have is what is
+usual; where as many have the one as the other, the row that stands first has it.
 """
 
 from collections import Counter, defaultdict
@@ -10,18 +10,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
+from coa.tools.search import SearchTool
 from train.outcomes import Result, Setting
 
 _UNKNOWN = "unknown"
 """The value of a setting that a result does not hold, as it is older than the setting."""
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+TOOL_CHOICE = """Calls of a tool are means over the questions. "Calculated" is the share of the \
+questions in which
+the calculator was called, of those whose answer has to be calculated from facts, and of the \
+others."""
+"""Explains the columns that are there where a result offered more tools than the search."""
 
 
 class Difference(NamedTuple):
     """A setting in which a row differs from what is usual for its way of asking."""
 
     key: str
-    """`prompt`, a budget such as `max_context_tokens`, or a setting of sampling."""
+    """`prompt`, `tools`, a budget such as `max_context_tokens`, or a setting of sampling."""
     value: str
     usual: str
     results: tuple[str, ...]
@@ -76,6 +82,7 @@ def _asked_with(setting: Setting) -> dict[str, str]:
     """Return the settings that are compared, as text."""
     values = {"prompt": setting.prompt_hash, **setting.limits, **asdict(setting.sampling)}
     values["search_price"] = setting.search_price
+    values["tools"] = ", ".join(setting.tools) or SearchTool.name
     del values["seed"]  # another seed is another draw, not another way of asking
     return {key: str(value) for key, value in values.items()}
 
