@@ -58,6 +58,8 @@ _METRICS = {
     "f1": "F1",
     "actions": "searches",
 }
+_UTILITY = "utility"
+_CALLS = "calls_"
 _MAX_FIGURES = 20
 """Figures of the validation that a card shows."""
 
@@ -122,7 +124,7 @@ def _context(facts: ModelFacts) -> dict[str, Any]:
         "has_curves": facts.has_curves,
         "data": _data(facts.data_files),
         "masks": Markdown(_MASKS.get(run.stage, "")),
-        "results": _results(facts.results),
+        "results": results_table(facts.results),
         "fingerprint": facts.fingerprint,
         "other_results": ", ".join(inline(name) for name in facts.other_results),
         "settings": settings_block(facts.settings),
@@ -163,18 +165,36 @@ def _data(hashes: Mapping[str, str]) -> Markdown:
     return table(("file", "SHA-256"), rows)
 
 
-def _results(found: Sequence[Result]) -> Markdown | str:
+def results_table(found: Sequence[Result]) -> Markdown | str:
+    """Write a row for each evaluation, of several sets one for each; empty where there is none."""
     if not found:
         return ""
     rows: list[list[Cell]] = []
+    columns = _columns(found)
     for result in found:
         setting = result.setting
         search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
         for part in result.parts():
-            shown = [Markdown(_interval(name, part.metrics.get(name))) for name in _METRICS]
+            shown = [Markdown(_interval(name, part.metrics.get(name))) for name in columns]
             asked = Markdown(", ".join(words(name) for name in _asked(setting, part)))
             rows.append([asked, part.num_questions, *shown, search])
-    return table(("asked", "questions", *_METRICS.values(), "search"), rows)
+    return table(("asked", "questions", *columns.values(), "search"), rows)
+
+
+def _columns(found: Sequence[Result]) -> dict[str, str]:
+    """Choose the measures that the results have, and their titles.
+
+    Utility is there where searches have a price, the calls of each tool where there is more than
+    the search.
+    """
+    columns = dict(_METRICS)
+    for result in found:
+        if result.metrics.get(_UTILITY):
+            columns[_UTILITY] = "utility"
+        for tool in result.setting.get("tools", ()):
+            columns["actions"] = "actions"
+            columns[f"{_CALLS}{tool}"] = f"calls of {words(tool)}"
+    return columns
 
 
 def _asked(setting: Mapping[str, Any], part: ResultPart) -> list[str]:
@@ -184,10 +204,10 @@ def _asked(setting: Mapping[str, Any], part: ResultPart) -> list[str]:
 
 
 def _interval(name: str, value: Any) -> str:
-    """Write a mean with its interval: searches as they are, everything else in per cent."""
+    """Write a mean with its interval: calls as they are, everything else in per cent."""
     if not value:
         return ""
-    if name == "actions":
+    if name == "actions" or name.startswith(_CALLS):
         return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
     percent = value["value"] * 100
     low = value["low"] * 100
