@@ -6,7 +6,7 @@ nothing depends on how many newlines follow a tag.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,6 +21,9 @@ _BYTE_LEVEL = (
 )
 _ANCHORS = ("\n", "x", ".")
 """Texts to put before a piece, tried in order: a piece's first character may merge with one."""
+SEARCH = "search"
+"""The tool whose tags are the protocol's wherever they stand; those of another tool are where both
+tags of its call do."""
 
 
 class TextLostError(ConfigError):
@@ -48,12 +51,24 @@ class Tokenizer(Protocol):
         """Decode ids."""
 
 
+def tools_with_tags(tags: Collection[str]) -> set[str]:
+    """Find the tools whose calls have their opening and their closing tag among `tags`."""
+    found = set()
+    for tag in tags:
+        tool = tag.removeprefix("<begin_").removesuffix(">")
+        is_opening = protocol.is_tool_name(tool) and tag == protocol.open_tag(tool)
+        if is_opening and protocol.close_tag(tool) in tags:
+            found.add(tool)
+    return found
+
+
 class PieceEncoder:
     """An encoder for pieces in the middle of a context: it adds nothing around them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        tags = protocol.all_tags(("search",))
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        tags = protocol.all_tags({SEARCH, *tools_with_tags(special)})
         self._special: dict[str, int] = {}
         self._ordinary: dict[str, int] = {}
         self._harmful: dict[str, int] = {}

@@ -5,17 +5,27 @@ from collections.abc import Iterable, Iterator
 from coa import protocol
 from coa.doctor.findings import Fault, Finding
 from coa.doctor.observed import OWN_TAGS, TAGGED
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
+from coa.tokens import SEARCH, PieceEncoder, tools_with_tags
+from coa.trajectory import Author, Step, StepKind
 
 _AROUND = (("", ""), (" ", ""), ("", "\n"), ("", "\n\n"), ("\n", "\n"), (".", " "))
 """Texts before and after a tag, as policies and frameworks write them."""
 
 
-def tags_of(text_format: str) -> tuple[str, ...]:
-    """List the tags of a format around calls and observations; none for a format of labels."""
+def tools_in(text: str) -> set[str]:
+    """Find the tools that a text in this project's own tags calls."""
+    return tools_with_tags(protocol.stray_tags([Step(StepKind.THOUGHT, Author.POLICY, text)]))
+
+
+def tags_of(text_format: str, tools: Iterable[str] = ()) -> tuple[str, ...]:
+    """List the tags of a format around calls and observations; none for a format of labels.
+
+    Args:
+        text_format: The format.
+        tools: What rows in this project's own tags call beside the search.
+    """
     if text_format == OWN_TAGS:
-        return tuple(sorted(protocol.all_tags(("search",))))
+        return tuple(sorted(protocol.all_tags({SEARCH, *tools})))
     family = TAGGED.get(text_format)
     if family is None:
         return ()

@@ -40,7 +40,7 @@ class ReactIdsPolicy:
     It is for rollouts from a question's beginning.
     """
 
-    def __init__(self, policy: BatchPolicy, tools: Sequence[str] = ("search",)) -> None:
+    def __init__(self, policy: BatchPolicy, tools: Sequence[str]) -> None:
         self._policy = policy
         self._edges = [_edges(tool) for tool in tools]
         self.name = f"{policy.name}+react"
