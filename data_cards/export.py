@@ -117,7 +117,7 @@ def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> d
     for family in folder.iterdir():
         if not any(family.iterdir()):
             family.rmdir()
-    (folder / README).write_text(readme(formats), encoding="utf-8")
+    (folder / README).write_text(readme(formats, names), encoding="utf-8")
     return counts
 
 

@@ -350,9 +350,18 @@ ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS
 """A regular expression for the path of every file that an export may hold."""
 
 
-def readme(formats: Sequence[ExportFormat]) -> str:
-    """Write the page that says how each format of an export is loaded, and what it loses."""
-    parts = ["# Sets for other trainers\n\nPaths are relative to this folder."]
+def readme(formats: Sequence[ExportFormat], names: Sequence[str]) -> str:
+    """Write the page that says how each format of an export is loaded, and what it loses.
+
+    Args:
+        formats: The formats that were written.
+        names: The sets that were written.
+    """
+    written = ", ".join(f"`{name}`" for name in names)
+    parts = [
+        f"# Sets for other trainers\n\nPaths are relative to this folder. It holds {written}, each "
+        "as far as a format takes it; in an example that names another set, put one of these."
+    ]
     for name in formats:
         target = FORMATS[name]
         parts.append(f"## {name}\n\n{target.loading}\n\nWhat it loses: {target.loses}")

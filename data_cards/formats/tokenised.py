@@ -6,6 +6,7 @@ labels, decoded, are what the policy wrote and nothing else. Rows that are left 
 file.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,9 +80,11 @@ def write_tokenised(folder: Path, source: Source, label: str = "tokenized") -> d
             got="nothing",
         )
     try:
-        from datasets import Dataset, DatasetDict
+        from datasets import Dataset, DatasetDict, disable_progress_bars
     except ImportError as error:
         raise MissingExtraError("datasets", "train") from error
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     counts: dict[str, int] = {}
     splits = {}
     left_out: list[LeftOut] = []
