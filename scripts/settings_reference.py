@@ -43,6 +43,7 @@ from curate.analyse import AnalyseParams
 from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams
+from curate.shared_prefix import SharedPrefixParams
 from data_cards.export import ExportParams
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
@@ -80,6 +81,7 @@ SECTIONS: dict[str, type[Any]] = {
     "analyse": AnalyseParams,
     "filter": FilterParams,
     "branch": BranchParams,
+    "shared_prefix": SharedPrefixParams,
     "screen": ScreenParams,
     "assemble": AssembleParams,
     "annotate": AnnotateParams,
