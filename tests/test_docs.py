@@ -19,6 +19,7 @@ from bench import error_analysis
 from coa import protocol
 from coa.adjudication import Rule
 from coa.causes import Analysis, Cause, Finding
+from coa.comparisons import Comparison, Parting, Source
 from coa.drops import Dropped, DropReason
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.factory import EngineKind, PolicyKind
@@ -100,6 +101,8 @@ RECORDS: list[type[Any]] = [
     GradedTrajectory,
     Dropped,
     PreferencePair,
+    Comparison,
+    Source,
     Point,
     PretrainingDocument,
     Manifest,
@@ -128,6 +131,7 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         DropReason,
         Arm,
         PairKind,
+        Parting,
         PointOutcome,
         ForkWay,
         UnreadableReason,
