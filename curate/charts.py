@@ -1,24 +1,26 @@
-"""Draw counts as charts: SVG for the page, PNG for cards.
+"""Draw counts as charts: SVG for the page, PNG for cards. Equal counts give equal bytes."""
 
-Text in the SVG stays text. Equal counts give equal bytes.
-"""
-
-import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from coa.causes import Cause
 from coa.trajectory import Mode
+from curate.drawing import (
+    QUIET,
+    Picture,
+    label_rows,
+    new_figure,
+    save_picture,
+    show_percent,
+    write_counts,
+    write_instead,
+)
 from curate.tallies import ArmOutcomes, FunnelStep, Tallies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
-INK, QUIET, GRID = "#1f2933", "#55606b", "#dfe4e8"
 MODE_COLOURS = {Mode.COT: "#8a6fb8", Mode.COA: "#2f77a3"}
 MODE_NAMES = {Mode.COT: "CoT", Mode.COA: "CoA"}
 CAUSE_COLOURS = {
@@ -43,26 +45,6 @@ CAUSE_COLOURS = {
 """Related causes have related colours: grey for form, violet for memory, blue for searching, orange
 for reading. Within a family they differ in lightness, so that no pair of neighbours depends on hue
 alone."""
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: searchable, and small
-    "svg.hashsalt": "errors",  # ids in the file follow from its content
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": QUIET,
-    "axes.edgecolor": GRID,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "xtick.color": QUIET,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-_WIDTH = 8.6
-_DPI = 120
 _Z = 1.96
 """Normal quantile of a 95% interval."""
 _MEANINGS = {
@@ -79,14 +61,6 @@ _MEANING_COLOURS = {
 }
 
 
-class Picture(NamedTuple):
-    """A drawn chart."""
-
-    svg: str
-    """An `svg` element without date and XML head, so that a page can hold it."""
-    png: bytes
-
-
 def funnel(tallies: Tallies) -> Picture:
     """Draw a horizontal bar for each mode and step: the share of the sampled rollouts.
 
@@ -94,11 +68,11 @@ def funnel(tallies: Tallies) -> Picture:
     """
     modes = tallies.modes
     steps = _funnel_steps(tallies)
-    with _figure(0.6 + 0.62 * len(steps) if modes else 0.9) as figure:
+    with new_figure(0.6 + 0.62 * len(steps) if modes else 0.9) as figure:
         axes = figure.subplots()
         if not modes:
-            _write_instead(axes, "There is no trajectory.")
-            return _picture(figure)
+            write_instead(axes, "There is no trajectory.")
+            return save_picture(figure)
         height = 0.8 / len(modes)
         for k, mode in enumerate(modes):
             offset = (k - (len(modes) - 1) / 2) * height
@@ -114,13 +88,13 @@ def funnel(tallies: Tallies) -> Picture:
             axes.barh(
                 places, shares, height * 0.9, color=MODE_COLOURS[mode], label=MODE_NAMES[mode]
             )
-            _write_counts(axes, places, counts, shares)
-        _label_rows(axes, steps)
+            write_counts(axes, places, counts, shares)
+        label_rows(axes, steps)
         axes.set_xlim(0, 1.24)
         axes.legend(
             loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, frameon=False, fontsize=9
         )
-        return _picture(figure)
+        return save_picture(figure)
 
 
 def _funnel_steps(tallies: Tallies) -> list[FunnelStep]:
@@ -136,10 +110,10 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
     sizes = [len(counts) for counts in modes.values()]
     if not sizes:
         sizes = [1]
-    with _figure(0.55 * len(sizes) + 0.33 * sum(sizes)) as figure:
+    with new_figure(0.55 * len(sizes) + 0.33 * sum(sizes)) as figure:
         panels = figure.subplots(len(sizes), 1, height_ratios=sizes, squeeze=False)[:, 0]
         if not modes:
-            _write_instead(panels[0], "No trajectory failed.")
+            write_instead(panels[0], "No trajectory failed.")
         for axes, (name, counts) in zip(panels, modes.items(), strict=False):
             num_failed = sum(counts.values())
             shares: list[float] = []
@@ -151,11 +125,11 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
                 labels.append(cause_name(cause))
             places = range(len(shares))
             axes.barh(places, shares, 0.72, color=colours)
-            _write_counts(axes, places, list(counts.values()), shares)
-            _label_rows(axes, labels)
+            write_counts(axes, places, list(counts.values()), shares)
+            label_rows(axes, labels)
             axes.set_xlim(0, max(shares) * 1.28)
             axes.set_title(f"{name}: {num_failed:,} failed", loc="left", fontsize=10)
-        return _picture(figure)
+        return save_picture(figure)
 
 
 def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
@@ -171,7 +145,7 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
             if count:
                 found.add(cause)
     causes = [cause for cause in CAUSE_COLOURS if cause in found]
-    with _figure(1.1 + 0.42 * len(groups) + 0.24 * math.ceil(len(causes) / 4)) as figure:
+    with new_figure(1.1 + 0.42 * len(groups) + 0.24 * math.ceil(len(causes) / 4)) as figure:
         axes = figure.subplots()
         starts = [0.0] * len(groups)
         for cause in causes:
@@ -188,12 +162,12 @@ def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
                 label=cause_name(cause),
             )
             starts = [start + share for start, share in zip(starts, shares, strict=True)]
-        _label_rows(axes, labels)
+        label_rows(axes, labels)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        _show_percent(axes.xaxis)
+        show_percent(axes.xaxis)
         figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        return _picture(figure)
+        return save_picture(figure)
 
 
 def quadrants(
@@ -205,14 +179,14 @@ def quadrants(
     where `forks` is None.
     """
     has_counts = any(same_questions.values()) or any((forks or {}).values())
-    with _figure(2.6 if has_counts else 0.9) as figure:
+    with new_figure(2.6 if has_counts else 0.9) as figure:
         left, right = figure.subplots(1, 2)
         _draw_square(left, "CoT and CoA rollouts of the same question", same_questions)
         if forks is None:
             right.set_axis_off()
         else:
             _draw_square(right, "Forks: both arms from one point", forks)
-        return _picture(figure)
+        return save_picture(figure)
 
 
 def _draw_square(axes: "Axes", title: str, counts: Mapping[ArmOutcomes, int]) -> None:
@@ -221,7 +195,7 @@ def _draw_square(axes: "Axes", title: str, counts: Mapping[ArmOutcomes, int]) ->
     axes.set_title(title, loc="left", fontsize=10)
     whole = sum(counts.values())
     if not whole:
-        _write_instead(axes, "Nothing to compare.")
+        write_instead(axes, "Nothing to compare.")
         return
     for sides, meaning in _MEANINGS.items():
         x = 0 if sides.acting else 1
@@ -253,14 +227,14 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
     ones are spread.
     """
     numbers = sorted(totals)
-    with _figure(3.0) as figure:
+    with new_figure(3.0) as figure:
         left, right = figure.subplots(1, 2)
         left.set_title("Success rate", loc="left", fontsize=10)
         right.set_title("Share of the correct trajectories", loc="left", fontsize=10)
         if not numbers:
-            _write_instead(left, "No trajectory had the tool.")
-            _write_instead(right, "")
-            return _picture(figure)
+            write_instead(left, "No trajectory had the tool.")
+            write_instead(right, "")
+            return save_picture(figure)
         all_correct = sum(correct.values())
         rates: list[float] = []
         errors_below: list[float] = []
@@ -291,14 +265,14 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             right.bar(numbers, shares, 0.72, color=colour)
             panels.append(right)
         else:
-            _write_instead(right, "No trajectory is correct.")
+            write_instead(right, "No trajectory is correct.")
         for axes in panels:
             axes.set_xlabel("number of actions")
             axes.set_xticks(_ticks(numbers))
             axes.grid(visible=False, axis="x")
             axes.tick_params(length=0)
-            _show_percent(axes.yaxis)
-        return _picture(figure)
+            show_percent(axes.yaxis)
+        return save_picture(figure)
 
 
 def _ticks(numbers: Sequence[int]) -> list[int]:
@@ -326,61 +300,3 @@ def wilson(part: int, whole: int) -> tuple[float, float]:
 def cause_name(cause: Cause) -> str:
     """Write a cause for people."""
     return cause.replace("_", " ")
-
-
-def _write_counts(
-    axes: "Axes", places: Sequence[float], counts: Sequence[int], shares: Sequence[float]
-) -> None:
-    """Write each count and share next to its bar."""
-    widest = max(shares, default=1)
-    for place, count, share in zip(places, counts, shares, strict=True):
-        axes.text(
-            share + 0.01 * widest,
-            place,
-            f"{count:,}  ({share:.1%})",
-            va="center",
-            fontsize=9,
-            color=QUIET,
-        )
-    axes.set_xticks([])
-
-
-def _label_rows(axes: "Axes", labels: Sequence[str]) -> None:
-    """Label the rows of horizontal bars, the first one on top."""
-    axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(length=0)
-    axes.spines[["left", "bottom"]].set_visible(False)
-
-
-def _write_instead(axes: "Axes", text: str) -> None:
-    """Write a text where there is nothing to draw."""
-    axes.text(0, 0.5, text, transform=axes.transAxes, va="center", color=QUIET)
-    axes.set_axis_off()
-
-
-def _show_percent(axis: "Axis") -> None:
-    """Write the numbers of an axis as percentages."""
-    axis.set_major_formatter(lambda share, _: f"{share:.0%}")
-
-
-@contextmanager
-def _figure(height: float) -> Iterator["Figure"]:
-    """Provide a figure of a height in inches; within the block the project's style holds."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_STYLE):
-        yield Figure(figsize=(_WIDTH, height), layout="constrained")
-
-
-def _picture(figure: "Figure") -> Picture:
-    """Save a figure as SVG and PNG."""
-    svg = io.StringIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None}, facecolor="white")
-    _, _, without_declaration = svg.getvalue().partition("?>")
-    _, _, element = without_declaration.partition(">")  # what ends here is the document type
-    return Picture(element.strip(), png.getvalue())

@@ -24,18 +24,20 @@ from coa.causes import Analysis, Cause
 from coa.errors import ConfigError
 from coa.files import ANALYSED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
-from coa.pairs import Arm
 from coa.params import Params
 from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from coa.whole_files import write_file
 from curate import charts
+from curate.drawing import Picture
 from curate.examples import Choice
-from curate.tallies import ArmOutcomes, Tallies, fork_quadrants
+from curate.point_tallies import PointTallies, read_points
+from curate.tallies import Tallies
+from curate.worth_chart import NO_CAUSE, worth_dots
 
 OUT = Path("reports/errors.html")
 PICTURES = Path("reports/pictures")
-PICTURE_NAMES = ("funnel", "causes", "quadrants", "actions")
+PICTURE_NAMES = ("funnel", "causes", "quadrants", "worth", "actions")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -54,27 +56,12 @@ def count_dropped(path: Path) -> Counter[Mode]:
     return dropped
 
 
-def read_forks(path: Path) -> Counter[ArmOutcomes]:
-    """Count how thinking and acting ended at the forked points.
-
-    Raises:
-        InputError: the file is broken or lacks a column.
-    """
-    columns = ["arm", "parent_is_correct", "num_continuations", "num_correct"]
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
-    counted = pl.scan_parquet(path).group_by(columns).len().collect().sort(columns)
-    points: list[tuple[Arm, bool, int, int]] = []
-    for arm, is_parent_right, num_tried, num_right, num_points in counted.iter_rows():
-        points.append((Arm(arm), is_parent_right, num_tried * num_points, num_right * num_points))
-    return fork_quadrants(points)
-
-
-def draw(tallies: Tallies, forks: Counter[ArmOutcomes] | None) -> dict[str, charts.Picture]:
+def draw(tallies: Tallies, points: PointTallies | None) -> dict[str, Picture]:
     """Draw the charts; each is returned by the name of its file.
 
     Args:
-        tallies: The counts.
-        forks: How the forks ended; None where the run makes no pairs.
+        tallies: The counts of trajectories.
+        points: The counts of forked points; None where the run makes no pairs.
     """
     causes: dict[str, dict[Cause, int]] = {}
     for mode in tallies.modes:
@@ -86,19 +73,23 @@ def draw(tallies: Tallies, forks: Counter[ArmOutcomes] | None) -> dict[str, char
         "causes": charts.cause_bars(causes),
         "actions": charts.by_actions(tallies.num_by_actions, tallies.correct_by_actions),
     }
+    forks = None
+    if points is not None and (points.quadrants or not points.num_measured):
+        forks = points.quadrants
     if forks is not None or tallies.quadrants.total():
         pictures["quadrants"] = charts.quadrants(tallies.quadrants, forks)
+    if points is not None and points.num_measured:
+        pictures["worth"] = worth_dots(points)
     return pictures
 
 
-def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -> str:
+def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
     """Render the page.
 
     Args:
         tallies: The counts.
         pictures: The charts by the name of their file.
-        more: Further variables of the template: `examples`, `is_filtered`, `makes_pairs`,
-            `num_forks`.
+        more: Further variables of the template: `examples`, `is_filtered`, `points`.
     """
     import jinja2
     from markupsafe import Markup
@@ -126,11 +117,12 @@ def render(tallies: Tallies, pictures: dict[str, charts.Picture], **more: Any) -
         num_paired=tallies.quadrants.total(),
         num_acting=tallies.num_by_actions.total(),
         colours=charts.CAUSE_COLOURS,
+        no_cause=NO_CAUSE,
         **more,
     )
 
 
-def write(page: str, pictures: dict[str, charts.Picture]) -> None:
+def write(page: str, pictures: dict[str, Picture]) -> None:
     """Write the page and its pictures; remove those of an earlier run that are not drawn now.
 
     Raises:
@@ -156,16 +148,15 @@ def main(arguments: Sequence[str]) -> str:
         choice.add(row)
     if DROPPED.exists():
         tallies.add_dropped(count_dropped(DROPPED))
-    forks = read_forks(POINTS) if sizes.makes_pairs else None
-    pictures = draw(tallies, forks)
+    points = read_points(POINTS, ANALYSED) if sizes.makes_pairs else None
+    pictures = draw(tallies, points)
     examples = choice.with_texts(tables.read_table(GRADED, GradedTrajectory))
     page = render(
         tallies,
         pictures,
         examples=examples,
         is_filtered=DROPPED.exists(),
-        makes_pairs=sizes.makes_pairs,
-        num_forks=forks.total() if forks else 0,
+        points=points,
     )
     write(page, pictures)
     num_failed = tallies.causes.total()

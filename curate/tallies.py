@@ -4,14 +4,13 @@ Rows stream through; only the counts and one key for each rollout stay in memory
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from coa.causes import Analysis, Cause
 from coa.grading import Verdict
-from coa.pairs import Arm
 from coa.trajectory import FORCED_STOPS, Mode, StopReason
 
 _ANSWERED = FORCED_STOPS | {StopReason.ANSWERED}
@@ -133,7 +132,7 @@ class Tallies:
                 count = self.by_hops[mode, num_hops, cause]
                 if count:
                     counts[cause] = count
-            groups[_hops_name(num_hops)] = counts
+            groups[hops_name(num_hops)] = counts
         return groups
 
 
@@ -153,27 +152,8 @@ def _passed_steps(row: Analysis) -> list[FunnelStep]:
     return steps
 
 
-def _hops_name(num_hops: int | None) -> str:
+def hops_name(num_hops: int | None) -> str:
+    """Write a number of hops for people; None: it is not known."""
     if num_hops is None:
         return "hops not known"
     return "1 hop" if num_hops == 1 else f"{num_hops} hops"
-
-
-def fork_quadrants(points: Iterable[tuple[Arm, bool, int, int]]) -> Counter[ArmOutcomes]:
-    """Count how parents and their continuations ended.
-
-    Args:
-        points: For each point the arm that was tried, whether the parent is right, the number of
-            continuations, and the number of right ones.
-    """
-    counts: Counter[ArmOutcomes] = Counter()
-    for arm, is_parent_right, num_tried, num_right in points:
-        if arm is Arm.ACT:
-            if_right = ArmOutcomes(thinking=is_parent_right, acting=True)
-            if_wrong = ArmOutcomes(thinking=is_parent_right, acting=False)
-        else:
-            if_right = ArmOutcomes(thinking=True, acting=is_parent_right)
-            if_wrong = ArmOutcomes(thinking=False, acting=is_parent_right)
-        counts[if_right] += num_right
-        counts[if_wrong] += num_tried - num_right
-    return counts

@@ -1,0 +1,182 @@
+"""The error report says where pairs came from, and shows what acting was worth at their points."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from coa import tables
+from coa.causes import Analysis, Cause
+from coa.graded import GradedTrajectory
+from coa.pairs import Arm
+from coa.points import Point, PointOutcome
+from coa.question import Question
+from coa.sets import AssembleParams
+from coa.trajectory import Mode
+from coa.worth import ArmSample, Worth, estimate_worth
+from curate import report
+from curate.point_tallies import PointTallies, in_order_of_hops, mean_worth
+from tests.sample_records import make_analysis, make_graded
+
+HOSTILE = "</td><script>alert(1)</script> {{ 7*7 }} $x_1$ \x00 \u202e \u4e2d"
+NUM_POINTS = 24
+
+
+def worth(num_act_correct: int, num_think_correct: int, num: int = 8) -> Worth:
+    act = ArmSample(num, num_act_correct, num * 2, num * 40)
+    think = ArmSample(num, num_think_correct, num, num * 30)
+    return estimate_worth(act, think, price=0.05, confidence=0.9)
+
+
+def measured_point(number: int) -> Point:
+    """A point of one of three causes: acting helps, harms, or is as good as thinking."""
+    causes = [(Cause.NEVER_SEARCHED, 7, 2), (Cause.DISTRACTOR_FOLLOWED, 1, 6), ("", 4, 4)]
+    outcomes = [PointOutcome.PAIRED, PointOutcome.PAIRED, PointOutcome.UNDECIDED]
+    cause, num_act_correct, num_think_correct = causes[number % 3]
+    outcome = outcomes[number % 3]
+    return Point(
+        parent_id=f"q{number}/coa/0",
+        point=5,
+        arm=Arm.ACT,
+        outcome=outcome,
+        parent_is_correct=False,
+        num_continuations=16,
+        num_correct=num_act_correct + num_think_correct,
+        pair_id=f"q{number}/coa/0/5" if outcome is PointOutcome.PAIRED else "",
+        chosen_by="blame" if number % 2 else "random",
+        cause=cause,
+        worth=worth(num_act_correct + number % 2, num_think_correct),
+    )
+
+
+MEASURED = [measured_point(number) for number in range(NUM_POINTS)]
+ONE_ARM = Point("q1/coa/0", 5, Arm.THINK, PointOutcome.SAME_OUTCOME, True, 4, 3, "")
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose questions join one to three facts, the last one an unknown number."""
+    monkeypatch.chdir(tmp_path)
+    sizes = {"assemble": asdict(AssembleParams())}
+    Path("params.yaml").write_text(json.dumps(sizes), encoding="utf-8")
+    rows: list[GradedTrajectory] = []
+    analyses: list[Analysis] = []
+    for number in range(NUM_POINTS):
+        asked = Question(f"q{number}", "Who?", ("Ada",), "train")
+        row = make_graded(asked, (), Mode.COA)
+        rows.append(row)
+        num_hops = 1 + number % 3 if number < NUM_POINTS - 1 else None
+        analyses.append(replace(make_analysis(row), num_hops=num_hops))
+    tables.write_table(report.GRADED, GradedTrajectory, rows)
+    tables.write_table(report.ANALYSED, Analysis, analyses)
+    return tmp_path
+
+
+def page_of(points: list[Point]) -> str:
+    tables.write_table(report.POINTS, Point, points)
+    report.main([])
+    return report.OUT.read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_page_says_how_points_were_chosen_and_what_became_of_them() -> None:
+    text = text_of(page_of(MEASURED))
+    assert "forked at 24 points" in text
+    assert "by what the analysis blames at random kept as a pair 8 (66.7%) 8 (66.7%)" in text
+    assert "before it was clear which side is better 4 (33.3%) 4 (33.3%)" in text
+    assert "never searched 8 8 (100.0%)" in text
+    assert "no cause blamed 8 0 (0.0%)" in text
+
+
+def test_the_worth_of_acting_is_drawn_by_cause_and_hops() -> None:
+    page = page_of(MEASURED)
+    assert (report.PICTURES / "worth.png").exists()
+    assert "At 24 points both sides were continued" in text_of(page)
+    for label in ("never searched  (n=8)", "no cause blamed  (n=8)", "3 hops  (n=7)"):
+        assert label in page
+    assert "hops not known  (n=1)" in page
+    assert "By tool" not in page
+    assert "Right answers by side" not in page
+    assert (report.PICTURES / "worth.png").read_bytes() == _drawn_again(MEASURED)
+
+
+def _drawn_again(points: list[Point]) -> bytes:
+    page_of(points)
+    return (report.PICTURES / "worth.png").read_bytes()
+
+
+def test_several_tools_are_compared() -> None:
+    calculating = replace(MEASURED[0], tool="calculate")
+    page = page_of([*MEASURED[1:], calculating])
+    assert "By tool" in page
+    assert "calculate  (n=1)" in page
+
+
+def test_points_where_one_arm_was_continued_show_the_rates_of_that_arm() -> None:
+    page_of(MEASURED)
+    text = text_of(page_of([ONE_ARM, ONE_ARM]))
+    assert "thought on, where the parent acted 2 2 (100.0%) 8 6 (75.0%)" in text
+    assert "What acting was worth" not in text
+    assert "8 continuations of forked trajectories, each beside its parent" in text
+    assert not (report.PICTURES / "worth.png").exists()
+
+
+def test_forks_of_both_arms_are_not_compared_with_their_parents() -> None:
+    text = text_of(page_of([*MEASURED, ONE_ARM]))
+    assert "4 continuations of forked trajectories" in text
+    page_of(MEASURED)
+    assert not (report.PICTURES / "quadrants.png").exists()
+
+
+def test_a_run_without_forks_says_so() -> None:
+    assert "No trajectory was forked, so there is no pair." in text_of(page_of([]))
+
+
+def test_a_run_that_makes_no_pairs_has_no_section_on_them() -> None:
+    sizes = {"assemble": asdict(AssembleParams(num_cot_a=0))}
+    Path("params.yaml").write_text(json.dumps(sizes), encoding="utf-8")
+    assert "Where pairs came from" not in page_of(MEASURED)
+
+
+def test_hostile_names_are_only_text() -> None:
+    hostile = replace(MEASURED[0], cause=HOSTILE, chosen_by=HOSTILE * 50, tool=HOSTILE)
+    page = page_of([*MEASURED, hostile])
+    assert "<script" not in page
+    assert "\x00" not in page
+    assert "{{ 7*7 }}" in page
+
+
+def test_the_mean_of_alike_worths_has_an_interval_without_width() -> None:
+    found = mean_worth("a", [0.25] * 5)
+    assert (found.low, found.mean, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_an_interval_holds_its_mean() -> None:
+    found = mean_worth("a", [0.1, 0.4, -0.2, 0.6])
+    assert found.low < found.mean < found.high
+
+
+def test_every_outcome_of_a_point_is_put_in_plain_words() -> None:
+    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
+    assert all(f'"{outcome}": "' in template for outcome in PointOutcome)
+
+
+def test_hops_come_in_their_order() -> None:
+    tallies = PointTallies()
+    for num_hops in (10, None, 2):
+        tallies.add(MEASURED[0], num_hops)
+    names = [group.name for group in in_order_of_hops(tallies.worths_by_hops)]
+    assert names == ["2 hops", "10 hops", "hops not known"]
+
+
+def test_a_point_without_a_sound_continuation_of_an_arm_has_no_part_in_a_mean() -> None:
+    nothing_known = estimate_worth(ArmSample(4, 4, 4, 40), ArmSample(), price=0.0, confidence=0.9)
+    page = page_of([*MEASURED, replace(MEASURED[0], tool="calculate", worth=nothing_known)])
+    assert "forked at 25 points" in text_of(page)
+    assert "At 24 points both sides" in text_of(page)
+    assert "By tool" not in page
