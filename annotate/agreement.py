@@ -3,9 +3,10 @@
     python -m annotate.agreement                   # writes reports/agreement.html
 
 One page that needs no network: Krippendorff's alpha and Cohen's kappa for each question, the causes
-one by one, and every item on which people disagree. It reads data/reviews.parquet and, where they
-are there, data/analyse.parquet and data/grade.parquet. Only the reviews of the first round count,
-because those were made without seeing each other's.
+one by one, the verdicts on pairs beside what acting was measured to be worth, and every item on
+which people disagree. It reads data/reviews.parquet and, where they are there,
+data/analyse.parquet, data/grade.parquet and data/branch/pairs.parquet. Only the reviews of the
+first round count, because those were made without seeing each other's, or the worth.
 """
 
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from annotate.first_round import ReviewedPair, reviewed_pairs
 from annotate.measures import agreement_of_reviewers, agreement_with_causes, agreement_with_grader
 from annotate.settings import AnnotateParams
 from coa import tables
@@ -79,7 +81,10 @@ def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
 
 
 def page(
-    figures: Sequence[Agreement], decisions: Sequence[Decision], reviews: Sequence[Review]
+    figures: Sequence[Agreement],
+    decisions: Sequence[Decision],
+    reviews: Sequence[Review],
+    pairs: Sequence[ReviewedPair] = (),
 ) -> str:
     """Write the page as HTML; every text is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -100,6 +105,9 @@ def page(
     return environment.get_template("agreement.html").render(
         parts=parts,
         conflicts=list(_conflicts(decisions)),
+        pairs=pairs,
+        num_as_measured=sum(pair.num_as_measured for pair in pairs if pair.worth),
+        num_against=sum(pair.num_against for pair in pairs if pair.worth),
         standings={str(standing): num_by_standing[standing] for standing in Standing},
         num_reviews=len(reviews),
         reviewers=sorted({review.reviewer for review in reviews}),
@@ -126,7 +134,8 @@ def main(arguments: Sequence[str]) -> str:
         )
     figures = measured(reviews)
     decisions = list(decide_all(reviews, annotate.adjudication))
-    write_file(PAGE, page(figures, decisions, reviews))
+    pairs = list(reviewed_pairs(reviews))
+    write_file(PAGE, page(figures, decisions, reviews, pairs))
     num_conflicts = sum(decision.standing is Standing.CONFLICT for decision in decisions)
     return (
         f"{PAGE}: {len(reviews):,} reviews of {len(decisions):,} items, "

@@ -1,11 +1,13 @@
 """Choose the items that reviewers get: the doubtful ones and a random share.
 
 Trajectories are chosen evenly over the causes of failure, and over those that were kept. Pairs:
-those first where acting and thinking differ least, where several continuations say so. Disputes are
-answers that were called wrong and share words with an accepted one, the closest first; each answer
-to a question once. The second round has the items on which the first one disagreed.
+those first where it is least certain which side is better, by the interval of the worth of acting,
+or by the counts where no worth was measured. Disputes are answers that were called wrong and share
+words with an accepted one, the closest first; each answer to a question once. The second round has
+the items on which the first one disagreed; it alone shows what was measured at a pair's point.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from annotate import layouts
+from annotate.first_round import first_verdicts, notes_of_second_round
 from annotate.settings import AnnotateParams, PushParams
 from coa import tables
 from coa.adjudication import Standing, decide_all
@@ -142,8 +145,14 @@ def _trajectories(params: PushParams) -> pl.DataFrame:
 def _pairs(_: PushParams) -> pl.DataFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
+    margin = (act - think).abs()
     rows = _read(PAIRS, ["pair_id", "kind", "num_act"])
-    return rows.select(row_id="pair_id", group="kind", worth=(act - think).abs()).collect()
+    if "worth" in rows.collect_schema():  # not in older files
+        worth = pl.col("worth").struct.field
+        # How far the interval stays off zero; below 0 where it holds zero.
+        from_zero = pl.max_horizontal(worth("low"), -worth("high"))
+        margin = pl.coalesce(from_zero, margin)
+    return rows.select(row_id="pair_id", group="kind", worth=margin).collect()
 
 
 def _disputes(_: PushParams) -> pl.DataFrame:
@@ -216,6 +225,8 @@ def _causes(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:
     wanted = set(reasons)
     gold = _gold_answers(wanted)
+    is_second_round = SECOND_ROUND in reasons.values()
+    verdicts = first_verdicts(read_reviews()) if is_second_round else {}
     for pair in tables.read_table(PAIRS, PreferencePair):
         if pair.pair_id not in wanted:
             continue
@@ -224,8 +235,12 @@ def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:
             "kind": str(pair.kind),
             "steps_before": len(pair.prefix),
         }
-        fields = layouts.pair_fields(pair, gold.get(pair.question_id, ()))
-        yield Item(pair.pair_id, pair_version(pair), fields, metadata)
+        version = pair_version(pair)
+        notes: Sequence[str] = ()
+        if is_second_round:
+            notes = notes_of_second_round(pair, verdicts.get((pair.pair_id, version), Counter()))
+        fields = layouts.pair_fields(pair, gold.get(pair.question_id, ()), notes)
+        yield Item(pair.pair_id, version, fields, metadata)
 
 
 def _gold_answers(pair_ids: set[str]) -> dict[str, tuple[str, ...]]:

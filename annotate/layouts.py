@@ -5,7 +5,7 @@ names.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -177,8 +177,16 @@ def trajectory_fields(row: GradedTrajectory) -> dict[str, str]:
     }
 
 
-def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str, str]:
-    """Fill the fields of a pair; `is_chosen_left` says which side stands first."""
+def pair_fields(
+    pair: PreferencePair, gold_answers: tuple[str, ...], notes: Sequence[str] = ()
+) -> dict[str, str]:
+    """Fill the fields of a pair; `is_chosen_left` says which side stands first.
+
+    Args:
+        pair: The pair. Nothing is shown of the counts and the worth that were measured.
+        gold_answers: The accepted answers.
+        notes: Shown below the sides.
+    """
     if is_chosen_left(pair.pair_id):
         left, right = pair.chosen, pair.rejected
     else:
@@ -187,7 +195,7 @@ def pair_fields(pair: PreferencePair, gold_answers: tuple[str, ...]) -> dict[str
         "question": markup.text_field(pair.question),
         "accepted": markup.list_field(gold_answers),
         "prefix": markup.folded_steps_field(pair.prefix),
-        "sides": markup.sides_field(left, right, first=len(pair.prefix) + 1),
+        "sides": markup.sides_field(left, right, first=len(pair.prefix) + 1, notes=notes),
     }
 
 

@@ -99,11 +99,17 @@ def folded_steps_field(steps: Sequence[Step]) -> str:
     return field(_details(f"{len(steps)} shared step{plural}", _boxes(steps, 1)))
 
 
-def sides_field(left: Sequence[Step], right: Sequence[Step], first: int) -> str:
-    """Write two continuations side by side; steps are numbered from `first`, where they part."""
+def sides_field(
+    left: Sequence[Step], right: Sequence[Step], first: int, notes: Sequence[str] = ()
+) -> str:
+    """Write two continuations side by side, with notes below.
+
+    Steps are numbered from `first`, where the sides part.
+    """
     cells = _side("A", left, first) + _side("B", right, first)
     style = "width:100%;table-layout:fixed;border-collapse:collapse"
-    return field(f'<table style="{style}"><tr>{cells}</tr></table>')
+    lines = [f'<div style="{_TEXT};margin:6px 0">{escaped(note)}</div>' for note in notes]
+    return field(f'<table style="{style}"><tr>{cells}</tr></table>{"".join(lines)}')
 
 
 def _side(name: str, steps: Sequence[Step], first: int) -> str:

@@ -89,3 +89,10 @@ def _wilson(arm: ArmSample, confidence: float) -> tuple[float, float]:
 
     found = binomtest(arm.num_correct, arm.num).proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
+
+
+def show_worth(worth: Worth) -> str:
+    """Write a worth for people: `+0.43 [+0.12, +0.66]`; without interval where none was asked."""
+    if not worth.confidence:
+        return f"{worth.value:+.2f}"
+    return f"{worth.value:+.2f} [{worth.low:+.2f}, {worth.high:+.2f}]"

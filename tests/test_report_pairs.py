@@ -9,6 +9,7 @@ import pytest
 
 from coa import tables
 from coa.causes import Analysis, Cause
+from coa.files import ANALYSED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.points import Point, PointOutcome
@@ -69,13 +70,13 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows.append(row)
         num_hops = 1 + number % 3 if number < NUM_POINTS - 1 else None
         analyses.append(replace(make_analysis(row), num_hops=num_hops))
-    tables.write_table(report.GRADED, GradedTrajectory, rows)
-    tables.write_table(report.ANALYSED, Analysis, analyses)
+    tables.write_table(GRADED, GradedTrajectory, rows)
+    tables.write_table(ANALYSED, Analysis, analyses)
     return tmp_path
 
 
 def page_of(points: list[Point]) -> str:
-    tables.write_table(report.POINTS, Point, points)
+    tables.write_table(POINTS, Point, points)
     report.main([])
     return report.OUT.read_text(encoding="utf-8")
 
