@@ -22,7 +22,9 @@ from coa.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
 from tests.sample_records import make_pair, make_trajectory  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import Encoder, PairExample, to_dataset  # noqa: E402
-from train.sft1 import ContrastiveTrainer, collate, side_means  # noqa: E402
+from train.pair_batches import collate, score_sides  # noqa: E402
+from train.pair_trainer import PairTrainer  # noqa: E402
+from train.settings import Sft1Params  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 
 ALPHA = 0.2
@@ -101,7 +103,7 @@ def hand_loss(model: Any) -> Any:
 def test_the_means_of_both_sides_equal_those_of_single_sequences() -> None:
     model = tiny_model().double()
     with torch.no_grad():
-        found = side_means(model, collate(PAIRS, pad_id=0))
+        found = score_sides(model, collate(PAIRS, pad_id=0)).means
     for pair, (chosen, rejected) in zip(PAIRS, found.tolist(), strict=True):
         hand_chosen = mean_log_probability(
             model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"]
@@ -117,8 +119,8 @@ def test_no_side_sees_the_other_or_another_pair() -> None:
     model = tiny_model()
     changed: PairExample = {**PAIRS[0], "rejected_ids": [99, 98, 97], "rejected_mask": [1, 1, 1]}
     with torch.no_grad():
-        before = side_means(model, collate(PAIRS, pad_id=0))
-        after = side_means(model, collate([changed, *PAIRS[1:]], pad_id=0))
+        before = score_sides(model, collate(PAIRS, pad_id=0)).means
+        after = score_sides(model, collate([changed, *PAIRS[1:]], pad_id=0)).means
     assert after[0, 0].item() == pytest.approx(before[0, 0].item(), abs=1e-6)
     assert torch.allclose(after[1:], before[1:], atol=1e-6)
     assert after[0, 1].item() != pytest.approx(before[0, 1].item(), abs=1e-3)
@@ -150,11 +152,11 @@ def train_one_step(
         per_device_train_batch_size=batch_size,
         gradient_accumulation_steps=accumulation,
     )
-    trainer = ContrastiveTrainer(
+    trainer = PairTrainer(
         model=model,
         args=arguments,
         train_dataset=to_dataset(PAIRS, PairExample),
-        alpha=ALPHA,
+        settings=Sft1Params(alpha=ALPHA),
         eval_dataset=to_dataset(PAIRS, PairExample),
         data_collator=partial(collate, pad_id=0),
     )
@@ -168,7 +170,7 @@ def test_the_log_tells_both_log_probabilities_and_how_often_the_chosen_side_wins
 ) -> None:
     model = tiny_model()
     with torch.no_grad():
-        chosen, rejected = side_means(model, collate(PAIRS, pad_id=0)).unbind(dim=1)
+        chosen, rejected = score_sides(model, collate(PAIRS, pad_id=0)).means.unbind(dim=1)
 
     entry = train_one_step(model, tmp_path, 2, 3)[0]
 

@@ -34,6 +34,7 @@ from train.base_files import (
     read_chat_template,
     read_window,
 )
+from train.decisions import check_settings
 from train.evaluate import EvaluateParams, choose_held_out
 from train.known_arguments import check_names
 from train.rewards import check_weights
@@ -244,6 +245,8 @@ def main(arguments: Sequence[str]) -> str:
             where=f"{PARAMS_FILE}, section 'pipeline'",
             expected="pipeline.training: [pretrain, sft1, ...]",
         )
+    if Stage.SFT1 in stages:
+        check_settings(params.sft1)
     unchecked = list(check_models(params, stages))
     check_sets(params, stages, loaded.values()["assemble"])
     if not check_arguments(params, stages):

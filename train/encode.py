@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_type_hints
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from coa.pairs import PreferencePair
 from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, TextLostError, Tokenised, tokenise
 from coa.trajectory import Step, StepKind
+from train.decisions import Decision
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,12 +49,25 @@ class PairExample(TypedDict):
     rejected_mask: list[int]
 
 
+class DecisionExample(PairExample):
+    """One pair with what is known of its decision."""
+
+    decision_lengths: list[int]
+    """The policy's first tokens of the chosen and the rejected side, in which they decide; 0, 0
+    where no side begins with a call of the pair's tool."""
+    acts: int
+    """1 where the chosen side is the one that acts."""
+    target: float
+    """How likely a call should be, for the calibrated loss."""
+
+
 @dataclass(slots=True)
 class RowTally:
     """The fate of the rows that a stage read."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`."""
+    """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`; of pairs also
+    `no_trigger` and `no_worth`."""
     lost: dict[str, TextLostError] = field(default_factory=dict)
     """Why the tokenizer cannot hold a row's text, by the row's id."""
     lengths: list[int] = field(default_factory=list)
@@ -116,6 +130,38 @@ class Encoder:
                 labels[position] = IGNORED
         return Example(input_ids=list(tokens.ids), labels=labels)
 
+    def likelihood(self, row: GradedTrajectory) -> PairExample | None:
+        """Encode a trajectory as stage 2 does, as a pair's chosen side that has no rejected one.
+
+        Returns:
+            None where the row is left out.
+        """
+        example = self.trajectory(row, trains_world=False)
+        if example is None:
+            return None
+        # Nothing predicts a sequence's first token, so it is never trained.
+        return PairExample(
+            prompt_ids=example["input_ids"][:1],
+            chosen_ids=example["input_ids"][1:],
+            chosen_mask=[int(label != IGNORED) for label in example["labels"][1:]],
+            rejected_ids=[],
+            rejected_mask=[],
+        )
+
+    def decision_lengths(self, pair: PairExample, decision: Decision) -> list[int]:
+        """Count the tokens of a pair's decisions: the fewest whose text holds each decision."""
+        return [
+            self._num_tokens(pair["chosen_ids"], decision.chosen),
+            self._num_tokens(pair["rejected_ids"], decision.rejected),
+        ]
+
+    def _num_tokens(self, ids: list[int], text: str) -> int:
+        """Return the smallest number of first ids whose text begins with `text`."""
+        for number in range(len(ids)):
+            if self._encoder.decode(ids[:number]).startswith(text):
+                return number
+        return len(ids)
+
     def pair(self, row: PreferencePair) -> PairExample | None:
         """Encode both sides of a pair; a side that ends in an action has no end-of-turn token.
 
@@ -163,11 +209,13 @@ def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def to_dataset(examples: Iterable[Mapping[str, Any] | None], kind: type[Any]) -> "Dataset":
     """Make a data set of `datasets` from the examples that are not None.
 
-    It takes four bytes of memory a token and column.
+    A list of whole numbers takes four bytes of memory for each.
     """
     from datasets import Dataset
 
-    schema = pa.schema([(name, pa.list_(pa.int32())) for name in kind.__annotations__])
+    types = {list[int]: pa.list_(pa.int32()), int: pa.int32(), float: pa.float64()}
+    columns = get_type_hints(kind).items()
+    schema = pa.schema([(name, types[annotation]) for name, annotation in columns])
     kept = (example for example in examples if example is not None)
     batches = [schema.empty_table()]
     for chunk in in_chunks(kept, _ROWS_PER_BATCH):

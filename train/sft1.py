@@ -1,41 +1,50 @@
-"""Train SFT stage 1, when to act: a contrastive loss on pairs (AutoCoA, section 3).
+"""Train SFT stage 1, when to act, on pairs whose sides share a prefix and part at one point.
 
-The sides of a pair share a prefix and part at one point.
+The default loss is the contrastive one of AutoCoA (section 3):
 
     P(x|c) = mean of log pi over the policy's own tokens of x, after the shared prefix c
     L      = -log sigma(P(chosen|c) - P(rejected|c)) - alpha P(chosen|c)
 
-Both sides of a pair are in one row after their prefix, which is computed once; neither side sees
-the other. The loss is a mean over the pairs of an optimiser's step, however these are split into
-batches.
+The others (`train.sft1.loss`, train/pair_losses.py) train the decision at the point alone. The
+likelihood of whole trajectories can be trained beside each of them (`train.sft1.trajectories`).
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
-from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainingArguments
-from trl.trainer.utils import selective_log_softmax
+from transformers import TrainingArguments
 
 from coa.errors import ConfigError
-from coa.pairs import PreferencePair
-from train.encode import Encoder, PairExample, to_dataset
-from train.fitting import fit
+from coa.graded import GradedTrajectory
+from coa.pairs import PairKind, PreferencePair
+from train.arguments import shards_weights
+from train.decisions import check_settings, find_decision, probability_of_acting
+from train.encode import DecisionExample, Encoder, PairExample, to_dataset
+from train.fitting import explaining_memory, fit
 from train.monitors import Monitor
+from train.pair_batches import collate
+from train.pair_trainer import PairTrainer
 from train.sets import read_split
+from train.settings import PairLoss, Sft1Params
 from train.stage import StageRun
 
-_PREFIX, _CHOSEN, _REJECTED, _PADDING = range(4)
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def train(run: StageRun) -> None:
     """Run stage sft1."""
     settings = run.params.sft1
+    check_settings(settings)
+    needs_reference = settings.loss is not PairLoss.CONTRASTIVE
+    if needs_reference and shards_weights():
+        raise ConfigError(
+            "this loss needs the whole model in each process, for its reference",
+            where="params.yaml, train.sft1.loss",
+            got=f"{settings.loss} with FSDP or ZeRO stage 3",
+            fix="launch with conf/accelerate/ddp.yaml or deepspeed_zero2.yaml",
+        )
     student = run.load(settings.init)
     attention = student.model.config._attn_implementation
     if attention != "sdpa":
@@ -48,152 +57,72 @@ def train(run: StageRun) -> None:
     encoder = Encoder(
         student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens
     )
-    splits = {}
-    for split in ("train", "validation"):
-        rows = read_split(settings.pairs, split, PreferencePair)
-        splits[split] = to_dataset(map(encoder.pair, rows), PairExample)
-    run.report.note_rows(encoder.rows, len(splits["train"]))
+    pairs = _encode_pairs(encoder, settings, "train")
+    validation = _encode_pairs(encoder, settings, "validation")
+    trajectories = _encode_trajectories(encoder, settings) if settings.trajectories else None
+    num_train = len(pairs) if trajectories is None else min(len(pairs), len(trajectories))
+    run.report.note_rows(encoder.rows, num_train)
     run.callbacks.append(Monitor(run.params.monitors))
-    trainer = ContrastiveTrainer(
+    trainer = PairTrainer(
         model=run.adapted(student.model),
         args=run.arguments(TrainingArguments, settings.arguments, remove_unused_columns=False),
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"] or None,
+        train_dataset=pairs,
+        eval_dataset=validation or None,
         data_collator=partial(collate, pad_id=student.tokenizer.pad_token_id or 0),
         callbacks=run.callbacks,
-        alpha=settings.alpha,
+        settings=settings,
+        trajectories=trajectories,
     )
-    fit(run, trainer, student, (settings.init, settings.pairs))
+    if needs_reference:
+        # The model is the one that the stage starts from, even if a checkpoint is taken up later.
+        with explaining_memory(run.stage):
+            trainer.add_references()
+    fit(run, trainer, student, (settings.init, settings.pairs, *settings.trajectories))
 
 
-def collate(examples: Sequence[PairExample], pad_id: int) -> dict[str, Tensor]:
-    """Put each pair into one row: prefix, chosen side, rejected side.
+def _encode_pairs(encoder: Encoder, settings: Sft1Params, split: str) -> "Dataset":
+    rows = read_split(settings.pairs, split, PreferencePair)
+    examples = (encode_pair(encoder, row, settings) for row in rows)
+    return to_dataset(examples, DecisionExample)
 
-    The positions of both sides count on from the prefix. `sides` says which tokens are trained, and
-    as which side's; `predictors` at which position each token is predicted.
+
+def encode_pair(
+    encoder: Encoder, row: PreferencePair, settings: Sft1Params
+) -> DecisionExample | None:
+    """Encode a pair with what the loss has to know of its decision.
+
+    Returns:
+        None where the row is left out; the encoder counts why.
     """
-    rows = [_row(example) for example in examples]
-    paddings = {
-        "input_ids": pad_id,
-        "position_ids": 0,
-        "segments": _PADDING,
-        "sides": 0,
-        "predictors": 0,
-    }
-    batch: dict[str, Tensor] = {}
-    for name, padding in paddings.items():
-        columns = [row[name] for row in rows]
-        batch[name] = pad_sequence(columns, batch_first=True, padding_value=padding)
-    # A token sees the prefix and its own side, up to itself.
-    segments = batch.pop("segments")
-    is_prefix = segments[:, None, :] == _PREFIX
-    is_same_segment = segments[:, None, :] == segments[:, :, None]
-    is_seen = is_prefix | is_same_segment
-    return {**batch, "attention_mask": is_seen.tril()[:, None]}
-
-
-def _row(example: PairExample) -> dict[str, Tensor]:
-    """Lay out one pair: where each segment begins, and what predicts its tokens."""
-    num_chosen = len(example["chosen_ids"])
-    num_rejected = len(example["rejected_ids"])
-    start = len(example["prompt_ids"])  # of the chosen side
-    middle = start + num_chosen  # of the rejected side
-    end = middle + num_rejected
-
-    ids = [*example["prompt_ids"], *example["chosen_ids"], *example["rejected_ids"]]
-    is_trained = [*([0] * start), *example["chosen_mask"], *example["rejected_mask"]]
-    segments = torch.repeat_interleave(
-        torch.tensor([_PREFIX, _CHOSEN, _REJECTED]),
-        torch.tensor((start, num_chosen, num_rejected)),
+    decision = find_decision(row)
+    target = None
+    if settings.loss is not PairLoss.CONTRASTIVE and decision is None:
+        encoder.rows.counts["no_trigger"] += 1
+        return None
+    if settings.loss is PairLoss.CALIBRATED:
+        target = probability_of_acting(row, settings.search_price, settings.temperature)
+        if target is None:
+            encoder.rows.counts["no_worth"] += 1
+            return None
+    example = encoder.pair(row)
+    if example is None:
+        return None
+    return DecisionExample(
+        **example,
+        decision_lengths=[0, 0]
+        if decision is None
+        else encoder.decision_lengths(example, decision),
+        acts=int(row.kind is PairKind.ACT_IS_BETTER),
+        target=target or 0.0,
     )
-    positions = torch.cat([torch.arange(middle), torch.arange(start, start + num_rejected)])
-    # Each token is predicted at the one before it; the rejected side's first at the prefix's end.
-    predictors = torch.arange(-1, end - 1)
-    predictors[middle] = start - 1
-    return {
-        "input_ids": torch.tensor(ids),
-        "position_ids": positions,
-        "segments": segments,
-        "sides": segments * torch.tensor(is_trained),
-        "predictors": predictors,
-    }
 
 
-def side_means(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Compute P(chosen|c) and P(rejected|c) of each pair of a collated batch, shape (pairs, 2)."""
-    inputs = dict(batch)
-    sides = inputs.pop("sides")
-    predictors = inputs.pop("predictors")
-    row, column = sides.nonzero(as_tuple=True)
-    # Logits are made only where a trained token is predicted: the prefix may be most of the text.
-    used: Any = predictors[row, column]
-    positions, place = used.unique(return_inverse=True)
-    logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits
-    found = selective_log_softmax(logits[row, place].float(), inputs["input_ids"][row, column])
-    where = (row, sides[row, column] - _CHOSEN)
-    zeros = found.new_zeros(len(sides), 2)
-    sums = zeros.index_put(where, found, accumulate=True)
-    counts = zeros.index_put(where, torch.ones_like(found), accumulate=True)
-    return sums / counts
+def _encode_trajectories(encoder: Encoder, settings: Sft1Params) -> "Dataset":
+    """Encode the training split of all folders of trajectories, in their order."""
 
+    def examples() -> Iterator[PairExample | None]:
+        for folder in settings.trajectories:
+            for row in read_split(folder, "train", GradedTrajectory):
+                yield encoder.likelihood(row)
 
-class ContrastiveTrainer(Trainer):
-    """transformers' Trainer with the loss above.
-
-    It logs both sides' log-probabilities and how often the chosen one wins.
-    """
-
-    loss_is_scaled_for_ga = True
-
-    def __init__(self, *, alpha: float, **options: Any) -> None:
-        super().__init__(**options)
-        self._alpha = alpha
-        self._seen: dict[str, list[float]] = defaultdict(list)
-
-    def get_batch_samples(
-        self, epoch_iterator: Any, num_batches: int, device: Any
-    ) -> tuple[list[Any], Any]:
-        """Return the batches of one step, with the number of their pairs for one process."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        num_pairs = sum(len(batch["input_ids"]) for batch in batches)
-        of_this_process = torch.tensor(float(num_pairs), device=device)
-        return batches, self.accelerator.reduce(of_this_process, reduction="mean")
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """Compute the batch's share of the step's loss.
-
-        Where no step is under way, it is the mean over the batch.
-        """
-        chosen, rejected = side_means(model, inputs).unbind(dim=1)
-        losses = -logsigmoid(chosen - rejected) - self._alpha * chosen
-        self._note(chosen.detach(), rejected.detach(), "" if model.training else "eval_")
-        num_pairs = len(losses) if num_items_in_batch is None else num_items_in_batch
-        loss = losses.sum() / num_pairs
-        return (loss, {}) if return_outputs else loss
-
-    def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Any, None, None]:
-        """Compute only the loss: there are no labels to compare with."""
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
-
-    def _note(self, chosen: Tensor, rejected: Tensor, prefix: str) -> None:
-        self._seen[f"{prefix}logps/chosen"] += chosen.tolist()
-        self._seen[f"{prefix}logps/rejected"] += rejected.tolist()
-        self._seen[f"{prefix}pair_accuracy"] += (chosen > rejected).float().tolist()
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means since the last entry of the same kind."""
-        is_eval = any(name.startswith("eval_") for name in logs)
-        names = [name for name in self._seen if name.startswith("eval_") is is_eval]
-        for name in names:
-            values = self._seen.pop(name)
-            logs[name] = sum(values) / len(values)
-        super().log(logs, start_time)
+    return to_dataset(examples(), PairExample)

@@ -1,0 +1,294 @@
+"""Check the losses on decisions against their formulas, written out over single sequences."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("trl")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
+
+from tests.train_support import ONE_STEP  # noqa: E402
+from train.encode import DecisionExample, PairExample, to_dataset  # noqa: E402
+from train.pair_batches import collate  # noqa: E402
+from train.pair_losses import calibrated_loss  # noqa: E402
+from train.pair_trainer import MixedOrder, PairTrainer  # noqa: E402
+from train.settings import PairLoss, Sft1Params  # noqa: E402
+from train.student import StudentSettings, new_student  # noqa: E402
+
+PAIRS: list[DecisionExample] = [
+    {
+        "prompt_ids": [5, 6, 7],
+        "chosen_ids": [8, 9, 10, 11],
+        "chosen_mask": [1, 1, 0, 1],
+        "rejected_ids": [12, 13, 40],
+        "rejected_mask": [1, 1, 1],
+        "decision_lengths": [2, 2],
+        "acts": 1,
+        "target": 0.9,
+    },
+    {
+        "prompt_ids": [5],
+        "chosen_ids": [9, 30],
+        "chosen_mask": [1, 1],
+        "rejected_ids": [12, 13, 9, 9, 9, 20],
+        "rejected_mask": [1, 1, 1, 0, 0, 1],
+        "decision_lengths": [1, 3],
+        "acts": 1,
+        "target": 0.4,
+    },
+    {
+        "prompt_ids": [5, 6, 7, 30, 31, 32, 33],
+        "chosen_ids": [9, 40, 8],
+        "chosen_mask": [1, 1, 1],
+        "rejected_ids": [9, 41],
+        "rejected_mask": [1, 1],
+        "decision_lengths": [3, 1],
+        "acts": 0,
+        "target": 0.05,
+    },
+]
+TRAJECTORIES: list[PairExample] = [
+    {
+        "prompt_ids": [4],
+        "chosen_ids": [5, 6, 50, 51, 52],
+        "chosen_mask": [0, 0, 1, 1, 0],
+        "rejected_ids": [],
+        "rejected_mask": [],
+    },
+    {
+        "prompt_ids": [4],
+        "chosen_ids": [60, 61, 62, 63],
+        "chosen_mask": [1, 1, 1, 1],
+        "rejected_ids": [],
+        "rejected_mask": [],
+    },
+]
+WEIGHTS = (3 / 2, 3 / 4)
+"""Of the one pair in which thinking is better, and of the two in which acting is."""
+SETTINGS = {
+    "decision": Sft1Params(loss=PairLoss.DECISION, alpha=0.2, beta=0.3),
+    "calibrated": Sft1Params(loss=PairLoss.CALIBRATED),
+    "first_tokens": Sft1Params(alpha=1.0, contrast_tokens=2),
+}
+
+
+def tiny_model() -> Any:
+    shape = StudentSettings(
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
+    )
+    model = new_student(["a few words"], shape, seed=0).model
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def log_probabilities(model: Any, pair: PairExample, side: str) -> Any:
+    """The log-probabilities of the trained tokens of a side, from a sequence of its own."""
+    prefix = pair["prompt_ids"]
+    ids = pair["chosen_ids"] if side == "chosen" else pair["rejected_ids"]
+    mask = pair["chosen_mask"] if side == "chosen" else pair["rejected_mask"]
+    found = model(torch.tensor([prefix + ids])).logits[0].log_softmax(dim=-1)
+    trained = []
+    for i, token in enumerate(ids):
+        if mask[i]:
+            trained.append(found[len(prefix) + i - 1, token])
+    return torch.stack(trained)
+
+
+def hand_loss(name: str, model: Any, first: Any) -> Any:
+    losses = []
+    for pair in PAIRS:
+        num_chosen, num_rejected = pair["decision_lengths"]
+        chosen = log_probabilities(model, pair, "chosen")
+        rejected = log_probabilities(model, pair, "rejected")
+        d_chosen, d_rejected = chosen[:num_chosen].sum(), rejected[:num_rejected].sum()
+        weight = WEIGHTS[pair["acts"]]
+        if name == "decision":
+            with torch.no_grad():
+                chosen_before = log_probabilities(first, pair, "chosen")[:num_chosen].sum()
+                rejected_before = log_probabilities(first, pair, "rejected")[:num_rejected].sum()
+            margin = 0.3 * ((d_chosen - chosen_before) - (d_rejected - rejected_before))
+            losses.append(weight * (torch.log1p(torch.exp(-margin)) - 0.2 * d_chosen))
+        elif name == "calibrated":
+            p = (d_chosen if pair["acts"] else d_rejected).exp()
+            q = pair["target"]
+            losses.append(-weight * (q * p.log() + (1 - q) * (1 - p).log()))
+        else:
+            margin = chosen[:2].mean() - rejected[:2].mean()
+            losses.append(torch.log1p(torch.exp(-margin)) - chosen.mean())
+    return sum(losses) / len(losses)
+
+
+def make_trainer(
+    model: Any,
+    folder: Path,
+    settings: Sft1Params,
+    *,
+    with_trajectories: bool = False,
+    **changes: Any,
+) -> PairTrainer:
+    arguments = {**ONE_STEP, "per_device_train_batch_size": 3, **changes}
+    return PairTrainer(
+        model=model,
+        args=transformers.TrainingArguments(str(folder), remove_unused_columns=False, **arguments),
+        train_dataset=to_dataset(PAIRS, DecisionExample),
+        eval_dataset=to_dataset(PAIRS, DecisionExample),
+        data_collator=partial(collate, pad_id=0),
+        settings=settings,
+        trajectories=to_dataset(TRAJECTORIES, PairExample) if with_trajectories else None,
+    )
+
+
+def move(model: Any) -> Any:
+    """Change the weights a little, as some training would."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(3, 1), (1, 3), (2, 2)])
+def test_loss_and_gradient_are_the_formulas_however_the_step_is_split(
+    tmp_path: Path, name: str, batch_size: int, accumulation: int
+) -> None:
+    model, twin, first = tiny_model(), move(tiny_model()), tiny_model()
+    trainer = make_trainer(
+        model,
+        tmp_path,
+        SETTINGS[name],
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
+    )
+    trainer.add_references()
+    move(model)
+    wanted = hand_loss(name, twin, first)
+    wanted.backward()
+
+    trainer.train()
+
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(wanted.item(), abs=1e-5)
+    for before, after in zip(twin.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(before.detach() - after.detach(), before.grad, atol=1e-5)
+
+
+def test_the_reference_is_the_model_that_the_stage_starts_from_and_stays(tmp_path: Path) -> None:
+    model = tiny_model()
+    trainer = make_trainer(model, tmp_path, SETTINGS["decision"], max_steps=3, learning_rate=0.05)
+    trainer.add_references()
+    pairs: Any = trainer.train_dataset
+    kept = pairs["reference"][:]
+
+    trainer.train()
+
+    drifts = [entry["drift"] for entry in trainer.state.log_history if "drift" in entry]
+    assert drifts[0] == pytest.approx(0, abs=1e-6)
+    assert abs(drifts[-1]) > 1e-3
+    assert pairs["reference"][:] == kept
+
+
+@pytest.mark.parametrize("name", ["decision", "calibrated"])
+def test_what_follows_a_decision_does_not_change_its_loss(tmp_path: Path, name: str) -> None:
+    losses = []
+    for last in (11, 33):
+        changed: DecisionExample = {**PAIRS[0], "chosen_ids": [8, 9, 10, last]}
+        trainer = make_trainer(tiny_model(), tmp_path, SETTINGS[name])
+        trainer.train_dataset = to_dataset([changed], DecisionExample)
+        trainer.add_references()
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "no_alpha"])
+def test_the_likelihood_of_trajectories_is_added_by_its_share_and_weight(
+    tmp_path: Path, name: str
+) -> None:
+    settings = SETTINGS.get(name, Sft1Params(alpha=0.0))
+    with_likelihood = Sft1Params(
+        loss=settings.loss,
+        alpha=settings.alpha,
+        contrast_tokens=settings.contrast_tokens,
+        trajectories=("a folder",),
+        likelihood_share=0.4,
+        likelihood_weight=0.5,
+    )
+    alone = make_trainer(tiny_model(), tmp_path, settings)
+    alone.add_references()
+    alone.train()
+    model, twin = tiny_model(), tiny_model()
+    sums = [log_probabilities(twin, row, "chosen") for row in TRAJECTORIES]
+    likelihood_loss = -torch.cat(sums).mean().item()
+
+    mixed = make_trainer(
+        model,
+        tmp_path,
+        with_likelihood,
+        with_trajectories=True,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=3,
+    )
+    mixed.add_references()
+    mixed.train()
+
+    pairs_loss = alone.state.log_history[0]["loss"]
+    wanted = pairs_loss + 0.5 * likelihood_loss
+    assert mixed.state.log_history[0]["loss"] == pytest.approx(wanted, abs=1e-5)
+    rows = [-log_probs.mean().item() for log_probs in sums]
+    logged = mixed.state.log_history[0]["likelihood_loss"]
+    assert logged == pytest.approx(sum(rows) / len(rows), abs=1e-5)
+
+
+def test_the_log_tells_how_likely_a_call_is_where_it_helps_and_where_it_does_not(
+    tmp_path: Path,
+) -> None:
+    model, twin = tiny_model(), tiny_model()
+    triggers: tuple[list[float], list[float]] = ([], [])
+    for pair in PAIRS:
+        side = "chosen" if pair["acts"] else "rejected"
+        length = pair["decision_lengths"][0 if pair["acts"] else 1]
+        p = log_probabilities(twin, pair, side)[:length].sum().exp().item()
+        triggers[pair["acts"]].append(p)
+    trainer = make_trainer(model, tmp_path, SETTINGS["calibrated"])
+    trainer.add_references()
+
+    trainer.train()
+
+    entry = trainer.state.log_history[0]
+    assert entry["trigger/think_better"] == pytest.approx(triggers[0][0], abs=1e-6)
+    assert entry["trigger/act_better"] == pytest.approx(sum(triggers[1]) / 2, abs=1e-6)
+
+
+def test_a_call_that_is_certain_has_a_finite_loss_and_a_gradient_against_it() -> None:
+    for log_p in (0.0, -1e-9, -1e-3, -50.0):
+        trigger = torch.tensor([log_p], requires_grad=True)
+        loss: Any = calibrated_loss(trigger, torch.tensor([0.1])).sum()
+        loss.backward()
+        assert math.isfinite(loss.item())
+        assert trigger.grad is not None and math.isfinite(trigger.grad.item())
+        assert (trigger.grad.item() > 0) is (math.exp(log_p) > 0.1)
+
+
+def test_every_stretch_of_rows_has_its_share_of_trajectories_and_every_pair_is_seen_once() -> None:
+    order = MixedOrder(num_pairs=30, num_trajectories=7, share=0.25, seed=3)
+    rows = list(order)
+    assert len(rows) == len(order) == 40
+    assert sorted(row for row in rows if row < 30) == list(range(30))
+    for start in range(0, 40, 8):
+        assert sum(row >= 30 for row in rows[start : start + 8]) == 2
+    drawn = [row for row in rows if row >= 30]
+    assert len(set(drawn)) == 7
+    assert rows == list(order)
+    order.set_epoch(1)
+    assert rows != list(order)

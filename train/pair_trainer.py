@@ -1,0 +1,228 @@
+"""Train on pairs with any of the losses of SFT stage 1, and on trajectories beside them.
+
+The loss is a mean over the pairs of an optimiser's step, and over the trained tokens of its
+trajectories, however these are split into batches.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Sampler
+from transformers import Trainer
+
+from train.pair_batches import SideScores, score_sides
+from train.pair_losses import calibrated_loss, contrastive_loss, decision_loss
+from train.settings import PairLoss, Sft1Params
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class PairTrainer(Trainer):
+    """transformers' Trainer with the losses of SFT stage 1.
+
+    It logs how likely both sides are and how often the loss's own measure prefers the chosen one;
+    how likely the trigger is where acting is better and where thinking is; the loss per token of
+    the trajectories; and, against a reference, how far the chosen sides have drifted.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self, *, settings: Sft1Params, trajectories: "Dataset | None" = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._settings = settings
+        self._trajectories = trajectories
+        self._kind_weights = torch.ones(2)
+        if settings.loss is not PairLoss.CONTRASTIVE:
+            pairs: Any = self.train_dataset
+            self._kind_weights = balance_kinds(pairs["acts"])
+        self._seen: dict[str, list[float]] = defaultdict(list)
+
+    def add_references(self) -> None:
+        """Keep the log-probabilities of the model as it is now as the reference of each pair."""
+        self.train_dataset = self._with_reference(self.train_dataset)
+        if self.eval_dataset is not None:
+            self.eval_dataset = self._with_reference(self.eval_dataset)
+
+    def _with_reference(self, pairs: Any) -> Any:
+        batch_size = self.args.per_device_eval_batch_size
+        batches = DataLoader(pairs, batch_size, collate_fn=self.data_collator)
+        found: list[list[float]] = []
+        model: Any = self.model
+        model.eval()
+        for batch in batches:
+            with torch.no_grad(), self.accelerator.autocast():
+                scores = score_sides(model, self._prepare_inputs(batch))
+            found += torch.cat([scores.means[:, :1], scores.decisions], dim=1).tolist()
+        return pairs.add_column("reference", found)
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches of an epoch: pairs, with trajectories between them where there are."""
+        if self._trajectories is None:
+            return super().get_train_dataloader()
+        pairs: Any = self.train_dataset
+        order = MixedOrder(
+            len(pairs), len(self._trajectories), self._settings.likelihood_share, self.args.seed
+        )
+        batches: Any = DataLoader(
+            ConcatDataset([pairs, self._trajectories]),
+            batch_size=self._train_batch_size,
+            sampler=order,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            drop_last=self.args.dataloader_drop_last,
+        )
+        return self.accelerator.prepare(batches)
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: Any
+    ) -> tuple[list[Any], Any]:
+        """Return the batches of one step, with what one process has of pairs and tokens in them."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.zeros(2, device=device)
+        for batch in batches:
+            counts += count_terms(batch).to(device)
+        return batches, self.accelerator.reduce(counts, reduction="mean")
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """Compute the batch's share of the step's loss.
+
+        Where no step is under way, it is the mean over the batch.
+        """
+        counts = count_terms(inputs) if num_items_in_batch is None else num_items_in_batch
+        num_pairs, num_tokens = counts.clamp(min=torch.finfo(counts.dtype).tiny)
+        scores = score_sides(model, inputs, self._settings.contrast_tokens)
+        is_pair = inputs["is_pair"]
+        pairs = {name: inputs[name][is_pair] for name in ("acts", "target", "reference")}
+        has_trigger = (inputs["decision_lengths"][is_pair] > 0).all(dim=1)
+        prefix = "" if model.training else "eval_"
+        losses = self._pair_losses(scores.where(is_pair), pairs, has_trigger, prefix)
+        loss = losses.sum() / num_pairs
+        if self._trajectories is not None and not is_pair.all():
+            whole = scores.where(~is_pair)
+            self._note(f"{prefix}likelihood_loss", -whole.means[:, 0])
+            likelihood_loss = -whole.sums[:, 0].sum() / num_tokens
+            loss = loss + self._settings.likelihood_weight * likelihood_loss
+        return (loss, {}) if return_outputs else loss
+
+    def _pair_losses(
+        self, scores: SideScores, pairs: dict[str, Tensor], has_trigger: Tensor, prefix: str
+    ) -> Tensor:
+        """Compute the loss of each pair, and note what the log tells of it."""
+        settings = self._settings
+        acts = pairs["acts"].bool()
+        trigger = torch.where(acts, scores.decisions[:, 0], scores.decisions[:, 1])
+        reference = pairs["reference"][:, 1:]
+        if settings.loss is PairLoss.CONTRASTIVE:
+            chosen, rejected = scores.contrasts.unbind(dim=1)
+            is_preferred = chosen > rejected
+            losses = contrastive_loss(chosen, rejected, scores.means[:, 0], settings.alpha)
+        elif settings.loss is PairLoss.DECISION:
+            change = scores.decisions - reference
+            is_preferred = change[:, 0] > change[:, 1]
+            losses = decision_loss(
+                scores.decisions, reference, beta=settings.beta, alpha=settings.alpha
+            )
+        else:
+            is_preferred = (trigger.exp() > 0.5) == (pairs["target"] > 0.5)
+            losses = calibrated_loss(trigger, pairs["target"])
+        self._note(f"{prefix}logps/chosen", scores.means[:, 0])
+        self._note(f"{prefix}logps/rejected", scores.means[:, 1])
+        self._note(f"{prefix}pair_accuracy", is_preferred.float())
+        self._note(f"{prefix}trigger/act_better", trigger[acts & has_trigger].exp())
+        self._note(f"{prefix}trigger/think_better", trigger[~acts & has_trigger].exp())
+        if settings.loss is not PairLoss.CONTRASTIVE:
+            self._note(f"{prefix}drift", scores.means[:, 0] - pairs["reference"][:, 0])
+            losses = losses * self._kind_weights.to(losses.device)[pairs["acts"]]
+        return losses
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, None, None]:
+        """Compute only the loss: there are no labels to compare with."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
+
+    def _note(self, name: str, values: Tensor) -> None:
+        self._seen[name] += values.detach().tolist()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last entry of the same kind."""
+        is_eval = any(name.startswith("eval_") for name in logs)
+        names = [name for name in self._seen if name.startswith("eval_") is is_eval]
+        for name in names:
+            values = self._seen.pop(name)
+            if values:
+                logs[name] = sum(values) / len(values)
+        super().log(logs, start_time)
+
+
+def count_terms(batch: dict[str, Tensor]) -> Tensor:
+    """Count the pairs of a batch, and the trained tokens of its trajectories."""
+    is_pair = batch["is_pair"]
+    num_tokens = (batch["sides"][~is_pair] > 0).sum()
+    return torch.stack([is_pair.sum(), num_tokens]).float()
+
+
+def balance_kinds(acts: list[int]) -> Tensor:
+    """Return the weights of pairs in which thinking and in which acting is better.
+
+    With them both kinds count the same, and a pair counts 1 in the mean. They are 1 where there is
+    one kind alone.
+    """
+    num_acts = sum(acts)
+    num_thinks = len(acts) - num_acts
+    if not num_acts or not num_thinks:
+        return torch.ones(2)
+    return torch.tensor([len(acts) / (2 * num_thinks), len(acts) / (2 * num_acts)])
+
+
+class MixedOrder(Sampler[int]):
+    """The order of an epoch's rows: all pairs, and the share of trajectories spread evenly.
+
+    So every step has its share, however it is split into batches. Each epoch draws its own
+    trajectories; those with all drawn are drawn again.
+    """
+
+    def __init__(self, num_pairs: int, num_trajectories: int, share: float, seed: int) -> None:
+        self._num_pairs = num_pairs
+        self._num_trajectories = num_trajectories
+        self._num_drawn = max(1, round(num_pairs * share / (1 - share)))
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, whose order depends on it and the seed alone."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of rows of an epoch."""
+        return self._num_pairs + self._num_drawn
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield positions in the pairs followed by the trajectories."""
+        generator = torch.Generator().manual_seed(1_000_003 * self._seed + self._epoch)
+        pairs = iter(torch.randperm(self._num_pairs, generator=generator).tolist())
+        drawn: list[int] = []
+        while len(drawn) < self._num_drawn:
+            drawn += torch.randperm(self._num_trajectories, generator=generator).tolist()
+        trajectories = iter(drawn)
+        for row in range(len(self)):
+            # The number of trajectories up to a row grows in proportion to the row.
+            num_before = row * self._num_drawn // len(self)
+            num_after = (row + 1) * self._num_drawn // len(self)
+            if num_after > num_before:
+                yield self._num_pairs + next(trajectories)
+            else:
+                yield next(pairs)
