@@ -144,7 +144,7 @@ def test_its_texts_have_no_word_outside_the_vocabulary(
 
 
 def test_the_pretraining_text_calculates_too(world: World) -> None:
-    documents = itertools.islice(pretraining_documents(world, seed=0), 300)
+    documents = itertools.islice(pretraining_documents(world, seed=0), 3_000)
     texts = ["".join(piece.text for piece in pieces) for pieces in documents]
     equations = re.findall(r"Here (\d+) ([+-]) (\d+) is (-?\d+)\.", " ".join(texts))
     assert len(equations) > 10

@@ -279,8 +279,10 @@ class _Writer:
 
     def _invented_same(self) -> tuple[PlanKind, Facts]:
         """Invent one relation of two entities; half of the time the second shares the value."""
-        first = self._invented_fact(self._relation())
-        second = self._invented_fact(BY_NAME[first.relation])
+        # No question of the world asks whether years of birth are the same.
+        relation = self.rng.choice(list(RELATIONS.values()))
+        first = self._invented_fact(relation)
+        second = self._invented_fact(relation)
         if self.rng.random() < 0.5:
             second = Fact(second.entity, second.relation, first.value)
         return PlanKind.SAME, (first, second)
