@@ -318,12 +318,25 @@ class Piece(NamedTuple):
 def pieces(prompt: str, steps: Iterable[Step]) -> list[Piece]:
     """Cut the text, prompt first, into pieces that are encoded one by one.
 
-    The cuts are where the author changes and where an observation's body begins and ends.
+    The cuts are where a step ends, and where an observation's body begins and ends. A space before
+    a call is cut off from its author's thought and begins the call's piece: whoever tokenises the
+    text as a whole joins the space to the tag, not to the sentence before it.
     """
     found = [Piece(prompt, Author.SCAFFOLD, None)] if prompt else []
     for step in steps:
-        found += _step_pieces(step)
-    return found
+        new = _step_pieces(step)
+        if step.kind is StepKind.ACTION and found and _gives_space(found[-1], step):
+            thought = found.pop()
+            found.append(thought._replace(text=thought.text[:-1]))
+            new = [new[0]._replace(text=f" {step.text}")]
+        found += new
+    return [piece for piece in found if piece.text]
+
+
+def _gives_space(piece: Piece, call: Step) -> bool:
+    """Tell whether a piece is a thought by the author of the call after it, and ends in a space."""
+    is_thought = piece.kind is StepKind.THOUGHT and piece.author is call.author
+    return is_thought and piece.text.endswith(" ")
 
 
 def _step_pieces(step: Step) -> list[Piece]:
@@ -338,25 +351,6 @@ def _step_pieces(step: Step) -> list[Piece]:
         Piece(body, step.author, step.kind, is_world),
         Piece("\n", step.author, step.kind),
     ]
-
-
-class Span(NamedTuple):
-    """The characters `start` to `end` of a rollout's text, prompt included."""
-
-    start: int
-    end: int
-    author: Author
-    kind: StepKind | None
-    """None for the prompt."""
-
-
-def spans(prompt: str, steps: Iterable[Step]) -> list[Span]:
-    """Return who wrote which characters of `prompt + render(steps)`; the spans leave no gap."""
-    found = [Span(0, len(prompt), Author.SCAFFOLD, None)]
-    for step in steps:
-        start = found[-1].end
-        found.append(Span(start, start + len(step.text), step.author, step.kind))
-    return found
 
 
 def closes_thinking(step: Step) -> bool:

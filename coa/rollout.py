@@ -132,8 +132,7 @@ def start(task: Task, run: RolloutContext) -> State:
         is_opening=bool(task.opening_prompt),
     )
     state = _count_text(state, task.prompt, Author.SCAFFOLD, is_prompt=True)
-    for step in task.prefix:
-        state = _append_given(state, step)
+    state = _append_given(state, *task.prefix)
     state = replace(
         state,
         num_prompt_tokens=state.num_context_tokens,
@@ -275,10 +274,11 @@ def _force_answer(state: State, reason: StopReason) -> State:
     return replace(state, forced=reason, pending=answer, is_opening=False)
 
 
-def _append_given(state: State, step: Step) -> State:
-    """Append a step that the policy did not write in this rollout."""
-    state = replace(state, steps=(*state.steps, step), context=state.context + step.text)
-    for piece in protocol.pieces("", (step,)):
+def _append_given(state: State, *steps: Step) -> State:
+    """Append steps that the policy did not write in this rollout."""
+    context = state.context + protocol.render(steps)
+    state = replace(state, steps=(*state.steps, *steps), context=context)
+    for piece in protocol.pieces("", steps):
         state = _count_text(state, piece.text, piece.author)
     return state
 

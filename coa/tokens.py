@@ -265,27 +265,33 @@ class Tokenised:
 
 
 def tokenise(
-    prompt: str, steps: Sequence[Step], encoder: PieceEncoder, *, end_id: int | None = None
+    prompt: str,
+    steps: Sequence[Step],
+    encoder: PieceEncoder,
+    *,
+    prefix: Sequence[Step] = (),
+    end_id: int | None = None,
 ) -> Tokenised:
     """Encode a prompt and its steps piece by piece.
 
     Args:
         prompt: The prompt.
-        steps: The steps after it.
+        steps: The steps after it, and after the prefix.
         encoder: The encoder.
+        prefix: Steps before `steps` of which no token holds a part of both, as two sides share it.
         end_id: The end-of-turn token, which is added as the policy's. Leave it out where the text
             ends in an action.
 
     Raises:
         TextLostError: Decoding the ids does not give the text back.
     """
-    pieces = protocol.pieces(prompt, steps)
+    pieces = [*protocol.pieces(prompt, prefix), *protocol.pieces("", steps)]
     ids: list[int] = []
     lengths: list[int] = []
     for encoded in encoder.encode_all(pieces):
         ids += encoded
         lengths.append(len(encoded))
-    text = prompt + protocol.render(steps)
+    text = prompt + protocol.render((*prefix, *steps))
     decoded = encoder.decode(tuple(ids))
     if decoded != text:
         raise _text_lost(text, decoded)

@@ -27,7 +27,7 @@ OUT = Path("data/microworld")
 
 def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDocument]:
     """Yield the first `num_documents` documents of the endless stream."""
-    stream = pretraining_documents(world, params.seed)
+    stream = pretraining_documents(world, params.seed, params.notation_share)
     for pieces in itertools.islice(stream, params.num_documents):
         yield PretrainingDocument(
             texts=tuple(piece.text for piece in pieces),
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> str:
         "passages": num_passages,
         "questions": num_questions,
         "pretraining_documents": num_documents,
-        "vocabulary": len(vocabulary(world)),
+        "vocabulary": len(vocabulary(world, shows_notation=params.notation_share > 0)),
     }
     write_metrics("microworld", counts)
     shown = [f"{count:,} {name}" for name, count in counts.items()]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import protocol
+from coa.doctor.findings import author_spans
 from coa.errors import InputError
 from coa.trajectory import Author, Outcome, Step, StepKind
 
@@ -165,7 +166,7 @@ def test_a_prefix_before_an_action_that_is_not_there_is_an_error() -> None:
 
 @given(PLAIN, rollouts())
 def test_spans_join_up_to_the_whole_text(prompt: str, steps: tuple[Step, ...]) -> None:
-    spans = protocol.spans(prompt, steps)
+    spans = author_spans(prompt, steps)
     assert [span.start for span in spans] == [0, *(span.end for span in spans[:-1])]
     assert spans[-1].end == len(prompt + protocol.render(steps))
     pieces = protocol.pieces(prompt, steps)

@@ -191,7 +191,8 @@ class Encoder:
         )
 
     def _side(self, prompt: str, prefix: tuple[Step, ...], side: tuple[Step, ...]) -> Tokenised:
-        return tokenise(prompt, (*prefix, *side), self._encoder, end_id=self._end_of(side))
+        end_id = self._end_of(side)
+        return tokenise(prompt, side, self._encoder, prefix=prefix, end_id=end_id)
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None

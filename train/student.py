@@ -40,11 +40,16 @@ class StudentSettings:
     learn fast."""
     tools: tuple[str, ...] = ("search",)
     """The tools whose tags are tokens of their own."""
+    joins_space: bool = False
+    """Whether a tag and the space before it are one token, as in a tokenizer that was learned from
+    text with tags. Otherwise the decision to act is to write a lone space."""
 
 
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
     """Make a tokenizer for `texts` and a model with random weights."""
-    tokenizer = word_tokenizer(texts, settings.max_context, settings.tools)
+    tokenizer = word_tokenizer(
+        texts, settings.max_context, settings.tools, joins_space=settings.joins_space
+    )
     return Student(random_model(tokenizer, settings, seed), tokenizer)
 
 
@@ -74,11 +79,15 @@ def random_model(tokenizer: Any, settings: StudentSettings, seed: int) -> Any:
     return model
 
 
-def word_tokenizer(texts: Iterable[str], max_context: int, tools: Iterable[str]) -> Any:
+def word_tokenizer(
+    texts: Iterable[str], max_context: int, tools: Iterable[str], *, joins_space: bool = False
+) -> Any:
     """Make a tokenizer whose tokens are the words and signs of `texts`.
 
     Everything else is encoded byte by byte, so it loses nothing. The protocol's tags are tokens of
-    their own, ordinary ones, so that they survive decoding.
+    their own, ordinary ones, so that they survive decoding. With `joins_space` there is a second
+    token for each, a tag with the space before it. `AddedToken(lstrip=True)` would drop that space,
+    and decoding could not give it back.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -103,7 +112,10 @@ def word_tokenizer(texts: Iterable[str], max_context: int, tools: Iterable[str])
     student = fast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
     )
-    student.add_tokens(sorted(protocol.all_tags(tools)))
+    tags = sorted(protocol.all_tags(tools))
+    student.add_tokens(tags)
+    if joins_space:
+        student.add_tokens([f" {tag}" for tag in tags])
     return student
 
 

@@ -1,10 +1,11 @@
 """Define what the doctor can find in a row, and the record of an examined row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from coa.trajectory import Author, StepKind
+from coa.trajectory import Author, Step, StepKind
 
 
 class Fault(StrEnum):
@@ -76,6 +77,15 @@ class AuthorSpan(NamedTuple):
     """None where it cannot be told, or does not matter: a template's own text, an end token."""
     kind: StepKind | None = None
     """None for the prompt, and where it cannot be told."""
+
+
+def author_spans(prompt: str, steps: Iterable[Step]) -> list[AuthorSpan]:
+    """Return who wrote which characters of a prompt and its steps; the spans leave no gap."""
+    found = [AuthorSpan(0, len(prompt), Author.SCAFFOLD)]
+    for step in steps:
+        start = found[-1].end
+        found.append(AuthorSpan(start, start + len(step.text), step.author, step.kind))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from coa import protocol
-from coa.doctor.findings import AuthorSpan, Fault, Finding
+from coa.doctor.findings import AuthorSpan, Fault, Finding, author_spans
 from coa.foreign.autocoa import has_own_tags
 from coa.foreign.numbered_react import read_numbered_react
 from coa.foreign.react import read_react_text
@@ -209,7 +209,7 @@ def _cut_off(text: str) -> Finding:
 
 def _spans(steps: tuple[Step, ...]) -> tuple[AuthorSpan, ...]:
     """Return the spans of steps that have no prompt before them."""
-    return tuple(AuthorSpan(*span) for span in protocol.spans("", steps)[1:])
+    return tuple(author_spans("", steps)[1:])
 
 
 def _without_markers(spans: tuple[AuthorSpan, ...]) -> tuple[AuthorSpan, ...]:

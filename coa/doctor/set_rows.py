@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from coa import protocol
-from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
+from coa.doctor.findings import Fault, Finding, MaskedRow, author_spans
 from coa.doctor.observed import OWN_TAGS, forged_observations
 from coa.doctor.recorded_authors import mask_fault
 from coa.foreign.record import ForeignRow
@@ -54,16 +54,14 @@ class SetReader(NamedTuple):
         answers = bool(steps) and steps[-1].kind is StepKind.ANSWER
         end_id = getattr(self.tokenizer, "eos_token_id", None) if answers else None
         try:
-            tokens = tokenise(prompt, (*prefix, *steps), self.encoder, end_id=end_id)
+            tokens = tokenise(prompt, steps, self.encoder, prefix=prefix, end_id=end_id)
         except TextLostError as error:
             detail = f"{error.details['where']}: {error.details['expected']}"
             lost = Finding(Fault.TEXT_CHANGED, detail=f"{detail} became {error.details['got']}")
             return MaskedRow(row_id, (), (), (), (*noticed, lost), has_mask=False)
         num_before = _num_tokens_before(tokens, len(protocol.pieces(prompt, prefix)))
         trained = (False,) * num_before + tokens.loss_mask[num_before:]
-        spans: list[AuthorSpan] = []
-        for span in protocol.spans(prompt, (*prefix, *steps)):
-            spans.append(AuthorSpan(*span))
+        spans = author_spans(prompt, (*prefix, *steps))
         for number in range(1, len(prefix) + 1):
             spans[number] = spans[number]._replace(author=None)
         return MaskedRow(

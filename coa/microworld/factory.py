@@ -24,6 +24,9 @@ class MicroworldParams:
     """Number of test questions."""
     num_documents: int = 35_000
     """Number of texts for pre-training, about 71 tokens each."""
+    notation_share: float = 0.0
+    """Share of these texts that show how calls are written, as mere notation: a student that has
+    never met a tag does not sample it, whatever SFT 1 teaches of when to act."""
 
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:

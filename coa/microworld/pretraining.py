@@ -2,9 +2,12 @@
 
 After them the student knows the known facts (the rare ones less well), reads values from passages
 about names it has never seen, states what it knows as certain and what it does not know as a guess,
-and has seen a few sloppy ReAct transcripts. No fact of a split occurs, and no tag of an action or
-observation: the later stages teach those. The names in all texts about unknown things are invented
-for that text, so the only way to be right about them is to read.
+and has seen a few sloppy ReAct transcripts. No fact of a split occurs. The names in all texts about
+unknown things are invented for that text, so the only way to be right about them is to read.
+
+No trajectory occurs, either: the later stages teach when to act. The tags of calls occur only where
+a share of the texts shows them as notation, a complete call after the word `Like`. A model that has
+met a tag in text can be taught when to write it; one that has not never samples it.
 """
 
 import random
@@ -12,9 +15,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from coa.errors import ConfigError
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
-from coa.microworld.phrases import PhraseKind, boxed, calculation, comparison, need, results, say
+from coa.microworld.phrases import (
+    PhraseKind,
+    boxed,
+    calculate,
+    calculation,
+    comparison,
+    need,
+    results,
+    say,
+    search,
+)
 from coa.microworld.plans import AGES, Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import (
     BIRTH_YEAR,
@@ -43,6 +57,10 @@ REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: 
 """The lines of a ReAct transcript (Yao et al., arXiv 2210.03629)."""
 WORDING = (QUESTION, *REACT)
 """All words that these texts add to trajectories and passages."""
+NOTATION = "Like {}"
+"""A line that shows how a call is written."""
+_NOTATION_LINES = (2, 3, 4)
+"""How many calls a text with notation shows."""
 
 
 class DocumentPiece(NamedTuple):
@@ -66,14 +84,35 @@ class PretrainingDocument:
     """Which pieces carry loss: passages that are only read do not."""
 
 
-def pretraining_documents(world: World, seed: int) -> Iterator[Document]:
-    """Write documents without end; equal worlds and seeds give equal documents."""
+def pretraining_documents(
+    world: World, seed: int, notation_share: float = 0.0
+) -> Iterator[Document]:
+    """Write documents without end; equal arguments give equal documents.
+
+    Args:
+        world: The world whose known facts are taught.
+        seed: Chooses the documents.
+        notation_share: Share of the documents that show the tags of calls as notation.
+
+    Raises:
+        ConfigError: `notation_share` is no share.
+    """
+    if not 0 <= notation_share < 1:
+        raise ConfigError(
+            "the share of texts with notation is no share",
+            where="microworld.notation_share",
+            expected="0 or more, below 1",
+            got=notation_share,
+        )
     writer = _Writer(world, seed)
     makers = [writer.passages, writer.recall, writer.hedge, writer.drill, writer.read, writer.react]
     weights = [0.20, 0.13, 0.09, 0.20, 0.35, 0.03]
     if world.settings.calculation_share:
         makers.append(writer.calculation)
         weights.append(0.10)
+    if notation_share:
+        makers.append(writer.notation)
+        weights.append(sum(weights) * notation_share / (1 - notation_share))
     while True:
         make_document = writer.rng.choices(makers, weights)[0]
         yield tuple(make_document())
@@ -179,6 +218,31 @@ class _Writer:
         asked = f"{QUESTION.format(text)}{THINK_OPEN}\n"
         concluded = f"{say(PhraseKind.COMPARE, equation)} {say(PhraseKind.ANSWER, plan.answer)}"
         yield DocumentPiece(f"{asked}{reasoning} {concluded}{boxed(plan.answer)}", is_trained=True)
+
+    def notation(self) -> Iterator[DocumentPiece]:
+        """Show how calls are written, about known and invented names alike.
+
+        No line says that anything is needed, so none shows a decision to act.
+        """
+        lines = []
+        for _ in range(self.rng.choice(_NOTATION_LINES)):
+            lines.append(NOTATION.format(self._call()))
+        yield DocumentPiece("\n".join(lines), is_trained=True)
+
+    def _call(self) -> str:
+        """Write a call of one of the world's tools."""
+        if self.world.settings.calculation_share and self.rng.random() < 0.5:
+            year = self.rng.choice(VALUES[Category.YEAR])
+            birth_year = self.rng.choice(VALUES[Category.BIRTH_YEAR])
+            age = self.rng.choice(AGES)
+            return calculate(self.rng.choice((f"{year} - {birth_year}", f"{birth_year} + {age}")))
+        fact = self.rng.choices(self.facts, cum_weights=self.cumulative_weights)[0]
+        if self.rng.random() < 0.5:
+            fact = self._invented_fact(self._relation())
+        relation = BY_NAME[fact.relation]
+        noun, verb = relation.name, relation.verb
+        asked = self.rng.choice((noun, verb, f"{noun} {verb}"))
+        return search(f"{fact.entity} {asked}")
 
     def _read_first(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
         shown = self._results(path, num_distractors=self.rng.choice((1, 2)))

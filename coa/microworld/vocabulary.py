@@ -19,9 +19,12 @@ _NUMBERS = (*range(-9, 110), *range(1920, 2050))
 """The ages, the years and the results of calculations, right or wrong."""
 
 
-def vocabulary(world: World) -> list[str]:
+def vocabulary(world: World, *, shows_notation: bool = False) -> list[str]:
     """List the distinct words and signs, sorted, without the tags of the protocol."""
-    tokens = _TOKEN.findall(" ".join(_texts(world)))
+    texts = [*_texts(world)]
+    if shows_notation:
+        texts.append(pretraining.NOTATION)
+    tokens = _TOKEN.findall(" ".join(texts))
     return sorted(set(tokens))
 
 

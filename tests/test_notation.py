@@ -1,0 +1,96 @@
+"""Texts that show the tags of calls as notation: what a student knows of them before SFT 1."""
+
+import itertools
+import re
+from dataclasses import replace
+
+import pytest
+
+from coa import protocol
+from coa.errors import ConfigError
+from coa.microworld.pretraining import pretraining_documents
+from coa.microworld.vocabulary import vocabulary
+from coa.microworld.world import SPLITS, World, WorldSettings, make_world
+
+SHARE = 0.2
+NAME = re.compile(r"[A-Z]\w+ [A-Z]\w+")
+TAG = re.compile(r"</?\w+>")
+CALL = re.compile(r"Like (<begin_(\w+)> [^<>]+ </end_\2>)")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(replace(WorldSettings(), calculation_share=0.2))
+
+
+@pytest.fixture(scope="module")
+def texts(world: World) -> list[str]:
+    documents = itertools.islice(pretraining_documents(world, 0, SHARE), 2_000)
+    return ["".join(piece.text for piece in document) for document in documents]
+
+
+@pytest.fixture(scope="module")
+def shown(texts: list[str]) -> list[str]:
+    return [text for text in texts if "Like" in text]
+
+
+def test_the_share_says_how_many_texts_show_notation(texts: list[str], shown: list[str]) -> None:
+    assert len(shown) / len(texts) == pytest.approx(SHARE, abs=0.03)
+
+
+def test_without_a_share_the_texts_are_those_of_before(world: World) -> None:
+    usual = itertools.islice(pretraining_documents(world, 0), 300)
+    without = itertools.islice(pretraining_documents(world, 0, 0.0), 300)
+    assert list(usual) == list(without)
+
+
+def test_a_text_with_notation_holds_complete_calls_and_nothing_else(shown: list[str]) -> None:
+    for text in shown:
+        for line in text.splitlines():
+            found = CALL.fullmatch(line)
+            assert found is not None, line
+            (step,) = protocol.parse(found[1])
+            assert step.tool == found[2]
+
+
+def test_no_call_follows_a_need_or_a_question_and_none_is_observed(
+    texts: list[str], shown: list[str]
+) -> None:
+    for text in shown:
+        assert "I need" not in text
+        assert "Question" not in text
+    for text in set(texts) - set(shown):
+        assert set(TAG.findall(text)) <= {protocol.THINK_OPEN, protocol.THINK_CLOSE}
+
+
+def test_calls_name_known_and_invented_entities_but_none_of_a_split(
+    world: World, shown: list[str]
+) -> None:
+    named = {name for text in shown for name in NAME.findall(text.replace("Like ", ""))}
+    groups = {world.groups.get(name) for name in named}
+    assert None in groups, "no invented name"
+    assert len(groups) == 2, groups
+    assert groups.isdisjoint(SPLITS)
+
+
+def test_every_tool_of_the_world_is_shown(shown: list[str]) -> None:
+    tools = {found[2] for text in shown for found in CALL.finditer(text)}
+    assert tools == {"search", "calculate"}
+
+
+def test_a_world_without_calculations_shows_search_alone() -> None:
+    documents = itertools.islice(pretraining_documents(make_world(WorldSettings()), 0, SHARE), 500)
+    text = " ".join(piece.text for document in documents for piece in document)
+    assert {found[2] for found in CALL.finditer(text)} == {"search"}
+
+
+def test_the_vocabulary_has_the_words_of_the_notation(world: World, shown: list[str]) -> None:
+    words = set(re.findall(r"\w+|[^\w\s]", TAG.sub("", " ".join(shown))))
+    assert words <= set(vocabulary(world, shows_notation=True))
+    assert "Like" not in vocabulary(world)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_notation_that_is_none_is_an_error(world: World, share: float) -> None:
+    with pytest.raises(ConfigError, match=r"microworld\.notation_share"):
+        next(pretraining_documents(world, 0, share))
