@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams, template_of
-from coa.files import BRANCHED, GRADED
+from coa.files import ANALYSED, BRANCHED, GRADED
 from coa.pairs import Arm, PairKind
 from coa.params import Params
 from coa.policy import Turns
@@ -87,6 +87,8 @@ class BranchParams:
     """Its prompt files; null: those of the section `prompts`."""
     graded: str = GRADED.as_posix()
     """The trajectories to fork, with their grades."""
+    analysed: str = ANALYSED.as_posix()
+    """Why each of them failed; read where points are chosen by blame."""
     out: str = BRANCHED.as_posix()
     """The folder under data/ that gets pairs, forks and points; it names the metrics and the
     journal too."""

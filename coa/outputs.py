@@ -16,7 +16,7 @@ from coa.errors import ConfigError
 _PART = re.compile(r"[^\W_](.*[^\W_])?")
 """A part with letters or digits at both ends: a sign there could be taken for a joining one."""
 _FILE = ".parquet"
-_OWN_FILES = {"grade.parquet": "grade"}
+_OWN_FILES = {"grade.parquet": "grade", "analyse.parquet": "analyse"}
 """A file with its stage's name is named without its suffix."""
 
 

@@ -285,6 +285,8 @@ def _fill(document: Any, values: Any) -> None:
     for key in list(document):
         if key not in values:
             del document[key]
+    if list(document) != [key for key in values if key in document]:
+        document.clear()  # a mapping that was replaced has its own order, such as `table.rows`
     for key, value in values.items():
         is_mapping = isinstance(value, dict) and isinstance(document.get(key), dict)
         if is_mapping and value:

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
-from coa.files import ASSEMBLED, DATA, QUESTIONS, TRAINED
+from coa.files import ASSEMBLED, DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
 from coa.forking import forking_policy, require_forks
 from coa.params import PARAMS_FILE, Params
 from coa.prompts import PromptParams
@@ -54,7 +54,8 @@ class Plan:
         settings = params.section(PipelineParams, "pipeline")
         self._values: Mapping[str, Any] = params.values()
         self.training = [str(stage) for stage in Stage if stage in settings.training]
-        self.student = str(settings.student or "")
+        self.student = settings.student or ""
+        self._student_pairs = settings.student_pairs
         self.samples = TrajectorySource.SAMPLE in settings.trajectories
         self.ingests = TrajectorySource.INGEST in settings.trajectories
         self._check()
@@ -92,6 +93,16 @@ class Plan:
         return bool(self._values["assemble"]["num_cot_a"])
 
     @property
+    def student_sets(self) -> list[str]:
+        """Return the names of the sets that are made of what the student writes."""
+        found: list[str] = []
+        if self.student and "rft" in self.training:
+            found.append("coa")
+        if self.student and self._student_pairs:
+            found.append("cot_a")
+        return found
+
+    @property
     def fork_prompts(self) -> list[str]:
         """Return the prompt files of the policy that writes forks."""
         own = self._values["branch"]["prompts"]
@@ -109,7 +120,7 @@ class Plan:
     def has_index(self) -> bool:
         """Tell whether a stage searches the embedded index."""
         is_embedded = self._values["search"]["engine"] == "embedded"
-        searches = self.samples or self.makes_pairs or bool(self.training)
+        searches = self.samples or self.makes_pairs or bool(self.training or self.student)
         return is_embedded and searches
 
     @property
@@ -205,31 +216,63 @@ class Plan:
         self._check_sets(where)
         for name in self.training:
             self._check_init(name, where)
-        if "rft" in self.training and not self.student:
-            raise ConfigError(
-                "`rft` trains on what a student wrote, and none writes",
-                where=where,
-                fix="set pipeline.student to a training stage, such as sft2",
-            )
-        if self.student == "rft":
-            raise ConfigError(
-                "the student cannot be rft, which is trained on what the student wrote",
-                where=where,
-                expected="pipeline.student: another training stage, such as sft2",
-                fix="take another student; for a further round, set train.rft.init and train again",
-            )
-        if self.student and self.student not in self.training:
-            raise ConfigError(
-                f"the student {self.student!r} is not trained",
-                where=where,
-                expected=f"one of pipeline.training: {', '.join(self.training) or 'none'}",
-            )
+        self._check_student(where)
         if "rl1" in self.training and f"{TRAINED}/{self.world_model}" not in self._trained():
             raise ConfigError(
                 f"the world model of rl1 is not trained: {self.world_model!r}",
                 where=where,
                 fix="add its stage to pipeline.training, set fidelity.model, or leave rl1 out",
             )
+
+    def _check_student(self, where: str) -> None:
+        """Refuse a student that is not there, or that is trained on what it has yet to write."""
+        readers: list[str] = []
+        for name in self.training:
+            if any(path.is_relative_to(STUDENT_ASSEMBLED) for path in self._sets_of(name)):
+                readers.append(name)
+        if readers and not self.student:
+            raise ConfigError(
+                f"{readers[0]} trains on what a student wrote, and none writes",
+                where=where,
+                fix="set pipeline.student to a training stage, such as sft2",
+            )
+        if not self.student:
+            return
+        if self.student not in self.training and not (TRAINED / self.student).is_dir():
+            raise ConfigError(
+                f"the student {self.student!r} is not trained",
+                where=where,
+                expected=f"one of pipeline.training ({', '.join(self.training) or 'none'}), or the "
+                f"name of a folder in {TRAINED}",
+            )
+        for name in self._chain_of(self.student):
+            if name in readers:
+                raise ConfigError(
+                    f"the student cannot be {self.student}: {name} is trained on what the student "
+                    "wrote",
+                    where=where,
+                    expected=f"pipeline.student: a model that does not begin with {name}",
+                    fix=f"take another student; for a further round, set train.{name}.init and "
+                    "train again",
+                )
+
+    def _sets_of(self, stage: str) -> list[Path]:
+        """List the sets that a stage is trained on."""
+        settings = self._values["train"][stage]
+        named = list(settings.get("trajectories", ()))
+        for key in ("pairs", "questions"):
+            if key in settings:
+                named.append(settings[key])
+        return [Path(folder) for folder in named]
+
+    def _chain_of(self, stage: str) -> list[str]:
+        """List a stage and the stages of this run before it, each once."""
+        found: list[str] = []
+        while stage in self.training and stage not in found:
+            found.append(stage)
+            init = Path(self._values["train"][stage].get("init", ""))
+            stage = init.name if init.parent == TRAINED else ""
+        return found
 
     def _check_foreign_folders(self) -> None:
         """Refuse a pattern in a folder that stages write: DVC would take it for its own cause."""
@@ -252,23 +295,14 @@ class Plan:
                 got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
                 fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
             )
-        needs = {"sft1": "num_cot_a", "rl1": "num_rl", "rl2": "num_rl"}
-        for name, number in needs.items():
-            if name in self.training and not numbers[number]:
-                raise ConfigError(
-                    f"there is nothing to train {name} on: assemble.{number} is 0",
-                    where=where,
-                    fix=f"take {name} out of pipeline.training, or raise assemble.{number}",
-                )
         for name in self.training:
-            for item in self._values["train"][name].get("trajectories", ()):
-                path = Path(item)
+            for path in self._sets_of(name):
                 if path.parent == ASSEMBLED and not numbers.get(f"num_{path.name}", 1):
                     raise ConfigError(
-                        f"{name} reads {item}, which is not built: assemble.num_{path.name} is 0",
+                        f"{name} reads {path}, which is not built: assemble.num_{path.name} is 0",
                         where=where,
-                        fix=f"take it out of train.{name}.trajectories, or raise "
-                        f"assemble.num_{path.name}",
+                        fix=f"let train.{name} read another set, take {name} out of "
+                        f"pipeline.training, or raise assemble.num_{path.name}",
                     )
 
     def _check_init(self, name: str, where: str) -> None:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+import msgspec
 
 
 class TrajectorySource(StrEnum):
@@ -42,10 +45,15 @@ class PipelineParams:
     read; or both."""
     training: tuple[Stage, ...] = ()
     """The training stages; without any the line ends with sets and cards."""
-    student: Stage | None = None
-    """The training stage whose model samples train questions again, as the teacher of `rft`; null
-    for none."""
+    student: str | None = None
+    """The trained model that samples train questions again: a training stage, or the name of a
+    folder in data/train/ that another run wrote; null for none."""
     student_questions: int = 200
     """Train questions that the student is asked."""
     student_rollouts: int = 1
     """Rollouts of the student for each question."""
+    student_pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Most pairs of the train split of data/student/assemble/cot_a, which the student mines from
+    its own rollouts. 0: it mines none."""
+    student_continuations: Annotated[int, msgspec.Meta(ge=1)] = 8
+    """Most continuations of each arm that the student writes at one of its points."""

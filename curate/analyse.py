@@ -3,7 +3,8 @@
     python -m curate.analyse
 
 Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages
-under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory.
+under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory
+(`graded=` and `out=` name other files).
 What no rule decides is `unknown`. Without gold titles the rules look at the answer only
 (`curate.diagnosis.untitled`); questions that compare need titles and the corpus. Rows stream
 through; only the questions and the gold passages of failed ones stay in memory. The causes are
@@ -26,6 +27,7 @@ from coa.files import ANALYSED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.metrics import rate, write_metrics
+from coa.outputs import check_file, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
@@ -35,8 +37,6 @@ from coa.trajectory import Mode
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose
-
-OUT = ANALYSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,10 @@ class AnalyseParams:
     them say unknown. Where `index.corpus` is empty, there are none."""
     near_f1: float = 0.75
     """A wrong answer that overlaps an accepted one at least so much is blamed on the grader."""
+    graded: str = GRADED.as_posix()
+    """What is analysed."""
+    out: str = ANALYSED.as_posix()
+    """A file under data/; it names the metrics too."""
 
 
 def analyse(row: GradedTrajectory, question: Question, context: Context) -> Analysis:
@@ -126,7 +130,7 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     index = params.section(IndexParams, "index")
     titles: set[str] = set()
     if index.corpus:
-        for question_id in failed_questions(GRADED) & questions.keys():
+        for question_id in failed_questions(Path(settings.graded)) & questions.keys():
             titles.update(questions[question_id].gold_titles)
     passages = read_passages(corpus_files(index.corpus), index.columns) if titles else ()
     return Context(gold_passages(passages, titles), asking, settings.near_f1)
@@ -171,25 +175,30 @@ class _Totals:
 def main(arguments: Sequence[str]) -> str:
     """Analyse all graded rows and return the summary line."""
     params = Params.load("analyse", arguments)
+    settings = params.section(AnalyseParams)
+    check_file(settings.out)
+    out = Path(settings.out)
+    name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
     questions: dict[str, Question] = {}
     for question in tables.read_table(QUESTIONS, Question):
         questions[question.question_id] = question
     context = load_context(params, questions)
     totals = _Totals()
-    rows = analyse_all(tables.read_table(GRADED, GradedTrajectory), questions, context)
+    graded = tables.read_table(Path(settings.graded), GradedTrajectory)
+    rows = analyse_all(graded, questions, context)
     with (
-        tables.TableWriter(OUT, Analysis) as table,
+        tables.TableWriter(out, Analysis) as table,
         Progress("analyse", None, "trajectories") as bar,
     ):
         for row in rows:
             table.write(row)
             totals.add(row)
             bar.add()
-    write_metrics("analyse", totals.metrics())
+    write_metrics(name, totals.metrics())
     unknown = sum(totals.causes[mode, Cause.UNKNOWN] for mode in Mode)
     num_failed = totals.causes.total()
     num_analysed = totals.analysed.total()
-    return f"{OUT}: {num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
+    return f"{out}: {num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
 
 
 if __name__ == "__main__":

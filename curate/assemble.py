@@ -80,17 +80,8 @@ def _unchanged(question: Question) -> Question:
 def sources(params: AssembleParams, revision: Revision) -> Iterator[SetSource]:
     """Describe the sets that are asked for; of the others no file is read."""
     if params.makes_pairs:
-        yield SetSource(
-            name="cot_a",
-            record=PreferencePair,
-            path=PAIRS,
-            size=params.num_cot_a,
-            pool=pair_pool(PAIRS, GRADED, EXCLUDED, revision),
-            row_id=_pair_id,
-            remedy="raise branch.max_parents, branch.points_per_trajectory or "
-            "branch.num_continuations",
-            revise=revision.pair,
-        )
+        pairs = pair_pool(PAIRS, GRADED, EXCLUDED, revision)
+        yield pair_source(PAIRS, params.num_cot_a, pairs, revision)
     for mode, size in ((Mode.COA, params.num_coa), (Mode.COT, params.num_cot)):
         if size:
             yield _trajectory_source(mode, size, revision)
@@ -105,6 +96,20 @@ def sources(params: AssembleParams, revision: Revision) -> Iterator[SetSource]:
             remedy="lower sample.num_questions, or bring more questions",
             revise=_unchanged,
         )
+
+
+def pair_source(path: Path, size: int, pool: Pool, revision: Revision) -> SetSource:
+    """Describe a set of pairs."""
+    return SetSource(
+        name="cot_a",
+        record=PreferencePair,
+        path=path,
+        size=size,
+        pool=pool,
+        row_id=_pair_id,
+        remedy="raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
+        revise=revision.pair,
+    )
 
 
 def _trajectory_source(mode: Mode, size: int, revision: Revision) -> SetSource:
@@ -188,7 +193,7 @@ def _counted(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
-def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:
+def write_set(source: SetSource, chosen: dict[str, set[str]], folder: Path = OUT) -> dict[str, int]:
     """Copy the chosen rows of each split to its file, sorted by id, and return the sizes."""
     sizes: dict[str, int] = {}
     for name, ids in chosen.items():
@@ -198,7 +203,7 @@ def write_set(source: SetSource, chosen: dict[str, set[str]]) -> dict[str, int]:
                 rows.append(source.revise(row))
         # A set is small by design (thousands of rows), so it is sorted in memory.
         rows.sort(key=source.row_id)
-        path = OUT / source.name / f"{name}.parquet"
+        path = folder / source.name / f"{name}.parquet"
         sizes[name] = tables.write_table(path, source.record, rows)
     return sizes
 

@@ -11,12 +11,12 @@ metrics/student_assemble.json what was taken, and why the rest was not.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from coa import tables
 from coa.exclusions import Excluded, ExclusionReason, RowKind
-from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED
+from coa.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
 from coa.params import Params
@@ -25,20 +25,26 @@ from coa.trajectory import Mode
 from curate.assemble import split_candidates
 from curate.evaluation_files import read_evaluation
 from curate.overlap import EvaluationSets
-from curate.screen import Screen, ScreenParams, read_marks, row_of
+from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
 from curate.strata import Candidate
 
-KEPT = DATA / "student/filter/kept.parquet"
 OUT = STUDENT_ASSEMBLED / "coa"
 
 
-def find_excluded(rows: Iterable[GradedTrajectory], params: ScreenParams) -> list[Excluded]:
+def find_excluded(
+    what: RowKind, rows: Iterable[ScreenedRow], params: ScreenParams
+) -> Iterator[Excluded]:
     """Find the rows that touch an evaluation set, and those that copy another one."""
     questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     evaluation = EvaluationSets(questions, run_words=params.ngram_words)
     screen = Screen(params, read_marks(QUESTIONS), evaluation, STUDENT_ASSEMBLED)
-    screened = (row_of(row.trajectory) for row in rows)
-    return list(screen.excluded(RowKind.TRAJECTORY, screened))
+    return screen.excluded(what, rows)
+
+
+def count_reasons(excluded: Iterable[Excluded]) -> dict[str, int]:
+    """Count excluded rows by reason; a reason that took none is there with 0."""
+    reasons = Counter(row.reason for row in excluded)
+    return {str(reason): reasons[reason] for reason in ExclusionReason}
 
 
 def divide(
@@ -59,16 +65,17 @@ def divide(
 def main(arguments: Sequence[str]) -> str:
     """Make the set and return the summary line."""
     settings = Params.load("assemble", arguments)
-    kept = tables.read_table(KEPT, GradedTrajectory)
+    kept = tables.read_table(STUDENT_KEPT, GradedTrajectory)
     rows = [row for row in kept if row.trajectory.mode is Mode.COA]
-    excluded = find_excluded(rows, settings.section(ScreenParams, "screen"))
+    screened = (row_of(row.trajectory) for row in rows)
+    screen = settings.section(ScreenParams, "screen")
+    excluded = list(find_excluded(RowKind.TRAJECTORY, screened, screen))
     left_out = {row.row_id for row in excluded}
     others = [row for row in rows if row.trajectory.trajectory_id not in left_out]
     sizes: dict[str, int] = {}
     for split, chosen in divide(others, settings.section(AssembleParams)).items():
         sizes[split] = tables.write_table(OUT / f"{split}.parquet", GradedTrajectory, chosen)
-    reasons = Counter(row.reason for row in excluded)
-    counts = {str(reason): reasons[reason] for reason in ExclusionReason}
+    counts = count_reasons(excluded)
     write_metrics("student_assemble", {"kept": len(rows), "excluded": counts, **sizes})
     if not sizes["train"]:
         print(

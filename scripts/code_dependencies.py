@@ -94,6 +94,7 @@ def all_stages() -> dict[str, dict[str, Any]]:
         "pipeline.trajectories=[sample,ingest]",
         f"pipeline.training=[{','.join(Stage)}]",
         f"pipeline.student={Stage.RL2}",
+        "pipeline.student_pairs=1",
         "ingest.files=[{path: data/raw}]",
     ]
     params = Params.load("pipeline", everything, ROOT / DEFAULT_PROFILE)

@@ -17,6 +17,7 @@ import pytest
 from coa import protocol, tables
 from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.errors import InputError
+from coa.files import ANALYSED
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.decisions import TeacherEvent
 from coa.microworld.questions import make_questions, plan_question
@@ -193,7 +194,8 @@ def test_without_the_corpus_the_text_of_the_observations_decides(sampled: Sample
 
 PARAMS = """
 index: {corpus: corpus.parquet, out: data/index, columns: {}, is_stemmed: true}
-analyse: {reads_corpus: true, near_f1: 0.75}
+analyse:
+  {reads_corpus: true, near_f1: 0.75, graded: data/grade.parquet, out: data/analyse.parquet}
 """
 
 
@@ -211,7 +213,7 @@ def run_folder(tmp_path: Path, sampled: Sampled, monkeypatch: pytest.MonkeyPatch
 
 def test_the_command_writes_a_row_for_every_graded_trajectory(run_folder: Path) -> None:
     summary = analyse.main([])
-    rows = list(tables.read_table(analyse.OUT, Analysis))
+    rows = list(tables.read_table(ANALYSED, Analysis))
     graded = list(tables.read_table(analyse.GRADED, GradedTrajectory))
     metrics = json.loads((run_folder / "metrics/analyse.json").read_text(encoding="utf-8"))
     failed = sum(row.cause is not None for row in rows)
@@ -271,7 +273,7 @@ def test_broken_rows_get_a_cause_each(run_folder: Path, sampled: Sampled) -> Non
     rows = list(_broken_rows(wrong))
     tables.write_table(analyse.GRADED, GradedTrajectory, rows)
     analyse.main([])
-    found = list(tables.read_table(analyse.OUT, Analysis))
+    found = list(tables.read_table(ANALYSED, Analysis))
     assert all(row.cause for row in found)
     assert [found[i].cause for i in (2, -2, -1)] == [
         Cause.FORGED_OBSERVATION,

@@ -12,7 +12,7 @@ from coa.pipeline import Plan, read_code, render_pipeline
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
-OVERLAYS = ("7b", "32b", "random_model", "student_teacher", "student_teacher_chat")
+OVERLAYS = ("7b", "32b", "random_model", "decisions", "student_teacher", "student_teacher_chat")
 """Profiles that are laid over another one."""
 NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
 REAL = [
@@ -157,8 +157,8 @@ def test_forks_may_have_a_policy_and_prompts_of_their_own() -> None:
         ),
         (["teacher.policy=native"], "native policy cannot fork"),
         (["teacher.policy=chat", "teacher.chat.family=deepseek"], "ends with /beta"),
-        (["assemble.num_cot_a=0"], "there is nothing to train sft1 on"),
-        (["assemble.num_rl=0"], "there is nothing to train rl1 on"),
+        (["assemble.num_cot_a=0"], "sft1 reads data/assemble/cot_a, which is not"),
+        (["assemble.num_rl=0"], "rl1 reads data/assemble/rl, which is not built"),
         (["pipeline.training=[sft2]"], "sft2 starts from data/train/sft1"),
         (["pipeline.student=rft"], "rft"),
         (["pipeline.training=[pretrain,sft1,rft]", "pipeline.student=null"], "none writes"),
@@ -183,7 +183,8 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
     [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in OVERLAYS]
     + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
     + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
-    + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]],
+    + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]]
+    + [[ROOT / f"conf/{name}.yaml" for name in ("microworld_priced", "decisions", "tiny")]],
     ids=lambda profiles: "+".join(path.stem for path in profiles),
 )
 def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_given(
@@ -192,5 +193,5 @@ def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_g
     write_profiles(profiles, tmp_path / "params.yaml")
     plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
     stages = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
-    is_default = {path.stem for path in profiles} <= {"microworld", "microworld_priced", "tiny"}
-    assert ("microworld" in stages) is is_default
+    in_world = {"microworld", "microworld_priced", "decisions", "tiny"}
+    assert ("microworld" in stages) is ({path.stem for path in profiles} <= in_world)

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa import protocol, tables
-from coa.files import STUDENT_ASSEMBLED
+from coa.files import STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.question import Question
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
@@ -67,7 +67,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def write_kept(rows: Sequence[GradedTrajectory]) -> None:
-    tables.write_table(student_set.KEPT, GradedTrajectory, rows)
+    tables.write_table(STUDENT_KEPT, GradedTrajectory, rows)
 
 
 def ids(split: str) -> list[str]:

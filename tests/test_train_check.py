@@ -116,7 +116,11 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
             "cannot read the prompt file no.txt",
             "",
         ),
-        (["assemble.num_cot_a=0"], "nothing to train sft1 on", "assemble.num_cot_a"),
+        (
+            ["assemble.num_cot_a=0"],
+            "sft1 reads data/assemble/cot_a, which is not built",
+            "assemble.num_cot_a",
+        ),
         (
             ["assemble.num_cot=0"],
             "sft2 reads data/assemble/cot, which is not built",
@@ -124,9 +128,19 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
         ),
         (["train.sft3.trajectories=[mine]"], "nothing to train sft3 on", "train.parquet"),
         (
-            ["train.sft2.trajectories=[data/student/assemble/coa]"],
+            ["train.sft2.trajectories=[data/student/assemble/coa]", "pipeline.student=sft1"],
             "nothing to train sft2 on",
             "add rft",
+        ),
+        (
+            ["train.sft2.trajectories=[data/student/assemble/coa]"],
+            "the student cannot be rl2: sft2 is trained on what the student wrote",
+            "another student",
+        ),
+        (
+            ["train.rl1.init=data/train/sft1", "train.sft1.pairs=data/student/assemble/cot_a"],
+            "the student cannot be rl2: sft1 is trained on what the student wrote",
+            "another student",
         ),
         (["train.rl2.rewards.exact_mach=1.0"], "unknown reward 'exact_mach'", ""),
         (NO_REWARDS, "no reward is weighted", ""),

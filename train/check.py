@@ -44,6 +44,11 @@ from train.settings import TrainParams
 OUT = DATA / "train_check.json"
 _CONTENT = '{"training": "will find what it needs"}\n'
 """The same whenever all is well: nothing is sampled again because the check ran again."""
+_STUDENT_SETS = {
+    "coa": "add rft to pipeline.training, for which that set is made",
+    "cot_a": "set pipeline.student_pairs=1500, or how many pairs the student may mine",
+}
+"""The sets of what a student wrote, and how to have each made."""
 _RL = (Stage.RL1, Stage.RL2)
 
 
@@ -112,18 +117,18 @@ def _check_beginning(params: TrainParams, stage: Stage) -> None:
         seen.append(init)
 
 
-def check_sets(params: TrainParams, stages: Sequence[Stage], numbers: Mapping[str, Any]) -> None:
+def check_sets(params: TrainParams, plan: Plan, numbers: Mapping[str, Any]) -> None:
     """Check that every set that is trained on will be built, or is there.
 
     Args:
         params: the section `train`.
-        stages: what is trained.
+        plan: what is trained, and which sets of a student's are made.
         numbers: the section `assemble`.
 
     Raises:
         ConfigError: a set is not built, or not there.
     """
-    for stage in stages:
+    for stage in map(Stage, plan.training):
         if stage is Stage.PRETRAIN:
             continue
         for folder in params.sets_of(stage):
@@ -135,9 +140,10 @@ def check_sets(params: TrainParams, stages: Sequence[Stage], numbers: Mapping[st
                     got = f"assemble.{setting}: 0"
                     raise ConfigError(what, where=where, got=got, fix=how_to_make(folder))
             elif Path(folder).is_relative_to(STUDENT_ASSEMBLED):
-                if Stage.RFT not in stages:
-                    fix = "add rft to pipeline.training, for which that set is made"
-                    raise ConfigError(what, where=where, got="no stage rft", fix=fix)
+                name = Path(folder).name
+                if name not in plan.student_sets:
+                    fix = _STUDENT_SETS.get(name, how_to_make(folder))
+                    raise ConfigError(what, where=where, fix=fix)
             elif not (Path(folder) / "train.parquet").is_file():
                 raise ConfigError(what, where=where, got="no such set", fix=how_to_make(folder))
 
@@ -248,7 +254,7 @@ def main(arguments: Sequence[str]) -> str:
     if Stage.SFT1 in stages:
         check_settings(params.sft1)
     unchecked = list(check_models(params, stages))
-    check_sets(params, stages, loaded.values()["assemble"])
+    check_sets(params, plan, loaded.values()["assemble"])
     if not check_arguments(params, stages):
         unchecked.append("the trainers' arguments (TRL is not installed)")
     choose_held_out(tables.read_table(QUESTIONS, Question), asked)

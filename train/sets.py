@@ -38,6 +38,13 @@ def how_to_make(folder: str) -> str:
             f"(metrics/assemble.json): see to both, or take {folder} out of the section `train`; "
             f"then make the sets: dvc repro assemble"
         )
+    if Path(folder) == STUDENT_ASSEMBLED / "cot_a":
+        return (
+            "metrics/student_branch.json says what became of the student's points, "
+            "metrics/student_pairs.json which pairs were left out: raise "
+            "pipeline.student_questions or pipeline.student_continuations, or let "
+            "train.sft1.pairs name another set; then make the set: dvc repro student_pairs"
+        )
     if Path(folder).is_relative_to(STUDENT_ASSEMBLED):
         return (
             f"metrics/student_grade.json says how often the student was right, "
