@@ -183,13 +183,11 @@ class Plan:
         found: list[str] = []
         if _is_local(settings["init"]):
             found.append(f"${{train.{stage}.init}}")
-        if stage == "sft1":
-            found.append("${train.sft1.pairs}")
-        elif stage.startswith("rl"):
-            found.append(f"${{train.{stage}.questions}}")
-        else:
-            for i in range(len(settings["trajectories"])):
-                found.append(f"${{train.{stage}.trajectories[{i}]}}")
+        for key in ("pairs", "questions"):
+            if key in settings:
+                found.append(f"${{train.{stage}.{key}}}")
+        for i in range(len(settings.get("trajectories", ()))):
+            found.append(f"${{train.{stage}.trajectories[{i}]}}")
         return found
 
     def _check(self) -> None:
