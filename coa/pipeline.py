@@ -9,8 +9,10 @@ cannot leave out a stage by a setting (docs/decisions/0009-dvc-yaml-is-written.m
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from ruamel.yaml import YAML
 from coa.errors import ConfigError
 from coa.files import ASSEMBLED, DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
 from coa.forking import forking_policy, require_forks
+from coa.metrics import FOLDER as METRICS
 from coa.params import PARAMS_FILE, Params
 from coa.prompts import PromptParams
 from coa.stages import PipelineParams, Stage, TrajectorySource
@@ -32,6 +35,8 @@ TEMPLATE = "stages.yaml.jinja"
 CODE_FILE = FOLDER / "code.yaml"
 CODE_MARKER = "# code, written by `make deps`"
 _WORLD = DATA / "microworld"
+_METRICS_PATH = re.compile(r"metrics/\S+?\.(?:json|csv)")
+_VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 
 class Evaluation(NamedTuple):
@@ -374,7 +379,25 @@ def main(arguments: Sequence[str]) -> str:
 def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
-    return f"{PIPELINE_FILE}: training stages: {training}"
+    left_behind = ", ".join(unwritten_metrics())
+    left = f"; no stage writes {left_behind}, which another run left behind"
+    return f"{PIPELINE_FILE}: training stages: {training}{left if left_behind else ''}"
+
+
+def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) -> list[str]:
+    """List the files in metrics/ that no stage of the pipeline writes.
+
+    Another profile's run leaves them behind.
+    """
+    written = []
+    for path in _METRICS_PATH.findall(pipeline.read_text(encoding="utf-8")):
+        written.append(_VARIABLE.sub("*", path))
+    left_behind = []
+    for path in sorted(folder.glob("*.*")):
+        name = path.relative_to(folder.parent).as_posix()
+        if not any(fnmatch(name, pattern) for pattern in written):
+            left_behind.append(name)
+    return left_behind
 
 
 if __name__ == "__main__":
