@@ -44,13 +44,18 @@ def main(arguments: Sequence[str]) -> str:
     from train.fitting import leave_process_group
     from train.stage import StageRun
 
-    sections = ["train"]
-    if params.stage in (Stage.RL1, Stage.RL2):
-        sections += ["search", "tools", "rollout"]
-    run = StageRun(params.stage, params, loaded.dump(sections), loaded)
+    run = StageRun(params.stage, params, loaded.dump(sections_beside(params.stage)), loaded)
     import_module(MODULES[params.stage]).train(run)
     leave_process_group()
     return run.report.summary
+
+
+def sections_beside(stage: Stage) -> list[str]:
+    """Name the sections of the settings that are written beside the model of a stage."""
+    sections = ["train"]
+    if stage in (Stage.RL1, Stage.RL2):
+        sections += ["search", "tools", "rollout"]
+    return sections
 
 
 if __name__ == "__main__":
