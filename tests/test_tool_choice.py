@@ -65,6 +65,14 @@ def test_a_result_counts_the_calls_of_each_tool_and_whether_they_were_needed() -
     assert value(found, "calculated_needlessly") == 0.5
 
 
+def test_a_calculation_is_no_needless_search() -> None:
+    setting = replace(result("a", [True]).setting, tools=TOOLS)
+    rows = [replace(row, needs_no_search=True) for row in outcomes()]
+    found = summarise(setting, rows, num_resamples=100, seed=0)
+    assert value(found, "actions") == 1.5
+    assert value(found, "needless_search") == 0.75
+
+
 def test_a_written_result_keeps_the_tools_and_their_calls(tmp_path: Path) -> None:
     written = with_tools("a")
     read = read_result(write_result(written, tmp_path))

@@ -8,11 +8,11 @@ class Asking(StrEnum):
     """A way to ask the questions."""
 
     COA = "coa"
-    """The search tool is offered."""
+    """The search and the other open tools are offered."""
     COT = "cot"
     """No action: a search ends the rollout."""
     REACT = "react"
-    """The search tool is offered in ReAct's lines (coa/policy/react.py)."""
+    """They are offered in ReAct's lines (coa/policy/react.py)."""
 
 
 @dataclass(frozen=True, slots=True)

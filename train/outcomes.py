@@ -204,7 +204,10 @@ def _match_with_need(row: Outcome) -> float | None:
 
 
 def _searched_without_need(row: Outcome) -> float | None:
-    return row.num_actions > 0 if row.needs_no_search else None
+    if not row.needs_no_search:
+        return None
+    searches = row.num_actions if row.calls is None else row.calls.get(SearchTool.name, 0)
+    return searches > 0
 
 
 def _calculated_with_need(row: Outcome) -> float | None:
