@@ -53,9 +53,10 @@ class Tokenizer(Protocol):
 
 def tools_with_tags(tags: Collection[str]) -> set[str]:
     """Find the tools whose calls have their opening and their closing tag among `tags`."""
+    before, after = protocol.open_tag("|").split("|")
     found = set()
     for tag in tags:
-        tool = tag.removeprefix("<begin_").removesuffix(">")
+        tool = tag.removeprefix(before).removesuffix(after)
         is_opening = protocol.is_tool_name(tool) and tag == protocol.open_tag(tool)
         if is_opening and protocol.close_tag(tool) in tags:
             found.add(tool)
