@@ -32,6 +32,8 @@ _PAIR_COLUMNS = (
     "model",
     "search_fingerprint",
 )
+_OLD_TOOL = "search"
+"""The tool in files from before pairs said which one."""
 _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "source")
 
 
@@ -130,9 +132,8 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
     frame = scan(path, _PAIR_COLUMNS)
-    forker = pl.lit("")
-    if "fork_model" in frame.collect_schema():
-        forker = pl.col("fork_model")
+    found = frame.collect_schema()
+    forker = pl.col("fork_model") if "fork_model" in found else pl.lit("")
     is_another = (forker != "") & (forker != pl.col("model"))
     return frame.select(
         "question_id",
@@ -149,6 +150,8 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
         origin=pl.lit(""),
         license=pl.lit(""),
         value_of_acting=act - think,
+        tool=pl.col("tool") if "tool" in found else pl.lit(_OLD_TOOL),
+        **_worth_columns(has_worth="worth" in found),
         num_chars=_chars("prefix") + _chars("chosen") + _chars("rejected"),
         **{
             f"{LENGTH}shared prefix, policy's words": _policy_words("prefix"),
@@ -156,6 +159,17 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
             f"{LENGTH}rejected side, policy's words": _policy_words("rejected"),
         },
     )
+
+
+def _worth_columns(*, has_worth: bool) -> dict[str, pl.Expr]:
+    """Return what a pair says of the worth of acting; nulls in a file from before that column."""
+    columns: dict[str, pl.Expr] = {}
+    for field in ("value", "price", "confidence"):
+        value = pl.lit(None, dtype=pl.Float64)
+        if has_worth:
+            value = pl.col("worth").struct.field(field)
+        columns[f"worth_{field}"] = value
+    return columns
 
 
 def _question_facts(path: Path) -> pl.LazyFrame:

@@ -26,6 +26,7 @@ from coa.params import Params
 from coa.question import Question
 from coa.sets import AssembleParams
 from coa.trajectory import Step, Trajectory, is_imported
+from coa.worth import Worth, show_worth
 from data_cards import rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
@@ -35,6 +36,7 @@ from data_cards.tracing import provenance, run_files
 from data_cards.tracing.origins import call_lines, prompt_line, writer_of
 
 _MAX_CHARS = 160
+_ANOTHER_RUNS = "the trajectory of this id here is another run's"
 _ALWAYS = frozenset({"questions", "screen", "assemble"})
 """The stages that every row passes."""
 _OF_TRAJECTORIES = frozenset({"index", "grade", "filter"})
@@ -90,14 +92,29 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
     parent = rows.find_trajectory(pair.trajectory_id)
+    reviewed = dict.fromkeys([pair.pair_id, pair.trajectory_id, pair.chosen_id, pair.rejected_id])
     return [
         _question(pair.question_id),
         _pair(pair),
+        *_forked(pair, parent, params),
         *_side("chosen", pair.chosen_id, (*pair.prefix, *pair.chosen), params),
         *_side("rejected", pair.rejected_id, (*pair.prefix, *pair.rejected), params),
-        _reviews([pair.pair_id, pair.chosen_id, pair.rejected_id]),
+        _reviews(list(reviewed)),
         _code(lock, _ALWAYS | _OF_PAIRS, parent.trajectory if parent else None),
     ]
+
+
+def _forked(pair: PreferencePair, parent: GradedTrajectory | None, params: Params) -> list[Section]:
+    """Trace the trajectory that was forked, where both sides of a pair are forks of it."""
+    if pair.trajectory_id in (pair.chosen_id, pair.rejected_id):
+        return []
+    if parent is None:
+        missing = f"not in {GRADED}"
+    elif not protocol.render(parent.trajectory.steps).startswith(protocol.render(pair.prefix)):
+        missing = _ANOTHER_RUNS
+    else:
+        return _trajectory("forked", parent, params)
+    return [Section(f"forked {pair.trajectory_id}", (Line("missing", missing),))]
 
 
 def _side(part: str, trajectory_id: str, steps: Sequence[Step], params: Params) -> list[Section]:
@@ -106,7 +123,7 @@ def _side(part: str, trajectory_id: str, steps: Sequence[Step], params: Params) 
     if row is None:
         missing = "in neither data/grade.parquet nor data/branch/forks.parquet"
     elif protocol.render(row.trajectory.steps) != protocol.render(steps):
-        missing = "the trajectory of this id here is another run's"
+        missing = _ANOTHER_RUNS
     else:
         return _trajectory(part, row, params)
     return [Section(f"{part} {trajectory_id}", (Line("missing", missing),))]
@@ -153,8 +170,20 @@ def _pair(pair: PreferencePair) -> Section:
         Line("kind", pair.kind),
         Line("parts at", f"character {pair.point} of {pair.trajectory_id}"),
         Line("point", f"{acting}, {thinking}"),
+        Line("tool", pair.tool),
+        Line("worth", _worth(pair.worth)),
     )
     return Section(f"pair {pair.pair_id}", lines)
+
+
+def _worth(worth: Worth | None) -> str:
+    """Say what calling the tool was worth, and by which continuations that was measured."""
+    if worth is None:
+        return "not measured: one arm alone was continued"
+    shown = f"{show_worth(worth)}, confidence {worth.confidence:g}, {worth.price:g} a call"
+    acting = f"acting {worth.act.num_correct} of {worth.act.num} right"
+    thinking = f"thinking {worth.think.num_correct} of {worth.think.num}"
+    return f"{shown}; {acting}, {thinking}"
 
 
 def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Section]:

@@ -62,7 +62,8 @@ def test_a_repository_loads_without_a_configuration(published: Path, tmp_path: P
 
 def test_pairs_are_texts_and_our_record_is_a_column_of_its_own(published: Path) -> None:
     names = pq.read_schema(published_file(SetName.COT_A, "train", published)).names
-    assert names == ["id", "prompt", "chosen", "rejected", "pair"]
+    texts = ["id", "prompt", "chosen", "rejected", "tool"]
+    assert names == [*texts, "worth", "worth_low", "worth_high", "pair"]
     for row in read_published(SetName.COT_A, "train", published):
         assert isinstance(row.record, PreferencePair)
         sides = (row.flat["chosen"], row.flat["rejected"])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from coa.forking import ArmChoice
 from data_cards.cards import licences, sections
 from data_cards.cards.example import show_row
 from data_cards.cards.front_matter import assemble_card, metadata
@@ -172,6 +173,9 @@ def _contents(facts: SetFacts) -> dict[str, Any]:
         "distributions": distributions,
         "lengths": sections.length_table(facts.lengths),
         "kinds": sections.kind_table(facts.kinds) if is_pairs else "",
+        "worths": sections.worth_table(facts.worths),
+        "terms_of_worth": sections.terms_of_worth(facts.worth_terms),
+        "num_measured": sum(terms.rows for terms in facts.worth_terms),
         "characters": sections.character_table(facts.characters),
         "trained_share": sections.trained_share(facts.characters),
     }
@@ -187,6 +191,8 @@ def _yields(facts: SetFacts) -> dict[str, Any]:
     return {
         "funnel": sections.funnel_table(facts.funnel, facts.info.num_rows),
         "run_kinds": facts.run_kinds,
+        "ways": sections.way_table(facts.chosen_points),
+        "forks_both_arms": facts.settings.get("branch", {}).get("arms") == ArmChoice.BOTH,
         "costs": sections.cost_table(facts.costs, facts.funnel.pool),
         "paid": facts.paid,
         "has_forkers": bool(facts.forkers),

@@ -20,8 +20,22 @@ from data_cards.cards.paid import Paid, read_paid
 from data_cards.cards.probed import Probed, read_probed
 from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.set_info import SetInfo, set_info
-from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
-from data_cards.cards.yields import Cost, Count, EvaluationSetOverlap, Funnel, Imported
+from data_cards.cards.spreads import (
+    LengthSpread,
+    PairKindCount,
+    SamplingCounts,
+    ValueCount,
+    WorthSpread,
+    WorthTerms,
+)
+from data_cards.cards.yields import (
+    ChosenPoints,
+    Cost,
+    Count,
+    EvaluationSetOverlap,
+    Funnel,
+    Imported,
+)
 from data_cards.catalogue import (
     HAS_TRAJECTORIES,
     SetName,
@@ -38,7 +52,7 @@ SCRIPTED = "scripted/"
 IMPORTED = "imported trajectories"
 """What a source is called whose rows others made; the passages that they quote have another."""
 _PICTURES_OF = {
-    SetName.COT_A: ("causes", "quadrants"),
+    SetName.COT_A: ("causes", "quadrants", "worth"),
     SetName.COA: ("funnel", "causes", "actions"),
     SetName.COT: ("funnel", "causes"),
     SetName.RL: (),
@@ -75,6 +89,12 @@ class SetFacts:
     lengths: tuple[LengthSpread, ...]
     kinds: tuple[PairKindCount, ...]
     """Of its pairs, for the set of pairs."""
+    worths: tuple[WorthSpread, ...]
+    """What acting was worth at the points of its pairs; none elsewhere."""
+    worth_terms: tuple[WorthTerms, ...]
+    """The prices and confidences with which that was measured; none where it was not."""
+    chosen_points: tuple[ChosenPoints, ...]
+    """How the points of all pairs of the run were chosen, for the set of pairs."""
     characters: Mapping[Part, int]
     funnel: Funnel
     costs: tuple[Cost, ...]
@@ -170,6 +190,9 @@ def measure(
         searches=spreads.spread(frame, "num_actions") if name is SetName.COA else (),
         lengths=spreads.lengths(frame),
         kinds=spreads.pair_kinds(frame) if is_pairs else (),
+        worths=spreads.worths(frame) if is_pairs else (),
+        worth_terms=spreads.worth_terms(frame) if is_pairs else (),
+        chosen_points=tuple(yields.chosen_points()) if is_pairs else (),
         characters=masks.count_characters(name),
         funnel=funnel,
         costs=tuple(yields.costs(name, has_forkers=bool(forkers))) if funnel.pool else (),

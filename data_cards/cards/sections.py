@@ -8,8 +8,16 @@ from data_cards.cards.masks import NEVER, Part
 from data_cards.cards.reviews import QuestionAgreement
 from data_cards.cards.safe_markdown import Cell, Markdown, inline, share, table, words
 from data_cards.cards.set_info import SetInfo
-from data_cards.cards.spreads import LengthSpread, PairKindCount, SamplingCounts, ValueCount
+from data_cards.cards.spreads import (
+    LengthSpread,
+    PairKindCount,
+    SamplingCounts,
+    ValueCount,
+    WorthSpread,
+    WorthTerms,
+)
 from data_cards.cards.yields import (
+    ChosenPoints,
     Cost,
     Count,
     EvaluationSetOverlap,
@@ -23,6 +31,7 @@ _MAX_VALUES = 12
 """Values of a column that a table shows; the rest is one line."""
 _NOT_STATED = Markdown("not stated")
 _NO_TOOL = Markdown("no tool offered")
+_DASH = Markdown("–")  # noqa: RUF001
 _EFFECTS = {
     "confirmed": "reviewers agree with the program",
     "dropped": "left out",
@@ -107,6 +116,46 @@ def kind_table(kinds: Sequence[PairKindCount]) -> Markdown:
         continuations = Markdown(f"{kind.continuations:.1f}")
         rows.append((inline(kind.kind), *kind.by_split, value, continuations))
     return table(("kind", *SPLITS, "mean value of acting", "continuations a point"), rows)
+
+
+def worth_table(worths: Sequence[WorthSpread]) -> Markdown:
+    """List how the worth of acting is spread, by kind of pair and tool; empty where unmeasured."""
+    rows: list[Sequence[Cell]] = []
+    for spread in worths:
+        numbers = (spread.least, spread.median, spread.mean, spread.most)
+        shown = [_signed(number) for number in numbers]
+        rows.append(
+            (inline(spread.kind), inline(spread.tool), spread.rows, spread.measured, *shown)
+        )
+    if not any(spread.measured for spread in worths):
+        return Markdown("")
+    headings = ("kind", "tool", "pairs", "measured", "least", "median", "mean", "most")
+    return table(headings, rows)
+
+
+def _signed(number: float | None) -> Markdown:
+    return _DASH if number is None else Markdown(f"{number:+.2f}")
+
+
+def terms_of_worth(terms: Sequence[WorthTerms]) -> Markdown:
+    """Say which price and which confidence the worth of pairs was measured with."""
+    said: list[str] = []
+    for term in terms:
+        interval = "no interval"
+        if term.confidence:
+            interval = f"intervals of {term.confidence:.0%} confidence"
+        said.append(f"{term.rows:,} with a price of {term.price:g} a call and {interval}")
+    return Markdown("; ".join(said))
+
+
+def way_table(found: Sequence[ChosenPoints]) -> Markdown:
+    """List how points were chosen, with the pairs that came of them; empty where unknown."""
+    rows: list[Sequence[Cell]] = []
+    for chosen in found:
+        shown_share = share(chosen.paired, chosen.points)
+        rows.append((words(chosen.way), chosen.points, chosen.paired, shown_share))
+    headings = ("points chosen by", "points", "gave a pair", "share")
+    return table(headings, rows) if rows else Markdown("")
 
 
 def character_table(parts: Mapping[Part, int]) -> Markdown:
@@ -247,7 +296,7 @@ def agreement_table(found: Sequence[QuestionAgreement]) -> Markdown | None:
     rows: list[Sequence[Cell]] = []
     for line in found:
         equal = Markdown(f"{line.equal_share:.1%}")
-        alpha = Markdown("–")  # noqa: RUF001
+        alpha = _DASH
         if line.alpha is not None:
             alpha = Markdown(f"{line.alpha:.2f}")
         rows.append((words(line.question), line.num_items, equal, alpha))

@@ -41,6 +41,31 @@ class PairKindCount(NamedTuple):
     """The mean per point."""
 
 
+class WorthSpread(NamedTuple):
+    """The worth of calling a tool at the points of pairs of one kind; both splits."""
+
+    kind: str
+    tool: str
+    rows: int
+    measured: int
+    """Pairs whose worth was measured."""
+    least: float | None
+    median: float | None
+    mean: float | None
+    """Null where none was measured, as its neighbours are."""
+    most: float | None
+
+
+class WorthTerms(NamedTuple):
+    """The settings of a measurement, with the pairs that were measured by them."""
+
+    price: float
+    """What one call takes, in shares of a right answer."""
+    confidence: float
+    """Of the intervals; 0 where none was asked for."""
+    rows: int
+
+
 class SamplingCounts(NamedTuple):
     """Every way in which rows were sampled and searched, with the rows of each."""
 
@@ -110,6 +135,29 @@ def pair_kinds(frame: pl.LazyFrame) -> tuple[PairKindCount, ...]:
     for kind, *by_split, value, continuations in collect(grouped.sort("kind")).iter_rows():
         found.append(PairKindCount(kind, tuple(by_split), value, continuations))
     return tuple(found)
+
+
+def worths(frame: pl.LazyFrame) -> tuple[WorthSpread, ...]:
+    """Measure how the worth of acting is spread, by kind of pair and tool."""
+    worth = pl.col("worth_value")
+    grouped = frame.group_by("kind", "tool").agg(
+        rows=pl.len(),
+        measured=worth.count(),
+        least=worth.min(),
+        median=worth.median(),
+        mean=worth.mean(),
+        most=worth.max(),
+    )
+    rows = collect(grouped.sort("kind", "tool")).iter_rows()
+    return tuple(WorthSpread(*row) for row in rows)
+
+
+def worth_terms(frame: pl.LazyFrame) -> tuple[WorthTerms, ...]:
+    """List the prices and confidences with which the worth of pairs was measured."""
+    measured = frame.filter(pl.col("worth_value").is_not_null())
+    grouped = measured.group_by("worth_price", "worth_confidence").agg(rows=pl.len())
+    rows = collect(grouped.sort("worth_price", "worth_confidence")).iter_rows()
+    return tuple(WorthTerms(*row) for row in rows)
 
 
 def sampling(name: SetName, frame: pl.LazyFrame) -> SamplingCounts:

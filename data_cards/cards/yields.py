@@ -117,6 +117,28 @@ def _pair_funnel() -> _FunnelStart:
     return _FunnelStart("points", _num_rows(points), losses)
 
 
+class ChosenPoints(NamedTuple):
+    """The points that were chosen in one way, and those of them that gave a pair."""
+
+    way: str
+    points: int
+    paired: int
+
+
+def chosen_points() -> list[ChosenPoints]:
+    """Count the points by the way in which they were chosen; empty for an older file.
+
+    Raises:
+        InputError: the file of the points is missing or broken.
+    """
+    points = scan(POINTS, ["outcome"])
+    if "chosen_by" not in points.collect_schema():
+        return []
+    is_paired = pl.col("outcome") == str(PointOutcome.PAIRED)
+    grouped = points.group_by("chosen_by").agg(points=pl.len(), paired=is_paired.sum())
+    return [ChosenPoints(*row) for row in collect(grouped.sort("chosen_by")).iter_rows()]
+
+
 def has_turn_forks() -> bool:
     """Return whether a chat policy forked some points, turn by turn.
 

@@ -3,7 +3,7 @@
 | set | flat columns | record |
 |---|---|---|
 | `coa`, `cot` | `id`, `messages`, and `tools` where tools are called | the other columns |
-| `cot_a` | `id`, `prompt`, `chosen`, `rejected` as texts | `pair` |
+| `cot_a` | `id`, `prompt`, `chosen`, `rejected` as texts; `tool` and its worth | `pair` |
 | `rl` | `prompt` as messages | the other columns |
 
 `data/assemble` has the records alone. A row is written from its record and read back for the gate,
@@ -35,7 +35,9 @@ RECORDS: Mapping[SetName, type[Record]] = {
     SetName.COT: GradedTrajectory,
     SetName.RL: Question,
 }
-_TEXTS = ("id", "prompt", "chosen", "rejected")
+_TEXTS = ("id", "prompt", "chosen", "rejected", "tool")
+_WORTHS = ("worth", "worth_low", "worth_high")
+"""What calling the tool was worth at a pair's point, with its interval; null if not measured."""
 _MESSAGES = CallForm((), None).schema
 
 
@@ -94,7 +96,7 @@ def read_published(name: SetName, split: str, folder: Path) -> Iterator[Publishe
     """
     path = published_file(name, split, folder)
     file = tables.open_parquet(path)
-    known = {"messages", "tools", *_TEXTS}
+    known = {"messages", "tools", *_TEXTS, *_WORTHS}
     columns = [column for column in file.schema_arrow.names if column in known]
     records = _read_back(name, path)
     for batch in tables.parquet_batches(path, file, columns):
@@ -122,6 +124,7 @@ def _schema(name: SetName, form: CallForm) -> pa.Schema:
     record = tables.schema_of(RECORDS[name])
     if name is SetName.COT_A:
         columns = [pa.field(column, pa.string()) for column in _TEXTS]
+        columns += [pa.field(column, pa.float64()) for column in _WORTHS]
         columns.append(pa.field("pair", pa.struct(list(record)), nullable=False))
     elif name is SetName.RL:
         columns = [pa.field("prompt", _MESSAGES), *record]
@@ -137,7 +140,7 @@ def _row(name: SetName, record: Any, form: CallForm) -> dict[str, Any]:
     """Return a record as a published row."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     if name is SetName.COT_A:
-        return {**preference_texts(record), "id": record.pair_id, "pair": values}
+        return {**_pair_columns(record), "id": record.pair_id, "pair": values}
     if name is SetName.RL:
         asked = [{"role": "user", "content": user_content(record.question)}]
         return {"prompt": asked, **values}
@@ -147,6 +150,17 @@ def _row(name: SetName, record: Any, form: CallForm) -> dict[str, Any]:
     if form.tools:
         flat["tools"] = form.tools_json
     return {**flat, **values}
+
+
+def _pair_columns(pair: PreferencePair) -> dict[str, str | float | None]:
+    """Return the flat columns of a pair, without its id."""
+    columns: dict[str, str | float | None] = {**preference_texts(pair), "tool": pair.tool}
+    columns |= dict.fromkeys(_WORTHS)
+    if pair.worth is not None:
+        columns["worth"] = pair.worth.value
+        columns["worth_low"] = pair.worth.low
+        columns["worth_high"] = pair.worth.high
+    return columns
 
 
 def preference_texts(pair: PreferencePair) -> dict[str, str]:
@@ -190,8 +204,8 @@ def flat_fault(row: PublishedRow) -> str:
         asked = [{"role": "user", "content": user_content(record.question)}]
         return "" if flat["prompt"] == asked else "the prompt does not ask the question"
     if isinstance(record, PreferencePair):
-        for column, text in preference_texts(record).items():
-            if flat[column] != text:
+        for column, value in _pair_columns(record).items():
+            if flat[column] != value:
                 return f"the column {column} differs from the pair"
         return ""
     return _message_fault(flat["messages"], record.trajectory.steps)
