@@ -21,7 +21,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
-from coa.files import ASSEMBLED, DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
+from coa.files import (
+    ASSEMBLED,
+    DATA,
+    QUESTIONS,
+    SHARED_PREFIX_PAIRS,
+    STUDENT_ASSEMBLED,
+    TRAINED,
+)
 from coa.forking import forking_policy, require_forks
 from coa.metrics import FOLDER as METRICS
 from coa.params import PARAMS_FILE, Params
@@ -106,6 +113,17 @@ class Plan:
         if self.student and self._student_pairs:
             found.append("cot_a")
         return found
+
+    @property
+    def more_pairs(self) -> str:
+        """Return the file of pairs that are added to the forked ones; empty where there is none."""
+        path: str = self._values["branch"]["more_pairs"]
+        return path if self.makes_pairs else ""
+
+    @property
+    def finds_pairs(self) -> bool:
+        """Tell whether those pairs are found in the trajectories of this run."""
+        return self.more_pairs == SHARED_PREFIX_PAIRS.as_posix()
 
     @property
     def fork_prompts(self) -> list[str]:

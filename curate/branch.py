@@ -9,7 +9,8 @@ of `branch.policy`. With `branch.arms: other` it takes the arm that the trajecto
 the paper come out (AutoCoA, section 3). With `both` it takes both arms until it is clear what
 acting is worth there (`curate/both_arms.py`). Writes data/branch/pairs.parquet, forks.parquet
 (every continuation, graded) and points.parquet (what became of every point); `graded=` and `out=`
-name others.
+name others. With `branch.more_pairs` the pairs that `curate.shared_prefix` found follow in the first
+and the last of them.
 """
 
 import sys
@@ -42,6 +43,7 @@ from curate.both_arms import try_both_arms
 from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
 from curate.fork_results import ResultWriter, Tables, Totals
 from curate.fork_tasks import ForkRun
+from curate.found_pairs import add_found_pairs
 from curate.other_arm import try_other_arm
 
 
@@ -124,6 +126,8 @@ def main(arguments: Sequence[str]) -> str:
     ):
         out = Tables(pairs, continuations, points)
         totals, saved = run_interruptible(branch(forks, params, out))
+        if settings.more_pairs:
+            totals.counts += add_found_pairs(Path(settings.more_pairs), pairs, points)
     counts = totals.counts
     metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
     metrics |= totals.metrics()

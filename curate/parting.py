@@ -12,7 +12,7 @@ from typing import NamedTuple
 from coa import protocol
 from coa.comparisons import Comparison, Parting, Source
 from coa.graded import GradedTrajectory, is_sound
-from coa.pairs import Arm, ArmCount, PreferencePair, arm_of, make_pair, side_of
+from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
 from coa.trajectory import Author, Step, StepKind, Trajectory, is_imported
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
@@ -171,6 +171,17 @@ def to_preference_pair(pair: Parted, rows: Sequence[GradedTrajectory]) -> Prefer
     )
     called = next(step.tool for step in side_of(_acting(pair), pair.point) if step.tool)
     return replace(made, pair_id=_pair_id(pair), tool=called)
+
+
+def is_borne_out(pair: PreferencePair) -> bool:
+    """Return whether the arm that the pair prefers was right more often among all with its prefix.
+
+    With several samples the right one may have been luck: acting right once in three times is no
+    reason to act where thinking is right twice in three.
+    """
+    if pair.kind is PairKind.ACT_IS_BETTER:
+        return pair.value_of_acting > 0
+    return pair.value_of_acting < 0
 
 
 def _begins_with(steps: Sequence[Step], prefix: Sequence[Step]) -> bool:

@@ -6,7 +6,7 @@ Nothing is rolled out: the trajectories are there already, several samples of on
 ones. Reads data/grade.parquet (`graded=` names another table). Of the trajectories of a question, a
 right and a wrong one with the longest shared prefix make a pair. Where one of them calls a tool at
 the point where they part and the other does not, it is a pair of the paper's two kinds, in
-data/shared_prefix/pairs.parquet, which `assemble.pairs` can let into the CoT+A set. All others
+data/shared_prefix/pairs.parquet, which `branch.more_pairs` lets into the CoT+A set. All others
 stand in data/shared_prefix/comparisons.parquet, with how they part: those in which both act or both
 think, that share nothing, or that have an imported side. They enter no set.
 """
@@ -32,7 +32,13 @@ from coa.params import Params
 from coa.progress import Progress
 from coa.spool import Spool
 from coa.trajectory import StopReason
-from curate.parting import longest_first, to_comparison, to_preference_pair
+from curate.parting import (
+    Parted,
+    is_borne_out,
+    longest_first,
+    to_comparison,
+    to_preference_pair,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,8 @@ class Writer:
         self.kinds: Counter[PairKind] = Counter()
         self.partings: Counter[Parting] = Counter()
         """Comparisons by how they part."""
+        self.num_undecided = 0
+        """Questions without a pair because neither arm was right more often, or the other one."""
         self.num_without_licence = 0
         """Comparisons with an imported side that names no licence."""
 
@@ -110,14 +118,26 @@ class Writer:
         if not found:
             return
         self.questions[found[0].parting] += 1
-        decisions = [pair for pair in found if pair.is_decision]
-        for pair in decisions[: self._most]:
-            made = to_preference_pair(pair, rows)
-            self._pairs.write(made)
-            self.kinds[made.kind] += 1
+        self._write_decisions([pair for pair in found if pair.is_decision], rows)
         others = [pair for pair in found if not pair.is_decision]
         for pair in others[: self._most]:
             self._write_comparison(to_comparison(pair))
+
+    def _write_decisions(
+        self, decisions: Sequence[Parted], rows: Sequence[GradedTrajectory]
+    ) -> None:
+        """Write the first pairs whose kind is also that of all trajectories with the prefix."""
+        num_written = 0
+        for pair in decisions:
+            if num_written == self._most:
+                break
+            made = to_preference_pair(pair, rows)
+            if is_borne_out(made):
+                self._pairs.write(made)
+                self.kinds[made.kind] += 1
+                num_written += 1
+        if decisions and not num_written:
+            self.num_undecided += 1
 
     def _write_comparison(self, comparison: Comparison) -> None:
         self._comparisons.write(comparison)
@@ -134,6 +154,7 @@ class Writer:
             "mixed_questions": self.questions.total(),
             "longest_prefix": _counts(self.questions, Parting),
             "pairs": _counts(self.kinds, PairKind),
+            "undecided_questions": self.num_undecided,
             "comparisons": _counts(self.partings, Parting),
             "comparisons_without_licence": self.num_without_licence,
         }
@@ -172,6 +193,8 @@ def main(arguments: Sequence[str]) -> str:
         f"({partings}) of {num_questions:,} questions, {writer.questions.total():,} of them "
         "answered both right and wrong"
     )
+    if writer.num_undecided:
+        line += f"; {writer.num_undecided:,} give none, because the other arm was right as often"
     if writer.num_without_licence:
         line += f"; {writer.num_without_licence:,} comparisons have a side of unknown licence"
     return line

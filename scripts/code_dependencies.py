@@ -16,6 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from coa.files import SHARED_PREFIX_PAIRS
 from coa.params import DEFAULT_PROFILE, Params
 from coa.pipeline import CODE_FILE, Plan, render_pipeline, summary, write_pipeline
 from coa.stages import Stage
@@ -96,6 +97,7 @@ def all_stages() -> dict[str, dict[str, Any]]:
         f"pipeline.student={Stage.RL2}",
         "pipeline.student_pairs=1",
         "ingest.files=[{path: data/raw}]",
+        f"branch.more_pairs={SHARED_PREFIX_PAIRS}",
     ]
     params = Params.load("pipeline", everything, ROOT / DEFAULT_PROFILE)
     text = render_pipeline(Plan(params), code={})

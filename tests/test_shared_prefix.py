@@ -14,7 +14,7 @@ from coa.comparisons import Comparison, Parting
 from coa.errors import InputError
 from coa.files import COMPARISONS, GRADED, SHARED_PREFIX_PAIRS
 from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
+from coa.pairs import PairKind, PreferencePair
 from coa.params import write_profile
 from coa.question import Question
 from coa.trajectory import Mode, Outcome, Sampling, StopReason
@@ -85,6 +85,27 @@ def test_a_question_gives_as_many_pairs_as_the_setting_says(folder: Path) -> Non
     assert len(written()[0]) == 1
     main(["max_pairs_per_question=5"])
     assert len(written()[0]) == 2
+
+
+def test_a_pair_that_the_other_samples_contradict_is_not_written(folder: Path) -> None:
+    lucky = acting(0)
+    others = [acting(0, "Jade Ransom", more=f" {number}.") for number in range(2)]
+    right = make_graded(
+        asked(0), protocol.parse_policy(THINK.replace("Jade Ransom", "Felix Brandt"))
+    )
+    rows = [lucky, *others, thinking(0), right]
+    for number, row in enumerate(rows):
+        named = replace(row.trajectory, trajectory_id=f"q0/coa/{number}")
+        rows[number] = replace(row, trajectory=named)
+    write(rows)
+    main([])
+    (pair,) = written()[0]
+    assert pair.kind is PairKind.THINK_IS_BETTER
+    assert (pair.num_act, pair.num_act_correct) == (3, 1)
+    assert (pair.num_think, pair.num_think_correct) == (2, 1)
+    write([rows[0], rows[1], rows[3], rows[4]])
+    assert "; 1 give none, because the other arm was right as often" in main([])
+    assert written()[0] == []
 
 
 def test_the_order_of_the_rows_does_not_matter(folder: Path) -> None:
