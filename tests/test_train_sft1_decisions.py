@@ -1,0 +1,214 @@
+"""Find the decisions of pairs, encode them, and train on them with the command of the stage."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("trl")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings(
+        "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
+    ),
+]
+
+from coa import protocol, tables  # noqa: E402
+from coa.errors import ConfigError, InputError, OutputError  # noqa: E402
+from coa.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.prompts import Prompt  # noqa: E402
+from coa.trajectory import Author, Step, StepKind  # noqa: E402
+from coa.worth import ArmSample, estimate_worth  # noqa: E402
+from tests.train_support import PAIRS, SET, pair, trajectory  # noqa: E402
+from train.decisions import (  # noqa: E402
+    Decision,
+    check_settings,
+    find_decision,
+    probability_of_acting,
+)
+from train.encode import IGNORED, Encoder  # noqa: E402
+from train.run import main  # noqa: E402
+from train.settings import PairLoss, Sft1Params  # noqa: E402
+from train.sft1 import encode_pair  # noqa: E402
+from train.student import StudentSettings, new_student  # noqa: E402
+
+PROMPT = Prompt("Question: {question}\n<think>\n", "")
+CALL = Step(StepKind.ACTION, Author.POLICY, "<begin_search> Ada </end_search>", "search", "Ada")
+BLANK = Step(StepKind.THOUGHT, Author.POLICY, " ")
+GOES_ON = protocol.parse_policy("She wrote it. It was Bob.\n</think>\n\n\\boxed{Bob}")
+
+
+def acting(**changes: Any) -> PreferencePair:
+    return replace(pair(0), chosen=(BLANK, CALL), rejected=GOES_ON, **changes)
+
+
+def test_the_decisions_are_the_trigger_and_the_first_sentence_of_the_other_side() -> None:
+    assert find_decision(acting()) == Decision(" <begin_search>", "She wrote it.")
+    thinking = replace(
+        acting(), kind=PairKind.THINK_IS_BETTER, chosen=GOES_ON, rejected=(BLANK, CALL)
+    )
+    assert find_decision(thinking) == Decision("She wrote it.", " <begin_search>")
+
+
+def test_a_clause_without_an_end_goes_to_the_end_of_its_step() -> None:
+    rejected = (Step(StepKind.THOUGHT, Author.POLICY, " so I need "), CALL)
+    found = find_decision(replace(acting(), rejected=rejected))
+    assert found is not None and found.rejected == " so I need "
+
+
+def test_a_side_that_calls_another_tool_or_none_has_no_trigger() -> None:
+    assert find_decision(acting(tool="calculate")) is None
+    assert find_decision(replace(acting(), chosen=GOES_ON)) is None
+
+
+@pytest.mark.parametrize("tool", ["search", "calculate"])
+def test_a_trigger_of_the_students_is_two_tokens_for_any_of_its_tools(tool: str) -> None:
+    settings = StudentSettings(tools=("search", "calculate"))
+    tokenizer = new_student(["I need it. She wrote it. Bob"], settings, seed=0).tokenizer
+    call = replace(CALL, text=f"<begin_{tool}> Ada </end_{tool}>", tool=tool)
+    row = replace(acting(tool=tool), chosen=(BLANK, call))
+
+    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row, Sft1Params(loss=PairLoss.DECISION))
+
+    assert found is not None
+    num_chosen, num_rejected = found["decision_lengths"]
+    assert tokenizer.convert_ids_to_tokens(found["chosen_ids"][:num_chosen]) == [
+        "Ġ",
+        f"<begin_{tool}>",
+    ]
+    assert tokenizer.decode(found["rejected_ids"][:num_rejected]) == "She wrote it."
+
+
+def test_a_trigger_may_be_any_number_of_tokens_of_a_real_tokenizer() -> None:
+    if "COA_REAL_DATA" not in os.environ:
+        pytest.skip("COA_REAL_DATA does not name the folder of real data")
+    folder = Path(os.environ["COA_REAL_DATA"]) / "tokenizer_qwen2"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    row = replace(acting(), chosen=(CALL,))
+
+    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row, Sft1Params(loss=PairLoss.DECISION))
+
+    assert found is not None
+    num_chosen, num_rejected = found["decision_lengths"]
+    assert num_chosen > 1
+    assert tokenizer.decode(found["chosen_ids"][:num_chosen]).startswith("<begin_search>")
+    assert not tokenizer.decode(found["chosen_ids"][: num_chosen - 1]).startswith("<begin_search>")
+    assert tokenizer.decode(found["rejected_ids"][:num_rejected]) == "She wrote it."
+
+
+def test_the_probability_of_acting_follows_worth_and_price_and_a_price_is_paid_once() -> None:
+    row = acting(num_act=8, num_act_correct=6, num_think=8, num_think_correct=2)
+    even = probability_of_acting(row, search_price=0.5, temperature=0.1)
+    assert even == pytest.approx(0.5)
+    cheap = probability_of_acting(row, search_price=0.4, temperature=0.1)
+    assert cheap == pytest.approx(1 / (1 + 2.718281828459045**-1))
+    act = ArmSample(num=4, num_correct=4, num_calls=4)
+    think = ArmSample(num=4, num_correct=2)
+    priced = replace(row, worth=estimate_worth(act, think, price=0.2, confidence=0.9))
+    assert probability_of_acting(priced, search_price=0.5, temperature=0.1) == pytest.approx(0.5)
+    assert probability_of_acting(row, search_price=9.0, temperature=0.001) == 0.0
+    assert probability_of_acting(acting(num_think=0), search_price=0.0, temperature=0.1) is None
+
+
+def test_the_likelihood_of_a_trajectory_trains_the_tokens_that_stage_2_trains() -> None:
+    tokenizer = new_student(["I need it. Ada wrote it."], StudentSettings(), seed=0).tokenizer
+    encoder = Encoder(tokenizer, PROMPT, 200)
+    wanted = encoder.trajectory(trajectory(1), trains_world=False)
+    found = encoder.likelihood(trajectory(1))
+    assert wanted is not None and found is not None
+    ids = [*found["prompt_ids"], *found["chosen_ids"]]
+    mask = [0, *found["chosen_mask"]]
+    assert ids == wanted["input_ids"]
+    assert mask == [int(label != IGNORED) for label in wanted["labels"]]
+    assert found["rejected_ids"] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Sft1Params(temperature=0.0), "train.sft1.temperature"),
+        (Sft1Params(likelihood_share=1.0), "train.sft1.likelihood_share"),
+        (Sft1Params(loss=PairLoss.DECISION, contrast_tokens=3), "train.sft1.contrast_tokens"),
+    ],
+)
+def test_a_number_without_a_meaning_is_refused_by_name(settings: Sft1Params, named: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_settings(settings)
+    assert named in refused.value.details["what to do"]
+
+
+def test_pairs_that_a_loss_cannot_use_are_refused_with_what_to_do(training_folder: Path) -> None:
+    main(["stage=pretrain", "train.pretrain.arguments.max_steps=1"])
+    with pytest.raises(ConfigError, match="loss"):
+        main(["stage=sft1", "train.sft1.loss=unknown"])
+    write_pairs([replace(pair(i), num_think=0) for i in range(3)])
+    with pytest.raises(InputError, match="no row can be trained") as no_worth:
+        main(["stage=sft1", "train.sft1.loss=calibrated"])
+    assert "train.sft1.loss to decision" in no_worth.value.details["what to do"]
+    assert "steps on 6 rows" in main(["stage=sft1", "train.sft1.loss=decision"])
+    write_pairs([replace(pair(i), tool="calculate") for i in range(3)])
+    with pytest.raises(InputError, match="no row can be trained") as no_trigger:
+        main(["stage=sft1", "train.sft1.loss=decision"])
+    assert "train.sft1.loss to contrastive" in no_trigger.value.details["what to do"]
+    assert "steps on 6 rows" in main(["stage=sft1"])
+
+
+def write_pairs(rows: list[PreferencePair]) -> None:
+    for split in ("train", "validation"):
+        tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, rows)
+
+
+def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_same_weights(
+    training_folder: Path,
+) -> None:
+    main(["stage=pretrain"])
+    main(["stage=sft2", "train.sft2.init=data/train/pretrain"])
+    decide = [
+        "stage=sft1",
+        "train.sft1.init=data/train/sft2",
+        "train.sft1.loss=decision",
+        f"train.sft1.trajectories=[{SET}]",
+        "train.sft1.arguments.max_steps=16",
+    ]
+    save_often(training_folder)
+    main([*decide, "name=straight"])
+    stopped = [*decide, "name=decide"]
+    blocked = training_folder / "data/train/decide"
+    blocked.write_text("in the way")
+    with pytest.raises(OutputError):
+        main(stopped)
+    last = training_folder / ".checkpoints/decide/checkpoint-16"
+    assert last.is_dir()
+    blocked.unlink()
+    for file in last.iterdir():
+        file.unlink()
+    assert (training_folder / ".checkpoints/decide/checkpoint-8/trainer_state.json").is_file()
+
+    assert main(stopped).startswith("data/train/decide: 16 steps on ")
+
+    one, other = weights("straight"), weights("decide")
+    assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-6) for name in one)
+    log = (training_folder / "data/train/decide/log.jsonl").read_text().splitlines()
+    first = json.loads(log[0])
+    assert first["drift"] == pytest.approx(0, abs=1e-5)
+    assert {"trigger/act_better", "likelihood_loss", "pair_accuracy"} <= set(first)
+
+
+def save_often(folder: Path) -> None:
+    params = json.loads((folder / "params.yaml").read_text())
+    params["train"]["sft1"]["arguments"] |= {
+        "per_device_train_batch_size": 4,
+        "save_steps": 8,
+        "save_total_limit": 2,
+    }
+    (folder / "params.yaml").write_text(json.dumps(params))
+
+
+def weights(name: str) -> dict[str, Any]:
+    model = transformers.AutoModelForCausalLM.from_pretrained(f"data/train/{name}")
+    return dict(model.state_dict())
