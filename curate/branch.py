@@ -9,8 +9,8 @@ of `branch.policy`. With `branch.arms: other` it takes the arm that the trajecto
 the paper come out (AutoCoA, section 3). With `both` it takes both arms until it is clear what
 acting is worth there (`curate/both_arms.py`). Writes data/branch/pairs.parquet, forks.parquet
 (every continuation, graded) and points.parquet (what became of every point); `graded=` and `out=`
-name others. With `branch.more_pairs` the pairs that `curate.shared_prefix` found follow in the first
-and the last of them.
+name others. With `branch.more_pairs` the pairs that `curate.shared_prefix` found follow in the
+first and the last of them.
 """
 
 import sys

@@ -199,6 +199,18 @@ def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_
     assert {"trigger/act_better", "likelihood_loss", "pair_accuracy"} <= set(first)
 
 
+def test_with_adapters_the_reference_is_the_model_without_them(training_folder: Path) -> None:
+    pytest.importorskip("peft")
+    main(["stage=pretrain", "train.pretrain.arguments.max_steps=1"])
+    adapters = "train.lora={r: 2, target_modules: [q_proj, v_proj]}"
+    rate = "train.sft1.arguments.learning_rate=0.01"
+    main(["stage=sft1", "train.sft1.loss=calibrated", adapters, rate])
+    log = (training_folder / "data/train/sft1/log.jsonl").read_text().splitlines()
+    drifts = [json.loads(line)["drift"] for line in log[:3]]
+    assert drifts[0] == pytest.approx(0, abs=1e-5)
+    assert abs(drifts[2]) > 1e-4
+
+
 def save_often(folder: Path) -> None:
     params = json.loads((folder / "params.yaml").read_text())
     params["train"]["sft1"]["arguments"] |= {
