@@ -71,38 +71,36 @@ class PricedWorld:
     """The questions, the tools and the teacher of a profile."""
 
     def __init__(self, params: Params, num_questions: int) -> None:
-        self._microworld = params.section(MicroworldParams, "microworld")
-        self._limits = params.section(Limits, "rollout")
-        self._teacher = params.section(TeacherParams, "teacher")
-        self._prompt = Path(params.section(PromptParams, "prompts").coa)
-        world = make_world(self._microworld.world)
-        train = make_questions(
-            world, Group.TRAIN, self._microworld.num_train, self._microworld.seed
-        )
-        self._questions = train[:num_questions]
+        self.microworld = params.section(MicroworldParams, "microworld")
+        self.limits = params.section(Limits, "rollout")
+        self.teacher = params.section(TeacherParams, "teacher")
+        self.prompt = Path(params.section(PromptParams, "prompts").coa)
+        world = make_world(self.microworld.world)
+        train = make_questions(world, Group.TRAIN, self.microworld.num_train, self.microworld.seed)
+        self.questions = train[:num_questions]
         observation = params.section(SearchParams, "search").observation
         search = SearchTool(EmbeddedSearch.in_memory(world.passages()), observation)
-        self._tools: dict[str, Tool] = {search.name: search}
+        self.tools: dict[str, Tool] = {search.name: search}
         if params.section(ToolsParams, "tools").calculator:
             calculator = Calculator()
-            self._tools[calculator.name] = calculator
+            self.tools[calculator.name] = calculator
 
     async def score(self, habit: SearchHabit) -> HabitScore:
         """Answer all questions with a habit."""
         settings = replace(
-            self._microworld.teacher,
+            self.microworld.teacher,
             searches_remembered=habit.searches_remembered,
             searches_other=habit.searches_other,
         )
-        policy = scripted_teacher(replace(self._microworld, teacher=settings))
-        run = RolloutContext(policy, self._teacher.sampling, self._limits)
-        prompt = Prompt.load(self._prompt, self._teacher.chat_template)
-        names = tuple(self._tools)
-        tasks = [_make_task(question, prompt, names) for question in self._questions]
+        policy = scripted_teacher(replace(self.microworld, teacher=settings))
+        run = RolloutContext(policy, self.teacher.sampling, self.limits)
+        prompt = Prompt.load(self.prompt, self.teacher.chat_template)
+        names = tuple(self.tools)
+        tasks = [_make_task(question, prompt, names) for question in self.questions]
         matches = []
         searches = []
-        questions = iter(self._questions)
-        async for trajectory in roll_out_all(tasks, run, policy, self._tools, concurrency=1):
+        questions = iter(self.questions)
+        async for trajectory in roll_out_all(tasks, run, policy, self.tools, concurrency=1):
             grade = grade_trajectory(trajectory, next(questions)).grade
             matches.append(float(grade.exact_match))
             searches.append(float(count_actions(trajectory, SearchTool.name)))

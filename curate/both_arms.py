@@ -170,7 +170,7 @@ class Trial:
             return row
         tally.num_sound += 1
         if takes_arm(row, fork, place.arm):
-            tally.sample = _with(tally.sample, row, fork)
+            tally.sample = add_to_sample(tally.sample, row, fork)
             self._keep(tally, row)
         return row
 
@@ -236,7 +236,7 @@ class Trial:
         )
 
 
-def _with(sample: ArmSample, row: GradedTrajectory, fork: Fork) -> ArmSample:
+def add_to_sample(sample: ArmSample, row: GradedTrajectory, fork: Fork) -> ArmSample:
     """Count one more continuation into an arm's sample."""
     num_calls = 0
     for step in side_of(row.trajectory, fork.point):
