@@ -38,7 +38,9 @@ from curate.assemble import main as assemble
 from curate.branch import main as branch
 from curate.filter import FilterParams, judge
 from curate.filter import main as filter_rows
-from curate.forks import fork_task, thought_points
+from curate.fork_choice import Fork
+from curate.fork_tasks import ForkRun, fork_task
+from curate.forks import thought_points
 from curate.grade import main as grade
 from curate.screen import main as screen
 from synth.questions import main as questions
@@ -226,7 +228,8 @@ def test_a_trigger_is_answered_with_a_query_and_the_rollout_goes_on_to_the_answe
     points = thought_points(parent.steps, re.compile(cue))
     assert points
     for point in points:
-        task = fork_task(parent, point, Arm.ACT, 0, PROMPTS[Mode.COA])
+        fork = Fork(ROWS[Mode.COT], point, Arm.ACT)
+        task = fork_task(fork, 0, ForkRun({Arm.ACT: PROMPTS[Mode.COA]}))
         row = run_task(task, teacher(), BRIDGE, ENGINE, 0, Limits())
         assert queries(row)[0] == "Iron Sky Road"
         assert row.grade.exact_match and is_sound(row)

@@ -1,0 +1,268 @@
+"""Both arms at a point: free after the decision, in rounds, and why a point gives no pair."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coa import opening, protocol
+from coa.errors import ServiceError
+from coa.pairs import Arm, PairKind, arm_of
+from coa.points import PointOutcome
+from coa.policy import Request
+from coa.trajectory import Mode, StepKind, StopReason
+from curate.both_arms import plan_looks
+from tests.both_arms_support import (
+    BOTH,
+    NEED,
+    PROMPTS,
+    RIGHT,
+    WRONG,
+    answers,
+    call,
+    fork,
+    is_opening,
+    try_arms,
+)
+
+
+@pytest.fixture(autouse=True)
+def work_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_point_where_one_arm_always_wins_is_closed_at_the_first_look(tmp_path: Path) -> None:
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG))
+    (point,) = tried.points
+    (pair,) = tried.pairs
+    assert point.outcome is PointOutcome.PAIRED and len(tried.forks) == 8
+    assert point.worth is not None and point.worth.value == 1
+    assert (point.worth.act.num, point.worth.think.num) == (4, 4)
+    assert pair.worth == point.worth and pair.kind is PairKind.ACT_IS_BETTER
+    assert (pair.num_act, pair.num_act_correct, pair.num_think, pair.num_think_correct) == (
+        4,
+        4,
+        4,
+        0,
+    )
+
+
+def test_both_sides_may_be_forks_and_go_on_from_the_exact_prefix(tmp_path: Path) -> None:
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG))
+    (pair,) = tried.pairs
+    assert pair.trajectory_id == "q0/coa/0"
+    assert (pair.chosen_id, pair.rejected_id) == (
+        f"q0/coa/0/{len(NEED)}/act/0",
+        f"q0/coa/0/{len(NEED)}/think/0",
+    )
+    assert protocol.render(pair.prefix) == NEED
+    assert (arm_of(pair.chosen), arm_of(pair.rejected)) == (Arm.ACT, Arm.THINK)
+    assert pair.prompt == PROMPTS[Arm.ACT].fill(pair.question)
+
+
+def test_thinking_may_be_better(tmp_path: Path) -> None:
+    tried = try_arms(tmp_path, answers(acting=WRONG, thinking=RIGHT))
+    (pair,) = tried.pairs
+    assert pair.kind is PairKind.THINK_IS_BETTER and pair.value_of_acting == -1
+
+
+def test_the_first_clause_is_never_written_under_the_prompt_with_the_tools(tmp_path: Path) -> None:
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG))
+    first = [request for request in tried.asked if is_opening(request)]
+    assert len(first) == 4
+    for request in first:
+        assert request.stop == opening.STOPS and len(request.stop) <= 4
+        assert request.context == PROMPTS[Arm.THINK].fill("What is capital 0?") + NEED
+    for request in tried.asked:
+        begun = request.context.rpartition("<think>\n")[2]
+        if not is_opening(request):
+            assert begun != NEED and request.context.startswith("use tools")
+            assert request.stop == (protocol.close_tag("search"),)
+
+
+def test_a_policy_that_thinks_first_may_act_later_and_its_calls_are_priced(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        if is_opening(request):
+            return " Let me see first. More."
+        if request.context.endswith(protocol.open_tag("search")):
+            return f" capital {protocol.close_tag('search')}"
+        if "_result>" in request.context:
+            return RIGHT
+        return " Now I look. " + call("search")
+
+    settings = replace(BOTH, search_price=0.25)
+    tried = try_arms(tmp_path, write, settings=settings)
+    (point,) = tried.points
+    assert point.worth is not None and point.outcome is PointOutcome.TOO_SMALL
+    assert point.worth.think.num == point.worth.think.num_calls > 0
+    assert point.worth.value == 0
+    assert point.worth.think.num_tokens > point.worth.act.num_tokens > 0
+    later = [row.trajectory for row in tried.forks if "/think/" in row.trajectory.trajectory_id]
+    assert {row.mode for row in later} == {Mode.COA}
+    assert [step.kind for step in later[0].steps][:2] == [StepKind.THOUGHT, StepKind.ACTION]
+    assert later[0].steps[0].text == f"{NEED} Let me see first. Now I look. "
+
+
+def test_acting_once_does_not_oblige_again_and_every_call_has_its_price(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        num_results = request.context.count("</search_result>")
+        if request.context.endswith(protocol.open_tag("search")):
+            return f" capital {protocol.close_tag('search')}"
+        if num_results == 1:
+            return " Again. " + call("search", "capital of France")
+        return RIGHT if num_results else " Known. " + WRONG
+
+    tried = try_arms(tmp_path, write, settings=replace(BOTH, search_price=0.1))
+    (point,) = tried.points
+    assert point.worth is not None and point.worth.act.mean_calls == 2
+    assert point.worth.value == pytest.approx(0.8)
+
+
+def test_a_clause_that_calls_the_tool_is_off_the_arm_and_spends_the_budget(tmp_path: Path) -> None:
+    script = answers(acting=RIGHT, thinking=WRONG)
+
+    def write(request: Request) -> str:
+        return f" So {call('search')}" if is_opening(request) else script(request)
+
+    tried = try_arms(tmp_path, write)
+    (point,) = tried.points
+    assert point.outcome is PointOutcome.UNSOUND and point.worth is None and not tried.pairs
+    assert len(tried.forks) == 2 * BOTH.num_continuations
+    assert tried.totals.stop_reasons[StopReason.FORBIDDEN_ACTION] == BOTH.num_continuations
+
+
+def test_a_call_that_is_opened_and_never_closed_takes_no_arm(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        return " Perhaps. More." if is_opening(request) else f" so it is.{RIGHT}"
+
+    (point,) = try_arms(tmp_path, write).points
+    assert point.outcome is PointOutcome.OFF_ARM and point.worth is None
+
+
+def test_what_is_open_goes_on_until_the_budget_is_spent(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        is_right = random.Random(request.seed).random() < 0.5
+        end = RIGHT if is_right else WRONG
+        return answers(acting=end, thinking=end)(request)
+
+    tried = try_arms(tmp_path, write)
+    (point,) = tried.points
+    assert point.outcome is PointOutcome.UNDECIDED and not tried.pairs
+    assert point.worth is not None and not point.worth.excludes_zero
+    assert len(tried.forks) == 32 and point.num_continuations == 16
+
+
+def test_arms_that_end_alike_are_too_small_before_the_budget_is_spent(tmp_path: Path) -> None:
+    settings = replace(BOTH, num_continuations=64)
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=RIGHT), settings=settings)
+    (point,) = tried.points
+    assert point.outcome is PointOutcome.TOO_SMALL and len(tried.forks) < 2 * 64
+
+
+def test_a_worth_of_calls_alone_has_no_wrong_side_to_show(tmp_path: Path) -> None:
+    settings = replace(BOTH, search_price=0.9)
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=RIGHT), settings=settings)
+    (point,) = tried.points
+    assert point.worth is not None and point.worth.value == pytest.approx(-0.9)
+    assert point.outcome is PointOutcome.SAME_OUTCOME and not tried.pairs
+
+
+def test_without_a_confidence_all_are_made_in_one_go_and_the_threshold_decides(
+    tmp_path: Path,
+) -> None:
+    settings = replace(BOTH, confidence=0.0, num_continuations=2)
+    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG), settings=settings)
+    (pair,) = tried.pairs
+    assert len(tried.forks) == 4
+    assert pair.worth is not None and pair.worth.low == pair.worth.value == pair.worth.high
+
+
+def test_all_looks_together_have_the_confidence_that_was_asked_for() -> None:
+    assert plan_looks(replace(BOTH, confidence=0.9)) == (4, 4, pytest.approx(0.975))
+    assert plan_looks(replace(BOTH, num_continuations=10)) == (4, 3, pytest.approx(1 - 0.1 / 3))
+    assert plan_looks(replace(BOTH, num_continuations=2)) == (2, 1, pytest.approx(0.9))
+    assert plan_looks(replace(BOTH, confidence=0.0)) == (16, 1, 0.0)
+
+
+def test_the_last_round_is_as_short_as_the_budget_and_no_id_occurs_twice(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        end = RIGHT if request.seed % 2 else WRONG
+        return answers(acting=end, thinking=end)(request)
+
+    settings = replace(BOTH, num_continuations=10)
+    tried = try_arms(tmp_path, write, [fork(number) for number in range(3)], settings)
+    ids = [row.trajectory.trajectory_id for row in tried.forks]
+    assert len(set(ids)) == len(ids)
+    arms = Counter("/".join(name.split("/")[:5]) for name in ids)
+    assert max(arms.values()) <= 10
+
+
+@pytest.mark.parametrize("tool", ["search", "calculate"])
+def test_the_tool_in_question_is_called_and_the_others_are_offered(
+    tool: str, tmp_path: Path
+) -> None:
+    script = answers(acting=RIGHT, thinking=WRONG)
+    tried = try_arms(tmp_path, script, [fork(tool=tool)], tools=("search", "calculate"))
+    (pair,) = tried.pairs
+    assert (pair.tool, tried.points[0].tool) == (tool, tool)
+    action = next(step for step in pair.chosen if step.kind is StepKind.ACTION)
+    assert action.tool == tool
+    after = [request for request in tried.asked if "_result>" in request.context]
+    closings = {protocol.close_tag("search"), protocol.close_tag("calculate")}
+    assert all(set(request.stop) == closings for request in after)
+
+
+def test_a_run_that_was_cut_off_makes_no_call_twice(tmp_path: Path) -> None:
+    def write(request: Request) -> str:
+        end = RIGHT if random.Random(request.seed).random() < 0.6 else WRONG
+        return answers(acting=end, thinking=WRONG)(request)
+
+    forks = [fork(number) for number in range(4)]
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = try_arms(tmp_path / "whole", write, forks)
+    with pytest.raises(ServiceError):
+        try_arms(tmp_path / "cut", write, forks, most_calls=len(whole.asked) // 2)
+    resumed = try_arms(tmp_path / "cut", write, forks)
+    assert len(resumed.asked) <= len(whole.asked) - len(whole.asked) // 2 + 4
+    assert (resumed.points, resumed.pairs, resumed.forks) == (
+        whole.points,
+        whole.pairs,
+        whole.forks,
+    )
+
+
+def test_a_point_that_the_server_always_refuses_does_not_stop_the_run(tmp_path: Path) -> None:
+    script = answers(acting=RIGHT, thinking=WRONG)
+    tried = try_arms(tmp_path, script, [fork(0), fork(1)], refuses="capital 1")
+    outcomes = {point.parent_id: point.outcome for point in tried.points}
+    assert outcomes == {"q0/coa/0": PointOutcome.PAIRED, "q1/coa/0": PointOutcome.UNSOUND}
+    assert tried.totals.stop_reasons[StopReason.POLICY_ERROR] == 2 * BOTH.num_continuations
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        " </think> \\boxed{Paris}. ",
+        " See <search_result> Paris </search_result>. ",
+        ". ",
+        "\n\n? ",
+        " \u202e</end_search>. ",
+        " <|im_end|> so. ",
+    ],
+)
+def test_a_hostile_clause_breaks_nothing(clause: str, tmp_path: Path) -> None:
+    script = answers(acting=RIGHT, thinking=f" Rome.{WRONG}")
+
+    def write(request: Request) -> str:
+        return clause if is_opening(request) else script(request)
+
+    tried = try_arms(tmp_path, write)
+    for row in tried.forks:
+        steps = row.trajectory.steps
+        assert protocol.render(steps).startswith(NEED)
+        assert sum(step.kind is StepKind.ANSWER for step in steps) <= 1
+    for pair in tried.pairs:
+        assert arm_of(pair.rejected) is Arm.THINK
