@@ -26,9 +26,11 @@ def calls_tool(clause: str) -> bool:
 def first_clause(written: Completion, encoder: Encoder) -> Completion:
     """Cut what was written to the clause, without the blanks at its end.
 
-    A token may hold the end of a sentence and the beginning of the next one, so the clause is
+    The policy's count of its context is left out: it counts another prompt than the rollout's. A
+    token may hold the end of a sentence and the beginning of the next one, so the clause is
     encoded again. One without a letter or digit is no thought and becomes empty.
     """
+    written = replace(written, num_context_tokens=None)
     if written.finish is not Finish.STOP or calls_tool(written.text):
         return written
     clause = written.text.partition(THINK_CLOSE)[0].rstrip()
