@@ -34,6 +34,7 @@ from data_cards.catalogue import built_sets, local_path
 from data_cards.facts import collect, scan
 from data_cards.tracing import provenance, run_files
 from data_cards.tracing.origins import call_lines, prompt_line, writer_of
+from data_cards.tracing.student import find_student_row, student_lines
 
 _MAX_CHARS = 160
 _ANOTHER_RUNS = "the trajectory of this id here is another run's"
@@ -58,13 +59,16 @@ class Section(NamedTuple):
 
 
 def trace_row(row_id: str, params: Params) -> list[Section]:
-    """Collect everything behind a row.
+    """Collect everything behind a row, and behind a row of the student's sets with the same id.
 
     Raises:
         InputError: no set has such a row, or a file is missing or broken.
     """
     names = built_sets(params.section(AssembleParams, "assemble"))
     found = rows.find_in_sets(row_id, names)
+    students = _student_sections(row_id)
+    if found is None and students:
+        return students
     if found is None:
         raise InputError(
             f"no set has a row {row_id!r}",
@@ -79,7 +83,7 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
     if isinstance(row, Question):
         return [head, _question(row.question_id), _code(lock, _ALWAYS, None)]
     if isinstance(row, PreferencePair):
-        return [head, *_trace_pair(row, params, lock)]
+        return [head, *_trace_pair(row, params, lock), *students]
     trajectory = row.trajectory
     return [
         head,
@@ -87,7 +91,20 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
         *_trajectory("trajectory", row, params),
         _reviews([trajectory.trajectory_id]),
         _code(lock, _ALWAYS | _OF_TRAJECTORIES, trajectory),
+        *students,
     ]
+
+
+def _student_sections(row_id: str) -> list[Section]:
+    """Trace the row of this id that a trained student wrote, where there is one."""
+    found = find_student_row(row_id)
+    if found is None:
+        return []
+    row = found.row
+    is_pair = isinstance(row, PreferencePair)
+    question_id = row.question_id if is_pair else row.trajectory.question_id
+    lines = tuple(Line(name, value) for name, value in student_lines(found))
+    return [Section(f"student's {row_id}", lines), _question(question_id)]
 
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:

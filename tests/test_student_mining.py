@@ -13,17 +13,20 @@ from ruamel.yaml import YAML
 from coa import protocol, tables
 from coa.errors import ConfigError
 from coa.exclusions import Excluded
-from coa.files import STUDENT_ASSEMBLED, STUDENT_EXCLUDED, STUDENT_GRADED
+from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_EXCLUDED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
+from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params, write_profiles
 from coa.pipeline import Plan, read_code, render_pipeline
 from coa.question import Question
 from coa.sets import AssembleParams
+from coa.trajectory import fork_id
 from coa.worth import ArmSample, estimate_worth
 from curate import student_pairs
 from curate.assemble import split_candidates
 from curate.strata import Candidate
+from data_cards import lineage
+from data_cards.tracing.student import find_student_row, student_lines
 from tests.sample_records import make_graded, make_pair, make_trajectory
 
 ROOT = Path(__file__).parent.parent
@@ -213,3 +216,29 @@ def test_a_student_that_mined_nothing_leaves_an_empty_set_and_a_warning(
     assert "0 of 12 train" in student_pairs.main([])
     assert "WARNING: there is no pair to train on" in capsys.readouterr().err
     assert read_set("train") == read_set("validation") == []
+
+
+def test_the_lineage_of_a_students_pair_names_its_stages_and_its_model(project: Path) -> None:
+    pair = mined(QUESTIONS[0], PairKind.ACT_IS_BETTER, "I recall it")
+    parent_id = pair.trajectory_id
+    fork = fork_id(parent_id, pair.point, Arm.ACT, 0)
+    write_pairs(
+        [replace(pair, chosen_id=fork, rejected_id=parent_id, fork_model="data/train/sft2")]
+    )
+    fork_row = make_graded(QUESTIONS[0], pair.chosen, trajectory_id=fork, model="data/train/sft2")
+    forks = STUDENT_BRANCHED / "forks.parquet"
+    tables.write_table(forks, GradedTrajectory, [fork_row])
+    student_pairs.main([])
+
+    found = find_student_row(pair.pair_id)
+    assert found
+    facts = dict(student_lines(found))
+    assert facts["is in"].endswith("by the stage student_pairs")
+    assert facts["mined"] == "by the stage student_branch, forked by data/train/sft2"
+    assert facts["worth"].startswith("acting: +0.6")
+    assert "by the stage student_branch with data/train/sft2, correct" in facts["chosen"]
+    assert "by the stage student_sample with m" in facts["rejected"]
+    no_others = [f"assemble.num_{name}=0" for name in ("cot_a", "coa", "cot", "rl")]
+    shown = lineage.main([pair.pair_id, *no_others])
+    assert f"student's {pair.pair_id}" in shown
+    assert QUESTIONS[0].question in shown
