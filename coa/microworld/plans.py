@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coa.errors import InputError
-from coa.microworld.relations import BIRTH_YEAR, BY_NOUN, RELATIONS
+from coa.microworld.relations import BIRTH_YEAR, BY_NAME, BY_NOUN
 from coa.microworld.world import Fact, World
 
 Facts = tuple[Fact, ...]
@@ -202,4 +202,4 @@ def question_text(kind: PlanKind, path: Facts, rng: random.Random, age: int = 0)
 
 
 def _draw_noun(relation: str, rng: random.Random) -> str:
-    return rng.choice((relation, RELATIONS[relation].synonym))
+    return rng.choice((relation, BY_NAME[relation].synonym))
