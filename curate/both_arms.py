@@ -279,5 +279,8 @@ def _record(
         pair_id=pair.pair_id if pair else "",
         way=fork.way,
         tool=fork.tool,
+        chosen_by=fork.chosen_by,
+        score=fork.score,
+        cause=fork.cause,
         worth=worth,
     )

@@ -2,15 +2,15 @@
 
     python -m curate.branch
 
-Reads data/grade.parquet, right and wrong rows alike. A trajectory that acted is forked before an
-action, one that only reasoned at the end of a thought; the teacher writes the forks, or the policy
-of `branch.policy`. With `branch.arms: other` it takes the arm that the trajectory did not take
-(`curate/other_arm.py`), and a pair is kept when exactly one of the two is right, so both kinds of
-the paper come out (AutoCoA, section 3). With `both` it takes both arms until it is clear what
-acting is worth there (`curate/both_arms.py`). Writes data/branch/pairs.parquet, forks.parquet
-(every continuation, graded) and points.parquet (what became of every point); `graded=` and `out=`
-name others. With `branch.more_pairs` the pairs that `curate.shared_prefix` found follow in the
-first and the last of them.
+Reads data/grade.parquet, right and wrong rows alike, and data/analyse.parquet where points are
+chosen by blame. A trajectory that acted is forked before an action, one that only reasoned at the
+end of a thought; the teacher writes the forks, or the policy of `branch.policy`. With `branch.arms:
+other` it takes the arm that the trajectory did not take (`curate/other_arm.py`), and a pair is kept
+when exactly one of the two is right, so both kinds of the paper come out (AutoCoA, section 3). With
+`both` it takes both arms until it is clear what acting is worth there (`curate/both_arms.py`).
+Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet
+(what became of every point); `graded=` and `out=` name others. With `branch.more_pairs` the pairs
+that `curate.shared_prefix` found follow in the first and the last of them.
 """
 
 import sys
@@ -45,6 +45,7 @@ from curate.fork_results import ResultWriter, Tables, Totals
 from curate.fork_tasks import ForkRun
 from curate.found_pairs import add_found_pairs
 from curate.other_arm import try_other_arm
+from curate.point_scores import open_point_scores
 
 
 async def branch(forks: Iterable[Fork], params: Params, out: Tables) -> tuple[Totals, str]:
@@ -116,9 +117,11 @@ def main(arguments: Sequence[str]) -> str:
     require_budget(settings)
     require_forks(policy, settings.arms)
     family = family_of(policy)
-    parents = choose_parents(graded, settings)
+    analysed = Path(settings.analysed)
+    parents = choose_parents(graded, settings, analysed)
     refused = Refused()
-    forks = find_forks(graded, parents, settings, family, refused)
+    scores = open_point_scores(params, analysed, parents)
+    forks = find_forks(graded, parents, settings, family, refused, scores)
     with (
         tables.TableWriter(folder / "pairs.parquet", PreferencePair) as pairs,
         tables.TableWriter(folder / "forks.parquet", GradedTrajectory) as continuations,

@@ -6,21 +6,24 @@ from what the record holds; the points that it cannot fork are counted by reason
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from coa import protocol, tables
 from coa.errors import ConfigError
-from coa.forking import BranchParams, first_turns, way_to
+from coa.files import ANALYSED
+from coa.forking import BranchParams, PointChoice, first_turns, way_to
 from coa.graded import GradedTrajectory, is_sound
 from coa.pairs import Arm, PairKind
 from coa.policy.chat_families import ChatFamily, ForkWay
 from coa.policy.chat_record import Unforkable, UnforkableError
 from coa.ranking import seeded_rank
 from coa.trajectory import Step
+from curate.blamed_points import read_arms
 from curate.forks import fork_points, tool_at
 from curate.strata import Stratum, divide_evenly
 
@@ -36,6 +39,12 @@ class Fork:
     """How the policy is made to take it."""
     tool: str = "search"
     """The tool in question: one arm calls it there, the other does not."""
+    chosen_by: PointChoice = PointChoice.CUE
+    """Why the point was chosen."""
+    score: float = 0.0
+    """The score that it was chosen by; 0 for ways without scores."""
+    cause: str = ""
+    """The cause that the analysis blames there; empty for none."""
 
     @property
     def by_turn(self) -> bool:
@@ -46,13 +55,58 @@ class Fork:
 Refused = Counter[Unforkable]
 """Points that the policy cannot fork, by reason."""
 
+Scores = Callable[[Sequence[Fork]], list[Fork]]
+"""Gives the possible forks of one trajectory their scores."""
 
-def choose_parents(path: Path, params: BranchParams) -> set[str]:
+_LIKE = 0.1
+"""Points whose scores differ by no more are alike: the seed chooses among them."""
+_NUM_STRETCHES = 3
+"""Of like points those come first that lie in another such part of the text than those chosen."""
+
+
+class _Parent(NamedTuple):
+    trajectory_id: str
+    acted: bool
+    correct: bool
+    topic: Stratum
+    """Hops and type of the question, where parents are spread over these; else nothing."""
+
+
+def choose_parents(path: Path, params: BranchParams, analysed: Path = ANALYSED) -> set[str]:
     """Choose the trajectories to fork and return their ids.
 
-    For each kind of pair they are taken evenly from those that acted and those that did not.
+    For each kind of pair they are taken evenly from those that acted and those that did not. Where
+    points are chosen by blame, those that the analysis blames for a decision come first, evenly
+    over hops and types of question.
     Imported ones are not forked: the teacher did not write them, and their licence binds a pair.
+
+    Raises:
+        InputError: Points are chosen by blame, and the analysis is missing or of other rows.
     """
+    is_by_blame = params.points is PointChoice.BLAME
+    blamed = read_arms(analysed, path) if is_by_blame else {}
+    groups: dict[PairKind, dict[Stratum, list[_Parent]]] = {kind: {} for kind in PairKind}
+    for parent in _own_trajectories(path, has_topics=is_by_blame):
+        arm = blamed.get(parent.trajectory_id)
+        is_to_think = arm is Arm.THINK if arm else parent.acted
+        kind = expected_pair_kind(acted=is_to_think, correct=parent.correct)
+        groups[kind].setdefault((parent.acted,), []).append(parent)
+    chosen: set[str] = set()
+    for kind, parts in groups.items():
+        sizes = {group: len(members) for group, members in parts.items()}
+        shares = divide_evenly(sizes, params.max_parents.get(kind, 0))
+        for group, share in shares.items():
+            first: list[_Parent] = []
+            others: list[_Parent] = []
+            for parent in parts[group]:
+                (first if parent.trajectory_id in blamed else others).append(parent)
+            chosen |= _spread_over_topics(first, share, params.seed)
+            chosen |= _spread_over_topics(others, max(0, share - len(first)), params.seed)
+    return chosen
+
+
+def _own_trajectories(path: Path, *, has_topics: bool) -> Iterator[_Parent]:
+    """Read what the choice of parents needs of each trajectory that was not imported."""
     trajectory = pl.col("trajectory").struct
     is_own = trajectory.field("sampling").struct.field("temperature") >= 0
     rows = (
@@ -62,23 +116,28 @@ def choose_parents(path: Path, params: BranchParams) -> set[str]:
             id=trajectory.field("trajectory_id"),
             acted=trajectory.field("num_actions") > 0,
             correct=pl.col("grade").struct.field("exact_match"),
+            num_hops=pl.col("num_hops"),
+            question_type=pl.col("question_type"),
         )
     )
-    ids: dict[PairKind, dict[Stratum, list[str]]] = {kind: {} for kind in PairKind}
-    for trajectory_id, acted, correct in rows.collect().iter_rows():
-        kind = expected_pair_kind(acted=acted, correct=correct)
-        ids[kind].setdefault((acted,), []).append(trajectory_id)
+    for trajectory_id, acted, correct, *topic in rows.collect().iter_rows():
+        yield _Parent(trajectory_id, acted, correct, tuple(topic) if has_topics else ())
+
+
+def _spread_over_topics(parents: Iterable[_Parent], count: int, seed: int) -> set[str]:
+    """Choose so many parents by the seed, evenly over topics, and return their ids."""
 
     def rank(trajectory_id: str) -> str:
-        return seeded_rank(trajectory_id, params.seed, "parent")
+        return seeded_rank(trajectory_id, seed, "parent")
 
+    topics: dict[Stratum, list[str]] = {}
+    for parent in parents:
+        topics.setdefault(parent.topic, []).append(parent.trajectory_id)
+    sizes = {topic: len(ids) for topic, ids in topics.items()}
     chosen: set[str] = set()
-    for kind, groups in ids.items():
-        sizes = {group: len(members) for group, members in groups.items()}
-        shares = divide_evenly(sizes, params.max_parents.get(kind, 0))
-        for group, share in shares.items():
-            ranked = sorted(groups[group], key=rank)
-            chosen.update(ranked[:share])
+    for topic, share in divide_evenly(sizes, count).items():
+        ranked = sorted(topics[topic], key=rank)
+        chosen.update(ranked[:share])
     return chosen
 
 
@@ -92,9 +151,11 @@ def forks_of(
     params: BranchParams,
     family: ChatFamily | None = None,
     refused: Refused | None = None,
+    scores: Scores | None = None,
 ) -> list[Fork]:
-    """Choose, by the seed, the points of one trajectory to fork and the arm to try there.
+    """Choose the points of one trajectory to fork, and the arm to try there.
 
+    They are those with the best of `scores`, where these are given, and else chosen by the seed.
     A trajectory without a fitting point gives none. One that ended by accident (cut off, tags
     broken) is not forked either: its outcome says nothing about acting. A chat policy with a server
     of the given `family` cannot go on from every point; those that it cannot are counted in
@@ -103,27 +164,70 @@ def forks_of(
     if not is_sound(row):
         return []
     refused = Refused() if refused is None else refused
+
+    def rank(fork: Fork) -> str:
+        point_id = f"{row.trajectory.trajectory_id}/{fork.point}"
+        return seeded_rank(point_id, params.seed, "point")
+
+    possible = sorted(_possible_forks(row, params, family, refused), key=rank)
+    if scores is None:
+        chosen = possible[: params.points_per_trajectory]
+    else:
+        chosen = _best_forks(scores(possible), params.points_per_trajectory)
+    return sorted(chosen, key=lambda fork: fork.point)
+
+
+def _possible_forks(
+    row: GradedTrajectory, params: BranchParams, family: ChatFamily | None, refused: Refused
+) -> Iterator[Fork]:
+    """Find all forks of a trajectory that the policy can make.
+
+    By the cue, a trajectory that acted is only to think, and one that did not is only to act.
+    """
     steps = row.trajectory.steps
-    arm = Arm.THINK if protocol.action_indices(steps) else Arm.ACT
-    way = way_to(arm, family)
-    found: set[int] = set()
-    for cue in (params.cue, *params.tool_cues.values()):
-        found.update(fork_points(steps, arm, way or ForkWay.TEXT, re.compile(cue)))
-    points = sorted(found)
-    if way is None:
-        refused[Unforkable.NO_WAY] += len(points)
-        return []
-    if family is not None:
-        points = _forkable(steps, points, arm, way, family, refused)
+    arms: list[Arm] = [Arm.THINK] if protocol.action_indices(steps) else [Arm.ACT]
+    cues: list[re.Pattern[str] | None] = [None]
+    if params.points is PointChoice.CUE:
+        cues = [re.compile(cue) for cue in (params.cue, *params.tool_cues.values())]
+    else:
+        arms = list(Arm)
+    for arm in arms:
+        way = way_to(arm, family)
+        found: set[int] = set()
+        for cue in cues:
+            found.update(fork_points(steps, arm, way or ForkWay.TEXT, cue))
+        points = sorted(found)
+        if way is None:
+            refused[Unforkable.NO_WAY] += len(points)
+            continue
+        if family is not None:
+            points = _forkable(steps, points, arm, way, family, refused)
+        for point in points:
+            tool = tool_at(steps, point, params.tool_cues)
+            yield Fork(row, point, arm, way, tool, chosen_by=params.points)
 
-    def rank(point: int) -> str:
-        return seeded_rank(f"{row.trajectory.trajectory_id}/{point}", params.seed, "point")
 
-    chosen = sorted(points, key=rank)[: params.points_per_trajectory]
-    forks = []
-    for point in sorted(chosen):
-        forks.append(Fork(row, point, arm, way, tool_at(steps, point, params.tool_cues)))
-    return forks
+def _best_forks(ranked: Sequence[Fork], count: int) -> list[Fork]:
+    """Choose so many of a trajectory's scored forks, the best first, spread over its text.
+
+    Of those with like scores, the first in a part of the text with the fewest chosen is taken.
+    """
+    left = list(ranked)
+    chosen: list[Fork] = []
+    used: Counter[int] = Counter()
+    length = max((fork.point for fork in left), default=0) + 1
+
+    def stretch(fork: Fork) -> int:
+        return _NUM_STRETCHES * fork.point // length
+
+    while left and len(chosen) < count:
+        best = max(fork.score for fork in left)
+        alike = [fork for fork in left if fork.score >= best - _LIKE]
+        taken = min(alike, key=lambda fork: used[stretch(fork)])
+        chosen.append(taken)
+        left.remove(taken)
+        used[stretch(taken)] += 1
+    return chosen
 
 
 def _forkable(
@@ -153,6 +257,7 @@ def find_forks(
     params: BranchParams,
     family: ChatFamily | None,
     refused: Refused,
+    scores: Scores | None = None,
 ) -> Iterator[Fork]:
     """Find the forks of the chosen trajectories of a graded table, in its order.
 
@@ -162,7 +267,7 @@ def find_forks(
     num_forks = 0
     for row in tables.read_table(path, GradedTrajectory):
         if row.trajectory.trajectory_id in parents:
-            for fork in forks_of(row, params, family, refused):
+            for fork in forks_of(row, params, family, refused, scores):
                 num_forks += 1
                 yield fork
     if refused and not num_forks:

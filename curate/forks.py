@@ -35,8 +35,11 @@ def action_points(steps: Sequence[Step]) -> list[int]:
     return points
 
 
-def thought_points(steps: Sequence[Step], cue: re.Pattern[str]) -> list[int]:
-    """Find the end of each thought's sentence with `cue`: the policy might have acted there."""
+def thought_points(steps: Sequence[Step], cue: re.Pattern[str] | None = None) -> list[int]:
+    """Find the end of each thought's sentence with `cue`: the policy might have acted there.
+
+    Without a cue every sentence counts.
+    """
     points: list[int] = []
     step_start = 0
     for step in steps:
@@ -44,23 +47,34 @@ def thought_points(steps: Sequence[Step], cue: re.Pattern[str]) -> list[int]:
             sentence_start = 0
             for match in _SENTENCE_END.finditer(step.text):
                 sentence_end = match.end()
-                if cue.search(step.text, sentence_start, sentence_end):
+                if cue is None or cue.search(step.text, sentence_start, sentence_end):
                     points.append(step_start + sentence_end)
                 sentence_start = sentence_end
         step_start += len(step.text)
     return points
 
 
-def fork_points(steps: Sequence[Step], arm: Arm, way: ForkWay, cue: re.Pattern[str]) -> list[int]:
-    """Find where a trajectory can be forked in one way to take the arm that it did not take.
+def fork_points(
+    steps: Sequence[Step], arm: Arm, way: ForkWay, cue: re.Pattern[str] | None = None
+) -> list[int]:
+    """Find where a trajectory can be forked in one way to take the arm that it did not take there.
 
-    A trajectory that acted is to think; one that only reasoned, in a single turn, is to act.
+    Before an action it is to think; at the end of a sentence (with `cue`, where there is one) that
+    no action follows, it is to act. A call can be forced only in the first turn of a trajectory
+    that never acted.
     """
     if way is ForkWay.TOOLS_WITHHELD:
         return [turn.start for turn in acting_turns(steps)]
     if way is ForkWay.FORCED_CALL:
-        return [0]
-    return action_points(steps) if arm is Arm.THINK else thought_points(steps, cue)
+        return [] if protocol.action_indices(steps) else [0]
+    if arm is Arm.THINK:
+        return action_points(steps)
+    before_actions = set(action_points(steps))
+    points = []
+    for point in thought_points(steps, cue):
+        if point not in before_actions:
+            points.append(point)
+    return points
 
 
 def tool_at(steps: Sequence[Step], point: int, tool_cues: Mapping[str, str]) -> str:

@@ -59,6 +59,9 @@ def resolve_fork(
         pair_id=pair.pair_id if pair else "",
         way=fork.way,
         tool=fork.tool,
+        chosen_by=fork.chosen_by,
+        score=fork.score,
+        cause=fork.cause,
     )
     return point, pair
 

@@ -193,6 +193,19 @@ class BatchPolicy(Encoder, Protocol):
         """Continue each request's context; the results come in the requests' order."""
 
 
+@runtime_checkable
+class Scorer(Encoder, Protocol):
+    """A policy that can tell how probable a text is, which few can."""
+
+    def log_probabilities(
+        self, contexts: Sequence[tuple[int, ...]], continuations: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """Tell the natural logarithm of each continuation's probability after its context.
+
+        Both are token ids. It is minus infinity where the two do not fit into the model's window.
+        """
+
+
 class UnbatchedPolicy:
     """A policy that answers one request at a time with an engine in this process."""
 

@@ -8,6 +8,7 @@ that completed the stop string, or with the end-of-turn token. The text is decod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, unknown_name
@@ -182,6 +183,30 @@ class LocalPolicy(LocalEncoder):
         for batch in _batches_of_similar_length(waiting, self._batch_size):
             self._generate(batch)
         return [row.completion() for row in rows]
+
+    def log_probabilities(
+        self, contexts: Sequence[tuple[int, ...]], continuations: Sequence[tuple[int, ...]]
+    ) -> list[float]:
+        """Tell the natural logarithm of each continuation's probability after its context.
+
+        It is minus infinity where the two do not fit into the model's window.
+        """
+        from coa.policy.local_scoring import ScoredText, log_probabilities
+
+        found = [-inf] * len(contexts)
+        fitting: list[int] = []
+        texts: list[ScoredText] = []
+        for number, parts in enumerate(zip(contexts, continuations, strict=True)):
+            text = ScoredText(*parts)
+            if self._window is None or len(text.ids) <= self._window:
+                fitting.append(number)
+                texts.append(text)
+        values = log_probabilities(
+            self._model, texts, batch_size=self._batch_size, pad_id=self._pad_id
+        )
+        for number, value in zip(fitting, values, strict=True):
+            found[number] = value
+        return found
 
     def _row(self, request: Request) -> GenerationRow:
         ids = request.context_ids

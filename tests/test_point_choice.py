@@ -1,0 +1,195 @@
+"""Which trajectories and points are chosen by blame, by doubt and by the seed."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coa import protocol
+from coa.causes import Analysis
+from coa.errors import InputError
+from coa.forking import BranchParams, PointChoice
+from coa.graded import GradedTrajectory
+from coa.pairs import Arm, PairKind
+from coa.policy.chat_families import FAMILIES, FamilyName
+from coa.policy.chat_record import Unforkable
+from coa.trajectory import Mode, Sampling
+from curate.blamed_points import read_blamed
+from curate.fork_choice import Refused, choose_parents, find_forks, forks_of
+from curate.point_scores import PointScores, doubt_in_words
+from tests.blame_support import BLAME, analysed, forks_by_blame, named, text_before, write
+from tests.causes_support import end, row, turn
+
+TEXTS = (
+    "It is old. Night Train comes first. I recall that Otto Lang directed it. He is from Oslo.",
+    "The film is from 1959. I need the director. It was Otto Lang. He was born in Oslo.",
+    "It is so. Somebody directed it. Maybe Eva Berg directed it. Then the city is Oslo. So be it.",
+)
+RANDOM = BranchParams(points=PointChoice.RANDOM)
+
+
+def wrong_rows() -> list[GradedTrajectory]:
+    rows = [row(*end(text, "Oslo"), mode=Mode.COT) for text in TEXTS]
+    rows.append(
+        row(
+            *turn("I need the director.", "Night Train director", "film"),
+            *turn("It says Ada Novak. Where was she born?", "Ada Novak born", "person", "other"),
+            *end("The passage says Oslo. So it is Oslo.", "Oslo"),
+        )
+    )
+    return [named(wrong, f"q{number}/x/0") for number, wrong in enumerate(rows)]
+
+
+def chosen_points(graded: Path, analysed_path: Path, params: BranchParams) -> list[tuple[str, int]]:
+    parents = choose_parents(graded, params, analysed_path)
+    scores = PointScores(read_blamed(analysed_path, parents), doubt_in_words)
+    is_by_blame = params.points is PointChoice.BLAME
+    forks = find_forks(graded, parents, params, None, Refused(), scores if is_by_blame else None)
+    return [(fork.parent.trajectory.trajectory_id, fork.point) for fork in forks]
+
+
+def shuffled(analyses: list[Analysis]) -> list[Analysis]:
+    """Give each analysis the findings of the next one."""
+    made = []
+    for own, other in zip(analyses, analyses[1:] + analyses[:1], strict=True):
+        made.append(
+            replace(
+                own,
+                cause=other.cause,
+                step=other.step,
+                evidence=other.evidence,
+                contributing=other.contributing,
+            )
+        )
+    return made
+
+
+def test_with_shuffled_causes_other_points_are_chosen(tmp_path: Path) -> None:
+    rows = wrong_rows()
+    analyses = [analysed(wrong) for wrong in rows]
+    true_points = chosen_points(*write(tmp_path, rows, analyses), BLAME)
+    assert true_points == chosen_points(*write(tmp_path, rows, analyses), BLAME)
+    other_points = chosen_points(*write(tmp_path, rows, shuffled(analyses)), BLAME)
+    assert len(true_points) == len(other_points) == len(rows)
+    assert set(true_points).isdisjoint(other_points)
+    for params in (BranchParams(), RANDOM):
+        kept = chosen_points(*write(tmp_path, rows, analyses), params)
+        assert kept == chosen_points(*write(tmp_path, rows, shuffled(analyses)), params)
+
+
+@pytest.mark.parametrize("hedge", ["Maybe it was Ada.", "I don't remember her.", "I guess Ada."])
+def test_words_of_doubt_decide_where_nothing_is_blamed(tmp_path: Path, hedge: str) -> None:
+    text = f"It is a film. It is old. Somebody made it. {hedge} She was born in Riga. So Riga."
+    right = row(*end(text, "Riga"), mode=Mode.COT)
+    (fork,) = forks_by_blame(tmp_path, right)
+    assert text_before(right.trajectory.steps, fork.point) == "Somebody made it."
+    assert (fork.cause, fork.score) == ("", 0.4)
+
+
+def test_a_search_is_a_sign_of_doubt_as_clear_as_a_hedge(tmp_path: Path) -> None:
+    right = row(
+        *turn("Night Train is old. Somebody made it.", "Night Train director", "film"),
+        *end("It says Ada Novak. She is from Riga. So Riga.", "Riga"),
+    )
+    (fork,) = forks_by_blame(tmp_path, right)
+    assert fork.arm is Arm.THINK
+
+
+def test_points_of_like_score_are_spread_over_the_text(tmp_path: Path) -> None:
+    text = " ".join(f"Thing {number} is here." for number in range(30))
+    first: Counter[int] = Counter()
+    for number in range(60):
+        right = named(row(*end(text, "Riga"), mode=Mode.COT), f"q{number}/cot/0")
+        points = forks_by_blame(tmp_path, right, replace(BLAME, points_per_trajectory=3))
+        stretches = {3 * fork.point // len(text) for fork in points}
+        assert len(stretches) == 3
+        (one,) = forks_by_blame(tmp_path, right)
+        first[3 * one.point // len(text)] += 1
+    assert min(first.values()) >= 10
+
+
+def test_trajectories_with_blamed_points_come_first(tmp_path: Path) -> None:
+    blamed = [named(wrong, f"b{i}/cot/0") for i, wrong in enumerate(wrong_rows()[:3])]
+    plain_row = row(*end("It is so.", "Riga, I think, or Oslo, or Rome"), mode=Mode.COT)
+    plain = [named(plain_row, f"p{i}/cot/0") for i in range(20)]
+    analyses = [analysed(each) for each in blamed]
+    analyses += [replace(analysed(each), cause=None, contributing=()) for each in plain]
+    graded, path = write(tmp_path, [*blamed, *plain], analyses)
+    params = replace(BLAME, max_parents={PairKind.ACT_IS_BETTER: 5, PairKind.THINK_IS_BETTER: 0})
+    chosen = choose_parents(graded, params, path)
+    assert len(chosen) == 5
+    assert {each.trajectory.trajectory_id for each in blamed} < chosen
+
+
+def test_parents_are_spread_over_hops_and_types_of_question(tmp_path: Path) -> None:
+    rows = []
+    for number in range(60):
+        kind, hops = ("bridge", 2) if number % 10 else ("comparison", 3)
+        made = replace(wrong_rows()[0], question_type=kind, num_hops=hops)
+        rows.append(named(made, f"q{number}/cot/0"))
+    graded, path = write(tmp_path, rows)
+    params = replace(BLAME, max_parents={PairKind.ACT_IS_BETTER: 12})
+    chosen = choose_parents(graded, params, path)
+    rare = {each.trajectory.trajectory_id for each in rows if each.num_hops == 3}
+    assert (len(chosen), len(chosen & rare)) == (12, 6)
+
+
+def test_imported_trajectories_are_not_forked_by_blame(tmp_path: Path) -> None:
+    rows = wrong_rows()
+    foreign = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
+    rows[0] = replace(rows[0], trajectory=replace(rows[0].trajectory, sampling=foreign))
+    graded, path = write(tmp_path, rows)
+    assert choose_parents(graded, BLAME, path) == {"q1/x/0", "q2/x/0", "q3/x/0"}
+
+
+def test_a_missing_analysis_says_what_to_run(tmp_path: Path) -> None:
+    graded, path = write(tmp_path, wrong_rows())
+    path.unlink()
+    with pytest.raises(InputError, match=r"python -m curate\.analyse"):
+        choose_parents(graded, BLAME, path)
+    assert choose_parents(graded, BranchParams(), path)
+
+
+@pytest.mark.parametrize("change", ["one is missing", "one ended otherwise"])
+def test_an_analysis_of_other_trajectories_says_what_to_run(tmp_path: Path, change: str) -> None:
+    rows = wrong_rows()
+    analyses = [analysed(wrong) for wrong in rows]
+    if change == "one is missing":
+        analyses.pop()
+    else:
+        analyses[-1] = replace(analyses[-1], num_actions=7)
+    graded, path = write(tmp_path, rows, analyses)
+    with pytest.raises(InputError, match=r"(?s)q3/x/0.*python -m curate\.analyse"):
+        choose_parents(graded, BLAME, path)
+
+
+def test_random_points_are_all_that_blame_may_choose_from() -> None:
+    acted = wrong_rows()[3]
+    every = forks_of(acted, replace(RANDOM, points_per_trajectory=99))
+    before = [(fork.arm, text_before(acted.trajectory.steps, fork.point)) for fork in every]
+    assert before == [
+        (Arm.THINK, "I need the director."),
+        (Arm.ACT, before[1][1]),
+        (Arm.THINK, "Where was she born?"),
+        (Arm.ACT, before[3][1]),
+        (Arm.ACT, "So it is Oslo."),
+    ]
+    assert before[1][1].endswith("It says Ada Novak.")
+    assert before[3][1].endswith("The passage says Oslo.")
+    seeds = {forks_of(acted, replace(RANDOM, seed=seed))[0].point for seed in range(40)}
+    assert seeds == {fork.point for fork in every}
+
+
+@pytest.mark.parametrize("points", [PointChoice.BLAME, PointChoice.RANDOM])
+def test_points_that_a_chat_policy_cannot_fork_are_counted(points: PointChoice) -> None:
+    acted = wrong_rows()[3]
+    refused = Refused()
+    params = replace(RANDOM, points=points, points_per_trajectory=99)
+    scores = PointScores({}, doubt_in_words) if points is PointChoice.BLAME else None
+    forks = forks_of(acted, params, FAMILIES[FamilyName.PLAIN], refused, scores)
+    num_text = len(forks_of(acted, params, scores=scores))
+    assert refused.total() > 0 and set(refused) <= set(Unforkable)
+    assert len(forks) < num_text
+    for fork in forks:
+        protocol.split_at(acted.trajectory.steps, fork.point)
