@@ -75,7 +75,9 @@ def test_a_group_without_a_measured_worth_has_dashes(card_run: Path) -> None:
     first, *rest = tables.read_table(path, PreferencePair)
     write_pairs("train", [replace(first, tool="calculate"), *rest])
     main([])
-    found = cells(card("cot_a").text, "By the worth of calling the tool:")
+    text = card("cot_a").text
+    assert "one side calls a tool there" in text
+    found = cells(text, "By the worth of calling the tool:")
     assert ["`think_is_better`", "`calculate`", "1", "0", *["–"] * 4] in found
 
 

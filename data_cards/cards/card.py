@@ -175,6 +175,7 @@ def _contents(facts: SetFacts) -> dict[str, Any]:
         "kinds": sections.kind_table(facts.kinds) if is_pairs else "",
         "worths": sections.worth_table(facts.worths),
         "terms_of_worth": sections.terms_of_worth(facts.worth_terms),
+        "has_other_tools": any(spread.tool != "search" for spread in facts.worths),
         "num_measured": sum(terms.rows for terms in facts.worth_terms),
         "characters": sections.character_table(facts.characters),
         "trained_share": sections.trained_share(facts.characters),
