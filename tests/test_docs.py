@@ -69,6 +69,7 @@ from coa.trajectory import (
     StopReason,
     Trajectory,
 )
+from coa.worth import ArmSample, Worth
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
@@ -104,6 +105,8 @@ RECORDS: list[type[Any]] = [
     Comparison,
     Source,
     Point,
+    Worth,
+    ArmSample,
     PretrainingDocument,
     Manifest,
     IndexSettings,
