@@ -13,7 +13,7 @@ think, that share nothing, or that have an imported side. They enter no set.
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -152,16 +152,16 @@ class Writer:
         return {
             "questions": num_questions,
             "mixed_questions": self.questions.total(),
-            "longest_prefix": _counts(self.questions, Parting),
-            "pairs": _counts(self.kinds, PairKind),
+            "longest_prefix": _by_parting(self.questions),
+            "pairs": {str(kind): self.kinds[kind] for kind in PairKind},
             "undecided_questions": self.num_undecided,
-            "comparisons": _counts(self.partings, Parting),
+            "comparisons": _by_parting(self.partings),
             "comparisons_without_licence": self.num_without_licence,
         }
 
 
-def _counts(found: Mapping[str, int], names: type[Parting] | type[PairKind]) -> dict[str, int]:
-    return {str(name): found.get(name, 0) for name in names}
+def _by_parting(count: Counter[Parting]) -> dict[str, int]:
+    return {str(parting): count[parting] for parting in Parting}
 
 
 def count_questions(path: Path) -> int:

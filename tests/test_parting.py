@@ -4,6 +4,7 @@ The longest prefix decides which of several pairs a question gives.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from coa import protocol
 from coa.comparisons import Parting
@@ -35,7 +36,7 @@ def call(query: str, tool: str = "search") -> str:
     return f"{protocol.open_tag(tool)} {query} {protocol.close_tag(tool)}"
 
 
-def row(name: str, *parts: str, **changes: object) -> GradedTrajectory:
+def row(name: str, *parts: str, **changes: Any) -> GradedTrajectory:
     return make_graded(ASKED, steps_of(*parts), trajectory_id=f"q/coa/{name}", **changes)
 
 
