@@ -23,7 +23,7 @@ class Stage(StrEnum):
     """The model to start from: a small one, trained from nothing on the microworld's text, or
     another maker's."""
     SFT1 = "sft1"
-    """When to act: the contrastive loss on pairs that share a prefix and part at one point."""
+    """When to act: a loss on pairs that share a prefix and part at one point."""
     SFT2 = "sft2"
     """How to act: likelihood of trajectories, observations masked out."""
     SFT3 = "sft3"

@@ -34,7 +34,7 @@ _DOES = {
 }
 _OBJECTIVES = {
     "pretrain": "likelihood of text",
-    "sft1": "contrastive loss on pairs: when to act",
+    "sft1": "a loss on pairs: when to act",
     "sft2": "likelihood of trajectories, search results masked",
     "sft3": "the same with search results learned",
     "rl1": "GRPO, searches imagined by the model",
@@ -42,7 +42,10 @@ _OBJECTIVES = {
     "rft": "as sft2, with right trajectories of a trained student added",
 }
 _MASKS = {
-    "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
+    "sft1": (
+        "Learned: the policy's own text after the point where a pair's sides part;"
+        " with another loss than contrastive, only the decision there."
+    ),
     "sft2": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
     "sft3": (
         "Learned: the policy's own text and the bodies of search results."
