@@ -7,19 +7,21 @@ touch an evaluation set and copies, with the settings of curate.screen, and divi
 question as curate.assemble does: a question whose rows stand in the validation split of another set
 is never trained on here. Chooses up to `pipeline.student_pairs` of them, as many of each kind as
 there are. Writes data/student/assemble/cot_a/{train,validation}.parquet, sorted by id,
-data/student/screen/excluded.parquet, which pairs were taken out and why, and to
-metrics/student_pairs.json the numbers of all of them.
+data/student/branch/excluded.parquet, which pairs were taken out and why, and to
+metrics/student_branch_pairs.json the numbers of all of them (`graded=`, `mined=` and `out=` name
+others).
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coa import tables
 from coa.exclusions import Excluded, RowKind
-from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_EXCLUDED, STUDENT_GRADED
+from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.metrics import write_metrics
+from coa.outputs import check_folder, metrics_name
 from coa.pairs import PairKind, PreferencePair
 from coa.params import Params
 from coa.sets import AssembleParams
@@ -30,14 +32,25 @@ from curate.screen import ScreenParams, pair_rows
 from curate.student_set import count_reasons, find_excluded
 from curate.verdicts import Revision
 
-PAIRS = STUDENT_BRANCHED / "pairs.parquet"
+
+@dataclass(frozen=True, slots=True)
+class StudentPairsParams:
+    """What the set of the student's pairs is made of."""
+
+    graded: str = STUDENT_GRADED.as_posix()
+    """The student's rollouts with their grades."""
+    mined: str = STUDENT_BRANCHED.as_posix()
+    """The folder under data/ with its pairs, which gets those that are left out, too; it names the
+    metrics."""
+    out: str = (STUDENT_ASSEMBLED / "cot_a").as_posix()
+    """The folder under data/ that gets the set."""
 
 
-def make_source(num_pairs: int) -> SetSource:
+def make_source(pairs: Path, graded: Path, excluded: Path, num_pairs: int) -> SetSource:
     """Describe the set; no reviewer sees the student's pairs, so none is revised."""
     revision = Revision()
-    pool = pair_pool(PAIRS, STUDENT_GRADED, STUDENT_EXCLUDED, revision)
-    return pair_source(PAIRS, num_pairs, pool, revision)
+    pool = pair_pool(pairs, graded, excluded, revision)
+    return pair_source(pairs, num_pairs, pool, revision)
 
 
 def count_kinds(folder: Path) -> dict[str, dict[str, int]]:
@@ -53,36 +66,43 @@ def count_kinds(folder: Path) -> dict[str, dict[str, int]]:
 
 def main(arguments: Sequence[str]) -> str:
     """Make the set and return the summary line."""
-    settings = Params.load("assemble", arguments)
-    num_asked = settings.section(PipelineParams, "pipeline").student_pairs
-    screen = settings.section(ScreenParams, "screen")
-    excluded = list(find_excluded(RowKind.PAIR, pair_rows(PAIRS), screen))
-    tables.write_table(STUDENT_EXCLUDED, Excluded, excluded)
-    source = make_source(num_asked)
-    params = replace(settings.section(AssembleParams), allows_fewer=True)
-    sizes = write_set(source, choose_rows(source, params), STUDENT_ASSEMBLED)
-    num_mined = tables.count_rows(PAIRS)
+    params = Params.load("student_pairs", arguments)
+    settings = params.section(StudentPairsParams)
+    check_folder(settings.out)
+    name = metrics_name(settings.mined, "pairs")
+    out = Path(settings.out)
+    pairs = Path(settings.mined) / "pairs.parquet"
+    left_out = Path(settings.mined) / "excluded.parquet"
+    num_asked = params.section(PipelineParams, "pipeline").student_pairs
+    screen = params.section(ScreenParams, "screen")
+    excluded = list(find_excluded(RowKind.PAIR, pair_rows(pairs), screen, pairs.parent))
+    tables.write_table(left_out, Excluded, excluded)
+    source = make_source(pairs, Path(settings.graded), left_out, num_asked)
+    source = source._replace(name=out.name)
+    sizing = replace(params.section(AssembleParams, "assemble"), allows_fewer=True)
+    sizes = write_set(source, choose_rows(source, sizing), out.parent)
+    num_mined = tables.count_rows(pairs)
     num_not_chosen = num_mined - len(excluded) - sum(sizes.values())
     write_metrics(
-        "student_pairs",
+        name,
         {
             "mined": num_mined,
             "excluded": count_reasons(excluded),
             "not_chosen": num_not_chosen,
             "asked": num_asked,
-            **count_kinds(STUDENT_ASSEMBLED / source.name),
+            **count_kinds(out),
         },
     )
     if not sizes["train"]:
         print(
             f"WARNING: there is no pair to train on: the student mined {num_mined:,}, "
-            f"{len(excluded):,} of them left out. metrics/student_branch.json says what became of "
-            f"its points",
+            f"{len(excluded):,} of them left out. {settings.mined}/points.parquet says what became "
+            f"of its points",
             file=sys.stderr,
         )
     shown = f"{sizes['train']:,} of {num_asked:,} train, {sizes['validation']:,} validation"
     rest = f"{len(excluded):,} of {num_mined:,} left out, {num_not_chosen:,} not chosen"
-    return f"{STUDENT_ASSEMBLED / source.name}: {shown}; {rest}"
+    return f"{out}: {shown}; {rest}"
 
 
 if __name__ == "__main__":

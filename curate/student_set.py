@@ -32,12 +32,15 @@ OUT = STUDENT_ASSEMBLED / "coa"
 
 
 def find_excluded(
-    what: RowKind, rows: Iterable[ScreenedRow], params: ScreenParams
+    what: RowKind, rows: Iterable[ScreenedRow], params: ScreenParams, spool: Path
 ) -> Iterator[Excluded]:
-    """Find the rows that touch an evaluation set, and those that copy another one."""
+    """Find the rows that touch an evaluation set, and those that copy another one.
+
+    A temporary file lies in the folder `spool`.
+    """
     questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     evaluation = EvaluationSets(questions, run_words=params.ngram_words)
-    screen = Screen(params, read_marks(QUESTIONS), evaluation, STUDENT_ASSEMBLED)
+    screen = Screen(params, read_marks(QUESTIONS), evaluation, spool)
     return screen.excluded(what, rows)
 
 
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str]) -> str:
     rows = [row for row in kept if row.trajectory.mode is Mode.COA]
     screened = (row_of(row.trajectory) for row in rows)
     screen = settings.section(ScreenParams, "screen")
-    excluded = list(find_excluded(RowKind.TRAJECTORY, screened, screen))
+    excluded = list(find_excluded(RowKind.TRAJECTORY, screened, screen, STUDENT_ASSEMBLED))
     left_out = {row.row_id for row in excluded}
     others = [row for row in rows if row.trajectory.trajectory_id not in left_out]
     sizes: dict[str, int] = {}

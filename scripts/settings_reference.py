@@ -44,6 +44,7 @@ from curate.filter import FilterParams
 from curate.grade import GradeParams
 from curate.screen import ScreenParams
 from curate.shared_prefix import SharedPrefixParams
+from curate.student_pairs import StudentPairsParams
 from data_cards.export import ExportParams
 from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
@@ -84,6 +85,7 @@ SECTIONS: dict[str, type[Any]] = {
     "shared_prefix": SharedPrefixParams,
     "screen": ScreenParams,
     "assemble": AssembleParams,
+    "student_pairs": StudentPairsParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
     "models": ModelsParams,

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from coa import protocol, tables
 from coa.errors import ConfigError
 from coa.exclusions import Excluded
-from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_EXCLUDED, STUDENT_GRADED
+from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params, write_profiles
@@ -165,7 +165,7 @@ def mined(question: Question, kind: PairKind, thought: str = "") -> PreferencePa
 
 
 def write_pairs(pairs: Sequence[PreferencePair]) -> None:
-    tables.write_table(student_pairs.PAIRS, PreferencePair, pairs)
+    tables.write_table(STUDENT_BRANCHED / "pairs.parquet", PreferencePair, pairs)
 
 
 def read_set(split: str) -> list[PreferencePair]:
@@ -199,10 +199,10 @@ def test_a_pair_that_touches_an_evaluation_set_and_a_copy_are_left_out_with_thei
     write_pairs([leak, first, second, mined(QUESTIONS[2], better, "My guess is better")])
     student_pairs.main([])
 
-    excluded = list(tables.read_table(STUDENT_EXCLUDED, Excluded))
+    excluded = list(tables.read_table(STUDENT_BRANCHED / "excluded.parquet", Excluded))
     assert {row.row_id for row in excluded} > {leak.pair_id}
     assert len(excluded) == 2
-    found = json.loads(Path("metrics/student_pairs.json").read_text())
+    found = json.loads(Path("metrics/student_branch_pairs.json").read_text())
     assert (found["mined"], found["asked"]) == (4, 12)
     assert found["excluded"]["near_duplicate"] == 1
     taken = [*found["train"].values(), *found["validation"].values(), found["not_chosen"]]
