@@ -160,17 +160,18 @@ def to_preference_pair(pair: Parted, rows: Sequence[GradedTrajectory]) -> Prefer
         is_own = is_sound(row) and not is_imported(row.trajectory)
         if is_own and _begins_with(row.trajectory.steps, pair.prefix):
             same_prefix.append(row)
+    called = next(step.tool for step in side_of(_acting(pair), pair.point) if step.tool)
     made = make_pair(
         pair.right,
-        pair.wrong,
         pair.point,
         chosen=pair.right,
+        rejected=pair.wrong,
         prompt=_acting(pair).prompt,
         act=_count(same_prefix, pair.point, Arm.ACT),
         think=_count(same_prefix, pair.point, Arm.THINK),
+        tool=called,
     )
-    called = next(step.tool for step in side_of(_acting(pair), pair.point) if step.tool)
-    return replace(made, pair_id=_pair_id(pair), tool=called)
+    return replace(made, pair_id=_pair_id(pair))
 
 
 def is_borne_out(pair: PreferencePair) -> bool:

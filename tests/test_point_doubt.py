@@ -86,3 +86,25 @@ def test_scores_are_opened_only_where_points_are_chosen_by_blame(tmp_path: Path)
     assert text_before(RIGHT.trajectory.steps, fork.point) == "Two is so."
     assert [fork] == forks_of(RIGHT, BLAME, scores=PointScores({}, doubt_in_words))
     assert forks_of(RIGHT, BranchParams(cue="Two"))[0].point == fork.point
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_model_in_this_process_tells_its_own_doubt(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from tests.local_policy_support import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    config = transformers.Qwen3Config(vocab_size=len(tokenizer), **sizes, **heads)
+    transformers.Qwen3ForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    _, path = write(tmp_path, [RIGHT])
+    changes = ("points=blame", "teacher.policy=local", f"teacher.local.model={tmp_path}/model")
+    params = Params.load("branch", changes)
+    scores = open_point_scores(params, path, {RIGHT.trajectory.trajectory_id})
+    assert scores is not None
+    (fork,) = forks_of(RIGHT, BLAME, scores=scores)
+    # A model that has learned nothing does not call the tool: no words of doubt are read.
+    assert 0 <= fork.score < 0.05

@@ -73,9 +73,9 @@ def _log_chances(
     import torch
 
     # Logits are made only where one of the tokens is predicted: contexts are most of the text.
-    positions, places = (columns - 1).unique(return_inverse=True)
+    positions, places = torch.unique(columns - 1, return_inverse=True)
     with torch.inference_mode():
-        logits = model(
+        logits: torch.Tensor = model(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             use_cache=False,
