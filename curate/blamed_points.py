@@ -47,7 +47,8 @@ ARM_TO_TRY: Mapping[Cause, Arm | None] = {
     Cause.FORMAT: None,
 }
 """The arm that might have gone better at the step that a cause blames; None where no decision to
-search or not is blamed."""
+search or not is blamed. A needless search is blamed in a correct trajectory only: one that failed
+for another reason wins nothing without it."""
 
 
 class Blamed(NamedTuple):
@@ -93,17 +94,26 @@ def read_arms(analysed: Path, graded: Path) -> dict[str, Arm]:
     _require_fresh(analysed, graded)
     found = pl.scan_parquet(analysed).select(
         "trajectory_id",
-        causes=pl.concat_list(
-            "cause", pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-        ),
+        "cause",
+        contributing=pl.col("contributing").list.eval(pl.element().struct.field("cause")),
     )
     arms: dict[str, Arm] = {}
-    for trajectory_id, causes in found.collect().iter_rows():
-        for cause in causes:
-            arm = ARM_TO_TRY[Cause(cause)] if cause else None
-            if arm:
-                arms.setdefault(trajectory_id, arm)
+    for trajectory_id, primary, contributing in found.collect().iter_rows():
+        arm = _first_arm(primary, contributing)
+        if arm:
+            arms[trajectory_id] = arm
     return arms
+
+
+def _first_arm(primary: str | None, contributing: Iterable[str]) -> Arm | None:
+    """Return the arm to try for the first cause that blames a decision; None where none does."""
+    causes = [primary, *contributing] if primary else contributing
+    for name in causes:
+        cause = Cause(name)
+        arm = ARM_TO_TRY[cause]
+        if arm and not (primary and cause in CONTRIBUTING_ONLY):
+            return arm
+    return None
 
 
 def _require_fresh(analysed: Path, graded: Path) -> None:
@@ -144,15 +154,11 @@ def read_blamed(analysed: Path, ids: Collection[str]) -> dict[str, tuple[Blamed,
 
 
 def _blamed_in(row: Analysis) -> Iterator[Blamed]:
-    """List the findings on a trajectory that may blame a decision.
-
-    A needless search is blamed in a correct trajectory only: in one that failed for another reason
-    nothing is won without it.
-    """
+    """List the findings on a trajectory that may blame a decision."""
     if row.cause:
         yield Blamed(Finding(row.cause, row.step, row.evidence), is_primary=True)
     for finding in row.contributing:
-        if row.cause is None or finding.cause not in CONTRIBUTING_ONLY:
+        if not (row.cause and finding.cause in CONTRIBUTING_ONLY):
             yield Blamed(finding, is_primary=False)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coa import protocol
-from coa.causes import Analysis
+from coa.causes import Analysis, Cause, Finding
 from coa.errors import InputError
 from coa.forking import BranchParams, PointChoice
 from coa.graded import GradedTrajectory
@@ -15,7 +15,7 @@ from coa.pairs import Arm, PairKind
 from coa.policy.chat_families import FAMILIES, FamilyName
 from coa.policy.chat_record import Unforkable
 from coa.trajectory import Mode, Sampling
-from curate.blamed_points import read_blamed
+from curate.blamed_points import read_arms, read_blamed
 from curate.fork_choice import Refused, choose_parents, find_forks, forks_of
 from curate.point_scores import PointScores, doubt_in_words
 from tests.blame_support import BLAME, analysed, forks_by_blame, named, text_before, write
@@ -120,6 +120,18 @@ def test_trajectories_with_blamed_points_come_first(tmp_path: Path) -> None:
     chosen = choose_parents(graded, params, path)
     assert len(chosen) == 5
     assert {each.trajectory.trajectory_id for each in blamed} < chosen
+
+
+def test_a_needless_search_in_a_trajectory_that_failed_otherwise_is_not_blamed(
+    tmp_path: Path,
+) -> None:
+    failed = wrong_rows()[3]
+    needless = Finding(Cause.NEEDLESS_SEARCH, 1)
+    analysis = replace(analysed(failed), cause=Cause.RETRIEVAL_MISS, contributing=(needless,))
+    graded, path = write(tmp_path, [failed], [analysis])
+    assert read_arms(path, graded) == {}
+    (fork,) = forks_by_blame(tmp_path, failed, analysis=analysis)
+    assert fork.cause == ""
 
 
 def test_parents_are_spread_over_hops_and_types_of_question(tmp_path: Path) -> None:
