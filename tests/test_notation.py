@@ -8,14 +8,14 @@ import pytest
 
 from coa import protocol
 from coa.errors import ConfigError
-from coa.microworld.pretraining import pretraining_documents
+from coa.microworld.pretraining import Document, pretraining_documents
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, World, WorldSettings, make_world
 
 SHARE = 0.2
 NAME = re.compile(r"[A-Z]\w+ [A-Z]\w+")
 TAG = re.compile(r"</?\w+>")
-CALL = re.compile(r"Like (<begin_(\w+)> [^<>]+ </end_\2>)")
+CALL = re.compile(r"(?P<lead>[^<>]+) (?P<call><begin_(?P<tool>\w+)> (?P<query>[^<>]+) </end_\3>)")
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,25 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def texts(world: World) -> list[str]:
-    documents = itertools.islice(pretraining_documents(world, 0, SHARE), 2_000)
+def documents(world: World) -> list[Document]:
+    return list(itertools.islice(pretraining_documents(world, 0, SHARE), 2_000))
+
+
+@pytest.fixture(scope="module")
+def texts(documents: list[Document]) -> list[str]:
     return ["".join(piece.text for piece in document) for document in documents]
 
 
 @pytest.fixture(scope="module")
 def shown(texts: list[str]) -> list[str]:
-    return [text for text in texts if "Like" in text]
+    return [text for text in texts if "<begin_" in text]
+
+
+@pytest.fixture(scope="module")
+def lines(shown: list[str]) -> list[re.Match[str]]:
+    found = [CALL.fullmatch(line) for text in shown for line in text.splitlines()]
+    assert None not in found
+    return [line for line in found if line is not None]
 
 
 def test_the_share_says_how_many_texts_show_notation(texts: list[str], shown: list[str]) -> None:
@@ -44,13 +55,20 @@ def test_without_a_share_the_texts_are_those_of_before(world: World) -> None:
     assert list(usual) == list(without)
 
 
-def test_a_text_with_notation_holds_complete_calls_and_nothing_else(shown: list[str]) -> None:
-    for text in shown:
-        for line in text.splitlines():
-            found = CALL.fullmatch(line)
-            assert found is not None, line
-            (step,) = protocol.parse(found[1])
-            assert step.tool == found[2]
+def test_a_text_with_notation_holds_complete_calls(lines: list[re.Match[str]]) -> None:
+    for line in lines:
+        (step,) = protocol.parse(line["call"])
+        assert (step.tool, step.argument) == (line["tool"], line["query"])
+
+
+def test_a_call_stands_by_itself_or_beside_a_sentence_about_the_same_name(
+    lines: list[re.Match[str]],
+) -> None:
+    beside = [line for line in lines if line["lead"] != "Like"]
+    assert 0.2 < len(beside) / len(lines) < 0.5
+    for line in beside:
+        assert line["lead"].endswith(".")
+        assert " ".join(line["query"].split()[:2]) in line["lead"]
 
 
 def test_no_call_follows_a_need_or_a_question_and_none_is_observed(
@@ -73,15 +91,25 @@ def test_calls_name_known_and_invented_entities_but_none_of_a_split(
     assert groups.isdisjoint(SPLITS)
 
 
-def test_every_tool_of_the_world_is_shown(shown: list[str]) -> None:
-    tools = {found[2] for text in shown for found in CALL.finditer(text)}
-    assert tools == {"search", "calculate"}
+def test_sentences_about_invented_names_carry_no_loss(
+    world: World, documents: list[Document]
+) -> None:
+    for document in documents:
+        if any("<begin_" in piece.text for piece in document):
+            for piece in document:
+                is_known = all(name in world.groups for name in NAME.findall(piece.text))
+                is_sentence = "<begin_" not in piece.text
+                assert piece.is_trained is not (is_sentence and not is_known)
+
+
+def test_every_tool_of_the_world_is_shown(lines: list[re.Match[str]]) -> None:
+    assert {line["tool"] for line in lines} == {"search", "calculate"}
 
 
 def test_a_world_without_calculations_shows_search_alone() -> None:
     documents = itertools.islice(pretraining_documents(make_world(WorldSettings()), 0, SHARE), 500)
     text = " ".join(piece.text for document in documents for piece in document)
-    assert {found[2] for found in CALL.finditer(text)} == {"search"}
+    assert set(re.findall(r"<begin_(\w+)>", text)) == {"search"}
 
 
 def test_the_vocabulary_has_the_words_of_the_notation(world: World, shown: list[str]) -> None:

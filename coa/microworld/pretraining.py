@@ -6,8 +6,8 @@ and has seen a few sloppy ReAct transcripts. No fact of a split occurs. The name
 unknown things are invented for that text, so the only way to be right about them is to read.
 
 No trajectory occurs, either: the later stages teach when to act. The tags of calls occur only where
-a share of the texts shows them as notation, a complete call after the word `Like`. A model that has
-met a tag in text can be taught when to write it; one that has not never samples it.
+a share of the texts shows them as notation, after the word `Like` or beside a sentence. A model
+that has met a tag in text can be taught when to write it; one that has not never samples it.
 """
 
 import random
@@ -57,10 +57,10 @@ REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: 
 """The lines of a ReAct transcript (Yao et al., arXiv 2210.03629)."""
 WORDING = (QUESTION, *REACT)
 """All words that these texts add to trajectories and passages."""
-NOTATION = "Like {}"
-"""A line that shows how a call is written."""
+NOTATION = "Like {}\n"
+"""A line that shows how a call is written, by itself."""
 _NOTATION_LINES = (2, 3, 4)
-"""How many calls a text with notation shows."""
+"""How many calls such a text shows."""
 
 
 class DocumentPiece(NamedTuple):
@@ -220,29 +220,39 @@ class _Writer:
         yield DocumentPiece(f"{asked}{reasoning} {concluded}{boxed(plan.answer)}", is_trained=True)
 
     def notation(self) -> Iterator[DocumentPiece]:
-        """Show how calls are written, about known and invented names alike.
+        """Show how calls are written: by themselves, or beside a sentence that one would find.
 
-        No line says that anything is needed, so none shows a decision to act.
+        No line says that anything is needed, so none shows a decision to act. Half of the names are
+        known and half invented, so that the tags say nothing of what is known.
         """
-        lines = []
         for _ in range(self.rng.choice(_NOTATION_LINES)):
-            lines.append(NOTATION.format(self._call()))
-        yield DocumentPiece("\n".join(lines), is_trained=True)
+            if self.world.settings.calculation_share and self.rng.random() < 0.3:
+                yield DocumentPiece(NOTATION.format(self._calculator_call()), is_trained=True)
+            elif self.rng.random() < 0.5:
+                call = self._search_call(self._any_fact())
+                yield DocumentPiece(NOTATION.format(call), is_trained=True)
+            else:
+                fact = self._any_fact()
+                is_known = fact.entity in self.world.groups
+                yield DocumentPiece(self._sentence(fact), is_trained=is_known)
+                yield DocumentPiece(f" {self._search_call(fact)}\n", is_trained=True)
 
-    def _call(self) -> str:
-        """Write a call of one of the world's tools."""
-        if self.world.settings.calculation_share and self.rng.random() < 0.5:
-            year = self.rng.choice(VALUES[Category.YEAR])
-            birth_year = self.rng.choice(VALUES[Category.BIRTH_YEAR])
-            age = self.rng.choice(AGES)
-            return calculate(self.rng.choice((f"{year} - {birth_year}", f"{birth_year} + {age}")))
-        fact = self.rng.choices(self.facts, cum_weights=self.cumulative_weights)[0]
+    def _any_fact(self) -> Fact:
+        """Choose a known fact, or invent one."""
         if self.rng.random() < 0.5:
-            fact = self._invented_fact(self._relation())
+            return self._invented_fact(self._relation())
+        return self.rng.choices(self.facts, cum_weights=self.cumulative_weights)[0]
+
+    def _search_call(self, fact: Fact) -> str:
         relation = BY_NAME[fact.relation]
         noun, verb = relation.name, relation.verb
-        asked = self.rng.choice((noun, verb, f"{noun} {verb}"))
-        return search(f"{fact.entity} {asked}")
+        return search(f"{fact.entity} {self.rng.choice((noun, verb, f'{noun} {verb}'))}")
+
+    def _calculator_call(self) -> str:
+        year = self.rng.choice(VALUES[Category.YEAR])
+        birth_year = self.rng.choice(VALUES[Category.BIRTH_YEAR])
+        age = self.rng.choice(AGES)
+        return calculate(self.rng.choice((f"{year} - {birth_year}", f"{birth_year} + {age}")))
 
     def _read_first(self, kind: PlanKind, path: Facts) -> Iterator[DocumentPiece]:
         shown = self._results(path, num_distractors=self.rng.choice((1, 2)))
