@@ -27,7 +27,7 @@ SOURCES = {
     "R1-Searcher, two models": ("r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama"),
     "FireAct, two models": ("fireact_hotpotdev500_gpt35ft", "fireact_hotpotdev500_llama2_13b"),
     "FireAct, one model, three prompts": ("fireact_finetune_hotpotqa_multimethod",),
-    "AutoAct, samples of one policy": ("autoact_hotpot_train",),
+    "AutoAct, repeated questions": ("autoact_hotpot_train",),
 }
 
 
