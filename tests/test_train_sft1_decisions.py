@@ -142,6 +142,7 @@ def test_a_number_without_a_meaning_is_refused_by_name(settings: Sft1Params, nam
     assert named in refused.value.details["what to do"]
 
 
+@pytest.mark.slow
 def test_pairs_that_a_loss_cannot_use_are_refused_with_what_to_do(training_folder: Path) -> None:
     main(["stage=pretrain", "train.pretrain.arguments.max_steps=1"])
     with pytest.raises(ConfigError, match="loss"):
@@ -163,6 +164,7 @@ def write_pairs(rows: list[PreferencePair]) -> None:
         tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, rows)
 
 
+@pytest.mark.slow
 def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_same_weights(
     training_folder: Path,
 ) -> None:
