@@ -31,7 +31,8 @@ SIZES = (10_000, 100_000)
 NUM_QUESTIONS, NUM_PASSAGES, NUM_SEARCHES = 2_000, 20_000, 3
 PARAMS = """
 index: {corpus: corpus.parquet, columns: {}, is_stemmed: true, out: data/index}
-analyse: {reads_corpus: true, near_f1: 0.75}
+analyse:
+  {reads_corpus: true, near_f1: 0.75, graded: data/grade.parquet, out: data/analyse.parquet}
 """
 VOCABULARY = [
     "".join(letters)

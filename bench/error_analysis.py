@@ -30,13 +30,12 @@ import polars as pl
 from coa import tables
 from coa.causes import Analysis, Cause
 from coa.drops import Dropped
-from coa.files import DROPPED, GRADED, QUESTIONS
+from coa.files import ANALYSED, DROPPED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.grading import normalise
 from coa.own_tags import to_own_tags
 from coa.question import Question
 from coa.trajectory import StepKind
-from curate.analyse import OUT
 from curate.charts import wilson
 from curate.filter import FilterParams, judge
 from synth.ingest import ForeignFile, Ingested, IngestParams, Recorded, ingest
@@ -44,7 +43,8 @@ from synth.ingest import ForeignFile, Ingested, IngestParams, Recorded, ingest
 JUDGED = Path("recorded.parquet")
 PARAMS = """
 index: {{corpus: {corpus}, out: data/index, columns: {{}}, is_stemmed: true}}
-analyse: {{reads_corpus: true, near_f1: 0.75}}
+analyse:
+  {{reads_corpus: true, near_f1: 0.75, graded: data/grade.parquet, out: data/analyse.parquet}}
 """
 FILES = (
     "r1searcher_hotpotqa_qwen",
@@ -140,7 +140,7 @@ def draw(
     So each cause has as many rows as its number allows. `index` takes one policy's rows alone.
     """
     by_cause: dict[str, list[Analysis]] = defaultdict(list)
-    for row in tables.read_table(folder / OUT, Analysis):
+    for row in tables.read_table(folder / ANALYSED, Analysis):
         is_wanted = index is None or row.index == index
         if row.cause and is_wanted and row.trajectory_id not in without:
             by_cause[row.cause].append(row)
@@ -176,7 +176,7 @@ def against_judge(folder: Path) -> str:
     for recorded in tables.read_table(folder / JUDGED, Recorded):
         verdicts[recorded.trajectory_id] = recorded.judge
     pairs: Counter[tuple[bool, bool | None]] = Counter()
-    for row in tables.read_table(folder / OUT, Analysis):
+    for row in tables.read_table(folder / ANALYSED, Analysis):
         if row.cause:
             pairs[row.cause is Cause.GRADED_WRONG, verdicts.get(row.trajectory_id)] += 1
     both = pairs[True, True]
@@ -197,7 +197,7 @@ def against_reader(folder: Path, verdicts: Path) -> str:
             read[verdict["trajectory_id"]] = verdict["true_cause"]
     agreed: Counter[Cause] = Counter()
     total: Counter[Cause] = Counter()
-    for row in tables.read_table(folder / OUT, Analysis):
+    for row in tables.read_table(folder / ANALYSED, Analysis):
         if row.cause and row.trajectory_id in read:
             total[row.cause] += 1
             agreed[row.cause] += row.cause == read[row.trajectory_id]

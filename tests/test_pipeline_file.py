@@ -12,7 +12,15 @@ from coa.pipeline import Plan, read_code, render_pipeline
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
-OVERLAYS = ("7b", "32b", "random_model", "decisions", "student_teacher", "student_teacher_chat")
+OVERLAYS = (
+    "7b",
+    "32b",
+    "random_model",
+    "decisions",
+    "tiny_student",
+    "student_teacher",
+    "student_teacher_chat",
+)
 """Profiles that are laid over another one."""
 NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
 REAL = [
@@ -184,7 +192,12 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
     + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
     + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
     + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]]
-    + [[ROOT / f"conf/{name}.yaml" for name in ("microworld_priced", "decisions", "tiny")]],
+    + [
+        [
+            ROOT / f"conf/{name}.yaml"
+            for name in ("microworld_priced", "decisions", "tiny", "tiny_student")
+        ]
+    ],
     ids=lambda profiles: "+".join(path.stem for path in profiles),
 )
 def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_given(
@@ -193,5 +206,5 @@ def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_g
     write_profiles(profiles, tmp_path / "params.yaml")
     plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
     stages = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
-    in_world = {"microworld", "microworld_priced", "decisions", "tiny"}
+    in_world = {"microworld", "microworld_priced", "decisions", "tiny", "tiny_student"}
     assert ("microworld" in stages) is ({path.stem for path in profiles} <= in_world)
