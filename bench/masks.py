@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from coa import protocol
-from coa.policy.local import load_tokenizer
+from coa.policy.local.model import load_tokenizer
 from coa.tokens import PieceEncoder, tokenise
 from coa.trajectory import Outcome, Step
 

@@ -25,7 +25,7 @@ from bench.student import cpu_seconds, interleaved, spread, trajectories, untrai
 from coa import protocol
 from coa.drivers import roll_out_batched
 from coa.policy import Completion, Finish, Request
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Mode, Sampling
 from train.checkpoint import Student

@@ -9,11 +9,11 @@ from coa.chat_templates import own_template
 from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import BatchPolicy, Policy
-from coa.policy.chat import ChatPolicy, ChatSettings, require_plain_template
+from coa.policy.chat.policy import ChatPolicy, ChatSettings, require_plain_template
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.gold import GoldSettings, gold_teacher
-from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
-from coa.policy.native import NativePolicy
+from coa.policy.gold.teacher import GoldSettings, gold_teacher
+from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
+from coa.policy.native.policy import NativePolicy
 from coa.search import SearchEngine
 from coa.search.embedded import EmbeddedSearch
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings

@@ -14,8 +14,8 @@ from coa.files import ANALYSED, BRANCHED, GRADED
 from coa.pairs import Arm, PairKind
 from coa.params import Params
 from coa.policy import Turns
-from coa.policy.chat_families import FAMILIES, ChatFamily, ForkWay
-from coa.policy.chat_record import begun_thought, rebuild_messages
+from coa.policy.chat.families import FAMILIES, ChatFamily, ForkWay
+from coa.policy.chat.record import begun_thought, rebuild_messages
 from coa.prompts import Prompt, PromptParams
 from coa.trajectory import Step
 

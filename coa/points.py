@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coa.pairs import Arm
-from coa.policy.chat_families import ForkWay
+from coa.policy.chat.families import ForkWay
 from coa.worth import Worth
 
 

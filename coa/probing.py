@@ -17,7 +17,7 @@ from coa.journaled import RecordedCalls
 from coa.ledger import Ledger
 from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy
-from coa.policy.probe import ProbeReply
+from coa.policy.probe.run import ProbeReply
 
 
 class _NotRecorded(Exception):

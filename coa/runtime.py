@@ -18,8 +18,8 @@ from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
-from coa.policy.chat import ChatPolicy
-from coa.policy.chat_waivers import Waiver
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.chat.waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.probing import Probe

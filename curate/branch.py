@@ -35,7 +35,7 @@ from coa.outputs import check_folder, journal_name, metrics_name
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point
-from coa.policy.chat_record import Unforkable
+from coa.policy.chat.record import Unforkable
 from coa.prompts import Prompt
 from coa.runtime import JOURNALS, Runtime, open_runtime
 from coa.spool import Spool

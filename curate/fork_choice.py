@@ -19,8 +19,8 @@ from coa.files import ANALYSED
 from coa.forking import BranchParams, PointChoice, first_turns, way_to
 from coa.graded import GradedTrajectory, is_sound
 from coa.pairs import Arm, PairKind
-from coa.policy.chat_families import ChatFamily, ForkWay
-from coa.policy.chat_record import Unforkable, UnforkableError
+from coa.policy.chat.families import ChatFamily, ForkWay
+from coa.policy.chat.record import Unforkable, UnforkableError
 from coa.ranking import seeded_rank
 from coa.trajectory import Step
 from curate.blamed_points import read_arms

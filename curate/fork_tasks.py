@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from coa import protocol
 from coa.forking import first_turns, way_to
 from coa.pairs import Arm
-from coa.policy.chat_families import ChatFamily
+from coa.policy.chat.families import ChatFamily
 from coa.prompts import Prompt
 from coa.rollout import Task
 from coa.trajectory import Mode, Step, fork_id

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from coa import protocol
 from coa.pairs import Arm
-from coa.policy.chat_families import ForkWay
-from coa.policy.chat_record import acting_turns
+from coa.policy.chat.families import ForkWay
+from coa.policy.chat.record import acting_turns
 from coa.trajectory import Author, Step, StepKind
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s)")

@@ -23,7 +23,7 @@ from coa.forking import BranchParams, PointChoice, forking_policy, load_prompts
 from coa.pairs import Arm
 from coa.params import Params
 from coa.policy import Scorer
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.prompts import Prompt
 from coa.trajectory import Step, StepKind
 from curate.blamed_points import Blamed, blamed_places, read_blamed

@@ -124,7 +124,7 @@ def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> d
 def _tokenizer(name: str) -> Tokenizer | None:
     if not name:
         return None
-    from coa.policy.local import load_tokenizer
+    from coa.policy.local.model import load_tokenizer
 
     tokenizer: Tokenizer = load_tokenizer(name)
     return tokenizer

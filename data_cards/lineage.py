@@ -101,8 +101,10 @@ def _student_sections(row_id: str) -> list[Section]:
     if found is None:
         return []
     row = found.row
-    is_pair = isinstance(row, PreferencePair)
-    question_id = row.question_id if is_pair else row.trajectory.question_id
+    if isinstance(row, PreferencePair):
+        question_id = row.question_id
+    else:
+        question_id = row.trajectory.question_id
     lines = tuple(Line(name, value) for name, value in student_lines(found))
     return [Section(f"student's {row_id}", lines), _question(question_id)]
 

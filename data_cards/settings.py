@@ -18,7 +18,7 @@ from coa.chat_templates import own_template
 from coa.errors import ConfigError
 from coa.factory import TeacherParams
 from coa.params import Params
-from coa.policy.local import load_tokenizer
+from coa.policy.local.model import load_tokenizer
 from coa.prompts import Prompt, PromptParams
 from coa.sets import AssembleParams
 from coa.stages import TrajectorySource

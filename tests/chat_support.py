@@ -14,13 +14,13 @@ from coa.microworld.questions import make_questions
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Policy, Request
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
-from coa.policy.server_faults import Faults, FaultSettings
+from coa.policy.server.app import serve
+from coa.policy.server.fault_kinds import FaultKind
+from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server.personalities import Personality
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task

@@ -10,7 +10,7 @@ from aiohttp import web
 from coa.policy import Completion, Policy, Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import error_response, serve
+from coa.policy.server.app import error_response, serve
 
 SECRET = "sk-secret-123"
 

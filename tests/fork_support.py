@@ -14,11 +14,11 @@ from coa.graded import GradedTrajectory, grade_like, grade_trajectory
 from coa.pairs import Arm, PreferencePair
 from coa.points import Point, PointOutcome
 from coa.policy import Policy
-from coa.policy.chat import ChatPolicy, ChatSettings, Waiver
-from coa.policy.chat_families import FAMILIES, ChatFamily, FamilyName
+from coa.policy.chat.families import FAMILIES, ChatFamily, FamilyName
+from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.personalities import Personality
-from coa.policy.server import serve
+from coa.policy.server.app import serve
+from coa.policy.server.personalities import Personality
 from coa.prompts import Prompt
 from coa.rollout import Limits
 from coa.trajectory import Mode, Trajectory

@@ -7,7 +7,7 @@ from pathlib import Path
 from coa import protocol
 from coa.drivers import roll_out
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.policy.gold import GoldSettings, GoldTeacher
+from coa.policy.gold.teacher import GoldSettings, GoldTeacher
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from coa.policy import Completion, Request
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

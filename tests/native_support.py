@@ -15,13 +15,13 @@ import pytest
 from coa.drivers import follow
 from coa.journal import Journal
 from coa.policy import Completion, Finish, Policy, Request
-from coa.policy.chat import ChatSettings
+from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.native import NativePolicy
-from coa.policy.native_template import NativeTemplate
-from coa.policy.server import serve
-from coa.policy.server_faults import Faults
-from coa.policy.server_native import NativeWriter
+from coa.policy.native.policy import NativePolicy
+from coa.policy.native.template import NativeTemplate
+from coa.policy.server.app import serve
+from coa.policy.server.faults import Faults
+from coa.policy.server.native import NativeWriter
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory

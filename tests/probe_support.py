@@ -8,10 +8,10 @@ from typing import Any
 from coa.journal import Journal
 from coa.ledger import Ledger
 from coa.policy import Policy, Request, Turns
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
 from coa.probing import Probe
 from tests.chat_support import MODEL
 

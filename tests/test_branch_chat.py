@@ -16,7 +16,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.points import Point
-from coa.policy.chat_families import ForkWay
+from coa.policy.chat.families import ForkWay
 from curate import branch
 from data_cards.tracing.origins import call_lines
 

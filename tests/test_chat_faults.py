@@ -11,12 +11,12 @@ from coa import protocol
 from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal
 from coa.policy import Completion, Request
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import Personality
-from coa.policy.server import serve
-from coa.policy.server_faults import Faults, FaultSettings
+from coa.policy.server.app import serve
+from coa.policy.server.fault_kinds import FaultKind
+from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server.personalities import Personality
 from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
 from tests.chat_support import (
     MODEL,

@@ -18,13 +18,13 @@ from coa.forking import family_of, first_turns, require_forks, way_to
 from coa.pairs import Arm, arm_of
 from coa.points import PointOutcome
 from coa.policy import Completion, Native, Request, Turns
-from coa.policy.chat import ChatPolicy, ChatSettings
-from coa.policy.chat_families import FAMILIES, FamilyName, ForkWay
-from coa.policy.chat_record import Unforkable, UnforkableError, rebuild_messages
+from coa.policy.chat.families import FAMILIES, FamilyName, ForkWay
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
+from coa.policy.chat.record import Unforkable, UnforkableError, rebuild_messages
 from coa.policy.completions import ServerSettings
-from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
+from coa.policy.server.personalities import Personality
 from coa.policy.transcripts import mark_transcribed
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
 from curate.forks import action_points

@@ -11,11 +11,11 @@ from coa import protocol, tables
 from coa.doctor.recorded_authors import mask_fault
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.journal import Journal
-from coa.policy.chat import ChatPolicy, ChatSettings
-from coa.policy.chat_families import FamilyName
-from coa.policy.chat_replies import argument_of
+from coa.policy.chat.families import FamilyName
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
+from coa.policy.chat.replies import argument_of
 from coa.policy.completions import ServerSettings
-from coa.policy.personalities import Personality
+from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, merge_thoughts

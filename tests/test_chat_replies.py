@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from coa import protocol
 from coa.http_client import PassingFailure, Reply
 from coa.policy import Completion, Finish, Request, RequestError, Turns
-from coa.policy.chat import ChatPolicy, ChatSettings, Waiver
-from coa.policy.chat_families import FamilyName
-from coa.policy.chat_replies import decode_chat, is_served_model
+from coa.policy.chat.families import FamilyName
+from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
+from coa.policy.chat.replies import decode_chat, is_served_model
 from coa.policy.completions import ServerSettings
 from coa.trajectory import StepKind
 

@@ -16,11 +16,11 @@ from coa.drivers import roll_out_all
 from coa.graded import grade_trajectory
 from coa.journaled import policy_key
 from coa.policy import Request, Turns
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
+from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolSchema, own_schemas

@@ -10,12 +10,12 @@ import pytest
 from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.policy import Request
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
-from coa.policy.server_chat import PromptForm
+from coa.policy.server.app import serve
+from coa.policy.server.chat import PromptForm
+from coa.policy.server.personalities import Personality
 from coa.prompts import Prompt
 from coa.trajectory import Mode, StopReason, Trajectory
 from scripts.compare_rows import Likeness, compare, main

@@ -32,10 +32,10 @@ from coa.microworld.world import GroupSize
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point, PointOutcome
-from coa.policy.chat import Waiver
-from coa.policy.chat_families import FamilyName, ForkWay
-from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import Personality
+from coa.policy.chat.families import FamilyName, ForkWay
+from coa.policy.chat.policy import Waiver
+from coa.policy.server.fault_kinds import FaultKind
+from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.reviews import (
     Agreement,

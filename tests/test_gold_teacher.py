@@ -25,7 +25,7 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.pairs import Arm
 from coa.params import write_profile
 from coa.policy import Request
-from coa.policy.gold import GoldSettings, GoldTeacher, gold_teacher
+from coa.policy.gold.teacher import GoldSettings, GoldTeacher, gold_teacher
 from coa.policy.scripted import ScriptedPolicy
 from coa.question import Question
 from coa.reviews import write_reviews

@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 
 from coa.errors import CoaError
-from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import Personality
-from coa.policy.server import serve
-from coa.policy.server_faults import Faults, FaultSettings
+from coa.policy.server.app import serve
+from coa.policy.server.fault_kinds import FaultKind
+from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server.personalities import Personality
 from data_cards import render
 from synth import sample
 from tests.chat_support import Script

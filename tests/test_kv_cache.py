@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 cache_utils = pytest.importorskip("transformers.cache_utils")
 
-from coa.policy.kv_cache import RoomyLayer, roomy_cache  # noqa: E402  # needs torch
+from coa.policy.local.kv_cache import RoomyLayer, roomy_cache  # noqa: E402  # needs torch
 
 NUM_ROWS = 4
 STEPS = st.one_of(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coa.policy import Scorer
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from tests.local_policy_support import WINDOW, tiny_tokenizer
 
 torch = pytest.importorskip("torch")

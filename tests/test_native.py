@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from coa import protocol
 from coa.journal import Journal
 from coa.policy import UnbatchedPolicy
-from coa.policy.chat import ChatSettings
-from coa.policy.chat_messages import tool_schemas
+from coa.policy.chat.messages import tool_schemas
+from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.local import LocalPolicy
-from coa.policy.native import NativePolicy, TokenSequence, token_sequence
+from coa.policy.local.model import LocalPolicy
+from coa.policy.native.policy import NativePolicy, TokenSequence, token_sequence
 from coa.rollout import Limits, RolloutContext, State
 from coa.trajectory import Mode, StepKind, StopReason
 from data_cards.tracing.calls import replay

@@ -17,13 +17,13 @@ from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
 from coa.pending import Done
 from coa.policy import Completion, Finish, Request, Turns
-from coa.policy.chat import ChatSettings
-from coa.policy.chat_replies import Call, ChatReply, Shown
+from coa.policy.chat.policy import ChatSettings
+from coa.policy.chat.replies import Call, ChatReply, Shown
 from coa.policy.completions import ServerSettings
-from coa.policy.native import NativePolicy
-from coa.policy.native_grammar import GRAMMARS, read_turn, write_turn
+from coa.policy.native.grammar import GRAMMARS, read_turn, write_turn
+from coa.policy.native.policy import NativePolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
 from coa.rollout import Limits, State
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import MODEL, roll, tasks

@@ -12,8 +12,8 @@ from coa.errors import InputError
 from coa.forking import BranchParams, PointChoice
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm, PairKind
-from coa.policy.chat_families import FAMILIES, FamilyName
-from coa.policy.chat_record import Unforkable
+from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.record import Unforkable
 from coa.trajectory import Mode, Sampling
 from curate.blamed_points import read_arms, read_blamed
 from curate.fork_choice import Refused, choose_parents, find_forks, forks_of

@@ -18,7 +18,7 @@ from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.replies import finished_text
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import error_response, serve
+from coa.policy.server.app import error_response, serve
 from tests.completions_support import (
     ask,
     first,

@@ -11,7 +11,7 @@ import pytest
 
 from coa.errors import ConfigError, MissingExtraError
 from coa.policy import Completion, Finish, Request
-from coa.policy.local import LocalPolicy, LocalSettings, load_tokenizer
+from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from tests.local_policy_support import (
     END,
     WINDOW,

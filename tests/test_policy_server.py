@@ -8,9 +8,9 @@ import pytest
 
 from coa.errors import InputError
 from coa.policy import Request
-from coa.policy.personalities import Personality
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
+from coa.policy.server.personalities import Personality
 
 openai = pytest.importorskip("openai")
 

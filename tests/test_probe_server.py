@@ -11,12 +11,12 @@ from aiohttp import web
 from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal, JournalReader
 from coa.policy import Completion, Finish, Request
-from coa.policy.chat import ChatSettings, Waiver
-from coa.policy.chat_families import FAMILIES, FamilyName
-from coa.policy.personalities import Personality
-from coa.policy.probe_questions import STORY
+from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.policy import ChatSettings, Waiver
+from coa.policy.probe.questions import STORY
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import error_response
+from coa.policy.server.app import error_response
+from coa.policy.server.personalities import Personality
 from tests.chat_support import MODEL, faulty
 from tests.completions_support import free_port
 from tests.probe_support import like, probed

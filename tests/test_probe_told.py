@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from coa.policy import Turns
-from coa.policy.chat import ChatSettings
-from coa.policy.chat_families import FamilyName
-from coa.policy.personalities import Personality
+from coa.policy.chat.families import FamilyName
+from coa.policy.chat.policy import ChatSettings
+from coa.policy.server.personalities import Personality
 from tests.probe_support import like, probed
 
 

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, UnbatchedPolicy
-from coa.policy.local import LocalPolicy
-from coa.policy.server import error_response, serve
+from coa.policy.local.model import LocalPolicy
+from coa.policy.server.app import error_response, serve
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

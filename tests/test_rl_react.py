@@ -10,7 +10,7 @@ import pytest
 
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, cut_at_stop
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
 from coa.stages import Stage

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coa.policy import Completion, Finish, Request
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.rollout import Limits
 from coa.stages import Stage
 from coa.tools.search import SearchTool

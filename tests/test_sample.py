@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
-from coa.policy.probe_questions import STORY
+from coa.policy.probe.questions import STORY
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.trajectory import Mode

@@ -10,10 +10,10 @@ from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
 from coa.params import Params
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
 from synth import sample
 from tests.completions_support import ask, free_port, request, run
 from train.judging import JudgeAccount

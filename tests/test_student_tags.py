@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from coa import protocol
-from coa.policy.local import LocalEncoder, load_tokenizer
+from coa.policy.local.model import LocalEncoder, load_tokenizer
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task, start

@@ -24,7 +24,7 @@ from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
 from coa.factory import PolicyKind, TeacherParams, template_of  # noqa: E402
 from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
 from coa.pairs import PairKind, PreferencePair  # noqa: E402
-from coa.policy.local import LocalSettings, load_tokenizer  # noqa: E402
+from coa.policy.local.model import LocalSettings, load_tokenizer  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
 from coa.search import Passage  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from coa import protocol, rollout
 from coa.drivers import roll_out_batched
 from coa.pending import Done, Generate
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.rollout import Limits, RolloutContext, State, Task
 from coa.tokens import PieceEncoder, tokenise
 from coa.tools import ToolReply

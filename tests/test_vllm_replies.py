@@ -11,10 +11,10 @@ from aiohttp import web
 from coa import protocol
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, RequestError, Turns
-from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
+from coa.policy.server.app import serve
 from tests.chat_support import ROOT
 
 REPLIES = json.loads((ROOT / "tests/data/vllm_replies.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 from coa.drivers import roll_out_all  # noqa: E402
 from coa.graded import grade_trajectory  # noqa: E402
-from coa.policy.chat import ChatPolicy, ChatSettings  # noqa: E402
+from coa.policy.chat.policy import ChatPolicy, ChatSettings  # noqa: E402
 from coa.policy.completions import CompletionsPolicy, ServerSettings  # noqa: E402
 from coa.rollout import Limits, RolloutContext  # noqa: E402
 from coa.trajectory import Mode, Sampling, StepKind, StopReason, Trajectory  # noqa: E402

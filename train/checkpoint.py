@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from coa.errors import CoaError, ConfigError, InputError, OutputError, writing_error
 from coa.files import TRAINED
-from coa.policy.local import load_tokenizer
+from coa.policy.local.model import load_tokenizer
 from coa.whole_files import write_file
 
 OUT = TRAINED

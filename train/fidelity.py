@@ -24,7 +24,7 @@ from coa.grading import grade_prediction
 from coa.model_files import fingerprint_model
 from coa.params import Params
 from coa.policy import BatchPolicy, Completion, Finish, Request
-from coa.policy.local import LocalPolicy, LocalSettings
+from coa.policy.local.model import LocalPolicy, LocalSettings
 from coa.progress import Progress
 from coa.question import Question
 from coa.tools.search import Numbering, SearchTool, result_form

@@ -16,7 +16,7 @@ from coa.asking import make_task
 from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import BatchPolicy, Finish
-from coa.policy.local import LocalPolicy
+from coa.policy.local.model import LocalPolicy
 from coa.policy.react_ids import ReactIdsPolicy
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task

@@ -24,7 +24,7 @@ from coa.doctor.settings import DoctorParams
 from coa.doctor.tags import folded_tags, tags_of, tools_in, unsearchable_tags
 from coa.errors import ConfigError, InputError
 from coa.params import Params
-from coa.policy.local import load_tokenizer
+from coa.policy.local.model import load_tokenizer
 from coa.whole_files import write_file
 
 

@@ -17,7 +17,7 @@ from coa.foreign.tool_call_json import argument_text
 from coa.foreign.unreadable import UnreadableError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
-from coa.policy.chat_replies import argument_of, object_text
+from coa.policy.chat.replies import argument_of, object_text
 from coa.trajectory import Author, Step, StepKind
 
 

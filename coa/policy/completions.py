@@ -27,8 +27,8 @@ from coa.http_client import (
 from coa.model_files import fingerprint_model
 from coa.pacing import Limits
 from coa.policy import Completion, Finish, Request, RequestError, Traffic
-from coa.policy.probe import Ask, Findings, ProbeReply
-from coa.policy.probe_completions import IdCoder, probe_completions
+from coa.policy.probe.completions import IdCoder, probe_completions
+from coa.policy.probe.run import Ask, Findings, ProbeReply
 from coa.policy.refusals import (
     CHAT_STATUSES,
     MISSING_PAGE,
@@ -364,6 +364,6 @@ def _make_client(
 
 
 def _load_encoder(tokenizer: str) -> PieceEncoder:
-    from coa.policy.local import load_tokenizer
+    from coa.policy.local.model import load_tokenizer
 
     return PieceEncoder(load_tokenizer(tokenizer))

@@ -21,13 +21,13 @@ from coa.interruption import Interrupted, run_interruptible
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
-from coa.policy.local import load_tokenizer
-from coa.policy.native_template import NativeTemplate
-from coa.policy.personalities import Personality
-from coa.policy.server import serve
-from coa.policy.server_chat import PromptForm
-from coa.policy.server_faults import Faults, FaultSettings
-from coa.policy.server_native import NativeWriter
+from coa.policy.local.model import load_tokenizer
+from coa.policy.native.template import NativeTemplate
+from coa.policy.server.app import serve
+from coa.policy.server.chat import PromptForm
+from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server.native import NativeWriter
+from coa.policy.server.personalities import Personality
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from coa.files import (
     QUESTIONS,
 )
 from coa.points import PointOutcome
-from coa.policy.chat_families import ForkWay
+from coa.policy.chat.families import ForkWay
 from data_cards.catalogue import SetName
 from data_cards.facts import collect, scan
 

@@ -20,8 +20,8 @@ from coa.journaled import policy_key
 from coa.pairs import Arm
 from coa.pending import Call, Done, Generate
 from coa.policy import Completion, Turns
-from coa.policy.chat_families import ChatFamily
-from coa.policy.chat_record import UnforkableError
+from coa.policy.chat.families import ChatFamily
+from coa.policy.chat.record import UnforkableError
 from coa.rollout import RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory

@@ -17,7 +17,7 @@ from coa.outputs import journal_name
 from coa.pairs import Arm
 from coa.params import Params
 from coa.policy import Encoder
-from coa.policy.local import load_encoders
+from coa.policy.local.model import load_encoders
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS

@@ -13,6 +13,7 @@ import polars as pl
 from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.worth import show_worth
 from data_cards import rows
 from data_cards.catalogue import SPLITS
 from data_cards.tracing.calls import fork_point
@@ -60,8 +61,7 @@ def student_lines(found: StudentRow) -> Iterator[NamedFact]:
     yield NamedFact("kind", pair.kind)
     yield NamedFact("parts at", f"character {pair.point} of {pair.trajectory_id}")
     if pair.worth is not None:
-        interval = f"[{pair.worth.low:+.2f}, {pair.worth.high:+.2f}]"
-        yield NamedFact("worth", f"acting: {pair.worth.value:+.2f} {interval}")
+        yield NamedFact("worth", f"acting: {show_worth(pair.worth)}")
     yield NamedFact("chosen", _writer(pair.chosen_id))
     yield NamedFact("rejected", _writer(pair.rejected_id))
 

@@ -1,4 +1,4 @@
-"""Answer prompts of ids in Qwen's own format, with any policy behind them (`coa.policy.server`).
+"""Answer prompts of ids in Qwen's own format, with any policy behind them (`coa/policy/server`).
 
 The ids are decoded into a conversation, which is told to the policy as the chat server does; what
 the policy wrote is written as Qwen writes it, and encoded.
@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from coa.policy import Completion, Finish, Policy, Request, RequestError
-from coa.policy.chat_messages import Message
-from coa.policy.chat_replies import Call, ChatReply, Shown
-from coa.policy.native_grammar import read_turn, write_turn
-from coa.policy.native_template import NativeTemplate
-from coa.policy.personalities import Personality
-from coa.policy.server_chat import ChatHandler, Refused
-from coa.policy.server_faults import Faults, FaultSettings
+from coa.policy.chat.messages import Message
+from coa.policy.chat.replies import Call, ChatReply, Shown
+from coa.policy.native.grammar import read_turn, write_turn
+from coa.policy.native.template import NativeTemplate
+from coa.policy.server.chat import ChatHandler, Refused
+from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server.personalities import Personality
 from coa.trajectory import Author
 
 _BLOCK = re.compile(

@@ -1,8 +1,8 @@
 """Ask an open model in its own format, by token ids, behind the one rollout loop.
 
-The tokenizer's chat template is rendered here (`coa/policy/native_template.py`), its ids are sent
+The tokenizer's chat template is rendered here (`coa/policy/native/template.py`), its ids are sent
 to a server's raw completions, and the ids that come back are read by the model's own grammar
-(`coa/policy/native_grammar.py`). The rows are those of a chat policy: our tags around a call are
+(`coa/policy/native/grammar.py`). The rows are those of a chat policy: our tags around a call are
 transcribed. What was sampled stays as it was: the ids of a turn are those of the turn before, the
 ids that the model sampled, and what the template puts after them.
 """
@@ -18,13 +18,13 @@ import msgspec
 from coa.errors import ConfigError
 from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
-from coa.policy.chat import ChatPolicy, ChatSettings
-from coa.policy.chat_families import FAMILIES
-from coa.policy.chat_messages import Message, is_forced, to_messages, tool_schemas
-from coa.policy.chat_replies import calls_with_ids, to_completion, to_forced_answer
+from coa.policy.chat.families import FAMILIES
+from coa.policy.chat.messages import Message, is_forced, to_messages, tool_schemas
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
+from coa.policy.chat.replies import calls_with_ids, to_completion, to_forced_answer
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.native_grammar import NativeTurn, read_turn
-from coa.policy.native_template import NativeTemplate
+from coa.policy.native.grammar import NativeTurn, read_turn
+from coa.policy.native.template import NativeTemplate
 from coa.policy.replies import decode_body, finished_text, only_choice
 from coa.policy.usage import read_usage
 

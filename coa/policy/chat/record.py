@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coa import protocol
-from coa.policy.chat_families import DETAILS, ChatFamily
+from coa.policy.chat.families import DETAILS, ChatFamily
 from coa.trajectory import Step, StepKind
 
 _BROKEN = "‹"  # noqa: RUF001

@@ -15,8 +15,8 @@ from coa import protocol
 from coa.grading import boxed_answer
 from coa.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
-from coa.policy.chat_families import DETAILS, ChatFamily
-from coa.policy.chat_messages import ARGUMENT
+from coa.policy.chat.families import DETAILS, ChatFamily
+from coa.policy.chat.messages import ARGUMENT
 from coa.policy.react import for_a_box
 from coa.policy.replies import Envelope
 

@@ -21,8 +21,8 @@ from coa.errors import InputError
 from coa.files import QUESTIONS
 from coa.grading import grade_prediction
 from coa.policy import Request
-from coa.policy.gold_evidence import Evidence, Lookup, harmless, words_of
-from coa.policy.gold_phrases import COPIED, PHRASES, GoldPhraseKind
+from coa.policy.gold.evidence import Evidence, Lookup, harmless, words_of
+from coa.policy.gold.phrases import COPIED, PHRASES, GoldPhraseKind
 from coa.policy.scripted import ScriptedPolicy, asked_question, scripted_name
 from coa.question import Question
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from coa.policy import Request
-from coa.policy.probe import (
+from coa.policy.probe.questions import STORY, STORY_TOKENS
+from coa.policy.probe.run import (
     REFUSAL_ADVICE,
     UNKNOWN,
     Ask,
@@ -17,7 +18,6 @@ from coa.policy.probe import (
     seen_of_seeds,
     seen_of_usage,
 )
-from coa.policy.probe_questions import STORY, STORY_TOKENS
 from coa.policy.replies import Written, decode_body, only_choice
 
 _SEED = 20_251

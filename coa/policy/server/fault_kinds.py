@@ -1,4 +1,4 @@
-"""List the ways in which our server can fail (`coa/policy/server_faults.py` chooses among them).
+"""List the ways in which our server can fail (`coa/policy/server/faults.py` chooses among them).
 
 A new one is a value of `FaultKind` and a row in one of the three tables below: the request is
 refused, the bytes of the reply are spoilt, or the reply itself is.

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Request, Turns
-from coa.policy.chat_families import ChatFamily
+from coa.policy.chat.families import ChatFamily
 from coa.policy.react import THINKING_OPENED, observation_body
 from coa.tools import ToolSchema
 from coa.trajectory import Step, StepKind

@@ -1,8 +1,8 @@
 """Ask a chat server with native tool calls and visible reasoning, behind the one rollout loop.
 
-The loop's state is told as messages and tool schemas (`coa/policy/chat_messages.py`); the reply is
-read back as thought, action and answer (`coa/policy/chat_replies.py`). What a family of servers
-does differently is data (`coa/policy/chat_families.py`, docs/teachers.md).
+The loop's state is told as messages and tool schemas (`coa/policy/chat/messages.py`); the reply is
+read back as thought, action and answer (`coa/policy/chat/replies.py`). What a family of servers
+does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from msgspec import UNSET
 from coa.errors import ConfigError, ServiceError
 from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
-from coa.policy.chat_families import FAMILIES, FamilyName
-from coa.policy.chat_messages import is_forced, to_messages, tool_schemas
-from coa.policy.chat_replies import (
+from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
+from coa.policy.chat.replies import (
     ChatBody,
     ChatReply,
     Shown,
@@ -29,10 +29,10 @@ from coa.policy.chat_replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.chat_waivers import SAID, Waiver
+from coa.policy.chat.waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.probe import Ask, Findings
-from coa.policy.probe_chat import ChatServer, probe_chat
+from coa.policy.probe.chat import ChatServer, probe_chat
+from coa.policy.probe.run import Ask, Findings
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.usage import read_usage
 from coa.tools import ToolSchema

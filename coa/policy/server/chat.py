@@ -1,4 +1,4 @@
-"""Answer chat requests with any policy behind them (`coa.policy.server`).
+"""Answer chat requests with any policy behind them (`coa.policy.server.app`).
 
 A conversation is turned into a context in our tags, the policy continues it, and what it wrote is
 turned into a message with reasoning, calls and content, in the manners of a `Personality`.
@@ -15,12 +15,12 @@ from aiohttp import web
 
 from coa import protocol
 from coa.policy import Completion, Finish, Policy, Request
-from coa.policy.chat_messages import ARGUMENT
-from coa.policy.chat_replies import argument_of, object_text
-from coa.policy.fault_kinds import FaultKind
-from coa.policy.personalities import MANNERS, Continues, Manners, Personality
+from coa.policy.chat.messages import ARGUMENT
+from coa.policy.chat.replies import argument_of, object_text
 from coa.policy.react import THINKING_OPENED
-from coa.policy.server_faults import Fails, Faults, complete_or_refuse, error_response
+from coa.policy.server.fault_kinds import FaultKind
+from coa.policy.server.faults import Fails, Faults, complete_or_refuse, error_response
+from coa.policy.server.personalities import MANNERS, Continues, Manners, Personality
 from coa.trajectory import StepKind
 
 BETA_PAGE = "/beta/chat/completions"

@@ -5,8 +5,8 @@
 It answers `POST /v1/completions`, `POST /v1/chat/completions` and `GET /v1/models` over real
 sockets. Options make it behave as different real servers: the stop string is dropped (vLLM,
 OpenAI), kept (`transformers serve`) or ignored (the same, with continuous batching). Chat has a
-personality (`coa/policy/personalities.py`), and all replies have latency and faults by a seed
-(`coa/policy/server_faults.py`); `python -m coa.policy.rehearse` serves it from the terminal. It is
+personality (`coa/policy/server/personalities.py`). All replies have latency, and faults by a seed
+(`coa/policy/server/faults.py`); `python -m coa.policy.rehearse` serves it from the terminal. It is
 not meant for production: nothing is batched.
 """
 
@@ -19,15 +19,15 @@ from aiohttp import web
 
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Policy, Request
-from coa.policy.personalities import Continues, Personality
-from coa.policy.server_chat import BETA_PAGE, ChatHandler, PromptForm
-from coa.policy.server_faults import (
+from coa.policy.server.chat import BETA_PAGE, ChatHandler, PromptForm
+from coa.policy.server.faults import (
     Fails,
     Faults,
     FaultSettings,
     complete_or_refuse,
     error_response,
 )
+from coa.policy.server.personalities import Continues, Personality
 
 _MAX_BODY_BYTES = 64 * 1024**2
 _DEFAULT_MAX_TOKENS = 16

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from coa.errors import ConfigError
-from coa.policy.chat_messages import Message
-from coa.policy.native_grammar import GRAMMARS, Grammar, read_turn
+from coa.policy.chat.messages import Message
+from coa.policy.native.grammar import GRAMMARS, Grammar, read_turn
 from coa.tokens import PieceEncoder
 
 _TURN = "(what the model wrote)"
@@ -125,7 +125,7 @@ class NativeTemplate:
             where=self._name,
             expected=f"tool calls as these models write them: {', '.join(GRAMMARS)}",
             fix="use teacher.policy=chat with a server that has a tool parser for this model, or "
-            "add the format to coa/policy/native_grammar.py",
+            "add the format to coa/policy/native/grammar.py",
         )
 
     def _is_written(self) -> bool:

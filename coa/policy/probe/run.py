@@ -1,6 +1,6 @@
 """Look at what a server does with a few short questions, before a run relies on it.
 
-`coa/policy/probe_completions.py` and `coa/policy/probe_chat.py` ask, `coa/probing.py` keeps the
+`coa/policy/probe/completions.py` and `coa/policy/probe/chat.py` ask, `coa/probing.py` keeps the
 replies in the journal. What a server was seen to do is one line of text for each `Capability`. What
 contradicts the settings is an error; what could not be seen is said to be unknown.
 """

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coa import protocol
-from coa.policy.chat_replies import Call, ChatReply, Shown, joined
+from coa.policy.chat.replies import Call, ChatReply, Shown, joined
 
 _MAX_SHOWN_CHARS = 200
 

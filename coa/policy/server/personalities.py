@@ -1,4 +1,4 @@
-"""Describe the manners of real chat servers, for our server to imitate (`coa.policy.server`).
+"""Describe the manners of real chat servers, for our server to imitate (`coa.policy.server.app`).
 
 They were read in the servers' documentation and sources; a personality is as true as that. To add
 one, write a value of `Personality` and its `Manners`.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from coa.errors import ConfigError, MissingExtraError, unknown_name
 from coa.model_files import fingerprint_model
 from coa.policy import Completion, Request
-from coa.policy.sampler import GenerationRow, Sampler
+from coa.policy.local.sampler import GenerationRow, Sampler
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
@@ -289,13 +289,13 @@ class LocalPolicy(LocalEncoder):
 
     @cached_property
     def _layer_kinds(self) -> frozenset[type]:
-        from coa.policy.kv_cache import layer_kinds
+        from coa.policy.local.kv_cache import layer_kinds
 
         return layer_kinds(self._model)
 
     def _empty_cache(self) -> dict[str, Any]:
         """Make a cache with room to grow, for a model whose own would be plain; else none."""
-        from coa.policy.kv_cache import roomy_cache
+        from coa.policy.local.kv_cache import roomy_cache
 
         cache = roomy_cache(self._layer_kinds)
         return {} if cache is None else {"past_key_values": cache}
@@ -303,7 +303,7 @@ class LocalPolicy(LocalEncoder):
     def _plain_settings(self, max_new_tokens: int) -> Any:
         """Make settings that override the model's own defaults for `generate`.
 
-        coa/policy/sampler.py chooses the tokens.
+        coa/policy/local/sampler.py chooses the tokens.
         """
         from transformers import GenerationConfig
 

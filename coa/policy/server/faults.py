@@ -1,4 +1,4 @@
-"""Let our server fail in the ways of real ones, by a seed (`coa.policy.server`).
+"""Let our server fail in the ways of real ones, by a seed (`coa.policy.server.app`).
 
 Whether and how a request fails follows from the seed, the request's body and how often the same
 body came before. So a repeated request may succeed, and two runs meet the same faults.
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from coa.errors import ConfigError, InputError, ServiceError
 from coa.policy import Completion, Policy, Request, RequestError
-from coa.policy.fault_kinds import BODIES, REFUSALS, REPLIES, FaultKind
+from coa.policy.server.fault_kinds import BODIES, REFUSALS, REPLIES, FaultKind
 
 Fails = Callable[[web.Request, Mapping[str, Any]], web.Response | None]
 """A function that is called first, with the HTTP request and its JSON body.

@@ -8,10 +8,18 @@ from typing import NamedTuple
 
 from coa import protocol
 from coa.policy import Request, Turns
-from coa.policy.chat_families import ChatFamily
-from coa.policy.chat_replies import ChatBody, Shown, decode_chat, is_served_model, read_reply
-from coa.policy.chat_waivers import ADVICE, SAID, Waiver
-from coa.policy.probe import (
+from coa.policy.chat.families import ChatFamily
+from coa.policy.chat.replies import ChatBody, Shown, decode_chat, is_served_model, read_reply
+from coa.policy.chat.waivers import ADVICE, SAID, Waiver
+from coa.policy.probe.questions import (
+    TOLD_TOKENS,
+    TURN_TOKENS,
+    call_question,
+    plain_question,
+    result_of_call,
+    story_question,
+)
+from coa.policy.probe.run import (
     REFUSAL_ADVICE,
     UNKNOWN,
     Ask,
@@ -20,14 +28,6 @@ from coa.policy.probe import (
     ProbeReply,
     seen_of_seeds,
     seen_of_usage,
-)
-from coa.policy.probe_questions import (
-    TOLD_TOKENS,
-    TURN_TOKENS,
-    call_question,
-    plain_question,
-    result_of_call,
-    story_question,
 )
 from coa.policy.react import THINKING_OPENED
 from coa.trajectory import Step, StepKind

@@ -1,0 +1,1 @@
+"""Write trajectories from gold titles by a script."""

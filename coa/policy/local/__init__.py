@@ -1,0 +1,1 @@
+"""Run a model in this process."""

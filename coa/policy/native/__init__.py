@@ -1,0 +1,1 @@
+"""Ask open models in their own format, by token ids."""

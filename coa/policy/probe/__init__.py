@@ -1,0 +1,1 @@
+"""Look at what a server does before a run relies on it."""

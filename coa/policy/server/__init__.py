@@ -1,0 +1,1 @@
+"""Serve any policy as an OpenAI-compatible server."""
