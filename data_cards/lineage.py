@@ -100,13 +100,15 @@ def _student_sections(row_id: str) -> list[Section]:
     found = find_student_row(row_id)
     if found is None:
         return []
-    row = found.row
-    if isinstance(row, PreferencePair):
-        question_id = row.question_id
-    else:
-        question_id = row.trajectory.question_id
+    question_id = _question_id(found.row)
     lines = tuple(Line(name, value) for name, value in student_lines(found))
     return [Section(f"student's {row_id}", lines), _question(question_id)]
+
+
+def _question_id(row: PreferencePair | GradedTrajectory) -> str:
+    if isinstance(row, PreferencePair):
+        return row.question_id
+    return row.trajectory.question_id
 
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
