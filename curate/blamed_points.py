@@ -17,6 +17,7 @@ import polars as pl
 from coa import tables
 from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause, Finding
 from coa.errors import InputError
+from coa.forking import TOOL
 from coa.pairs import Arm
 from coa.trajectory import Step, StepKind
 from curate.diagnosis.blame import quote
@@ -68,11 +69,11 @@ class BlamedPlace:
     arm: Arm
     """The arm to try."""
     after: int
-    """The decision lies after this offset, where the search before it began."""
+    """The decision lies after this offset, where the action before it began."""
     end: int
     """It lies at or before this one, as near to it as possible."""
     limit: int
-    """The next search begins here."""
+    """The next action begins here."""
 
     def nearest(self, points: Iterable[int]) -> list[int]:
         """Return the points that are blamed, the first above all, of those with this arm.
@@ -165,18 +166,24 @@ def _blamed_in(row: Analysis) -> Iterator[Blamed]:
 def blamed_places(steps: Sequence[Step], found: Iterable[Blamed]) -> Iterator[BlamedPlace]:
     """Find the decisions in a trajectory that its analysis blames, in its order."""
     starts = list(accumulate((len(step.text) for step in steps), initial=0))
-    actions = [starts[i] for i, step in enumerate(steps) if step.kind is StepKind.ACTION]
+    actions: list[int] = []
+    searches: list[int] = []
+    for start, step in zip(starts, steps, strict=False):  # `starts` has the end of the last one too
+        if step.kind is StepKind.ACTION:
+            actions.append(start)
+            if step.tool == TOOL:
+                searches.append(start)
     for finding, is_primary in found:
         arm = ARM_TO_TRY[finding.cause]
-        step = finding.step
-        if arm is None or step is None or not 0 <= step < len(steps):
+        index = finding.step
+        if arm is None or index is None or not 0 <= index < len(steps):
             continue
-        end = starts[step]
+        end = starts[index]
         if arm is Arm.ACT:
-            end += _claim_start(steps[step], finding.evidence)
+            end += _claim_start(steps[index], finding.evidence)
             limit = min((start for start in actions if start > end), default=starts[-1])
         else:
-            end = max((start for start in actions if start <= end), default=-1)
+            end = max((start for start in searches if start <= end), default=-1)
             limit = end
         after = max((start for start in actions if start < end), default=-1)
         yield BlamedPlace(finding.cause, is_primary, arm, after, end, limit)

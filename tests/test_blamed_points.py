@@ -9,7 +9,7 @@ from coa import protocol
 from coa.causes import Cause, Finding
 from coa.forking import BranchParams, PointChoice
 from coa.pairs import Arm
-from coa.trajectory import Mode, StepKind
+from coa.trajectory import Mode, Outcome, StepKind
 from curate.blamed_points import ARM_TO_TRY
 from curate.fork_choice import forks_of
 from tests.blame_support import BLAME, analysed, forks_by_blame, text_before
@@ -59,6 +59,19 @@ def test_a_search_whose_passages_misled_is_the_point(tmp_path: Path) -> None:
     (fork,) = forks_by_blame(tmp_path, wrong)
     assert fork.arm is Arm.THINK and fork.cause == Cause.EVIDENCE_IGNORED
     assert text_before(wrong.trajectory.steps, fork.point) == "Where was she born?"
+
+
+def test_a_calculation_between_a_search_and_what_was_misread_is_not_blamed(tmp_path: Path) -> None:
+    calculation = protocol.parse_policy("A sum. <begin_calculate> 1920 + 30 </end_calculate>")
+    wrong = row(
+        *turn("I need the director.", "Night Train director", "film"),
+        *calculation,
+        protocol.observation("calculate", "1950", Outcome.OK),
+        *end("The passage says Oslo. So it is Oslo.", "Oslo"),
+    )
+    analysis = replace(analysed(wrong), cause=Cause.EVIDENCE_IGNORED, step=6, contributing=())
+    (fork,) = forks_by_blame(tmp_path, wrong, analysis=analysis)
+    assert text_before(wrong.trajectory.steps, fork.point) == "I need the director."
 
 
 def test_a_needless_search_of_a_correct_trajectory_is_the_point(tmp_path: Path) -> None:
