@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from coa.policy import Completion, Encoder, Finish
-from coa.protocol import THINK_CLOSE
+from coa.protocol import THINK_CLOSE, open_tag
 from coa.trajectory import Author
 
-_CALL = "<begin_"
-"""The beginning of every tool's opening tag: servers take four stop strings at most."""
+_CALL = open_tag("").removesuffix(">")
+"""The beginning of every tool's opening tag."""
 STOPS = (_CALL, ". ", ".\n", "? ")
-"""The stop strings of a first clause."""
+"""The stop strings of a first clause: servers take four at most."""
 
 
 def calls_tool(clause: str) -> bool:

@@ -127,8 +127,7 @@ def make_pair(
         point: Where the two sides part.
         chosen: The side that is right: the parent or a fork of it.
         rejected: The side that is wrong: the parent or a fork of it.
-        prompt: The prompt that offers the tool, whatever the parent's prompt did. A pair teaches
-            when to act, and there is no such choice where acting is forbidden.
+        prompt: The prompt that offers the tool; without it there is no choice to teach.
         act: The continuations that acted.
         think: The continuations that reasoned on.
         by_turn: Whether a side's arm is that of its whole first turn (`arm_of`).
@@ -144,13 +143,12 @@ def make_pair(
     pair_id = f"{parent.trajectory_id}/{point}"
     chosen_arm = arm_of(chosen_side, by_turn=by_turn)
     _require_both_arms(pair_id, chosen_arm, arm_of(rejected_side, by_turn=by_turn))
-    acts = chosen_arm is Arm.ACT
     other = rejected if chosen is parent else chosen
     return PreferencePair(
         pair_id=pair_id,
         question_id=parent.question_id,
         trajectory_id=parent.trajectory_id,
-        kind=PairKind.ACT_IS_BETTER if acts else PairKind.THINK_IS_BETTER,
+        kind=_kind_of(chosen_arm),
         point=point,
         question=parent.question,
         prompt=prompt,
@@ -164,11 +162,23 @@ def make_pair(
         num_think=think.total,
         num_think_correct=think.correct,
         model=parent.model,
-        search_fingerprint=parent.search_fingerprint or other.search_fingerprint,
+        search_fingerprint=_search_fingerprint(parent, chosen, rejected),
         fork_model=other.model,
         tool=tool,
         worth=worth,
     )
+
+
+def _kind_of(chosen: Arm | None) -> PairKind:
+    return PairKind.ACT_IS_BETTER if chosen is Arm.ACT else PairKind.THINK_IS_BETTER
+
+
+def _search_fingerprint(*trajectories: Trajectory) -> str:
+    """Return the first fingerprint of a search; a trajectory without tools has none."""
+    for trajectory in trajectories:
+        if trajectory.search_fingerprint:
+            return trajectory.search_fingerprint
+    return ""
 
 
 def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:

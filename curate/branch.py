@@ -30,7 +30,7 @@ from coa.forking import (
 )
 from coa.graded import GradedTrajectory
 from coa.interruption import run_interruptible
-from coa.metrics import rate, shown_stop_reasons, write_metrics
+from coa.metrics import shown_stop_reasons, write_metrics
 from coa.outputs import check_folder, journal_name, metrics_name
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
@@ -95,16 +95,6 @@ def _require_tools(names: set[str], runtime: Runtime) -> None:
         )
 
 
-def _both_arms_metrics(totals: Totals, num_pairs: int) -> dict[str, object]:
-    """Return what both arms took, and what acting is worth on average."""
-    num_continuations = totals.stop_reasons.total()
-    return {
-        "continuations": num_continuations,
-        "continuations_per_pair": rate(num_continuations, num_pairs),
-        "mean_worth": round(sum(totals.worths) / max(len(totals.worths), 1), 4),
-    }
-
-
 def main(arguments: Sequence[str]) -> str:
     """Fork, continue and pair; return the summary line."""
     params = Params.load("branch", arguments)
@@ -135,7 +125,7 @@ def main(arguments: Sequence[str]) -> str:
     metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
     metrics |= totals.metrics()
     if settings.arms is ArmChoice.BOTH:
-        metrics |= _both_arms_metrics(totals, pairs.num_rows)
+        metrics |= totals.worth_metrics()
     if family is not None:
         metrics["unforkable"] = {str(reason): refused[reason] for reason in Unforkable}
     metrics |= totals.endings()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from coa import tables
 from coa.graded import GradedTrajectory
-from coa.metrics import stop_reason_counts
+from coa.metrics import rate, stop_reason_counts
 from coa.pairs import Arm, PairKind, PreferencePair, arm_of, side_of
 from coa.points import Point, PointOutcome
 from coa.trajectory import StepKind, StopReason
@@ -30,8 +30,10 @@ class Totals:
     """Points by outcome, and pairs by kind."""
     stop_reasons: Counter[StopReason] = field(default_factory=Counter)
     """Continuations by stop reason."""
-    worths: list[float] = field(default_factory=list)
-    """What acting is worth at each point where that was estimated."""
+    num_pairs: int = 0
+    num_worths: int = 0
+    """Points where the worth of acting was estimated."""
+    sum_worths: float = 0.0
     costs: Mapping[str, float | None] = field(default_factory=dict)
     """What the continuations cost, whenever it was paid."""
     server: Mapping[str, object] = field(default_factory=dict)
@@ -43,6 +45,15 @@ class Totals:
         for name in (*PairKind, *PointOutcome):
             found[str(name)] = self.counts[name]
         return found
+
+    def worth_metrics(self) -> dict[str, object]:
+        """Return what both arms took, and what acting is worth on average, for the metrics."""
+        num_continuations = self.stop_reasons.total()
+        return {
+            "continuations": num_continuations,
+            "continuations_per_pair": rate(num_continuations, self.num_pairs),
+            "mean_worth": round(self.sum_worths / max(self.num_worths, 1), 4),
+        }
 
     def endings(self) -> dict[str, object]:
         """Return how the continuations ended, and what they cost, for the metrics."""
@@ -72,8 +83,10 @@ class ResultWriter:
         self._out.points.write(point)
         self.totals.counts[point.outcome] += 1
         if point.worth is not None:
-            self.totals.worths.append(point.worth.value)
+            self.totals.num_worths += 1
+            self.totals.sum_worths += point.worth.value
         if pair is not None:
+            self.totals.num_pairs += 1
             self._out.pairs.write(pair)
             self.totals.counts[pair.kind] += 1
 
