@@ -28,18 +28,21 @@ def first_clause(written: Completion, encoder: Encoder) -> Completion:
 
     The policy's count of its context is left out: it counts another prompt than the rollout's. A
     token may hold the end of a sentence and the beginning of the next one, so the clause is
-    encoded again. One without a letter or digit is no thought and becomes empty.
+    encoded again. One without a letter or digit is no thought and becomes empty. Some servers drop
+    a stop string and report the end of a turn, so a turn that ends inside the thinking counts as a
+    clause.
     """
     written = replace(written, num_context_tokens=None)
-    if written.finish is not Finish.STOP or calls_tool(written.text):
+    has_answered = written.finish is Finish.END and THINK_CLOSE in written.text
+    if written.finish is Finish.LENGTH or has_answered or calls_tool(written.text):
         return written
     clause = written.text.partition(THINK_CLOSE)[0].rstrip()
     if not any(character.isalnum() for character in clause):
         clause = ""
     if written.ids is None:
-        return replace(written, text=clause)
+        return replace(written, text=clause, finish=Finish.STOP)
     ids = encoder.encode(clause, author=Author.POLICY) or ()
-    return replace(written, text=clause, ids=ids, num_tokens=len(ids))
+    return replace(written, text=clause, finish=Finish.STOP, ids=ids, num_tokens=len(ids))
 
 
 def replace_prompt(

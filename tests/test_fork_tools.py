@@ -23,7 +23,7 @@ from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.policy import ChatSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, RolloutContext
-from coa.trajectory import Author, Mode, Sampling
+from coa.trajectory import Author, Mode, Sampling, StopReason
 from curate.fork_choice import Fork, forks_of
 from curate.fork_tasks import ForkRun, fork_task, free_fork_task
 from curate.forks import action_points, tool_at
@@ -149,6 +149,21 @@ def test_a_server_that_counts_tokens_counts_the_prompt_with_the_tools() -> None:
     row = asyncio.run(roll_out(task, RolloutContext(policy, Sampling(), Limits()), policy, {}))
     assert row.prompt == task.prompt and row.num_calls == 2
     assert row.num_prompt_tokens == policy.count_tokens(task.prompt + NEED)
+
+
+def test_a_clause_goes_on_where_a_server_says_nothing_of_its_stop_string() -> None:
+    policy = ScriptedPolicy([" Perhaps so", f". It is.{RIGHT}"])
+    task = free_fork_task(fork(), 0, RUN, Arm.THINK)
+    row = asyncio.run(roll_out(task, RolloutContext(policy, Sampling(), Limits()), policy, {}))
+    assert row.stop_reason is StopReason.ANSWERED
+    assert row.steps[0].text == f"{NEED} Perhaps so. It is.\n"
+
+
+def test_a_clause_that_answers_at_once_ends_the_rollout() -> None:
+    policy = ScriptedPolicy([RIGHT])
+    task = free_fork_task(fork(), 0, RUN, Arm.THINK)
+    row = asyncio.run(roll_out(task, RolloutContext(policy, Sampling(), Limits()), policy, {}))
+    assert (row.stop_reason, row.num_calls) == (StopReason.ANSWERED, 1)
 
 
 def test_the_calls_of_a_free_fork_are_found_again_in_the_journal(journal_path: Path) -> None:
