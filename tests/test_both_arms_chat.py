@@ -1,0 +1,52 @@
+"""A chat server takes both arms at a point: it is forced to call, or asked without tools."""
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+
+from coa.graded import grade_like, is_sound
+from coa.pairs import Arm, side_of
+from coa.policy.chat import ChatPolicy, ChatSettings
+from coa.policy.chat_families import FAMILIES, FamilyName
+from coa.policy.completions import ServerSettings
+from coa.policy.personalities import Personality
+from coa.policy.server import serve
+from coa.protocol import action_indices
+from coa.trajectory import Trajectory
+from curate.fork_choice import forks_of
+from curate.fork_results import takes_arm
+from curate.fork_tasks import ForkRun, free_fork_task
+from tests.chat_support import MODEL, Script, roll
+from tests.fork_support import PARAMS, WAIVES, parents, prompts
+
+
+def test_every_sound_continuation_takes_its_arm_and_who_thinks_never_acts() -> None:
+    family = FAMILIES[FamilyName.VLLM]
+    run = ForkRun(prompts("chat_"), family=family)
+    forks = []
+    for parent in parents(Personality.VLLM, 8):
+        forks += forks_of(parent, PARAMS, family)
+    expected = []
+    for fork in forks:
+        for arm in Arm:
+            expected.append((fork, arm))
+    tasks = [free_fork_task(fork, 0, run, arm) for fork, arm in expected]
+
+    async def through() -> list[Trajectory]:
+        async with AsyncExitStack() as stack:
+            served = serve(Script(), personality=Personality.VLLM)
+            address = await stack.enter_async_context(served)
+            settings = ChatSettings(family=FamilyName.VLLM, waives=WAIVES)
+            policy = ChatPolicy(ServerSettings(address, MODEL, patience_minutes=0.1), settings)
+            return await roll(await stack.enter_async_context(policy), tasks)
+
+    taken: Counter[Arm] = Counter()
+    for (fork, arm), continuation in zip(expected, asyncio.run(through()), strict=True):
+        row = grade_like(fork.parent, continuation)
+        if not is_sound(row):
+            continue
+        assert takes_arm(row, fork, arm)
+        taken[arm] += 1
+        if arm is Arm.THINK:
+            assert not action_indices(side_of(continuation, fork.point))
+    assert min(taken[arm] for arm in Arm) > len(forks) / 2
