@@ -100,15 +100,8 @@ def _student_sections(row_id: str) -> list[Section]:
     found = find_student_row(row_id)
     if found is None:
         return []
-    question_id = _question_id(found.row)
     lines = tuple(Line(name, value) for name, value in student_lines(found))
-    return [Section(f"student's {row_id}", lines), _question(question_id)]
-
-
-def _question_id(row: PreferencePair | GradedTrajectory) -> str:
-    if isinstance(row, PreferencePair):
-        return row.question_id
-    return row.trajectory.question_id
+    return [Section(f"student's {row_id}", lines), _question(found.question_id)]
 
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:

@@ -20,7 +20,7 @@ from coa.params import Params, write_profiles
 from coa.pipeline import Plan, read_code, render_pipeline
 from coa.question import Question
 from coa.sets import AssembleParams
-from coa.trajectory import fork_id
+from coa.trajectory import Step, fork_id
 from coa.worth import ArmSample, estimate_worth
 from curate import student_pairs
 from curate.assemble import split_candidates
@@ -150,7 +150,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def thinking(question: Question) -> Sequence[Any]:
+def thinking(question: Question) -> tuple[Step, ...]:
     return protocol.parse_policy(f"It is {question.question_id}.\n</think>\n\n\\boxed{{Ada}}")
 
 

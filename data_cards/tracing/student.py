@@ -28,6 +28,13 @@ class StudentRow(NamedTuple):
     path: Path
     row: PreferencePair | GradedTrajectory
 
+    @property
+    def question_id(self) -> str:
+        """Return the id of its question."""
+        if isinstance(self.row, PreferencePair):
+            return self.row.question_id
+        return self.row.trajectory.question_id
+
 
 def find_student_row(row_id: str) -> StudentRow | None:
     """Find a row of the sets that this run's student wrote.
@@ -43,7 +50,7 @@ def find_student_row(row_id: str) -> StudentRow | None:
                 return StudentRow(path, pair)
         path = STUDENT_ASSEMBLED / f"coa/{split}.parquet"
         if path.exists():
-            trajectory = rows.find_one(path, GradedTrajectory, row_id == _TRAJECTORY_ID)
+            trajectory = rows.find_one(path, GradedTrajectory, pl.lit(row_id) == _TRAJECTORY_ID)
             if trajectory is not None:
                 return StudentRow(path, trajectory)
     return None
@@ -75,7 +82,7 @@ def _writer(trajectory_id: str) -> str:
         path = STUDENT_BRANCHED / "forks.parquet"
     row = None
     if path.exists():
-        row = rows.find_one(path, GradedTrajectory, trajectory_id == _TRAJECTORY_ID)
+        row = rows.find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
     if row is None:
         return f"{trajectory_id}: missing, not in {path}"
     grade = f"{row.grade.verdict}: {row.grade.prediction!r}"
