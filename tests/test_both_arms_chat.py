@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 
 from coa.graded import grade_like, is_sound
 from coa.pairs import Arm, side_of
-from coa.policy.chat import ChatPolicy, ChatSettings
-from coa.policy.chat_families import FAMILIES, FamilyName
+from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.personalities import Personality
-from coa.policy.server import serve
+from coa.policy.server.app import serve
+from coa.policy.server.personalities import Personality
 from coa.protocol import action_indices
 from coa.trajectory import Trajectory
 from curate.fork_choice import forks_of

@@ -191,7 +191,7 @@ class LocalPolicy(LocalEncoder):
 
         It is minus infinity where the two do not fit into the model's window.
         """
-        from coa.policy.local_scoring import ScoredText, log_probabilities
+        from coa.policy.local.scoring import ScoredText, log_probabilities
 
         found = [-inf] * len(contexts)
         fitting: list[int] = []
