@@ -73,7 +73,7 @@ def _join(samples: Sequence[ArmSample]) -> ArmSample:
     return ArmSample(
         sum(sample.num for sample in samples),
         sum(sample.num_correct for sample in samples),
-        sum(sample.num_calls for sample in samples),
+        sum(sample.num_searches for sample in samples),
         sum(sample.num_tokens for sample in samples),
     )
 

@@ -62,8 +62,8 @@ class BranchParams:
     """With both arms: continuations of each before the first look; every further look comes after
     as many more of each."""
     search_price: float = 0.0
-    """With both arms: what one call of the tool takes from the worth of acting, in shares of a
-    right answer."""
+    """With both arms: what one search takes from the worth of acting, in shares of a right
+    answer."""
     min_worth: float = 0.3
     """With both arms: a pair is kept where acting is worth at least so much, either way."""
     confidence: float = 0.9

@@ -1,7 +1,7 @@
 """Estimate what calling a tool at a point is worth, from continuations of both arms.
 
-    worth = (success of acting - success of thinking) - price (calls after acting - calls after
-    thinking)
+    worth = (success of acting - success of thinking)
+            - price (searches after acting - searches after thinking)
 
 Each term is a mean over continuations. The interval is Newcombe's for the difference of two
 proportions (Statistics in Medicine 17, 1998, method 10), built from Wilson's for each arm and moved
@@ -18,8 +18,8 @@ class ArmSample:
 
     num: int = 0
     num_correct: int = 0
-    num_calls: int = 0
-    """Calls of the tool after the point, of all continuations together."""
+    num_searches: int = 0
+    """Searches after the point, of all continuations together, whichever tool is in question."""
     num_tokens: int = 0
     """Tokens that the policy wrote in them."""
 
@@ -29,9 +29,9 @@ class ArmSample:
         return self.num_correct / self.num if self.num else 0.0
 
     @property
-    def mean_calls(self) -> float:
-        """Return the calls of a continuation; 0 where there are none."""
-        return self.num_calls / self.num if self.num else 0.0
+    def mean_searches(self) -> float:
+        """Return the searches of a continuation; 0 where there are none."""
+        return self.num_searches / self.num if self.num else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Worth:
     act: ArmSample
     think: ArmSample
     price: float
-    """What one call takes, in shares of a right answer."""
+    """What one search takes, in shares of a right answer."""
     value: float
     low: float
     high: float
@@ -60,10 +60,10 @@ def estimate_worth(act: ArmSample, think: ArmSample, price: float, confidence: f
     Args:
         act: The continuations that acted at the point.
         think: Those that reasoned on.
-        price: What one call takes, in shares of a right answer.
+        price: What one search takes, in shares of a right answer.
         confidence: Of the interval, between 0 and 1.
     """
-    cost = price * (act.mean_calls - think.mean_calls)
+    cost = price * (act.mean_searches - think.mean_searches)
     difference = act.success - think.success
     act_low, act_high = _wilson(act, confidence)
     think_low, think_high = _wilson(think, confidence)

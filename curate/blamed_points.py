@@ -17,8 +17,8 @@ import polars as pl
 from coa import tables
 from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause, Finding
 from coa.errors import InputError
-from coa.forking import TOOL
 from coa.pairs import Arm
+from coa.tools.search import SearchTool
 from coa.trajectory import Step, StepKind
 from curate.diagnosis.blame import quote
 from curate.diagnosis.claims import SENTENCE_END
@@ -171,7 +171,7 @@ def blamed_places(steps: Sequence[Step], found: Iterable[Blamed]) -> Iterator[Bl
     for start, step in zip(starts, steps, strict=False):  # `starts` has the end of the last one too
         if step.kind is StepKind.ACTION:
             actions.append(start)
-            if step.tool == TOOL:
+            if step.tool == SearchTool.name:
                 searches.append(start)
     for finding, is_primary in found:
         arm = ARM_TO_TRY[finding.cause]

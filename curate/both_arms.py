@@ -22,6 +22,7 @@ from coa.progress import Progress
 from coa.rollout import Task
 from coa.runtime import JOURNALS, Runtime
 from coa.spool import Spool
+from coa.tools.search import SearchTool
 from coa.trajectory import StepKind, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate.fork_choice import Fork
@@ -238,14 +239,14 @@ class Trial:
 
 def add_to_sample(sample: ArmSample, row: GradedTrajectory, fork: Fork) -> ArmSample:
     """Count one more continuation into an arm's sample."""
-    num_calls = 0
+    num_searches = 0
     for step in side_of(row.trajectory, fork.point):
-        if step.kind is StepKind.ACTION and step.tool == fork.tool:
-            num_calls += 1
+        if step.kind is StepKind.ACTION and step.tool == SearchTool.name:
+            num_searches += 1
     return ArmSample(
         num=sample.num + 1,
         num_correct=sample.num_correct + row.grade.exact_match,
-        num_calls=sample.num_calls + num_calls,
+        num_searches=sample.num_searches + num_searches,
         # A fork's own tokens are those after the point: its prefix counts as prompt.
         num_tokens=sample.num_tokens + row.trajectory.num_policy_tokens,
     )

@@ -96,7 +96,7 @@ def test_a_policy_that_thinks_first_may_act_later_and_its_calls_are_priced(tmp_p
     tried = try_arms(tmp_path, write, settings=settings)
     (point,) = tried.points
     assert point.worth is not None and point.outcome is PointOutcome.TOO_SMALL
-    assert point.worth.think.num == point.worth.think.num_calls > 0
+    assert point.worth.think.num == point.worth.think.num_searches > 0
     assert point.worth.value == 0
     assert point.worth.think.num_tokens > point.worth.act.num_tokens > 0
     later = [row.trajectory for row in tried.forks if "/think/" in row.trajectory.trajectory_id]
@@ -116,7 +116,7 @@ def test_acting_once_does_not_oblige_again_and_every_call_has_its_price(tmp_path
 
     tried = try_arms(tmp_path, write, settings=replace(BOTH, search_price=0.1))
     (point,) = tried.points
-    assert point.worth is not None and point.worth.act.mean_calls == 2
+    assert point.worth is not None and point.worth.act.mean_searches == 2
     assert point.worth.value == pytest.approx(0.8)
 
 

@@ -65,7 +65,7 @@ def test_the_card_says_how_many_pairs_have_a_worth_and_how_it_is_spread(card_run
     acting, thinking = cells(text, "By the worth of calling the tool:")
     assert acting == ["`act_is_better`", "`search`", "6", "6", *[f"{ACTING.value:+.2f}"] * 4]
     assert thinking == ["`think_is_better`", "`search`", "3", "2", *[f"{THINKING.value:+.2f}"] * 4]
-    assert "It was measured for 8 of 9 pairs: 8 with a price of 0.05 a call" in text
+    assert "It was measured for 8 of 9 pairs: 8 with a price of 0.05 a search" in text
     assert "intervals of 90% confidence" in text
 
 

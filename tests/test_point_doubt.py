@@ -78,7 +78,7 @@ def test_the_policy_is_asked_for_the_trigger_after_the_prompt_that_offers_the_to
 def test_scores_are_opened_only_where_points_are_chosen_by_blame(tmp_path: Path) -> None:
     _, path = write(tmp_path, [RIGHT])
     parents = {RIGHT.trajectory.trajectory_id}
-    profile = Params.load("branch", [])
+    profile = Params.load("branch", ["points=cue"])
     assert open_point_scores(profile, path, parents) is None
     by_blame = open_point_scores(Params.load("branch", ["points=blame"]), path, parents)
     assert by_blame is not None

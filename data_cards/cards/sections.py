@@ -144,7 +144,7 @@ def terms_of_worth(terms: Sequence[WorthTerms]) -> Markdown:
         interval = "no interval"
         if term.confidence:
             interval = f"intervals of {term.confidence:.0%} confidence"
-        said.append(f"{term.rows:,} with a price of {term.price:g} a call and {interval}")
+        said.append(f"{term.rows:,} with a price of {term.price:g} a search and {interval}")
     return Markdown("; ".join(said))
 
 

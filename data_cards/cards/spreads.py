@@ -60,7 +60,7 @@ class WorthTerms(NamedTuple):
     """The settings of a measurement, with the pairs that were measured by them."""
 
     price: float
-    """What one call takes, in shares of a right answer."""
+    """What one search takes, in shares of a right answer."""
     confidence: float
     """Of the intervals; 0 where none was asked for."""
     rows: int
