@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 
 from coa.files import SHARED_PREFIX_PAIRS
 from coa.params import DEFAULT_PROFILE, Params
-from coa.pipeline import CODE_FILE, Plan, render_pipeline, summary, write_pipeline
+from coa.pipeline import CODE_FILE, render_pipeline, summary, write_pipeline
+from coa.plan import Plan
 from coa.stages import Stage
 from coa.whole_files import write_file
 from train.run import MODULES

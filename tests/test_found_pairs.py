@@ -12,7 +12,8 @@ from coa.errors import InputError
 from coa.files import ASSEMBLED, PAIRS, POINTS, SHARED_PREFIX_PAIRS
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
-from coa.pipeline import Plan, read_code, render_pipeline
+from coa.pipeline import read_code, render_pipeline
+from coa.plan import Plan
 from coa.points import Point, PointOutcome
 from coa.question import Question
 from curate import (

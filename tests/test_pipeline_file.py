@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
 from coa.params import Params, write_profiles
-from coa.pipeline import Plan, read_code, render_pipeline
+from coa.pipeline import read_code, render_pipeline
+from coa.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]

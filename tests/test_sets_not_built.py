@@ -23,7 +23,7 @@ from coa.errors import ConfigError, InputError
 from coa.files import ANALYSED, BRANCHED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.params import Params
-from coa.pipeline import Plan
+from coa.plan import Plan
 from coa.points import Point
 from coa.reviews import ReviewKind
 from coa.sets import AssembleParams

@@ -14,7 +14,8 @@ from coa.files import STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.params import Params
-from coa.pipeline import Plan, read_code, render_pipeline
+from coa.pipeline import read_code, render_pipeline
+from coa.plan import Plan
 from coa.points import Point
 from coa.question import Question
 from coa.search import Passage

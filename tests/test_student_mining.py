@@ -17,7 +17,8 @@ from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params, write_profiles
-from coa.pipeline import Plan, read_code, render_pipeline
+from coa.pipeline import read_code, render_pipeline
+from coa.plan import Plan
 from coa.question import Question
 from coa.sets import AssembleParams
 from coa.trajectory import Step, fork_id

@@ -19,7 +19,7 @@ from coa import tables
 from coa.errors import ConfigError
 from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
 from coa.params import PARAMS_FILE, Params
-from coa.pipeline import Plan
+from coa.plan import Plan
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.stages import Stage

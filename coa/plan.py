@@ -1,0 +1,329 @@
+"""Plan the stages of a run from its settings: which there are, and what each one reads.
+
+Where trajectories come from, which training stages are named, whether pairs are made, whether
+anything reads the invented world: all of it follows from params.yaml. Settings that contradict each
+other are refused here, before anything runs.
+"""
+
+from collections.abc import Mapping
+from glob import has_magic
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from coa.errors import ConfigError
+from coa.files import (
+    ASSEMBLED,
+    DATA,
+    QUESTIONS,
+    SHARED_PREFIX_PAIRS,
+    STUDENT_ASSEMBLED,
+    TRAINED,
+)
+from coa.forking import forking_policy, require_forks
+from coa.params import PARAMS_FILE, Params
+from coa.prompts import PromptParams
+from coa.stages import PipelineParams, Stage, TrajectorySource
+
+_WORLD = DATA / "microworld"
+
+
+class Evaluation(NamedTuple):
+    """One row of the table: a model, and how it is asked."""
+
+    name: str
+    model: str
+    mode: str
+
+
+class Plan:
+    """What the template asks of the settings."""
+
+    def __init__(self, params: Params) -> None:
+        """Read the settings.
+
+        Raises:
+            ConfigError: the settings contradict each other.
+        """
+        settings = params.section(PipelineParams, "pipeline")
+        self._values: Mapping[str, Any] = params.values()
+        self.training = [str(stage) for stage in Stage if stage in settings.training]
+        self.student = settings.student or ""
+        self._student_pairs = settings.student_pairs
+        self.samples = TrajectorySource.SAMPLE in settings.trajectories
+        self.ingests = TrajectorySource.INGEST in settings.trajectories
+        self._check()
+        if self.makes_pairs:
+            require_forks(forking_policy(params))
+
+    @property
+    def question_files(self) -> list[str]:
+        """Return the files that questions are read from, as DVC finds them in params.yaml."""
+        return [
+            f"${{questions.files[{i}].path}}"
+            for i in range(len(self._values["questions"]["files"]))
+        ]
+
+    @property
+    def foreign_files(self) -> list[str]:
+        """Return the files that trajectories are read from; of a pattern, the folder before it."""
+        found: list[str] = []
+        for entry in self._values["ingest"]["files"]:
+            path = Path(entry["path"])
+            while has_magic(path.as_posix()):
+                path = path.parent
+            found.append(path.as_posix())
+        return found
+
+    @property
+    def evaluation_file(self) -> str:
+        """Return the path of further evaluation sets; empty where there are none."""
+        path: str = self._values["screen"]["evaluation"]
+        return "" if Path(path) == QUESTIONS else path
+
+    @property
+    def makes_pairs(self) -> bool:
+        """Tell whether trajectories are forked."""
+        return bool(self._values["assemble"]["num_cot_a"])
+
+    @property
+    def student_sets(self) -> list[str]:
+        """Return the names of the sets that are made of what the student writes."""
+        found: list[str] = []
+        if self.student and "rft" in self.training:
+            found.append("coa")
+        if self.student and self._student_pairs:
+            found.append("cot_a")
+        return found
+
+    @property
+    def more_pairs(self) -> str:
+        """Return the file of pairs that are added to the forked ones; empty where there is none."""
+        path: str = self._values["branch"]["more_pairs"]
+        return path if self.makes_pairs else ""
+
+    @property
+    def finds_pairs(self) -> bool:
+        """Tell whether those pairs are found in the trajectories of this run."""
+        return self.more_pairs == SHARED_PREFIX_PAIRS.as_posix()
+
+    @property
+    def fork_prompts(self) -> list[str]:
+        """Return the prompt files of the policy that writes forks."""
+        own = self._values["branch"]["prompts"]
+        if not own:
+            return ["${prompts.cot}", "${prompts.coa}"]
+        files = PromptParams(**own)
+        return [files.cot, files.coa]
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Tell whether the error analysis reads the passages."""
+        return bool(self._values["analyse"]["reads_corpus"] and self._values["index"]["corpus"])
+
+    @property
+    def has_index(self) -> bool:
+        """Tell whether a stage searches the embedded index."""
+        is_embedded = self._values["search"]["engine"] == "embedded"
+        searches = self.samples or self.makes_pairs or bool(self.training or self.student)
+        return is_embedded and searches
+
+    @property
+    def has_world(self) -> bool:
+        """Tell whether questions, passages, teacher or student come from the invented world."""
+        paths = [entry["path"] for entry in self._values["questions"]["files"]]
+        paths.append(self._values["index"]["corpus"] or "")
+        pretrain = self._values["train"]["pretrain"]
+        if "pretrain" in self.training and not pretrain["base"]:
+            paths += [pretrain["documents"], pretrain["corpus"]]
+        if any(Path(path).is_relative_to(_WORLD) for path in paths):
+            return True
+        asked = [self._values["teacher"]] if self.samples or self.makes_pairs else []
+        forker = self._values["branch"]["policy"]
+        if self.makes_pairs and forker:
+            asked.append(forker)
+        return any(policy.get("policy", "microworld") == "microworld" for policy in asked)
+
+    @property
+    def given_models(self) -> list[str]:
+        """Return the folders of other makers' models from which training starts."""
+        if "pretrain" not in self.training:
+            return []
+        base = self._values["train"]["pretrain"]["base"]
+        return ["${train.pretrain.base}"] if base and _is_local(base) else []
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Return the rows of the table; the model to start from is asked in two ways."""
+        rows: list[Evaluation] = []
+        for name in self.training:
+            if name == "pretrain":
+                rows.append(Evaluation("pretrain_cot", name, "cot"))
+                rows.append(Evaluation("pretrain_react", name, "react"))
+            else:
+                rows.append(Evaluation(name, name, "coa"))
+        return rows
+
+    @property
+    def world_model(self) -> str:
+        """Return the name of the report on the world model's fidelity."""
+        settings = self._values["fidelity"]
+        return str(settings["name"] or Path(settings["model"]).name)
+
+    @property
+    def grade_arguments(self) -> str:
+        """Return the argument that names the graded folders, where they are not the default."""
+        if not self.ingests:
+            return ""
+        folders = ["data/sample"] if self.samples else []
+        return f" 'samples=[{','.join([*folders, 'data/ingest'])}]'"
+
+    def inputs(self, stage: str) -> list[str]:
+        """List the model that a training stage starts from, and what it reads."""
+        settings = self._values["train"][stage]
+        if stage == "pretrain":
+            if settings["base"]:
+                return self.given_models
+            return ["${train.pretrain.documents}", "${train.pretrain.corpus}"]
+        found: list[str] = []
+        if _is_local(settings["init"]):
+            found.append(f"${{train.{stage}.init}}")
+        for key in ("pairs", "questions"):
+            if key in settings:
+                found.append(f"${{train.{stage}.{key}}}")
+        for i in range(len(settings.get("trajectories", ()))):
+            found.append(f"${{train.{stage}.trajectories[{i}]}}")
+        return found
+
+    def _check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: a stage needs another one, or a set, that the run does not have.
+        """
+        where = f"{PARAMS_FILE}, section 'pipeline'"
+        if not (self.samples or self.ingests):
+            raise ConfigError(
+                "there are no trajectories",
+                where=where,
+                expected="pipeline.trajectories: [sample], [ingest] or both",
+            )
+        if self.ingests and not self.foreign_files:
+            raise ConfigError(
+                "no file of trajectories is named",
+                where=where,
+                expected="ingest.files, since pipeline.trajectories has `ingest`",
+            )
+        if self.ingests:
+            self._check_foreign_folders()
+        self._check_sets(where)
+        for name in self.training:
+            self._check_init(name, where)
+        self._check_student(where)
+        if "rl1" in self.training and f"{TRAINED}/{self.world_model}" not in self._trained():
+            raise ConfigError(
+                f"the world model of rl1 is not trained: {self.world_model!r}",
+                where=where,
+                fix="add its stage to pipeline.training, set fidelity.model, or leave rl1 out",
+            )
+
+    def _check_student(self, where: str) -> None:
+        """Refuse a student that is not there, or that is trained on what it has yet to write."""
+        readers: list[str] = []
+        for name in self.training:
+            if any(path.is_relative_to(STUDENT_ASSEMBLED) for path in self._sets_of(name)):
+                readers.append(name)
+        if readers and not self.student:
+            raise ConfigError(
+                f"{readers[0]} trains on what a student wrote, and none writes",
+                where=where,
+                fix="set pipeline.student to a training stage, such as sft2",
+            )
+        if not self.student:
+            return
+        if self.student not in self.training and not (TRAINED / self.student).is_dir():
+            raise ConfigError(
+                f"the student {self.student!r} is not trained",
+                where=where,
+                expected=f"one of pipeline.training ({', '.join(self.training) or 'none'}), or the "
+                f"name of a folder in {TRAINED}",
+            )
+        for name in self._chain_of(self.student):
+            if name in readers:
+                raise ConfigError(
+                    f"the student cannot be {self.student}: {name} is trained on what the student "
+                    "wrote",
+                    where=where,
+                    expected=f"pipeline.student: a model that does not begin with {name}",
+                    fix=f"take another student; for a further round, set train.{name}.init and "
+                    "train again",
+                )
+
+    def _sets_of(self, stage: str) -> list[Path]:
+        """List the sets that a stage is trained on."""
+        settings = self._values["train"][stage]
+        named = list(settings.get("trajectories", ()))
+        for key in ("pairs", "questions"):
+            if key in settings:
+                named.append(settings[key])
+        return [Path(folder) for folder in named]
+
+    def _chain_of(self, stage: str) -> list[str]:
+        """List a stage and the stages of this run before it, each once."""
+        found: list[str] = []
+        while stage in self.training and stage not in found:
+            found.append(stage)
+            init = Path(self._values["train"][stage].get("init", ""))
+            stage = init.name if init.parent == TRAINED else ""
+        return found
+
+    def _check_foreign_folders(self) -> None:
+        """Refuse a pattern in a folder that stages write: DVC would take it for its own cause."""
+        for folder in self.foreign_files:
+            if DATA.is_relative_to(folder):
+                raise ConfigError(
+                    "a pattern of ingest.files needs a folder of its own",
+                    where=f"{PARAMS_FILE}, section 'ingest'",
+                    expected="such as data/raw/r1searcher/*.jsonl",
+                    got=f"a pattern in {folder}, where stages write, too",
+                    fix="move the files into a folder of their own, and name that",
+                )
+
+    def _check_sets(self, where: str) -> None:
+        numbers = self._values["assemble"]
+        if self.makes_pairs and not self.samples:
+            raise ConfigError(
+                "pairs are made of a teacher's trajectories, and none are sampled",
+                where=where,
+                got=f"assemble.num_cot_a = {numbers['num_cot_a']:,}",
+                fix="set assemble.num_cot_a: 0, or add `sample` to pipeline.trajectories",
+            )
+        for name in self.training:
+            for path in self._sets_of(name):
+                if path.parent == ASSEMBLED and not numbers.get(f"num_{path.name}", 1):
+                    raise ConfigError(
+                        f"{name} reads {path}, which is not built: assemble.num_{path.name} is 0",
+                        where=where,
+                        fix=f"let train.{name} read another set, take {name} out of "
+                        f"pipeline.training, or raise assemble.num_{path.name}",
+                    )
+
+    def _check_init(self, name: str, where: str) -> None:
+        """Refuse a stage that starts from a model which no stage of the run trains."""
+        if name == "pretrain":
+            return
+        init: str = self._values["train"][name]["init"]
+        if Path(init).is_relative_to(TRAINED) and init not in self._trained():
+            raise ConfigError(
+                f"{name} starts from {init}, which no stage of this run trains",
+                where=where,
+                expected=f"train.{name}.init: one of {', '.join(self._trained())}, or a folder",
+                fix="set it in the profile, or add the stage to pipeline.training",
+            )
+
+    def _trained(self) -> list[str]:
+        return [f"{TRAINED}/{name}" for name in self.training]
+
+
+def _is_local(model: str) -> bool:
+    """Tell a folder from a name on the Hub."""
+    return Path(model).is_relative_to(DATA) or Path(model).is_absolute() or Path(model).exists()
