@@ -30,7 +30,7 @@ def write(**more: Any) -> Result:
 
 def cells_of(found: Result) -> list[list[str]]:
     """Return the first cells of the card's lines about a result."""
-    lines = [line for line in str(model_card._results([found])).splitlines() if "test" in line]
+    lines = [line for line in str(model_card.results_table([found])).splitlines() if "test" in line]
     return [[cell.strip() for cell in line.split("|")[1:4]] for line in lines]
 
 
