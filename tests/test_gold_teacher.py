@@ -34,6 +34,7 @@ from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main as index
 from coa.trajectory import Mode
+from curate.analyse import main as analyse
 from curate.assemble import main as assemble
 from curate.branch import main as branch
 from curate.filter import FilterParams, judge
@@ -322,6 +323,7 @@ def test_the_line_runs_over_real_questions_and_passages(
     for mode in Mode:
         sample([f"mode={mode}", "num_questions=60"])
     grade([])
+    analyse([f"index.corpus={REAL / 'corpus_gold.parquet'}"])
     filter_rows([])
     branch([])
     screen([])
