@@ -14,10 +14,12 @@ CONTINUATIONS ?= 8
 # Pairs to train on: where a row has fewer (the summary of curate.student_pairs says so), lower it for all.
 MINED_PAIRS ?= 200
 # Steps on them, and how: RECIPE holds further settings of train.sft1.
-DECISION_STEPS ?= 60
+DECISION_STEPS ?= 120
 LOSS ?= decision
-RATE ?= 3e-4
-RECIPE ?=
+RATE ?= 2e-4
+RECIPE ?= 'train.sft1.trajectories=[data/assemble/coa,data/assemble/cot]' train.sft1.likelihood_share=0.75
+# Of the control: as many trajectories as stand beside the pairs, about 11 a step.
+PLAIN_MINING_STEPS ?= 127
 
 mined = data/mining/s$(SEED)
 as_student = 'prompts.coa=$${train.prompt}' 'prompts.cot=$${train.prompt}' \
@@ -67,6 +69,10 @@ $(foreach points,blame cue random,$(eval $(call mine,$(points))))
 data/branch/pairs.parquet: | sets
 $(eval $(call pair_set,teacher,data/grade.parquet,data/branch))
 $(foreach row,blame cue random teacher,$(eval $(call decide,$(row))))
+# The pairs replaced by nothing: SFT 2 goes on with the trajectories that stand beside them.
+$(eval $(call chain,mined_none,sft2,sft2_only,train.sft2.arguments.learning_rate=$(RATE) \
+  train.sft2.arguments.max_steps=$(PLAIN_MINING_STEPS)))
+$(eval $(call result,mined_none,mined_none,coa))
 
 .PHONY: mining
 mining: $(RESULTS)

@@ -130,7 +130,8 @@ def test_the_profile_of_decisions_trains_sft1_after_sft2_on_its_own_pairs(tmp_pa
     write_profiles(profiles, tmp_path / "params.yaml")
     plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
     assert plan.student_sets == ["cot_a"]
-    assert plan.inputs("sft1") == ["${train.sft1.init}", "${train.sft1.pairs}"]
+    files = ["init", "pairs", "trajectories[0]", "trajectories[1]"]
+    assert plan.inputs("sft1") == [f"${{train.sft1.{name}}}" for name in files]
     rows = OmegaConf.load(tmp_path / "params.yaml").table.rows
     assert list(rows)[:4] == ["pretrain_cot", "pretrain_react", "sft2", "sft1"]
     assert set(list(rows)[:4]) == {row.name for row in plan.evaluations}
