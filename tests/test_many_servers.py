@@ -87,7 +87,7 @@ def test_a_server_that_hangs_is_left_alone_after_its_first_timeout() -> None:
 
     async def go() -> list[Trajectory]:
         async with serving(*fleet):
-            chosen = settings(*fleet, timeout_seconds=0.4)
+            chosen = settings(*fleet, timeout_seconds=1.5)
             return await roll_out_at(chosen, 150, concurrency=15)
 
     rows = run(go())

@@ -107,7 +107,7 @@ def test_the_probability_of_acting_follows_worth_and_price_and_a_price_is_paid_o
     assert even == pytest.approx(0.5)
     cheap = probability_of_acting(row, search_price=0.4, temperature=0.1)
     assert cheap == pytest.approx(1 / (1 + 2.718281828459045**-1))
-    act = ArmSample(num=4, num_correct=4, num_calls=4)
+    act = ArmSample(num=4, num_correct=4, num_searches=4)
     think = ArmSample(num=4, num_correct=2)
     priced = replace(row, worth=estimate_worth(act, think, price=0.2, confidence=0.9))
     assert probability_of_acting(priced, search_price=0.5, temperature=0.1) == pytest.approx(0.5)

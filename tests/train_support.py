@@ -68,6 +68,7 @@ def write_project(root: Path) -> None:
             "max_context": 128,
             "initializer_range": 0.088,
             "tools": ["search"],
+            "joins_space": False,
         },
     }
     params["sft1"] |= {"arguments": few}
