@@ -58,10 +58,12 @@ WITH_TIMES = ("log.jsonl", "curves.png", "training_args.bin")
 def files(project: Path) -> dict[str, os.stat_result]:
     """What the stages have written."""
     found = {}
-    for folder in MADE:
-        for path in (project / folder).rglob("*"):
-            with suppress(FileNotFoundError):  # renamed meanwhile
-                if path.is_file():
+    for made in MADE:
+        # `walk` passes over folders that are removed meanwhile.
+        for folder, _, names in os.walk(project / made):
+            for name in names:
+                path = Path(folder) / name
+                with suppress(FileNotFoundError):  # renamed meanwhile
                     found[path.relative_to(project).as_posix()] = path.stat()
     return found
 
