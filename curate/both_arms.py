@@ -17,7 +17,7 @@ from typing import NamedTuple
 from coa.forking import BranchParams
 from coa.graded import GradedTrajectory, grade_like, is_sound
 from coa.pairs import Arm, ArmCount, PreferencePair, make_pair, side_of
-from coa.points import Point, PointOutcome
+from coa.points import PointOutcome
 from coa.progress import Progress
 from coa.rollout import Task
 from coa.runtime import JOURNALS, Runtime
@@ -26,7 +26,7 @@ from coa.tools.search import SearchTool
 from coa.trajectory import StepKind, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate.fork_choice import Fork
-from curate.fork_results import ResultWriter, takes_arm
+from curate.fork_results import ResultWriter, point_of, takes_arm
 from curate.fork_tasks import ForkRun, free_fork_task
 
 
@@ -209,7 +209,9 @@ class Trial:
             pair = self._pair(fork, point, worth)
             if pair is None:
                 outcome = PointOutcome.SAME_OUTCOME
-        self._results.write_point(_record(fork, point, outcome, worth, pair), pair)
+        sample = point.arms[fork.arm].sample
+        tried = ArmCount(sample.num, sample.num_correct)
+        self._results.write_point(point_of(fork, outcome, tried, pair, worth), pair)
         for tally in point.arms.values():
             for number in tally.first.values():
                 self._kept.take(number)
@@ -258,30 +260,3 @@ def _missing_arm(point: _OpenPoint) -> PointOutcome:
         if not tally.num_sound:
             return PointOutcome.UNSOUND
     return PointOutcome.OFF_ARM
-
-
-def _record(
-    fork: Fork,
-    point: _OpenPoint,
-    outcome: PointOutcome,
-    worth: Worth | None,
-    pair: PreferencePair | None,
-) -> Point:
-    """Make the record of a point that is closed."""
-    tried = point.arms[fork.arm].sample
-    return Point(
-        parent_id=fork.parent.trajectory.trajectory_id,
-        point=fork.point,
-        arm=fork.arm,
-        outcome=outcome,
-        parent_is_correct=fork.parent.grade.exact_match,
-        num_continuations=tried.num,
-        num_correct=tried.num_correct,
-        pair_id=pair.pair_id if pair else "",
-        way=fork.way,
-        tool=fork.tool,
-        chosen_by=fork.chosen_by,
-        score=fork.score,
-        cause=fork.cause,
-        worth=worth,
-    )

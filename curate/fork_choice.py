@@ -99,7 +99,10 @@ def choose_parents(path: Path, params: BranchParams, analysed: Path = ANALYSED) 
             first: list[_Parent] = []
             others: list[_Parent] = []
             for parent in parts[group]:
-                (first if parent.trajectory_id in blamed else others).append(parent)
+                if parent.trajectory_id in blamed:
+                    first.append(parent)
+                else:
+                    others.append(parent)
             chosen |= _spread_over_topics(first, share, params.seed)
             chosen |= _spread_over_topics(others, max(0, share - len(first)), params.seed)
     return chosen

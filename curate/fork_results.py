@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from coa import tables
 from coa.graded import GradedTrajectory
 from coa.metrics import rate, stop_reason_counts
-from coa.pairs import Arm, PairKind, PreferencePair, arm_of, side_of
+from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, side_of
 from coa.points import Point, PointOutcome
 from coa.trajectory import StepKind, StopReason
+from coa.worth import Worth
 from curate.fork_choice import Fork
 
 
@@ -89,6 +90,40 @@ class ResultWriter:
             self.totals.num_pairs += 1
             self._out.pairs.write(pair)
             self.totals.counts[pair.kind] += 1
+
+
+def point_of(
+    fork: Fork,
+    outcome: PointOutcome,
+    tried: ArmCount,
+    pair: PreferencePair | None,
+    worth: Worth | None = None,
+) -> Point:
+    """Make the record of a point that was forked.
+
+    Args:
+        fork: The fork, on the arm that its parent did not take.
+        outcome: What became of the point.
+        tried: The continuations that count on the fork's arm.
+        pair: The pair that was kept; None for none.
+        worth: What acting is worth there; None where one arm alone was continued.
+    """
+    return Point(
+        parent_id=fork.parent.trajectory.trajectory_id,
+        point=fork.point,
+        arm=fork.arm,
+        outcome=outcome,
+        parent_is_correct=fork.parent.grade.exact_match,
+        num_continuations=tried.total,
+        num_correct=tried.correct,
+        pair_id=pair.pair_id if pair else "",
+        way=fork.way,
+        tool=fork.tool,
+        chosen_by=fork.chosen_by,
+        score=fork.score,
+        cause=fork.cause,
+        worth=worth,
+    )
 
 
 def takes_arm(row: GradedTrajectory, fork: Fork, arm: Arm) -> bool:

@@ -14,7 +14,7 @@ from coa.runtime import Runtime
 from coa.spool import Spool
 from coa.trajectory import Trajectory
 from curate.fork_choice import Fork
-from curate.fork_results import ResultWriter, takes_arm
+from curate.fork_results import ResultWriter, point_of, takes_arm
 from curate.fork_tasks import ForkRun, fork_task
 
 
@@ -48,22 +48,7 @@ def resolve_fork(
         outcome = PointOutcome.OFF_ARM
     else:
         outcome = PointOutcome.UNSOUND
-    point = Point(
-        parent_id=parent.trajectory.trajectory_id,
-        point=fork.point,
-        arm=fork.arm,
-        outcome=outcome,
-        parent_is_correct=parent.grade.exact_match,
-        num_continuations=tried.total,
-        num_correct=tried.correct,
-        pair_id=pair.pair_id if pair else "",
-        way=fork.way,
-        tool=fork.tool,
-        chosen_by=fork.chosen_by,
-        score=fork.score,
-        cause=fork.cause,
-    )
-    return point, pair
+    return point_of(fork, outcome, tried, pair), pair
 
 
 def _pair(fork: Fork, other: GradedTrajectory, tried: ArmCount, prompt: Prompt) -> PreferencePair:
