@@ -75,7 +75,7 @@ class PointTallies:
     """By the number of facts that the question joins; None where it is not known."""
     worths_by_tool: dict[str, list[float]] = field(default_factory=dict)
     prices: set[float] = field(default_factory=set)
-    """What a call took from the worth, in shares of a right answer."""
+    """What a search took from the worth, in shares of a right answer."""
     quadrants: Counter[ArmOutcomes] = field(default_factory=Counter)
     """How thinking and acting ended, for each continuation beside its parent."""
     rates: dict[Arm, ArmRates] = field(default_factory=dict)
