@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from coa import cli
 from coa.commands import GROUPS, Command, find_command
 from coa.errors import CoaError, ConfigError, closest
 from coa.settings_help import describe, read_reference, sections_within
@@ -84,18 +85,24 @@ def start(command: Command, arguments: Sequence[str]) -> None:
     runpy.run_module(command.module, run_name="__main__", alter_sys=True)
 
 
+def _help(arguments: Sequence[str]) -> str:
+    """Return the help of the command that is named first; of all commands where none is."""
+    if not arguments:
+        return overview()
+    name, *rest = arguments
+    return help_of(find_command(name), rest)
+
+
 def main() -> None:
     """Read the command line, and print help or start a command."""
-    name, *arguments = sys.argv[1:] or ["--help"]
+    name, *arguments = sys.argv[1:] or ["help"]
+    if name in _HELP:
+        cli.run(_help, arguments)
+    others = [argument for argument in arguments if argument not in ("-h", "--help")]
+    if len(others) < len(arguments):
+        cli.run(_help, [name, *others])
     try:
-        if name in _HELP:
-            print(overview())
-            return
         command = find_command(name)
-        if {"-h", "--help"} & set(arguments):
-            rest = [argument for argument in arguments if argument not in _HELP]
-            print(help_of(command, rest))
-            return
     except CoaError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(1)

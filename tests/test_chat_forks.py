@@ -14,8 +14,8 @@ from msgspec import UNSET
 from coa import protocol
 from coa.errors import ConfigError
 from coa.factory import PolicyKind, TeacherParams
-from coa.forking import family_of, first_turns, require_forks, way_to
-from coa.pairs import Arm, arm_of
+from coa.forking import PointChoice, family_of, first_turns, require_forks, way_to
+from coa.pairs import Arm, arm_of, side_of
 from coa.points import PointOutcome
 from coa.policy import Completion, Native, Request, Turns
 from coa.policy.chat.families import FAMILIES, FamilyName, ForkWay
@@ -27,9 +27,10 @@ from coa.policy.server.app import serve
 from coa.policy.server.personalities import Personality
 from coa.policy.transcripts import mark_transcribed
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
+from curate.fork_choice import Fork, forks_of
 from curate.forks import action_points
 from tests.chat_support import MODEL, Script, roll, tasks
-from tests.fork_support import Forked, fork_chat, fork_raw, parents
+from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents
 
 NUM_QUESTIONS = 40
 DEEPSEEK = FAMILIES[FamilyName.DEEPSEEK]
@@ -143,6 +144,19 @@ def test_each_personality_gives_pairs_in_the_ways_of_its_family(personality: Per
     assert unsound <= len(forked.points) // 20
     assert len(forked.pairs) >= len(raw.pairs) * 2 // 3
     assert_pairs_are_whole(forked)
+
+
+@pytest.mark.parametrize("personality", list(Personality))
+def test_no_fork_tries_the_arm_that_its_parent_took(personality: Personality) -> None:
+    family = FAMILIES[FamilyName(personality.value)]
+    anywhere = replace(PARAMS, points=PointChoice.RANDOM, points_per_trajectory=20)
+    forks: list[Fork] = []
+    for row in parents(personality, NUM_QUESTIONS):
+        forks += forks_of(row, anywhere, family)
+    assert {fork.arm for fork in forks} == set(Arm)
+    for fork in forks:
+        side = side_of(fork.parent.trajectory, fork.point)
+        assert arm_of(side, by_turn=fork.by_turn) is not fork.arm
 
 
 def assert_pairs_are_whole(forked: Forked) -> None:

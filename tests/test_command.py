@@ -44,14 +44,25 @@ def test_every_module_with_a_command_line_is_a_command(root: Path) -> None:
 
 
 def test_help_is_there_within_a_second_and_loads_no_stage(root: Path) -> None:
-    code = (
-        "import sys; sys.argv = ['coa', 'sample', '--help']; import coa.__main__ as it; it.main();"
-        "print([name for name in ('synth', 'polars', 'torch', 'omegaconf') if name in sys.modules])"
-    )
+    code = """
+import atexit, sys
+import coa.__main__ as it
+heavy = ("synth", "polars", "torch", "omegaconf")
+atexit.register(lambda: print([name for name in heavy if name in sys.modules]))
+sys.argv = ["coa", "sample", "--help"]
+it.main()
+"""
     started = time.process_time()
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert time.process_time() - started < 1
     assert done.stdout.endswith("[]\n"), done.stdout + done.stderr
+
+
+def test_a_reader_who_has_seen_enough_of_the_help_gets_no_traceback(root: Path) -> None:
+    command = f"{sys.executable} -m coa --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True)
+    assert done.stdout.startswith("Usage: coa")
+    assert done.stderr == ""
 
 
 def test_the_overview_names_every_command_within_100_columns() -> None:
