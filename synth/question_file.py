@@ -46,7 +46,7 @@ class QuestionFile:
     split: str = ""
     """The split of the rows that name none."""
     source: str = ""
-    """The source of the rows that name none; a format names its own."""
+    """The source of the rows that name none; with a format, of all rows in place of its own."""
     names_source: bool = False
     """Put the source before each id: for a file of several sources that count their rows alike."""
     answer_separator: str = ""
@@ -222,6 +222,7 @@ def to_question(row: SourceRow, params: QuestionFile) -> Question:
         question = _from_columns(row.values, params)
     else:
         question = read_question(row.values, params.format)
+        question = replace(question, source=params.source or question.source)
     question = replace(question, split=question.split or params.split)
     fault = _fault(question)
     if fault is not None:

@@ -90,6 +90,16 @@ def test_files_are_read_one_after_the_other_each_in_its_own_form() -> None:
     assert (second.question, second.split, second.source) == ("Where?", "test", "nq")
 
 
+def test_questions_in_the_form_of_a_data_set_may_have_a_source_of_their_own() -> None:
+    row = {"id": "a1", "question": TEXTS[0], "answer": "Jane Austen", "type": "bridge"}
+    path = write("mine.jsonl", row)
+    named = QuestionFile(path, format=QuestionFormat.HOTPOTQA, split="test", source="mine")
+    unnamed = replace(named, source="")
+    found = [next(read_questions(QuestionParams((entry,)))) for entry in (named, unnamed)]
+    sources = [question.source for question in found if isinstance(question, Question)]
+    assert sources == ["mine", "hotpotqa"]
+
+
 def test_sources_that_count_their_rows_alike_are_told_apart_by_their_name() -> None:
     own = write(
         "own.jsonl",
