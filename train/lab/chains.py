@@ -1,7 +1,7 @@
 """List the trainings of which the lab's chains are made.
 
-Those of table.mk and mining.mk stand here as they stand there, for a chain's fingerprint tells what
-all of its trainings were; tests/test_lab_rules.py compares them.
+Those of table.mk, mining.mk and worlds.mk stand here as they stand there, for a chain's fingerprint
+tells what all of its trainings were; tests/test_lab_rules.py compares them.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from train.lab.records import Training
 
 _TABLE = "table.mk"
 _MINING = "mining.mk"
+_WORLDS = "worlds.mk"
 _AS_SFT_2 = "train.sft3.arguments=${train.sft2.arguments}"
 """Stage sft3 is sft2 without the mask."""
 _PAIR_STEPS = "train.sft1.arguments.max_steps={pair_steps}"
@@ -61,6 +62,23 @@ def _fewer_pairs(name: str, num_rows: str, *, is_wide: bool) -> tuple[Training, 
     )
 
 
+def _simulated(simulated: int, real: int) -> Training:
+    """Return an RL 1 of worlds.mk whose steps search recordings and in earnest in this ratio."""
+    settings = (
+        "train.rl1.arguments.max_steps=32",
+        "train.rl1.rewards.exact_match=1",
+        "train.rl1.rewards.recalled=0",
+        "train.rl1.rewards.acted=0",
+        "train.rl1.waivers=[simulated_search_harms]",
+        "simulator.kind=recorded",
+        f"simulator.mix.simulated={simulated}",
+        f"simulator.mix.real={real}",
+        "simulator.mix.schedule=simulated_first",
+        "train.rl1.rewards.searches=-0.1",
+    )
+    return Training(f"mix_{simulated}_{real}", Stage.RL1, "sft3", settings, made_by=_WORLDS)
+
+
 TRAININGS = (
     Training(
         "pretrain",
@@ -90,6 +108,7 @@ TRAININGS = (
     *_fewer_pairs("pairs_quarter", "{quarter_of_pairs}", is_wide=True),
     *_fewer_pairs("pairs_quarter_narrow", "{quarter_of_pairs}", is_wide=False),
     *_fewer_pairs("pairs_sixteenth", "{sixteenth_of_pairs}", is_wide=True),
+    *(_simulated(*ratio) for ratio in ((1, 0), (7, 1), (5, 1), (3, 1), (0, 1))),
     *(_mined(row) for row in ("blame", "cue", "random", "teacher")),
     Training(
         "mined_none",

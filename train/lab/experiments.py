@@ -111,7 +111,17 @@ RATIO = Experiment(
     "ratio",
     "Simulated to real steps of RL",
     "The paper spends five simulated steps on each real one and loses little by it.",
-    "The rows spend the same number of steps. Where 5:1 is as good as 0:1, simulation is free.",
+    "The rows spend the same number of steps, the simulated ones first; a simulated search is the "
+    "nearest recorded one. Where 5:1 is as good as 0:1, simulation is free.",
+    rows=(
+        _SFT_1_2_3,
+        Row("mix_1_0", "1:0, simulated alone", "mix_1_0"),
+        Row("mix_7_1", "7:1", "mix_7_1"),
+        Row("mix_5_1", "5:1", "mix_5_1"),
+        Row("mix_3_1", "3:1", "mix_3_1"),
+        Row("mix_0_1", "0:1, real alone", "mix_0_1"),
+    ),
+    compares=(("mix_1_0", "sft3"), ("mix_5_1", "mix_0_1"), ("mix_3_1", "mix_0_1")),
 )
 POPULARITY = Experiment(
     "popularity",

@@ -181,8 +181,8 @@ class Settings:
         """Describe a training by all settings that can change its model."""
         if training not in self._described:
             arguments = [f"train.seed={self._params.seed}", *training.settings]
-            section = self._loaded.override(arguments).values()["train"]
-            found = _settings_of(section, training) | {"subset": list(training.subset)}
+            values = self._loaded.override(arguments).values()
+            found = _settings_of(values, training) | {"subset": list(training.subset)}
             self._described[training] = found
         return self._described[training]
 
@@ -223,12 +223,15 @@ def _filled(training: Training, params: LabParams, values: Mapping[str, Any]) ->
     return replace(training, settings=fill(training.settings), subset=fill(training.subset))
 
 
-def _settings_of(section: Mapping[str, Any], training: Training) -> dict[str, Any]:
-    """Choose what concerns one stage of the section `train`, which may be a finished model's."""
+def _settings_of(values: Mapping[str, Any], training: Training) -> dict[str, Any]:
+    """Choose what concerns one stage of training; the settings may be a finished model's."""
+    section = values["train"]
     shared = {name: section[name] for name in _SHARED}
     own = _with_effect(section[training.stage])
     if training.stage in (Stage.RL1, Stage.RL2) and "rubric" in section[training.stage]["rewards"]:
         shared["rubric"] = _with_effect(section["rubric"])
+    if training.stage is Stage.RL1:
+        shared["simulator"] = _with_effect(values["simulator"])
     return {"stage": str(training.stage), "shared": _with_effect(shared), "own": own}
 
 
@@ -257,13 +260,13 @@ def check_chain(plan: Plan) -> None:
     for training in plan.chain:
         path = TRAINED / f"{training.name}-s{plan.seed}" / "params.yaml"
         try:
-            section = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["train"]
+            trained = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+            found = _settings_of(trained, training) | {"subset": list(training.subset)}
         except (OSError, KeyError, TypeError) as error:
             raise InputError(
                 f"there is no finished model in {path.parent}", got=error, fix=plan.command
             ) from error
         planned = settings.describe(training)
-        found = _settings_of(section, training) | {"subset": list(training.subset)}
         if found != planned:
             raise InputError(
                 f"the model in {path.parent} was trained with other settings than params.yaml has",
