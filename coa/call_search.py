@@ -4,34 +4,81 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from coa.calls import Replay, fork_point, replay
 from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
+from coa.files import EVALUATED
 from coa.forking import BranchParams, family_of, forking_policy, load_prompts
 from coa.microworld.factory import MicroworldParams
+from coa.model_files import evaluation_journal
 from coa.outputs import journal_name
 from coa.pairs import Arm
 from coa.params import Params
 from coa.policy import Encoder
 from coa.policy.local.model import load_encoders
+from coa.policy.react import SUFFIX, react_encoder
+from coa.prices import CostParams
 from coa.prompts import Prompt, PromptParams
 from coa.rollout import Limits, RolloutContext
 from coa.runtime import JOURNALS
+from coa.shard_files import JOURNAL
 from coa.tools.factory import ToolsParams, own_tools
 from coa.trajectory import Trajectory
 
 
-def find_calls(trajectory: Trajectory, params: Params) -> Replay:
-    """Find the calls of a trajectory that was not imported.
+class Maker(NamedTuple):
+    """What made a trajectory, as the settings say."""
+
+    policy: TeacherParams
+    limits: Limits
+    journal: Path
+
+
+def find_calls(trajectory: Trajectory, params: Params, file: Path | None = None) -> Replay:
+    """Find the calls of a trajectory that was not imported, and what they cost.
+
+    Args:
+        trajectory: The trajectory.
+        params: The settings of the run.
+        file: Where it stands: evaluations and shards have journals of their own.
 
     Raises:
-        ConfigError: the teacher's settings are wrong.
+        ConfigError: the settings are wrong.
+        InputError: the journal is damaged.
     """
-    encoders = _open_encoders(policy_of(trajectory, params), params)
-    return _replay_with(encoders, trajectory, params, journal_of(trajectory, params))
+    maker = _maker_of(trajectory, params, file)
+    encoders = _open_encoders(maker.policy, params)
+    if trajectory.model.endswith(SUFFIX):
+        encoders = [react_encoder(encoder) for encoder in encoders]
+    return _replay_with(encoders, trajectory, params, maker)
+
+
+def _maker_of(trajectory: Trajectory, params: Params, file: Path | None) -> Maker:
+    """Tell what made a trajectory; a model in a folder here is named by the trajectory itself."""
+    if file is None:
+        file = Path()
+    beside = file.parent / JOURNAL
+    is_of_shard = beside.exists()
+    # The folder above a shard's is named after the journal of the whole work.
+    work = file.parent.parent.name.partition("-")[0] if is_of_shard else file.parent.name
+    if work == EVALUATED.name:
+        policy = params.section(TeacherParams, "evaluate.policy")
+        limits = params.section(Limits, "evaluate.limits")
+        model = trajectory.model.removesuffix(SUFFIX)
+        if Path(model).is_dir():
+            local = replace(policy.local, model=model)
+            policy = replace(policy, policy=PolicyKind.LOCAL, local=local)
+        journal = JOURNALS / f"{evaluation_journal(file.stem, model)}.sqlite"
+    else:
+        policy = policy_of(trajectory, params)
+        limits = params.section(Limits, "rollout")
+        journal = journal_of(trajectory, params)
+    return Maker(policy, limits, beside if is_of_shard else journal)
 
 
 def policy_of(trajectory: Trajectory, params: Params) -> TeacherParams:
@@ -88,20 +135,22 @@ def _open_encoders(teacher: TeacherParams, params: Params) -> Sequence[Encoder]:
 
 
 def _replay_with(
-    encoders: Sequence[Encoder], trajectory: Trajectory, params: Params, journal: Path
+    encoders: Sequence[Encoder], trajectory: Trajectory, params: Params, maker: Maker
 ) -> Replay:
     """Replay a trajectory with each encoder and return the first replay that gives it again.
 
     Where none does, the one with the most calls is returned.
     """
-    limits = params.section(Limits, "rollout")
     opening = _opening_prompt(trajectory, params)
+    prices = params.section(CostParams, "costs")
+    family = family_of(maker.policy)
+    tools = tool_names(params)
     best = Replay((), is_same=False)
     for encoder in encoders:
-        run = RolloutContext(encoder, trajectory.sampling, limits, trajectory.search_fingerprint)
-        family = family_of(policy_of(trajectory, params))
+        search = trajectory.search_fingerprint
+        run = RolloutContext(encoder, trajectory.sampling, maker.limits, search)
         prompt = opening.for_policy(encoder).fill(trajectory.question) if opening else ""
-        found = replay(trajectory, run, journal, tool_names(params), family, prompt)
+        found = replay(trajectory, run, maker.journal, tools, family, prompt, prices)
         if found.is_same:
             return found
         if len(found.calls) > len(best.calls):

@@ -15,13 +15,16 @@ import msgspec
 
 from coa import protocol, rollout
 from coa.forking import first_turns, way_to
-from coa.journal import CallKind, JournalReader, request_key
+from coa.journal import Call as PaidCall
+from coa.journal import CallKind, Finished, JournalReader, request_key
 from coa.journaled import policy_key
+from coa.ledger import Tally, price_recorded
 from coa.pairs import Arm
 from coa.pending import Call, Done, Generate
 from coa.policy import Completion, Turns
 from coa.policy.chat.families import ChatFamily
 from coa.policy.chat.record import UnforkableError
+from coa.prices import CostParams
 from coa.rollout import RolloutContext, State, Task
 from coa.tools import ToolReply, tool_fingerprints
 from coa.trajectory import Mode, Step, StepKind, Trajectory
@@ -37,6 +40,8 @@ class RecordedCall(NamedTuple):
     seconds: float
     text: str
     """The text that the policy wrote, or what it asked the tool."""
+    cost: Tally
+    """Its tokens or requests, and its dollars where there is a price."""
 
 
 class Replay(NamedTuple):
@@ -49,6 +54,27 @@ class Replay(NamedTuple):
     messages: tuple[str, ...] = ()
     """A chat policy's own messages (`coa.policy.Native.message`)."""
 
+    @property
+    def cost(self) -> Tally:
+        """Return what all the calls cost; other trajectories may have needed a search, too."""
+        total = Tally()
+        for call in self.calls:
+            total.add(call.cost)
+        return total
+
+
+class _Opened(NamedTuple):
+    journal: JournalReader
+    prices: CostParams
+
+    def record(self, kind: CallKind, key: str, found: Finished | None, text: str) -> RecordedCall:
+        """Describe a call; `found` is None where the journal does not hold it."""
+        if found is None:
+            return RecordedCall(kind, key, "", 0.0, text, Tally())
+        paid = PaidCall(kind, found.who, found.seconds, found.reply)
+        cost = price_recorded(paid, self.prices, self.journal.path)
+        return RecordedCall(kind, key, found.finished_at, found.seconds, text, cost)
+
 
 def replay(
     trajectory: Trajectory,
@@ -57,6 +83,7 @@ def replay(
     tools: Sequence[str] = ("search",),
     family: ChatFamily | None = None,
     opening_prompt: str = "",
+    prices: CostParams | None = None,
 ) -> Replay:
     """Find the calls of a trajectory; a fork's are returned without those of its parent.
 
@@ -68,6 +95,7 @@ def replay(
         tools: Names of the run's tools, as they were offered.
         family: The family of the server, for a chat policy.
         opening_prompt: The prompt without tools, for a fork that thought first and may act later.
+        prices: What models and searches cost.
 
     Raises:
         InputError: the file is not a journal, or is damaged.
@@ -75,7 +103,8 @@ def replay(
     if not journal.exists():
         return Replay((), is_same=False)
     calls: list[RecordedCall] = []
-    with JournalReader(journal) as opened:
+    with JournalReader(journal) as reader:
+        opened = _Opened(reader, prices or CostParams())
         task = rebuild_task(trajectory, tools, family, opening_prompt)
         state = _follow(trajectory, task, run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
@@ -86,7 +115,7 @@ def _follow(
     trajectory: Trajectory,
     task: Task,
     run: RolloutContext,
-    journal: JournalReader,
+    opened: _Opened,
     calls: list[RecordedCall],
 ) -> State:
     """Run the rollout as far as the journal and the recorded observations go."""
@@ -95,7 +124,7 @@ def _follow(
     shown = _observations(trajectory.steps[len(state.steps) :])
     while isinstance(state.pending, Generate | Call):
         if isinstance(state.pending, Generate):
-            completion = _completion(state, run, journal, calls)
+            completion = _completion(state, run, opened, calls)
             if completion is None:
                 break
             state = rollout.advance(state, completion)
@@ -103,7 +132,7 @@ def _follow(
                 calls.pop()  # Of another run that asked the same.
                 break
         else:
-            calls.append(_search(state.pending, fingerprints, journal))
+            calls.append(_search(state.pending, fingerprints, opened))
             reply = next(shown, None)
             if reply is None:
                 break
@@ -117,27 +146,22 @@ def _begins(trajectory: Trajectory, state: State) -> bool:
 
 
 def _completion(
-    state: State, run: RolloutContext, journal: JournalReader, calls: list[RecordedCall]
+    state: State, run: RolloutContext, opened: _Opened, calls: list[RecordedCall]
 ) -> Completion | None:
     """Return the journal's reply to what the rollout asks now, and add the call to `calls`."""
     key = policy_key(run.encoder, rollout.request(state))
-    found = journal.find(key)
+    found = opened.journal.find(key)
     if found is None:
         return None
     completion = msgspec.json.decode(found.reply, type=Completion)
-    calls.append(
-        RecordedCall(CallKind.POLICY, key, found.finished_at, found.seconds, completion.text)
-    )
+    calls.append(opened.record(CallKind.POLICY, key, found, completion.text))
     return completion
 
 
-def _search(call: Call, fingerprints: Mapping[str, str], journal: JournalReader) -> RecordedCall:
+def _search(call: Call, fingerprints: Mapping[str, str], opened: _Opened) -> RecordedCall:
     """Return a call of a tool with the time that the journal has for it."""
     key = request_key(CallKind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
-    found = journal.find(key)
-    if found is None:
-        return RecordedCall(CallKind.TOOL, key, "", 0.0, call.argument)
-    return RecordedCall(CallKind.TOOL, key, found.finished_at, found.seconds, call.argument)
+    return opened.record(CallKind.TOOL, key, opened.journal.find(key), call.argument)
 
 
 def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:

@@ -7,11 +7,12 @@ reported. So what a stage spent over all its runs is a sum over its journal.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
 from coa.errors import CapError, InputError
-from coa.journal import OTHER_VERSION, CallKind, Journal, JournalReader
+from coa.journal import OTHER_VERSION, Call, CallKind, Journal, JournalReader
 from coa.policy import Completion
 from coa.policy.usage import Usage, charged_usage
 from coa.prices import CostParams
@@ -51,6 +52,19 @@ class Tally:
     def known_dollars(self) -> float | None:
         """Return what all calls cost; None where some have no price."""
         return None if self.unpriced_calls else round(self.dollars, _PLACES)
+
+    @property
+    def text(self) -> str:
+        """Return what calls cost in words, as far as it is known; empty for what is free."""
+        parts = []
+        if self.tokens:
+            parts.append(f"{self.context_tokens:,} tokens read, {self.written_tokens:,} written")
+        if self.requests:
+            parts.append(f"{self.requests:,} requests of searches")
+        if parts:
+            dollars = self.known_dollars
+            parts.append("dollars not known" if dollars is None else f"${dollars:,.{_PLACES}f}")
+        return ", ".join(parts)
 
     def add(self, other: "Tally") -> None:
         """Add the sums of other calls."""
@@ -161,6 +175,24 @@ class _PaidReply(msgspec.Struct):
 _REPLIES = msgspec.json.Decoder(_PaidReply)
 
 
+def price_recorded(call: Call, prices: CostParams, journal: Path) -> Tally:
+    """Return the tally of a call of a journal; one of a tool that sent no request is free.
+
+    Raises:
+        InputError: the reply cannot be read.
+    """
+    try:
+        reply = _REPLIES.decode(call.reply)
+    except msgspec.DecodeError as error:
+        raise InputError(
+            "a recorded reply cannot be read", where=journal, got=error, fix=OTHER_VERSION
+        ) from error
+    if call.kind == CallKind.POLICY:
+        usage = charged_usage(reply.usage, reply.num_context_tokens, reply.num_tokens)
+        return price_call(call.who, usage, prices, call.seconds)
+    return price_requests(engine_of(call.who), reply.num_requests, prices, call.seconds)
+
+
 def price_journal(journal: JournalReader | Journal, prices: CostParams) -> Spending:
     """Return what all calls of a journal cost.
 
@@ -169,20 +201,11 @@ def price_journal(journal: JournalReader | Journal, prices: CostParams) -> Spend
     """
     spending = Spending()
     for call in journal.calls():
-        try:
-            reply = _REPLIES.decode(call.reply)
-        except msgspec.DecodeError as error:
-            raise InputError(
-                "a recorded reply cannot be read", where=journal.path, got=error, fix=OTHER_VERSION
-            ) from error
+        tally = price_recorded(call, prices, journal.path)
         if call.kind == CallKind.POLICY:
-            usage = charged_usage(reply.usage, reply.num_context_tokens, reply.num_tokens)
-            tally = price_call(call.who, usage, prices, call.seconds)
             spending.models[call.who].add(tally)
-        elif reply.num_requests:
-            engine = engine_of(call.who)
-            tally = price_requests(engine, reply.num_requests, prices, call.seconds)
-            spending.searches[engine].add(tally)
+        elif tally.requests:
+            spending.searches[engine_of(call.who)].add(tally)
     return spending
 
 

@@ -28,3 +28,9 @@ def fingerprint_model(model: str) -> str:
     if not model or not Path(model).is_dir():
         return ""
     return fingerprint_files(Path(model))
+
+
+def evaluation_journal(name: str, model: str) -> str:
+    """Name an evaluation's journal; a model that is trained again has another one."""
+    parts = ("evaluate", name, fingerprint_model(model))
+    return "-".join(part for part in parts if part)

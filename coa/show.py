@@ -21,6 +21,7 @@ from coa.terminal import printable
 from coa.trajectory import Step
 from coa.view import shown
 from coa.view.lookups import find_analysis, find_numbers, read_row
+from coa.view.related import find_calls_of
 from coa.view.run_files import FileKind, RunFile, find_files
 
 _MOST_TELLING = (FileKind.DROPPED, FileKind.GRADED, FileKind.PAIRS)
@@ -63,7 +64,10 @@ def lines_of(file: RunFile, row: Any, row_id: str) -> Iterator[Text]:
         yield from _steps(f"rejected: {row.rejected_id}", row.rejected)
         return
     yield Text(printable(trajectory.question))
-    yield from _facts([*_judgements(file, row), *shown.trajectory_facts(row)])
+    found, note = find_calls_of(trajectory, file.path)
+    cost = f", {found.cost.text}" if found.cost.text else ""
+    calls = ("calls", f"{len(found.calls)} in the journal{cost}: {note}")
+    yield from _facts([*_judgements(file, row), *shown.trajectory_facts(row), calls])
     yield from _steps("steps", trajectory.steps)
 
 

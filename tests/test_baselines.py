@@ -214,6 +214,16 @@ def test_the_table_says_that_gold_answers_decided_and_what_each_try_cost() -> No
     assert "| a | 2 | 100.0 [100.0, 100.0] | 15.00 | 3.00 | 1.50 |" in page
 
 
+def test_the_table_shows_the_dollars_of_a_question_where_there_are_prices() -> None:
+    paid = replace(result("a", [True, False]), costs={"dollars": 0.5})
+    free = replace(result("b", [True, False]), costs={"dollars": None})
+    page = write_markdown(arrange([paid, free], {}), TableParams(num_resamples=50))
+    assert "| system | tokens | requests | searches | dollars | `answered` |" in page
+    assert "| a |  |  |  | 0.250000 | 2 |" in page
+    assert "| b |  |  |  |  | 2 |" in page
+    assert "| dollars |" not in write_markdown(arrange([free], {}), TableParams(num_resamples=50))
+
+
 # Hostile policies
 
 

@@ -61,6 +61,23 @@ def test_a_paired_difference_is_over_the_seeds_that_both_have(folder: Path) -> N
     assert (found.value, found.num) == (1.0, 20)
 
 
+def test_what_was_watched_while_training_is_drawn_where_rows_have_it(folder: Path) -> None:
+    watched = ("exact_match", "broken", "searched_known", "searched_unknown")
+    curves = {f"eval_rollouts/{name}": [(0, 0.25), (10, 0.5)] for name in (*watched, "answered")}
+    for row in ("alpha_0", "sft1"):
+        kept = keep_row("alpha", row, [True] * 12)
+        write_row(Path(f"lab/alpha/{row}-s0.json"), replace(kept, curves={row: curves}))
+    keep_row("cot_share", "cot_none", [True] * 12)
+    page.main([])
+    text = page.OUT.read_text()
+    alpha, _, others = text.partition('<h2 id="alpha"')[2].partition("<h2 id=")
+    for title in ("exact match", "broken texts", "searches for known facts", "alpha 0", "sft1"):
+        assert f">{title}</text>" in alpha
+    assert ">answered<" not in alpha
+    assert alpha.count("<svg") == 2  # by hops, and what was watched: no curves were logged
+    assert "asked while training" not in others
+
+
 def test_a_row_of_other_questions_is_left_out_and_named(folder: Path) -> None:
     keep_row("alpha", "alpha_0", [True] * 12)
     keep_row("alpha", "sft1", [True] * 12)

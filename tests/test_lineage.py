@@ -34,6 +34,7 @@ from data_cards.tracing.origins import call_lines
 from synth import sample
 from tests.lineage_support import (
     rows,
+    save_student,
     sections,
 )
 
@@ -128,25 +129,6 @@ STUDENT = [
     "rollout.max_context_tokens=1500",
     "rollout.max_answer_tokens=4",
 ]
-
-
-def save_student(seed: int) -> None:
-    """Save a tiny model that has learned to search after every line break."""
-    import torch
-
-    from train.student import StudentSettings, new_student
-
-    learned = next(tables.read_table(Path("data/sample/coa.parquet"), Trajectory))
-    text = learned.prompt + "<begin_search>who</end_search>\n" * 20
-    model, tokenizer = new_student([text], StudentSettings(32, 1, 2, 64, 2048), seed=seed)
-    ids = torch.tensor([tokenizer(text)["input_ids"]])
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(120):
-        optimizer.zero_grad()
-        model(input_ids=ids, labels=ids).loss.backward()
-        optimizer.step()
-    model.save_pretrained("student")
-    tokenizer.save_pretrained("student")
 
 
 def sample_student(*arguments: str) -> list[Trajectory]:

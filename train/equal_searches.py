@@ -25,12 +25,13 @@ from coa import tables
 from coa.errors import ConfigError
 from coa.files import QUESTIONS
 from coa.interruption import run_interruptible
+from coa.model_files import evaluation_journal
 from coa.params import Params
 from coa.question import Question
 from coa.shard_files import Shard
 from coa.shards import ShardRun
 from coa.tools.search import SearchTool
-from train.evaluate import EvaluateParams, check, evaluate, journal_of
+from train.evaluate import EvaluateParams, check, evaluate
 from train.held_out import choose_held_out
 from train.outcomes import Result, calls_measure
 from train.results import file_name, write_text
@@ -100,7 +101,8 @@ class Asker:
         policy = replace(self._params.policy, local=local)
         name = f"{Path(model).name}-bias{bias:+.2f}"
         params = check(replace(self._params, model=model, name=name, policy=policy))
-        work = ShardRun(Shard(), "evaluate", journal_of(params), self._loaded)
+        journal = evaluation_journal(params.name, params.model)
+        work = ShardRun(Shard(), "evaluate", journal, self._loaded)
         result = run_interruptible(evaluate(params, self._loaded, self._questions, work))
         return count_searches(result)
 

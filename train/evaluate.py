@@ -31,7 +31,7 @@ from coa.judging.judge import Judge, judge_all, open_judge
 from coa.judging.verdicts import RIGHT
 from coa.launching import launch_shards
 from coa.metrics import shown_stop_reasons
-from coa.model_files import fingerprint_model
+from coa.model_files import evaluation_journal, fingerprint_model
 from coa.params import Params
 from coa.policy.react import as_react
 from coa.progress import Progress
@@ -138,12 +138,6 @@ def read_outcome(
         tools,
         probe.needs_calculation(question),
     )
-
-
-def journal_of(params: EvaluateParams) -> str:
-    """Name the journal, with the model's fingerprint: once trained again, it replies otherwise."""
-    parts = ("evaluate", params.name, fingerprint_model(params.model))
-    return "-".join(part for part in parts if part)
 
 
 async def evaluate(
@@ -281,7 +275,7 @@ def main(arguments: Sequence[str]) -> str:
     shard, arguments = take_shard(arguments)
     loaded = Params.load("evaluate", arguments)
     params = check(loaded.section(EvaluateParams))
-    work = ShardRun(shard, "evaluate", journal_of(params), loaded)
+    work = ShardRun(shard, "evaluate", evaluation_journal(params.name, params.model), loaded)
     work = launch_shards(work, "train.evaluate", arguments, params.policy)
     held_out = list(tables.read_table(QUESTIONS, Question))
     sets = pin_sets(held_out, params.split)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coa.errors import InputError, writing_error
-from coa.whole_files import replacing
+from coa.errors import InputError
 from train.fidelity import COMMAND, FOLDER, Fidelity, Report
 from train.intervals import Interval
 from train.results import read_json, write_text
 from train.table_cells import join_cells
+from train.table_picture import save_figure
 
 OUT = Path("results/fidelity_curve.md")
 PICTURE = Path("results/fidelity_curve.png")
@@ -94,11 +94,7 @@ def draw(reports: Sequence[Report], path: Path) -> None:
         axes.set_ylim(-0.02, 1.02)
         axes.legend(fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    try:
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise writing_error(path, error) from error
+    save_figure(figure, path)
 
 
 def _line(axes: Any, found: Sequence[tuple[Report, Interval | None]], title: str) -> None:

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa.errors import InputError, writing_error
-from coa.whole_files import replacing
+from coa.errors import InputError
 from train.intervals import Interval
 from train.outcomes import Result
 from train.result_files import FOLDER, read_result
 from train.results import write_text
 from train.spending import FILE
 from train.table_cells import escape, join_cells, show_percent
+from train.table_picture import Dot, draw_dots
 
 OUT = Path("results/frontier.md")
 PICTURE = Path("results/frontier.png")
@@ -71,35 +71,6 @@ def to_markdown(runs: Sequence[Trained]) -> str:
     return "\n".join(["# Exact match and what it took in searches", "", *lines, ""])
 
 
-def draw(runs: Sequence[Trained], path: Path) -> None:
-    """Draw exact match over real searches.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes: Any = figure.subplots()
-    for run in runs:
-        found = run.exact_match
-        low, high = found.value - found.low, found.high - found.value
-        place, value = run.num_real, 100 * found.value
-        error = [[100 * low], [100 * high]]
-        axes.errorbar([place], [value], yerr=error, fmt="o", color="#2f77a3", capsize=3)
-        name = run.result.setting.name
-        offset = {"textcoords": "offset points", "xytext": (6, 4)}
-        axes.annotate(name, (place, value), fontsize=7, parse_math=False, **offset)
-    axes.set_xlabel("real searches of the training")
-    axes.set_ylabel("exact match, %")
-    axes.spines[["top", "right"]].set_visible(False)
-    try:
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise writing_error(path, error) from error
-
-
 def main(arguments: Sequence[str]) -> str:
     """Write table and picture, and return the summary line."""
     if arguments:
@@ -110,7 +81,8 @@ def main(arguments: Sequence[str]) -> str:
             "no model of an RL run was evaluated", where=FOLDER, fix="make worlds SEED=0"
         )
     write_text(OUT, to_markdown(runs))
-    draw(runs, PICTURE)
+    dots = [Dot(run.result.setting.name, run.num_real, run.exact_match) for run in runs]
+    draw_dots(dots, PICTURE, "real searches of the training", "exact match, %")
     return f"{OUT}: {len(runs)} runs of RL, {runs[0].num_real:,} to {runs[-1].num_real:,} searches"
 
 

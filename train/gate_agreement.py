@@ -12,16 +12,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from coa.errors import InputError, writing_error
-from coa.whole_files import replacing
+from coa.errors import InputError
 from train.gate import FILE, GateReport, Prediction
 from train.intervals import Interval, paired_difference
 from train.outcomes import Result
 from train.result_files import FOLDER, read_result
 from train.results import read_json, write_text
 from train.table_cells import escape, join_cells, show_points
+from train.table_picture import BLUE, Dot, draw_dots
 
 OUT = Path("results/gate_agreement.md")
 PICTURE = Path("results/gate_agreement.png")
@@ -157,38 +156,15 @@ def draw(trials: Sequence[Trial], path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes: Any = figure.subplots()
-    axes.axhline(0, color="#9aa5b1", linewidth=1)
+    dots = []
     for trial in trials:
         bearing = trial.report.answer_bearing
         place = bearing.value if bearing else 0.0
-        gain = [100 * trial.gain.value]
-        error = [
-            [100 * (trial.gain.value - trial.gain.low)],
-            [100 * (trial.gain.high - trial.gain.value)],
-        ]
-        color = "#2f77a3" if trial.report.prediction is Prediction.GAIN else "#b5412f"
-        axes.errorbar([place], gain, yerr=error, fmt="o", color=color, capsize=3)
-        axes.annotate(
-            trial.name,
-            (place, gain[0]),
-            textcoords="offset points",
-            xytext=(6, 4),
-            fontsize=7,
-            parse_math=False,
-        )
-    axes.set_xlabel("P(answer in observation | search) before rl1")
-    axes.set_ylabel("exact match gained by rl1, points")
-    axes.set_title("blue: the gate predicted a gain; red: a harm", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    try:
-        with replacing(path) as partial:
-            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
-    except OSError as error:
-        raise writing_error(path, error) from error
+        colour = BLUE if trial.report.prediction is Prediction.GAIN else "#b5412f"
+        dots.append(Dot(trial.name, place, trial.gain, colour))
+    across = "P(answer in observation | search) before rl1"
+    title = "blue: the gate predicted a gain; red: a harm"
+    draw_dots(dots, path, across, "exact match gained by rl1, points", title)
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from train.table_rows import ResultRow
 COSTS = """### Cost and ends
 
 What a question cost, all its tries and samples together: tokens that the policy wrote, requests to
-it, and searches. Then how the rollouts ended, in counts: `no_answer` is a model that stops before
-it answers, `action_budget` one that goes on searching, `context_budget` one that writes on."""
+it, and searches; where there are prices, the dollars of all these calls. Then how the rollouts
+ended, in counts: `no_answer` is a model that stops before it answers, `action_budget` one that goes
+on searching, `context_budget` one that writes on."""
 BY_TRIES = """### Exact match by tries
 
 An oracle tells these systems when to try again: the gold answers, which no user has. Compare what
@@ -26,18 +27,28 @@ def cost_table(rows: Sequence[ResultRow]) -> Iterator[str]:
     for row in rows:
         ends[row.name] = Counter(outcome.stop_reason for outcome in row.outcomes())
     reasons = [reason for reason in StopReason if any(reason in found for found in ends.values())]
-    heads = ["system", *Spent._fields, *(f"`{reason}`" for reason in reasons)]
+    dollars = [_dollars(row) for row in rows]
+    has_prices = any(dollars)
+    heads = ["system", *Spent._fields, *["dollars"] * has_prices, *(f"`{it}`" for it in reasons)]
     yield join_cells(heads)
     yield join_cells(["---"] * len(heads))
-    for row in rows:
+    for row, paid in zip(rows, dollars, strict=True):
         counts = [f"{ends[row.name][reason]:,}" for reason in reasons]
-        yield join_cells([escape(row.label), *_costs(row), *counts])
+        yield join_cells([escape(row.label), *_costs(row), *[paid] * has_prices, *counts])
 
 
 def _costs(row: ResultRow) -> Iterator[str]:
     for name in Spent._fields:
         values = row.per_question(name).values()
         yield f"{sum(values) / len(values):,.2f}" if values else ""
+
+
+def _dollars(row: ResultRow) -> str:
+    """Return what a question cost in dollars; empty where a result has no price for all calls."""
+    paid = [result.costs.get("dollars") for result in row.results]
+    known = [dollars for dollars in paid if dollars is not None]
+    num_questions = sum(result.num_questions for result in row.results)
+    return f"{sum(known) / num_questions:.6f}" if len(known) == len(paid) else ""
 
 
 def has_tries(rows: Iterable[ResultRow]) -> bool:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from coa import protocol
 from coa.grading import boxed_answer
-from coa.policy import BatchPolicy, Completion, Finish, Policy, Request, control_tokens
+from coa.policy import BatchPolicy, Completion, Encoder, Finish, Policy, Request, control_tokens
 from coa.trajectory import Author, Step, StepKind
 
 THOUGHT = "Thought:"
@@ -29,6 +29,8 @@ THOUGHT = "Thought:"
 ACTION = "Action:"
 OBSERVATION = "Observation:"
 ANSWER = "Answer:"
+SUFFIX = "+react"
+"""Ends the name of a policy under ReAct prompting."""
 STOP = (f"\n{OBSERVATION}", "\nQuestion:")
 """Stop strings of the inner policy.
 
@@ -144,8 +146,8 @@ def for_a_box(written: str) -> str:
 class _Translator:
     """The part that both wrappers share."""
 
-    def __init__(self, policy: Policy | BatchPolicy) -> None:
-        self.name = f"{policy.name}+react"
+    def __init__(self, policy: Encoder) -> None:
+        self.name = policy.name + SUFFIX
         self.identity = policy.identity
         self.traffic = getattr(policy, "traffic", None)
         self.count_tokens = policy.count_tokens
@@ -191,6 +193,11 @@ class ReactBatchPolicy(_Translator):
         """Continue each request's context; the results come in the requests' order."""
         completions = self._policy.complete_batch([self._inner(request) for request in requests])
         return [to_loop(request, done) for request, done in zip(requests, completions, strict=True)]
+
+
+def react_encoder(encoder: Encoder) -> Encoder:
+    """Return how a policy under ReAct prompting is named and counts, to find its calls."""
+    return _Translator(encoder)
 
 
 def as_react(policy: Policy | BatchPolicy) -> ReactPolicy | ReactBatchPolicy:

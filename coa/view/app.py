@@ -4,7 +4,7 @@ Every page is a GET, is made here from templates, and writes nothing. Texts of m
 are escaped wherever they stand, and the pages may run no script but their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -67,14 +67,17 @@ class SafeHeaders:
         await self._app(scope, receive, send_safely)
 
 
-def create_app(files: Mapping[str, RunFile], masks: Masks) -> Starlette:
+def create_app(
+    files: Mapping[str, RunFile], masks: Masks, settings: Sequence[str] = ()
+) -> Starlette:
     """Create the application.
 
     Args:
         files: The files that are shown, by name; no other one can be asked for.
         masks: What shows the masks.
+        settings: Override params.yaml, by which the calls of a row are found.
     """
-    pages = _Pages(files, masks)
+    pages = _Pages(files, masks, settings)
     routes = [
         Route("/", pages.files, methods=["GET"]),
         Route("/rows", pages.rows, methods=["GET"]),
@@ -92,7 +95,8 @@ def create_app(files: Mapping[str, RunFile], masks: Masks) -> Starlette:
 
 
 class _Pages:
-    def __init__(self, files: Mapping[str, RunFile], masks: Masks) -> None:
+    def __init__(self, files: Mapping[str, RunFile], masks: Masks, settings: Sequence[str]) -> None:
+        self._settings = settings
         self._files = files
         self._masks = masks
         self._listings = Listings()
@@ -203,7 +207,7 @@ class _Pages:
         """Show where a row stands, what was made of it, and the calls that made it."""
         file = self._file(request)
         row = read_row(file, self._find(request, file))
-        context = behind(self._files, file, row, request.query_params["id"])
+        context = behind(self._files, file, row, request.query_params["id"], self._settings)
         return self._page("behind.html", file=file, row_id=request.query_params["id"], **context)
 
     async def not_found(self, _: Request, error: Exception) -> Response:

@@ -1,10 +1,11 @@
 """Find what belongs to a row: other answers to its question, its forks and pairs, its calls."""
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from coa.call_search import find_calls
-from coa.calls import RecordedCall
+from coa.calls import Replay
 from coa.errors import CoaError
 from coa.params import Params
 from coa.trajectory import Trajectory, is_imported
@@ -66,8 +67,17 @@ def _likeness(row: Related, other: Related) -> int:
     return sum(alike)
 
 
-def behind(files: Mapping[str, RunFile], file: RunFile, row: Any, row_id: str) -> dict[str, Any]:
-    """Collect what is behind a row: the files that hold it, its parent, its forks and pairs."""
+def behind(
+    files: Mapping[str, RunFile],
+    file: RunFile,
+    row: Any,
+    row_id: str,
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Collect what is behind a row: the files that hold it, its parent, its forks, pairs and calls.
+
+    `settings` override params.yaml, where the row was made otherwise.
+    """
     trajectory = trajectory_of(row)
     question_id = row.question_id if trajectory is None else trajectory.question_id
     sides = {getattr(row, name, "") for name in ("trajectory_id", "chosen_id", "rejected_id")}
@@ -79,29 +89,32 @@ def behind(files: Mapping[str, RunFile], file: RunFile, row: Any, row_id: str) -
             parts["It stands in"].append(other)
         else:
             parts[_relation(other, row_id, sides)].append(other)
-    calls, note = _calls_of(trajectory)
+    found, note = find_calls_of(trajectory, file.path, settings)
     return {
         "question_id": question_id,
-        "calls": calls,
+        "found": found,
         "note": note,
-        "parts": {title: found for title, found in parts.items() if found},
+        "parts": {title: others for title, others in parts.items() if others},
         "trajectory": trajectory,
     }
 
 
-def _calls_of(trajectory: Trajectory | None) -> tuple[Sequence[RecordedCall], str]:
+def find_calls_of(
+    trajectory: Trajectory | None, file: Path, settings: Sequence[str] = ()
+) -> tuple[Replay, str]:
     """Find the calls behind a trajectory in the journal, and say how sure it is that they are."""
+    found = Replay((), is_same=False)
     if trajectory is None:
-        return (), "only trajectories have calls"
+        return found, "only trajectories have calls"
     if is_imported(trajectory):
-        return (), "it was imported: no call of this project made it"
+        return found, "it was imported: no call of this project made it"
     try:
-        found = find_calls(trajectory, Params.load("view"))
+        found = find_calls(trajectory, Params.load("view", settings), file)
     except CoaError as error:
-        return (), f"the calls are not known: {error.what}"
+        return found, f"the calls are not known: {error.what}"
     if found.is_same:
-        return found.calls, "their replies give this trajectory again, character by character"
-    return found.calls, (
+        return found, "their replies give this trajectory again, character by character"
+    return found, (
         "the journal here does not give this trajectory: another journal, other settings, or a"
         " call that was not kept"
     )

@@ -67,11 +67,16 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[NamedFact]:
         yield NamedFact(
             f"result {number}", f"{step.outcome}: {passages}, by {trajectory.search_fingerprint}"
         )
+    if found.cost.text:
+        yield NamedFact("cost", found.cost.text)
     yield NamedFact("journal", f"{journal}: {_verdict(found, journal, writer)}")
 
 
 def _call_line(call: RecordedCall, who: str) -> NamedFact:
-    when = f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, key {call.key}"
+    cost = f"{call.cost.text}, " if call.cost.text else ""
+    when = (
+        f"{call.finished_at or 'not in this journal'}, {call.seconds:.2f} s, {cost}key {call.key}"
+    )
     if call.kind is CallKind.POLICY:
         return NamedFact(who, f"{when}: {call.text[-80:]}")
     return NamedFact("search", f"{when}: {call.text}")

@@ -18,7 +18,7 @@ from train.intervals import Interval
 from train.lab.comparing import Findings, System, find, paper_means
 from train.lab.experiments import EXPERIMENTS
 from train.lab.kept import GROUPS
-from train.lab.pictures import curves, group_dots, success_by_actions
+from train.lab.pictures import curves, group_dots, success_by_actions, watched
 
 OUT = Path("reports/lab.html")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -41,6 +41,10 @@ def draw(findings: Findings) -> list[tuple[str, Picture]]:
     drawn = curves(systems, findings.experiment.curves)
     if drawn is not None:
         figures.append(("From the log of each training; a line for each seed.", drawn))
+    drawn = watched(systems)
+    if drawn is not None:
+        caption = "A few validation questions, asked while training; a line for each seed."
+        figures.append((caption, drawn))
     return figures
 
 

@@ -1,7 +1,7 @@
 """Draw the figures of the lab's page: dots with intervals, curves, and success by actions."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from coa.drawing import (
     INK,
@@ -20,8 +20,20 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#2f77a3", "#bf5517", "#5f8a2f", "#8a6fb8", "#8d1f3c", "#1f7a70", "#6b757f")
 _MARKERS = "osD^vPX"
+_DASHES = ("-", "--", ":")
+"""Of the lines for which there are not colours enough."""
 _ENOUGH = 5
 """Rollouts that a point of a curve needs at least; fewer say nothing."""
+_WATCHED = {
+    "eval_rollouts/exact_match": "exact match",
+    "eval_rollouts/broken": "broken texts",
+    "eval_rollouts/searched_known": "searches for known facts",
+    "eval_rollouts/searched_unknown": "searches for unknown facts",
+}
+"""What is drawn of the rollouts while training (train/watching.py), with the panels' titles."""
+_Line = Sequence[tuple[float, float]]
+_Panels = dict[str, dict[str, list[_Line]]]
+"""The title of a panel, the name of its lines, and one line for each seed."""
 
 
 def group_dots(systems: Sequence[System], groups: Sequence[str]) -> Picture:
@@ -53,7 +65,28 @@ def curves(systems: Sequence[System], quantities: Sequence[str]) -> Picture | No
 
     A training is drawn once, a panel each; several seeds are several lines.
     """
-    panels: dict[str, dict[str, list[Sequence[tuple[float, float]]]]] = {}
+    panels: _Panels = {}
+    for training, quantity, line in _logged(systems):
+        if quantity in quantities:
+            panels.setdefault(training.replace("_", " "), {}).setdefault(quantity, []).append(line)
+    return _draw_panels(panels)
+
+
+def watched(systems: Sequence[System]) -> Picture | None:
+    """Draw what was measured by rollouts while training; None where nothing was.
+
+    A measure has a panel, and a training a colour; several seeds are several lines.
+    """
+    panels: _Panels = {title: {} for title in _WATCHED.values()}
+    for training, quantity, line in _logged(systems):
+        if quantity in _WATCHED:
+            name = training.replace("_", " ")
+            panels[_WATCHED[quantity]].setdefault(name, []).append(line)
+    return _draw_panels({title: found for title, found in panels.items() if found}, shares=True)
+
+
+def _logged(systems: Sequence[System]) -> Iterator[tuple[str, str, _Line]]:
+    """Yield the training, the quantity and the line of each curve; rows share trainings."""
     seen: set[tuple[str, int]] = set()
     for system in systems:
         for kept in system.seeds:
@@ -61,25 +94,40 @@ def curves(systems: Sequence[System], quantities: Sequence[str]) -> Picture | No
                 if (training, kept.seed) in seen:
                     continue
                 seen.add((training, kept.seed))
-                for quantity in quantities:
-                    if quantity in logged:
-                        lines = panels.setdefault(training, {}).setdefault(quantity, [])
-                        lines.append(logged[quantity])
+                for quantity, line in logged.items():
+                    yield training, quantity, line
+
+
+def _draw_panels(panels: _Panels, *, shares: bool = False) -> Picture | None:
+    """Draw lines over steps, two panels beside each other; a name has one colour.
+
+    Args:
+        panels: What is drawn.
+        shares: Whether all values are shares, from 0 to 1.
+    """
     if not panels:
         return None
-    with new_figure(2.9 * -(-len(panels) // 2)) as figure:
-        grid = figure.subplots(-(-len(panels) // 2), 2, squeeze=False, sharey=True)
+    names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
+    drawn: dict[str, Any] = {}
+    num_rows = -(-len(panels) // 2)
+    with new_figure(0.6 + 2.2 * num_rows) as figure:
+        grid = figure.subplots(num_rows, 2, squeeze=False, sharey=True)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        for axes, (training, by_quantity) in zip(grid.flat, panels.items(), strict=False):
-            axes.set_title(training.replace("_", " "), loc="left", fontsize=10)
-            for number, (quantity, lines) in enumerate(by_quantity.items()):
+        for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
+            axes.set_title(title, loc="left", fontsize=10)
+            for name, lines in panel.items():
+                again, place = divmod(names.index(name), len(_COLOURS))
+                style: Any = {"color": _COLOURS[place], "linestyle": _DASHES[again % len(_DASHES)]}
                 for points in lines:
-                    axes.plot(*zip(*points, strict=True), color=_COLOURS[number], linewidth=1.4)
-                axes.plot([], [], color=_COLOURS[number], label=quantity)
+                    (drawn[name],) = axes.plot(*zip(*points, strict=True), linewidth=1.4, **style)
             axes.set_xlabel("step")
             axes.tick_params(length=0)
-            axes.legend(frameon=False, fontsize=8)
+            if shares:
+                axes.set_ylim(-0.03, 1.03)
+                show_percent(axes.yaxis)
+        place_of_legend: Any = {"loc": "outside upper left", "ncols": 5, "frameon": False}
+        figure.legend(drawn.values(), drawn, fontsize=9, labelcolor=INK, **place_of_legend)
         return save_picture(figure)
 
 
