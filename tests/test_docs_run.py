@@ -29,8 +29,7 @@ from tests.project_support import environment, finish, make_project, start
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 SERVER = "localhost:8000"
-TEACHER = "http://127.0.0.1:8000/v1"
-TOKENIZER = "Qwen/Qwen2.5-7B-Instruct"
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
 STARTED = ("vllm serve ", "make review")
 """Beginnings of commands in whose place a test has started something."""
 
@@ -120,7 +119,7 @@ def test_a_block_runs_beside_a_hub_on_this_machine(
 @pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs a real tokenizer")
 @pytest.mark.parametrize("block", with_mark("run: tokenizer"))
 def test_a_block_runs_with_a_tokenizer_from_a_folder(project: Path, block: Block) -> None:
-    run(project, block, {TOKENIZER: f"{os.environ['COA_REAL_DATA']}/tokenizer_qwen2"})
+    run(project, block, {MODEL: f"{os.environ['COA_REAL_DATA']}/tokenizer_qwen2"})
 
 
 @pytest.mark.network
@@ -129,17 +128,17 @@ def test_a_block_runs_with_the_tokenizer_that_it_names(project: Path, block: Blo
     run(project, block, HF_HUB_OFFLINE="0")
 
 
-def write_own_files(tiny: Path, folder: Path, served: str) -> None:
+def write_own_files(tiny: Path, folder: Path, served: dict[str, str]) -> None:
     """Write what the README asks of readers: the profile with its lines, questions and passages.
 
     The questions and passages are the invented world's, in HotpotQA's columns and in the README's
-    own; the teacher behind the address knows them.
+    own; the served teacher knows them.
     """
     (lines,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     profile = OmegaConf.merge(OmegaConf.load(ROOT / "conf/hotpotqa.yaml"), OmegaConf.create(lines))
-    text = OmegaConf.to_yaml(profile)
-    assert TEACHER in text
-    (folder / "conf/hotpotqa.yaml").write_text(text.replace(TEACHER, served))
+    assert profile.teacher.server.base_url == "http://127.0.0.1:8000/v1"
+    profile.teacher.server.update(served)
+    (folder / "conf/hotpotqa.yaml").write_text(OmegaConf.to_yaml(profile))
     raw = folder / "data/raw"
     raw.mkdir()
     shutil.copy2(tiny / "data/microworld/corpus.parquet", raw / "wikipedia_passages.parquet")
@@ -157,25 +156,29 @@ def write_own_files(tiny: Path, folder: Path, served: str) -> None:
 
 
 @pytest.fixture
-def served_teacher(finished_project: Path) -> Iterator[str]:
-    """The address of the scripted teacher behind a server, which stands in for vLLM."""
+def served_teacher(finished_project: Path) -> Iterator[dict[str, str]]:
+    """Address and model of the scripted teacher behind a server, which stands in for vLLM."""
     process = start(finished_project, sys.executable, "-m", "coa.policy.rehearse", "port=0")
     assert process.stdout
-    lines = iter(process.stdout.readline, "")
-    yield next(found[1] for line in lines if (found := re.search(r"base_url=(\S+)", line)))
+    for line in process.stdout:
+        if served := dict(re.findall(r"teacher\.server\.(base_url|model)=(\S+)", line)):
+            yield served
+            break
     process.terminate()
     process.communicate()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", with_mark("run: teacher"))
-def test_a_block_runs_on_questions_of_ones_own_with_a_teacher_behind_a_server(
-    finished_project: Path, served_teacher: str, tmp_path: Path, block: Block
+def test_blocks_run_on_questions_of_ones_own_with_a_teacher_behind_a_server(
+    finished_project: Path, served_teacher: dict[str, str], tmp_path: Path
 ) -> None:
+    blocks = [block for block in BLOCKS if block.mark == "run: teacher"]
+    assert [block.place.partition(":")[0] for block in blocks] == ["README.md", "docs/scaling.md"]
     folder = make_project(tmp_path / "project")
     finish(folder, "git", "init", "--quiet")
     write_own_files(finished_project, folder, served_teacher)
-    run(folder, block)
+    for block in blocks:
+        run(folder, block)
     assert json.loads((folder / "metrics/assemble.json").read_text())["coa"]["train"] == 100
 
 
