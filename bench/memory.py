@@ -32,7 +32,7 @@ from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
 from curate.filter import FilterParams, judge
-from curate.grade import by_actions, grade_all
+from curate.grade import grade_all
 
 SIZES = (1_000, 10_000, 100_000)
 CONCURRENCY = 64
@@ -146,12 +146,11 @@ def make_tasks(questions: dict[str, Question]) -> Iterator[Task]:
 
 
 def grade(folder: Path) -> None:
-    """Grade the trajectories, with the table by number of actions."""
+    """Grade the trajectories."""
     rows = tables.read_table(folder / "sample.parquet", Trajectory)
     tables.write_table(
         folder / "grade.parquet", GradedTrajectory, grade_all(rows, read_questions(folder))
     )
-    by_actions(folder / "grade.parquet")
 
 
 def filter_(folder: Path) -> None:

@@ -27,7 +27,7 @@ FOLDER = Path("pipeline")
 TEMPLATE = "stages.yaml.jinja"
 CODE_FILE = FOLDER / "code.yaml"
 CODE_MARKER = "# code, written by `make deps`"
-_METRICS_PATH = re.compile(r"metrics/\S+?\.(?:json|csv)")
+_METRICS_PATH = re.compile(r"metrics/\S+?\.json")
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 
 

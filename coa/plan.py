@@ -157,6 +157,12 @@ class Plan:
         return ["${train.pretrain.base}"] if base and _is_local(base) else []
 
     @property
+    def drawn(self) -> list[str]:
+        """Return the training stages that write curves; a base of another maker is not trained."""
+        base = self._values["train"]["pretrain"]["base"]
+        return [name for name in self.training if not (name == "pretrain" and base)]
+
+    @property
     def evaluations(self) -> list[Evaluation]:
         """Return the rows of the table; the model to start from is asked in two ways."""
         rows: list[Evaluation] = []

@@ -1,7 +1,7 @@
 """Print one trajectory, pair or question in colour, each step in its author's.
 
-    python -m coa.show mw-train-000041/coa/0
-    python -m coa.show mw-train-000022/cot/0/38 file=data/branch/pairs.parquet
+    python -m coa.show mw-train-000008/coa/0
+    python -m coa.show mw-train-000028/cot/0/42 file=data/branch/pairs.parquet
 
 The row is looked for in all files of data/, and in one file alone where that is named. Colours are
 left out where NO_COLOR is set or the output is not a terminal.

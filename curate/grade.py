@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
 from coa import protocol, tables
 from coa.errors import InputError
 from coa.files import GRADED, QUESTIONS, SAMPLED
@@ -35,7 +33,6 @@ from coa.progress import Progress
 from coa.question import Question
 from coa.trajectory import Mode, Trajectory
 
-METRICS = Path("metrics")
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now
 and then of its own accord."""
@@ -208,17 +205,6 @@ class Tally:
         return ", ".join(f"{tag} in {count:,}" for tag, count in self.tags.most_common(4))
 
 
-def by_actions(path: Path) -> pl.DataFrame:
-    """Count the CoA trajectories and the correct share by number of actions, as in Figure 3."""
-    trajectory = pl.col("trajectory").struct
-    rows = pl.scan_parquet(path).filter(trajectory.field("mode") == Mode.COA)
-    grouped = rows.group_by(actions=trajectory.field("num_actions")).agg(
-        trajectories=pl.len(),
-        correct_rate=pl.col("grade").struct.field("exact_match").mean().round(4),
-    )
-    return grouped.sort("actions").collect()
-
-
 async def grade(
     samples: Sequence[Sample], params: Params, questions: Mapping[str, Question]
 ) -> dict[Mode, Tally]:
@@ -272,17 +258,8 @@ def main(arguments: Sequence[str]) -> str:
         )
     tallies = run_interruptible(grade(samples, params, questions))
     _write_metrics(name, tallies)
-    by_actions(out).write_csv(METRICS / f"{_by_actions_name(name)}.csv")
     summaries = [tally.summary(mode) for mode, tally in tallies.items()]
     return f"{out}: {', '.join(summaries)}"
-
-
-def _by_actions_name(name: str) -> str:
-    """Name the shares by number of actions: `student_by_actions` beside `student_grade`."""
-    *folders, last = name.split("_")
-    if last == "grade":
-        return "_".join([*folders, "by_actions"])
-    return f"{name}_by_actions"
 
 
 def _write_metrics(name: str, tallies: Mapping[Mode, Tally]) -> None:

@@ -1,7 +1,7 @@
 """Trace any row of a set back to everything behind it, down to the teacher's calls.
 
-    python -m data_cards.lineage mw-train-000041/coa/0
-    python -m data_cards.lineage mw-train-000022/cot/0/38
+    python -m data_cards.lineage mw-train-000008/coa/0
+    python -m data_cards.lineage mw-train-000028/cot/0/42
 
 Prints where the row is and where it was published, its question, its grade, why it or its other
 side failed, what reviewers said, every call of the teacher and of search with its key in the

@@ -1,10 +1,10 @@
 """Fixtures that several test modules share.
 
 Not covered, and why: training on a GPU and vLLM on one (no such machine in CI; opt-in by the marker
-`gpu`); web search (needs the internet; opt-in by the marker `network`). Tests that want Argilla's
-server or a browser bear the marker `full` and run in `make test-full`; attacks and faults that take
-minutes bear `long` and run in `make test-long`; those against the real vLLM on a CPU bear `vllm`
-and run in `make test-vllm`.
+`gpu`); web search (needs the internet). Tests that need the internet bear the marker `network` and
+run with `--network`. Tests that want Argilla's server or a browser bear the marker `full` and run
+in `make test-full`; attacks and faults that take minutes bear `long` and run in `make test-long`;
+those against the real vLLM on a CPU bear `vllm` and run in `make test-vllm`.
 """
 
 import asyncio
@@ -54,12 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--full", action="store_true", help="also the tests that want Argilla's server or a browser"
     )
     parser.addoption("--long", action="store_true", help="also the tests that take minutes")
+    parser.addoption("--network", action="store_true", help="also the tests that need the internet")
     parser.addoption("--vllm", action="store_true", help="also the tests against the real vLLM")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `full`, `long` or `vllm` unless they are asked for."""
-    for marker in ("full", "long", "vllm"):
+    """Leave out the tests with these markers unless they are asked for."""
+    for marker in ("full", "long", "network", "vllm"):
         if config.getoption(f"--{marker}"):
             continue
         config.hook.pytest_deselected(items=[it for it in items if it.get_closest_marker(marker)])

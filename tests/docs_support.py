@@ -9,10 +9,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS = frozenset(
     {
         "data",  # files that are not shipped
-        "default run",  # the sets of the default profile
         "gpu",
         "network",
         "prices",  # a run with prices of its own
+        "ray",  # a cluster of it
         "remote",  # a DVC remote
         "reviewers",  # Argilla, and people
         "server",  # a model behind a server
@@ -20,6 +20,21 @@ NEEDS = frozenset(
     }
 )
 """What the mark of a block may say that it needs; such blocks are run by nobody but readers."""
+RUNS = frozenset(
+    {
+        "fragment",  # a part of something, not to be run
+        "long",  # in a finished run of the tiny profile with its training
+        "long: default run",  # in one of the default profile
+        "run",  # in a finished run of the tiny profile
+        "run: default world",  # with its passages and its teacher
+        "run: hub",  # beside a Hub on this machine
+        "run: reviewers",  # beside Argilla, where two people answer
+        "run: server",  # beside the search server of the page
+        "run: teacher",  # beside a server that stands in for vLLM, on questions of a reader's own
+        "run: tokenizer",  # with a Qwen tokenizer from a folder
+    }
+)
+"""The other marks; each but the first has a test in tests/test_docs_run.py."""
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>console|bash|sh|python)\n(?P<text>.*?)^```",
     re.MULTILINE | re.DOTALL,
@@ -58,7 +73,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 def is_known(mark: str) -> bool:
     """Whether a mark says what is done with its block."""
-    if mark in ("run", "run: server", "long", "fragment"):
+    if mark in RUNS:
         return True
     kind, _, need = mark.partition(": ")
     return kind == "needs" and need.removeprefix("the ") in NEEDS

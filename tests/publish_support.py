@@ -106,7 +106,7 @@ class Hub:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
-        hub = {
+        self.variables = {
             "HF_ENDPOINT": self.url,
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
@@ -114,7 +114,7 @@ class Hub:
         }
         self._worker = subprocess.Popen(
             [sys.executable, "-c", WORKER],
-            env=environment_of(**hub),
+            env=environment_of(**self.variables),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs_support import PAGES, Block, is_known, missing_lines, read_blocks, read_commands
+from tests.docs_support import (
+    PAGES,
+    ROOT,
+    Block,
+    is_known,
+    missing_lines,
+    read_blocks,
+    read_commands,
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -35,3 +43,12 @@ def test_what_a_page_shows_must_be_printed_with_any_numbers() -> None:
     assert missing_lines(("1 rows kept", "...", "b"), printed) == []
     assert missing_lines(("2 rows dropped",), printed) == ["2 rows dropped"]
     assert missing_lines(("b", "a"), printed) == ["a"]
+
+
+def test_every_block_of_the_readme_is_run_but_the_whole_demo_and_all_tests() -> None:
+    for block in read_blocks(ROOT / "README.md"):
+        commands = [command.typed.split()[:2] for command in read_commands(block)]
+        assert block.mark.startswith(("run", "long")) or commands == [
+            ["make", "demo"],
+            ["make", "test"],
+        ], block

@@ -1,40 +1,78 @@
-"""Run the blocks of the documents that are marked so, in a finished run of the tiny profile."""
+"""Run the blocks of the documents that are marked so, each beside what its mark names."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars
 import pytest
+from omegaconf import OmegaConf
 
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
-from tests.docs_support import PAGES, Block, missing_lines, read_blocks, read_commands
-from tests.project_support import environment, finish
+from tests.docs_support import (
+    PAGES,
+    ROOT,
+    Block,
+    Command,
+    missing_lines,
+    read_blocks,
+    read_commands,
+)
+from tests.project_support import environment, finish, make_project, start
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 SERVER = "localhost:8000"
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+STARTED = ("vllm serve ", "make review")
+"""Beginnings of commands in whose place a test has started something."""
 
 
-def with_mark(*marks: str) -> list[Any]:
-    return [pytest.param(block, id=block.place) for block in BLOCKS if block.mark in marks]
+def with_mark(mark: str) -> list[Any]:
+    found = [pytest.param(block, id=block.place) for block in BLOCKS if block.mark == mark]
+    assert found, f"no page has a block marked {mark!r}"
+    return found
 
 
-def run(folder: Path, block: Block, served: str = SERVER) -> None:
-    """Run the commands of a block one after the other, and compare what they print."""
+def run_command(folder: Path, block: Block, command: Command, **variables: str) -> None:
+    """Run one command of a block, and compare what it prints."""
+    shell = ["bash", "-o", "pipefail", "-c", re.sub(r"^curl ", "curl -sS --fail ", command.typed)]
+    if block.kind == "python":
+        shell = [sys.executable, "-c", command.typed]
+    done = subprocess.run(
+        shell,
+        cwd=folder,
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    told = f"{block.place}: {command.typed}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0, told
+    assert missing_lines(command.printed, done.stdout) == [], told
+
+
+def run(
+    folder: Path, block: Block, instead: Mapping[str, str] | None = None, **variables: str
+) -> None:
+    """Run the commands of a block one after the other, with other words for some of its words."""
     for command in read_commands(block):
-        typed = command.typed.replace(SERVER, served)
-        shell = ["bash", "-o", "pipefail", "-c", re.sub(r"^curl ", "curl -sS --fail ", typed)]
-        if block.kind == "python":
-            shell = [sys.executable, "-c", typed]
-        done = subprocess.run(
-            shell, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600
-        )
-        told = f"{block.place}: {command.typed}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        assert done.returncode == 0, told
-        assert missing_lines(command.printed, done.stdout) == [], told
+        typed = command.typed
+        for word, other in (instead or {}).items():
+            typed = typed.replace(word, other)
+        if not typed.startswith(STARTED):
+            run_command(folder, block, command._replace(typed=typed), **variables)
+
+
+def commit(folder: Path) -> None:
+    finish(folder, "git", "add", "--all")
+    finish(folder, "git", "commit", "--quiet", "-m", "a run")
 
 
 @pytest.fixture
@@ -59,7 +97,111 @@ def test_calls_to_the_server_of_the_page_on_search_are_answered(
     assert len(blocks) == 2
     with served_search(engine, Serving()) as served:
         for block in blocks:
-            run(finished_project, block, served.url.removeprefix("http://"))
+            run(finished_project, block, {SERVER: served.url.removeprefix("http://")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", with_mark("run: hub"))
+def test_a_block_runs_beside_a_hub_on_this_machine(
+    project: Path, block: Block, tmp_path: Path
+) -> None:
+    from tests.publish_support import TOKEN, Hub
+
+    commit(project)
+    hub = Hub(tmp_path)
+    try:
+        run(project, block, **hub.variables, HF_TOKEN=TOKEN)
+    finally:
+        hub.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs a real tokenizer")
+@pytest.mark.parametrize("block", with_mark("run: tokenizer"))
+def test_a_block_runs_with_a_tokenizer_from_a_folder(project: Path, block: Block) -> None:
+    run(project, block, {MODEL: f"{os.environ['COA_REAL_DATA']}/tokenizer_qwen2"})
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("block", with_mark("run: tokenizer"))
+def test_a_block_runs_with_the_tokenizer_that_it_names(project: Path, block: Block) -> None:
+    run(project, block, HF_HUB_OFFLINE="0")
+
+
+def write_own_files(tiny: Path, folder: Path, served: dict[str, str]) -> None:
+    """Write what the README asks of readers: the profile with its lines, questions and passages.
+
+    The questions and passages are the invented world's, in HotpotQA's columns and in the README's
+    own; the served teacher knows them.
+    """
+    (lines,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    profile = OmegaConf.merge(OmegaConf.load(ROOT / "conf/hotpotqa.yaml"), OmegaConf.create(lines))
+    assert profile.teacher.server.base_url == "http://127.0.0.1:8000/v1"
+    profile.teacher.server.update(served)
+    (folder / "conf/hotpotqa.yaml").write_text(OmegaConf.to_yaml(profile))
+    raw = folder / "data/raw"
+    raw.mkdir()
+    shutil.copy2(tiny / "data/microworld/corpus.parquet", raw / "wikipedia_passages.parquet")
+    asked = polars.read_parquet(tiny / "data/microworld/questions.parquet").select(
+        "question",
+        "split",
+        id="question_id",
+        answer=polars.col("gold_answers").list.first(),
+        type=polars.lit("bridge"),
+        supporting_facts=polars.struct(title="gold_titles"),
+    )
+    asked.filter(split="train").write_parquet(raw / "hotpotqa_train.parquet")
+    mine = asked.filter(split="test").select("id", "question", "answer")
+    mine.write_ndjson(raw / "mine.jsonl")
+
+
+@pytest.fixture
+def served_teacher(finished_project: Path) -> Iterator[dict[str, str]]:
+    """Address and model of the scripted teacher behind a server, which stands in for vLLM."""
+    process = start(finished_project, sys.executable, "-m", "coa.policy.rehearse", "port=0")
+    assert process.stdout
+    for line in process.stdout:
+        if served := dict(re.findall(r"teacher\.server\.(base_url|model)=(\S+)", line)):
+            yield served
+            break
+    process.terminate()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_blocks_run_on_questions_of_ones_own_with_a_teacher_behind_a_server(
+    finished_project: Path, served_teacher: dict[str, str], tmp_path: Path
+) -> None:
+    blocks = [block for block in BLOCKS if block.mark == "run: teacher"]
+    assert [block.place.partition(":")[0] for block in blocks] == ["README.md", "docs/scaling.md"]
+    folder = make_project(tmp_path / "project")
+    finish(folder, "git", "init", "--quiet")
+    write_own_files(finished_project, folder, served_teacher)
+    for block in blocks:
+        run(folder, block)
+    assert json.loads((folder / "metrics/assemble.json").read_text())["coa"]["train"] == 100
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("block", with_mark("run: reviewers"))
+def test_a_block_runs_beside_argilla_where_two_people_answer(
+    root: Path, project: Path, block: Block, review_server: Any
+) -> None:
+    from tests.review_support import review_all
+
+    (project / "annotate").symlink_to(root / "annotate")
+    before = (project / "data/render/README.md").read_bytes()
+    server = review_server(project, "annotators=[anna,ben]").start()
+    try:
+        for command in read_commands(block):
+            if "annotate.pull" in command.typed:
+                review_all(server)
+            if not command.typed.startswith(STARTED):
+                run_command(project, block, command)
+    finally:
+        server.stop()
+    assert (project / "data/render/README.md").read_bytes() != before
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +211,7 @@ def trained_project(finished_project: Path, tmp_path_factory: pytest.TempPathFac
     shutil.copytree(finished_project, folder, symlinks=True)
     finish(folder, "dvc", "repro")
     shutil.copytree(Path(__file__).parent, folder / "tests", ignore=shutil.ignore_patterns("data"))
-    finish(folder, "git", "add", "--all")
-    finish(folder, "git", "commit", "--quiet", "-m", "a run")
+    commit(folder)
     return folder
 
 
@@ -80,17 +221,70 @@ def test_a_long_block_runs_as_it_is_printed(trained_project: Path, block: Block)
     run(trained_project, block)
 
 
-@pytest.mark.slow
-def test_the_question_of_the_readme_makes_the_teacher_search(root: Path, tmp_path: Path) -> None:
-    (question,) = re.findall(r'python -m coa\.ask (".*?")', (root / "README.md").read_text())
+@pytest.mark.long
+def test_the_page_of_plots_shows_pictures_that_lie_beside_it(trained_project: Path) -> None:
+    page = Path(finish(trained_project, "dvc", "plots", "show").strip().removeprefix("file://"))
+    shown = re.findall(r'src="(.*?)"', page.read_text())
+    assert all((page.parent / name).read_bytes().startswith(b"\x89PNG") for name in shown)
+    assert [name for name in shown if "curves" in name and "rl2" in name]
+    assert [name for name in shown if "results_table" in name]
+
+
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sets of the default profile."""
+    folder = make_project(tmp_path_factory.mktemp("default") / "project")
+    finish(folder, sys.executable, "-m", "coa.params", "conf/microworld.yaml")
+    finish(folder, "git", "init", "--quiet")
+    finish(folder, "dvc", "repro", "assemble")
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", with_mark("long: default run"))
+def test_a_block_runs_after_the_default_run(default_run: Path, block: Block) -> None:
+    run(default_run, block)
+
+
+@pytest.mark.long
+def test_the_trajectory_of_the_readme_is_in_the_set_that_it_names(
+    default_run: Path, root: Path
+) -> None:
+    page = (root / "README.md").read_text()
+    (found,) = re.findall(r"\n`(\S+)` from `(\S+)`.*?```text\n(.*?)\n```", page, re.DOTALL)
+    name, path, text = found
+    rows = polars.scan_parquet(default_run / path).select("trajectory").unnest("trajectory")
+    (row,) = rows.filter(trajectory_id=name).collect().rows(named=True)
+    written = row["prompt"] + "".join(step["text"] for step in row["steps"])
+    assert " ".join(text.split()) in " ".join(written.split())
+
+
+@pytest.fixture(scope="module")
+def default_world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The passages of the default profile, and its index."""
+    folder = tmp_path_factory.mktemp("world")
     for name in ("coa", "synth", "conf", "pipeline"):
-        (tmp_path / name).symlink_to(root / name)
+        (folder / name).symlink_to(root / name)
     for command in (
         "coa.params conf/microworld.yaml",
         "synth.microworld",
         "coa.search.index",
     ):
-        finish(tmp_path, sys.executable, "-m", *command.split())
-    told = finish(tmp_path, "bash", "-c", f"python -m coa.ask {question}")
+        finish(folder, sys.executable, "-m", *command.split())
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", with_mark("run: default world"))
+def test_a_block_runs_in_the_default_world(default_world: Path, block: Block) -> None:
+    run(default_world, block)
+
+
+@pytest.mark.slow
+def test_the_question_of_the_readme_makes_the_teacher_search(
+    root: Path, default_world: Path
+) -> None:
+    (question,) = re.findall(r'python -m coa\.ask (".*?")', (root / "README.md").read_text())
+    told = finish(default_world, "bash", "-c", f"python -m coa.ask {question}")
     assert "<search_result>" in told
     assert re.search(r"answer: \w.* [1-9]\d* actions", told), told

@@ -15,7 +15,7 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
         (tmp_path / name).symlink_to(root / name)
     metrics = tmp_path / "metrics"
     metrics.mkdir()
-    for name in ("grade.json", "sample_coa.json", "train_rft.json", "by_actions.csv"):
+    for name in ("grade.json", "sample_coa.json", "train_rft.json"):
         (metrics / name).write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     summary = main(["conf/microworld.yaml"])

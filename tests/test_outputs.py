@@ -108,9 +108,7 @@ def test_a_graded_file_of_any_name_has_its_figures_beside_it(
     grade.main(["out=data/student/grade.parquet"])
     assert {path.name for path in set(Path("metrics").iterdir()) - before} == {
         "student.parquet.json",
-        "student.parquet_by_actions.csv",
         "student_grade.json",
-        "student_by_actions.csv",
     }
 
 

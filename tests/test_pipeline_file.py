@@ -10,6 +10,7 @@ from coa.errors import ConfigError
 from coa.params import Params, write_profiles
 from coa.pipeline import read_code, render_pipeline
 from coa.plan import Plan
+from coa.stages import Stage
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]
@@ -23,6 +24,19 @@ OVERLAYS = (
     "student_teacher_chat",
 )
 """Profiles that are laid over another one."""
+PROFILES = (
+    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in OVERLAYS]
+    + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
+    + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
+    + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]]
+    + [
+        [
+            ROOT / f"conf/{name}.yaml"
+            for name in ("microworld_priced", "decisions", "tiny", "tiny_student")
+        ]
+    ]
+)
+"""Files of settings that are laid one over the other, as the pages do."""
 NO_TRAINING = ["pipeline.training=[]", "pipeline.student=null"]
 REAL = [
     "questions.files=[{path: data/raw/a.parquet}, {path: data/raw/b.parquet}]",
@@ -39,6 +53,21 @@ def stages_of(*overrides: str) -> dict[str, Any]:
     text = render_pipeline(plan_of(*overrides), read_code())
     found: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
     return found
+
+
+def pipeline_of(profiles: list[Path], folder: Path) -> dict[str, Any]:
+    write_profiles(profiles, folder / "params.yaml")
+    plan = Plan(Params.load("pipeline", (), folder / "params.yaml"))
+    found: dict[str, Any] = YAML(typ="safe").load(render_pipeline(plan, read_code()))
+    return found
+
+
+def path_of(out: str | dict[str, Any]) -> Path:
+    return Path(out if isinstance(out, str) else next(iter(out)))
+
+
+def name_of(profiles: list[Path]) -> str:
+    return "+".join(path.stem for path in profiles)
 
 
 @pytest.fixture(autouse=True)
@@ -187,25 +216,26 @@ def test_settings_that_contradict_each_other_are_refused(overrides: list[str], s
         plan_of(*overrides)
 
 
-@pytest.mark.parametrize(
-    "profiles",
-    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in OVERLAYS]
-    + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
-    + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
-    + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]]
-    + [
-        [
-            ROOT / f"conf/{name}.yaml"
-            for name in ("microworld_priced", "decisions", "tiny", "tiny_student")
-        ]
-    ],
-    ids=lambda profiles: "+".join(path.stem for path in profiles),
-)
+@pytest.mark.parametrize("profiles", PROFILES, ids=name_of)
 def test_every_shipped_profile_makes_a_pipeline_in_which_each_input_is_made_or_given(
     profiles: list[Path], tmp_path: Path
 ) -> None:
-    write_profiles(profiles, tmp_path / "params.yaml")
-    plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
-    stages = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
+    stages = pipeline_of(profiles, tmp_path)["stages"]
     in_world = {"microworld", "microworld_priced", "decisions", "tiny", "tiny_student"}
     assert ("microworld" in stages) is ({path.stem for path in profiles} <= in_world)
+
+
+@pytest.mark.parametrize("profiles", PROFILES, ids=name_of)
+def test_the_plots_of_every_shipped_profile_are_pictures_that_a_stage_writes(
+    profiles: list[Path], tmp_path: Path
+) -> None:
+    pipeline = pipeline_of(profiles, tmp_path)
+    stages = [stage.get("do", stage) for stage in pipeline["stages"].values()]
+    assert not any("plots" in stage for stage in stages), "DVC draws those by a script of the web"
+    written = {path_of(out) for stage in stages for out in stage.get("outs", ())}
+    trained = {Path("data/train", name) for name in Stage if name in pipeline["stages"]}
+    for plot in map(Path, pipeline["plots"]):
+        assert plot == Path("reports/pictures") or plot.suffix == ".png"
+        assert {plot, plot.parent} & written
+    drawn = {Path(plot).parent for plot in pipeline["plots"] if plot.endswith("curves.png")}
+    assert trained - drawn <= {Path("data/train/pretrain")}, "which may be of another maker"

@@ -1,9 +1,6 @@
-"""Write a trainer's log as files: JSON lines, a picture, and a table for `dvc plots`."""
+"""Write a trainer's log as files: JSON lines and a picture."""
 
-import csv
-import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,49 +53,16 @@ def write_log(path: Path, history: Sequence[Entry]) -> None:
     write_file(path, "".join(json.dumps(entry) + "\n" for entry in history))
 
 
-def write_curves(picture: Path, table: Path, history: Sequence[Entry], title: str) -> None:
-    """Draw what was logged over the steps, and write all of it as CSV.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    names = curve_names(history)
-    write_table(table, history, names)
-    try:
-        _draw(picture, history, title)
-    except OSError as error:
-        raise writing_error(picture, error) from error
-
-
-def write_table(path: Path, history: Sequence[Entry], names: Sequence[str]) -> None:
-    """Write the quantities `names` of a log as CSV, a row for each entry that has one of them.
+def write_curves(picture: Path, history: Sequence[Entry], title: str) -> None:
+    """Draw what was logged over the steps as PNG.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    lines = io.StringIO(newline="")
-    writer = csv.DictWriter(lines, ["step", *names], extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(entry for entry in history if any(name in entry for name in names))
-    write_file(path, lines.getvalue())
-
-
-def curve_names(history: Sequence[Entry]) -> list[str]:
-    """Return the quantities that were logged at least twice, the losses first."""
-    counts: Counter[str] = Counter()
-    for entry in history:
-        for name, value in entry.items():
-            if isinstance(value, int | float) and not _is_no_curve(name):
-                counts[name] += 1
-    names = [name for name, count in counts.items() if count > 1]
-    losses = [name for name in names if name.endswith("loss")]
-    others = [name for name in names if not name.endswith("loss")]
-    return [*sorted(losses), *sorted(others)]
-
-
-def _is_no_curve(name: str) -> bool:
-    is_bookkeeping = name in _NOT_CURVES or name.startswith("train_")
-    return is_bookkeeping or name.endswith(("runtime", "per_second"))
+    try:
+        _draw(picture, history, title)
+    except OSError as error:
+        raise writing_error(picture, error) from error
 
 
 def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
@@ -106,7 +70,7 @@ def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
 
     Quantities of one kind, `searches/known` and `searches/unknown`, share a panel. Left out are
     quantities that never change, times and spreads, and the panels for which there is no place, the
-    less telling ones; the table has them.
+    less telling ones; the log has them.
     """
     names: set[str] = set()
     for entry in history:

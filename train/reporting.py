@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 
 from coa.errors import InputError
 from coa.ledger import Ledger
@@ -12,7 +11,7 @@ from coa.stages import Stage
 from coa.tokens import TextLostError
 from coa.whole_files import write_file
 from train.checkpoint import Workspace
-from train.curves import Entry, write_curves, write_log, write_table
+from train.curves import Entry, write_curves, write_log
 from train.encode import RowTally
 from train.sets import how_to_make
 from train.settings import TrainParams
@@ -141,10 +140,7 @@ class StageReport:
         out = self._workspace.out
         name = self._workspace.name
         write_log(out / "log.jsonl", history)
-        table = (
-            Path("metrics") / f"train_{name}.csv" if self._is_in_pipeline else out / "curves.csv"
-        )
-        write_curves(out / "curves.png", table, history, name)
+        write_curves(out / "curves.png", history, name)
         if self._is_in_pipeline:
             write_metrics(f"train_{name}", self._figures(final))
         self._write_params()
@@ -182,7 +178,6 @@ class StageReport:
         """
         if self._is_in_pipeline:
             write_metrics(f"train_{self._stage}", {"base": origin})
-            write_table(Path("metrics") / f"train_{self._stage}.csv", [], ["loss"])
         self._write_params()
         self.summary = f"{self._workspace.out}: {origin}"
 
