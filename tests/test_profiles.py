@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from coa.errors import ConfigError, MissingExtraError
+from coa.factory import TeacherParams
+from coa.forking import require_forks
 from coa.params import Params, main, write_profiles
 from coa.prompts import Prompt
 from coa.stages import Stage
@@ -60,6 +62,17 @@ def test_no_setting_of_the_small_student_leaks_into_the_7b_one(
         getattr(profile("7b", tmp_path), stage).arguments.keys()
         == own.train[stage].arguments.keys()
     )
+
+
+def test_a_chat_teacher_laid_over_a_profile_keeps_nothing_of_its_completions_server(
+    tmp_path: Path,
+) -> None:
+    files = [ROOT / "conf/hotpotqa.yaml", ROOT / "conf/chat_teacher.yaml"]
+    write_profiles(files, tmp_path / "params.yaml", ROOT / "conf/microworld.yaml")
+    teacher = Params.load("teacher", [], tmp_path / "params.yaml").section(TeacherParams)
+    assert teacher.chat_template == "{prompt}"
+    assert teacher.server.extra_body == {}
+    require_forks(teacher)
 
 
 def test_the_published_settings_are_those_of_the_7b_profile(tmp_path: Path) -> None:
