@@ -47,10 +47,12 @@ from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.progress import Ended
 from coa.rollout import Limits, RolloutContext, Task
+from coa.tokens import PieceEncoder
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling
+from coa.trajectory import Author, Mode, Outcome, Sampling
 
 RAMBLING_EVERY = 100
+WINDOW = 10**6
 STOP = protocol.close_tag("search")
 CALL = f"{protocol.open_tag('search')} who {STOP}"
 OBSERVED = "fact " * 400
@@ -64,26 +66,48 @@ def written(plan: Plan, turn: int) -> str:
     return "word " * plan.turns[turn] + (ANSWER if is_last else CALL)
 
 
-def serve(plans: Sequence[Plan], connection: Connection) -> None:
-    """Serve the engine in real time; the port goes through `connection`."""
+def word_encoder() -> PieceEncoder:
+    """Make a tokenizer with a token for each word that the engine reads or writes."""
+    from train.student import word_tokenizer
+
+    texts = ("".join(map(str, range(10))), prompt_of(0), f"word {CALL}", ANSWER, OBSERVED)
+    return PieceEncoder(word_tokenizer(texts, WINDOW, ("search",)))
+
+
+def serve(plans: Sequence[Plan], connection: Connection, *, gives_ids: bool = False) -> None:
+    """Serve the engine in real time; the port goes through `connection`.
+
+    Without stop strings it writes on to the end of the trajectory. With `gives_ids` it reads and
+    writes ids of `word_encoder`.
+    """
     engine = Engine()
+    encoder = word_encoder() if gives_ids else None
     is_asked = asyncio.Event()
     replies: dict[int, asyncio.Future[None]] = {}
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
-        number = int(body["prompt"].partition(" ")[0])
-        turn = body["prompt"].count(CALL)
-        text = written(plans[number], turn)
+        prompt = encoder.decode(body["prompt"]) if encoder else body["prompt"]
+        number = int(prompt.partition(" ")[0])
+        turn = prompt.count(CALL)
+        turns = range(turn, turn + 1 if body.get("stop") else len(plans[number].turns))
+        num_tokens = sum(plans[number].turns[turn] for turn in turns)
+        text = "".join(written(plans[number], turn) for turn in turns)
         key = len(plans) * turn + number
         reply = replies[key] = asyncio.get_running_loop().create_future()
-        engine.add(key, plans[number].turns[turn])
+        engine.add(key, num_tokens)
         is_asked.set()
         await reply
-        usage = {"prompt_tokens": len(body["prompt"]) // CHARS_PER_TOKEN}
-        usage["completion_tokens"] = plans[number].turns[turn]
-        choice = {"text": text, "finish_reason": "stop", "stop_reason": None}
+        usage = {"prompt_tokens": len(prompt) // CHARS_PER_TOKEN}
+        usage["completion_tokens"] = num_tokens
+        choice: dict[str, object] = {"text": text, "finish_reason": "stop", "stop_reason": None}
+        if encoder:
+            end = () if text.endswith(STOP) else (encoder.tokenizer.eos_token_id,)
+            choice["token_ids"] = encoder.encode(text, author=Author.POLICY) + end
         return web.json_response({"choices": [choice], "usage": usage})
+
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "fake", "max_model_len": WINDOW}]})
 
     async def decode() -> None:
         due = time.monotonic()
@@ -104,6 +128,7 @@ def serve(plans: Sequence[Plan], connection: Connection) -> None:
     async def run() -> None:
         app = web.Application(client_max_size=2**30)
         app.router.add_post("/v1/completions", answer)
+        app.router.add_get("/v1/models", models)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
@@ -190,6 +215,12 @@ def prompt_of(number: int) -> str:
     return f"{number} {'who wrote the book? ' * 40}{protocol.THINK_OPEN}\n"
 
 
+def task_of(number: int) -> Task:
+    """Return the task of a trajectory."""
+    name, prompt = f"q{number}", prompt_of(number)
+    return Task(f"{name}/coa/0", name, Mode.COA, 0, "Who?", prompt, "hash", ("search",))
+
+
 @dataclass(slots=True)
 class Slots:
     """Counts the slots in use, from the first task that begins to the last."""
@@ -209,9 +240,7 @@ class Slots:
                 self._change(1)
             else:
                 self.num_running += 1
-            name = f"q{number}"
-            prompt = prompt_of(number)
-            yield Task(f"{name}/coa/0", name, Mode.COA, 0, "Who?", prompt, "hash", ("search",))
+            yield task_of(number)
         self.all_begun.set()
 
     def end(self, _: Ended) -> None:
@@ -240,7 +269,7 @@ async def roll_out(plans: Sequence[Plan], base_url: str, *, is_whole: bool = Tru
 
     async def exhaust() -> None:
         nonlocal num_calls
-        limits = Limits(max_context_tokens=10**6)
+        limits = Limits(max_context_tokens=WINDOW)
         run = RolloutContext(policy, Sampling(), limits, Search.fingerprint)
         journaled = JournaledPolicy(policy, journal)
         tools = {"search": JournaledTool(Search(), journal)}
@@ -297,11 +326,11 @@ def main(arguments: list[str]) -> None:
 
 
 @contextmanager
-def served(plans: Sequence[Plan]) -> Iterator[str]:
+def served(plans: Sequence[Plan], *, gives_ids: bool = False) -> Iterator[str]:
     """Serve the engine in a process of its own while the block runs; its value is the address."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=serve, args=(plans, theirs))
+    process = context.Process(target=serve, args=(plans, theirs), kwargs={"gives_ids": gives_ids})
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}/v1"
