@@ -34,8 +34,8 @@ from bench.latency_model import (
     CHARS_PER_TOKEN,
     IN_FLIGHT,
     SEARCH_SECONDS,
-    Engine,
     Plan,
+    RunningEngine,
     bound_seconds,
     read_plans,
 )
@@ -47,12 +47,10 @@ from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.progress import Ended
 from coa.rollout import Limits, RolloutContext, Task
-from coa.tokens import PieceEncoder
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling
+from coa.trajectory import Mode, Outcome, Sampling
 
 RAMBLING_EVERY = 100
-WINDOW = 10**6
 STOP = protocol.close_tag("search")
 CALL = f"{protocol.open_tag('search')} who {STOP}"
 OBSERVED = "fact " * 400
@@ -66,74 +64,34 @@ def written(plan: Plan, turn: int) -> str:
     return "word " * plan.turns[turn] + (ANSWER if is_last else CALL)
 
 
-def word_encoder() -> PieceEncoder:
-    """Make a tokenizer with a token for each word that the engine reads or writes."""
-    from train.student import word_tokenizer
-
-    texts = ("".join(map(str, range(10))), prompt_of(0), f"word {CALL}", ANSWER, OBSERVED)
-    return PieceEncoder(word_tokenizer(texts, WINDOW, ("search",)))
-
-
-def serve(plans: Sequence[Plan], connection: Connection, *, gives_ids: bool = False) -> None:
+def serve(plans: Sequence[Plan], connection: Connection) -> None:
     """Serve the engine in real time; the port goes through `connection`.
 
-    Without stop strings it writes on to the end of the trajectory. With `gives_ids` it reads and
-    writes ids of `word_encoder`.
+    Without stop strings it writes on to the end of the trajectory.
     """
-    engine = Engine()
-    encoder = word_encoder() if gives_ids else None
-    is_asked = asyncio.Event()
-    replies: dict[int, asyncio.Future[None]] = {}
+    engine = RunningEngine()
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
-        prompt = encoder.decode(body["prompt"]) if encoder else body["prompt"]
-        number = int(prompt.partition(" ")[0])
-        turn = prompt.count(CALL)
+        number = int(body["prompt"].partition(" ")[0])
+        turn = body["prompt"].count(CALL)
         turns = range(turn, turn + 1 if body.get("stop") else len(plans[number].turns))
-        num_tokens = sum(plans[number].turns[turn] for turn in turns)
         text = "".join(written(plans[number], turn) for turn in turns)
-        key = len(plans) * turn + number
-        reply = replies[key] = asyncio.get_running_loop().create_future()
-        engine.add(key, num_tokens)
-        is_asked.set()
-        await reply
-        usage = {"prompt_tokens": len(prompt) // CHARS_PER_TOKEN}
+        num_tokens = sum(plans[number].turns[turn] for turn in turns)
+        await engine.write(len(plans) * turn + number, num_tokens)
+        usage = {"prompt_tokens": len(body["prompt"]) // CHARS_PER_TOKEN}
         usage["completion_tokens"] = num_tokens
-        choice: dict[str, object] = {"text": text, "finish_reason": "stop", "stop_reason": None}
-        if encoder:
-            end = () if text.endswith(STOP) else (encoder.tokenizer.eos_token_id,)
-            choice["token_ids"] = encoder.encode(text, author=Author.POLICY) + end
+        choice = {"text": text, "finish_reason": "stop", "stop_reason": None}
         return web.json_response({"choices": [choice], "usage": usage})
-
-    async def models(_: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "fake", "max_model_len": WINDOW}]})
-
-    async def decode() -> None:
-        due = time.monotonic()
-        while True:
-            seconds = engine.begin_step()
-            if not seconds:
-                is_asked.clear()
-                await is_asked.wait()
-                due = time.monotonic()
-                continue
-            due += seconds
-            await asyncio.sleep(due - time.monotonic())
-            for key in engine.end_step():
-                reply = replies.pop(key)
-                if not reply.done():  # it is cancelled where the client has gone
-                    reply.set_result(None)
 
     async def run() -> None:
         app = web.Application(client_max_size=2**30)
         app.router.add_post("/v1/completions", answer)
-        app.router.add_get("/v1/models", models)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
         connection.send(runner.addresses[0][1])
-        await decode()
+        await engine.run()
 
     asyncio.run(run())
 
@@ -269,7 +227,7 @@ async def roll_out(plans: Sequence[Plan], base_url: str, *, is_whole: bool = Tru
 
     async def exhaust() -> None:
         nonlocal num_calls
-        limits = Limits(max_context_tokens=WINDOW)
+        limits = Limits(max_context_tokens=10**6)
         run = RolloutContext(policy, Sampling(), limits, Search.fingerprint)
         journaled = JournaledPolicy(policy, journal)
         tools = {"search": JournaledTool(Search(), journal)}
@@ -326,11 +284,11 @@ def main(arguments: list[str]) -> None:
 
 
 @contextmanager
-def served(plans: Sequence[Plan], *, gives_ids: bool = False) -> Iterator[str]:
+def served(plans: Sequence[Plan]) -> Iterator[str]:
     """Serve the engine in a process of its own while the block runs; its value is the address."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=serve, args=(plans, theirs), kwargs={"gives_ids": gives_ids})
+    process = context.Process(target=serve, args=(plans, theirs))
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}/v1"

@@ -1,9 +1,11 @@
 """Model the latency of an inference engine that batches continuously.
 
 Each step takes 20 ms and 0.05 ms for every request in the batch, of which there are at most 256,
-and gives every one a token. The same engine is simulated here and served there in real time.
+and gives every one a token. `bound_seconds` simulates it. `RunningEngine` runs it in an event loop:
+`bench.engine` serves it in real time, `bench.rl_waiting` in simulated time too.
 """
 
+import asyncio
 import heapq
 import random
 from collections import deque
@@ -115,6 +117,40 @@ class Engine:
         for key in over:
             del self.left[key]
         return over
+
+
+class RunningEngine:
+    """The engine in an event loop, by the loop's own clock."""
+
+    def __init__(self) -> None:
+        self._engine = Engine()
+        self._is_asked = asyncio.Event()
+        self._replies: dict[int, asyncio.Future[None]] = {}
+
+    async def write(self, key: int, num_tokens: int) -> None:
+        """Wait until the request has its tokens."""
+        reply = self._replies[key] = asyncio.get_running_loop().create_future()
+        self._engine.add(key, num_tokens)
+        self._is_asked.set()
+        await reply
+
+    async def run(self) -> None:
+        """Decode until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            seconds = self._engine.begin_step()
+            if not seconds:
+                self._is_asked.clear()
+                await self._is_asked.wait()
+                due = loop.time()
+                continue
+            due += seconds
+            await asyncio.sleep(due - loop.time())
+            for key in self._engine.end_step():
+                reply = self._replies.pop(key)
+                if not reply.done():  # it is cancelled where the client has gone
+                    reply.set_result(None)
 
 
 def bound_seconds(plans: Sequence[Plan]) -> float:
