@@ -34,8 +34,8 @@ from bench.latency_model import (
     CHARS_PER_TOKEN,
     IN_FLIGHT,
     SEARCH_SECONDS,
-    Engine,
     Plan,
+    RunningEngine,
     bound_seconds,
     read_plans,
 )
@@ -65,41 +65,24 @@ def written(plan: Plan, turn: int) -> str:
 
 
 def serve(plans: Sequence[Plan], connection: Connection) -> None:
-    """Serve the engine in real time; the port goes through `connection`."""
-    engine = Engine()
-    is_asked = asyncio.Event()
-    replies: dict[int, asyncio.Future[None]] = {}
+    """Serve the engine in real time; the port goes through `connection`.
+
+    Without stop strings it writes on to the end of the trajectory.
+    """
+    engine = RunningEngine()
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         number = int(body["prompt"].partition(" ")[0])
         turn = body["prompt"].count(CALL)
-        text = written(plans[number], turn)
-        key = len(plans) * turn + number
-        reply = replies[key] = asyncio.get_running_loop().create_future()
-        engine.add(key, plans[number].turns[turn])
-        is_asked.set()
-        await reply
+        turns = range(turn, turn + 1 if body.get("stop") else len(plans[number].turns))
+        text = "".join(written(plans[number], turn) for turn in turns)
+        num_tokens = sum(plans[number].turns[turn] for turn in turns)
+        await engine.write(len(plans) * turn + number, num_tokens)
         usage = {"prompt_tokens": len(body["prompt"]) // CHARS_PER_TOKEN}
-        usage["completion_tokens"] = plans[number].turns[turn]
+        usage["completion_tokens"] = num_tokens
         choice = {"text": text, "finish_reason": "stop", "stop_reason": None}
         return web.json_response({"choices": [choice], "usage": usage})
-
-    async def decode() -> None:
-        due = time.monotonic()
-        while True:
-            seconds = engine.begin_step()
-            if not seconds:
-                is_asked.clear()
-                await is_asked.wait()
-                due = time.monotonic()
-                continue
-            due += seconds
-            await asyncio.sleep(due - time.monotonic())
-            for key in engine.end_step():
-                reply = replies.pop(key)
-                if not reply.done():  # it is cancelled where the client has gone
-                    reply.set_result(None)
 
     async def run() -> None:
         app = web.Application(client_max_size=2**30)
@@ -108,7 +91,7 @@ def serve(plans: Sequence[Plan], connection: Connection) -> None:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
         connection.send(runner.addresses[0][1])
-        await decode()
+        await engine.run()
 
     asyncio.run(run())
 
@@ -190,6 +173,12 @@ def prompt_of(number: int) -> str:
     return f"{number} {'who wrote the book? ' * 40}{protocol.THINK_OPEN}\n"
 
 
+def task_of(number: int) -> Task:
+    """Return the task of a trajectory."""
+    name, prompt = f"q{number}", prompt_of(number)
+    return Task(f"{name}/coa/0", name, Mode.COA, 0, "Who?", prompt, "hash", ("search",))
+
+
 @dataclass(slots=True)
 class Slots:
     """Counts the slots in use, from the first task that begins to the last."""
@@ -209,9 +198,7 @@ class Slots:
                 self._change(1)
             else:
                 self.num_running += 1
-            name = f"q{number}"
-            prompt = prompt_of(number)
-            yield Task(f"{name}/coa/0", name, Mode.COA, 0, "Who?", prompt, "hash", ("search",))
+            yield task_of(number)
         self.all_begun.set()
 
     def end(self, _: Ended) -> None:

@@ -21,12 +21,12 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from coa import rollout
 from coa.journaled import JournaledBatchPolicy, count_calls
 from coa.pending import Call, Done, Failure, Generate
-from coa.policy import BatchPolicy, Completion, Policy, RequestError
+from coa.policy import AnyPolicy, BatchPolicy, Completion, Policy, RequestError
 from coa.progress import Ended
 from coa.rollout import RolloutContext, State, Task
 from coa.spool import Spool
@@ -117,16 +117,20 @@ def _ended(trajectory: Trajectory, started: float, *, is_live: bool) -> Ended:
     )
 
 
-class _UnderWay:
+_Over = TypeVar("_Over")
+"""A rollout that is over."""
+
+
+class _UnderWay(Generic[_Over]):
     """The rollouts under way: every slot has one as long as there are rollouts to start."""
 
     def __init__(
-        self, rollouts: Iterator[Coroutine[object, object, _Finished]], num_slots: int
+        self, rollouts: Iterator[Coroutine[object, object, _Over]], num_slots: int
     ) -> None:
         self._rollouts = rollouts
         self._num_slots = num_slots
-        self._running: set[asyncio.Task[_Finished]] = set()
-        self._over: asyncio.Queue[asyncio.Task[_Finished]] = asyncio.Queue()
+        self._running: set[asyncio.Task[_Over]] = set()
+        self._over: asyncio.Queue[asyncio.Task[_Over]] = asyncio.Queue()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -144,7 +148,7 @@ class _UnderWay:
         """Return whether `next_finished` has one to give without waiting."""
         return not self._over.empty()
 
-    async def next_finished(self) -> _Finished:
+    async def next_finished(self) -> _Over:
         """Wait for the next rollout that ends, whichever it is, and start another in its slot.
 
         An error of any rollout is raised here as soon as it happens.
@@ -255,29 +259,65 @@ async def roll_out_batched(
 async def roll_out_states(
     tasks: Iterable[Task],
     run: RolloutContext,
-    policy: BatchPolicy,
+    policy: AnyPolicy,
     environment: Environment,
     *,
     batch_size: int,
+    in_turns: bool = False,
 ) -> AsyncGenerator[State, None]:
     """Roll out many tasks and give the final states, all `Done`, in the order of the tasks.
+
+    Against a server each rollout goes on by itself, as soon as its own reply is there. With an
+    engine in this process, or `in_turns`, all wait for the slowest reply of each turn: then the
+    engine, or an environment that holds one, answers them in batches.
 
     It is meant for callers that need the token ids. States that are finished before their turn
     wait in memory, so use it for groups that fit there.
     """
     finished: dict[int, State] = {}
     turn = 0
-    async for slot in _run_slots(tasks, run, policy, environment, batch_size):
+    if in_turns or isinstance(policy, BatchPolicy):
+        slots = _run_slots(tasks, run, policy, environment, batch_size)
+    else:
+        slots = _run_each(tasks, run, policy, environment, batch_size)
+    async for slot in slots:
         finished[slot.position] = slot.state
         while turn in finished:
             yield finished.pop(turn)
             turn += 1
 
 
+async def _run_each(
+    tasks: Iterable[Task],
+    run: RolloutContext,
+    policy: Policy,
+    environment: Environment,
+    num_slots: int,
+) -> AsyncIterator[_Slot]:
+    """Run so many rollouts at once, each by itself, and give each as it ends."""
+
+    async def go_on(position: int, task: Task) -> _Slot:
+        slot = _Slot(rollout.start(task, run), position)
+        while not slot.is_done:
+            if isinstance(slot.state.pending, Generate):
+                slot.state = rollout.advance(slot.state, await _complete(policy, slot.state))
+            await _observe_batch([slot], environment)
+        return slot
+
+    rollouts = (go_on(position, task) for position, task in enumerate(tasks))
+    under_way = _UnderWay(rollouts, num_slots)
+    try:
+        under_way.fill()
+        while under_way:
+            yield await under_way.next_finished()
+    finally:
+        await under_way.cancel()
+
+
 async def _run_slots(
     tasks: Iterable[Task],
     run: RolloutContext,
-    policy: BatchPolicy,
+    policy: AnyPolicy,
     environment: Environment,
     batch_size: int,
 ) -> AsyncIterator[_Slot]:
@@ -289,7 +329,7 @@ async def _run_slots(
             slots.append(_Slot(rollout.start(task, run), position))
         if not slots:
             return
-        _generate_batch(slots, policy)
+        await _generate_batch(slots, policy)
         await asyncio.sleep(0)  # a batch blocks the event loop: here a cancellation arrives
         await _observe_batch(slots, environment)
         for slot in slots:
@@ -298,10 +338,14 @@ async def _run_slots(
         slots = [slot for slot in slots if not slot.is_done]
 
 
-def _generate_batch(slots: list[_Slot], policy: BatchPolicy) -> None:
+async def _generate_batch(slots: list[_Slot], policy: AnyPolicy) -> None:
     """Let the policy write in all slots that wait for it."""
     ready = [slot for slot in slots if isinstance(slot.state.pending, Generate)]
-    completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
+    completions: Sequence[Completion | Failure]
+    if isinstance(policy, BatchPolicy):
+        completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
+    else:
+        completions = await asyncio.gather(*(_complete(policy, slot.state) for slot in ready))
     made: Sequence[bool] = [True] * len(ready)
     if isinstance(policy, JournaledBatchPolicy):
         made = policy.was_made

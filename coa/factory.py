@@ -9,7 +9,7 @@ from coa.chat_templates import own_template
 from coa.errors import ConfigError
 from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.policy import BatchPolicy, Policy
+from coa.policy import AnyPolicy
 from coa.policy.chat.policy import ChatPolicy, ChatSettings, require_plain_template
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold.teacher import GoldSettings, gold_teacher
@@ -52,10 +52,6 @@ class PolicyKind(StrEnum):
     """A script that is told the gold titles and answers: no model, no keys."""
     SCRIPTED_JUDGE = "scripted_judge"
     """For the section `judge` alone: a script that compares answers, with planted errors."""
-
-
-AnyPolicy = Policy | BatchPolicy
-"""A server's policy, or an engine in this process. Each has a driver of its own."""
 
 
 @dataclass(frozen=True, slots=True)

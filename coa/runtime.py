@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.errors import CapError
-from coa.factory import AnyPolicy, SearchParams, TeacherParams, open_library, open_policy
+from coa.factory import SearchParams, TeacherParams, open_library, open_policy
 from coa.failing import stop_if_all_fail
 from coa.interruption import tell
 from coa.journal import Journal
@@ -17,7 +17,7 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
-from coa.policy import BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
+from coa.policy import AnyPolicy, BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.waivers import Waiver
 from coa.policy.completions import CompletionsPolicy

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from coa.drivers import roll_out_all, roll_out_batched
+from coa import rollout
+from coa.drivers import roll_out_all, roll_out_batched, roll_out_states, tool_environment
 from coa.errors import OutputError, ServiceError
 from coa.failing import NUM_FIRST, stop_if_all_fail
 from coa.journal import Journal
@@ -17,9 +18,9 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended
-from coa.rollout import Limits, RolloutContext, Task
+from coa.rollout import Limits, RolloutContext, State, Task
 from coa.spool import Spool
-from coa.trajectory import Mode, Sampling, Trajectory
+from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 
 ANSWER = "</think> \\boxed{1}"
 
@@ -202,6 +203,48 @@ def test_a_run_in_which_some_are_refused_goes_on(refused: range) -> None:
 
 def test_a_run_without_tasks_is_no_failure() -> None:
     assert asyncio.run(collect(stop_if_all_fail(driven(Window(range(0)), 0)))) == []
+
+
+# --- final states of a served policy --------------------------------------------------------------
+
+
+def states_of(policy: Policy, count: int) -> list[State]:
+    async def finish() -> list[State]:
+        run = RolloutContext(policy, Sampling(), Limits())
+        states = roll_out_states(tasks(count), run, policy, tool_environment({}), batch_size=8)
+        return [state async for state in states]
+
+    return asyncio.run(finish())
+
+
+class Served:
+    """A policy that can only be asked one request at a time."""
+
+    def __init__(self, policy: ScriptedPolicy) -> None:
+        self.name, self.identity = policy.name, policy.identity
+        self.encode, self.count_tokens = policy.encode, policy.count_tokens
+        self.complete = policy.complete
+
+
+def test_a_fatal_error_ends_rollouts_that_go_on_by_themselves() -> None:
+    policy = Refused()
+    with pytest.raises(ServiceError, match="402"):
+        states_of(Served(policy), 1000)
+    assert (policy.num_asked, policy.num_cancelled) == (8, 7)
+
+
+def test_final_states_come_in_the_order_of_the_tasks_whichever_ends_first() -> None:
+    policy = Sleeping({0: 0.3}, 0.001)
+    names = [state.task.question_id for state in states_of(Served(policy), 40)]
+    assert names == [f"q{i}" for i in range(40)]
+    assert policy.most_in_hand == 8
+
+
+def test_a_refused_request_ends_its_own_rollout_alone() -> None:
+    reasons = [
+        rollout.finish(state).stop_reason for state in states_of(Served(Window(range(3))), 9)
+    ]
+    assert reasons == [StopReason.POLICY_ERROR] * 3 + [StopReason.ANSWERED] * 6
 
 
 # --- what waits -----------------------------------------------------------------------------------

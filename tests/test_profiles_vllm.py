@@ -7,6 +7,7 @@ http://127.0.0.1:8000, that serves the folder in COA_VLLM_MODEL.
 import asyncio
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,14 @@ from aiohttp import web
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, UnbatchedPolicy
 from coa.policy.local.model import LocalPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server.app import error_response
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 requests = pytest.importorskip("requests")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from tests.vllm_fake_support import open_served, serve_to_client  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 from train.vllm_policy import Sampling, ServedEngine, VllmPolicy  # noqa: E402
 
@@ -152,25 +154,15 @@ def test_a_text_that_ends_for_no_known_reason_is_an_error(
 
 def served(
     local: LocalPolicy, tokenizer: Any, rows: list[Request], failing: web.Response | None = None
-) -> Any:
+) -> list[Completion]:
     """The rows through a real server over real sockets."""
 
-    def answer(request: web.Request, body: Any) -> web.Response | None:
-        if request.path == "/v1/models":
-            return web.json_response({"data": [{"id": local.name, "max_model_len": WINDOW}]})
-        return failing
-
     async def through() -> list[Completion]:
-        async with serve(UnbatchedPolicy(local), fails=answer) as url:
-            client = SimpleNamespace(
-                session=requests.Session(), base_url=url.removesuffix("/v1"), model=local.name
-            )
-            engine = await asyncio.to_thread(ServedEngine, client, concurrency=4)
-            policy = VllmPolicy(engine, tokenizer, name="vllm")
-            try:
-                return await asyncio.to_thread(policy.complete_batch, rows)
-            finally:
-                client.session.close()
+        async with (
+            serve_to_client(UnbatchedPolicy(local), WINDOW, failing) as client,
+            open_served(client, tokenizer, "vllm") as policy,
+        ):
+            return await asyncio.gather(*(policy.complete(row) for row in rows))
 
     return asyncio.run(through())
 
@@ -191,7 +183,7 @@ def test_a_server_that_refuses_is_told_with_its_own_words(
 def test_a_server_that_is_not_there_is_named() -> None:
     client = SimpleNamespace(session=requests.Session(), base_url="http://127.0.0.1:9", model="m")
     with client.session, pytest.raises(ServiceError, match="cannot be reached") as caught:
-        ServedEngine(client, concurrency=1)
+        ServedEngine(client, ThreadPoolExecutor(1))
     assert caught.value.details["where"] == "http://127.0.0.1:9/v1/models"
 
 
@@ -204,10 +196,16 @@ def test_a_real_vllm_gives_the_ids_up_to_the_token_that_completed_a_stop_string(
     with requests.Session() as session:
         model = session.get(f"{base_url}/v1/models").json()["data"][0]["id"]
         client = SimpleNamespace(session=session, base_url=base_url, model=model)
-        policy = VllmPolicy(ServedEngine(client, concurrency=4), tokenizer, name="vllm")
+        asyncio.run(check_real_vllm(client, tokenizer))
+
+
+async def check_real_vllm(client: Any, tokenizer: Any) -> None:
+    """Ask the same seeds twice, then with a stop string that each would write."""
+    async with open_served(client, tokenizer, "vllm") as policy:
         rows = asked(policy, 8, max_tokens=32)
-        free = policy.complete_batch(rows)
-        assert policy.complete_batch(rows) == free  # a seed of its own for each
+        free = await asyncio.gather(*(policy.complete(row) for row in rows))
+        # A seed of its own for each.
+        assert await asyncio.gather(*(policy.complete(row) for row in rows)) == free
         assert len({completion.ids for completion in free}) == len(free)
         for row, completion in zip(rows, free, strict=True):
             assert completion.ids is not None
@@ -216,7 +214,7 @@ def test_a_real_vllm_gives_the_ids_up_to_the_token_that_completed_a_stop_string(
                 for text in map(tokenizer.decode, completion.ids[3:])
                 if text.isascii() and len(text) > 3
             )
-            [stopped] = policy.complete_batch([replace(row, stop=(stop[:-1],))])
+            stopped = await policy.complete(replace(row, stop=(stop[:-1],)))
             assert stopped.finish is Finish.STOP
             assert stopped.text.endswith(stop[:-1])
             assert stopped.ids == completion.ids[: stopped.num_tokens]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coa.errors import ConfigError
-from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.policy import Completion, Finish, Request, UnbatchedPolicy, cut_at_stop
 from coa.policy.local.model import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
@@ -154,6 +154,20 @@ def test_the_policys_lines_are_trained_and_the_openings_and_observations_are_not
     assert trajectory.num_prompt_tokens == len(out["prompt_ids"][0])
     assert trajectory.num_policy_tokens == sum(out["env_mask"][0])
     assert out["graded"][0].grade.exact_match
+
+
+def test_a_served_policy_writes_the_same_lines_one_request_at_a_time(
+    rollouts: Rollouts, student: Student
+) -> None:
+    turns = [SEARCH, " So.\nAnswer: Bob"], [" It says Ada.\nAnswer: Ada", SEARCH]
+    writer = Writer(student.tokenizer, *turns, [" So.\nAnswer: Ada"])
+
+    in_batches = rollouts.roll_out(KEYS, writer, Sampling())
+    served = rollouts.roll_out(KEYS, UnbatchedPolicy(writer), Sampling())
+
+    assert len({len(ids) for ids in in_batches["completion_ids"]}) > 1
+    for name in ("prompt_ids", "completion_ids", "env_mask"):
+        assert served[name] == in_batches[name]
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,21 @@ def test_what_was_recorded_is_replayed_exactly_without_the_engine(tmp_path: Path
     assert (live.queries, offline.queries) == (queries, [])
 
 
+def test_two_runs_may_replay_one_recording_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    found = run(recorded(Counting(ENGINE), path, RecordingMode.RECORD), "danube")
+
+    async def both() -> list[Sequence[Hit]]:
+        engines = [recorded(Counting(ENGINE), path, RecordingMode.REPLAY) for _ in range(2)]
+        hits = [await engine.search("danube", 3) for engine in engines]
+        for engine in engines:
+            await engine.aclose()
+        return hits
+
+    first, second = asyncio.run(both())
+    assert [list(first)] == [list(second)] == found
+
+
 def test_a_search_that_was_not_recorded_is_an_error_in_replay(tmp_path: Path) -> None:
     run(recorded(Counting(ENGINE), tmp_path / "r.sqlite", RecordingMode.RECORD), "danube")
     with pytest.raises(InputError, match=r"does not hold this search[\s\S]*'rhine'"):

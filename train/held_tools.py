@@ -1,11 +1,15 @@
 """Keep the search and the other tools open over all steps of a training."""
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from coa.factory import SearchParams, open_library
 from coa.params import Params
+from coa.search.recorded import RecordingMode
 from coa.tools import Toolbox
 from coa.tools.factory import ToolsParams
 
@@ -15,11 +19,14 @@ class HeldTools:
 
     A task holds them from the first step to the last, because an MCP connection has to be closed
     by the task that opened it, and each run of an `asyncio.Runner` is another task.
+
+    Searches are recorded as `search.recording` says, by each process and each `part` of it into a
+    file of its own, such as `searches-1.sqlite`: only one can have a recording open.
     """
 
-    def __init__(self, loop: asyncio.Runner, sections: Params) -> None:
+    def __init__(self, loop: asyncio.Runner, sections: Params, part: str = "") -> None:
         self._loop = loop
-        self._search = sections.section(SearchParams, "search")
+        self._search = _with_own_recording(sections.section(SearchParams, "search"), part)
         self._tools = sections.section(ToolsParams, "tools")
         self._is_open = asyncio.Event()
         self._is_over = asyncio.Event()
@@ -61,3 +68,15 @@ class HeldTools:
     async def _close(self) -> None:
         self._is_over.set()
         await self._holder
+
+
+def _with_own_recording(search: SearchParams, part: str) -> SearchParams:
+    """Name a recording after the process, but for the first, and the part of it."""
+    recording = search.recording
+    rank = os.environ.get("RANK", "0")
+    owners = [owner for owner in (part, rank) if owner not in ("", "0")]
+    if recording.mode is not RecordingMode.RECORD or not owners:
+        return search
+    path = Path(recording.path)
+    own = path.with_stem("-".join((path.stem, *owners)))
+    return replace(search, recording=replace(recording, path=str(own)))

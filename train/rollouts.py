@@ -8,6 +8,7 @@ the policy sampled in its own turns: nothing is decoded and encoded again on the
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,9 +17,9 @@ from coa import rollout
 from coa.asking import make_task
 from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.policy import BatchPolicy, Finish
+from coa.policy import AnyPolicy, Finish
 from coa.policy.local.model import LocalPolicy
-from coa.policy.react_ids import ReactIdsPolicy
+from coa.policy.react_ids import in_react
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task
 from coa.simulators.factory import MakeSimulator
@@ -86,7 +87,7 @@ class Rollouts:
         self._simulated_accuracy: float | None = None
         """Exact match of the last rollouts with simulated observations."""
 
-    def _let_policy_write(self, policy: BatchPolicy, _: float) -> SimulatedTools:
+    def _let_policy_write(self, policy: AnyPolicy, _: float) -> SimulatedTools:
         return SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Rollouts:
     def roll_out(
         self,
         keys: Sequence[str],
-        policy: BatchPolicy,
+        policy: AnyPolicy,
         sampling: Sampling,
         first: int = 0,
         *,
@@ -144,9 +145,10 @@ class Rollouts:
             done: the share of the run that is over.
         """
         if self._is_react:
-            policy = ReactIdsPolicy(policy, self._offered)
+            policy = in_react(policy, self._offered)
         searches = bool(self._tools) and (is_validation or is_real or not self._simulates)
         finishes: Counter[Finish] = Counter()
+        in_turns = False
         if searches:
             environment: Environment = tool_environment(self._tools)
             fingerprint = library_fingerprint(self._tools)
@@ -154,12 +156,13 @@ class Rollouts:
             simulator = self._simulate(policy, done)
             environment, fingerprint = simulator, simulator.fingerprint
             finishes = simulator.finishes
+            in_turns = simulator.is_in_process
 
         before = replace(self._bill.total)
         environment = self._bill.counted(environment, is_real=searches, is_validation=is_validation)
         context = RolloutContext(policy, sampling, self._limits, fingerprint)
         tasks = self._make_tasks(keys, first)
-        states = self._loop.run(_finish(tasks, context, policy, environment))
+        states = self._loop.run(_finish(tasks, context, policy, environment, in_turns=in_turns))
 
         graded = []
         for key, state in zip(keys, states, strict=True):
@@ -210,18 +213,26 @@ class Rollouts:
 
 
 async def _finish(
-    tasks: Sequence[Task], context: RolloutContext, policy: BatchPolicy, environment: Environment
+    tasks: Sequence[Task],
+    context: RolloutContext,
+    policy: AnyPolicy,
+    environment: Environment,
+    *,
+    in_turns: bool,
 ) -> list[State]:
     """Roll out all tasks together; the states come in the order of the tasks."""
-    states = roll_out_states(tasks, context, policy, environment, batch_size=len(tasks))
+    states = roll_out_states(
+        tasks, context, policy, environment, batch_size=len(tasks), in_turns=in_turns
+    )
     return [state async for state in states]
 
 
 @contextmanager
-def _open_policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterator[BatchPolicy]:
+def _open_policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> Iterator[AnyPolicy]:
     """Give the model in training as a policy: in vLLM, or here with its weights gathered."""
     if trainer.args.use_vllm:
-        yield vllm_policy.open_policy(trainer, tokenizer, name=name, concurrency=batch_size)
+        with ThreadPoolExecutor(batch_size) as threads:
+            yield vllm_policy.open_policy(trainer, tokenizer, name=name, threads=threads)
         return
     import torch
     from trl.models.utils import unwrap_model_for_generation

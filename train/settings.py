@@ -143,7 +143,8 @@ class RlParams:
     `actions`, the mean of those of its group that acted as often, so that whether to act is not
     trained."""
     batch_size: int = 128
-    """Rollouts that go through the model together."""
+    """Rollouts that go through the model together; of vLLM's server, the requests that a process
+    has in flight."""
     rewards: Mapping[str, float] = field(
         default_factory=lambda: {"exact_match": 1.0, "format_penalty": 0.1}
     )

@@ -37,6 +37,7 @@ class Searches:
     simulated: int = 0
     """Calls that a simulator answered."""
     real_seconds: float = 0.0
+    """What they took. Where rollouts do not wait for each other, calls overlap and each counts."""
     simulated_seconds: float = 0.0
     requests: int = 0
     """Requests to servers, repeated ones included; a provider may charge for each."""

@@ -6,15 +6,17 @@ TRL keeps vLLM's weights those of the model in training. Its own `generate` is n
 limit, seed and list of stop strings for a whole batch. A request of the loop becomes a request of
 vLLM with its own: ids in, ids out, ended with the token that completed a stop string, and these ids
 are what is trained. No process waits for another within a turn: in server mode each one sends its
-own requests, in colocate mode each has its own engine.
+own requests, in colocate mode each has its own engine. In server mode no rollout waits for another
+either: each is a request at a time to the server, which batches them as they come.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from coa.errors import ConfigError, ServiceError
-from coa.policy import Completion, Finish, Request, cut_at_stop
+from coa.policy import AnyPolicy, Completion, Finish, Request, cut_at_stop
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 
@@ -43,7 +45,7 @@ Sampling = Mapping[str, Any]
 
 
 class Engine(Protocol):
-    """vLLM, wherever it runs."""
+    """vLLM in this process."""
 
     @property
     def window(self) -> int:
@@ -55,16 +57,14 @@ class Engine(Protocol):
         """Return the ids that continue each context."""
 
 
-class VllmPolicy:
+class _VllmPolicy:
     """A policy that continues requests with vLLM.
 
     The seed of each is its own, so only rounding depends on what else is running.
     """
 
-    def __init__(
-        self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
-    ) -> None:
-        self._engine = engine
+    def __init__(self, tokenizer: Any, window: int, name: str, end_ids: Sequence[int]) -> None:
+        self._window = window
         self._encoder = PieceEncoder(tokenizer)
         self._end_ids = sorted({*end_ids, tokenizer.eos_token_id})
         self._name = name
@@ -93,33 +93,6 @@ class VllmPolicy:
     def count_tokens(self, text: str) -> int:
         """Count the tokens that `text` costs as a prompt."""
         return len(self.encode(text, is_prompt=True))
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Continue each request's context; the results come in the requests' order.
-
-        A context that fills the window gets an empty completion that ends for its length.
-
-        Raises:
-            ServiceError: the server cannot be reached, refuses a request, or ends a text for no
-                reason that we know.
-        """
-        contexts = [self._context(request) for request in requests]
-        limits = []
-        for request, context in zip(requests, contexts, strict=True):
-            limits.append(min(request.max_tokens, self._engine.window - len(context)))
-
-        has_room = [i for i, limit in enumerate(limits) if limit > 0]
-        sampling = [self._sampling(requests[i], limits[i]) for i in has_room]
-        replies = self._engine.sample([contexts[i] for i in has_room], sampling)
-        sampled: list[list[int]] = [[] for _ in requests]
-        for i, ids in zip(has_room, replies, strict=True):
-            sampled[i] = ids
-
-        completions = []
-        for i, request in enumerate(requests):
-            completion = self._completion(request, len(contexts[i]), limits[i], sampled[i])
-            completions.append(completion)
-        return completions
 
     def _context(self, request: Request) -> tuple[int, ...]:
         ids = request.context_ids
@@ -175,6 +148,68 @@ class VllmPolicy:
         return ids
 
 
+class VllmPolicy(_VllmPolicy):
+    """A policy over an engine in this process, which answers many requests in one call."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
+    ) -> None:
+        super().__init__(tokenizer, engine.window, name, end_ids)
+        self._engine = engine
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Continue each request's context; the results come in the requests' order.
+
+        A context that fills the window gets an empty completion that ends for its length.
+
+        Raises:
+            ServiceError: a text ends for no reason that we know.
+        """
+        contexts = [self._context(request) for request in requests]
+        limits = []
+        for request, context in zip(requests, contexts, strict=True):
+            limits.append(min(request.max_tokens, self._window - len(context)))
+
+        has_room = [i for i, limit in enumerate(limits) if limit > 0]
+        sampling = [self._sampling(requests[i], limits[i]) for i in has_room]
+        replies = self._engine.sample([contexts[i] for i in has_room], sampling)
+        sampled: list[list[int]] = [[] for _ in requests]
+        for i, ids in zip(has_room, replies, strict=True):
+            sampled[i] = ids
+
+        completions = []
+        for i, request in enumerate(requests):
+            completion = self._completion(request, len(contexts[i]), limits[i], sampled[i])
+            completions.append(completion)
+        return completions
+
+
+class ServedVllmPolicy(_VllmPolicy):
+    """A policy over vLLM's server, which batches requests as they come."""
+
+    def __init__(
+        self, engine: "ServedEngine", tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
+    ) -> None:
+        super().__init__(tokenizer, engine.window, name, end_ids)
+        self._engine = engine
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue the request's context.
+
+        A context that fills the window gets an empty completion that ends for its length.
+
+        Raises:
+            ServiceError: the server cannot be reached, refuses the request, or ends a text for no
+                reason that we know.
+        """
+        context = self._context(request)
+        limit = min(request.max_tokens, self._window - len(context))
+        ids: list[int] = []
+        if limit > 0:
+            ids = await self._engine.sample(context, self._sampling(request, limit))
+        return self._completion(request, len(context), limit, ids)
+
+
 class ColocatedEngine:
     """vLLM in this process (`vllm_mode: colocate`)."""
 
@@ -207,12 +242,12 @@ class ServedEngine:
 
     Args:
         client: TRL's VLLMClient.
-        concurrency: requests in flight at once; the server batches them as they come.
+        threads: send the requests; their number is that of the requests in flight.
     """
 
-    def __init__(self, client: Any, *, concurrency: int) -> None:
+    def __init__(self, client: Any, threads: Executor) -> None:
         self._client = client
-        self._concurrency = concurrency
+        self._threads = threads
         self._window = int(self._reply("GET", "/v1/models")["data"][0]["max_model_len"])
 
     @property
@@ -220,16 +255,14 @@ class ServedEngine:
         """Return the number of tokens that a sequence may have."""
         return self._window
 
-    def sample(
-        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
-    ) -> list[list[int]]:
-        """Return the ids that continue each context, each by a request of its own.
+    async def sample(self, context: Sequence[int], sampling: Sampling) -> list[int]:
+        """Return the ids that continue a context.
 
         Raises:
-            ServiceError: the server cannot be reached or refuses a request.
+            ServiceError: the server cannot be reached or refuses the request.
         """
-        with ThreadPoolExecutor(self._concurrency) as threads:
-            return list(threads.map(self._ask, contexts, sampling))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._ask, context, sampling)
 
     def _ask(self, context: Sequence[int], sampling: Sampling) -> list[int]:
         body = {
@@ -258,23 +291,22 @@ class ServedEngine:
         raise ServiceError("vLLM's server refuses a request", where=url, got=got, fix=fix)
 
 
-def open_policy(trainer: Any, tokenizer: Any, *, name: str, concurrency: int) -> VllmPolicy:
+def open_policy(trainer: Any, tokenizer: Any, *, name: str, threads: Executor) -> AnyPolicy:
     """Open the policy over the engine of TRL's trainer, which holds the weights of this step.
 
     Every process calls this equally often: in server mode they wait here until the first one has
-    sent the weights.
+    sent the weights. `threads` then send the requests.
     """
     generation = trainer.vllm_generation
-    engine: Engine
-    if generation.mode == "colocate":
-        engine = ColocatedEngine(generation.llm)
-    else:
-        trainer.accelerator.wait_for_everyone()
-        engine = ServedEngine(_client(generation), concurrency=concurrency)
     end_ids = trainer.model.generation_config.eos_token_id or ()
     if isinstance(end_ids, int):
         end_ids = [end_ids]
-    return VllmPolicy(engine, tokenizer, name=name, end_ids=end_ids)
+    if generation.mode == "colocate":
+        engine = ColocatedEngine(generation.llm)
+        return VllmPolicy(engine, tokenizer, name=name, end_ids=end_ids)
+    trainer.accelerator.wait_for_everyone()
+    served = ServedEngine(_client(generation), threads)
+    return ServedVllmPolicy(served, tokenizer, name=name, end_ids=end_ids)
 
 
 def _client(generation: Any) -> Any:

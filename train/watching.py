@@ -183,7 +183,7 @@ def watched(run: StageRun, student: Student, react_prompt: str = "") -> Iterator
             expected="questions of the split validation",
             fix="bring some, or set train.monitors.every to 0",
         )
-    with asyncio.Runner() as loop, HeldTools(loop, run.sections) as tools:
+    with asyncio.Runner() as loop, HeldTools(loop, run.sections, "watched") as tools:
         watch = RolloutWatch(run, student, questions, tools, loop, react_prompt)
         # Before the monitors, which read what it logs.
         run.callbacks.insert(0, watch)

@@ -193,6 +193,10 @@ class BatchPolicy(Encoder, Protocol):
         """Continue each request's context; the results come in the requests' order."""
 
 
+AnyPolicy = Policy | BatchPolicy
+"""A server's policy, or an engine in this process. Each has a driver of its own."""
+
+
 @runtime_checkable
 class Scorer(Encoder, Protocol):
     """A policy that can tell how probable a text is, which few can."""

@@ -18,7 +18,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coa import protocol
-from coa.policy import BatchPolicy, Completion, Finish, Request, control_tokens, cut_at_stop
+from coa.policy import (
+    AnyPolicy,
+    BatchPolicy,
+    Completion,
+    Finish,
+    Policy,
+    Request,
+    control_tokens,
+    cut_at_stop,
+)
 from coa.policy.react import (
     ANSWER,
     OBSERVATION,
@@ -34,14 +43,11 @@ from coa.trajectory import Author, Outcome
 _LINE_END = "\n"
 
 
-class ReactIdsPolicy:
-    """An engine in this process under ReAct prompting, with ids.
+class _ReactIds:
+    """A policy under ReAct prompting, with ids, for rollouts from a question's beginning."""
 
-    It is for rollouts from a question's beginning.
-    """
-
-    def __init__(self, policy: BatchPolicy, tools: Sequence[str]) -> None:
-        self._policy = policy
+    def __init__(self, policy: AnyPolicy, tools: Sequence[str]) -> None:
+        self._encode = policy.encode
         self._edges = [_edges(tool) for tool in tools]
         self.name = f"{policy.name}+react"
         self.identity = policy.identity
@@ -71,20 +77,9 @@ class ReactIdsPolicy:
     def _ids(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.SCAFFOLD
     ) -> tuple[int, ...]:
-        ids = self._policy.encode(text, is_prompt=is_prompt, author=author)
+        ids = self._encode(text, is_prompt=is_prompt, author=author)
         assert ids is not None, "only a policy with ids can be trained"
         return ids
-
-    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Continue each request's context; the results come in the requests' order."""
-        turns = [self._start(request) for request in requests]
-        waiting = _unfinished(turns)
-        while waiting:
-            lines = self._policy.complete_batch([turn.next_line() for turn in waiting])
-            for turn, line in zip(waiting, lines, strict=True):
-                turn.take(line)
-            waiting = _unfinished(turns)
-        return [self._completion(turn) for turn in turns]
 
     def _start(self, request: Request) -> "_Turn":
         is_forced = to_react(request.context).is_forced
@@ -101,6 +96,51 @@ class ReactIdsPolicy:
             opening_ids=turn.opening_ids,
             closing_ids=self._ids(_LINE_END) if is_open else (),
         )
+
+
+class ReactIdsPolicy(_ReactIds):
+    """An engine in this process that writes ReAct's lines."""
+
+    def __init__(self, policy: BatchPolicy, tools: Sequence[str]) -> None:
+        super().__init__(policy, tools)
+        self._policy = policy
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Continue each request's context; the results come in the requests' order."""
+        turns = [self._start(request) for request in requests]
+        waiting = _unfinished(turns)
+        while waiting:
+            lines = self._policy.complete_batch([turn.next_line() for turn in waiting])
+            for turn, line in zip(waiting, lines, strict=True):
+                turn.take(line)
+            waiting = _unfinished(turns)
+        return [self._completion(turn) for turn in turns]
+
+
+class ServedReactIdsPolicy(_ReactIds):
+    """A server's model that writes ReAct's lines."""
+
+    def __init__(self, policy: Policy, tools: Sequence[str]) -> None:
+        super().__init__(policy, tools)
+        self._policy = policy
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue the request's context.
+
+        Raises:
+            ServiceError: the server cannot be reached.
+        """
+        turn = self._start(request)
+        while turn.finish is None:
+            turn.take(await self._policy.complete(turn.next_line()))
+        return self._completion(turn)
+
+
+def in_react(policy: AnyPolicy, tools: Sequence[str]) -> AnyPolicy:
+    """Let a policy with ids write ReAct's lines."""
+    if isinstance(policy, BatchPolicy):
+        return ReactIdsPolicy(policy, tools)
+    return ServedReactIdsPolicy(policy, tools)
 
 
 def _edges(tool: str) -> tuple[str, str]:

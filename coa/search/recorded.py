@@ -91,6 +91,9 @@ class RecordedSearch:
         self._engine = engine
         self._settings = settings
         self._journal = Journal(settings.path)
+        self._kept: Journal | JournalReader = self._journal
+        if settings.mode is RecordingMode.REPLAY:
+            self._kept = JournalReader(settings.path)  # which others may read too
         self._is_open = False
         self._under_way: dict[str, asyncio.Task[Recorded]] = {}
 
@@ -102,7 +105,7 @@ class RecordedSearch:
     async def aclose(self) -> None:
         """Close the recording, and the engine's connections if it has any."""
         if self._is_open:
-            self._journal.__exit__()
+            self._kept.__exit__()
             self._is_open = False
         close = getattr(self._engine, "aclose", None)
         if close:
@@ -137,9 +140,9 @@ class RecordedSearch:
 
     def _find(self, key: str) -> Recorded | None:
         if not self._is_open:
-            self._journal.__enter__()
+            self._kept.__enter__()
             self._is_open = True
-        reply = self._journal.get(key)
+        reply = self._kept.get(key)
         return None if reply is None else msgspec.json.decode(reply, type=Recorded)
 
     async def _ask_once(self, key: str, query: str, top_k: int) -> Recorded:

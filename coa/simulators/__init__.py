@@ -26,6 +26,10 @@ class Simulator(Protocol):
     """For each observation of the last batch whether it was closed in time, without tags."""
 
     @property
+    def is_in_process(self) -> bool:
+        """Tell whether a model in this process writes, which is fastest in batches."""
+
+    @property
     def fingerprint(self) -> str:
         """Identify what its observations depend on; it is in every trajectory."""
 

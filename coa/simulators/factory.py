@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 
 from coa.errors import ConfigError
-from coa.policy import BatchPolicy
+from coa.policy import AnyPolicy, BatchPolicy
 from coa.policy.local.model import LocalPolicy, LocalSettings
 from coa.simulators import Answers, Simulator
 from coa.simulators.recorded import RecordedTools, open_recordings
@@ -12,7 +12,7 @@ from coa.simulators.settings import SimulatorKind, SimulatorParams
 from coa.simulators.told import ToldTools
 from coa.tools.simulated import SimulatedTools
 
-MakeSimulator = Callable[[BatchPolicy, float], Simulator]
+MakeSimulator = Callable[[AnyPolicy, float], Simulator]
 """Makes the simulator of one step: from the policy as it is then, and the share of the run that is
 over."""
 
@@ -41,7 +41,7 @@ def open_simulator(
     def frozen() -> BatchPolicy:
         return load(LocalSettings(params.model, batch_size=params.batch_size))
 
-    def write(kind: SimulatorKind, policy: BatchPolicy, done: float) -> Simulator:
+    def write(kind: SimulatorKind, policy: AnyPolicy, done: float) -> Simulator:
         if kind is SimulatorKind.POLICY:
             return SimulatedTools(policy, max_tokens=max_tokens)
         if kind is SimulatorKind.MODEL:
@@ -65,7 +65,7 @@ def open_simulator(
     recordings, journaled = open_recordings(params.recorded)
     name = f"{len(recordings.calls)}calls/{params.recorded.compares}"
 
-    def make(policy: BatchPolicy, done: float) -> Simulator:
+    def make(policy: AnyPolicy, done: float) -> Simulator:
         fallback = None if other is None else write(other, policy, done)
         return RecordedTools(recordings, journaled, fallback, name=name)
 

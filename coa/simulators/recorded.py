@@ -167,17 +167,24 @@ class RecordedTools:
         other = self._fallback.fingerprint if self._fallback else "nothing"
         return f"recorded/{self._name}/{other}"
 
+    @property
+    def is_in_process(self) -> bool:
+        """Return whether a model in this process writes where nothing is near."""
+        return self._fallback is not None and self._fallback.is_in_process
+
     async def __call__(self, states: Sequence[State]) -> list[ToolReply]:
         """Answer the calls of states; what is not near goes to the other simulator together."""
         found = [self._find(state) for state in states]
-        self._missing = [number for number, reply in enumerate(found) if reply is None]
-        self.num_near += len(states) - len(self._missing)
-        self.last_whole = [True] * len(states)
+        missing = [number for number, reply in enumerate(found) if reply is None]
+        self.num_near += len(states) - len(missing)
         written: Sequence[ToolReply] = ()
-        if self._fallback is not None and self._missing:
-            written = await self._fallback([states[number] for number in self._missing])
-            for number, is_whole in zip(self._missing, self._fallback.last_whole, strict=True):
-                self.last_whole[number] = is_whole
+        last_whole = [True] * len(states)
+        if self._fallback is not None and missing:
+            written = await self._fallback([states[number] for number in missing])
+            for number, is_whole in zip(missing, self._fallback.last_whole, strict=True):
+                last_whole[number] = is_whole
+        # Another call may have come while the other simulator wrote.
+        self._missing, self.last_whole = missing, last_whole
         for is_whole in self.last_whole:
             self.finishes[Finish.STOP if is_whole else Finish.LENGTH] += 1
         rest = iter(written)

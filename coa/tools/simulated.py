@@ -7,6 +7,7 @@ turn is its own, whatever it looks like. The model is the policy of the rollouts
 or another one (`coa/simulators`).
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,15 @@ from msgspec import structs
 
 from coa import protocol, rollout
 from coa.pending import Call, Generate
-from coa.policy import BatchPolicy, Completion, Finish, Request, Scorer, control_tokens
+from coa.policy import (
+    AnyPolicy,
+    BatchPolicy,
+    Completion,
+    Finish,
+    Request,
+    Scorer,
+    control_tokens,
+)
 from coa.rollout import State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Outcome, StepKind
@@ -25,7 +34,7 @@ from coa.trajectory import Author, Outcome, StepKind
 class SimulatedTools:
     """An environment of `coa.drivers.roll_out_states` that asks a model instead of any tool."""
 
-    def __init__(self, policy: BatchPolicy, *, max_tokens: int) -> None:
+    def __init__(self, policy: AnyPolicy, *, max_tokens: int) -> None:
         self._policy = policy
         self._max_tokens = max_tokens
         self.finishes: Counter[Finish] = Counter()
@@ -40,10 +49,15 @@ class SimulatedTools:
         """Return `simulated/{policy}/{cap}tokens`, in place of a search engine's fingerprint."""
         return f"simulated/{self._policy.name}/{self._max_tokens}tokens"
 
+    @property
+    def is_in_process(self) -> bool:
+        """Return whether a model in this process writes, which is fastest in batches."""
+        return isinstance(self._policy, BatchPolicy)
+
     async def __call__(self, states: Sequence[State]) -> list[ToolReply]:
         """Write the observations of states that wait for a call, as one batch."""
         requests = [self._request(state) for state in states]
-        completions = self._policy.complete_batch(requests)
+        completions = await _complete_all(self._policy, requests)
         self._last = list(zip(requests, completions, strict=True))
         self.last_whole = []
         replies = []
@@ -129,6 +143,12 @@ class SimulatedTools:
             body = body[: len(body) * self._max_tokens // num_tokens].rstrip()
             num_tokens = self._policy.count_tokens(body)
         return body
+
+
+async def _complete_all(policy: AnyPolicy, requests: Sequence[Request]) -> list[Completion]:
+    if isinstance(policy, BatchPolicy):
+        return policy.complete_batch(requests)
+    return await asyncio.gather(*(policy.complete(request) for request in requests))
 
 
 def _edges(state: State) -> tuple[str, str]:
