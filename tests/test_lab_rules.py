@@ -21,7 +21,9 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     for name in MAKEFILES:
         Path(name).write_text((root / name).read_text())
-    Path("Makefile").write_text("INSTALLED := installed\n" + "include table.mk mining.mk lab.mk worlds.mk\n")
+    Path("Makefile").write_text(
+        "INSTALLED := installed\n" + "include table.mk mining.mk lab.mk worlds.mk\n"
+    )
     Path("installed-train").touch()
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
