@@ -25,6 +25,7 @@ from coa.prices import CostParams
 from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
+from coa.shard_files import JOURNAL
 from coa.shards import ShardRun
 from coa.tools import Toolbox, library_fingerprint, own_schemas
 from coa.tools.factory import ToolsParams
@@ -208,7 +209,7 @@ async def open_runtime(
     teacher = shard.share_rates(teacher) if shard else teacher
     async with AsyncExitStack() as stack:
         policy = _open_policy(teacher, params, stack)
-        journal, ledger = _open_journal(work, params, stack)
+        journal, ledger = open_account(work, params, stack)
         probe = _open_probe(policy, teacher, journal, ledger)
         tools = await _open_tools(params, stack)
         if isinstance(policy, ChatPolicy):
@@ -257,15 +258,18 @@ async def _open_tools(params: Params, stack: AsyncExitStack) -> Toolbox:
     return await open_library(search, params.section(ToolsParams, "tools"), stack)
 
 
-def _open_journal(
-    work: ShardRun | str, params: Params, stack: AsyncExitStack
+def open_account(
+    work: ShardRun | str, params: Params, stack: AsyncExitStack, journal_name: str = JOURNAL
 ) -> tuple[Journal, Ledger]:
-    """Open the journal, which `stack` closes, and the account of what it paid."""
+    """Open a journal, which `stack` closes, and the account of what it paid.
+
+    A shard has the part of the limits that is its own; `journal_name` says which of its journals.
+    """
     costs = params.section(CostParams, "costs")
     if isinstance(work, str):
         journal = stack.enter_context(Journal(JOURNALS / f"{work}.sqlite"))
     else:
-        journal = stack.enter_context(work.open_journal())
+        journal = stack.enter_context(work.open_journal(journal_name))
         costs = work.share_caps(costs, journal)
     return journal, Ledger(journal, costs)
 
