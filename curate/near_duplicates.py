@@ -194,7 +194,7 @@ def find_duplicates(
     members = _Members(rows, buckets)
     for position, text in enumerate(texts):
         candidates = members.sharing(text.row)
-        own = text.shingles() if candidates else None
+        own = text.shingles() if candidates else _NO_KEYS
         for other in candidates:
             similarity = jaccard(own, texts[other].shingles())
             if similarity >= min_similarity:
