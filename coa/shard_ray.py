@@ -36,7 +36,8 @@ class Ledger:
 
     def rows(self, shard: Shard, name: str) -> list[Row]:
         """Return the calls that a shard finished before, of one of its journals."""
-        return list(self._journal(shard, name).rows())
+        path = self._folder / folder_name(shard) / name
+        return list(self._journal(shard, name).rows()) if path.exists() else []
 
     def put(self, shard: Shard, name: str, row: Row) -> None:
         """Keep a finished call."""
@@ -49,6 +50,7 @@ class Ledger:
     def write_part(self, shard: Shard, name: str, offset: int, content: bytes) -> None:
         """Keep a part of a large file; the first part comes first and replaces an earlier file."""
         path = self._folder / folder_name(shard) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             file.write(content)
@@ -87,8 +89,10 @@ def run_shard(
     with tempfile.TemporaryDirectory() as scratch:
         own = Path(scratch) / folder.name / folder_name(shard)
         for name in (JOURNAL, JUDGED):
-            with Journal(own / name, is_alone=True) as journal:
-                journal.put_rows(ray.get(ledger.rows.remote(shard, name)))
+            rows = ray.get(ledger.rows.remote(shard, name))
+            if rows:
+                with Journal(own / name, is_alone=True) as journal:
+                    journal.put_rows(rows)
         MIRROR.set(
             Mirror(
                 Path(scratch),

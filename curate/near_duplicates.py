@@ -9,7 +9,7 @@ have been counted. Texts are taken in the order of their ids, and each is compar
 that stay: so the smallest id stays, every duplicate has a near copy among the rows that stay (there
 are no chains), and the order in which texts are added does not matter.
 
-Memory holds nothing of a text, unless it shares a band with another: then its id and about 20 bytes
+Memory holds nothing of a text, unless it shares a band with another: then its id and about 50 bytes
 for each such band (of 21 at a similarity of 0.8). Everything else is in files: 8 bytes for each
 word and each band, and the ids. So texts may be added by several processes, each with files of its
 own, and be compared by one of them.
@@ -39,9 +39,9 @@ ones do more often."""
 
 _NUMBER = 8
 """Bytes of a number in the files."""
-_KEYS_AT_ONCE = 1 << 22
+KEYS_AT_ONCE = 1 << 22
 """Keys that are compared at a time, in about 250 MB."""
-_TEXTS_AT_ONCE = 1 << 18
+_TEXTS_AT_ONCE = 1 << 17
 _NO_ROWS = np.zeros(0, dtype=np.int64)
 _NO_KEYS = np.zeros(0, dtype=np.uint64)
 
@@ -165,13 +165,16 @@ class _Files(NamedTuple):
     shingles: BinaryIO
 
 
-def find_in(folders: Sequence[Path], name: str, min_similarity: float) -> Iterator[Duplicate]:
+def find_in(
+    folders: Sequence[Path], name: str, min_similarity: float, keys_at_once: int = KEYS_AT_ONCE
+) -> Iterator[Duplicate]:
     """Find the near-duplicates among texts whose files were told to stay.
 
     Args:
         folders: The folders of those who added texts.
         name: The name of the files in each.
         min_similarity: The similarity with which they were added.
+        keys_at_once: How many keys are compared at a time; 4 million take about 250 MB.
 
     Raises:
         OSError: A file is missing.
@@ -181,14 +184,18 @@ def find_in(folders: Sequence[Path], name: str, min_similarity: float) -> Iterat
         for folder in folders:
             paths = [folder / f"{name}.{kind}" for kind in _Files._fields]
             found.append(_Files(*(stack.enter_context(path.open("rb")) for path in paths)))
-        yield from find_duplicates(found, bands(min_similarity).num_bands, min_similarity)
+        num_bands = bands(min_similarity).num_bands
+        yield from find_duplicates(found, num_bands, min_similarity, keys_at_once)
 
 
 def find_duplicates(
-    files: Sequence[_Files], num_bands: int, min_similarity: float
+    files: Sequence[_Files],
+    num_bands: int,
+    min_similarity: float,
+    keys_at_once: int = KEYS_AT_ONCE,
 ) -> Iterator[Duplicate]:
     """Find the near-duplicates among all texts, in the order of their ids."""
-    rows, buckets = _shared_buckets(files, num_bands)
+    rows, buckets = _shared_buckets(files, num_bands, keys_at_once)
     texts = _read_texts(files, rows)
     texts.sort(key=lambda text: text.row_id)
     members = _Members(rows, buckets)
@@ -278,7 +285,7 @@ def _band_keys(shingles: Rows, banding: Banding) -> Hashes:
 
 
 def _shared_buckets(
-    files: Sequence[_Files], num_bands: int
+    files: Sequence[_Files], num_bands: int, keys_at_once: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the buckets that several texts share.
 
@@ -287,7 +294,7 @@ def _shared_buckets(
     """
     num_keys = sum(_size(each.keys) for each in files) // _NUMBER
     num_parts = 1
-    while num_keys > num_parts * _KEYS_AT_ONCE:
+    while num_keys > num_parts * keys_at_once:
         num_parts *= 2
     all_rows: list[NDArray[np.int64]] = []
     all_buckets: list[NDArray[np.int64]] = []
@@ -316,7 +323,7 @@ def _keys_of_part(
     num_before = 0
     for each in files:
         each.keys.seek(0)
-        while chunk := each.keys.read(_KEYS_AT_ONCE // num_bands * num_bands * _NUMBER):
+        while chunk := each.keys.read(_TEXTS_AT_ONCE * num_bands * _NUMBER):
             keys = np.frombuffer(chunk, dtype=np.uint64)
             wanted = np.flatnonzero((keys & np.uint64(num_parts - 1)) == part)
             rows.append((wanted + num_before) // num_bands)
