@@ -2,17 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams
 from coa.interruption import run_interruptible
 from coa.shard_files import FINISHED, PROGRESS, Shard, folder_name
 from coa.shard_processes import run_processes
 from coa.shards import Launcher, ShardRun
 
 
+_LOCAL = "local"
+"""A kind of policy. Its module is not imported: stages that ask nobody do not depend on policies."""
+
+
+class Asked(Protocol):
+    """The settings of a policy, such as `coa.factory.TeacherParams`."""
+
+    @property
+    def policy(self) -> str:
+        """Return the kind of the policy."""
+
+
 def launch_shards(
-    work: ShardRun, module: str, arguments: Sequence[str], *policies: TeacherParams | None
+    work: ShardRun, module: str, arguments: Sequence[str], *policies: Asked | None
 ) -> ShardRun:
     """Run all shards of a stage, where the settings name a launcher and no shard was asked for.
 
@@ -33,7 +45,7 @@ def launch_shards(
         CoaError: A shard failed; the others were stopped.
     """
     settings = work.settings
-    is_local = any(policy and policy.policy is PolicyKind.LOCAL for policy in policies)
+    is_local = any(policy and policy.policy == _LOCAL for policy in policies)
     if work.is_part or work.shard.is_merge or settings.num_shards == 1 or is_local:
         return work
     if settings.launcher is Launcher.NONE:

@@ -20,7 +20,7 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -30,12 +30,9 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from coa.errors import ConfigError, InputError
-from coa.factory import TeacherParams
 from coa.journal import Journal, to_json
 from coa.journal_file import JOURNALS
-from coa.ledger import Spending, price_journal
 from coa.params import Params
-from coa.prices import CostParams
 from coa.shard_files import (
     FINISHED,
     JOURNAL,
@@ -260,35 +257,6 @@ class ShardRun:
             fix="say how many with shards.num_shards=4" if counts else RUN_THEM,
         )
 
-    def share_rates(self, teacher: TeacherParams) -> TeacherParams:
-        """Divide the requests and tokens that a server allows in a minute among the shards."""
-        server = teacher.server
-        return replace(
-            teacher,
-            server=replace(
-                server,
-                max_requests_per_minute=_share(server.max_requests_per_minute, self.shard.count),
-                max_tokens_per_minute=_share(server.max_tokens_per_minute, self.shard.count),
-            ),
-        )
-
-    def share_caps(self, costs: CostParams, journal: Journal) -> CostParams:
-        """Divide among the shards what may still be spent after earlier runs."""
-        if not self.is_part:
-            return costs
-        before = Spending()
-        for earlier in journal.earlier:
-            before.add(price_journal(earlier, costs))
-        paid = before.total
-        self.paid_before = paid.dollars
-        count = self.shard.count
-        return replace(
-            costs,
-            max_calls=_share(costs.max_calls, count, paid.calls),
-            max_tokens=_share(costs.max_tokens, count, paid.tokens),
-            max_dollars=_share(costs.max_dollars, count, paid.dollars),
-        )
-
     def parts(self, name: str) -> list[Path]:
         """Return a file of each shard that is merged, in the shards' order."""
         return [self.all_shards / folder_name(shard) / name for shard in self._merged_shards()]
@@ -366,12 +334,3 @@ class ShardRun:
         mirror = MIRROR.get()
         if mirror:
             mirror.on_file(name, content)
-
-
-def _share(limit: Any, count: int, spent: Any = 0) -> Any:
-    """Return a shard's part of a limit of which some is spent; 0, which is no limit, stays."""
-    left = max(limit - spent, 0)
-    if not limit or not left:
-        return limit
-    part = left // count if isinstance(limit, int) else left / count
-    return spent + max(part, 1 if isinstance(limit, int) else 0)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -150,7 +151,7 @@ def test_files_that_are_joined_have_the_bytes_of_one(tmp_path: Path) -> None:
     tables.write_table(tmp_path / "all.parquet", Trajectory, rows)
     borders = [0, 700, 700, 2750, 3300]
     parts = []
-    for first, end in zip(borders, borders[1:], strict=False):
+    for first, end in pairwise(borders):
         parts.append(tmp_path / f"{first}-{end}.parquet")
         tables.write_table(parts[-1], Trajectory, rows[first:end])
     tables.join(tmp_path / "joined.parquet", Trajectory, parts)

@@ -35,7 +35,7 @@ from coa.policy import (
     control_tokens,
 )
 from coa.policy.completions import CompletionsPolicy
-from coa.runtime import keep_calls, open_account
+from coa.runtime import keep_calls, open_account, share_rates
 from coa.shard_files import JUDGED
 from coa.shards import ShardRun
 from coa.trajectory import FAILED_STOPS
@@ -234,7 +234,7 @@ async def open_judge(
         return
     async with AsyncExitStack() as stack:
         if isinstance(work, ShardRun):
-            settings = replace(settings, policy=work.share_rates(settings.policy))
+            settings = replace(settings, policy=share_rates(settings.policy, work.shard.count))
         policy = open_judging_policy(settings, params)
         close = getattr(policy, "aclose", None)
         if close is not None:
