@@ -10,9 +10,8 @@ from coa.shard_files import FINISHED, PROGRESS, Shard, folder_name
 from coa.shard_processes import run_processes
 from coa.shards import Launcher, ShardRun
 
-
 _LOCAL = "local"
-"""A kind of policy. Its module is not imported: stages that ask nobody do not depend on policies."""
+"""A kind of policy, whose module is not imported: the filter does not depend on policies."""
 
 
 class Asked(Protocol):
