@@ -40,7 +40,7 @@ from tests.shard_support import (
 )
 
 JUDGED_BY_SCRIPT = [*PROMPTS, "judge.policy.policy=scripted_judge", "judge.flips=0.3"]
-SCREEN = ["min_similarity=0.3", "ngram_words=4"]
+SCREEN = ["min_similarity=0.15", "shingle_words=3", "ngram_words=4"]
 STAGES: dict[str, tuple[Main, list[str]]] = {
     "grade": (grade, []),
     "grade, judged": (grade, JUDGED_BY_SCRIPT),
