@@ -88,11 +88,16 @@ def make_rows(count: int) -> Iterator[GradedTrajectory]:
 
 
 def make_rollout(
-    i: int, first: int, question: Question, passages: list[Passage], generator: random.Random
+    i: int,
+    first: int,
+    question: Question,
+    passages: list[Passage],
+    generator: random.Random,
+    num_searches: int = NUM_SEARCHES,
 ) -> Trajectory:
     """Make one rollout; every fifth is right."""
     steps: list[Step] = []
-    for k in range(NUM_SEARCHES):
+    for k in range(num_searches):
         asked = name(first + min(k, 1))
         thought = f"{words(generator, 25)} I need the friend of {asked}. {words(generator, 20)}"
         call = f"{protocol.open_tag('search')} {asked} friend {protocol.close_tag('search')}"
@@ -107,7 +112,7 @@ def make_rollout(
         Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}.")
     )
     steps.append(
-        Step(StepKind.ANSWER, Author.POLICY, f"\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
+        Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
     )
     return Trajectory(
         trajectory_id=f"{question.question_id}/coa/{i}",
@@ -126,7 +131,7 @@ def make_rollout(
         num_policy_tokens=300,
         num_environment_tokens=400,
         num_calls=4,
-        num_actions=NUM_SEARCHES,
+        num_actions=num_searches,
     )
 
 

@@ -24,7 +24,7 @@ from coa.ledger import Spending, Tally, price_journal
 from coa.params import Params
 from coa.prices import CostParams
 from coa.runtime import JOURNALS
-from coa.shard_files import JOURNAL, SHARDS
+from coa.shard_files import SHARDS, whole_name
 from coa.trajectory import Mode
 
 _MAX_STAGE = 17
@@ -77,15 +77,16 @@ def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
         InputError: a journal or a file of kept rows is damaged.
     """
     journals: dict[str, list[Path]] = {path.stem: [path] for path in folder.glob("*.sqlite")}
-    for path in sorted((folder / SHARDS.name).glob(f"*/*/{JOURNAL}")):
-        journals.setdefault(path.parent.parent.name, []).append(path)
+    for path in sorted((folder / SHARDS.name).glob("*/*/*.sqlite")):
+        name = whole_name(path.parent.parent.name, path.name)
+        journals.setdefault(name, []).append(path)
     stages = []
     for name in sorted(journals):
         spending = Spending()
         runs = Runs()
         num_running = 0
         for path in journals[name]:
-            if path.name == JOURNAL and is_open(path):
+            if path.parent != folder and is_open(path):
                 num_running += 1
                 continue
             with JournalReader(path) as journal:

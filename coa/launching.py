@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams
 from coa.interruption import run_interruptible
 from coa.shard_files import FINISHED, PROGRESS, Shard, folder_name
 from coa.shard_processes import run_processes
-from coa.shards import Launcher, ShardRun, ShardsParams
+from coa.shards import Launcher, ShardRun
+
+_LOCAL = "local"
+"""A kind of policy, whose module is not imported: the filter does not depend on policies."""
+
+
+class Asked(Protocol):
+    """The settings of a policy, such as `coa.factory.TeacherParams`."""
+
+    @property
+    def policy(self) -> str:
+        """Return the kind of the policy."""
 
 
 def launch_shards(
-    work: ShardRun, module: str, arguments: Sequence[str], policy: TeacherParams
+    work: ShardRun, module: str, arguments: Sequence[str], *policies: Asked | None
 ) -> ShardRun:
     """Run all shards of a stage, where the settings name a launcher and no shard was asked for.
 
@@ -23,7 +34,7 @@ def launch_shards(
         work: What the stage's command is to do.
         module: The stage's module, whose command does one shard.
         arguments: The command's arguments.
-        policy: The policy that the stage asks.
+        policies: The policies that the stage asks, the judge's too.
 
     Returns:
         What is left to do: the merge after a launch, else `work` itself.
@@ -32,8 +43,8 @@ def launch_shards(
         ConfigError: There are shards and nobody to start them.
         CoaError: A shard failed; the others were stopped.
     """
-    settings = work.params.section(ShardsParams, "shards")
-    is_local = policy.policy is PolicyKind.LOCAL
+    settings = work.settings
+    is_local = any(policy and policy.policy == _LOCAL for policy in policies)
     if work.is_part or work.shard.is_merge or settings.num_shards == 1 or is_local:
         return work
     if settings.launcher is Launcher.NONE:

@@ -1,10 +1,11 @@
 """Put the shards of a stage together: the same output as one process, and no call.
 
-    python -m coa.merge stage=sample mode=coa      # also stage=branch and stage=evaluate
+    python -m coa.merge stage=sample mode=coa      # also branch, evaluate and stages of curation
 
 The other arguments are those that the shards were given. All shards must be over and have run with
 the same settings on the same items. Their journals become one, in .journal/, and the stage runs
-from it. Then the shards' own files are removed.
+from it; of grade, analyse, filter and screen the tables are joined. Then the shards' own files are
+removed.
 """
 
 import subprocess
@@ -14,7 +15,15 @@ from collections.abc import Sequence
 from coa.errors import ConfigError, InputError, unknown_name
 from coa.shards import MERGED
 
-MODULES = {"sample": "synth.sample", "branch": "curate.branch", "evaluate": "train.evaluate"}
+MODULES = {
+    "sample": "synth.sample",
+    "grade": "curate.grade",
+    "analyse": "curate.analyse",
+    "filter": "curate.filter",
+    "branch": "curate.branch",
+    "screen": "curate.screen",
+    "evaluate": "train.evaluate",
+}
 """The stages that can run in shards, and their commands. The stages themselves know which files and
 settings are theirs, so the merge is a run of the stage."""
 

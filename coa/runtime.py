@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.errors import CapError
@@ -14,7 +15,7 @@ from coa.interruption import tell
 from coa.journal import Journal
 from coa.journal_file import JOURNALS as JOURNALS
 from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
-from coa.ledger import Ledger
+from coa.ledger import Ledger, Spending, price_journal
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import AnyPolicy, BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
@@ -25,6 +26,7 @@ from coa.prices import CostParams
 from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
+from coa.shard_files import JOURNAL
 from coa.shards import ShardRun
 from coa.tools import Toolbox, library_fingerprint, own_schemas
 from coa.tools.factory import ToolsParams
@@ -205,10 +207,10 @@ async def open_runtime(
     teacher = teacher or params.section(TeacherParams, "teacher")
     limits = limits or params.section(Limits, "rollout")
     shard = None if isinstance(work, str) else work
-    teacher = shard.share_rates(teacher) if shard else teacher
+    teacher = share_rates(teacher, shard.shard.count) if shard else teacher
     async with AsyncExitStack() as stack:
         policy = _open_policy(teacher, params, stack)
-        journal, ledger = _open_journal(work, params, stack)
+        journal, ledger = open_account(work, params, stack)
         probe = _open_probe(policy, teacher, journal, ledger)
         tools = await _open_tools(params, stack)
         if isinstance(policy, ChatPolicy):
@@ -257,17 +259,60 @@ async def _open_tools(params: Params, stack: AsyncExitStack) -> Toolbox:
     return await open_library(search, params.section(ToolsParams, "tools"), stack)
 
 
-def _open_journal(
-    work: ShardRun | str, params: Params, stack: AsyncExitStack
+def open_account(
+    work: ShardRun | str, params: Params, stack: AsyncExitStack, journal_name: str = JOURNAL
 ) -> tuple[Journal, Ledger]:
-    """Open the journal, which `stack` closes, and the account of what it paid."""
+    """Open a journal, which `stack` closes, and the account of what it paid.
+
+    A shard has the part of the limits that is its own; `journal_name` says which of its journals.
+    """
     costs = params.section(CostParams, "costs")
     if isinstance(work, str):
         journal = stack.enter_context(Journal(JOURNALS / f"{work}.sqlite"))
     else:
-        journal = stack.enter_context(work.open_journal())
-        costs = work.share_caps(costs, journal)
+        journal = stack.enter_context(work.open_journal(journal_name))
+        costs = share_caps(costs, journal, work)
     return journal, Ledger(journal, costs)
+
+
+def share_rates(teacher: TeacherParams, count: int) -> TeacherParams:
+    """Divide the requests and tokens that a server allows in a minute among shards."""
+    server = teacher.server
+    return replace(
+        teacher,
+        server=replace(
+            server,
+            max_requests_per_minute=_share(server.max_requests_per_minute, count),
+            max_tokens_per_minute=_share(server.max_tokens_per_minute, count),
+        ),
+    )
+
+
+def share_caps(costs: CostParams, journal: Journal, work: ShardRun) -> CostParams:
+    """Divide among the shards what may still be spent after earlier runs."""
+    if not work.is_part:
+        return costs
+    before = Spending()
+    for earlier in journal.earlier:
+        before.add(price_journal(earlier, costs))
+    paid = before.total
+    work.paid_before = paid.dollars
+    count = work.shard.count
+    return replace(
+        costs,
+        max_calls=_share(costs.max_calls, count, paid.calls),
+        max_tokens=_share(costs.max_tokens, count, paid.tokens),
+        max_dollars=_share(costs.max_dollars, count, paid.dollars),
+    )
+
+
+def _share(limit: Any, count: int, spent: Any = 0) -> Any:
+    """Return a shard's part of a limit of which some is spent; 0, which is no limit, stays."""
+    left = max(limit - spent, 0)
+    if not limit or not left:
+        return limit
+    part = left // count if isinstance(limit, int) else left / count
+    return spent + max(part, 1 if isinstance(limit, int) else 0)
 
 
 async def _wait_for_calls(journal: Journal) -> None:

@@ -1,23 +1,42 @@
 """Read the files that shards leave, and check that they can be merged."""
 
+import hashlib
 import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from coa.errors import InputError
+from coa.journal import Row
 from coa.journal_file import JOURNALS
 
 SHARDS = JOURNALS / "shards"
 """The folder with a folder for each work that is done in shards, named after its journal."""
 JOURNAL = "journal.sqlite"
+JUDGED = "judge.sqlite"
+"""The journal of a shard's judge."""
 PROGRESS = "progress.json"
 FINISHED = "finished.json"
 _FOLDER = re.compile(r"(\d+)-of-(\d+)")
 RUN_THEM = "run each with its argument, such as shard=2/4, and then merge again"
 _MAX_SHOWN = 5
+_ELSEWHERE = {
+    "api_key_env",
+    "base_url",
+    "batch_size",
+    "concurrency",
+    "device",
+    "max_requests_per_minute",
+    "max_tokens_per_minute",
+    "patience_minutes",
+    "timeout_seconds",
+    "url",
+}
+"""Settings that say where a shard finds its servers and how fast it asks them. They may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +72,40 @@ class Finished(msgspec.Struct):
     num_items: int
     summary: str
     host: str
+    counts: Any = None
+    """What it counted, of a stage whose shards are put together without running it again."""
+
+
+class Mirror(NamedTuple):
+    """Where a shard writes that a launcher runs on another machine, and whom it tells."""
+
+    folder: Path
+    """In place of `SHARDS`."""
+    on_call: Callable[[str, Row], None]
+    """Told of each call: the name of its journal in the shard's folder, and the call."""
+    on_file: Callable[[str, bytes], None]
+    """Told of each small file: its name and its content."""
+    on_part: Callable[[str, int, bytes], None]
+    """Told of each part of a large file: its name, where the part begins, and its content."""
+
+
+MIRROR: ContextVar[Mirror | None] = ContextVar("mirror", default=None)
+"""Set by a launcher."""
 
 
 def folder_name(shard: Shard) -> str:
     """Return the name of a shard's folder."""
     return f"{shard.number}-of-{shard.count}"
+
+
+def whole_name(name: str, journal: str) -> str:
+    """Return the name of the journal that a shard's goes into at the merge.
+
+    Args:
+        name: The name of the stage's journal.
+        journal: The file in the shard's folder.
+    """
+    return f"{name}-judge" if journal == JUDGED else name
 
 
 def shards_in(folder: Path) -> list[Shard]:
@@ -133,3 +181,18 @@ def _differences(expected: Finished, found: Finished) -> list[str]:
         items = f"{found.num_items:,} there and {expected.num_items:,} here"
         differences.append(f"the items of the stage are others ({items})")
     return differences[:_MAX_SHOWN]
+
+
+def flat_settings(values: Any, name: str) -> dict[str, Any]:
+    """Return the settings below `name` by dotted names, without those that may differ."""
+    if name.rpartition(".")[2] in _ELSEWHERE:
+        return {}
+    if isinstance(values, str) and values.endswith(".txt") and Path(values).is_file():
+        content = hashlib.sha256(Path(values).read_bytes()).hexdigest()
+        return {name: f"{values} ({content[:8]})"}  # a prompt is what it says
+    if not isinstance(values, Mapping) or not values:
+        return {name: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat_settings(value, f"{name}.{key}")
+    return found

@@ -13,15 +13,15 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from coa.errors import CoaError, MissingExtraError
 from coa.journal import Journal, Row
-from coa.shard_files import JOURNAL, Shard, folder_name
+from coa.shard_files import JOURNAL, JUDGED, MIRROR, Mirror, Shard, folder_name
 from coa.shard_processes import MAX_STARTS, failed, run_together
-from coa.shards import MIRROR, Mirror
 from coa.whole_files import write_file
 
 
@@ -31,20 +31,29 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         """Keep everything below `folder`, in a folder for each shard."""
         self._folder = folder
-        self._journals: dict[Shard, Journal] = {}
+        self._journals: dict[tuple[Shard, str], Journal] = {}
         self._opened = ExitStack()
 
-    def rows(self, shard: Shard) -> list[Row]:
-        """Return the calls that a shard finished before."""
-        return list(self._journal(shard).rows())
+    def rows(self, shard: Shard, name: str) -> list[Row]:
+        """Return the calls that a shard finished before, of one of its journals."""
+        path = self._folder / folder_name(shard) / name
+        return list(self._journal(shard, name).rows()) if path.exists() else []
 
-    def put(self, shard: Shard, row: Row) -> None:
+    def put(self, shard: Shard, name: str, row: Row) -> None:
         """Keep a finished call."""
-        self._journal(shard).put_rows([row])
+        self._journal(shard, name).put_rows([row])
 
     def write(self, shard: Shard, name: str, content: bytes) -> None:
         """Keep a small file."""
         write_file(self._folder / folder_name(shard) / name, content)
+
+    def write_part(self, shard: Shard, name: str, offset: int, content: bytes) -> None:
+        """Keep a part of a large file; the first part comes first and replaces an earlier file."""
+        path = self._folder / folder_name(shard) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(content)
 
     def sync(self) -> None:
         """Return once everything that was sent before is kept."""
@@ -53,11 +62,12 @@ class Ledger:
         """Close the journals, so that they can be merged."""
         self._opened.close()
 
-    def _journal(self, shard: Shard) -> Journal:
-        if shard not in self._journals:
-            path = self._folder / folder_name(shard) / JOURNAL
-            self._journals[shard] = self._opened.enter_context(Journal(path, is_alone=True))
-        return self._journals[shard]
+    def _journal(self, shard: Shard, name: str) -> Journal:
+        if (shard, name) not in self._journals:
+            path = self._folder / folder_name(shard) / name
+            journal = self._opened.enter_context(Journal(path, is_alone=True))
+            self._journals[shard, name] = journal
+        return self._journals[shard, name]
 
 
 def run_shard(
@@ -78,13 +88,17 @@ def run_shard(
     os.chdir(project)
     with tempfile.TemporaryDirectory() as scratch:
         own = Path(scratch) / folder.name / folder_name(shard)
-        with Journal(own / JOURNAL, is_alone=True) as journal:
-            journal.put_rows(ray.get(ledger.rows.remote(shard)))
+        for name in (JOURNAL, JUDGED):
+            rows = ray.get(ledger.rows.remote(shard, name))
+            if rows:
+                with Journal(own / name, is_alone=True) as journal:
+                    journal.put_rows(rows)
         MIRROR.set(
             Mirror(
                 Path(scratch),
-                lambda row: ledger.put.remote(shard, row),
-                lambda name, content: ledger.write.remote(shard, name, content),
+                partial(ledger.put.remote, shard),
+                partial(ledger.write.remote, shard),
+                partial(ledger.write_part.remote, shard),
             )
         )
         try:

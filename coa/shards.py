@@ -9,33 +9,35 @@ has which follows from the settings alone. A shard keeps all its files in
 is over, the settings that it ran with. The merge compares those, takes over the calls of all
 journals and runs the stage from them, so the output is that of one process, byte for byte
 (docs/shards.md).
+
+A stage that handles each row of a file by itself (grade, analyse, filter, screen) has ranges of
+rows as its shards, and the merge joins the tables that they wrote.
 """
 
 import hashlib
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from coa.errors import ConfigError, InputError
-from coa.factory import TeacherParams
-from coa.journal import Journal, Row, to_json
+from coa.journal import Journal, to_json
 from coa.journal_file import JOURNALS
-from coa.ledger import Spending, price_journal
 from coa.params import Params
-from coa.prices import CostParams
 from coa.shard_files import (
     FINISHED,
     JOURNAL,
+    JUDGED,
+    MIRROR,
     PROGRESS,
     RUN_THEM,
     SHARDS,
@@ -43,33 +45,30 @@ from coa.shard_files import (
     Shard,
     Standing,
     check_shards,
+    flat_settings,
     folder_name,
+    read_finished,
     shards_in,
+    whole_name,
 )
+from coa.tables import count_rows, footer
 from coa.whole_files import write_file
 
 MERGED = "shard=merged"
 """The argument of a stage that merges its shards."""
 _ARGUMENT = re.compile(r"([1-9]\d*)/([1-9]\d*)")
-_READ_BY_ALL = ("search", "tools", "microworld")
+_ROLLED_OUT = ("search", "tools", "microworld")
 _READ_ALSO = {
-    "sample": ("teacher", "rollout", "prompts"),
-    "branch": ("teacher", "rollout", "prompts"),
+    "sample": ("teacher", "rollout", "prompts", *_ROLLED_OUT),
+    "branch": ("teacher", "rollout", "prompts", "judge", *_ROLLED_OUT),
+    "evaluate": ("judge", *_ROLLED_OUT),
+    "grade": ("judge", "microworld"),
+    "analyse": ("index",),
 }
 """The sections that decide what is written, beside the stage's own."""
-_ELSEWHERE = {
-    "api_key_env",
-    "base_url",
-    "batch_size",
-    "concurrency",
-    "device",
-    "max_requests_per_minute",
-    "max_tokens_per_minute",
-    "patience_minutes",
-    "timeout_seconds",
-    "url",
-}
-"""Settings that say where a shard finds its servers and how fast it asks them. They may differ."""
+_TOLD_EVERY_ROWS = 1000
+_PART_BYTES = 16_000_000
+"""Of a file that is sent to a launcher on another machine."""
 _Item = TypeVar("_Item")
 
 
@@ -86,7 +85,7 @@ class Launcher(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardsParams:
-    """How many shards `synth.sample`, `curate.branch` and `train.evaluate` run as."""
+    """How many shards the stages run as that `python -m coa.merge` knows."""
 
     num_shards: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Parts of a stage that run at the same time, each with `teacher.concurrency` rollouts; 1: the
@@ -119,20 +118,6 @@ def take_shard(arguments: Sequence[str]) -> tuple[Shard, list[str]]:
     return Shard(int(numbers[1]), int(numbers[2])), rest
 
 
-class Mirror(NamedTuple):
-    """Where a shard writes that a launcher runs on another machine, and whom it tells."""
-
-    folder: Path
-    """In place of `SHARDS`."""
-    on_call: Callable[[Row], None]
-    on_file: Callable[[str, bytes], None]
-    """Told of each small file: its name and its content."""
-
-
-MIRROR: ContextVar[Mirror | None] = ContextVar("mirror", default=None)
-"""Set by a launcher."""
-
-
 @dataclass(slots=True)
 class ShardRun:
     """A run of a stage over its whole work, over a shard of it, or over all shards' journals."""
@@ -148,13 +133,20 @@ class ShardRun:
     paid_before: float = 0.0
     """Dollars in earlier journals, which every shard knows of."""
     merged: Sequence[Path] = ()
-    """The journals that were taken over."""
+    """The folders of shards that were put together."""
     _digest: Any = field(default_factory=hashlib.sha256)
+    _has_begun: bool = False
 
     @property
     def is_part(self) -> bool:
         """Tell whether other processes do the rest of the work."""
         return self.shard.count > 1
+
+    @property
+    def settings(self) -> ShardsParams:
+        """Return the section `shards`; one process where there is none."""
+        has_section = "shards" in self.params.values()
+        return self.params.section(ShardsParams, "shards") if has_section else ShardsParams()
 
     @property
     def all_shards(self) -> Path:
@@ -180,39 +172,78 @@ class ShardRun:
             if index % self.shard.count == self.shard.number - 1:
                 yield item
 
-    def open_journal(self) -> Journal:
-        """Prepare the run, and return the journal to open; all items were chosen before.
+    def read(self, *files: Path) -> None:
+        """Take the rows of parquet files as items, by their footers.
+
+        Raises:
+            InputError: A file is missing or truncated.
+        """
+        for file in files:
+            self._digest.update(footer(file))
+            self.num_items += count_rows(file)
+
+    def note(self, inputs: object) -> None:
+        """Take something else that the stage reads as an item; a record, or a sequence of them."""
+        self._digest.update(to_json(inputs))
+
+    def rows(self, count: int) -> range:
+        """Return which of `count` rows this shard has: as many as the others, side by side."""
+        number, shards = self.shard.number, self.shard.count
+        return range(count * (number - 1) // shards, count * number // shards)
+
+    def begin(self) -> None:
+        """Prepare the run, once; all items were chosen before.
 
         Raises:
             InputError: Shards are missing, are not over, or ran with other settings.
         """
-        whole = JOURNALS / f"{self.journal_name}.sqlite"
+        if self._has_begun:
+            return
+        self._has_begun = True
         if self.is_part:
+            self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / FINISHED).unlink(missing_ok=True)
-            mirror = MIRROR.get()
-            on_call = mirror.on_call if mirror else None
-            earlier = [whole] if whole.exists() else []
-            earlier += [path for path in self._journals() if self._is_of_other_split(path)]
-            return Journal(self.folder / JOURNAL, earlier=earlier, on_put=on_call, is_alone=True)
+            return
         if self.shard.is_merge:
-            check_shards(self.all_shards, self._finished(""), self._count())
-        journals = self._journals()
-        if journals:
-            with Journal(whole) as journal:
-                for path in journals:
-                    journal.absorb(path)
-            self.merged = journals
-        return Journal(whole)
+            count = self._count()
+            check_shards(self.all_shards, self._finished(""), count)
+            self.merged = [self.all_shards / folder_name(Shard(i + 1, count)) for i in range(count)]
+        for name in (JOURNAL, JUDGED):
+            journals = self._journals(name)
+            if journals:
+                with Journal(self._whole(name)) as journal:
+                    for path in journals:
+                        journal.absorb(path)
+            self.merged = sorted({*self.merged, *(path.parent for path in journals)})
 
-    def _journals(self) -> list[Path]:
-        return sorted(self.all_shards.glob(f"*-of-*/{JOURNAL}"))
+    def open_journal(self, name: str = JOURNAL) -> Journal:
+        """Begin, and return the journal to open: the policy's, or the judge's (`JUDGED`).
+
+        Raises:
+            InputError: Shards are missing, are not over, or ran with other settings.
+        """
+        self.begin()
+        whole = self._whole(name)
+        if not self.is_part:
+            return Journal(whole)
+        mirror = MIRROR.get()
+        on_call = partial(mirror.on_call, name) if mirror else None
+        earlier = [whole] if whole.exists() else []
+        earlier += [path for path in self._journals(name) if self._is_of_other_split(path)]
+        return Journal(self.folder / name, earlier=earlier, on_put=on_call, is_alone=True)
+
+    def _whole(self, name: str) -> Path:
+        return JOURNALS / f"{whole_name(self.journal_name, name)}.sqlite"
+
+    def _journals(self, name: str) -> list[Path]:
+        return sorted(self.all_shards.glob(f"*-of-*/{name}"))
 
     def _is_of_other_split(self, journal: Path) -> bool:
         return not journal.parent.name.endswith(f"-of-{self.shard.count}")
 
     def _count(self) -> int:
         """Return how many shards are to be merged: as the settings say, or as many as lie there."""
-        count = self.params.section(ShardsParams, "shards").num_shards
+        count = self.settings.num_shards
         if count > 1:
             return count
         counts = {shard.count for shard in shards_in(self.all_shards)}
@@ -226,53 +257,63 @@ class ShardRun:
             fix="say how many with shards.num_shards=4" if counts else RUN_THEM,
         )
 
-    def share_rates(self, teacher: TeacherParams) -> TeacherParams:
-        """Divide the requests and tokens that a server allows in a minute among the shards."""
-        server = teacher.server
-        return replace(
-            teacher,
-            server=replace(
-                server,
-                max_requests_per_minute=_share(server.max_requests_per_minute, self.shard.count),
-                max_tokens_per_minute=_share(server.max_tokens_per_minute, self.shard.count),
-            ),
-        )
+    def parts(self, name: str) -> list[Path]:
+        """Return a file of each shard that is merged, in the shards' order."""
+        return [self.all_shards / folder_name(shard) / name for shard in self._merged_shards()]
 
-    def share_caps(self, costs: CostParams, journal: Journal) -> CostParams:
-        """Divide among the shards what may still be spent after earlier runs."""
-        if not self.is_part:
-            return costs
-        before = Spending()
-        for earlier in journal.earlier:
-            before.add(price_journal(earlier, costs))
-        paid = before.total
-        self.paid_before = paid.dollars
-        count = self.shard.count
-        return replace(
-            costs,
-            max_calls=_share(costs.max_calls, count, paid.calls),
-            max_tokens=_share(costs.max_tokens, count, paid.tokens),
-            max_dollars=_share(costs.max_dollars, count, paid.dollars),
-        )
+    def counts(self, kind: type[_Item]) -> list[_Item]:
+        """Return what each shard that is merged counted, in the shards' order."""
+        found: list[_Item] = []
+        for shard in self._merged_shards():
+            finished = read_finished(self.all_shards, shard)
+            assert finished is not None, "begin() found all shards"
+            # Counters are no type that msgspec knows.
+            counts = msgspec.convert(finished.counts, kind, dec_hook=lambda own, read: own(read))
+            found.append(counts)
+        return found
 
-    def finish(self, summary: str) -> str:
-        """Leave what the merge needs, or remove what is merged; return the line to be shown."""
+    def _merged_shards(self) -> list[Shard]:
+        count = self._count()
+        return [Shard(number, count) for number in range(1, count + 1)]
+
+    def finish(self, summary: str, counts: object = None) -> str:
+        """Leave what the merge needs, or remove what is merged; return the line to be shown.
+
+        Args:
+            summary: The line that the stage shows.
+            counts: What a shard counted, where the merge does not run the stage again.
+        """
         if not self.is_part:
-            for journal in self.merged:
+            for folder in self.merged:
                 # A shard that somebody has started again meanwhile keeps its folder.
-                with suppress(Timeout), FileLock(f"{journal}.lock", timeout=0):
-                    shutil.rmtree(journal.parent, ignore_errors=True)
+                with suppress(Timeout), ExitStack() as locks:
+                    for journal in folder.glob("*.sqlite"):
+                        locks.enter_context(FileLock(f"{journal}.lock", timeout=0))
+                    shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 self.all_shards.rmdir()
             return summary
-        self.write(FINISHED, self._finished(summary))
+        if counts is not None:
+            self._send_files()
+        finished = self._finished(summary)
+        finished.counts = counts
+        self.write(FINISHED, finished)
         return f"{self.shard}: {summary}"
+
+    def _send_files(self) -> None:
+        """Send the files that the merge reads to a launcher on another machine."""
+        mirror = MIRROR.get()
+        for path in sorted(self.folder.iterdir()) if mirror else ():
+            if mirror and path.is_file() and ".sqlite" not in path.name:
+                with path.open("rb") as file:
+                    while part := file.read(_PART_BYTES):
+                        mirror.on_part(path.name, file.tell() - len(part), part)
 
     def _finished(self, summary: str) -> Finished:
         values = self.params.values()
         settings: dict[str, Any] = {}
-        for section in (self.stage, *_READ_BY_ALL, *_READ_ALSO.get(self.stage, ())):
-            settings |= _flat(values[section], section)
+        for section in (self.stage, *_READ_ALSO.get(self.stage, ())):
+            settings |= flat_settings(values[section], section)
         work = self._digest.hexdigest()[:16]
         return Finished(settings, work, self.num_items, summary, socket.gethostname())
 
@@ -281,34 +322,15 @@ class ShardRun:
         if self.is_part:
             self.write(PROGRESS, Standing(done, total, dollars - self.paid_before))
 
+    def tell_row(self, done: int, total: int, dollars: float = 0.0) -> None:
+        """Write down how far this shard is, every thousand rows."""
+        if done == total or done % _TOLD_EVERY_ROWS == 0:
+            self.tell(done, total, dollars)
+
     def write(self, name: str, record: object) -> None:
         """Write a small file of this shard, and tell a launcher of it."""
-        content = to_json(record)
+        content = msgspec.json.encode(record)  # what was counted keeps its order
         write_file(self.folder / name, content)
         mirror = MIRROR.get()
         if mirror:
             mirror.on_file(name, content)
-
-
-def _share(limit: Any, count: int, spent: Any = 0) -> Any:
-    """Return a shard's part of a limit of which some is spent; 0, which is no limit, stays."""
-    left = max(limit - spent, 0)
-    if not limit or not left:
-        return limit
-    part = left // count if isinstance(limit, int) else left / count
-    return spent + max(part, 1 if isinstance(limit, int) else 0)
-
-
-def _flat(values: Any, name: str) -> dict[str, Any]:
-    """Return the settings below `name` by dotted names, without those that may differ."""
-    if name.rpartition(".")[2] in _ELSEWHERE:
-        return {}
-    if isinstance(values, str) and values.endswith(".txt") and Path(values).is_file():
-        content = hashlib.sha256(Path(values).read_bytes()).hexdigest()
-        return {name: f"{values} ({content[:8]})"}  # a prompt is what it says
-    if not isinstance(values, Mapping) or not values:
-        return {name: values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{name}.{key}")
-    return found

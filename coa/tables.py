@@ -3,8 +3,9 @@
 The schema follows from the dataclass. A file appears whole or not at all.
 """
 
+import os
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
@@ -24,6 +25,8 @@ Record = TypeVar("Record")
 
 _ROWS_PER_GROUP = 1000
 """Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
+_FOOTER_END = 8
+"""Bytes at the end of a parquet file: the size of its footer, and four letters."""
 _VERSION_KEY = b"coa.schema_version"
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -76,6 +79,7 @@ class TableWriter:
         self._path = path
         self._schema = schema_of(record)
         self._rows: list[Any] = []
+        self._copied = self._schema.empty_table()
         self.num_rows = 0
 
     def __enter__(self) -> Self:
@@ -94,11 +98,30 @@ class TableWriter:
         if len(self._rows) >= _ROWS_PER_GROUP:
             self._flush()
 
+    def append(self, path: Path) -> None:
+        """Add the rows of a file of the same records; the bytes are those of `write`.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        file = open_parquet(path)
+        for batch in parquet_batches(path, file, self._schema.names):
+            self.num_rows += batch.num_rows
+            rows = pa.Table.from_batches([batch]).cast(self._schema)
+            self._copied = pa.concat_tables([self._copied, rows])
+            while self._copied.num_rows >= _ROWS_PER_GROUP:
+                self._flush()
+
     def _flush(self) -> None:
-        if self._rows:
-            with _writing(self._path):
-                self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        """Write a group of rows; those that were written one by one follow those copied."""
+        group = self._copied.slice(0, _ROWS_PER_GROUP)
+        self._copied = self._copied.slice(_ROWS_PER_GROUP)
+        if not group.num_rows:
+            group = pa.Table.from_pylist(self._rows, schema=self._schema)
             self._rows = []
+        if group.num_rows:
+            with _writing(self._path):
+                self._writer.write_table(group.combine_chunks())
 
     def __exit__(
         self,
@@ -134,10 +157,27 @@ def write_table(path: Path, record: type[Record], rows: Iterable[Record]) -> int
     return table.num_rows
 
 
-def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
+def join(out: Path, record: type[Any], parts: Iterable[Path]) -> None:
+    """Write the rows of files of the same records into one, in the files' order.
+
+    Raises:
+        InputError: A file is missing or damaged.
+        OutputError: The file cannot be written; an earlier file at `out` is untouched.
+    """
+    with TableWriter(out, record) as table:
+        for part in parts:
+            table.append(part)
+
+
+def read_table(path: Path, record: type[Record], rows: range | None = None) -> Iterator[Record]:
     """Read the records of a parquet file, a group at a time; memory does not grow with the rows.
 
     A column that the record has a default for may be missing: older files do not have it.
+
+    Args:
+        path: The file.
+        record: The type of its records.
+        rows: The numbers of the rows to read; all of them by default.
 
     Raises:
         InputError: The file is missing, truncated or of another schema version, lacks a column, or
@@ -148,8 +188,9 @@ def read_table(path: Path, record: type[Record]) -> Iterator[Record]:
     require_columns(path, found, required_columns(record))
     columns = [field.name for field in fields(record) if field.name in found]  # type: ignore[arg-type]
     _check_version(path, file.metadata.metadata or {})
-    row = 0
-    for batch in parquet_batches(path, file, columns):
+    rows = range(file.metadata.num_rows) if rows is None else rows
+    row = rows.start
+    for batch in _batches_of(path, file, columns, rows):
         for values in batch.to_pylist():
             try:
                 yield msgspec.convert(values, record)
@@ -198,19 +239,56 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def parquet_batches(
-    path: Path, file: pq.ParquetFile, columns: list[str]
+    path: Path, file: pq.ParquetFile, columns: list[str], groups: Sequence[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Read the batches of an open file.
+    """Read the batches of an open file; `groups` are the numbers of groups of rows to read.
 
     Raises:
         InputError: The file is damaged.
     """
     try:
-        yield from file.iter_batches(_ROWS_PER_GROUP, columns=columns)
+        yield from file.iter_batches(_ROWS_PER_GROUP, row_groups=groups, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{path} is damaged", got=str(error).splitlines()[0], fix="make it again"
         ) from error
+
+
+def _batches_of(
+    path: Path, file: pq.ParquetFile, columns: list[str], rows: range
+) -> Iterator[pa.RecordBatch]:
+    """Read some rows; groups without one of them are skipped."""
+    first = 0
+    groups: list[int] = []
+    before = 0
+    for group in range(file.metadata.num_row_groups):
+        end = first + file.metadata.row_group(group).num_rows
+        if end <= rows.start:
+            before = end
+        elif first < rows.stop:
+            groups.append(group)
+        first = end
+    for batch in parquet_batches(path, file, columns, groups):
+        skipped = min(max(rows.start - before, 0), batch.num_rows)
+        yield batch.slice(skipped, max(rows.stop - before - skipped, 0))
+        before += batch.num_rows
+
+
+def footer(path: Path) -> bytes:
+    """Return the footer of a parquet file, which tells almost every change of its rows.
+
+    It holds the number and the size of all groups of rows, and the least and the greatest value of
+    each column in them.
+
+    Raises:
+        InputError: The file is missing or truncated.
+    """
+    open_parquet(path)
+    with path.open("rb") as file:
+        file.seek(-_FOOTER_END, os.SEEK_END)
+        size = int.from_bytes(file.read(_FOOTER_END)[:4], "little")
+        file.seek(-_FOOTER_END - size, os.SEEK_END)
+        return file.read(size)
 
 
 def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> None:

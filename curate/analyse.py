@@ -1,6 +1,7 @@
 """Analyse why graded trajectories failed, with the step to blame and the evidence.
 
     python -m curate.analyse
+    python -m curate.analyse shard=2/4        # a part of it (docs/shards.md)
 
 Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages
 under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory
@@ -14,7 +15,7 @@ listed in coa/causes.py.
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ from coa.errors import InputError
 from coa.files import ANALYSED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
+from coa.launching import launch_shards
 from coa.metrics import rate, write_metrics
-from coa.outputs import check_file, metrics_name
+from coa.outputs import check_file, journal_name, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
+from coa.shards import ShardRun, take_shard
 from coa.trajectory import Mode
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
@@ -110,9 +113,8 @@ def failed_questions(path: Path) -> set[str]:
         path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"]
     )
     rows = pl.scan_parquet(path).filter(~pl.col("grade").struct.field("exact_match"))
-    return set(
-        rows.select(pl.col("trajectory").struct.field("question_id").unique()).collect().to_series()
-    )
+    ids = rows.select(pl.col("trajectory").struct.field("question_id")).unique()
+    return set(ids.collect(engine="streaming").to_series())
 
 
 def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
@@ -136,35 +138,40 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     return Context(gold_passages(passages, titles), asking, settings.near_f1)
 
 
-class _Totals:
-    """The counts of a run."""
+@dataclass(slots=True)
+class Totals:
+    """The counts of a run, for one mode."""
 
-    def __init__(self) -> None:
-        self.analysed: Counter[Mode] = Counter()
-        self.causes: Counter[tuple[Mode, Cause]] = Counter()
-        self.contributing: Counter[tuple[Mode, Cause]] = Counter()
+    analysed: int = 0
+    causes: Counter[Cause] = field(default_factory=Counter)
+    contributing: Counter[Cause] = field(default_factory=Counter)
 
     def add(self, row: Analysis) -> None:
-        self.analysed[row.mode] += 1
+        """Count a row."""
+        self.analysed += 1
         if row.cause:
-            self.causes[row.mode, row.cause] += 1
+            self.causes[row.cause] += 1
         for finding in row.contributing:
-            self.contributing[row.mode, finding.cause] += 1
+            self.contributing[finding.cause] += 1
+
+    def include(self, other: "Totals") -> None:
+        """Add the counts of other rows."""
+        self.analysed += other.analysed
+        self.causes.update(other.causes)
+        self.contributing.update(other.contributing)
 
     def metrics(self) -> dict[str, Any]:
-        return {str(mode): self._of(mode) for mode in Mode}
-
-    def _of(self, mode: Mode) -> dict[str, Any]:
+        """Return the counts for the metrics file."""
         causes: dict[str, int] = {}
         contributing: dict[str, int] = {}
         for cause in Cause:
             if cause not in CONTRIBUTING_ONLY:
-                causes[str(cause)] = self.causes[mode, cause]
+                causes[str(cause)] = self.causes[cause]
             if cause is not Cause.UNKNOWN:
-                contributing[str(cause)] = self.contributing[mode, cause]
+                contributing[str(cause)] = self.contributing[cause]
         failed = sum(causes.values())
         return {
-            "analysed": self.analysed[mode],
+            "analysed": self.analysed,
             "failed": failed,
             "decided_rate": rate(failed - causes[Cause.UNKNOWN], failed),
             "causes": causes,
@@ -172,33 +179,59 @@ class _Totals:
         }
 
 
-def main(arguments: Sequence[str]) -> str:
-    """Analyse all graded rows and return the summary line."""
-    params = Params.load("analyse", arguments)
-    settings = params.section(AnalyseParams)
-    check_file(settings.out)
-    out = Path(settings.out)
-    name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
+def analyse_file(params: Params, work: ShardRun, out: Path) -> dict[Mode, Totals]:
+    """Analyse the graded rows, or a shard of them, and count what was found."""
+    graded = Path(params.section(AnalyseParams).graded)
+    rows = work.rows(tables.count_rows(graded))
     questions: dict[str, Question] = {}
     for question in tables.read_table(QUESTIONS, Question):
         questions[question.question_id] = question
     context = load_context(params, questions)
-    totals = _Totals()
-    graded = tables.read_table(Path(settings.graded), GradedTrajectory)
-    rows = analyse_all(graded, questions, context)
+    totals = {mode: Totals() for mode in Mode}
     with (
         tables.TableWriter(out, Analysis) as table,
-        Progress("analyse", None, "trajectories") as bar,
+        Progress("analyse", len(rows), "trajectories") as bar,
     ):
-        for row in rows:
+        trajectories = tables.read_table(graded, GradedTrajectory, rows)
+        for row in analyse_all(trajectories, questions, context):
             table.write(row)
-            totals.add(row)
+            totals[row.mode].add(row)
             bar.add()
-    write_metrics(name, totals.metrics())
-    unknown = sum(totals.causes[mode, Cause.UNKNOWN] for mode in Mode)
-    num_failed = totals.causes.total()
-    num_analysed = totals.analysed.total()
-    return f"{out}: {num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
+            work.tell_row(bar.done, len(rows))
+    return totals
+
+
+def join(work: ShardRun, out: Path) -> dict[Mode, Totals]:
+    """Join what shards analysed, and return the counts."""
+    tables.join(out, Analysis, work.parts(out.name))
+    totals = {mode: Totals() for mode in Mode}
+    for counted in work.counts(dict[Mode, Totals]):
+        for mode in Mode:
+            totals[mode].include(counted[mode])
+    return totals
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Analyse all graded rows, or a shard of them, and return the summary line."""
+    shard, arguments = take_shard(arguments)
+    params = Params.load("analyse", arguments)
+    settings = params.section(AnalyseParams)
+    check_file(settings.out)
+    name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
+    work = ShardRun(shard, "analyse", journal_name(settings.out), params)
+    work = launch_shards(work, "curate.analyse", arguments)
+    work.read(QUESTIONS, Path(settings.graded))
+    work.begin()
+    out = work.out(Path(settings.out))
+    totals = join(work, out) if work.shard.is_merge else analyse_file(params, work, out)
+    num_analysed = sum(total.analysed for total in totals.values())
+    num_failed = sum(total.causes.total() for total in totals.values())
+    unknown = sum(total.causes[Cause.UNKNOWN] for total in totals.values())
+    found = f"{num_failed:,} of {num_analysed:,} failed; of {unknown:,} the cause is unknown"
+    if work.is_part:
+        return work.finish(f"{out}: {found}", totals)
+    write_metrics(name, {str(mode): totals[mode].metrics() for mode in Mode})
+    return work.finish(f"{out}: {found}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from coa.forking import (
 )
 from coa.graded import GradedTrajectory, RightBy
 from coa.interruption import run_interruptible
-from coa.judging.judge import open_judge
+from coa.judging.judge import judge_policy, open_judge
 from coa.launching import launch_shards
 from coa.metrics import shown_stop_reasons, write_metrics
 from coa.outputs import check_folder, journal_name, metrics_name
@@ -77,7 +77,7 @@ async def branch(
         policy = forking_policy(params)
         judges_all = settings.right_by is RightBy.JUDGE
         async with (
-            open_judge(params, f"{work.journal_name}-judge", is_needed=judges_all) as judge,
+            open_judge(params, work, is_needed=judges_all) as judge,
             open_runtime(params, work, teacher=policy) as runtime,
         ):
             _require_tools(tools_in_question, runtime)
@@ -113,16 +113,10 @@ def main(arguments: Sequence[str]) -> str:
     check_folder(settings.out)
     graded = Path(settings.graded)
     work = ShardRun(shard, "branch", journal_name(settings.out), params)
-    if work.is_part and settings.right_by is RightBy.JUDGE:
-        raise ConfigError(
-            "shards cannot fork by the verdicts of a judge, whose calls they do not share",
-            where="branch.right_by",
-            fix="fork in one process (shards.num_shards=1), or set branch.right_by=exact_match",
-        )
-    work = launch_shards(work, "curate.branch", arguments, forking_policy(params))
+    policy = forking_policy(params)
+    work = launch_shards(work, "curate.branch", arguments, policy, judge_policy(params))
     folder = work.folder if work.is_part else Path(settings.out)
     name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
-    policy = forking_policy(params)
     require_budget(settings)
     require_forks(policy, settings.arms)
     family = family_of(policy)

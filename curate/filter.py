@@ -1,6 +1,7 @@
 """Keep the graded trajectories that are worth imitating; every dropped row keeps its reason.
 
     python -m curate.filter
+    python -m curate.filter shard=2/4        # a part of it (docs/shards.md)
 
 Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (`graded=`
 and `out=` name others). Only the CoA and CoT sets are filtered; pairs are mined from right and
@@ -19,11 +20,13 @@ from coa.drops import Dropped, DropReason
 from coa.files import FILTERED, GRADED
 from coa.graded import GradedTrajectory, RightBy, is_right
 from coa.grading import Verdict
+from coa.launching import launch_shards
 from coa.metrics import write_metrics
-from coa.outputs import check_folder, metrics_name
+from coa.outputs import check_folder, journal_name, metrics_name
 from coa.params import Params
 from coa.plain_words import WORD
 from coa.progress import Progress
+from coa.shards import ShardRun, take_shard
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
 
 
@@ -52,6 +55,9 @@ class FilterParams:
 Rule = Callable[[GradedTrajectory, FilterParams], str | None]
 """Returns what it saw where it applies, and None where it does not."""
 
+Counts = dict[Mode, Counter[str]]
+"""The rows of each mode that were kept, and those that were dropped by reason."""
+_KEPT = "kept"
 _BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION})
 _UNANSWERED = frozenset({StopReason.NO_ANSWER, StopReason.TRUNCATED, StopReason.TURN_BUDGET})
 _ASCII_GAPS = {code: " " for code in range(128) if not WORD.match(chr(code))}
@@ -211,38 +217,64 @@ def judge(row: GradedTrajectory, params: FilterParams) -> Dropped | None:
     return None
 
 
-def main(arguments: Sequence[str]) -> str:
-    """Filter all graded rows and return the summary line."""
-    params = Params.load("filter", arguments).section(FilterParams)
-    check_folder(params.out)
+def filter_rows(work: ShardRun, params: FilterParams, kept: Path, dropped: Path) -> Counts:
+    """Divide the graded rows, or a shard of them, and count them."""
     graded = Path(params.graded)
-    out = Path(params.out)
-    name = metrics_name(params.out)  # refuses a bad `out` before anything is written
-    reasons = {mode: Counter[DropReason]() for mode in Mode}
-    kept_counts = dict.fromkeys(Mode, 0)
+    rows = work.rows(tables.count_rows(graded))
+    counts = {mode: Counter[str]() for mode in Mode}
     with (
-        tables.TableWriter(out / "kept.parquet", GradedTrajectory) as kept,
-        tables.TableWriter(out / "dropped.parquet", Dropped) as dropped,
-        Progress("filter", tables.count_rows(graded), "trajectories") as bar,
+        tables.TableWriter(kept, GradedTrajectory) as kept_rows,
+        tables.TableWriter(dropped, Dropped) as dropped_rows,
+        Progress("filter", len(rows), "trajectories") as bar,
     ):
-        for row in tables.read_table(graded, GradedTrajectory):
-            mode = row.trajectory.mode
+        for row in tables.read_table(graded, GradedTrajectory, rows):
             verdict = judge(row, params)
             if verdict is None:
-                kept.write(row)
-                kept_counts[mode] += 1
+                kept_rows.write(row)
             else:
-                dropped.write(verdict)
-                reasons[mode][verdict.reason] += 1
+                dropped_rows.write(verdict)
+            counts[row.trajectory.mode][verdict.reason if verdict else _KEPT] += 1
             bar.add()
+            work.tell_row(bar.done, len(rows))
+    return counts
+
+
+def join(work: ShardRun, kept: Path, dropped: Path) -> Counts:
+    """Join what shards divided, and return the counts."""
+    tables.join(kept, GradedTrajectory, work.parts(kept.name))
+    tables.join(dropped, Dropped, work.parts(dropped.name))
+    counts = {mode: Counter[str]() for mode in Mode}
+    for counted in work.counts(Counts):
+        for mode in Mode:
+            counts[mode].update(counted[mode])
+    return counts
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Filter all graded rows, or a shard of them, and return the summary line."""
+    shard, arguments = take_shard(arguments)
+    loaded = Params.load("filter", arguments)
+    params = loaded.section(FilterParams)
+    check_folder(params.out)
+    name = metrics_name(params.out)  # refuses a bad `out` before anything is written
+    work = ShardRun(shard, "filter", journal_name(params.out), loaded)
+    work = launch_shards(work, "curate.filter", arguments)
+    work.read(Path(params.graded))
+    work.begin()
+    kept = work.out(Path(params.out) / "kept.parquet")
+    dropped = work.out(Path(params.out) / "dropped.parquet")
+    if work.shard.is_merge:
+        counts = join(work, kept, dropped)
+    else:
+        counts = filter_rows(work, params, kept, dropped)
+    totals = ", ".join(f"{counts[mode][_KEPT]:,} {mode} kept" for mode in Mode)
+    if work.is_part:
+        return work.finish(f"{kept}: {totals}", counts)
     metrics: dict[str, dict[str, int]] = {}
     for mode in Mode:
-        metrics[str(mode)] = {"kept": kept_counts[mode]}
-        for reason in DropReason:
-            metrics[str(mode)][str(reason)] = reasons[mode][reason]
+        metrics[str(mode)] = {key: counts[mode][key] for key in (_KEPT, *map(str, DropReason))}
     write_metrics(name, metrics)
-    totals = [f"{kept_counts[mode]:,} {mode} kept" for mode in Mode]
-    return f"{out / 'kept.parquet'}: {', '.join(totals)}"
+    return work.finish(f"{kept}: {totals}")
 
 
 if __name__ == "__main__":

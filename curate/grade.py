@@ -1,6 +1,7 @@
 """Grade trajectories: against the gold answers and their aliases, and by a judge if there is one.
 
     python -m curate.grade
+    python -m curate.grade shard=2/4        # a part of it (docs/shards.md)
 
 Reads data/questions.parquet and {cot,coa}.parquet of the folders in `samples`: data/sample, and
 data/ingest where trajectories of others are read; writes data/grade.parquet. With `samples=`,
@@ -13,10 +14,12 @@ stands in two folders.
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import polars as pl
 
 from coa import protocol, tables
 from coa.errors import InputError
@@ -24,18 +27,21 @@ from coa.files import GRADED, QUESTIONS, SAMPLED
 from coa.foreign_tags import foreign_tags
 from coa.graded import GradedTrajectory, grade_trajectory, is_right
 from coa.interruption import run_interruptible
-from coa.judging.judge import judge_all, open_judge
+from coa.judging.judge import judge_all, judge_policy, open_judge
 from coa.judging.verdicts import JudgeVerdict
+from coa.launching import launch_shards
 from coa.metrics import rate, write_metrics
 from coa.outputs import check_file, journal_name, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
+from coa.shards import ShardRun, take_shard
 from coa.trajectory import Mode, Trajectory
 
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now
 and then of its own accord."""
+_IDS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +103,29 @@ def find_samples(params: GradeParams) -> list[Sample]:
     return found
 
 
-class UniqueIds:
-    """Makes sure that no trajectory stands in two folders; one folder alone costs no memory."""
+def require_unique_ids(paths: Sequence[Path]) -> None:
+    """Make sure that no trajectory stands in two files; so many ids are in memory at a time.
 
-    def __init__(self, params: GradeParams) -> None:
-        self._seen: dict[str, Path] | None = {} if len(params.samples) > 1 else None
-
-    def add(self, trajectory_id: str, path: Path) -> None:
-        """Remember an id.
-
-        Raises:
-            InputError: another file has it, too.
-        """
-        if self._seen is None:
-            return
-        first = self._seen.setdefault(trajectory_id, path)
-        if first != path:
+    Raises:
+        InputError: two files have an id in common.
+    """
+    num_parts = sum(tables.count_rows(path) for path in paths) // _IDS_AT_ONCE + 1
+    trajectory_id = pl.col("trajectory_id")
+    for part in range(num_parts):
+        ids: list[pl.LazyFrame] = []
+        for number, path in enumerate(paths):
+            rows = pl.scan_parquet(path).filter(trajectory_id.hash() % num_parts == part)
+            ids.append(rows.select(trajectory_id, file=pl.lit(number)))
+        files = (
+            pl.concat(ids)
+            .group_by("trajectory_id")
+            .agg(first=pl.col("file").min(), last=pl.col("file").max())
+        )
+        twice = files.filter(pl.col("first") != pl.col("last")).collect().sort("trajectory_id")
+        for name, first, last in twice.iter_rows():
             raise InputError(
-                f"the trajectory {trajectory_id!r} stands in two files",
-                where=f"{first} and {path}",
+                f"the trajectory {name!r} stands in two files",
+                where=f"{paths[first]} and {paths[last]}",
                 expected="ids that are unique over all folders of grade.samples",
                 fix="dvc repro ingest, which numbers imported trajectories after the teacher's; of "
                 "two folders of your own, leave one out",
@@ -166,6 +176,7 @@ class Tally:
         self.answered += other.answered
         self.foreign += other.foreign
         self.tags.update(other.tags)
+        self.first_foreign = self.first_foreign or other.first_foreign
 
     def summary(self, mode: Mode) -> str:
         """Summarise a mode in a few words, and point to what may be a mistake in the settings."""
@@ -206,60 +217,101 @@ class Tally:
 
 
 async def grade(
-    samples: Sequence[Sample], params: Params, questions: Mapping[str, Question]
-) -> dict[Mode, Tally]:
-    """Grade the files and return the counts of each mode.
+    samples: Sequence[Sample], params: Params, questions: Mapping[str, Question], work: ShardRun
+) -> list[Tally]:
+    """Grade the files, or a shard's rows of each, and return the counts of each file.
 
     Raises:
         ConfigError: a question has a rubric, and nobody judges.
     """
     settings = params.section(GradeParams)
-    tallies = {mode: Tally() for mode in settings.modes}
-    ids = UniqueIds(settings)
-    total = sum(tables.count_rows(sample.path) for sample in samples)
-    async with open_judge(params, journal_name(settings.out, "judge")) as judge:
-        with (
-            tables.TableWriter(Path(settings.out), GradedTrajectory) as table,
-            Progress("grade", total, "trajectories") as bar,
-        ):
-            for mode, path in samples:
-                tally = Tally()
-                rows = judge_all(judge, _graded(path, questions))
+    tallies: list[Tally] = []
+    total = sum(len(work.rows(tables.count_rows(sample.path))) for sample in samples)
+    async with open_judge(params, work) as judge:
+        with ExitStack() as stack:
+            bar = stack.enter_context(Progress("grade", total, "trajectories"))
+            out = Path(settings.out)
+            if not work.is_part:
+                table = stack.enter_context(tables.TableWriter(out, GradedTrajectory))
+            for number, (_, path) in enumerate(samples):
+                if work.is_part:
+                    part = work.folder / _part(number)
+                    table = stack.enter_context(tables.TableWriter(part, GradedTrajectory))
+                tallies.append(Tally())
+                rows = judge_all(judge, _graded(path, questions, work))
                 async with aclosing(rows):
                     async for row in rows:
-                        ids.add(row.trajectory.trajectory_id, path)
                         table.write(row)
-                        tally.add(row)
+                        tallies[-1].add(row)
                         bar.add(is_correct=is_right(row))
-                tally.require_own_tags(path)
-                tallies[mode].include(tally)
+                        paid = judge.ledger.paid.total.dollars if judge and judge.ledger else 0.0
+                        work.tell_row(bar.done, total, paid)
+                if not work.is_part:
+                    tallies[-1].require_own_tags(path)
     return tallies
 
 
-async def _graded(path: Path, questions: Mapping[str, Question]) -> AsyncIterator[GradedTrajectory]:
-    for row in grade_all(tables.read_table(path, Trajectory), questions):
+def _part(number: int) -> str:
+    """Name the file of a shard's rows of one sample."""
+    return f"grade-{number}.parquet"
+
+
+def join(samples: Sequence[Sample], out: Path, work: ShardRun) -> list[Tally]:
+    """Join what shards graded, and return the counts of each file."""
+    tallies = [Tally() for _ in samples]
+    for counted in work.counts(list[Tally]):
+        for tally, other in zip(tallies, counted, strict=True):
+            tally.include(other)
+    for tally, (_, path) in zip(tallies, samples, strict=True):
+        tally.require_own_tags(path)
+    parts = [part for number in range(len(samples)) for part in work.parts(_part(number))]
+    tables.join(out, GradedTrajectory, parts)
+    return tallies
+
+
+async def _graded(
+    path: Path, questions: Mapping[str, Question], work: ShardRun
+) -> AsyncIterator[GradedTrajectory]:
+    rows = work.rows(tables.count_rows(path))
+    for row in grade_all(tables.read_table(path, Trajectory, rows), questions):
         yield row
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Grade the modes and return the summary line."""
+    """Grade the modes, or a shard of them, and return the summary line."""
+    shard, arguments = take_shard(arguments)
     params = Params.load("grade", arguments)
     settings = params.section(GradeParams)
     check_file(settings.out)
     out = Path(settings.out)
     name = metrics_name(settings.out)
     samples = find_samples(settings)
-    questions: dict[str, Question] = {}
-    for question in tables.read_table(QUESTIONS, Question):
-        questions[question.question_id] = question
-    if not any(tables.count_rows(sample.path) for sample in samples):
+    paths = [path for _, path in samples]
+    if not any(tables.count_rows(path) for path in paths):
         raise InputError(
-            "there is no trajectory to grade", where=", ".join(str(path) for _, path in samples)
+            "there is no trajectory to grade", where=", ".join(str(path) for path in paths)
         )
-    tallies = run_interruptible(grade(samples, params, questions))
-    _write_metrics(name, tallies)
-    summaries = [tally.summary(mode) for mode, tally in tallies.items()]
-    return f"{out}: {', '.join(summaries)}"
+    if len(settings.samples) > 1:
+        require_unique_ids(paths)
+    work = ShardRun(shard, "grade", journal_name(settings.out), params)
+    work = launch_shards(work, "curate.grade", arguments, judge_policy(params))
+    work.read(QUESTIONS, *paths)
+    work.begin()
+    if work.shard.is_merge:
+        tallies = join(samples, out, work)
+    else:
+        questions: dict[str, Question] = {}
+        for question in tables.read_table(QUESTIONS, Question):
+            questions[question.question_id] = question
+        tallies = run_interruptible(grade(samples, params, questions, work))
+    by_mode = {mode: Tally() for mode in settings.modes}
+    for (mode, _), tally in zip(samples, tallies, strict=True):
+        by_mode[mode].include(tally)
+    summaries = ", ".join(tally.summary(mode) for mode, tally in by_mode.items())
+    if work.is_part:
+        return work.finish(f"{work.folder}: {summaries}", counts=tallies)
+    _write_metrics(name, by_mode)
+    return work.finish(f"{out}: {summaries}")
 
 
 def _write_metrics(name: str, tallies: Mapping[Mode, Tally]) -> None:

@@ -1,6 +1,7 @@
 """Find the rows that must not be trained on: copies, and rows that touch an evaluation set.
 
     python -m curate.screen
+    python -m curate.screen shard=2/4        # a part of it (docs/shards.md)
 
 Reads data/filter/kept.parquet, data/branch/pairs.parquet (where the run makes pairs),
 data/grade.parquet (which questions were sampled), data/questions.parquet and the files in
@@ -14,6 +15,7 @@ that says what a test asks is not a leak.
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -26,6 +28,7 @@ from coa import tables
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
+from coa.launching import launch_shards
 from coa.metrics import write_metrics
 from coa.pairs import PreferencePair
 from coa.params import Params
@@ -33,10 +36,11 @@ from coa.plain_words import words
 from coa.progress import Progress
 from coa.question import Question
 from coa.sets import AssembleParams
+from coa.shards import ShardRun, take_shard
 from coa.trajectory import Author, Step, Trajectory
 from curate.evaluation_files import read_evaluation
-from curate.near_duplicates import NearDuplicates
-from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun
+from curate.near_duplicates import Duplicate, NearDuplicates, find_in
+from curate.overlap import EvaluationSets, SharedRun
 from curate.shingles import Rows, hash_words
 
 _ROWS_AT_ONCE = 1000
@@ -83,9 +87,9 @@ class ScreenedRow(NamedTuple):
     """What the policy wrote."""
 
 
-def trajectory_rows(path: Path) -> Iterator[ScreenedRow]:
-    """Read the kept trajectories."""
-    for row in tables.read_table(path, GradedTrajectory):
+def trajectory_rows(path: Path, rows: range | None = None) -> Iterator[ScreenedRow]:
+    """Read the kept trajectories; of all, or of those whose numbers are given."""
+    for row in tables.read_table(path, GradedTrajectory, rows):
         yield row_of(row.trajectory)
 
 
@@ -99,14 +103,14 @@ def row_of(trajectory: Trajectory) -> ScreenedRow:
     )
 
 
-def pair_rows(path: Path) -> Iterator[ScreenedRow]:
+def pair_rows(path: Path, rows: range | None = None) -> Iterator[ScreenedRow]:
     """Read the pairs; the prefix and both sides are compared."""
-    for pair in tables.read_table(path, PreferencePair):
+    for pair in tables.read_table(path, PreferencePair, rows):
         text = _policy_text([*pair.prefix, *pair.chosen, *pair.rejected])
         yield ScreenedRow(pair.pair_id, pair.question_id, pair.question, text)
 
 
-def question_rows(path: Path, graded: Path) -> Iterator[ScreenedRow]:
+def question_rows(path: Path, graded: Path, rows: range) -> Iterator[ScreenedRow]:
     """Read the train questions that no trajectory was sampled for."""
     tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
     sampled = (
@@ -115,8 +119,9 @@ def question_rows(path: Path, graded: Path) -> Iterator[ScreenedRow]:
         .unique()
     )
     train = pl.scan_parquet(path).filter(pl.col("split") == "train").select("question_id")
-    unsampled = set(train.join(sampled, on="question_id", how="anti").collect()["question_id"])
-    for row in tables.read_table(path, Question):
+    left = train.join(sampled, on="question_id", how="anti").collect(engine="streaming")
+    unsampled = set(left["question_id"])
+    for row in tables.read_table(path, Question, rows):
         if row.question_id in unsampled:
             yield ScreenedRow(row.question_id, row.question_id, row.question, "")
 
@@ -150,46 +155,53 @@ class Screen:
             params: The limits.
             marks: Names of evaluation sets by the id of a question that is marked as theirs.
             evaluation: The evaluation questions.
-            spool: The folder for a temporary file, see `curate.near_duplicates`.
+            spool: The folder for temporary files, see `curate.near_duplicates`.
         """
         self._params = params
         self._marks = marks
         self._evaluation = evaluation
         self._spool = spool
-        self.touched: Counter[tuple[str, RowKind]] = Counter()
-        """Numbers of rows so far that touch an evaluation set, by the set's name and by kind."""
+        self.touched = {what: Counter[str]() for what in RowKind}
+        """Numbers of rows so far that touch an evaluation set, by kind and by the set's name."""
 
     def excluded(self, what: RowKind, rows: Iterable[ScreenedRow]) -> Iterator[Excluded]:
         """Find the rows that are left out.
 
         Those that touch an evaluation set come first, then the copies among the others.
         """
-        question_of: dict[str, str] = {}
-        with NearDuplicates(
-            self._spool,
+        with self.open_copies(self._spool) as copies:
+            yield from self.touching(what, rows, copies)
+            yield from near_duplicates(what, copies.find())
+
+    def open_copies(self, folder: Path, name: str = "") -> NearDuplicates:
+        """Return where rows are compared with each other; with a name its files stay."""
+        return NearDuplicates(
+            folder,
             shingle_words=self._params.shingle_words,
             min_similarity=self._params.min_similarity,
-        ) as copies:
-            for batch in batches(rows):
-                texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
-                hashed = hash_words(texts)
-                matches = self._matches(batch, texts, hashed)
-                left: dict[str, str] = {}
-                is_left: list[bool] = []
-                for row, match in zip(batch, matches, strict=True):
-                    is_left.append(match is None)
-                    if match is None:
-                        left[row.row_id] = row.question_id
-                        continue
-                    for name in match.sets:
-                        self.touched[name, what] += 1
-                    yield Excluded(row.row_id, row.question_id, what, match.reason, match.detail)
-                copies.add(list(left), hashed.take(np.array(is_left)))
-                question_of.update(left)
-            for row_id, other_id, similarity in copies.find():
-                detail = f"similarity {similarity:.2f} with {other_id}"
-                reason = ExclusionReason.NEAR_DUPLICATE
-                yield Excluded(row_id, question_of[row_id], what, reason, detail)
+            name=name,
+        )
+
+    def touching(
+        self, what: RowKind, rows: Iterable[ScreenedRow], copies: NearDuplicates
+    ) -> Iterator[Excluded]:
+        """Find the rows that touch an evaluation set; the others are added to `copies`."""
+        for batch in batches(rows):
+            texts = [words(f"{row.question}\n{row.own_text}") for row in batch]
+            hashed = hash_words(texts)
+            left: list[ScreenedRow] = []
+            is_left: list[bool] = []
+            for row, match in zip(batch, self._matches(batch, texts, hashed), strict=True):
+                is_left.append(match is None)
+                if match is None:
+                    left.append(row)
+                    continue
+                for name in match.sets:
+                    self.touched[what].update([name])
+                yield Excluded(row.row_id, row.question_id, what, match.reason, match.detail)
+            row_ids = [row.row_id for row in left]
+            question_ids = [row.question_id for row in left]
+            copies.add(row_ids, hashed.take(np.array(is_left)), question_ids)
 
     def _matches(
         self, rows: Sequence[ScreenedRow], texts: Sequence[Sequence[str]], hashed: Rows
@@ -223,6 +235,13 @@ class Screen:
         return None
 
 
+def near_duplicates(what: RowKind, found: Iterable[Duplicate]) -> Iterator[Excluded]:
+    """Say of rows that nearly repeat another why they are left out; notes are question ids."""
+    for row_id, other_id, similarity, question_id in found:
+        detail = f"similarity {similarity:.2f} with {other_id}"
+        yield Excluded(row_id, question_id, what, ExclusionReason.NEAR_DUPLICATE, detail)
+
+
 def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
     """Group rows into batches that stay small in number and in text."""
     batch: list[ScreenedRow] = []
@@ -238,33 +257,103 @@ def batches(rows: Iterable[ScreenedRow]) -> Iterator[list[ScreenedRow]]:
         yield batch
 
 
+class Compared(NamedTuple):
+    """What rows were compared with, and how many touch it."""
+
+    num_questions: int
+    near_from: dict[str, float]
+    """The similarity from which on a question is near, by evaluation set."""
+    touched: dict[RowKind, Counter[str]]
+
+
+def open_sources(
+    work: ShardRun, bar: Progress, *, makes_pairs: bool
+) -> dict[RowKind, Iterator[ScreenedRow]]:
+    """Open the rows that are screened, or a shard of each kind, and show each on the bar."""
+    kept, asked = (work.rows(tables.count_rows(path)) for path in (KEPT, QUESTIONS))
+    pairs = work.rows(tables.count_rows(PAIRS)) if makes_pairs else range(0)
+    total = len(kept) + len(pairs) + len(asked)
+
+    def counted(rows: Iterable[ScreenedRow]) -> Iterator[ScreenedRow]:
+        for row in rows:
+            yield row
+            bar.add()
+            work.tell_row(bar.done, total)
+
+    return {
+        RowKind.TRAJECTORY: counted(trajectory_rows(KEPT, kept)),
+        RowKind.PAIR: counted(pair_rows(PAIRS, pairs) if makes_pairs else ()),
+        RowKind.QUESTION: counted(question_rows(QUESTIONS, GRADED, asked)),
+    }
+
+
+def screen_shard(
+    screen: Screen, sources: Mapping[RowKind, Iterable[ScreenedRow]], work: ShardRun
+) -> None:
+    """Write which rows of a shard touch an evaluation set, and what their copies are found by."""
+    for what, rows in sources.items():
+        with screen.open_copies(work.folder, what) as copies:
+            found = screen.touching(what, rows, copies)
+            tables.write_table(work.folder / f"{what}.parquet", Excluded, found)
+
+
+def join(what: RowKind, work: ShardRun, min_similarity: float) -> Iterator[Excluded]:
+    """Yield what shards found among the rows of a kind, and the copies over all shards."""
+    parts = work.parts(f"{what}.parquet")
+    for part in parts:
+        yield from tables.read_table(part, Excluded)
+    found = find_in([part.parent for part in parts], what, min_similarity)
+    yield from near_duplicates(what, found)
+
+
 def main(arguments: Sequence[str]) -> str:
-    """Screen all rows and return the summary line."""
+    """Screen all rows, or a shard of them, and return the summary line."""
+    shard, arguments = take_shard(arguments)
     settings = Params.load("screen", arguments)
     params = settings.section(ScreenParams)
     makes_pairs = settings.section(AssembleParams, "assemble").makes_pairs
-    sizes: Counter[str] = Counter()
-    questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
-    evaluation = EvaluationSets(sized(questions, sizes), run_words=params.ngram_words)
-    screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
-    sources = {
-        RowKind.TRAJECTORY: trajectory_rows(KEPT),
-        RowKind.PAIR: pair_rows(PAIRS) if makes_pairs else iter(()),
-        RowKind.QUESTION: question_rows(QUESTIONS, GRADED),
-    }
+    work = ShardRun(shard, "screen", "screen", settings)
+    work = launch_shards(work, "curate.screen", arguments)
+    found = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
+    questions = list(found)
+    sizes = Counter(question.set_name for question in questions)
+    work.read(QUESTIONS, GRADED, KEPT, *[PAIRS] * makes_pairs)
+    work.note(questions)
+    work.begin()
     counts = {what: Counter[ExclusionReason]() for what in RowKind}
-    with tables.TableWriter(EXCLUDED, Excluded) as table, Progress("screen", None, "rows") as bar:
-        for what, rows in sources.items():
-            for found in screen.excluded(what, counted(rows, bar)):
-                table.write(found)
-                counts[what][found.reason] += 1
-    tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, screen.touched))
-    _write_metrics(evaluation, sizes, counts)
-    totals: list[str] = []
-    for what, count in counts.items():
-        if makes_pairs or what is not RowKind.PAIR:
-            totals.append(f"{count.total():,} of kind {what}")
-    return f"{EXCLUDED}: {', '.join(totals)}; compared with {_compared_with(sizes)}"
+    with ExitStack() as stack:
+        if work.shard.is_merge:
+            compared = _added_up(work.counts(Compared))
+            excluded = {what: join(what, work, params.min_similarity) for what in RowKind}
+        else:
+            evaluation = EvaluationSets(questions, run_words=params.ngram_words)
+            screen = Screen(params, read_marks(QUESTIONS), evaluation, EXCLUDED.parent)
+            compared = Compared(len(evaluation), evaluation.min_similarity, screen.touched)
+            bar = stack.enter_context(Progress("screen", None, "rows"))
+            sources = open_sources(work, bar, makes_pairs=makes_pairs)
+            if work.is_part:
+                screen_shard(screen, sources, work)
+                return work.finish(f"{work.folder}: {bar.done:,} rows screened", compared)
+            excluded = {what: screen.excluded(what, rows) for what, rows in sources.items()}
+        table = stack.enter_context(tables.TableWriter(EXCLUDED, Excluded))
+        for what, rows in excluded.items():
+            for row in rows:
+                table.write(row)
+                counts[what][row.reason] += 1
+    tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, compared.touched))
+    _write_metrics(compared, sizes, counts)
+    shown = [what for what in RowKind if makes_pairs or what is not RowKind.PAIR]
+    totals = ", ".join(f"{counts[what].total():,} of kind {what}" for what in shown)
+    return work.finish(f"{EXCLUDED}: {totals}; compared with {_compared_with(sizes)}")
+
+
+def _added_up(shards: Sequence[Compared]) -> Compared:
+    """Add up the rows that touch evaluation sets; the sets are the same in all shards."""
+    touched = {what: Counter[str]() for what in RowKind}
+    for shard in shards:
+        for what, names in shard.touched.items():
+            touched[what].update(names)
+    return shards[0]._replace(touched=touched)
 
 
 def _compared_with(sizes: Mapping[str, int]) -> str:
@@ -275,15 +364,15 @@ def _compared_with(sizes: Mapping[str, int]) -> str:
 
 
 def _write_metrics(
-    evaluation: EvaluationSets,
+    compared: Compared,
     sizes: Mapping[str, int],
     counts: Mapping[RowKind, Counter[ExclusionReason]],
 ) -> None:
     metrics: dict[str, object] = {
         "compared_with": _compared_with(sizes),
-        "evaluation_questions": len(evaluation),
+        "evaluation_questions": compared.num_questions,
         "evaluation_sets": dict(sorted(sizes.items())),
-        "near_from": evaluation.min_similarity,
+        "near_from": compared.near_from,
     }
     for what, count in counts.items():
         by_reason: dict[str, int] = {}
@@ -293,32 +382,13 @@ def _write_metrics(
     write_metrics("screen", metrics)
 
 
-def sized(
-    questions: Iterable[EvaluationQuestion], sizes: Counter[str]
-) -> Iterator[EvaluationQuestion]:
-    """Pass questions on and count each in `sizes` under its set's name."""
-    for question in questions:
-        sizes[question.set_name] += 1
-        yield question
-
-
 def evaluation_sets(
-    sizes: Mapping[str, int], touched: Mapping[tuple[str, RowKind], int]
+    sizes: Mapping[str, int], touched: Mapping[RowKind, Counter[str]]
 ) -> Iterator[EvaluationSet]:
     """Describe every evaluation set, sorted by name, those that no row touches included."""
-    names = set(sizes)
-    for name, _ in touched:
-        names.add(name)
-    for name in sorted(names):
-        num_touching = [touched.get((name, what), 0) for what in RowKind]
+    for name in sorted(set(sizes).union(*touched.values())):
+        num_touching = [touched[what][name] for what in RowKind]
         yield EvaluationSet(name, sizes.get(name, 0), *num_touching)
-
-
-def counted(rows: Iterable[ScreenedRow], bar: Progress) -> Iterator[ScreenedRow]:
-    """Pass rows on and show each on the bar."""
-    for row in rows:
-        yield row
-        bar.add()
 
 
 if __name__ == "__main__":

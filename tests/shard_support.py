@@ -19,11 +19,21 @@ from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server.app import serve
-from coa.shard_files import PROGRESS, SHARDS, Shard, folder_name, read_standing
+from coa.shard_files import JOURNAL, PROGRESS, SHARDS, Shard, folder_name, read_standing
 
 ROOT = Path(__file__).parent.parent
 CONCURRENCY = 8
-MADE = ("data/sample", "data/branch", "data/evaluate", "metrics", "results")
+MADE = (
+    "data/sample",
+    "data/grade.parquet",
+    "data/analyse.parquet",
+    "data/filter",
+    "data/branch",
+    "data/screen",
+    "data/evaluate",
+    "metrics",
+    "results",
+)
 
 
 def copy_run(small_run: Path, to: Path) -> Path:
@@ -40,7 +50,7 @@ def made(folder: Path = Path()) -> dict[str, bytes]:
     """All files that a stage wrote, and that its journal is one."""
     found = {}
     for top in MADE:
-        for path in sorted((folder / top).rglob("*")):
+        for path in (folder / top, *sorted((folder / top).rglob("*"))):
             if path.is_file():
                 found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
@@ -62,11 +72,10 @@ def run_shards(main: Main, arguments: Sequence[str], count: int) -> str:
 
 
 class Paid(ScriptedPolicy):
-    """The microworld's teacher as a slow, paid model that remembers which calls it answered."""
+    """A script as a slow, paid model that remembers which calls it answered."""
 
-    def __init__(self, params: MicroworldParams, seconds: float = 0.02) -> None:
-        teacher = scripted_teacher(params)
-        super().__init__(lambda request: teacher._complete(request).text, "paid")
+    def __init__(self, write: Callable[[Request], str], seconds: float = 0.02) -> None:
+        super().__init__(write, "paid")
         self.answered: Counter[Request] = Counter()
         self._seconds = seconds
 
@@ -85,7 +94,39 @@ class Paid(ScriptedPolicy):
 def paid_teacher(folder: Path) -> Iterator[tuple[Paid, list[str]]]:
     """The teacher of a run behind a real HTTP server, and the arguments that name it."""
     params = Params.load("microworld", path=folder / "params.yaml")
-    policy = Paid(params.section(MicroworldParams))
+    teacher = scripted_teacher(params.section(MicroworldParams))
+    policy = Paid(lambda request: teacher._complete(request).text)
+    with served(policy) as base_url:
+        yield policy, [*at("teacher", base_url), "teacher.probe=false"]
+
+
+@contextmanager
+def paid_judge() -> Iterator[tuple[Paid, list[str]]]:
+    """A judge behind a real HTTP server, to whom every second answer is right."""
+    policy = Paid(lambda request: ("CORRECT", "INCORRECT")[len(request.context) % 2])
+    with served(policy) as base_url:
+        yield policy, [*PROMPTS, *at("judge.policy", base_url)]
+
+
+PROMPTS = [
+    f"judge.prompt={ROOT / 'coa/judging/prompts/simpleqa.txt'}",
+    f"judge.rubric_prompt={ROOT / 'coa/judging/prompts/criterion.txt'}",
+]
+
+
+def at(section: str, base_url: str) -> list[str]:
+    """The arguments that name a paid model behind a server."""
+    return [
+        f"{section}.policy=completions",
+        f"{section}.server.base_url={base_url}",
+        f"{section}.server.model=paid",
+        f"{section}.concurrency={CONCURRENCY}",
+    ]
+
+
+@contextmanager
+def served(policy: Paid) -> Iterator[str]:
+    """The address of a server of a policy."""
     ready, stop, found = threading.Event(), threading.Event(), list[str]()
 
     async def run() -> None:
@@ -98,16 +139,7 @@ def paid_teacher(folder: Path) -> Iterator[tuple[Paid, list[str]]]:
     thread.start()
     ready.wait()
     try:
-        yield (
-            policy,
-            [
-                "teacher.policy=completions",
-                f"teacher.server.base_url={found[0]}",
-                "teacher.server.model=paid",
-                "teacher.probe=false",
-                f"teacher.concurrency={CONCURRENCY}",
-            ],
-        )
+        yield found[0]
     finally:
         stop.set()
         thread.join()
@@ -143,11 +175,12 @@ def num_done(folder: Path, journal: str, shard: Shard) -> int:
     return read_standing(folder / SHARDS / journal, shard).done
 
 
-def process_of(folder: Path, journal: str, shard: Shard) -> int:
+def process_of(folder: Path, journal: str, shard: Shard, file: str = JOURNAL) -> int:
     """The process that runs a shard, once it has begun."""
     place = folder / SHARDS / journal / folder_name(shard)
-    wait_until(lambda: (place / PROGRESS).exists())
-    return int((place / "journal.sqlite.pid").read_text().split()[0])
+    begun = place / (PROGRESS if file == JOURNAL else f"{file}.pid")
+    wait_until(lambda: begun.exists() and bool(begun.read_text()))
+    return int((place / f"{file}.pid").read_text().split()[0])
 
 
 def kill(process: int) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from coa.errors import OutputError
 from coa.plain_words import words
-from curate.near_duplicates import MIN_RECALL, Duplicate, NearDuplicates, bands
+from curate.near_duplicates import MIN_RECALL, Duplicate, NearDuplicates, bands, find_in
 from curate.shingles import distinct, hash_words, pad, runs
 
 FEW_WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12).map(" ".join)
@@ -167,6 +167,29 @@ def test_runs_are_equal_where_their_words_are(texts: list[list[str]], size: int)
         set(found.row(i).tolist()) for i in range(len(texts))
     ]
     assert all(np.all(np.diff(once.row(i).astype(object)) > 0) for i in range(len(texts)))
+
+
+@settings(max_examples=25)
+@given(CORPUS, st.integers(1, 4), st.integers(1, 30))
+def test_texts_of_several_processes_are_compared_as_those_of_one(
+    tmp_path_factory: pytest.TempPathFactory, corpus: dict[str, str], count: int, at_once: int
+) -> None:
+    folders = [tmp_path_factory.mktemp("part") for _ in range(count)]
+    rows = list(corpus.items())
+    for number, folder in enumerate(folders):
+        own = rows[number::count]
+        part = NearDuplicates(folder, shingle_words=2, min_similarity=0.5, name="texts")
+        with part as copies:
+            hashed = hash_words([words(text) for _, text in own])
+            copies.add([row_id for row_id, _ in own], hashed)
+    found = list(find_in(folders, "texts", 0.5, at_once))
+    assert found == find(folders[0], corpus)
+
+
+def test_a_duplicate_comes_back_with_its_note(tmp_path: Path) -> None:
+    with NearDuplicates(tmp_path, shingle_words=2, min_similarity=0.5) as copies:
+        copies.add(["b", "a"], hash_words([["x", "y"]] * 2), ["of b", "of a"])
+        assert [(found.row_id, found.note) for found in copies.find()] == [("b", "of b")]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

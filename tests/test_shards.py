@@ -14,6 +14,7 @@ from coa.launching import launch_shards
 from coa.merge import main as merge
 from coa.params import Params
 from coa.prices import CostParams
+from coa.runtime import share_caps
 from coa.shard_files import SHARDS, Shard
 from coa.shards import ShardRun, take_shard
 from curate.branch import main as branch
@@ -134,7 +135,7 @@ def test_the_merge_command_wants_a_stage_that_has_shards() -> None:
     with pytest.raises(ConfigError, match="name the stage"):
         merge(["mode=coa"])
     with pytest.raises(ConfigError, match="stage with shards"):
-        merge(["stage=grade"])
+        merge(["stage=assemble"])
 
 
 def test_one_process_goes_on_from_shards_that_were_given_up(run: Path) -> None:
@@ -177,7 +178,7 @@ def test_limits_are_divided_and_none_stays_none(run: Path) -> None:
     params = Params.load("sample")
     work = ShardRun(Shard(1, 4), "sample", "sample-coa", params)
     with work.open_journal() as journal:
-        shared = work.share_caps(CostParams(max_tokens=1000, max_dollars=2.0), journal)
+        shared = share_caps(CostParams(max_tokens=1000, max_dollars=2.0), journal, work)
     assert (shared.max_calls, shared.max_tokens, shared.max_dollars) == (0, 250, 0.5)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -143,3 +144,31 @@ assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert "t.parquet" in done.stdout
     assert "free some space" in done.stdout
+
+
+def test_files_that_are_joined_have_the_bytes_of_one(tmp_path: Path) -> None:
+    rows = [trajectory(i) for i in range(3300)]
+    tables.write_table(tmp_path / "all.parquet", Trajectory, rows)
+    borders = [0, 700, 700, 2750, 3300]
+    parts = []
+    for first, end in pairwise(borders):
+        parts.append(tmp_path / f"{first}-{end}.parquet")
+        tables.write_table(parts[-1], Trajectory, rows[first:end])
+    tables.join(tmp_path / "joined.parquet", Trajectory, parts)
+    assert (tmp_path / "joined.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
+
+
+def test_a_range_of_rows_is_read_alone(tmp_path: Path) -> None:
+    rows = [trajectory(i) for i in range(2500)]
+    path = tmp_path / "t.parquet"
+    tables.write_table(path, Trajectory, rows)
+    for wanted in (range(0), range(999, 1001), range(1000, 2000), range(1500, 2500), range(2500)):
+        found = list(tables.read_table(path, Trajectory, wanted))
+        assert found == rows[wanted.start : wanted.stop]
+
+
+def test_the_footer_tells_one_file_from_another(tmp_path: Path) -> None:
+    for name, count in (("a", 2), ("b", 3), ("c", 2)):
+        tables.write_table(tmp_path / name, Trajectory, [trajectory(i) for i in range(count)])
+    assert tables.footer(tmp_path / "a") == tables.footer(tmp_path / "c")
+    assert tables.footer(tmp_path / "a") != tables.footer(tmp_path / "b")

@@ -17,7 +17,7 @@ stopped.
 
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from coa.factory import PolicyKind, SearchParams, TeacherParams, template_of
 from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, is_right
 from coa.interruption import run_interruptible
-from coa.judging.judge import Judge, judge_all, open_judge
+from coa.judging.judge import Judge, judge_all, judge_policy, open_judge
 from coa.judging.verdicts import RIGHT
 from coa.launching import launch_shards
 from coa.metrics import shown_stop_reasons
@@ -155,7 +155,7 @@ async def evaluate(
     prompt = Prompt.load(prompt_file, template_of(params.policy))
     probe = open_probe(questions, loaded)
     async with (
-        _open_judge(loaded, work, questions) as judge,
+        open_judge(loaded, work, is_needed=_has_rubric(questions)) as judge,
         open_runtime(
             loaded,
             work,
@@ -257,15 +257,6 @@ async def _collect(
     return outcomes
 
 
-def _open_judge(
-    loaded: Params, work: ShardRun, questions: Sequence[Question]
-) -> AbstractAsyncContextManager[Judge | None]:
-    """Open the judge of the settings; a shard has none, since the merge judges all answers."""
-    if work.is_part:
-        return nullcontext()
-    return open_judge(loaded, f"{work.journal_name}-judge", is_needed=_has_rubric(questions))
-
-
 def _has_rubric(questions: Iterable[Question]) -> bool:
     return any(question.rubric for question in questions)
 
@@ -276,7 +267,7 @@ def main(arguments: Sequence[str]) -> str:
     loaded = Params.load("evaluate", arguments)
     params = check(loaded.section(EvaluateParams))
     work = ShardRun(shard, "evaluate", evaluation_journal(params.name, params.model), loaded)
-    work = launch_shards(work, "train.evaluate", arguments, params.policy)
+    work = launch_shards(work, "train.evaluate", arguments, params.policy, judge_policy(loaded))
     held_out = list(tables.read_table(QUESTIONS, Question))
     sets = pin_sets(held_out, params.split)
     if params.pins:

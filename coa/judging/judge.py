@@ -17,7 +17,7 @@ from pathlib import Path
 from coa.errors import ConfigError, ServiceError
 from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
 from coa.graded import GradedTrajectory
-from coa.journal import Journal, request_key
+from coa.journal import request_key
 from coa.journaled import JournaledPolicy
 from coa.judging.prompt import JudgePrompt
 from coa.judging.scripted import join_answers, scripted_judge
@@ -35,8 +35,9 @@ from coa.policy import (
     control_tokens,
 )
 from coa.policy.completions import CompletionsPolicy
-from coa.prices import CostParams
-from coa.runtime import JOURNALS, keep_calls
+from coa.runtime import keep_calls, open_account, share_rates
+from coa.shard_files import JUDGED
+from coa.shards import ShardRun
 from coa.trajectory import FAILED_STOPS
 
 _SHOWN_CHARS = 300
@@ -212,13 +213,14 @@ class _OnceDown:
 
 @asynccontextmanager
 async def open_judge(
-    params: Params, journal_name: str, *, is_needed: bool = False
+    params: Params, work: ShardRun | str, *, is_needed: bool = False
 ) -> AsyncIterator[Judge | None]:
     """Open the judge that the section `judge` describes; None where it names nobody.
 
     Args:
         params: the settings; the sections judge, costs and microworld are read.
-        journal_name: the name of the file in .journal/ that keeps the replies.
+        work: the stage's work or the shard of it, which knows its journals; or the name of a file
+            in .journal/ that keeps the replies.
         is_needed: refuse settings that name nobody.
 
     Raises:
@@ -231,14 +233,20 @@ async def open_judge(
         yield None
         return
     async with AsyncExitStack() as stack:
+        if isinstance(work, ShardRun):
+            settings = replace(settings, policy=share_rates(settings.policy, work.shard.count))
         policy = open_judging_policy(settings, params)
         close = getattr(policy, "aclose", None)
         if close is not None:
             stack.push_async_callback(close)
-        journal = stack.enter_context(Journal(JOURNALS / f"{journal_name}.sqlite"))
-        ledger = Ledger(journal, params.section(CostParams, "costs"))
+        journal, ledger = open_account(work, params, stack, JUDGED)
         await stack.enter_async_context(keep_calls(journal, ledger))
         yield Judge(settings, JournaledPolicy(_OnceDown(policy), journal, ledger), ledger)
+
+
+def judge_policy(params: Params) -> TeacherParams | None:
+    """Return the settings of the judge's policy; None where nobody judges."""
+    return params.section(JudgeParams, "judge").policy
 
 
 def open_judging_policy(settings: JudgeParams, params: Params) -> Policy:
