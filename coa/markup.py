@@ -90,7 +90,7 @@ def lines_field(named: Iterable[tuple[str, str]], notes: Sequence[str] = ()) -> 
     lines = []
     for name, text in named:
         shown = f'<div style="{_TEXT};display:inline">{escaped(text)}</div>'
-        lines.append(f'<div style="margin:1px 0">{_bold(escaped(name))} {shown}</div>')
+        lines.append(f'<div style="{_TEXT};margin:1px 0"><b>{escaped(name)}</b> {shown}</div>')
     return field("".join(lines) + _notes(notes))
 
 
@@ -132,12 +132,7 @@ def sides_field(
 
 def _side(name: str, steps: Sequence[Step], first: int) -> str:
     style = "width:50%;vertical-align:top;border:1px solid #d1d5db;padding:6px"
-    return f'<td style="{style}">{_bold(name)}{_boxes(steps, first, marks_first=True)}</td>'
-
-
-def _bold(markup: str) -> str:
-    """Return a name in bold; `b` would have another size on Argilla's page."""
-    return f'<span style="font-weight:600">{markup}</span>'
+    return f'<td style="{style}"><b>{name}</b>{_boxes(steps, first, marks_first=True)}</td>'
 
 
 def _boxes(steps: Sequence[Step], first: int, *, marks_first: bool = False) -> str:

@@ -21,6 +21,14 @@ def test_seeds_are_one_row_and_a_question_counts_with_its_mean() -> None:
     assert rows[0].per_question("exact_match") == {"q000": 1.0, "q001": 0.5}
 
 
+def test_results_over_another_search_have_a_part_of_their_own() -> None:
+    without = result("c", [True], search="")
+    asked = [result("a", [True]), result("b", [True]), result("d", [True], search="zz"), without]
+    groups = by_questions(asked)
+    names = [[found.setting.name for found in group] for group in groups]
+    assert names == [["a", "b", "c"], ["d"]]
+
+
 def test_results_over_another_search_stand_in_no_table() -> None:
     with pytest.raises(InputError, match="differ in search"):
         arrange([result("a", [True]), result("b", [True], search="other")], {})

@@ -12,7 +12,7 @@ rows that were asked with another prompt, other budgets or other sampling are ma
 
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -92,14 +92,23 @@ def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow
 
 
 def by_questions(results: Iterable[Result]) -> list[list[Result]]:
-    """Part the results by the questions that were asked, validation first.
+    """Part the results by the questions that were asked and by the search, validation first.
 
-    Only results on equal questions can be compared.
+    Only results on equal questions and over the same search can be compared. A result without a
+    tool stands beside the search that most others on its questions have.
     """
-    groups: dict[tuple[bool, str, str], list[Result]] = defaultdict(list)
-    for result in results:
+    asked = list(results)
+    searches: dict[str, Counter[str]] = defaultdict(Counter)
+    for result in asked:
+        if result.setting.search:
+            searches[result.setting.questions][result.setting.search] += 1
+    groups: dict[tuple[bool, str, str, str], list[Result]] = defaultdict(list)
+    for result in asked:
         setting = result.setting
-        groups[setting.split != "validation", setting.split, setting.questions].append(result)
+        usual = [search for search, _ in searches[setting.questions].most_common(1)]
+        search = setting.search or "".join(usual)
+        is_test = setting.split != "validation"
+        groups[is_test, setting.split, setting.questions, search].append(result)
     return [groups[key] for key in sorted(groups)]
 
 
