@@ -172,15 +172,7 @@ class Rollouts:
             logged.update(self._gap(graded, searches=searches))
         logged.update(self._bill.logged(self._bill.total.since(before)))
         logged.update(_calls_by_tool(graded, self._offered))
-        columns = [_columns_of(state) for state in states]
-        return {
-            "prompt_ids": [column.prompt_ids for column in columns],
-            "completion_ids": [column.completion_ids for column in columns],
-            "env_mask": [column.env_mask for column in columns],
-            "logprobs": None,
-            "graded": graded,
-            "logged": logged,
-        }
+        return {**_columns(states), "logprobs": None, "graded": graded, "logged": logged}
 
     def _make_tasks(self, keys: Sequence[str], first: int) -> list[Task]:
         """Number the rollouts of each question from `first` on."""
@@ -256,6 +248,16 @@ class _Columns(NamedTuple):
     completion_ids: list[int]
     env_mask: list[int]
     """1 where the ids after the prompt are the policy's own."""
+
+
+def _columns(states: Sequence[State]) -> dict[str, Any]:
+    """Return the ids and the masks that are trained, one of each for a rollout."""
+    columns = [_columns_of(state) for state in states]
+    return {
+        "prompt_ids": [column.prompt_ids for column in columns],
+        "completion_ids": [column.completion_ids for column in columns],
+        "env_mask": [column.env_mask for column in columns],
+    }
 
 
 def _columns_of(state: State) -> _Columns:
