@@ -26,10 +26,8 @@ _COLOURS = {
     StepKind.MARKER: "#b45309",
 }
 _AUTHORS = {Author.POLICY: "", Author.ENVIRONMENT: ", search engine", Author.SCAFFOLD: ", inserted"}
-_TEXT = (
-    "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;"
-    "font-size:13px;line-height:1.45"
-)
+_SIZE = "font-size:13px;line-height:1.45"
+_TEXT = f"white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;{_SIZE}"
 # References replace the signs that HTML or Markdown would read. A line break is one of them,
 # because a blank line would end the block.
 _REFERENCES = {ord(sign): f"&#{ord(sign)};" for sign in "&<>\"'\\`*_{}[]()#+!|~$^=:@\n\t"}
@@ -90,7 +88,7 @@ def lines_field(named: Iterable[tuple[str, str]], notes: Sequence[str] = ()) -> 
     lines = []
     for name, text in named:
         shown = f'<div style="{_TEXT};display:inline">{escaped(text)}</div>'
-        lines.append(f'<div style="{_TEXT};margin:1px 0"><b>{escaped(name)}</b> {shown}</div>')
+        lines.append(f'<div style="{_SIZE};margin:1px 0"><b>{escaped(name)}</b> {shown}</div>')
     return field("".join(lines) + _notes(notes))
 
 

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from coa import tables
 from coa.errors import ConfigError, InputError
+from coa.judging.judge import JudgeParams
 from coa.question import Question
 from coa.shards import ShardsParams
 from train import evaluate, pin
@@ -30,6 +31,7 @@ def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     values = {
         "evaluate": to_builtins(EvaluateParams(name="a", split="test", pins="pins.json")),
         "shards": to_builtins(ShardsParams()),
+        "judge": to_builtins(JudgeParams()),
     }
     Path("params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
     assert pin.main([]) == "pins.json: 2 sets of the split test (musique 3, nq 3)"

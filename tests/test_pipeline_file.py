@@ -20,6 +20,7 @@ OVERLAYS = (
     "random_model",
     "decisions",
     "tiny_student",
+    "chat_teacher",
     "student_teacher",
     "student_teacher_chat",
 )

@@ -261,9 +261,7 @@ def test_the_rows_of_a_public_data_set_are_read_as_they_are_published(tmp_path: 
     }
     pl.DataFrame([row]).write_parquet(tmp_path / "hotpot.parquet")
     (question,) = read(tmp_path / "hotpot.parquet", columns={}, format=QuestionFormat.HOTPOTQA)
-    assert question == Question(
-        "5a7a", "Who?", ("Ann",), "train", "bridge", 2, ("B", "A"), "hotpotqa"
-    )
+    assert question == Question("5a7a", "Who?", ("Ann",), "train", "bridge", 2, ("B", "A"), "here")
 
 
 def test_a_format_leaves_no_room_for_columns(tmp_path: Path) -> None:
