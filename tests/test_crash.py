@@ -39,7 +39,8 @@ from tests.project_support import (
 
 CONCURRENCY = 16
 COMMITTER = ("-c", "user.email=test@example.org", "-c", "user.name=test")
-pytestmark = pytest.mark.slow
+# Each test runs the tiny pipeline several times, which a busy machine needs minutes for.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
