@@ -299,7 +299,7 @@ def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(
             "teacher.policy=completions",
             f"teacher.server.base_url={base_url}",
             "teacher.server.model=paid",
-            "teacher.concurrency=4",
+            "teacher.concurrency=1",  # so slow that the signal comes in time
         )
         while recorded(journal) < 20 and process.poll() is None:
             time.sleep(0.01)
