@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coa.policy import Completion, Request, UnbatchedPolicy
+from coa.policy import Completion, Policy, Request, UnbatchedPolicy
 from coa.stages import Stage
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Mode, Outcome, Sampling
@@ -65,6 +65,22 @@ def num_requests(row: Any) -> int:
     return int(trajectory.num_calls) + len(simulated)
 
 
+def roll_out_served(
+    rollouts: Rollouts, student: Student, server: Policy | None = None
+) -> dict[str, Any]:
+    """Roll out the questions against a served policy, by default one that wanders."""
+    served = server or UnbatchedPolicy(Wanderer(student.tokenizer))
+
+    async def through() -> dict[str, Any]:
+        async with (
+            serve_to_client(served) as client,
+            open_served(client, student.tokenizer, "wanderer") as policy,
+        ):
+            return await asyncio.to_thread(rollouts.roll_out, KEYS, policy, SAMPLING)
+
+    return asyncio.run(through())
+
+
 @pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
 def test_a_slow_rollout_holds_back_no_other(
     stage: Stage, student: Student, loop: asyncio.Runner, tmp_path: Path
@@ -74,16 +90,9 @@ def test_a_slow_rollout_holds_back_no_other(
     counts = [num_requests(row) for row in in_turns["graded"]]
     assert max(counts) > 2
 
-    async def through() -> tuple[dict[str, Any], Holding]:
-        # Whichever rollout is asked first: at most so many requests are its own.
-        server = Holding(Wanderer(student.tokenizer), sum(counts) - max(counts))
-        async with (
-            serve_to_client(server) as client,
-            open_served(client, student.tokenizer, "wanderer") as policy,
-        ):
-            return await asyncio.to_thread(rollouts.roll_out, KEYS, policy, SAMPLING), server
-
-    by_itself, server = asyncio.run(through())
+    # Whichever rollout is asked first: at most so many requests are its own.
+    server = Holding(Wanderer(student.tokenizer), sum(counts) - max(counts))
+    by_itself = roll_out_served(rollouts, student, server)
 
     assert by_itself == in_turns | {"logged": by_itself["logged"]}
     assert server.num_answered == sum(counts)
@@ -143,15 +152,7 @@ def test_a_simulator_in_this_process_still_answers_in_batches(
     )
     in_turns = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), SAMPLING)
     sizes = frozen.sizes.copy()
-
-    async def through() -> dict[str, Any]:
-        async with (
-            serve_to_client(UnbatchedPolicy(Wanderer(student.tokenizer))) as client,
-            open_served(client, student.tokenizer, "wanderer") as policy,
-        ):
-            return await asyncio.to_thread(rollouts.roll_out, KEYS, policy, SAMPLING)
-
-    served = asyncio.run(through())
+    served = roll_out_served(rollouts, student)
 
     assert served["completion_ids"] == in_turns["completion_ids"]
     assert sizes[0] > 1
@@ -163,13 +164,6 @@ def test_searches_are_counted_one_by_one(
 ) -> None:
     rollouts = make_rollouts(make_run(tmp_path), student, loop)
 
-    async def through() -> dict[str, Any]:
-        async with (
-            serve_to_client(UnbatchedPolicy(Wanderer(student.tokenizer))) as client,
-            open_served(client, student.tokenizer, "wanderer") as policy,
-        ):
-            return await asyncio.to_thread(rollouts.roll_out, KEYS, policy, SAMPLING)
-
-    found = asyncio.run(through())
+    found = roll_out_served(rollouts, student)
     searched = sum(row.trajectory.num_actions for row in found["graded"])
     assert found["logged"]["spent/real_searches"] == searched > 0
