@@ -99,16 +99,16 @@ def by_questions(results: Iterable[Result]) -> list[list[Result]]:
     """
     asked = list(results)
     searches: dict[str, Counter[str]] = defaultdict(Counter)
-    for result in asked:
-        if result.setting.search:
-            searches[result.setting.questions][result.setting.search] += 1
+    for setting in (result.setting for result in asked if result.setting.search):
+        searches[setting.questions][setting.search] += 1
     groups: dict[tuple[bool, str, str, str], list[Result]] = defaultdict(list)
     for result in asked:
         setting = result.setting
-        usual = [search for search, _ in searches[setting.questions].most_common(1)]
-        search = setting.search or "".join(usual)
-        is_test = setting.split != "validation"
-        groups[is_test, setting.split, setting.questions, search].append(result)
+        search = setting.search
+        if not search and searches[setting.questions]:
+            search = searches[setting.questions].most_common(1)[0][0]
+        key = (setting.split != "validation", setting.split, setting.questions, search)
+        groups[key].append(result)
     return [groups[key] for key in sorted(groups)]
 
 

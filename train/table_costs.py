@@ -28,13 +28,18 @@ def cost_table(rows: Sequence[ResultRow]) -> Iterator[str]:
         ends[row.name] = Counter(outcome.stop_reason for outcome in row.outcomes())
     reasons = [reason for reason in StopReason if any(reason in found for found in ends.values())]
     dollars = [_dollars(row) for row in rows]
-    has_prices = any(dollars)
-    heads = ["system", *Spent._fields, *["dollars"] * has_prices, *(f"`{it}`" for it in reasons)]
+    heads = ["system", *Spent._fields]
+    if any(dollars):
+        heads.append("dollars")
+    heads += [f"`{reason}`" for reason in reasons]
     yield join_cells(heads)
     yield join_cells(["---"] * len(heads))
     for row, paid in zip(rows, dollars, strict=True):
-        counts = [f"{ends[row.name][reason]:,}" for reason in reasons]
-        yield join_cells([escape(row.label), *_costs(row), *[paid] * has_prices, *counts])
+        cells = [escape(row.label), *_costs(row)]
+        if any(dollars):
+            cells.append(paid)
+        cells += [f"{ends[row.name][reason]:,}" for reason in reasons]
+        yield join_cells(cells)
 
 
 def _costs(row: ResultRow) -> Iterator[str]:
