@@ -254,8 +254,8 @@ def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again
 def locked(project: Path) -> dict[str, Any] | None:
     """Return the hashes of all that the stages read and wrote, in any order.
 
-    None where a kill cut the file off, and where it cut a hash off: what is left of it may be a
-    number, which DVC stops at.
+    None where a kill cut the file off, and where it cut off a hash or the name of its algorithm:
+    DVC stops at a hash that is now a number, and at an algorithm that it does not know.
     """
     try:
         found: dict[str, Any] = COMPILED_LOCKFILE_SCHEMA(
@@ -265,7 +265,7 @@ def locked(project: Path) -> dict[str, Any] | None:
         return None
     for stage in found["stages"].values():
         for file in (*stage.get("deps", ()), *stage.get("outs", ())):
-            if not isinstance(file.get("md5", ""), str):
+            if not isinstance(file.get("md5", ""), str) or file.get("hash", "md5") != "md5":
                 return None
     return found
 
