@@ -52,11 +52,11 @@ data: $(INSTALLED)-base
 review: $(INSTALLED)-review
 	python -m annotate.serve
 
-# The tests of a file stay in one process, which makes what they share once. Many wait for commands that they start, so
-# there are more processes than the two cores that CI has.
+# The tests of a file stay in one process, which makes what they share once. Files start in the order of
+# tests/conftest.py. Many tests wait for commands that they start, so there are more processes than CI has cores.
 TEST_PROCESSES ?= 3
 test: $(INSTALLED)-dev
-	python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+	python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 test-full: $(INSTALLED)-full
 	@python -c "from annotate.environment import server_python; server_python()"

@@ -58,8 +58,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vllm", action="store_true", help="also the tests against the real vLLM")
 
 
+# Files whose tests take minutes, longest first.
+LONGEST = (
+    "test_profiles_dry_run",
+    "test_docs_run",
+    "test_doctor_real",
+    "test_publish",
+    "test_train_stages",
+    "test_crash",
+    "test_pipeline",
+    "test_lab_page",
+)
+
+
+def starting_order(item: pytest.Item) -> int:
+    """Put the longest files first: one that started last would keep a single process busy."""
+    name = item.path.stem
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests with these markers unless they are asked for."""
+    """Leave out the tests with these markers unless they are asked for; long files start first."""
+    items.sort(key=starting_order)
     for marker in ("full", "long", "network", "vllm"):
         if config.getoption(f"--{marker}"):
             continue
