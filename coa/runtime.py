@@ -18,7 +18,15 @@ from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.ledger import Ledger, Spending, price_journal
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
-from coa.policy import AnyPolicy, BatchPolicy, Policy, Traffic, UnbatchedPolicy, reads_turns
+from coa.policy import (
+    AnyPolicy,
+    BatchPolicy,
+    Policy,
+    Traffic,
+    UnbatchedPolicy,
+    reads_turns,
+    sent_sampling,
+)
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
@@ -215,9 +223,10 @@ async def open_runtime(
         tools = await _open_tools(params, stack)
         if isinstance(policy, ChatPolicy):
             policy.describe_tools(own_schemas(tools))
+        sampling = sent_sampling(policy, teacher.sampling)
         if wrap_policy is not None:
             policy = wrap_policy(policy)
-        run = RolloutContext(policy, teacher.sampling, limits, library_fingerprint(tools))
+        run = RolloutContext(policy, sampling, limits, library_fingerprint(tools))
         runtime = Runtime(
             run=run,
             policy=_journaled(policy, journal, ledger, probe),

@@ -125,7 +125,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The settings with which the policy is sampled."""
+    """The settings with which the policy is sampled.
+
+    In a record, temperature and top-p are -1 where the policy's server does not take them.
+    """
 
     temperature: float = 0.6
     """Sampling temperature."""
@@ -180,9 +183,16 @@ class Trajectory:
 def is_imported(trajectory: Trajectory) -> bool:
     """Tell whether a trajectory was read from a file of others (`synth.ingest`).
 
-    Such files do not say how the policy was sampled, and the record has a temperature below zero.
+    Such files do not say how the policy was sampled, and the record has a seed below zero, too.
     """
-    return trajectory.sampling.temperature < 0
+    return trajectory.sampling.temperature < 0 and trajectory.sampling.seed < 0
+
+
+def describe_sampling(sampling: Sampling) -> str:
+    """Say in a line how a policy was sampled."""
+    temperature = "not sent" if sampling.temperature < 0 else f"{sampling.temperature:g}"
+    top_p = "not sent" if sampling.top_p < 0 else f"{sampling.top_p:g}"
+    return f"temperature {temperature}, top-p {top_p}, seed {sampling.seed}"
 
 
 def count_actions(trajectory: Trajectory, tool: str) -> int:

@@ -115,7 +115,8 @@ def _own_trajectories(path: Path, right_by: RightBy, *, has_topics: bool) -> Ite
     Those of which no judge could tell whether they are right are left out.
     """
     trajectory = pl.col("trajectory").struct
-    is_own = trajectory.field("sampling").struct.field("temperature") >= 0
+    sampling = trajectory.field("sampling").struct
+    is_own = (sampling.field("temperature") >= 0) | (sampling.field("seed") >= 0)
     rows = (
         pl.scan_parquet(path)
         .filter(is_own)

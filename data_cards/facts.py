@@ -118,7 +118,7 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
         "num_actions",
         "exact_match",
         row_id="trajectory_id",
-        is_imported=pl.col("temperature") < 0,
+        is_imported=(pl.col("temperature") < 0) & (pl.col("seed") < 0),
         num_chars=_chars("steps"),
         **{
             f"{LENGTH}policy, words": _policy_words("steps"),

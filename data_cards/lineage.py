@@ -25,7 +25,7 @@ from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
 from coa.sets import AssembleParams
-from coa.trajectory import Step, Trajectory, is_imported
+from coa.trajectory import Step, Trajectory, describe_sampling, is_imported
 from coa.worth import Worth, show_worth
 from data_cards import rows
 from data_cards.cards.reviews import reviews_of
@@ -229,8 +229,7 @@ def _maker(trajectory: Trajectory) -> tuple[Line, ...]:
             Line("published by", trajectory.origin or "not stated"),
             Line("licence", trajectory.license or "not stated"),
         )
-    sampling = trajectory.sampling
-    settings = f"temperature {sampling.temperature}, top-p {sampling.top_p}, seed {sampling.seed}"
+    settings = describe_sampling(trajectory.sampling)
     return (Line(writer_of(trajectory), trajectory.model), Line("sampling", settings))
 
 

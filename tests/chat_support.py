@@ -13,7 +13,7 @@ from coa.journaled import JournaledPolicy
 from coa.microworld.questions import make_questions
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.policy import Completion, Policy, Request
+from coa.policy import Completion, Policy, Request, sent_sampling
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
@@ -80,7 +80,8 @@ async def roll(
     journal: Journal | None = None,
 ) -> list[Trajectory]:
     """Roll out tasks, sixteen at once."""
-    run = RolloutContext(policy, Sampling(seed=3), limits or Limits())
+    sampling = sent_sampling(policy, Sampling(seed=3))
+    run = RolloutContext(policy, sampling, limits or Limits())
     asking = JournaledPolicy(policy, journal) if journal else policy
     tools = {"search": world().search}
     rollouts = roll_out_all(asked, run, asking, tools, concurrency=16)

@@ -10,6 +10,7 @@ import pytest
 from coa import protocol, tables
 from coa.calls import replay
 from coa.doctor.recorded_authors import mask_fault
+from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.journal import Journal
 from coa.policy.chat.families import FamilyName
@@ -19,9 +20,20 @@ from coa.policy.completions import ServerSettings
 from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext
-from coa.trajectory import Author, Mode, Step, StepKind, Trajectory, merge_thoughts
+from coa.trajectory import (
+    Author,
+    Mode,
+    Step,
+    StepKind,
+    Trajectory,
+    describe_sampling,
+    is_imported,
+    merge_thoughts,
+)
 from data_cards.cards.masks import count_characters
+from data_cards.cards.spreads import sampling
 from data_cards.catalogue import SPLITS, SetName, local_path
+from data_cards.facts import facts
 from data_cards.formats.traces import trace
 from tests.chat_support import MODEL, chat_rows
 
@@ -97,15 +109,36 @@ def test_an_exported_trace_has_the_policys_own_arguments(rows: list[Trajectory])
     assert arguments == [native] * row.num_actions
 
 
-def test_the_lineage_of_a_chat_row_is_replayed_from_the_journal(journal_path: Path) -> None:
+@pytest.mark.parametrize("family", [FamilyName.OPENROUTER, FamilyName.DEEPSEEK])
+def test_the_lineage_of_a_chat_row_is_replayed_from_the_journal(
+    family: FamilyName, journal_path: Path
+) -> None:
     with Journal(journal_path) as journal:
-        rows = chat_rows(Mode.COA, 10, Personality.OPENROUTER, journal=journal)
+        rows = chat_rows(Mode.COA, 10, Personality(family), journal=journal)
     server = ServerSettings("http://127.0.0.1:1/v1", MODEL)
-    policy = ChatPolicy(server, ChatSettings(family=FamilyName.OPENROUTER))
+    policy = ChatPolicy(server, ChatSettings(family=family))
     for row in rows:
         run = RolloutContext(policy, row.sampling, Limits(), row.search_fingerprint)
         found = replay(row, run, journal_path, ("search",))
         assert found.is_same and len(found.calls) == row.num_calls + row.num_actions
+
+
+def test_settings_that_a_family_is_not_sent_are_not_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = chat_rows(Mode.COA, 3, Personality.DEEPSEEK)
+    stated = "temperature not sent, top-p not sent, seed 3"
+    assert {describe_sampling(row.sampling) for row in rows} == {stated}
+    assert not any(map(is_imported, rows))
+    for split in SPLITS:
+        path = local_path(SetName.COA, split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tables.write_table(path, GradedTrajectory, map(graded, rows))
+    tables.write_table(QUESTIONS, Question, [Question("q", "Who?", ("x",), "train")])
+    found = facts(SetName.COA)
+    assert sampling(SetName.COA, found).settings == ((stated, 6),)
+    assert not found.select("is_imported").collect()["is_imported"].any()
 
 
 def test_a_thought_that_is_cut_for_a_fork_stays_readable(rows: list[Trajectory]) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from msgspec import UNSET, UnsetType
 
 from coa.policy.usage import Usage, charged_usage
-from coa.trajectory import Author
+from coa.trajectory import Author, Sampling
 
 
 class Finish(StrEnum):
@@ -171,6 +171,20 @@ def control_tokens(encoder: object) -> tuple[str, ...]:
 def reads_turns(encoder: object) -> bool:
     """Return whether a policy's requests must have `turns`: chat policies have this attribute."""
     return bool(getattr(encoder, "reads_turns", False))
+
+
+def sent_sampling(encoder: object, sampling: Sampling) -> Sampling:
+    """Return the settings that the policy's server got; the others are -1.
+
+    Policies that do not send all of them have the attribute `sampling_sent`. The run's seed stays:
+    more than replies follow from it.
+    """
+    names = getattr(encoder, "sampling_sent", ("temperature", "top_p"))
+    return Sampling(
+        temperature=sampling.temperature if "temperature" in names else -1.0,
+        top_p=sampling.top_p if "top_p" in names else -1.0,
+        seed=sampling.seed,
+    )
 
 
 class Policy(Encoder, Protocol):

@@ -10,7 +10,14 @@ from coa.drops import Dropped
 from coa.graded import GradedTrajectory
 from coa.grading import Grade, Verdict
 from coa.pairs import PreferencePair
-from coa.trajectory import Author, Step, StepKind, Trajectory, is_imported
+from coa.trajectory import (
+    Author,
+    Step,
+    StepKind,
+    Trajectory,
+    describe_sampling,
+    is_imported,
+)
 from coa.worth import show_worth
 
 FOLD_CHARS = 1_200
@@ -125,9 +132,7 @@ def trajectory_facts(row: Any) -> list[tuple[str, str]]:
         facts.append(("published by", it.origin or "not stated"))
         facts.append(("licence", it.license or "not stated"))
     else:
-        sampling = it.sampling
-        text = f"temperature {sampling.temperature:g}, top-p {sampling.top_p:g}"
-        facts.append(("sampled with", f"{text}, seed {sampling.seed}"))
+        facts.append(("sampled with", describe_sampling(it.sampling)))
     facts.append(("prompt", it.prompt_hash))
     if it.search_fingerprint:
         facts.append(("search", it.search_fingerprint))

@@ -167,7 +167,11 @@ def sampling(name: SetName, frame: pl.LazyFrame) -> SamplingCounts:
     searches = tuple(counts(frame, "search_fingerprint"))
     if name not in HAS_TRAJECTORIES:
         return SamplingCounts(searches)
-    stated = pl.format("temperature {}, top-p {}, seed {}", "temperature", "top_p", "seed")
+    sent = [
+        pl.when(pl.col(name) < 0).then(pl.lit("not sent")).otherwise(pl.col(name).cast(pl.String))
+        for name in ("temperature", "top_p")
+    ]
+    stated = pl.format("temperature {}, top-p {}, seed {}", *sent, "seed")
     settings = pl.when("is_imported").then(pl.lit("not recorded: imported")).otherwise(stated)
     is_match = (
         pl.when(pl.col("exact_match").is_null())

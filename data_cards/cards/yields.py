@@ -226,7 +226,8 @@ def costs(name: SetName, *, has_forkers: bool = False) -> list[Cost]:
         return []
     rollout = pl.col("trajectory").struct
     if "sampling" in known:
-        rows = rows.filter(rollout.field("sampling").struct.field("temperature") >= 0)
+        sampling = rollout.field("sampling").struct
+        rows = rows.filter((sampling.field("temperature") >= 0) | (sampling.field("seed") >= 0))
     if name is not SetName.COT_A:
         rows = rows.filter(rollout.field("mode") == str(name))
     prompt_tokens = rollout.field("num_prompt_tokens")

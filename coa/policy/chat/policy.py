@@ -76,6 +76,11 @@ class ChatPolicy(CompletionsPolicy):
         self._family = FAMILIES[chat.family]
         self._own_schemas: Mapping[str, ToolSchema] = {}
 
+    @property
+    def sampling_sent(self) -> tuple[str, ...]:
+        """Name the sampling settings that the family honours; no others are sent."""
+        return self._family.sampling
+
     @cached_property
     def identity(self) -> Mapping[str, object]:
         """Return what decides replies beyond the model's name, and how they are read."""

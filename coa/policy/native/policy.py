@@ -97,6 +97,11 @@ class NativePolicy(ChatPolicy):
         assert self._encoder is not None
         self._template = NativeTemplate(self._encoder.tokenizer, settings.tokenizer)
 
+    @property
+    def sampling_sent(self) -> tuple[str, ...]:
+        """Name the sampling settings that are sent: a server of completions takes all of them."""
+        return ("temperature", "top_p", "seed")
+
     @cached_property
     def identity(self) -> Mapping[str, object]:
         """Return what decides replies beyond the model's name, and how they are read."""
