@@ -14,6 +14,7 @@ import msgspec
 from coa.errors import CapError, InputError
 from coa.journal import OTHER_VERSION, Call, CallKind, Journal, JournalReader
 from coa.policy import Completion
+from coa.policy.scripted import is_scripted
 from coa.policy.usage import Usage, charged_usage
 from coa.prices import CostParams
 from coa.search.web import Provider
@@ -280,15 +281,14 @@ class Ledger:
             raise self._cap_error()
         if prices.max_tokens and total.tokens * (1 + share) >= prices.max_tokens:
             raise self._cap_error()
-        if prices.max_dollars and total.unpriced_calls:
+        if prices.max_dollars and self._unpriced_models():
             raise self._price_error()
         if prices.max_dollars and total.dollars * (1 + share) >= prices.max_dollars:
             raise self._cap_error()
 
     def final_error(self, error: CapError) -> CapError:
         """Return the error again, once the calls under way have ended, with all that was spent."""
-        total = self.paid.total
-        is_unpriced = self.prices.max_dollars and total.unpriced_calls
+        is_unpriced = self.prices.max_dollars and self._unpriced_models()
         return error if is_unpriced else self._cap_error()
 
     def _cap_error(self) -> CapError:
@@ -304,7 +304,7 @@ class Ledger:
         used = {name: amount / cap for name, (amount, cap) in spent.items() if cap}
         name = max(used, key=lambda cap: used[cap])
         shown = f"{total.calls:,} calls, {total.tokens:,} tokens"
-        if not total.unpriced_calls:
+        if not self._unpriced_models():
             shown += f", ${total.dollars:,.4f}"
         return CapError(
             f"the limit costs.{name} is reached, so no further call is made",
@@ -315,10 +315,17 @@ class Ledger:
             "from here, and finished calls are kept",
         )
 
+    def _unpriced_models(self) -> list[str]:
+        """Name the models whose calls have no price; a script without one costs nothing."""
+        models = []
+        for name, tally in sorted(self.paid.models.items()):
+            if tally.unpriced_calls and not is_scripted(name):
+                models.append(name)
+        return models
+
     def _price_error(self) -> CapError:
-        models = [name for name, tally in self.paid.models.items() if tally.unpriced_calls]
         return CapError(
-            f"costs.max_dollars cannot hold: {', '.join(sorted(models))} has no price",
+            f"costs.max_dollars cannot hold: {', '.join(self._unpriced_models())} has no price",
             where="params.yaml, costs.models",
             fix="name the model's prices in dollars per million tokens (0 for one of your own), or "
             "use costs.max_tokens, and run the same command again: finished calls are kept",

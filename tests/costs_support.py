@@ -17,8 +17,10 @@ MODEL = "paid"
 class PaidTeacher(ScriptedPolicy):
     """A teacher that answers at once, and keeps an account of what it was asked."""
 
-    def __init__(self, *, dollars: float | None = None, seconds: float = 0.0) -> None:
-        super().__init__(_think, MODEL)
+    def __init__(
+        self, *, dollars: float | None = None, seconds: float = 0.0, model: str = MODEL
+    ) -> None:
+        super().__init__(_think, model)
         self.dollars = dollars
         self.seconds = seconds
         self.charged: list[Usage] = []
@@ -82,7 +84,7 @@ def served(policy: PaidTeacher) -> Iterator[tuple[str, ...]]:
         yield (
             "teacher.policy=completions",
             f"teacher.server.base_url={urls[0]}",
-            f"teacher.server.model={MODEL}",
+            f"teacher.server.model={policy.name}",
             "teacher.concurrency=4",
         )
     finally:

@@ -145,6 +145,17 @@ def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
         sample([*RUN, *asked, "costs.max_dollars=1", PRICES])
 
 
+def test_a_script_without_a_price_is_free_beside_a_teacher_with_one() -> None:
+    """A rehearsal goes before the run that is paid for, and both have the same journal."""
+    teacher = PaidTeacher()
+    rehearsed = PaidTeacher(model="scripted/rehearsed")
+    with served(rehearsed) as asked:
+        sample([*RUN, *asked])
+    with served(teacher) as asked:
+        sample([*RUN, *asked, "costs.max_dollars=1", PRICES])
+    assert rehearsed.charged and teacher.charged
+
+
 def test_a_command_that_reaches_a_cap_ends_with_status_1_and_says_how_to_go_on(root: Path) -> None:
     teacher = PaidTeacher(seconds=0.05)
     command = [sys.executable, "-m", "synth.sample", *RUN, "costs.max_calls=12"]

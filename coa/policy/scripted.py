@@ -24,6 +24,11 @@ def scripted_name(kind: str, *settings: object) -> str:
     return f"scripted/{kind}-{digest[:8]}"
 
 
+def is_scripted(model: str) -> bool:
+    """Tell by its name whether a policy is a script."""
+    return model.startswith("scripted/")
+
+
 def asked_question(prompt: str) -> str:
     """Read the question at the end of a prompt, without the markers of a chat template."""
     line = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0]

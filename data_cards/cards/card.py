@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.forking import ArmChoice
+from coa.policy.scripted import is_scripted
 from data_cards.cards import licences, sections
 from data_cards.cards.example import Example, show_row
 from data_cards.cards.front_matter import assemble_card, metadata
 from data_cards.cards.licences import Source
-from data_cards.cards.measure import RunFacts, SetFacts, is_scripted
+from data_cards.cards.measure import RunFacts, SetFacts
 from data_cards.cards.probed import probe_table, waived_names
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sections import Distribution
@@ -152,7 +153,7 @@ def _identity(
     imported: Sequence[Imported],
 ) -> dict[str, Any]:
     """Say what is published where, which teachers are programs, and how many rows others made."""
-    scripted = [inline(model.value) for model in models if is_scripted(model)]
+    scripted = [inline(model.value) for model in models if is_scripted(model.value)]
     makers = [inline(one.origin or one.model) for one in imported]
     return {
         "title": params.title,
@@ -257,7 +258,7 @@ def _with_metadata(
     params: RenderParams,
 ) -> str:
     """Put the Hub's metadata before the text of a card."""
-    has_scripted = any(is_scripted(model) for model in models)
+    has_scripted = any(is_scripted(model.value) for model in models)
     data = metadata(
         infos,
         title=title,

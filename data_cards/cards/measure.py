@@ -12,6 +12,7 @@ import polars as pl
 
 from coa.errors import InputError
 from coa.files import EXCLUDED
+from coa.policy.scripted import is_scripted
 from coa.sets import AssembleParams
 from data_cards.cards import masks, reviews, spreads, yields
 from data_cards.cards.licences import CORPUS, Source
@@ -47,8 +48,6 @@ from data_cards.facts import collect, facts, num_questions_in_both_splits
 from data_cards.settings import ShownPrompt, shown_prompt
 
 PICTURES = Path("reports/pictures")
-SCRIPTED = "scripted/"
-"""How the names of teachers begin that are programs, not language models."""
 IMPORTED = "imported trajectories"
 """What a source is called whose rows others made; the passages that they quote have another."""
 _PICTURES_OF = {
@@ -247,7 +246,7 @@ def _sources(
     found += _searched(frame)
     forkers = {count.value for count in _forkers(name, frame)}
     for model in models:
-        if not is_scripted(model):
+        if not is_scripted(model.value):
             what = "the forks' text" if model.value in forkers else "the teacher's text"
             found.append(Source(what, model.value))
     for one in imported:
@@ -265,11 +264,6 @@ def _searched(frame: pl.LazyFrame) -> list[Source]:
         if search.value:
             found.append(Source("imported search results", search.value))
     return found
-
-
-def is_scripted(model: Count) -> bool:
-    """Say whether a teacher is a program, not a language model."""
-    return model.value.startswith(SCRIPTED)
 
 
 def models_and_sources(names: Sequence[SetName]) -> tuple[list[Count], list[Source]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.errors import ConfigError
+from coa.policy.scripted import is_scripted
 from data_cards.cards import licences, practice
 from data_cards.cards.card import fill, licence_table
 from data_cards.cards.front_matter import assemble_card
 from data_cards.cards.licences import Source
-from data_cards.cards.measure import SCRIPTED
 from data_cards.cards.measure_model import ModelFacts
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.trained import Result, ResultPart, TrainedStage
@@ -90,7 +90,7 @@ def render_card(facts: ModelFacts, section: RenderParams, repository: str = "") 
         repository: Where the model is published; empty: its folder.
     """
     title = f"{section.title}: {facts.folder.name}"
-    scripted = [inline(name) for name in facts.teachers if name.startswith(SCRIPTED)]
+    scripted = [inline(name) for name in facts.teachers if is_scripted(name)]
     context = {
         **_context(facts),
         "title": title,

@@ -16,11 +16,11 @@ from coa.errors import InputError, OutputError, unknown_name
 from coa.files import EVALUATION_SETS, EXCLUDED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.policy.scripted import is_scripted
 from coa.question import Question
 from coa.trajectory import Author, Step
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard
-from data_cards.cards.measure import SCRIPTED
 from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName
@@ -232,7 +232,7 @@ def _licence_refusals(cards: Sequence[SetCard], known: Mapping[str, str]) -> lis
 
 
 def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
-    scripted = sorted({model for model in models if model.startswith(SCRIPTED)})
+    scripted = sorted({model for model in models if is_scripted(model)})
     if not scripted:
         return []
     return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")]
