@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from coa import tables
 from coa.errors import ConfigError
 from coa.factory import PolicyKind
 from coa.params import Params
 from coa.policy import Policy
-from coa.policy.rehearse import main, open_writer
+from coa.policy.rehearse import RehearseParams, main, open_writer, tell_sampling
+from coa.policy.server.personalities import Personality
 from coa.trajectory import Trajectory
 from synth import sample
 
@@ -90,6 +92,21 @@ def test_over_completions_and_in_a_chat_format_the_script_writes_the_same_rows(
 
 def texts_of(row: Trajectory) -> list[str]:
     return [step.text for step in row.steps]
+
+
+@pytest.mark.parametrize(("personality", "page"), [("vllm", "v1"), ("deepseek", "beta")])
+def test_it_prints_a_profile_for_a_whole_run(personality: str, page: str) -> None:
+    settings = RehearseParams(personality=Personality(personality))
+    *_, profile = tell_sampling(settings, "http://127.0.0.1:8001/v1", "scripted/gold-1")
+    assert YAML(typ="safe").load(profile) == {
+        "teacher": {
+            "server": {
+                "base_url": f"http://127.0.0.1:8001/{page}",
+                "model": "scripted/gold-1",
+                "api_key_env": "",
+            }
+        }
+    }
 
 
 def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:

@@ -23,6 +23,7 @@ from coa.judging.scripted import scripted_judge
 from coa.microworld.factory import MicroworldParams
 from coa.params import Params
 from coa.policy import BatchPolicy, Policy, UnbatchedPolicy
+from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.local.model import load_tokenizer
 from coa.policy.native.template import NativeTemplate
 from coa.policy.server.app import serve
@@ -101,35 +102,45 @@ async def rehearse(params: Params) -> None:
         form=settings.form,
     ) as base_url:
         if settings.policy is PolicyKind.SCRIPTED_JUDGE:
-            print("serving a judge; in another terminal:", file=sys.stderr)
-            judge = (
-                f"judge.policy.server.base_url={base_url} judge.policy.server.model={policy.name}"
-            )
-            print(
-                f"python -m curate.grade judge.policy.policy=chat {judge}",
-                file=sys.stderr,
-                flush=True,
-            )
-            await asyncio.Event().wait()
-        server = f"teacher.server.base_url={base_url} teacher.server.model={policy.name}"
-        prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"
-        chat = (
-            "python -m synth.sample",
-            f"teacher.policy=chat teacher.chat.family={settings.personality}",
-            server,
-            prompts,
-        )
-        print(f"serving {settings.personality}; in another terminal:", file=sys.stderr)
-        print(" ".join(chat), file=sys.stderr)
-        print("or, over raw completions:", file=sys.stderr)
-        completions = f"python -m synth.sample teacher.policy=completions {server}"
-        print(completions, file=sys.stderr, flush=True)
-        if settings.tokenizer:
-            named = f"teacher.server.tokenizer={settings.tokenizer}"
-            native = f"python -m synth.sample teacher.policy=native {server} {named} {prompts}"
-            print("or, in the model's own format:", file=sys.stderr)
-            print(native, file=sys.stderr, flush=True)
+            lines = tell_judging(base_url, policy.name)
+        else:
+            lines = tell_sampling(settings, base_url, policy.name)
+        print("\n".join(lines), file=sys.stderr, flush=True)
         await asyncio.Event().wait()
+
+
+def tell_judging(base_url: str, model: str) -> Sequence[str]:
+    """Say how another terminal asks the served judge."""
+    server = f"judge.policy.server.base_url={base_url} judge.policy.server.model={model}"
+    return (
+        "serving a judge; in another terminal:",
+        f"python -m curate.grade judge.policy.policy=chat {server}",
+    )
+
+
+def tell_sampling(settings: RehearseParams, base_url: str, model: str) -> Sequence[str]:
+    """Say how another terminal samples from the served teacher, and how a whole run does."""
+    server = f"teacher.server.base_url={base_url} teacher.server.model={model}"
+    prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"
+    family = FAMILIES[FamilyName(settings.personality)]
+    lines = [
+        f"serving {settings.personality}; in another terminal:",
+        "python -m synth.sample teacher.policy=chat "
+        f"teacher.chat.family={settings.personality} {server} {prompts}",
+        "or, over raw completions:",
+        f"python -m synth.sample teacher.policy=completions {server}",
+    ]
+    if settings.tokenizer:
+        named = f"teacher.server.tokenizer={settings.tokenizer}"
+        lines.append("or, in the model's own format:")
+        lines.append(f"python -m synth.sample teacher.policy=native {server} {named} {prompts}")
+    # Where a chat can be gone on with inside a thought, it is asked at another address.
+    address = base_url
+    if family.prefix_address:
+        address = base_url.removesuffix("/v1") + family.prefix_address
+    lines.append("or a whole run over chat, with this profile over yours:")
+    lines.append(f'teacher: {{server: {{base_url: "{address}", model: {model}, api_key_env: ""}}}}')
+    return lines
 
 
 def main(arguments: Sequence[str]) -> str:
