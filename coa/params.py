@@ -24,12 +24,14 @@ from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from coa.errors import ConfigError, closest
+from coa.errors import ConfigError, closest, most_similar
 from coa.params_text import with_comments
 from coa.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
+_NO_PROFILES = (PARAMS_FILE.name, "dvc.yaml")
+"""Files that this command writes, so none of them is offered as a profile."""
 REPLACE = "_replace_"
 """A profile's mapping that holds `_replace_: true` replaces the whole mapping of the base."""
 
@@ -211,8 +213,9 @@ def _read_yaml(path: Path) -> DictConfig:
         # DVC's parser: it reads `off` as a text, and DVC writes that without quotes.
         values = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        command = f"python -m coa.params {DEFAULT_PROFILE}"
-        fix = f"run in the repository's root, or write the file: {command}"
+        fix = "run in the repository's root"
+        if path.name == PARAMS_FILE.name:
+            fix += f", or write the file: python -m coa.params {DEFAULT_PROFILE}"
         raise ConfigError(f"{path} is missing", fix=fix) from None
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
@@ -320,6 +323,8 @@ def _replacements(overlay: DictConfig, path: tuple[str, ...] = ()) -> list[str]:
 
 def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
     """Read a profile, and refuse a section or a setting that is not in the base."""
+    if not profile.exists():
+        raise _no_profile(profile)
     overlay = _read_yaml(profile)
     for section, settings in overlay.items():
         if isinstance(settings, DictConfig):
@@ -329,10 +334,24 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
     return overlay
 
 
+def _no_profile(profile: Path) -> ConfigError:
+    """Return the error for a profile that is not there, with the names of those that are."""
+    known = _profiles(DEFAULT_PROFILE.parent) | _profiles(Path()) | _profiles(profile.parent)
+    similar = most_similar(profile.stem, known)
+    fix = f"did you mean {known[similar]}?" if similar else f"name one of {_names(known.values())}"
+    return ConfigError(f"there is no profile {profile}", fix=fix)
+
+
+def _profiles(folder: Path) -> dict[str, str]:
+    """Return the paths of a folder's profiles by their names."""
+    paths = [path for path in folder.glob("*.yaml") if path.name not in _NO_PROFILES]
+    return {path.stem: path.as_posix() for path in paths}
+
+
 def main(arguments: Sequence[str]) -> str:
     """Write `params.yaml` from the profiles that are named, and return the summary line."""
     if not arguments:
-        profiles = _names(path.as_posix() for path in DEFAULT_PROFILE.parent.glob("*.yaml"))
+        profiles = _names(_profiles(DEFAULT_PROFILE.parent).values())
         raise ConfigError(
             "name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}"
         )

@@ -167,6 +167,27 @@ def test_a_missing_file_says_how_to_write_it(tmp_path: Path) -> None:
         Params.load("stage", [], tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("mien.yaml", "did you mean mine.yaml?"),
+        ("tiny", "did you mean conf/tiny.yaml?"),
+        ("conf/mine.yaml", "did you mean mine.yaml?"),
+        ("xyz.yaml", "name one of conf/base.yaml, conf/tiny.yaml, mine.yaml"),
+    ],
+)
+def test_a_missing_profile_is_answered_with_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf").mkdir()
+    for path in ("conf/base.yaml", "conf/tiny.yaml", "mine.yaml", "params.yaml", "dvc.yaml"):
+        Path(path).write_text("stage: {size: 3}")
+    with pytest.raises(ConfigError, match=f"there is no profile {name}") as caught:
+        write_profile(Path(name), base=Path("conf/base.yaml"))
+    assert caught.value.details["what to do"] == advice
+
+
 def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
     (tmp_path / "mine.yaml").write_text("stage: {sise: 3}")
     with pytest.raises(ConfigError, match=r"unknown key 'stage\.sise'"):
