@@ -9,6 +9,7 @@ unknown key is an error that lists the known ones. Some settings are mappings wi
 user's choice, such as `train.rl2.rewards`. There a key may be added (`train.rl2.rewards.f1=0.5`).
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -36,6 +37,8 @@ REPLACE = "_replace_"
 """A profile's mapping that holds `_replace_: true` replaces the whole mapping of the base."""
 
 _COMMAND_LINE = "the command line"
+_REFUSED_CHOICE = re.compile("Invalid enum value '([^']*)'")
+"""How msgspec tells the value of an enum that it refuses."""
 
 Section = TypeVar("Section")
 
@@ -131,8 +134,14 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
         return msgspec.convert(OmegaConf.to_container(given, resolve=True), kind)
     except (msgspec.ValidationError, OmegaConfBaseException) as error:
         got = str(error).splitlines()[0]
+        choices = _choices(kind, got)
+        refused = _REFUSED_CHOICE.match(got)
         raise ConfigError(
-            "a setting has a bad value", where=where, expected=_choices(kind, got), got=got
+            "a setting has a bad value",
+            where=where,
+            expected=f"one of {_names(choices)}" if choices else "",
+            got=got,
+            fix=closest(refused[1], choices) if refused else "",
         ) from error
 
 
@@ -186,8 +195,8 @@ def _entry_hint(hint: Any) -> Any:
     return get_args(hint)[0] if issubclass(kind, Sequence) else None
 
 
-def _choices(kind: type[Any], message: str) -> str:
-    """List the values of an enum that msgspec's message is about; empty for another setting.
+def _choices(kind: type[Any], message: str) -> list[str]:
+    """List the values of an enum that msgspec's message is about; none for another setting.
 
     The message names the setting at its end, as in: ... - at `$.a.b`, or `$.a[0].b` in a list.
     """
@@ -200,8 +209,8 @@ def _choices(kind: type[Any], message: str) -> str:
             hint = _entry_hint(hint)
     for option in get_args(hint) if isinstance(hint, UnionType) else (hint,):
         if isinstance(option, EnumType):
-            return f"one of {_names(option)}"
-    return ""
+            return [str(value) or '"" (none)' for value in option]
+    return []
 
 
 def _names(names: Iterable[Any]) -> str:
@@ -241,20 +250,27 @@ def _check_key(values: DictConfig, dotted: str, place: object) -> None:
             return
         parent = ".".join(parents[:i]) or "the file"
         known = _names(node) if is_mapping else "no keys below it"
-        found = _keys_named(last, values, "")
+        similar = closest(part, node if is_mapping else ())
         raise ConfigError(
             f"unknown key {dotted!r}",
             where=place,
             expected=f"in {parent}: {known}",
-            fix=_hint(last, found, node if is_mapping else ()),
+            fix=_hint(dotted, part, similar, _keys_named(last, values, "")),
         )
 
 
-def _hint(name: str, elsewhere: Sequence[str], known: Iterable[Any]) -> str:
-    """Say where a key of this name is, or which known key it resembles."""
-    if elsewhere:
-        return f"a key of this name is there as {', '.join(elsewhere)}"
-    return closest(name, known)
+def _hint(dotted: str, unknown: str, similar: str, elsewhere: Sequence[str]) -> str:
+    """Say where a key of this name is, or which name the unknown part resembles.
+
+    A section that is misspelt is answered with the right one, not with all keys of the last name;
+    but where only the beginning was left out, `server.model` does not mean the section `serve`.
+    """
+    longer = [name for name in elsewhere if name.endswith(f".{dotted}")]
+    is_last = dotted.rpartition(".")[2] == unknown
+    if similar and not longer and not is_last:
+        return similar
+    found = ", ".join(longer or elsewhere)
+    return f"a key of this name is there as {found}" if found else similar
 
 
 def _keys_named(name: str, values: Mapping[Any, Any], parent: str) -> list[str]:

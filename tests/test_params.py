@@ -38,6 +38,7 @@ def test_the_shipped_prompts_load(name: str) -> None:
 
 
 class Colour(StrEnum):
+    ANY = ""
     RED = "red"
 
 
@@ -86,7 +87,13 @@ def test_a_key_without_a_dot_belongs_to_the_stage(file: Path) -> None:
         ("nowhere.size=7", "in the file: other, stage"),
         ("size", "key=value"),
         ("size=big", "expected: |\\$.size|size"),
-        ("colour=blue", "one of red"),
+        ("colour=blue", r'one of "" \(none\), red'),
+        ("colour=rd", r"did you mean red\?"),
+        ("staeg.size=7", r"did you mean stage\?"),
+        ("xyz.size=7", r"a key of this name is there as stage\.size"),
+        ("oter.inner.depth=7", r"did you mean other\?"),
+        ("inne.depth=7", r"a key of this name is there as stage\.inner\.depth"),
+        ("inner.depth=7", r"a key of this name is there as stage\.inner\.depth"),
         ("inner.deep=1", "inner"),
     ],
 )
@@ -118,7 +125,7 @@ class Optional:
 
 def test_the_values_of_a_setting_that_may_be_unset_are_listed(file: Path) -> None:
     file.write_text("stage: {colour: null}")
-    with pytest.raises(ConfigError, match="one of red"):
+    with pytest.raises(ConfigError, match="red"):
         Params.load("stage", ["colour=blue"], file).section(Optional)
 
 
@@ -191,6 +198,14 @@ def test_a_missing_profile_is_answered_with_those_that_are_there(
 def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
     (tmp_path / "mine.yaml").write_text("stage: {sise: 3}")
     with pytest.raises(ConfigError, match=r"unknown key 'stage\.sise'"):
+        write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
+
+
+def test_a_misspelt_section_of_a_profile_is_answered_with_the_right_one(
+    tmp_path: Path, file: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("staeg: {size: 3}")
+    with pytest.raises(ConfigError, match=r"did you mean stage\?"):
         write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
 
 
