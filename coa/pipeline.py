@@ -80,25 +80,28 @@ def main(arguments: Sequence[str]) -> str:
 def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
-    left_behind = ", ".join(unwritten_metrics())
-    left = f"; no stage writes {left_behind}, which another run left behind"
-    return f"{PIPELINE_FILE}: training stages: {training}{left if left_behind else ''}"
+    others = ", ".join(unwritten_metrics())
+    told = (
+        "; not from this pipeline, but shipped with the repository or left by another profile's "
+        f"run, and safe to delete: {others}"
+    )
+    return f"{PIPELINE_FILE}: training stages: {training}{told if others else ''}"
 
 
 def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) -> list[str]:
     """List the files in metrics/ that no stage of the pipeline writes.
 
-    Another profile's run leaves them behind.
+    The repository ships those of the default profile, and another profile's run leaves its own.
     """
     written = []
     for path in _METRICS_PATH.findall(pipeline.read_text(encoding="utf-8")):
         written.append(_VARIABLE.sub("*", path))
-    left_behind = []
+    others = []
     for path in sorted(folder.glob("*.*")):
         name = path.relative_to(folder.parent).as_posix()
         if not any(fnmatch(name, pattern) for pattern in written):
-            left_behind.append(name)
-    return left_behind
+            others.append(name)
+    return others
 
 
 if __name__ == "__main__":
