@@ -209,7 +209,8 @@ def _choices(kind: type[Any], message: str) -> list[str]:
             hint = _entry_hint(hint)
     for option in get_args(hint) if isinstance(hint, UnionType) else (hint,):
         if isinstance(option, EnumType):
-            return [str(value) or '"" (none)' for value in option]
+            values: Iterable[Any] = option
+            return [str(value) or '"" (none)' for value in values]
     return []
 
 
