@@ -54,6 +54,10 @@ class PolicyKind(StrEnum):
     """For the section `judge` alone: a script that compares answers, with planted errors."""
 
 
+BEHIND_SERVER = (PolicyKind.COMPLETIONS, PolicyKind.CHAT, PolicyKind.NATIVE)
+"""The kinds of policies that ask a server."""
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherParams:
     """The policy that writes trajectories."""

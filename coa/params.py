@@ -375,8 +375,7 @@ def main(arguments: Sequence[str]) -> str:
     write_profiles([Path(argument) for argument in arguments])
     # By name, so that a stage that reads its settings does not depend on how dvc.yaml is written.
     pipeline = import_module("coa.pipeline")
-    plan = pipeline.write_pipeline(Params.load("pipeline"))
-    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.summary(plan)}"
+    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.main([])}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ by a setting (docs/decisions/0009-dvc-yaml-is-written.md).
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
+from coa.factory import BEHIND_SERVER, TeacherParams
+from coa.interruption import tell
 from coa.metrics import FOLDER as METRICS
 from coa.params import Params
 from coa.plan import Plan
+from coa.terminal import printable
 from coa.whole_files import write_file
 
 PIPELINE_FILE = Path("dvc.yaml")
@@ -74,7 +78,16 @@ def main(arguments: Sequence[str]) -> str:
     """Write dvc.yaml for params.yaml as it is; return the summary line."""
     params = Params.load("pipeline", arguments)
     plan = write_pipeline(params)
+    warn_of_key(params.section(TeacherParams, "teacher"))
     return summary(plan)
+
+
+def warn_of_key(teacher: TeacherParams) -> None:
+    """Tell early that the teacher's key is not set; it is no error, as a run may be elsewhere."""
+    variable = teacher.server.api_key_env
+    if teacher.policy in BEHIND_SERVER and variable and not os.environ.get(variable, "").strip():
+        line = f"teacher.server.api_key_env: {variable} is not set here; the first call needs it"
+        tell(printable(line))
 
 
 def summary(plan: Plan) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError
-from coa.params import Params, write_profile
+from coa.params import Params, main, write_profile
 from coa.prompts import Prompt
 from scripts.settings_reference import SECTIONS
 
@@ -193,6 +193,33 @@ def test_a_missing_profile_is_answered_with_those_that_are_there(
     with pytest.raises(ConfigError, match=f"there is no profile {name}") as caught:
         write_profile(Path(name), base=Path("conf/base.yaml"))
     assert caught.value.details["what to do"] == advice
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "said"),
+    [
+        ("chat", "", "teacher.server.api_key_env: MY_KEY is not set here; the first call needs it"),
+        ("chat", "secret", ""),
+        ("microworld", "", ""),
+    ],
+)
+def test_a_profile_whose_teacher_lacks_its_key_is_written_and_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    key: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MY_KEY", key)
+    for name in ("conf", "pipeline"):
+        Path(name).symlink_to(ROOT / name)
+    Path("mine.yaml").write_text(
+        f"teacher: {{policy: {kind}, chat_template: '{{prompt}}', server: {{api_key_env: MY_KEY}}}}"
+    )
+    assert "holds the profile mine.yaml" in main(["mine.yaml"])
+    assert capsys.readouterr().err.strip() == said
 
 
 def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
