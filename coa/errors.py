@@ -76,14 +76,19 @@ class MissingExtraError(CoaError, ImportError):
         )
 
 
+def most_similar(name: object, known: object) -> str:
+    """Return the most similar of the known names; empty where none is similar."""
+    names = [str(item) for item in known]  # type: ignore[attr-defined]
+    return next(iter(get_close_matches(str(name), names, n=1)), "")
+
+
 def closest(name: object, known: object) -> str:
     """Return the question whether the most similar of the known names was meant.
 
     It is empty where none is similar.
     """
-    names = [str(item) for item in known]  # type: ignore[attr-defined]
-    similar = get_close_matches(str(name), names, n=1)
-    return f"did you mean {similar[0]}?" if similar else ""
+    similar = most_similar(name, known)
+    return f"did you mean {similar}?" if similar else ""
 
 
 def unknown_name(kind: str, name: object, known: object, *, where: object = "") -> ConfigError:

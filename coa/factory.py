@@ -54,6 +54,10 @@ class PolicyKind(StrEnum):
     """For the section `judge` alone: a script that compares answers, with planted errors."""
 
 
+BEHIND_SERVER = (PolicyKind.COMPLETIONS, PolicyKind.CHAT, PolicyKind.NATIVE)
+"""The kinds of policies that ask a server."""
+
+
 @dataclass(frozen=True, slots=True)
 class TeacherParams:
     """The policy that writes trajectories."""
@@ -119,22 +123,27 @@ def template_of(params: TeacherParams) -> str:
     return own_template(load_tokenizer(params.local.model))
 
 
-def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolicy:
+def open_policy(
+    params: TeacherParams, microworld: MicroworldParams, section: str = "teacher"
+) -> AnyPolicy:
     """Open the policy that `params` describes; only the microworld's teacher reads `microworld`.
+
+    Errors say that the settings stand in `section`.
 
     Raises:
         MissingExtraError: It needs an optional dependency.
         ConfigError: Its settings are wrong.
         InputError: The file of questions that the `gold` script reads is missing.
     """
+    place = f"{section}.server"
     if params.policy is PolicyKind.COMPLETIONS:
-        return CompletionsPolicy(params.server, deployment=params.name)
+        return CompletionsPolicy(params.server, deployment=params.name, place=place)
     if params.policy is PolicyKind.CHAT:
         require_plain_template(params.chat_template)
-        return ChatPolicy(params.server, params.chat, deployment=params.name)
+        return ChatPolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.NATIVE:
         require_plain_template(params.chat_template)
-        return NativePolicy(params.server, params.chat, deployment=params.name)
+        return NativePolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
     if params.policy is PolicyKind.GOLD:
@@ -143,7 +152,7 @@ def open_policy(params: TeacherParams, microworld: MicroworldParams) -> AnyPolic
         raise ConfigError(
             "a judge writes no trajectories",
             got=str(params.policy),
-            where="policy",
+            where=f"{section}.policy",
             expected="a teacher",
         )
     return scripted_teacher(microworld)

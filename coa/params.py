@@ -9,6 +9,7 @@ unknown key is an error that lists the known ones. Some settings are mappings wi
 user's choice, such as `train.rl2.rewards`. There a key may be added (`train.rl2.rewards.f1=0.5`).
 """
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -24,16 +25,20 @@ from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from coa.errors import ConfigError, closest
+from coa.errors import ConfigError, closest, most_similar
 from coa.params_text import with_comments
 from coa.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
+_NO_PROFILES = (PARAMS_FILE.name, "dvc.yaml")
+"""Files that this command writes, so none of them is offered as a profile."""
 REPLACE = "_replace_"
 """A profile's mapping that holds `_replace_: true` replaces the whole mapping of the base."""
 
 _COMMAND_LINE = "the command line"
+_REFUSED_CHOICE = re.compile("Invalid enum value '([^']*)'")
+"""How msgspec tells the value of an enum that it refuses."""
 
 Section = TypeVar("Section")
 
@@ -129,8 +134,14 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
         return msgspec.convert(OmegaConf.to_container(given, resolve=True), kind)
     except (msgspec.ValidationError, OmegaConfBaseException) as error:
         got = str(error).splitlines()[0]
+        choices = _choices(kind, got)
+        refused = _REFUSED_CHOICE.match(got)
         raise ConfigError(
-            "a setting has a bad value", where=where, expected=_choices(kind, got), got=got
+            "a setting has a bad value",
+            where=where,
+            expected=f"one of {_names(choices)}" if choices else "",
+            got=got,
+            fix=closest(refused[1], choices) if refused else "",
         ) from error
 
 
@@ -184,8 +195,8 @@ def _entry_hint(hint: Any) -> Any:
     return get_args(hint)[0] if issubclass(kind, Sequence) else None
 
 
-def _choices(kind: type[Any], message: str) -> str:
-    """List the values of an enum that msgspec's message is about; empty for another setting.
+def _choices(kind: type[Any], message: str) -> list[str]:
+    """List the values of an enum that msgspec's message is about; none for another setting.
 
     The message names the setting at its end, as in: ... - at `$.a.b`, or `$.a[0].b` in a list.
     """
@@ -198,8 +209,9 @@ def _choices(kind: type[Any], message: str) -> str:
             hint = _entry_hint(hint)
     for option in get_args(hint) if isinstance(hint, UnionType) else (hint,):
         if isinstance(option, EnumType):
-            return f"one of {_names(option)}"
-    return ""
+            values: Iterable[Any] = option
+            return [str(value) or '"" (none)' for value in values]
+    return []
 
 
 def _names(names: Iterable[Any]) -> str:
@@ -211,8 +223,9 @@ def _read_yaml(path: Path) -> DictConfig:
         # DVC's parser: it reads `off` as a text, and DVC writes that without quotes.
         values = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        command = f"python -m coa.params {DEFAULT_PROFILE}"
-        fix = f"run in the repository's root, or write the file: {command}"
+        fix = "run in the repository's root"
+        if path.name == PARAMS_FILE.name:
+            fix += f", or write the file: python -m coa.params {DEFAULT_PROFILE}"
         raise ConfigError(f"{path} is missing", fix=fix) from None
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
@@ -238,20 +251,27 @@ def _check_key(values: DictConfig, dotted: str, place: object) -> None:
             return
         parent = ".".join(parents[:i]) or "the file"
         known = _names(node) if is_mapping else "no keys below it"
-        found = _keys_named(last, values, "")
+        similar = closest(part, node if is_mapping else ())
         raise ConfigError(
             f"unknown key {dotted!r}",
             where=place,
             expected=f"in {parent}: {known}",
-            fix=_hint(last, found, node if is_mapping else ()),
+            fix=_hint(dotted, part, similar, _keys_named(last, values, "")),
         )
 
 
-def _hint(name: str, elsewhere: Sequence[str], known: Iterable[Any]) -> str:
-    """Say where a key of this name is, or which known key it resembles."""
-    if elsewhere:
-        return f"a key of this name is there as {', '.join(elsewhere)}"
-    return closest(name, known)
+def _hint(dotted: str, unknown: str, similar: str, elsewhere: Sequence[str]) -> str:
+    """Say where a key of this name is, or which name the unknown part resembles.
+
+    A section that is misspelt is answered with the right one, not with all keys of the last name;
+    but where only the beginning was left out, `server.model` does not mean the section `serve`.
+    """
+    longer = [name for name in elsewhere if name.endswith(f".{dotted}")]
+    is_last = dotted.rpartition(".")[2] == unknown
+    if similar and not longer and not is_last:
+        return similar
+    found = ", ".join(longer or elsewhere)
+    return f"a key of this name is there as {found}" if found else similar
 
 
 def _keys_named(name: str, values: Mapping[Any, Any], parent: str) -> list[str]:
@@ -320,6 +340,8 @@ def _replacements(overlay: DictConfig, path: tuple[str, ...] = ()) -> list[str]:
 
 def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
     """Read a profile, and refuse a section or a setting that is not in the base."""
+    if not profile.exists():
+        raise _no_profile(profile)
     overlay = _read_yaml(profile)
     for section, settings in overlay.items():
         if isinstance(settings, DictConfig):
@@ -329,18 +351,31 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
     return overlay
 
 
+def _no_profile(profile: Path) -> ConfigError:
+    """Return the error for a profile that is not there, with the names of those that are."""
+    known = _profiles(DEFAULT_PROFILE.parent) | _profiles(Path()) | _profiles(profile.parent)
+    similar = most_similar(profile.stem, known)
+    fix = f"did you mean {known[similar]}?" if similar else f"name one of {_names(known.values())}"
+    return ConfigError(f"there is no profile {profile}", fix=fix)
+
+
+def _profiles(folder: Path) -> dict[str, str]:
+    """Return the paths of a folder's profiles by their names."""
+    paths = [path for path in folder.glob("*.yaml") if path.name not in _NO_PROFILES]
+    return {path.stem: path.as_posix() for path in paths}
+
+
 def main(arguments: Sequence[str]) -> str:
     """Write `params.yaml` from the profiles that are named, and return the summary line."""
     if not arguments:
-        profiles = _names(path.as_posix() for path in DEFAULT_PROFILE.parent.glob("*.yaml"))
+        profiles = _names(_profiles(DEFAULT_PROFILE.parent).values())
         raise ConfigError(
             "name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}"
         )
     write_profiles([Path(argument) for argument in arguments])
     # By name, so that a stage that reads its settings does not depend on how dvc.yaml is written.
     pipeline = import_module("coa.pipeline")
-    plan = pipeline.write_pipeline(Params.load("pipeline"))
-    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.summary(plan)}"
+    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.main([])}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ by a setting (docs/decisions/0009-dvc-yaml-is-written.md).
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
+from coa.factory import BEHIND_SERVER, TeacherParams
+from coa.interruption import tell
 from coa.metrics import FOLDER as METRICS
 from coa.params import Params
 from coa.plan import Plan
+from coa.terminal import printable
 from coa.whole_files import write_file
 
 PIPELINE_FILE = Path("dvc.yaml")
@@ -74,31 +78,43 @@ def main(arguments: Sequence[str]) -> str:
     """Write dvc.yaml for params.yaml as it is; return the summary line."""
     params = Params.load("pipeline", arguments)
     plan = write_pipeline(params)
+    warn_of_key(params.section(TeacherParams, "teacher"))
     return summary(plan)
+
+
+def warn_of_key(teacher: TeacherParams) -> None:
+    """Tell early that the teacher's key is not set; it is no error, as a run may be elsewhere."""
+    variable = teacher.server.api_key_env
+    if teacher.policy in BEHIND_SERVER and variable and not os.environ.get(variable, "").strip():
+        line = f"teacher.server.api_key_env: {variable} is not set here; the first call needs it"
+        tell(printable(line))
 
 
 def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
-    left_behind = ", ".join(unwritten_metrics())
-    left = f"; no stage writes {left_behind}, which another run left behind"
-    return f"{PIPELINE_FILE}: training stages: {training}{left if left_behind else ''}"
+    others = ", ".join(unwritten_metrics())
+    told = (
+        "; not from this pipeline, but shipped with the repository or left by another profile's "
+        f"run, and safe to delete: {others}"
+    )
+    return f"{PIPELINE_FILE}: training stages: {training}{told if others else ''}"
 
 
 def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) -> list[str]:
     """List the files in metrics/ that no stage of the pipeline writes.
 
-    Another profile's run leaves them behind.
+    The repository ships those of the default profile, and another profile's run leaves its own.
     """
     written = []
     for path in _METRICS_PATH.findall(pipeline.read_text(encoding="utf-8")):
         written.append(_VARIABLE.sub("*", path))
-    left_behind = []
+    others = []
     for path in sorted(folder.glob("*.*")):
         name = path.relative_to(folder.parent).as_posix()
         if not any(fnmatch(name, pattern) for pattern in written):
-            left_behind.append(name)
-    return left_behind
+            others.append(name)
+    return others
 
 
 if __name__ == "__main__":

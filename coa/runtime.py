@@ -194,6 +194,7 @@ async def open_runtime(
     work: ShardRun | str,
     *,
     teacher: TeacherParams | None = None,
+    section: str = "teacher",
     limits: Limits | None = None,
     wrap_policy: Callable[[AnyPolicy], AnyPolicy] | None = None,
 ) -> AsyncIterator[Runtime]:
@@ -204,6 +205,7 @@ async def open_runtime(
         work: The stage's work or the shard of it, which knows its journal; or the name of a file in
             .journal/ that keeps the finished calls.
         teacher: The settings of the policy; without them, those of the section teacher.
+        section: The section of these settings, for errors.
         limits: The budgets of a rollout; without them, those of the section rollout.
         wrap_policy: Wraps the policy in one that is asked in another form, such as ReAct's lines.
 
@@ -217,7 +219,7 @@ async def open_runtime(
     shard = None if isinstance(work, str) else work
     teacher = share_rates(teacher, shard.shard.count) if shard else teacher
     async with AsyncExitStack() as stack:
-        policy = _open_policy(teacher, params, stack)
+        policy = _open_policy(teacher, section, params, stack)
         journal, ledger = open_account(work, params, stack)
         probe = _open_probe(policy, teacher, journal, ledger)
         tools = await _open_tools(params, stack)
@@ -340,9 +342,11 @@ async def _cancel_calls(journal: Journal) -> None:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
-def _open_policy(teacher: TeacherParams, params: Params, stack: AsyncExitStack) -> AnyPolicy:
+def _open_policy(
+    teacher: TeacherParams, section: str, params: Params, stack: AsyncExitStack
+) -> AnyPolicy:
     """Open the policy, which `stack` closes; a key that its server needs must be there."""
-    policy = open_policy(teacher, params.section(MicroworldParams, "microworld"))
+    policy = open_policy(teacher, params.section(MicroworldParams, "microworld"), section)
     if isinstance(policy, CompletionsPolicy):
         policy.require_key()
     close = getattr(policy, "aclose", None)

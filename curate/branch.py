@@ -75,10 +75,11 @@ async def branch(
             spool.put(number, fork)
             tools_in_question.add(fork.tool)
         policy = forking_policy(params)
+        section = "branch.policy" if settings.policy else "teacher"
         judges_all = settings.right_by is RightBy.JUDGE
         async with (
             open_judge(params, work, is_needed=judges_all) as judge,
-            open_runtime(params, work, teacher=policy) as runtime,
+            open_runtime(params, work, teacher=policy, section=section) as runtime,
         ):
             _require_tools(tools_in_question, runtime)
             encoded_prompts: dict[Arm, Prompt] = {}

@@ -19,7 +19,8 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
         (metrics / name).write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     summary = main(["conf/microworld.yaml"])
-    assert summary.endswith("no stage writes metrics/train_rft.json, which another run left behind")
+    assert "shipped with the repository or left by another profile's run" in summary
+    assert summary.endswith("safe to delete: metrics/train_rft.json")
     assert unwritten_metrics() == ["metrics/train_rft.json"]
     (metrics / "train_rft.json").unlink()
-    assert "left behind" not in main(["conf/microworld.yaml"])
+    assert "train_rft" not in main(["conf/microworld.yaml"])

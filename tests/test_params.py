@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError
-from coa.params import Params, write_profile
+from coa.params import Params, main, write_profile
 from coa.prompts import Prompt
 from scripts.settings_reference import SECTIONS
 
@@ -38,6 +38,7 @@ def test_the_shipped_prompts_load(name: str) -> None:
 
 
 class Colour(StrEnum):
+    ANY = ""
     RED = "red"
 
 
@@ -86,7 +87,13 @@ def test_a_key_without_a_dot_belongs_to_the_stage(file: Path) -> None:
         ("nowhere.size=7", "in the file: other, stage"),
         ("size", "key=value"),
         ("size=big", "expected: |\\$.size|size"),
-        ("colour=blue", "one of red"),
+        ("colour=blue", r'one of "" \(none\), red'),
+        ("colour=rd", r"did you mean red\?"),
+        ("staeg.size=7", r"did you mean stage\?"),
+        ("xyz.size=7", r"a key of this name is there as stage\.size"),
+        ("oter.inner.depth=7", r"did you mean other\?"),
+        ("inne.depth=7", r"a key of this name is there as stage\.inner\.depth"),
+        ("inner.depth=7", r"a key of this name is there as stage\.inner\.depth"),
         ("inner.deep=1", "inner"),
     ],
 )
@@ -118,7 +125,7 @@ class Optional:
 
 def test_the_values_of_a_setting_that_may_be_unset_are_listed(file: Path) -> None:
     file.write_text("stage: {colour: null}")
-    with pytest.raises(ConfigError, match="one of red"):
+    with pytest.raises(ConfigError, match="red"):
         Params.load("stage", ["colour=blue"], file).section(Optional)
 
 
@@ -167,9 +174,65 @@ def test_a_missing_file_says_how_to_write_it(tmp_path: Path) -> None:
         Params.load("stage", [], tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("mien.yaml", "did you mean mine.yaml?"),
+        ("tiny", "did you mean conf/tiny.yaml?"),
+        ("conf/mine.yaml", "did you mean mine.yaml?"),
+        ("xyz.yaml", "name one of conf/base.yaml, conf/tiny.yaml, mine.yaml"),
+    ],
+)
+def test_a_missing_profile_is_answered_with_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf").mkdir()
+    for path in ("conf/base.yaml", "conf/tiny.yaml", "mine.yaml", "params.yaml", "dvc.yaml"):
+        Path(path).write_text("stage: {size: 3}")
+    with pytest.raises(ConfigError, match=f"there is no profile {name}") as caught:
+        write_profile(Path(name), base=Path("conf/base.yaml"))
+    assert caught.value.details["what to do"] == advice
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "said"),
+    [
+        ("chat", "", "teacher.server.api_key_env: MY_KEY is not set here; the first call needs it"),
+        ("chat", "secret", ""),
+        ("microworld", "", ""),
+    ],
+)
+def test_a_profile_whose_teacher_lacks_its_key_is_written_and_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    key: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MY_KEY", key)
+    for name in ("conf", "pipeline"):
+        Path(name).symlink_to(ROOT / name)
+    Path("mine.yaml").write_text(
+        f"teacher: {{policy: {kind}, chat_template: '{{prompt}}', server: {{api_key_env: MY_KEY}}}}"
+    )
+    assert "holds the profile mine.yaml" in main(["mine.yaml"])
+    assert capsys.readouterr().err.strip() == said
+
+
 def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
     (tmp_path / "mine.yaml").write_text("stage: {sise: 3}")
     with pytest.raises(ConfigError, match=r"unknown key 'stage\.sise'"):
+        write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
+
+
+def test_a_misspelt_section_of_a_profile_is_answered_with_the_right_one(
+    tmp_path: Path, file: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("staeg: {size: 3}")
+    with pytest.raises(ConfigError, match=r"did you mean stage\?"):
         write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
 
 

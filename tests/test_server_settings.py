@@ -1,7 +1,7 @@
 """What is wrong with a server's settings is said before a run asks or writes anything."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server.app import serve
+from curate import branch, grade
 from synth import sample
 from tests.completions_support import ask, free_port, request, run
+from train import evaluate
 from train.judging import JudgeAccount
 
 UNSET = "KEY_THAT_NOBODY_SET"
@@ -34,9 +36,31 @@ def test_a_key_that_is_not_set_ends_a_run_before_it_writes_anything(
     monkeypatch.setenv(UNSET, " ")
     before = files_of(linked_run)
     settings = [f"teacher.policy={kind}", "teacher.server.model=m", f"{KEY}={UNSET}"]
-    with pytest.raises(ConfigError, match=rf"{UNSET} is not set[\s\S]*export {UNSET}"):
+    said = rf"{UNSET} is not set[\s\S]*where: {KEY}\n[\s\S]*export {UNSET}"
+    with pytest.raises(ConfigError, match=said):
         sample.main(["mode=cot", "out=data/keyless", *settings])
     assert files_of(linked_run) == before
+
+
+@pytest.mark.parametrize(
+    ("main", "section", "more"),
+    [
+        (
+            evaluate.main,
+            "evaluate.policy",
+            ["name=keyless", "evaluate.prompts.coa=synth/prompts/coa.txt"],
+        ),
+        (grade.main, "judge.policy", []),
+        (branch.main, "branch.policy", []),
+    ],
+)
+def test_a_key_that_is_not_set_is_said_to_be_missing_in_its_section(
+    linked_run: Path, main: Callable[[list[str]], str], section: str, more: list[str]
+) -> None:
+    told = [f"{section}.policy=completions", f"{section}.server.model=m"]
+    with pytest.raises(ConfigError, match="is not set") as caught:
+        main([*more, *told, f"{section}.server.api_key_env={UNSET}"])
+    assert caught.value.details["where"] == f"{section}.server.api_key_env"
 
 
 def test_a_judge_without_its_key_is_refused_before_its_journal_is_made(linked_run: Path) -> None:

@@ -160,6 +160,7 @@ async def evaluate(
             loaded,
             work,
             teacher=params.policy,
+            section="evaluate.policy",
             limits=params.limits,
             wrap_policy=as_react if params.mode is Asking.REACT else None,
         ) as runtime,

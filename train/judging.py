@@ -50,7 +50,7 @@ class JudgeAccount:
             ConfigError: the server's settings are wrong, or the key is not there.
             OutputError: the journal cannot be written, or another training has it open.
         """
-        self.client = CompletionsPolicy(server)
+        self.client = CompletionsPolicy(server, place="train.rubric.server")
         self.client.require_key()
         return self._keep(self.client)
 

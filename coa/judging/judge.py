@@ -267,7 +267,8 @@ def open_judging_policy(settings: JudgeParams, params: Params) -> Policy:
             f"{PolicyKind.SCRIPTED_JUDGE}",
             got=str(kind),
         )
-    policy = open_policy(settings.policy, params.section(MicroworldParams, "microworld"))
+    microworld = params.section(MicroworldParams, "microworld")
+    policy = open_policy(settings.policy, microworld, "judge.policy")
     if isinstance(policy, CompletionsPolicy):
         policy.require_key()
     return UnbatchedPolicy(policy) if isinstance(policy, BatchPolicy) else policy

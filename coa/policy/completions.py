@@ -74,9 +74,13 @@ class CompletionsPolicy:
     _page = "completions"
     """The last part of the address that is asked."""
 
-    def __init__(self, settings: ServerSettings, *, deployment: str = "") -> None:
-        require_usable(settings)
+    def __init__(
+        self, settings: ServerSettings, *, deployment: str = "", place: str = "server"
+    ) -> None:
+        """Check the settings; errors say that they stand in `place`, such as `teacher.server`."""
+        require_usable(settings, place)
         self._settings = settings
+        self._place = place
         self._deployment = deployment
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
         self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
@@ -101,7 +105,7 @@ class CompletionsPolicy:
         Raises:
             ConfigError: The environment variable that should hold it is not set, or empty.
         """
-        require_key(self._settings)
+        require_key(self._settings, self._place)
 
     @property
     def name(self) -> str:

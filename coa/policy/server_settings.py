@@ -54,8 +54,8 @@ class ServerSettings:
         return tuple(address.rstrip("/") for address in listed)
 
 
-def require_usable(settings: ServerSettings) -> None:
-    """Check that requests can be sent with these settings.
+def require_usable(settings: ServerSettings, place: str) -> None:
+    """Check that requests can be sent with these settings, which stand in `place`.
 
     Raises:
         ConfigError: They cannot.
@@ -64,12 +64,12 @@ def require_usable(settings: ServerSettings) -> None:
         # It may hold a password: it is not shown.
         raise ConfigError(
             "base_url is not usable",
-            where="the section's `server`",
+            where=f"{place}.base_url",
             expected="http://... or https://... without credentials and query",
         )
     where = ", ".join(settings.addresses)
     if not where or len(set(settings.addresses)) < len(settings.addresses):
-        raise ConfigError("base_url must name each server once", where=where or "base_url")
+        raise ConfigError("base_url must name each server once", where=where or f"{place}.base_url")
     if not settings.model:
         raise ConfigError(
             "no model is named", where=where, fix="set `model` to one the server lists"
@@ -104,8 +104,8 @@ def read_key(variable: str) -> str:
     return key
 
 
-def require_key(settings: ServerSettings) -> None:
-    """Check that the key is there, before a run writes anything.
+def require_key(settings: ServerSettings, place: str) -> None:
+    """Check that the key is there, before a run writes anything; the settings stand in `place`.
 
     Raises:
         ConfigError: The environment variable that should hold it is not set, or empty.
@@ -114,6 +114,6 @@ def require_key(settings: ServerSettings) -> None:
     if variable and not read_key(variable):
         raise ConfigError(
             f"the environment variable {variable} is not set, and the server needs its key",
-            where="the section's `server.api_key_env`",
+            where=f"{place}.api_key_env",
             fix=f"export {variable}=..., or empty `api_key_env` where no key is needed",
         )

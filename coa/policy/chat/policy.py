@@ -69,9 +69,14 @@ class ChatPolicy(CompletionsPolicy):
     """The loop gives each request the policy's own earlier messages."""
 
     def __init__(
-        self, settings: ServerSettings, chat: ChatSettings, *, deployment: str = ""
+        self,
+        settings: ServerSettings,
+        chat: ChatSettings,
+        *,
+        deployment: str = "",
+        place: str = "server",
     ) -> None:
-        super().__init__(settings, deployment=deployment)
+        super().__init__(settings, deployment=deployment, place=place)
         self._chat = chat
         self._family = FAMILIES[chat.family]
         self._own_schemas: Mapping[str, ToolSchema] = {}

@@ -84,16 +84,21 @@ class NativePolicy(ChatPolicy):
     _page = "completions"
 
     def __init__(
-        self, settings: ServerSettings, chat: ChatSettings, *, deployment: str = ""
+        self,
+        settings: ServerSettings,
+        chat: ChatSettings,
+        *,
+        deployment: str = "",
+        place: str = "server",
     ) -> None:
         if not settings.tokenizer:
             raise ConfigError(
                 "a model's own format is written with its tokenizer, and none is named",
-                where="teacher.server.tokenizer",
+                where=f"{place}.tokenizer",
                 expected="the folder or the Hub name of the tokenizer that the server's model has",
-                fix="teacher.server.tokenizer=..., most often the same as teacher.server.model",
+                fix=f"{place}.tokenizer=..., most often the same as {place}.model",
             )
-        super().__init__(settings, chat, deployment=deployment)
+        super().__init__(settings, chat, deployment=deployment, place=place)
         assert self._encoder is not None
         self._template = NativeTemplate(self._encoder.tokenizer, settings.tokenizer)
 
