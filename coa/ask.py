@@ -34,7 +34,7 @@ from coa.protocol import answer_text
 from coa.rollout import State, finish
 from coa.runtime import open_runtime
 from coa.terminal import printable
-from coa.trajectory import Author, Mode, Step, StepKind, Trajectory
+from coa.trajectory import FAILED_STOPS, Author, Mode, Step, StepKind, Trajectory
 
 _STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
 _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}
@@ -148,7 +148,12 @@ def _show_new(state: State, shown: int, console: Console) -> int:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Ask a question, show the steps, and return the answer with its cost."""
+    """Ask a question, show the steps, and return the answer with its cost.
+
+    Raises:
+        InputError: The scripted teacher does not know the question.
+        SystemExit: A tool or the policy's server failed; the line that says so is printed.
+    """
     question, mode, settings = read_arguments(arguments)
     params = Params.load("teacher", settings)
     try:
@@ -163,7 +168,11 @@ def main(arguments: Sequence[str]) -> str:
     tokens = f"{row.num_policy_tokens:,} tokens written, {row.num_environment_tokens:,} read"
     said = f"answer: {answer}" if answer else "no answer"
     reason = f"; {row.error}" if row.error else ""
-    return f"\n\n{said}  [{row.stop_reason}{reason}; {row.num_actions} actions, {tokens}]"
+    line = f"\n\n{said}  [{row.stop_reason}{reason}; {row.num_actions} actions, {tokens}]"
+    if row.stop_reason in FAILED_STOPS:
+        print(printable(line))
+        sys.exit(1)
+    return line
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from coa.params import Params
 from coa.prompts import Prompt
 from coa.sets import AssembleParams
 from coa.tokens import Tokenizer
-from data_cards.catalogue import SetName, built_sets
+from data_cards.catalogue import SetName, built_sets, published_splits
 from data_cards.formats.registry import ALL_FILES, FORMATS, README, ExportFormat, readme
 from data_cards.formats.sharegpt import INFO
 from data_cards.formats.source import Source
@@ -95,6 +95,8 @@ def _own_folder(out: Path) -> OwnFolder:
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
     """Write every format into an empty folder and return the number of rows by file.
 
+    A split without rows has no file and is not named.
+
     Raises:
         InputError: a set is missing or broken, or no row fits.
         ConfigError: the prompt or the tokenizer cannot be used, or token ids lack a tokenizer.
@@ -117,8 +119,9 @@ def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> d
     for family in folder.iterdir():
         if not any(family.iterdir()):
             family.rmdir()
-    (folder / README).write_text(readme(formats, names), encoding="utf-8")
-    return counts
+    splits = {name: published_splits(name) for name in names}
+    (folder / README).write_text(readme(formats, splits), encoding="utf-8")
+    return {file: count for file, count in counts.items() if count}
 
 
 def _tokenizer(name: str) -> Tokenizer | None:

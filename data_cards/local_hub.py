@@ -1,6 +1,6 @@
 """Serve a folder as a Hugging Face Hub that the real `huggingface_hub` and `datasets` work with.
 
-    python -m data_cards.local_hub              # 127.0.0.1:8040, everything in .local_hub/
+    python -m data_cards.local_hub owner=me     # 127.0.0.1:8040, everything in .local_hub/
     export HF_ENDPOINT=http://127.0.0.1:8040 HF_TOKEN=hf_local HF_HUB_DISABLE_XET=1
 
 The server is for trying out publishing, and for tests. It speaks the part of the Hub's HTTP API
@@ -79,16 +79,18 @@ def create_app(params: LocalHubParams) -> Starlette:
     return Starlette(routes=routes, middleware=[Middleware(OwnHostOnly, host=params.host)])
 
 
+def start_line(params: LocalHubParams) -> str:
+    """Say what programs need to be told, in the form of a shell, and whose names can be used."""
+    told = f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token}"
+    return f"{told} HF_HUB_DISABLE_XET=1  # repository={params.owner}/NAME"
+
+
 def main(arguments: Sequence[str]) -> str:
     """Serve until interrupted."""
     import uvicorn
 
     params = Params.load("local_hub", arguments).section(LocalHubParams)
-    endpoint = f"http://{params.host}:{params.port}"
-    print(
-        f"HF_ENDPOINT={endpoint} HF_TOKEN={params.token} HF_HUB_DISABLE_XET=1",
-        file=sys.stderr,
-    )
+    print(start_line(params), file=sys.stderr)
     uvicorn.run(
         create_app(params),
         host=params.host,

@@ -168,7 +168,10 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
 
 
 def show_plan(
-    hub: HubRepository, publication: Publication, against: Sequence[Refusal], *, private: bool
+    hub: HubRepository,
+    publication: Publication,
+    against: Sequence[Refusal],
+    params: PublishParams,
 ) -> str:
     """Show what would be refused and what would change, for a dry run.
 
@@ -176,12 +179,20 @@ def show_plan(
         OutputError: the name is taken by something else.
         ServiceError: the Hub cannot be reached or refuses.
     """
+    owners = hub.writable_owners()
     remote = hub.look()
     changed = plan(hub, publication, remote or Remote("", {}, {}))
     state = "as it is"
-    if not remote:
-        state = f"a new {'private' if private else 'public'} repository"
+    if not remote and owners is None:
+        state = "not public; whether it is there was not looked up, for there is no token"
+    elif not remote:
+        state = f"a new {'private' if params.private else 'public'} repository"
     lines = [f"{hub.url}: {state}"]
+    if owners is not None and params.repository.partition("/")[0] not in owners:
+        lines.append(
+            f"would be refused: no right to write to {params.repository}: "
+            f"the token is for {', '.join(f'{owner}/...' for owner in owners)}"
+        )
     lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
@@ -229,7 +240,7 @@ def publish(params: Params, section: PublishParams, private: Path) -> str:
         left_out = visible(f"; not published: {', '.join(prepared.left_out)}")
     if section.dry_run:
         against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
-        return show_plan(hub, publication, against, private=section.private) + left_out
+        return show_plan(hub, publication, against, section) + left_out
     enforce(prepared.refusals, allowed)
     tag, revision, num_changed = upload(hub, publication, section)
     record(section.repository, publication.kind, tag, revision, waived)

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> str:
         rendered = render(params, params.section(RenderParams), published)
     write_files(OUT, rendered.files(), OWN_FOLDER)
     sizes = [f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets]
-    return f"{OUT}: {', '.join(sizes) or 'no set was built, nothing can be trained'}"
+    if not sizes:
+        return f"{OUT}: no set was built, nothing can be trained"
+    return f"{OUT}: {', '.join(sizes)} (train and validation)"
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 import asyncio
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 from rich.console import Console
 
-from coa.ask import load_prompt, read_arguments, styled
+from coa.ask import load_prompt, main, read_arguments, styled
 from coa.asking import make_task
 from coa.drivers import follow
-from coa.errors import ConfigError
+from coa.errors import ConfigError, InputError
 from coa.params import Params
 from coa.pending import Done
 from coa.policy import BatchPolicy, UnbatchedPolicy
@@ -61,3 +64,33 @@ def test_following_a_rollout_gives_every_state_to_the_last() -> None:
         return [len(state.steps) for state in states]
 
     assert asyncio.run(collect()) == [0, 2]
+
+
+def test_a_question_that_the_server_refuses_ends_with_status_one(
+    linked_run: Path, served_app: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "I know no France"}}, status=400)
+
+    server = web.Application()
+    server.router.add_post("/v1/completions", refuse)
+    with served_app(server) as url, pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "Who is the king of France?",
+                "teacher.policy=completions",
+                "teacher.probe=false",
+                f"teacher.server.base_url={url}/v1",
+                "teacher.server.model=some",
+            ]
+        )
+    assert ended.value.code == 1
+    assert "no answer  [policy_error; HTTP 400: I know no France" in capsys.readouterr().out
+
+
+def test_a_question_that_the_scripted_teacher_does_not_know_is_met_with_some_that_it_does(
+    linked_run: Path,
+) -> None:
+    with pytest.raises(InputError, match="does not know this question") as raised:
+        main(["Who is the king of France?"])
+    assert "ask one of these, for example:\n    " in str(raised.value)

@@ -110,7 +110,7 @@ def test_a_set_without_a_row_is_not_built_and_says_what_took_them(run: Path) -> 
     assert "see data/filter/dropped.parquet" in line
     assert sizes()["coa"] == {"asked": 20, "train": 0, "validation": 0}
     assert not (assemble.OUT / "coa").exists()
-    assert render.main([]) == "data/render: 7 cot_a, 12 rl"
+    assert render.main([]) == "data/render: 7 cot_a, 12 rl (train and validation)"
     card = FRONT_CARD.read_text(encoding="utf-8")
     assert "`coa`, trajectories that search: no train row is left of the 20" in card
     assert "left out: length" in card
@@ -163,7 +163,7 @@ def test_a_run_in_which_nothing_was_right_ends(run: Path) -> None:
     screen.main([])
     line = assemble.main([])
     assert "10 rl; cot_a: no row is left; coa: no row is left; the filter dropped" in line
-    assert render.main([]) == "data/render: 12 rl"
+    assert render.main([]) == "data/render: 12 rl (train and validation)"
     assert "0 points forked, 0 pairs" in summary.main([])
 
 

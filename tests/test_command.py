@@ -1,5 +1,6 @@
 """`coa COMMAND` starts a module by its name; its help is there at once and knows every setting."""
 
+import re
 import subprocess
 import sys
 import time
@@ -31,6 +32,12 @@ def test_every_command_is_a_module_that_runs_and_a_section_that_exists(command: 
     assert "\n" not in found.about
     reference = read_reference()
     assert not found.section or settings_of(reference, found.section)
+
+
+def test_the_page_shows_what_a_misspelt_setting_is_met_with(root: Path) -> None:
+    page = (root / "docs/command.md").read_text(encoding="utf-8")
+    ((typed, printed),) = re.findall(r"```\n\$ coa (.*)\n(error: [^`]*)```", page)
+    assert coa(root, *typed.split()).stderr == printed
 
 
 def test_every_module_with_a_command_line_is_a_command(root: Path) -> None:

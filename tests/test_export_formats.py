@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,26 @@ def test_an_export_of_all_formats_is_replaced_and_one_of_others_never(
     with pytest.raises(OutputError, match="nothing was deleted"):
         export(root, out)
     assert (out / "search_r1/notes.txt").read_text() == "mine"
+
+
+def test_a_split_without_rows_has_no_file_and_is_named_nowhere(
+    exported: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("data/assemble", tmp_path / "data/assemble")
+    shutil.copy2("params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, kind in ((SetName.COT, GradedTrajectory), (SetName.RL, Question)):
+        tables.write_table(local_path(name, "validation"), kind, [])
+    summary = export(root, Path("out"), f"format=[{','.join(WITHOUT_TOKENS)}]")
+    assert not re.search(r"\b0 |\bcot(_calls)?[/_]validation", summary)
+    files = [path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")]
+    assert "llamafactory/coa_validation.jsonl" in files
+    assert not [file for file in files if re.search(r"\bcot(_calls)?[/_]validation", file)]
+    assert not {"verl/validation.parquet", "skyrl/validation.parquet"} & set(files)
+    for info in Path("out").rglob("dataset_info.json"):
+        described = json.loads(info.read_text()).values()
+        assert all((info.parent / one["file_name"]).exists() for one in described)
+    assert "`cot` (train), `rl` (train)" in Path("out/README.md").read_text(encoding="utf-8")
 
 
 def test_an_export_of_an_older_version_is_replaced(

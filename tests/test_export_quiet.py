@@ -34,4 +34,4 @@ def test_an_export_without_a_terminal_shows_no_bars_and_lists_the_sets_it_wrote(
     assert "%|" not in done.stderr
     assert "examples" not in done.stderr
     page = (tmp_path / "out/README.md").read_text(encoding="utf-8")
-    assert "It holds `cot`, each" in page
+    assert "It holds `cot` (train, validation), each" in page

@@ -19,7 +19,7 @@ import uvicorn
 
 from coa.errors import InputError
 from data_cards.hub_server.store import Store
-from data_cards.local_hub import LocalHubParams, create_app
+from data_cards.local_hub import LocalHubParams, create_app, start_line
 
 TOKEN = "hf_for_this_test_alone"
 SECRET = "what nobody may read"
@@ -250,6 +250,11 @@ def test_only_the_names_of_this_machine_are_answered(server: Server) -> None:
     )
     for host in others:
         assert server.send("GET", "/api/whoami-v2", host=host).status in (400, 421), host
+
+
+def test_the_first_line_names_the_account_under_which_one_can_publish() -> None:
+    assert start_line(LocalHubParams()).endswith("# repository=local/NAME")
+    assert start_line(LocalHubParams(owner="me")).endswith("# repository=me/NAME")
 
 
 def test_the_folder_is_private(server: Server) -> None:

@@ -207,6 +207,19 @@ def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
     assert not any(it.startswith("PUT") and "lineage" in it for it in hub.network.requests)
 
 
+def test_a_dry_run_says_whether_the_token_may_write_under_the_name(
+    project: Path, hub: Hub, name: str
+) -> None:
+    others = publish(project, hub, "them/coa", WAIVED, "dry_run=true").stdout
+    assert "would be refused: no right to write to them/coa: the token is for me/..." in others
+    own = publish(project, hub, name, WAIVED, "dry_run=true").stdout
+    assert f"{name}: a new private repository" in own
+    assert "would be refused" not in own
+    nobodys = publish(project, hub, name, WAIVED, "dry_run=true", token="").stdout
+    assert "was not looked up, for there is no token" in nobodys
+    assert "a new private" not in nobodys
+
+
 def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub, name: str) -> None:
     (project / "data/render/README.md").write_text("edited by hand", encoding="utf-8")
     (project / "coa").mkdir()

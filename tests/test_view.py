@@ -153,7 +153,7 @@ def test_behind_a_row_stand_its_files_and_its_pairs(get: Callable[..., str]) -> 
 
 
 def test_without_a_tokenizer_the_masks_say_what_to_do(get: Callable[..., str]) -> None:
-    page = get("/row", 500, file="data/grade.parquet", id="q001/coa/0", masks=1)
+    page = get("/row", 400, file="data/grade.parquet", id="q001/coa/0", masks=1)
     assert "tokenizer=" in shown(page)
 
 

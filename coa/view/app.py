@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coa import markup, tables
 from coa.comparisons import Comparison
-from coa.errors import CoaError
+from coa.errors import CoaError, ConfigError
 from coa.listening import OwnHostOnly
 from coa.pairs import PreferencePair
 from coa.question import Question
@@ -217,7 +217,7 @@ class _Pages:
 
     async def refused(self, _: Request, error: Exception) -> Response:
         """Say why a page cannot be shown."""
-        return self._error(500, str(error))
+        return self._error(400 if isinstance(error, ConfigError) else 500, str(error))
 
     def _file(self, request: Request) -> RunFile:
         name = request.query_params.get("file", "")

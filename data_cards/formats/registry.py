@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from coa import protocol
+from data_cards.catalogue import SetName
 from data_cards.formats import agent_logs, sharegpt, tagged_text, trl_rows, verl
 from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
@@ -350,17 +351,18 @@ ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS
 """A regular expression for the path of every file that an export may hold."""
 
 
-def readme(formats: Sequence[ExportFormat], names: Sequence[str]) -> str:
+def readme(formats: Sequence[ExportFormat], splits: Mapping[SetName, Sequence[str]]) -> str:
     """Write the page that says how each format of an export is loaded, and what it loses.
 
     Args:
         formats: The formats that were written.
-        names: The sets that were written.
+        splits: The sets that were written, with their splits that have rows.
     """
-    written = ", ".join(f"`{name}`" for name in names)
+    written = ", ".join(f"`{name}` ({', '.join(there)})" for name, there in splits.items())
     parts = [
         f"# Sets for other trainers\n\nPaths are relative to this folder. It holds {written}, each "
-        "as far as a format takes it; in an example that names another set, put one of these."
+        "as far as a format takes it; in an example that names another set, put one of these, and "
+        "leave out a split that is not there."
     ]
     for name in formats:
         target = FORMATS[name]

@@ -33,10 +33,15 @@ def _write_batch(writer: pq.ParquetWriter, rows: list[Mapping[str, Any]], schema
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as JSON lines, and return how many there were."""
+    """Write rows as JSON lines, and return how many there were.
+
+    Without a row there is no file: loaders refuse an empty one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):  # noqa: B007
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if not count:
+        path.unlink()
     return count

@@ -94,7 +94,8 @@ def write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
             file = f"{name}_{split}"
             rows = _sharegpt_rows(source, name, split)
             counts[file] = write_lines(folder / f"{file}.jsonl", rows)
-            describe(folder, file, ranking=name is SetName.COT_A)
+            if counts[file]:
+                describe(folder, file, ranking=name is SetName.COT_A)
     return counts
 
 
@@ -113,7 +114,8 @@ def write_calls(folder: Path, source: Source) -> dict[str, int]:
             file = f"{name}_calls_{split}"
             rows = _call_rows(source, name, split, tools)
             counts[file] = write_lines(folder / f"{file}.jsonl", rows)
-            describe(folder, file, has_tools=True)
+            if counts[file]:
+                describe(folder, file, has_tools=True)
     return counts
 
 

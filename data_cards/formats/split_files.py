@@ -18,6 +18,8 @@ def write_splits(
 ) -> dict[str, int]:
     """Write `{folder}/{prefix}{split}.parquet` and return the number of rows by file.
 
+    Without a row there is no file: loaders refuse an empty one.
+
     Args:
         folder: The folder of the format; its name begins the names of the files in the result.
         prefix: What stands before the split in a file's name; it may hold a folder.
@@ -28,5 +30,8 @@ def write_splits(
     for split in SPLITS:
         name = f"{prefix}{split}"
         path = folder / f"{name}.parquet"
-        counts[f"{folder.name}/{name}"] = write_rows(path, schema, rows_of(split))
+        num_rows = write_rows(path, schema, rows_of(split))
+        if not num_rows:
+            path.unlink()
+        counts[f"{folder.name}/{name}"] = num_rows
     return counts

@@ -68,8 +68,10 @@ def write_autocoa_sft(folder: Path, source: Source) -> dict[str, int]:
         for split in SPLITS:
             file = f"{name}_{split}"
             rows = _autocoa_rows(source, name, split)
-            counts[f"autocoa/{file}"] = write_lines(folder / f"{file}.jsonl", rows)
-            describe(folder, file)
+            num_rows = write_lines(folder / f"{file}.jsonl", rows)
+            counts[f"autocoa/{file}"] = num_rows
+            if num_rows:
+                describe(folder, file)
     return counts
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalTokenNotFoundError,
@@ -79,6 +79,22 @@ class HubRepository:
             files = {entry.path: _published(entry) for entry in tree if isinstance(entry, RepoFile)}
         tags = {tag.name: tag.target_commit for tag in refs.tags}
         return Remote(head, files, tags)
+
+    def writable_owners(self) -> list[str] | None:
+        """List the names under which the token may publish: its account's and organisations'.
+
+        It is None where there is no token.
+
+        Raises:
+            ServiceError: the Hub cannot be reached or refuses the token.
+        """
+        if not get_token():
+            return None
+        with self._explained():
+            account = self._api.whoami()
+        joined = account.get("orgs", [])
+        writable = [one["name"] for one in joined if one.get("roleInOrg") != "read"]
+        return [account["name"], *writable]
 
     def create(self, *, private: bool) -> None:
         """Create the repository, unless it exists.
