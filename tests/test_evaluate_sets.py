@@ -267,7 +267,7 @@ def policy(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> LateF
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     Path("prompt.txt").write_text("Question: {question}")
     policy = LateFirst()
-    monkeypatch.setattr(runtime, "open_policy", lambda params, microworld: policy)
+    monkeypatch.setattr(runtime, "open_policy", lambda *_: policy)
     return policy
 
 

@@ -186,7 +186,7 @@ def opened(folder: str, **server: Any) -> NativePolicy:
 
 
 def test_a_policy_without_a_tokenizer_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"none is named[\s\S]*teacher\.server\.tokenizer=\.\.\."):
+    with pytest.raises(ConfigError, match=r"none is named[\s\S]*server\.tokenizer=\.\.\."):
         opened("")
 
 
