@@ -63,7 +63,8 @@ $(call trained,mined_$(1)): $(mined)/$(1)-set/validation.parquet
 $(call result,mined_$(1),mined_$(1),coa)
 endef
 
-RESULTS := results/evaluate/sft2_only-s$(SEED).json
+# The first two rows are those of table.mk: SFT 2, and as much plain SFT in the place of an SFT 1 before it.
+RESULTS := results/evaluate/sft2_only-s$(SEED).json results/evaluate/plain_sft2-s$(SEED).json
 $(foreach points,blame cue random,$(eval $(call mine,$(points))))
 # The teacher's pairs, whose points are those of the section `branch`.
 data/branch/pairs.parquet: | sets

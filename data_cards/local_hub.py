@@ -81,7 +81,7 @@ def create_app(params: LocalHubParams) -> Starlette:
 
 def start_line(params: LocalHubParams) -> str:
     """Say what programs need to be told, in the form of a shell, and whose names can be used."""
-    told = f"HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token}"
+    told = f"export HF_ENDPOINT=http://{params.host}:{params.port} HF_TOKEN={params.token}"
     return f"{told} HF_HUB_DISABLE_XET=1  # repository={params.owner}/NAME"
 
 
