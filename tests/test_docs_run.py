@@ -148,7 +148,8 @@ def write_own_files(tiny: Path, folder: Path, served: dict[str, str]) -> None:
     profile = OmegaConf.merge(OmegaConf.load(ROOT / "conf/hotpotqa.yaml"), OmegaConf.create(lines))
     assert profile.teacher.server.base_url == "http://127.0.0.1:8000/v1"
     profile.teacher.server.update(served)
-    (folder / "mine.yaml").write_text(OmegaConf.to_yaml(profile))
+    for path in ("mine.yaml", "conf/hotpotqa.yaml"):
+        (folder / path).write_text(OmegaConf.to_yaml(profile))
     raw = folder / "data/raw"
     raw.mkdir()
     shutil.copy2(tiny / "data/microworld/corpus.parquet", raw / "wikipedia_passages.parquet")
