@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,11 @@ def _raise(error: OSError) -> None:
 
 
 @contextmanager
-def replace_folder(out: Path, own: OwnFolder) -> Iterator[Path]:
+def replace_folder(out: Path, own: OwnFolder, keeps: str = "") -> Iterator[Path]:
     """Give a folder to write into, which replaces `out` when the block ends without an error.
+
+    What killed processes left beside `out` is removed, but for the `unfinished_folder` of the key
+    `keeps`.
 
     Raises:
         OutputError: `out` must not be replaced, or cannot be written.
@@ -102,7 +105,7 @@ def replace_folder(out: Path, own: OwnFolder) -> Iterator[Path]:
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:
-        remove_leftovers(out)
+        remove_leftovers(out, keeps)
         partial.mkdir(parents=True)
         yield partial
         _sync_folder(partial)
@@ -143,16 +146,55 @@ def working_folder(out: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def remove_leftovers(out: Path) -> None:
-    """Remove the folders that killed processes left beside `out`.
+@contextmanager
+def unfinished_folder(out: Path, key: str, is_of_use: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give a folder beside `out` for long work, which goes on where a stopped run left it.
+
+    Args:
+        out: what is made.
+        key: a word that says what it is made from; only a run with the same key goes on.
+        is_of_use: tells whether a folder whose block ended in an error is kept for the next run.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    folder = out.with_name(f".{out.name}.{os.getpid()}.{key}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for path, leftover_key in _leftovers(out):
+            if leftover_key == key and not folder.exists():
+                path.rename(folder)
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise writing_error(out, error) from error
+    is_kept = False
+    try:
+        yield folder
+    except BaseException:
+        is_kept = is_of_use(folder)
+        raise
+    finally:
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(out: Path, keeps: str = "") -> None:
+    """Remove the folders that killed processes left beside `out`, but for those of the key `keeps`.
 
     The folders of a process that still runs stay.
     """
-    form = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(\.\w+)?\.(partial|old)")
-    for path in out.parent.glob(".*"):
+    for path, key in _leftovers(out):
+        if not key or key != keeps:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _leftovers(out: Path) -> Iterator[tuple[Path, str]]:
+    """List the folders that processes left beside `out` which no longer run, with their keys."""
+    form = re.compile(rf"\.{re.escape(out.name)}\.(\d+)(?:\.(\w+))?\.(?:partial|old)")
+    for path in sorted(out.parent.glob(".*")):
         leftover = form.fullmatch(path.name)
         if leftover and not _is_running(int(leftover[1])):
-            shutil.rmtree(path, ignore_errors=True)
+            yield path, leftover[2] or ""
 
 
 def _is_running(process: int) -> bool:

@@ -139,8 +139,8 @@ def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[C
     return changes(publication.hashes, remote.files)
 
 
-def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> None:
-    """Note which revisions belong together, once.
+def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> bool:
+    """Note which revisions belong together, once; return whether that is new.
 
     Raises:
         OutputError: the file cannot be written.
@@ -160,11 +160,13 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
         known = []
         if provenance.RECORDS.exists():
             known = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
-        if json.dumps(line) not in known:
+        is_new = json.dumps(line) not in known
+        if is_new:
             with provenance.RECORDS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise writing_error(provenance.RECORDS, error) from error
+    return is_new
 
 
 def show_plan(
@@ -243,9 +245,10 @@ def publish(params: Params, section: PublishParams, private: Path) -> str:
         return show_plan(hub, publication, against, section) + left_out
     enforce(prepared.refusals, allowed)
     tag, revision, num_changed = upload(hub, publication, section)
-    record(section.repository, publication.kind, tag, revision, waived)
+    is_new = record(section.repository, publication.kind, tag, revision, waived)
+    to_commit = f"; {provenance.RECORDS} has a new line: commit it" if is_new else ""
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"
-    return f"{hub.url} {tag} ({revision[:10]}): {what}{left_out}"
+    return f"{hub.url} {tag} ({revision[:10]}): {what}{left_out}{to_commit}"
 
 
 if __name__ == "__main__":

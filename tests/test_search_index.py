@@ -228,6 +228,66 @@ def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+from tests.test_search_index import many
+
+def slowly():
+    for number, passage in enumerate(many(9000)):
+        if number >= 7000:
+            time.sleep(0.1)
+        yield passage
+
+build_index(slowly(), Path(sys.argv[1]), IndexSettings(), "hash", passages_per_commit=2000)
+"""
+
+
+def kill_after_commits(root: Path, out: Path, least: int) -> Path:
+    """Kill a build after its commits; return the folder that it leaves."""
+    child = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(out)], cwd=root)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        left = list(out.parent.glob(f".{out.name}.*.partial"))
+        if any(len(list(folder.glob("*.store"))) >= least for folder in left):
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    (unfinished,) = (path for path in left if (path / "meta.json").exists())
+    return unfinished
+
+
+def test_a_killed_build_goes_on_after_its_last_commit(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    unfinished = kill_after_commits(root, out, 3)
+    committed = {file.stat().st_ino for file in unfinished.glob("*.store")}
+    assert len(committed) >= 3
+    build_index(many(9000), out, IndexSettings(), "hash", passages_per_commit=2000)
+    kept = {file.stat().st_ino for file in out.glob("*.store")}
+    assert committed & kept, "the segments of the killed build were made again"
+    build_index(many(9000), tmp_path / "at_once", IndexSettings(), "hash", passages_per_commit=2000)
+    assert contents(out) == contents(tmp_path / "at_once")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["at_once", "index"]
+
+
+def test_a_build_does_not_go_on_with_another_order_or_other_passages(
+    root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "index"
+    unfinished = kill_after_commits(root, out, 3)
+    with pytest.raises(InputError, match="another order") as error:
+        build_index(many(9000)[::-1], out, IndexSettings(), "hash", passages_per_commit=2000)
+    (unfinished,) = tmp_path.iterdir()
+    assert f"delete {unfinished}" in str(error.value)
+    build_index(many(100), out, IndexSettings(), "another corpus")
+    assert EmbeddedSearch.open(out).num_passages == 100
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)

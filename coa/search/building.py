@@ -2,7 +2,7 @@
 
 So DVC sees a change only where there is one. Passages are sorted by id, which also orders equally
 good hits by id, and the segments, which tantivy names at random, are renamed. The folder appears
-whole or not at all.
+whole or not at all. A build that is stopped goes on after the last passages that it committed.
 """
 
 import errno
@@ -13,15 +13,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import tantivy
-from tantivy import Document, Index
+from tantivy import Document, Index, Query
 
 from coa.errors import InputError
-from coa.output_folder import OwnFolder, replace_folder, working_folder
+from coa.output_folder import OwnFolder, replace_folder, unfinished_folder
 from coa.progress import Progress
 from coa.search import Passage
 from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerprint
@@ -29,6 +30,9 @@ from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerp
 HEAP_BYTES = 4_000_000_000
 """A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a
 single segment."""
+PASSAGES_PER_COMMIT = 4_000_000
+"""A build that is stopped keeps what it committed, and each commit ends a segment. tantivy merges
+segments when there are eight."""
 OWN_FOLDER = OwnFolder(
     "python -m coa.search.index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
 )
@@ -55,18 +59,32 @@ def build_index(
     corpus_hash: str,
     progress: Progress | None = None,
     heap_bytes: int = HEAP_BYTES,
+    passages_per_commit: int = PASSAGES_PER_COMMIT,
 ) -> Manifest:
     """Index `passages` into the folder `out`.
 
-    The folder appears whole or not at all, and replaces an older index.
+    The folder appears whole or not at all, and replaces an older index. If a build of the same
+    passages was stopped, killed too, this one goes on after the passages that it committed; the
+    index has the same bytes as one that was built at once.
 
     Raises:
-        InputError: there are no passages.
+        InputError: there are no passages, or a stopped build had them in another order.
         OutputError: `out` cannot be written, or holds something else than an index.
     """
+    key = hashlib.sha256(fingerprint(corpus_hash, settings).encode()).hexdigest()[:16]
     # Threads of tantivy may add lock files where it writes; the index must not hold them.
-    with replace_folder(out, OWN_FOLDER) as folder, working_folder(out) as work:
-        num_passages = fill(new_index(settings, work), passages, heap_bytes, progress)
+    with (
+        replace_folder(out, OWN_FOLDER, keeps=key) as folder,
+        unfinished_folder(out, key, _has_commits) as work,
+    ):
+        remaining = iter(passages)
+        if _has_commits(work):
+            index = Index.open(str(work))
+            index.register_tokenizer("passage", analyser(settings))
+            _skip_committed(index, remaining, work, progress)
+        else:
+            index = new_index(settings, work)
+        num_passages = fill(index, remaining, heap_bytes, progress, passages_per_commit)
         if not num_passages:
             raise InputError("there are no passages to index", where=out)
         _move_segments(work, folder)
@@ -97,20 +115,56 @@ def new_index(settings: IndexSettings, folder: Path | None) -> Index:
     return index
 
 
+def _has_commits(work: Path) -> bool:
+    """Tell whether a build committed passages in this folder before it was stopped."""
+    try:
+        meta = json.loads((work / "meta.json").read_bytes())
+    except FileNotFoundError:
+        return False
+    return bool(meta["segments"])
+
+
+def _skip_committed(
+    index: Index, passages: Iterator[Passage], work: Path, progress: Progress | None
+) -> None:
+    """Take the passages that are in the index from the iterator.
+
+    Raises:
+        InputError: one of them is not in the index, so their order was another.
+    """
+    index.reload()
+    searcher = index.searcher()
+    for passage in islice(passages, searcher.num_docs):
+        is_passage = Query.term_query(index.schema, "id", passage.id, "basic")
+        if not searcher.search(is_passage, 1, count=False).hits:
+            raise InputError(
+                "a build of the same passages in another order was stopped here",
+                where=work,
+                got=f"passage {passage.id!r}, which it had not come to",
+                fix=f"delete {work}, or give the files of the corpus their old names",
+            )
+        if progress:
+            progress.add()
+
+
 def fill(
-    index: Index, passages: Iterable[Passage], heap_bytes: int, progress: Progress | None
+    index: Index,
+    passages: Iterable[Passage],
+    heap_bytes: int,
+    progress: Progress | None,
+    passages_per_commit: int = PASSAGES_PER_COMMIT,
 ) -> int:
-    """Index the passages and return how many there were."""
-    num_passages = 0
+    """Index the passages, and return how many the index holds then."""
     writer = index.writer(heap_bytes, num_threads=1)
     try:
-        for passage in passages:
+        for number, passage in enumerate(passages, start=1):
             document = Document(
                 id=[passage.id], title=[passage.title], body=[passage.title, passage.text]
             )
             with _tantivy_writes():
                 writer.add_document(document)
-            num_passages += 1
+                if number % passages_per_commit == 0:
+                    writer.commit()
             if progress:
                 progress.add()
         with _tantivy_writes():
@@ -119,6 +173,7 @@ def fill(
         with _tantivy_writes():
             writer.wait_merging_threads()
     index.reload()
+    num_passages: int = index.searcher().num_docs
     return num_passages
 
 
@@ -133,13 +188,19 @@ def _tantivy_writes() -> Iterator[None]:
 
 
 def _move_segments(work: Path, folder: Path) -> None:
-    """Move the files of an index; number its segments in the order of their contents."""
+    """Move the files of an index; number its segments in the order of their contents.
+
+    What depends on how often the build was stopped is taken out of tantivy's meta.json.
+    """
 
     def digest(segment: dict[str, Any]) -> bytes:
         return _file_digest(work / f"{_file_stem(segment)}.store")
 
     meta = json.loads((work / "meta.json").read_bytes())
+    # Without this file nobody goes on with a folder of which some segments have moved.
+    (work / "meta.json").unlink()
     meta["segments"].sort(key=digest)
+    meta["opstamp"] = 0  # It counts what the last process did, and nobody writes here again.
     for number, segment in enumerate(meta["segments"], start=1):
         old_stem = _file_stem(segment)
         name = uuid.UUID(int=number)
