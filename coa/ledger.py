@@ -316,10 +316,11 @@ class Ledger:
         )
 
     def _unpriced_models(self) -> list[str]:
-        """Name the models whose calls have no price; a script without one costs nothing."""
+        """Name the models whose calls have no price; a script or a model in a folder needs none."""
         models = []
         for name, tally in sorted(self.paid.models.items()):
-            if tally.unpriced_calls and not is_scripted(name):
+            is_free = is_scripted(name) or Path(name).is_dir()
+            if tally.unpriced_calls and not is_free:
                 models.append(name)
         return models
 

@@ -35,7 +35,7 @@ class CostParams:
     models: Mapping[str, Mapping[PriceKind, float]] = field(default_factory=dict)
     """Dollars per million tokens by the model's name: `{input: 0.6, cached_input: 0.06, output:
     2.2}`. Without a price the costs are calls and tokens, but no dollars. A price of 0 suits a
-    model on machines of your own."""
+    model that you serve yourself; one in a folder here needs none."""
     searches: Mapping[str, float] = field(default_factory=dict)
     """Dollars per request by engine: `serper`, `tavily`, `searxng` or `server`. An engine without a
     price is free."""

@@ -228,7 +228,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     check_no_folder(path)
     try:
-        return pq.ParquetFile(path)
+        # Its read-ahead keeps all bytes that were read until the file is closed.
+        return pq.ParquetFile(path, pre_buffer=False)
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing", fix="`dvc repro` makes it, or name another file in params.yaml"

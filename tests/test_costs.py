@@ -14,7 +14,7 @@ from aiohttp import web
 from coa import costs
 from coa.errors import CapError, ConfigError
 from coa.journal import Journal, Runs
-from coa.ledger import Spending, Tally
+from coa.ledger import Ledger, Spending, Tally
 from coa.params import Params
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
@@ -143,6 +143,17 @@ def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
             sample([*RUN, *asked, "costs.max_dollars=1"])
         assert len(teacher.charged) <= 4
         sample([*RUN, *asked, "costs.max_dollars=1", PRICES])
+
+
+def test_a_model_in_a_folder_needs_no_price_for_a_limit_in_dollars(tmp_path: Path) -> None:
+    ledger = Ledger(prices=CostParams(max_dollars=1))
+    for model, is_free in ((str(tmp_path), True), ("somebody/model", False)):
+        ledger.paid.models.setdefault(model, Tally()).unpriced_calls += 1
+        if is_free:
+            ledger.require_room()
+        else:
+            with pytest.raises(CapError, match="somebody/model has no price"):
+                ledger.require_room()
 
 
 def test_a_script_without_a_price_is_free_beside_a_teacher_with_one() -> None:

@@ -241,6 +241,23 @@ def test_the_page_of_plots_shows_pictures_that_lie_beside_it(trained_project: Pa
     assert [name for name in shown if "results_table" in name]
 
 
+@pytest.mark.long
+def test_the_demo_ends_with_what_there_is_to_open(trained_project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained_project, tmp_path / "demo", symlinks=True))
+    for path in (*ROOT.glob("*.mk"), *map(ROOT.joinpath, ("Makefile", "pyproject.toml"))):
+        shutil.copy2(path, folder)
+    # The environment of the tests stands in for the one that the command makes.
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    installed = f"{sys.prefix}/.installed-{version}-train"
+    told = finish(folder, "make", "demo", f"VENV={sys.prefix}", f"--assume-old={installed}")
+    assert told.startswith("The demo takes about")
+    _, _, table = told.partition("questions of ")
+    assert max(map(len, table.splitlines())) <= 100
+    named = set(re.findall(r"\b(?:reports|results|data)/[\w./-]*\w", told))
+    assert {"reports/errors.html", "reports/training.html"} <= named
+    assert [name for name in named if not (folder / name).exists()] == []
+
+
 @pytest.fixture(scope="module")
 def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sets of the default profile."""

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from coa import tables
@@ -165,6 +166,21 @@ def test_a_range_of_rows_is_read_alone(tmp_path: Path) -> None:
     for wanted in (range(0), range(999, 1001), range(1000, 2000), range(1500, 2500), range(2500)):
         found = list(tables.read_table(path, Trajectory, wanted))
         assert found == rows[wanted.start : wanted.stop]
+
+
+def test_reading_holds_a_group_of_rows_and_not_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "questions.parquet"
+    rows = (
+        Question(f"q{number}", os.urandom(500).hex(), ("yes",), "train", "bridge", 2)
+        for number in range(30_000)
+    )
+    tables.write_table(path, Question, rows)
+    before = pa.total_allocated_bytes()
+    most = 0
+    for _ in tables.read_table(path, Question):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert path.stat().st_size > 10_000_000
+    assert most < path.stat().st_size / 3
 
 
 def test_the_footer_tells_one_file_from_another(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,15 @@ def test_a_fault_is_found_with_advice(
         check.main(arguments)
     assert advice in found.value.details["what to do"]
     assert not Path("data/train_check.json").exists()
+
+
+def test_questions_to_watch_by_are_asked_for_before_anything_is_sampled(project: Path) -> None:
+    tested = [replace(question, split="test") for question in QUESTIONS[4:]]
+    tables.write_table(Path("data/questions.parquet"), Question, [*QUESTIONS[:4], *tested])
+    with pytest.raises(ConfigError, match="no question to watch") as found:
+        check.main(["evaluate.split=test"])
+    assert "split: validation" in found.value.details["what to do"]
+    check.main(["evaluate.split=test", *advised(found.value)])
 
 
 def test_a_misspelt_argument_of_a_trainer_is_found_without_importing_it(project: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa.question import Question
+from train.held_out import choose_watched
 from train.run import main
-from train.watching import PREFIX, choose_questions
+from train.watching import PREFIX
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,7 +110,7 @@ def test_questions_are_chosen_of_the_split_validation_whatever_their_order() -> 
         Question(f"q{number}", "who?", ("Ada",), "validation" if number % 2 else "train")
         for number in range(20)
     ]
-    chosen = choose_questions(questions, 5)
+    chosen = choose_watched(questions, 5)
     assert len(chosen) == 5
     assert {question.split for question in chosen} == {"validation"}
-    assert choose_questions(questions[::-1], 5) == chosen
+    assert choose_watched(questions[::-1], 5) == chosen

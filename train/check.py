@@ -37,7 +37,7 @@ from train.base_files import (
 from train.decisions import check_settings
 from train.evaluate import EvaluateParams
 from train.gate import check_waivers
-from train.held_out import choose_held_out
+from train.held_out import choose_held_out, choose_watched
 from train.known_arguments import check_names
 from train.reward_stages import check_stages
 from train.sets import SETTINGS, how_to_make
@@ -260,6 +260,8 @@ def main(arguments: Sequence[str]) -> str:
     if not check_arguments(params, stages):
         unchecked.append("the trainers' arguments (TRL is not installed)")
     choose_held_out(tables.read_table(QUESTIONS, Question), asked)
+    if params.monitors.every > 0 and stages != [Stage.PRETRAIN]:
+        choose_watched(tables.read_table(QUESTIONS, Question), params.monitors.num_questions)
     base = _base_folder(params, stages)
     warn_of_templates(params, asked, base)
     counter = Counter(count_words, "words") if base is None else load_counter(base)

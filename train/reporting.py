@@ -179,7 +179,7 @@ class StageReport:
         if self._is_in_pipeline:
             write_metrics(f"train_{self._stage}", {"base": origin})
         self._write_params()
-        self.summary = f"{self._workspace.out}: {origin}"
+        self.summary = f"{self._workspace.out}: {origin} as it is; nothing was trained"
 
     def _write_params(self) -> None:
         """Write the resolved settings, last of all: a folder that has them is whole."""

@@ -8,7 +8,6 @@ no random number of the training is spent.
 """
 
 import asyncio
-import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,6 @@ from transformers import TrainerCallback
 from coa import rollout, tables
 from coa.asking import make_task
 from coa.drivers import roll_out_states, tool_environment
-from coa.errors import ConfigError
 from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.grading import Verdict
@@ -36,6 +34,7 @@ from coa.tools.search import SearchTool
 from coa.trajectory import FAILED_STOPS, Mode, Sampling, count_actions
 from train.arguments import shards_weights
 from train.checkpoint import Student
+from train.held_out import choose_watched
 from train.held_tools import HeldTools
 from train.knowledge import KnowledgeProbe, open_probe
 from train.rewards import breaks_format
@@ -142,16 +141,6 @@ def _measures(row: GradedTrajectory, probe: KnowledgeProbe) -> Iterator[tuple[st
         yield "searched_known" if decision.is_known else "searched_unknown", decision.searched
 
 
-def choose_questions(questions: Iterable[Question], number: int) -> list[Question]:
-    """Choose validation questions, which every stage is asked; their ids alone decide."""
-
-    def draw(question: Question) -> bytes:
-        return hashlib.sha256(question.question_id.encode()).digest()
-
-    held_out = [question for question in questions if question.split == "validation"]
-    return sorted(held_out, key=draw)[:number]
-
-
 @contextmanager
 def watched(run: StageRun, student: Student, react_prompt: str = "") -> Iterator[None]:
     """Hold the tools open over a training and add the watch to its callbacks.
@@ -173,16 +162,9 @@ def watched(run: StageRun, student: Student, react_prompt: str = "") -> Iterator
     if not is_wanted or run.sections is None:
         yield
         return
-    questions = choose_questions(
+    questions = choose_watched(
         tables.read_table(QUESTIONS, Question), run.params.monitors.num_questions
     )
-    if not questions:
-        raise ConfigError(
-            "there is no question to watch a training by",
-            where=QUESTIONS,
-            expected="questions of the split validation",
-            fix="bring some, or set train.monitors.every to 0",
-        )
     with asyncio.Runner() as loop, HeldTools(loop, run.sections, "watched") as tools:
         watch = RolloutWatch(run, student, questions, tools, loop, react_prompt)
         # Before the monitors, which read what it logs.
