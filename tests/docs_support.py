@@ -85,7 +85,9 @@ def read_commands(block: Block) -> list[Command]:
         return [Command(block.text, ())]
     commands: list[Command] = []
     for line in block.text.splitlines():
-        if line.startswith("$ "):
+        if commands and commands[-1].typed.endswith("\\"):
+            commands[-1] = Command(f"{commands[-1].typed}\n{line}", ())
+        elif line.startswith("$ "):
             commands.append(Command(line[2:], ()))
         elif line.strip():
             last = commands[-1]

@@ -31,6 +31,8 @@ _ORDER = (
     "grad_norm",
 )
 """Panels of the picture, the most telling first."""
+_ROUNDING = 1e-6
+"""Values that differ by less than this share of their size are drawn as one."""
 
 Entry = dict[str, Any]
 Point = tuple[float, float]
@@ -138,6 +140,11 @@ def _draw_panel(axis: Any, title: str, curves: Mapping[str, Curve]) -> None:
             axis.plot(*zip(*curve.training, strict=True), color=color, linewidth=1.2)
         if curve.validation:
             axis.plot(*zip(*curve.validation, strict=True), "o", color=color, markersize=4)
+    values = [value for curve in curves.values() for _, value in curve.training + curve.validation]
+    size = max(map(abs, values), default=0)
+    if values and max(values) - min(values) <= _ROUNDING * size:
+        axis.set_ylim(values[0] - (size or 1), values[0] + (size or 1))
+    axis.ticklabel_format(axis="y", useOffset=False)
     axis.set_title(title, fontsize=9)
     axis.tick_params(labelsize=8)
     if list(curves) != [title]:

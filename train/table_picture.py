@@ -102,5 +102,7 @@ def _draw_bars(axes: Any, panel: Panel) -> None:
     )
     axes.set_yticks(range(len(labels)), labels, parse_math=False)
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)  # from the top
+    if not any(found.high for _, found in panel.bars):
+        axes.set_xlim(0, 1)
     axes.set_xlabel(panel.caption)
     axes.spines[["top", "right"]].set_visible(False)
