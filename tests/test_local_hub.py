@@ -99,6 +99,7 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
+    cookie: str = ""
 
 
 class Server:
@@ -120,7 +121,13 @@ class Server:
         self._thread.join(10)
 
     def send(
-        self, method: str, path: str, body: Any = b"", token: str = TOKEN, host: str | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = b"",
+        token: str = TOKEN,
+        host: str | None = None,
+        cookie: str = "",
     ) -> Reply:
         """One request, its path as it is; anything but bytes is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -128,10 +135,12 @@ class Server:
         headers = {"Host": f"127.0.0.1:{self.port}" if host is None else host}
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        if cookie:
+            headers["Cookie"] = cookie
         try:
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
-            return Reply(reply.status, reply.read())
+            return Reply(reply.status, reply.read(), reply.getheader("Set-Cookie", ""))
         finally:
             connection.close()
 
@@ -376,6 +385,13 @@ def test_a_browser_is_shown_a_card_as_text_and_a_private_one_with_its_token_alon
     assert b"title: x" not in page.body
     assert b"<script" not in page.body
     assert b'href="javascript' not in page.body
+    file = "/datasets/me/seen/resolve/main/README.md"
+    assert server.send("GET", file, token="").status == 401
+    cookie = page.cookie.partition(";")[0]
+    assert server.send("GET", file, token="", cookie=cookie).body == card.encode()
+    assert server.send("GET", file, token="", cookie=f"{cookie}x").status == 401
+    create = ("POST", "/api/repos/create", {"name": "other", "type": "dataset"})
+    assert server.send(*create, token="", cookie=cookie).status == 401, "it writes nothing"
     for path in ("/datasets/me/seen", "/datasets/me/seen?token=wrong", "/datasets/me/nothing"):
         unseen = server.send("GET", path, token="")
         assert unseen.status == 404

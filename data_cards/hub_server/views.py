@@ -53,6 +53,10 @@ def _header(message: str) -> str:
     return "".join(signs)
 
 
+_COOKIE = "hub_token"
+"""Under which a browser keeps the token of a page; it reads files, and writes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """The one account with its token, and the rights that it has."""
@@ -68,6 +72,8 @@ class Access:
             HubError: the token is not the owner's.
         """
         given = request.headers.get("authorization", "")
+        if not given and request.method in ("GET", "HEAD") and _COOKIE in request.cookies:
+            given = f"Bearer {request.cookies[_COOKIE]}"
         wanted = f"Bearer {self.token}"
         if given and not hmac.compare_digest(given.encode(), wanted.encode()):
             raise HubError(401, "Invalid credentials in Authorization header")
@@ -79,9 +85,13 @@ class Access:
         A browser sends no header, so the token of a private one is in the address.
         """
         found = self._named(request)
+        is_seen = found and (not found.private or self.has_token(request))
+        return found if is_seen else None
+
+    def has_token(self, request: Request) -> bool:
+        """Tell whether the address of a page holds the token."""
         token = request.query_params.get("token", "")
-        is_owner = hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
-        return found if found and (is_owner or not found.private) else None
+        return hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
     def repository(self, request: Request, *, writes: bool = False) -> Repository:
         """Return the repository of a request.
@@ -134,7 +144,13 @@ class Views:
         if card is not None:
             path = self._access.store.content_path(card.sha256)
             text = path.read_text(encoding="utf-8", errors="replace")
-        return page.show(repository, request.url.path.rstrip("/"), text)
+        contents = request.url.path.rstrip("/")
+        shown = page.show(repository, contents, text)
+        if self._access.has_token(request):
+            # The files and pictures of the page are asked for without what is in its address.
+            token = self._access.token
+            shown.set_cookie(_COOKIE, token, path=contents, httponly=True, samesite="strict")
+        return shown
 
     async def whoami(self, request: Request) -> Response:
         """Name the account that the token belongs to."""
