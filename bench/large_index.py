@@ -30,10 +30,12 @@ from bench.search_server import (
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
+from coa.search.embedded import EmbeddedSearch
 
 WORDS, VOCABULARY, BLOCK = 100, 300_000, 10_000
 NUM_STOP_WORDS = 150
 SECONDS, RATES = 20.0, (20.0, 50.0)
+NUM_RECALLED, TOP_K = 200, 10
 
 
 def vocabulary() -> list[str]:
@@ -85,14 +87,29 @@ def measure_build(count: int, folder: Path) -> None:
     print(f"built {count:,}: {seconds:.0f} s, {memory}, {segments} segments")
 
 
+def make_query(passage: Passage, frequent: set[str]) -> str:
+    """Make a query of six words of a passage."""
+    rare = [word for word in passage.text.split()[1:] if word not in frequent]
+    return " ".join(rare[:60:10])
+
+
+def measure_recall(count: int, folder: Path) -> None:
+    """Print how often the passage that a query was made of is found, over the whole corpus."""
+    engine = EmbeddedSearch.open(folder)
+    frequent = set(vocabulary()[:NUM_STOP_WORDS])
+    num_found = 0
+    for number in range(0, count, count // NUM_RECALLED):
+        passage = engine.passage(f"{number:09d}")
+        assert passage, f"passage {number} is not in the index"
+        hits = engine.find(make_query(passage, frequent), TOP_K)
+        num_found += passage.id in [hit.passage.id for hit in hits]
+    print(f"found {num_found} of {NUM_RECALLED} passages by six of their words, top {TOP_K}")
+
+
 def measure_serving(folder: Path) -> None:
     """Print what serving takes."""
     frequent = set(vocabulary()[:NUM_STOP_WORDS])
-    texts = (passage.text.split()[1:] for passage in passages(2000))
-    queries = []
-    for text in texts:
-        rare = [word for word in text if word not in frequent]
-        queries.append(" ".join(rare[:60:10]))
+    queries = [make_query(passage, frequent) for passage in passages(2000)]
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     started = time.perf_counter()
@@ -127,6 +144,7 @@ def main(arguments: list[str]) -> None:
     if not folder.exists():
         measure_build(count, folder)
     measure_serving(folder)
+    measure_recall(count, folder)
 
 
 if __name__ == "__main__":
