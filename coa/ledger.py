@@ -14,6 +14,7 @@ import msgspec
 from coa.errors import CapError, InputError
 from coa.journal import OTHER_VERSION, Call, CallKind, Journal, JournalReader
 from coa.policy import Completion
+from coa.policy.react import SUFFIX
 from coa.policy.scripted import is_scripted
 from coa.policy.usage import Usage, charged_usage
 from coa.prices import CostParams
@@ -319,8 +320,9 @@ class Ledger:
         """Name the models whose calls have no price; a script or a model in a folder needs none."""
         models = []
         for name, tally in sorted(self.paid.models.items()):
-            is_free = is_scripted(name) or Path(name).is_dir()
-            if tally.unpriced_calls and not is_free:
+            # With ReAct's lines around it a model has another name.
+            is_here = Path(name.removesuffix(SUFFIX)).is_dir()
+            if tally.unpriced_calls and not is_here and not is_scripted(name):
                 models.append(name)
         return models
 

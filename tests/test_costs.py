@@ -147,13 +147,12 @@ def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
 
 def test_a_model_in_a_folder_needs_no_price_for_a_limit_in_dollars(tmp_path: Path) -> None:
     ledger = Ledger(prices=CostParams(max_dollars=1))
-    for model, is_free in ((str(tmp_path), True), ("somebody/model", False)):
-        ledger.paid.models.setdefault(model, Tally()).unpriced_calls += 1
-        if is_free:
-            ledger.require_room()
-        else:
-            with pytest.raises(CapError, match="somebody/model has no price"):
-                ledger.require_room()
+    for model in (str(tmp_path), f"{tmp_path}+react"):
+        ledger.paid.models[model].unpriced_calls += 1
+    ledger.require_room()
+    ledger.paid.models["somebody/model"].unpriced_calls += 1
+    with pytest.raises(CapError, match="hold: somebody/model has no price"):
+        ledger.require_room()
 
 
 def test_a_script_without_a_price_is_free_beside_a_teacher_with_one() -> None:
