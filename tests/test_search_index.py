@@ -231,15 +231,16 @@ def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
+from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-from tests.test_search_index import many
 
 def slowly():
-    for number, passage in enumerate(many(9000)):
+    for number in range(9000):
         if number >= 7000:
             time.sleep(0.1)
-        yield passage
+        text = f"Town number {number} lies near a b c {number * 7}."
+        yield Passage(f"{number:05d}", f"Town {number % 97}", text)
 
 build_index(slowly(), Path(sys.argv[1]), IndexSettings(), "hash", passages_per_commit=2000)
 """
