@@ -252,7 +252,8 @@ def test_the_demo_ends_with_what_there_is_to_open(trained_project: Path, tmp_pat
     # The environment of the tests stands in for the one that the command makes.
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     installed = f"{sys.prefix}/.installed-{version}-train"
-    told = finish(folder, "make", "demo", f"VENV={sys.prefix}", f"--assume-old={installed}")
+    quiet = ("--no-print-directory", f"--assume-old={installed}")
+    told = finish(folder, "make", "demo", f"VENV={sys.prefix}", *quiet)
     assert told.startswith("The demo takes about")
     _, _, table = told.partition("questions of ")
     assert max(map(len, table.splitlines())) <= 100
