@@ -23,7 +23,7 @@ from coa.output_folder import remove_leftovers, working_folder
 from coa.params import Params
 from data_cards.cards.safe_markdown import visible
 from data_cards.publishing.checked_copy import FOLDER
-from data_cards.publishing.gate import Reason, Refusal, enforce, read_allowed
+from data_cards.publishing.gate import Reason, Refusal, enforce, how_to_waive, read_allowed
 from data_cards.publishing.hub import HubRepository, Remote
 from data_cards.publishing.preparing import prepare_model, prepare_sets
 from data_cards.publishing.publication import (
@@ -196,6 +196,8 @@ def show_plan(
             f"the token is for {', '.join(f'{owner}/...' for owner in owners)}"
         )
     lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
+    if against:
+        lines.append(f"what to do: {how_to_waive(against, read_allowed(params.allow))}")
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
         lines.append(f"... {len(changed) - _MAX_SHOWN:,} more files")

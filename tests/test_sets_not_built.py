@@ -206,6 +206,7 @@ def test_an_empty_publication_is_refused_by_name(empty_run: Path, hub: Hub) -> N
     commit_all(empty_run)
     plan = publish(empty_run, hub, "me/none", "dry_run=true")
     assert "would be refused: no_set: no set was built" in plan.stdout
+    assert "waive by name, which the card will say: allow=" in plan.stdout
     refused = publish(empty_run, hub, "me/none", "allow=stale_lock")
     assert refused.returncode == 1
     assert "no_set: no set was built" in refused.stderr

@@ -116,14 +116,15 @@ def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> tuple[Re
     against = [refusal for refusal in refusals if refusal.reason not in allowed]
     if against:
         lines = [f"\n    {refusal.reason}: {refusal.detail}" for refusal in against]
-        # With those that are waived already: the line is copied as a whole.
-        names = ",".join(dict.fromkeys([*sorted(allowed), *(one.reason for one in against)]))
-        raise OutputError(
-            "publishing is refused",
-            got="".join(lines),
-            fix=f"mend it, or waive by name, which the card will say: allow={names}",
-        )
+        fix = how_to_waive(against, allowed)
+        raise OutputError("publishing is refused", got="".join(lines), fix=fix)
     return tuple(sorted({refusal.reason for refusal in refusals}))
+
+
+def how_to_waive(against: Sequence[Refusal], allowed: frozenset[Reason]) -> str:
+    """Say how to publish nevertheless, with the reasons that are waived already."""
+    names = ",".join(dict.fromkeys([*sorted(allowed), *(one.reason for one in against)]))
+    return f"mend it, or waive by name, which the card will say: allow={names}"
 
 
 def check_sets(
