@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from coa.shard_files import SHARDS, folder_name, shards_in
+from tests.project_support import ROOT
 from tests.shard_support import (
     CONCURRENCY,
     Paid,
@@ -56,7 +57,7 @@ def launch(project: Path, cluster: Any, at_server: list[str]) -> subprocess.Pope
         "shards.num_shards=4",
         "shards.launcher=ray",
         f"shards.ray_address={cluster.address}",
-        PYTHONPATH=os.environ["PYTHONPATH"],
+        PYTHONPATH=str(ROOT),
     )
 
 
@@ -123,8 +124,8 @@ def test_a_wrong_setting_ends_the_run_with_the_error_of_the_shard(
     project: Path, cluster: Any
 ) -> None:
     cluster.add_node(num_cpus=4)
-    run = launch(project, cluster, ["num_questions=9999"])
+    run = launch(project, cluster, ["teacher.policy=gold", "teacher.gold.questions=x"])
     output, _ = run.communicate(timeout=200)
     assert run.returncode == 1
     assert "failed, so the others were stopped" in output
-    assert "too few train questions" in output
+    assert "name another file in params.yaml" in output
