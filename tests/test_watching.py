@@ -13,8 +13,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa.question import Question
-from train.held_out import choose_watched
 from train.run import main
+from train.watched_questions import choose_watched
 from train.watching import PREFIX
 
 pytestmark = pytest.mark.usefixtures("one_thread")

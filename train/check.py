@@ -37,11 +37,12 @@ from train.base_files import (
 from train.decisions import check_settings
 from train.evaluate import EvaluateParams
 from train.gate import check_waivers
-from train.held_out import choose_held_out, choose_watched
+from train.held_out import choose_held_out
 from train.known_arguments import check_names
 from train.reward_stages import check_stages
 from train.sets import SETTINGS, how_to_make
 from train.settings import TrainParams
+from train.watched_questions import choose_watched
 
 OUT = DATA / "train_check.json"
 _CONTENT = '{"training": "will find what it needs"}\n'

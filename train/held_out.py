@@ -57,29 +57,6 @@ def choose_held_out(questions: Iterable[Question], params: Choice) -> list[Quest
     return sorted(chosen, key=lambda question: question.question_id)
 
 
-def choose_watched(questions: Iterable[Question], number: int) -> list[Question]:
-    """Choose the validation questions by which trainings are watched; their ids alone decide.
-
-    Raises:
-        ConfigError: there is no validation question.
-    """
-
-    def draw(question: Question) -> bytes:
-        return hashlib.sha256(question.question_id.encode()).digest()
-
-    held_out = [question for question in questions if question.split == "validation"]
-    if not held_out:
-        raise ConfigError(
-            "there is no question to watch a training by",
-            where=QUESTIONS,
-            expected="questions of the split validation",
-            fix="name a file of them in questions.files with `split: validation`, or set train "
-            "questions aside (`num_validation: 50` in an entry), after which others are sampled; "
-            "train.monitors.every=0 watches none",
-        )
-    return sorted(held_out, key=draw)[:number]
-
-
 def _unusable_split(params: Choice, by_split: Mapping[str, Sequence[Question]]) -> ConfigError:
     """Say which splits there are, and which of them can be asked."""
     sizes = {split: len(part) for split, part in by_split.items() if part}

@@ -34,11 +34,11 @@ from coa.tools.search import SearchTool
 from coa.trajectory import FAILED_STOPS, Mode, Sampling, count_actions
 from train.arguments import shards_weights
 from train.checkpoint import Student
-from train.held_out import choose_watched
 from train.held_tools import HeldTools
 from train.knowledge import KnowledgeProbe, open_probe
 from train.rewards import breaks_format
 from train.stage import StageRun
+from train.watched_questions import choose_watched
 
 PREFIX = "eval_rollouts/"
 """Begins the names of what is logged."""
