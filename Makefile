@@ -42,7 +42,7 @@ demo: announce-demo $(INSTALLED)-train
 	@python -m train.summary
 
 announce-demo:
-	@echo "The demo takes about 20 minutes on 2 cores, 3 of them to install. It downloads 0.45 GB with CPU builds of"
+	@echo "The demo takes about 12 minutes on 2 free cores, 20 on busy ones. It downloads 0.45 GB with CPU builds of"
 	@echo "torch (the note in the head of the Makefile) and several GB without. It needs 2.6 GB of disk, and no keys."
 
 data: $(INSTALLED)-base
