@@ -6,8 +6,6 @@
 #   make table    every row of the paper's table for one seed (table.mk)
 #   make mining   what a student learns from decision pairs, its own and the teacher's (mining.mk)
 #   make lab      the rows of one experiment of the lab (lab.mk)
-#   make worlds   what RL gains in simulated searches, by simulator and share of real ones (worlds.mk)
-#   make gate     whether the gate before rl1 predicts what comes of it (worlds.mk)
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
@@ -137,7 +135,6 @@ endef
 include table.mk
 include mining.mk
 include lab.mk
-include worlds.mk
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -5,18 +5,19 @@
 # mining.mk where they have them, and are made and skipped as there: a killed run goes on where it stopped.
 
 EXPERIMENT ?=
-LAB_SPLIT ?= validation
-LAB_QUESTIONS ?= 600
+# Empty: the split and the number of questions that the experiment has.
+LAB_SPLIT ?=
+LAB_QUESTIONS ?=
 
-lab_settings = experiment=$(EXPERIMENT) seed=$(SEED) split=$(LAB_SPLIT) num_questions=$(LAB_QUESTIONS) \
-  pretrain_steps=$(PRETRAIN_STEPS) rl_steps=$(RL_STEPS)
+lab_settings = experiment=$(EXPERIMENT) seed=$(SEED) \
+  $(addprefix split=,$(LAB_SPLIT)) $(addprefix num_questions=,$(LAB_QUESTIONS)) pretrain_steps=$(PRETRAIN_STEPS) rl_steps=$(RL_STEPS)
 
 .PHONY: lab lab-rows
 # The rules of the rows that are missing are written first; the second make reads them. With -n both still run, so that
 # the commands are shown.
 lab: $(INSTALLED)-train
 	+@python -m train.lab.rules $(lab_settings)
-	+@$(MAKE) --no-print-directory LAB_RULES=.lab/rules.mk SPLIT=$(LAB_SPLIT) NUM_QUESTIONS=$(LAB_QUESTIONS) lab-rows
+	+@$(MAKE) --no-print-directory LAB_RULES=.lab/rules.mk lab-rows
 
 ifdef LAB_RULES
 include $(LAB_RULES)

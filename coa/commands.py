@@ -112,9 +112,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("lab-row", "train.lab.row", "lab"),
         Command("lab-rules", "train.lab.rules", "lab"),
         Command("lab-subset", "train.lab.subset", "lab_subset"),
-        Command("fidelity-curve", "train.fidelity_curve"),
-        Command("gate-agreement", "train.gate_agreement"),
-        Command("frontier", "train.frontier"),
     ),
     "Publishing": (
         Command("render", "data_cards.render", "render"),

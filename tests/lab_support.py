@@ -46,6 +46,6 @@ def keep_row(experiment: str, row: str, right: list[bool], seed: int = 0) -> Kep
     (plan,) = plan_rows(params)
     setting = Setting("lab", "m", "f", "coa", "validation", "hash", "p", "bm25", Sampling(), {})
     result = summarise(setting, outcomes(right), num_resamples=50, seed=0)
-    made = make_row(plan, result, params)
+    made = make_row(plan, result, params, reports={})
     write_row(plan.path, made)
     return made

@@ -104,12 +104,10 @@ def test_one_experiment_runs_from_its_sets_to_its_page_and_is_not_run_again(
     values.train.sft2.arguments.max_steps = 1
     values.lab.num_mixed = 12
     OmegaConf.save(values, "params.yaml")
-    for name in ("table.mk", "mining.mk", "lab.mk", "worlds.mk"):
+    for name in ("table.mk", "mining.mk", "lab.mk"):
         Path(name).write_text((root / name).read_text())
     # The sets are there, so that DVC has nothing to make.
-    Path("Makefile").write_text(
-        "INSTALLED := installed\ninclude table.mk mining.mk lab.mk worlds.mk\n"
-    )
+    Path("Makefile").write_text("INSTALLED := installed\ninclude table.mk mining.mk lab.mk\n")
     Path("installed-train").touch()
     Path("dvc").write_text("#!/bin/sh\n")
     Path("dvc").chmod(0o755)

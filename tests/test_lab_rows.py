@@ -26,7 +26,7 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def plan_of(experiment: str, row: str, **changes: int) -> Plan:
+def plan_of(experiment: str, row: str, **changes: int | str) -> Plan:
     (plan,) = plan_rows(replace(LabParams(experiment=experiment, row=row), **changes))  # type: ignore[arg-type]
     return plan
 
@@ -51,12 +51,11 @@ def test_every_training_is_part_of_a_row() -> None:
     assert {training.name for training in TRAININGS} == used
 
 
-def test_rows_with_one_result_were_asked_alike() -> None:
+def test_rows_with_one_result_were_asked_alike(folder: Path) -> None:
     asked: dict[str, object] = {}
-    for experiment in EXPERIMENTS:
-        for row in experiment.rows:
-            setting = (row.training, row.mode, row.settings)
-            assert asked.setdefault(row.result, setting) == setting
+    for plan in plan_rows(LabParams()):
+        setting = (plan.row.training, plan.row.mode, plan.row.settings, plan.asked)
+        assert asked.setdefault(plan.result, setting) == setting
 
 
 def test_what_can_change_a_result_changes_the_fingerprint(folder: Path, root: Path) -> None:
@@ -93,7 +92,8 @@ def test_all_rows_of_an_experiment_have_fingerprints_of_their_own(folder: Path) 
     plans = [*plan_rows(LabParams()), *plan_rows(LabParams(seed=1))]
     own = {(plan.experiment.name, plan.fingerprint) for plan in plans}
     assert len(own) == len(plans)
-    assert len({plan.common for plan in plans}) == 1
+    asked = {(plan.split, plan.num_questions) for plan in plans}
+    assert len({plan.common for plan in plans}) == len(asked)
 
 
 def test_a_kept_row_is_missing_no_more_until_its_settings_change(
@@ -156,13 +156,21 @@ def test_an_unknown_experiment_or_row_is_an_error_that_names_the_known_ones(fold
 
 
 def test_a_result_of_other_questions_is_refused(folder: Path) -> None:
-    plan = plan_of("alpha", "sft1")
     found = result("lab_sft1-s0", [True] * 5, split="validation")
-    check_result(plan, found, LabParams(num_questions=5))
+    check_result(plan_of("alpha", "sft1", num_questions=5), found)
     with pytest.raises(InputError, match="asked otherwise"):
-        check_result(plan, found, LabParams(num_questions=6))
+        check_result(plan_of("alpha", "sft1", num_questions=6), found)
     with pytest.raises(InputError, match="asked otherwise"):
-        check_result(plan, found, LabParams(num_questions=5, split="test"))
+        check_result(plan_of("alpha", "sft1", num_questions=5, split="test"), found)
+
+
+def test_an_experiment_says_what_it_asks_where_the_command_does_not(folder: Path) -> None:
+    asked = plan_of("ratio", "sft3").asked
+    assert asked == {"split": "test", "num_questions": 2000}
+    assert plan_of("ratio", "sft3", num_questions=600, split="validation").asked == {
+        "split": "validation",
+        "num_questions": 600,
+    }
 
 
 def test_a_model_that_is_missing_or_was_trained_otherwise_is_refused(

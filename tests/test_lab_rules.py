@@ -12,7 +12,7 @@ from tests.lab_support import keep_row, write_params
 from train.lab.chains import TRAININGS
 from train.lab.plan import LabParams, plan_rows
 
-MAKEFILES = ("table.mk", "mining.mk", "lab.mk", "worlds.mk")
+MAKEFILES = ("table.mk", "mining.mk", "lab.mk")
 
 
 @pytest.fixture
@@ -21,9 +21,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     for name in MAKEFILES:
         Path(name).write_text((root / name).read_text())
-    Path("Makefile").write_text(
-        "INSTALLED := installed\n" + "include table.mk mining.mk lab.mk worlds.mk\n"
-    )
+    Path("Makefile").write_text("INSTALLED := installed\n" + "include table.mk mining.mk lab.mk\n")
     Path("installed-train").touch()
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -55,16 +53,15 @@ def test_make_shows_the_commands_of_an_experiment_in_their_order(project: Path) 
         "'train.sft3.arguments=${train.sft2.arguments}'"
     )
     second = shown.index(
-        "python -m train.evaluate name=lab_unmasked-s3 "
-        "model=data/train/unmasked-s3 mode=coa split=validation 'sets=[]' "
-        "num_questions=20"
+        "python -m train.evaluate name=lab_unmasked_validation20-s3 "
+        "model=data/train/unmasked-s3 mode=coa split=validation num_questions=20"
     )
     third = shown.index(
         "python -m train.lab.row experiment=masking row=unmasked seed=3 "
         "split=validation num_questions=20"
     )
     assert first < second < third < shown.index("python -m train.lab.page")
-    assert "search.observation.top_k=3 search.observation.numbering=doc split=" in shown
+    assert " num_questions=20 search.observation.top_k=3 search.observation.numbering=doc" in shown
     assert shown.count("name=sft2-s3") == 1
 
 

@@ -8,6 +8,8 @@ from train.outcomes import Result
 from train.results import read_json, write_text
 
 FOLDER = Path("results/evaluate")
+FIDELITY = Path("results/fidelity")
+"""Of the reports of `train.fidelity`."""
 
 
 def write_result(result: Result, folder: Path = FOLDER) -> Path:

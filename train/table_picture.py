@@ -1,4 +1,4 @@
-"""Draw figures with their intervals: the rows of the table as bars, single runs as dots."""
+"""Draw the rows of the table as bars with their intervals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,42 +32,6 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, panel in zip(grid[:, 0], panels, strict=True):
         _draw_bars(axes, panel)
-    save_figure(figure, path)
-
-
-class Dot(NamedTuple):
-    """One run."""
-
-    label: str
-    place: float
-    """On the horizontal axis."""
-    found: Interval
-    """A share, or a difference of shares."""
-    colour: str = BLUE
-
-
-def draw_dots(dots: Sequence[Dot], path: Path, across: str, up: str, title: str = "") -> None:
-    """Draw runs as dots with their names, in percent or points.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes: Any = figure.subplots()
-    if any(dot.found.value < 0 for dot in dots):
-        axes.axhline(0, color="#9aa5b1", linewidth=1)
-    for label, place, found, colour in dots:
-        value = 100 * found.value
-        error = [[value - 100 * found.low], [100 * found.high - value]]
-        axes.errorbar([place], [value], yerr=error, fmt="o", color=colour, capsize=3)
-        offset = {"textcoords": "offset points", "xytext": (6, 4)}
-        axes.annotate(label, (place, value), fontsize=7, parse_math=False, **offset)
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.set_title(title, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 
 

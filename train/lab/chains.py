@@ -1,6 +1,6 @@
 """List the trainings of which the lab's chains are made.
 
-Those of table.mk, mining.mk and worlds.mk stand here as they stand there, for a chain's fingerprint
+Those of table.mk and mining.mk stand here as they stand there, for a chain's fingerprint
 tells what all of its trainings were; tests/test_lab_rules.py compares them.
 """
 
@@ -11,7 +11,6 @@ from train.lab.records import Training
 
 _TABLE = "table.mk"
 _MINING = "mining.mk"
-_WORLDS = "worlds.mk"
 _AS_SFT_2 = "train.sft3.arguments=${train.sft2.arguments}"
 """Stage sft3 is sft2 without the mask."""
 _PAIR_STEPS = "train.sft1.arguments.max_steps={pair_steps}"
@@ -62,21 +61,73 @@ def _fewer_pairs(name: str, num_rows: str, *, is_wide: bool) -> tuple[Training, 
     )
 
 
-def _simulated(simulated: int, real: int) -> Training:
-    """Return an RL 1 of worlds.mk whose steps search recordings and in earnest in this ratio."""
-    settings = (
-        "train.rl1.arguments.max_steps=32",
-        "train.rl1.rewards.exact_match=1",
-        "train.rl1.rewards.recalled=0",
-        "train.rl1.rewards.acted=0",
-        "train.rl1.waivers=[simulated_search_harms]",
+_RL_1 = (
+    "train.rl1.arguments.max_steps=32",
+    "train.rl1.rewards.exact_match=1",
+    "train.rl1.rewards.recalled=0",
+    "train.rl1.rewards.acted=0",
+    "train.rl1.waivers=[simulated_search_harms]",
+)
+"""RL 1 that is paid for right answers, whatever the gate says of its simulator."""
+SIMULATORS = {
+    "policy": ("simulator.kind=policy",),
+    "model": ("simulator.kind=model", "simulator.model=data/train/sft3-s{seed}"),
+    "told": ("simulator.kind=told", "simulator.model=data/train/teller-s{seed}"),
+    # All searches that were sampled, of right and wrong trajectories alike, by what they showed.
+    "recorded": (
         "simulator.kind=recorded",
+        "simulator.recorded.sets=[data/grade.parquet]",
+        "simulator.recorded.compares=observations",
+        "simulator.recorded.min_share=0.6",
+        "simulator.recorded.fallback=null",
+    ),
+    # Those of the trajectories that SFT trains on, by their queries; else the policy writes.
+    "few_recorded": ("simulator.kind=recorded",),
+}
+"""The settings of each simulator."""
+_WRITERS = {"model": "sft3", "told": "teller"}
+"""The training of the model that writes for a simulator."""
+
+
+def _mixed_searches(simulated: int, real: int) -> Training:
+    """Return an RL 1 whose steps search recordings and in earnest in this ratio.
+
+    Without a price of searches the policy searches for what it knows, too.
+    """
+    settings = (
+        *_RL_1,
+        *SIMULATORS["recorded"],
         f"simulator.mix.simulated={simulated}",
         f"simulator.mix.real={real}",
         "simulator.mix.schedule=simulated_first",
         "train.rl1.rewards.searches=-0.1",
     )
-    return Training(f"mix_{simulated}_{real}", Stage.RL1, "sft3", settings, made_by=_WORLDS)
+    return Training(f"mix_{simulated}_{real}", Stage.RL1, "sft3", settings)
+
+
+def _gated(simulator: str, start: str) -> Training:
+    """Return an RL 1 with a simulator from a model, to hold against what the gate predicts."""
+    settings = (*_RL_1, *SIMULATORS[simulator])
+    needs = _WRITERS.get(simulator, "")
+    return Training(f"gate_{simulator}_{start}", Stage.RL1, start, settings, needs=needs)
+
+
+GATED = (
+    ("policy", "sft2"),
+    ("policy", "sft3"),
+    ("policy", "sft3_480"),
+    ("model", "sft2"),
+    ("model", "sft3"),
+    ("told", "sft2"),
+    ("told", "sft3"),
+    ("told", "sft3_480"),
+    ("few_recorded", "sft3"),
+    ("recorded", "sft2"),
+    ("recorded", "sft3"),
+)
+"""Simulators and the models that RL 1 starts from, of which the gate is asked."""
+SFT_3_STEPS = (15, 30, 60, 240, 480)
+"""Lengths of SFT 3 beside that of the profile."""
 
 
 TRAININGS = (
@@ -108,7 +159,14 @@ TRAININGS = (
     *_fewer_pairs("pairs_quarter", "{quarter_of_pairs}", is_wide=True),
     *_fewer_pairs("pairs_quarter_narrow", "{quarter_of_pairs}", is_wide=False),
     *_fewer_pairs("pairs_sixteenth", "{sixteenth_of_pairs}", is_wide=True),
-    *(_simulated(*ratio) for ratio in ((1, 0), (7, 1), (5, 1), (3, 1), (0, 1))),
+    *(_mixed_searches(*ratio) for ratio in ((1, 0), (7, 1), (5, 1), (3, 1), (0, 1))),
+    *(
+        Training(f"sft3_{steps}", Stage.SFT3, "sft2", (f"train.sft3.arguments.max_steps={steps}",))
+        for steps in SFT_3_STEPS
+    ),
+    # The simulator that is told the answer: SFT 3 goes on with observations after notes.
+    Training("teller", Stage.SFT3, "sft3", ("train.sft3.teller=true",)),
+    *(_gated(*pair) for pair in GATED),
     *(_mined(row) for row in ("blame", "cue", "random", "teacher")),
     Training(
         "mined_none",
@@ -121,10 +179,15 @@ TRAININGS = (
 
 
 def chain_of(name: str, trainings: Iterable[Training] = TRAININGS) -> list[Training]:
-    """List the trainings that lead to one, the first of them first."""
+    """List the trainings that lead to one, each after those that it starts from or needs."""
     by_name = {training.name: training for training in trainings}
-    chain: list[Training] = []
-    while name:
-        chain.insert(0, by_name[name])
-        name = by_name[name].start
-    return chain
+    chain: dict[str, Training] = {}
+
+    def add(training: Training) -> None:
+        for earlier in (training.start, training.needs):
+            if earlier and earlier not in chain:
+                add(by_name[earlier])
+        chain[training.name] = training
+
+    add(by_name[name])
+    return list(chain.values())

@@ -7,7 +7,8 @@ A row names the last training of its chain; train/lab/chains.py says what the tr
 """
 
 from coa.errors import unknown_name
-from train.lab.records import Experiment, Row
+from train.lab.chains import GATED, SFT_3_STEPS, SIMULATORS
+from train.lab.records import Experiment, Row, Shows
 
 _SFT_1 = Row("sft1", "SFT 1", "sft1", paper=(22.7, 40.0, 21.2, 26.4, 4.8, 20.2))
 _SFT_2 = Row("sft2_only", "SFT 2", "sft2_only", paper=(25.0, 42.6, 31.7, 43.8, 8.5, 24.3))
@@ -15,6 +16,17 @@ _SFT_1_2 = Row("sft2", "SFT 1,2", "sft2", paper=(25.0, 45.6, 33.0, 48.1, 9.0, 30
 _SFT_1_2_3 = Row("sft3", "SFT 1,2,3", "sft3", paper=(23.8, 44.7, 30.1, 49.2, 10.5, 28.8))
 _OTHER_SEARCH = ("search.observation.top_k=3", "search.observation.numbering=doc")
 """Three results with other numbers in front, where training showed two."""
+
+
+def _gated_row(simulator: str, start: str) -> Row:
+    name = f"gate_{simulator}_{start}"
+    starts = {"sft2": "SFT 1,2", "sft3": "SFT 1,2,3", "sft3_480": "the longer SFT 1,2,3"}
+    return Row(name, f"{simulator.replace('_', ' ')}, from {starts[start]}", name)
+
+
+def _world_row(steps: int) -> Row:
+    return Row(f"sft3_{steps}", f"SFT 3, {steps} steps", f"sft3_{steps}", fidelity=())
+
 
 SFT_STAGES = Experiment(
     "sft_stages",
@@ -122,6 +134,41 @@ RATIO = Experiment(
         Row("mix_0_1", "0:1, real alone", "mix_0_1"),
     ),
     compares=(("mix_1_0", "sft3"), ("mix_5_1", "mix_0_1"), ("mix_3_1", "mix_0_1")),
+    shows=Shows.FRONTIER,
+    split="test",
+    num_questions=2000,
+)
+GATE = Experiment(
+    "gate",
+    "What the gate predicts of RL 1",
+    "RL 1 gains where a simulated search shows the answer more often than the model knows it, and "
+    "harms elsewhere; so the gate before it can tell.",
+    "Each run of RL 1 is compared with the model that it started from. All of them are paid for "
+    "right answers, and go on whatever the gate says.",
+    rows=(
+        _SFT_1_2,
+        _SFT_1_2_3,
+        Row("sft3_480", "SFT 1,2,3 of 480 steps", "sft3_480"),
+        *(_gated_row(simulator, start) for simulator, start in GATED),
+    ),
+    shows=Shows.AGREEMENT,
+)
+FIDELITY = Experiment(
+    "fidelity",
+    "How true simulated searches are, over the steps of SFT 3",
+    "The paper trusts a model that learned to write observations. RL on them can teach to search "
+    "only where they hold the answers.",
+    "Simulated observations are compared with what the search returned on the same rollouts. "
+    "Exact match is that of the model as a policy, with the real search.",
+    rows=(
+        *(_world_row(steps) for steps in SFT_3_STEPS if steps < 360),
+        Row("sft3", "SFT 3, as in the profile", "sft3", fidelity=()),
+        *(_world_row(steps) for steps in SFT_3_STEPS if steps > 360),
+        Row("told", "told the answer", "teller", fidelity=SIMULATORS["told"]),
+        Row("recorded", "recorded searches", "sft3", fidelity=SIMULATORS["recorded"]),
+        Row("few_recorded", "few recorded searches", "sft3", fidelity=SIMULATORS["few_recorded"]),
+    ),
+    shows=Shows.FIDELITY,
 )
 POPULARITY = Experiment(
     "popularity",
@@ -139,7 +186,7 @@ HORIZON = Experiment(
     "A line is one system. Questions are not the same from point to point: hard ones take more "
     "actions. Points with few rollouts have wide intervals.",
     uses=("sft_stages", "ratio"),
-    by_actions=True,
+    shows=Shows.ACTIONS,
 )
 DECISIONS = Experiment(
     "decisions",
@@ -169,6 +216,8 @@ EXPERIMENTS = (
     MASKING,
     PAIRS,
     RATIO,
+    GATE,
+    FIDELITY,
     POPULARITY,
     HORIZON,
     DECISIONS,

@@ -8,8 +8,9 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from coa.errors import InputError
 from coa.whole_files import write_file
@@ -73,6 +74,9 @@ class KeptRow:
     """From the logs of the chain: training, quantity, points."""
     columns: dict[str, str]
     """What became of every question, packed."""
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What else was measured: `gate` and `searches`, which the last training wrote beside its
+    model, and `fidelity` of its simulator."""
 
     def questions_of(self, group: str) -> dict[int, dict[str, int | None]]:
         """Return the outcomes of a group of questions, by the question's place."""

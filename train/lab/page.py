@@ -19,6 +19,8 @@ from train.lab.comparing import Findings, System, find, paper_means
 from train.lab.experiments import EXPERIMENTS
 from train.lab.kept import GROUPS
 from train.lab.pictures import curves, group_dots, success_by_actions, watched
+from train.lab.records import Shows
+from train.lab.worlds import Shown, show_agreement, show_fidelity, show_frontier
 
 OUT = Path("reports/lab.html")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -29,7 +31,7 @@ def draw(findings: Findings) -> list[tuple[str, Picture]]:
     systems = findings.systems
     if not systems:
         return []
-    if findings.experiment.by_actions:
+    if findings.experiment.shows is Shows.ACTIONS:
         return [("Exact match by the number of actions.", success_by_actions(systems))]
     groups = ["single hop", "multi hop"]
     if findings.experiment.uses:
@@ -46,6 +48,19 @@ def draw(findings: Findings) -> list[tuple[str, Picture]]:
         caption = "A few validation questions, asked while training; a line for each seed."
         figures.append((caption, drawn))
     return figures
+
+
+def show_worlds(findings: Findings) -> Shown | None:
+    """Show what simulated searches came to, where the experiment is about them."""
+    match findings.experiment.shows:
+        case Shows.FRONTIER:
+            return show_frontier(findings.systems)
+        case Shows.AGREEMENT:
+            return show_agreement(findings.systems)
+        case Shows.FIDELITY:
+            return show_fidelity(findings.systems)
+        case _:
+            return None
 
 
 def table_rows(systems: Sequence[System]) -> list[dict[str, Any]]:
@@ -85,6 +100,10 @@ def describe(findings: Findings) -> dict[str, Any]:
             for found in by_group.values()
         ]
         differences.append((ours.row.title, theirs.row.title, cells))
+    figures = draw(findings)
+    worlds = show_worlds(findings)
+    if worlds is not None:
+        figures.insert(0, (worlds.table.caption, worlds.picture))
     sources = [findings.experiment.name, *findings.experiment.uses]
     return {
         "experiment": findings.experiment,
@@ -92,7 +111,8 @@ def describe(findings: Findings) -> dict[str, Any]:
         "has_paper": any(any(row["paper"]) for row in rows),
         "differences": differences,
         # SVG that we drew ourselves is the only text that passes unescaped.
-        "figures": [(caption, Markup(picture.svg)) for caption, picture in draw(findings)],
+        "figures": [(caption, Markup(picture.svg)) for caption, picture in figures],
+        "worlds": worlds.table if worlds else None,
         "absent": [row.title for row in findings.absent],
         "is_registered": bool(findings.systems or findings.absent),
         "notes": findings.notes,

@@ -21,6 +21,8 @@ from coa.stages import Stage
 from train.lab.chains import TRAININGS, chain_of
 from train.lab.experiments import EXPERIMENTS, find_experiment
 from train.lab.records import Experiment, Row, Training
+from train.result_files import FIDELITY
+from train.result_files import FOLDER as RESULTS
 
 _SHARED = ("prompt", "chat_template", "max_context_tokens", "lora", "seed")
 """Settings of the section `train` that all stages share and that change a model."""
@@ -85,10 +87,10 @@ class LabParams:
     """A row of the experiment; empty: all of them."""
     seed: int = 0
     """Of the chain's trainings."""
-    split: str = "validation"
-    """Whose questions are asked."""
-    num_questions: int = 600
-    """Of each evaluation set, as in the section `evaluate`."""
+    split: str = ""
+    """Whose questions are asked; empty: those of the experiment's split."""
+    num_questions: int | None = None
+    """Of each evaluation set, as in the section `evaluate`; null: as many as the experiment has."""
     pretrain_steps: int = 1700
     """As PRETRAIN_STEPS of table.mk."""
     rl_steps: int = 24
@@ -115,6 +117,34 @@ class Plan:
     compared."""
     chain: tuple[Training, ...]
     """With the places in their settings filled in."""
+    split: str
+    num_questions: int
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """Return what the lab says of the evaluation in place of the section `evaluate`."""
+        return {"split": self.split, "num_questions": self.num_questions}
+
+    @property
+    def model(self) -> str:
+        """Return the folder of the chain's last model, as settings name it."""
+        return f"{TRAINED.as_posix()}/{self.row.training}-s{self.seed}"
+
+    @property
+    def result(self) -> str:
+        """Return the name of its evaluation: rows that are asked the same share it."""
+        return f"{self.row.result}_{self.split}{self.num_questions}-s{self.seed}"
+
+    @property
+    def result_path(self) -> Path:
+        """Return the file that its evaluation writes."""
+        return RESULTS / f"{self.result}.json"
+
+    @property
+    def fidelity_path(self) -> Path:
+        """Return the file with the measured observations of its simulator."""
+        name = f"lab_{self.row.name}_{self.split}{self.num_questions}-s{self.seed}"
+        return FIDELITY / f"{name}.json"
 
     @property
     def path(self) -> Path:
@@ -155,12 +185,20 @@ class Settings:
         Raises:
             ConfigError: a setting of its chain is unknown.
         """
+        places = _places(self._params, self._values)
         chain = []
         for training in chain_of(row.training, TRAININGS):
-            chain.append(_filled(training, self._params, self._values))
+            settings = _fill(training.settings, places)
+            subset = _fill(training.subset, places)
+            chain.append(replace(training, settings=settings, subset=subset))
+        split = self._params.split or experiment.split
+        num_questions = self._params.num_questions
+        if num_questions is None:
+            num_questions = experiment.num_questions
+        asked = {"split": split, "num_questions": num_questions}
         common = {
             "data": _with_effect({name: self._values[name] for name in _DATA}),
-            "evaluation": _with_effect(self._values["evaluate"]) | asked_with(self._params),
+            "evaluation": _with_effect(self._values["evaluate"]) | asked,
         }
         described = {
             **common,
@@ -168,6 +206,13 @@ class Settings:
             "asked": list(row.settings),
             "chain": [self.describe(training) for training in chain],
         }
+        # Elsewhere a training starts from the one before it.
+        branched = [training for training in chain if training.needs]
+        if branched:
+            described["starts"] = [training.start for training in branched]
+        if row.fidelity is not None:
+            row = replace(row, fidelity=_fill(row.fidelity, places))
+            described["fidelity"] = row.fidelity
         return Plan(
             experiment,
             row,
@@ -175,6 +220,8 @@ class Settings:
             fingerprint(described),
             fingerprint(common),
             tuple(chain),
+            split,
+            num_questions,
         )
 
     def describe(self, training: Training) -> dict[str, Any]:
@@ -187,21 +234,16 @@ class Settings:
         return self._described[training]
 
 
-def asked_with(params: LabParams) -> dict[str, object]:
-    """Return what the lab says of the evaluation in place of the section `evaluate`."""
-    return {"split": params.split, "num_questions": params.num_questions}
-
-
 def fingerprint(described: object) -> str:
     """Hash settings: the first 16 hex digits of their SHA-256."""
     text = json.dumps(described, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _filled(training: Training, params: LabParams, values: Mapping[str, Any]) -> Training:
-    """Put the settings of the section `lab` into their places."""
+def _places(params: LabParams, values: Mapping[str, Any]) -> dict[str, object]:
+    """Return what stands in the places of settings, such as `{seed}`."""
     num_pairs = values["assemble"]["num_cot_a"]
-    places = {
+    return {
         "{seed}": params.seed,
         "{pretrain_steps}": params.pretrain_steps,
         "{rl_steps}": params.rl_steps,
@@ -212,15 +254,14 @@ def _filled(training: Training, params: LabParams, values: Mapping[str, Any]) ->
         "{sixteenth_of_pairs}": num_pairs // 16,
     }
 
-    def fill(settings: Iterable[str]) -> tuple[str, ...]:
-        found = []
-        for setting in settings:
-            for place, value in places.items():
-                setting = setting.replace(place, str(value))
-            found.append(setting)
-        return tuple(found)
 
-    return replace(training, settings=fill(training.settings), subset=fill(training.subset))
+def _fill(settings: Iterable[str], places: Mapping[str, object]) -> tuple[str, ...]:
+    found = []
+    for setting in settings:
+        for place, value in places.items():
+            setting = setting.replace(place, str(value))
+        found.append(setting)
+    return tuple(found)
 
 
 def _settings_of(values: Mapping[str, Any], training: Training) -> dict[str, Any]:

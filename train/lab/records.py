@@ -1,8 +1,24 @@
 """Define what an experiment of the lab is made of: trainings, rows and how to read them."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from coa.stages import Stage
+
+
+class Shows(StrEnum):
+    """What a reader of an experiment is to see first."""
+
+    GROUPS = "groups"
+    """Exact match by group of questions."""
+    ACTIONS = "actions"
+    """Exact match by the number of actions."""
+    FRONTIER = "frontier"
+    """Exact match against the real searches that its trainings took."""
+    AGREEMENT = "agreement"
+    """What the gate before rl1 predicted against what was gained."""
+    FIDELITY = "fidelity"
+    """How true simulated observations are, over the steps of SFT 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +35,8 @@ class Training:
     subset: tuple[str, ...] = ()
     """Settings of `train.lab.subset`, which makes the set that it trains on; empty where it trains
     on the sets of data/assemble."""
+    needs: str = ""
+    """Another training whose model its settings name, such as its simulator."""
     made_by: str = ""
     """The file with its rule, where another part of the project trains it, too."""
 
@@ -37,6 +55,10 @@ class Row:
     paper: tuple[float, ...] = ()
     """Exact match of the paper's system on NQ, TriviaQA, HotpotQA, 2WikiMultihopQA, MuSiQue and
     Bamboogle; empty where the paper has no such system."""
+    fidelity: tuple[str, ...] | None = None
+    """Settings of `train.fidelity`, which compares the observations that its simulator writes with
+    real ones; None where that is not measured. The searches are those of the experiment's row
+    `sft3`."""
 
     @property
     def result(self) -> str:
@@ -63,7 +85,12 @@ class Experiment:
     """Pairs of names of rows: by how much the first is better than the second."""
     curves: tuple[str, ...] = ()
     """Quantities of the trainings' logs that are drawn."""
-    by_actions: bool = False
-    """Whether success is drawn by number of actions."""
+    shows: Shows = Shows.GROUPS
+    """What its table and its first picture are of."""
+    split: str = "validation"
+    """Whose questions its rows are asked: those of `test` for a headline alone, with settings that
+    were chosen before."""
+    num_questions: int = 600
+    """Of each evaluation set, as in the section `evaluate`."""
     profiles: str = "conf/microworld.yaml"
     """The profiles that it is meant for."""

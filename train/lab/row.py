@@ -16,11 +16,14 @@ from typing import Any
 from coa.errors import ConfigError, InputError
 from coa.files import TRAINED
 from coa.params import Params
+from train.gate import FILE as GATE
 from train.intervals import Interval, mean_interval
 from train.lab.kept import GROUPS, KeptRow, Point, pack_outcomes, write_row
 from train.lab.plan import LabParams, Plan, check_chain, plan_rows
 from train.outcomes import Result
-from train.result_files import FOLDER, read_result
+from train.result_files import read_result
+from train.results import read_json
+from train.spending import FILE as SEARCHES
 
 _MEASURES = ("exact_match", "num_actions", "is_broken")
 _MAX_POINTS = 60
@@ -57,16 +60,32 @@ def _thin(points: list[Point]) -> list[Point]:
     return points[::-1][::stride][::-1]
 
 
-def check_result(plan: Plan, result: Result, params: LabParams) -> None:
+def read_reports(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Read what else was measured of a row: by its last training, and of its simulator.
+
+    Raises:
+        InputError: a report is missing or broken.
+    """
+    paths = {}
+    for name, file in (("gate", GATE), ("searches", SEARCHES)):
+        path = Path(plan.model, file)
+        if path.is_file():
+            paths[name] = path
+    if plan.row.fidelity is not None:
+        paths["fidelity"] = plan.fidelity_path
+    return {name: read_json(path, dict, command=plan.command) for name, path in paths.items()}
+
+
+def check_result(plan: Plan, result: Result) -> None:
     """Check that a result was asked as it is planned.
 
     Raises:
         InputError: it was asked other questions, or otherwise.
     """
     setting = result.setting
-    expected: Mapping[str, object] = {"split": params.split, "mode": plan.row.mode}
-    if params.num_questions:
-        expected = {**expected, "num_questions": params.num_questions}
+    expected: Mapping[str, object] = {"split": plan.split, "mode": plan.row.mode}
+    if plan.num_questions:
+        expected = {**expected, "num_questions": plan.num_questions}
     got = {"split": setting.split, "mode": setting.mode, "num_questions": result.num_questions}
     # Of several sets each has as many questions; a smaller one is asked whole.
     is_one_set = len(result.by_set) < 2
@@ -75,7 +94,7 @@ def check_result(plan: Plan, result: Result, params: LabParams) -> None:
         if got[name] != value and (name != "num_questions" or is_one_set):
             wrong.append(f"{name}={got[name]}")
     if wrong:
-        path = FOLDER / f"{setting.name}.json"
+        path = plan.result_path
         raise InputError(
             f"{path} was asked otherwise than the lab asks",
             expected=", ".join(f"{name}={value}" for name, value in expected.items()),
@@ -84,7 +103,9 @@ def check_result(plan: Plan, result: Result, params: LabParams) -> None:
         )
 
 
-def make_row(plan: Plan, result: Result, params: LabParams) -> KeptRow:
+def make_row(
+    plan: Plan, result: Result, params: LabParams, reports: dict[str, dict[str, Any]]
+) -> KeptRow:
     """Reduce a result to what is kept."""
     row = KeptRow(
         experiment=plan.experiment.name,
@@ -102,6 +123,7 @@ def make_row(plan: Plan, result: Result, params: LabParams) -> KeptRow:
         metrics={},
         curves=read_curves(plan),
         columns=pack_outcomes(result.rows()),
+        reports=reports,
     )
     for group in GROUPS:
         row.metrics[group] = _measure(row, group, params)
@@ -127,9 +149,9 @@ def main(arguments: Sequence[str]) -> str:
         )
     (plan,) = plans
     check_chain(plan)
-    result = read_result(FOLDER / f"{plan.row.result}-s{plan.seed}.json")
-    check_result(plan, result, params)
-    row = make_row(plan, result, params)
+    result = read_result(plan.result_path)
+    check_result(plan, result)
+    row = make_row(plan, result, params, read_reports(plan))
     write_row(plan.path, row)
     return f"{plan.path}: exact match {row.metrics['all']['exact_match']}; commit it"
 

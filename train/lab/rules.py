@@ -2,36 +2,50 @@
 
     python -m train.lab.rules experiment=alpha seed=0      # `make lab EXPERIMENT=alpha` calls it
 
-lab.mk includes the file, .lab/rules.mk. The rules are calls of `chain` and `result`, which table.mk
-defines. A row that is kept with the settings of now has no rule, so nothing of it is made again.
+lab.mk includes the file, .lab/rules.mk. Trainings are calls of `chain`, which table.mk defines. A
+row that is kept with the settings of now has no rule, so nothing of it is made again.
 """
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from coa.params import Params
 from coa.whole_files import write_file
 from train.lab.missing import State, state_of
-from train.lab.plan import LabParams, Plan, asked_with, plan_rows
+from train.lab.plan import LabParams, Plan, plan_rows
 from train.lab.records import Training
 
 OUT = Path(".lab/rules.mk")
 
 
-def write_rules(plans: Iterable[Plan], params: LabParams) -> Iterator[str]:
-    """Yield the rules of rows; trainings and evaluations that rows share have one rule."""
+def write_rules(
+    plans: Iterable[Plan], params: LabParams, searches: Mapping[str, Plan]
+) -> Iterator[str]:
+    """Yield the rules of rows; trainings and evaluations that rows share have one rule.
+
+    Args:
+        plans: The rows that are to be made.
+        params: What the lab is asked for.
+        searches: For each experiment the row whose searches its simulators are to answer.
+    """
     trained: set[str] = set()
     evaluated: set[str] = set()
     for plan in plans:
-        for training in plan.chain:
-            if training.name not in trained and not training.made_by:
-                yield from _training_rules(training)
-            trained.add(training.name)
-        if plan.row.result not in evaluated:
-            yield from _evaluation_rule(plan)
-        evaluated.add(plan.row.result)
+        sources = [plan]
+        if plan.row.fidelity is not None:
+            sources.append(searches[plan.experiment.name])
+        for source in sources:
+            for training in source.chain:
+                if training.name not in trained and not training.made_by:
+                    yield from _training_rules(training)
+                trained.add(training.name)
+            if source.result not in evaluated:
+                yield from _evaluation_rule(source)
+            evaluated.add(source.result)
+        if plan.row.fidelity is not None:
+            yield from _fidelity_rule(plan, searches[plan.experiment.name])
         yield from _row_rule(plan, params)
 
 
@@ -40,6 +54,8 @@ def _training_rules(training: Training) -> Iterator[str]:
     yield f"{settings} := {_quoted(training.settings)}"
     call = f"chain,{training.name},{training.stage},{training.start},$({settings})"
     yield f"$(eval $(call {call}))"
+    if training.needs:
+        yield f"$(call trained,{training.name}): $(call trained,{training.needs})"
     if training.subset:
         out = training.subset[0].removeprefix("out=")
         done = f"{out}/validation.parquet"
@@ -49,10 +65,26 @@ def _training_rules(training: Training) -> Iterator[str]:
 
 
 def _evaluation_rule(plan: Plan) -> Iterator[str]:
-    row = plan.row
-    asking = f"lab_asking_{row.result}"
-    yield f"{asking} := {' '.join([row.mode, _quoted(row.settings)]).strip()}"
-    yield f"$(eval $(call result,{row.result},{row.training},$({asking})))"
+    arguments = [
+        f"name={plan.result}",
+        f"model={plan.model}",
+        f"mode={plan.row.mode}",
+        *(f"{name}={value}" for name, value in plan.asked.items()),
+        *plan.row.settings,
+    ]
+    yield f"{plan.result_path}: $(call trained,{plan.row.training})"
+    yield f"\tpython -m train.evaluate {_quoted(arguments, in_recipe=True)}"
+
+
+def _fidelity_rule(plan: Plan, searches: Plan) -> Iterator[str]:
+    arguments = [
+        f"name={plan.fidelity_path.stem}",
+        f"model={plan.model}",
+        f"rollouts=data/evaluate/{searches.result}.parquet",
+        *(plan.row.fidelity or ()),
+    ]
+    yield f"{plan.fidelity_path}: {searches.result_path} $(call trained,{plan.row.training})"
+    yield f"\tpython -m train.fidelity {_quoted(arguments, in_recipe=True)}"
 
 
 def _row_rule(plan: Plan, params: LabParams) -> Iterator[str]:
@@ -61,13 +93,16 @@ def _row_rule(plan: Plan, params: LabParams) -> Iterator[str]:
         f"experiment={plan.experiment.name}",
         f"row={plan.row.name}",
         f"seed={plan.seed}",
-        *(f"{name}={value}" for name, value in asked_with(params).items()),
+        *(f"{name}={value}" for name, value in plan.asked.items()),
         f"pretrain_steps={params.pretrain_steps}",
         f"rl_steps={params.rl_steps}",
     ]
+    made = [plan.result_path]
+    if plan.row.fidelity is not None:
+        made.append(plan.fidelity_path)
     yield f".PHONY: {target}"
     yield f"LAB_ROWS += {target}"
-    yield f"{target}: results/evaluate/{plan.row.result}-s{plan.seed}.json"
+    yield f"{target}: {' '.join(map(str, made))}"
     yield f"\tpython -m train.lab.row {' '.join(arguments)}"
 
 
@@ -82,7 +117,8 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("lab", arguments).section(LabParams)
     plans = plan_rows(params)
     missing = [plan for plan in plans if state_of(plan) is not State.KEPT]
-    write_file(OUT, "".join(f"{line}\n" for line in write_rules(missing, params)))
+    searches = {plan.experiment.name: plan for plan in plans if plan.row.name == "sft3"}
+    write_file(OUT, "".join(f"{line}\n" for line in write_rules(missing, params, searches)))
     return f"{OUT}: {len(missing)} of {len(plans)} rows are to be made"
 
 
