@@ -78,6 +78,18 @@ def test_what_was_watched_while_training_is_drawn_where_rows_have_it(folder: Pat
     assert "asked while training" not in others
 
 
+def test_alarms_of_the_watched_trainings_are_named_with_their_seeds(folder: Path) -> None:
+    falls = {"eval_rollouts/searched": [(0, 0.9), (10, 0.2), (20, 0.1)]}
+    stays = {"eval_rollouts/searched": [(0, 0.9), (10, 0.8), (20, 0.9)]}
+    for seed, curves in ((0, falls), (1, stays)):
+        kept = keep_row("alpha", "sft1", [True] * 12, seed)
+        logged = {"sft1": curves, "alpha_0": stays}
+        write_row(Path(f"lab/alpha/sft1-s{seed}.json"), replace(kept, curves=logged))
+    page.main([])
+    said = "sft1 (seeds 0, 1): falling search rate (seeds 0); alpha 0 (seeds 0, 1): none."
+    assert said in page.OUT.read_text()
+
+
 def test_a_row_of_other_questions_is_left_out_and_named(folder: Path) -> None:
     keep_row("alpha", "alpha_0", [True] * 12)
     keep_row("alpha", "sft1", [True] * 12)

@@ -260,7 +260,7 @@ class TestMonitor:
         return control
 
     def test_every_alarm_goes_off_at_its_own_quantities(self) -> None:
-        from train.monitors import ALARMS, Condition, is_alarmed
+        from train.alarms import ALARMS, Condition, is_alarmed
 
         for alarm in ALARMS:
             good, bad = 0.0, alarm.limit + 0.1
@@ -276,7 +276,7 @@ class TestMonitor:
     def test_every_alarm_is_said_in_as_many_entries_as_a_stage_writes(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from train.monitors import ALARMS, Condition
+        from train.alarms import ALARMS, Condition
 
         for alarm in ALARMS:
             num_entries = alarm.patience or 3

@@ -9,9 +9,10 @@ import pytest
 from coa.errors import ConfigError, InputError
 from tests.evaluate_support import TABLE, result
 from train import summary
+from train.alarms import find_alarms
 from train.result_files import write_result
 from train.settings import MonitorSettings
-from train.training import find_alarms, read_log, render, result_groups, trained_models
+from train.training import read_log, render, result_groups, trained_models
 
 HOSTILE = "<script>alert(1)</script>"
 PICTURE = b"\x89PNG picture"

@@ -176,7 +176,7 @@ class RubricSettings:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What is watched while a stage trains, and what becomes of the alarms of train/monitors.py."""
+    """What is watched while a stage trains, and what becomes of the alarms of train/alarms.py."""
 
     every: float = 0.0
     """Validation questions are rolled out before the first step and each time this share of the

@@ -4,15 +4,14 @@
 
 Reads the log and the curves of every model in data/train/ and every result in results/evaluate/;
 models that were trained under names of their own are shown, too. The page needs no network and has
-no script, and the pictures are in it. An alarm is shown where the monitors of train/monitors.py go
+no script, and the pictures are in it. An alarm is shown where those of train/alarms.py go
 off in the log, with the limits that the settings have now.
 """
 
 import base64
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +19,10 @@ from coa.errors import InputError
 from coa.params import Params
 from coa.stages import Stage
 from coa.whole_files import write_file
+from train.alarms import SeenAlarm, find_alarms
 from train.checkpoint import OUT as MODELS
 from train.curves import Entry
 from train.intervals import mean_interval
-from train.monitors import ALARMS, Alarm, is_alarmed
 from train.result_files import FOLDER, read_result
 from train.settings import MonitorSettings, TrainParams
 from train.table import PICTURE, TableParams, arrange, by_questions
@@ -40,16 +39,6 @@ _MEASURES = {
 }
 _FINAL = ("eval_loss", "eval_reward", "eval_pair_accuracy", "eval_mean_token_accuracy")
 """What is shown of the last measures on the validation split, where it is there."""
-
-
-class SeenAlarm(NamedTuple):
-    """An alarm that went off while a model was trained."""
-
-    step: int
-    name: str
-    what: str
-    """The quantities and the limit that they passed."""
-    advice: str
 
 
 class Trained(NamedTuple):
@@ -76,26 +65,6 @@ def read_log(path: Path) -> list[Entry]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the log {path}", got=str(error)[:200]) from error
-
-
-def find_alarms(history: Sequence[Entry], settings: MonitorSettings) -> Iterator[SeenAlarm]:
-    """Yield each alarm at the step where it went off; again only after it has passed."""
-    for known in ALARMS:
-        alarm = replace(known, limit=settings.limits.get(known.name, known.limit))
-        entries = [entry for entry in history if _has_all(alarm, entry)]
-        is_active = False
-        for count in range(1, len(entries) + 1):
-            was_active = is_active
-            is_active = is_alarmed(alarm, entries[:count], alarm.patience or settings.patience)
-            if is_active and not was_active:
-                quantities = " and ".join(alarm.quantities)
-                what = f"{quantities} {alarm.condition} {alarm.limit:g}"
-                step = int(entries[count - 1].get("step", 0))
-                yield SeenAlarm(step, alarm.name, what, alarm.advice)
-
-
-def _has_all(alarm: Alarm, entry: Entry) -> bool:
-    return all(entry.get(name) is not None for name in alarm.quantities)
 
 
 def read_trained(folder: Path, settings: MonitorSettings) -> Trained:

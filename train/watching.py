@@ -3,7 +3,7 @@
 A loss can fall while the model forgets to search or to answer. So every stage but `pretrain` asks
 the same questions before its first step and a few times on its way (`train.monitors.every`):
 greedily, with the real search, through the one rollout loop. What comes of it stands in the log
-under `eval_rollouts/`, where the alarms of train/monitors.py read it. Nothing is trained on it, and
+under `eval_rollouts/`, where the alarms of train/alarms.py read it. Nothing is trained on it, and
 no random number of the training is spent.
 """
 

@@ -62,7 +62,6 @@ def _fewer_pairs(name: str, num_rows: str, *, is_wide: bool) -> tuple[Training, 
 
 
 _RL_1 = (
-    "train.rl1.arguments.max_steps=32",
     "train.rl1.rewards.exact_match=1",
     "train.rl1.rewards.recalled=0",
     "train.rl1.rewards.acted=0",
@@ -95,6 +94,7 @@ def _mixed_searches(simulated: int, real: int) -> Training:
     Without a price of searches the policy searches for what it knows, too.
     """
     settings = (
+        "train.rl1.arguments.max_steps=48",
         *_RL_1,
         *SIMULATORS["recorded"],
         f"simulator.mix.simulated={simulated}",
@@ -107,7 +107,7 @@ def _mixed_searches(simulated: int, real: int) -> Training:
 
 def _gated(simulator: str, start: str) -> Training:
     """Return an RL 1 with a simulator from a model, to hold against what the gate predicts."""
-    settings = (*_RL_1, *SIMULATORS[simulator])
+    settings = ("train.rl1.arguments.max_steps=32", *_RL_1, *SIMULATORS[simulator])
     needs = _WRITERS.get(simulator, "")
     return Training(f"gate_{simulator}_{start}", Stage.RL1, start, settings, needs=needs)
 

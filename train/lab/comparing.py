@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from train.alarms import find_alarms
 from train.intervals import Interval, mean_interval, paired_difference
 from train.lab.experiments import find_experiment
-from train.lab.kept import GROUPS, KeptRow, Values, read_row
+from train.lab.kept import GROUPS, ROLLOUTS, KeptRow, Point, Values, read_row
 from train.lab.records import Experiment, Row
+from train.settings import MonitorSettings
 
 FOLDER = Path("lab")
 _NUM_RESAMPLES = 2000
@@ -137,6 +139,46 @@ def _read_seeds(experiment: Experiment, row: Row, folder: Path) -> list[KeptRow]
 
 def _is_comparable(row: KeptRow, first: KeptRow) -> bool:
     return (row.common, row.questions) == (first.common, first.questions)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the alarms say of a training that was watched by rollouts, in all its seeds."""
+
+    name: str
+    seeds: tuple[int, ...]
+    alarms: dict[str, list[int]]
+    """The alarms that went off, each with the seeds."""
+
+
+def watched_trainings(systems: Iterable[System]) -> list[Watched]:
+    """Find the alarms of train/alarms.py in the kept curves; rows share trainings."""
+    found: dict[str, dict[int, set[str]]] = {}
+    for system in systems:
+        for kept in system.seeds:
+            for training, curves in kept.curves.items():
+                history = _history(curves)
+                if history:
+                    alarms = {alarm.name for alarm in find_alarms(history, MonitorSettings())}
+                    found.setdefault(training, {})[kept.seed] = alarms
+    watched = []
+    for training, by_seed in found.items():
+        alarms_of: dict[str, list[int]] = {}
+        for seed, names in sorted(by_seed.items()):
+            for name in sorted(names):
+                alarms_of.setdefault(name, []).append(seed)
+        watched.append(Watched(training, tuple(sorted(by_seed)), alarms_of))
+    return watched
+
+
+def _history(curves: dict[str, list[Point]]) -> list[dict[str, float]]:
+    """Turn the curves of the rollouts back into the entries of a log."""
+    entries: dict[float, dict[str, float]] = {}
+    for quantity, points in curves.items():
+        if quantity.startswith(ROLLOUTS):
+            for step, value in points:
+                entries.setdefault(step, {"step": step})[quantity] = value
+    return [entries[step] for step in sorted(entries)]
 
 
 def paper_means(row: Row) -> tuple[float, float, float] | None:

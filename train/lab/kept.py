@@ -44,6 +44,8 @@ GROUPS: dict[str, Callable[[Values], bool]] = {
 """Groups of questions. Popular ones join known facts alone, recent ones need a search."""
 Point = tuple[float, float]
 """A step, and what was measured there."""
+ROLLOUTS = "eval_rollouts/"
+"""Begins the names of what was measured by rollouts while training (train/watching.py)."""
 
 
 @dataclass(frozen=True, slots=True)

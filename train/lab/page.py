@@ -15,7 +15,7 @@ from coa.drawing import Picture
 from coa.errors import ConfigError
 from coa.whole_files import write_file
 from train.intervals import Interval
-from train.lab.comparing import Findings, System, find, paper_means
+from train.lab.comparing import Findings, System, find, paper_means, watched_trainings
 from train.lab.experiments import EXPERIMENTS
 from train.lab.kept import GROUPS
 from train.lab.pictures import curves, group_dots, success_by_actions, watched
@@ -113,6 +113,7 @@ def describe(findings: Findings) -> dict[str, Any]:
         # SVG that we drew ourselves is the only text that passes unescaped.
         "figures": [(caption, Markup(picture.svg)) for caption, picture in figures],
         "worlds": worlds.table if worlds else None,
+        "alarms": alarm_lines(findings.systems),
         "absent": [row.title for row in findings.absent],
         "is_registered": bool(findings.systems or findings.absent),
         "notes": findings.notes,
@@ -125,6 +126,22 @@ def describe(findings: Findings) -> dict[str, Any]:
         "num_questions": findings.systems[0].seeds[0].num_questions if findings.systems else 0,
         "split": findings.systems[0].seeds[0].split if findings.systems else "",
     }
+
+
+def alarm_lines(systems: Sequence[System]) -> list[str]:
+    """Say of each training that was watched which alarms went off, or that none did."""
+    lines = []
+    for training in watched_trainings(systems):
+        what = f"{training.name.replace('_', ' ')} (seeds {_listed(training.seeds)})"
+        went_off = []
+        for name, seeds in training.alarms.items():
+            went_off.append(f"{name.replace('_', ' ')} (seeds {_listed(seeds)})")
+        lines.append(f"{what}: {', '.join(went_off) or 'none'}")
+    return lines
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)
 
 
 def _rows_of(name: str) -> Sequence[Any]:

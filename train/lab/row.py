@@ -18,7 +18,7 @@ from coa.files import TRAINED
 from coa.params import Params
 from train.gate import FILE as GATE
 from train.intervals import Interval, mean_interval
-from train.lab.kept import GROUPS, KeptRow, Point, pack_outcomes, write_row
+from train.lab.kept import GROUPS, ROLLOUTS, KeptRow, Point, pack_outcomes, write_row
 from train.lab.plan import LabParams, Plan, check_chain, plan_rows
 from train.outcomes import Result
 from train.result_files import read_result
@@ -28,8 +28,6 @@ from train.spending import FILE as SEARCHES
 _MEASURES = ("exact_match", "num_actions", "is_broken")
 _MAX_POINTS = 60
 """Of a curve; longer ones are thinned, with the last point kept."""
-_ROLLOUTS = "eval_rollouts/"
-"""Begins the names of what was measured by rollouts while training."""
 
 
 def read_curves(plan: Plan) -> dict[str, dict[str, list[Point]]]:
@@ -40,7 +38,7 @@ def read_curves(plan: Plan) -> dict[str, dict[str, list[Point]]]:
         curves: dict[str, list[Point]] = {}
         for entry in _read_log(log):
             for name, value in entry.items():
-                is_drawn = name in plan.experiment.curves or name.startswith(_ROLLOUTS)
+                is_drawn = name in plan.experiment.curves or name.startswith(ROLLOUTS)
                 if is_drawn and isinstance(value, int | float):
                     curves.setdefault(name, []).append((entry["step"], round(value, 4)))
         if curves:

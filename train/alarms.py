@@ -1,0 +1,270 @@
+"""Find the known ways to fail in a training's log.
+
+`ALARMS` is the list; to add one, add a row. train/monitors.py watches a training for them. What RL
+logs of its rollouts is measured in train/rewards.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from train.rewards import MANY_ACTIONS
+from train.settings import MonitorSettings
+
+Entry = Mapping[str, Any]
+
+
+class Condition(StrEnum):
+    """When a quantity is alarming."""
+
+    BELOW = "is below"
+    ABOVE = "is above"
+    FELL = "fell from its first value by more than"
+    DROPPED = "fell from its highest value by more than"
+    ROSE = "rose from its lowest value by more than"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One way to fail, and how the log shows it."""
+
+    name: str
+    quantities: tuple[str, ...]
+    """Names in the log; all of them must meet the condition."""
+    condition: Condition
+    limit: float
+    advice: str
+    """What it means and what helps."""
+    patience: int = 0
+    """Entries that make this alarm, where it needs others than `train.monitors.patience` says."""
+
+
+ALARMS = (
+    Alarm(
+        "likelihood_collapse",
+        ("logps/chosen", "logps/rejected"),
+        Condition.FELL,
+        0.3,
+        "both sides of the pairs become less likely: raise alpha or lower the learning rate",
+    ),
+    Alarm(
+        "no_searches",
+        ("searches/mean",),
+        Condition.BELOW,
+        0.05,
+        "the policy has stopped searching: lower the temperature or the learning rate, or "
+        "start from another model",
+    ),
+    Alarm(
+        "only_searches",
+        ("searches/at_cap",),
+        Condition.ABOVE,
+        0.3,
+        "the policy searches until its actions are used up",
+    ),
+    Alarm(
+        "over_triggering",
+        ("searches/trigger_rate",),
+        Condition.ABOVE,
+        0.99,
+        "the policy searches on every question, needed or not: more CoT rows in SFT help",
+    ),
+    Alarm(
+        "unselective",
+        ("searches/known",),
+        Condition.ABOVE,
+        0.9,
+        "the policy searches for what it knows: a cost for searches, or more CoT rows in SFT",
+    ),
+    Alarm(
+        "simulation_gap",
+        ("eval_simulated/gap",),
+        Condition.ABOVE,
+        0.15,
+        "it does better with observations that it writes itself than with the search: it "
+        "believes what it invents",
+        # Measured once in a validation, of which there may be one alone, after the last step.
+        patience=1,
+    ),
+    Alarm(
+        "no_contrast",
+        ("frac_reward_zero_std",),
+        Condition.ABOVE,
+        0.95,
+        "nearly all groups have one and the same reward: nothing is learned; choose other "
+        "questions",
+    ),
+    Alarm(
+        "far_from_reference",
+        ("kl",),
+        Condition.ABOVE,
+        1.0,
+        "the policy has left its reference: raise beta or lower the learning rate",
+    ),
+    Alarm(
+        "entropy_collapse",
+        ("entropy",),
+        Condition.BELOW,
+        0.01,
+        "the policy hardly varies any more: raise the temperature or add an entropy bonus",
+    ),
+    Alarm(
+        "forged_observations",
+        ("format/forged",),
+        Condition.ABOVE,
+        0.05,
+        "the policy writes observations itself: raise the weight of format_penalty",
+    ),
+    Alarm(
+        "stray_tags",
+        ("format/stray_tags",),
+        Condition.ABOVE,
+        0.1,
+        "the policy leaves tags open or writes them where they do not belong: raise the "
+        "weight of format_penalty",
+    ),
+    Alarm(
+        "broken_format",
+        ("format/broken",),
+        Condition.ABOVE,
+        0.5,
+        "most rollouts end without a proper answer: more SFT before RL",
+    ),
+    Alarm(
+        "truncation",
+        ("format/truncated",),
+        Condition.ABOVE,
+        0.25,
+        "rollouts are cut at a limit: look for loops, or raise train.max_context_tokens, at most "
+        "to what the student reads, or rollout.max_turn_tokens where it is set",
+    ),
+    Alarm(
+        "unclosed_simulations",
+        ("simulated/unclosed",),
+        Condition.ABOVE,
+        0.2,
+        "the policy does not close the observations that it simulates: SFT stage 3 first, or "
+        "raise train.rl1.max_observation_tokens",
+    ),
+    Alarm(
+        "long_horizon",
+        (f"accuracy/{MANY_ACTIONS}_or_more_actions",),
+        Condition.FELL,
+        0.3,
+        "rollouts with many actions get worse",
+    ),
+    # What follows is measured by greedy rollouts a few times in a training (train/watching.py). Two
+    # times in a row make an alarm: one may be a bad moment.
+    Alarm(
+        "falling_search_rate",
+        ("eval_rollouts/searched",),
+        Condition.DROPPED,
+        # Four standard errors of a difference of shares of 48 questions.
+        0.4,
+        "the policy searches on ever fewer questions: lower the learning rate, take more "
+        "trajectories that act, or pay RL for acting",
+        patience=2,
+    ),
+    Alarm(
+        "collapsed_text",
+        ("eval_rollouts/broken",),
+        Condition.ROSE,
+        # A stage that teaches a new form breaks some texts on its way; half of them is too much.
+        0.5,
+        "the texts fall apart: lower the learning rate, raise alpha, or train the likelihood of "
+        "trajectories beside the pairs",
+        patience=2,
+    ),
+    Alarm(
+        "falling_answer_share",
+        ("eval_rollouts/answered",),
+        Condition.DROPPED,
+        0.4,
+        "ever fewer rollouts end in an answer: lower the learning rate, or train the likelihood "
+        "of trajectories beside the pairs",
+        patience=2,
+    ),
+    Alarm(
+        "searches_for_known_facts",
+        ("eval_rollouts/searched_known",),
+        Condition.ABOVE,
+        # As `unselective`; a model that searches always gains nothing from what it knows.
+        0.9,
+        "the policy searches for what it knows: more CoT rows in SFT, or a price of searches in RL",
+        patience=2,
+    ),
+    Alarm(
+        "failing_tools",
+        ("failures",),
+        Condition.ABOVE,
+        0.1,
+        "the search or the policy's server fails: such rollouts teach nothing",
+    ),
+)
+
+
+class SeenAlarm(NamedTuple):
+    """An alarm that went off while a model was trained."""
+
+    step: int
+    name: str
+    what: str
+    """The quantities and the limit that they passed."""
+    advice: str
+
+
+def is_alarmed(alarm: Alarm, history: Sequence[Entry], patience: int) -> bool:
+    """Tell whether the condition holds in the last `patience` entries with the quantities."""
+    rows = [_values(alarm, entry) for entry in history]
+    rows = [row for row in rows if row]
+    if len(rows) < patience:
+        return False
+    return all(_meets(alarm, row, rows) for row in rows[-patience:])
+
+
+def _values(alarm: Alarm, entry: Entry) -> list[float]:
+    """Return the alarm's quantities; none where one of them was not logged or is unknown."""
+    values = []
+    for name in alarm.quantities:
+        value = entry.get(name)
+        if value is None:
+            return []
+        values.append(float(value))
+    return values
+
+
+def _meets(alarm: Alarm, row: Sequence[float], rows: Sequence[Sequence[float]]) -> bool:
+    """Tell whether all quantities of one entry are alarming, beside those of all entries."""
+    for value, history in zip(row, zip(*rows, strict=True), strict=True):
+        amount = {
+            Condition.BELOW: -value,
+            Condition.ABOVE: value,
+            Condition.FELL: history[0] - value,
+            Condition.DROPPED: max(history) - value,
+            Condition.ROSE: value - min(history),
+        }[alarm.condition]
+        limit = -alarm.limit if alarm.condition is Condition.BELOW else alarm.limit
+        if amount <= limit:
+            return False
+    return True
+
+
+def find_alarms(history: Sequence[Entry], settings: MonitorSettings) -> Iterator[SeenAlarm]:
+    """Yield each alarm at the step where it went off; again only after it has passed."""
+    for known in ALARMS:
+        alarm = replace(known, limit=settings.limits.get(known.name, known.limit))
+        entries = [entry for entry in history if _has_all(alarm, entry)]
+        is_active = False
+        for count in range(1, len(entries) + 1):
+            was_active = is_active
+            is_active = is_alarmed(alarm, entries[:count], alarm.patience or settings.patience)
+            if is_active and not was_active:
+                quantities = " and ".join(alarm.quantities)
+                what = f"{quantities} {alarm.condition} {alarm.limit:g}"
+                step = int(entries[count - 1].get("step", 0))
+                yield SeenAlarm(step, alarm.name, what, alarm.advice)
+
+
+def _has_all(alarm: Alarm, entry: Entry) -> bool:
+    return all(entry.get(name) is not None for name in alarm.quantities)
