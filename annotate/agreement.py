@@ -30,6 +30,7 @@ from coa.adjudication import Decision, Standing, decide_all
 from coa.errors import InputError
 from coa.files import ANALYSED, GRADED, PAIRS, REVIEWS
 from coa.params import Params
+from coa.report_page import render_report
 from coa.reviews import DECISIVE, Agreement, Between, Review, ReviewQuestion, read_reviews
 from coa.whole_files import write_file
 
@@ -123,22 +124,15 @@ def page(
     pairs: Sequence[ReviewedPair] = (),
 ) -> str:
     """Write the page as HTML; every text is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     parts = {}
     for between, heading in _HEADINGS.items():
         rows = [figure for figure in figures if figure.between is between]
         if rows:
             parts[heading] = rows
     num_by_standing = Counter(decision.standing for decision in decisions)
-    return environment.get_template("agreement.html").render(
+    return render_report(
+        _TEMPLATES,
+        "agreement.html",
         parts=parts,
         conflicts=list(_conflicts(decisions)),
         texts=_texts({decision.item_id for decision in decisions}),

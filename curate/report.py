@@ -26,6 +26,7 @@ from coa.errors import ConfigError
 from coa.files import ANALYSED, DROPPED, GRADED, POINTS
 from coa.graded import GradedTrajectory
 from coa.params import Params
+from coa.report_page import render_report
 from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from coa.whole_files import write_file
@@ -91,7 +92,6 @@ def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
         pictures: The charts by the name of their file.
         more: Further variables of the template: `examples`, `is_filtered`, `points`.
     """
-    import jinja2
     from markupsafe import Markup
 
     # SVG that we drew ourselves is the only text that passes unescaped.
@@ -101,14 +101,9 @@ def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
         groups = tallies.causes_by_hops(mode)
         if groups:
             drawings_by_hops[charts.MODE_NAMES[mode]] = Markup(charts.stacked_causes(groups).svg)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("errors.html").render(
+    return render_report(
+        TEMPLATES,
+        "errors.html",
         num_rows=tallies.num_rows,
         num_failed=tallies.causes.total(),
         num_unknown=sum(tallies.causes[mode, Cause.UNKNOWN] for mode in Mode),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from coa.errors import InputError
 from coa.params import Params
+from coa.report_page import render_report
 from coa.stages import Stage
 from coa.whole_files import write_file
 from train.alarms import SeenAlarm, find_alarms
@@ -149,18 +150,8 @@ def _mean_known(values: Iterable[float | None]) -> float | None:
 
 def render(models: Sequence[Trained], groups: Sequence[dict[str, Any]]) -> str:
     """Write the page; every text is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     picture = data_url(PICTURE) if groups else ""
-    template = environment.get_template("training.html")
-    return template.render(models=models, groups=groups, picture=picture)
+    return render_report(_TEMPLATES, "training.html", models=models, groups=groups, picture=picture)
 
 
 def main(arguments: Sequence[str]) -> str:

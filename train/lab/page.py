@@ -13,6 +13,7 @@ from typing import Any
 
 from coa.drawing import Picture
 from coa.errors import ConfigError
+from coa.report_page import render_report
 from coa.whole_files import write_file
 from train.intervals import Interval
 from train.lab.comparing import Findings, System, find, paper_means, watched_trainings
@@ -150,17 +151,8 @@ def _rows_of(name: str) -> Sequence[Any]:
 
 def render(found: Sequence[Findings]) -> str:
     """Render the page."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     parts = [describe(findings) for findings in found]
-    return environment.get_template("lab.html").render(parts=parts, groups=list(GROUPS))
+    return render_report(_TEMPLATES, "lab.html", parts=parts, groups=list(GROUPS))
 
 
 def _percent(found: Interval | None) -> tuple[str, str]:
