@@ -161,9 +161,8 @@ FIDELITY = Experiment(
     "Simulated observations are compared with what the search returned on the same rollouts. "
     "Exact match is that of the model as a policy, with the real search.",
     rows=(
-        *(_world_row(steps) for steps in SFT_3_STEPS if steps < 360),
         Row("sft3", "SFT 3, as in the profile", "sft3", fidelity=()),
-        *(_world_row(steps) for steps in SFT_3_STEPS if steps > 360),
+        *(_world_row(steps) for steps in SFT_3_STEPS),
         Row("told", "told the answer", "teller", fidelity=SIMULATORS["told"]),
         Row("recorded", "recorded searches", "sft3", fidelity=SIMULATORS["recorded"]),
         Row("few_recorded", "few recorded searches", "sft3", fidelity=SIMULATORS["few_recorded"]),
@@ -185,7 +184,7 @@ HORIZON = Experiment(
     "The paper's Figure 3: success falls as a rollout takes more actions, less so after training.",
     "A line is one system. Questions are not the same from point to point: hard ones take more "
     "actions. Points with few rollouts have wide intervals.",
-    uses=("sft_stages", "ratio"),
+    uses=("sft_stages",),
     shows=Shows.ACTIONS,
 )
 DECISIONS = Experiment(
