@@ -14,6 +14,7 @@ _MINING = "mining.mk"
 _AS_SFT_2 = "train.sft3.arguments=${train.sft2.arguments}"
 """Stage sft3 is sft2 without the mask."""
 _PAIR_STEPS = "train.sft1.arguments.max_steps={pair_steps}"
+_RL_STEPS = "train.rl2.arguments.max_steps={rl_steps}"
 
 
 def _mined(row: str) -> Training:
@@ -148,6 +149,21 @@ TRAININGS = (
         ("train.rl2.asking=react", "train.rl2.arguments.max_steps={more_rl_steps}"),
         made_by=_TABLE,
     ),
+    Training(
+        "rl1_exact",
+        Stage.RL1,
+        "sft3",
+        (
+            "train.rl1.arguments.max_steps={simulated_rl_steps}",
+            "train.rl1.rewards.exact_match=1",
+            "train.rl1.rewards.recalled=0",
+            "train.rl1.rewards.acted=0",
+        ),
+        made_by=_TABLE,
+    ),
+    Training("rl2", Stage.RL2, "sft2", (_RL_STEPS,), made_by=_TABLE),
+    Training("rl2_priced", Stage.RL2, "sft2", (_RL_STEPS, "train.rl2.rewards.searches=-0.1")),
+    Training("sft2_hot", Stage.SFT2, "sft1", ("train.sft2.arguments.learning_rate=0.05",)),
     Training("alpha_0", Stage.SFT1, "pretrain", ("train.sft1.alpha=0",)),
     Training("alpha_0_sft2", Stage.SFT2, "alpha_0"),
     _mixed("cot_none", 0),

@@ -169,6 +169,23 @@ FIDELITY = Experiment(
     ),
     shows=Shows.FIDELITY,
 )
+ALARMS = Experiment(
+    "alarms",
+    "What the alarms hear",
+    "Each alarm on the rollouts while training goes off where one setting was changed for the "
+    "worse, and none does where it was not.",
+    "The alarms stand below the figures. SFT 2 has 25 times its learning rate; RL 1 is paid for "
+    "right answers in a world that it imagines, as in the paper; RL 2 pays nothing for a search.",
+    rows=(
+        _SFT_1_2,
+        Row("sft2_hot", "SFT 1,2, too fast", "sft2_hot"),
+        _SFT_1_2_3,
+        Row("rl1_exact", "SFT 1,2,3 + RL 1, paid as in the paper", "rl1_exact"),
+        Row("rl2_priced", "SFT 1,2 + RL 2, .1 a search", "rl2_priced"),
+        Row("rl2", "SFT 1,2 + RL 2, searches without a price", "rl2"),
+    ),
+    compares=(("rl2", "rl2_priced"), ("rl2_priced", "sft2"), ("rl1_exact", "sft3")),
+)
 POPULARITY = Experiment(
     "popularity",
     "Popular against recent questions",
@@ -217,6 +234,7 @@ EXPERIMENTS = (
     RATIO,
     GATE,
     FIDELITY,
+    ALARMS,
     POPULARITY,
     HORIZON,
     DECISIONS,
