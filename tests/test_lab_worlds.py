@@ -110,11 +110,11 @@ def test_fidelity_is_shown_over_the_steps_of_sft3_and_beside_other_simulators() 
     shown = show_fidelity(systems_of("fidelity"))
     assert shown is not None
     assert [row[:3] for row in shown.table.rows] == [
-        ["SFT 3, 30 steps", "30", "25.0"],
         ["SFT 3, as in the profile", "360", "50.0"],
+        ["SFT 3, 30 steps", "30", "25.0"],
         ["recorded searches", "", "75.0"],
     ]
-    assert shown.table.rows[0][-3:] == ["12.5", "25.0", ""]
+    assert shown.table.rows[1][-3:] == ["12.5", "25.0", ""]
     assert ">steps of SFT 3</text>" in shown.picture.svg
 
 

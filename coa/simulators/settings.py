@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from coa.errors import ConfigError
-from coa.files import ASSEMBLED, TRAINED
+from coa.files import GRADED, TRAINED
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -70,18 +70,18 @@ class ToldSettings:
 class RecordedSettings:
     """Where recorded searches are, and when one is near."""
 
-    sets: tuple[str, ...] = ((ASSEMBLED / "coa").as_posix(),)
+    sets: tuple[str, ...] = (GRADED.as_posix(),)
     """Trajectories with real searches: folders with train.parquet, or tables."""
     journals: tuple[str, ...] = ()
     """Journals, such as `.journal/sample-coa.sqlite`. They hold no queries, so they answer only the
     very queries that were made."""
-    compares: Compares = Compares.QUERIES
+    compares: Compares = Compares.OBSERVATIONS
     """queries: with recorded queries; observations: also with what those searches showed."""
-    min_share: Share = 0.8
+    min_share: Share = 0.6
     """Share of a query's words that a recorded search must hold to be near."""
     held_out: bool = False
     """Whether what was recorded for the question itself is left out, to measure."""
-    fallback: SimulatorKind | None = SimulatorKind.POLICY
+    fallback: SimulatorKind | None = None
     """Who writes where nothing is near; null: there are no results."""
 
 

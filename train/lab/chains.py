@@ -73,16 +73,15 @@ SIMULATORS = {
     "policy": ("simulator.kind=policy",),
     "model": ("simulator.kind=model", "simulator.model=data/train/sft3-s{seed}"),
     "told": ("simulator.kind=told", "simulator.model=data/train/teller-s{seed}"),
-    # All searches that were sampled, of right and wrong trajectories alike, by what they showed.
-    "recorded": (
-        "simulator.kind=recorded",
-        "simulator.recorded.sets=[data/grade.parquet]",
-        "simulator.recorded.compares=observations",
-        "simulator.recorded.min_share=0.6",
-        "simulator.recorded.fallback=null",
-    ),
+    "recorded": ("simulator.kind=recorded",),
     # Those of the trajectories that SFT trains on, by their queries; else the policy writes.
-    "few_recorded": ("simulator.kind=recorded",),
+    "few_recorded": (
+        "simulator.kind=recorded",
+        "simulator.recorded.sets=[data/assemble/coa]",
+        "simulator.recorded.compares=queries",
+        "simulator.recorded.min_share=0.8",
+        "simulator.recorded.fallback=policy",
+    ),
 }
 """The settings of each simulator."""
 _WRITERS = {"model": "sft3", "told": "teller"}
