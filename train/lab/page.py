@@ -109,7 +109,7 @@ def describe(findings: Findings) -> dict[str, Any]:
     return {
         "experiment": findings.experiment,
         "rows": rows,
-        "has_paper": any(any(row["paper"]) for row in rows),
+        "has_paper": all(any(row["paper"]) for row in rows),
         "differences": differences,
         # SVG that we drew ourselves is the only text that passes unescaped.
         "figures": [(caption, Markup(picture.svg)) for caption, picture in figures],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE, _RED = "#2f77a3", "#b5412f"
+_MARKERS = "osD^vP"
 _FEWEST = {Prediction.HARM: 3, Prediction.GAIN: 2}
 """As many measured harms and gains there should be, or an agreement proves nothing."""
 _FEWEST_TRIALS = 8
@@ -54,8 +55,6 @@ class _Dot(NamedTuple):
     place: float
     """On the horizontal axis."""
     found: Interval
-    """A share, or a difference of shares."""
-    colour: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class Trial:
     """One run of rl1: what the gate said, and what exact match did."""
 
     name: str
+    simulator: str
     report: GateReport
     gain: Interval
     searches_before: float
@@ -92,7 +92,7 @@ def show_frontier(systems: Iterable[System]) -> Shown | None:
         if found is None or len(spent) not in (0, len(system.seeds)):
             continue
         real = _mean(counts["real"] - counts["validation"] for counts in spent)
-        dots.append(_Dot(system.row.title, real, found, _BLUE))
+        dots.append(_Dot(system.row.title, real, found))
         cells = [system.row.title, f"{real:,.0f}"]
         cells.append(f"{_mean(counts['simulated'] for counts in spent):,.0f}")
         for name in ("real_seconds", "simulated_seconds"):
@@ -125,8 +125,9 @@ def find_trials(systems: Sequence[System]) -> list[Trial]:
             gain = compare(one_seed, System(system.row, (before,))).by_group["all"]
             assert gain is not None
             name = f"{system.row.title}, seed {kept.seed}"
+            simulator, _, _ = system.row.title.partition(", from ")
             actions = [_actions(row) for row in (before, kept)]
-            trials.append(Trial(name, report, gain, *actions))
+            trials.append(Trial(name, simulator, report, gain, *actions))
     return sorted(trials, key=lambda trial: trial.gain.value)
 
 
@@ -168,7 +169,6 @@ def show_agreement(systems: Sequence[System]) -> Shown | None:
     if not trials:
         return None
     rows = []
-    dots = []
     for trial in trials:
         report = trial.report
         rows.append(
@@ -183,9 +183,6 @@ def show_agreement(systems: Sequence[System]) -> Shown | None:
                 "yes" if trial.agrees else "no",
             ]
         )
-        place = report.answer_bearing.value if report.answer_bearing else 0.0
-        colour = _BLUE if report.prediction is Prediction.GAIN else _RED
-        dots.append(_Dot(trial.name, place, trial.gain, colour))
     head = (
         "run",
         "P(answer in observation given search)",
@@ -199,7 +196,7 @@ def show_agreement(systems: Sequence[System]) -> Shown | None:
     with new_figure(4.6) as figure:
         axes = figure.subplots()
         axes.axhline(0, color=QUIET, linewidth=1)
-        _draw_dots(axes, dots)
+        _draw_trials(axes, trials)
         axes.set_xlabel("P(answer in observation | search) before rl1")
         axes.set_ylabel("exact match gained by rl1")
         axes.set_title("blue: the gate predicts a gain; red: a harm", loc="left", fontsize=10)
@@ -264,10 +261,28 @@ def _draw_lines(axes: "Axes", lines: dict[str, dict[int, list[float]]], title: s
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
 
 
+def _draw_trials(axes: "Axes", trials: Iterable[Trial]) -> None:
+    """Draw a marker for each run: its form is the simulator, its colour the prediction."""
+    markers: dict[str, str] = {}
+    for trial in trials:
+        bearing = trial.report.answer_bearing
+        place = bearing.value if bearing else 0.0
+        colour = _BLUE if trial.report.prediction is Prediction.GAIN else _RED
+        marker = markers.setdefault(trial.simulator, _MARKERS[len(markers) % len(_MARKERS)])
+        error = [[trial.gain.value - trial.gain.low], [trial.gain.high - trial.gain.value]]
+        axes.errorbar([place], [trial.gain.value], yerr=error, fmt=marker, color=colour)
+    for simulator, marker in markers.items():
+        axes.plot([], [], marker, color=QUIET, label=simulator)
+    axes.legend(loc="lower right", fontsize=8, frameon=False, labelcolor=INK)
+    axes.set_xlim(-0.02, 1.02)
+    axes.tick_params(length=0)
+    show_percent(axes.yaxis)
+
+
 def _draw_dots(axes: "Axes", dots: Iterable[_Dot]) -> None:
-    for label, place, found, colour in dots:
+    for label, place, found in dots:
         error = [[found.value - found.low], [found.high - found.value]]
-        axes.errorbar([place], [found.value], yerr=error, fmt="o", color=colour, markersize=5)
+        axes.errorbar([place], [found.value], yerr=error, fmt="o", color=_BLUE, markersize=5)
         offset: Any = {"textcoords": "offset points", "xytext": (6, 4)}
         axes.annotate(label, (place, found.value), fontsize=8, color=QUIET, **offset)
     axes.tick_params(length=0)
