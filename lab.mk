@@ -10,7 +10,8 @@ LAB_SPLIT ?=
 LAB_QUESTIONS ?=
 
 lab_settings = experiment=$(EXPERIMENT) seed=$(SEED) \
-  $(addprefix split=,$(LAB_SPLIT)) $(addprefix num_questions=,$(LAB_QUESTIONS)) pretrain_steps=$(PRETRAIN_STEPS) rl_steps=$(RL_STEPS)
+  $(addprefix split=,$(LAB_SPLIT)) $(addprefix num_questions=,$(LAB_QUESTIONS)) \
+  pretrain_steps=$(PRETRAIN_STEPS) rl_steps=$(RL_STEPS)
 
 .PHONY: lab lab-rows
 # The rules of the rows that are missing are written first; the second make reads them. With -n both still run, so that

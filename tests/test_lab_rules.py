@@ -81,6 +81,28 @@ def test_sets_of_an_experiment_are_made_before_they_are_trained_on(project: Path
     assert made < shown.index("'train.sft2.trajectories=[data/lab/s0/cot_half]'")
 
 
+def test_simulators_are_measured_on_the_searches_of_sft3_even_where_its_row_is_kept(
+    project: Path,
+) -> None:
+    keep_row("fidelity", "sft3", [True, False] * 6)
+    shown = "\n".join(shown_commands("lab", "EXPERIMENT=fidelity"))
+    searched = shown.index("train.evaluate name=lab_sft3_validation600-s0 ")
+    teller = shown.index(" stage=sft3 name=teller-s0 ")
+    measured = shown.index(
+        "train.fidelity name=lab_told_validation600-s0 model=data/train/teller-s0 "
+        "rollouts=data/evaluate/lab_sft3_validation600-s0.parquet "
+        "simulator.kind=told simulator.model=data/train/teller-s0"
+    )
+    assert max(searched, teller) < measured < shown.index("row=told ")
+    assert "row=sft3 " not in shown
+
+
+def test_a_simulator_is_trained_before_the_policy_that_practises_with_it(project: Path) -> None:
+    shown = "\n".join(shown_commands("lab", "EXPERIMENT=gate"))
+    teller = shown.index(" stage=sft3 name=teller-s0 ")
+    assert teller < shown.index(" stage=rl1 name=gate_told_sft2-s0 ")
+
+
 def test_an_unknown_experiment_stops_make(project: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         shown_commands("lab", "EXPERIMENT=alpa")

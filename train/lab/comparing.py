@@ -158,9 +158,9 @@ def watched_trainings(systems: Iterable[System]) -> list[Watched]:
         for kept in system.seeds:
             for training, curves in kept.curves.items():
                 history = _history(curves)
-                if history:
-                    alarms = {alarm.name for alarm in find_alarms(history, MonitorSettings())}
-                    found.setdefault(training, {})[kept.seed] = alarms
+                if history and kept.seed not in found.get(training, {}):
+                    seen = find_alarms(history, MonitorSettings())
+                    found.setdefault(training, {})[kept.seed] = {alarm.name for alarm in seen}
     watched = []
     for training, by_seed in found.items():
         alarms_of: dict[str, list[int]] = {}
