@@ -42,6 +42,8 @@ for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "TOKENIZERS_PARALLELISM"):
     os.environ.setdefault(name, "false" if name.startswith("TOKENIZERS") else "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# A test's own DVC repository would send statistics of its use.
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 # The same examples in every run, since a red build must be reproducible; no time limit, since CI
 # machines are noisy.
