@@ -1,4 +1,5 @@
-# The rows of one experiment of the lab for one seed: `make lab EXPERIMENT=alpha SEED=0`, two at a time with `make -j2`.
+# The rows of experiments of the lab for one seed: `make lab EXPERIMENT=alpha SEED=0`, two at a time with `make -j2`.
+# Several are joined by commas: `EXPERIMENT=alpha,masking` makes what they share once.
 #
 # train/lab/experiments.py lists the experiments. A row that lab/ keeps with the settings of now is not made again, on
 # whichever machine it was made; `python -m train.lab.missing` lists the others. Trainings are those of table.mk and

@@ -116,6 +116,18 @@ def test_a_kept_row_has_no_rule_and_the_others_have(folder: Path) -> None:
     assert text.count("$(eval $(call chain,alpha_0,sft1,pretrain,") == 1
 
 
+def test_what_two_experiments_share_is_made_once(folder: Path) -> None:
+    plans = [plan for name in ("alpha", "masking") for plan in plan_rows(LabParams(name))]
+    assert plan_rows(LabParams(experiment="alpha,masking")) == plans
+    rules.main(["experiment=alpha,masking"])
+    evaluated = [
+        line.partition(":")[0]
+        for line in rules.OUT.read_text().splitlines()
+        if line.startswith("results/evaluate/")
+    ]
+    assert len(evaluated) == len(set(evaluated)) < len(plans)
+
+
 def test_a_kept_row_is_small_and_holds_every_question(folder: Path) -> None:
     right = [number % 5 < 2 for number in range(600)]
     keep_row("alpha", "sft1", right)

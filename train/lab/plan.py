@@ -82,7 +82,7 @@ class LabParams:
     """Which rows are made, and how large they are."""
 
     experiment: str = ""
-    """One of train/lab/experiments.py; empty: all of them."""
+    """One of train/lab/experiments.py, or several joined by commas; empty: all of them."""
     row: str = ""
     """A row of the experiment; empty: all of them."""
     seed: int = 0
@@ -159,7 +159,8 @@ class Plan:
 
 def plan_rows(params: LabParams) -> list[Plan]:
     """Plan the rows that the settings name, in the order of the page."""
-    chosen = [find_experiment(params.experiment)] if params.experiment else EXPERIMENTS
+    names = params.experiment.split(",") if params.experiment else []
+    chosen = [find_experiment(name) for name in names] or EXPERIMENTS
     settings = Settings(params)
     plans = []
     for experiment in chosen:
