@@ -70,8 +70,9 @@ def judged(shown: list[str], recalled: list[str]) -> gate.GateReport:
 
 
 def test_a_search_pays_where_it_shows_the_answer_more_often_than_the_model_knows_it() -> None:
-    found = judged(["by Ada", "by Ada", "by Bob", ""], ["Ada", "Bob", "Bob", "Ada"])
-    assert (found.prediction, found.num_searched, found.num_searches) == (Prediction.GAIN, 3, 3)
+    shown = ["by Ada", "by Ada", "by Bob", ""]
+    found = judged(shown * 5, ["Ada", "Bob", "Bob", "Ada"] * 5)
+    assert (found.prediction, found.num_searched, found.num_searches) == (Prediction.GAIN, 15, 15)
     assert found.answer_bearing and found.closed_book and found.pays
     values = (found.answer_bearing.value, found.closed_book.value, found.pays.value)
     assert values == pytest.approx((0.6667, 0.3333, 0.3333))
@@ -80,7 +81,12 @@ def test_a_search_pays_where_it_shows_the_answer_more_often_than_the_model_knows
 
 @pytest.mark.parametrize(
     ("shown", "recalled"),
-    [(["by Bob"], ["Bob"]), (["by Ada", "by Bob"], ["Ada", "Ada"]), (["", ""], ["Ada", "Bob"])],
+    [
+        (["by Bob"], ["Bob"]),
+        (["by Ada", "by Bob"], ["Ada", "Ada"]),
+        (["", ""], ["Ada", "Bob"]),
+        (["by Ada", "by Bob", "by Bob"], ["Bob", "Bob", "Bob"]),  # one more of three may be chance
+    ],
 )
 def test_a_search_that_does_not_pay_is_refused_but_for_a_waiver_by_name(
     shown: list[str], recalled: list[str]

@@ -56,8 +56,9 @@ _NO_FINDING = frozenset({"yes", "no"})
 """Answers that no passage holds."""
 _HELP = (
     "train sft3 for longer, choose another simulator (simulator.kind=recorded, or told with a "
-    "model that was trained with train.sft3.teller=true), mix real searches in (simulator.mix), or "
-    "accept it by name: 'train.rl1.waivers=[simulated_search_harms]'"
+    "model that was trained with train.sft3.teller=true), mix real searches in (simulator.mix), "
+    "ask more questions where the interval holds 0 (gate.num_questions), or accept it by name: "
+    "'train.rl1.waivers=[simulated_search_harms]'"
 )
 
 
@@ -229,7 +230,7 @@ def compare(
             num_searches += len(found_answers(row, probe))
     options = {"num_resamples": params.num_resamples, "seed": params.seed}
     pays = paired_difference(shown, known, **options)
-    gains = pays is not None and pays.value > 0
+    gains = pays is not None and pays.low > 0
     return GateReport(
         model=model,
         model_fingerprint=fingerprint_model(model),
@@ -260,7 +261,7 @@ def decide(report: GateReport, waivers: Sequence[str]) -> GateReport:
     raise ConfigError(
         "rl1 would teach not to search: a simulated search does not pay",
         where=f"{report.simulator}, questions of train.rl1.questions",
-        expected="observations that hold the answer more often than the model knows it",
+        expected="beyond noise, observations hold the answer more often than the model knows it",
         got=report,
         fix=_HELP,
     )
