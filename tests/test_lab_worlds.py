@@ -28,10 +28,12 @@ def folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def keep(experiment: str, row: str, num_right: int, model: str, **reports: Any) -> None:
+def keep(
+    experiment: str, row: str, num_right: int, model: str, seed: int = 0, **reports: Any
+) -> None:
     """Keep a row of 60 questions with reports of a model of that fingerprint."""
-    kept = keep_row(experiment, row, [number < num_right for number in range(60)])
-    path = Path(f"lab/{experiment}/{row}-s0.json")
+    kept = keep_row(experiment, row, [number < num_right for number in range(60)], seed)
+    path = Path(f"lab/{experiment}/{row}-s{seed}.json")
     write_row(path, replace(kept, model=model, reports=reports))
 
 
@@ -97,7 +99,7 @@ def test_the_frontier_holds_exact_match_against_real_searches() -> None:
 
 def test_fidelity_is_shown_over_the_steps_of_sft3_and_beside_other_simulators() -> None:
     def report(steps: int, share: float, simulator: str) -> dict[str, Any]:
-        figure = Interval(share, share, share, 4)
+        figure = Interval(share, share - 0.125, share + 0.125, 4)
         found = Fidelity(figure, figure, figure, calibration_error=0.125)
         nothing = Fidelity(None, None, None)
         made = Report("m", "f", "r", 4, found, found, nothing, (), simulator, steps)
@@ -110,12 +112,18 @@ def test_fidelity_is_shown_over_the_steps_of_sft3_and_beside_other_simulators() 
     shown = show_fidelity(systems_of("fidelity"))
     assert shown is not None
     assert [row[:3] for row in shown.table.rows] == [
-        ["SFT 3, as in the profile", "360", "50.0"],
-        ["SFT 3, 30 steps", "30", "25.0"],
-        ["recorded searches", "", "75.0"],
+        ["SFT 3, as in the profile", "360", "50.0 [37.5, 62.5]"],
+        ["SFT 3, 30 steps", "30", "25.0 [12.5, 37.5]"],
+        ["recorded searches", "", "75.0 [62.5, 87.5]"],
     ]
-    assert shown.table.rows[1][-3:] == ["12.5", "25.0", ""]
+    assert shown.table.rows[1][-3:] == ["12.5", "25.0 [12.5, 37.5]", ""]
     assert ">steps of SFT 3</text>" in shown.picture.svg
+
+    again = report(30, 0.75, "simulated/sft3_30/64tokens")
+    keep("fidelity", "sft3_30", 1, "m", seed=1, fidelity=again)
+    shown = show_fidelity(systems_of("fidelity"))
+    assert shown is not None
+    assert shown.table.rows[1][2] == "50.0 [25.0, 75.0]"
 
 
 def plan_of(experiment: str, row: str) -> Plan:

@@ -215,14 +215,13 @@ def show_fidelity(systems: Iterable[System]) -> Shown | None:
         steps = reports[0]["sft3_steps"] if _is_model(reports[0]) else None
         cells = [system.row.title, "" if steps is None else str(steps)]
         for name, title in _FIDELITY.items():
-            values = _values(reports, "all", name)
-            cells.append(_percent(values))
+            cells.append(_spread(_figures(reports, "all", name)))
             if steps is not None:
-                curves[title].setdefault(steps, []).extend(values)
+                curves[title].setdefault(steps, []).extend(_values(reports, "all", name))
         errors = [report["all"]["calibration_error"] for report in reports]
         cells.append(_percent([error for error in errors if error is not None]))
         for part in ("known", "unknown"):
-            cells.append(_percent(_values(reports, part, "answer_bearing")))
+            cells.append(_spread(_figures(reports, part, "answer_bearing")))
         if steps is not None:
             for part, line in parts.items():
                 line.setdefault(steps, []).extend(_values(reports, part, "answer_bearing"))
@@ -231,7 +230,10 @@ def show_fidelity(systems: Iterable[System]) -> Shown | None:
         return None
     head = ["simulator", "steps of SFT 3", *(f"{title}, %" for title in _FIDELITY.values())]
     head += ["calibration error, %", "answer-bearing, known facts, %", "unknown facts, %"]
-    caption = "Simulated observations beside real ones, on held-out searches; means over the seeds."
+    caption = (
+        "Simulated observations beside real ones, on held-out searches. In brackets: of one seed "
+        "the 95% interval, of several the lowest and the highest."
+    )
     with new_figure(3.6) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_lines(left, curves, "all held-out searches")
@@ -243,9 +245,13 @@ def _is_model(report: Any) -> bool:
     return report["sft3_steps"] is not None and report["simulator"].startswith("simulated/")
 
 
-def _values(reports: Iterable[Any], part: str, name: str) -> list[float]:
+def _figures(reports: Iterable[Any], part: str, name: str) -> list[Interval]:
     found = [report[part][name] for report in reports]
-    return [figure["value"] for figure in found if figure is not None]
+    return [msgspec.convert(figure, Interval) for figure in found if figure is not None]
+
+
+def _values(reports: Iterable[Any], part: str, name: str) -> list[float]:
+    return [figure.value for figure in _figures(reports, part, name)]
 
 
 def _draw_lines(axes: "Axes", lines: dict[str, dict[int, list[float]]], title: str) -> None:
@@ -296,6 +302,17 @@ def _mean(values: Iterable[float]) -> float:
 
 def _percent(values: Sequence[float]) -> str:
     return f"{100 * _mean(values):.1f}" if values else ""
+
+
+def _spread(figures: Sequence[Interval]) -> str:
+    """Write a mean over seeds in percent, with how far it may be off."""
+    if not figures:
+        return ""
+    values = [figure.value for figure in figures]
+    low, high = min(values), max(values)
+    if len(figures) == 1:
+        low, high = figures[0].low, figures[0].high
+    return f"{_percent(values)} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _share(interval: Interval | None) -> str:
