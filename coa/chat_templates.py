@@ -1,9 +1,22 @@
 """Write a tokenizer's chat template in the form of the settings `chat_template`."""
 
+from pathlib import Path
 from typing import Any
 
 from coa import protocol
 from coa.errors import ConfigError
+from coa.prompts import Prompt
+from coa.tokens import PieceEncoder
+
+
+def load_prompt(file: str, template: str, tokenizer: Any) -> Prompt:
+    """Load a prompt file inside a chat template; an empty one stands for the tokenizer's own.
+
+    Raises:
+        ConfigError: the file cannot be used, or there is no template.
+    """
+    prompt = Prompt.load(Path(file), template or own_template(tokenizer))
+    return prompt.for_policy(PieceEncoder(tokenizer))
 
 
 def own_template(tokenizer: Any) -> str:

@@ -218,7 +218,8 @@ def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from coa.params import write_profiles
 
     folder = tmp_path_factory.mktemp("small") / "run"
-    shutil.copytree(root / "synth/prompts", folder / "synth/prompts")
+    for prompts in ("synth/prompts", "train/prompts"):
+        shutil.copytree(root / prompts, folder / prompts)
     (folder / "data").mkdir()
     shutil.copy2(root / "data/reviews.parquet", folder / "data")
     with pytest.MonkeyPatch.context() as context:

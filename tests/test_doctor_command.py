@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coa import tables
 from coa.doctor.__main__ import main
 from coa.doctor.findings import Fault
 from coa.doctor.observed import TEXT_FORMATS
 from coa.errors import CoaError, InputError
+from coa.graded import GradedTrajectory
 from tests.doctor_support import ANSWER, CLEAN, changed, piecewise
 from tests.tokenizers_support import byte_level
 
@@ -49,6 +51,19 @@ def test_the_sets_of_a_run_are_clean(name: str, capsys: pytest.CaptureFixture[st
     assert examine(f"set={name}").startswith("clean: ")
     shown = capsys.readouterr().out
     assert "policy" in shown and "100.0%" in shown
+
+
+def test_a_set_is_shown_under_the_prompt_that_the_student_reads(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tables.read_table(project / "data/assemble/coa/train.parquet", GradedTrajectory)
+    row = next(iter(rows))
+    trajectory = row.trajectory
+    assert "Think step by step" in trajectory.prompt  # the teacher's instructions
+    examine("set=coa", f"show={trajectory.trajectory_id}")
+    shown = capsys.readouterr().out
+    assert f"Question: {trajectory.question}" in shown
+    assert "Think step by step" not in shown
 
 
 def test_a_fault_is_printed_written_and_ends_with_status_1(project: Path) -> None:

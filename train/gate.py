@@ -23,7 +23,7 @@ from pathlib import Path
 
 from coa import protocol, rollout
 from coa.asking import make_task
-from coa.chat_templates import own_template
+from coa.chat_templates import load_prompt
 from coa.drivers import Environment, roll_out_states
 from coa.errors import ConfigError, unknown_name
 from coa.graded import GradedTrajectory, grade_trajectory
@@ -296,8 +296,7 @@ def _asked(sections: Params, train: TrainParams, policy: LocalPolicy) -> Asked:
         top_p=float(arguments.get("top_p", 1.0)),
         seed=train.seed,
     )
-    template = train.chat_template or own_template(load_tokenizer(policy.name))
-    prompt = Prompt.load(Path(train.prompt), template).for_policy(policy)
+    prompt = load_prompt(train.prompt, train.chat_template, load_tokenizer(policy.name))
     tools = (SearchTool.name, *own_tools(sections.section(ToolsParams, "tools")))
     return Asked(
         prompt, replace(limits, max_context_tokens=train.max_context_tokens), sampling, tools

@@ -8,12 +8,11 @@ A stage loads its student with `StageRun.load`, tells its rows to `StageRun.repo
 from pathlib import Path
 from typing import Any
 
-from coa.chat_templates import own_template
+from coa.chat_templates import load_prompt
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.stages import Stage
-from coa.tokens import PieceEncoder
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.base_files import check_window, window_of
 from train.checkpoint import OUT, Student, Workspace, load_student
@@ -89,9 +88,7 @@ class StageRun:
         Raises:
             ConfigError: no template is given and the tokenizer has none.
         """
-        template = self.params.chat_template or own_template(tokenizer)
-        prompt = Prompt.load(Path(file or self.params.prompt), template)
-        return prompt.for_policy(PieceEncoder(tokenizer))
+        return load_prompt(file or self.params.prompt, self.params.chat_template, tokenizer)
 
     def arguments(self, kind: type[Any], given: Arguments, **defaults: Any) -> Any:
         """Make the trainer's own settings: `given` over the stage's and the project's defaults.

@@ -20,6 +20,7 @@ from coa.doctor.examine import Doctor
 from coa.doctor.observed import OWN_TAGS
 from coa.doctor.report import Summary, as_json, as_tables, in_colour
 from coa.doctor.rows import Readers, masked_rows
+from coa.doctor.set_rows import student_prompt
 from coa.doctor.settings import DoctorParams
 from coa.doctor.tags import folded_tags, tags_of, tools_in, unsearchable_tags
 from coa.errors import ConfigError, InputError
@@ -28,13 +29,14 @@ from coa.policy.local.model import load_tokenizer
 from coa.whole_files import write_file
 
 
-def examine_all(params: DoctorParams) -> Summary:
-    """Examine every row that the settings name.
+def examine_all(sections: Params) -> Summary:
+    """Examine every row that the section `doctor` names.
 
     Raises:
         ConfigError: a setting is missing or unknown.
         InputError: a file is missing or cannot be read, or holds no row.
     """
+    params = sections.section(DoctorParams)
     for name in ("set", "tokenizer"):
         if not getattr(params, name):
             raise ConfigError(f"doctor.{name} is empty", expected=f"{name}=..., see --help")
@@ -45,6 +47,7 @@ def examine_all(params: DoctorParams) -> Summary:
         format_name=params.format,
         chat_template=_template(params.chat_template),
         prompt_end=params.prompt_end,
+        prompt=student_prompt(sections, tokenizer),
     )
     summary = Summary(wanted=params.show)
     formats: set[str] = set()
@@ -82,8 +85,9 @@ def main(arguments: Sequence[str]) -> str:
     Raises:
         InputError: there are findings, or a file cannot be read.
     """
-    params = Params.load("doctor", arguments).section(DoctorParams)
-    summary = examine_all(params)
+    sections = Params.load("doctor", arguments)
+    params = sections.section(DoctorParams)
+    summary = examine_all(sections)
     console = Console()
     if summary.shown is not None:
         console.print(in_colour(summary.shown), soft_wrap=True)

@@ -27,6 +27,7 @@ from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.prompts import Prompt
 from coa.tokens import PieceEncoder
 
 _MAX_ROW_BYTES = 100_000_000
@@ -46,7 +47,13 @@ class Readers(NamedTuple):
 
     @classmethod
     def of(
-        cls, tokenizer: Any, *, format_name: str, chat_template: str, prompt_end: str
+        cls,
+        tokenizer: Any,
+        *,
+        format_name: str,
+        chat_template: str,
+        prompt_end: str,
+        prompt: Prompt | None = None,
     ) -> "Readers":
         """Make the readers.
 
@@ -55,6 +62,7 @@ class Readers(NamedTuple):
             format_name: `auto`, a `Format` of foreign rows, or one of `TEXT_FORMATS`.
             chat_template: The text of a chat template; empty: the tokenizer's own.
             prompt_end: What prompts of finished rows end with; empty: it is looked for.
+            prompt: The student's, for rows of this project's sets; None: they keep their own.
 
         Raises:
             ConfigError: the format is unknown.
@@ -71,7 +79,7 @@ class Readers(NamedTuple):
         if template and (text_format or foreign is Format.AUTO):
             chats = ChatReader(tokenizer, encoder, marks, template, text_format)
         finished = FinishedReader(tokenizer, encoder, marks, text_format, prompt_end)
-        return cls(SetReader(tokenizer, encoder), finished, chats, foreign)
+        return cls(SetReader(tokenizer, encoder, prompt), finished, chats, foreign)
 
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
         """Read a row by its columns."""

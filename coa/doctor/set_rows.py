@@ -1,17 +1,37 @@
 """Read the rows of this project's sets, and of foreign files, as training encodes them."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from coa import protocol
+from coa.chat_templates import load_prompt
 from coa.doctor.findings import Fault, Finding, MaskedRow, author_spans
 from coa.doctor.observed import OWN_TAGS, forged_observations
 from coa.doctor.recorded_authors import mask_fault
 from coa.foreign.record import ForeignRow
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.params import Params
+from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, TextLostError, Tokenised, Tokenizer, tokenise
 from coa.trajectory import Step, StepKind
+
+
+def student_prompt(sections: Params, tokenizer: Any) -> Prompt | None:
+    """Load the prompt that training puts in place of the teacher's: `train.prompt`.
+
+    Returns:
+        None where neither `train.chat_template` nor the tokenizer has a chat template: nothing can
+        be trained with them.
+
+    Raises:
+        ConfigError: the prompt file cannot be used.
+    """
+    settings = sections.values()["train"]
+    template = settings["chat_template"]
+    if not template and not getattr(tokenizer, "chat_template", None):
+        return None
+    return load_prompt(settings["prompt"], template, tokenizer)
 
 
 class SetReader(NamedTuple):
@@ -19,6 +39,8 @@ class SetReader(NamedTuple):
 
     tokenizer: Tokenizer
     encoder: PieceEncoder
+    prompt: Prompt | None = None
+    """The student's; None: rows keep the prompt that they were sampled with."""
 
     def read_trajectory(self, row: GradedTrajectory) -> MaskedRow:
         """Encode a trajectory of a set."""
@@ -26,20 +48,25 @@ class SetReader(NamedTuple):
         noticed = _contradictions(row) + forged_observations(it.steps)
         if not it.steps or it.steps[-1].kind is not StepKind.ANSWER:
             noticed.append(Finding(Fault.CUT_OFF, detail=f"it ended as {it.stop_reason}"))
-        return self._encoded(it.trajectory_id, it.prompt, (), it.steps, noticed, OWN_TAGS)
+        prompt = self._prompt_for(it.question, it.prompt)
+        return self._encoded(it.trajectory_id, prompt, (), it.steps, noticed, OWN_TAGS)
 
     def read_pair(self, row: PreferencePair) -> Iterator[MaskedRow]:
         """Encode both sides of a pair; the prefix before them is not trained."""
         noticed = _contradictions(row)
+        prompt = self._prompt_for(row.question, row.prompt)
         for name, side in (("chosen", row.chosen), ("rejected", row.rejected)):
             forged = forged_observations(side)
             row_id = f"{row.pair_id} {name}"
             found = noticed + forged
-            yield self._encoded(row_id, row.prompt, row.prefix, side, found, OWN_TAGS)
+            yield self._encoded(row_id, prompt, row.prefix, side, found, OWN_TAGS)
 
     def read_foreign(self, row_id: str, row: ForeignRow) -> MaskedRow:
         """Encode a row that a reader of foreign formats gave authors."""
         return self._encoded(row_id, row.prompt, (), row.steps, [], row.format)
+
+    def _prompt_for(self, question: str, sampled_with: str) -> str:
+        return self.prompt.fill(question) if self.prompt else sampled_with
 
     def _encoded(
         self,

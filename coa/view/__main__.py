@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> str:
     port = listener.getsockname()[1]
     shown = f"{len(files)} files at http://127.0.0.1:{port}"
     print(f"showing {shown} (control-C ends it)", file=sys.stderr, flush=True)
-    app = create_app(files, Masks(params.tokenizer), settings)
+    app = create_app(files, Masks(params.tokenizer, settings), settings)
     config = uvicorn.Config(app, log_level="warning", access_log=False)
     uvicorn.Server(config).run(sockets=[listener])
     return f"showed {shown}"

@@ -1,5 +1,6 @@
 """Show what training learns of a row, token by token, as `coa.doctor` computes it."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -7,19 +8,22 @@ from typing import Any
 
 from coa.doctor.examine import Doctor
 from coa.doctor.findings import Examination
-from coa.doctor.set_rows import SetReader
+from coa.doctor.set_rows import SetReader, student_prompt
 from coa.errors import ConfigError
 from coa.files import TRAINED
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.params import Params
 from coa.policy.local.model import load_tokenizer
+from coa.prompts import Prompt
 
 
 class Masks:
     """The doctor for one tokenizer, which is loaded when it is first needed."""
 
-    def __init__(self, tokenizer: str) -> None:
+    def __init__(self, tokenizer: str, settings: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._settings = settings
         self._lock = Lock()
 
     @property
@@ -44,16 +48,20 @@ class Masks:
     def _loaded(self) -> Any:
         return load_tokenizer(self.tokenizer)
 
+    @cached_property
+    def _prompt(self) -> Prompt | None:
+        return student_prompt(Params.load("view", self._settings), self._loaded)
+
     def examine(self, row: GradedTrajectory | PreferencePair) -> list[Examination]:
         """Examine a trajectory, or both sides of a pair: the chosen one first.
 
         Raises:
-            ConfigError: There is no tokenizer.
+            ConfigError: There is no tokenizer, or the student's prompt cannot be used.
             MissingExtraError: transformers is not installed.
         """
         with self._lock:
             doctor = Doctor.of(self._loaded)
-            reader = SetReader(self._loaded, doctor.encoder)
+            reader = SetReader(self._loaded, doctor.encoder, self._prompt)
             if isinstance(row, PreferencePair):
                 return [doctor.examine(side) for side in reader.read_pair(row)]
             return [doctor.examine(reader.read_trajectory(row))]
