@@ -130,6 +130,7 @@ define install
 	  $(VENV)/bin/python -m pip install --quiet -c constraints.txt -e "$(1)"; \
 	fi
 	@touch $@
+	@echo "installed: source $(VENV)/bin/activate"
 endef
 
 include table.mk

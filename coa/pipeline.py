@@ -94,10 +94,7 @@ def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
     others = ", ".join(unwritten_metrics())
-    told = (
-        "; not from this pipeline, but shipped with the repository or left by another profile's "
-        f"run, and safe to delete: {others}"
-    )
+    told = f"; of other profiles, and may stay or be deleted: {others}"
     return f"{PIPELINE_FILE}: training stages: {training}{told if others else ''}"
 
 

@@ -90,6 +90,7 @@ def main(arguments: Sequence[str]) -> str:
     import uvicorn
 
     params = Params.load("local_hub", arguments).section(LocalHubParams)
+    print("serving a Hub until control-C; in another terminal:", file=sys.stderr)
     print(start_line(params), file=sys.stderr)
     uvicorn.run(
         create_app(params),

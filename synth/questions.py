@@ -290,7 +290,7 @@ def main(arguments: Sequence[str]) -> str:
     _write_metrics(counts, set_aside, left_out, reasons)
     shown = [f"{count:,} {split}" for split, count in counts.items()]
     if set_aside:
-        shown.append(f"{set_aside:,} of the validation questions set aside from train")
+        shown.append(f"{set_aside:,} of the validation questions taken from train")
     if left_out:
         shown.append(f"{left_out:,} of other sources left out")
     shown += [f"{count:,} dropped: {reason}" for reason, count in reasons.items()]

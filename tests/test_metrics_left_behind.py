@@ -19,8 +19,7 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
         (metrics / name).write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     summary = main(["conf/microworld.yaml"])
-    assert "shipped with the repository or left by another profile's run" in summary
-    assert summary.endswith("safe to delete: metrics/train_rft.json")
+    assert summary.endswith("may stay or be deleted: metrics/train_rft.json")
     assert unwritten_metrics() == ["metrics/train_rft.json"]
     (metrics / "train_rft.json").unlink()
     assert "train_rft" not in main(["conf/microworld.yaml"])

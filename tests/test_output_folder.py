@@ -74,7 +74,7 @@ def snapshot(*folders: Path) -> Snapshot:
 
 
 @pytest.fixture
-def project(small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small run as the current folder, with files of a person's own in many places."""
     folder = tmp_path / "project"
     shutil.copytree(small_run, folder)
@@ -89,7 +89,6 @@ def project(small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.Mon
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("years of work", encoding="utf-8")
-    shutil.copytree(root / "train/prompts", folder / "train/prompts")
     pq.write_table(pa.table({"question_id": ["a"]}), folder / "data/mine.parquet")
     (tmp_path / "neighbour").mkdir()
     (tmp_path / "neighbour/thesis.txt").write_text("years of work", encoding="utf-8")

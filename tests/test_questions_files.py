@@ -337,7 +337,7 @@ def test_the_command_counts_what_was_set_aside_and_what_was_dropped() -> None:
     write("b.jsonl", row("t", "who is a number 3"))
     assert main([]) == (
         "data/questions.parquet: 6 questions from 2 files (3 train, 2 validation, 1 test, "
-        "2 of the validation questions set aside from train, 1 dropped: evaluation_question)"
+        "2 of the validation questions taken from train, 1 dropped: evaluation_question)"
     )
     assert len(list(tables.read_table(OUT, Question))) == 6
     (found,) = tables.read_table(DROPPED, DroppedQuestion)

@@ -114,3 +114,14 @@ def test_questions_are_chosen_of_the_split_validation_whatever_their_order() -> 
     assert len(chosen) == 5
     assert {question.split for question in chosen} == {"validation"}
     assert choose_watched(questions[::-1], 5) == chosen
+
+
+@pytest.mark.slow
+def test_the_students_turns_have_a_limit_of_their_own(
+    watched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(watched_run)
+    one_step = ["stage=rl2", "train.rl2.init=data/train/sft2", "train.rl2.arguments.max_steps=1"]
+    limited = train(*one_step, "train.max_turn_tokens=2")
+    assert [entry[f"{PREFIX}answered"] for entry in limited] == [0.0, 0.0]
+    assert watched_of("sft2")[-1][f"{PREFIX}answered"] > 0.5

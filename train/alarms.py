@@ -137,7 +137,7 @@ ALARMS = (
         Condition.ABOVE,
         0.25,
         "rollouts are cut at a limit: look for loops, or raise train.max_context_tokens, at most "
-        "to what the student reads, or rollout.max_turn_tokens where it is set",
+        "to what the student reads, or train.max_turn_tokens where it is set",
     ),
     Alarm(
         "unclosed_simulations",

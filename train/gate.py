@@ -289,7 +289,7 @@ def measure(sections: Params, train: TrainParams, model: str) -> GateReport:
 
 def _asked(sections: Params, train: TrainParams, policy: LocalPolicy) -> Asked:
     """Ask as rl1 does."""
-    limits = sections.section(Limits, "rollout")
+    limits = train.limit_rollouts(sections.section(Limits, "rollout"))
     arguments = train.rl1.arguments
     sampling = Sampling(
         temperature=float(arguments.get("temperature", 1.0)),
@@ -298,9 +298,7 @@ def _asked(sections: Params, train: TrainParams, policy: LocalPolicy) -> Asked:
     )
     prompt = load_prompt(train.prompt, train.chat_template, load_tokenizer(policy.name))
     tools = (SearchTool.name, *own_tools(sections.section(ToolsParams, "tools")))
-    return Asked(
-        prompt, replace(limits, max_context_tokens=train.max_context_tokens), sampling, tools
-    )
+    return Asked(prompt, limits, sampling, tools)
 
 
 def write(report: GateReport, path: Path) -> None:

@@ -37,12 +37,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from coa.errors import ConfigError
 from coa.judging.judge import Judge
-from coa.params import Params
 from coa.policy import Policy
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.question import Question
@@ -94,7 +92,7 @@ def train(run: StageRun) -> None:
     check_asking(settings.asking, run.stage)
     check_stages(settings, where=f"params.yaml, train.{run.stage}")
     gate.check_waivers(settings)
-    limits = _limits(run.sections, run.params.max_context_tokens)
+    limits = run.params.limit_rollouts(run.sections.section(Limits, "rollout"))
 
     # The model to start from, and in rl1 what is known of the world that it practises in.
     student = run.load(settings.init)
@@ -205,12 +203,6 @@ def check_asking(asking: Asking, stage: Stage) -> None:
             got=asking,
             fix=advice[asking],
         )
-
-
-def _limits(sections: Params, max_context_tokens: int) -> Limits:
-    """Return the budgets of `rollout`, with the context of the student."""
-    budget = sections.section(Limits, "rollout")
-    return replace(budget, max_context_tokens=max_context_tokens)
 
 
 def _searches(run: StageRun, settings: RlParams, mix: MixSettings) -> bool:

@@ -6,12 +6,13 @@ theirs is renamed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from coa.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
 from coa.policy.completions import ServerSettings
+from coa.rollout import Limits
 from coa.stages import Stage
 from train.asking import Asking
 from train.student import StudentSettings
@@ -211,6 +212,9 @@ class TrainParams:
     """The text around `{prompt}`; empty: the tokenizer's own chat template."""
     max_context_tokens: int = 384
     """Longer rows are left out, counted and reported; never cut. In RL the context budget."""
+    max_turn_tokens: int = 0
+    """Of the student's rollouts in RL, in the gate and while it is watched: a turn that reaches
+    this many tokens ends its rollout; 0: as `rollout` says, which the teacher keeps to as well."""
     lora: Arguments = field(default_factory=dict)
     """peft's LoraConfig; empty: all weights are trained."""
     seed: int = 0
@@ -225,6 +229,14 @@ class TrainParams:
     rl1: RlParams = field(default_factory=lambda: RlParams("data/train/sft3"))
     rl2: RlParams = field(default_factory=lambda: RlParams("data/train/sft2"))
     rft: SftParams = field(default_factory=lambda: SftParams("data/train/sft1", _RFT_SETS))
+
+    def limit_rollouts(self, teacher: Limits) -> Limits:
+        """Return the budgets of the student's rollouts: the section `rollout` with its own."""
+        return replace(
+            teacher,
+            max_context_tokens=self.max_context_tokens,
+            max_turn_tokens=self.max_turn_tokens or teacher.max_turn_tokens,
+        )
 
     def sft_of(self, stage: Stage) -> SftParams:
         """Return the settings of one of the likelihood stages."""

@@ -12,7 +12,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from transformers import TrainerCallback
@@ -66,8 +65,7 @@ class RolloutWatch(TrainerCallback):
         self._tools = tools
         self._loop = loop
         self._probe = open_probe(questions, run.sections)
-        budget = run.sections.section(Limits, "rollout")
-        self._limits = replace(budget, max_context_tokens=run.params.max_context_tokens)
+        self._limits = run.params.limit_rollouts(run.sections.section(Limits, "rollout"))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure the model that the stage starts from; a resumed run has done so."""

@@ -271,8 +271,11 @@ def _settings_of(values: Mapping[str, Any], training: Training) -> dict[str, Any
     section = values["train"]
     shared = {name: section[name] for name in _SHARED}
     own = _with_effect(section[training.stage])
-    if training.stage in (Stage.RL1, Stage.RL2) and "rubric" in section[training.stage]["rewards"]:
-        shared["rubric"] = _with_effect(section["rubric"])
+    if training.stage in (Stage.RL1, Stage.RL2):
+        if "rubric" in section[training.stage]["rewards"]:
+            shared["rubric"] = _with_effect(section["rubric"])
+        if section.get("max_turn_tokens"):
+            shared["max_turn_tokens"] = section["max_turn_tokens"]
     if training.stage is Stage.RL1:
         shared["simulator"] = _with_effect(values["simulator"])
     return {"stage": str(training.stage), "shared": _with_effect(shared), "own": own}
