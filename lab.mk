@@ -2,8 +2,8 @@
 # Several are joined by commas: `EXPERIMENT=alpha,masking` makes what they share once.
 #
 # train/lab/experiments.py lists the experiments. A row that lab/ keeps with the settings of now is not made again, on
-# whichever machine it was made; `python -m train.lab.missing` lists the others. Trainings are those of table.mk and
-# mining.mk where they have them, and are made and skipped as there: a killed run goes on where it stopped.
+# whichever machine it was made; `python -m train.lab.missing` lists the others. Trainings are those of table.mk
+# where it has them, and are made and skipped as there: a killed run goes on where it stopped.
 
 EXPERIMENT ?=
 # Empty: the split and the number of questions that the experiment has.

@@ -12,7 +12,7 @@ from tests.lab_support import keep_row, write_params
 from train.lab.chains import TRAININGS
 from train.lab.plan import LabParams, plan_rows
 
-MAKEFILES = ("table.mk", "mining.mk", "lab.mk")
+MAKEFILES = ("table.mk", "lab.mk")
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     for name in MAKEFILES:
         Path(name).write_text((root / name).read_text())
-    Path("Makefile").write_text("INSTALLED := installed\n" + "include table.mk mining.mk lab.mk\n")
+    Path("Makefile").write_text("INSTALLED := installed\n" + "include table.mk lab.mk\n")
     Path("installed-train").touch()
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -109,8 +109,8 @@ def test_an_unknown_experiment_stops_make(project: Path) -> None:
     assert "unknown experiment 'alpa'" in caught.value.stderr + caught.value.stdout
 
 
-def test_trainings_that_other_files_have_are_the_same_there(project: Path) -> None:
-    shared = {training.name: training for training in TRAININGS if training.made_by}
+def test_trainings_of_the_table_are_the_same_there(project: Path) -> None:
+    shared = {training.name: training for training in TRAININGS if training.is_of_table}
     planned = {}
     for plan in plan_rows(LabParams()):
         for training in plan.chain:

@@ -1,7 +1,7 @@
 """List the trainings of which the lab's chains are made.
 
-Those of table.mk and mining.mk stand here as they stand there, for a chain's fingerprint
-tells what all of its trainings were; tests/test_lab_rules.py compares them.
+Those of table.mk stand here as they stand there, for a chain's fingerprint tells what all of its
+trainings were; tests/test_lab_rules.py compares them.
 """
 
 from collections.abc import Iterable
@@ -9,25 +9,10 @@ from collections.abc import Iterable
 from coa.stages import Stage
 from train.lab.records import Training
 
-_TABLE = "table.mk"
-_MINING = "mining.mk"
 _AS_SFT_2 = "train.sft3.arguments=${train.sft2.arguments}"
 """Stage sft3 is sft2 without the mask."""
 _PAIR_STEPS = "train.sft1.arguments.max_steps={pair_steps}"
 _RL_STEPS = "train.rl2.arguments.max_steps={rl_steps}"
-
-
-def _mined(row: str) -> Training:
-    """Return a training of mining.mk on decision pairs."""
-    settings = (
-        f"train.sft1.pairs=data/mining/s{{seed}}/{row}-set",
-        "train.sft1.loss=decision",
-        "train.sft1.arguments.learning_rate=2e-4",
-        "train.sft1.arguments.max_steps=120",
-        "train.sft1.trajectories=[data/assemble/coa,data/assemble/cot]",
-        "train.sft1.likelihood_share=0.75",
-    )
-    return Training(f"mined_{row}", Stage.SFT1, "sft2_only", settings, made_by=_MINING)
 
 
 def _mixed(name: str, cot_share: float) -> Training:
@@ -135,18 +120,18 @@ TRAININGS = (
         "pretrain",
         Stage.PRETRAIN,
         settings=("train.pretrain.arguments.max_steps={pretrain_steps}",),
-        made_by=_TABLE,
+        is_of_table=True,
     ),
-    Training("sft1", Stage.SFT1, "pretrain", made_by=_TABLE),
-    Training("sft2_only", Stage.SFT2, "pretrain", made_by=_TABLE),
-    Training("sft2", Stage.SFT2, "sft1", made_by=_TABLE),
-    Training("sft3", Stage.SFT3, "sft2", made_by=_TABLE),
+    Training("sft1", Stage.SFT1, "pretrain", is_of_table=True),
+    Training("sft2_only", Stage.SFT2, "pretrain", is_of_table=True),
+    Training("sft2", Stage.SFT2, "sft1", is_of_table=True),
+    Training("sft3", Stage.SFT3, "sft2", is_of_table=True),
     Training(
         "rl2_only",
         Stage.RL2,
         "pretrain",
         ("train.rl2.asking=react", "train.rl2.arguments.max_steps={more_rl_steps}"),
-        made_by=_TABLE,
+        is_of_table=True,
     ),
     Training(
         "rl1_exact",
@@ -158,9 +143,9 @@ TRAININGS = (
             "train.rl1.rewards.recalled=0",
             "train.rl1.rewards.acted=0",
         ),
-        made_by=_TABLE,
+        is_of_table=True,
     ),
-    Training("rl2", Stage.RL2, "sft2", (_RL_STEPS,), made_by=_TABLE),
+    Training("rl2", Stage.RL2, "sft2", (_RL_STEPS,), is_of_table=True),
     Training("rl2_priced", Stage.RL2, "sft2", (_RL_STEPS, "train.rl2.rewards.searches=-0.1")),
     Training("sft2_hot", Stage.SFT2, "sft1", ("train.sft2.arguments.learning_rate=0.05",)),
     Training("alpha_0", Stage.SFT1, "pretrain", ("train.sft1.alpha=0",)),
@@ -182,14 +167,6 @@ TRAININGS = (
     # The simulator that is told the answer: SFT 3 goes on with observations after notes.
     Training("teller", Stage.SFT3, "sft3", ("train.sft3.teller=true",)),
     *(_gated(*pair) for pair in GATED),
-    *(_mined(row) for row in ("blame", "cue", "random", "teacher")),
-    Training(
-        "mined_none",
-        Stage.SFT2,
-        "sft2_only",
-        ("train.sft2.arguments.learning_rate=2e-4", "train.sft2.arguments.max_steps=127"),
-        made_by=_MINING,
-    ),
 )
 
 

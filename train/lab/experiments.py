@@ -204,26 +204,6 @@ HORIZON = Experiment(
     uses=("sft_stages",),
     shows=Shows.ACTIONS,
 )
-DECISIONS = Experiment(
-    "decisions",
-    "Decision pairs of the student's own",
-    "Pairs help where the student mines them from its own rollouts, at points that it got wrong.",
-    "All rows train on as many pairs for as many steps. The control goes on with SFT 2 alone.",
-    rows=(
-        Row("sft2_only", "SFT 2", "sft2_only"),
-        Row("mined_none", "control: more SFT 2", "mined_none"),
-        Row("mined_random", "own pairs, random points", "mined_random"),
-        Row("mined_cue", "own pairs, by the cue", "mined_cue"),
-        Row("mined_blame", "own pairs, by blame", "mined_blame"),
-        Row("mined_teacher", "the teacher's pairs", "mined_teacher"),
-    ),
-    compares=(
-        ("mined_blame", "mined_none"),
-        ("mined_blame", "mined_random"),
-        ("mined_blame", "mined_teacher"),
-    ),
-    profiles="conf/microworld_priced.yaml conf/decisions.yaml",
-)
 
 EXPERIMENTS = (
     SFT_STAGES,
@@ -237,7 +217,6 @@ EXPERIMENTS = (
     ALARMS,
     POPULARITY,
     HORIZON,
-    DECISIONS,
 )
 
 

@@ -37,8 +37,8 @@ class Training:
     on the sets of data/assemble."""
     needs: str = ""
     """Another training whose model its settings name, such as its simulator."""
-    made_by: str = ""
-    """The file with its rule, where another part of the project trains it, too."""
+    is_of_table: bool = False
+    """Its rule stands in table.mk: the paper's table has it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,5 +92,3 @@ class Experiment:
     were chosen before."""
     num_questions: int = 600
     """Of each evaluation set, as in the section `evaluate`."""
-    profiles: str = "conf/microworld.yaml"
-    """The profiles that it is meant for."""

@@ -38,7 +38,7 @@ def write_rules(
             sources.append(searches[plan.experiment.name])
         for source in sources:
             for training in source.chain:
-                if training.name not in trained and not training.made_by:
+                if training.name not in trained and not training.is_of_table:
                     yield from _training_rules(training)
                 trained.add(training.name)
             if source.result not in evaluated:
