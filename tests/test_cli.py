@@ -1,8 +1,11 @@
 """A command's end: its summary, its help, and a reader of its output who has gone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from coa.cli import READER_GONE
 
@@ -16,6 +19,12 @@ def main(arguments):
     return "done"
 
 run(main, sys.argv[1:])
+"""
+SPINS = """
+import os
+from coa.cli import run
+
+run(lambda arguments: str(os.environ.get("GOMP_SPINCOUNT")), [])
 """
 
 
@@ -42,3 +51,22 @@ def test_help_is_printed_for_a_reader_that_reads_it_all(root: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "python -m coa.costs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("told", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_sleep_soon_unless_the_user_says_how_they_wait(
+    root: Path, told: dict[str, str], spins: str
+) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    done = subprocess.run(
+        [sys.executable, "-c", SPINS],
+        cwd=root,
+        env={**others, **told},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{spins}\n"
