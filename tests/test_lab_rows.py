@@ -73,6 +73,14 @@ def test_what_can_change_a_result_changes_the_fingerprint(folder: Path, root: Pa
         seen.add(found)
 
 
+def test_a_measured_simulator_is_told_by_all_its_settings(folder: Path, root: Path) -> None:
+    recorded = plan_of("fidelity", "recorded").fingerprint
+    policy = plan_of("fidelity", "sft3").fingerprint
+    write_params(root, "simulator.recorded.min_share=0.3")
+    assert plan_of("fidelity", "recorded").fingerprint != recorded
+    assert plan_of("fidelity", "sft3").fingerprint == policy
+
+
 def test_paths_and_pace_leave_the_fingerprint_of_a_chain_as_it_is(folder: Path, root: Path) -> None:
     before = plan_of("alpha", "sft2").fingerprint
     write_params(

@@ -213,7 +213,7 @@ class Settings:
             described["starts"] = [training.start for training in branched]
         if row.fidelity is not None:
             row = replace(row, fidelity=_fill(row.fidelity, places))
-            described["fidelity"] = row.fidelity
+            described["fidelity"] = self._simulator(row.fidelity) if row.fidelity else ()
         return Plan(
             experiment,
             row,
@@ -224,6 +224,10 @@ class Settings:
             split,
             num_questions,
         )
+
+    def _simulator(self, settings: Iterable[str]) -> Any:
+        """Describe a simulator by all its settings: what is not named follows from params.yaml."""
+        return _with_effect(self._loaded.override(list(settings)).values()["simulator"])
 
     def describe(self, training: Training) -> dict[str, Any]:
         """Describe a training by all settings that can change its model."""
