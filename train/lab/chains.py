@@ -73,7 +73,7 @@ _WRITERS = {"model": "sft3", "told": "teller"}
 """The training of the model that writes for a simulator."""
 
 
-def _mixed_searches(simulated: int, real: int) -> Training:
+def _mixed_searches(name: str, simulated: int, real: int, price: float = 0.1) -> Training:
     """Return an RL 1 whose steps search recordings and in earnest in this ratio.
 
     Without a price of searches the policy searches for what it knows, too.
@@ -85,9 +85,9 @@ def _mixed_searches(simulated: int, real: int) -> Training:
         f"simulator.mix.simulated={simulated}",
         f"simulator.mix.real={real}",
         "simulator.mix.schedule=simulated_first",
-        "train.rl1.rewards.searches=-0.1",
+        f"train.rl1.rewards.searches=-{price}",
     )
-    return Training(f"mix_{simulated}_{real}", Stage.RL1, "sft3", settings)
+    return Training(name, Stage.RL1, "sft3", settings)
 
 
 def _gated(simulator: str, start: str) -> Training:
@@ -159,7 +159,12 @@ TRAININGS = (
     *_fewer_pairs("pairs_quarter", "{quarter_of_pairs}", is_wide=True),
     *_fewer_pairs("pairs_quarter_narrow", "{quarter_of_pairs}", is_wide=False),
     *_fewer_pairs("pairs_sixteenth", "{sixteenth_of_pairs}", is_wide=True),
-    *(_mixed_searches(*ratio) for ratio in ((1, 0), (7, 1), (5, 1), (3, 1), (0, 1))),
+    *(
+        _mixed_searches(f"mix_{simulated}_{real}", simulated, real)
+        for simulated, real in ((1, 0), (7, 1), (5, 1), (3, 1), (0, 1))
+    ),
+    _mixed_searches("price_12", 1, 0, price=0.12),
+    _mixed_searches("price_15", 1, 0, price=0.15),
     *(
         Training(f"sft3_{steps}", Stage.SFT3, "sft2", (f"train.sft3.arguments.max_steps={steps}",))
         for steps in SFT_3_STEPS

@@ -138,6 +138,21 @@ RATIO = Experiment(
     split="test",
     num_questions=2000,
 )
+PRICE = Experiment(
+    "price",
+    "The price of a search in RL",
+    "RL that pays for right answers alone teaches to search for known facts, too. A price of each "
+    "search keeps the student selective.",
+    "P(search given unknown) - P(search given known) is to stay above .3 while exact match gains. "
+    "All rows practise on recorded searches alone.",
+    rows=(
+        _SFT_1_2_3,
+        Row("mix_1_0", ".1 a search", "mix_1_0"),
+        Row("price_12", ".12 a search", "price_12"),
+        Row("price_15", ".15 a search", "price_15"),
+    ),
+    compares=(("mix_1_0", "sft3"), ("price_12", "sft3"), ("price_15", "sft3")),
+)
 GATE = Experiment(
     "gate",
     "What the gate predicts of RL 1",
@@ -212,6 +227,7 @@ EXPERIMENTS = (
     MASKING,
     PAIRS,
     RATIO,
+    PRICE,
     GATE,
     FIDELITY,
     ALARMS,
