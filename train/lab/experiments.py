@@ -189,17 +189,17 @@ ALARMS = Experiment(
     "What the alarms hear",
     "Each alarm on the rollouts while training goes off where one setting was changed for the "
     "worse, and none does where it was not.",
-    "The alarms stand below the figures. SFT 2 has 25 times its learning rate; RL 1 is paid for "
-    "right answers in a world that it imagines, as in the paper; RL 2 pays nothing for a search.",
+    "The alarms stand below the figures. SFT 3 stops after 30 of its steps; RL 1 is paid for right "
+    "answers in a world that it imagines, as in the paper; RL 2 pays nothing for a search.",
     rows=(
         _SFT_1_2,
-        Row("sft2_hot", "SFT 1,2, too fast", "sft2_hot"),
         _SFT_1_2_3,
-        Row("rl1_exact", "SFT 1,2,3 + RL 1, paid as in the paper", "rl1_exact"),
+        Row("sft3_30", "SFT 1,2,3, stopped early", "sft3_30"),
+        Row("gate_policy_sft3", "SFT 1,2,3 + RL 1, paid as in the paper", "gate_policy_sft3"),
         Row("rl2_priced", "SFT 1,2 + RL 2, .1 a search", "rl2_priced"),
         Row("rl2", "SFT 1,2 + RL 2, searches without a price", "rl2"),
     ),
-    compares=(("rl2", "rl2_priced"), ("rl2_priced", "sft2"), ("rl1_exact", "sft3")),
+    compares=(("rl2", "rl2_priced"), ("rl2_priced", "sft2"), ("gate_policy_sft3", "sft3")),
 )
 POPULARITY = Experiment(
     "popularity",

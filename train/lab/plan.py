@@ -252,7 +252,6 @@ def _places(params: LabParams, values: Mapping[str, Any]) -> dict[str, object]:
         "{seed}": params.seed,
         "{pretrain_steps}": params.pretrain_steps,
         "{rl_steps}": params.rl_steps,
-        "{simulated_rl_steps}": params.rl_steps * 5 // 6,
         "{more_rl_steps}": params.rl_steps * 3 // 2,
         "{num_mixed}": params.num_mixed,
         "{pair_steps}": params.pair_steps,
