@@ -289,8 +289,11 @@ def _draw_dots(axes: "Axes", dots: Iterable[_Dot]) -> None:
     for label, place, found in dots:
         error = [[found.value - found.low], [found.high - found.value]]
         axes.errorbar([place], [found.value], yerr=error, fmt="o", color=_BLUE, markersize=5)
-        offset: Any = {"textcoords": "offset points", "xytext": (6, 4)}
-        axes.annotate(label, (place, found.value), fontsize=8, color=QUIET, **offset)
+        # Slanted, so that labels of neighbours do not cross.
+        form: Any = {"textcoords": "offset points", "xytext": (1, 2), "rotation": 40}
+        axes.annotate(label, (place, found.high), fontsize=8, color=QUIET, **form)
+    axes.margins(y=0.25)
+    axes.locator_params(axis="y", steps=[1, 2, 5, 10])  # whole percents
     axes.tick_params(length=0)
     show_percent(axes.yaxis)
 
