@@ -19,7 +19,9 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
         (metrics / name).write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     summary = main(["conf/microworld.yaml"])
-    assert summary.endswith("may stay or be deleted: metrics/train_rft.json")
+    assert summary.endswith(
+        "; of other profiles, and may stay or be deleted: metrics/train_rft.json"
+    )
     assert unwritten_metrics() == ["metrics/train_rft.json"]
     (metrics / "train_rft.json").unlink()
     assert "train_rft" not in main(["conf/microworld.yaml"])
