@@ -138,17 +138,14 @@ def test_a_block_runs_with_the_tokenizer_that_it_names(project: Path, block: Blo
     assert run(project, block, HF_HUB_OFFLINE="0") == ""
 
 
-def write_own_files(tiny: Path, folder: Path, served: dict[str, str]) -> DictConfig:
+def write_own_files(tiny: Path, folder: Path) -> DictConfig:
     """Write what the README asks of readers: a profile with its lines, questions and passages.
 
     The questions and passages are the invented world's, in HotpotQA's columns and in the README's
     own; the served teacher knows them.
     """
     (lines,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    profile = OmegaConf.create(lines)
-    assert profile.teacher.server.base_url == "http://127.0.0.1:8000/v1"
-    profile.teacher.server.update(served)
-    OmegaConf.save(profile, folder / "mine.yaml")
+    (folder / "mine.yaml").write_text(lines)
     raw = folder / "data/raw"
     raw.mkdir()
     shutil.copy2(tiny / "data/microworld/corpus.parquet", raw / "passages.parquet")
@@ -163,13 +160,18 @@ def write_own_files(tiny: Path, folder: Path, served: dict[str, str]) -> DictCon
     asked.filter(split="train").write_parquet(raw / "train.parquet")
     mine = asked.filter(split="test").select("id", "question", "answer")
     mine.write_ndjson(raw / "test.jsonl")
-    return profile
+    mine: DictConfig = OmegaConf.create(lines)
+    return mine
 
 
 @pytest.fixture
 def served_teacher(finished_project: Path) -> Iterator[dict[str, str]]:
-    """Address and model of the scripted teacher behind a server, which stands in for vLLM."""
-    process = start(finished_project, sys.executable, "-m", "coa.policy.rehearse", "port=0")
+    """Address and model of the scripted teacher behind a server with DeepSeek's manners.
+
+    It answers chat, and in vLLM's place raw completions.
+    """
+    command = ("-m", "coa.policy.rehearse", "personality=deepseek", "port=0")
+    process = start(finished_project, sys.executable, *command)
     assert process.stdout
     for line in process.stdout:
         if served := dict(re.findall(r"teacher\.server\.(base_url|model)=(\S+)", line)):
@@ -177,6 +179,13 @@ def served_teacher(finished_project: Path) -> Iterator[dict[str, str]]:
             break
     process.terminate()
     process.communicate()
+
+
+def edited(served: dict[str, str]) -> str:
+    """Return the beginning of a command that copies the profile of a chat teacher, and edits it."""
+    chat = served["base_url"].replace("/v1", "/beta")
+    edits = f"s|https://api.deepseek.com/beta|{chat}|; s|deepseek-reasoner|{served['model']}|"
+    return f"sed '{edits}' conf/chat_teacher.yaml >"
 
 
 @pytest.mark.slow
@@ -187,11 +196,13 @@ def test_blocks_run_on_questions_of_ones_own_with_a_teacher_behind_a_server(
     assert [block.place.partition(":")[0] for block in blocks] == ["README.md", "docs/scaling.md"]
     folder = make_project(tmp_path / "project")
     finish(folder, "git", "init", "--quiet")
-    profile = write_own_files(finished_project, folder, served_teacher)
-    assert run(folder, blocks[0]) == ""
-    # The page on scaling runs the profile alone, whose files and server are the same here.
-    both = OmegaConf.merge(OmegaConf.load(folder / "conf/hotpotqa.yaml"), profile)
-    OmegaConf.save(both, folder / "conf/hotpotqa.yaml")
+    mine = write_own_files(finished_project, folder)
+    copied = "cp conf/chat_teacher.yaml"
+    assert run(folder, blocks[0], {copied: edited(served_teacher)}, DEEPSEEK_API_KEY="one") == ""
+    # The page on scaling runs the profile alone, which has the same files here.
+    served = OmegaConf.create({"teacher": {"server": served_teacher}})
+    alone = OmegaConf.merge(OmegaConf.load(folder / "conf/hotpotqa.yaml"), mine, served)
+    OmegaConf.save(alone, folder / "conf/hotpotqa.yaml")
     assert run(folder, blocks[1]) == ""
     assert json.loads((folder / "metrics/assemble.json").read_text())["coa"]["train"] > 100
 
