@@ -179,7 +179,7 @@ VALUES: dict[str, list[type[StrEnum]]] = {
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
     (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
 )
-PROGRAMS = {"coa", "curl", "export", "python", "make", "dvc", "git", "vllm", "kill"}
+PROGRAMS = {"coa", "cp", "curl", "dvc", "export", "git", "kill", "make", "python", "vllm"}
 
 
 def text_of(document: Path | str) -> str:
