@@ -269,9 +269,10 @@ class TestMonitor:
             if alarm.condition in (Condition.FELL, Condition.DROPPED):
                 good, bad = 0.0, -alarm.limit - 0.1
             history = [dict.fromkeys(alarm.quantities, value) for value in (good, bad, bad)]
-            assert is_alarmed(alarm, history, 2), alarm.name
-            assert not is_alarmed(alarm, history, 3), alarm.name
-            assert not is_alarmed(alarm, [{"loss": bad}] * 3, 2), alarm.name
+            twice, thrice = replace(alarm, patience=2), replace(alarm, patience=3)
+            assert is_alarmed(twice, history), alarm.name
+            assert not is_alarmed(thrice, history), alarm.name
+            assert not is_alarmed(twice, [{"loss": bad}] * 3), alarm.name
 
     def test_every_alarm_is_said_in_as_many_entries_as_a_stage_writes(
         self, capsys: pytest.CaptureFixture[str]

@@ -48,7 +48,8 @@ def test_the_page_holds_its_pictures_and_shows_stages_in_their_order() -> None:
 
 def test_an_alarm_is_shown_at_the_step_where_it_went_off() -> None:
     history = read_log(Path("data/train/sft2/log.jsonl"))
-    found = {seen.name: seen.step for seen in find_alarms(history, MonitorSettings(patience=3))}
+    seen = find_alarms(history, MonitorSettings(patience=3))
+    found = {it.alarm.name: it.step for it in seen}
     assert found["no_searches"] == 3
     assert not list(find_alarms(history[:2], MonitorSettings(patience=3)))
 

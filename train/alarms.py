@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from coa.errors import unknown_name
 from train.rewards import MANY_ACTIONS
 from train.settings import MonitorSettings
 
@@ -38,6 +39,11 @@ class Alarm:
     """What it means and what helps."""
     patience: int = 0
     """Entries that make this alarm, where it needs others than `train.monitors.patience` says."""
+
+    @property
+    def what(self) -> str:
+        """The quantities and the limit that they pass."""
+        return f"{' and '.join(self.quantities)} {self.condition} {self.limit:g}"
 
 
 ALARMS = (
@@ -208,19 +214,36 @@ class SeenAlarm(NamedTuple):
     """An alarm that went off while a model was trained."""
 
     step: int
-    name: str
-    what: str
-    """The quantities and the limit that they passed."""
-    advice: str
+    alarm: Alarm
 
 
-def is_alarmed(alarm: Alarm, history: Sequence[Entry], patience: int) -> bool:
+def alarms_of(settings: MonitorSettings) -> list[Alarm]:
+    """Return all alarms, each with its limit and its patience.
+
+    Raises:
+        ConfigError: the settings have a limit for an alarm that does not exist.
+    """
+    names = [alarm.name for alarm in ALARMS]
+    for name in settings.limits:
+        if name not in names:
+            raise unknown_name("alarm", name, names, where="params.yaml, train.monitors.limits")
+    return [
+        replace(
+            alarm,
+            limit=settings.limits.get(alarm.name, alarm.limit),
+            patience=alarm.patience or settings.patience,
+        )
+        for alarm in ALARMS
+    ]
+
+
+def is_alarmed(alarm: Alarm, history: Sequence[Entry]) -> bool:
     """Tell whether the condition holds in the last `patience` entries with the quantities."""
     rows = [_values(alarm, entry) for entry in history]
     rows = [row for row in rows if row]
-    if len(rows) < patience:
+    if len(rows) < alarm.patience:
         return False
-    return all(_meets(alarm, row, rows) for row in rows[-patience:])
+    return all(_meets(alarm, row, rows) for row in rows[-alarm.patience :])
 
 
 def _values(alarm: Alarm, entry: Entry) -> list[float]:
@@ -252,19 +275,11 @@ def _meets(alarm: Alarm, row: Sequence[float], rows: Sequence[Sequence[float]]) 
 
 def find_alarms(history: Sequence[Entry], settings: MonitorSettings) -> Iterator[SeenAlarm]:
     """Yield each alarm at the step where it went off; again only after it has passed."""
-    for known in ALARMS:
-        alarm = replace(known, limit=settings.limits.get(known.name, known.limit))
-        entries = [entry for entry in history if _has_all(alarm, entry)]
+    for alarm in alarms_of(settings):
+        entries = [entry for entry in history if _values(alarm, entry)]
         is_active = False
         for count in range(1, len(entries) + 1):
             was_active = is_active
-            is_active = is_alarmed(alarm, entries[:count], alarm.patience or settings.patience)
+            is_active = is_alarmed(alarm, entries[:count])
             if is_active and not was_active:
-                quantities = " and ".join(alarm.quantities)
-                what = f"{quantities} {alarm.condition} {alarm.limit:g}"
-                step = int(entries[count - 1].get("step", 0))
-                yield SeenAlarm(step, alarm.name, what, alarm.advice)
-
-
-def _has_all(alarm: Alarm, entry: Entry) -> bool:
-    return all(entry.get(name) is not None for name in alarm.quantities)
+                yield SeenAlarm(int(entries[count - 1].get("step", 0)), alarm)

@@ -159,8 +159,8 @@ def watched_trainings(systems: Iterable[System]) -> list[Watched]:
             for training, curves in kept.curves.items():
                 history = _history(curves)
                 if history and kept.seed not in found.get(training, {}):
-                    seen = find_alarms(history, MonitorSettings())
-                    found.setdefault(training, {})[kept.seed] = {alarm.name for alarm in seen}
+                    names = {seen.alarm.name for seen in find_alarms(history, MonitorSettings())}
+                    found.setdefault(training, {})[kept.seed] = names
     watched = []
     for training, by_seed in found.items():
         alarms_of: dict[str, list[int]] = {}
