@@ -94,8 +94,8 @@ def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
     others = ", ".join(unwritten_metrics())
-    told = f"; of other profiles, and may stay or be deleted: {others}"
-    return f"{PIPELINE_FILE}: training stages: {training}{told if others else ''}"
+    left = f"\nfigures that another profile left, which this one does not touch: {others}"
+    return f"{PIPELINE_FILE}: training stages: {training}{left if others else ''}"
 
 
 def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) -> list[str]:

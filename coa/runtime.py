@@ -184,8 +184,10 @@ class Runtime:
         made = f"{self.journal.num_recorded:,} calls made"
         replayed = f"{self.journal.num_replayed:,} taken from the journal"
         paid = self.ledger.paid.total.known_dollars
-        spent = f", ${paid:,.2f} paid so far" if paid else ""
-        return f"{made}, {replayed}{spent}"
+        if not paid:
+            return f"{made}, {replayed}"
+        cents = f"${paid:,.2f}" if paid >= 0.005 else "less than $0.01"
+        return f"{made}, {replayed}, {cents} paid so far"
 
 
 @asynccontextmanager

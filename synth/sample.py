@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ from coa.asking import make_task
 from coa.errors import ConfigError
 from coa.factory import TeacherParams, template_of
 from coa.files import QUESTIONS, SAMPLED
-from coa.graded import grade_trajectory
+from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
 from coa.launching import launch_shards
 from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
@@ -42,7 +42,11 @@ from coa.runtime import open_runtime
 from coa.shard_files import Shard
 from coa.shards import ShardRun, take_shard
 from coa.terminal import printable
-from coa.trajectory import Mode, StopReason, Trajectory
+from coa.trajectory import Author, Mode, Step, StopReason, Trajectory
+
+
+_MAX_PREVIEWED = 160
+"""Characters of a result in a preview."""
 
 
 class Assignment(StrEnum):
@@ -72,8 +76,8 @@ class SampleParams:
     out: str = SAMPLED.as_posix()
     """The folder under data/ for the trajectories; journal and metrics are named after it."""
     preview: int = 0
-    """Roll out this many questions, show them in the terminal and write no table, before a long
-    run; their calls are kept. 0: all of them."""
+    """Roll out this many questions, show them in the terminal with results cut short and write no
+    table, before a long run; their calls are kept. 0: all of them."""
 
 
 def choose_questions(
@@ -191,15 +195,27 @@ async def sample(
         return totals, runtime.journal_summary
 
 
-def show_preview(rows: Iterable[Trajectory]) -> None:
-    """Print trajectories, each step in its author's colour."""
+def show_preview(rows: Iterable[GradedTrajectory]) -> None:
+    """Print trajectories with their grade, each step in its author's colour and results cut."""
     console = Console()
     for row in rows:
-        console.rule(Text(printable(row.trajectory_id)))
-        console.print(Text(printable(row.question)), style="bold")
-        for step in row.steps:
-            console.print(styled(step), end="", soft_wrap=True)
-        console.print(f"\n[{row.stop_reason}]", markup=False)
+        it = row.trajectory
+        console.rule(Text(printable(it.trajectory_id)))
+        console.print(Text(printable(it.question)), style="bold")
+        for step in it.steps:
+            console.print(styled(_shortened(step)), end="", soft_wrap=True)
+        judged = str(row.grade.verdict)
+        if row.gold_answers and not row.grade.exact_match:
+            judged += f", accepted: {' | '.join(row.gold_answers)}"
+        console.print(Text(printable(f"\n[{it.stop_reason}; {judged}]")))
+
+
+def _shortened(step: Step) -> Step:
+    """Cut what the environment wrote, which is the most of a trajectory and the least to judge."""
+    num_left = len(step.text) - _MAX_PREVIEWED
+    if step.author is not Author.ENVIRONMENT or num_left <= 0:
+        return step
+    return replace(step, text=f"{step.text[:_MAX_PREVIEWED]} ... {num_left:,} more characters\n")
 
 
 def preview(questions: Sequence[Question], prompt: Prompt, params: Params) -> str:
@@ -211,7 +227,9 @@ def preview(questions: Sequence[Question], prompt: Prompt, params: Params) -> st
         first = questions[: settings.preview]
         with tables.TableWriter(out, Trajectory) as table:
             totals, saved = run_interruptible(sample(first, prompt, params, table, work))
-        show_preview(tables.read_table(out, Trajectory))
+        by_id = {question.question_id: question for question in first}
+        rows = tables.read_table(out, Trajectory)
+        show_preview(grade_trajectory(row, by_id[row.question_id]) for row in rows)
     num_all = len(questions) * settings.num_rollouts
     return (
         f"preview: {totals.trajectories:,} of {num_all:,} trajectories, "

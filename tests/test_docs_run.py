@@ -119,7 +119,8 @@ def test_a_block_runs_beside_a_hub_on_this_machine(
     commit(project)
     hub = Hub(tmp_path)
     try:
-        assert run(project, block, **hub.variables, HF_TOKEN=TOKEN) == ""
+        allowed = {"repository=me/my-coa": "repository=me/my-coa allow=scripted_teacher"}
+        assert run(project, block, allowed, **hub.variables, HF_TOKEN=TOKEN) == ""
     finally:
         hub.close()
 

@@ -20,7 +20,7 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
     monkeypatch.chdir(tmp_path)
     summary = main(["conf/microworld.yaml"])
     assert summary.endswith(
-        "; of other profiles, and may stay or be deleted: metrics/train_rft.json"
+        "\nfigures that another profile left, which this one does not touch: metrics/train_rft.json"
     )
     assert unwritten_metrics() == ["metrics/train_rft.json"]
     (metrics / "train_rft.json").unlink()

@@ -125,7 +125,7 @@ def trajectory_facts(row: Any) -> list[tuple[str, str]]:
     facts = [("mode", str(it.mode)), ("model", it.model), ("ended", str(it.stop_reason))]
     if it.error:
         facts.append(("error", it.error))
-    facts.append(("searches and calls", f"{it.num_actions:,}"))
+    facts.append(("actions", f"{it.num_actions:,}"))
     calls = f"{it.num_calls:,} calls of the model"
     facts.append(("cost", f"{calls}, {_tokens(it)}"))
     if is_imported(it):
