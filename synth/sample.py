@@ -44,7 +44,6 @@ from coa.shards import ShardRun, take_shard
 from coa.terminal import printable
 from coa.trajectory import Author, Mode, Step, StopReason, Trajectory
 
-
 _MAX_PREVIEWED = 160
 """Characters of a result in a preview."""
 

@@ -316,7 +316,7 @@ def test_every_command_shown_can_be_run(document: str, command: list[str]) -> No
         assert arguments[0] == "--help" or find_command(arguments[0]), document
     elif program == "python" and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{document}: {arguments[0]}"
-    elif program == "python" and arguments[1] != "pytest":
+    elif program == "python" and arguments[0] == "-m" and arguments[1] != "pytest":
         module = ROOT / arguments[1].replace(".", "/")
         files = (module.with_suffix(".py"), module / "__main__.py")
         assert any(path.is_file() for path in files), f"{document}: {arguments[1]}"
