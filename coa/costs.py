@@ -173,6 +173,7 @@ def render(stages: Sequence[StageCosts]) -> str:
 def _notes(stages: Sequence[StageCosts]) -> list[str]:
     unpriced = set()
     estimated = 0
+    num_free = sum(stage.spending.num_free for stage in stages)
     for stage in stages:
         for model, tally in stage.spending.models.items():
             estimated += tally.estimated_calls
@@ -182,6 +183,8 @@ def _notes(stages: Sequence[StageCosts]) -> list[str]:
     for stage in stages:
         if stage.num_running:
             notes.append(f"{stage.num_running} shards of {stage.name} run now: not counted yet.")
+    if num_free:
+        notes.append(f"{num_free:,} calls of tools sent no request: they are free, and not listed.")
     if unpriced:
         names = "\n".join(f"  {model}" for model in sorted(unpriced))
         notes.append(f"Without a price in the section costs.models, so without dollars:\n{names}")

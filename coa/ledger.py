@@ -108,6 +108,8 @@ class Spending:
     """By the model's name."""
     searches: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """By engine: calls of tools that sent a request."""
+    num_free: int = 0
+    """Calls of tools that sent none, such as searches of an index on this machine."""
 
     @property
     def total(self) -> Tally:
@@ -124,6 +126,7 @@ class Spending:
             self.models[name].add(tally)
         for name, tally in other.searches.items():
             self.searches[name].add(tally)
+        self.num_free += other.num_free
 
     def metrics(self) -> dict[str, float | None]:
         """Return the sums for a metrics file: no times, and `dollars` null without a price."""
@@ -208,6 +211,8 @@ def price_journal(journal: JournalReader | Journal, prices: CostParams) -> Spend
             spending.models[call.who].add(tally)
         elif tally.requests:
             spending.searches[engine_of(call.who)].add(tally)
+        else:
+            spending.num_free += 1
     return spending
 
 

@@ -15,9 +15,11 @@ def test_metrics_of_stages_that_the_pipeline_lacks_are_named(
         (tmp_path / name).symlink_to(root / name)
     metrics = tmp_path / "metrics"
     metrics.mkdir()
-    for name in ("grade.json", "sample_coa.json", "train_rft.json"):
+    for name in ("grade.json", "microworld.json", "sample_coa.json", "train_rft.json"):
         (metrics / name).write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    shipped = main(["conf/microworld.yaml", "conf/hotpotqa.yaml"])
+    assert shipped.endswith(": metrics/train_rft.json")
     summary = main(["conf/microworld.yaml"])
     assert summary.endswith(
         "\nfigures that another profile left, which this one does not touch: metrics/train_rft.json"
