@@ -205,6 +205,14 @@ def test_the_table_of_all_stages_fits_on_a_page_and_counts_kept_rows() -> None:
     assert "all stages" in shown
 
 
+def test_searches_of_an_index_on_this_machine_are_free_and_counted() -> None:
+    found = stage("sample-coa")
+    runs = found.runs
+    assert found.spending.num_free > 0
+    assert found.spending.total.calls + found.spending.num_free == runs.made
+    assert "calls of tools sent no request" in costs.main([])
+
+
 @pytest.mark.parametrize("number", [0, 1, 999_999, 9_876_543, 98_765_432_109])
 def test_no_number_or_name_makes_the_table_wider_than_a_page(number: int) -> None:
     spending = Spending()
