@@ -53,7 +53,10 @@ async def run_together(
         finally:
             watching.cancel()
             for task in tasks:
-                task.cancel()
+                # A signal has cancelled all of them by now, and a second time would kill the shards
+                # that still wait for their calls.
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
 

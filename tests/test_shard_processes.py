@@ -1,5 +1,6 @@
 """Shards as processes: a killed one starts again, a signal or a wrong setting ends all."""
 
+import asyncio
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from coa.journal import Journal
 from coa.shard_files import SHARDS, Shard
+from coa.shard_processes import run_processes
 from tests.shard_support import (
     CONCURRENCY,
     ROOT,
@@ -83,6 +85,38 @@ def test_sigterm_stops_all_shards_in_order_and_the_next_run_repeats_nothing(proj
         assert made(project) == expected
         assert teacher.num_repeated == 0
         clear(project)
+
+
+SLOW = """
+import signal, sys, time
+number = int(sys.argv[-1].partition("=")[2].partition("/")[0])
+def stop(signal_number, frame):
+    time.sleep(number - 1)
+    open(f"ended-{number}", "w").close()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+open(f"ready-{number}", "w").close()
+time.sleep(60)
+"""
+
+
+def test_a_shard_that_stops_early_does_not_end_those_that_wait_for_their_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slow_to_stop.py").write_text(SLOW)
+    shards = [Shard(number, 2) for number in (1, 2)]
+
+    async def stop_in_order() -> None:
+        run = asyncio.create_task(run_processes(tmp_path / "sample", shards, "slow_to_stop", []))
+        while len(list(tmp_path.glob("ready-*"))) < len(shards):
+            await asyncio.sleep(0.05)
+        run.cancel()
+        with suppress(asyncio.CancelledError):
+            await run
+
+    asyncio.run(stop_in_order())
+    assert sorted(path.name for path in tmp_path.glob("ended-*")) == ["ended-1", "ended-2"]
 
 
 def test_a_wrong_setting_ends_all_shards_with_its_error(project: Path) -> None:
