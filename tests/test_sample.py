@@ -15,7 +15,7 @@ from coa.errors import ConfigError, ServiceError
 from coa.policy.probe.questions import STORY
 from coa.prompts import Prompt
 from coa.question import Question
-from coa.trajectory import Mode
+from coa.trajectory import Author, Mode, Step, StepKind
 from curate.summary import funnel, read_metrics
 from synth.sample import (
     Assignment,
@@ -24,7 +24,9 @@ from synth.sample import (
     count_held_elsewhere,
     main,
     make_tasks,
+    show_preview,
 )
+from tests.sample_records import make_graded
 
 QUESTIONS = [
     Question(f"q{i:03}", f"Who is {i}?", ("x",), "train" if i < 90 else "test") for i in range(100)
@@ -248,3 +250,22 @@ def test_turns_that_reach_their_limit_are_counted(folder: Path) -> None:
     assert "; 4 turn_budget; 4 calls made" in sample_student(0, "rollout.max_turn_tokens=3")
     metrics = json.loads(Path("metrics/student_sample_cot.json").read_text())
     assert metrics["stop_reasons"]["turn_budget"] == 4
+
+
+def test_a_preview_cuts_results_alone_and_says_the_grade(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    thought = "I wonder. " * 40
+    steps = (
+        Step(StepKind.THOUGHT, Author.POLICY, thought),
+        Step(StepKind.OBSERVATION, Author.ENVIRONMENT, "\x1b[2J" + "found " * 100 + "the end"),
+        Step(StepKind.ANSWER, Author.POLICY, "</think>\n\n\\boxed{y}"),
+    )
+    show_preview([make_graded(QUESTIONS[0], steps)])
+    shown = capsys.readouterr().out
+    assert thought in shown
+    assert "\x1b" not in shown
+    assert "\\x1b[2J" in shown
+    assert "the end" not in shown
+    assert "451 more characters" in shown
+    assert "[answered; wrong, accepted: x]" in shown
