@@ -32,6 +32,9 @@ def fit(
         ConfigError: the memory does not suffice; says what to change.
         OutputError: a file cannot be written.
     """
+    from train.training_bar import use_training_bar
+
+    use_training_bar(trainer)
     checkpoint = _find_checkpoint(run, trainer, inputs)
     if checkpoint:
         print(f"going on from {checkpoint}", file=sys.stderr)
