@@ -274,7 +274,11 @@ def _meets(alarm: Alarm, row: Sequence[float], rows: Sequence[Sequence[float]]) 
 
 
 def find_alarms(history: Sequence[Entry], settings: MonitorSettings) -> Iterator[SeenAlarm]:
-    """Yield each alarm at the step where it went off; again only after it has passed."""
+    """Yield each alarm at the step where it went off; again only after it has passed.
+
+    Raises:
+        ConfigError: the settings have a limit for an alarm that does not exist.
+    """
     for alarm in alarms_of(settings):
         entries = [entry for entry in history if _values(alarm, entry)]
         is_active = False

@@ -22,17 +22,22 @@ class TrainingBar(ProgressCallback):
         """Begin with no figure."""
         super().__init__()
         self._figures: dict[str, str] = {}
+        self._num_read = 0
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: object
     ) -> None:
-        """Keep the figures that are shown; the bar writes them with its next step."""
-        if self.training_bar is None:
-            return
-        for name, title in _SHOWN.items():
-            if name in logs:
-                self._figures[title] = f"{float(logs[name]):.3g}"
-        self.training_bar.set_postfix(self._figures, refresh=False)
+        """Take the figures that are shown from new entries; the next step writes them.
+
+        They come from the log so far: what is watched (train/watching.py) stands there alone.
+        """
+        for entry in state.log_history[self._num_read :]:
+            for name, title in _SHOWN.items():
+                if entry.get(name) is not None:
+                    self._figures[title] = f"{float(entry[name]):.3g}"
+        self._num_read = len(state.log_history)
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self._figures, refresh=False)
 
 
 def use_training_bar(trainer: Any) -> None:
