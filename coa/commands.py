@@ -118,7 +118,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("models", "data_cards.models", "models"),
         Command("export", "data_cards.export", "export"),
         Command("publish", "data_cards.publish", "publish"),
-        Command("local-hub", "data_cards.local_hub", "local_hub"),
     ),
 }
 """All commands, as the help shows them."""
