@@ -1,6 +1,5 @@
 """Check by the imports who may know whom, who may write a tag, and what is loaded late."""
 
-import ast
 import re
 import subprocess
 import sys
