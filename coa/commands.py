@@ -67,7 +67,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("index", "coa.search.index", "index"),
         Command("embed", "coa.search.embed", "search"),
         Command("serve", "coa.search.serve", "serve"),
-        Command("serve-embeddings", "coa.search.dense.served"),
         Command("search-evaluate", "coa.search.evaluate", "search_evaluate"),
     ),
     "Trajectories": (
