@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from coa import protocol
 from coa.foreign import tag_families
 from coa.foreign.autocoa import read_autocoa
-from coa.foreign.numbered_react import read_numbered_react
-from coa.foreign.react import read_react_text
+from coa.foreign.react import read_numbered_react, read_react_text
 from coa.foreign.record import Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text
