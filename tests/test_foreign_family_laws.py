@@ -196,6 +196,7 @@ def test_any_text_is_read_whole_or_has_a_reason_and_a_position(form: Format, tex
         *("Action 1: a[", "Thought 1: a\n", "<|im_end|>  ", "Doc 1(Title: ", "<begin_a>", "]"),
     ],
 )
+@pytest.mark.long
 def test_ten_megabytes_take_seconds_in_every_format(unit: str) -> None:
     text = unit * (10_000_000 // len(unit))
     for form in READERS:

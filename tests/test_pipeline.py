@@ -111,6 +111,7 @@ def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_line_again_from_nothing_gives_the_same_bytes(
     project: Path, tmp_path: Path
 ) -> None:
