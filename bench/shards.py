@@ -27,8 +27,7 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.faults import Faults, FaultSettings
+from coa.policy.server import serve
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("coa", "synth", "conf", "pipeline")
@@ -69,8 +68,7 @@ def serve_teacher(folder: str, seconds: float, connection: Connection) -> None:
     policy = Counting(params.section(MicroworldParams))
 
     async def run() -> None:
-        faults = Faults(FaultSettings(latency_seconds=seconds))
-        async with serve(policy, faults=faults) as base_url:
+        async with serve(policy, latency_seconds=seconds) as base_url:
             connection.send(base_url)
             while await asyncio.to_thread(connection.recv):
                 total = policy.answered.total()

@@ -17,10 +17,6 @@ from coa.policy import Completion, Policy, Request, sent_sampling
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.fault_kinds import FaultKind
-from coa.policy.server.faults import Faults, FaultSettings
-from coa.policy.server.personalities import Personality
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
@@ -28,6 +24,8 @@ from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import ObservationSettings, SearchTool
 from coa.trajectory import Mode, Sampling, Trajectory
 from synth.sample import make_tasks
+from tests.doubles.faults import FaultKind, Faults, FaultSettings
+from tests.doubles.model_server import Personality, serve
 
 ROOT = Path(__file__).parent.parent
 MODEL = "scripted/teacher"

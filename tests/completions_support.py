@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Mapping
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -10,7 +12,8 @@ from aiohttp import web
 from coa.policy import Completion, Policy, Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server import error_response
+from tests.doubles.model_server import serve
 
 SECRET = "sk-secret-123"
 
@@ -57,6 +60,31 @@ def always(response_status: int, message: str, headers: Mapping[str, str] | None
 def first(responses: list[web.Response]) -> Any:
     """The responses one after the other, then the policy's own."""
     return lambda http_request, body: responses.pop(0) if responses else None
+
+
+@contextmanager
+def in_a_thread(serving: AbstractAsyncContextManager[str]) -> Iterator[str]:
+    """Serve from another thread, for commands that run an event loop of their own."""
+    loop = asyncio.new_event_loop()
+    ended = asyncio.Event()
+    address: list[str] = []
+    is_ready = threading.Event()
+
+    async def run() -> None:
+        async with serving as base_url:
+            address.append(base_url)
+            is_ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert is_ready.wait(60)
+    try:
+        yield address[0]
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from coa.policy.usage import Usage
 
 MODEL = "paid"

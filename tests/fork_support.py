@@ -17,8 +17,6 @@ from coa.policy import Policy
 from coa.policy.chat.families import FAMILIES, ChatFamily, FamilyName
 from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.server.app import serve
-from coa.policy.server.personalities import Personality
 from coa.prompts import Prompt
 from coa.rollout import Limits
 from coa.trajectory import Mode, Trajectory
@@ -26,6 +24,7 @@ from curate.fork_choice import Fork, Refused, forks_of
 from curate.fork_tasks import ForkRun, fork_task
 from curate.other_arm import resolve_fork
 from tests.chat_support import MODEL, ROOT, Script, chat_rows, roll, world
+from tests.doubles.model_server import Personality, serve
 
 PARAMS = BranchParams(cue=r"\bneed\b", points_per_trajectory=2)
 WAIVES = (Waiver.NO_REASONING,)

@@ -13,10 +13,10 @@ from coa.drivers import roll_out_all
 from coa.policy import Completion, Policy, Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import Fails, serve
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Sampling, Trajectory
 from tests.completions_support import free_port
+from tests.doubles.model_server import Fails, serve
 from tests.rollout_support import CLOSE, OPEN, Echo, task
 
 NUM_SEARCHES = 3

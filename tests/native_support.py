@@ -19,13 +19,13 @@ from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
 from coa.policy.native.policy import NativePolicy
 from coa.policy.native.template import NativeTemplate
-from coa.policy.server.app import serve
-from coa.policy.server.faults import Faults
-from coa.policy.server.native import NativeWriter
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 from tests.chat_support import MODEL, Script, roll, tasks
+from tests.doubles.faults import Faults
+from tests.doubles.model_server import serve
+from tests.doubles.native_writer import NativeWriter
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -11,9 +11,9 @@ from coa.policy import Policy, Request, Turns
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
 from coa.probing import Probe
 from tests.chat_support import MODEL
+from tests.doubles.model_server import serve
 
 
 def like(**changes: Any) -> Request:

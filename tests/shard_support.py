@@ -18,7 +18,7 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from coa.shard_files import JOURNAL, PROGRESS, SHARDS, Shard, folder_name, read_standing
 
 ROOT = Path(__file__).parent.parent

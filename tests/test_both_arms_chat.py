@@ -9,14 +9,14 @@ from coa.pairs import Arm, side_of
 from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.server.app import serve
-from coa.policy.server.personalities import Personality
+from coa.policy.server import serve
 from coa.protocol import action_indices
 from coa.trajectory import Trajectory
 from curate.fork_choice import forks_of
 from curate.fork_results import takes_arm
 from curate.fork_tasks import ForkRun, free_fork_task
 from tests.chat_support import MODEL, Script, roll
+from tests.doubles.model_server import Personality
 from tests.fork_support import PARAMS, WAIVES, parents, prompts
 
 
@@ -34,7 +34,7 @@ def test_every_sound_continuation_takes_its_arm_and_who_thinks_never_acts() -> N
 
     async def through() -> list[Trajectory]:
         async with AsyncExitStack() as stack:
-            served = serve(Script(), personality=Personality.VLLM)
+            served = serve(Script())
             address = await stack.enter_async_context(served)
             settings = ChatSettings(family=FamilyName.VLLM, waives=WAIVES)
             policy = ChatPolicy(ServerSettings(address, MODEL, patience_minutes=0.1), settings)

@@ -28,7 +28,7 @@ TAG_PROMPTS = "branch.prompts={coa: synth/prompts/coa.txt, cot: synth/prompts/co
 @pytest.fixture
 def server(linked_run: Path, root: Path) -> Iterator[dict[str, str]]:
     """Serve the teacher of the run in vLLM's manners; give its address and the model's name."""
-    command = [sys.executable, "-m", "coa.policy.rehearse", "personality=vllm", "port=0"]
+    command = [sys.executable, "-m", "coa.policy.rehearse", "port=0"]
     with subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True
     ) as process:

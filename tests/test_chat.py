@@ -19,8 +19,7 @@ from coa.policy.chat.families import FAMILIES, Checked, FamilyName
 from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
 from coa.policy.completions import ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
-from coa.policy.server.personalities import Personality
+from coa.policy.server import error_response
 from coa.rollout import Limits
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import (
@@ -34,6 +33,7 @@ from tests.chat_support import (
     tasks,
 )
 from tests.completions_support import SECRET
+from tests.doubles.model_server import Personality, serve
 
 SHOWING = [it for it in Personality if it is not Personality.PLAIN]
 NUM_QUESTIONS = 120

@@ -8,15 +8,11 @@ from pathlib import Path
 import pytest
 
 from coa import protocol
-from coa.errors import ConfigError, ServiceError
+from coa.errors import ServiceError
 from coa.journal import Journal
 from coa.policy import Completion, Request
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.server.app import serve
-from coa.policy.server.fault_kinds import FaultKind
-from coa.policy.server.faults import Faults, FaultSettings
-from coa.policy.server.personalities import Personality
 from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
 from tests.chat_support import (
     MODEL,
@@ -30,6 +26,8 @@ from tests.chat_support import (
     tasks,
 )
 from tests.completions_support import free_port
+from tests.doubles.faults import FaultKind
+from tests.doubles.model_server import Personality, serve
 
 NUM_QUESTIONS = 100
 LIMITS = (
@@ -288,16 +286,3 @@ def test_a_server_that_dies_and_returns_costs_nothing_but_time() -> None:
                 return await rolling
 
     assert differing(raw_rows(Mode.COA, NUM_QUESTIONS), asyncio.run(through())) == []
-
-
-def test_faults_and_latencies_follow_from_the_seed() -> None:
-    async def chosen(seed: int) -> list[FaultKind | None]:
-        settings = FaultSettings(kinds=PASSING, share=0.5, seed=seed)
-        faults = Faults(settings)
-        return [await faults.choose(f"{number % 20}".encode()) for number in range(60)]
-
-    first = asyncio.run(chosen(1))
-    assert first == asyncio.run(chosen(1)) != asyncio.run(chosen(2))
-    assert first[:20] != first[20:40]  # a repeated request may succeed
-    with pytest.raises(ConfigError, match="share of faults"):
-        FaultSettings(share=1.5)

@@ -23,13 +23,12 @@ from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.chat.record import Unforkable, UnforkableError, rebuild_messages
 from coa.policy.completions import ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.personalities import Personality
 from coa.policy.transcripts import mark_transcribed
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
 from curate.fork_choice import Fork, forks_of
 from curate.forks import action_points
 from tests.chat_support import MODEL, Script, roll, tasks
+from tests.doubles.model_server import Personality, serve
 from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents
 
 NUM_QUESTIONS = 40

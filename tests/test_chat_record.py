@@ -17,7 +17,6 @@ from coa.policy.chat.families import FamilyName
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.chat.replies import argument_of
 from coa.policy.completions import ServerSettings
-from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import (
@@ -36,6 +35,7 @@ from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import facts
 from data_cards.formats.traces import trace
 from tests.chat_support import MODEL, chat_rows
+from tests.doubles.model_server import Personality
 
 
 @pytest.fixture(scope="module")

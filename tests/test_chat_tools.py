@@ -19,8 +19,6 @@ from coa.policy import Request, Turns
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.personalities import Personality
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolSchema, own_schemas
@@ -28,6 +26,7 @@ from coa.tools.model_context import McpSettings, open_mcp_tools
 from coa.trajectory import Mode, Sampling, Step, StepKind, StopReason, Trajectory
 from data_cards.formats.traces import trace
 from tests.chat_support import MODEL, world
+from tests.doubles.model_server import Personality, serve
 
 SERVER = '''
 from mcp.server.mcpserver import MCPServer

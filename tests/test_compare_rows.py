@@ -13,9 +13,7 @@ from coa.policy import Request
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.chat import PromptForm
-from coa.policy.server.personalities import Personality
+from coa.policy.server import PromptForm, serve
 from coa.prompts import Prompt
 from coa.trajectory import Mode, StopReason, Trajectory
 from scripts.compare_rows import Likeness, compare, main
@@ -34,8 +32,7 @@ def rows_of(texts: Sequence[str], mode: Mode) -> tuple[list[Trajectory], list[li
     async def through() -> None:
         for kind in (CompletionsPolicy, ChatPolicy):
             student = ScriptedPolicy(list(texts), MODEL)
-            served = serve(student, personality=Personality.VLLM, form=FORM)
-            async with served as base_url:
+            async with serve(student, form=FORM) as base_url:
                 settings = ServerSettings(base_url, MODEL, patience_minutes=0.0)
                 is_chat = kind is ChatPolicy
                 policy = ChatPolicy(settings, ChatSettings()) if is_chat else kind(settings)

@@ -29,7 +29,7 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from tests.project_support import (
     copy,
     finish,

@@ -21,7 +21,7 @@ from coa.params import Params
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from coa.trajectory import StopReason
 from tests.judge_support import OPEN, PROMPTS, QUESTION, ROOT, answered
 from tests.sample_records import make_graded

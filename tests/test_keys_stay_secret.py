@@ -1,12 +1,10 @@
 """A server's key reaches no file, log, card or error, whatever the server does with it."""
 
-import asyncio
 import json
 import logging
 import sqlite3
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,12 @@ import pytest
 from aiohttp import web
 
 from coa.errors import CoaError
-from coa.policy.server.app import serve
-from coa.policy.server.fault_kinds import FaultKind
-from coa.policy.server.faults import Faults, FaultSettings
-from coa.policy.server.personalities import Personality
 from data_cards import render
 from synth import sample
 from tests.chat_support import Script
+from tests.completions_support import in_a_thread
+from tests.doubles.faults import FaultKind, Faults, FaultSettings
+from tests.doubles.model_server import Personality, serve
 
 KEY = "sk-planted-4f9d2c7e"
 ECHOES = (429, 500, 400)
@@ -52,31 +49,11 @@ class Echo:
         return web.json_response(said, status=status)
 
 
-@contextmanager
-def served(echo: Echo, kinds: tuple[FaultKind, ...]) -> Iterator[str]:
+def served(echo: Echo, kinds: tuple[FaultKind, ...]) -> AbstractContextManager[str]:
     """Serve the script from another thread; the address is the value."""
-    loop = asyncio.new_event_loop()
-    ended = asyncio.Event()
     faults = Faults(FaultSettings(kinds=kinds, share=0.3, seed=2))
-    address: list[str] = []
-    is_ready = threading.Event()
-
-    async def run() -> None:
-        serving = serve(Script(), personality=Personality.VLLM, faults=faults, fails=echo)
-        async with serving as base_url:
-            address.append(base_url)
-            is_ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    assert is_ready.wait(10)
-    try:
-        yield address[0]
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
-        loop.close()
+    serving = serve(Script(), personality=Personality.VLLM, faults=faults, fails=echo)
+    return in_a_thread(serving)
 
 
 def places_of(key: str, folder: Path) -> list[str]:

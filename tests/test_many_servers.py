@@ -16,7 +16,7 @@ from coa.journaled import JournaledPolicy, policy_key
 from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.routing import session_name
-from coa.policy.server.app import error_response
+from coa.policy.server import error_response
 from coa.servers import Servers
 from coa.trajectory import StopReason, Trajectory
 from tests.completions_support import always, request, run

@@ -9,18 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa import protocol
+from coa import protocol, tables
 from coa.calls import replay
+from coa.factory import PolicyKind
 from coa.journal import Journal
+from coa.params import Params
 from coa.policy import UnbatchedPolicy
 from coa.policy.chat.messages import tool_schemas
 from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
 from coa.policy.local.model import LocalPolicy
 from coa.policy.native.policy import NativePolicy, TokenSequence, token_sequence
+from coa.policy.rehearse import open_writer
+from coa.policy.server import serve
 from coa.rollout import Limits, RolloutContext, State
-from coa.trajectory import Mode, StepKind, StopReason
+from coa.trajectory import Mode, StepKind, StopReason, Trajectory
+from synth import sample
 from tests.chat_support import MODEL, differing, faulty, raw_rows
+from tests.completions_support import in_a_thread
+from tests.doubles.native_writer import NativeWriter
 from tests.native_support import (
     OddWriter,
     last_state,
@@ -215,3 +222,24 @@ def test_a_language_model_in_this_process_is_asked_by_ids(folder: Path) -> None:
     assert sum(mask) == ended.num_policy_tokens > 16
     assert len(ids) == ended.num_context_tokens
     assert ended.steps[0].author == "policy"
+
+
+def test_a_run_samples_in_the_models_own_format(linked_run: Path, folder: Path) -> None:
+    teacher = open_writer(Params.load("rehearse", []), PolicyKind.MICROWORLD)
+    served = NativeWriter(teacher, load_template(folder))
+    with in_a_thread(serve(served)) as base_url:
+        settings = [
+            "teacher.policy=native",
+            f"teacher.server.base_url={base_url}",
+            f"teacher.server.model={served.name}",
+            f"teacher.server.tokenizer={folder}",
+            "prompts.coa=synth/prompts/chat_coa.txt",
+            "rollout.max_context_tokens=8192",  # its tokens are short
+        ]
+        said = sample.main([*settings, "mode=coa", "out=data/native"])
+    assert "40 trajectories" in said
+    written = []
+    for name in ("native", "sample"):
+        rows = tables.read_table(Path(f"data/{name}/coa.parquet"), Trajectory)
+        written.append([[step.text for step in row.steps] for row in rows])
+    assert written[0] == written[1]

@@ -23,7 +23,7 @@ from coa.policy.completions import ServerSettings
 from coa.policy.native.grammar import GRAMMARS, read_turn, write_turn
 from coa.policy.native.policy import NativePolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from coa.rollout import Limits, State
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import MODEL, roll, tasks

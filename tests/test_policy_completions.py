@@ -18,7 +18,7 @@ from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.replies import finished_text
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server import error_response
 from tests.completions_support import (
     ask,
     first,
@@ -26,6 +26,7 @@ from tests.completions_support import (
     request,
     run,
 )
+from tests.doubles.model_server import serve
 
 CALL = "<think> I wonder. <begin_search> who wrote it </end_search>"
 ANSWER = "I know.\n</think>\n\n\\boxed{Ada}"

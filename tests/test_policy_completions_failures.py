@@ -11,7 +11,7 @@ from coa.errors import ServiceError
 from coa.policy import Completion, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server import error_response
 from tests.completions_support import (
     SECRET,
     always,
@@ -21,6 +21,7 @@ from tests.completions_support import (
     request,
     run,
 )
+from tests.doubles.model_server import serve
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])

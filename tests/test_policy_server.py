@@ -9,8 +9,7 @@ import pytest
 from coa.errors import InputError
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
-from coa.policy.server.personalities import Personality
+from tests.doubles.model_server import Personality, serve
 
 openai = pytest.importorskip("openai")
 

@@ -15,10 +15,10 @@ from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.policy import ChatSettings, Waiver
 from coa.policy.probe.questions import STORY
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response
-from coa.policy.server.personalities import Personality
+from coa.policy.server import error_response
 from tests.chat_support import MODEL, faulty
 from tests.completions_support import free_port
+from tests.doubles.model_server import Personality
 from tests.probe_support import like, probed
 
 SHOWING = [it for it in Personality if it is not Personality.PLAIN]

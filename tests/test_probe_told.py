@@ -7,7 +7,7 @@ import pytest
 from coa.policy import Turns
 from coa.policy.chat.families import FamilyName
 from coa.policy.chat.policy import ChatSettings
-from coa.policy.server.personalities import Personality
+from tests.doubles.model_server import Personality
 from tests.probe_support import like, probed
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, UnbatchedPolicy
 from coa.policy.local.model import LocalPolicy
-from coa.policy.server.app import error_response
+from coa.policy.server import error_response
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

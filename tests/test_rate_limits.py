@@ -16,9 +16,10 @@ from coa.pacing import EvenLimit, Limits, Pace
 from coa.policy import Completion
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server import error_response
 from coa.trajectory import StopReason, Trajectory
 from tests.completions_support import request, run
+from tests.doubles.model_server import serve
 from tests.many_servers_support import Served, roll_out_at, serving, settings, times_sent
 
 

@@ -16,22 +16,19 @@ from coa.errors import ConfigError
 from coa.factory import PolicyKind
 from coa.params import Params
 from coa.policy import Policy
-from coa.policy.rehearse import RehearseParams, main, open_writer, tell_sampling
-from coa.policy.server.personalities import Personality
+from coa.policy.rehearse import main, open_writer, tell_sampling
 from coa.trajectory import Trajectory
 from synth import sample
 
 SECRET = "sk-rehearsed-8c1f"
-FAULTS = "[too_many_requests,server_error,half_json,reset,empty_choices,bad_arguments]"
 
 
 @pytest.fixture
 def rehearsals(linked_run: Path, root: Path) -> Iterator[list[list[str]]]:
     """Serve from another process, and give the settings of the two commands that it prints."""
-    command = [sys.executable, "-m", "coa.policy.rehearse", "personality=plain", "port=0"]
-    faults = [f"rehearse.faults.kinds={FAULTS}", "rehearse.faults.share=0.2"]
+    command = [sys.executable, "-m", "coa.policy.rehearse", "port=0", "latency_seconds=0.001"]
     with subprocess.Popen(
-        [*command, *faults],
+        command,
         env={**os.environ, "PYTHONPATH": str(root)},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -44,33 +41,22 @@ def rehearsals(linked_run: Path, root: Path) -> Iterator[list[list[str]]]:
         assert "served the rehearsal" in process.stdout.read()
 
 
-def test_a_run_is_rehearsed_against_a_server_that_fails(
+def test_a_run_over_chat_is_rehearsed(
     rehearsals: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rehearsal, _ = rehearsals
     monkeypatch.setenv("TEACHER_KEY", SECRET)
     assert any(setting.startswith("teacher.server.model=scripted/") for setting in rehearsal)
-    settings = [
-        *rehearsal,
-        "mode=coa",
-        "out=data/rehearsed",
-        "teacher.server.api_key_env=TEACHER_KEY",
-    ]
-    with pytest.raises(ConfigError, match=r"cannot teach[\s\S]*waives=\[no_reasoning\]"):
-        sample.main(settings)
-    said = sample.main([*settings, "teacher.chat.waives=[no_reasoning]"])
-    assert "40 trajectories" in said
+    key = "teacher.server.api_key_env=TEACHER_KEY"
+    settings = [*rehearsal, "mode=coa", "out=data/rehearsed", key]
+    assert "40 trajectories" in sample.main(settings)
     rows = list(tables.read_table(Path("data/rehearsed/coa.parquet"), Trajectory))
+    direct = list(tables.read_table(Path("data/sample/coa.parquet"), Trajectory))
     assert all(row.model.startswith("scripted/") for row in rows)
-    assert sum(bool(row.error) for row in rows) == sum(
-        row.stop_reason == "malformed" for row in rows
-    )
+    assert [texts_of(row) for row in rows] == [texts_of(row) for row in direct]
     (metrics,) = Path("metrics").glob("*rehearsed*coa*")
-    figures = json.loads(metrics.read_text())
-    assert figures["waived"] == ["no_reasoning"]
-    assert figures["probe"]["reasoning"] == "not shown (accepted: no_reasoning)"
-    again = sample.main([*settings, "teacher.chat.waives=[no_reasoning]"])
-    assert " 0 calls made" in again
+    assert json.loads(metrics.read_text())["probe"]["reasoning"] == "shown as text"
+    assert " 0 calls made" in sample.main(settings)
     for path in Path().rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
@@ -94,19 +80,15 @@ def texts_of(row: Trajectory) -> list[str]:
     return [step.text for step in row.steps]
 
 
-@pytest.mark.parametrize(("personality", "page"), [("vllm", "v1"), ("deepseek", "beta")])
-def test_it_prints_a_profile_for_a_whole_run(personality: str, page: str) -> None:
-    settings = RehearseParams(personality=Personality(personality))
-    *_, profile = tell_sampling(settings, "http://127.0.0.1:8001/v1", "scripted/gold-1")
-    assert YAML(typ="safe").load(profile) == {
-        "teacher": {
-            "server": {
-                "base_url": f"http://127.0.0.1:8001/{page}",
-                "model": "scripted/gold-1",
-                "api_key_env": "",
-            }
-        }
+def test_it_prints_a_profile_for_a_whole_run() -> None:
+    *_, profile = tell_sampling("http://127.0.0.1:8001/v1", "scripted/gold-1")
+    server = {
+        "base_url": "http://127.0.0.1:8001/v1",
+        "model": "scripted/gold-1",
+        "api_key_env": "",
     }
+    expected = {"teacher": {"chat": {"family": "vllm"}, "server": server}}
+    assert YAML(typ="safe").load(profile) == expected
 
 
 def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:

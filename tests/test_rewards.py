@@ -12,9 +12,10 @@ from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import error_response, serve
+from coa.policy.server import error_response
 from coa.question import Question
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from tests.doubles.model_server import serve
 from train.rewards import (
     REWARDS,
     RUBRIC,

@@ -13,7 +13,7 @@ from coa.params import Params
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
+from coa.policy.server import serve
 from curate import branch, grade
 from synth import sample
 from tests.completions_support import ask, free_port, request, run

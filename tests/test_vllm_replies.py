@@ -14,8 +14,8 @@ from coa.policy import Completion, Finish, Request, RequestError, Turns
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server.app import serve
 from tests.chat_support import ROOT
+from tests.doubles.model_server import serve
 
 REPLIES = json.loads((ROOT / "tests/data/vllm_replies.json").read_text(encoding="utf-8"))
 MODEL = "tiny"

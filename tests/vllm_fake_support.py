@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from coa.policy import Policy
-from coa.policy.server.app import serve
+from tests.doubles.model_server import serve
 from train.vllm_policy import ServedEngine, ServedVllmPolicy
 
 

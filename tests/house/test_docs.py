@@ -36,8 +36,6 @@ from coa.params import Params
 from coa.points import Point, PointOutcome
 from coa.policy.chat.families import FamilyName, ForkWay
 from coa.policy.chat.policy import Waiver
-from coa.policy.server.fault_kinds import FaultKind
-from coa.policy.server.personalities import Personality
 from coa.question import Criterion, Question
 from coa.reviews import (
     Agreement,
@@ -171,8 +169,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Rule,
         FamilyName,
         Waiver,
-        Personality,
-        FaultKind,
     ],
 }
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load(

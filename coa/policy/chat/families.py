@@ -37,7 +37,7 @@ class Checked(StrEnum):
     """How a family's record was checked."""
 
     RUN = "run against our server"
-    """Whole runs were made against `coa.policy.rehearse` in this personality."""
+    """Whole runs were made against our own server with these manners."""
     READ = "read, not run"
     """Documentation and sources were read; no request was ever sent."""
 

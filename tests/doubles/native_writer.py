@@ -1,7 +1,7 @@
-"""Answer prompts of ids in Qwen's own format, with any policy behind them (`coa/policy/server`).
+"""Answer prompts of ids in Qwen's own format, with any policy behind them.
 
-The ids are decoded into a conversation, which is told to the policy as the chat server does; what
-the policy wrote is written as Qwen writes it, and encoded.
+The ids are decoded into a conversation, which is told to the policy as `coa.policy.server` tells a
+chat; what the policy wrote is written as Qwen writes it, and encoded.
 """
 
 import re
@@ -16,9 +16,7 @@ from coa.policy.chat.messages import Message
 from coa.policy.chat.replies import Call, ChatReply, Shown
 from coa.policy.native.grammar import read_turn, write_turn
 from coa.policy.native.template import NativeTemplate
-from coa.policy.server.chat import ChatHandler, Refused
-from coa.policy.server.faults import Faults, FaultSettings
-from coa.policy.server.personalities import Personality
+from coa.policy.server import ChatPage, Refused
 from coa.trajectory import Author
 
 _BLOCK = re.compile(
@@ -42,7 +40,7 @@ class NativeWriter:
     def __init__(self, policy: Policy, template: NativeTemplate) -> None:
         self._policy = policy
         self._template = template
-        self._chat = ChatHandler(policy, Personality.SGLANG, Faults(FaultSettings()))
+        self._chat = ChatPage(policy)
         self.name = policy.name
         self.identity = policy.identity
         self.count_tokens = policy.count_tokens
@@ -70,11 +68,11 @@ class NativeWriter:
             "seed": request.seed,
         }
         try:
-            asked = self._chat.to_request(body)
+            asked = self._chat.read(body)
         except (Refused, IndexError, ValueError) as odd:
             raise RequestError(f"not a conversation in Qwen's format: {odd}") from odd
         written = await self._policy.complete(asked)
-        message = self._chat.to_reply(written, asked, body)["choices"][0]["message"]
+        message = self._chat.write(body, asked, written)["choices"][0]["message"]
         ids = self.encode_turn(message, is_over=written.finish is not Finish.LENGTH)
         is_cut = len(ids) > request.max_tokens or written.finish is Finish.LENGTH
         ids = ids[: request.max_tokens]
@@ -89,8 +87,8 @@ class NativeWriter:
 
     def encode_turn(self, message: Mapping[str, Any], *, is_over: bool) -> tuple[int, ...]:
         """Encode a message as the model would sample it."""
-        reasoning = message.get("reasoning_content") or ""
-        content = message.get("content") or ""
+        reasoning = message.get("reasoning") or ""
+        content = (message.get("content") or "").lstrip("\n")
         calls = []
         for call in message.get("tool_calls") or ():
             calls.append(Call(call["function"]["name"], call["function"]["arguments"]))
@@ -115,9 +113,9 @@ class NativeWriter:
             elif block["role"] == "assistant":
                 messages.append(self._said(body, len(messages)))
             elif results:
-                calls = messages[-1]["tool_calls"]
-                for call, result in zip(calls, results, strict=True):
-                    messages.append({"role": "tool", "tool_call_id": call["id"], "content": result})
+                # Only the first call of a turn has a result; the others were not made.
+                (call,) = messages[-1]["tool_calls"]
+                messages.append({"role": "tool", "tool_call_id": call["id"], "content": results[0]})
             else:
                 messages.append({"role": "user", "content": body})
         return _Conversation(messages, tools)
@@ -125,11 +123,8 @@ class NativeWriter:
     def _said(self, body: str, number: int) -> Message:
         """Read an earlier turn of the model; its calls are named after their place."""
         reply = read_turn(body, self._template.grammar, is_thinking=False, is_cut=False).reply
-        calls = []
-        for position, call in enumerate(reply.calls, start=1):
-            suffix = f"-{position}" if position > 1 else ""
-            calls.append({"id": f"call_{number}{suffix}", "function": call._asdict()})
+        calls = [{"id": f"call_{number}", "function": call._asdict()} for call in reply.calls[:1]]
         message: Message = {"role": "assistant", "content": reply.content, "tool_calls": calls}
         if reply.reasoning:
-            message["reasoning_content"] = reply.reasoning
+            message["reasoning"] = reply.reasoning
         return message

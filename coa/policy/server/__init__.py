@@ -1,1 +1,0 @@
-"""Serve any policy as an OpenAI-compatible server."""
