@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from coa.evaluation_questions import EvaluationQuestion
 from coa.plain_words import words
 from curate.near_duplicates import NUM_HASHES, NearDuplicates
-from curate.overlap import EvaluationQuestion, EvaluationSets
+from curate.overlap import EvaluationSets
 from curate.screen import ScreenParams
 from curate.shingles import hash_words
 

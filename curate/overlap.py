@@ -1,6 +1,4 @@
-"""Compare texts with evaluation questions: find equal and near questions, and shared runs of words.
-
-Two questions are equal when their `question_key` is, and near as `coa.near_questions` says.
+"""Compare texts with evaluation questions: find the runs of words that they share.
 
 A text overlaps with an evaluation question when they share a run of words that holds a whole name;
 such a run is called telling. Runs of eight words are usual (s1, Open-R1 and Tulu 3 screen this
@@ -20,13 +18,12 @@ it holds only the last 65,536 questions.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coa.near_questions import NearQuestions, question_key
+from coa.evaluation_questions import EvaluationQuestion, EvaluationQuestions
 from coa.plain_words import WORD, fold_look_alikes, words
 from curate.shingles import Hashes, Rows, hash_words, runs
 
@@ -37,26 +34,11 @@ end a sentence."""
 _WITHIN_NAMES = " .-'\N{RIGHT SINGLE QUOTATION MARK}"
 
 
-class EvaluationQuestion(NamedTuple):
-    """A question that a model will be evaluated on."""
-
-    set_name: str
-    question_id: str
-    question: str
-
-
 class SharedRun(NamedTuple):
     """Words that a text shares with an evaluation question."""
 
     question: EvaluationQuestion
     words: str
-
-
-class NearQuestion(NamedTuple):
-    """An evaluation question that a question nearly asks."""
-
-    question: EvaluationQuestion
-    similarity: float
 
 
 class Span(NamedTuple):
@@ -104,54 +86,22 @@ def _looks_like_name(word: str, *, begins_sentence: bool) -> bool:
     return len(word) > 1 and word.isupper()
 
 
-class EvaluationSets:
-    """Evaluation questions in an index that texts are looked up in."""
+class EvaluationSets(EvaluationQuestions):
+    """Evaluation questions, which are found by the runs of words in a text, too."""
 
     def __init__(self, questions: Iterable[EvaluationQuestion], *, run_words: int) -> None:
         """Index the questions, and their runs of `run_words` words.
 
         Of equal questions, and of equal runs, the first one given is found.
         """
-        self._questions = list(questions)
+        super().__init__(questions)
         self._run_words = run_words
-        self._by_key: dict[str, int] = {}
-        texts: list[str] = []
-        set_names: list[str] = []
-        for i, question in enumerate(self._questions):
-            texts.append(question.question)
-            set_names.append(question.set_name)
-            key = question_key(question.question)
-            if key:
-                self._by_key.setdefault(key, i)
         self._runs, self._owners, self._starts = self._telling_runs()
-        self._near = NearQuestions(texts, set_names)
-        # Several trajectories answer the same question.
-        self._nearest = lru_cache(maxsize=65_536)(self._near.nearest)
-
-    def __len__(self) -> int:
-        return len(self._questions)
 
     @property
     def num_runs(self) -> int:
         """Count the different runs with a name that the questions have."""
         return len(self._runs)
-
-    def equal(self, question: str) -> EvaluationQuestion | None:
-        """Find the evaluation question that asks the same in the same words."""
-        found = self._by_key.get(question_key(question))
-        return None if found is None else self._questions[found]
-
-    @property
-    def min_similarity(self) -> dict[str, float]:
-        """Return, for each set, the similarity from which on a question is near one of the set."""
-        return self._near.min_similarity
-
-    def near(self, question: str) -> NearQuestion | None:
-        """Find the evaluation question that differs in few words, or in their order."""
-        found = self._nearest(question)
-        if found is None:
-            return None
-        return NearQuestion(self._questions[found.place], found.similarity)
 
     def shared(self, texts: Sequence[Sequence[str]], single: Rows) -> list[SharedRun | None]:
         """Find for each text the first run that it shares with an evaluation question.

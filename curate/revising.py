@@ -9,6 +9,7 @@ from pathlib import Path
 from coa import tables
 from coa.adjudication import AdjudicationParams, decide_all
 from coa.drops import Dropped, DropReason
+from coa.evaluation_questions import read_evaluation
 from coa.exclusions import Excluded, RowKind
 from coa.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
 from coa.graded import GradedTrajectory
@@ -16,7 +17,6 @@ from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.reviews import Applied, Effect, ReviewKind, read_reviews
 from coa.sets import AssembleParams
-from curate.evaluation_files import read_evaluation
 from curate.filter import FilterParams, judge
 from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenParams, read_marks, row_of

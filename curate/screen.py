@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 
 from coa import tables
+from coa.evaluation_questions import read_evaluation
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
@@ -38,7 +39,6 @@ from coa.question import Question
 from coa.sets import AssembleParams
 from coa.shards import ShardRun, take_shard
 from coa.trajectory import Author, Step, Trajectory
-from curate.evaluation_files import read_evaluation
 from curate.near_duplicates import Duplicate, NearDuplicates, find_in
 from curate.overlap import EvaluationSets, SharedRun
 from curate.shingles import Rows, hash_words

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa import tables
+from coa.evaluation_questions import read_evaluation
 from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.graded import GradedTrajectory
@@ -26,7 +27,6 @@ from coa.params import Params
 from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from curate.assemble import split_candidates
-from curate.evaluation_files import read_evaluation
 from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
 from curate.strata import Candidate

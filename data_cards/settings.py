@@ -24,8 +24,7 @@ from coa.sets import AssembleParams
 from coa.stages import TrajectorySource
 from data_cards.cards.safe_markdown import Markdown, fence
 from data_cards.catalogue import SetName
-from data_cards.publishing.disguises import fold
-from data_cards.publishing.key_formats import find_undetected_keys
+from data_cards.publishing.private_text import find_undetected_keys, fold
 
 SECTIONS = (
     "pipeline",

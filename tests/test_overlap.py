@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coa.evaluation_questions import EvaluationQuestion
 from coa.near_questions import question_key
 from coa.plain_words import words
-from curate.overlap import EvaluationQuestion, EvaluationSets, SharedRun, names
+from curate.overlap import EvaluationSets, SharedRun, names
 from curate.shingles import hash_words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))

@@ -11,8 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from data_cards.publishing.disguises import fold
-from data_cards.publishing.private_text import PrivateKind, find_private
+from data_cards.publishing.private_text import PrivateKind, find_private, fold
 from data_cards.settings import public
 
 pytest.importorskip("detect_secrets")

@@ -2,8 +2,8 @@
 
 All reasons are found at once, and each of them has a name. A reason can be waived by its name
 (`publish.allow`), never all of them together; the published card names those that were waived.
-To add a reason, write a value of `Reason` with its docstring, a function that gives `Refusal`s,
-and a line in `check_sets`.
+To add a reason, write a value of `Reason`, what holds without it (`MUST_HOLD`), a function that
+gives `Refusal`s, and a line in `check_sets`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,10 +11,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError, OutputError, unknown_name
-from coa.files import EVALUATION_SETS, EXCLUDED
-from coa.graded import GradedTrajectory
+from coa.evaluation_questions import EvaluationQuestions, read_evaluation
+from coa.exclusions import ExclusionReason
+from coa.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from coa.pairs import PreferencePair
 from coa.policy.scripted import is_scripted
 from coa.question import Question
@@ -24,16 +27,13 @@ from data_cards.cards.card import SetCard
 from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName
+from data_cards.facts import collect, facts, scan
 from data_cards.formats.published_rows import (
+    Record,
     flat_fault,
     flat_own_text,
     read_published,
     read_records,
-)
-from data_cards.publishing.evaluation_overlap import (
-    EvaluationQuestions,
-    num_compared,
-    screened_overlaps,
 )
 from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
@@ -45,33 +45,38 @@ class Reason(StrEnum):
     """A reason why something is not published."""
 
     NO_SET = "no_set"
-    """No set was built: there are no rows to publish."""
     EVALUATION_OVERLAP = "evaluation_overlap"
-    """A row touches an evaluation set, or the rows were never screened."""
     NO_EVALUATION_SET = "no_evaluation_set"
-    """The rows were compared with no evaluation question, for there is none."""
     PRIVATE_TEXT = "private_text"
-    """The policy wrote an e-mail address, a phone number or a key."""
     LICENCE = "licence"
-    """The licence of a source is unknown, or the licences cannot be combined."""
     SCRIPTED_TEACHER = "scripted_teacher"
-    """A program wrote the text, not a language model."""
     UNCOMMITTED_CODE = "uncommitted_code"
-    """Code or settings are not committed: nobody could make the rows again."""
     STALE_LOCK = "stale_lock"
-    """dvc.lock does not belong to the code, the settings and the files."""
     CARD_OUT_OF_DATE = "card_out_of_date"
-    """The rendered cards are not those of the files."""
     LOSS_MASK = "loss_mask"
-    """A loss mask would cover text of the environment or leave out text of the policy."""
     REVIEWS_MISSING = "reviews_missing"
-    """Fewer rows were reviewed by people than `publish.required_reviews` asks for."""
     KEY_IN_FILE = "key_in_file"
-    """Models: a text file of the folder holds a key."""
     RESULTS_MISSING = "results_missing"
-    """Models: there are no results of an evaluation, or they are of other weights."""
 
 
+MUST_HOLD = {
+    Reason.NO_SET: "there is a set with rows",
+    Reason.EVALUATION_OVERLAP: (
+        "no row has a question, or an edited copy of one, of the evaluation sets screened"
+    ),
+    Reason.NO_EVALUATION_SET: "there was an evaluation set to compare the rows with",
+    Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
+    Reason.LICENCE: "the licences of all sources are known and go together",
+    Reason.SCRIPTED_TEACHER: "language models wrote the text",
+    Reason.UNCOMMITTED_CODE: "the code is committed",
+    Reason.STALE_LOCK: "dvc.lock belongs to code, settings and files",
+    Reason.CARD_OUT_OF_DATE: "the cards are those of the files",
+    Reason.LOSS_MASK: "loss masks cover all of the policy's text and nothing else",
+    Reason.REVIEWS_MISSING: "as many rows were reviewed by people as were asked for",
+    Reason.KEY_IN_FILE: "no text file of the model holds a key",
+    Reason.RESULTS_MISSING: "the model was evaluated, and every figure is that of these weights",
+}
+"""What is true where a reason does not apply; a published card says it."""
 _OF_MODELS_ALONE = (Reason.KEY_IN_FILE, Reason.RESULTS_MISSING)
 SET_REASONS = tuple(reason for reason in Reason if reason not in _OF_MODELS_ALONE)
 """What is checked before sets are published."""
@@ -81,8 +86,7 @@ MODEL_REASONS = (
     Reason.UNCOMMITTED_CODE,
     Reason.STALE_LOCK,
     Reason.CARD_OUT_OF_DATE,
-    Reason.KEY_IN_FILE,
-    Reason.RESULTS_MISSING,
+    *_OF_MODELS_ALONE,
 )
 """What is checked before a model is published."""
 
@@ -107,18 +111,17 @@ def read_allowed(allow: str) -> frozenset[Reason]:
     return frozenset(Reason(name) for name in names)
 
 
-def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> tuple[Reason, ...]:
-    """Return the reasons that apply and are waived, sorted.
+def enforce(refusals: Sequence[Refusal], allowed: frozenset[Reason]) -> None:
+    """Refuse to publish where a reason applies that is not waived.
 
     Raises:
-        OutputError: a reason applies that is not waived; names every one of them.
+        OutputError: naming every one of them.
     """
     against = [refusal for refusal in refusals if refusal.reason not in allowed]
     if against:
         lines = [f"\n    {refusal.reason}: {refusal.detail}" for refusal in against]
         fix = how_to_waive(against, allowed)
         raise OutputError("publishing is refused", got="".join(lines), fix=fix)
-    return tuple(sorted({refusal.reason for refusal in refusals}))
 
 
 def how_to_waive(against: Sequence[Refusal], allowed: frozenset[Reason]) -> str:
@@ -149,16 +152,18 @@ def check_sets(
         InputError: a file is missing or broken.
     """
     names = [card.info.name for card in cards]
-    models = []
+    models: list[str] = []
+    conflicts: list[str] = []
     for card in cards:
         models += [model.value for model in card.models]
         models += [one.model for one in card.imported]
+        conflicts += licences.conflicts(card.sources, known_licences)
     found: list[Refusal] = []
     if not names:
         found.append(Refusal(Reason.NO_SET, "no set was built: the front card says why"))
     found += evaluation_refusals(names, settings.get("screen", {}))
     found += row_refusals(names, params.phone_region, published)
-    found += _licence_refusals(cards, known_licences)
+    found += [Refusal(Reason.LICENCE, line) for line in dict.fromkeys(conflicts)]
     found += _teacher_refusals(models)
     found += tree_refusals("render")
     found += review_refusals(names, params.required_reviews)
@@ -180,19 +185,18 @@ def check_model(
     conflicts = licences.conflicts(card.sources, known_licences)
     found = [Refusal(Reason.LICENCE, line) for line in conflicts]
     found += _teacher_refusals(card.teachers)
-    found += _model_tree_refusals(folder)
+    stage = provenance.stage_of(folder) if provenance.LOCK.exists() else ""
+    found += tree_refusals(stage)
+    if not stage:
+        unmade = f"{folder} was made by no stage in {provenance.LOCK}"
+        found.append(Refusal(Reason.STALE_LOCK, unmade))
     if not card.num_results:
-        found.append(_results_refusal(card, folder))
+        others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
+        fix = f"python -m train.evaluate model={folder}"
+        missing = f"no result is of these weights{others}: {fix}"
+        found.append(Refusal(Reason.RESULTS_MISSING, missing))
     found += _card_refusals(stale_cards, f"python -m data_cards.models model={folder}")
     return found
-
-
-def _results_refusal(card: ModelCard, folder: Path) -> Refusal:
-    of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
-    return Refusal(
-        Reason.RESULTS_MISSING,
-        f"no result is of these weights{of_others}: python -m train.evaluate model={folder}",
-    )
 
 
 def key_refusals(texts: Mapping[str, Path]) -> list[Refusal]:
@@ -209,27 +213,10 @@ def key_refusals(texts: Mapping[str, Path]) -> list[Refusal]:
     return [Refusal(Reason.KEY_IN_FILE, shown(found))] if found else []
 
 
-def _model_tree_refusals(folder: Path) -> list[Refusal]:
-    stage = provenance.stage_of(folder) if provenance.LOCK.exists() else ""
-    if stage:
-        return tree_refusals(stage)
-    unmade = Refusal(Reason.STALE_LOCK, f"{folder} was made by no stage in {provenance.LOCK}")
-    code = [refusal for refusal in tree_refusals("") if refusal.reason is Reason.UNCOMMITTED_CODE]
-    return [*code, unmade]
-
-
 def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
     if not stale:
         return []
     return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")]
-
-
-def _licence_refusals(cards: Sequence[SetCard], known: Mapping[str, str]) -> list[Refusal]:
-    """Name the licence conflicts of all cards, each once."""
-    lines: list[str] = []
-    for card in cards:
-        lines += licences.conflicts(card.sources, known)
-    return [Refusal(Reason.LICENCE, line) for line in dict.fromkeys(lines)]
 
 
 def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
@@ -273,21 +260,54 @@ _NOTHING_COMPARED = (
 def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> Iterator[Refusal]:
     """Yield a refusal for each set with rows that touch an evaluation set.
 
-    Where there is no evaluation set, that is a refusal of its own.
+    What the screen found may not be published; only it compares what the policy wrote. Its file is
+    not taken on trust alone: the question of every row is compared with every evaluation question
+    again. Where there is no evaluation set, that is a refusal of its own.
+
+    Args:
+        names: The sets.
+        screen: The section of that name in params.yaml, which names the evaluation files.
+
+    Raises:
+        InputError: a file is missing or broken.
     """
-    reason = Reason.EVALUATION_OVERLAP
     for path in (EXCLUDED, EVALUATION_SETS):
         if not path.exists():
-            yield Refusal(reason, f"the rows were never screened: {path} is missing")
+            detail = f"the rows were never screened: {path} is missing"
+            yield Refusal(Reason.EVALUATION_OVERLAP, detail)
             return
-    questions = EvaluationQuestions(screen)
-    if not num_compared() or not len(questions):
+    more = Path(screen.get("evaluation", QUESTIONS))
+    columns = screen.get("evaluation_columns", {})
+    questions = EvaluationQuestions(read_evaluation(QUESTIONS, more, columns))
+    compared = collect(scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
+    if not compared.sum() or not len(questions):
         yield Refusal(Reason.NO_EVALUATION_SET, _NOTHING_COMPARED)
     for name in names:
-        overlaps = dict.fromkeys((*screened_overlaps(name), *questions.overlaps(name)))
-        if overlaps:
-            lines = [f"{overlap.row_id} {overlap.detail}" for overlap in overlaps]
-            yield Refusal(reason, f"{name}: {_examples(lines)}")
+        lines = list(dict.fromkeys((*_screened(name), *_asked(name, questions))))
+        if lines:
+            yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples(lines)}")
+
+
+def _screened(name: SetName) -> list[str]:
+    """Name the rows of a set that the screen found and that are in the set all the same."""
+    excluded = scan(EXCLUDED, ["row_id", "reason", "detail"])
+    touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
+    rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
+    found = collect(rows.select("row_id", "detail"))
+    return [f"{row_id} {detail}" for row_id, detail in found.iter_rows()]
+
+
+def _asked(name: SetName, questions: EvaluationQuestions) -> Iterator[str]:
+    """Name the rows of a set that ask, or nearly ask, an evaluation question."""
+    for split in SPLITS:
+        for record in read_records(name, split):
+            row_id, question, _ = _parts_of(record)
+            equal = questions.equal(question)
+            near = None if equal else questions.near(question)
+            if equal:
+                yield f"{row_id} asks a question of {equal.set_name}"
+            elif near:
+                yield f"{row_id} nearly asks a question of {near.question.set_name}"
 
 
 def row_refusals(names: Iterable[SetName], phone_region: str, published: Path) -> Iterator[Refusal]:
@@ -318,20 +338,23 @@ def _checked_rows(name: SetName, published: Path) -> Iterator[tuple[str, str, st
         for record, row in zip(records, rows, strict=True):
             fault = "" if row.record == record else "the published row is not the one here"
             fault = fault or flat_fault(row)
-            if isinstance(record, Question):
-                yield record.question_id, "", fault
-                continue
-            row_id, steps = _steps_of(record)
+            row_id, _, steps = _parts_of(record)
             own = [step.text for step in steps if step.author is Author.POLICY]
-            own.append(flat_own_text(row))
-            yield row_id, "\n".join(own), mask_fault(record) or fault
+            if not isinstance(record, Question):
+                own.append(flat_own_text(row))
+                fault = mask_fault(record) or fault
+            yield row_id, "\n".join(own), fault
 
 
-def _steps_of(row: GradedTrajectory | PreferencePair) -> tuple[str, Sequence[Step]]:
-    """Return the id of a row and all its steps."""
-    if isinstance(row, PreferencePair):
-        return row.pair_id, (*row.prefix, *row.chosen, *row.rejected)
-    return row.trajectory.trajectory_id, row.trajectory.steps
+def _parts_of(record: Record) -> tuple[str, str, Sequence[Step]]:
+    """Return the id of a row, its question and all its steps."""
+    if isinstance(record, Question):
+        return record.question_id, record.question, ()
+    if isinstance(record, PreferencePair):
+        steps = (*record.prefix, *record.chosen, *record.rejected)
+        return record.pair_id, record.question, steps
+    trajectory = record.trajectory
+    return trajectory.trajectory_id, trajectory.question, trajectory.steps
 
 
 def _examples(lines: Sequence[str]) -> str:

@@ -22,27 +22,10 @@ from data_cards.catalogue import (
 )
 from data_cards.formats.published_rows import published_file
 from data_cards.formats.traces import trace_files
-from data_cards.publishing.gate import Reason
+from data_cards.publishing.gate import MUST_HOLD, Reason
 from data_cards.tracing import provenance
 
 LINEAGE = "lineage.json"
-_CHECKED = {
-    Reason.NO_SET: "there is a set with rows",
-    Reason.EVALUATION_OVERLAP: (
-        "no row has a question, or an edited copy of one, of the evaluation sets screened"
-    ),
-    Reason.NO_EVALUATION_SET: "there was an evaluation set to compare the rows with",
-    Reason.PRIVATE_TEXT: "the policy wrote no e-mail address, phone number or key",
-    Reason.LICENCE: "the licences of all sources are known and go together",
-    Reason.SCRIPTED_TEACHER: "language models wrote the text",
-    Reason.UNCOMMITTED_CODE: "the code is committed",
-    Reason.STALE_LOCK: "dvc.lock belongs to code, settings and files",
-    Reason.CARD_OUT_OF_DATE: "the cards are those of the files",
-    Reason.LOSS_MASK: "loss masks cover all of the policy's text and nothing else",
-    Reason.REVIEWS_MISSING: "as many rows were reviewed by people as were asked for",
-    Reason.KEY_IN_FILE: "no text file of the model holds a key",
-    Reason.RESULTS_MISSING: "the model was evaluated, and every figure is that of these weights",
-}
 
 Content = Path | bytes
 """A file's contents: the path of a file here, or the bytes that are to be written."""
@@ -115,7 +98,7 @@ def version_section(record: bytes) -> str:
     rows = []
     for reason in found["checked"]:
         holds = "**waived**" if reason in waived else "yes"
-        must_hold = _CHECKED[Reason(reason)]
+        must_hold = MUST_HOLD[Reason(reason)]
         rows.append((Markdown(f"`{reason}`"), Markdown(must_hold), Markdown(holds)))
     checks = table(("check", "what must hold", "holds"), rows)
     verdict = "Nothing was waived."

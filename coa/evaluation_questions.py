@@ -1,20 +1,74 @@
-"""Read the questions that models will be evaluated on, against which rows are screened.
+"""Read the questions that models will be evaluated on, and find those that a question asks.
 
-A file is one evaluation set, named by its stem. The validation and test questions of the project's
-own are sets too, one for each source and split: `musique test`.
+Two questions are equal when their `question_key` is, and near as `coa.near_questions` says. A file
+is one evaluation set, named by its stem. The validation and test questions of the project's own are
+sets too, one for each source and split: `musique test`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from coa import tables
 from coa.errors import InputError
+from coa.near_questions import NearQuestions, question_key
 from coa.question import Question, evaluation_set
 from coa.sources import read_rows
-from curate.overlap import EvaluationQuestion
 
 _FORMATS = (".parquet", ".jsonl", ".csv")
 _COLUMNS = ("question_id", "question")
+
+
+class EvaluationQuestion(NamedTuple):
+    """A question that a model will be evaluated on."""
+
+    set_name: str
+    question_id: str
+    question: str
+
+
+class NearQuestion(NamedTuple):
+    """An evaluation question that a question nearly asks."""
+
+    question: EvaluationQuestion
+    similarity: float
+
+
+class EvaluationQuestions:
+    """Evaluation questions, which are found by the words of a question."""
+
+    def __init__(self, questions: Iterable[EvaluationQuestion]) -> None:
+        """Index the questions; of equal ones, the first one given is found."""
+        self._questions = list(questions)
+        self._by_key: dict[str, EvaluationQuestion] = {}
+        for question in self._questions:
+            key = question_key(question.question)
+            if key:
+                self._by_key.setdefault(key, question)
+        texts = [question.question for question in self._questions]
+        self._near = NearQuestions(texts, [question.set_name for question in self._questions])
+        # Several trajectories answer the same question.
+        self._nearest = lru_cache(maxsize=65_536)(self._near.nearest)
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    @property
+    def min_similarity(self) -> dict[str, float]:
+        """Return, for each set, the similarity from which on a question is near one of the set."""
+        return self._near.min_similarity
+
+    def equal(self, question: str) -> EvaluationQuestion | None:
+        """Find the evaluation question that asks the same in the same words."""
+        return self._by_key.get(question_key(question))
+
+    def near(self, question: str) -> NearQuestion | None:
+        """Find the evaluation question that differs in few words, or in their order."""
+        found = self._nearest(question)
+        if found is None:
+            return None
+        return NearQuestion(self._questions[found.place], found.similarity)
 
 
 def read_evaluation(
