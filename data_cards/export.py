@@ -38,8 +38,7 @@ class ExportParams:
     """The sets to write; empty: all that were built."""
     format: tuple[ExportFormat, ...] = (ExportFormat.LLAMAFACTORY, ExportFormat.VERL_RL)
     """The formats to write: llamafactory, llamafactory_calls, trl_messages, trl_completion,
-    trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, autocoa_sft, autocoa_rl,
-    search_r1, skyrl_rl, openai, slime, prime_rl, atif, adp."""
+    trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, atif, adp."""
     out: str = "data/export"
     """The folder to write: a new one, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"

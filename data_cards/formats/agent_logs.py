@@ -1,11 +1,9 @@
-"""Write trajectories as JSON lines: for OpenAI fine-tuning, slime, prime-rl, as ATIF and ADP.
+"""Write trajectories as JSON lines: logs of agents in the forms ATIF and ADP.
 
-The schemas are OpenAI's FineTuneChatRequestInput (openai-openapi), what slime's
-MultiTurnLossMaskGenerator and prime-rl's `SFTDataset` read, Harbor's `Trajectory` (harbor 0.25)
-and neulab's `Trajectory` (agent-data-protocol 1.3 to 1.5).
+The schemas are Harbor's `Trajectory` (harbor 0.25) and neulab's `Trajectory` (agent-data-protocol
+1.3 to 1.5).
 """
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 
 from coa.trajectory import Trajectory
 from data_cards.catalogue import SPLITS
-from data_cards.formats.messages import CallForm, chat_messages
 from data_cards.formats.row_files import write_lines
 from data_cards.formats.source import Source
 from data_cards.formats.traces import HARNESS
@@ -24,50 +21,6 @@ ADP_VERSION = "1.3.0"
 """The oldest version whose calls name their results; later ones up to 1.5.0 read it."""
 RowWriter = Callable[[Trajectory, str, Sequence[str]], dict[str, Any]]
 """Makes a row of a trajectory, the user's message and the tools of the set."""
-
-
-def openai_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make a row for OpenAI's supervised fine-tuning: calls and results name each other by id."""
-    messages = _messages_with_json(trajectory, asked, tools)
-    call_id = ""
-    num_calls = 0
-    for message in messages:
-        for call in message.get("tool_calls", ()):
-            num_calls += 1
-            call_id = _call_id(num_calls)
-            call["id"] = call_id
-        if message["role"] == "tool":
-            del message["name"]
-            message["tool_call_id"] = call_id
-    row: dict[str, Any] = {"messages": messages}
-    if tools:
-        row["tools"] = tool_schemas(tools)
-        row["parallel_tool_calls"] = False
-    return row
-
-
-def prime_rl_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make prime-rl's row: arguments and `tools` as JSON text, which it decodes."""
-    row: dict[str, Any] = {"id": trajectory.trajectory_id}
-    row["messages"] = _messages_with_json(trajectory, asked, tools)
-    if tools:
-        row["tools"] = json.dumps(tool_schemas(tools))
-    return row
-
-
-def slime_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make slime's row: `step_loss_mask` is 1 for what the policy said, `metadata` has the tools.
-
-    Arguments are objects, because chat templates write a text as a text in quotes.
-    """
-    form = CallForm(tuple(tools), parameters=())
-    messages = chat_messages(asked, trajectory.steps, form)
-    for message in messages:
-        message["step_loss_mask"] = int(message["role"] == "assistant")
-    metadata: dict[str, Any] = {"id": trajectory.trajectory_id}
-    if tools:
-        metadata["tools"] = tool_schemas(tools)
-    return {"messages": messages, "metadata": metadata}
 
 
 def atif_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
@@ -161,13 +114,6 @@ def _details(trajectory: Trajectory) -> dict[str, str]:
     }
 
 
-def _messages_with_json(
-    trajectory: Trajectory, asked: str, tools: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return a trajectory's messages with the arguments of calls as JSON text."""
-    return chat_messages(asked, trajectory.steps, CallForm(tuple(tools), None))
-
-
 def _call_id(number: int) -> str:
     return f"call_{number}"
 
@@ -189,8 +135,5 @@ def _write(family: str, row_of: RowWriter, folder: Path, source: Source) -> dict
     return counts
 
 
-write_openai = partial(_write, "openai", openai_row)
-write_prime_rl = partial(_write, "prime_rl", prime_rl_row)
-write_slime = partial(_write, "slime", slime_row)
 write_atif = partial(_write, "atif", atif_row)
 write_adp = partial(_write, "adp", adp_row)

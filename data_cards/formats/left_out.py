@@ -13,8 +13,6 @@ class LeftOutReason(StrEnum):
 
     TOO_LONG = "too_long"
     """It has more than `export.max_tokens` tokens."""
-    OTHER_TOOL = "other_tool"
-    """It calls a tool that the format has no tags for."""
     TEXT_CHANGED = "text_changed"
     """The tokenizer does not give its text back, so its labels could not be exact."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coa import protocol
 from data_cards.catalogue import SetName
-from data_cards.formats import agent_logs, sharegpt, tagged_text, trl_rows, verl
+from data_cards.formats import agent_logs, sharegpt, trl_rows, verl
 from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
 
@@ -34,20 +34,6 @@ class ExportFormat(StrEnum):
     """verl and Search-R1: questions with gold answers for a rule."""
     VERL_SFT = "verl_sft"
     """verl's SFT trainer: `messages` and `tools`."""
-    AUTOCOA_SFT = "autocoa_sft"
-    """AutoCoA's LLaMA-Factory: one response with all results in it."""
-    AUTOCOA_RL = "autocoa_rl"
-    """AutoCoA's verl: questions with answers joined by `<ans_split>`."""
-    SEARCH_R1 = "search_r1"
-    """Text in Search-R1's tags, with segments that say what is trained."""
-    SKYRL_RL = "skyrl_rl"
-    """SkyRL: questions for its search environment."""
-    OPENAI = "openai"
-    """OpenAI's supervised fine-tuning: `messages` and `tools`."""
-    SLIME = "slime"
-    """slime's SFT: `messages` with `step_loss_mask`."""
-    PRIME_RL = "prime_rl"
-    """prime-rl's SFT: `messages` and `tools`."""
     ATIF = "atif"
     """ATIF 1.8, Harbor's logs of agents."""
     ADP = "adp"
@@ -87,10 +73,6 @@ _CHAT_MASK = (
     "learned, the end of each turn and a marker that the scaffold inserted too."
 )
 
-_THOUGHTS_IN_CONTENT = (
-    "Verbatim calls: a call is its tool and arguments. Thoughts stand between "
-    f"`{protocol.THINK_OPEN}` and `{protocol.THINK_CLOSE}` in the content."
-)
 _LOG_MASK = (
     "Verbatim calls, and the mask of characters: a step is the agent's as a whole. Blanks around "
     "thoughts and results are stripped."
@@ -99,11 +81,6 @@ _LOG_MASK = (
 
 def _python(code: str) -> str:
     return f"```python\n{code.strip()}\n```"
-
-
-def _console(*lines: str) -> str:
-    command = " \\\n  ".join(lines)
-    return f"```console\n$ {command}\n```"
 
 
 def _yaml(text: str) -> str:
@@ -238,85 +215,6 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "of the turn. `tools` is left out where tools differ in their parameters, because verl "
         "reads no JSON text there.",
     ),
-    ExportFormat.AUTOCOA_SFT: Target(
-        "autocoa",
-        tagged_text.write_autocoa_sft,
-        rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl)",
-        _yaml("dataset_dir: autocoa\ndataset: coa_train\nignore_observation: true"),
-        "Masks are found in the text again, by AutoCoA's own code. It learns the line breaks "
-        "before a result as the policy's. Blanks after a result are left out, since one more line "
-        "break hides the end of the result from that code.",
-    ),
-    ExportFormat.AUTOCOA_RL: Target(
-        "autocoa",
-        tagged_text.write_autocoa_rl,
-        r"autocoa/rl_(train|validation)\.parquet",
-        _yaml("data:\n  train_files: autocoa/rl_train.parquet"),
-        "The types of the questions and their hops.",
-    ),
-    ExportFormat.SEARCH_R1: Target(
-        "search_r1",
-        tagged_text.write_search_r1,
-        rf"search_r1/({_SETS}|left_out)\.jsonl",
-        _python("""
-import json
-from pathlib import Path
-
-with Path("search_r1/coa_train.jsonl").open(encoding="utf-8") as lines:
-    rows = [json.loads(line) for line in lines]
-learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
-"""),
-        "Verbatim text: tags are rewritten and an answer is taken out of its box. What is "
-        "trained is what the policy wrote, segment by segment. Rows that call another tool than "
-        "the search are left out and named in left_out.jsonl.",
-    ),
-    ExportFormat.SKYRL_RL: Target(
-        "skyrl",
-        verl.write_skyrl,
-        r"skyrl/(train|validation)\.parquet",
-        _yaml(
-            "data:\n  train_data: [skyrl/train.parquet]\n  val_data: [skyrl/validation.parquet]\n"
-            "environment:\n  env_class: search"
-        ),
-        "The types of the questions and their hops.",
-    ),
-    ExportFormat.OPENAI: Target(
-        "openai",
-        agent_logs.write_openai,
-        rf"openai/{_LOGS}",
-        _python("""
-from pathlib import Path
-
-from openai import OpenAI
-
-client = OpenAI()
-file = client.files.create(file=Path("openai/coa/train.jsonl"), purpose="fine-tune")
-client.fine_tuning.jobs.create(model="gpt-4.1-mini-2025-04-14", training_file=file.id)
-"""),
-        f"The names of the rows. {_THOUGHTS_IN_CONTENT} All that the assistant says is learned, a "
-        "marker that the scaffold inserted too.",
-    ),
-    ExportFormat.SLIME: Target(
-        "slime",
-        agent_logs.write_slime,
-        rf"slime/{_LOGS}",
-        _console(
-            'python train_async.py --prompt-data "slime/coa/train.jsonl" --input-key messages',
-            "--rollout-function-path slime.rollout.sft_rollout.generate_rollout",
-            "--loss-type sft_loss --calculate-per-token-loss",
-            "--disable-compute-advantages-and-returns --debug-train-only",
-        ),
-        f"{_THOUGHTS_IN_CONTENT} `step_loss_mask` is 1 for the policy's messages and 0 for all "
-        "others; slime masks whole messages, so a marker that the scaffold inserted is learned.",
-    ),
-    ExportFormat.PRIME_RL: Target(
-        "prime_rl",
-        agent_logs.write_prime_rl,
-        rf"prime_rl/{_LOGS}",
-        '```toml\n[data]\nname = "json"\ndata_files = ["prime_rl/coa/train.jsonl"]\n```',
-        f"{_THOUGHTS_IN_CONTENT} prime-rl learns all that the assistant says, a marker that the "
-        "scaffold inserted too.",
-    ),
     ExportFormat.ATIF: Target(
         "atif",
         agent_logs.write_atif,
@@ -347,7 +245,13 @@ with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
     ),
 }
 README = "README.md"
-ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS.values())])
+_DROPPED = (
+    rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl|rl_(train|validation)\.parquet)"
+    rf"|search_r1/({_SETS}|left_out)\.jsonl|skyrl/(train|validation)\.parquet"
+    rf"|(openai|slime|prime_rl)/{_LOGS}"
+)
+"""The files of formats that older versions wrote."""
+ALL_FILES = "|".join([r"README\.md", *(one.files for one in FORMATS.values()), _DROPPED])
 """A regular expression for the path of every file that an export may hold."""
 
 

@@ -1,4 +1,4 @@
-"""Write verl's files, questions and trajectories, and SkyRL's questions, which are like verl's."""
+"""Write verl's files: questions and trajectories."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -28,15 +28,6 @@ _RL = pa.schema(
         ("extra_info", _EXTRA_INFO),
     ]
 )
-_SKYRL = pa.schema(
-    [
-        ("data_source", pa.string()),
-        ("prompt", pa.list_(_MESSAGE)),
-        ("env_class", pa.string()),
-        ("reward_spec", pa.struct([("method", pa.string()), ("ground_truth", _GROUND_TRUTH)])),
-        ("extra_info", _EXTRA_INFO),
-    ]
-)
 
 
 def write_rl(folder: Path, source: Source) -> dict[str, int]:
@@ -63,34 +54,6 @@ def rl_row(question: Question, prompt: str, split: str, index: int) -> dict[str,
         "ability": "fact-reasoning",
         "reward_model": {"style": "rule", "ground_truth": {"target": list(question.gold_answers)}},
         "extra_info": {"split": split, "index": index, "question_id": question.question_id},
-    }
-
-
-def write_skyrl(folder: Path, source: Source) -> dict[str, int]:
-    """Write the questions of the RL set in SkyRL's columns; its class `search` scores them.
-
-    Raises:
-        InputError: the set is missing or broken.
-    """
-    if SetName.RL not in source.names:
-        return {}
-    return write_splits(folder, "", _SKYRL, partial(_skyrl_rows, source))
-
-
-def _skyrl_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
-    for row in _rl_rows(source, split):
-        yield _skyrl_row(row)
-
-
-def _skyrl_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Make SkyRL's row of verl's."""
-    truth = row["reward_model"]["ground_truth"]
-    return {
-        "data_source": row["data_source"],
-        "prompt": row["prompt"],
-        "env_class": "search",
-        "reward_spec": {"method": "rule", "ground_truth": truth},
-        "extra_info": row["extra_info"],
     }
 
 
