@@ -21,8 +21,8 @@ from coa.question import Question
 from coa.trajectory import FORCED_STOPS, Author, Outcome, Step, StepKind, StopReason, Trajectory
 from data_cards.export import main
 from data_cards.formats import agent_logs
+from data_cards.formats.messages import call_arguments
 from data_cards.formats.registry import FORMATS, ExportFormat
-from data_cards.formats.turns import call_arguments
 from tests.sample_records import make_trajectory
 
 Row = dict[str, Any]
@@ -241,7 +241,7 @@ def exported(
 @every_format
 def test_an_export_has_a_file_for_each_split(exported: Path, name: ExportFormat) -> None:
     for split in ("train", "validation"):
-        path = exported / FORMATS[name].folder / f"coa/{split}.jsonl"
+        path = exported / FORMATS[name].path.format(name="coa", split=split)
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines
         for line in lines:

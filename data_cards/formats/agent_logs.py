@@ -4,17 +4,15 @@ The schemas are Harbor's `Trajectory` (harbor 0.25) and neulab's `Trajectory` (a
 1.3 to 1.5).
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from coa.trajectory import Trajectory
-from data_cards.catalogue import SPLITS
-from data_cards.formats.row_files import write_lines
-from data_cards.formats.source import Source
+from data_cards.catalogue import SetName
+from data_cards.formats.messages import Turn, call_arguments, tool_schemas, turns_of
+from data_cards.formats.published_rows import call_form_of
+from data_cards.formats.source import Row, Source, Table
 from data_cards.formats.traces import HARNESS
-from data_cards.formats.turns import Turn, call_arguments, tool_schemas, turns_of
 
 ATIF_VERSION = "ATIF-v1.8"
 ADP_VERSION = "1.3.0"
@@ -54,7 +52,7 @@ def _atif_turn(turn: Turn, number: int) -> dict[str, Any]:
     if turn.call is None:
         return step
     call = {
-        "tool_call_id": _call_id(number),
+        "tool_call_id": f"call_{number}",
         "function_name": turn.call.tool,
         "arguments": call_arguments(turn.call.tool or "", turn.call.argument or ""),
     }
@@ -94,7 +92,7 @@ def _adp_turn(turn: Turn, number: int) -> list[dict[str, Any]]:
     }
     if turn.result is None:
         return [action]
-    call_id = _call_id(number)
+    call_id = f"call_{number}"
     action["tool_call_id"] = call_id
     seen = {
         "class_": "text_observation",
@@ -114,26 +112,21 @@ def _details(trajectory: Trajectory) -> dict[str, str]:
     }
 
 
-def _call_id(number: int) -> str:
-    return f"call_{number}"
+def atif(source: Source, name: SetName) -> Table:
+    """Make each trajectory a log of ATIF."""
+    return _logs(source, name, atif_row)
 
 
-def _write(family: str, row_of: RowWriter, folder: Path, source: Source) -> dict[str, int]:
-    """Write each set with trajectories to a folder of its own, a file for each split.
-
-    Raises:
-        InputError: a set is missing or broken.
-    """
-    counts = {}
-    for name in source.with_trajectories:
-        tools = source.call_form(name).tools
-        for split in SPLITS:
-            trajectories = source.trajectories(name, split)
-            rows = (row_of(one, source.asked(one.question), tools) for one in trajectories)
-            path = folder / name / f"{split}.jsonl"
-            counts[f"{family}/{name}/{split}"] = write_lines(path, rows)
-    return counts
+def adp(source: Source, name: SetName) -> Table:
+    """Make each trajectory a log of ADP."""
+    return _logs(source, name, adp_row)
 
 
-write_atif = partial(_write, "atif", atif_row)
-write_adp = partial(_write, "adp", adp_row)
+def _logs(source: Source, name: SetName, row_of: RowWriter) -> Table:
+    tools = call_form_of(name).tools
+
+    def rows(split: str) -> Iterator[Row]:
+        for trajectory in source.trajectories(name, split):
+            yield row_of(trajectory, source.asked(trajectory.question), tools)
+
+    return Table(rows)

@@ -1,16 +1,15 @@
-"""List the formats that an export can have: who writes each, how it is loaded, what it loses."""
+"""List the formats that an export can have: who makes its rows, how it is loaded, what it loses."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from pathlib import Path
 
 from coa import protocol
-from data_cards.catalogue import SetName
-from data_cards.formats import agent_logs, sharegpt, trl_rows, verl
-from data_cards.formats.source import Source
-from data_cards.formats.tokenised import write_tokenised
+from data_cards.catalogue import HAS_TRAJECTORIES, SetName
+from data_cards.formats import agent_logs, sharegpt, trainer_rows
+from data_cards.formats.source import Source, Table
+from data_cards.formats.tokenised import LEFT_OUT
 
 
 class ExportFormat(StrEnum):
@@ -44,23 +43,18 @@ class ExportFormat(StrEnum):
 class Target:
     """What an export does for a format."""
 
-    folder: str
-    """The folder below `export.out` into which it writes."""
-    write: Callable[[Path, Source], dict[str, int]]
-    files: str
-    """A regular expression for the path of every file that it writes."""
+    path: str
+    """The path of a file below `export.out`, for a set `{name}` and a `{split}`."""
+    sets: tuple[SetName, ...]
+    """The sets that it can hold."""
+    table: Callable[[Source, SetName], Table] | None
+    """Makes the rows of a set; None where there is nothing but token ids."""
     loading: str
     """A block of code that loads it, from the folder of the export."""
     loses: str
     """What the format cannot hold."""
 
 
-_SETS = r"(coa|cot)_(train|validation)"
-_LOGS = r"(coa|cot)/(train|validation)\.jsonl"
-_TOKENIZED = (
-    r"(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)|{0}/tokenized/(train|validation)"
-    r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
-)
 _CALLS_LOST = (
     "Verbatim calls: a call is its tool and arguments, and the tags of the rollout are those of "
     f"the chat template. Thoughts stand between `{protocol.THINK_OPEN}` and "
@@ -87,20 +81,11 @@ def _yaml(text: str) -> str:
     return f"```yaml\n{text.strip()}\n```"
 
 
-def _write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
-    """Write sharegpt files, and token ids where a tokenizer is named."""
-    counts = sharegpt.write_llamafactory(folder, source)
-    if source.tokenizer is not None:
-        counts |= write_tokenised(folder, source)
-    return counts
-
-
 FORMATS: Mapping[ExportFormat, Target] = {
     ExportFormat.LLAMAFACTORY: Target(
-        "llamafactory",
-        _write_llamafactory,
-        r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
-        rf"|llamafactory/{_TOKENIZED.format('llamafactory')}",
+        "llamafactory/{name}_{split}.jsonl",
+        (SetName.COT_A, *HAS_TRAJECTORIES),
+        sharegpt.conversations,
         _yaml(
             "dataset_dir: llamafactory\ndataset: coa_train   # or cot_train; cot_a_train for DPO\n"
             "# where export.tokenizer was set, token ids go before the dataset that is named:\n"
@@ -111,16 +96,16 @@ FORMATS: Mapping[ExportFormat, Target] = {
         "`tokenized/` is exact and loses nothing but the names of the rows.",
     ),
     ExportFormat.LLAMAFACTORY_CALLS: Target(
-        "llamafactory",
-        sharegpt.write_calls,
-        r"llamafactory/(coa|cot)_calls_(train|validation)\.jsonl",
+        "llamafactory/{name}_calls_{split}.jsonl",
+        HAS_TRAJECTORIES,
+        sharegpt.calls,
         _yaml("dataset_dir: llamafactory\ndataset: coa_calls_train   # or cot_calls_train"),
         _CALLS_LOST,
     ),
     ExportFormat.TRL_MESSAGES: Target(
-        "trl",
-        trl_rows.write_messages,
-        rf"trl/messages/{_SETS}\.parquet",
+        "trl/messages/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.trl_messages,
         _python("""
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
@@ -132,9 +117,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B-Instruct", args, train_dataset=rows)
         f"{_CALLS_LOST} {_CHAT_MASK}",
     ),
     ExportFormat.TRL_COMPLETION: Target(
-        "trl",
-        trl_rows.write_completions,
-        rf"trl/completion/{_SETS}\.parquet",
+        "trl/completion/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.completions,
         _python("""
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
@@ -148,9 +133,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
         "spans the border of prompt and completion counts as completion.",
     ),
     ExportFormat.TRL_PREFERENCE: Target(
-        "trl",
-        trl_rows.write_preferences,
-        r"trl/preference/(train|validation)\.parquet",
+        "trl/preference/{split}.parquet",
+        (SetName.COT_A,),
+        trainer_rows.preferences,
         _python("""
 from datasets import load_dataset
 from trl import DPOConfig, DPOTrainer
@@ -163,9 +148,9 @@ trainer = DPOTrainer("Qwen/Qwen2.5-0.5B", args=args, train_dataset=rows)
         "each side with the end token, also after a call.",
     ),
     ExportFormat.TRL_TOKENIZED: Target(
-        "trl",
-        partial(write_tokenised, label="trl/tokenized"),
-        rf"trl/{_TOKENIZED.format('trl')}",
+        "trl/tokenized",
+        HAS_TRAJECTORIES,
+        None,
         _python("""
 from datasets import load_from_disk
 from trl import SFTConfig, SFTTrainer
@@ -177,9 +162,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
         "The names of the rows. Masks are exact: each piece with one author is encoded by itself.",
     ),
     ExportFormat.TRL_PROMPTS: Target(
-        "trl",
-        trl_rows.write_prompts,
-        r"trl/prompts/(train|validation)\.parquet",
+        "trl/prompts/{split}.parquet",
+        (SetName.RL,),
+        trainer_rows.trl_prompts,
         _python("""
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer
@@ -196,16 +181,16 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "The search: a trainer that is to search needs `tools` or an environment of its own.",
     ),
     ExportFormat.VERL_RL: Target(
-        "verl",
-        verl.write_rl,
-        r"verl/(train|validation)\.parquet",
+        "verl/{split}.parquet",
+        (SetName.RL,),
+        trainer_rows.verl_prompts,
         _yaml("data:\n  train_files: verl/train.parquet\n  val_files: verl/validation.parquet"),
         "The types of the questions and their hops.",
     ),
     ExportFormat.VERL_SFT: Target(
-        "verl",
-        verl.write_sft,
-        rf"verl/sft/{_SETS}\.parquet",
+        "verl/sft/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.verl_messages,
         _yaml(
             "data:\n  train_files: verl/sft/coa_train.parquet\n"
             "  val_files: verl/sft/coa_validation.parquet\n  messages_key: messages\n"
@@ -216,9 +201,9 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "reads no JSON text there.",
     ),
     ExportFormat.ATIF: Target(
-        "atif",
-        agent_logs.write_atif,
-        rf"atif/{_LOGS}",
+        "atif/{name}/{split}.jsonl",
+        HAS_TRAJECTORIES,
+        agent_logs.atif,
         _python("""
 from pathlib import Path
 
@@ -230,9 +215,9 @@ with Path("atif/coa/train.jsonl").open(encoding="utf-8") as lines:
         f"{_LOG_MASK} The agent's version is the hash of its prompt.",
     ),
     ExportFormat.ADP: Target(
-        "adp",
-        agent_logs.write_adp,
-        rf"adp/{_LOGS}",
+        "adp/{name}/{split}.jsonl",
+        HAS_TRAJECTORIES,
+        agent_logs.adp,
         _python("""
 from pathlib import Path
 
@@ -245,14 +230,30 @@ with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
     ),
 }
 README = "README.md"
-_DROPPED = (
-    rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl|rl_(train|validation)\.parquet)"
-    rf"|search_r1/({_SETS}|left_out)\.jsonl|skyrl/(train|validation)\.parquet"
-    rf"|(openai|slime|prime_rl)/{_LOGS}"
+_GONE = (
+    r"autocoa/(dataset_info\.json|(coa|cot)_{split}\.jsonl|rl_{split}\.parquet)",
+    r"search_r1/((coa|cot)_{split}|left_out)\.jsonl",
+    r"skyrl/{split}\.parquet",
+    r"(openai|slime|prime_rl)/(coa|cot)/{split}\.jsonl",
 )
 """The files of formats that older versions wrote."""
-ALL_FILES = "|".join([r"README\.md", *(one.files for one in FORMATS.values()), _DROPPED])
-"""A regular expression for the path of every file that an export may hold."""
+
+
+def own_files() -> str:
+    """Make the regular expression for the path of every file that an export may hold."""
+    patterns = [
+        re.escape(README),
+        re.escape(f"llamafactory/{sharegpt.INFO}"),
+        rf"(llamafactory|trl)/{re.escape(LEFT_OUT)}",
+        r"(llamafactory|trl)/tokenized/dataset_dict\.json",
+        r"(llamafactory|trl)/tokenized/{split}/((data|cache)-[\w-]+\.arrow|dataset_info\.json)",
+        r"(llamafactory|trl)/tokenized/{split}/state\.json",
+        *_GONE,
+    ]
+    for target in FORMATS.values():
+        path = re.escape(target.path).replace(r"\{", "{").replace(r"\}", "}")
+        patterns.append(path.replace("{name}", f"({'|'.join(target.sets)})"))
+    return "|".join(patterns).replace("{split}", "(train|validation)")
 
 
 def readme(formats: Sequence[ExportFormat], splits: Mapping[SetName, Sequence[str]]) -> str:
