@@ -9,7 +9,7 @@
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
-#                 make test-trainers: LLaMA-Factory's, verl's and SkyRL's own loaders on our exports
+#                 make test-trainers: LLaMA-Factory's and verl's own loaders on our exports
 #   make check    formatting, lint, types, and the bookkeeping of names, links and imports
 #   make deps     the code that each stage runs, written into dvc.yaml
 #   make docs     what the documents say of each file and each setting, from the docstrings
@@ -72,8 +72,8 @@ TRAINERS := $(VENV)-trainers
 test-trainers: $(INSTALLED)-dev
 	[ -x $(TRAINERS)/bin/python ] || $(PYTHON) -m venv $(TRAINERS)
 	$(TRAINERS)/bin/pip install --quiet 'llamafactory==0.9.5' 'torch==2.11.*' 'transformers>=5.5.3,<5.6' \
-	  'tensordict<=0.10' 'ray>=2.41' codetiming hydra-core loguru
-	$(TRAINERS)/bin/pip install --quiet --no-deps 'verl==0.9.1' 'skyrl==0.3.0'
+	  'tensordict<=0.10' 'ray>=2.41' codetiming hydra-core
+	$(TRAINERS)/bin/pip install --quiet --no-deps 'verl==0.9.1'
 	COA_TRAINERS_PYTHON=$(abspath $(TRAINERS)/bin/python) python -m pytest -m trainers tests/test_export_trainers.py
 
 check: $(INSTALLED)-dev

@@ -9,8 +9,9 @@ how each format is loaded and what it loses (data_cards/formats/registry.py). On
 built are written, or those of them that `sets` names.
 """
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from coa.prompts import Prompt
 from coa.sets import AssembleParams
 from coa.tokens import Tokenizer
 from data_cards.catalogue import SetName, built_sets, published_splits
-from data_cards.formats.registry import ALL_FILES, FORMATS, README, ExportFormat, readme
-from data_cards.formats.sharegpt import INFO
-from data_cards.formats.source import Source
+from data_cards.formats.published_rows import write_rows
+from data_cards.formats.registry import FORMATS, README, ExportFormat, Target, own_files, readme
+from data_cards.formats.sharegpt import INFO, describe
+from data_cards.formats.source import Row, Source
+from data_cards.formats.tokenised import write_tokenised
 
-OWN_FOLDER = OwnFolder("python -m data_cards.export", README, ALL_FILES)
+OWN_FOLDER = OwnFolder("python -m data_cards.export", README, own_files())
 _OLDER_MARK = f"llamafactory/{INFO}"
 """The file that every export had before there was a README.md."""
 
@@ -38,8 +41,7 @@ class ExportParams:
     """The sets to write; empty: all that were built."""
     format: tuple[ExportFormat, ...] = (ExportFormat.LLAMAFACTORY, ExportFormat.VERL_RL)
     """The formats to write: llamafactory, llamafactory_calls, trl_messages, trl_completion,
-    trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, autocoa_sft, autocoa_rl,
-    search_r1, skyrl_rl, openai, slime, prime_rl, atif, adp."""
+    trl_preference, trl_tokenized, trl_prompts, verl_rl, verl_sft, atif, adp."""
     out: str = "data/export"
     """The folder to write: a new one, or one that this command made, which is replaced."""
     prompt: str = "train/prompts/question.txt"
@@ -95,8 +97,6 @@ def _own_folder(out: Path) -> OwnFolder:
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
     """Write every format into an empty folder and return the number of rows by file.
 
-    A split without rows has no file and is not named.
-
     Raises:
         InputError: a set is missing or broken, or no row fits.
         ConfigError: the prompt or the tokenizer cannot be used, or token ids lack a tokenizer.
@@ -112,16 +112,47 @@ def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> d
     counts: dict[str, int] = {}
     formats = [name for name in ExportFormat if name in params.format]
     for name in formats:
-        target = FORMATS[name]
-        family = folder / target.folder
-        family.mkdir(exist_ok=True)
-        counts |= target.write(family, source)
-    for family in folder.iterdir():
-        if not any(family.iterdir()):
-            family.rmdir()
+        counts |= _write_files(folder, FORMATS[name], source)
+        if name is ExportFormat.LLAMAFACTORY and source.tokenizer is not None:
+            counts |= write_tokenised(folder / "llamafactory", source)
+        elif name is ExportFormat.TRL_TOKENIZED:
+            counts |= write_tokenised(folder / "trl", source)
+    describe(folder / "llamafactory")
     splits = {name: published_splits(name) for name in names}
     (folder / README).write_text(readme(formats, splits), encoding="utf-8")
     return {file: count for file, count in counts.items() if count}
+
+
+def _write_files(folder: Path, target: Target, source: Source) -> dict[str, int]:
+    """Write the sets that a format can hold and return the number of rows by file.
+
+    A split without rows has no file: loaders refuse an empty one.
+    """
+    counts: dict[str, int] = {}
+    for name in source.names:
+        if target.table is None or name not in target.sets:
+            continue
+        table = target.table(source, name)
+        for split in published_splits(name):
+            file = target.path.format(name=name, split=split)
+            path = folder / file
+            if table.schema is None:
+                count = _write_lines(path, table.rows(split))
+            else:
+                count = write_rows(path, table.schema, table.rows(split))
+            counts[file.rpartition(".")[0]] = count
+    return counts
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSON lines, and return how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def _tokenizer(name: str) -> Tokenizer | None:

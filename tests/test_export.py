@@ -194,7 +194,7 @@ def test_rows_that_are_too_long_are_left_out_counted_and_named(
     exported: Path, root: Path, tmp_path: Path
 ) -> None:
     summary = export_tokens(exported, root, tmp_path / "out", "max_tokens=400")
-    count = int(summary.rpartition(" tokenized train")[0].rpartition(" ")[2])
+    count = int(summary.rpartition(" llamafactory/tokenized/train")[0].rpartition(" ")[2])
     assert 0 < count < 26
     file = tmp_path / "out/llamafactory/tokenized_left_out.jsonl"
     left_out = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -217,7 +217,7 @@ def test_a_validation_split_of_which_nothing_fits_is_not_written(
     shortest, *_ = sorted(map(len, found["train"]["input_ids"]))
     assert shortest < min(map(len, found["validation"]["input_ids"]))
     summary = export_tokens(exported, root, tmp_path / "out", f"max_tokens={shortest}")
-    assert "tokenized validation" not in summary
+    assert "tokenized/validation" not in summary
     again = datasets.load_from_disk(str(tmp_path / "out/llamafactory/tokenized"))
     assert set(again) == {"train"}
 

@@ -6,7 +6,7 @@ The schemas are written again here from each project's files; an unknown field i
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -21,19 +21,15 @@ from coa.question import Question
 from coa.trajectory import FORCED_STOPS, Author, Outcome, Step, StepKind, StopReason, Trajectory
 from data_cards.export import main
 from data_cards.formats import agent_logs
+from data_cards.formats.messages import call_arguments
 from data_cards.formats.registry import FORMATS, ExportFormat
-from data_cards.formats.turns import call_arguments
 from tests.sample_records import make_trajectory
 
 Row = dict[str, Any]
 WRITERS: dict[ExportFormat, agent_logs.RowWriter] = {
-    ExportFormat.OPENAI: agent_logs.openai_row,
-    ExportFormat.SLIME: agent_logs.slime_row,
-    ExportFormat.PRIME_RL: agent_logs.prime_rl_row,
     ExportFormat.ATIF: agent_logs.atif_row,
     ExportFormat.ADP: agent_logs.adp_row,
 }
-READ_BACK = [name for name in WRITERS if name is not ExportFormat.ADP]
 
 
 class Schema(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,83 +45,6 @@ class Function(Schema):
 class Tool(Schema):
     type: Literal["function"]
     function: Function
-
-
-class JsonCall(Schema):
-    name: str
-    arguments: str
-
-
-class OpenAICall(Schema):
-    id: str
-    type: Literal["function"]
-    function: JsonCall
-
-
-class User(Schema, tag_field="role", tag="user"):
-    content: str
-
-
-class OpenAIAssistant(Schema, tag_field="role", tag="assistant"):
-    content: str
-    tool_calls: Annotated[list[OpenAICall], msgspec.Meta(min_length=1)] | None = None
-
-
-class OpenAIResult(Schema, tag_field="role", tag="tool"):
-    tool_call_id: str
-    content: str
-
-
-class OpenAIRow(Schema):
-    messages: list[User | OpenAIAssistant | OpenAIResult]
-    tools: list[Tool]
-    parallel_tool_calls: bool
-
-
-class ObjectFunction(Schema):
-    name: str
-    arguments: dict[str, Any]
-
-
-class SlimeCall(Schema):
-    type: Literal["function"]
-    function: ObjectFunction
-
-
-class SlimeMessage(Schema):
-    role: Literal["user", "assistant", "tool"]
-    content: str
-    step_loss_mask: Literal[0, 1]
-    name: str | None = None
-    tool_calls: list[SlimeCall] | None = None
-
-
-class SlimeMetadata(Schema):
-    id: str
-    tools: list[Tool]
-
-
-class SlimeRow(Schema):
-    messages: list[SlimeMessage]
-    metadata: SlimeMetadata
-
-
-class PrimeCall(Schema):
-    type: Literal["function"]
-    function: JsonCall
-
-
-class PrimeMessage(Schema):
-    role: Literal["user", "assistant", "tool"]
-    content: str
-    name: str | None = None
-    tool_calls: list[PrimeCall] | None = None
-
-
-class PrimeRow(Schema):
-    id: str
-    messages: list[PrimeMessage]
-    tools: str
 
 
 class AtifCall(Schema):
@@ -198,9 +117,6 @@ class AdpRow(Schema):
 
 
 SCHEMAS: dict[ExportFormat, type[Schema]] = {
-    ExportFormat.OPENAI: OpenAIRow,
-    ExportFormat.SLIME: SlimeRow,
-    ExportFormat.PRIME_RL: PrimeRow,
     ExportFormat.ATIF: AtifRow,
     ExportFormat.ADP: AdpRow,
 }
@@ -267,14 +183,10 @@ def test_every_row_fits_the_schema(name: ExportFormat, answered: list[Trajectory
         assert isinstance(row, SCHEMAS[name])
 
 
-@pytest.mark.parametrize("name", READ_BACK)
-def test_every_row_is_read_back_as_the_same_steps(
-    name: ExportFormat, answered: list[Trajectory]
-) -> None:
-    expected = Format.ATIF if name is ExportFormat.ATIF else Format.MESSAGES
+def test_every_row_of_atif_is_read_back_as_the_same_steps(answered: list[Trajectory]) -> None:
     for trajectory in answered:
-        read = read_foreign_row(written(name, trajectory))
-        assert read.format is expected
+        read = read_foreign_row(written(ExportFormat.ATIF, trajectory))
+        assert read.format is Format.ATIF
         assert said(read.steps) == said(trajectory.steps)
         assert read.question == f"Question: {trajectory.question}"
 
@@ -300,29 +212,6 @@ def test_adps_actions_and_observations_are_the_trajectorys(answered: list[Trajec
             else:
                 found.append((StepKind.ANSWER, letters(item.content)))
         assert found == said(trajectory.steps)
-
-
-def test_slime_learns_exactly_what_the_policy_said(answered: list[Trajectory]) -> None:
-    for trajectory in answered:
-        messages = written(ExportFormat.SLIME, trajectory)["messages"]
-        learned = [it for it in messages if it["step_loss_mask"] == 1]
-        turns = 1 + sum(step.kind is StepKind.ACTION for step in trajectory.steps)
-        assert len(learned) == turns
-        shown = [it["content"] for it in messages if it["step_loss_mask"] == 0]
-        seen = [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
-        assert shown[0] == f"Question: {trajectory.question}"
-        assert [letters(text) for text in shown[1:]] == [
-            letters(observation_body(it)) for it in seen
-        ]
-
-
-def test_openais_results_name_their_calls(answered: list[Trajectory]) -> None:
-    for trajectory in answered:
-        messages = written(ExportFormat.OPENAI, trajectory)["messages"]
-        made = [call["id"] for it in messages for call in it.get("tool_calls", ())]
-        named = [it["tool_call_id"] for it in messages if it["role"] == "tool"]
-        assert made == named
-        assert len(set(made)) == len(made)
 
 
 def test_atifs_steps_are_numbered_and_their_results_name_a_call_of_the_step(
@@ -352,27 +241,8 @@ def exported(
 @every_format
 def test_an_export_has_a_file_for_each_split(exported: Path, name: ExportFormat) -> None:
     for split in ("train", "validation"):
-        path = exported / FORMATS[name].folder / f"coa/{split}.jsonl"
+        path = exported / FORMATS[name].path.format(name="coa", split=split)
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines
         for line in lines:
             msgspec.json.decode(line, type=SCHEMAS[name])
-
-
-def test_a_set_without_tools_is_exported_without_them(exported: Path) -> None:
-    for line in (exported / "openai/cot/train.jsonl").read_text(encoding="utf-8").splitlines():
-        assert list(json.loads(line)) == ["messages"]
-
-
-def test_prime_rls_rows_are_loaded_as_its_code_loads_them(exported: Path, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    path = exported / "prime_rl/coa/train.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = datasets.load_dataset(
-        "json", data_files=[str(path)], split="train", cache_dir=str(tmp_path)
-    )
-    for row, line in zip(rows, lines, strict=True):
-        assert row["tools"] == line["tools"]
-        for loaded, message in zip(row["messages"], line["messages"], strict=True):
-            filled = {key: value for key, value in loaded.items() if value is not None}
-            assert filled == message

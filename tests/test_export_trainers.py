@@ -1,4 +1,4 @@
-"""The loaders of LLaMA-Factory, verl and SkyRL read our exports and learn the policy's text alone.
+"""The loaders of LLaMA-Factory and verl read our exports and learn the policy's text alone.
 
 They are run where COA_TRAINERS_PYTHON names a Python that has them (`make test-trainers`).
 """
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="COA_TRAINERS_PYTHON names no Python with trainers"),
     pytest.mark.usefixtures("quiet_bars"),
 ]
-FORMATS = "llamafactory,llamafactory_calls,verl_rl,verl_sft,skyrl_rl"
+FORMATS = "llamafactory,llamafactory_calls,verl_rl,verl_sft"
 LLAMAFACTORY = """
 from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
 from llamafactory.hparams import get_train_args
@@ -61,16 +61,6 @@ for row in map(rows.__getitem__, range(len(rows))):
 settings = {"max_prompt_length": 1024, "filter_overlong_prompts": False, "cache_dir": "unused"}
 rows = RLHFDataset("verl/train.parquet", tokenizer, OmegaConf.create(settings))
 found = {"sft": sft, "rl": [row["raw_prompt"] for row in map(rows.__getitem__, range(len(rows)))]}
-"""
-SKYRL = """
-import importlib.util
-from pathlib import Path
-root = Path(importlib.util.find_spec("skyrl").submodule_search_locations[0])
-spec = importlib.util.spec_from_file_location("dataset", root / "train/dataset/dataset.py")
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-rows = module.PromptDataset(["skyrl/train.parquet"], tokenizer, 1024, num_workers=1)
-found = [rows[place] for place in range(len(rows))]
 """
 PROGRAM = """
 import json, sys
@@ -168,12 +158,3 @@ def test_verl_learns_the_policys_text_alone_and_asks_the_questions(exported: Pat
     for learned, row in zip(found["sft"], graded(), strict=True):
         assert letters(learned) == as_calls(row)
     assert all(prompt[0]["content"].startswith("Question: ") for prompt in found["rl"])
-
-
-def test_skyrl_asks_the_questions_in_its_search_environment(exported: Path) -> None:
-    found = load(exported, SKYRL)
-    assert len(found) == 10
-    for prompt, environment, extras, _ in found:
-        assert prompt[0]["content"].startswith("Question: ")
-        assert environment == "search"
-        assert extras["reward_spec"]["ground_truth"]["target"]

@@ -127,7 +127,9 @@ def test_a_set_that_was_built_is_exported_and_one_that_was_not_is_named(
     coa_run: Path, root: Path
 ) -> None:
     prompt = f"prompt={root / 'train/prompts/question.txt'}"
-    assert export.main([prompt]) == "data/export: 20 coa_train, 4 coa_validation"
+    assert export.main([prompt]) == (
+        "data/export: 20 llamafactory/coa_train, 4 llamafactory/coa_validation"
+    )
     assert not Path("data/export/verl").exists()
     with pytest.raises(InputError, match="the set 'rl' was not built") as raised:
         export.main([prompt, "sets=[coa,rl]"])

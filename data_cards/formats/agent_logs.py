@@ -1,73 +1,24 @@
-"""Write trajectories as JSON lines: for OpenAI fine-tuning, slime, prime-rl, as ATIF and ADP.
+"""Write trajectories as JSON lines: logs of agents in the forms ATIF and ADP.
 
-The schemas are OpenAI's FineTuneChatRequestInput (openai-openapi), what slime's
-MultiTurnLossMaskGenerator and prime-rl's `SFTDataset` read, Harbor's `Trajectory` (harbor 0.25)
-and neulab's `Trajectory` (agent-data-protocol 1.3 to 1.5).
+The schemas are Harbor's `Trajectory` (harbor 0.25) and neulab's `Trajectory` (agent-data-protocol
+1.3 to 1.5).
 """
 
-import json
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from coa.trajectory import Trajectory
-from data_cards.catalogue import SPLITS
-from data_cards.formats.messages import CallForm, chat_messages
-from data_cards.formats.row_files import write_lines
-from data_cards.formats.source import Source
+from data_cards.catalogue import SetName
+from data_cards.formats.messages import Turn, call_arguments, tool_schemas, turns_of
+from data_cards.formats.published_rows import call_form_of
+from data_cards.formats.source import Row, Source, Table
 from data_cards.formats.traces import HARNESS
-from data_cards.formats.turns import Turn, call_arguments, tool_schemas, turns_of
 
 ATIF_VERSION = "ATIF-v1.8"
 ADP_VERSION = "1.3.0"
 """The oldest version whose calls name their results; later ones up to 1.5.0 read it."""
 RowWriter = Callable[[Trajectory, str, Sequence[str]], dict[str, Any]]
 """Makes a row of a trajectory, the user's message and the tools of the set."""
-
-
-def openai_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make a row for OpenAI's supervised fine-tuning: calls and results name each other by id."""
-    messages = _messages_with_json(trajectory, asked, tools)
-    call_id = ""
-    num_calls = 0
-    for message in messages:
-        for call in message.get("tool_calls", ()):
-            num_calls += 1
-            call_id = _call_id(num_calls)
-            call["id"] = call_id
-        if message["role"] == "tool":
-            del message["name"]
-            message["tool_call_id"] = call_id
-    row: dict[str, Any] = {"messages": messages}
-    if tools:
-        row["tools"] = tool_schemas(tools)
-        row["parallel_tool_calls"] = False
-    return row
-
-
-def prime_rl_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make prime-rl's row: arguments and `tools` as JSON text, which it decodes."""
-    row: dict[str, Any] = {"id": trajectory.trajectory_id}
-    row["messages"] = _messages_with_json(trajectory, asked, tools)
-    if tools:
-        row["tools"] = json.dumps(tool_schemas(tools))
-    return row
-
-
-def slime_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
-    """Make slime's row: `step_loss_mask` is 1 for what the policy said, `metadata` has the tools.
-
-    Arguments are objects, because chat templates write a text as a text in quotes.
-    """
-    form = CallForm(tuple(tools), parameters=())
-    messages = chat_messages(asked, trajectory.steps, form)
-    for message in messages:
-        message["step_loss_mask"] = int(message["role"] == "assistant")
-    metadata: dict[str, Any] = {"id": trajectory.trajectory_id}
-    if tools:
-        metadata["tools"] = tool_schemas(tools)
-    return {"messages": messages, "metadata": metadata}
 
 
 def atif_row(trajectory: Trajectory, asked: str, tools: Sequence[str]) -> dict[str, Any]:
@@ -101,7 +52,7 @@ def _atif_turn(turn: Turn, number: int) -> dict[str, Any]:
     if turn.call is None:
         return step
     call = {
-        "tool_call_id": _call_id(number),
+        "tool_call_id": f"call_{number}",
         "function_name": turn.call.tool,
         "arguments": call_arguments(turn.call.tool or "", turn.call.argument or ""),
     }
@@ -141,7 +92,7 @@ def _adp_turn(turn: Turn, number: int) -> list[dict[str, Any]]:
     }
     if turn.result is None:
         return [action]
-    call_id = _call_id(number)
+    call_id = f"call_{number}"
     action["tool_call_id"] = call_id
     seen = {
         "class_": "text_observation",
@@ -161,36 +112,21 @@ def _details(trajectory: Trajectory) -> dict[str, str]:
     }
 
 
-def _messages_with_json(
-    trajectory: Trajectory, asked: str, tools: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return a trajectory's messages with the arguments of calls as JSON text."""
-    return chat_messages(asked, trajectory.steps, CallForm(tuple(tools), None))
+def atif(source: Source, name: SetName) -> Table:
+    """Make each trajectory a log of ATIF."""
+    return _logs(source, name, atif_row)
 
 
-def _call_id(number: int) -> str:
-    return f"call_{number}"
+def adp(source: Source, name: SetName) -> Table:
+    """Make each trajectory a log of ADP."""
+    return _logs(source, name, adp_row)
 
 
-def _write(family: str, row_of: RowWriter, folder: Path, source: Source) -> dict[str, int]:
-    """Write each set with trajectories to a folder of its own, a file for each split.
+def _logs(source: Source, name: SetName, row_of: RowWriter) -> Table:
+    tools = call_form_of(name).tools
 
-    Raises:
-        InputError: a set is missing or broken.
-    """
-    counts = {}
-    for name in source.with_trajectories:
-        tools = source.call_form(name).tools
-        for split in SPLITS:
-            trajectories = source.trajectories(name, split)
-            rows = (row_of(one, source.asked(one.question), tools) for one in trajectories)
-            path = folder / name / f"{split}.jsonl"
-            counts[f"{family}/{name}/{split}"] = write_lines(path, rows)
-    return counts
+    def rows(split: str) -> Iterator[Row]:
+        for trajectory in source.trajectories(name, split):
+            yield row_of(trajectory, source.asked(trajectory.question), tools)
 
-
-write_openai = partial(_write, "openai", openai_row)
-write_prime_rl = partial(_write, "prime_rl", prime_rl_row)
-write_slime = partial(_write, "slime", slime_row)
-write_atif = partial(_write, "atif", atif_row)
-write_adp = partial(_write, "adp", adp_row)
+    return Table(rows)

@@ -1,22 +1,114 @@
-"""Write trajectories as chat messages with tool calls, as TRL, verl and chat templates read them.
+"""Write trajectories as turns, and turns as chat messages with tool calls.
 
-A thought stands in the `content` of its message, between the tags of thinking: Qwen2.5's and
-Llama's chat templates leave out a `reasoning_content`, while those of reasoning models find the
-thought in the content. Arguments are an object where all calls of a set have the same parameters,
-because Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow
-would join their schemas and give every call the parameters of all tools.
+A turn is what the policy thought, the call that it made, and what came back. Formats with a message
+for every call are written from turns. Our tags are left out there, and a marker that the scaffold
+inserted counts as the policy's.
+
+In messages a thought stands in the `content`, between the tags of thinking: Qwen2.5's and Llama's
+chat templates leave out a `reasoning_content`, while those of reasoning models find the thought in
+the content. Arguments are an object where all calls of a set have the same parameters, because
+Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow would join
+their schemas and give every call the parameters of all tools.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from coa import protocol
+from coa.calls import observation_body
 from coa.trajectory import Step, StepKind
-from data_cards.formats.turns import Turn, call_arguments, tool_schemas, turns_of
+
+PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
+"""The one parameter of each tool of this project."""
+_DESCRIPTIONS = {
+    "search": "Search for passages.",
+    "open": "Read a page.",
+    "calculate": "Evaluate an arithmetic expression.",
+}
+_UNNAMED = "argument"
+"""The name for the parameter of another tool, where the call does not name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The part of a trajectory up to a result, or up to its end."""
+
+    thought: str
+    """What the policy thought, without our tags."""
+    call: Step | None
+    """The action; None in the last turn of a trajectory that ends with its answer."""
+    result: str | None
+    """What the tool answered, without the tags around it; None where nothing came back."""
+    answer: str
+    """The text after the end of the thinking, in the last turn."""
+
+
+def turns_of(steps: Sequence[Step]) -> Iterator[Turn]:
+    """Yield the turns of a trajectory; one with an answer, perhaps an empty one, is the last."""
+    thought = ""
+    call: Step | None = None
+    for step in steps:
+        if call is not None and step.kind is not StepKind.OBSERVATION:
+            yield Turn(thought, call, None, "")
+            thought = ""
+            call = None
+        if step.kind is StepKind.ACTION:
+            call = step
+        elif step.kind is StepKind.OBSERVATION:
+            yield Turn(thought, call, observation_body(step).strip(), "")
+            thought = ""
+            call = None
+        elif step.kind is not StepKind.MARKER and not protocol.closes_thinking(step):
+            thought += step.text
+    if call is not None:
+        yield Turn(thought, call, None, "")
+        thought = ""
+    answer = protocol.answer_text(steps).replace(protocol.THINK_CLOSE, "").strip()
+    yield Turn(thought, None, None, answer)
+
+
+def call_arguments(tool: str, argument: str) -> dict[str, Any]:
+    """Return the arguments of a call by their names.
+
+    A tool of an MCP server is given either a JSON object, which names them, or the value of its one
+    parameter, whose name no trajectory holds.
+    """
+    if tool in PARAMETERS:
+        return {PARAMETERS[tool]: argument}
+    try:
+        given = json.loads(argument)
+    except (ValueError, RecursionError):
+        given = None
+    return given if isinstance(given, dict) else {_UNNAMED: argument}
+
+
+def tool_schemas(tools: Sequence[str]) -> list[dict[str, Any]]:
+    """Describe tools as chat templates and servers read them: a JSON schema for each.
+
+    A tool of another maker takes any argument, because no trajectory holds its parameters.
+    """
+    found = []
+    for tool in tools:
+        parameter = PARAMETERS.get(tool)
+        properties = {}
+        if parameter:
+            properties[parameter] = {"type": "string"}
+        parameters = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+        }
+        function = {
+            "name": tool,
+            "description": _DESCRIPTIONS.get(tool, f"The tool {tool}."),
+            "parameters": parameters,
+        }
+        found.append({"type": "function", "function": function})
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +143,10 @@ class CallForm:
         """Return the arguments of a call."""
         found = call_arguments(call.tool or "", call.argument or "")
         return json.dumps(found, ensure_ascii=False) if self.parameters is None else found
+
+
+PLAIN_MESSAGES = CallForm((), None).schema
+"""The type of messages without calls."""
 
 
 def call_form(trajectories: Iterable[Sequence[Step]]) -> CallForm:

@@ -12,11 +12,13 @@ which compares both (`flat_fault`).
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from coa import protocol, tables
 from coa.calls import observation_body
@@ -25,9 +27,14 @@ from coa.pairs import PreferencePair
 from coa.question import Question
 from coa.trajectory import Author, Step, StepKind
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
-from data_cards.formats.messages import CallForm, call_form, chat_messages, user_content
-from data_cards.formats.row_files import write_rows
-from data_cards.formats.turns import call_arguments
+from data_cards.formats.messages import (
+    PLAIN_MESSAGES,
+    CallForm,
+    call_arguments,
+    call_form,
+    chat_messages,
+    user_content,
+)
 
 Record = GradedTrajectory | PreferencePair | Question
 RECORDS: Mapping[SetName, type[Record]] = {
@@ -36,10 +43,10 @@ RECORDS: Mapping[SetName, type[Record]] = {
     SetName.COT: GradedTrajectory,
     SetName.RL: Question,
 }
+_ROWS_AT_ONCE = 1_000
 _TEXTS = ("id", "prompt", "chosen", "rejected", "tool")
 _WORTHS = ("worth", "worth_low", "worth_high")
 """What calling the tool was worth at a pair's point, with its interval; null if not measured."""
-_MESSAGES = CallForm((), None).schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +77,25 @@ def write_published(names: Iterable[SetName], folder: Path) -> list[Path]:
     """
     written = []
     for name in names:
-        splits = [split for split in SPLITS if local_path(name, split).exists()]
-        form = _form(name, splits)
-        for split in splits:
+        form = call_form_of(name)
+        for split in _splits_of(name):
             path = published_file(name, split, folder)
             rows = (_row(name, record, form) for record in read_records(name, split))
             write_rows(path, _schema(name, form), rows)
             written.append(path)
     return written
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows to parquet, a group at a time, and return how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = iter(rows)
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        while batch := list(islice(left, _ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
 
 
 def read_records(name: SetName, split: str) -> Iterator[Any]:
@@ -87,6 +105,22 @@ def read_records(name: SetName, split: str) -> Iterator[Any]:
         InputError: the file is missing or broken.
     """
     return tables.read_table(local_path(name, split), RECORDS[name])
+
+
+def call_form_of(name: SetName) -> CallForm:
+    """Find how the calls of a set are written, from the rows of the splits that have a file.
+
+    Raises:
+        InputError: a file is broken.
+    """
+    if name not in HAS_TRAJECTORIES:
+        return call_form([])
+    rows = (row for split in _splits_of(name) for row in read_records(name, split))
+    return call_form(row.trajectory.steps for row in rows)
+
+
+def _splits_of(name: SetName) -> list[str]:
+    return [split for split in SPLITS if local_path(name, split).exists()]
 
 
 def read_published(name: SetName, split: str, folder: Path) -> Iterator[PublishedRow]:
@@ -113,13 +147,6 @@ def _read_back(name: SetName, path: Path) -> Iterator[Record]:
         yield from tables.read_table(path, RECORDS[name])
 
 
-def _form(name: SetName, splits: Sequence[str]) -> CallForm:
-    """Find how the calls of a set are written, from the rows of both splits."""
-    if name not in HAS_TRAJECTORIES:
-        return call_form([])
-    return call_form(row.trajectory.steps for split in splits for row in read_records(name, split))
-
-
 def _schema(name: SetName, form: CallForm) -> pa.Schema:
     """Return the columns of a published set, with the version of our records."""
     record = tables.schema_of(RECORDS[name])
@@ -128,7 +155,7 @@ def _schema(name: SetName, form: CallForm) -> pa.Schema:
         columns += [pa.field(column, pa.float64()) for column in _WORTHS]
         columns.append(pa.field("pair", pa.struct(list(record)), nullable=False))
     elif name is SetName.RL:
-        columns = [pa.field("prompt", _MESSAGES), *record]
+        columns = [pa.field("prompt", PLAIN_MESSAGES), *record]
     else:
         columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
         if form.tools:

@@ -1,16 +1,15 @@
-"""List the formats that an export can have: who writes each, how it is loaded, what it loses."""
+"""List the formats that an export can have: who makes its rows, how it is loaded, what it loses."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
-from pathlib import Path
 
 from coa import protocol
-from data_cards.catalogue import SetName
-from data_cards.formats import agent_logs, sharegpt, tagged_text, trl_rows, verl
-from data_cards.formats.source import Source
-from data_cards.formats.tokenised import write_tokenised
+from data_cards.catalogue import HAS_TRAJECTORIES, SetName
+from data_cards.formats import agent_logs, sharegpt, trainer_rows
+from data_cards.formats.source import Source, Table
+from data_cards.formats.tokenised import LEFT_OUT
 
 
 class ExportFormat(StrEnum):
@@ -34,20 +33,6 @@ class ExportFormat(StrEnum):
     """verl and Search-R1: questions with gold answers for a rule."""
     VERL_SFT = "verl_sft"
     """verl's SFT trainer: `messages` and `tools`."""
-    AUTOCOA_SFT = "autocoa_sft"
-    """AutoCoA's LLaMA-Factory: one response with all results in it."""
-    AUTOCOA_RL = "autocoa_rl"
-    """AutoCoA's verl: questions with answers joined by `<ans_split>`."""
-    SEARCH_R1 = "search_r1"
-    """Text in Search-R1's tags, with segments that say what is trained."""
-    SKYRL_RL = "skyrl_rl"
-    """SkyRL: questions for its search environment."""
-    OPENAI = "openai"
-    """OpenAI's supervised fine-tuning: `messages` and `tools`."""
-    SLIME = "slime"
-    """slime's SFT: `messages` with `step_loss_mask`."""
-    PRIME_RL = "prime_rl"
-    """prime-rl's SFT: `messages` and `tools`."""
     ATIF = "atif"
     """ATIF 1.8, Harbor's logs of agents."""
     ADP = "adp"
@@ -58,23 +43,18 @@ class ExportFormat(StrEnum):
 class Target:
     """What an export does for a format."""
 
-    folder: str
-    """The folder below `export.out` into which it writes."""
-    write: Callable[[Path, Source], dict[str, int]]
-    files: str
-    """A regular expression for the path of every file that it writes."""
+    path: str
+    """The path of a file below `export.out`, for a set `{name}` and a `{split}`."""
+    sets: tuple[SetName, ...]
+    """The sets that it can hold."""
+    table: Callable[[Source, SetName], Table] | None
+    """Makes the rows of a set; None where there is nothing but token ids."""
     loading: str
     """A block of code that loads it, from the folder of the export."""
     loses: str
     """What the format cannot hold."""
 
 
-_SETS = r"(coa|cot)_(train|validation)"
-_LOGS = r"(coa|cot)/(train|validation)\.jsonl"
-_TOKENIZED = (
-    r"(tokenized/dataset_dict\.json|tokenized_left_out\.jsonl)|{0}/tokenized/(train|validation)"
-    r"/((data|cache)-[\w-]+\.arrow|dataset_info\.json|state\.json)"
-)
 _CALLS_LOST = (
     "Verbatim calls: a call is its tool and arguments, and the tags of the rollout are those of "
     f"the chat template. Thoughts stand between `{protocol.THINK_OPEN}` and "
@@ -87,10 +67,6 @@ _CHAT_MASK = (
     "learned, the end of each turn and a marker that the scaffold inserted too."
 )
 
-_THOUGHTS_IN_CONTENT = (
-    "Verbatim calls: a call is its tool and arguments. Thoughts stand between "
-    f"`{protocol.THINK_OPEN}` and `{protocol.THINK_CLOSE}` in the content."
-)
 _LOG_MASK = (
     "Verbatim calls, and the mask of characters: a step is the agent's as a whole. Blanks around "
     "thoughts and results are stripped."
@@ -101,29 +77,15 @@ def _python(code: str) -> str:
     return f"```python\n{code.strip()}\n```"
 
 
-def _console(*lines: str) -> str:
-    command = " \\\n  ".join(lines)
-    return f"```console\n$ {command}\n```"
-
-
 def _yaml(text: str) -> str:
     return f"```yaml\n{text.strip()}\n```"
 
 
-def _write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
-    """Write sharegpt files, and token ids where a tokenizer is named."""
-    counts = sharegpt.write_llamafactory(folder, source)
-    if source.tokenizer is not None:
-        counts |= write_tokenised(folder, source)
-    return counts
-
-
 FORMATS: Mapping[ExportFormat, Target] = {
     ExportFormat.LLAMAFACTORY: Target(
-        "llamafactory",
-        _write_llamafactory,
-        r"llamafactory/(dataset_info\.json|(cot_a|coa|cot)_(train|validation)\.jsonl)"
-        rf"|llamafactory/{_TOKENIZED.format('llamafactory')}",
+        "llamafactory/{name}_{split}.jsonl",
+        (SetName.COT_A, *HAS_TRAJECTORIES),
+        sharegpt.conversations,
         _yaml(
             "dataset_dir: llamafactory\ndataset: coa_train   # or cot_train; cot_a_train for DPO\n"
             "# where export.tokenizer was set, token ids go before the dataset that is named:\n"
@@ -134,16 +96,16 @@ FORMATS: Mapping[ExportFormat, Target] = {
         "`tokenized/` is exact and loses nothing but the names of the rows.",
     ),
     ExportFormat.LLAMAFACTORY_CALLS: Target(
-        "llamafactory",
-        sharegpt.write_calls,
-        r"llamafactory/(coa|cot)_calls_(train|validation)\.jsonl",
+        "llamafactory/{name}_calls_{split}.jsonl",
+        HAS_TRAJECTORIES,
+        sharegpt.calls,
         _yaml("dataset_dir: llamafactory\ndataset: coa_calls_train   # or cot_calls_train"),
         _CALLS_LOST,
     ),
     ExportFormat.TRL_MESSAGES: Target(
-        "trl",
-        trl_rows.write_messages,
-        rf"trl/messages/{_SETS}\.parquet",
+        "trl/messages/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.trl_messages,
         _python("""
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
@@ -155,9 +117,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B-Instruct", args, train_dataset=rows)
         f"{_CALLS_LOST} {_CHAT_MASK}",
     ),
     ExportFormat.TRL_COMPLETION: Target(
-        "trl",
-        trl_rows.write_completions,
-        rf"trl/completion/{_SETS}\.parquet",
+        "trl/completion/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.completions,
         _python("""
 from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
@@ -171,9 +133,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
         "spans the border of prompt and completion counts as completion.",
     ),
     ExportFormat.TRL_PREFERENCE: Target(
-        "trl",
-        trl_rows.write_preferences,
-        r"trl/preference/(train|validation)\.parquet",
+        "trl/preference/{split}.parquet",
+        (SetName.COT_A,),
+        trainer_rows.preferences,
         _python("""
 from datasets import load_dataset
 from trl import DPOConfig, DPOTrainer
@@ -186,9 +148,9 @@ trainer = DPOTrainer("Qwen/Qwen2.5-0.5B", args=args, train_dataset=rows)
         "each side with the end token, also after a call.",
     ),
     ExportFormat.TRL_TOKENIZED: Target(
-        "trl",
-        partial(write_tokenised, label="trl/tokenized"),
-        rf"trl/{_TOKENIZED.format('trl')}",
+        "trl/tokenized",
+        HAS_TRAJECTORIES,
+        None,
         _python("""
 from datasets import load_from_disk
 from trl import SFTConfig, SFTTrainer
@@ -200,9 +162,9 @@ trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
         "The names of the rows. Masks are exact: each piece with one author is encoded by itself.",
     ),
     ExportFormat.TRL_PROMPTS: Target(
-        "trl",
-        trl_rows.write_prompts,
-        r"trl/prompts/(train|validation)\.parquet",
+        "trl/prompts/{split}.parquet",
+        (SetName.RL,),
+        trainer_rows.trl_prompts,
         _python("""
 from datasets import load_dataset
 from trl import GRPOConfig, GRPOTrainer
@@ -219,16 +181,16 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "The search: a trainer that is to search needs `tools` or an environment of its own.",
     ),
     ExportFormat.VERL_RL: Target(
-        "verl",
-        verl.write_rl,
-        r"verl/(train|validation)\.parquet",
+        "verl/{split}.parquet",
+        (SetName.RL,),
+        trainer_rows.verl_prompts,
         _yaml("data:\n  train_files: verl/train.parquet\n  val_files: verl/validation.parquet"),
         "The types of the questions and their hops.",
     ),
     ExportFormat.VERL_SFT: Target(
-        "verl",
-        verl.write_sft,
-        rf"verl/sft/{_SETS}\.parquet",
+        "verl/sft/{name}_{split}.parquet",
+        HAS_TRAJECTORIES,
+        trainer_rows.verl_messages,
         _yaml(
             "data:\n  train_files: verl/sft/coa_train.parquet\n"
             "  val_files: verl/sft/coa_validation.parquet\n  messages_key: messages\n"
@@ -238,89 +200,10 @@ trainer = GRPOTrainer("Qwen/Qwen2.5-0.5B-Instruct", is_in, args=GRPOConfig(), tr
         "of the turn. `tools` is left out where tools differ in their parameters, because verl "
         "reads no JSON text there.",
     ),
-    ExportFormat.AUTOCOA_SFT: Target(
-        "autocoa",
-        tagged_text.write_autocoa_sft,
-        rf"autocoa/(dataset_info\.json|{_SETS}\.jsonl)",
-        _yaml("dataset_dir: autocoa\ndataset: coa_train\nignore_observation: true"),
-        "Masks are found in the text again, by AutoCoA's own code. It learns the line breaks "
-        "before a result as the policy's. Blanks after a result are left out, since one more line "
-        "break hides the end of the result from that code.",
-    ),
-    ExportFormat.AUTOCOA_RL: Target(
-        "autocoa",
-        tagged_text.write_autocoa_rl,
-        r"autocoa/rl_(train|validation)\.parquet",
-        _yaml("data:\n  train_files: autocoa/rl_train.parquet"),
-        "The types of the questions and their hops.",
-    ),
-    ExportFormat.SEARCH_R1: Target(
-        "search_r1",
-        tagged_text.write_search_r1,
-        rf"search_r1/({_SETS}|left_out)\.jsonl",
-        _python("""
-import json
-from pathlib import Path
-
-with Path("search_r1/coa_train.jsonl").open(encoding="utf-8") as lines:
-    rows = [json.loads(line) for line in lines]
-learned = [part["text"] for part in rows[0]["segments"] if part["is_trained"]]
-"""),
-        "Verbatim text: tags are rewritten and an answer is taken out of its box. What is "
-        "trained is what the policy wrote, segment by segment. Rows that call another tool than "
-        "the search are left out and named in left_out.jsonl.",
-    ),
-    ExportFormat.SKYRL_RL: Target(
-        "skyrl",
-        verl.write_skyrl,
-        r"skyrl/(train|validation)\.parquet",
-        _yaml(
-            "data:\n  train_data: [skyrl/train.parquet]\n  val_data: [skyrl/validation.parquet]\n"
-            "environment:\n  env_class: search"
-        ),
-        "The types of the questions and their hops.",
-    ),
-    ExportFormat.OPENAI: Target(
-        "openai",
-        agent_logs.write_openai,
-        rf"openai/{_LOGS}",
-        _python("""
-from pathlib import Path
-
-from openai import OpenAI
-
-client = OpenAI()
-file = client.files.create(file=Path("openai/coa/train.jsonl"), purpose="fine-tune")
-client.fine_tuning.jobs.create(model="gpt-4.1-mini-2025-04-14", training_file=file.id)
-"""),
-        f"The names of the rows. {_THOUGHTS_IN_CONTENT} All that the assistant says is learned, a "
-        "marker that the scaffold inserted too.",
-    ),
-    ExportFormat.SLIME: Target(
-        "slime",
-        agent_logs.write_slime,
-        rf"slime/{_LOGS}",
-        _console(
-            'python train_async.py --prompt-data "slime/coa/train.jsonl" --input-key messages',
-            "--rollout-function-path slime.rollout.sft_rollout.generate_rollout",
-            "--loss-type sft_loss --calculate-per-token-loss",
-            "--disable-compute-advantages-and-returns --debug-train-only",
-        ),
-        f"{_THOUGHTS_IN_CONTENT} `step_loss_mask` is 1 for the policy's messages and 0 for all "
-        "others; slime masks whole messages, so a marker that the scaffold inserted is learned.",
-    ),
-    ExportFormat.PRIME_RL: Target(
-        "prime_rl",
-        agent_logs.write_prime_rl,
-        rf"prime_rl/{_LOGS}",
-        '```toml\n[data]\nname = "json"\ndata_files = ["prime_rl/coa/train.jsonl"]\n```',
-        f"{_THOUGHTS_IN_CONTENT} prime-rl learns all that the assistant says, a marker that the "
-        "scaffold inserted too.",
-    ),
     ExportFormat.ATIF: Target(
-        "atif",
-        agent_logs.write_atif,
-        rf"atif/{_LOGS}",
+        "atif/{name}/{split}.jsonl",
+        HAS_TRAJECTORIES,
+        agent_logs.atif,
         _python("""
 from pathlib import Path
 
@@ -332,9 +215,9 @@ with Path("atif/coa/train.jsonl").open(encoding="utf-8") as lines:
         f"{_LOG_MASK} The agent's version is the hash of its prompt.",
     ),
     ExportFormat.ADP: Target(
-        "adp",
-        agent_logs.write_adp,
-        rf"adp/{_LOGS}",
+        "adp/{name}/{split}.jsonl",
+        HAS_TRAJECTORIES,
+        agent_logs.adp,
         _python("""
 from pathlib import Path
 
@@ -347,8 +230,30 @@ with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
     ),
 }
 README = "README.md"
-ALL_FILES = "|".join([README.replace(".", r"\."), *(one.files for one in FORMATS.values())])
-"""A regular expression for the path of every file that an export may hold."""
+_GONE = (
+    r"autocoa/(dataset_info\.json|(coa|cot)_{split}\.jsonl|rl_{split}\.parquet)",
+    r"search_r1/((coa|cot)_{split}|left_out)\.jsonl",
+    r"skyrl/{split}\.parquet",
+    r"(openai|slime|prime_rl)/(coa|cot)/{split}\.jsonl",
+)
+"""The files of formats that older versions wrote."""
+
+
+def own_files() -> str:
+    """Make the regular expression for the path of every file that an export may hold."""
+    patterns = [
+        re.escape(README),
+        re.escape(f"llamafactory/{sharegpt.INFO}"),
+        rf"(llamafactory|trl)/{re.escape(LEFT_OUT)}",
+        r"(llamafactory|trl)/tokenized/dataset_dict\.json",
+        r"(llamafactory|trl)/tokenized/{split}/((data|cache)-[\w-]+\.arrow|dataset_info\.json)",
+        r"(llamafactory|trl)/tokenized/{split}/state\.json",
+        *_GONE,
+    ]
+    for target in FORMATS.values():
+        path = re.escape(target.path).replace(r"\{", "{").replace(r"\}", "}")
+        patterns.append(path.replace("{name}", f"({'|'.join(target.sets)})"))
+    return "|".join(patterns).replace("{split}", "(train|validation)")
 
 
 def readme(formats: Sequence[ExportFormat], splits: Mapping[SetName, Sequence[str]]) -> str:

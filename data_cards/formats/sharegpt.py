@@ -4,8 +4,6 @@ A new turn begins wherever the author changes, so search results are never train
 alternate: human and observation at odd places, gpt at even ones. The opening of the thinking and
 inserted markers are part of the model's turn here. A chat template closes that turn before each
 observation, which a rollout does not; `data_cards/formats/tokenised.py` writes the exact form.
-Rows of trajectories name their model, and imported ones their origin and licence, which
-LLaMA-Factory does not read.
 
 `call_turns` writes the same trajectories with calls as `function_call`, from which the template of
 the model makes tool calls in its own form.
@@ -19,12 +17,10 @@ from typing import Any
 from coa import protocol
 from coa.pairs import PreferencePair
 from coa.trajectory import Author, Step
-from data_cards.catalogue import SPLITS, SetName
-from data_cards.formats.messages import thought_block
-from data_cards.formats.published_rows import own_beginning
-from data_cards.formats.row_files import write_lines
-from data_cards.formats.source import Source
-from data_cards.formats.turns import call_arguments, tool_schemas, turns_of
+from data_cards.catalogue import SetName
+from data_cards.formats.messages import call_arguments, thought_block, tool_schemas, turns_of
+from data_cards.formats.published_rows import call_form_of, own_beginning, read_records
+from data_cards.formats.source import Row, Source, Table
 
 INFO = "dataset_info.json"
 """The file that names all others to LLaMA-Factory."""
@@ -78,80 +74,59 @@ def call_turns(prompt: str, steps: Sequence[Step]) -> list[dict[str, str]]:
     return turns
 
 
-def write_llamafactory(folder: Path, source: Source) -> dict[str, int]:
-    """Write sharegpt files, `cot_a` with `ranking`, and add them to dataset_info.json.
+def conversations(source: Source, name: SetName) -> Table:
+    """Make trajectories conversations in our tags, and pairs conversations that end in two sides.
 
-    Questions have no such file.
-
-    Raises:
-        InputError: a set is missing or broken.
+    Rows of trajectories name their model, origin and licence, which LLaMA-Factory does not read.
     """
-    counts = {}
-    for name in source.names:
-        if name is SetName.RL:
+
+    def rows(split: str) -> Iterator[Row]:
+        if name is SetName.COT_A:
+            for pair in read_records(name, split):
+                yield {"id": pair.pair_id, **ranking(source.asked(pair.question), pair)}
+            return
+        for trajectory in source.trajectories(name, split):
+            turns = conversation(source.asked(trajectory.question), trajectory.steps)
+            yield {
+                "id": trajectory.trajectory_id,
+                "model": trajectory.model,
+                "origin": trajectory.origin,
+                "license": trajectory.license,
+                "conversations": turns,
+            }
+
+    return Table(rows)
+
+
+def calls(source: Source, name: SetName) -> Table:
+    """Make trajectories conversations with `function_call`, and `tools` JSON text."""
+    tools = [tool["function"] for tool in tool_schemas(call_form_of(name).tools)]
+    tools_json = json.dumps(tools)
+
+    def rows(split: str) -> Iterator[Row]:
+        for trajectory in source.trajectories(name, split):
+            turns = call_turns(source.asked(trajectory.question), trajectory.steps)
+            yield {"id": trajectory.trajectory_id, "conversations": turns, "tools": tools_json}
+
+    return Table(rows)
+
+
+def describe(folder: Path) -> None:
+    """Write dataset_info.json, which names the files of conversations in a folder."""
+    known: dict[str, Any] = {}
+    for path in sorted(folder.glob("*_*.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            row = json.loads(next(lines))
+        if "conversations" not in row:
             continue
-        for split in SPLITS:
-            file = f"{name}_{split}"
-            rows = _sharegpt_rows(source, name, split)
-            counts[file] = write_lines(folder / f"{file}.jsonl", rows)
-            if counts[file]:
-                describe(folder, file, ranking=name is SetName.COT_A)
-    return counts
-
-
-def write_calls(folder: Path, source: Source) -> dict[str, int]:
-    """Write sharegpt files with calls as `function_call`, and add them to dataset_info.json.
-
-    Raises:
-        InputError: a set is missing or broken.
-    """
-    counts = {}
-    for name in source.with_trajectories:
-        tools = json.dumps(
-            [tool["function"] for tool in tool_schemas(source.call_form(name).tools)]
-        )
-        for split in SPLITS:
-            file = f"{name}_calls_{split}"
-            rows = _call_rows(source, name, split, tools)
-            counts[file] = write_lines(folder / f"{file}.jsonl", rows)
-            if counts[file]:
-                describe(folder, file, has_tools=True)
-    return counts
-
-
-def describe(folder: Path, file: str, *, ranking: bool = False, has_tools: bool = False) -> None:
-    """Add a file to dataset_info.json."""
-    path = folder / INFO
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    entry: dict[str, Any] = {"file_name": f"{file}.jsonl", "formatting": "sharegpt"}
-    columns = {"messages": "conversations"}
-    if ranking:
-        entry["ranking"] = True
-        columns["chosen"] = "chosen"
-        columns["rejected"] = "rejected"
-    if has_tools:
-        columns["tools"] = "tools"
-    entry["columns"] = columns
-    known[file] = entry
-    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-
-
-def _sharegpt_rows(source: Source, name: SetName, split: str) -> Iterator[dict[str, Any]]:
-    if name is SetName.COT_A:
-        for pair in source.pairs(split):
-            yield {"id": pair.pair_id, **ranking(source.asked(pair.question), pair)}
-        return
-    for trajectory in source.trajectories(name, split):
-        yield {
-            "id": trajectory.trajectory_id,
-            "model": trajectory.model,
-            "origin": trajectory.origin,
-            "license": trajectory.license,
-            "conversations": conversation(source.asked(trajectory.question), trajectory.steps),
-        }
-
-
-def _call_rows(source: Source, name: SetName, split: str, tools: str) -> Iterator[dict[str, Any]]:
-    for trajectory in source.trajectories(name, split):
-        turns = call_turns(source.asked(trajectory.question), trajectory.steps)
-        yield {"id": trajectory.trajectory_id, "conversations": turns, "tools": tools}
+        columns = {"messages": "conversations"}
+        for name in ("chosen", "rejected", "tools"):
+            if name in row:
+                columns[name] = name
+        entry: dict[str, Any] = {"file_name": path.name, "formatting": "sharegpt"}
+        if "chosen" in row:
+            entry["ranking"] = True
+        known[path.stem] = {**entry, "columns": columns}
+    if known:
+        text = json.dumps(known, indent=2) + "\n"
+        (folder / INFO).write_text(text, encoding="utf-8")

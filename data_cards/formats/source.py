@@ -1,18 +1,32 @@
 """Give the writers of formats what they write: the chosen sets, the prompts and the tokenizer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
+import pyarrow as pa
+
+from coa import protocol
 from coa.prompts import Prompt
-from coa.question import Question
 from coa.tokens import Tokenizer
 from coa.trajectory import Trajectory
-from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
-from data_cards.formats.messages import CallForm, call_form, chat_messages
+from data_cards.catalogue import HAS_TRAJECTORIES, SetName
+from data_cards.formats.published_rows import read_records
+
+Row = Mapping[str, Any]
+
+
+class Table(NamedTuple):
+    """The rows of a set in a format."""
+
+    rows: Callable[[str], Iterator[Row]]
+    """Reads the rows of a split.
+
+    Raises:
+        InputError: the file of the set is missing or broken.
+    """
+    schema: pa.Schema | None = None
+    """The columns of a parquet file; None where rows are written as JSON lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,56 +55,8 @@ class Source:
         Raises:
             InputError: the file is missing or broken.
         """
-        for row in tables.read_table(local_path(name, split), GradedTrajectory):
+        for row in read_records(name, split):
             yield row.trajectory
-
-    def pairs(self, split: str) -> Iterator[PreferencePair]:
-        """Read the pairs of a split.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
-        yield from tables.read_table(local_path(SetName.COT_A, split), PreferencePair)
-
-    def questions(self, split: str) -> Iterator[Question]:
-        """Read the questions for reinforcement learning of a split.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
-        yield from tables.read_table(local_path(SetName.RL, split), Question)
-
-    def call_form(self, name: SetName) -> CallForm:
-        """Find how the calls of a set are written, from the rows of both splits.
-
-        Raises:
-            InputError: a file is missing or broken.
-        """
-        return call_form(
-            trajectory.steps for split in SPLITS for trajectory in self.trajectories(name, split)
-        )
-
-    def message_rows(
-        self, name: SetName, split: str, form: CallForm, tools: Any
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the trajectories of a split as chat messages.
-
-        Args:
-            name: The set.
-            split: The split.
-            form: How calls are written.
-            tools: The value of the column `tools`; None where there is no such column.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
-        for trajectory in self.trajectories(name, split):
-            asked = self.asked(trajectory.question)
-            row: dict[str, Any] = {"id": trajectory.trajectory_id}
-            row["messages"] = chat_messages(asked, trajectory.steps, form)
-            if tools is not None:
-                row["tools"] = tools
-            yield row
 
     def asked(self, question: str) -> str:
         """Fill the plain prompt, without the opening of the thinking, which is the model's here."""

@@ -6,8 +6,12 @@ labels, decoded, are what the policy wrote and nothing else. Rows that are left 
 file.
 """
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,14 +21,34 @@ from coa.errors import ConfigError, InputError, MissingExtraError
 from coa.tokens import PieceEncoder, Tokenizer, tokenise
 from coa.trajectory import Author, Trajectory
 from data_cards.catalogue import SPLITS
-from data_cards.formats.left_out import LeftOut, LeftOutReason, write_left_out
-from data_cards.formats.row_files import write_rows
+from data_cards.formats.published_rows import write_rows
 from data_cards.formats.source import Source
 
 _IGNORED = -100
 _SCHEMA = pa.schema(
     [(name, pa.list_(pa.int32())) for name in ("input_ids", "attention_mask", "labels")]
 )
+LEFT_OUT = "tokenized_left_out.jsonl"
+
+
+class LeftOutReason(StrEnum):
+    """A reason why a row is not among the token ids."""
+
+    TOO_LONG = "too_long"
+    """It has more than `export.max_tokens` tokens."""
+    TEXT_CHANGED = "text_changed"
+    """The tokenizer does not give its text back, so its labels could not be exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that is not among the token ids."""
+
+    row_id: str
+    set: str
+    split: str
+    reason: LeftOutReason
+    detail: str
 
 
 def tokenised_row(
@@ -58,7 +82,7 @@ def tokenised_row(
     return {"input_ids": list(tokens.ids), "attention_mask": [1] * len(labels), "labels": labels}
 
 
-def write_tokenised(folder: Path, source: Source, label: str = "tokenized") -> dict[str, int]:
+def write_tokenised(folder: Path, source: Source) -> dict[str, int]:
     """Write tokenized/, one data set with two splits, and tokenized_left_out.jsonl.
 
     Of the sets only those with trajectories are written. A validation split without rows is not
@@ -93,13 +117,17 @@ def write_tokenised(folder: Path, source: Source, label: str = "tokenized") -> d
             path = Path(temporary) / f"{split}.parquet"
             rows = _rows(source, source.tokenizer, split, left_out)
             count = write_rows(path, _SCHEMA, rows)
-            counts[f"{label} {split}"] = count
+            counts[f"{folder.name}/tokenized/{split}"] = count
             if count:
                 splits[split] = Dataset.from_parquet(str(path), cache_dir=temporary)
         if "train" not in splits:
             raise _none_left(left_out, source.max_tokens)
         DatasetDict(splits).save_to_disk(str(folder / "tokenized"))
-    counts.update(write_left_out(folder / "tokenized_left_out.jsonl", left_out))
+    if left_out:
+        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in left_out]
+        (folder / LEFT_OUT).write_text("".join(lines), encoding="utf-8")
+    for reason, num_rows in Counter(row.reason for row in left_out).items():
+        counts[f"left out as {reason} ({LEFT_OUT})"] = num_rows
     return counts
 
 

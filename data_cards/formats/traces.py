@@ -14,7 +14,7 @@ from coa import tables
 from coa.graded import GradedTrajectory
 from coa.trajectory import Step, Trajectory
 from data_cards.catalogue import SetName, local_path
-from data_cards.formats.turns import call_arguments, turns_of
+from data_cards.formats.messages import call_arguments, turns_of
 
 HARNESS = "coa-toolkit"
 
