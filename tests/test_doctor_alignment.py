@@ -10,7 +10,7 @@ from coa.doctor.alignment import Aligner
 from coa.doctor.examine import Doctor
 from coa.doctor.findings import Fault
 from coa.doctor.rows import Readers
-from coa.doctor.tags import folded_tags, tags_of, unsearchable_tags
+from coa.doctor.tags import folded_tags, own_tags, unsearchable_tags
 from coa.protocol import parse
 from coa.question import Question
 from coa.tokens import PieceEncoder
@@ -78,7 +78,7 @@ def lower_casing() -> Any:
 def test_a_tokenizer_that_folds_text_is_found_with_its_tags() -> None:
     tokenizer = lower_casing()
     encoder = PieceEncoder(tokenizer)
-    folded = list(folded_tags(tags_of("coa"), encoder))
+    folded = list(folded_tags(own_tags(), encoder))
     assert {finding.fault for finding in folded} == {Fault.TAG_FOLDED}
     assert "<think> becomes" in " ".join(finding.detail for finding in folded)
     readers = Readers.of(tokenizer, format_name="auto", chat_template="", prompt_end="")
@@ -91,7 +91,7 @@ def test_a_tokenizer_that_folds_text_is_found_with_its_tags() -> None:
 def test_tags_whose_tokens_depend_on_their_neighbours_are_named() -> None:
     _, plain = load("qwen2")
     _, with_tags = load("byte_level_special_tags")
-    tags = tags_of("coa")
+    tags = own_tags()
     assert "<search_result>" in unsearchable_tags(tags, plain)
     assert unsearchable_tags(tags, with_tags) == []
     assert list(folded_tags(tags, plain)) == []

@@ -113,12 +113,15 @@ def test_a_template_that_refuses_a_row_is_a_finding() -> None:
 
 
 def test_observations_inside_an_assistants_content_are_found() -> None:
-    content = (
-        "I search. <search> the book </search>\n\n<information> by Ada </information>\n\n"
-        "<answer> Ada </answer>"
+    ours = (
+        "I search. <begin_search> the book </end_search>\n<search_result> by Ada </search_result>\n"
+        "So.\n</think>\n\n\\boxed{Ada}"
     )
-    messages = [MESSAGES[0], {"role": "assistant", "content": content}]
+    messages = [MESSAGES[0], {"role": "assistant", "content": ours}]
     assert Fault.OBSERVATION_TRAINED in chat_faults(RIGHT, messages)
+    theirs = "<search> the book </search>\n\n<information> by Ada </information>\n\n"
+    messages = [MESSAGES[0], {"role": "assistant", "content": theirs}]
+    assert chat_faults(RIGHT, messages) == [Fault.AUTHORS_UNKNOWN]
 
 
 def test_a_chat_that_ends_before_the_assistants_answer_is_found() -> None:

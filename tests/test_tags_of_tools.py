@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from coa import protocol
-from coa.doctor.tags import tags_of, tools_in
+from coa.doctor.tags import own_tags, tools_in
 from coa.policy import Completion, Finish, Request
 from coa.policy.react import from_react, to_react
 from coa.tokens import PieceEncoder, tools_with_tags
@@ -60,8 +60,8 @@ def test_the_doctor_looks_at_the_tags_of_the_tools_that_rows_call() -> None:
     text = f"<think>\nI need it. {CALL}\n<calculate_result> 45 </calculate_result>\n</think>"
     assert tools_in(text) == {"calculate"}
     assert tools_in("I need it.") == set()
-    assert "<begin_calculate>" in tags_of("coa", tools_in(text))
-    assert tags_of("coa") == tuple(sorted(protocol.all_tags(("search",))))
+    assert "<begin_calculate>" in own_tags(tools_in(text))
+    assert own_tags() == sorted(protocol.all_tags(("search",)))
 
 
 def test_react_writes_and_reads_the_calls_of_any_tool() -> None:

@@ -17,12 +17,11 @@ from pathlib import Path
 from rich.console import Console
 
 from coa.doctor.examine import Doctor
-from coa.doctor.observed import OWN_TAGS
 from coa.doctor.report import Summary, as_json, as_tables, in_colour
 from coa.doctor.rows import Readers, masked_rows
 from coa.doctor.set_rows import student_prompt
 from coa.doctor.settings import DoctorParams
-from coa.doctor.tags import folded_tags, tags_of, tools_in, unsearchable_tags
+from coa.doctor.tags import folded_tags, own_tags, tools_in, unsearchable_tags
 from coa.errors import ConfigError, InputError
 from coa.params import Params
 from coa.policy.local.model import load_tokenizer
@@ -50,21 +49,21 @@ def examine_all(sections: Params) -> Summary:
         prompt=student_prompt(sections, tokenizer),
     )
     summary = Summary(wanted=params.show)
-    formats: set[str] = set()
+    has_own_tags = False
     tools: set[str] = set()
     for row in islice(masked_rows(params.set, readers), params.max_rows or None):
-        formats.add(row.text_format)
         examined = doctor.examine(row)
         summary.add(examined)
-        if row.text_format == OWN_TAGS:
+        if row.in_own_tags:
+            has_own_tags = True
             tools |= tools_in("".join(piece.text for piece in examined.pieces))
     if summary.num_rows == 0:
         raise InputError("there is no row to examine", where=params.set)
-    for name in sorted(formats):
-        tags = tags_of(name, tools)
+    if has_own_tags:
+        tags = own_tags(tools)
         for finding in folded_tags(tags, doctor.encoder):
             summary.add_of_tokenizer(finding)
-        summary.unsearchable_tags += unsearchable_tags(tags, doctor.encoder)
+        summary.unsearchable_tags = unsearchable_tags(tags, doctor.encoder)
     return summary
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 
 from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
-from coa.doctor.messages import ASSISTANT, USER, Part, ends_in_react, parts_of, plain_messages
-from coa.doctor.observed import read_turn, tell_text_format
+from coa.doctor.messages import ASSISTANT, USER, Part, parts_of, plain_messages
+from coa.doctor.tags import read_turn
 from coa.doctor.turns import TurnMarks
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
@@ -31,8 +31,6 @@ class ChatReader(NamedTuple):
     encoder: PieceEncoder
     marks: TurnMarks | None
     chat_template: str
-    text_format: str = ""
-    """One of `observed.TEXT_FORMATS`; empty: told from each message."""
 
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
         """Render and encode a row with `messages` and perhaps `tools`."""
@@ -50,14 +48,14 @@ class ChatReader(NamedTuple):
             noticed.append(Finding(Fault.TEMPLATE_HAS_NO_MASK))
         spans: list[AuthorSpan] = []
         if self.encoder.decode(ids) == text:
-            placing = _Placing(text, self.marks, self.text_format)
+            placing = _Placing(text, self.marks)
             placing.place_all(messages)
             noticed += placing.findings
             spans = list(_without_gaps(placing.spans, len(text)))
         else:
             noticed.append(Finding(Fault.TEXT_CHANGED, detail="the text of the chat template"))
         is_answered = messages[-1]["role"] == ASSISTANT
-        if not is_answered and not ends_in_react(messages):
+        if not is_answered:
             detail = f"the last message has the role {messages[-1]['role']}"
             noticed.append(Finding(Fault.CUT_OFF, detail=detail))
         trained = tuple(bool(flag) for flag in mask)
@@ -102,7 +100,6 @@ class _Placing:
 
     text: str
     marks: TurnMarks | None
-    text_format: str
     spans: list[AuthorSpan] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     cursor: int = 0
@@ -158,8 +155,7 @@ class _Placing:
         if part.author is not Author.POLICY:
             self.spans.append(AuthorSpan(start, self.cursor, part.author))
             return
-        text_format = self.text_format or tell_text_format(spelling)
-        reading = read_turn(spelling, text_format, is_whole=False)
+        reading = read_turn(spelling, is_whole=False)
         self.findings += reading.noticed
         for span in reading.spans:
             moved = span._replace(start=start + span.start, end=start + span.end)

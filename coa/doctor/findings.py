@@ -49,10 +49,12 @@ class Fault(StrEnum):
     """The chat template does not mark what the assistant wrote (`{% generation %}`)."""
     TEXT_CHANGED = "text_changed"
     """Decoding the ids does not give the text back."""
+    AUTHORS_UNKNOWN = "authors_unknown"
+    """Another framework's observation stands in a turn of the policy: nothing says who wrote it."""
     AUTHORS_CONTRADICT = "authors_contradict"
     """The recorded authors are not those that the form of the text shows."""
     TAG_FOLDED = "tag_folded"
-    """The tokenizer does not give a tag of this format back."""
+    """The tokenizer does not give one of our tags back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ class MaskedRow:
     """Whether an end token must follow the policy's last text."""
     has_mask: bool = True
     """Whether the mask is worth a judgement; False where none could be made."""
-    text_format: str = ""
-    """The format whose tags the text is written in, as far as it is known."""
+    in_own_tags: bool = False
+    """Whether the text is written in this project's own tags."""
 
 
 class AuthorCount(NamedTuple):

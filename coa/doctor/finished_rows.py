@@ -1,21 +1,15 @@
 """Read rows that are finished: token ids with labels or a mask, as a trainer takes them.
 
-The ids are decoded, and the form of the text shows who wrote it. Where nothing shows where the
-prompt ends, the tokens before the first trained one are left unjudged.
+The ids are decoded. The marks of the chat template show the policy's turns, and our tags who wrote
+what in them. Where nothing shows where the prompt ends, the tokens before the first trained one are
+left unjudged.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
-from coa.doctor.observed import (
-    LABELLED,
-    OWN_TAGS,
-    PLAIN,
-    author_of_other_turn,
-    read_turn,
-    tell_text_format,
-)
+from coa.doctor.tags import read_turn
 from coa.doctor.turns import OWN_OPENING, Turn, TurnMarks, policy_turns
 from coa.tokens import PieceEncoder, Tokenizer
 from coa.trajectory import Author
@@ -34,8 +28,6 @@ class FinishedReader(NamedTuple):
     tokenizer: Tokenizer
     encoder: PieceEncoder
     marks: TurnMarks | None
-    text_format: str = ""
-    """One of `observed.TEXT_FORMATS`; empty: told from each text."""
     prompt_end: str = ""
     """What the prompt ends with; empty: it is looked for."""
 
@@ -52,11 +44,7 @@ class FinishedReader(NamedTuple):
             trained, noticed_labels = _trained_by_labels(ids, given)
         text = self.encoder.decode(ids)
         turns, author = self._turns(text, ids, trained)
-        written = "".join(text[turn.start : turn.end] for turn in turns)
-        text_format = self.text_format or tell_text_format(written)
-        if text_format == PLAIN and text[: turns[0].start].endswith(OWN_OPENING):
-            text_format = OWN_TAGS
-        spans, noticed = _authors(text, turns, author, text_format)
+        spans, noticed, in_own_tags = _authors(text, turns, author)
         is_cut_off = any(finding.fault is Fault.CUT_OFF for finding in noticed)
         return MaskedRow(
             row_id,
@@ -64,9 +52,8 @@ class FinishedReader(NamedTuple):
             tuple(trained),
             tuple(spans),
             (*noticed_labels, *noticed),
-            # A ReAct runtime stops at the call `finish`, and needs no end token.
-            has_end=not is_cut_off and text_format not in LABELLED,
-            text_format=text_format,
+            has_end=not is_cut_off,
+            in_own_tags=in_own_tags,
         )
 
     def _turns(
@@ -98,28 +85,40 @@ class FinishedReader(NamedTuple):
 
 
 def _authors(
-    text: str, turns: Sequence[Turn], author: Author | None, text_format: str
-) -> tuple[list[AuthorSpan], list[Finding]]:
-    """Read who wrote a decoded text, whose text before the first turn is the author's."""
+    text: str, turns: Sequence[Turn], author: Author | None
+) -> tuple[list[AuthorSpan], list[Finding], bool]:
+    """Read who wrote a decoded text, and whether it is in our tags.
+
+    The text before the first turn is the given author's; what stands between turns came back to
+    the policy, whoever wrote it.
+    """
     spans: list[AuthorSpan] = []
     noticed: list[Finding] = []
+    in_own_tags = False
     position = 0
     for turn in turns:
         if spans:
-            author = author_of_other_turn(text[position : turn.opening])
+            author = _author_between(text[position : turn.opening])
         spans.append(AuthorSpan(position, turn.opening, author))
         spans.append(AuthorSpan(turn.opening, turn.start, None))
         written = text[turn.start : turn.end]
-        reading = read_turn(written, text_format, is_whole=len(turns) == 1)
+        is_opened = text.endswith(OWN_OPENING, 0, turn.start)
+        reading = read_turn(written, is_whole=len(turns) == 1, is_opened=is_opened)
         noticed += reading.noticed
+        in_own_tags = in_own_tags or reading.in_own_tags
         for span in reading.spans:
             start = turn.start + span.start
             end = turn.start + span.end
             spans.append(span._replace(start=start, end=end))
         spans.append(AuthorSpan(turn.end, turn.after, None))
         position = turn.after
-    spans.append(AuthorSpan(position, len(text), author_of_other_turn(text[position:])))
-    return spans, noticed
+    spans.append(AuthorSpan(position, len(text), _author_between(text[position:])))
+    return spans, noticed, in_own_tags
+
+
+def _author_between(text: str) -> Author | None:
+    """Return the author of text that is in no turn of the policy; None for one without words."""
+    return Author.ENVIRONMENT if text.strip() else None
 
 
 def _unpadded(values: Mapping[str, Any]) -> tuple[list[int], list[int]]:

@@ -4,20 +4,17 @@ Messages are OpenAI's, with reasoning in any of its keys or inside the content.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from coa import protocol
 from coa.doctor.findings import Fault
-from coa.doctor.observed import author_of_other_turn
 from coa.trajectory import Author
 
 ASSISTANT = "assistant"
 USER = "user"
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _TOOL_ROLES = ("tool", "function", "ipython", "observation", "environment")
-_FINISH = re.compile(r"^Action:[ \t]*finish[ \t]*\[", re.MULTILINE)
 
 
 class Part(NamedTuple):
@@ -55,34 +52,25 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def ends_in_react(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a ReAct chat ends in the environment's word on the assistant's answer."""
-    said = [message.get("content") for message in messages if message["role"] == ASSISTANT]
-    return bool(said) and isinstance(said[-1], str) and _FINISH.search(said[-1]) is not None
-
-
 def parts_of(message: Mapping[str, Any], *, is_answered: bool) -> list[Part]:
     """List the texts of a message in the order in which they should be written.
 
     Args:
         message: The message.
-        is_answered: Whether the assistant has already written; a user's turn may then show an
-            observation.
+        is_answered: Whether the assistant has already written; a user's turn is then what came back
+            to it, whoever wrote it.
     """
     role = message["role"]
     contents = list(_contents(message.get("content")))
     if role == ASSISTANT:
         return [*_reasoning(message, contents), *_said(contents), *_arguments(message)]
-    author: Author | None = Author.SCAFFOLD
-    if role in _TOOL_ROLES:
+    author = Author.SCAFFOLD
+    if role in _TOOL_ROLES or (role == USER and is_answered):
         author = Author.ENVIRONMENT
-    elif role == USER and is_answered:
-        author = author_of_other_turn("\n".join(contents))
     parts = []
     for content in contents:
         if content.strip():
-            spellings = (content.strip(),)
-            parts.append(Part(spellings, author or Author.SCAFFOLD, Fault.CONTENT_DROPPED))
+            parts.append(Part((content.strip(),), author, Fault.CONTENT_DROPPED))
     return parts
 
 

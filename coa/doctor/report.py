@@ -26,7 +26,8 @@ _SHOWN_CHARS = 6000
 """Characters of a row that are shown; the rest is counted."""
 _CONTEXT_CHARS = 400
 """Characters that are shown before the first wrong token of a long row."""
-_EXAMPLE_CHARS = 60
+_ID_CHARS = 60
+_DETAIL_CHARS = 160
 _MAX_REPORTED = 10_000
 """Rows with findings that the JSON lists; all of them are counted."""
 
@@ -122,9 +123,9 @@ def as_tables(summary: Summary) -> RenderableType:
     for fault, num_rows in summary.rows_by_fault.most_common():
         row_id, finding = summary.examples[fault]
         token = "" if finding.token is None else f"{finding.token:,}"
-        faults.add_row(
-            Text(fault, style="red"), f"{num_rows:,}", _short(row_id), token, _short(finding.detail)
-        )
+        shown_id = _short(row_id, _ID_CHARS)
+        detail = _short(finding.detail, _DETAIL_CHARS)
+        faults.add_row(Text(fault, style="red"), f"{num_rows:,}", shown_id, token, detail)
     shown: list[RenderableType] = [tokens] if summary.counts else []
     if summary.has_faults:
         shown.append(faults)
@@ -135,7 +136,7 @@ def as_tables(summary: Summary) -> RenderableType:
     return Group(*shown)
 
 
-def _short(text: str, num_chars: int = _EXAMPLE_CHARS) -> Text:
+def _short(text: str, num_chars: int) -> Text:
     """Return a text as one line that cannot act on the terminal."""
     line = " ".join(text.split())
     if len(line) > num_chars:

@@ -16,7 +16,6 @@ from coa import tables
 from coa.doctor.chat_rows import ChatReader
 from coa.doctor.findings import Fault, Finding, MaskedRow
 from coa.doctor.finished_rows import FinishedReader
-from coa.doctor.observed import TEXT_FORMATS
 from coa.doctor.set_rows import SetReader
 from coa.doctor.turns import turn_marks
 from coa.errors import InputError, MissingExtraError, unknown_name
@@ -59,7 +58,7 @@ class Readers(NamedTuple):
 
         Args:
             tokenizer: The tokenizer.
-            format_name: `auto`, a `Format` of foreign rows, or one of `TEXT_FORMATS`.
+            format_name: `auto`, or the `Format` of foreign rows.
             chat_template: The text of a chat template; empty: the tokenizer's own.
             prompt_end: What prompts of finished rows end with; empty: it is looked for.
             prompt: The student's, for rows of this project's sets; None: they keep their own.
@@ -67,18 +66,16 @@ class Readers(NamedTuple):
         Raises:
             ConfigError: the format is unknown.
         """
-        known = (*Format, *TEXT_FORMATS)
-        if format_name not in known:
-            raise unknown_name("format", format_name, known, where="doctor.format")
+        if format_name not in list(Format):
+            raise unknown_name("format", format_name, list(Format), where="doctor.format")
+        foreign = Format(format_name)
         encoder = PieceEncoder(tokenizer)
-        text_format = format_name if format_name in TEXT_FORMATS else ""
-        foreign = Format(format_name) if format_name in list(Format) else Format.AUTO
         template = chat_template or getattr(tokenizer, "chat_template", None) or ""
         marks = turn_marks(tokenizer, template) if template else None
         chats = None
-        if template and (text_format or foreign is Format.AUTO):
-            chats = ChatReader(tokenizer, encoder, marks, template, text_format)
-        finished = FinishedReader(tokenizer, encoder, marks, text_format, prompt_end)
+        if template and foreign is Format.AUTO:
+            chats = ChatReader(tokenizer, encoder, marks, template)
+        finished = FinishedReader(tokenizer, encoder, marks, prompt_end)
         return cls(SetReader(tokenizer, encoder, prompt), finished, chats, foreign)
 
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 from coa import protocol
 from coa.chat_templates import load_prompt
 from coa.doctor.findings import Fault, Finding, MaskedRow, author_spans
-from coa.doctor.observed import OWN_TAGS, forged_observations
 from coa.doctor.recorded_authors import mask_fault
-from coa.foreign.record import ForeignRow
+from coa.doctor.tags import forged_observations
+from coa.foreign.record import ForeignRow, Format
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.prompts import Prompt
-from coa.tokens import PieceEncoder, TextLostError, Tokenised, Tokenizer, tokenise
+from coa.tokens import PieceEncoder, TextLostError, Tokenizer, tokenise
 from coa.trajectory import Step, StepKind
 
 
@@ -49,7 +49,7 @@ class SetReader(NamedTuple):
         if not it.steps or it.steps[-1].kind is not StepKind.ANSWER:
             noticed.append(Finding(Fault.CUT_OFF, detail=f"it ended as {it.stop_reason}"))
         prompt = self._prompt_for(it.question, it.prompt)
-        return self._encoded(it.trajectory_id, prompt, (), it.steps, noticed, OWN_TAGS)
+        return self._encoded(it.trajectory_id, prompt, (), it.steps, noticed)
 
     def read_pair(self, row: PreferencePair) -> Iterator[MaskedRow]:
         """Encode both sides of a pair; the prefix before them is not trained."""
@@ -59,11 +59,12 @@ class SetReader(NamedTuple):
             forged = forged_observations(side)
             row_id = f"{row.pair_id} {name}"
             found = noticed + forged
-            yield self._encoded(row_id, prompt, row.prefix, side, found, OWN_TAGS)
+            yield self._encoded(row_id, prompt, row.prefix, side, found)
 
     def read_foreign(self, row_id: str, row: ForeignRow) -> MaskedRow:
         """Encode a row that a reader of foreign formats gave authors."""
-        return self._encoded(row_id, row.prompt, (), row.steps, [], row.format)
+        in_own_tags = row.format is Format.AUTOCOA
+        return self._encoded(row_id, row.prompt, (), row.steps, [], in_own_tags=in_own_tags)
 
     def _prompt_for(self, question: str, sampled_with: str) -> str:
         return self.prompt.fill(question) if self.prompt else sampled_with
@@ -75,7 +76,8 @@ class SetReader(NamedTuple):
         prefix: Sequence[Step],
         steps: Sequence[Step],
         noticed: Sequence[Finding],
-        text_format: str,
+        *,
+        in_own_tags: bool = True,
     ) -> MaskedRow:
         """Encode steps after a prompt and a prefix, with the end token where they answer."""
         answers = bool(steps) and steps[-1].kind is StepKind.ANSWER
@@ -86,7 +88,7 @@ class SetReader(NamedTuple):
             detail = f"{error.details['where']}: {error.details['expected']}"
             lost = Finding(Fault.TEXT_CHANGED, detail=f"{detail} became {error.details['got']}")
             return MaskedRow(row_id, (), (), (), (*noticed, lost), has_mask=False)
-        num_before = _num_tokens_before(tokens, len(protocol.pieces(prompt, prefix)))
+        num_before = sum(tokens.lengths[: len(protocol.pieces(prompt, prefix))])
         trained = (False,) * num_before + tokens.loss_mask[num_before:]
         spans = author_spans(prompt, (*prefix, *steps))
         for number in range(1, len(prefix) + 1):
@@ -98,13 +100,8 @@ class SetReader(NamedTuple):
             tuple(spans),
             tuple(noticed),
             has_end=answers,
-            text_format=text_format,
+            in_own_tags=in_own_tags,
         )
-
-
-def _num_tokens_before(tokens: Tokenised, num_pieces: int) -> int:
-    """Count the tokens of the first pieces."""
-    return sum(tokens.lengths[:num_pieces])
 
 
 def _contradictions(row: GradedTrajectory | PreferencePair) -> list[Finding]:

@@ -15,12 +15,12 @@ class DoctorParams:
     tokenizer: str = ""
     """A folder or a name on the Hub: the tokenizer of the model that is to be trained."""
     format: str = "auto"
-    """`auto`, a format of foreign rows (`r1_searcher`), or the tags of finished rows (`coa`)."""
+    """`auto`, or the format of rows of other projects (`r1_searcher`)."""
     chat_template: str = ""
     """A file with the chat template for rows of messages; empty: the tokenizer's own."""
     prompt_end: str = ""
-    """What the prompts of finished rows end with, such as `### Response:`; empty: it is looked for
-    in the chat template's marks and a few known ones."""
+    """What the prompts of finished rows end with, such as `### Response:`; empty: the chat
+    template's marks, or the opening of our thinking, show it."""
     max_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Rows with more tokens count as cut off; 0 sets no limit."""
     max_rows: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -1,35 +1,77 @@
-"""Look how a tokenizer treats the tags of a format, apart from any row."""
+"""Read this project's own tags in a turn, and look how a tokenizer treats them.
 
-from collections.abc import Iterable, Iterator
+Text in the tags of an observation is the environment's if it follows a call, and the policy's if
+it does not. The tags and labels of other frameworks do not show who wrote what: their rows are
+read before they are tokenized (`coa/foreign`), or as messages, whose roles say it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from coa import protocol
-from coa.doctor.findings import Fault, Finding
-from coa.doctor.observed import OWN_TAGS, TAGGED
+from coa.doctor.findings import AuthorSpan, Fault, Finding, author_spans
+from coa.foreign.autocoa import has_own_tags
+from coa.foreign.tag_families import TAG_FAMILIES
 from coa.tokens import SEARCH, PieceEncoder, tools_with_tags
 from coa.trajectory import Author, Step, StepKind
 
+_FOREIGN_OPENINGS = sorted({re.escape(family.observation.open) for family in TAG_FAMILIES})
+_FOREIGN_OBSERVATION = re.compile(
+    rf"{'|'.join(_FOREIGN_OPENINGS)}|^Observation(?: \d+)?:", re.MULTILINE
+)
 _AROUND = (("", ""), (" ", ""), ("", "\n"), ("", "\n\n"), ("\n", "\n"), (".", " "))
 """Texts before and after a tag, as policies and frameworks write them."""
 
 
-def tools_in(text: str) -> set[str]:
-    """Find the tools that a text in this project's own tags calls."""
-    return tools_with_tags(protocol.stray_tags([Step(StepKind.THOUGHT, Author.POLICY, text)]))
+class Reading(NamedTuple):
+    """Who wrote a turn, and what its form shows."""
+
+    spans: tuple[AuthorSpan, ...]
+    """From the beginning of the turn, without a gap."""
+    noticed: tuple[Finding, ...] = ()
+    in_own_tags: bool = False
 
 
-def tags_of(text_format: str, tools: Iterable[str] = ()) -> tuple[str, ...]:
-    """List the tags of a format around calls and observations; none for a format of labels.
+def read_turn(text: str, *, is_whole: bool, is_opened: bool = False) -> Reading:
+    """Read who wrote a turn of the policy.
 
     Args:
-        text_format: The format.
-        tools: What rows in this project's own tags call beside the search.
+        text: The turn.
+        is_whole: Whether the turn is a whole trajectory, which must end in an answer.
+        is_opened: Whether the prompt before it ends with the opening of our thinking.
     """
-    if text_format == OWN_TAGS:
-        return tuple(sorted(protocol.all_tags({SEARCH, *tools})))
-    family = TAGGED.get(text_format)
-    if family is None:
-        return ()
-    return tuple(name for tags in family.tags() for name in tags)
+    if not has_own_tags(text):
+        observed = _FOREIGN_OBSERVATION.search(text)
+        if observed:
+            detail = (
+                f"{observed[0]} in the policy's turn; bring the rows as text with their question, "
+                "before they are tokenized, or as messages"
+            )
+            unknown = Finding(Fault.AUTHORS_UNKNOWN, detail=detail)
+            return Reading((AuthorSpan(0, len(text), None),), (unknown,))
+        if not is_opened and protocol.THINK_CLOSE not in text:
+            return Reading((AuthorSpan(0, len(text), Author.POLICY),))
+    steps = protocol.parse(text)
+    noticed = forged_observations(steps)
+    if is_whole and (not steps or steps[-1].kind is not StepKind.ANSWER):
+        noticed.append(Finding(Fault.CUT_OFF, detail=f"... {text[-40:]}"))
+    # The first span is that of a prompt, of which a turn has none.
+    return Reading(tuple(author_spans("", steps)[1:]), tuple(noticed), in_own_tags=True)
+
+
+def forged_observations(steps: Sequence[Step]) -> list[Finding]:
+    """Find steps in which the policy wrote an observation's tag of ours itself."""
+    forging = [step for step in steps if protocol.forges_observation((step,))]
+    if not forging:
+        return []
+    detail = protocol.stray_tags(forging)[0]
+    return [Finding(Fault.OBSERVATION_FORGED, count=len(forging), detail=detail)]
+
+
+def tools_in(text: str) -> set[str]:
+    """Find the tools that a text in our tags calls."""
+    return tools_with_tags(protocol.stray_tags([Step(StepKind.THOUGHT, Author.POLICY, text)]))
 
 
 def folded_tags(tags: Iterable[str], encoder: PieceEncoder) -> Iterator[Finding]:
@@ -54,6 +96,11 @@ def unsearchable_tags(tags: Iterable[str], encoder: PieceEncoder) -> list[str]:
                 found.append(tag)
                 break
     return found
+
+
+def own_tags(tools: Iterable[str] = ()) -> list[str]:
+    """List our tags around calls of the search and of other tools, and around observations."""
+    return sorted(protocol.all_tags({SEARCH, *tools}))
 
 
 def _holds(ids: tuple[int, ...], part: tuple[int, ...]) -> bool:

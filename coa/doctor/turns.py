@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from coa import protocol
 
 _ASKED, _ANSWERED, _ASKED_AGAIN = "asked by user", "said by assistant", "asked once more"
-_ALPACA = "### Response:\n"
 OWN_OPENING = f"{protocol.THINK_OPEN}\n"
 """What this project's prompts end with."""
 
@@ -68,16 +67,16 @@ def policy_turns(text: str, marks: TurnMarks | None, prompt_end: str) -> list[Tu
     Args:
         text: The whole text.
         marks: Those of the chat template.
-        prompt_end: What the prompt ends with; empty: it is looked for.
+        prompt_end: What the prompt ends with; empty: the marks, or the opening of our thinking.
     """
     if not prompt_end and marks is not None and marks.assistant in text:
         return list(_marked_turns(text, marks))
-    for mark in (prompt_end,) if prompt_end else (OWN_OPENING, _ALPACA):
-        found = text.find(mark)
-        if found >= 0:
-            start = found + len(mark)
-            return [Turn(start, start, len(text), len(text))]
-    return []
+    mark = prompt_end or OWN_OPENING
+    found = text.find(mark)
+    if found < 0:
+        return []
+    start = found + len(mark)
+    return [Turn(start, start, len(text), len(text))]
 
 
 def _marked_turns(text: str, marks: TurnMarks) -> Iterator[Turn]:
