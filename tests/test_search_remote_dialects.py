@@ -13,8 +13,7 @@ from coa.errors import ServiceError
 from coa.search import Passage, SearchError
 from coa.search.app import Serving
 from coa.search.remote import RemoteSearch, RemoteSettings
-from coa.search.wire import Dialect
-from coa.search.wire.endpoints import of_dialect
+from coa.search.wire import Dialect, of_dialect
 from tests.search_remote_support import (
     ENGINE,
     search,

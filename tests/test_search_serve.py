@@ -25,7 +25,7 @@ import pytest
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import Manifest, build_index
-from coa.search.credentials import TOKEN_VARIABLE
+from coa.search.wire import TOKEN_VARIABLE
 
 COMMON = " ".join(f"word{number}" for number in range(60))
 """In every passage, so that a query for all of them takes its time."""

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coa.search.app import Serving
-from coa.search.limits import RequestLimits
+from coa.search.connections import RequestLimits
 from coa.search.wire import SPELLINGS, Dialect
 from tests.search_server_support import (
     ENGINE,

@@ -11,7 +11,7 @@ import pytest
 
 from coa.search import Hit, Passage
 from coa.search.app import Serving
-from coa.search.limits import RequestLimits
+from coa.search.connections import RequestLimits
 from tests.search_server_support import (
     DANUBE,
     ENGINE,
@@ -84,7 +84,7 @@ def test_without_the_token_only_health_answers(served_search: Any) -> None:
         assert running.send("/retrieve", body, Authorization="Bearer s3cre")[0] == 401
         assert running.send("/retrieve", body, Authorization="Bearer s3cret")[0] == 200
         assert running.send("/health")[0] == 200
-        assert running.send("/openapi.json")[0] == 401
+        assert running.send("/nowhere")[0] == 401
     assert "s3cret" not in repr(Serving(token="s3cret"))
 
 

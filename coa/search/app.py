@@ -1,9 +1,9 @@
 """Serve a search engine as a web application that speaks every dialect of `coa/search/wire`.
 
 Each endpoint is served under `/{dialect}{path}` and, together with those that share its path, on
-the bare path. `/health` says what is served; `/openapi.json` describes all endpoints. Every reply
-names the index in `X-Search-Fingerprint`. Errors are `{"detail": "..."}`, as the servers that this
-one replaces write them, also where the engine fails (500).
+the bare path. `/health` says what is served. Every reply names the index in
+`X-Search-Fingerprint`. Errors are `{"detail": "..."}`, as the servers that this one replaces write
+them, also where the engine fails (500).
 """
 
 import asyncio
@@ -11,7 +11,6 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,20 +22,21 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coa.search import Hit
-from coa.search.connections import FINGERPRINT_HEADER, Connections
-from coa.search.limits import RequestLimits
-from coa.search.openapi import describe
+from coa.search.connections import Connections, RequestLimits
 from coa.search.search_pool import BusyError, Finder, SearchPool
 from coa.search.wire import (
+    FINGERPRINT_HEADER,
+    PAGES,
+    SEARCHES,
     Dialect,
     InvalidSearchError,
+    PageEndpoint,
     ParsedSearch,
     SearchEndpoint,
+    SearchRequest,
     id_of,
-    sizes_in,
+    resolve_endpoint,
 )
-from coa.search.wire.endpoints import PAGES, SEARCHES, resolve_endpoint
-from coa.search.wire.pages import PageEndpoint
 
 _SMALL_BYTES = 65_536
 """Bodies up to this size are not counted, so that large ones do not block ordinary searches.
@@ -44,8 +44,6 @@ uvicorn holds as much of every connection in any case."""
 _LARGE_REPLY_BYTES = 65_536
 """For smaller replies, the unread bytes of others are not counted."""
 Handler = Callable[[Request], Awaitable[Response]]
-Chooser = Callable[[bytearray], SearchEndpoint[Any]]
-"""Chooses the endpoint that a body is meant for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,57 +90,53 @@ class _Service:
         self._serving = serving
         self._limits = serving.limits
         self._bodies = Bodies(serving.limits)
-        self._description = msgspec.json.encode(describe(serving.limits))
 
     def routes(self) -> list[Route]:
         """List the routes of all endpoints."""
-        routes = [_get("/openapi.json", self._openapi), _get("/health", self._health)]
+        routes = [_get("/health", self._health)]
         for dialect in Dialect:
             routes.append(_get(f"/{dialect}/health", self._health))
         for search in SEARCHES:
-            handler = self._search_handler(partial(_always, search))
-            routes.append(_post(f"/{search.dialect}{search.path}", handler))
-        bare_paths = dict.fromkeys(search.path for search in SEARCHES)
-        for path in bare_paths:
-            routes.append(_post(path, self._search_handler(self._chooser(path))))
+            path = f"/{search.dialect}{search.path}"
+            routes.append(_post(path, self._search_handler(search.path, search)))
+        for path in dict.fromkeys(search.path for search in SEARCHES):
+            routes.append(_post(path, self._search_handler(path)))
         for page in PAGES:
             for path in (f"/{page.dialect}{page.path}", page.path):
                 routes.append(_post(path, self._page_handler(page)))
         return routes
 
-    def _chooser(self, path: str) -> Chooser:
-        return lambda body: resolve_endpoint(path, _keys(body), self._serving.default_dialect)
+    def _search_handler(self, path: str, endpoint: SearchEndpoint | None = None) -> Handler:
+        """Answer requests to `endpoint`, or to whichever on the bare `path` they are meant for."""
 
-    def _search_handler(self, choose: Chooser) -> Handler:
         async def answer(request: Request) -> Response:
-            endpoint, asked = await self._read_search(request, choose)
+            chosen, asked = await self._read_search(request, path, endpoint)
             results = await self._search(asked.queries, asked.top_k)
-            reply = _json(endpoint.write(asked, results))
+            reply = _json(chosen.write(asked, results))
             self._check_unread(len(reply.body))
             return reply
 
         return answer
 
     async def _read_search(
-        self, request: Request, choose: Chooser
-    ) -> tuple[SearchEndpoint[Any], ParsedSearch]:
+        self, request: Request, path: str, endpoint: SearchEndpoint | None
+    ) -> tuple[SearchEndpoint, ParsedSearch]:
         """Read and check a search request; its body is dropped on return, before the search."""
         with self._bodies.place() as place:
-            body = await place.read(request)
-            endpoint = choose(body)
-            decoded = _decoded(body, endpoint.request)
-            try:
-                asked = endpoint.read(decoded)
-            except InvalidSearchError as error:
-                raise HTTPException(400, str(error)) from error
-            self._check(asked.queries, max(sizes_in(decoded), default=1))
-            return endpoint, asked
+            sent = _decoded(await place.read(request), SearchRequest)
+        endpoint = endpoint or resolve_endpoint(path, sent, self._serving.default_dialect)
+        try:
+            asked = endpoint.read(sent)
+        except InvalidSearchError as error:
+            raise HTTPException(error.status, str(error)) from error
+        self._check(asked.queries, max(sent.sizes(), default=1))
+        return endpoint, asked
 
-    def _page_handler(self, endpoint: PageEndpoint[Any]) -> Handler:
+    def _page_handler(self, endpoint: PageEndpoint) -> Handler:
         async def open_pages(request: Request) -> Response:
             with self._bodies.place() as place:
                 body = await place.read(request)
-                urls = endpoint.urls(_decoded(body, endpoint.request))
+                urls = _decoded(body, endpoint.request).urls
                 self._check(urls, 1)
             pages = await self._pool.passages([id_of(url) for url in urls])
             reply = endpoint.write(pages)
@@ -195,9 +189,6 @@ class _Service:
             }
         )
 
-    async def _openapi(self, _: Request) -> Response:
-        return Response(self._description, media_type="application/json")
-
 
 class _Envelope:
     """Outer application that names the index in every reply and refuses some requests.
@@ -239,10 +230,6 @@ class _Envelope:
         return False
 
 
-def _always(endpoint: SearchEndpoint[Any], _: bytearray) -> SearchEndpoint[Any]:
-    return endpoint
-
-
 def _get(path: str, handler: Handler) -> Route:
     return Route(path, handler, methods=["GET"])
 
@@ -258,16 +245,6 @@ def _decoded(body: bytearray, kind: type[Any]) -> Any:
         raise HTTPException(422, str(error)) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise HTTPException(400, f"the body is not JSON: {error}") from error
-
-
-def _keys(body: bytearray) -> dict[str, Any]:
-    """Read the body's keys; each value becomes an empty list or an empty text, by its kind."""
-    raw: dict[str, msgspec.Raw] = _decoded(body, dict[str, msgspec.Raw])
-    kinds: dict[str, Any] = {}
-    for name, value in raw.items():
-        is_list = bytes(value).lstrip().startswith(b"[")
-        kinds[name] = [] if is_list else ""
-    return kinds
 
 
 def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -12,12 +12,8 @@ from coa.errors import ConfigError, ServiceError
 from coa.http_client import Patience, Reply
 from coa.search import Hit, SearchError
 from coa.search.calls import Caller
-from coa.search.credentials import TOKEN_VARIABLE, bearer_token
-from coa.search.wire import Dialect
-from coa.search.wire.endpoints import of_dialect
+from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, Dialect, bearer_token, of_dialect
 
-FINGERPRINT_HEADER = "X-Search-Fingerprint"
-"""Header in which this project's server says what it searches."""
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
 _HEALTH_SECONDS = 3.0

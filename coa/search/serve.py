@@ -31,13 +31,11 @@ from coa.listening import BACKLOG, listen
 from coa.params import Params
 from coa.search import EngineKind
 from coa.search.app import Serving, create_app
-from coa.search.connections import server_config
-from coa.search.credentials import bearer_token
+from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
 from coa.search.finders import IN_PROCESS, AnyFinder, open_finder
 from coa.search.fusion import FusionSettings
-from coa.search.limits import RequestLimits
-from coa.search.wire import Dialect
+from coa.search.wire import Dialect, bearer_token
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
 """Environment variable that carries the settings to the workers, which are separate processes."""
