@@ -10,7 +10,7 @@
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
 #                 make test-trainers: LLaMA-Factory's, verl's and SkyRL's own loaders on our exports
-#   make check    formatting, lint and types
+#   make check    formatting, lint, types, and the bookkeeping of names, links and imports
 #   make deps     the code that each stage runs, written into dvc.yaml
 #   make docs     what the documents say of each file and each setting, from the docstrings
 #
@@ -54,7 +54,7 @@ review: $(INSTALLED)-review
 # tests/conftest.py. Many tests wait for commands that they start, so there are more processes than CI has cores.
 TEST_PROCESSES ?= 3
 test: $(INSTALLED)-dev
-	python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
+	python -m pytest --ignore=tests/house --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder --durations=15
 
 test-full: $(INSTALLED)-full
 	@python -c "from annotate.environment import server_python; server_python()"
@@ -80,6 +80,7 @@ check: $(INSTALLED)-dev
 	ruff format --check .
 	ruff check .
 	mypy
+	python -m pytest tests/house -q
 
 deps: $(INSTALLED)-dev
 	python -m scripts.code_dependencies

@@ -15,7 +15,6 @@ CONTINUATIONS ?= 8
 MINED_PAIRS ?= 200
 # Steps on them, and how: RECIPE holds further settings of train.sft1.
 DECISION_STEPS ?= 120
-LOSS ?= decision
 RATE ?= 2e-4
 RECIPE ?= 'train.sft1.trajectories=[data/assemble/coa,data/assemble/cot]' train.sft1.likelihood_share=0.75
 # Of the control: as many trajectories as stand beside the pairs, about 11 a step.
@@ -57,7 +56,7 @@ endef
 
 # $(1) the row's name
 define decide
-$(call chain,mined_$(1),sft1,sft2_only,train.sft1.pairs=$(mined)/$(1)-set train.sft1.loss=$(LOSS) \
+$(call chain,mined_$(1),sft1,sft2_only,train.sft1.pairs=$(mined)/$(1)-set \
   train.sft1.arguments.learning_rate=$(RATE) train.sft1.arguments.max_steps=$(DECISION_STEPS) $(RECIPE))
 $(call trained,mined_$(1)): $(mined)/$(1)-set/validation.parquet
 $(call result,mined_$(1),mined_$(1),coa)
@@ -117,7 +116,7 @@ $(untimed)/assemble/coa/validation.parquet: $(untimed)/filter/kept.parquet
 
 untimed_sets = 'train.sft2.trajectories=[$(untimed)/assemble/coa,data/assemble/cot]'
 # SFT 1 as in the paper: before SFT 2, with its loss, on the teacher's pairs.
-$(eval $(call chain,first_sft1,sft1,pretrain,train.sft1.pairs=data/assemble/cot_a train.sft1.loss=contrastive \
+$(eval $(call chain,first_sft1,sft1,pretrain,train.sft1.pairs=data/assemble/cot_a \
   train.sft1.likelihood_share=0.25 train.sft1.arguments.learning_rate=$(FIRST_RATE) \
   train.sft1.arguments.max_steps=$(FIRST_STEPS)))
 $(eval $(call chain,first_sft12,sft2,first_sft1))

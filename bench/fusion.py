@@ -20,10 +20,9 @@ import polars as pl
 from coa.factory import SearchParams
 from coa.grading import normalise
 from coa.params import Params
-from coa.search import Hit
+from coa.search import EngineKind, Hit
 from coa.search.evaluate import Sought, judge
 from coa.search.finders import open_finder
-from coa.search.kinds import EngineKind
 from coa.search.search_pool import Finder
 from train.intervals import Interval, mean_interval
 

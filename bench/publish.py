@@ -109,9 +109,9 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "data_cards.local_hub",
-            f"port={port}",
-            f"folder={folder}/hub",
+            "tests.hub.server",
+            str(port),
+            f"{folder}/hub",
         ]
         with subprocess.Popen(
             command, cwd=project, env={**os.environ, **environment}, stderr=subprocess.DEVNULL

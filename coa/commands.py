@@ -67,7 +67,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("index", "coa.search.index", "index"),
         Command("embed", "coa.search.embed", "search"),
         Command("serve", "coa.search.serve", "serve"),
-        Command("serve-embeddings", "coa.search.dense.served"),
         Command("search-evaluate", "coa.search.evaluate", "search_evaluate"),
     ),
     "Trajectories": (
@@ -118,7 +117,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("models", "data_cards.models", "models"),
         Command("export", "data_cards.export", "export"),
         Command("publish", "data_cards.publish", "publish"),
-        Command("local-hub", "data_cards.local_hub", "local_hub"),
     ),
 }
 """All commands, as the help shows them."""

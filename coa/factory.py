@@ -15,11 +15,10 @@ from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.native.policy import NativePolicy
-from coa.search import SearchEngine
+from coa.search import EngineKind, SearchEngine
 from coa.search.dense.settings import DenseSettings
 from coa.search.finders import open_finder
 from coa.search.fusion import FusionSettings
-from coa.search.kinds import EngineKind
 from coa.search.recorded import (
     RecordedSearch,
     RecordingMode,

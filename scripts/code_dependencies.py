@@ -10,6 +10,7 @@ import ast
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ MOST_OF_COA = 0.5
 stage, which takes longer the more lines there are."""
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Return the modules that a file imports; `from a import b` counts as a and a.b."""
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
+    """Return the modules that a file imports, also by `import_module` of a constant.
+
+    `from a import b` counts as a and a.b, since b may be a module.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -39,7 +44,16 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+        elif isinstance(node, ast.Call) and _calls_import_module(node):
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                names.add(argument.value)
+    return frozenset(names)
+
+
+def _calls_import_module(node: ast.Call) -> bool:
+    name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+    return name == "import_module" and bool(node.args)
 
 
 def reachable_files(root: Path, module: str) -> set[str]:

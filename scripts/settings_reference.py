@@ -52,7 +52,6 @@ from curate.shared_prefix import SharedPrefixParams
 from curate.student_pairs import StudentPairsParams
 from curate.student_set import StudentSetParams
 from data_cards.export import ExportParams
-from data_cards.local_hub import LocalHubParams
 from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
 from synth.fetch import FetchParams
@@ -106,7 +105,6 @@ SECTIONS: dict[str, type[Any]] = {
     "publish": PublishParams,
     "export": ExportParams,
     "doctor": DoctorParams,
-    "local_hub": LocalHubParams,
     "view": ViewParams,
     "train": TrainParams,
     "shards": ShardsParams,

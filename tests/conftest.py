@@ -3,8 +3,9 @@
 Not covered, and why: training on a GPU and vLLM on one (no such machine in CI; opt-in by the marker
 `gpu`); web search (needs the internet). Tests that need the internet bear the marker `network` and
 run with `--network`. Tests that want Argilla's server or a browser bear the marker `full` and run
-in `make test-full`; attacks and faults that take minutes bear `long` and run in `make test-long`;
-those against the real vLLM on a CPU bear `vllm` and run in `make test-vllm`.
+in `make test-full`; attacks, faults, kills and runs of documents that take minutes bear `long` and
+run in `make test-long`; those against the real vLLM on a CPU bear `vllm` and run in
+`make test-vllm`. The names, links and imports in `tests/house` are checked by `make check`.
 """
 
 import asyncio
@@ -22,16 +23,21 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 from aiohttp import web
+from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
     from train.checkpoint import Student
+
+MakeFolder = Callable[[Path], object]
+"""What makes a folder that is not there yet."""
 
 # Support modules hold assertions too; pytest explains only those that it knows of.
 for support in Path(__file__).parent.glob("*_support.py"):
@@ -60,11 +66,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vllm", action="store_true", help="also the tests against the real vLLM")
 
 
-# Files whose tests take minutes, longest first.
+# Files whose tests take longest, in this order.
 LONGEST = (
     "test_profiles_dry_run",
     "test_docs_run",
-    "test_doctor_real",
     "test_publish",
     "test_train_stages",
     "test_crash",
@@ -101,11 +106,33 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, MakeFolder], Path]:
+    """Make a folder once for all processes of a test run; tests read or copy it.
+
+    The first process that asks for a name makes its folder, the others wait.
+    """
+    temporary = tmp_path_factory.getbasetemp()
+    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+
+    def find_or_make(name: str, make: MakeFolder) -> Path:
+        folder = shared / "shared" / name
+        finished = folder.with_suffix(".finished")
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not finished.exists():
+                make(folder)
+                finished.touch()
+        return folder
+
+    return find_or_make
+
+
+@pytest.fixture(scope="session")
+def student_folder(shared_folder: Callable[[str, MakeFolder], Path]) -> Path:
     """Save a small student that knows the words of RL's questions."""
     from tests.rl_support import TEXTS, save_student
 
-    return save_student(tmp_path_factory.mktemp("student"), TEXTS)
+    return shared_folder("student", lambda folder: save_student(folder, TEXTS))
 
 
 @pytest.fixture
@@ -124,13 +151,15 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_project(shared_folder: Callable[[str, MakeFolder], Path]) -> Path:
     """Make a project after one `dvc repro` on the tiny profile; tests that change it copy it."""
     from tests.project_support import REPRO, finish, make_tiny_project
 
-    folder = make_tiny_project(tmp_path_factory.mktemp("finished") / "project")
-    finish(folder, *REPRO)
-    return folder
+    def make(folder: Path) -> None:
+        make_tiny_project(folder)
+        finish(folder, *REPRO)
+
+    return shared_folder("finished", make)
 
 
 @pytest.fixture(scope="session")
@@ -210,14 +239,18 @@ SMALL_STAGES = (
 
 
 @pytest.fixture(scope="session")
-def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_run(root: Path, shared_folder: Callable[[str, MakeFolder], Path]) -> Path:
     """Make a folder with all files, settings and journals of a small run of the line of data.
 
     Tests read or copy it.
     """
+    return shared_folder("small", partial(make_small_run, root))
+
+
+def make_small_run(root: Path, folder: Path) -> None:
+    """Run the line of data on a small world in a folder."""
     from coa.params import write_profiles
 
-    folder = tmp_path_factory.mktemp("small") / "run"
     for prompts in ("synth/prompts", "train/prompts"):
         shutil.copytree(root / prompts, folder / prompts)
     (folder / "data").mkdir()
@@ -230,7 +263,6 @@ def small_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for module, *arguments in SMALL_STAGES:
             importlib.import_module(module).main(arguments)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.question import Question
 from data_cards.catalogue import SetName, local_path
-from data_cards.local_hub import LocalHubParams, create_app
+from tests.hub.server import create_app
 
 pytest.importorskip("datasets")
 pytest.importorskip("linkify_it")
@@ -96,7 +96,7 @@ class Hub:
 
     def __init__(self, folder: Path) -> None:
         self._contents = folder / "contents"
-        self.network = Breaking(create_app(LocalHubParams(str(folder), owner="me", token=TOKEN)))
+        self.network = Breaking(create_app(folder, owner="me", token=TOKEN))
         self._server = uvicorn.Server(
             uvicorn.Config(self.network, log_level="error", access_log=False)
         )

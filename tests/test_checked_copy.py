@@ -109,6 +109,7 @@ def test_a_key_in_a_text_file_of_a_model_is_found_however_far_in(
     assert key not in refusal.detail
 
 
+@pytest.mark.long
 def test_a_real_tokenizer_holds_no_key(private: Path) -> None:
     found = Path(os.environ.get("COA_REAL_DATA", "nowhere")) / "tokenizer_qwen2"
     if not found.is_dir():

@@ -155,6 +155,7 @@ def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_c
     assert sum(count - 1 for count in policy.answered.values()) <= num_kills * CONCURRENCY
 
 
+@pytest.mark.long
 def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
     whole = copy(prepared, tmp_path / "whole")
     began = time.monotonic()
@@ -197,6 +198,7 @@ def mend(project: Path) -> None:
         finish(project, "find", str(runs), "-type", "d", "-empty", "-delete")
 
 
+@pytest.mark.long
 def test_every_lock_that_a_kill_cut_off_is_mended_by_git(prepared: Path, tmp_path: Path) -> None:
     project = copy(prepared, tmp_path / "cut")
     whole = (project / "dvc.lock").read_bytes()
@@ -210,6 +212,7 @@ def test_every_lock_that_a_kill_cut_off_is_mended_by_git(prepared: Path, tmp_pat
     assert num_valid  # DVC would not complain about these: they lack stages
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
 def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
     prepared: Path, tmp_path: Path, name: str
@@ -228,6 +231,7 @@ def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
     assert locked(project) == expected
 
 
+@pytest.mark.long
 def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again(
     prepared: Path, tmp_path: Path
 ) -> None:

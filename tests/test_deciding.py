@@ -15,6 +15,7 @@ def priced() -> list[HabitScore]:
     return asyncio.run(compare(load([str(ROOT / "conf/microworld_priced.yaml")]), 500))
 
 
+@pytest.mark.long
 def test_searching_for_unknown_facts_alone_is_clearly_the_best_policy(
     priced: list[HabitScore],
 ) -> None:
@@ -23,6 +24,7 @@ def test_searching_for_unknown_facts_alone_is_clearly_the_best_policy(
     assert only_unknown.utility.low > always.utility.high > never.utility.high
 
 
+@pytest.mark.long
 def test_searching_always_harms_here_and_hardly_in_the_default_world(
     priced: list[HabitScore],
 ) -> None:

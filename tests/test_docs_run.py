@@ -90,13 +90,13 @@ def project(finished_project: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_project, tmp_path / "project", symlinks=True))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", with_mark("run"))
 def test_a_block_runs_as_it_is_printed(project: Path, block: Block) -> None:
     assert run(project, block) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_calls_to_the_server_of_the_page_on_search_are_answered(
     finished_project: Path, served_search: Any
@@ -109,7 +109,7 @@ def test_calls_to_the_server_of_the_page_on_search_are_answered(
             assert run(finished_project, block, {SERVER: served.url.removeprefix("http://")}) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", with_mark("run: hub"))
 def test_a_block_runs_beside_a_hub_on_this_machine(
     project: Path, block: Block, tmp_path: Path
@@ -125,7 +125,7 @@ def test_a_block_runs_beside_a_hub_on_this_machine(
         hub.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs a real tokenizer")
 @pytest.mark.parametrize("block", with_mark("run: tokenizer"))
 def test_a_block_runs_with_a_tokenizer_from_a_folder(project: Path, block: Block) -> None:
@@ -318,13 +318,13 @@ def default_world(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("block", with_mark("run: default world"))
 def test_a_block_runs_in_the_default_world(default_world: Path, block: Block) -> None:
     assert run(default_world, block) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_question_of_the_readme_makes_the_teacher_search(
     root: Path, default_world: Path
 ) -> None:

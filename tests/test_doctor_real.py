@@ -27,7 +27,7 @@ from tests.sample_records import make_graded, make_trajectory
 from tests.tokenizers_support import load
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs real trajectories"),
 ]
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))

@@ -16,10 +16,10 @@ from aiohttp import web
 from coa.errors import ConfigError, ServiceError
 from coa.search import SearchError
 from coa.search.dense.hashed import HashedEmbedder
-from coa.search.dense.served import EmbeddingService
 from coa.search.dense.server import ServedEmbedder
 from coa.search.dense.settings import EmbedderKind, EmbeddingServerSettings
 from tests.dense_support import RIVERS, dense_settings, embed, make_index, open_dense, towns
+from tests.doubles.embedding_service import EmbeddingService
 
 BATCH = 8
 CONCURRENCY = 2

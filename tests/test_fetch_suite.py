@@ -25,11 +25,11 @@ from coa import tables
 from coa.errors import ConfigError
 from coa.params import write_profile
 from coa.question import Question, evaluation_set
-from data_cards.hub_server.store import Store
-from data_cards.local_hub import LocalHubParams, create_app
 from synth.fetch import SUITES, FetchParams, Suite, source_of, suite_files
 from synth.question_formats import QuestionFormat
 from synth.questions import main as read_all
+from tests.hub.server import create_app
+from tests.hub.store import Store
 
 ROOT = Path(__file__).parent.parent
 needs_datasets = pytest.mark.skipif(
@@ -100,7 +100,7 @@ def fill(store: Store, *, without: str = "", only: str = "") -> None:
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Serve a local Hub from a thread; gives its address."""
-    app = create_app(LocalHubParams(str(folder), owner="me", token="hf_of_this_test"))
+    app = create_app(folder, owner="me", token="hf_of_this_test")
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from coa import protocol
 from coa.foreign import tag_families
 from coa.foreign.autocoa import read_autocoa
-from coa.foreign.numbered_react import read_numbered_react
-from coa.foreign.react import read_react_text
+from coa.foreign.react import read_numbered_react, read_react_text
 from coa.foreign.record import Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text
@@ -197,6 +196,7 @@ def test_any_text_is_read_whole_or_has_a_reason_and_a_position(form: Format, tex
         *("Action 1: a[", "Thought 1: a\n", "<|im_end|>  ", "Doc 1(Title: ", "<begin_a>", "]"),
     ],
 )
+@pytest.mark.long
 def test_ten_megabytes_take_seconds_in_every_format(unit: str) -> None:
     text = unit * (10_000_000 // len(unit))
     for form in READERS:

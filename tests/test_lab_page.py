@@ -101,6 +101,7 @@ def test_a_row_of_other_questions_is_left_out_and_named(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_experiment_runs_from_its_sets_to_its_page_and_is_not_run_again(
     small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

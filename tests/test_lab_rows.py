@@ -110,7 +110,7 @@ def test_a_kept_row_is_missing_no_more_until_its_settings_change(
     keep_row("alpha", "alpha_0", [True, False] * 6)
     assert missing.main(["experiment=alpha"]) == "3 of 4 rows are missing"
     assert "lab/alpha/sft1-s0.json: not there; make lab" in capsys.readouterr().out
-    write_params(root, "train.sft1.beta=0.4")
+    write_params(root, "train.sft1.likelihood_weight=0.4")
     assert missing.main(["experiment=alpha"]) == "4 of 4 rows are missing"
     assert "alpha_0-s0.json: made with other settings" in capsys.readouterr().out
 

@@ -20,8 +20,14 @@ from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools import Repeats, ToolReply
 from coa.tools.repeats import ALL_SHOWN, without_repeats
-from coa.tools.search import Numbering, ObservationSettings, SearchTool, shorten_to_chars, show
-from coa.tools.token_counts import TokenCounter
+from coa.tools.search import (
+    Numbering,
+    ObservationSettings,
+    SearchTool,
+    TokenCounter,
+    shorten_to_chars,
+    show,
+)
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
 
 LONG = "The Danube is a river. It flows through ten countries. Its delta lies in Romania."

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError
-from coa.params import Params, main, write_profile
+from coa.params import Params, write_profile
+from coa.params.__main__ import main
 from coa.prompts import Prompt
 from scripts.settings_reference import SECTIONS
 

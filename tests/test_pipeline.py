@@ -1,11 +1,6 @@
-"""Test the pipeline as DVC sees it: stages list the code they run.
+"""Run the tiny profile from nothing to the sets, to a remote and back, and into clear errors."""
 
-The tiny profile goes from nothing to the sets.
-"""
-
-import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -19,109 +14,12 @@ from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
 from coa.pairs import Arm, PreferencePair, arm_of
-from coa.pipeline import read_code
 from coa.points import PointOutcome
 from coa.question import Question
 from coa.trajectory import Mode
-from scripts.code_dependencies import code_of, find_code, modules_of
 from tests.project_support import REPRO, environment, make_tiny_project
 
-ROOT = Path(__file__).parent.parent
-
-
-def yaml(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
-    return found
-
-
-PIPELINE = yaml("dvc.yaml")["stages"]
 SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}
-
-
-def stage(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = PIPELINE[name].get("do", PIPELINE[name])
-    return found
-
-
-def command(name: str) -> str:
-    """What a stage runs, or the first of several."""
-    found: str | list[str] = stage(name)["cmd"]
-    return found if isinstance(found, str) else found[0]
-
-
-def modules(name: str) -> tuple[str, ...]:
-    return modules_of(name, stage(name))
-
-
-@pytest.mark.parametrize("name", PIPELINE)
-def test_a_stage_lists_exactly_the_code_it_runs(name: str) -> None:
-    is_code = re.compile(r"coa|(coa|synth|curate|annotate|data_cards|train)/.*\.py")
-    listed = [path for path in stage(name)["deps"] if is_code.fullmatch(path)]
-    assert listed == code_of(ROOT, name, stage(name)), "run `make deps`"
-
-
-def test_the_lists_of_code_are_those_that_one_command_writes() -> None:
-    assert read_code() == find_code(ROOT), "run `make deps`"
-
-
-@pytest.mark.parametrize("name", PIPELINE)
-def test_one_word_stands_in_four_places(name: str) -> None:
-    module, word = (
-        modules(name)[0],
-        name.rpartition("_")[2],
-    )  # student_grade: the stage grade once more
-    section = f"train.{name}" if module == "train.run" else name
-    folders = [
-        f"data/{name}",
-        f"data/{name.replace('_', '/')}",
-        f"data/train/{name}",
-        f"{name}s/",
-        f"results/{name}",
-        f"reports/{name}",
-    ]
-    assert module.rpartition(".")[2] == word or f"stage={name}" in command(name)
-    assert all(
-        path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", []))
-    )
-    params = {param.partition(".")[0] for param in stage(name).get("params", [word])}
-    params |= set(stage(name).get("params", []))
-    assert {section, word, "train"} & params or name.startswith("student_") or name == "report"
-
-
-def path_of(out: str | dict[str, Any]) -> str:
-    return out if isinstance(out, str) else next(iter(out))
-
-
-def hash_file(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def hash_folder(folder: Path) -> str:
-    """As DVC hashes a folder: the MD5 of its files' names and MD5s as JSON."""
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
-    listed = [
-        {"md5": hash_file(path), "relpath": path.relative_to(folder).as_posix()} for path in files
-    ]
-    listed.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
-
-
-@pytest.mark.parametrize("name", yaml("dvc.lock")["stages"])
-def test_the_committed_lock_belongs_to_this_code(name: str) -> None:
-    listed = {
-        dep["path"]: dep["md5"]
-        for dep in yaml("dvc.lock")["stages"][name]["deps"]
-        if dep["path"].endswith(".py") or dep["path"] == "coa"
-    }
-    found = {
-        path: hash_folder(ROOT / path) if path == "coa" else hash_file(ROOT / path)
-        for path in listed
-    }
-    assert found == listed, (
-        "run `dvc repro` on the default profile and commit dvc.lock and metrics/"
-    )
 
 
 def call(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -213,6 +111,7 @@ def test_a_repro_with_nothing_changed_runs_no_stage(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_line_again_from_nothing_gives_the_same_bytes(
     project: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def strings(value: Any) -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif("COA_REAL_DATA" not in os.environ, reason="needs real data")
+@pytest.mark.long
 def test_real_text_is_hardly_ever_suspected() -> None:
     rows, found = 0, []
     for _, text in real_texts():

@@ -12,7 +12,8 @@ import pytest
 from coa.errors import ConfigError, MissingExtraError
 from coa.factory import TeacherParams
 from coa.forking import require_forks
-from coa.params import Params, main, write_profiles
+from coa.params import Params, write_profiles
+from coa.params.__main__ import main
 from coa.prompts import Prompt
 from coa.stages import Stage
 from train.settings import TrainParams

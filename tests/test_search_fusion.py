@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError
 from coa.factory import SearchParams, open_engine
-from coa.search import Hit, Passage
+from coa.search import EngineKind, Hit, Passage
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
 from coa.search.finders import open_finder
 from coa.search.fusion import FusionSettings, HybridSearch, SecondRanking, TitleSearch, fuse
-from coa.search.kinds import EngineKind
 from coa.search.remote import RemoteSearch, RemoteSettings
 from coa.search.serve import ServeParams
 from coa.search.wire import Dialect

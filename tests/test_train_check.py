@@ -80,7 +80,7 @@ def test_the_default_profile_is_in_order_and_the_file_never_changes(project: Pat
 
 def test_pairs_may_be_trained_on_after_stage_2(project: Path) -> None:
     after = ["train.sft2.init=data/train/pretrain", "train.sft1.init=data/train/sft2"]
-    said = check.main([*after, "train.sft1.loss=decision"])
+    said = check.main(after)
     assert "pretrain, sft1, sft2, sft3, rl1, rl2 will find what they need" in said
 
 
@@ -150,7 +150,7 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
             "another student",
         ),
         (["train.sft1.trajectories=[mine]"], "nothing to train sft1 on", "train.parquet"),
-        (["train.sft1.temperature=0.0"], "out of its range", "train.sft1.temperature"),
+        (["train.sft1.likelihood_share=0.0"], "out of its range", "train.sft1.likelihood_share"),
         (["train.rl2.rewards.exact_mach=1.0"], "unknown reward 'exact_mach'", ""),
         (NO_REWARDS, "no reward is weighted", ""),
         (["pipeline.student=null", "pipeline.training=[]"], "no training stage is named", ""),

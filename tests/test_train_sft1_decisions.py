@@ -18,22 +18,20 @@ pytestmark = [
     ),
 ]
 
-from coa import protocol, tables  # noqa: E402
-from coa.errors import ConfigError, InputError, OutputError  # noqa: E402
+from coa import protocol  # noqa: E402
+from coa.errors import ConfigError, OutputError  # noqa: E402
 from coa.pairs import PairKind, PreferencePair  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.trajectory import Author, Step, StepKind  # noqa: E402
-from coa.worth import ArmSample, estimate_worth  # noqa: E402
-from tests.train_support import PAIRS, SET, pair, trajectory  # noqa: E402
+from tests.train_support import SET, pair, trajectory  # noqa: E402
 from train.decisions import (  # noqa: E402
     Decision,
     check_settings,
     find_decision,
-    probability_of_acting,
 )
 from train.encode import IGNORED, Encoder  # noqa: E402
 from train.run import main  # noqa: E402
-from train.settings import PairLoss, Sft1Params  # noqa: E402
+from train.settings import Sft1Params  # noqa: E402
 from train.sft1 import encode_pair  # noqa: E402
 from train.student import StudentSettings, new_student  # noqa: E402
 
@@ -73,7 +71,7 @@ def test_a_trigger_of_the_students_is_two_tokens_for_any_of_its_tools(tool: str)
     call = replace(CALL, text=f"<begin_{tool}> Ada </end_{tool}>", tool=tool)
     row = replace(acting(tool=tool), chosen=(BLANK, call))
 
-    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row, Sft1Params(loss=PairLoss.DECISION))
+    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row)
 
     assert found is not None
     num_chosen, num_rejected = found["decision_lengths"]
@@ -91,7 +89,7 @@ def test_a_trigger_may_be_any_number_of_tokens_of_a_real_tokenizer() -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     row = replace(acting(), chosen=(CALL,))
 
-    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row, Sft1Params(loss=PairLoss.DECISION))
+    found = encode_pair(Encoder(tokenizer, PROMPT, 200), row)
 
     assert found is not None
     num_chosen, num_rejected = found["decision_lengths"]
@@ -99,20 +97,6 @@ def test_a_trigger_may_be_any_number_of_tokens_of_a_real_tokenizer() -> None:
     assert tokenizer.decode(found["chosen_ids"][:num_chosen]).startswith("<begin_search>")
     assert not tokenizer.decode(found["chosen_ids"][: num_chosen - 1]).startswith("<begin_search>")
     assert tokenizer.decode(found["rejected_ids"][:num_rejected]) == "She wrote it."
-
-
-def test_the_probability_of_acting_follows_worth_and_price_and_a_price_is_paid_once() -> None:
-    row = acting(num_act=8, num_act_correct=6, num_think=8, num_think_correct=2)
-    even = probability_of_acting(row, search_price=0.5, temperature=0.1)
-    assert even == pytest.approx(0.5)
-    cheap = probability_of_acting(row, search_price=0.4, temperature=0.1)
-    assert cheap == pytest.approx(1 / (1 + 2.718281828459045**-1))
-    act = ArmSample(num=4, num_correct=4, num_searches=4)
-    think = ArmSample(num=4, num_correct=2)
-    priced = replace(row, worth=estimate_worth(act, think, price=0.2, confidence=0.9))
-    assert probability_of_acting(priced, search_price=0.5, temperature=0.1) == pytest.approx(0.5)
-    assert probability_of_acting(row, search_price=9.0, temperature=0.001) == 0.0
-    assert probability_of_acting(acting(num_think=0), search_price=0.0, temperature=0.1) is None
 
 
 def test_the_likelihood_of_a_trajectory_trains_the_tokens_that_stage_2_trains() -> None:
@@ -131,37 +115,14 @@ def test_the_likelihood_of_a_trajectory_trains_the_tokens_that_stage_2_trains() 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        (Sft1Params(temperature=0.0), "train.sft1.temperature"),
+        (Sft1Params(likelihood_share=0.0), "train.sft1.likelihood_share"),
         (Sft1Params(likelihood_share=1.0), "train.sft1.likelihood_share"),
-        (Sft1Params(loss=PairLoss.DECISION, contrast_tokens=3), "train.sft1.contrast_tokens"),
     ],
 )
 def test_a_number_without_a_meaning_is_refused_by_name(settings: Sft1Params, named: str) -> None:
     with pytest.raises(ConfigError) as refused:
         check_settings(settings)
     assert named in refused.value.details["what to do"]
-
-
-@pytest.mark.slow
-def test_pairs_that_a_loss_cannot_use_are_refused_with_what_to_do(training_folder: Path) -> None:
-    main(["stage=pretrain", "train.pretrain.arguments.max_steps=1"])
-    with pytest.raises(ConfigError, match="loss"):
-        main(["stage=sft1", "train.sft1.loss=unknown"])
-    write_pairs([replace(pair(i), num_think=0) for i in range(3)])
-    with pytest.raises(InputError, match="no row can be trained") as no_worth:
-        main(["stage=sft1", "train.sft1.loss=calibrated"])
-    assert "train.sft1.loss to decision" in no_worth.value.details["what to do"]
-    assert "steps on 6 rows" in main(["stage=sft1", "train.sft1.loss=decision"])
-    write_pairs([replace(pair(i), tool="calculate") for i in range(3)])
-    with pytest.raises(InputError, match="no row can be trained") as no_trigger:
-        main(["stage=sft1", "train.sft1.loss=decision"])
-    assert "train.sft1.loss to contrastive" in no_trigger.value.details["what to do"]
-    assert "steps on 6 rows" in main(["stage=sft1"])
-
-
-def write_pairs(rows: list[PreferencePair]) -> None:
-    for split in ("train", "validation"):
-        tables.write_table(Path(PAIRS, f"{split}.parquet"), PreferencePair, rows)
 
 
 @pytest.mark.slow
@@ -173,7 +134,6 @@ def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_
     decide = [
         "stage=sft1",
         "train.sft1.init=data/train/sft2",
-        "train.sft1.loss=decision",
         f"train.sft1.trajectories=[{SET}]",
         "train.sft1.arguments.max_steps=16",
     ]
@@ -197,20 +157,7 @@ def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_
     assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-6) for name in one)
     log = (training_folder / "data/train/decide/log.jsonl").read_text().splitlines()
     first = json.loads(log[0])
-    assert first["drift"] == pytest.approx(0, abs=1e-5)
     assert {"trigger/act_better", "likelihood_loss", "pair_accuracy"} <= set(first)
-
-
-def test_with_adapters_the_reference_is_the_model_without_them(training_folder: Path) -> None:
-    pytest.importorskip("peft")
-    main(["stage=pretrain", "train.pretrain.arguments.max_steps=1"])
-    adapters = "train.lora={r: 2, target_modules: [q_proj, v_proj]}"
-    rate = "train.sft1.arguments.learning_rate=0.01"
-    main(["stage=sft1", "train.sft1.loss=calibrated", adapters, rate])
-    log = (training_folder / "data/train/sft1/log.jsonl").read_text().splitlines()
-    drifts = [json.loads(line)["drift"] for line in log[:3]]
-    assert drifts[0] == pytest.approx(0, abs=1e-5)
-    assert abs(drifts[2]) > 1e-4
 
 
 def save_often(folder: Path) -> None:

@@ -141,6 +141,7 @@ def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_while_training_leaves_the_last_checkpoint_to_go_on_from(
     training_folder: Path, root: Path
 ) -> None:

@@ -74,6 +74,7 @@ def alarms(capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_alarms_see_what_one_bad_setting_does_and_are_silent_on_healthy_runs(
     watched_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Find what a pair says about the decision: its two spans, and how likely a call should be.
+"""Find the spans in which the sides of a pair decide.
 
 The sides of a pair part at a point. The decision of the side that acts is all text up to the end of
 the tool's opening tag, its trigger; that of the other side is the first clause that reasons on.
@@ -6,14 +6,13 @@ the tool's opening tag, its trigger; that of the other side is the first clause 
 
 import re
 from collections.abc import Sequence
-from math import exp
 from typing import NamedTuple
 
 from coa import protocol
 from coa.errors import ConfigError
 from coa.pairs import PairKind, PreferencePair
 from coa.trajectory import Step, StepKind
-from train.settings import PairLoss, Sft1Params
+from train.settings import Sft1Params
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s)")
 
@@ -67,58 +66,17 @@ def _first_clause(side: Sequence[Step]) -> str:
     return before
 
 
-def probability_of_acting(
-    pair: PreferencePair, search_price: float, temperature: float
-) -> float | None:
-    """Compute q = sigmoid((D - search_price) / temperature), how likely a call should be.
-
-    D is the success rate of acting less that of thinking. A price that the pair's worth was
-    estimated with is left out, so that a call is paid for once.
-
-    Returns:
-        None where no continuations of one arm are counted.
-    """
-    if pair.worth is not None:
-        num_act, num_think = pair.worth.act.num, pair.worth.think.num
-        difference = pair.worth.act.success - pair.worth.think.success
-    else:
-        num_act, num_think = pair.num_act, pair.num_think
-        difference = pair.value_of_acting if num_act and num_think else 0.0
-    if not num_act or not num_think:
-        return None
-    excess = (difference - search_price) / temperature
-    # exp of a large number overflows, so the sign of its argument is always negative.
-    if excess >= 0:
-        return 1 / (1 + exp(-excess))
-    return exp(excess) / (1 + exp(excess))
-
-
 def check_settings(settings: Sft1Params) -> None:
-    """Refuse numbers with which a loss has no meaning.
+    """Refuse a share of trajectories that leaves no pairs, or no trajectories.
 
     Raises:
-        ConfigError: one is out of its range; names it.
+        ConfigError: it is out of its range.
     """
-    ranges = [
-        ("contrast_tokens", settings.contrast_tokens >= 0, "0 or more"),
-        ("beta", settings.beta > 0, "a number above 0"),
-        ("temperature", settings.temperature > 0, "a number above 0"),
-        ("likelihood_share", 0 < settings.likelihood_share < 1, "a number between 0 and 1"),
-    ]
-    for name, is_in_range, expected in ranges:
-        if not is_in_range:
-            raise ConfigError(
-                "a setting of the stage on pairs is out of its range",
-                where=f"params.yaml, train.sft1.{name}",
-                expected=expected,
-                got=getattr(settings, name),
-                fix=f"set train.sft1.{name} to {expected}",
-            )
-    if settings.contrast_tokens and settings.loss is not PairLoss.CONTRASTIVE:
+    if not 0 < settings.likelihood_share < 1:
         raise ConfigError(
-            "only the contrastive loss can be limited to the first tokens of each side",
-            where="params.yaml, train.sft1.contrast_tokens",
-            expected=f"0 with train.sft1.loss: {settings.loss}",
-            got=settings.contrast_tokens,
-            fix="set train.sft1.contrast_tokens to 0, or train.sft1.loss to contrastive",
+            "a setting of the stage on pairs is out of its range",
+            where="params.yaml, train.sft1.likelihood_share",
+            expected="a number between 0 and 1",
+            got=settings.likelihood_share,
+            fix="set train.sft1.likelihood_share to a number between 0 and 1",
         )

@@ -57,8 +57,6 @@ class DecisionExample(PairExample):
     where no side begins with a call of the pair's tool."""
     acts: int
     """1 where the chosen side is the one that acts."""
-    target: float
-    """How likely a call should be, for the calibrated loss."""
 
 
 @dataclass(slots=True)
@@ -66,8 +64,7 @@ class RowTally:
     """The fate of the rows that a stage read."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`; of pairs also
-    `no_trigger` and `no_worth`."""
+    """Rows `kept`, and rows left out: `too_long`, `nothing_trained`, `text_lost`."""
     lost: dict[str, TextLostError] = field(default_factory=dict)
     """Why the tokenizer cannot hold a row's text, by the row's id."""
     lengths: list[int] = field(default_factory=list)

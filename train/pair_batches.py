@@ -16,8 +16,6 @@ _PREFIX, _CHOSEN, _REJECTED, _PADDING = range(4)
 _OF_ROWS: Mapping[str, Any] = {
     "decision_lengths": [0, 0],
     "acts": 0,
-    "target": 0.0,
-    "reference": [0.0, 0.0, 0.0],
 }
 """What is known of a row as a whole (`DecisionExample`), and what stands where it is not."""
 
@@ -93,8 +91,6 @@ class SideScores(NamedTuple):
     """Over all trained tokens of a side; 0 for a side that a row does not have."""
     means: Tensor
     """Over the same tokens."""
-    contrasts: Tensor
-    """Means over the tokens that the contrastive loss compares."""
     decisions: Tensor
     """Sums over the decisions; 0 where none is known."""
 
@@ -103,14 +99,8 @@ class SideScores(NamedTuple):
         return SideScores(*(scores[is_chosen_row] for scores in self))
 
 
-def score_sides(model: Any, batch: dict[str, Tensor], contrast_tokens: int = 0) -> SideScores:
-    """Compute the log-probabilities of the sides of a collated batch.
-
-    Args:
-        model: the model.
-        batch: what `collate` made.
-        contrast_tokens: how many tokens of each side are compared; 0: all.
-    """
+def score_sides(model: Any, batch: dict[str, Tensor]) -> SideScores:
+    """Compute the log-probabilities of the sides of a batch that `collate` made."""
     names = ("input_ids", "position_ids", "attention_mask")
     inputs = {name: batch[name] for name in names}
     row, column = batch["sides"].nonzero(as_tuple=True)
@@ -128,9 +118,5 @@ def score_sides(model: Any, batch: dict[str, Tensor], contrast_tokens: int = 0) 
 
     sums = total(found)
     means = sums / total(torch.ones_like(found)).clamp(min=1)
-    contrasts = means
-    if contrast_tokens:
-        is_compared = (ranks <= contrast_tokens).float()
-        contrasts = total(found * is_compared) / total(is_compared).clamp(min=1)
     is_decision = ranks <= batch["decision_lengths"][where]
-    return SideScores(sums, means, contrasts, decisions=total(found * is_decision))
+    return SideScores(sums, means, decisions=total(found * is_decision))

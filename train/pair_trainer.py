@@ -1,4 +1,9 @@
-"""Train on pairs with any of the losses of SFT stage 1, and on trajectories beside them.
+"""Train on pairs with the loss of SFT stage 1, and on trajectories beside them.
+
+The loss of a pair is the paper's (AutoCoA, section 3), where P is the mean log-probability of a
+side's own tokens:
+
+    -log sigmoid(P(chosen) - P(rejected)) - alpha P(chosen)
 
 The loss is a mean over the pairs of an optimiser's step, and over the trained tokens of its
 trajectories, however these are split into batches.
@@ -10,23 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 from transformers import Trainer
 
 from train.pair_batches import SideScores, score_sides
-from train.pair_losses import calibrated_loss, contrastive_loss, decision_loss
-from train.settings import PairLoss, Sft1Params
+from train.settings import Sft1Params
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
 class PairTrainer(Trainer):
-    """transformers' Trainer with the losses of SFT stage 1.
+    """transformers' Trainer with the loss of SFT stage 1.
 
-    It logs how likely both sides are and how often the loss's own measure prefers the chosen one;
-    how likely the trigger is where acting is better and where thinking is; the loss per token of
-    the trajectories; and, against a reference, how far the chosen sides have drifted.
+    It logs how likely both sides are and how often the chosen one is likelier; how likely the
+    trigger is where acting is better and where thinking is; and the loss per token of the
+    trajectories.
     """
 
     loss_is_scaled_for_ga = True
@@ -37,29 +42,7 @@ class PairTrainer(Trainer):
         super().__init__(**options)
         self._settings = settings
         self._trajectories = trajectories
-        self._kind_weights = torch.ones(2)
-        if settings.loss is not PairLoss.CONTRASTIVE:
-            pairs: Any = self.train_dataset
-            self._kind_weights = balance_kinds(pairs["acts"])
         self._seen: dict[str, list[float]] = defaultdict(list)
-
-    def add_references(self) -> None:
-        """Keep the log-probabilities of the model as it is now as the reference of each pair."""
-        self.train_dataset = self._with_reference(self.train_dataset)
-        if self.eval_dataset is not None:
-            self.eval_dataset = self._with_reference(self.eval_dataset)
-
-    def _with_reference(self, pairs: Any) -> Any:
-        batch_size = self.args.per_device_eval_batch_size
-        batches = DataLoader(pairs, batch_size, collate_fn=self.data_collator)
-        found: list[list[float]] = []
-        model: Any = self.model
-        model.eval()
-        for batch in batches:
-            with torch.no_grad(), self.accelerator.autocast():
-                scores = score_sides(model, self._prepare_inputs(batch))
-            found += torch.cat([scores.means[:, :1], scores.decisions], dim=1).tolist()
-        return pairs.add_column("reference", found)
 
     def get_train_dataloader(self) -> Any:
         """Return the batches of an epoch: pairs, with trajectories between them where there are."""
@@ -102,12 +85,12 @@ class PairTrainer(Trainer):
         """
         counts = count_terms(inputs) if num_items_in_batch is None else num_items_in_batch
         num_pairs, num_tokens = counts.clamp(min=torch.finfo(counts.dtype).tiny)
-        scores = score_sides(model, inputs, self._settings.contrast_tokens)
+        scores = score_sides(model, inputs)
         is_pair = inputs["is_pair"]
-        pairs = {name: inputs[name][is_pair] for name in ("acts", "target", "reference")}
+        acts = inputs["acts"][is_pair].bool()
         has_trigger = (inputs["decision_lengths"][is_pair] > 0).all(dim=1)
         prefix = "" if model.training else "eval_"
-        losses = self._pair_losses(scores.where(is_pair), pairs, has_trigger, prefix)
+        losses = self._pair_losses(scores.where(is_pair), acts, has_trigger, prefix)
         loss = losses.sum() / num_pairs
         if self._trajectories is not None and not is_pair.all():
             whole = scores.where(~is_pair)
@@ -117,35 +100,17 @@ class PairTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def _pair_losses(
-        self, scores: SideScores, pairs: dict[str, Tensor], has_trigger: Tensor, prefix: str
+        self, scores: SideScores, acts: Tensor, has_trigger: Tensor, prefix: str
     ) -> Tensor:
         """Compute the loss of each pair, and note what the log tells of it."""
-        settings = self._settings
-        acts = pairs["acts"].bool()
+        chosen, rejected = scores.means.unbind(dim=1)
         trigger = torch.where(acts, scores.decisions[:, 0], scores.decisions[:, 1])
-        reference = pairs["reference"][:, 1:]
-        if settings.loss is PairLoss.CONTRASTIVE:
-            chosen, rejected = scores.contrasts.unbind(dim=1)
-            is_preferred = chosen > rejected
-            losses = contrastive_loss(chosen, rejected, scores.means[:, 0], settings.alpha)
-        elif settings.loss is PairLoss.DECISION:
-            change = scores.decisions - reference
-            is_preferred = change[:, 0] > change[:, 1]
-            losses = decision_loss(
-                scores.decisions, reference, beta=settings.beta, alpha=settings.alpha
-            )
-        else:
-            is_preferred = (trigger.exp() > 0.5) == (pairs["target"] > 0.5)
-            losses = calibrated_loss(trigger, pairs["target"])
-        self._note(f"{prefix}logps/chosen", scores.means[:, 0])
-        self._note(f"{prefix}logps/rejected", scores.means[:, 1])
-        self._note(f"{prefix}pair_accuracy", is_preferred.float())
+        self._note(f"{prefix}logps/chosen", chosen)
+        self._note(f"{prefix}logps/rejected", rejected)
+        self._note(f"{prefix}pair_accuracy", (chosen > rejected).float())
         self._note(f"{prefix}trigger/act_better", trigger[acts & has_trigger].exp())
         self._note(f"{prefix}trigger/think_better", trigger[~acts & has_trigger].exp())
-        if settings.loss is not PairLoss.CONTRASTIVE:
-            self._note(f"{prefix}drift", scores.means[:, 0] - pairs["reference"][:, 0])
-            losses = losses * self._kind_weights.to(losses.device)[pairs["acts"]]
-        return losses
+        return -logsigmoid(chosen - rejected) - self._settings.alpha * chosen
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
@@ -173,19 +138,6 @@ def count_terms(batch: dict[str, Tensor]) -> Tensor:
     is_pair = batch["is_pair"]
     num_tokens = (batch["sides"][~is_pair] > 0).sum()
     return torch.stack([is_pair.sum(), num_tokens]).float()
-
-
-def balance_kinds(acts: list[int]) -> Tensor:
-    """Return the weights of pairs in which thinking and in which acting is better.
-
-    With them both kinds count the same, and a pair counts 1 in the mean. They are 1 where there is
-    one kind alone.
-    """
-    num_acts = sum(acts)
-    num_thinks = len(acts) - num_acts
-    if not num_acts or not num_thinks:
-        return torch.ones(2)
-    return torch.tensor([len(acts) / (2 * num_thinks), len(acts) / (2 * num_acts)])
 
 
 class MixedOrder(Sampler[int]):

@@ -18,18 +18,6 @@ from train.settings import TrainParams
 
 _SHOWN = 5
 """Rows named in a summary; metrics/ names all."""
-_ADVICE = {
-    "no_trigger": (
-        "no side of the pairs begins with a call of their tool: name pairs of forks in "
-        "train.sft1.pairs, or set train.sft1.loss to contrastive, which needs no call"
-    ),
-    "no_worth": (
-        "the pairs count no continuations of one of the arms: name pairs that do in "
-        "train.sft1.pairs (curate.branch counts both), or set train.sft1.loss to decision or "
-        "contrastive"
-    ),
-}
-"""What helps where rows are left out for a reason that no length is to blame for."""
 
 
 class StageReport:
@@ -103,9 +91,6 @@ class StageReport:
             return "; ".join(how_to_make(folder) for folder in self._params.sets_of(self._stage))
         needed = rows.shortest_too_long
         if not needed:
-            for reason, advice in _ADVICE.items():
-                if rows.counts[reason]:
-                    return advice
             return f"nothing in the rows is the policy's: check the files of train.{self._stage}"
         shortest = f"the shortest row has {needed} tokens"
         if self._stage is Stage.PRETRAIN:

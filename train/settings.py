@@ -46,17 +46,6 @@ class PretrainParams:
     """The trainer's own settings."""
 
 
-class PairLoss(StrEnum):
-    """What SFT stage 1 learns from a pair (train/pair_losses.py)."""
-
-    CONTRASTIVE = "contrastive"
-    """The paper's: the chosen side becomes more likely than the rejected one."""
-    DECISION = "decision"
-    """The decision alone, against the model that the stage starts from (DeepRAG, CSO)."""
-    CALIBRATED = "calibrated"
-    """The probability of the call follows what calling is worth, less its price."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sft1Params:
     """The stage on pairs: when to act."""
@@ -65,23 +54,9 @@ class Sft1Params:
     """The model to start from: a folder, or a name on the Hub."""
     pairs: str = "data/assemble/cot_a"
     """Folder with train.parquet and validation.parquet."""
-    loss: PairLoss = PairLoss.CONTRASTIVE
-    """contrastive, the paper's loss on whole sides; decision, a preference between the call's
-    trigger and the first clause that reasons on; calibrated, a probability of the trigger that
-    follows what calling is worth."""
     alpha: float = 0.2
     """Weight of the chosen side's own likelihood, without which both sides' probabilities may fall
-    together: contrastive takes the mean over the side, decision the sum over its decision."""
-    contrast_tokens: int = 0
-    """contrastive: compare only the first tokens of each side, this many; 0: whole sides, as in the
-    paper. The likelihood is always that of the whole chosen side."""
-    beta: float = 0.3
-    """decision: how much a change of the log-probabilities against the first model counts."""
-    search_price: float = 0.0
-    """calibrated: what a call takes, in shares of a right answer. The higher, the rarer calls."""
-    temperature: float = 0.1
-    """calibrated: how far worth and price must differ for a clear decision, in shares of a right
-    answer; the higher, the closer to one half all probabilities are."""
+    together."""
     trajectories: tuple[str, ...] = ()
     """Folders with train.parquet: the likelihood of whole right trajectories is trained beside the
     pairs; empty: pairs alone."""

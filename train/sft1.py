@@ -1,12 +1,11 @@
 """Train SFT stage 1, when to act, on pairs whose sides share a prefix and part at one point.
 
-The default loss is the contrastive one of AutoCoA (section 3):
+The loss is the contrastive one of AutoCoA (section 3):
 
     P(x|c) = mean of log pi over the policy's own tokens of x, after the shared prefix c
     L      = -log sigma(P(chosen|c) - P(rejected|c)) - alpha P(chosen|c)
 
-The others (`train.sft1.loss`, train/pair_losses.py) train the decision at the point alone. The
-likelihood of whole trajectories can be trained beside each of them (`train.sft1.trajectories`).
+The likelihood of whole trajectories can be trained beside it (`train.sft1.trajectories`).
 """
 
 from collections.abc import Iterator
@@ -18,15 +17,14 @@ from transformers import TrainingArguments
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.pairs import PairKind, PreferencePair
-from train.arguments import shards_weights
-from train.decisions import check_settings, find_decision, probability_of_acting
+from train.decisions import check_settings, find_decision
 from train.encode import DecisionExample, Encoder, PairExample, to_dataset
-from train.fitting import explaining_memory, fit
+from train.fitting import fit
 from train.monitors import Monitor
 from train.pair_batches import collate
 from train.pair_trainer import PairTrainer
 from train.sets import read_split
-from train.settings import PairLoss, Sft1Params
+from train.settings import Sft1Params
 from train.stage import StageRun
 from train.watching import watched
 
@@ -38,14 +36,6 @@ def train(run: StageRun) -> None:
     """Run stage sft1."""
     settings = run.params.sft1
     check_settings(settings)
-    needs_reference = settings.loss is not PairLoss.CONTRASTIVE
-    if needs_reference and shards_weights():
-        raise ConfigError(
-            "this loss needs the whole model in each process, for its reference",
-            where="params.yaml, train.sft1.loss",
-            got=f"{settings.loss} with FSDP or ZeRO stage 3",
-            fix="launch with conf/accelerate/ddp.yaml or deepspeed_zero2.yaml",
-        )
     student = run.load(settings.init)
     attention = student.model.config._attn_implementation
     if attention != "sdpa":
@@ -75,49 +65,28 @@ def train(run: StageRun) -> None:
             settings=settings,
             trajectories=trajectories,
         )
-        if needs_reference:
-            # The model is the one that the stage starts from, even if a checkpoint is taken up
-            # later.
-            with explaining_memory(run.stage):
-                trainer.add_references()
         fit(run, trainer, student, (settings.init, settings.pairs, *settings.trajectories))
 
 
 def _encode_pairs(encoder: Encoder, settings: Sft1Params, split: str) -> "Dataset":
     rows = read_split(settings.pairs, split, PreferencePair)
-    examples = (encode_pair(encoder, row, settings) for row in rows)
+    examples = (encode_pair(encoder, row) for row in rows)
     return to_dataset(examples, DecisionExample)
 
 
-def encode_pair(
-    encoder: Encoder, row: PreferencePair, settings: Sft1Params
-) -> DecisionExample | None:
-    """Encode a pair with what the loss has to know of its decision.
+def encode_pair(encoder: Encoder, row: PreferencePair) -> DecisionExample | None:
+    """Encode a pair with the lengths of its decision, for the log.
 
     Returns:
         None where the row is left out; the encoder counts why.
     """
-    decision = find_decision(row)
-    target = None
-    if settings.loss is not PairLoss.CONTRASTIVE and decision is None:
-        encoder.rows.counts["no_trigger"] += 1
-        return None
-    if settings.loss is PairLoss.CALIBRATED:
-        target = probability_of_acting(row, settings.search_price, settings.temperature)
-        if target is None:
-            encoder.rows.counts["no_worth"] += 1
-            return None
     example = encoder.pair(row)
     if example is None:
         return None
-    return DecisionExample(
-        **example,
-        decision_lengths=[0, 0]
-        if decision is None
-        else encoder.decision_lengths(example, decision),
-        acts=int(row.kind is PairKind.ACT_IS_BETTER),
-        target=target or 0.0,
-    )
+    decision = find_decision(row)
+    lengths = [0, 0] if decision is None else encoder.decision_lengths(example, decision)
+    acts = int(row.kind is PairKind.ACT_IS_BETTER)
+    return DecisionExample(**example, decision_lengths=lengths, acts=acts)
 
 
 def _encode_trajectories(encoder: Encoder, settings: Sft1Params) -> "Dataset":

@@ -20,7 +20,7 @@ from coa.params import Params
 from coa.prices import CostParams
 from coa.requests_sent import count_requests
 from coa.rollout import State
-from coa.search.kinds import EngineKind
+from coa.search import EngineKind
 from coa.tools import ToolReply
 from train.results import write_text
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from coa import protocol
 from coa.doctor.findings import AuthorSpan, Fault, Finding, author_spans
 from coa.foreign.autocoa import has_own_tags
-from coa.foreign.numbered_react import read_numbered_react
-from coa.foreign.react import read_react_text
+from coa.foreign.react import read_numbered_react, read_react_text
 from coa.foreign.record import Format
 from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text, tell_family

@@ -5,13 +5,20 @@ Turns are `Thought:` and `Action: tool[argument]`, with one `Observation:` after
 In plain text the runtime writes the first `Thought:` of each turn, and also a fixed sentence after
 the 5th action (to reflect) and the 9th (to wrap up): these are the scaffold's. (Single spaces and a
 missing `Action:` that its loop adds are taken for the policy's.)
+
+Turns with numbered labels are Reflexion's scratchpads and AutoAct's prompts. Their runtimes
+(Reflexion's hotpotqa_runs/agents.py, AutoAct's agent_arch.py) write `Thought 1:`, `Action 1:` and
+`Observation 1:` at the beginning of a line, and the policy writes the rest of the first two: these
+labels are the scaffold's. The answer is the last `Finish[answer]`; AutoAct's policy then confirms
+it with `Reflect[right]`.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from coa import protocol
-from coa.foreign.frames import REACT_CALL, THOUGHT_LABEL
+from coa.foreign.frames import NUMBERED_CALL, REACT_CALL, THOUGHT_LABEL
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.trajectory import Step, StepKind
@@ -30,6 +37,16 @@ A policy that was trained on them may write them elsewhere.
 _LABEL = re.compile(r"^Action:", re.MULTILINE)
 _FORGED = re.compile(r"^Observation:", re.MULTILINE)
 _OBSERVED = re.compile(r"\nObservation:(?:.*?)(?:\n(?=Thought:|Action:)|\n?\Z)", re.DOTALL)
+NUMBERED_LABEL = re.compile(
+    r"^(?P<kind>Thought|Action|Observation) (?P<number>\d{1,4}):", re.MULTILINE
+)
+_NUMBERED_FOLLOWERS = {
+    "": ("Thought", "Action"),
+    "Thought": ("Action",),
+    "Action": ("Observation",),
+    "Observation": ("Thought", "Action"),
+}
+"""The labels that may follow a label; at the start a thought or an action."""
 
 
 def read_react_text(text: str) -> tuple[Step, ...]:
@@ -164,4 +181,71 @@ def _finished(steps: list[Step], end: int) -> tuple[Step, ...]:
         return tuple(steps)
     if steps and steps[-1].kind is StepKind.ACTION:
         raise UnreadableError(UnreadableReason.NO_OBSERVATION, end)
+    raise UnreadableError(UnreadableReason.NO_ANSWER, end)
+
+
+def read_numbered_react(text: str) -> tuple[Step, ...]:
+    """Read a text with numbered labels into steps; joined, they give `text` again.
+
+    Raises:
+        UnreadableError: a label is out of order, an action is no call, or there is no answer.
+    """
+    steps: list[Step] = []
+    labels = list(NUMBERED_LABEL.finditer(text))
+    _check_numbers(text, labels)
+    for i, label in enumerate(labels):
+        # The line break before a label belongs to the label's author.
+        start = label.start() - 1 if i else 0
+        end = labels[i + 1].start() - 1 if i + 1 < len(labels) else len(text)
+        if label["kind"] == "Observation":
+            steps.append(observation_step(text[start:end], steps[-1].tool))
+            continue
+        steps.append(protocol.marker(text[start : label.end()]))
+        written = text[label.end() : end]
+        if label["kind"] == "Thought":
+            steps += thought_steps(written)
+        else:
+            steps.append(_numbered_call(written, label.end()))
+    return _with_numbered_answer(steps, len(text))
+
+
+def _check_numbers(text: str, labels: Sequence[re.Match[str]]) -> None:
+    """Check that the turns are numbered one after another, and each has its labels in order."""
+    kind, number = "", 0
+    for label in labels:
+        if label["kind"] not in _NUMBERED_FOLLOWERS[kind]:
+            raise UnreadableError(UnreadableReason.MISPLACED_TAG, label.start(), label[0])
+        if kind in ("", "Observation"):
+            number += 1
+        kind = label["kind"]
+        if int(label["number"]) != number:
+            raise UnreadableError(UnreadableReason.MISPLACED_TAG, label.start(), label[0])
+    before = text[: labels[0].start()] if labels else text
+    if before.strip():
+        raise UnreadableError(UnreadableReason.NO_ACTION, 0, before[:80])
+    if not labels:
+        raise UnreadableError(UnreadableReason.NO_ANSWER, len(text))
+
+
+def _numbered_call(written: str, offset: int) -> Step:
+    """Read what the policy wrote after the label of an action."""
+    call = NUMBERED_CALL.match(written)
+    if call is None:
+        reason = UnreadableReason.NO_ACTION
+        if "[" in written and "]" in written:
+            reason = UnreadableReason.TEXT_AFTER_ACTION
+        raise UnreadableError(reason, offset, written[:80])
+    argument = call["argument"].strip()
+    if not argument:
+        raise UnreadableError(UnreadableReason.EMPTY_TURN, offset, written[:80])
+    return action_step(written, call["tool"].lower(), argument)
+
+
+def _with_numbered_answer(steps: list[Step], end: int) -> tuple[Step, ...]:
+    """Make the last call of `finish` the answer."""
+    for i in reversed(range(len(steps))):
+        step = steps[i]
+        if step.kind is StepKind.ACTION and step.tool == _FINISH:
+            steps[i] = replace(step, kind=StepKind.ANSWER, tool=None, argument=None)
+            return tuple(steps)
     raise UnreadableError(UnreadableReason.NO_ANSWER, end)

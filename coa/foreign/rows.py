@@ -8,18 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from coa.foreign import (
-    atif,
-    chat_rows,
-    fireact,
-    inspect_logs,
-    numbered_react,
-    r1_searcher,
-    sharegpt,
-    verifiers_traces,
-)
+from coa.foreign import chat_rows, logs, released, sharegpt
 from coa.foreign.autocoa import has_own_tags, read_autocoa
-from coa.foreign.react import read_react_text
+from coa.foreign.react import NUMBERED_LABEL, read_numbered_react, read_react_text
 from coa.foreign.record import ForeignRow, Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import find_tags, read_tagged_text, tell_family
@@ -73,7 +64,7 @@ def _is_react(text: str) -> bool:
 
 
 def _is_numbered_react(text: str) -> bool:
-    return numbered_react.LABEL.match(text.lstrip()) is not None
+    return NUMBERED_LABEL.match(text.lstrip()) is not None
 
 
 def _is_fireact_training(row: Row) -> bool:
@@ -87,35 +78,35 @@ COLUMN_FORMATS = (
     FormatReader(
         Format.R1_SEARCHER,
         lambda row: isinstance(row.get("gen_text_store"), str),
-        r1_searcher.read_r1_searcher_row,
+        released.read_r1_searcher_row,
     ),
     FormatReader(
         Format.FIREACT_CHAT,
         lambda row: isinstance(row.get("traj"), list),
-        fireact.read_chat_run,
+        released.read_fireact_chat,
     ),
     FormatReader(
         Format.FIREACT_TEXT,
         lambda row: isinstance(row.get("traj"), str),
-        fireact.read_text_run,
+        released.read_fireact_text,
     ),
-    FormatReader(Format.AUTOACT, numbered_react.is_autoact, numbered_react.read_autoact_row),
-    FormatReader(Format.FIREACT_TRAINING, _is_fireact_training, fireact.read_training),
+    FormatReader(Format.AUTOACT, released.is_autoact, released.read_autoact_row),
+    FormatReader(Format.FIREACT_TRAINING, _is_fireact_training, released.read_fireact_training),
     FormatReader(
         Format.FIREACT_TRAINING_CHAT,
-        fireact.is_training_chat,
-        fireact.read_training_chat,
+        released.is_fireact_training_chat,
+        released.read_fireact_training_chat,
     ),
-    FormatReader(Format.ATIF, atif.is_atif, atif.read_atif_row),
-    FormatReader(Format.VERIFIERS, verifiers_traces.is_trace, verifiers_traces.read_trace_row),
-    FormatReader(Format.INSPECT, inspect_logs.is_sample, inspect_logs.read_sample_row),
+    FormatReader(Format.ATIF, logs.is_atif, logs.read_atif_row),
+    FormatReader(Format.VERIFIERS, logs.is_trace, logs.read_trace_row),
+    FormatReader(Format.INSPECT, logs.is_sample, logs.read_sample_row),
     FormatReader(Format.MESSAGES, chat_rows.is_messages, chat_rows.read_messages_row),
     FormatReader(Format.SHAREGPT, sharegpt.is_sharegpt, sharegpt.read_sharegpt_row),
 )
 """The formats with columns of their own."""
 TEXT_FORMATS = (
     _text_format(Format.REACT, _is_react, read_react_text),
-    _text_format(Format.REFLEXION, _is_numbered_react, numbered_react.read_numbered_react),
+    _text_format(Format.REFLEXION, _is_numbered_react, read_numbered_react),
     _text_format(Format.AUTOCOA, has_own_tags, read_autocoa),
     *(_tag_format(family) for family in TAG_FAMILIES),
 )

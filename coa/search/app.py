@@ -8,8 +8,8 @@ one replaces write them, also where the engine fails (500).
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,13 +17,12 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coa.search import Hit
-from coa.search.bodies import Bodies
 from coa.search.connections import FINGERPRINT_HEADER, Connections
 from coa.search.limits import RequestLimits
 from coa.search.openapi import describe
@@ -39,6 +38,9 @@ from coa.search.wire import (
 from coa.search.wire.endpoints import PAGES, SEARCHES, resolve_endpoint
 from coa.search.wire.pages import PageEndpoint
 
+_SMALL_BYTES = 65_536
+"""Bodies up to this size are not counted, so that large ones do not block ordinary searches.
+uvicorn holds as much of every connection in any case."""
 _LARGE_REPLY_BYTES = 65_536
 """For smaller replies, the unread bytes of others are not counted."""
 Handler = Callable[[Request], Awaitable[Response]]
@@ -284,3 +286,65 @@ async def _failure(_: Request, error: Exception) -> Response:
     """
     detail = f"the search failed: {type(error).__name__}; the server's log says more"
     return _json({"detail": detail}, 500, {"Connection": "close"})
+
+
+class Bodies:
+    """Counter of the bytes that one worker holds in request bodies."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+        self._num_bytes = 0
+
+    @contextmanager
+    def place(self) -> Iterator["Place"]:
+        """Reserve a place for one body until the end of the `with` statement."""
+        place = Place(self, self._limits.max_body_bytes)
+        try:
+            yield place
+        finally:
+            self._num_bytes -= place.num_bytes
+
+    def take(self, num_bytes: int) -> None:
+        """Reserve so many more bytes.
+
+        Raises:
+            HTTPException: they are not free; 503 with Retry-After.
+        """
+        if self._num_bytes + num_bytes > self._limits.max_bodies_bytes:
+            detail = "too many large requests at once"
+            raise HTTPException(503, detail, {"Retry-After": "1"})
+        self._num_bytes += num_bytes
+
+
+class Place:
+    """Room that one body takes."""
+
+    def __init__(self, bodies: Bodies, max_bytes: int) -> None:
+        self._bodies = bodies
+        self._max_bytes = max_bytes
+        self.num_bytes = 0
+
+    async def read(self, request: Request) -> bytearray:
+        """Read the request's whole body.
+
+        Raises:
+            HTTPException: it is too long (413), there is no room for it (503), or the client hung
+                up (400).
+        """
+        self._make_room(int(request.headers.get("content-length", 0)))
+        received = bytearray()
+        try:
+            async for part in request.stream():
+                received += part
+                self._make_room(len(received))
+        except ClientDisconnect as error:
+            raise HTTPException(400, "the client hung up") from error
+        return received
+
+    def _make_room(self, length: int) -> None:
+        if length > self._max_bytes:
+            detail = f"the request is too large: at most {self._max_bytes:,} bytes"
+            raise HTTPException(413, detail)
+        if length > max(self.num_bytes, _SMALL_BYTES):
+            self._bodies.take(length - self.num_bytes)
+            self.num_bytes = length

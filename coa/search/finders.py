@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from coa.search import EngineKind
 from coa.search.dense.settings import DenseSettings
 from coa.search.embedded import EmbeddedSearch
 from coa.search.fusion import FusionSettings, HybridSearch, SecondRanking, TitleSearch
-from coa.search.kinds import EngineKind
 
 if TYPE_CHECKING:
     from coa.search.dense.engine import DenseSearch

@@ -29,13 +29,13 @@ from coa.errors import ConfigError, unknown_name
 from coa.files import INDEX
 from coa.listening import BACKLOG, listen
 from coa.params import Params
+from coa.search import EngineKind
 from coa.search.app import Serving, create_app
 from coa.search.connections import server_config
 from coa.search.credentials import bearer_token
 from coa.search.dense.settings import DenseSettings
 from coa.search.finders import IN_PROCESS, AnyFinder, open_finder
 from coa.search.fusion import FusionSettings
-from coa.search.kinds import EngineKind
 from coa.search.limits import RequestLimits
 from coa.search.wire import Dialect
 

@@ -90,13 +90,18 @@ class SearchEndpoint(ABC, Generic[Request]):
     """Whether scores come when the request does not say."""
     blank_is_error: ClassVar[bool] = False
 
-    @abstractmethod
     def claims(self, body: dict[str, Any]) -> bool:
-        """Tell whether a body sent to the bare path can only be meant for this endpoint."""
+        """Tell whether a body sent to the bare path can only be meant for this endpoint.
 
-    @abstractmethod
+        Where the keys cannot tell, as those of Search-R1 and ASearcher, none claims it.
+        """
+        return False
+
     def queries(self, request: Request) -> str | list[str]:
-        """Return the query, or the list of queries."""
+        """Return the query, or the list of queries: the field `queries` or `query`."""
+        name = "queries" if "queries" in request.__struct_fields__ else "query"
+        found: str | list[str] = getattr(request, name)
+        return found
 
     @abstractmethod
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:

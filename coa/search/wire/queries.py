@@ -47,10 +47,6 @@ class ReCall(ClientEndpoint[ReCallRequest]):
         """Claim bodies that have a key spelt only here."""
         return bool({"top_n", "return_score"} & body.keys())
 
-    def queries(self, request: ReCallRequest) -> str | list[str]:
-        """Return the one query."""
-        return request.query
-
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Write the documents, or documents and scores side by side."""
         documents, scores = _columns(results)
@@ -92,14 +88,6 @@ class ReCallBatch(SearchEndpoint[ReCallBatchRequest]):
     default_top_k = 10
     gives_scores = False
 
-    def claims(self, body: dict[str, Any]) -> bool:
-        """Claim every body: no other dialect has this path."""
-        return True
-
-    def queries(self, request: ReCallBatchRequest) -> str | list[str]:
-        """Return the list of queries."""
-        return request.query
-
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Write lists of documents, or lists of documents and lists of scores."""
         documents, scores = _columns(results)
@@ -136,14 +124,6 @@ class R1Searcher(ClientEndpoint[R1SearcherRequest]):
     replies = (R1SearcherReply,)
     default_top_k = 5
     gives_scores = False
-
-    def claims(self, body: dict[str, Any]) -> bool:
-        """Claim every body: no other dialect has this path."""
-        return True
-
-    def queries(self, request: R1SearcherRequest) -> str | list[str]:
-        """Return the list of queries."""
-        return request.queries
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Write the texts, each beginning with the quoted title.
@@ -201,10 +181,6 @@ class OpenResearcher(ClientEndpoint[OpenResearcherRequest]):
     def claims(self, body: dict[str, Any]) -> bool:
         """Claim bodies with the spelling that only this dialect has."""
         return "topn" in body
-
-    def queries(self, request: OpenResearcherRequest) -> str | list[str]:
-        """Return the one query."""
-        return request.query
 
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Write the results as pages with an address."""

@@ -52,10 +52,6 @@ class FlashRag(ClientEndpoint[FlashRagRequest]):
         has_spelling = "query" in body and bool({"tok_k", "return_score"} & body.keys())
         return has_spelling or isinstance(body.get("query"), list)
 
-    def queries(self, request: FlashRagRequest) -> str | list[str]:
-        """Return the query, or the list of queries."""
-        return request.query
-
     def write(self, asked: ParsedSearch, results: Sequence[Sequence[Hit]]) -> object:
         """Write documents and scores side by side."""
         replies = [_flashrag(hits, asked.has_scores) for hits in results]
@@ -150,14 +146,6 @@ class SearchR1(_ResultLists[SearchR1Request]):
     dialect = Dialect.SEARCH_R1
     request = SearchR1Request
 
-    def claims(self, body: dict[str, Any]) -> bool:
-        """Claim nothing: ASearcher's requests look the same."""
-        return False
-
-    def queries(self, request: SearchR1Request) -> str | list[str]:
-        """Return the list of queries."""
-        return request.queries
-
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
         """Send one query in a list."""
         return {"queries": [query], "topk": top_k, "return_scores": True}
@@ -179,10 +167,6 @@ class SkyRl(_ResultLists[SkyRlRequest]):
         """Claim bodies with one `query` and Search-R1's spellings."""
         has_spelling = bool({"topk", "return_scores"} & body.keys())
         return has_spelling and isinstance(body.get("query"), str)
-
-    def queries(self, request: SkyRlRequest) -> str | list[str]:
-        """Return the one query."""
-        return request.query
 
     def ask(self, query: str, top_k: int) -> dict[str, Any]:
         """Send the query as it is."""
@@ -216,25 +200,12 @@ class UrlReply(msgspec.Struct):
     result: list[list[UrlDocument]]
 
 
-class ASearcher(_ResultLists[SearchR1Request]):
+class ASearcher(SearchR1):
     """ASearcher's server."""
 
     dialect = Dialect.ASEARCHER
-    request = SearchR1Request
     replies = (ScoredUrlReply, UrlReply)
     default_top_k = 10
-
-    def claims(self, body: dict[str, Any]) -> bool:
-        """Claim nothing: Search-R1's requests look the same."""
-        return False
-
-    def queries(self, request: SearchR1Request) -> str | list[str]:
-        """Return the list of queries."""
-        return request.queries
-
-    def ask(self, query: str, top_k: int) -> dict[str, Any]:
-        """Send one query in a list."""
-        return {"queries": [query], "topk": top_k, "return_scores": True}
 
     def _document(self, hit: Hit) -> object:
         return UrlDocument(hit.passage.id, contents_of(hit.passage), url_of(hit.passage))

@@ -1,8 +1,5 @@
 """Read typed settings from `params.yaml` and `key=value` arguments; write `params.yaml`.
 
-    python -m coa.params conf/tiny.yaml                   # write params.yaml from a profile
-    python -m coa.params conf/paper.yaml conf/7b.yaml     # from several: a later one overrides
-
 Each section is a frozen dataclass beside its stage. A key without a dot belongs to the stage's own
 section (`mode=cot` is `sample.mode=cot`); a dotted key names its section. Types are checked, and an
 unknown key is an error that lists the known ones. Some settings are mappings with keys of the
@@ -10,11 +7,9 @@ user's choice, such as `train.rl2.rewards`. There a key may be added (`train.rl2
 """
 
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
-from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -127,7 +122,9 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
     """
     given = OmegaConf.select(values, name)
     if given is None:
-        raise ConfigError(f"the section {name!r} is missing", where=place, expected=_names(values))
+        raise ConfigError(
+            f"the section {name!r} is missing", where=place, expected=list_names(values)
+        )
     where = f"{place}, section {name!r}"
     _check_keys(given, kind, where)
     try:
@@ -139,7 +136,7 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
         raise ConfigError(
             "a setting has a bad value",
             where=where,
-            expected=f"one of {_names(choices)}" if choices else "",
+            expected=f"one of {list_names(choices)}" if choices else "",
             got=got,
             fix=closest(refused[1], choices) if refused else "",
         ) from error
@@ -157,7 +154,7 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str, *, is_entry: boo
             raise ConfigError(
                 f"unknown key {str(key)!r}",
                 where=where,
-                expected=f"one of {_names(hints)}",
+                expected=f"one of {list_names(hints)}",
                 fix=closest(key, hints),
             )
     for key, hint in hints.items():
@@ -166,7 +163,7 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str, *, is_entry: boo
         elif not is_entry:
             fix = f"add it, or write the file again: python -m coa.params {DEFAULT_PROFILE}"
             raise ConfigError(
-                f"the key {key!r} is missing", where=where, expected=_names(hints), fix=fix
+                f"the key {key!r} is missing", where=where, expected=list_names(hints), fix=fix
             )
 
 
@@ -214,7 +211,8 @@ def _choices(kind: type[Any], message: str) -> list[str]:
     return []
 
 
-def _names(names: Iterable[Any]) -> str:
+def list_names(names: Iterable[Any]) -> str:
+    """Return names in their order, with commas between them."""
     return ", ".join(sorted(str(name) for name in names))
 
 
@@ -250,7 +248,7 @@ def _check_key(values: DictConfig, dotted: str, place: object) -> None:
         if i >= 2 and (is_mapping or node is None):
             return
         parent = ".".join(parents[:i]) or "the file"
-        known = _names(node) if is_mapping else "no keys below it"
+        known = list_names(node) if is_mapping else "no keys below it"
         similar = closest(part, node if is_mapping else ())
         raise ConfigError(
             f"unknown key {dotted!r}",
@@ -353,32 +351,21 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
 
 def _no_profile(profile: Path) -> ConfigError:
     """Return the error for a profile that is not there, with the names of those that are."""
-    known = _profiles(DEFAULT_PROFILE.parent) | _profiles(Path()) | _profiles(profile.parent)
+    known = (
+        find_profiles(DEFAULT_PROFILE.parent)
+        | find_profiles(Path())
+        | find_profiles(profile.parent)
+    )
     similar = most_similar(profile.stem, known)
-    fix = f"did you mean {known[similar]}?" if similar else f"name one of {_names(known.values())}"
+    fix = (
+        f"did you mean {known[similar]}?"
+        if similar
+        else f"name one of {list_names(known.values())}"
+    )
     return ConfigError(f"there is no profile {profile}", fix=fix)
 
 
-def _profiles(folder: Path) -> dict[str, str]:
+def find_profiles(folder: Path) -> dict[str, str]:
     """Return the paths of a folder's profiles by their names."""
     paths = [path for path in folder.glob("*.yaml") if path.name not in _NO_PROFILES]
     return {path.stem: path.as_posix() for path in paths}
-
-
-def main(arguments: Sequence[str]) -> str:
-    """Write `params.yaml` from the profiles that are named, and return the summary line."""
-    if not arguments:
-        profiles = _names(_profiles(DEFAULT_PROFILE.parent).values())
-        raise ConfigError(
-            "name a profile", expected=f"python -m coa.params PROFILE..., of {profiles}"
-        )
-    write_profiles([Path(argument) for argument in arguments])
-    # By name, so that a stage that reads its settings does not depend on how dvc.yaml is written.
-    pipeline = import_module("coa.pipeline")
-    return f"{PARAMS_FILE} holds the profile {', then '.join(arguments)}; {pipeline.main([])}"
-
-
-if __name__ == "__main__":
-    from coa.cli import run
-
-    run(main, sys.argv[1:])

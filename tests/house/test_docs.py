@@ -90,10 +90,9 @@ from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DroppedQuestion
 from synth.sample import Assignment
+from tests.house.sources import PACKAGES, ROOT, read, source_files
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 RECORDS: list[type[Any]] = [
     Question,
     Criterion,
@@ -183,7 +182,7 @@ PROGRAMS = {"coa", "cp", "curl", "dvc", "export", "git", "kill", "make", "python
 
 
 def text_of(document: Path | str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
+    return read(ROOT / document)
 
 
 def rows_under(document: str, heading: str) -> list[list[str]]:
@@ -232,13 +231,13 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     yield document.relative_to(ROOT).as_posix(), line[2:].partition(" #")[0].split()
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-def test_every_column_of_a_record_is_documented_with_its_type(record: type[Any]) -> None:
-    hints = get_type_hints(record)
-    documented = [
-        (name, kind) for name, kind, _ in rows_under("docs/data_model.md", record.__name__)
-    ]
-    assert documented == [(field.name, type_name(hints[field.name])) for field in fields(record)]
+def test_every_column_of_a_record_is_documented_with_its_type() -> None:
+    for record in RECORDS:
+        hints = get_type_hints(record)
+        written = rows_under("docs/data_model.md", record.__name__)
+        documented = [(name, kind) for name, kind, _ in written]
+        found = [(field.name, type_name(hints[field.name])) for field in fields(record)]
+        assert documented == found, record
 
 
 def test_every_record_within_a_documented_record_is_documented() -> None:
@@ -246,15 +245,11 @@ def test_every_record_within_a_documented_record_is_documented() -> None:
     assert linked <= {kind.__name__.lower() for kind in (*RECORDS, *VALUES["data_model.md"])}
 
 
-@pytest.mark.parametrize(
-    ("document", "kind"),
-    [(document, kind) for document, kinds in VALUES.items() for kind in kinds],
-    ids=lambda item: item if isinstance(item, str) else item.__name__,
-)
-def test_every_value_of_an_enum_is_documented(document: str, kind: type[StrEnum]) -> None:
-    assert [row[0] for row in rows_under(f"docs/{document}", kind.__name__)] == [
-        str(value) for value in kind
-    ]
+def test_every_value_of_an_enum_is_documented() -> None:
+    for document, kinds in VALUES.items():
+        for kind in kinds:
+            documented = [row[0] for row in rows_under(f"docs/{document}", kind.__name__)]
+            assert documented == [str(value) for value in kind], f"{document}: {kind.__name__}"
 
 
 def test_the_schema_version_is_documented() -> None:
@@ -302,10 +297,13 @@ def test_every_section_of_the_default_profile_is_documented() -> None:
     assert set(SECTIONS) == set(DEFAULTS)
 
 
-@pytest.mark.parametrize(
-    ("document", "command"), list(commands()), ids=lambda item: "".join(item)[:40]
-)
-def test_every_command_shown_can_be_run(document: str, command: list[str]) -> None:
+def test_every_command_shown_can_be_run() -> None:
+    for document, command in commands():
+        check_command(document, command)
+
+
+def check_command(document: str, command: list[str]) -> None:
+    """Check that a command's program, module, settings and profiles are there."""
     program, *arguments = command
     assert program in PROGRAMS, document
     if program == "make":
@@ -368,8 +366,13 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_link_leads_somewhere(document: Path) -> None:
+def test_every_link_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        check_links(document)
+
+
+def check_links(document: Path) -> None:
+    """Check that the files and headings are there to which a page links."""
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if target.startswith(("http://", "https://")):
             continue
@@ -381,14 +384,14 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             assert anchor in map(slug, headings), f"{document}: {target}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_path_and_test_that_is_named_exists(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
-    for name in re.findall(r"`(test_\w+)`", text):
-        assert f"def {name}(" in tests, f"{document}: {name}"
-    for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|conf|tests|docs)/[\w/]+\.\w+)`", text):
-        assert (ROOT / path).is_file(), f"{document}: {path}"
+def test_every_path_and_test_that_is_named_exists() -> None:
+    tests = "".join(map(read, source_files("tests")))
+    for document in DOCUMENTS:
+        text = read(document)
+        for name in re.findall(r"`(test_\w+)`", text):
+            assert f"def {name}(" in tests, f"{document}: {name}"
+        for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|conf|tests|docs)/[\w/]+\.\w+)`", text):
+            assert (ROOT / path).is_file(), f"{document}: {path}"
 
 
 def test_the_benchmark_of_causes_writes_settings_that_its_stages_read(tmp_path: Path) -> None:

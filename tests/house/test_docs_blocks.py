@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.docs_support import (
     PAGES,
     ROOT,
@@ -15,13 +13,12 @@ from tests.docs_support import (
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_bears_a_mark(page: Path) -> None:
-    unmarked = [
-        f"{block.place}: {block.mark or 'no mark'}"
-        for block in read_blocks(page)
-        if not is_known(block.mark)
-    ]
+def test_every_block_bears_a_mark() -> None:
+    unmarked = []
+    for page in PAGES:
+        for block in read_blocks(page):
+            if not is_known(block.mark):
+                unmarked.append(f"{block.place}: {block.mark or 'no mark'}")
     assert unmarked == [], "write `<!-- run -->`, `<!-- long -->` or `<!-- needs: ... -->` above it"
 
 

@@ -1,4 +1,4 @@
-"""Read what clients send to the local Hub, and refuse everything of another form with a 4xx.
+"""Read what clients send to the Hub of the tests, and refuse everything of another form with a 4xx.
 
 Names, paths, hashes and kinds are strict, because they become names of files: here, and wherever
 somebody downloads them.
@@ -12,8 +12,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from starlette.requests import Request
 
-from data_cards.hub_server.store import Sha256
-from data_cards.hub_server.views import HubError
+from tests.hub.store import Sha256
+from tests.hub.views import HubError
 
 Body = TypeVar("Body")
 

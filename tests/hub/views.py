@@ -1,4 +1,4 @@
-"""Answer those who look at the local Hub.
+"""Answer those who look at the Hub of the tests.
 
 They ask who they are, what a repository holds, and for the files themselves.
 """
@@ -13,8 +13,7 @@ from urllib.parse import parse_qs
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from data_cards.hub_server import page
-from data_cards.hub_server.store import MAIN, Commit, Kind, Repository, Store, StoredFile
+from tests.hub.store import MAIN, Commit, Kind, Repository, Store, StoredFile
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -53,10 +52,6 @@ def _header(message: str) -> str:
     return "".join(signs)
 
 
-_COOKIE = "hub_token"
-"""Under which a browser keeps the token of a page; it reads files, and writes nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Access:
     """The one account with its token, and the rights that it has."""
@@ -72,26 +67,10 @@ class Access:
             HubError: the token is not the owner's.
         """
         given = request.headers.get("authorization", "")
-        if not given and request.method in ("GET", "HEAD") and _COOKIE in request.cookies:
-            given = f"Bearer {request.cookies[_COOKIE]}"
         wanted = f"Bearer {self.token}"
         if given and not hmac.compare_digest(given.encode(), wanted.encode()):
             raise HubError(401, "Invalid credentials in Authorization header")
         return self.owner if given else ""
-
-    def shown_in_browser(self, request: Request) -> Repository | None:
-        """Return the repository of a page; None where there is none for who opened it.
-
-        A browser sends no header, so the token of a private one is in the address.
-        """
-        found = self._named(request)
-        is_seen = found and (not found.private or self.has_token(request))
-        return found if is_seen else None
-
-    def has_token(self, request: Request) -> bool:
-        """Tell whether the address of a page holds the token."""
-        token = request.query_params.get("token", "")
-        return hmac.compare_digest(token.encode(errors="replace"), self.token.encode())
 
     def repository(self, request: Request, *, writes: bool = False) -> Repository:
         """Return the repository of a request.
@@ -133,24 +112,6 @@ class Views:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-
-    async def page(self, request: Request) -> Response:
-        """Show a repository to a browser, which gives the token in the address."""
-        repository = self._access.shown_in_browser(request)
-        if repository is None:
-            return page.show_unseen()
-        text = ""
-        card = repository.head.files.get("README.md")
-        if card is not None:
-            path = self._access.store.content_path(card.sha256)
-            text = path.read_text(encoding="utf-8", errors="replace")
-        contents = request.url.path.rstrip("/")
-        shown = page.show(repository, contents, text)
-        if self._access.has_token(request):
-            # The files and pictures of the page are asked for without what is in its address.
-            token = self._access.token
-            shown.set_cookie(_COOKIE, token, path=contents, httponly=True, samesite="strict")
-        return shown
 
     async def whoami(self, request: Request) -> Response:
         """Name the account that the token belongs to."""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+from tests.house.sources import PACKAGES, ROOT, parse, source_files
+
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train")
 DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
     (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
 )
@@ -24,9 +24,7 @@ HISTORY = {"CHANGELOG.md", "log.md"}
 
 @pytest.fixture(scope="module")
 def sources() -> dict[Path, ast.Module]:
-    folders = [ROOT / name for name in (*PACKAGES, "bench", "tests")]
-    paths = [path for folder in folders for path in folder.rglob("*.py")]
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+    return {path: parse(path) for path in source_files(*PACKAGES, "bench", "tests")}
 
 
 def docstrings(tree: ast.Module) -> list[ast.Constant]:

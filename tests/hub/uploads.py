@@ -1,4 +1,4 @@
-"""Answer those who bring something to the local Hub: a repository, large files, a commit, a tag.
+"""Answer those who bring something to the tests' Hub: repositories, large files, commits, tags.
 
 A commit is read line by line (`create_commit` sends JSON lines: a header, then files and deletions)
 and takes effect as a whole or not at all. Everything needs the token. Clients send large files
@@ -12,10 +12,10 @@ import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from data_cards.hub_server import requests as hub_requests
-from data_cards.hub_server.requests import check_name, check_path, read_json
-from data_cards.hub_server.store import StoredFile, large_file
-from data_cards.hub_server.views import Access, HubError
+from tests.hub import requests as hub_requests
+from tests.hub.requests import check_name, check_path, read_json
+from tests.hub.store import StoredFile, large_file
+from tests.hub.views import Access, HubError
 
 _REGULAR = (".md", ".json", ".jsonl", ".txt", ".yaml", ".yml", ".jinja", ".gitattributes")
 """The endings of files that the Hub keeps in git itself; all others are large files."""

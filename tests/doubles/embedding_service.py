@@ -1,26 +1,14 @@
-"""Serve any embedder as an OpenAI-compatible `/v1/embeddings`, for tests and to try the client.
-
-    python -m coa.search.dense.served [port=8001]
-
-The command serves the hashed embedder under the name `hashed`: no model, no key. Not meant for
-production: texts are embedded one request after the other.
-"""
+"""Serve any embedder as an OpenAI-compatible `/v1/embeddings`."""
 
 import asyncio
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from coa.errors import ConfigError
 from coa.search.dense import Embedder
-from coa.search.dense.hashed import HashedEmbedder
 
 _MAX_BODY_BYTES = 64 * 1024**2
-_DEFAULT_PORT = 8001
-_DIMENSIONS = 256
 
 
 class _Request(msgspec.Struct):
@@ -80,22 +68,3 @@ def _refusal(status: int, message: str) -> web.Response:
 def _json(content: Any, status: int = 200) -> web.Response:
     body = msgspec.json.encode(content)
     return web.Response(body=body, status=status, content_type="application/json")
-
-
-def main(arguments: Sequence[str]) -> str:
-    """Serve until a signal ends it and return the summary line."""
-    port = _DEFAULT_PORT
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if name != "port" or not value.isdecimal():
-            raise ConfigError(f"unknown argument {argument!r}", expected="port=NUMBER")
-        port = int(value)
-    service = EmbeddingService(HashedEmbedder(_DIMENSIONS))
-    web.run_app(service.app(), host="127.0.0.1", port=port)
-    return f"served {len(service.texts):,} embeddings"
-
-
-if __name__ == "__main__":
-    from coa.cli import run
-
-    run(main, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Keep the repositories of the local Hub in a folder.
+"""Keep the repositories of the Hub of the tests in a folder.
 
 Contents lie in one folder, named by their hash; each repository has a JSON file. A commit is whole
 or not there: the contents are written first, and the file that names them last and in one step.

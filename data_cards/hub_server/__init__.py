@@ -1,1 +1,0 @@
-"""Serve a Hugging Face Hub on this machine, for trying publishing out."""
