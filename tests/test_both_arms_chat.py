@@ -13,8 +13,8 @@ from coa.policy.server.app import serve
 from coa.policy.server.personalities import Personality
 from coa.protocol import action_indices
 from coa.trajectory import Trajectory
+from curate.arms import takes_arm
 from curate.fork_choice import forks_of
-from curate.fork_results import takes_arm
 from curate.fork_tasks import ForkRun, free_fork_task
 from tests.chat_support import MODEL, Script, roll
 from tests.fork_support import PARAMS, WAIVES, parents, prompts
