@@ -14,14 +14,14 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.deciding import PRICE, PricedWorld, load
 from coa.asking import make_task
 from coa.drivers import roll_out_all
-from coa.forking import BranchParams
+from coa.forking import ArmChoice, BranchParams
 from coa.graded import GradedTrajectory, grade_like, grade_trajectory, is_sound
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import make_world
@@ -36,9 +36,8 @@ from coa.rollout import RolloutContext, Task
 from coa.tools.search import SearchTool
 from coa.trajectory import Mode, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
-from curate.both_arms import add_to_sample, judge_worth, plan_looks
+from curate.arms import add_to_sample, judge_worth, plan_looks, takes_arm
 from curate.fork_choice import Fork
-from curate.fork_results import takes_arm
 from curate.fork_tasks import ForkRun, free_fork_task
 from curate.forks import thought_points
 
@@ -47,8 +46,8 @@ SIZES = (4, 8, 16, 32)
 """Continuations of each arm."""
 NUM_FRESH = 64
 """Further continuations of each arm, which say what acting is really worth."""
-SETTINGS = BranchParams(num_continuations=SIZES[-1], search_price=PRICE)
-FIXED = BranchParams(num_continuations=SIZES[-1], first_continuations=SIZES[-1], search_price=PRICE)
+SETTINGS = BranchParams(arms=ArmChoice.BOTH, num_continuations=SIZES[-1], search_price=PRICE)
+FIXED = replace(SETTINGS, first_continuations=SIZES[-1])
 _NEED = re.compile(r"I need the (?P<relation>[^.]+?) of (?P<entity>[^.]+)\.$")
 
 

@@ -6,9 +6,9 @@
 Reads data/grade.parquet, right and wrong rows alike, and data/analyse.parquet where points are
 chosen by blame. A trajectory that acted is forked before an action, one that only reasoned at the
 end of a thought; the teacher writes the forks, or the policy of `branch.policy`. With `branch.arms:
-other` it takes the arm that the trajectory did not take (`curate/other_arm.py`), and a pair is kept
-when exactly one of the two is right, so both kinds of the paper come out (AutoCoA, section 3). With
-`both` it takes both arms until it is clear what acting is worth there (`curate/both_arms.py`).
+other` it takes the arm that the trajectory did not take, and a pair is kept when exactly one of the
+two is right, so both kinds of the paper come out (AutoCoA, section 3). With `both` it takes both
+arms until it is clear what acting is worth there (`curate/arms.py`).
 Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet
 (what became of every point); `graded=` and `out=` name others. With `branch.more_pairs` the pairs
 that `curate.shared_prefix` found follow in the first and the last of them.
@@ -43,32 +43,29 @@ from coa.prompts import Prompt
 from coa.runtime import JOURNALS, Runtime, open_runtime
 from coa.shards import ShardRun, take_shard
 from coa.spool import Spool
-from curate.both_arms import try_both_arms
+from curate.arms import try_arms
 from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
-from curate.fork_results import ResultWriter, Tables, Totals
+from curate.fork_results import ResultWriter
 from curate.fork_tasks import ForkRun
-from curate.found_pairs import add_found_pairs
-from curate.other_arm import try_other_arm
 from curate.point_scores import open_point_scores
 
 
 async def branch(
-    forks: Iterable[Fork], params: Params, out: Tables, work: ShardRun
-) -> tuple[Totals, str]:
+    forks: Iterable[Fork], params: Params, results: ResultWriter, work: ShardRun
+) -> str:
     """Roll out every fork's continuations and settle it as soon as they are there.
 
     The forks are written to a spool first: so their number is known, and those whose continuations
     are still to come take no memory.
 
     Returns:
-        The counts of the run, and what its journal saved.
+        What the run's journal saved.
 
     Raises:
         ConfigError: A tool in question is not among the run's.
     """
     settings = params.section(BranchParams)
     prompts = load_prompts(params)
-    results = ResultWriter(out)
     tools_in_question: set[str] = set()
     with Spool(Fork, JOURNALS) as spool:
         for number, fork in enumerate(forks):
@@ -87,12 +84,11 @@ async def branch(
                 encoded_prompts[arm] = prompt.for_policy(runtime.run.encoder)
             tools = tuple(runtime.tools)
             run = ForkRun(encoded_prompts, tools, family_of(policy), judge, judges_all)
-            try_arms = try_both_arms if settings.arms is ArmChoice.BOTH else try_other_arm
             title = metrics_name(settings.out).replace("_", " ")
             await try_arms(spool, settings, run, runtime, results, title)
             results.totals.costs = runtime.ledger.used.metrics()
             results.totals.server = runtime.server_metrics
-            return results.totals, runtime.journal_summary
+            return runtime.journal_summary
 
 
 def _require_tools(names: set[str], runtime: Runtime) -> None:
@@ -131,13 +127,14 @@ def main(arguments: Sequence[str]) -> str:
         tables.TableWriter(folder / "forks.parquet", GradedTrajectory) as continuations,
         tables.TableWriter(folder / "points.parquet", Point) as points,
     ):
-        out = Tables(pairs, continuations, points)
-        totals, saved = run_interruptible(branch(work.choose(forks), params, out, work))
+        results = ResultWriter(pairs, continuations, points)
+        saved = run_interruptible(branch(work.choose(forks), params, results, work))
         if settings.more_pairs and not work.is_part:
-            totals.counts += add_found_pairs(Path(settings.more_pairs), pairs, points)
+            results.add_found(Path(settings.more_pairs))
+    totals = results.totals
+    ended = shown_stop_reasons(totals.stop_reasons)
     if work.is_part:
         shown = f"{points.num_rows:,} points, {pairs.num_rows:,} pairs"
-        ended = shown_stop_reasons(totals.stop_reasons)
         return work.finish(f"{folder}: {shown}; {ended}; {saved}")
     metrics: dict[str, object] = {"parents": len(parents), "points": points.num_rows}
     metrics |= totals.metrics()
@@ -147,29 +144,16 @@ def main(arguments: Sequence[str]) -> str:
         metrics["unforkable"] = {str(reason): refused[reason] for reason in Unforkable}
     metrics |= totals.endings()
     write_metrics(name, metrics)
-    return work.finish(_summarise(folder, len(parents), pairs, points, totals, refused, saved))
-
-
-def _summarise(
-    folder: Path,
-    num_parents: int,
-    pairs: tables.TableWriter,
-    points: tables.TableWriter,
-    totals: Totals,
-    refused: Refused,
-    saved: str,
-) -> str:
-    """Return the summary line."""
     if not points.num_rows:
         why = "no trajectory was chosen as a parent"
-        if num_parents:
-            why = f"none of {num_parents:,} parents has a point to fork"
-        return f"{folder}: no pairs, because {why}"
+        if parents:
+            why = f"none of {len(parents):,} parents has a point to fork"
+        return work.finish(f"{folder}: no pairs, because {why}")
     kinds = ", ".join(f"{totals.counts[kind]:,} {kind}" for kind in PairKind)
     found = f"{pairs.num_rows:,} pairs of {points.num_rows:,} points ({kinds})"
     if refused:
         found += f"; {shown_refused(refused)}"
-    return f"{folder}: {found}; {shown_stop_reasons(totals.stop_reasons)}; {saved}"
+    return work.finish(f"{folder}: {found}; {ended}; {saved}")
 
 
 if __name__ == "__main__":

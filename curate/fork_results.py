@@ -3,24 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from coa import tables
-from coa.graded import GradedTrajectory, RightBy, is_right
+from coa.graded import GradedTrajectory
 from coa.metrics import rate, stop_reason_counts
-from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, side_of
+from coa.pairs import Arm, ArmCount, PairKind, PreferencePair
 from coa.points import Point, PointOutcome
-from coa.trajectory import StepKind, StopReason
-from coa.worth import Worth
-from curate.fork_choice import Fork
+from coa.trajectory import StopReason
 
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The three files of the stage."""
-
-    pairs: tables.TableWriter
-    forks: tables.TableWriter
-    points: tables.TableWriter
+FOUND_BY = "shared_prefix"
+"""Why the point of a pair was chosen that `curate.shared_prefix` found."""
 
 
 @dataclass(slots=True)
@@ -63,77 +56,62 @@ class Totals:
 
 
 class ResultWriter:
-    """A writer of continuations, points and pairs that counts them."""
+    """A writer of pairs, continuations and points that counts them."""
 
-    def __init__(self, out: Tables) -> None:
+    def __init__(
+        self, pairs: tables.TableWriter, forks: tables.TableWriter, points: tables.TableWriter
+    ) -> None:
         self.totals = Totals()
-        self._out = out
-
-    @property
-    def num_points(self) -> int:
-        """Return the number of points written."""
-        return self._out.points.num_rows
+        self.pairs = pairs
+        self.points = points
+        self._forks = forks
 
     def write_fork(self, row: GradedTrajectory) -> None:
         """Write a continuation."""
-        self._out.forks.write(row)
+        self._forks.write(row)
         self.totals.stop_reasons[row.trajectory.stop_reason] += 1
 
     def write_point(self, point: Point, pair: PreferencePair | None) -> None:
         """Write what became of a point."""
-        self._out.points.write(point)
+        self.points.write(point)
         self.totals.counts[point.outcome] += 1
         if point.worth is not None:
             self.totals.num_worths += 1
             self.totals.sum_worths += point.worth.value
         if pair is not None:
             self.totals.num_pairs += 1
-            self._out.pairs.write(pair)
+            self.pairs.write(pair)
             self.totals.counts[pair.kind] += 1
 
+    def add_found(self, path: Path) -> None:
+        """Write the pairs that `curate.shared_prefix` found, with the point of each.
 
-def point_of(
-    fork: Fork,
-    outcome: PointOutcome,
-    tried: ArmCount,
-    pair: PreferencePair | None,
-    worth: Worth | None = None,
-    right_by: RightBy = RightBy.EXACT_MATCH,
-) -> Point:
-    """Make the record of a point that was forked.
+        Raises:
+            InputError: the file is missing or has no pairs.
+        """
+        for pair in tables.read_table(path, PreferencePair):
+            point = found_point(pair)
+            self.pairs.write(pair)
+            self.points.write(point)
+            self.totals.counts.update([point.outcome, pair.kind])
 
-    Args:
-        fork: The fork, on the arm that its parent did not take.
-        outcome: What became of the point.
-        tried: The continuations that count on the fork's arm.
-        pair: The pair that was kept; None for none.
-        worth: What acting is worth there; None where one arm alone was continued.
-        right_by: What decides whether the parent is right.
-    """
+
+def found_point(pair: PreferencePair) -> Point:
+    """Describe the point at which two trajectories part, as if the right one had been forked."""
+    tried = ArmCount(pair.num_think, pair.num_think_correct)
+    arm = Arm.THINK
+    if pair.kind is PairKind.THINK_IS_BETTER:
+        tried = ArmCount(pair.num_act, pair.num_act_correct)
+        arm = Arm.ACT
     return Point(
-        parent_id=fork.parent.trajectory.trajectory_id,
-        point=fork.point,
-        arm=fork.arm,
-        outcome=outcome,
-        parent_is_correct=bool(is_right(fork.parent, right_by)),
+        parent_id=pair.trajectory_id,
+        point=pair.point,
+        arm=arm,
+        outcome=PointOutcome.PAIRED,
+        parent_is_correct=True,
         num_continuations=tried.total,
         num_correct=tried.correct,
-        pair_id=pair.pair_id if pair else "",
-        way=fork.way,
-        tool=fork.tool,
-        chosen_by=fork.chosen_by,
-        score=fork.score,
-        cause=fork.cause,
-        worth=worth,
+        pair_id=pair.pair_id,
+        tool=pair.tool,
+        chosen_by=FOUND_BY,
     )
-
-
-def takes_arm(row: GradedTrajectory, fork: Fork, arm: Arm) -> bool:
-    """Tell whether a continuation took an arm: on `act`, with the tool in question."""
-    side = side_of(row.trajectory, fork.point)
-    if arm_of(side, by_turn=fork.by_turn) is not arm:
-        return False
-    for step in side:
-        if step.kind is StepKind.ACTION:
-            return arm is Arm.THINK or step.tool == fork.tool
-    return arm is Arm.THINK

@@ -32,9 +32,7 @@ from coa.trajectory import Mode
 from coa.whole_files import write_file
 from curate import charts
 from curate.examples import Choice
-from curate.point_tallies import PointTallies, read_points
-from curate.tallies import Tallies
-from curate.worth_chart import NO_CAUSE, worth_dots
+from curate.tallies import PointTallies, Tallies, read_points
 
 OUT = Path("reports/errors.html")
 PICTURES = Path("reports/pictures")
@@ -80,7 +78,7 @@ def draw(tallies: Tallies, points: PointTallies | None) -> dict[str, Picture]:
     if forks is not None or tallies.quadrants.total():
         pictures["quadrants"] = charts.quadrants(tallies.quadrants, forks)
     if points is not None and points.num_measured:
-        pictures["worth"] = worth_dots(points)
+        pictures["worth"] = charts.worth_dots(points)
     return pictures
 
 
@@ -112,7 +110,7 @@ def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
         num_paired=tallies.quadrants.total(),
         num_acting=tallies.num_by_actions.total(),
         colours=charts.CAUSE_COLOURS,
-        no_cause=NO_CAUSE,
+        no_cause=charts.NO_CAUSE,
         **more,
     )
 

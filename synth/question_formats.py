@@ -1,42 +1,25 @@
 """Turn a published row of a public data set into a question.
 
-The columns are defined in synth/question_rows.py. Besides its own form, each data set is read in
-FlashRAG's: id, question, golden_answers, metadata. To add a format, add a member of
-`QuestionFormat`, the struct of its row, a reader, entries in `_ROWS` and `_READERS`, and its
+`COLUMNS` says where each data set keeps the parts of a question: in the form of the Hub
+repositories in synth/fetch.py and of the original JSON files (HotpotQA, 2WikiMultihopQA, MuSiQue:
+arXiv 1809.09600, 2011.01060, 2108.00573). Besides its own form, each is read in FlashRAG's
+(2405.13576). To add a data set, add a member of `QuestionFormat`, its entry in `COLUMNS`, and its
 smallest row in tests/test_question_formats.py.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from coa.errors import InputError
 from coa.question import Question
-from synth.question_rows import (
-    AutocoaRow,
-    BamboogleRow,
-    BrowseCompPlusRow,
-    Facts,
-    FlashRagRow,
-    FramesRow,
-    HopRow,
-    Id,
-    Message,
-    Metadata,
-    MusiqueRow,
-    NqRow,
-    SimpleQaRow,
-    SupportingFact,
-    Target,
-    Titles,
-    TriviaRow,
-)
 
 
 class QuestionFormat(StrEnum):
@@ -103,7 +86,6 @@ class BadRowError(InputError):
         self.detail = detail
 
 
-_Row = TypeVar("_Row", bound=Struct)
 _HOPS_OF_TYPE = {"comparison": 2, "compositional": 2, "inference": 2, "bridge_comparison": 4}
 """The types of 2WikiMultihopQA (arXiv 2011.01060); `bridge_comparison` takes two hops a side."""
 _MUSIQUE_TYPE = re.compile(r"(?P<type>(?P<hops>\d)hop\d?)__")
@@ -117,6 +99,101 @@ _ANSWER_SEPARATOR = "<ans_split>"
 """The text between the accepted answers of a training row of AutoCoA."""
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where the rows of a data set keep the parts of a question; a dot leads into a struct."""
+
+    question: str = "question"
+    answers: tuple[str, ...] = ("answer",)
+    """Their texts and lists of texts together are the accepted answers."""
+    ids: tuple[str, ...] = ()
+    """The first one that is not blank counts; without any, an id is made from the text."""
+    needs_id: bool = False
+    """Whether a row without the first of `ids` has another format."""
+    kind: str = ""
+    """The type of the question; empty: none is published."""
+    titles: str = ""
+    """The supporting facts; empty: none are published."""
+    hops: int | None = None
+    """Of all questions; None where they differ, or where it is not known."""
+    others: tuple[str, ...] = ()
+    """Further columns, which the reader of this data set alone understands."""
+
+
+COLUMNS = {
+    QuestionFormat.HOTPOTQA: Columns(
+        ids=("id", "_id"), kind="type", titles="supporting_facts", hops=2
+    ),
+    QuestionFormat.TWO_WIKI: Columns(ids=("id", "_id"), kind="type", titles="supporting_facts"),
+    QuestionFormat.MUSIQUE: Columns(
+        answers=("answer", "answer_aliases"),
+        ids=("id",),
+        needs_id=True,
+        others=("answerable", "paragraphs", "question_decomposition"),
+    ),
+    QuestionFormat.NQ: Columns(),
+    QuestionFormat.TRIVIAQA: Columns(
+        answers=("answer.value", "answer.aliases"), ids=("question_id",), needs_id=True
+    ),
+    QuestionFormat.BAMBOOGLE: Columns(question="Question", answers=("Answer",), hops=2),
+    QuestionFormat.FRAMES: Columns(question="Prompt", answers=("Answer",), kind="reasoning_types"),
+    QuestionFormat.SIMPLEQA: Columns(question="problem"),
+    QuestionFormat.BROWSECOMP_PLUS: Columns(question="query", ids=("query_id",), needs_id=True),
+    QuestionFormat.AUTOCOA: Columns(
+        answers=("reward_model.ground_truth",),
+        ids=("id", "extra_info.id"),
+        others=("prompt", "source_file", "data_source"),
+    ),
+}
+_FLASHRAG = Columns(answers=("golden_answers",), ids=("id",), others=("metadata",))
+_FLASHRAG_METADATA = Columns(kind="metadata.type", titles="metadata.supporting_facts")
+
+
+class _Titles(Struct, frozen=True):
+    """Supporting facts in the Hub's form: one struct of lists."""
+
+    title: tuple[str, ...] = ()
+
+
+class _SupportingFact(Struct, frozen=True):
+    """A supporting fact in the form of newer uploads: one struct each."""
+
+    title: str
+
+
+_Id = str | int
+_Texts = str | tuple[str, ...]
+_Facts = _Titles | tuple[tuple[str, int | str] | _SupportingFact, ...]
+"""Supporting facts; the original files have a list of pairs, title and sentence."""
+
+
+class _Paragraph(Struct, frozen=True):
+    """A passage that MuSiQue gives with its question."""
+
+    title: str
+    idx: int
+    is_supporting: bool = False
+
+
+class _Hop(Struct, frozen=True):
+    """One step of MuSiQue's decomposition, with the paragraph that answers it."""
+
+    paragraph_support_idx: int | None = None
+
+
+class _Message(Struct, frozen=True):
+    """A message of AutoCoA's prompt."""
+
+    role: str
+    content: str
+
+
+class _Target(Struct, frozen=True):
+    """An accepted answer in Search-R1's form."""
+
+    target: str | tuple[str, ...]
+
+
 def read_question(values: Mapping[str, Any], form: QuestionFormat) -> Question:
     """Read a published row as a question; the split, which rows do not tell, is left empty.
 
@@ -124,158 +201,108 @@ def read_question(values: Mapping[str, Any], form: QuestionFormat) -> Question:
         BadRowError: the row lacks the columns of its format, or its answers were split into
             letters.
     """
-    given = {name: value for name, value in values.items() if value is not None}
-    if "golden_answers" in given and form is not QuestionFormat.AUTOCOA:
-        return _read_flashrag(given, form)
-    return _READERS[form](given)
+    if form is QuestionFormat.AUTOCOA:
+        return _read_autocoa(values)
+    if values.get("golden_answers") is not None:
+        return _read_flashrag(values, form)
+    question = _read(values, form, COLUMNS[form])
+    return _with_steps(question, values) if form is QuestionFormat.MUSIQUE else question
 
 
 def published_columns(form: QuestionFormat) -> tuple[str, ...]:
     """List the columns that are read; others, such as a row's passages, are not loaded."""
-    names = [item.encode_name for item in msgspec.structs.fields(_ROWS[form])]
+    forms = [COLUMNS[form]]
     if form is not QuestionFormat.AUTOCOA:
-        names += [item.encode_name for item in msgspec.structs.fields(FlashRagRow)]
+        forms.append(_FLASHRAG)
+    names: list[str] = []
+    for columns in forms:
+        paths = (columns.question, *columns.answers, *columns.ids, columns.kind, columns.titles)
+        names += [path.partition(".")[0] for path in (*paths, *columns.others) if path]
     return tuple(dict.fromkeys(names))
 
 
-def _convert(values: Mapping[str, Any], row: type[_Row]) -> _Row:
-    try:
-        return msgspec.convert(values, row)
-    except msgspec.ValidationError as error:
-        detail = f"the row has another format: {error}"
-        raise BadRowError(RefusalReason.WRONG_FORMAT, detail) from error
-
-
-def _read_hotpotqa(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, HopRow)
+def _read(values: Mapping[str, Any], form: QuestionFormat, columns: Columns) -> Question:
+    """Read a row whose parts stand where `columns` says."""
+    text = _value(values, columns.question, str)
+    if text is None:
+        raise _other_format(f"there is no column `{columns.question}`")
+    if columns.needs_id and _value(values, columns.ids[0], _Id) is None:
+        raise _other_format(f"there is no column `{columns.ids[0]}`")
+    answers: list[str] = []
+    for path in columns.answers:
+        found = _value(values, path, _Texts)
+        answers += [found] if isinstance(found, str) else whole_answers(found or ())
+    kind = _kind(values, columns)
+    hops = _HOPS_OF_TYPE.get(kind) if form is QuestionFormat.TWO_WIKI else columns.hops
     return _question(
-        QuestionFormat.HOTPOTQA,
-        row.question,
-        answers=(row.answer,),
-        identifier=row.id or row.original_id,
-        kind=row.type,
-        hops=2,
-        titles=_titles(row.supporting_facts),
-    )
-
-
-def _read_two_wiki(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, HopRow)
-    return _question(
-        QuestionFormat.TWO_WIKI,
-        row.question,
-        answers=(row.answer,),
-        identifier=row.id or row.original_id,
-        kind=row.type,
-        hops=_HOPS_OF_TYPE.get(row.type),
-        titles=_titles(row.supporting_facts),
-    )
-
-
-def _read_musique(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, MusiqueRow)
-    if not row.answerable:
-        raise BadRowError(RefusalReason.NO_ANSWER, "the row is marked as unanswerable")
-    kind = ""
-    hops = len(row.question_decomposition) or None
-    named = _MUSIQUE_TYPE.match(row.id)
-    if named:
-        kind = named["type"]
-        hops = int(named["hops"])
-    return _question(
-        QuestionFormat.MUSIQUE,
-        row.question,
-        answers=(row.answer, *whole_answers(row.answer_aliases)),
-        identifier=row.id,
+        form,
+        text,
+        answers=[answer for answer in answers if answer != _UNKNOWN_ANSWER],
+        identifier=_identifier(values, columns),
         kind=kind,
         hops=hops,
-        titles=_musique_titles(row),
+        titles=_titles(values, columns),
     )
-
-
-def _musique_titles(row: MusiqueRow) -> tuple[str, ...]:
-    """List the titles of the steps in their order, else those of the supporting paragraphs."""
-    title_of = {paragraph.idx: paragraph.title for paragraph in row.paragraphs}
-    titles = []
-    for hop in row.question_decomposition:
-        if hop.paragraph_support_idx in title_of:
-            titles.append(title_of[hop.paragraph_support_idx])
-    if titles:
-        return tuple(titles)
-    return tuple(paragraph.title for paragraph in row.paragraphs if paragraph.is_supporting)
-
-
-def _read_nq(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, NqRow)
-    return _question(QuestionFormat.NQ, row.question, whole_answers(row.answer))
-
-
-def _read_triviaqa(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, TriviaRow)
-    answers = (row.answer.value, *whole_answers(row.answer.aliases))
-    known = tuple(answer for answer in answers if answer != _UNKNOWN_ANSWER)
-    return _question(QuestionFormat.TRIVIAQA, row.question, known, row.question_id)
-
-
-def _read_bamboogle(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, BamboogleRow)
-    return _question(QuestionFormat.BAMBOOGLE, row.question, (row.answer,), hops=2)
-
-
-def _read_frames(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, FramesRow)
-    types = row.reasoning_types
-    kind = types if isinstance(types, str) else " | ".join(types)
-    return _question(QuestionFormat.FRAMES, row.prompt, (row.answer,), kind=kind)
-
-
-def _read_simpleqa(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, SimpleQaRow)
-    return _question(QuestionFormat.SIMPLEQA, row.problem, (row.answer,))
-
-
-def _read_browsecomp_plus(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, BrowseCompPlusRow)
-    return _question(QuestionFormat.BROWSECOMP_PLUS, row.query, (row.answer,), row.query_id)
 
 
 def _read_flashrag(values: Mapping[str, Any], form: QuestionFormat) -> Question:
-    row = _convert(values, FlashRagRow)
+    question = _read(values, form, replace(_FLASHRAG, hops=COLUMNS[form].hops))
     try:
-        metadata = msgspec.convert(row.metadata or {}, Metadata)
-    except msgspec.ValidationError:
+        kind = _kind(values, _FLASHRAG_METADATA)
+        titles = _titles(values, _FLASHRAG_METADATA)
+    except BadRowError:
         # Every data set keeps other things there; the question is complete without them.
-        metadata = Metadata()
-    kind = metadata.type or ""
-    hops = None
-    if form in (QuestionFormat.HOTPOTQA, QuestionFormat.BAMBOOGLE):
-        hops = 2
-    elif form is QuestionFormat.TWO_WIKI:
+        return question
+    hops = question.num_hops
+    if form is QuestionFormat.TWO_WIKI:
         hops = _HOPS_OF_TYPE.get(kind)
-    return _question(
-        form,
-        row.question,
-        answers=whole_answers(row.golden_answers),
-        identifier=row.id,
-        kind=kind,
-        hops=hops,
-        titles=_titles(metadata.supporting_facts or ()),
+    return replace(question, question_type=kind, num_hops=hops, gold_titles=titles)
+
+
+def _with_steps(question: Question, values: Mapping[str, Any]) -> Question:
+    """Add the hops and titles of MuSiQue's decomposition, in reading order.
+
+    Without a decomposition the titles are those of the supporting paragraphs.
+    """
+    if _value(values, "answerable", bool) is False:
+        raise BadRowError(RefusalReason.NO_ANSWER, "the row is marked as unanswerable")
+    paragraphs = _value(values, "paragraphs", tuple[_Paragraph, ...]) or ()
+    hops = _value(values, "question_decomposition", tuple[_Hop, ...]) or ()
+    title_of = {paragraph.idx: paragraph.title for paragraph in paragraphs}
+    titles = []
+    for hop in hops:
+        if hop.paragraph_support_idx in title_of:
+            titles.append(title_of[hop.paragraph_support_idx])
+    if not titles:
+        titles = [paragraph.title for paragraph in paragraphs if paragraph.is_supporting]
+    named = _MUSIQUE_TYPE.match(question.question_id)
+    return replace(
+        question,
+        question_type=named["type"] if named else "",
+        num_hops=int(named["hops"]) if named else len(hops) or None,
+        gold_titles=tuple(dict.fromkeys(titles)),
     )
 
 
 def _read_autocoa(values: Mapping[str, Any]) -> Question:
-    row = _convert(values, AutocoaRow)
-    file = PurePosixPath(row.source_file or row.data_source)
-    question = row.question or row.extra_info.question or _unwrapped(row.prompt)
+    columns = COLUMNS[QuestionFormat.AUTOCOA]
+    file = _value(values, "source_file", str) or _value(values, "data_source", str) or ""
+    text = _value(values, "question", str) or _value(values, "extra_info.question", str)
+    truth = _value(values, columns.answers[0], str | tuple[str, ...] | _Target) or ()
+    target = truth.target if isinstance(truth, _Target) else truth
+    if isinstance(target, str):
+        answers = tuple(target.split(_ANSWER_SEPARATOR))
+    else:
+        answers = whole_answers(target)
     return _question(
-        file.stem or QuestionFormat.AUTOCOA,
-        question,
-        answers=_accepted(row.reward_model.ground_truth),
-        identifier=row.id or row.extra_info.id or "",
+        PurePosixPath(file).stem or QuestionFormat.AUTOCOA,
+        text or _unwrapped(_value(values, "prompt", str | tuple[_Message, ...]) or ""),
+        answers=answers,
+        identifier=_identifier(values, columns),
     )
 
 
-def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
+def _unwrapped(prompt: str | tuple[_Message, ...]) -> str:
     """Find the question at the end of AutoCoA's prompt."""
     if isinstance(prompt, str):
         asked = prompt
@@ -288,18 +315,60 @@ def _unwrapped(prompt: str | tuple[Message, ...]) -> str:
     return question
 
 
-def _accepted(truth: str | tuple[str, ...] | Target) -> tuple[str, ...]:
-    target = truth.target if isinstance(truth, Target) else truth
-    if isinstance(target, str):
-        return tuple(target.split(_ANSWER_SEPARATOR))
-    return whole_answers(target)
+def _value(values: Mapping[str, Any], path: str, kind: Any) -> Any:
+    """Return what stands at a path, checked to be of a kind; None where there is nothing."""
+    found: Any = values
+    for name in path.split("."):
+        if found is None:
+            return None
+        if not isinstance(found, Mapping):
+            raise _other_format(f"`{path}` is not in a struct")
+        found = found.get(name)
+    if found is None:
+        return None
+    try:
+        return msgspec.convert(found, kind)
+    except msgspec.ValidationError as error:
+        raise _other_format(f"`{path}`: {error}") from error
+
+
+def _other_format(detail: str) -> BadRowError:
+    return BadRowError(RefusalReason.WRONG_FORMAT, f"the row has another format: {detail}")
+
+
+def _identifier(values: Mapping[str, Any], columns: Columns) -> str:
+    """Return the first published id that is not blank; empty for none."""
+    for path in columns.ids:
+        identifier = _value(values, path, _Id)
+        if identifier is not None and identifier != "":
+            return str(identifier).strip()
+    return ""
+
+
+def _kind(values: Mapping[str, Any], columns: Columns) -> str:
+    if not columns.kind:
+        return ""
+    kind = _value(values, columns.kind, _Texts) or ""
+    return kind if isinstance(kind, str) else " | ".join(kind)
+
+
+def _titles(values: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
+    """List the titles of supporting facts, each once, in their order."""
+    if not columns.titles:
+        return ()
+    facts = _value(values, columns.titles, _Facts) or ()
+    if isinstance(facts, _Titles):
+        titles = list(facts.title)
+    else:
+        titles = [fact.title if isinstance(fact, _SupportingFact) else fact[0] for fact in facts]
+    return tuple(dict.fromkeys(titles))
 
 
 def _question(
     source: str,
     question: str,
     answers: Iterable[str],
-    identifier: Id = "",
+    identifier: str = "",
     kind: str = "",
     *,
     hops: int | None = None,
@@ -309,13 +378,13 @@ def _question(
     stripped = [answer.strip() for answer in answers]
     distinct = dict.fromkeys(answer for answer in stripped if answer)  # in order
     return Question(
-        question_id=_own_id(source, str(identifier).strip(), text),
+        question_id=_own_id(source, identifier, text),
         question=text,
         gold_answers=tuple(distinct),
         split="",
         question_type=kind,
         num_hops=hops,
-        gold_titles=tuple(dict.fromkeys(titles)),
+        gold_titles=titles,
         source=source,
     )
 
@@ -346,36 +415,3 @@ def whole_answers(answers: Iterable[str]) -> tuple[str, ...]:
         detail = f"the gold answers are the letters of {spelt[:80]!r}"
         raise BadRowError(RefusalReason.SPELT_ANSWER, detail)
     return items
-
-
-def _titles(facts: Facts) -> tuple[str, ...]:
-    """List the titles of supporting facts, in their order."""
-    if isinstance(facts, Titles):
-        return facts.title
-    return tuple(fact.title if isinstance(fact, SupportingFact) else fact[0] for fact in facts)
-
-
-_ROWS: dict[QuestionFormat, type[Struct]] = {
-    QuestionFormat.HOTPOTQA: HopRow,
-    QuestionFormat.TWO_WIKI: HopRow,
-    QuestionFormat.MUSIQUE: MusiqueRow,
-    QuestionFormat.NQ: NqRow,
-    QuestionFormat.TRIVIAQA: TriviaRow,
-    QuestionFormat.BAMBOOGLE: BamboogleRow,
-    QuestionFormat.FRAMES: FramesRow,
-    QuestionFormat.SIMPLEQA: SimpleQaRow,
-    QuestionFormat.BROWSECOMP_PLUS: BrowseCompPlusRow,
-    QuestionFormat.AUTOCOA: AutocoaRow,
-}
-_READERS: dict[QuestionFormat, Callable[[Mapping[str, Any]], Question]] = {
-    QuestionFormat.HOTPOTQA: _read_hotpotqa,
-    QuestionFormat.TWO_WIKI: _read_two_wiki,
-    QuestionFormat.MUSIQUE: _read_musique,
-    QuestionFormat.NQ: _read_nq,
-    QuestionFormat.TRIVIAQA: _read_triviaqa,
-    QuestionFormat.BAMBOOGLE: _read_bamboogle,
-    QuestionFormat.FRAMES: _read_frames,
-    QuestionFormat.SIMPLEQA: _read_simpleqa,
-    QuestionFormat.BROWSECOMP_PLUS: _read_browsecomp_plus,
-    QuestionFormat.AUTOCOA: _read_autocoa,
-}

@@ -27,9 +27,9 @@ from coa.tools import library_fingerprint
 from coa.tools.calculator import Calculator
 from coa.tools.search import SearchTool
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
-from curate.both_arms import try_both_arms
+from curate.arms import try_arms as try_arms_of
 from curate.fork_choice import Fork
-from curate.fork_results import ResultWriter, Tables, Totals
+from curate.fork_results import ResultWriter, Totals
 from curate.fork_tasks import ForkRun
 
 QUESTION = Question("q", "", ("Paris",), "train", "chain", 1)
@@ -157,7 +157,7 @@ def try_arms(
     ):
         for number, each in enumerate(forks or [fork()]):
             spool.put(number, each)
-        results = ResultWriter(Tables(pairs, rows, points))
+        results = ResultWriter(pairs, rows, points)
         ledger = Ledger(journal)
         runtime = Runtime(
             run=RolloutContext(policy, Sampling(), Limits(), library_fingerprint(toolbox)),
@@ -169,7 +169,7 @@ def try_arms(
             concurrency=4,
         )
         run = ForkRun(PROMPTS, tuple(tools))
-        asyncio.run(try_both_arms(spool, settings, run, runtime, results, "branch"))
+        asyncio.run(try_arms_of(spool, settings, run, runtime, results, "branch"))
     return Tried(
         list(tables.read_table(paths["points"], Point)),
         list(tables.read_table(paths["pairs"], PreferencePair)),

@@ -22,9 +22,9 @@ from coa.rollout import Limits
 from coa.trajectory import Mode, Trajectory
 from curate.fork_choice import Fork, Refused, forks_of
 from curate.fork_tasks import ForkRun, fork_task
-from curate.other_arm import resolve_fork
 from tests.chat_support import MODEL, ROOT, Script, chat_rows, roll, world
 from tests.doubles.model_server import Personality, serve
+from tests.settle_support import settle_fork
 
 PARAMS = BranchParams(cue=r"\bneed\b", points_per_trajectory=2)
 WAIVES = (Waiver.NO_REASONING,)
@@ -113,7 +113,7 @@ def _fork(
 
     for fork, continuation in zip(chosen, asyncio.run(through()), strict=True):
         graded = grade_like(fork.parent, continuation)
-        point, pair = resolve_fork(fork, [graded], loaded[Arm.ACT])
+        point, pair = settle_fork(fork, [graded], loaded[Arm.ACT])
         found.rows.append(graded)
         found.points.append(point)
         found.pairs += [pair] if pair else []

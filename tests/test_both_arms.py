@@ -13,7 +13,7 @@ from coa.pairs import Arm, PairKind, arm_of
 from coa.points import PointOutcome
 from coa.policy import Request
 from coa.trajectory import Mode, StepKind, StopReason
-from curate.both_arms import plan_looks
+from curate.arms import plan_looks
 from tests.both_arms_support import (
     BOTH,
     NEED,

@@ -12,8 +12,8 @@ from coa.policy.completions import ServerSettings
 from coa.policy.server import serve
 from coa.protocol import action_indices
 from coa.trajectory import Trajectory
+from curate.arms import takes_arm
 from curate.fork_choice import forks_of
-from curate.fork_results import takes_arm
 from curate.fork_tasks import ForkRun, free_fork_task
 from tests.chat_support import MODEL, Script, roll
 from tests.doubles.model_server import Personality

@@ -32,7 +32,7 @@ from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, T
 from curate.fork_choice import Fork, choose_parents, forks_of
 from curate.fork_tasks import ForkRun, fork_task
 from curate.forks import action_points, thought_points
-from curate.other_arm import resolve_fork
+from tests.settle_support import settle_fork
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
 TOOL = SearchTool(
@@ -96,7 +96,7 @@ def test_both_kinds_of_pair_come_from_all_four_kinds_of_parent(
     parent = roll(mode, *texts)
     (fork,) = forks_of(parent, PARAMS)
     other = continued(fork, *continuation)
-    point, pair = resolve_fork(fork, [other], PROMPTS[Arm.ACT])
+    point, pair = settle_fork(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     assert (point.outcome, pair.kind, pair.pair_id) == (
         PointOutcome.PAIRED,
@@ -124,7 +124,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
     other = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
     marker = next(step for step in other.trajectory.steps if step.kind is StepKind.MARKER)
     assert (marker.author, marker.text) == (Author.SCAFFOLD, f" {protocol.open_tag('search')}")
-    _, pair = resolve_fork(fork, [other], PROMPTS[Arm.ACT])
+    _, pair = settle_fork(fork, [other], PROMPTS[Arm.ACT])
     assert pair is not None
     action = next(step for step in pair.chosen if step.kind is StepKind.ACTION)
     assert (action.author, action.argument) == (Author.POLICY, "capital France")
@@ -134,7 +134,7 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
 
 def test_a_continuation_that_ends_as_its_parent_makes_no_pair() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = resolve_fork(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
+    point, pair = settle_fork(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_correct, pair) == (PointOutcome.SAME_OUTCOME, 1, None)
 
 
@@ -142,7 +142,7 @@ def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
     row = continued(fork, f" {protocol.open_tag('search')} q {protocol.close_tag('search')}")
     assert row.trajectory.stop_reason is StopReason.FORBIDDEN_ACTION
-    point, pair = resolve_fork(fork, [row], PROMPTS[Arm.ACT])
+    point, pair = settle_fork(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, pair) == (PointOutcome.UNSOUND, 0, None)
 
 
@@ -155,7 +155,7 @@ def test_a_call_that_was_opened_and_never_closed_is_on_neither_arm(parent: str, 
     (fork,) = forks_of(roll(Mode.COT, THINK + parent), PARAMS)
     row = continued(fork, UNCLOSED + end)
     assert row.trajectory.stop_reason is StopReason.ANSWERED and row.trajectory.num_actions == 0
-    point, pair = resolve_fork(fork, [row], PROMPTS[Arm.ACT])
+    point, pair = settle_fork(fork, [row], PROMPTS[Arm.ACT])
     assert (point.outcome, point.num_continuations, point.num_correct, pair) == (
         PointOutcome.OFF_ARM,
         0,
@@ -168,7 +168,7 @@ def test_only_continuations_on_their_arm_are_counted() -> None:
     (fork,) = forks_of(roll(Mode.COT, THINK + WRONG), PARAMS)
     acted = continued(fork, f" capital France {protocol.close_tag('search')}", RIGHT)
     unclosed = continued(fork, UNCLOSED + RIGHT)
-    point, pair = resolve_fork(fork, [unclosed, acted, unclosed], PROMPTS[Arm.ACT])
+    point, pair = settle_fork(fork, [unclosed, acted, unclosed], PROMPTS[Arm.ACT])
     assert pair is not None
     assert (pair.num_act, pair.num_act_correct) == (1, 1)
     assert (point.num_continuations, point.num_correct) == (1, 1)
@@ -195,7 +195,7 @@ def test_sides_that_do_not_differ_in_acting_are_refused_as_a_pair() -> None:
 
 def test_several_continuations_are_counted_and_the_first_that_differs_is_taken() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = resolve_fork(
+    point, pair = settle_fork(
         fork,
         [continued(fork, text) for text in (" " + RIGHT, " " + WRONG, " " + WRONG)],
         PROMPTS[Arm.ACT],
@@ -276,7 +276,7 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
 
 def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    _, pair = resolve_fork(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
+    _, pair = settle_fork(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
     assert pair is not None
     tables.write_table(tmp_path / "p.parquet", PreferencePair, [pair])
     assert list(tables.read_table(tmp_path / "p.parquet", PreferencePair)) == [pair]

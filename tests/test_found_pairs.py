@@ -27,7 +27,7 @@ from curate import (
     shared_prefix,
     summary,
 )
-from curate.found_pairs import point_of
+from curate.fork_results import found_point
 from data_cards import lineage, render
 from synth import sample
 from tests.sample_records import make_pair, make_trajectory
@@ -64,11 +64,11 @@ def test_the_pairs_of_another_file_are_added_without_the_stage(
 
 def test_the_point_of_a_pair_counts_the_arm_that_ended_wrong() -> None:
     pair = _pair()
-    point = point_of(pair)
+    point = found_point(pair)
     assert (point.arm, point.num_continuations, point.num_correct) == (Arm.THINK, 3, 1)
     assert point.outcome is PointOutcome.PAIRED
     assert (point.pair_id, point.chosen_by) == (pair.pair_id, "shared_prefix")
-    turned = point_of(_pair(kind=PairKind.THINK_IS_BETTER))
+    turned = found_point(_pair(kind=PairKind.THINK_IS_BETTER))
     assert (turned.arm, turned.num_continuations, turned.num_correct) == (Arm.ACT, 2, 2)
 
 

@@ -18,7 +18,7 @@ from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate import report
-from curate.point_tallies import PointTallies, in_order_of_hops, mean_worth
+from curate.tallies import PointTallies, in_order_of_hops, mean_worth
 from tests.sample_records import make_analysis, make_graded
 
 HOSTILE = "</td><script>alert(1)</script> {{ 7*7 }} $x_1$ \x00 \u202e \u4e2d"
