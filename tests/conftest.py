@@ -31,7 +31,7 @@ from aiohttp import web
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from train.checkpoint import Student
+    from coa.student.checkpoint import Student
 
 # Support modules hold assertions too; pytest explains only those that it knows of.
 for support in Path(__file__).parent.glob("*_support.py"):
@@ -111,7 +111,7 @@ def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def student(student_folder: Path) -> "Student":
     """Load the student anew, since training changes it."""
-    from train.checkpoint import load_student
+    from coa.student.checkpoint import load_student
 
     return load_student(str(student_folder))
 

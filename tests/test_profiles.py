@@ -15,7 +15,7 @@ from coa.forking import require_forks
 from coa.params import Params, main, write_profiles
 from coa.prompts import Prompt
 from coa.stages import Stage
-from train.settings import TrainParams
+from coa.student.settings import TrainParams
 
 pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from coa.errors import InputError
 from coa.trajectory import Sampling, StopReason
-from train import table
-from train.outcomes import Outcome, Result, Setting, summarise
-from train.result_files import write_result
-from train.table import TableParams, arrange, make_panel, write_markdown
-from train.table_notes import Difference, find_differences, sign
+from evaluation import table
+from evaluation.outcomes import Outcome, Result, Setting, summarise
+from evaluation.result_files import write_result
+from evaluation.table import TableParams, arrange, make_panel, write_markdown
+from evaluation.table_notes import Difference, find_differences, sign
 
 LIMITS = {"max_actions": 10, "max_context_tokens": 512, "max_answer_tokens": 32}
 SETTING = Setting(
@@ -306,7 +306,7 @@ def test_rows_are_evaluated_on_all_sets_of_the_split_unless_some_are_named(
 ) -> None:
     run_make("results/evaluate/pretrain_cot-s0.json", f"SETS={sets}", "NUM_QUESTIONS=0")
     assert commands.read_text().splitlines()[-1] == (
-        "python -m train.evaluate name=pretrain_cot-s0 model=data/train/pretrain-s0 mode=cot "
+        "python -m evaluation.evaluate name=pretrain_cot-s0 model=data/train/pretrain-s0 mode=cot "
         f"split=test sets=[{sets}] num_questions=0"
     )
 

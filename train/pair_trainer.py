@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 from transformers import Trainer
 
+from coa.student.settings import PairLoss, Sft1Params
 from train.pair_batches import SideScores, score_sides
 from train.pair_losses import calibrated_loss, contrastive_loss, decision_loss
-from train.settings import PairLoss, Sft1Params
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -18,6 +18,8 @@ from transformers import TrainingArguments
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.pairs import PairKind, PreferencePair
+from coa.student.sets import read_split
+from coa.student.settings import PairLoss, Sft1Params
 from train.arguments import shards_weights
 from train.decisions import check_settings, find_decision, probability_of_acting
 from train.encode import DecisionExample, Encoder, PairExample, to_dataset
@@ -25,8 +27,6 @@ from train.fitting import explaining_memory, fit
 from train.monitors import Monitor
 from train.pair_batches import collate
 from train.pair_trainer import PairTrainer
-from train.sets import read_split
-from train.settings import PairLoss, Sft1Params
 from train.stage import StageRun
 from train.watching import watched
 
