@@ -165,6 +165,6 @@ def test_a_world_model_that_was_never_measured_is_warned_about(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
-        "not measured: python -m evaluation.fidelity model=data/train/sft3"
-        in fidelity.gate("data/train/sft3")[0]
+        "not measured: coa fidelity model=data/train/sft3"
+        in fidelity.known_doubts("data/train/sft3")[0]
     )

@@ -185,11 +185,11 @@ def test_a_result_of_other_questions_is_refused(folder: Path) -> None:
 
 
 def test_an_experiment_says_what_it_asks_where_the_command_does_not(folder: Path) -> None:
-    asked = plan_of("ratio", "sft3").asked
-    assert asked == {"split": "test", "num_questions": 2000}
-    assert plan_of("ratio", "sft3", num_questions=600, split="validation").asked == {
-        "split": "validation",
-        "num_questions": 600,
+    asked = plan_of("price", "sft3").asked
+    assert asked == {"split": "validation", "num_questions": 600}
+    assert plan_of("price", "sft3", num_questions=2000, split="test").asked == {
+        "split": "test",
+        "num_questions": 2000,
     }
 
 

@@ -86,20 +86,19 @@ def test_simulators_are_measured_on_the_searches_of_sft3_even_where_its_row_is_k
     keep_row("fidelity", "sft3", [True, False] * 6)
     shown = "\n".join(shown_commands("lab", "EXPERIMENT=fidelity"))
     searched = shown.index("evaluation.evaluate name=lab_sft3_validation600-s0 ")
-    teller = shown.index(" stage=sft3 name=teller-s0 ")
     measured = shown.index(
-        "evaluation.fidelity name=lab_told_validation600-s0 model=data/train/teller-s0 "
-        "rollouts=data/evaluate/lab_sft3_validation600-s0.parquet "
-        "simulator.kind=told simulator.model=data/train/teller-s0"
+        "evaluation.fidelity name=lab_recorded_validation600-s0 model=data/train/sft3-s0 "
+        "rollouts=data/evaluate/lab_sft3_validation600-s0.parquet simulator.kind=recorded"
     )
-    assert max(searched, teller) < measured < shown.index("row=told ")
+    assert searched < measured < shown.index("row=recorded ")
     assert "row=sft3 " not in shown
 
 
 def test_a_simulator_is_trained_before_the_policy_that_practises_with_it(project: Path) -> None:
     shown = "\n".join(shown_commands("lab", "EXPERIMENT=gate"))
-    teller = shown.index(" stage=sft3 name=teller-s0 ")
-    assert teller < shown.index(" stage=rl1 name=gate_told_sft2-s0 ")
+    frozen = shown.index(" stage=sft3 name=sft3-s0 ")
+    gate = shown.index("evaluation.gate name=gate_model_sft2-s0 ")
+    assert frozen < gate < shown.index(" stage=rl1 name=gate_model_sft2-s0 ")
 
 
 def test_an_unknown_experiment_stops_make(project: Path) -> None:

@@ -4,7 +4,7 @@
 to results/gate/. A verdict holds for the very model and the very simulator that it was measured on.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class GateReport:
 
 def world_settings(world: SimulatorParams) -> dict[str, Any]:
     """Return the section `simulator` as a report keeps it."""
-    found: dict[str, Any] = msgspec.to_builtins(asdict(world))
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(world))
     return found
 
 
