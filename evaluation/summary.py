@@ -14,8 +14,7 @@ from coa.intervals import mean_interval
 from coa.params import Params
 from coa.terminal import printable
 from evaluation.result_files import FOLDER, read_result
-from evaluation.table import TableParams, arrange, by_questions
-from evaluation.table_rows import ResultRow
+from evaluation.table import ResultRow, TableParams, arrange, by_questions
 
 _SYSTEM = 40
 """Columns for the name of a system; the whole table has fewer than 100."""

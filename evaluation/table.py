@@ -14,24 +14,24 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from coa.errors import ConfigError, InputError
+from coa.errors import ConfigError, InputError, writing_error
 from coa.intervals import Interval, mean_interval, mean_over_groups, paired_difference
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.student.held_out import shown_set
 from coa.student.results import write_text
+from coa.tools.search import SearchTool
+from coa.trajectory import StopReason
+from coa.whole_files import replacing
 from evaluation.judged_measures import JUDGED_MEASURES
-from evaluation.outcomes import Result, calls_measure, find_measure
+from evaluation.outcomes import Outcome, Result, Setting, calls_measure, find_measure
 from evaluation.result_files import FOLDER, read_result
-from evaluation.table_cells import escape, join_cells, show_mean, show_percent, show_points
-from evaluation.table_costs import BY_TRIES, COSTS, cost_table, has_tries, tries_table
-from evaluation.table_notes import TOOL_CHOICE, Difference, find_differences, sign
-from evaluation.table_picture import Panel, draw
-from evaluation.table_rows import ResultRow, have, offered_tools
+from evaluation.spent import Spent
 
 OUT = Path("results/table.md")
 PICTURE = Path("results/table.png")
@@ -59,6 +59,27 @@ _NOT_ALWAYS = frozenset(
 """Columns that are there only where a result has them."""
 
 
+_UNKNOWN = "unknown"
+"""The value of a setting that a result does not hold, as it is older than the setting."""
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+TOOL_CHOICE = """Calls of a tool are means over the questions. "Calculated" is the share of the \
+questions in which
+the calculator was called, of those whose answer has to be calculated from facts, and of the \
+others."""
+"""Explains the columns that are there where a result offered more tools than the search."""
+COSTS = """### Cost and ends
+
+What a question cost, all its tries and samples together: tokens that the policy wrote, requests to
+it, and searches; where there are prices, the dollars of all these calls. Then how the rollouts
+ended, in counts: `no_answer` is a model that stops before it answers, `action_budget` one that goes
+on searching, `context_budget` one that writes on."""
+BY_TRIES = """### Exact match by tries
+
+An oracle tells these systems when to try again: the gold answers, which no user has. Compare what
+they reach with `retry`, which is told as much, and with other systems at the same cost."""
+BLUE = "#2f77a3"
+
+
 @dataclass(frozen=True, slots=True)
 class TableParams:
     """Which rows are in the table, and which of them are compared."""
@@ -75,6 +96,54 @@ class TableParams:
     """Of the bootstrap."""
     num_resamples: int = 2000
     """Of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One system: its seeds side by side."""
+
+    name: str
+    title: str
+    results: tuple[Result, ...]
+    sign: str = ""
+    """Of the note that says how its results were asked otherwise than others."""
+
+    @property
+    def label(self) -> str:
+        """Return the title with the sign of its note, and with what gold answers decided."""
+        is_told = any(result.setting.is_told_by_gold for result in self.results)
+        told = " (gold oracle)" if is_told else ""
+        return f"{self.title}{told} {self.sign}".rstrip()
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what became of every question, seed after seed."""
+        found: list[Outcome] = []
+        for result in self.results:
+            found.extend(result.rows())
+        return found
+
+    def per_question(self, measure: str) -> dict[str, float]:
+        """Return the mean over the seeds for each question to which the measure applies."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for outcome in self.outcomes():
+            value = find_measure(measure)(outcome)
+            if value is not None:
+                values[outcome.question_id].append(float(value))
+        return {question_id: sum(found) / len(found) for question_id, found in values.items()}
+
+
+def have(rows: Iterable[ResultRow], measure: str) -> bool:
+    """Tell whether a result has a measure, such as the utility where searches have a price."""
+    return any(result.metrics.get(measure) for row in rows for result in row.results)
+
+
+def offered_tools(rows: Iterable[ResultRow]) -> list[str]:
+    """List the tools of the results that offered more than the search, in their order."""
+    tools: dict[str, None] = {}  # a set that keeps the order
+    for row in rows:
+        for result in row.results:
+            tools.update(dict.fromkeys(result.setting.tools))
+    return list(tools)
 
 
 def arrange(results: Iterable[Result], titles: dict[str, str]) -> list[ResultRow]:
@@ -127,6 +196,74 @@ def _check_comparable(results: Iterable[Result]) -> None:
         )
 
 
+class Difference(NamedTuple):
+    """A setting in which a row differs from what is usual for its way of asking."""
+
+    key: str
+    """`prompt`, `tools`, a budget such as `max_context_tokens`, or a setting of sampling."""
+    value: str
+    usual: str
+    results: tuple[str, ...]
+    """Names of the row's results that have the value."""
+
+
+def find_differences(rows: Sequence[Sequence[Result]]) -> list[list[Difference]]:
+    """Compare the rows of a table, each with its seeds; return the differences of each row."""
+    usual = _find_usual(rows)
+    prompts = _name_prompts(result.setting for results in rows for result in results)
+    found = []
+    for results in rows:
+        names: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for result in results:
+            usual_here = usual[result.setting.way_of_asking]
+            asked = _asked_with(result.setting)
+            for key, most in usual_here.items():
+                value = asked.get(key, _UNKNOWN)
+                if value != most:
+                    names[key, value, most].append(result.setting.name)
+        found.append(
+            [
+                Difference(key, prompts.get(value, value), prompts.get(most, most), tuple(having))
+                for (key, value, most), having in names.items()
+            ]
+        )
+    return found
+
+
+def _find_usual(rows: Iterable[Sequence[Result]]) -> dict[str, dict[str, str]]:
+    """Find the value of each setting that most rows have, for each way of asking."""
+    counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for results in rows:
+        values: dict[tuple[str, str, str], None] = {}
+        for result in results:
+            for key, value in _asked_with(result.setting).items():
+                values[result.setting.way_of_asking, key, value] = None
+        for mode, key, value in values:  # each once, however many seeds a row has
+            counts[mode][key][value] += 1
+    usual: dict[str, dict[str, str]] = {}
+    for mode, by_key in counts.items():
+        usual[mode] = {key: found.most_common(1)[0][0] for key, found in by_key.items()}
+    return usual
+
+
+def _asked_with(setting: Setting) -> dict[str, str]:
+    """Return the settings that are compared, as text."""
+    values = {"prompt": setting.prompt_hash, **setting.limits, **asdict(setting.sampling)}
+    values["search_price"] = setting.search_price
+    values["tools"] = ", ".join(setting.tools) or SearchTool.name
+    del values["seed"]  # another seed is another draw, not another way of asking
+    return {key: str(value) for key, value in values.items()}
+
+
+def _name_prompts(settings: Iterable[Setting]) -> dict[str, str]:
+    """Return how the prompts are shown, by their hashes: with their file where it is known."""
+    shown: dict[str, str] = {}
+    for setting in settings:
+        if setting.prompt_file:
+            shown.setdefault(setting.prompt_hash, f"{setting.prompt_file} ({setting.prompt_hash})")
+    return shown
+
+
 def mark(rows: Sequence[ResultRow]) -> tuple[list[ResultRow], list[str]]:
     """Mark the rows that were asked otherwise than the others of their way of asking.
 
@@ -137,7 +274,7 @@ def mark(rows: Sequence[ResultRow]) -> tuple[list[ResultRow], list[str]]:
     notes: list[str] = []
     for row, found in zip(rows, find_differences([row.results for row in rows]), strict=True):
         if found:
-            row = replace(row, sign=sign(len(notes) + 1))
+            row = replace(row, sign=str(len(notes) + 1).translate(_SUPERSCRIPTS))
             modes = sorted({result.setting.way_of_asking for result in row.results})
             shown = "; ".join(_show_difference(row, each) for each in found)
             notes.append(f"- {row.sign} {escape(row.title)} ({', '.join(modes)}): {shown}")
@@ -346,6 +483,147 @@ def _rate(row: ResultRow, group: str) -> str:
         searched += getattr(outcome, f"searched_{group}")
         needed += getattr(outcome, f"needed_{group}")
     return f"{searched / needed:.2f}" if needed else ""
+
+
+def cost_table(rows: Sequence[ResultRow]) -> Iterator[str]:
+    """Yield the lines of a table: cost of a question, and how the rollouts ended."""
+    ends: dict[str, Counter[StopReason]] = {}
+    for row in rows:
+        ends[row.name] = Counter(outcome.stop_reason for outcome in row.outcomes())
+    reasons = [reason for reason in StopReason if any(reason in found for found in ends.values())]
+    dollars = [_dollars(row) for row in rows]
+    heads = ["system", *Spent._fields]
+    if any(dollars):
+        heads.append("dollars")
+    heads += [f"`{reason}`" for reason in reasons]
+    yield join_cells(heads)
+    yield join_cells(["---"] * len(heads))
+    for row, paid in zip(rows, dollars, strict=True):
+        cells = [escape(row.label), *_costs(row)]
+        if any(dollars):
+            cells.append(paid)
+        cells += [f"{ends[row.name][reason]:,}" for reason in reasons]
+        yield join_cells(cells)
+
+
+def _costs(row: ResultRow) -> Iterator[str]:
+    for name in Spent._fields:
+        values = row.per_question(name).values()
+        yield f"{sum(values) / len(values):,.2f}" if values else ""
+
+
+def _dollars(row: ResultRow) -> str:
+    """Return what a question cost in dollars; empty where a result has no price for all calls."""
+    paid = [result.costs.get("dollars") for result in row.results]
+    known = [dollars for dollars in paid if dollars is not None]
+    num_questions = sum(result.num_questions for result in row.results)
+    return f"{sum(known) / num_questions:.6f}" if len(known) == len(paid) else ""
+
+
+def has_tries(rows: Iterable[ResultRow]) -> bool:
+    """Tell whether a system of the table tries questions again."""
+    return any(result.by_tries for row in rows for result in row.results)
+
+
+def tries_table(rows: Iterable[ResultRow]) -> Iterator[str]:
+    """Yield the lines of a table: exact match and cost after each number of tries."""
+    heads = ["result", "tries", "EM", *Spent._fields]
+    yield join_cells(heads)
+    yield join_cells(["---"] * len(heads))
+    for row in rows:
+        for result in row.results:
+            for number, metrics in result.by_tries.items():
+                cells = [result.setting.name, number, show_percent(metrics["exact_match"])]
+                cells += [_show_count(metrics[name]) for name in Spent._fields]
+                yield join_cells([escape(cells[0]), *cells[1:]])
+
+
+def _show_count(found: Interval | None) -> str:
+    return f"{found.value:,.2f}" if found else ""
+
+
+def show_percent(found: Interval | None) -> str:
+    """Write a share with its interval in percent; nothing for None."""
+    if found is None:
+        return ""
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+
+
+def show_points(found: Interval | None) -> str:
+    """Write a difference in points, in bold where it is beyond noise; nothing for None."""
+    if found is None:
+        return ""
+    text = f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"**{text}**" if found.excludes_zero else text
+
+
+def join_cells(cells: Sequence[str]) -> str:
+    """Join cells to a line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(text: str) -> str:
+    """Escape a name: it is a file's, and may hold anything."""
+    return re.sub(r"([|`<>*_\[\]\\])", r"\\\1", " ".join(text.split()))
+
+
+def show_mean(values: Sequence[float]) -> str:
+    """Show a mean in percent and of how many it is."""
+    if not values:
+        return ""
+    return f"{100 * sum(values) / len(values):.1f} ({len(values):,})"
+
+
+class Panel(NamedTuple):
+    """The bars of one group of questions."""
+
+    bars: Sequence[tuple[str, Interval]]
+    """A label and an exact match; the first is on top."""
+    caption: str
+
+
+def draw(panels: Sequence[Panel], path: Path) -> None:
+    """Draw the panels, one below the other; equal panels give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    heights = [0.6 + 0.4 * len(panel.bars) for panel in panels]
+    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, panel in zip(grid[:, 0], panels, strict=True):
+        _draw_bars(axes, panel)
+    try:
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=120, metadata={"Software": None})
+    except OSError as error:
+        raise writing_error(path, error) from error
+
+
+def _draw_bars(axes: Any, panel: Panel) -> None:
+    labels = [label for label, _ in panel.bars]
+    values = [100 * found.value for _, found in panel.bars]
+    errors = [
+        [100 * (found.value - found.low) for _, found in panel.bars],
+        [100 * (found.high - found.value) for _, found in panel.bars],
+    ]
+    axes.barh(
+        range(len(labels)),
+        values,
+        xerr=errors,
+        color=BLUE,
+        ecolor="#1f2933",
+        capsize=3,
+        height=0.65,
+    )
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)  # from the top
+    if not any(found.high for _, found in panel.bars):
+        axes.set_xlim(0, 1)
+    axes.set_xlabel(panel.caption)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def make_panel(rows: Sequence[ResultRow], params: TableParams) -> Panel:

@@ -16,8 +16,14 @@ from coa.trajectory import Sampling, StopReason
 from evaluation import table
 from evaluation.outcomes import Outcome, Result, Setting, summarise
 from evaluation.result_files import write_result
-from evaluation.table import TableParams, arrange, make_panel, write_markdown
-from evaluation.table_notes import Difference, find_differences, sign
+from evaluation.table import (
+    Difference,
+    TableParams,
+    arrange,
+    find_differences,
+    make_panel,
+    write_markdown,
+)
 
 LIMITS = {"max_actions": 10, "max_context_tokens": 512, "max_answer_tokens": 32}
 SETTING = Setting(
@@ -232,10 +238,6 @@ def test_a_row_over_another_search_is_refused_and_not_marked() -> None:
 def test_the_picture_bears_the_signs_of_the_notes() -> None:
     rows = arrange([result("a", sampling=Sampling(0.6)), result("b"), result("c")], TABLE.rows)
     assert [label for label, _ in make_panel(rows, TABLE).bars] == ["second", "first ¹", "c"]
-
-
-def test_signs_are_numbers_in_superscript() -> None:
-    assert [sign(number) for number in (1, 9, 10, 23)] == ["¹", "⁹", "¹⁰", "²³"]
 
 
 def test_the_command_writes_page_and_picture(
