@@ -14,6 +14,7 @@ from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server.app import error_response, serve
 from coa.question import Question
+from coa.student.settings import MonitorSettings, RubricSettings
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from train.rewards import (
     REWARDS,
@@ -25,7 +26,6 @@ from train.rewards import (
     measure,
     reward_functions,
 )
-from train.settings import MonitorSettings, RubricSettings
 
 SEARCHED = (
     "I need it. <begin_search> who </end_search>\n"

@@ -191,7 +191,7 @@ def _results_refusal(card: ModelCard, folder: Path) -> Refusal:
     of_others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
     return Refusal(
         Reason.RESULTS_MISSING,
-        f"no result is of these weights{of_others}: python -m train.evaluate model={folder}",
+        f"no result is of these weights{of_others}: python -m evaluation.evaluate model={folder}",
     )
 
 
