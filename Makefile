@@ -37,7 +37,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: announce-demo $(INSTALLED)-train
 	dvc repro
 	@python -m curate.summary
-	@python -m train.summary
+	@python -m evaluation.summary
 
 announce-demo:
 	@echo "The demo takes about 12 minutes on 2 free cores, 20 on busy ones. It downloads 0.45 GB with CPU builds of"

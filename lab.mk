@@ -1,8 +1,8 @@
 # The rows of experiments of the lab for one seed: `make lab EXPERIMENT=alpha SEED=0`, two at a time with `make -j2`.
 # Several are joined by commas: `EXPERIMENT=alpha,masking` makes what they share once.
 #
-# train/lab/experiments.py lists the experiments. A row that lab/ keeps with the settings of now is not made again, on
-# whichever machine it was made; `python -m train.lab.missing` lists the others. Trainings are those of table.mk
+# lab/experiments.py lists the experiments. A row that lab/ keeps with the settings of now is not made again, on
+# whichever machine it was made; `python -m lab.missing` lists the others. Trainings are those of table.mk
 # where it has them, and are made and skipped as there: a killed run goes on where it stopped.
 
 EXPERIMENT ?=
@@ -18,7 +18,7 @@ lab_settings = experiment=$(EXPERIMENT) seed=$(SEED) \
 # The rules of the rows that are missing are written first; the second make reads them. With -n both still run, so that
 # the commands are shown.
 lab: $(INSTALLED)-train
-	+@python -m train.lab.rules $(lab_settings)
+	+@python -m lab.rules $(lab_settings)
 	+@$(MAKE) --no-print-directory LAB_RULES=.lab/rules.mk lab-rows
 
 ifdef LAB_RULES
@@ -27,4 +27,4 @@ endif
 
 lab-rows: export OMP_NUM_THREADS = $(if $(filter -j%,$(MAKEFLAGS)),1,$(shell nproc))
 lab-rows: $(LAB_ROWS)
-	python -m train.lab.page
+	python -m lab.page

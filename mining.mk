@@ -83,19 +83,6 @@ $(eval $(call chain,mined_none,sft2,sft2_only,train.sft2.arguments.learning_rate
 $(eval $(call result,mined_none,mined_none,coa))
 
 
-# $(1) the row's name: asked again with the bias at which it searches as often as SFT 2 does on validation questions
-bias = results/equal_searches/$(1)-s$(SEED).json
-define at_equal_searches
-$(call bias,$(1)): $(call trained,$(1))
-	python -m train.equal_searches name=$(1)-s$(SEED) model=data/train/$(1)-s$(SEED) like=data/train/sft2_only-s$(SEED)
-results/evaluate/$(1)_equal-s$(SEED).json: $(call bias,$(1))
-	python -m train.evaluate name=$(1)_equal-s$(SEED) model=data/train/$(1)-s$(SEED) mode=coa \
-	  split=$(SPLIT) 'sets=[$(SETS)]' num_questions=$(NUM_QUESTIONS) \
-	  evaluate.policy.local.call_bias=$$$$(python -c 'import json; print(json.load(open("$$<"))["bias"])')
-RESULTS += results/evaluate/$(1)_equal-s$(SEED).json
-endef
-$(foreach row,mined_blame mined_teacher mined_none,$(eval $(call at_equal_searches,$(row))))
-
 # Does SFT 2 teach the timing again, whatever SFT 1 taught? Trajectories whose timing of searches is random tell: their
 # teacher remembers every fact and searches for as many as the usual one does, whichever they are.
 SEARCHED_SHARE ?= 0.6
@@ -127,4 +114,4 @@ $(foreach row,first_sft1 first_sft12 untimed_sft2 untimed_sft12,$(eval $(call re
 
 .PHONY: mining
 mining: $(sort $(RESULTS))
-	python -m train.table
+	python -m evaluation.table

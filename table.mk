@@ -28,6 +28,8 @@ trained = data/train/$(1)-s$(SEED)/params.yaml
 # $(1) the row's name, $(2) its stage, $(3) the row it starts from, $(4) further settings
 define chain
 $(call trained,$(1)): $(if $(3),$(call trained,$(3))) | sets
+	$(if $(filter rl1,$(2)),python -m evaluation.gate name=$(1)-s$(SEED) train.seed=$(SEED) \
+	  train.rl1.init=data/train/$(3)-s$(SEED) $(4))
 	launch="$(call launch,$(2))" && $$$$launch train.run stage=$(2) name=$(1)-s$(SEED) train.seed=$(SEED) \
 	  $(if $(3),train.$(2).init=data/train/$(3)-s$(SEED)) $(4)
 endef
@@ -35,7 +37,7 @@ endef
 # $(1) the result's name, $(2) the model's, $(3) how it is asked
 define result
 results/evaluate/$(1)-s$(SEED).json: $(call trained,$(2))
-	python -m train.evaluate name=$(1)-s$(SEED) model=data/train/$(2)-s$(SEED) mode=$(3) \
+	python -m evaluation.evaluate name=$(1)-s$(SEED) model=data/train/$(2)-s$(SEED) mode=$(3) \
 	  split=$(SPLIT) 'sets=[$(SETS)]' num_questions=$(NUM_QUESTIONS)
 RESULTS += results/evaluate/$(1)-s$(SEED).json
 endef
@@ -73,7 +75,7 @@ table: export OMP_NUM_THREADS = $(if $(filter -j%,$(MAKEFLAGS)),1,$(shell nproc)
 # All rows wait for the first: it has the machine to itself.
 $(call trained,pretrain): export OMP_NUM_THREADS = $(shell nproc)
 table: $(RESULTS)
-	python -m train.table
+	python -m evaluation.table
 
 sets: $(INSTALLED)-train
 	dvc repro assemble

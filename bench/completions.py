@@ -23,7 +23,7 @@ from aiohttp import web
 
 from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from train.student import StudentSettings, new_student
+from coa.student.small import StudentSettings, new_student
 
 CONCURRENCY = 64
 NUM_REPEATS = 3

@@ -23,8 +23,8 @@ from trl.trainer.utils import selective_log_softmax
 
 from bench.student import cpu_seconds, encoder, interleaved, untrained_student
 from coa.pairs import PreferencePair
+from coa.student.sets import read_split
 from train.encode import PairExample
-from train.sets import read_split
 from train.sft1 import collate, side_means
 
 NUM_PAIRS = 16

@@ -19,6 +19,7 @@ from coa.asking import make_task
 from coa.drivers import roll_out_all
 from coa.factory import SearchParams, TeacherParams
 from coa.graded import grade_trajectory
+from coa.intervals import Interval, mean_interval
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, make_world
@@ -32,7 +33,6 @@ from coa.tools.calculator import Calculator
 from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Mode, count_actions
-from train.intervals import Interval, mean_interval
 
 NUM_QUESTIONS = 2_000
 PRICE = 0.05

@@ -19,12 +19,12 @@ import polars as pl
 
 from coa.factory import SearchParams
 from coa.grading import normalise
+from coa.intervals import Interval, mean_interval
 from coa.params import Params
 from coa.search import EngineKind, Hit
 from coa.search.evaluate import Sought, judge
 from coa.search.finders import open_finder
 from coa.search.search_pool import Finder
-from train.intervals import Interval, mean_interval
 
 DEPTHS = (2, 5, 10, 20)
 NUM_RESAMPLES = 2000

@@ -27,8 +27,8 @@ from coa.drivers import roll_out_batched
 from coa.policy import Completion, Finish, Request
 from coa.policy.local.model import LocalPolicy
 from coa.rollout import Limits, RolloutContext, Task
+from coa.student.checkpoint import Student
 from coa.trajectory import Mode, Sampling
-from train.checkpoint import Student
 from train.encode import IGNORED, Example
 
 NUM_REPEATS = 3

@@ -31,9 +31,9 @@ from bench.student import (
     trajectories,
     untrained_student,
 )
-from train.checkpoint import Student
+from coa.student.checkpoint import Student
+from coa.student.settings import TrainParams
 from train.encode import Example, to_dataset
-from train.settings import TrainParams
 
 NUM_ROWS = 96
 NUM_REPEATS = 3

@@ -14,11 +14,11 @@ from coa.graded import GradedTrajectory
 from coa.microworld.pretraining import PretrainingDocument
 from coa.params import Params
 from coa.prompts import Prompt
-from train.checkpoint import Student
+from coa.student.checkpoint import Student
+from coa.student.sets import read_split
+from coa.student.settings import TrainParams
+from coa.student.small import new_student
 from train.encode import Encoder, Example
-from train.sets import read_split
-from train.settings import TrainParams
-from train.student import new_student
 
 NUM_TEXTS = 20_000
 """Number of documents from which the tokenizer takes its words; enough for nearly all words."""

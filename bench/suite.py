@@ -3,7 +3,7 @@
     python -m bench.suite FILE             # qid, dataset, split, question, answers; two minutes
     python -m bench.suite FILE seconds=1   # the mean latency of a turn
 
-`train.evaluate` itself runs, from reading the questions to writing the result: its loop, journal,
+`coa evaluate` itself runs, from reading the questions to writing the result: its loop, journal,
 search, grades, intervals. The fake is a process of its own (`bench/many_servers.py`); each rollout
 takes four turns and three searches in an index of a few passages. How long a turn takes follows
 from its seed, so the ideal is known: every slot begins its next rollout as soon as the last one
@@ -34,10 +34,10 @@ from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.trajectory import Mode, trajectory_id
+from evaluation import evaluate
+from evaluation.result_files import FOLDER, read_result
 from synth.question_file import QuestionFile
 from synth.questions import QuestionParams, read_questions
-from train import evaluate
-from train.result_files import FOLDER, read_result
 
 IN_FLIGHT = 512
 COLUMNS = {"question_id": "qid", "gold_answers": "answers", "source": "dataset"}

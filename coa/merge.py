@@ -22,7 +22,7 @@ MODULES = {
     "filter": "curate.filter",
     "branch": "curate.branch",
     "screen": "curate.screen",
-    "evaluate": "train.evaluate",
+    "evaluate": "evaluation.evaluate",
 }
 """The stages that can run in shards, and their commands. The stages themselves know which files and
 settings are theirs, so the merge is a run of the stage."""

@@ -181,6 +181,13 @@ class Plan:
         return str(settings["name"] or Path(settings["model"]).name)
 
     @property
+    def gate_report(self) -> str:
+        """Return the name of the gate's verdict on the model that rl1 starts from."""
+        settings = self._values["gate"]
+        init = settings["model"] or self._values["train"]["rl1"]["init"]
+        return str(settings["name"] or Path(init).name)
+
+    @property
     def grade_arguments(self) -> str:
         """Return the argument that names the graded folders, where they are not the default."""
         if not self.ingests:
@@ -214,11 +221,8 @@ class Plan:
         writer = recorded["fallback"] if is_recorded else settings["kind"]
         found: list[str] = []
         own = self._values["train"]["rl1"]["init"]
-        if (
-            writer in ("model", "told")
-            and settings["model"] != own
-            and _is_local(settings["model"])
-        ):
+        is_other = settings["model"] != own and _is_local(settings["model"])
+        if writer == "model" and is_other:
             found.append("${simulator.model}")
         if is_recorded:
             for i in range(len(recorded["sets"])):

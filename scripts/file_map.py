@@ -12,7 +12,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MAP = Path("docs/map.md")
 MARKER = "<!-- From here on written by `make docs` from the docstrings of the modules. -->"
-PACKAGES = ("coa", "synth", "curate", "annotate", "data_cards", "train", "scripts", "bench")
+PACKAGES = (
+    "coa",
+    "synth",
+    "curate",
+    "annotate",
+    "data_cards",
+    "train",
+    "evaluation",
+    "lab",
+    "scripts",
+    "bench",
+)
 
 
 def first_sentence(path: Path) -> str:

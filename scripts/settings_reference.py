@@ -41,6 +41,8 @@ from coa.sets import AssembleParams
 from coa.shards import ShardsParams
 from coa.simulators.settings import SimulatorParams
 from coa.stages import PipelineParams
+from coa.student.evaluate_settings import EvaluateParams
+from coa.student.settings import TrainParams
 from coa.tools.factory import ToolsParams
 from coa.view.settings import ViewParams
 from curate.analyse import AnalyseParams
@@ -54,18 +56,15 @@ from curate.student_set import StudentSetParams
 from data_cards.export import ExportParams
 from data_cards.models import ModelsParams
 from data_cards.settings import PublishParams, RenderParams
+from evaluation.fidelity import FidelityParams
+from evaluation.gate import GateParams
+from evaluation.table import TableParams
+from lab.plan import LabParams
+from lab.subset import LabSubsetParams
 from synth.fetch import FetchParams
 from synth.ingest import IngestParams
 from synth.questions import QuestionParams
 from synth.sample import SampleParams
-from train.equal_searches import EqualSearchesParams
-from train.evaluate import EvaluateParams
-from train.fidelity import FidelityParams
-from train.gate import GateParams
-from train.lab.plan import LabParams
-from train.lab.subset import LabSubsetParams
-from train.settings import TrainParams
-from train.table import TableParams
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path("docs/params.md")
@@ -98,7 +97,6 @@ SECTIONS: dict[str, type[Any]] = {
     "assemble": AssembleParams,
     "student_pairs": StudentPairsParams,
     "student_set": StudentSetParams,
-    "equal_searches": EqualSearchesParams,
     "annotate": AnnotateParams,
     "render": RenderParams,
     "models": ModelsParams,

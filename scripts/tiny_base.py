@@ -18,7 +18,7 @@ import msgspec
 
 from coa.errors import ConfigError
 from coa.search.corpus import corpus_files, read_passages
-from train.student import END, PAD, StudentSettings, random_model
+from coa.student.small import END, PAD, StudentSettings, random_model
 
 START = "<|im_start|>"
 CHAT_TEMPLATE = (

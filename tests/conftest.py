@@ -34,7 +34,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from train.checkpoint import Student
+    from coa.student.checkpoint import Student
 
 MakeFolder = Callable[[Path], object]
 """What makes a folder that is not there yet."""
@@ -138,7 +138,7 @@ def student_folder(shared_folder: Callable[[str, MakeFolder], Path]) -> Path:
 @pytest.fixture
 def student(student_folder: Path) -> "Student":
     """Load the student anew, since training changes it."""
-    from train.checkpoint import load_student
+    from coa.student.checkpoint import load_student
 
     return load_student(str(student_folder))
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from coa.trajectory import Sampling, StopReason
-from train.outcomes import Outcome, Result, Setting, summarise
-from train.table import TableParams
+from evaluation.outcomes import Outcome, Result, Setting, summarise
+from evaluation.table import TableParams
 
 TABLE = TableParams(rows={"b": "second", "a": "first"}, compares=(("a", "b"),), num_resamples=200)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from coa.trajectory import Sampling
+from evaluation.outcomes import Outcome, Setting, summarise
+from lab.kept import KeptRow, write_row
+from lab.plan import LabParams, plan_rows
+from lab.row import make_row
 from tests.evaluate_support import outcome
-from train.lab.kept import KeptRow, write_row
-from train.lab.plan import LabParams, plan_rows
-from train.lab.row import make_row
-from train.outcomes import Outcome, Setting, summarise
 
 
 def write_params(root: Path, *changes: str) -> None:

@@ -29,7 +29,7 @@ def save_student(seed: int, folder: str = "student") -> None:
     """Save a tiny model that has learned to search after every line break."""
     import torch
 
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     learned = next(tables.read_table(Path("data/sample/coa.parquet"), Trajectory))
     text = learned.prompt + "<begin_search>who</end_search>\n" * 20

@@ -20,17 +20,17 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.simulators.settings import SimulatorParams
 from coa.stages import Stage
+from coa.student.settings import RlParams, TrainParams
+from coa.student.small import StudentSettings, new_student
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
 from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling
-from train.gate import GateParams
+from evaluation.gate import GateParams
 from train.rl import make_trainer
 from train.rollouts import Ask, Rollouts
-from train.settings import RlParams, TrainParams
 from train.stage import StageRun
-from train.student import StudentSettings, new_student
 
 TEXTS = [
     (
@@ -234,7 +234,7 @@ def write_project(
         init=str(student_folder),
         questions="data/rl",
         cot_share=0.5,
-        **{"waivers": ("simulated_search_harms",), **changes},
+        **changes,
     )
     settings = {
         "train": replace(params, max_context_tokens=max_context_tokens, rl1=section, rl2=section),

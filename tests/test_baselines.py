@@ -10,17 +10,17 @@ from coa.errors import ConfigError
 from coa.policy import Request
 from coa.rollout import Limits
 from coa.search import Hit, SearchError
+from coa.student.asking import Asking
+from coa.student.evaluate_settings import Baseline, BaselineParams, EvaluateParams, mode_of
 from coa.trajectory import StopReason
+from evaluation.baselines.self_consistency import vote
+from evaluation.evaluate import check
+from evaluation.outcomes import Outcome, summarise
+from evaluation.spent import Spent
+from evaluation.table import TableParams, arrange, write_markdown
+from evaluation.tries import summarise_tries
 from tests.baseline_support import QUESTIONS, answer_all
 from tests.evaluate_support import outcome, result
-from train.asking import Asking
-from train.baselines.self_consistency import vote
-from train.baselines.settings import Baseline, BaselineParams, mode_of
-from train.evaluate import EvaluateParams, check
-from train.outcomes import Outcome, summarise
-from train.spent import Spent
-from train.table import TableParams, arrange, write_markdown
-from train.tries import summarise_tries
 
 ANSWERED = "I am done. </think> \\boxed{%s}"
 SEARCH = "I need it. <begin_search> Danube </end_search>"

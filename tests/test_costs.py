@@ -18,10 +18,10 @@ from coa.ledger import Ledger, Spending, Tally
 from coa.params import Params
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
+from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample
 from tests.completions_support import ask
 from tests.costs_support import MODEL, PaidTeacher, served
-from train.evaluate import main as evaluate
 
 RUN = ("mode=cot", "out=data/paid/sample")
 PRICES = f"costs.models={{{MODEL}: {{input: 2, cached_input: 0.5, output: 8, reasoning: 10}}}}"

@@ -21,12 +21,12 @@ from coa.prices import CostParams
 from coa.question import Question
 from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
 from coa.search.web import Provider, WebSearch, WebSettings
+from coa.student.settings import RubricSettings
 from coa.tools.search import SearchTool
 from tests.costs_support import MODEL, PaidTeacher, served
 from tests.sample_records import make_graded
 from train.judging import JudgeAccount
 from train.rewards import Judge
-from train.settings import RubricSettings
 
 PRICES = CostParams(searches={"serper": 0.001})
 

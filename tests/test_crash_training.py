@@ -48,7 +48,7 @@ STAGES = (
     "train.run stage=sft3",
     "train.run stage=rl1",
     "train.run stage=rl2",
-    "train.evaluate name=rl2 model=data/train/rl2 mode=coa",
+    "evaluation.evaluate name=rl2 model=data/train/rl2 mode=coa",
 )
 MADE = ("data", "metrics", "reports", "results", ".journal", ".checkpoints")
 WITH_TIMES = ("log.jsonl", "curves.png", "training_args.bin")

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.graded import GradedTrajectory
+from coa.intervals import mean_interval, paired_difference
 from coa.microworld.names import Category
 from coa.microworld.phrases import PhraseKind, boxed, need, say, search
 from coa.microworld.questions import make_questions
@@ -25,21 +26,21 @@ from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
+from coa.student.asking import AskingPrompts
+from coa.student.evaluate_settings import EvaluateParams
+from coa.student.held_out import choose_held_out
+from coa.student.knowledge import Decision, MicroworldProbe
 from coa.trajectory import StopReason
+from evaluation import evaluate, fidelity, table
+from evaluation.evaluate import check
+from evaluation.fidelity import FidelityParams
+from evaluation.outcomes import summarise
+from evaluation.result_files import read_result, write_result
 from tests.evaluate_support import (
     TABLE,
     outcome,
     result,
 )
-from train import evaluate, fidelity, table
-from train.asking import AskingPrompts
-from train.evaluate import EvaluateParams, check
-from train.fidelity import FidelityParams
-from train.held_out import choose_held_out
-from train.intervals import mean_interval, paired_difference
-from train.knowledge import Decision, MicroworldProbe
-from train.outcomes import summarise
-from train.result_files import read_result, write_result
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
@@ -253,14 +254,14 @@ def test_an_evaluation_writes_the_same_bytes_again(workplace: Path) -> None:
 def test_a_table_without_results_says_how_to_make_one(workplace: Path) -> None:
     with pytest.raises(ConfigError, match="there is no result") as error:
         table.main([])
-    assert "python -m train.evaluate" in str(error.value)
+    assert "python -m evaluation.evaluate" in str(error.value)
 
 
 @pytest.mark.slow
 def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     torch.set_num_threads(1)
     shape = StudentSettings(

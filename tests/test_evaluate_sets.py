@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from coa import runtime, tables
 from coa.errors import ConfigError
 from coa.factory import EngineKind, SearchParams
+from coa.intervals import mean_interval, mean_over_groups
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Request, UnbatchedPolicy
@@ -25,16 +26,15 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
 from coa.search.remote import RemoteSettings
+from coa.student.asking import AskingPrompts
+from coa.student.evaluate_settings import EvaluateParams
+from coa.student.held_out import choose_held_out
 from coa.trajectory import Sampling, StopReason
-from train import evaluate
-from train.asking import AskingPrompts
-from train.benchmarks import questions_hash
-from train.evaluate import EvaluateParams
-from train.held_out import choose_held_out
-from train.intervals import mean_interval, mean_over_groups
-from train.outcomes import Outcome, Setting, summarise
-from train.result_files import read_result, write_result
-from train.searched import Searched, describe_search
+from evaluation import evaluate
+from evaluation.benchmarks import questions_hash
+from evaluation.outcomes import Outcome, Setting, summarise
+from evaluation.result_files import read_result, write_result
+from evaluation.searched import Searched, describe_search
 
 SIZES = {"hotpotqa": 30, "nq": 20, "bamboogle": 5}
 SETTING = Setting("a", "m", "", "coa", "test", "hash", "p", "bm25/top2", Sampling(), {})

@@ -12,14 +12,14 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.protocol import observation, parse
 from coa.question import Question
 from coa.search import Hit, Passage
+from coa.student.knowledge import NOBODY_CAN_TELL
 from coa.tools.search import Numbering, ObservationSettings, show
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.trajectory import Outcome as ToolOutcome
-from train import fidelity
-from train.fidelity import FidelityParams
-from train.held_out_searches import Prediction, Probe, compare, find_probes, predict
-from train.knowledge import NOBODY_CAN_TELL
+from evaluation import fidelity
+from evaluation.fidelity import FidelityParams
+from evaluation.held_out_searches import Prediction, Probe, compare, find_probes, predict
 
 
 def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_path: Path) -> None:
@@ -165,6 +165,6 @@ def test_a_world_model_that_was_never_measured_is_warned_about(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
-        "not measured: python -m train.fidelity model=data/train/sft3"
-        in fidelity.gate("data/train/sft3")[0]
+        "not measured: coa fidelity model=data/train/sft3"
+        in fidelity.known_doubts("data/train/sft3")[0]
     )

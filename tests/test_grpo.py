@@ -15,13 +15,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student, load_student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     KEYS,
     make_run,
     own_mask,
     prepared,
 )
-from train.checkpoint import Student, load_student  # noqa: E402
 from train.grpo import by_length, centred, unpadded  # noqa: E402
 
 

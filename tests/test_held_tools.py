@@ -12,8 +12,8 @@ from coa.stages import Stage
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from coa.student.held_tools import HeldTools
 from tests.rl_support import write_project
-from train.held_tools import HeldTools
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from lab import page
+from lab.comparing import compare, find
+from lab.experiments import EXPERIMENTS, find_experiment
+from lab.kept import read_row, write_row
 from tests.lab_support import keep_row, write_params
-from train.lab import page
-from train.lab.comparing import compare, find
-from train.lab.experiments import EXPERIMENTS, find_experiment
-from train.lab.kept import read_row, write_row
 
 
 @pytest.fixture

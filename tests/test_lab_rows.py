@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import CoaError, ConfigError, InputError
+from evaluation.result_files import read_result, write_result
+from lab import missing, rules, subset
+from lab.chains import TRAININGS, chain_of
+from lab.experiments import EXPERIMENTS, find_experiment
+from lab.kept import pack, pack_outcomes, read_row, unpack
+from lab.plan import LabParams, Plan, check_chain, plan_rows
+from lab.row import check_result
 from tests.evaluate_support import result
 from tests.lab_support import keep_row, outcomes, write_params
-from train.lab import missing, rules, subset
-from train.lab.chains import TRAININGS, chain_of
-from train.lab.experiments import EXPERIMENTS, find_experiment
-from train.lab.kept import pack, pack_outcomes, read_row, unpack
-from train.lab.plan import LabParams, Plan, check_chain, plan_rows
-from train.lab.row import check_result
-from train.result_files import read_result, write_result
 
 
 @pytest.fixture
@@ -185,11 +185,11 @@ def test_a_result_of_other_questions_is_refused(folder: Path) -> None:
 
 
 def test_an_experiment_says_what_it_asks_where_the_command_does_not(folder: Path) -> None:
-    asked = plan_of("ratio", "sft3").asked
-    assert asked == {"split": "test", "num_questions": 2000}
-    assert plan_of("ratio", "sft3", num_questions=600, split="validation").asked == {
-        "split": "validation",
-        "num_questions": 600,
+    asked = plan_of("price", "sft3").asked
+    assert asked == {"split": "validation", "num_questions": 600}
+    assert plan_of("price", "sft3", num_questions=2000, split="test").asked == {
+        "split": "test",
+        "num_questions": 2000,
     }
 
 

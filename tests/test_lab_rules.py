@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.chains import TRAININGS
+from lab.plan import LabParams, plan_rows
 from tests.lab_support import keep_row, write_params
-from train.lab.chains import TRAININGS
-from train.lab.plan import LabParams, plan_rows
 
 MAKEFILES = ("table.mk", "lab.mk")
 
@@ -53,14 +53,13 @@ def test_make_shows_the_commands_of_an_experiment_in_their_order(project: Path) 
         "'train.sft3.arguments=${train.sft2.arguments}'"
     )
     second = shown.index(
-        "python -m train.evaluate name=lab_unmasked_validation20-s3 "
+        "python -m evaluation.evaluate name=lab_unmasked_validation20-s3 "
         "model=data/train/unmasked-s3 mode=coa split=validation num_questions=20"
     )
     third = shown.index(
-        "python -m train.lab.row experiment=masking row=unmasked seed=3 "
-        "split=validation num_questions=20"
+        "python -m lab.row experiment=masking row=unmasked seed=3 split=validation num_questions=20"
     )
-    assert first < second < third < shown.index("python -m train.lab.page")
+    assert first < second < third < shown.index("python -m lab.page")
     assert " num_questions=20 search.observation.top_k=3 search.observation.numbering=doc" in shown
     assert shown.count("name=sft2-s3") == 1
 
@@ -70,13 +69,13 @@ def test_a_row_that_is_kept_is_not_made_again(project: Path) -> None:
     for row in ("alpha_0", "alpha_0_sft2", "sft1", "sft2"):
         keep_row("alpha", row, right)
     shown = shown_commands("lab", "EXPERIMENT=alpha")
-    assert not any("train.run" in command or "train.evaluate" in command for command in shown)
-    assert shown[-1] == "python -m train.lab.page"
+    assert not any("train.run" in command or "evaluation.evaluate" in command for command in shown)
+    assert shown[-1] == "python -m lab.page"
 
 
 def test_sets_of_an_experiment_are_made_before_they_are_trained_on(project: Path) -> None:
     shown = "\n".join(shown_commands("lab", "EXPERIMENT=cot_share"))
-    made = shown.index("train.lab.subset out=data/lab/s0/cot_half ")
+    made = shown.index("lab.subset out=data/lab/s0/cot_half ")
     assert "'shares=[0.5,0.5]' num_rows=2000" in shown
     assert made < shown.index("'train.sft2.trajectories=[data/lab/s0/cot_half]'")
 
@@ -86,21 +85,20 @@ def test_simulators_are_measured_on_the_searches_of_sft3_even_where_its_row_is_k
 ) -> None:
     keep_row("fidelity", "sft3", [True, False] * 6)
     shown = "\n".join(shown_commands("lab", "EXPERIMENT=fidelity"))
-    searched = shown.index("train.evaluate name=lab_sft3_validation600-s0 ")
-    teller = shown.index(" stage=sft3 name=teller-s0 ")
+    searched = shown.index("evaluation.evaluate name=lab_sft3_validation600-s0 ")
     measured = shown.index(
-        "train.fidelity name=lab_told_validation600-s0 model=data/train/teller-s0 "
-        "rollouts=data/evaluate/lab_sft3_validation600-s0.parquet "
-        "simulator.kind=told simulator.model=data/train/teller-s0"
+        "evaluation.fidelity name=lab_recorded_validation600-s0 model=data/train/sft3-s0 "
+        "rollouts=data/evaluate/lab_sft3_validation600-s0.parquet simulator.kind=recorded"
     )
-    assert max(searched, teller) < measured < shown.index("row=told ")
+    assert searched < measured < shown.index("row=recorded ")
     assert "row=sft3 " not in shown
 
 
 def test_a_simulator_is_trained_before_the_policy_that_practises_with_it(project: Path) -> None:
     shown = "\n".join(shown_commands("lab", "EXPERIMENT=gate"))
-    teller = shown.index(" stage=sft3 name=teller-s0 ")
-    assert teller < shown.index(" stage=rl1 name=gate_told_sft2-s0 ")
+    frozen = shown.index(" stage=sft3 name=sft3-s0 ")
+    gate = shown.index("evaluation.gate name=gate_model_sft2-s0 ")
+    assert frozen < gate < shown.index(" stage=rl1 name=gate_model_sft2-s0 ")
 
 
 def test_an_unknown_experiment_stops_make(project: Path) -> None:

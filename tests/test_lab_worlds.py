@@ -1,4 +1,4 @@
-"""What the lab shows of simulated searches: the gate's agreement, the frontier, fidelity."""
+"""What the lab shows of simulated searches: the gate's agreement, fidelity."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from coa.errors import InputError
+from coa.intervals import Interval
+from coa.student.verdict import GateReport, Prediction
+from evaluation.fidelity import Fidelity, Report
+from evaluation.world_measures import calibration_error, contradicts, entities, entity_precision
+from lab import page
+from lab.comparing import System, find
+from lab.experiments import find_experiment
+from lab.kept import write_row
+from lab.plan import LabParams, Plan, plan_rows
+from lab.row import read_reports
+from lab.worlds import find_trials, show_fidelity, summarise
 from tests.lab_support import keep_row, write_params
-from train.fidelity import Fidelity, Report
-from train.gate import GateReport, Prediction
-from train.intervals import Interval
-from train.lab import page
-from train.lab.comparing import System, find
-from train.lab.experiments import find_experiment
-from train.lab.kept import write_row
-from train.lab.plan import LabParams, Plan, plan_rows
-from train.lab.row import read_reports
-from train.lab.worlds import find_trials, show_fidelity, show_frontier, summarise
-from train.world_measures import calibration_error, contradicts, entities, entity_precision
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_predictions_are_held_against_what_was_gained() -> None:
     for row, num_right, prediction, bearing in (
         ("gate_recorded_sft3", 45, Prediction.GAIN, 0.9),
         ("gate_policy_sft3", 10, Prediction.HARM, 0.1),
-        ("gate_told_sft3", 44, Prediction.HARM, 0.2),
+        ("gate_model_sft3", 44, Prediction.HARM, 0.2),
     ):
         keep("gate", row, num_right, row, gate=gate_report(prediction, bearing))
     harm, surprise, gain = find_trials(systems_of("gate"))
@@ -80,21 +80,6 @@ def test_a_run_whose_model_was_not_evaluated_before_is_no_trial() -> None:
     keep("gate", "sft3", 30, "other weights")
     keep("gate", "gate_policy_sft3", 10, "m", gate=gate_report(Prediction.HARM, 0.1))
     assert find_trials(systems_of("gate")) == []
-
-
-def test_the_frontier_holds_exact_match_against_real_searches() -> None:
-    spent = {"real": 50, "simulated": 80, "real_seconds": 1.0, "simulated_seconds": 2.5}
-    keep("ratio", "sft3", 30, "m")
-    assert show_frontier(systems_of("ratio")) is None
-    keep("ratio", "mix_5_1", 40, "n", searches=spent | {"validation": 5})
-    shown = show_frontier(systems_of("ratio"))
-    assert shown is not None
-    assert shown.table.rows == [
-        ["SFT 1,2,3", "0", "0", "0.0", "0.0"],
-        ["5:1", "45", "80", "1.0", "2.5"],
-    ]
-    assert ">real searches of the training</text>" in shown.picture.svg
-    assert ">5:1</text>" in shown.picture.svg
 
 
 def test_fidelity_is_shown_over_the_steps_of_sft3_and_beside_other_simulators() -> None:
@@ -132,15 +117,15 @@ def plan_of(experiment: str, row: str) -> Plan:
 
 
 def test_a_row_keeps_what_its_training_and_its_simulator_left() -> None:
-    model = Path("data/train/gate_told_sft3-s0")
+    model = Path("data/train/gate_model_sft3-s0")
     model.mkdir(parents=True)
     model.joinpath("gate.json").write_text('{"prediction": "gain"}')
     model.joinpath("searches.json").write_text('{"real": 3}')
-    plan = plan_of("gate", "gate_told_sft3")
+    plan = plan_of("gate", "gate_model_sft3")
     assert read_reports(plan) == {"gate": {"prediction": "gain"}, "searches": {"real": 3}}
-    assert [training.name for training in plan.chain][-2:] == ["teller", "gate_told_sft3"]
+    assert [training.name for training in plan.chain][-2:] == ["sft3", "gate_model_sft3"]
     with pytest.raises(InputError, match="make lab EXPERIMENT=fidelity"):
-        read_reports(plan_of("fidelity", "told"))
+        read_reports(plan_of("fidelity", "recorded"))
 
 
 REAL = "result 1: The year of Iron Harbor is 1999. Iron Harbor was directed by Ada Poole."

@@ -17,6 +17,7 @@ from coa.params import Params, write_profile
 from coa.question import Criterion, Question
 from coa.reviews import write_reviews
 from coa.search.index import main as index
+from coa.student.settings import RubricSettings
 from coa.trajectory import Mode
 from curate.analyse import main as analyse
 from curate.assemble import main as assemble
@@ -24,15 +25,14 @@ from curate.branch import main as branch
 from curate.filter import main as filter_rows
 from curate.grade import main as grade
 from curate.screen import main as screen
+from evaluation import evaluate, table
+from evaluation.result_files import read_result
 from synth.question_file import QuestionFile
 from synth.questions import QuestionParams, read_questions
 from synth.questions import main as questions
 from synth.sample import main as sample
-from train import evaluate, table
 from train.judging import JudgeAccount
-from train.result_files import read_result
 from train.rewards import REWARDS, judged, reward_functions
-from train.settings import RubricSettings
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("Ada", "Bea", "Cid", "Dov", "Eli", "Fay", "Gus", "Hal", "Ina", "Jon", "Kit", "Lou")

@@ -245,7 +245,7 @@ def test_a_table_does_not_replace_another_kind_of_table(tmp_path: Path) -> None:
 def test_a_training_does_not_overwrite_somebodys_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from train.checkpoint import Workspace
+    from coa.student.checkpoint import Workspace
 
     monkeypatch.chdir(tmp_path)
     workspace = Workspace("mine")

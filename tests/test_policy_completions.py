@@ -163,7 +163,7 @@ class WithIds(ScriptedPolicy):
 
 def test_ids_go_to_the_server_and_come_back(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     tokenizer = new_student(["a b"], StudentSettings(16, 1, 2, 32, 64), seed=1).tokenizer
     tokenizer.save_pretrained(tmp_path)

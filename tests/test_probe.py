@@ -14,7 +14,7 @@ from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.params import Params
 from coa.question import Question
-from train.knowledge import NOBODY_CAN_TELL, MicroworldProbe, open_probe
+from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe, open_probe
 
 SMALL = GroupSize(12, 12, 6, 6)
 SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)

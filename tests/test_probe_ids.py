@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Any:
     """A tokenizer in a folder, as a server's settings name it."""
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     texts = ["Once upon a time there was an old man by the river, two dogs and a garden."]
     made = new_student(texts, StudentSettings(16, 1, 2, 32, 64), seed=1).tokenizer

@@ -16,7 +16,7 @@ from coa.params import Params, write_profiles
 from coa.params.__main__ import main
 from coa.prompts import Prompt
 from coa.stages import Stage
-from train.settings import TrainParams
+from coa.student.settings import TrainParams
 
 pytest.importorskip("torch")
 pytest.importorskip("trl")

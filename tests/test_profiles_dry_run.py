@@ -26,12 +26,12 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.embedded import EmbeddedSearch
 from coa.stages import Stage
+from coa.student.settings import TrainParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind
 from tests.rl_support import EncodingPolicy
 from tests.sample_records import make_graded, make_pair, make_trajectory
 from tests.train_support import STEPS
-from train.settings import TrainParams
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

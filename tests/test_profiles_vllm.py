@@ -26,8 +26,8 @@ transformers = pytest.importorskip("transformers")
 requests = pytest.importorskip("requests")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.small import StudentSettings, new_student  # noqa: E402
 from tests.vllm_fake_support import open_served, serve_to_client  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
 from train.vllm_policy import Sampling, ServedEngine, VllmPolicy  # noqa: E402
 
 ROOT = Path(__file__).parent.parent

@@ -8,11 +8,11 @@ import pytest
 from coa import protocol
 from coa.errors import ConfigError
 from coa.question import Question
+from coa.student.settings import RlParams
 from coa.trajectory import Mode, Outcome, StopReason
 from tests.sample_records import make_graded
 from train.reward_stages import all_weights, check_stages, switch_step, weights_at
 from train.rewards import REWARDS
-from train.settings import RlParams
 
 QUESTION = Question("q", "Who wrote it?", ("Ada", "Ada L."), "train")
 STAGES = RlParams(
@@ -109,8 +109,8 @@ def test_the_trainer_weighs_the_second_part_otherwise(
     from dataclasses import replace
 
     from coa.rollout import Limits
+    from coa.student.checkpoint import load_student
     from tests.rl_support import QUESTIONS, make_rollouts, make_run
-    from train.checkpoint import load_student
     from train.rl import make_trainer
     from train.rollouts import Ask
 

@@ -14,6 +14,7 @@ from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.question import Question
+from coa.student.settings import MonitorSettings, RubricSettings
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from tests.doubles.model_server import serve
 from train.rewards import (
@@ -26,7 +27,6 @@ from train.rewards import (
     measure,
     reward_functions,
 )
-from train.settings import MonitorSettings, RubricSettings
 
 SEARCHED = (
     "I need it. <begin_search> who </end_search>\n"

@@ -14,20 +14,20 @@ import pytest
 from coa.errors import ConfigError
 from coa.rollout import Limits
 from coa.stages import Stage
+from coa.student.settings import Baseline
 from coa.trajectory import Mode
-from train.settings import Baseline
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student, load_student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     QUESTIONS,
     make_rollouts,
     make_run,
     write_project,
 )
-from train.checkpoint import Student, load_student  # noqa: E402
 from train.rl import choose_modes, make_trainer  # noqa: E402
 from train.rollouts import Ask  # noqa: E402
 from train.run import main  # noqa: E402

@@ -14,15 +14,16 @@ from coa.policy.local.model import LocalPolicy
 from coa.question import Question
 from coa.rollout import Limits
 from coa.stages import Stage
+from coa.student.asking import Asking
+from coa.student.settings import RlParams, TrainParams
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, StopReason
-from train.asking import Asking
-from train.settings import RlParams, TrainParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     EncodingPolicy,
     Library,
@@ -31,7 +32,6 @@ from tests.rl_support import (  # noqa: E402
     rl_arguments,
     save_student,
 )
-from train.checkpoint import Student  # noqa: E402
 from train.rl import check_asking, make_trainer  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.stage import StageRun  # noqa: E402

@@ -18,6 +18,7 @@ pytest.importorskip("trl")
 pytest.importorskip("requests")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     KEYS,
     LIMITS,
@@ -27,7 +28,6 @@ from tests.rl_support import (  # noqa: E402
     make_run,
 )
 from tests.vllm_fake_support import open_served, serve_to_client  # noqa: E402
-from train.checkpoint import Student  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 
 SAMPLING = Sampling(0.7)

@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     KEYS,
     QUESTIONS,
@@ -25,7 +26,6 @@ from tests.rl_support import (  # noqa: E402
     make_rollouts,
     make_run,
 )
-from train.checkpoint import Student  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import sections_beside  # noqa: E402
 

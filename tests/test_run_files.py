@@ -12,10 +12,10 @@ from coa import tables
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.protocol import observation, parse
 from coa.question import Question
+from coa.student.evaluate_settings import EvaluateParams
 from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
-from train import run_files
-from train.evaluate import EvaluateParams
-from train.run_files import to_run
+from evaluation import run_files
+from evaluation.run_files import to_run
 
 CALL, ANSWER = parse("I look. <begin_search> paper on x </end_search>"), "</think> \\boxed{None}"
 SHOWN = observation("search", "result 1: X", Outcome.OK, ("77", "3"))

@@ -218,7 +218,7 @@ def test_stop_reasons_stand_in_the_summary_the_metrics_and_the_table(
 
 def sample_student(seed: int, *overrides: str) -> str:
     """Sample a new student and return the summary line."""
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     shape = StudentSettings(16, 1, 2, 32, 2048)
     for part in new_student(["Question: who is it?"], shape, seed=seed):

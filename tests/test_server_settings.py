@@ -15,9 +15,9 @@ from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from curate import branch, grade
+from evaluation import evaluate
 from synth import sample
 from tests.completions_support import ask, free_port, request, run
-from train import evaluate
 from train.judging import JudgeAccount
 
 UNSET = "KEY_THAT_NOBODY_SET"

@@ -18,9 +18,9 @@ from coa.runtime import share_caps
 from coa.shard_files import SHARDS, Shard
 from coa.shards import ShardRun, take_shard
 from curate.branch import main as branch
+from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample
 from tests.shard_support import Main, clear, copy_run, made, run_shards
-from train.evaluate import main as evaluate
 
 STAGES: dict[str, tuple[Main, list[str]]] = {
     "sample, coa": (sample, ["mode=coa"]),

@@ -7,9 +7,9 @@ import pytest
 
 from coa.params import Params
 from coa.stages import Stage
-from train.checkpoint import Workspace
+from coa.student.checkpoint import Workspace
+from coa.student.settings import TrainParams
 from train.reporting import StageReport
-from train.settings import TrainParams
 
 
 def test_a_measure_that_no_rollout_allows_is_null_in_the_metrics(

@@ -53,7 +53,7 @@ def arguments_of(stage: str) -> list[str]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose student sft2 has random weights and three rollouts."""
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     monkeypatch.chdir(tmp_path)
     for name in ("train", "pipeline"):

@@ -13,11 +13,11 @@ from coa.policy.local.model import LocalEncoder, load_tokenizer
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task, start
+from coa.student.small import word_tokenizer
 from coa.tokens import PieceEncoder, Tokenised, tokenise
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
 from tests.sample_records import make_pair, make_trajectory
 from train.encode import Encoder
-from train.student import word_tokenizer
 
 PROMPT = "Question: who?\n\n<think>\n"
 THOUGHT = "I need the mayor of Port Velden. "

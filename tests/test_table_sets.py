@@ -13,11 +13,17 @@ from omegaconf import OmegaConf
 
 from coa.errors import InputError
 from coa.trajectory import Sampling, StopReason
-from train import table
-from train.outcomes import Outcome, Result, Setting, summarise
-from train.result_files import write_result
-from train.table import TableParams, arrange, make_panel, write_markdown
-from train.table_notes import Difference, find_differences, sign
+from evaluation import table
+from evaluation.outcomes import Outcome, Result, Setting, summarise
+from evaluation.result_files import write_result
+from evaluation.table import (
+    Difference,
+    TableParams,
+    arrange,
+    find_differences,
+    make_panel,
+    write_markdown,
+)
 
 LIMITS = {"max_actions": 10, "max_context_tokens": 512, "max_answer_tokens": 32}
 SETTING = Setting(
@@ -234,10 +240,6 @@ def test_the_picture_bears_the_signs_of_the_notes() -> None:
     assert [label for label, _ in make_panel(rows, TABLE).bars] == ["second", "first ¹", "c"]
 
 
-def test_signs_are_numbers_in_superscript() -> None:
-    assert [sign(number) for number in (1, 9, 10, 23)] == ["¹", "⁹", "¹⁰", "²³"]
-
-
 def test_the_command_writes_page_and_picture(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +308,7 @@ def test_rows_are_evaluated_on_all_sets_of_the_split_unless_some_are_named(
 ) -> None:
     run_make("results/evaluate/pretrain_cot-s0.json", f"SETS={sets}", "NUM_QUESTIONS=0")
     assert commands.read_text().splitlines()[-1] == (
-        "python -m train.evaluate name=pretrain_cot-s0 model=data/train/pretrain-s0 mode=cot "
+        "python -m evaluation.evaluate name=pretrain_cot-s0 model=data/train/pretrain-s0 mode=cot "
         f"split=test sets=[{sets}] num_questions=0"
     )
 

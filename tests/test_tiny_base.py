@@ -28,14 +28,14 @@ from coa.policy.local.model import LocalSettings, load_tokenizer  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
 from coa.search import Passage  # noqa: E402
+from coa.student.settings import TrainParams  # noqa: E402
+from coa.student.small import END  # noqa: E402
 from coa.tokens import PieceEncoder  # noqa: E402
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
 from scripts import tiny_base  # noqa: E402
 from train.base_files import load_counter, read_chat_template, read_window  # noqa: E402
 from train.encode import Encoder  # noqa: E402
 from train.run import main  # noqa: E402
-from train.settings import TrainParams  # noqa: E402
-from train.student import END  # noqa: E402
 
 TEXTS = (
     "Kiki's Delivery Service is a 1989 film by Miyazaki Hayao; it was shown in Zürich.",

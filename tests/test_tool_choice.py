@@ -9,13 +9,13 @@ from coa.microworld.plans import CALCULATIONS
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.question import Question
+from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe
+from evaluation.evaluate import read_outcome
+from evaluation.outcomes import Outcome, Result, summarise
+from evaluation.result_files import read_result, write_result
+from evaluation.table import arrange, write_markdown
 from tests.evaluate_support import TABLE, result
 from tests.sample_records import make_graded
-from train.evaluate import read_outcome
-from train.knowledge import NOBODY_CAN_TELL, MicroworldProbe
-from train.outcomes import Outcome, Result, summarise
-from train.result_files import read_result, write_result
-from train.table import arrange, write_markdown
 
 TOOLS = ("search", "calculate")
 SEARCHED = "I need it. <begin_search> who </end_search>\n<search_result> Ada </search_result>\n"

@@ -22,11 +22,11 @@ from coa import protocol  # noqa: E402
 from coa.graded import GradedTrajectory  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
+from coa.student.small import StudentSettings, new_student  # noqa: E402
 from coa.trajectory import Outcome, Step  # noqa: E402
 from tests.sample_records import make_graded  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import IGNORED, Encoder, Example, to_dataset  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
 
 PROMPT = Prompt("Question: {question}\n<think>\n", "")
 CALL = "I need it. <begin_search> Ada's book </end_search>"

@@ -18,14 +18,14 @@ from coa import protocol  # noqa: E402
 from coa.pairs import PreferencePair  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
 from coa.question import Question  # noqa: E402
+from coa.student.settings import Sft1Params  # noqa: E402
+from coa.student.small import StudentSettings, new_student  # noqa: E402
 from coa.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
 from tests.sample_records import make_pair, make_trajectory  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import Encoder, PairExample, to_dataset  # noqa: E402
 from train.pair_batches import collate, score_sides  # noqa: E402
 from train.pair_trainer import PairTrainer  # noqa: E402
-from train.settings import Sft1Params  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
 
 ALPHA = 0.2
 PAIRS: list[PairExample] = [

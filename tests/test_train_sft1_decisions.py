@@ -22,6 +22,8 @@ from coa import protocol  # noqa: E402
 from coa.errors import ConfigError, OutputError  # noqa: E402
 from coa.pairs import PairKind, PreferencePair  # noqa: E402
 from coa.prompts import Prompt  # noqa: E402
+from coa.student.settings import Sft1Params  # noqa: E402
+from coa.student.small import StudentSettings, new_student  # noqa: E402
 from coa.trajectory import Author, Step, StepKind  # noqa: E402
 from tests.train_support import SET, pair, trajectory  # noqa: E402
 from train.decisions import (  # noqa: E402
@@ -31,9 +33,7 @@ from train.decisions import (  # noqa: E402
 )
 from train.encode import IGNORED, Encoder  # noqa: E402
 from train.run import main  # noqa: E402
-from train.settings import Sft1Params  # noqa: E402
 from train.sft1 import encode_pair  # noqa: E402
-from train.student import StudentSettings, new_student  # noqa: E402
 
 PROMPT = Prompt("Question: {question}\n<think>\n", "")
 CALL = Step(StepKind.ACTION, Author.POLICY, "<begin_search> Ada </end_search>", "search", "Ada")

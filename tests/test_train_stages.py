@@ -25,7 +25,7 @@ pytestmark = [
 
 from coa.errors import OutputError  # noqa: E402
 from coa.policy.local.model import LocalPolicy, LocalSettings  # noqa: E402
-from train.checkpoint import Workspace  # noqa: E402
+from coa.student.checkpoint import Workspace  # noqa: E402
 from train.run import main  # noqa: E402
 
 

@@ -28,11 +28,11 @@ from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
 from coa.graded import GradedTrajectory  # noqa: E402
 from coa.pairs import PreferencePair  # noqa: E402
 from coa.search import Passage  # noqa: E402
+from coa.student.settings import TrainParams  # noqa: E402
 from coa.tokens import TextLostError  # noqa: E402
 from coa.trajectory import Author, Step, StepKind  # noqa: E402
 from tests.train_support import PAIRS, SET, STEPS, pair, trajectory  # noqa: E402
 from train.run import main  # noqa: E402
-from train.settings import TrainParams  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError, InputError
+from coa.student.settings import MonitorSettings
+from evaluation import summary
+from evaluation.result_files import write_result
+from lab.training import read_log, render, result_groups, trained_models
 from tests.evaluate_support import TABLE, result
-from train import summary
 from train.alarms import find_alarms
-from train.result_files import write_result
-from train.settings import MonitorSettings
-from train.training import read_log, render, result_groups, trained_models
 
 HOSTILE = "<script>alert(1)</script>"
 PICTURE = b"\x89PNG picture"

@@ -9,13 +9,14 @@ from coa import protocol
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.question import Question
+from coa.student.evaluate_settings import EvaluateParams
+from evaluation.evaluate import check
+from evaluation.outcomes import Result, outcome_of, summarise
+from evaluation.result_files import read_result, write_result
+from evaluation.table import arrange, write_markdown
 from tests.evaluate_support import TABLE, result
 from tests.sample_records import make_graded
-from train.evaluate import EvaluateParams, check
-from train.outcomes import Result, outcome_of, summarise
-from train.result_files import read_result, write_result
 from train.rewards import searches
-from train.table import arrange, write_markdown
 
 SEARCHED = (
     "I need it. <begin_search> who </end_search>\n<search_result> Ada </search_result>\n"

@@ -15,10 +15,10 @@ from coa.view.masks import Masks
 from coa.view.related import find_calls_of
 from coa.view.run_files import find_files
 from data_cards.tracing.origins import call_lines
+from evaluation.evaluate import main as evaluate
 from tests.costs_support import PaidTeacher, served
 from tests.lineage_support import save_student
 from tests.view_support import ADDRESS
-from train.evaluate import main as evaluate
 
 SAMPLED = Path("data/sample/coa.parquet")
 MICROWORLD = "evaluate.policy.policy=microworld"

@@ -12,19 +12,20 @@ from coa import protocol, tables
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.question import Question
-from coa.simulators.settings import MixSettings, RecordedSettings, SimulatorKind, SimulatorParams
+from coa.simulators.settings import RecordedSettings, SimulatorKind, SimulatorParams
 from coa.stages import Stage
+from coa.student.knowledge import NOBODY_CAN_TELL
+from coa.student.verdict import GateReport, Prediction
 from coa.trajectory import Mode, Outcome, Sampling
+from evaluation import gate
+from evaluation.gate import GateParams, choose, compare
 from tests.sample_records import make_graded
-from train import gate
-from train.gate import GateParams, Prediction, Waiver, choose, compare, decide
-from train.knowledge import NOBODY_CAN_TELL
-from train.settings import RlParams
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+from coa.student.checkpoint import Student, load_student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     KEYS,
     LIMITS,
@@ -36,7 +37,6 @@ from tests.rl_support import (  # noqa: E402
     save_student,
     write_project,
 )
-from train.checkpoint import Student, load_student  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
 from train.spending import SearchBill, Searches  # noqa: E402
@@ -58,11 +58,12 @@ def answered(text: str, number: int = 0) -> GradedTrajectory:
     return make_graded(Question(f"q{number}", "Who?", ("Ada",), "train"), steps, Mode.COT)
 
 
-def judged(shown: list[str], recalled: list[str]) -> gate.GateReport:
+def judged(shown: list[str], recalled: list[str]) -> GateReport:
     return compare(
         GateParams(num_resamples=50),
         "student",
         "simulated",
+        SimulatorParams(),
         [searched(text, i) if text else answered("Bob", i) for i, text in enumerate(shown)],
         [answered(text, i) for i, text in enumerate(recalled)],
         NOBODY_CAN_TELL,
@@ -76,7 +77,6 @@ def test_a_search_pays_where_it_shows_the_answer_more_often_than_the_model_knows
     assert found.answer_bearing and found.closed_book and found.pays
     values = (found.answer_bearing.value, found.closed_book.value, found.pays.value)
     assert values == pytest.approx((0.6667, 0.3333, 0.3333))
-    assert decide(found, ()) is found
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,13 @@ def test_a_search_pays_where_it_shows_the_answer_more_often_than_the_model_knows
         (["by Ada", "by Bob", "by Bob"], ["Bob", "Bob", "Bob"]),  # one more of three may be chance
     ],
 )
-def test_a_search_that_does_not_pay_is_refused_but_for_a_waiver_by_name(
+def test_a_search_that_does_not_pay_is_expected_to_harm(
     shown: list[str], recalled: list[str]
 ) -> None:
-    found = judged(shown, recalled)
-    with pytest.raises(ConfigError, match="does not pay") as error:
-        decide(found, ())
-    assert "simulator.kind=recorded" in str(error.value)
-    assert decide(found, (Waiver.SIMULATED_SEARCH_HARMS,)).waivers == ("simulated_search_harms",)
+    assert judged(shown, recalled).prediction is Prediction.HARM
 
 
-def test_an_unknown_waiver_is_refused_and_yes_is_no_finding() -> None:
-    with pytest.raises(ConfigError, match="waiver"):
-        gate.check_waivers(RlParams("student", waivers=("harms",)))
+def test_yes_is_no_finding() -> None:
     yes = Question("yes", "Is it?", ("Yes",), "train")
     chosen = choose([yes, *QUESTIONS], GateParams(num_questions=3))
     assert len(chosen) == 3
@@ -138,41 +132,41 @@ def project(searcher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         tables.write_table(Path("recorded.parquet"), GradedTrajectory, [row])
         recorded = RecordedSettings(sets=("recorded.parquet",), fallback=None)
         world = SimulatorParams(SimulatorKind.RECORDED, recorded=recorded, **changes)
-        write_project(
-            tmp_path, Stage.RL1, searcher, simulator=world, max_context_tokens=60, waivers=()
-        )
+        write_project(tmp_path, Stage.RL1, searcher, simulator=world, max_context_tokens=60)
 
     return write
 
 
-def test_rl1_is_refused_where_no_observation_holds_an_answer(project: Callable[..., None]) -> None:
+def test_rl1_is_refused_without_a_verdict_and_where_no_observation_holds_an_answer(
+    project: Callable[..., None],
+) -> None:
     project("result 1: the book")
+    with pytest.raises(ConfigError, match="before the gate has measured") as error:
+        main([])
+    assert "coa gate model=" in str(error.value)
+    assert ": harm: P(answer in observation | search) 0 [0, 0]" in gate.main([])
     with pytest.raises(ConfigError, match="does not pay") as error:
         main([])
     assert "P(answer in observation | search) 0 [0, 0]" in str(error.value)
+    assert "simulator.kind=recorded" in str(error.value)
     assert not Path("data/train/rl1").exists()
-    summary = main(["train.rl1.waivers=[simulated_search_harms]", "name=waived"])
-    kept = json.loads(Path("data/train/waived/gate.json").read_text())
-    assert (kept["prediction"], kept["waivers"]) == ("harm", ["simulated_search_harms"])
-    assert "0 real searches" in summary
+    # The verdict is on this simulator alone.
+    with pytest.raises(ConfigError, match="before the gate has measured"):
+        main(["simulator.recorded.min_share=0.9"])
 
 
 def test_rl1_starts_where_observations_hold_the_answers_and_counts_its_searches(
     project: Callable[..., None],
 ) -> None:
-    project("result 1: it says Ada", mix=MixSettings(1, 1))
+    project("result 1: it says Ada")
     line = gate.main(["name=tried"])
     assert line.startswith("results/gate/tried.json: gain: P(answer in observation | search) 1 ")
     main([])
     kept = json.loads(Path("data/train/rl1/gate.json").read_text())
-    assert (kept["prediction"], kept["waivers"]) == ("gain", [])
+    assert kept["prediction"] == "gain"
     spent = json.loads(Path("data/train/rl1/searches.json").read_text())
-    log = [json.loads(line) for line in Path("data/train/rl1/log.jsonl").read_text().splitlines()]
-    real = [entry["spent/real_searches"] for entry in log if "spent/real_searches" in entry]
-    simulated = [entry["spent/simulated_searches"] for entry in log if "reward" in entry]
-    assert (len(real), real[0], simulated[1]) == (2, 0, 0)
-    assert spent["simulated"] == simulated[0] > 0
-    assert spent["real"] == real[1] + spent["validation"] > 0
+    assert spent["simulated"] > 0
+    assert spent["real"] == spent["validation"]
 
 
 def test_calls_are_counted_as_real_or_simulated_and_priced(
@@ -186,7 +180,7 @@ def test_calls_are_counted_as_real_or_simulated_and_priced(
     run = make_run(tmp_path, Stage.RL1)
     rollouts = Rollouts(run, student.tokenizer, asks, LIMITS, tools, loop, bill=bill)
     counts = []
-    for options in ({}, {"is_real": True}, {"is_validation": True}):
+    for options in ({}, {"is_validation": True}):
         policy = Wanderer(student.tokenizer)
         out = rollouts.roll_out(KEYS, policy, Sampling(), **options)
         outcomes = {Outcome.OK: 0, Outcome.SIMULATED: 0}
@@ -197,8 +191,8 @@ def test_calls_are_counted_as_real_or_simulated_and_priced(
         counts.append((outcomes[Outcome.OK], outcomes[Outcome.SIMULATED]))
         assert out["logged"]["spent/real_searches"] >= outcomes[Outcome.OK]
         assert out["logged"]["spent/simulated_searches"] >= outcomes[Outcome.SIMULATED]
-    assert [bool(real) for real, _ in counts] == [False, True, True]
-    assert [bool(simulated) for _, simulated in counts] == [True, False, False]
+    assert [bool(real) for real, _ in counts] == [False, True]
+    assert [bool(simulated) for _, simulated in counts] == [True, False]
     assert bill.total.validation > 0
     told = bill.summary(Searches(real=4, simulated=6, requests=5))
     assert (told["dollars"], told["saved_dollars"]) == (2.5, 3.0)

@@ -12,9 +12,9 @@ from coa.microworld.pretraining import PretrainingDocument
 from coa.pairs import PreferencePair
 from coa.question import Question
 from coa.search import Passage
+from coa.student.settings import TrainParams
 from coa.trajectory import Author, Outcome, Step, StepKind
 from tests.sample_records import make_graded, make_pair, make_trajectory
-from train.settings import TrainParams
 
 PAIRS, SET = "data/assemble/cot_a", "data/assemble/coa"
 

@@ -136,8 +136,8 @@ def save_model(folder: Path) -> None:
     """Train the model and save it with its tokenizer; a matter of half a minute."""
     import torch
 
+    from coa.student.small import StudentSettings, random_model
     from scripts.tiny_base import bpe_tokenizer
-    from train.student import StudentSettings, random_model
 
     plain = [json.dumps(conversation) for conversation in conversations()]
     tokenizer = bpe_tokenizer([*texts_in_tags(), *plain], 700, WINDOW)

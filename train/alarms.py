@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from coa.errors import unknown_name
+from coa.student.settings import MonitorSettings
 from train.rewards import MANY_ACTIONS
-from train.settings import MonitorSettings
 
 Entry = Mapping[str, Any]
 

@@ -23,8 +23,12 @@ from coa.plan import Plan
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.stages import Stage
+from coa.student.asking import Asking
+from coa.student.evaluate_settings import EvaluateParams
+from coa.student.held_out import choose_held_out
+from coa.student.sets import SETTINGS, how_to_make
+from coa.student.settings import TrainParams
 from coa.whole_files import write_file
-from train.asking import Asking
 from train.base_files import (
     Counter,
     check_files,
@@ -35,13 +39,8 @@ from train.base_files import (
     read_window,
 )
 from train.decisions import check_settings
-from train.evaluate import EvaluateParams
-from train.gate import check_waivers
-from train.held_out import choose_held_out
 from train.known_arguments import check_names
 from train.reward_stages import check_stages
-from train.sets import SETTINGS, how_to_make
-from train.settings import TrainParams
 from train.watched_questions import choose_watched
 
 OUT = DATA / "train_check.json"
@@ -228,7 +227,6 @@ def check_arguments(params: TrainParams, stages: Sequence[Stage]) -> bool:
     for stage in stages:
         if stage in _RL:
             check_stages(params.rl_of(stage), where=f"{PARAMS_FILE}, train.{stage}")
-            check_waivers(params.rl_of(stage))
         is_known &= check_names(stage, params.arguments_of(stage))
     return is_known
 

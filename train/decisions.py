@@ -11,8 +11,8 @@ from typing import NamedTuple
 from coa import protocol
 from coa.errors import ConfigError
 from coa.pairs import PairKind, PreferencePair
+from coa.student.settings import Sft1Params
 from coa.trajectory import Step, StepKind
-from train.settings import Sft1Params
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s)")
 

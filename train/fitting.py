@@ -8,7 +8,7 @@ from typing import Any
 
 from coa.errors import ConfigError
 from coa.stages import Stage
-from train.checkpoint import Student, explaining_writes
+from coa.student.checkpoint import Student, explaining_writes
 from train.stage import StageRun
 
 

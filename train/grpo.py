@@ -10,9 +10,9 @@ from itertools import chain
 from math import gcd
 from typing import Any
 
+from coa.student.settings import Baseline
 from coa.trajectory import FAILED_STOPS
 from train.reward_stages import WeightsAt
-from train.settings import Baseline
 
 
 def trainer_class(baseline: Baseline, weights_at: WeightsAt | None = None) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.stages import Stage
-from train.settings import Arguments
+from coa.student.settings import Arguments
 
 _SFT = "SFTConfig"
 _KINDS = {

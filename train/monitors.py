@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from coa.student.settings import MonitorSettings
 from train.alarms import Alarm, alarms_of, is_alarmed
-from train.settings import MonitorSettings
 
 
 class Monitor(TrainerCallback):

@@ -19,8 +19,8 @@ from torch.nn.functional import logsigmoid
 from torch.utils.data import ConcatDataset, DataLoader, Sampler
 from transformers import Trainer
 
+from coa.student.settings import Sft1Params
 from train.pair_batches import SideScores, score_sides
-from train.settings import Sft1Params
 
 if TYPE_CHECKING:
     from datasets import Dataset

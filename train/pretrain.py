@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
 from coa.search import Passage
+from coa.student.checkpoint import Student
+from coa.student.settings import PretrainParams
+from coa.student.small import new_student, start_unseen_tokens
 from train.base import fetch_base
 from train.base_files import check_window, read_window
-from train.checkpoint import Student
 from train.encode import IGNORED, Example, RowTally, in_chunks, to_dataset
 from train.fitting import fit
 from train.muon import MuonWithAdamW
-from train.settings import PretrainParams
 from train.sft_trainer import make_trainer
 from train.stage import StageRun
-from train.student import new_student, start_unseen_tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset

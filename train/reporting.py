@@ -8,13 +8,13 @@ from coa.errors import InputError
 from coa.ledger import Ledger
 from coa.metrics import write_metrics
 from coa.stages import Stage
+from coa.student.checkpoint import Workspace
+from coa.student.sets import how_to_make
+from coa.student.settings import TrainParams
 from coa.tokens import TextLostError
 from coa.whole_files import write_file
-from train.checkpoint import Workspace
 from train.curves import Entry, write_curves, write_log
 from train.encode import RowTally
-from train.sets import how_to_make
-from train.settings import TrainParams
 
 _SHOWN = 5
 """Rows named in a summary; metrics/ names all."""

@@ -6,8 +6,8 @@ R1-Searcher first pays that a search shows the answer, then that the answer is r
 from collections.abc import Callable, Sequence
 
 from coa.errors import ConfigError
+from coa.student.settings import RlParams
 from train.rewards import check_weights
-from train.settings import RlParams
 
 WeightsAt = Callable[[int, int], list[float]]
 """The weights of the rewards at a step, from 0 on, of a run of so many."""

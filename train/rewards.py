@@ -19,6 +19,8 @@ from coa.grading import Verdict, grade_prediction
 from coa.judging.judge import Judge as VerdictJudge
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
+from coa.student.settings import RubricSettings
 from coa.tools.search import SearchTool
 from coa.tools.simulated import observation_body
 from coa.trajectory import (
@@ -29,8 +31,6 @@ from coa.trajectory import (
     StopReason,
     count_actions,
 )
-from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
-from train.settings import RubricSettings
 
 Reward = Callable[[GradedTrajectory], float | None]
 """A number for a graded rollout; None where it does not apply, as exact match to an open-ended

@@ -19,24 +19,21 @@ What differs from the paper (AutoCoA, section 3), or may differ by a setting:
    (`baseline: actions`). The paper's, the mean of the whole group, is the default.
 3. A rollout in which a tool or a server failed has no reward, and stays out of its group's mean.
 4. The paper names no share of the questions that are asked without search; here it is `cot_share`.
-5. Before rl1 a gate measures whether a simulated search pays, and refuses to start where it does
-   not (train/gate.py). The measured fidelity of its world model is looked up, and doubts are
-   printed. Its validation may search, to see whether what is learned holds there
-   (`validates_with_search`).
+5. rl1 starts only with the gate's verdict that a simulated search pays (`coa gate`). Its validation
+   may search, to see whether what is learned holds there (`validates_with_search`).
 6. rl2 may ask in ReAct's lines, for a model that has never seen the protocol's tags
    (`asking: react`).
-7. The section `simulator` may let others than the policy write observations, and rl1 may search in
-   some of its steps (`simulator.mix`), so that RL 1,2 is one run.
+7. The section `simulator` may let others than the policy write observations.
 8. What is paid may change on the way (`later_rewards`).
 """
 
 import asyncio
-import os
-import sys
+import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 from coa.errors import ConfigError
@@ -46,29 +43,31 @@ from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.question import Question
 from coa.ranking import seeded_rank
 from coa.rollout import Limits
-from coa.simulators.factory import MakeSimulator
-from coa.simulators.settings import MixSettings, SimulatorKind, SimulatorParams
+from coa.simulators.factory import open_simulator
+from coa.simulators.settings import SimulatorParams
 from coa.stages import Stage
+from coa.student.asking import Asking
+from coa.student.checkpoint import Student
+from coa.student.held_tools import HeldTools
+from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
+from coa.student.results import write_text
+from coa.student.sets import read_split
+from coa.student.settings import RlParams
+from coa.student.verdict import FILE as GATE
+from coa.student.verdict import require_gain
 from coa.tools import Toolbox
 from coa.tools.search import SearchTool
 from coa.trajectory import Mode
-from train import fidelity, gate, spending, vllm_policy
+from train import spending, vllm_policy
 from train.arguments import uses_fsdp
-from train.asking import Asking
-from train.checkpoint import Student
 from train.encode import RowTally
 from train.fitting import fit
 from train.grpo import trainer_class
-from train.held_tools import HeldTools
 from train.judging import JudgeAccount
-from train.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 from train.monitors import Monitor
 from train.reward_stages import all_weights, check_stages, weights_at
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
-from train.sets import read_split
-from train.settings import RlParams
-from train.simulating import open_world
 from train.spending import SearchBill, price_of_request
 from train.stage import StageRun
 from train.watching import watched
@@ -91,20 +90,18 @@ def train(run: StageRun) -> None:
     settings = run.params.rl_of(run.stage)
     check_asking(settings.asking, run.stage)
     check_stages(settings, where=f"params.yaml, train.{run.stage}")
-    gate.check_waivers(settings)
     limits = run.params.limit_rollouts(run.sections.section(Limits, "rollout"))
 
     # The model to start from, and in rl1 what is known of the world that it practises in.
     student = run.load(settings.init)
     simulator = run.sections.section(SimulatorParams, "simulator")
-    mix = simulator.mix if _simulates(run) else MixSettings()
-    passed = _pass_gate(run, settings, simulator) if _simulates(run) and mix.simulated else None
+    verdict = require_gain(settings.init, simulator) if _simulates(run) else None
 
     with ExitStack() as stack:
         # One event loop for all steps: the connections of a search client live in it.
         loop = stack.enter_context(asyncio.Runner())
         tools: Toolbox = {}
-        if _searches(run, settings, mix):
+        if _searches(run, settings):
             tools = stack.enter_context(HeldTools(loop, run.sections))
 
         # The questions, each with the way in which it is asked.
@@ -117,7 +114,9 @@ def train(run: StageRun) -> None:
         # The trainer, which calls the rollouts in every step.
         all_asks = [ask for part in asks.values() for ask in part]
         bill = SearchBill(price_of_request(run.sections) if tools else 0.0)
-        simulate = _open_world(run, settings, asks) if _simulates(run) else None
+        simulate = None
+        if _simulates(run):
+            simulate = open_simulator(simulator, max_tokens=settings.max_observation_tokens)
         rollouts = Rollouts(
             run,
             student.tokenizer,
@@ -126,7 +125,6 @@ def train(run: StageRun) -> None:
             tools,
             loop,
             simulate=simulate,
-            mix=mix,
             bill=bill,
         )
         is_react = settings.asking is Asking.REACT
@@ -140,8 +138,9 @@ def train(run: StageRun) -> None:
         fit(run, trainer, student, (settings.init, settings.questions))
         is_first = trainer.is_world_process_zero()
         spent = bill.close(run.workspace.out, is_first=is_first)
-        if passed is not None and is_first:
-            gate.write(passed, run.workspace.out / gate.FILE)
+        if verdict is not None and is_first:
+            found = json.dumps(asdict(verdict), indent=2)
+            write_text(run.workspace.out / GATE, f"{found}\n")
         if is_first:
             done = _summary(trainer.state.log_history)
             run.report.summary = f"{run.workspace.out}: {done}; {spending.shown(spent)}"
@@ -150,37 +149,6 @@ def train(run: StageRun) -> None:
 def _simulates(run: StageRun) -> bool:
     """Tell whether there is a simulator: in rl1, but for a dry run, which has no other model."""
     return run.stage is Stage.RL1 and not run.params.dry_run
-
-
-def _pass_gate(
-    run: StageRun, settings: RlParams, simulator: SimulatorParams
-) -> gate.GateReport | None:
-    """Measure whether a simulated search pays, in the first process alone, and say what is known.
-
-    Raises:
-        ConfigError: it does not pay, and nobody accepted that.
-    """
-    assert run.sections is not None
-    if os.environ.get("RANK", "0") != "0":
-        return None  # The others wait for it where the trainer is made.
-    if simulator.kind is not SimulatorKind.RECORDED:
-        is_policy = simulator.kind is SimulatorKind.POLICY
-        for doubt in fidelity.gate(settings.init if is_policy else simulator.model):
-            print(f"WARNING before rl1: {doubt}", file=sys.stderr)
-    report = gate.measure(run.sections, run.params, settings.init)
-    report = gate.decide(report, settings.waivers)
-    print(f"the gate before rl1 predicts {report.prediction}: {report}", file=sys.stderr)
-    return report
-
-
-def _open_world(
-    run: StageRun, settings: RlParams, asks: Mapping[str, Sequence[Ask]]
-) -> MakeSimulator:
-    """Open the simulator for all questions of the stage."""
-    assert run.sections is not None
-    questions = [ask.question for part in asks.values() for ask in part]
-    probe = _open_probe(run, asks)
-    return open_world(run.sections, questions, probe, settings.max_observation_tokens)[1]
 
 
 def check_asking(asking: Asking, stage: Stage) -> None:
@@ -205,9 +173,9 @@ def check_asking(asking: Asking, stage: Stage) -> None:
         )
 
 
-def _searches(run: StageRun, settings: RlParams, mix: MixSettings) -> bool:
-    """Tell whether the stage searches: rl2 always, rl1 in its real steps and validation."""
-    if run.stage is Stage.RL2 or mix.real:
+def _searches(run: StageRun, settings: RlParams) -> bool:
+    """Tell whether the stage searches: rl2 always, rl1 in its validation."""
+    if run.stage is Stage.RL2:
         return True
     return settings.validates_with_search and not run.params.dry_run
 

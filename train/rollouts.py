@@ -1,7 +1,7 @@
 """Roll out questions for GRPO, through the project's own loop: TRL's keys in, token ids out.
 
 In rl1 a simulator writes what a search returns, in AutoCoA the policy itself; in rl2 it searches.
-rl1 may also search in some of its steps (`simulator.mix`). What is trained are exactly the ids that
+What is trained are exactly the ids that
 the policy sampled in its own turns: nothing is decoded and encoded again on the way.
 """
 
@@ -23,16 +23,14 @@ from coa.policy.react_ids import in_react
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task
 from coa.simulators.factory import MakeSimulator
-from coa.simulators.mixing import is_real_step
-from coa.simulators.settings import MixSettings
 from coa.stages import Stage
+from coa.student.asking import Asking
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.factory import ToolsParams, own_tools
 from coa.tools.search import SearchTool
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import FAILED_STOPS, Author, Mode, Sampling, count_actions
 from train import vllm_policy
-from train.asking import Asking
 from train.spending import SearchBill
 from train.stage import StageRun
 
@@ -66,7 +64,6 @@ class Rollouts:
         loop: asyncio.Runner,
         *,
         simulate: MakeSimulator | None = None,
-        mix: MixSettings | None = None,
         bill: SearchBill | None = None,
     ) -> None:
         self._settings = run.params.rl_of(run.stage)
@@ -82,12 +79,11 @@ class Rollouts:
         self._offered = tuple(tools) or _simulated_tools(run)
         self._loop = loop
         self._simulate = simulate or self._let_policy_write
-        self._mix = mix or MixSettings()
         self._bill = bill or SearchBill()
         self._simulated_accuracy: float | None = None
         """Exact match of the last rollouts with simulated observations."""
 
-    def _let_policy_write(self, policy: AnyPolicy, _: float) -> SimulatedTools:
+    def _let_policy_write(self, policy: AnyPolicy) -> SimulatedTools:
         return SimulatedTools(policy, max_tokens=self._settings.max_observation_tokens)
 
     def __call__(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
@@ -103,9 +99,6 @@ class Rollouts:
         )
         first = trainer.accelerator.process_index * len(prompts)
         is_validation = not trainer.model.training
-        number, num_steps = trainer.state.global_step, trainer.state.max_steps
-        is_real = is_real_step(self._mix, number, num_steps)
-        done = number / max(1, num_steps - 1)
         with _open_policy(
             trainer, self._tokenizer, self._name, self._settings.batch_size
         ) as policy:
@@ -115,8 +108,6 @@ class Rollouts:
                 step,
                 first,
                 is_validation=is_validation,
-                is_real=is_real,
-                done=min(1.0, done),
             )
 
     def roll_out(
@@ -127,13 +118,11 @@ class Rollouts:
         first: int = 0,
         *,
         is_validation: bool = False,
-        is_real: bool = False,
-        done: float = 0.0,
     ) -> dict[str, Any]:
         """Roll out with any policy.
 
-        In rl1 a simulator writes the observations, but for real steps, and for a validation where
-        the real search is open.
+        In rl1 a simulator writes the observations, but for a validation where the real search is
+        open.
 
         Args:
             keys: of the questions, as `key_of` makes them.
@@ -141,19 +130,17 @@ class Rollouts:
             sampling: how, with the step's seed.
             first: numbers the rollouts apart from those of other processes.
             is_validation: whether nothing is trained on them.
-            is_real: whether rl1 searches in this step.
-            done: the share of the run that is over.
         """
         if self._is_react:
             policy = in_react(policy, self._offered)
-        searches = bool(self._tools) and (is_validation or is_real or not self._simulates)
+        searches = bool(self._tools) and (is_validation or not self._simulates)
         finishes: Counter[Finish] = Counter()
         in_turns = False
         if searches:
             environment: Environment = tool_environment(self._tools)
             fingerprint = library_fingerprint(self._tools)
         else:
-            simulator = self._simulate(policy, done)
+            simulator = self._simulate(policy)
             environment, fingerprint = simulator, simulator.fingerprint
             finishes = simulator.finishes
             in_turns = simulator.is_in_process

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.stages import Stage
-from train.settings import TrainParams
+from coa.student.settings import TrainParams
 
 MODULES = {
     Stage.PRETRAIN: "train.pretrain",

@@ -17,14 +17,14 @@ from transformers import TrainingArguments
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory
 from coa.pairs import PairKind, PreferencePair
+from coa.student.sets import read_split
+from coa.student.settings import Sft1Params
 from train.decisions import check_settings, find_decision
 from train.encode import DecisionExample, Encoder, PairExample, to_dataset
 from train.fitting import fit
 from train.monitors import Monitor
 from train.pair_batches import collate
 from train.pair_trainer import PairTrainer
-from train.sets import read_split
-from train.settings import Sft1Params
 from train.stage import StageRun
 from train.watching import watched
 

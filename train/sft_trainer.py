@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from train.checkpoint import Student
-from train.settings import Arguments
+from coa.student.checkpoint import Student
+from coa.student.settings import Arguments
 from train.stage import StageRun
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from coa.prices import CostParams
 from coa.requests_sent import count_requests
 from coa.rollout import State
 from coa.search import EngineKind
+from coa.student.results import write_text
 from coa.tools import ToolReply
-from train.results import write_text
 
 FILE = "searches.json"
 _PLACES = 6

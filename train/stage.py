@@ -13,11 +13,11 @@ from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.stages import Stage
+from coa.student.checkpoint import OUT, Student, Workspace, load_student
+from coa.student.settings import Arguments, TrainParams
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.base_files import check_window, window_of
-from train.checkpoint import OUT, Student, Workspace, load_student
 from train.reporting import StageReport
-from train.settings import Arguments, TrainParams
 
 _ALWAYS: Arguments = {
     "report_to": "none",

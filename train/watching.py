@@ -28,13 +28,13 @@ from coa.policy.react_ids import ReactIdsPolicy
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext
+from coa.student.checkpoint import Student
+from coa.student.held_tools import HeldTools
+from coa.student.knowledge import KnowledgeProbe, open_probe
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.search import SearchTool
 from coa.trajectory import FAILED_STOPS, Mode, Sampling, count_actions
 from train.arguments import shards_weights
-from train.checkpoint import Student
-from train.held_tools import HeldTools
-from train.knowledge import KnowledgeProbe, open_probe
 from train.rewards import breaks_format
 from train.stage import StageRun
 from train.watched_questions import choose_watched

@@ -76,7 +76,7 @@ def student(place: Workplace) -> Iterator[Row]:
         row = _trained(place, stage, settings)
         name = f"student_{stage}"
         place.run(
-            "train.evaluate",
+            "evaluation.evaluate",
             f"model=data/train/{name}",
             "split=test",
             f"num_questions={place.sizes.num_questions}",

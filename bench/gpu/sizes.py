@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from train.student import StudentSettings
+from coa.student.small import StudentSettings
 
 
 @dataclass(frozen=True, slots=True)

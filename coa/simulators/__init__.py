@@ -5,16 +5,12 @@ Imagined searches cost nothing, and they teach only where they hold what is sear
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from coa.policy import Finish
 from coa.rollout import State
 from coa.tools import ToolReply
-
-Answers = Callable[[State], Sequence[str]]
-"""What a true observation would hold for the call that a state waits for: the answer, in one or
-several wordings."""
 
 
 class Simulator(Protocol):

@@ -6,22 +6,19 @@ from functools import cache
 from coa.errors import ConfigError
 from coa.policy import AnyPolicy, BatchPolicy
 from coa.policy.local.model import LocalPolicy, LocalSettings
-from coa.simulators import Answers, Simulator
+from coa.simulators import Simulator
 from coa.simulators.recorded import RecordedTools, open_recordings
 from coa.simulators.settings import SimulatorKind, SimulatorParams
-from coa.simulators.told import ToldTools
 from coa.tools.simulated import SimulatedTools
 
-MakeSimulator = Callable[[AnyPolicy, float], Simulator]
-"""Makes the simulator of one step: from the policy as it is then, and the share of the run that is
-over."""
+MakeSimulator = Callable[[AnyPolicy], Simulator]
+"""Makes the simulator of one step from the policy as it is then."""
 
 
 def open_simulator(
     params: SimulatorParams,
     *,
     max_tokens: int,
-    answers: Answers,
     load: Callable[[LocalSettings], BatchPolicy] = LocalPolicy.load,
 ) -> MakeSimulator:
     """Open what the simulator needs, once for all steps.
@@ -29,7 +26,6 @@ def open_simulator(
     Args:
         params: the section `simulator`.
         max_tokens: what an observation may cost that a model writes.
-        answers: what true observations hold, for `told`.
         load: loads a frozen model.
 
     Raises:
@@ -41,32 +37,27 @@ def open_simulator(
     def frozen() -> BatchPolicy:
         return load(LocalSettings(params.model, batch_size=params.batch_size))
 
-    def write(kind: SimulatorKind, policy: AnyPolicy, done: float) -> Simulator:
-        if kind is SimulatorKind.POLICY:
-            return SimulatedTools(policy, max_tokens=max_tokens)
-        if kind is SimulatorKind.MODEL:
-            return SimulatedTools(frozen(), max_tokens=max_tokens)
-        return ToldTools(
-            frozen(), max_tokens=max_tokens, settings=params.told, answers=answers, done=done
-        )
+    def write(kind: SimulatorKind, policy: AnyPolicy) -> Simulator:
+        writer = policy if kind is SimulatorKind.POLICY else frozen()
+        return SimulatedTools(writer, max_tokens=max_tokens)
 
     if params.kind is not SimulatorKind.RECORDED:
         if params.kind is not SimulatorKind.POLICY:
             frozen()  # a model that is missing is found before the first step
-        return lambda policy, done: write(params.kind, policy, done)
+        return lambda policy: write(params.kind, policy)
 
     other = params.recorded.fallback
     if other is SimulatorKind.RECORDED:
         raise ConfigError(
             "recorded searches cannot stand in for themselves",
             where="simulator.recorded.fallback",
-            expected="policy, model, told or null",
+            expected="policy, model or null",
         )
     recordings, journaled = open_recordings(params.recorded)
     name = f"{len(recordings.calls)}calls/{params.recorded.compares}"
 
-    def make(policy: AnyPolicy, done: float) -> Simulator:
-        fallback = None if other is None else write(other, policy, done)
+    def make(policy: AnyPolicy) -> Simulator:
+        fallback = None if other is None else write(other, policy)
         return RecordedTools(recordings, journaled, fallback, name=name)
 
     return make

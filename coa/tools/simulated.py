@@ -80,18 +80,13 @@ class SimulatedTools:
             found.append(exp(log / len(ids)) if ids else None)
         return found
 
-    def _note(self, state: State) -> str:
-        """Return what the model is told before the opening tag: nothing."""
-        return ""
-
     def _request(self, state: State) -> Request:
         """Build the request to go on from the opening tag, as a world model learned to do."""
         opening, closing = _edges(state)
-        note = self._note(state)
         opened = structs.replace(
             state,
-            context=state.context + note + opening,
-            ids=self._encode(state, note, opening),
+            context=state.context + opening,
+            ids=self._encode(state, opening),
             pending=Generate((closing,), self._max_tokens),
         )
         request = rollout.request(opened)
@@ -99,16 +94,13 @@ class SimulatedTools:
         # random draws.
         return replace(request, seed=request.seed ^ 1)
 
-    def _encode(self, state: State, note: str, opening: str) -> tuple[int, ...] | None:
+    def _encode(self, state: State, opening: str) -> tuple[int, ...] | None:
         """Return the context as ids of the model that writes; None where it gives none.
 
         Another model than the policy may have another tokenizer, so it encodes the text again,
         piece by piece, as in its training.
         """
-        new = []
-        if note:
-            new.append(protocol.Piece(note, Author.SCAFFOLD, StepKind.MARKER))
-        new.append(protocol.Piece(opening, Author.ENVIRONMENT, StepKind.OBSERVATION))
+        new = [protocol.Piece(opening, Author.ENVIRONMENT, StepKind.OBSERVATION)]
         if state.ids is not None and state.run.encoder is self._policy:
             own = self._encode_pieces(new)
             return None if own is None else state.ids + own

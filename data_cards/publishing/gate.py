@@ -192,7 +192,7 @@ def check_model(
         found.append(Refusal(Reason.STALE_LOCK, unmade))
     if not card.num_results:
         others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
-        fix = f"python -m train.evaluate model={folder}"
+        fix = f"python -m evaluation.evaluate model={folder}"
         missing = f"no result is of these weights{others}: {fix}"
         found.append(Refusal(Reason.RESULTS_MISSING, missing))
     found += _card_refusals(stale_cards, f"python -m data_cards.models model={folder}")

@@ -8,9 +8,11 @@ from scripts.code_dependencies import imported_modules
 
 ROOT = Path(__file__).parent.parent.parent
 CORE = "coa"
-STAGES = frozenset({"synth", "curate", "annotate", "data_cards", "train"})
+STAGES = frozenset({"synth", "curate", "annotate", "data_cards", "train", "evaluation"})
 """The packages of stages, which know nothing of each other."""
-PACKAGES = (CORE, *sorted(STAGES))
+LAB = "lab"
+"""The experiments, which train and evaluate."""
+PACKAGES = (CORE, *sorted(STAGES), LAB)
 
 
 def source_files(*folders: str) -> list[Path]:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from coa.pipeline import read_code
 from scripts.code_dependencies import code_of, find_code, modules_of
-from tests.house.sources import ROOT, STAGES
+from tests.house.sources import PACKAGES, ROOT
 
 
 def yaml(name: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def modules(name: str) -> tuple[str, ...]:
 
 
 def test_a_stage_lists_exactly_the_code_it_runs() -> None:
-    is_code = re.compile(rf"coa|(coa|{'|'.join(STAGES)})/.*\.py")
+    is_code = re.compile(rf"coa|({'|'.join(PACKAGES)})/.*\.py")
     for name in PIPELINE:
         listed = [path for path in stage(name)["deps"] if is_code.fullmatch(path)]
         assert listed == code_of(ROOT, name, stage(name)), f"{name}: run `make deps`"
