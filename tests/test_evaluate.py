@@ -290,11 +290,12 @@ def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Pa
         [
             "model=student",
             "rollouts=data/evaluate/a.parquet",
+            "simulator.kind=policy",
             "num_observations=4",
             "max_observation_tokens=6",
         ]
     )
     assert "WARNING before rl1: answer bearing" in line
-    assert any("answer bearing" in doubt for doubt in fidelity.gate("student"))
+    assert any("answer bearing" in doubt for doubt in fidelity.known_doubts("student"))
     Path("student/model.safetensors").write_bytes(b"trained again")
-    assert "was not measured" in fidelity.gate("student")[0]
+    assert "was not measured" in fidelity.known_doubts("student")[0]

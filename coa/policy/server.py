@@ -79,11 +79,11 @@ async def serve(
     """
 
     @web.middleware
-    async def wait(http_request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def wait(request: web.Request, handler: Handler) -> web.StreamResponse:
         # A body waits as long in every run, so that two runs can be compared.
-        chance = random.Random(await http_request.read())
+        chance = random.Random(await request.read())
         await asyncio.sleep(chance.expovariate(1 / latency_seconds))
-        return await handler(http_request)
+        return await handler(request)
 
     middlewares = [wait] if latency_seconds else []
     application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
