@@ -77,7 +77,7 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
             fix="the ids are in the columns of data/assemble/, see docs/data_model.md",
         )
     name, split, row = found
-    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
+    lock = provenance.read_lock()
     where = Line("is in", f"{name}, {split} ({local_path(name, split)})")
     head = Section(row_id, (where, *_publications(lock)))
     if isinstance(row, Question):

@@ -8,53 +8,216 @@ Copies the files to a private folder, checks the copy and uploads that copy with
 tag. Refuses with all reasons at once (data_cards/publishing/gate.py); `allow` waives reasons by
 name. Publishing the same files again changes nothing. Appends to publications.jsonl which revision
 of the Hub, code, dvc.lock and DVC remote belong together.
+
+`lineage.json` is the version's own record: the code commit, the hash of dvc.lock, the hash of every
+file of the run, and what was waived. It holds no date and no address, so the same version always
+gives the same bytes.
 """
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from coa.errors import ConfigError, OutputError, writing_error
+from coa.files import ASSEMBLED, RENDERED
 from coa.output_folder import remove_leftovers, working_folder
 from coa.params import Params
-from data_cards.cards.safe_markdown import visible
-from data_cards.publishing.checked_copy import FOLDER
-from data_cards.publishing.gate import Reason, Refusal, enforce, how_to_waive, read_allowed
-from data_cards.publishing.hub import HubRepository, Remote
-from data_cards.publishing.preparing import prepare_model, prepare_sets
-from data_cards.publishing.publication import (
-    LINEAGE,
-    Change,
-    Publication,
-    changes,
-    hashes_of,
-    lineage_record,
-    version_section,
+from coa.sets import AssembleParams
+from coa.trajectory import SCHEMA_VERSION
+from data_cards.cards.all_sets import render
+from data_cards.cards.card_files import stale_files
+from data_cards.cards.measure_model import measure_model
+from data_cards.cards.model_card import card_files, card_folder, render_card
+from data_cards.cards.safe_markdown import Markdown, table, visible
+from data_cards.catalogue import (
+    HAS_TRAJECTORIES,
+    SetName,
+    built_sets,
+    published_path,
+    published_splits,
+    sets_in,
 )
-from data_cards.settings import PublishParams, RenderParams, check
+from data_cards.formats.published_rows import published_file, write_published
+from data_cards.formats.traces import trace_files
+from data_cards.publishing.checked_copy import (
+    FOLDER,
+    Content,
+    Hashes,
+    copy_model,
+    copy_sets,
+    hashes_of,
+    require_unchanged,
+)
+from data_cards.publishing.gate import (
+    MODEL_REASONS,
+    MUST_HOLD,
+    SET_REASONS,
+    Reason,
+    Refusal,
+    check_model,
+    check_sets,
+    enforce,
+    how_to_waive,
+    key_refusals,
+    read_allowed,
+)
+from data_cards.publishing.hub import Change, HubRepository, Remote, changes
+from data_cards.settings import PublishParams, RenderParams, check, shown_settings
 from data_cards.tracing import provenance
 
+LINEAGE = "lineage.json"
 _MAX_SHOWN = 40
 
 
-def with_record(
-    publication: Publication, checked: Sequence[Reason], waived: Sequence[Reason]
-) -> Publication:
-    """Add the record of this version to a publication and to its card."""
-    record = lineage_record(checked, waived)
-    card = publication.files["README.md"]
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What is to be published, and what stands against it."""
+
+    kind: str
+    """`dataset` or `model`."""
+    summary: str
+    """One line for the commit."""
+    files: dict[str, Content]
+    """By their path in the repository."""
+    hashes: dict[str, Hashes]
+    """Those of the files, taken before they were checked."""
+    refusals: list[Refusal]
+    left_out: tuple[str, ...] = ()
+    """Files of a model's folder that are not published."""
+
+
+def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Version:
+    """Copy the sets to a private folder, write from the copy what is published, and check both.
+
+    Raises:
+        InputError: a file is missing or broken, or changed meanwhile.
+        ConfigError: a setting is wrong.
+        OutputError: a copy cannot be written.
+    """
+    section = params.section(RenderParams, "render")
+    names = built_sets(params.section(AssembleParams, "assemble"))
+    copies = copy_sets(names, private)
+    copied_sets = private / ASSEMBLED
+    copied_sets.mkdir(parents=True, exist_ok=True)  # where no set was built
+    published = private / "published"
+    with sets_in(copied_sets):
+        hashes = {path: hashes_of(path) for path in write_published(names, published)}
+        rendered = render(params, section, published)
+        cards = rendered.files()
+        refusals = check_sets(
+            cards=rendered.sets,
+            stale_cards=stale_files(RENDERED, cards),
+            settings=shown_settings(params),
+            params=publish,
+            known_licences=section.licenses,
+            published=published,
+        )
+        if publish.repository != section.repository:
+            renamed = render(params, replace(section, repository=publish.repository), published)
+            cards |= renamed.texts()  # The pictures stay those that were compared.
+        files = {**cards, **set_files(names, publish.num_traces, published)}
+    require_unchanged(copies)
+    num_rows = sum(card.info.num_rows for card in rendered.sets)
+    hashes_by_name = _hashes_by_name(files, hashes)
+    return Version("dataset", f"{num_rows:,} rows", files, hashes_by_name, refusals)
+
+
+def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dict[str, Content]:
+    """Return the published files of the sets and some of their trajectories as session traces.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    files: dict[str, Content] = {}
+    for name in names:
+        for split in published_splits(name):
+            files[published_path(name, split)] = published_file(name, split, published)
+        if name in HAS_TRAJECTORIES:
+            files |= trace_files(name, num_traces)
+    return files
+
+
+def prepare_model(params: Params, publish: PublishParams, private: Path) -> Version:
+    """Copy a model's files to a private folder and check the copy.
+
+    Raises:
+        InputError: the folder is not a trained model, or a file is broken, a link or changed
+            meanwhile.
+        ConfigError: a setting is wrong.
+        OutputError: a copy cannot be written.
+    """
+    folder = Path(publish.model)
+    section = params.section(RenderParams, "render")
+    copied = copy_model(folder, private)
+    check(section)
+    facts = measure_model(folder)
+    card = render_card(facts, section)
+    stale = stale_files(card_folder(folder), card_files(card, private))
+    refusals = check_model(card, stale, folder, section.licenses)
+    refusals += key_refusals(copied.texts())
+    files: dict[str, Content] = {file.copy.name: file.copy for file in copied.copies}
+    files |= card_files(render_card(facts, section, publish.repository), private)
+    require_unchanged(copied.copies)
+    hashes = _hashes_by_name(files, {file.copy: file.hashes for file in copied.copies})
+    return Version("model", folder.name, files, hashes, refusals, copied.left_out)
+
+
+def _hashes_by_name(
+    files: Mapping[str, Content], known: Mapping[Path, Hashes]
+) -> dict[str, Hashes]:
+    """Return the hashes of all files; a copy's are those that were taken before the checks."""
+    hashes = {}
+    for name, content in files.items():
+        hashes[name] = known[content] if isinstance(content, Path) else hashes_of(content)
+    return hashes
+
+
+def add_record(version: Version, waived: Sequence[Reason]) -> None:
+    """Add lineage.json to a version, and what it says to the end of the card.
+
+    Raises:
+        InputError: dvc.lock is broken.
+    """
+    checked = MODEL_REASONS if version.kind == "model" else SET_REASONS
+    commit = provenance.code_state().commit
+    lock = provenance.read_lock()
+    lineage = {
+        "schema_version": SCHEMA_VERSION,
+        "code_commit": commit,
+        "dvc_lock_sha256": lock.sha256,
+        "outs_md5": lock.outs,
+        "checked": list(checked),
+        "waived": list(waived),
+    }
+    rows = []
+    for reason in checked:
+        holds = "**waived**" if reason in waived else "yes"
+        rows.append((Markdown(f"`{reason}`"), Markdown(MUST_HOLD[reason]), Markdown(holds)))
+    checks = table(("check", "what must hold", "holds"), rows)
+    verdict = "Nothing was waived."
+    if waived:
+        names = ", ".join(f"`{reason}`" for reason in waived)
+        verdict = f"**Published although these apply, waived by name: {names}.**"
+    section = (
+        "\n## This version\n\n"
+        f"Code: commit `{commit or 'none'}`. "
+        f"The SHA-256 of its `dvc.lock` is `{lock.sha256 or 'none'}`; "
+        f"[{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
+        f"Checked before publishing. {verdict}\n\n{checks}\n"
+    )
+    card = version.files["README.md"]
     assert isinstance(card, bytes)
-    files = dict(publication.files)
-    files["README.md"] = card + version_section(record).encode()
-    files[LINEAGE] = record
-    hashes = dict(publication.hashes)
-    for name in ("README.md", LINEAGE):
-        hashes[name] = hashes_of(files[name])
-    return publication._replace(files=files, hashes=hashes)
+    written = {
+        "README.md": card + section.encode(),
+        LINEAGE: (json.dumps(lineage, indent=2) + "\n").encode(),
+    }
+    for name, content in written.items():
+        version.files[name] = content
+        version.hashes[name] = hashes_of(content)
 
 
 def next_tag(wanted: str, tags: Sequence[str]) -> str:
@@ -68,9 +231,7 @@ def next_tag(wanted: str, tags: Sequence[str]) -> str:
     return f"v{last + 1}"
 
 
-def upload(
-    hub: HubRepository, publication: Publication, params: PublishParams
-) -> tuple[str, str, int]:
+def upload(hub: HubRepository, version: Version, params: PublishParams) -> tuple[str, str, int]:
     """Bring the Hub to this version, and return tag, revision and how many files changed.
 
     Raises:
@@ -80,8 +241,8 @@ def upload(
     remote = hub.look()
     if remote is None:
         hub.create(private=params.private)
-        remote = hub.look() or Remote("", {}, {})
-    changed = plan(hub, publication, remote)
+        remote = hub.look() or Remote()
+    changed = plan(hub, version.hashes, remote)
     named = [tag for tag, revision in remote.tags.items() if revision == remote.head]
     if not changed and named and params.tag in ("", *named):
         return params.tag or named[-1], remote.head, 0
@@ -95,22 +256,22 @@ def upload(
         )
     revision = remote.head
     if changed:
-        title = f"{tag}: {publication.summary}"
-        revision = hub.commit(changed, publication.files, parent=remote.head, title=title)
-        check_arrived(hub, publication, revision)
+        title = f"{tag}: {version.summary}"
+        revision = hub.commit(changed, version.files, parent=remote.head, title=title)
+        check_arrived(hub, version.hashes, revision)
     hub.tag(tag, revision)
     return tag, revision, len(changed)
 
 
-def check_arrived(hub: HubRepository, publication: Publication, revision: str) -> None:
+def check_arrived(hub: HubRepository, hashes: Mapping[str, Hashes], revision: str) -> None:
     """Compare the hashes of the Hub's files with those that were taken before the checks.
 
     Raises:
         OutputError: a file differs; the commit gets no tag.
         ServiceError: the Hub cannot be reached.
     """
-    remote = hub.look(revision) or Remote("", {}, {})
-    differing = [change.path for change in changes(publication.hashes, remote.files)]
+    remote = hub.look(revision) or Remote()
+    differing = [change.path for change in changes(hashes, remote.files)]
     if differing:
         raise OutputError(
             "the Hub has other files than those that were checked",
@@ -121,7 +282,7 @@ def check_arrived(hub: HubRepository, publication: Publication, revision: str) -
         )
 
 
-def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[Change]:
+def plan(hub: HubRepository, hashes: Mapping[str, Hashes], remote: Remote) -> list[Change]:
     """List what publishing would change.
 
     Raises:
@@ -136,7 +297,7 @@ def plan(hub: HubRepository, publication: Publication, remote: Remote) -> list[C
             got=", ".join(sorted(remote.files)[:5]),
             fix="publish under another name",
         )
-    return changes(publication.hashes, remote.files)
+    return changes(hashes, remote.files)
 
 
 def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> bool:
@@ -145,35 +306,31 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
     Raises:
         OutputError: the file cannot be written.
     """
-    lock = provenance.read_lock() if provenance.LOCK.exists() else provenance.NO_LOCK
-    line = {
-        "repository": repository,
-        "kind": kind,
-        "tag": tag,
-        "hub_revision": revision,
-        "code_commit": provenance.code_state().commit,
-        "dvc_lock_sha256": lock.sha256,
-        "dvc_remote": provenance.dvc_remote(),
-        "waived": list(waived),
-    }
+    line = json.dumps(
+        {
+            "repository": repository,
+            "kind": kind,
+            "tag": tag,
+            "hub_revision": revision,
+            "code_commit": provenance.code_state().commit,
+            "dvc_lock_sha256": provenance.read_lock().sha256,
+            "dvc_remote": provenance.dvc_remote(),
+            "waived": list(waived),
+        }
+    )
+    path = provenance.RECORDS
     try:
-        known = []
-        if provenance.RECORDS.exists():
-            known = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
-        is_new = json.dumps(line) not in known
-        if is_new:
-            with provenance.RECORDS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+        if path.exists() and line in path.read_text(encoding="utf-8").splitlines():
+            return False
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
     except OSError as error:
-        raise writing_error(provenance.RECORDS, error) from error
-    return is_new
+        raise writing_error(path, error) from error
+    return True
 
 
 def show_plan(
-    hub: HubRepository,
-    publication: Publication,
-    against: Sequence[Refusal],
-    params: PublishParams,
+    hub: HubRepository, version: Version, against: Sequence[Refusal], params: PublishParams
 ) -> str:
     """Show what would be refused and what would change, for a dry run.
 
@@ -183,7 +340,7 @@ def show_plan(
     """
     owners = hub.writable_owners()
     remote = hub.look()
-    changed = plan(hub, publication, remote or Remote("", {}, {}))
+    changed = plan(hub, version.hashes, remote or Remote())
     state = "as it is"
     if not remote and owners is None:
         state = "not public; whether it is there was not looked up, for there is no token"
@@ -232,22 +389,21 @@ def publish(params: Params, section: PublishParams, private: Path) -> str:
     """
     allowed = read_allowed(section.allow)
     prepare = prepare_model if section.model else prepare_sets
-    prepared = prepare(params, section, private)
-    hub = HubRepository(prepared.publication.kind, section.repository)
+    version = prepare(params, section, private)
+    hub = HubRepository(version.kind, section.repository)
     if not sys.stderr.isatty():
         disable_progress_bars()
-    reasons = {refusal.reason for refusal in prepared.refusals}
-    waived = tuple(sorted(reasons & allowed))
-    publication = with_record(prepared.publication, prepared.checked, waived)
+    waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
+    add_record(version, waived)
     left_out = ""
-    if prepared.left_out:
-        left_out = visible(f"; not published: {', '.join(prepared.left_out)}")
+    if version.left_out:
+        left_out = visible(f"; not published: {', '.join(version.left_out)}")
     if section.dry_run:
-        against = [refusal for refusal in prepared.refusals if refusal.reason not in allowed]
-        return show_plan(hub, publication, against, section) + left_out
-    enforce(prepared.refusals, allowed)
-    tag, revision, num_changed = upload(hub, publication, section)
-    is_new = record(section.repository, publication.kind, tag, revision, waived)
+        against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
+        return show_plan(hub, version, against, section) + left_out
+    enforce(version.refusals, allowed)
+    tag, revision, num_changed = upload(hub, version, section)
+    is_new = record(section.repository, version.kind, tag, revision, waived)
     to_commit = f"; {provenance.RECORDS} has a new line: commit it" if is_new else ""
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"
     return f"{hub.url} {tag} ({revision[:10]}): {what}{left_out}{to_commit}"

@@ -9,9 +9,14 @@ import pytest
 from coa.errors import InputError
 from coa.files import ASSEMBLED
 from data_cards.catalogue import SetName, local_path, sets_in
-from data_cards.publishing.checked_copy import Copy, copy_model, copy_sets, require_unchanged
+from data_cards.publishing.checked_copy import (
+    Copy,
+    copy_model,
+    copy_sets,
+    hashes_of,
+    require_unchanged,
+)
 from data_cards.publishing.gate import Reason, key_refusals
-from data_cards.publishing.publication import hashes_of
 
 pytest.importorskip("linkify_it")
 PUBLISHED = (

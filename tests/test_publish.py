@@ -289,10 +289,10 @@ def test_a_commit_with_other_bytes_than_those_that_were_checked_is_told(
     program = f"""
         from data_cards.publish import check_arrived
         from data_cards.publishing.hub import HubRepository
-        from data_cards.publishing.publication import Publication, hashes_of
+        from data_cards.publishing.checked_copy import hashes_of
         remote = HubRepository("dataset", {name!r})
         other = {{"data/coa/train.parquet": hashes_of(b"other bytes")}}
-        check_arrived(remote, Publication("dataset", {{}}, other, ""), remote.look().head)
+        check_arrived(remote, other, remote.look().head)
     """
     done = hub.run(textwrap.dedent(program))
     assert "the Hub has other files than those that were checked" in done.stderr

@@ -32,7 +32,7 @@ from curate import analyse, assemble, filter, grade, report, screen, summary
 from data_cards import export, lineage, render
 from data_cards.catalogue import SetName, built_sets, local_path
 from data_cards.formats.published_rows import write_published
-from data_cards.publishing.publication import set_files
+from data_cards.publish import set_files
 from data_cards.settings import shown_settings
 from tests.publish_support import Hub, environment_of, publish
 

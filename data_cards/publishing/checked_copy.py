@@ -5,6 +5,8 @@ checked. A file that changes in the project while the checks run ends the comman
 swapped afterwards changes nothing.
 """
 
+import hashlib
+import io
 import re
 import shutil
 from collections.abc import Iterable
@@ -13,12 +15,10 @@ from typing import NamedTuple
 
 from coa.errors import InputError, writing_error
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.publishing.publication import Hashes, hashes_of
 from data_cards.tracing.provenance import shown
 
 FOLDER = Path(".cache/publication")
 """The copies are beside this path; each folder's name has the number of its process."""
-CURVES = "curves.png"
 _MODEL_FILES = re.compile(
     r"(config|generation_config|adapter_config|preprocessor_config|processor_config)\.json"
     r"|(model|adapter_model)(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
@@ -32,6 +32,19 @@ _MODEL_FILES = re.compile(
 params.yaml is not among them, because it may hold addresses of servers.
 """
 _TEXT_ENDINGS = ("", ".json", ".jsonl", ".jinja", ".txt", ".md", ".bpe")
+
+Content = Path | bytes
+"""A file's contents: the path of a file here, or the bytes that are to be written."""
+
+
+class Hashes(NamedTuple):
+    """The size and the hashes that identify contents."""
+
+    size: int
+    """Number of bytes."""
+    sha256: str
+    git_oid: str
+    """The SHA-1 that git gives them."""
 
 
 class Copy(NamedTuple):
@@ -57,6 +70,18 @@ class ModelCopy(NamedTuple):
             if copied.copy.suffix in _TEXT_ENDINGS:
                 found[copied.copy.name] = copied.copy
         return found
+
+
+def hashes_of(content: Content) -> Hashes:
+    """Compute the hashes of contents; a file is read piece by piece."""
+    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    sha256 = hashlib.sha256()
+    git = hashlib.sha1(b"blob %d\0" % size)
+    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+            git.update(chunk)
+    return Hashes(size, sha256.hexdigest(), git.hexdigest())
 
 
 def copy_sets(names: Iterable[SetName], to: Path) -> tuple[Copy, ...]:

@@ -185,7 +185,7 @@ def check_model(
     conflicts = licences.conflicts(card.sources, known_licences)
     found = [Refusal(Reason.LICENCE, line) for line in conflicts]
     found += _teacher_refusals(card.teachers)
-    stage = provenance.stage_of(folder) if provenance.LOCK.exists() else ""
+    stage = provenance.stage_of(folder)
     found += tree_refusals(stage)
     if not stage:
         unmade = f"{folder} was made by no stage in {provenance.LOCK}"

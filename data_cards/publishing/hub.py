@@ -19,19 +19,58 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from coa.errors import OutputError, ServiceError
-from data_cards.publishing.publication import Change, Content, Published
+from data_cards.publishing.checked_copy import Content, Hashes
 
 _LOGIN = "hf auth login, or set HF_TOKEN to a token that may write"
 _UNCHANGED = "nothing on the Hub has changed"
 
 
+class Change(NamedTuple):
+    """A file that differs from what is published."""
+
+    path: str
+    mark: str
+    """`+` new, `~` other contents, `-` gone."""
+    before: int
+    """Bytes on the Hub; 0 where the file is new."""
+    after: int
+    """Bytes here; 0 where the file is gone."""
+
+    def __str__(self) -> str:
+        size = f"{self.after:,}" if self.mark == "+" else f"{self.before:,} -> {self.after:,}"
+        return f"{self.mark} {self.path} ({size} bytes)"
+
+
+_HUBS_OWN = frozenset({".gitattributes"})
+"""Files that the Hub puts into every repository."""
+
+
+def changes(files: Mapping[str, Hashes], published: Mapping[str, RepoFile]) -> list[Change]:
+    """Return what a commit of files with these hashes would change, sorted by path."""
+    found = []
+    for path, hashes in files.items():
+        there = published.get(path)
+        if there is None:
+            found.append(Change(path, "+", 0, hashes.size))
+            continue
+        # The Hub knows a large file by its SHA-256, and others by git's SHA-1.
+        is_same = hashes.git_oid == there.blob_id
+        if there.lfs:
+            is_same = hashes.sha256 == there.lfs.sha256
+        if not is_same:
+            found.append(Change(path, "~", there.size, hashes.size))
+    for path in published.keys() - files.keys() - _HUBS_OWN:
+        found.append(Change(path, "-", published[path].size, 0))
+    return sorted(found)
+
+
 class Remote(NamedTuple):
     """A repository as it is on the Hub now."""
 
-    head: str
+    head: str = ""
     """The newest commit."""
-    files: dict[str, Published]
-    tags: dict[str, str]
+    files: Mapping[str, RepoFile] = {}
+    tags: Mapping[str, str] = {}
     """The commit of each tag, by the tag's name."""
 
 
@@ -76,7 +115,7 @@ class HubRepository:
                 self._name, recursive=True, revision=head, repo_type=self._kind
             )
             refs = self._api.list_repo_refs(self._name, repo_type=self._kind)
-            files = {entry.path: _published(entry) for entry in tree if isinstance(entry, RepoFile)}
+            files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         tags = {tag.name: tag.target_commit for tag in refs.tags}
         return Remote(head, files, tags)
 
@@ -120,7 +159,9 @@ class HubRepository:
             if change.mark == "-":
                 operations.append(CommitOperationDelete(change.path))
             else:
-                operations.append(CommitOperationAdd(change.path, _source(files[change.path])))
+                content = files[change.path]
+                source = str(content) if isinstance(content, Path) else content
+                operations.append(CommitOperationAdd(change.path, source))
         with self._explained():
             made = self._api.create_commit(
                 self._name,
@@ -195,13 +236,3 @@ class HubRepository:
                 "and large files that arrived are not sent twice"
             )
         return ServiceError(what, where=self.url, got=said, fix=fix)
-
-
-def _published(file: RepoFile) -> Published:
-    if file.lfs:
-        return Published(file.size, file.lfs.sha256, is_large=True)
-    return Published(file.size, file.blob_id, is_large=False)
-
-
-def _source(content: Content) -> str | bytes:
-    return str(content) if isinstance(content, Path) else content

@@ -92,16 +92,16 @@ class Lock(NamedTuple):
     """For each stage: the MD5 that a file had when the stage read it, by the file's path."""
 
 
-NO_LOCK = Lock("", {}, {})
-"""The lock of a folder without a dvc.lock."""
-
-
 def read_lock() -> Lock:
     """Read dvc.lock; its parameters, which may hold addresses of servers, are left out.
 
+    Without a dvc.lock everything is empty.
+
     Raises:
-        InputError: it is missing or broken.
+        InputError: it is broken.
     """
+    if not LOCK.exists():
+        return Lock("", {}, {})
     outs = {}
     deps = {}
     try:
@@ -156,7 +156,7 @@ def stage_of(path: Path) -> str:
     """Return the stage that made a file or folder, as dvc.lock has it; empty where none did.
 
     Raises:
-        InputError: dvc.lock is missing or broken.
+        InputError: dvc.lock is broken.
     """
     for stage, made in read_lock().outs.items():
         if path.as_posix() in made:
