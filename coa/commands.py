@@ -73,7 +73,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("sample", "synth.sample", "sample"),
         Command("merge", "coa.merge"),
         Command("ingest", "synth.ingest", "ingest"),
-        Command("ingest-grades", "synth.ingest_grades"),
         Command("grade", "curate.grade", "grade"),
         Command("judge-agreement", "curate.judge_agreement", "judge_agreement"),
         Command("analyse", "curate.analyse", "analyse"),

@@ -3,23 +3,23 @@
     python -m curate.judge_agreement                # the judge of data/grade.parquet
     python -m curate.judge_agreement recorded=data/ingest/recorded.parquet
 
-The first reads the verdicts that `curate.grade` wrote with a judge, the second those that foreign
-files record beside their trajectories. Writes reports/judge_agreement.md: for each rule the share
-of answers on which both say the same, Cohen's kappa (NLTK's), both with 95% intervals, and the four
-counts behind them. Answers of which the judge did not tell, and open-ended questions, of which no
-rule can tell, are counted and take no part.
+The first reads the verdicts that `curate.grade` wrote with a judge. The second reads what foreign
+files record beside their trajectories: a judge's verdicts, and their own exact match. Writes
+reports/judge_agreement.md: for each rule the share of answers on which both say the same, Cohen's
+kappa, both with 95% intervals, and the four counts behind them. Answers of which the judge did not
+tell, and open-ended questions, of which no rule can tell, are counted and take no part.
 """
 
+import math
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 
 from coa import tables
-from coa.errors import InputError, MissingExtraError
+from coa.errors import InputError
 from coa.files import GRADED
 from coa.graded import GradedTrajectory, RightBy, is_right
 from coa.grading import Grade, grade_prediction
@@ -28,32 +28,32 @@ from coa.whole_files import write_file
 
 OUT = Path("reports/judge_agreement.md")
 _CONFIDENCE = 0.95
+_MIN_F1 = 0.5
+"""From which F1 on an answer counts as right by the rule F1."""
+RULES: dict[str, Callable[[Grade], bool]] = {
+    "exact match": lambda grade: bool(grade.exact_match),
+    "cover match": lambda grade: bool(grade.cover_exact_match),
+    f"F1 from {_MIN_F1:g}": lambda grade: (grade.f1 or 0.0) >= _MIN_F1,
+}
+"""The rules that are compared with the judge, by their titles."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeAgreementParams:
-    """Which verdicts are compared, and how sure the figures are."""
+    """Which verdicts are compared."""
 
     graded: str = GRADED.as_posix()
     """Graded rows with verdicts of the judge (`curate.grade`)."""
     recorded: str = ""
-    """In their place, rows whose files record a judge's verdict: data/ingest/recorded.parquet."""
-    models: tuple[str, ...] = ()
-    """Names of the models whose answers are compared; empty: all."""
-    min_f1: float = 0.5
-    """From which F1 on an answer counts as right by the rule F1."""
-    num_resamples: int = 200
-    """Of the bootstrap behind the intervals of kappa."""
-    seed: int = 0
-    """Of the bootstrap."""
+    """In their place, what foreign files record of their rows: data/ingest/recorded.parquet."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedVerdict:
     """What this command reads of a row of data/ingest/recorded.parquet."""
 
-    model: str
     judge: bool | None
+    exact_match: bool | None
     answer: str
     gold_answers: tuple[str, ...]
 
@@ -62,12 +62,12 @@ class RecordedVerdict:
 class Judged:
     """The answers that are compared, and the number of those that cannot be."""
 
+    judges: set[str] = field(default_factory=set)
     pairs: list[tuple[Grade, bool]] = field(default_factory=list)
     """Our grade, and whether the judge calls the answer right."""
     num_open: int = 0
     not_told: Counter[str] = field(default_factory=Counter)
     """Answers of which the judge did not tell, by why."""
-    judges: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +98,11 @@ class RuleAgreement:
     """None where the rule or the judge says the same of all answers."""
 
 
-Rule = Callable[[Grade], bool]
-
-
-def rules(min_f1: float) -> dict[str, Rule]:
-    """Return the rules that are compared with the judge, by their titles."""
-    return {
-        "exact match": lambda grade: bool(grade.exact_match),
-        "cover match": lambda grade: bool(grade.cover_exact_match),
-        f"F1 from {min_f1:g}": lambda grade: (grade.f1 or 0.0) >= min_f1,
-    }
-
-
-def read_graded(rows: Iterable[GradedTrajectory], models: Sequence[str] = ()) -> Judged:
+def read_graded(rows: Iterable[GradedTrajectory]) -> Judged:
     """Collect the verdicts of a judge on graded rows."""
     found = Judged()
     for row in rows:
         judgement = row.judgement
-        if models and row.trajectory.model not in models:
-            continue
         if row.rubric:
             found.num_open += 1
             continue
@@ -130,34 +116,35 @@ def read_graded(rows: Iterable[GradedTrajectory], models: Sequence[str] = ()) ->
     return found
 
 
-def read_recorded(rows: Iterable[RecordedVerdict], models: Sequence[str] = ()) -> Judged:
-    """Collect the verdicts that foreign files record."""
-    found = Judged(judges={"as recorded in the files"})
+def read_recorded(rows: Iterable[RecordedVerdict]) -> list[Judged]:
+    """Collect what foreign files record: a judge's verdicts, then their own exact match."""
+    by_judge = Judged({"a judge, as recorded in the files"})
+    by_match = Judged({"exact match, as recorded in the files"})
     for row in rows:
-        if models and row.model not in models:
-            continue
-        if row.judge is None or not row.gold_answers:
-            found.not_told["not recorded"] += 1
-        else:
-            found.pairs.append((grade_prediction(row.answer, row.gold_answers), row.judge))
-    return found
+        grade = grade_prediction(row.answer, row.gold_answers) if row.gold_answers else None
+        for found, told in ((by_judge, row.judge), (by_match, row.exact_match)):
+            if told is None or grade is None:
+                found.not_told["not recorded"] += 1
+            else:
+                found.pairs.append((grade, told))
+    return [by_judge, by_match]
 
 
-def compare(judged: Judged, params: JudgeAgreementParams) -> Iterator[RuleAgreement]:
+def compare(judged: Judged) -> Iterator[RuleAgreement]:
     """Compare each rule with the judge."""
-    for title, rule in rules(params.min_f1).items():
-        pairs = [(rule(grade), told) for grade, told in judged.pairs]
-        counts = Counter(pairs)
-        num_agreeing = counts[True, True] + counts[False, False]
+    for title, rule in RULES.items():
+        counts = Counter((rule(grade), told) for grade, told in judged.pairs)
+        both, neither = counts[True, True], counts[False, False]
+        only_rule, only_judge = counts[True, False], counts[False, True]
         yield RuleAgreement(
             rule=title,
-            both=counts[True, True],
-            only_rule=counts[True, False],
-            only_judge=counts[False, True],
-            neither=counts[False, False],
-            agreement=_share(num_agreeing, len(pairs)),
-            disagreement=_share(len(pairs) - num_agreeing, len(pairs)),
-            kappa=_kappa_with_interval(pairs, params),
+            both=both,
+            only_rule=only_rule,
+            only_judge=only_judge,
+            neither=neither,
+            agreement=_share(both + neither, len(judged.pairs)),
+            disagreement=_share(only_rule + only_judge, len(judged.pairs)),
+            kappa=_kappa(both, only_rule, only_judge, neither),
         )
 
 
@@ -169,52 +156,25 @@ def _share(part: int, whole: int) -> Figure:
     return Figure(part / whole, interval.low, interval.high)
 
 
-def _kappa_with_interval(
-    pairs: Sequence[tuple[bool, bool]], params: JudgeAgreementParams
-) -> Figure | None:
-    """Return Cohen's kappa with its bootstrap interval."""
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    ours, theirs = zip(*pairs, strict=True)
-    if len(set(ours)) == 1 or len(set(theirs)) == 1:
+def _kappa(both: int, only_rule: int, only_judge: int, neither: int) -> Figure | None:
+    """Return Cohen's kappa with its interval by Cohen's own standard error (1960)."""
+    total = both + only_rule + only_judge + neither
+    by_rule = (both + only_rule) / total
+    by_judge = (both + only_judge) / total
+    if by_rule in (0.0, 1.0) or by_judge in (0.0, 1.0):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a resample in which all agree has no kappa
-        found = bootstrap(
-            (np.asarray(ours), np.asarray(theirs)),
-            _kappa,
-            paired=True,
-            vectorized=False,
-            n_resamples=params.num_resamples,
-            confidence_level=_CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(params.seed),
-        )
-    low, high = found.confidence_interval
-    return Figure(_kappa(ours, theirs), float(low), float(high))
-
-
-def _kappa(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    try:
-        from nltk.metrics.agreement import AnnotationTask
-    except ImportError as error:
-        raise MissingExtraError("nltk", "review") from error
-
-    data = [("rule", number, bool(label)) for number, label in enumerate(ours)]
-    data += [("judge", number, bool(label)) for number, label in enumerate(theirs)]
-    try:
-        return float(AnnotationTask(data).kappa())
-    except ZeroDivisionError:  # all labels are the same
-        return 1.0
+    observed = (both + neither) / total
+    expected = by_rule * by_judge + (1 - by_rule) * (1 - by_judge)
+    kappa = (observed - expected) / (1 - expected)
+    error = math.sqrt(observed * (1 - observed) / total) / (1 - expected)
+    reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * error
+    return Figure(kappa, kappa - reach, kappa + reach)
 
 
 def as_markdown(judged: Judged, found: Sequence[RuleAgreement]) -> str:
-    """Write the page."""
+    """Write the section of one judge."""
     names = ", ".join(f"`{name}`" for name in sorted(judged.judges))
     lines = [
-        "# How far the judge agrees with the rules",
-        "",
         f"Judge: {names or 'none'}. {len(judged.pairs):,} answers are compared; "
         f"{_left_out(judged)}.",
         "",
@@ -239,28 +199,39 @@ def _left_out(judged: Judged) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Compare, write the page and return the summary line."""
+    """Compare, write the page and return the summary line.
+
+    Raises:
+        InputError: A file is missing, or no row has a verdict.
+    """
     params = Params.load("judge_agreement", arguments).section(JudgeAgreementParams)
     path = Path(params.recorded or params.graded)
     if params.recorded:
-        judged = read_recorded(tables.read_table(path, RecordedVerdict), params.models)
+        judged = read_recorded(tables.read_table(path, RecordedVerdict))
     else:
-        judged = read_graded(tables.read_table(path, GradedTrajectory), params.models)
-    if not judged.pairs:
+        judged = [read_graded(tables.read_table(path, GradedTrajectory))]
+    told = [each for each in judged if each.pairs]
+    if not told:
         raise InputError(
-            "no row has a judge's verdict to compare",
+            "no row has a verdict to compare",
             where=path,
-            got=_left_out(judged),
+            got=_left_out(judged[0]),
             fix="name a judge in the section judge and run `python -m curate.grade` "
             "(docs/judge.md)",
         )
-    found = list(compare(judged, params))
-    write_file(OUT, as_markdown(judged, found))
-    exact = found[0]
-    return (
-        f"{OUT}: the judge and exact match disagree on {exact.disagreement} of "
-        f"{len(judged.pairs):,} answers, kappa {exact.kappa or '-'}; {_left_out(judged)}"
-    )
+    sections = ["# How far the judge agrees with the rules\n"]
+    summaries = []
+    for each in told:
+        found = list(compare(each))
+        sections.append(as_markdown(each, found))
+        exact = found[0]
+        summaries.append(
+            f"{', '.join(sorted(each.judges))} and our exact match disagree on "
+            f"{exact.disagreement} of {len(each.pairs):,} answers, kappa {exact.kappa or '-'}; "
+            f"{_left_out(each)}"
+        )
+    write_file(OUT, "\n".join(sections))
+    return f"{OUT}: {'. '.join(summaries)}"
 
 
 if __name__ == "__main__":

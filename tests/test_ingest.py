@@ -17,13 +17,6 @@ from coa.tables import read_table
 from coa.trajectory import Mode, Trajectory
 from synth.ingest import DroppedLine, Ingested, Recorded, ingest
 from synth.ingest import main as ingest_main
-from synth.ingest_grades import (
-    DisagreementReason,
-    Measure,
-    compare,
-    why,
-)
-from synth.ingest_grades import main as grades_main
 from tests.ingest_support import (
     ALL,
     CHAT,
@@ -212,7 +205,7 @@ def test_several_files_share_one_run_and_a_missing_one_is_an_error(tmp_path: Pat
         list(ingest(ingest_params(str(tmp_path / "a.jsonl"), max_row_bytes=0)))
 
 
-def test_the_commands_write_tables_and_a_report(
+def test_the_command_writes_tables(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -227,21 +220,6 @@ def test_the_commands_write_tables_and_a_report(
         UnreadableReason.NO_GOLD_ANSWER,
         UnreadableReason.NOT_JSON,
     ]
-    assert "4 of 4 trajectories have a recorded grade, 2 disagreements" in grades_main([])
-    report = Path("data/ingest_grades/agreement.md").read_text()
-    assert "another answer was graded" in report
-    assert "| model | ours, theirs | rows | ours | theirs |" in report
-
-
-def test_rows_without_a_recorded_grade_are_not_counted_as_compared(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_folder(tmp_path, root)
-    chat = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"}]
-    write(tmp_path / "in.jsonl", {"question": "Who?", "answer": "Ada", "messages": chat})
-    ingest_main(["ingest.files=[{path: in.jsonl}]"])
-    assert "0 of 1 trajectories have a recorded grade" in grades_main([])
 
 
 def test_a_folder_of_parquet_files_is_refused_with_a_pattern_that_finds_them(
@@ -283,34 +261,3 @@ def test_git_adds_neither_what_others_made_nor_what_was_read_from_it(tmp_path: P
     listing = ["git", "ls-files", "--others", "--exclude-standard"]
     found = subprocess.run(listing, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert sorted(found.stdout.split()) == sorted([*committed, ".gitignore"])
-
-
-@pytest.mark.parametrize(
-    ("answer", "recorded", "gold", "reason"),
-    [
-        ("Paris", "London", "Paris", DisagreementReason.EXTRACTION),
-        ("False", None, "no", DisagreementReason.YES_NO),
-        ("Ariel Ramirez", "ariel ramirez", "Ariel Ramírez", DisagreementReason.FORMATTING),
-        ("acid house", None, "acid-house", DisagreementReason.FORMATTING),
-        ("1861–1865", None, "1861–65", DisagreementReason.NUMERAL),
-        ("three", None, "3", DisagreementReason.NUMERAL),
-        ("Paris, France", None, "Paris", DisagreementReason.LONGER),
-        ("Doug Liman", None, "Douglas Eric Doug Liman", DisagreementReason.SHORTER),
-        ("Columbus Crew SC", None, "Columbus Crew Soccer Club", DisagreementReason.ALIAS),
-        ("OSRIC", None, "Old School Reference", DisagreementReason.LENIENT_JUDGE),
-    ],
-)
-def test_each_reason_has_its_smallest_case(
-    answer: str, recorded: str | None, gold: str, reason: DisagreementReason
-) -> None:
-    assert why(answer, recorded, (gold,)) is reason
-
-
-def test_an_answer_that_only_we_accept_is_the_judges_strictness(tmp_path: Path) -> None:
-    _, recorded, question, _ = one(tmp_path, {**R1, "gpt4o_output": "False"})
-    assert question is not None
-    found = compare(question, recorded)
-    assert {(row.measure, row.reason) for row in found.disagreements} == {
-        (Measure.JUDGE, DisagreementReason.STRICT_JUDGE),
-        (Measure.JUDGE_COVER, DisagreementReason.STRICT_JUDGE),
-    }

@@ -15,18 +15,7 @@ from coa.grading import grade, grade_prediction
 from coa.own_tags import to_own_tags
 from coa.trajectory import Author, StepKind
 from synth.ingest import DroppedLine, Ingested, ingest
-from synth.ingest import main as ingest_main
-from synth.ingest_grades import (
-    DisagreementReason,
-    Measure,
-    compare_tables,
-    report,
-    yields,
-)
-from tests.ingest_support import (
-    ingest_params,
-    make_folder,
-)
+from tests.ingest_support import ingest_params
 
 REAL = Path(os.environ.get("COA_REAL_DATA", "")) / "trajectories"
 needs_real_data = pytest.mark.skipif(
@@ -112,21 +101,3 @@ def test_real_rows_give_the_scaffold_the_sentences_of_its_runtime() -> None:
             if found:
                 sentences[step.author, found[1]] += 1
     assert sentences == {(Author.SCAFFOLD, "5"): 47, (Author.SCAFFOLD, "9"): 15}
-
-
-@needs_real_data
-def test_our_exact_match_is_the_recorded_one_on_every_real_row(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_folder(tmp_path, root)
-    pattern = f"{REAL}/trajectories_fireact_hotpotdev500_*.jsonl"
-    ingest_main([f'files=[{{path: "{pattern}"}}]'])
-    found = list(compare_tables())
-    rows = [row for each in found for row in each.disagreements]
-    assert len(found) == 951
-    assert Counter((row.measure, row.reason) for row in rows) == {
-        (Measure.F1, DisagreementReason.NUMERAL): 4
-    }
-    assert "| F1, recorded F1 | numeral |" in report(found)
-    assert "no_answer 4" in yields()

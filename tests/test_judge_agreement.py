@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,20 @@ from coa.policy import Policy
 from coa.policy.scripted import ScriptedPolicy
 from coa.question import Question
 from curate.judge_agreement import (
-    JudgeAgreementParams,
+    RULES,
+    Judged,
     RecordedVerdict,
-    Rule,
     as_markdown,
     compare,
     main,
     read_graded,
     read_recorded,
-    rules,
 )
 from synth.ingest import main as ingest
 from tests.judge_support import OPEN, PROMPTS, answered
 from tests.sample_records import make_graded
 
 ROOT = Path(__file__).parent.parent
-FEW = JudgeAgreementParams(num_resamples=20)
 
 
 def rows(number: int) -> list[GradedTrajectory]:
@@ -60,7 +57,7 @@ def judged_by(policy: Policy, rows: list[GradedTrajectory]) -> list[GradedTrajec
 
 def test_a_tenth_of_flipped_verdicts_is_reported_as_a_tenth() -> None:
     found = read_graded(judged_by(scripted_judge(0.1), rows(2000)))
-    exact = next(compare(found, FEW))
+    exact = next(compare(found))
     assert exact.rule == "exact match" and len(found.pairs) == 2000
     assert exact.disagreement.low < 0.1 < exact.disagreement.high
     assert exact.disagreement.high - exact.disagreement.low < 0.03
@@ -68,7 +65,7 @@ def test_a_tenth_of_flipped_verdicts_is_reported_as_a_tenth() -> None:
 
 
 def test_a_judge_that_compares_as_exact_match_does_agrees_wholly() -> None:
-    exact = next(compare(read_graded(judged_by(scripted_judge(), rows(60))), FEW))
+    exact = next(compare(read_graded(judged_by(scripted_judge(), rows(60)))))
     assert (exact.both, exact.only_rule, exact.only_judge, exact.neither) == (30, 0, 0, 30)
     assert exact.agreement.value == 1.0 and exact.disagreement.value == 0.0
     assert exact.kappa is not None and exact.kappa.value == 1.0
@@ -80,28 +77,37 @@ def test_what_was_not_judged_is_counted_and_takes_no_part() -> None:
     found = read_graded([*nonsense, *unasked])
     assert found.not_told == {"unreadable": 1, "not asked": 1}
     assert (len(found.pairs), found.num_open) == (2, 1)
-    page = as_markdown(found, list(compare(found, FEW)))
+    page = as_markdown(found, list(compare(found)))
     assert "2 answers were not judged (1 not asked, 1 unreadable), 1 questions are open" in page
 
 
 def test_rules_differ_where_the_answer_is_longer_or_shorter() -> None:
     grades = [answered(text).grade for text in ("Paris", "Paris in France", "Rome")]
-    table: dict[str, Rule] = rules(0.5)
-    assert [[rule(grade) for grade in grades] for rule in table.values()] == [
+    assert [[rule(grade) for grade in grades] for rule in RULES.values()] == [
         [True, False, False],
         [True, True, False],
         [True, True, False],
     ]
 
 
-def test_recorded_verdicts_are_compared_model_by_model() -> None:
+def test_recorded_verdicts_of_a_judge_and_of_exact_match_are_compared_apart() -> None:
     recorded = [
-        RecordedVerdict("a", True, "Paris", ("Paris",)),
-        RecordedVerdict("b", False, "Rome", ("Paris",)),
-        RecordedVerdict("b", None, "Rome", ("Paris",)),
+        RecordedVerdict(True, True, "Paris", ("Paris",)),
+        RecordedVerdict(False, None, "Rome", ("Paris",)),
+        RecordedVerdict(None, False, "Rome", ()),
     ]
-    found = read_recorded(recorded, ["b"])
-    assert (len(found.pairs), found.not_told) == (1, {"not recorded": 1})
+    by_judge, by_match = read_recorded(recorded)
+    assert (len(by_judge.pairs), by_judge.not_told) == (2, {"not recorded": 1})
+    assert (len(by_match.pairs), by_match.not_told) == (1, {"not recorded": 2})
+
+
+def test_kappa_is_cohens_with_an_interval_around_it() -> None:
+    # 20 and 15 of 50 as in Wikipedia's example, whose kappa is 0.4.
+    right, wrong = answered("Paris").grade, answered("Rome").grade
+    counts = [(right, True)] * 20 + [(right, False)] * 5 + [(wrong, True)] * 10
+    kappa = next(compare(Judged(pairs=[*counts, *[(wrong, False)] * 15]))).kappa
+    assert kappa is not None and kappa.value == pytest.approx(0.4)
+    assert kappa.low < 0.4 < kappa.high and kappa.high - 0.4 == pytest.approx(0.2540, abs=1e-4)
 
 
 def test_the_command_needs_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,26 +115,31 @@ def test_the_command_needs_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_profile(ROOT / "conf/tiny.yaml", base=ROOT / "conf/microworld.yaml")
     graded = Path("data/grade.parquet")
     tables.write_table(graded, GradedTrajectory, rows(2))
-    with pytest.raises(InputError, match="no row has a judge's verdict"):
+    with pytest.raises(InputError, match="no row has a verdict"):
         main([])
     tables.write_table(graded, GradedTrajectory, judged_by(scripted_judge(), rows(20)))
-    assert "disagree on 0.000 [0.000, 0.161] of 20 answers" in main(["num_resamples=20"])
+    assert "disagree on 0.000 [0.000, 0.161] of 20 answers" in main([])
     assert "| exact match | 1.000" in Path("reports/judge_agreement.md").read_text()
 
 
 @pytest.mark.skipif(
     "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data"
 )
-def test_gpt_4o_accepts_170_answers_that_exact_match_refuses(
+def test_real_files_record_what_we_grade_and_gpt_4o_accepts_170_answers_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "synth").symlink_to(ROOT / "synth")
     write_profile(ROOT / "conf/tiny.yaml", base=ROOT / "conf/microworld.yaml")
-    files = f"{os.environ['COA_REAL_DATA']}/trajectories/*r1searcher_hotpotqa_*.jsonl"
-    ingest([f'ingest.files=[{{path: "{files}"}}]'])
+    folder = f"{os.environ['COA_REAL_DATA']}/trajectories"
+    names = ("*r1searcher_hotpotqa_*", "*fireact_hotpotdev500_*")
+    entries = [f'{{path: "{folder}/{name}.jsonl"}}' for name in names]
+    ingest([f"ingest.files=[{', '.join(entries)}]"])
     recorded = tables.read_table(Path("data/ingest/recorded.parquet"), RecordedVerdict)
-    exact, cover, f1 = compare(read_recorded(recorded), replace(FEW, num_resamples=2))
+    by_judge, by_match = read_recorded(recorded)
+    exact, cover, f1 = compare(by_judge)
     assert (exact.only_rule, exact.only_judge) == (1, 170)
     assert (cover.only_rule, cover.only_judge) == (9, 119)
     assert (f1.only_rule, f1.only_judge) == (23, 28)
+    ours = next(compare(by_match))
+    assert (len(by_match.pairs), ours.only_rule, ours.only_judge) == (951, 0, 0)

@@ -5,7 +5,6 @@ are escaped, after everything in it is broken that could act as a tag, an answer
 token of the judge. The places are filled in one pass, so that no text is filled again.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -50,11 +49,6 @@ class JudgePrompt:
                 "the judge's prompt lacks a place", where=path, expected=", ".join(missing)
             )
         return cls(chat_template.replace("{prompt}", body))
-
-    @property
-    def digest(self) -> str:
-        """Return the first 16 hex digits of the SHA-256 of the text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     def fill(self, texts: Mapping[str, str], control_tokens: Sequence[str] = ()) -> str:
         """Put each text, quoted, into the place of its name."""

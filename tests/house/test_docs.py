@@ -84,7 +84,6 @@ from scripts.settings_reference import (
     write_reference,
 )
 from synth.ingest import DroppedLine, Recorded
-from synth.ingest_grades import Disagreement, DisagreementReason, Measure
 from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DroppedQuestion
 from synth.sample import Assignment
@@ -113,7 +112,6 @@ RECORDS: list[type[Any]] = [
     IndexSettings,
     Recorded,
     DroppedLine,
-    Disagreement,
     DroppedQuestion,
     EvaluationSet,
     Excluded,
@@ -140,8 +138,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         PointOutcome,
         ForkWay,
         UnreadableReason,
-        Measure,
-        DisagreementReason,
         RefusalReason,
         Cause,
         ExclusionReason,
