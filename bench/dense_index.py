@@ -22,14 +22,14 @@ import numpy as np
 import polars as pl
 
 from bench.index import POLL_SECONDS, private_kilobytes
-from coa.search.dense.graph import (
+from coa.search.dense.embedders import HashedEmbedder
+from coa.search.dense.engine import (
     CONNECTIVITY,
     EXPANSION_ADD,
     EXPANSION_SEARCH,
     Graph,
     build_graph,
 )
-from coa.search.dense.hashed import HashedEmbedder
 
 NUM_QUERIES = 500
 DIMENSIONS = 256

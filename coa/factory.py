@@ -17,8 +17,7 @@ from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.native.policy import NativePolicy
 from coa.search import EngineKind, SearchEngine
 from coa.search.dense.settings import DenseSettings
-from coa.search.finders import open_finder
-from coa.search.fusion import FusionSettings
+from coa.search.finders import FusionSettings, open_finder
 from coa.search.recorded import (
     RecordedSearch,
     RecordingMode,
@@ -95,7 +94,7 @@ class SearchParams:
     index: str = INDEX.as_posix()
     """For `embedded`, `dense` and `hybrid`: the folder that `coa.search.index` wrote."""
     dense: DenseSettings = field(default_factory=DenseSettings)
-    """For `dense`, and for `hybrid` where it fuses vectors."""
+    """For `dense` and `hybrid`."""
     fusion: FusionSettings = field(default_factory=FusionSettings)
     """For `hybrid`."""
     server: RemoteSettings = field(default_factory=RemoteSettings)

@@ -1,7 +1,7 @@
 """Send HTTP requests to a server, or to several, and repeat those that fail for a passing reason.
 
 A reply that no repetition would change raises `Rejection`; a deadline that passes raises `GaveUp`.
-The callers decide what these mean for a run: `coa/search/calls.py`, `coa/policy/completions.py`.
+The callers decide what these mean for a run: `coa/search/remote.py`, `coa/policy/completions.py`.
 Which of several servers is asked is decided in `coa/servers.py`, and how fast in `coa/pacing.py`.
 """
 

@@ -4,7 +4,7 @@
         reply = await tool.call(argument)
     sent.number
 
-The client that sends them (`coa/search/calls.py`) knows nothing of the tool's call: the count
+The client that sends them (`coa/search/remote.py`) knows nothing of the tool's call: the count
 travels with the asyncio task, and with the tasks that it starts.
 """
 

@@ -42,11 +42,7 @@ def dense_settings(place: Path, **changes: Any) -> DenseSettings:
 
 
 def embed(index: Path, settings: DenseSettings) -> VectorFolder:
-    embedder = open_embedder(settings)
-    try:
-        return embed_passages(index, settings, embedder)
-    finally:
-        embedder.close()
+    return embed_passages(index, settings, open_embedder(settings))
 
 
 def open_dense(index: Path, settings: DenseSettings) -> DenseSearch:

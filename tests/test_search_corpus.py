@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError, ServiceError
 from coa.search import Passage
-from coa.search.corpus import corpus_files, corpus_hash, read_passages, split_contents
-from coa.search.corpus_files import expected_rows, files_of
+from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
+from coa.search.wire import split_contents
 from tests.corpus_support import (
     row,
     write_jsonl,
@@ -138,14 +138,14 @@ def test_a_data_set_of_the_hub_is_taken_from_an_earlier_download(
     write_jsonl(folder / f"snapshots/{commit}/b.jsonl", row(2))
     (folder / f"snapshots/{commit}/README.md").write_text("A corpus.")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert [file.name for file in files_of("hub:me/wiki")] == ["b.jsonl", "a.jsonl"]
-    assert [file.name for file in files_of(f"hub:me/wiki@{commit}:data/*.jsonl")] == ["a.jsonl"]
+    assert [file.name for file in corpus_files("hub:me/wiki")] == ["b.jsonl", "a.jsonl"]
+    assert [file.name for file in corpus_files(f"hub:me/wiki@{commit}:data/*.jsonl")] == ["a.jsonl"]
     with pytest.raises(InputError, match="no corpus files"):
-        files_of("hub:me/wiki:*.csv")
+        corpus_files("hub:me/wiki:*.csv")
     with pytest.raises(ServiceError, match=r"download failed[\s\S]*HF_HUB_OFFLINE"):
-        files_of("hub:me/other")
+        corpus_files("hub:me/other")
     with pytest.raises(ConfigError, match="hub:OWNER/NAME"):
-        files_of("hub:wiki")
+        corpus_files("hub:wiki")
 
 
 @pytest.fixture

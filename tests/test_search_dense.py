@@ -1,6 +1,11 @@
 """Search vectors of passages, and keep the vectors that were computed."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa.errors import ConfigError, InputError, OutputError
+from coa.errors import ConfigError, InputError, OutputError, ServiceError
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-from coa.search.dense.hashed import HashedEmbedder
-from coa.search.dense.settings import DenseSettings, EmbedderKind, EmbeddingServerSettings
+from coa.search.dense.embedders import HashedEmbedder, Vectors
+from coa.search.dense.engine import DenseSearch
+from coa.search.dense.settings import DenseSettings, EmbedderKind
 from coa.search.dense.vectors import VectorFolder, writing_alone
-from coa.search.embed import main
+from coa.search.embed import embed_passages, main
+from coa.search.embedded import EmbeddedSearch
 from tests.dense_support import RIVERS, dense_settings, embed, make_index, open_dense, towns
 
 HOSTILE = (
@@ -117,8 +124,7 @@ def test_the_fingerprint_names_embedder_and_corpus_and_nothing_else(tmp_path: Pa
         return open_dense(index, settings).fingerprint
 
     plain = fingerprint("a")
-    server = EmbeddingServerSettings(base_url="http://elsewhere/v1")
-    assert fingerprint("b", batch_size=1, model="unread", server=server) == plain
+    assert fingerprint("b", batch_size=1, model="unread") == plain
     assert fingerprint("c", hashed_dimensions=64) != plain
     assert fingerprint("d", query_prefix="query: ") != plain
 
@@ -206,6 +212,57 @@ def test_rows_count_as_written_only_with_their_mark(tmp_path: Path) -> None:
     assert again.rows.tobytes() == whole
 
 
+def test_a_killed_run_goes_on_and_computes_only_what_is_missing(tmp_path: Path, root: Path) -> None:
+    index = make_index(tmp_path, towns(3000))
+    (tmp_path / "params.yaml").write_bytes((root / "params.yaml").read_bytes())
+    settings = dense_settings(tmp_path, batch_size=1)
+    command = [
+        *(sys.executable, "-m", "coa.search.embed", f"index={index}"),
+        *(f"search.dense.folder={settings.folder}", "search.dense.hashed_dimensions=128"),
+        "search.dense.batch_size=1",
+    ]
+    marks = tmp_path / "vectors/done"
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (marks.exists() and any(marks.read_bytes())) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    num_kept = sum(marks.read_bytes())
+    assert 0 < num_kept < 3000
+    counting = Counting(HashedEmbedder(128))
+    folder = embed_passages(index, settings, counting)
+    assert counting.num_texts == 3000 - num_kept
+    whole = embed(index, replace(settings, folder=str(tmp_path / "whole"), batch_size=512))
+    assert np.array_equal(folder.rows, whole.rows)
+    graphs = [(tmp_path / name / "graph.usearch").read_bytes() for name in ("vectors", "whole")]
+    assert graphs[0] == graphs[1]
+
+
+class Counting:
+    """Counts the texts that an embedder is given."""
+
+    def __init__(self, embedder: HashedEmbedder) -> None:
+        self._embedder = embedder
+        self.num_texts = 0
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        self.num_texts += len(texts)
+        return self._embedder.embed(texts)
+
+
+def test_an_embedder_that_gives_other_sizes_is_refused_with_advice(tmp_path: Path) -> None:
+    index = make_index(tmp_path)
+    settings = dense_settings(tmp_path)
+    embed(index, settings)
+    words = EmbeddedSearch.open(index)
+    engine = DenseSearch(words, index, settings, HashedEmbedder(64))
+    with pytest.raises(ServiceError, match="another size") as refusal:
+        engine.find("Rhine", 1)
+    assert refusal.value.details["expected"] == "128 numbers"
+    assert "into another folder" in refusal.value.details["what to do"]
+
+
 def test_hostile_queries_and_passages_are_embedded_as_text(tmp_path: Path) -> None:
     passages = [
         Passage(f"h{number}", text.encode("utf-8", "replace").decode()[:50], f"x {text[1:3000]}")
@@ -232,14 +289,9 @@ def test_hashed_vectors_have_length_one_or_say_nothing(texts: list[str]) -> None
 
 def test_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(ConfigError, match="no embedding model is named"):
-        DenseSettings(embedder=EmbedderKind.SERVER)
+        DenseSettings(embedder=EmbedderKind.SENTENCE_TRANSFORMERS)
     with pytest.raises(ConfigError, match="batch_size"):
         DenseSettings(batch_size=0)
-    with pytest.raises(ConfigError, match="timeout_seconds"):
-        EmbeddingServerSettings(timeout_seconds=0)
-    with pytest.raises(ConfigError, match="base_url") as refusal:
-        EmbeddingServerSettings(base_url="https://me:secret@host/v1")
-    assert "secret" not in str(refusal.value)
 
 
 def test_the_command_embeds_the_index_of_the_settings(

@@ -1,6 +1,7 @@
 """Fuse rankings by reciprocal ranks, and serve what comes of it."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ from coa.factory import SearchParams, open_engine
 from coa.search import EngineKind, Hit, Passage
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
-from coa.search.finders import open_finder
-from coa.search.fusion import FusionSettings, HybridSearch, SecondRanking, TitleSearch, fuse
+from coa.search.finders import FusionSettings, HybridSearch, fuse, open_finder
 from coa.search.remote import RemoteSearch, RemoteSettings
 from coa.search.serve import ServeParams
 from coa.search.wire import Dialect
@@ -79,23 +79,11 @@ def test_one_ranking_alone_keeps_its_order(numbers: list[int]) -> None:
     assert ids(fuse([ranking(*numbers)], 99)) == [str(number) for number in numbers]
 
 
-def test_titles_are_searched_alone(tmp_path: Path) -> None:
-    engine = EmbeddedSearch.in_memory(RIVERS)
-    titles = TitleSearch(engine)
-    assert ids(titles.find("river Danube or Rhine", 5)) == ["p1", "p2"]
-    assert titles.find("mountains", 5) == titles.find("", 5) == titles.find("Danube", 0) == ()
-    assert titles.fingerprint != engine.fingerprint
-
-
-def test_a_hybrid_with_titles_needs_no_vectors(tmp_path: Path) -> None:
-    fusion = FusionSettings(second=SecondRanking.TITLES)
-    params = SearchParams(
-        EngineKind.HYBRID,
-        str(make_index(tmp_path)),
-        dense=dense_settings(tmp_path),
-        fusion=fusion,
-    )
-    engine = open_engine(params)
+def test_a_hybrid_holds_what_either_ranking_finds(tmp_path: Path) -> None:
+    index = make_index(tmp_path)
+    dense = dense_settings(tmp_path)
+    embed(index, dense)
+    engine = open_engine(SearchParams(EngineKind.HYBRID, str(index), dense=dense))
     hits = asyncio.run(engine.search("the river Rhine and Jane Doe", 3))
     assert set(ids(hits)) == {"p1", "p2", "p3"}
     assert hits[0].score > 1 / 61
@@ -107,26 +95,31 @@ def test_fingerprints_hold_only_what_the_engine_reads(tmp_path: Path) -> None:
     others = dense_settings(tmp_path, folder=str(tmp_path / "others"), hashed_dimensions=64)
     for settings in (vectors, others):
         embed(index, settings)
-    by_titles = FusionSettings(second=SecondRanking.TITLES)
-    by_vectors = FusionSettings(second=SecondRanking.DENSE)
+    plain_fusion = FusionSettings()
+    deep = FusionSettings(depth=7)
 
     def fingerprint(kind: EngineKind, dense: object, fusion: FusionSettings) -> str:
         return open_finder(kind, index, dense, fusion).fingerprint  # type: ignore[arg-type]
 
-    same = {fingerprint(EngineKind.HYBRID, dense, by_titles) for dense in (vectors, others)}
-    other = {fingerprint(EngineKind.HYBRID, dense, by_vectors) for dense in (vectors, others)}
-    deeper = fingerprint(EngineKind.HYBRID, vectors, FusionSettings(depth=7))
-    alone = {fingerprint(EngineKind.DENSE, vectors, fusion) for fusion in (by_titles, by_vectors)}
-    plain = {fingerprint(EngineKind.EMBEDDED, others, fusion) for fusion in (by_titles, by_vectors)}
-    assert (len(same), len(other), len(alone), len(plain)) == (1, 2, 1, 1)
-    assert len(same | other | alone | plain | {deeper}) == 6
+    hybrids = {
+        fingerprint(EngineKind.HYBRID, settings, fusion)
+        for settings in (vectors, others)
+        for fusion in (plain_fusion, deep)
+    }
+    alone = {fingerprint(EngineKind.DENSE, vectors, fusion) for fusion in (plain_fusion, deep)}
+    plain = {fingerprint(EngineKind.EMBEDDED, others, fusion) for fusion in (plain_fusion, deep)}
+    assert (len(hybrids), len(alone), len(plain)) == (4, 1, 1)
+    assert len(hybrids | alone | plain) == 6
 
 
 def test_depth_bounds_what_each_ranking_contributes(tmp_path: Path) -> None:
     engine = EmbeddedSearch.in_memory(RIVERS)
-    hybrid = HybridSearch(engine, TitleSearch(engine), FusionSettings(depth=1))
+    titles = EmbeddedSearch.in_memory([replace(passage, text="") for passage in RIVERS])
+    hybrid = HybridSearch(engine, titles, FusionSettings(depth=1))
     assert ids(hybrid.find("river Danube", 1)) == ["p1"]
     assert len(hybrid.find("river Danube Rhine", 3)) == 2
+    deep = HybridSearch(engine, titles, FusionSettings())
+    assert len(deep.find("river Danube Rhine mountains", 3)) == 3
     with pytest.raises(ConfigError, match="depth"):
         FusionSettings(depth=0)
 
@@ -159,15 +152,16 @@ def test_a_client_that_names_a_hybrid_notices_another_one(
     tmp_path: Path, served_search: type
 ) -> None:
     index = make_index(tmp_path)
-    fusion = FusionSettings(second=SecondRanking.TITLES)
-    finder = open_finder(EngineKind.HYBRID, index, dense_settings(tmp_path), fusion)
+    dense = dense_settings(tmp_path)
+    embed(index, dense)
+    finder = open_finder(EngineKind.HYBRID, index, dense, FusionSettings())
 
     async def ask(url: str, name: str) -> int:
         async with RemoteSearch(RemoteSettings(url=url, name=name)) as client:
             return len(await client.search("Rhine", 2))
 
     with served_search(finder, Serving()) as server:
-        assert asyncio.run(ask(server.url, finder.fingerprint)) == 1
+        assert asyncio.run(ask(server.url, finder.fingerprint)) == 2
         with pytest.raises(ConnectionError, match="another index"):
             asyncio.run(ask(server.url, "hybrid:000000000000"))
 

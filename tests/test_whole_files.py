@@ -13,7 +13,7 @@ from coa import tables
 from coa.errors import InputError, OutputError, ServiceError
 from coa.model_files import fingerprint_files
 from coa.search import Passage
-from coa.search.corpus_files import expected_rows
+from coa.search.corpus import expected_rows
 from coa.sources import read_rows
 from coa.whole_files import PRIVATE, replacing, write_file
 

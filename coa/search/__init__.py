@@ -45,6 +45,24 @@ class SearchEngine(Protocol):
         """
 
 
+class Finder(Protocol):
+    """An engine in this process that several threads may ask, such as `EmbeddedSearch`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify corpus, engine and settings."""
+
+    @property
+    def num_passages(self) -> int:
+        """Count the passages in the corpus."""
+
+    def find(self, query: str, top_k: int) -> Sequence[Hit]:
+        """Find the best passages, best first."""
+
+    def passage(self, passage_id: str) -> Passage | None:
+        """Return the passage with this id; None where there is none."""
+
+
 class EngineKind(StrEnum):
     """Which search engine a section describes."""
 
@@ -53,7 +71,7 @@ class EngineKind(StrEnum):
     DENSE = "dense"
     """The vectors of the index's passages: those nearest to the query's vector."""
     HYBRID = "hybrid"
-    """BM25 and a second ranking, fused by reciprocal ranks."""
+    """BM25 and the vectors, fused by reciprocal ranks."""
     SERVER = "server"
     """A retrieval server: this project's, or any that speaks one of the dialects."""
     WEB = "web"

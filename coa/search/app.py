@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coa.search import Hit
+from coa.search import Finder, Hit
 from coa.search.connections import Connections, RequestLimits
-from coa.search.search_pool import BusyError, Finder, SearchPool
+from coa.search.search_pool import BusyError, SearchPool
 from coa.search.wire import (
     FINGERPRINT_HEADER,
     PAGES,

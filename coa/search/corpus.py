@@ -5,22 +5,27 @@ the title in quotes, a line break, the text.
 """
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from coa.errors import ConfigError, InputError
+import numpy as np
+
+from coa.errors import ConfigError, InputError, ServiceError, check_no_folder
 from coa.search import Passage
-
-if TYPE_CHECKING:
-    from coa.sources import SourceRow
+from coa.search.wire import split_contents
+from coa.sources import COMPRESSIONS, SourceRow, ending_of, read_rows
+from coa.tables import open_parquet
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
 """Of the files that `coa.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
+_HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<pattern>.+))?")
+_SAMPLE_BYTES = 1_000_000
 _FIRST_CHECK = 4096
 """Ids after which repeated ones are looked for the first time; then whenever their number has
 doubled."""
@@ -32,13 +37,19 @@ the memory."""
 def corpus_files(corpus: str) -> tuple[Path, ...]:
     """List the files that `index.corpus` names, sorted.
 
-    It names a file, a folder of files, or a pattern that files match. Hidden files in a folder are
-    skipped (DVC and git leave some); every other file must be one of passages.
+    It names a file, a folder of files, a pattern that files match, or a data set of the Hub, which
+    is downloaded first or taken from an earlier download. Hidden files in a folder are skipped (DVC
+    and git leave some); every other file must be one of passages.
 
     Raises:
-        InputError: the folder is empty, or nothing matches the pattern.
-        ConfigError: a file's ending is not .parquet, .jsonl or .csv, or the folder holds a folder.
+        InputError: the folder is empty, nothing matches the pattern, or there is no such data set.
+        ConfigError: a file's ending is not .parquet, .jsonl or .csv, the folder holds a folder, or
+            the name of a data set cannot be read.
+        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier
+            download.
     """
+    if corpus.startswith("hub:"):
+        return _hub_files(corpus)
     path = Path(corpus)
     if path.is_dir():
         files = [file for file in path.iterdir() if not file.name.startswith(".")]
@@ -56,20 +67,93 @@ def corpus_files(corpus: str) -> tuple[Path, ...]:
     for file in files:
         if not file.name.endswith(ENDINGS) or file.is_dir():
             folder = path if path.is_dir() else path.parent
-            raise _unknown_format(file, folder)
+            raise ConfigError(
+                f"cannot tell the format of {file}",
+                where="index.corpus",
+                expected=f"a name ending in {', '.join(ENDINGS)}",
+                fix="move it elsewhere, or name the others by a pattern: "
+                f"index.corpus: {folder}/*{ENDINGS[0]}",
+            )
     return tuple(sorted(files))
 
 
-def _unknown_format(file: Path, folder: Path) -> ConfigError:
-    fix = (
-        f"move it elsewhere, or name the others by a pattern: index.corpus: {folder}/*{ENDINGS[0]}"
+def _hub_files(corpus: str) -> tuple[Path, ...]:
+    """List the files of a data set of the Hub."""
+    found = _HUB.fullmatch(corpus)
+    if found is None:
+        expected = "hub:OWNER/NAME[@REVISION][:PATTERN]"
+        raise ConfigError(f"cannot read {corpus!r}", where="index.corpus", expected=expected)
+    pattern = found["pattern"] or "*"
+    folder = _download(found["repo"], found["revision"], pattern)
+    files = [path for path in folder.rglob(pattern) if path.name.endswith(ENDINGS)]
+    if not files:
+        raise InputError(
+            f"the data set {found['repo']} has no corpus files",
+            expected=f"*{', *'.join(ENDINGS)}",
+            fix="name a PATTERN",
+        )
+    return tuple(sorted(files))
+
+
+def _download(repo: str, revision: str | None, pattern: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
     )
-    return ConfigError(
-        f"cannot tell the format of {file}",
-        where="index.corpus",
-        expected=f"a name ending in {', '.join(ENDINGS)}",
-        fix=fix,
-    )
+
+    wanted = [pattern]
+    if not pattern.endswith(ENDINGS):
+        wanted = [f"{pattern}{ending}" for ending in ENDINGS]
+    try:
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=revision, allow_patterns=wanted
+        )
+        return Path(folder)
+    except RepositoryNotFoundError as error:
+        fix = "check the name; a private data set needs HF_TOKEN"
+        what = f"there is no data set {repo} on the Hub"
+        raise InputError(what, got=_first_line(error), fix=fix) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        fix = (
+            "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded "
+            "before is there"
+        )
+        raise ServiceError(
+            "the download failed", where=repo, got=_first_line(error), fix=fix
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    if not lines or not lines[0]:
+        return type(error).__name__
+    return lines[0]
+
+
+def expected_rows(files: Sequence[Path]) -> int | None:
+    """Estimate how many rows the files hold, to show the time left.
+
+    The number is exact for parquet; of other files it is estimated from the length of the first
+    lines. It is None where all of a compressed file would have to be read.
+    """
+    total = 0
+    for path in files:
+        if ending_of(path) == ".parquet":
+            total += int(open_parquet(path).metadata.num_rows)
+            continue
+        if path.suffix in COMPRESSIONS:
+            return None
+        check_no_folder(path)
+        try:
+            with path.open("rb") as file:
+                start = file.read(_SAMPLE_BYTES)
+        except OSError as error:
+            raise InputError(f"cannot read {path}", got=error.strerror or error) from error
+        if start:
+            total += round(path.stat().st_size / len(start) * start.count(b"\n"))
+    return total
 
 
 def read_passages(
@@ -87,13 +171,15 @@ def read_passages(
             and the row.
         ConfigError: a file's ending is not .parquet, .jsonl or .csv.
     """
-    names = _names(columns or {})
+    columns = columns or {}
+    ours = ("id", "contents") if "contents" in columns else ("id", "title", "text")
+    names = {name: columns.get(name, name) for name in ours}
     digests = array("Q")
     next_check = _FIRST_CHECK
     for file in files:
         count = len(digests)
         for row in _decoded_rows(file, names):
-            passage = to_passage(row)
+            passage = _to_passage(row)
             digests.append(_digest(passage.id))
             yield passage
             if len(digests) == next_check:
@@ -102,12 +188,6 @@ def read_passages(
         if len(digests) == count:
             raise InputError(f"{file} holds no passages", fix=_FIX_PATH)
     _require_unique(digests, files, names)
-
-
-def _names(columns: Mapping[str, str]) -> dict[str, str]:
-    """Map our columns to the file's, for those that are read."""
-    ours = ("id", "contents") if "contents" in columns else ("id", "title", "text")
-    return {name: columns.get(name, name) for name in ours}
 
 
 def _digest(passage_id: str) -> int:
@@ -119,8 +199,6 @@ def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping
 
     The digests of the ids are sorted; the files are read again only where two digests are equal.
     """
-    import numpy as np  # not at the top: clients of a search server need not wait for it
-
     ordered = np.sort(np.frombuffer(digests, dtype=np.uint64))
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if repeated.size:
@@ -139,23 +217,20 @@ def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set
             if _digest(passage_id) not in digests:
                 continue
             if passage_id in first:
-                raise _repeated_id(passage_id, first[passage_id], row.where)
+                raise InputError(
+                    f"the passage id {passage_id!r} occurs twice",
+                    where=f"{first[passage_id]} and {row.where}",
+                    fix="give every passage an id of its own: trajectories name the passages they "
+                    "saw by id",
+                )
             first[passage_id] = row.where
 
 
-def _repeated_id(passage_id: str, first: str, second: str) -> InputError:
-    fix = "give every passage an id of its own: trajectories name the passages they saw by id"
-    where = f"{first} and {second}"
-    return InputError(f"the passage id {passage_id!r} occurs twice", where=where, fix=fix)
-
-
-def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[SourceRow]":
+def _decoded_rows(path: Path, columns: Mapping[str, str]) -> Iterator[SourceRow]:
     """Read the rows of a file and report text that is not UTF-8.
 
     In a parquet file, such text is noticed only when its batch is decoded.
     """
-    from coa.sources import read_rows  # loads pyarrow, which clients of a server need not wait for
-
     where = f"{path}, row 0"
     try:
         for row in read_rows(path, columns):
@@ -168,7 +243,7 @@ def _decoded_rows(path: Path, columns: Mapping[str, str]) -> "Iterator[SourceRow
         ) from error
 
 
-def to_passage(row: "SourceRow") -> Passage:
+def _to_passage(row: SourceRow) -> Passage:
     """Turn a row into a passage.
 
     Raises:
@@ -202,21 +277,6 @@ def _text(value: Any, name: str, where: str) -> str:
             f"the passage's {name} is not valid Unicode", where=where, got=error, fix=_FIX
         ) from error
     return value
-
-
-def split_contents(contents: str) -> tuple[str, str]:
-    r"""Split a wiki-18 passage, `"Title"\ntext`, into title and text.
-
-    Without a line break, all of it is text.
-    """
-    title, line_break, text = contents.partition("\n")
-    if not line_break:
-        return "", contents
-    title = title.strip()
-    is_quoted = len(title) > 1 and title[0] == title[-1] == '"'
-    if is_quoted:
-        title = title[1:-1]
-    return title, text
 
 
 def corpus_hash(files: Sequence[Path]) -> str:

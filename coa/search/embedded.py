@@ -83,28 +83,13 @@ class EmbeddedSearch:
         There are none when no word of the query occurs in the corpus.
         """
         terms = self.query_terms(query)
-        return self._best(self._query(terms), top_k) if terms else ()
-
-    def find_titles(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """Find the `top_k` passages whose titles alone match best, best first, ties by id."""
-        terms = self.query_terms(query)
-        if not terms:
-            return ()
-        clauses = []
-        for term in terms:
-            in_title = Query.term_query(self._schema, "title", term, "freq")
-            clauses.append((tantivy.Occur.Should, in_title))
-        return self._best(Query.boolean_query(clauses), top_k)
-
-    def _best(self, query: Query, top_k: int) -> tuple[Hit, ...]:
-        """Return the `top_k` best passages of a query, best first, ties by id."""
         limit = min(top_k, self.num_passages)
-        if limit < 1:
+        if not terms or limit < 1:
             return ()
         num_fetched = limit
         if self._searcher.num_segments > 1:
             num_fetched += _TIE_MARGIN
-        found = self._searcher.search(query, num_fetched, count=False).hits
+        found = self._searcher.search(self._query(terms), num_fetched, count=False).hits
         hits = [Hit(self._passage(address), score) for score, address in found]
         hits.sort(key=lambda hit: (-hit.score, hit.passage.id))
         return tuple(hits[:limit])

@@ -1,49 +1,104 @@
-"""Open the engines that search an index folder in this process."""
+"""Open the engines that search an index folder in this process, and fuse two of them: `hybrid`.
 
+Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) needs no scores that compare: a
+passage scores 1 / (k + rank) in each ranking that holds it.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from coa.search import EngineKind
+from coa.errors import ConfigError
+from coa.search import EngineKind, Finder, Hit, Passage
 from coa.search.dense.settings import DenseSettings
 from coa.search.embedded import EmbeddedSearch
-from coa.search.fusion import FusionSettings, HybridSearch, SecondRanking, TitleSearch
 
 if TYPE_CHECKING:
     from coa.search.dense.engine import DenseSearch
 
 IN_PROCESS = (EngineKind.EMBEDDED, EngineKind.DENSE, EngineKind.HYBRID)
 """The engines that need no server."""
-
-
+RANK_CONSTANT = 60
+"""The paper's k: the larger it is, the less the first ranks count beyond the others."""
 AnyFinder: TypeAlias = "EmbeddedSearch | HybridSearch | DenseSearch"
 """Each is a `SearchEngine` and a `Finder`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusionSettings:
+    """The rankings of BM25 and of the vectors made one."""
+
+    depth: int = 100
+    """Passages that each ranking contributes; at least as many as are asked for."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 1:
+            raise ConfigError("search.fusion.depth must be positive", got=self.depth)
 
 
 def open_finder(
     kind: EngineKind, index: Path, dense: DenseSettings, fusion: FusionSettings
 ) -> AnyFinder:
-    """Open an engine over the index folder `index`.
-
-    Only `dense`, and `hybrid` where it fuses them, read the vectors.
+    """Open an engine over the index folder `index`; only `dense` and `hybrid` read the vectors.
 
     Raises:
         InputError: the index or the vectors are missing or damaged, or do not belong together.
-        ConfigError: the embedding server's key is missing.
         MissingExtraError: sentence-transformers is not installed.
     """
     words = EmbeddedSearch.open(index)
-    if kind is EngineKind.DENSE:
-        return _open_dense(words, index, dense)
-    if kind is not EngineKind.HYBRID:
+    if kind not in (EngineKind.DENSE, EngineKind.HYBRID):
         return words
-    if fusion.second is SecondRanking.TITLES:
-        return HybridSearch(words, TitleSearch(words), fusion)
-    return HybridSearch(words, _open_dense(words, index, dense), fusion)
-
-
-def _open_dense(words: EmbeddedSearch, index: Path, settings: DenseSettings) -> "DenseSearch":
     # Loaded where it is needed: usearch and numpy take time that BM25 need not wait for.
     from coa.search.dense.embedders import open_embedder
     from coa.search.dense.engine import DenseSearch
 
-    return DenseSearch(words, index, settings, open_embedder(settings))
+    vectors = DenseSearch(words, index, dense, open_embedder(dense))
+    return vectors if kind is EngineKind.DENSE else HybridSearch(words, vectors, fusion)
+
+
+class HybridSearch:
+    """A search engine that fuses the rankings of two others over one corpus.
+
+    It is safe to use from several threads.
+    """
+
+    def __init__(self, first: Finder, second: Finder, settings: FusionSettings) -> None:
+        self._engines = (first, second)
+        self._depth = settings.depth
+        self.num_passages = first.num_passages
+        parts = [first.fingerprint, second.fingerprint, RANK_CONSTANT, settings.depth]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        self.fingerprint = f"hybrid:{digest[:12]}"
+
+    async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
+        """Run `find` in a thread, so that other rollouts go on meanwhile."""
+        return await asyncio.to_thread(self.find, query, top_k)
+
+    def find(self, query: str, top_k: int) -> tuple[Hit, ...]:
+        """Find the `top_k` best passages of both rankings."""
+        depth = max(top_k, self._depth)
+        return fuse([engine.find(query, depth) for engine in self._engines], top_k)
+
+    def passage(self, passage_id: str) -> Passage | None:
+        """Return the passage with this id; None where there is none."""
+        return self._engines[0].passage(passage_id)
+
+
+def fuse(rankings: Sequence[Sequence[Hit]], top_k: int) -> tuple[Hit, ...]:
+    """Return the `top_k` best passages of all rankings, best first, ties by id.
+
+    The score is the sum of reciprocal ranks.
+    """
+    passages: dict[str, Passage] = {}
+    scores: dict[str, float] = {}
+    for hits in rankings:
+        for rank, hit in enumerate(hits, start=1):
+            passage_id = hit.passage.id
+            passages[passage_id] = hit.passage
+            scores[passage_id] = scores.get(passage_id, 0.0) + 1 / (RANK_CONSTANT + rank)
+    best = sorted(scores, key=lambda passage_id: (-scores[passage_id], passage_id))
+    return tuple(Hit(passages[passage_id], scores[passage_id]) for passage_id in best[:top_k])

@@ -17,8 +17,7 @@ from coa.params import Params
 from coa.progress import Progress
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-from coa.search.corpus import corpus_hash, read_passages
-from coa.search.corpus_files import expected_rows, files_of
+from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str]) -> str:
     """Build the index that `params.yaml` describes and return the summary line."""
     params = Params.load("index", arguments).section(IndexParams)
     is_pipelines = check_is_own(params)
-    files = files_of(params.corpus)
+    files = corpus_files(params.corpus)
     out = Path(params.out)
     passages = read_passages(files, params.columns)
     settings = IndexSettings(is_stemmed=params.is_stemmed)

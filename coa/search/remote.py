@@ -1,21 +1,28 @@
-"""Search through a retrieval server, ours or another one, in any dialect of `coa/search/wire`."""
+"""Search through a retrieval server, ours or another one, in any dialect of `coa/search/wire.py`.
+
+`Caller` sends the requests of this client and of `coa/search/web.py`, and tells failed searches
+from failed servers.
+"""
 
 import http.client
 import json
 import re
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_client import Patience, Reply
+from coa.http_attempts import NO_CONNECTION
+from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
+from coa.requests_sent import note_request
 from coa.search import Hit, SearchError
-from coa.search.calls import Caller
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, Dialect, bearer_token, of_dialect
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
+_REFUSALS = frozenset({401, 403, 404, 405})
+"""Statuses that every other request would get too."""
 _HEALTH_SECONDS = 3.0
 
 
@@ -49,23 +56,125 @@ class RemoteSettings:
                 "search.server.url is not usable",
                 expected="http(s)://host:port without credentials",
             )
-        for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"search.server.{name} must be positive", got=getattr(self, name))
-        if self.max_per_second < 0:
-            raise ConfigError(
-                "search.server.max_per_second must not be negative", got=self.max_per_second
-            )
+        check_patience(self, "search.server")
+
+
+class PatientSettings(Protocol):
+    """Settings that say how long a search is tried, and how many are sent."""
 
     @property
-    def patience(self) -> Patience:
-        """Return the limits of time and rate for the HTTP client."""
-        return Patience(
-            timeout_seconds=self.timeout_seconds,
-            deadline_seconds=self.deadline_seconds,
-            max_concurrency=self.max_concurrency,
-            max_per_second=self.max_per_second,
+    def timeout_seconds(self) -> float:
+        """For one attempt."""
+
+    @property
+    def deadline_seconds(self) -> float:
+        """For one search with all its attempts."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Searches in flight at once."""
+
+    @property
+    def max_per_second(self) -> float:
+        """Requests a second; 0 sets no limit."""
+
+
+def check_patience(settings: PatientSettings, section: str) -> None:
+    """Refuse limits of time and rate with which no search could be made.
+
+    Raises:
+        ConfigError: one is out of range.
+    """
+    for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
+        if not getattr(settings, name) > 0:
+            raise ConfigError(f"{section}.{name} must be positive", got=getattr(settings, name))
+    if settings.max_per_second < 0:
+        what = f"{section}.max_per_second must not be negative"
+        raise ConfigError(what, got=settings.max_per_second)
+
+
+def patience_of(settings: PatientSettings) -> Patience:
+    """Return the limits of time and rate for the HTTP client."""
+    return Patience(
+        timeout_seconds=settings.timeout_seconds,
+        deadline_seconds=settings.deadline_seconds,
+        max_concurrency=settings.max_concurrency,
+        max_per_second=settings.max_per_second,
+    )
+
+
+class Caller:
+    """Client of one server that keeps `secret` out of all errors.
+
+    `fix` says what to do when the server refuses our requests. `before_attempt` is called before
+    each request, repeated ones included, and may raise an error to prevent it.
+    """
+
+    def __init__(
+        self,
+        patience: Patience,
+        *,
+        headers: Mapping[str, str],
+        secret: str,
+        name: str,
+        fix: str,
+        before_attempt: Callable[[], None] | None = None,
+    ) -> None:
+        def begin() -> None:
+            if before_attempt:
+                before_attempt()
+            note_request()
+
+        self._client = HttpClient(
+            name, patience, headers=headers, secrets=(secret,), before_attempt=begin
         )
+        self._deadline_seconds = patience.deadline_seconds
+        self._fix = fix
+
+    async def aclose(self) -> None:
+        """Close the connections; the caller can be used again."""
+        await self._client.aclose()
+
+    async def call(self, method: str, url: str, **options: Any) -> Reply:
+        """Send a request and return the reply; `options` are aiohttp's (`json`, `params`).
+
+        Raises:
+            SearchError: the request kept failing until its deadline, or the server rejects it.
+            ServiceError: the server cannot be reached or refuses us.
+        """
+        name = self._client.name
+        try:
+            return await self._client.request(method, url, lambda reply: reply, **options)
+        except Rejection as rejection:
+            status = rejection.reply.status
+            if status not in _REFUSALS and not 300 <= status < 400:
+                raise SearchError(f"the {name} rejects the query with {rejection}") from rejection
+            what = f"the {name} refuses us"
+            raise ServiceError(what, where=bare(url), got=rejection, fix=self._fix) from rejection
+        except GaveUp as error:
+            if error.failure.fault not in NO_CONNECTION:
+                seconds = self._deadline_seconds
+                what = f"the search failed for {seconds:g} seconds: {error}"
+                raise SearchError(what) from error
+            what = f"the {name} cannot be reached"
+            raise ServiceError(what, where=bare(url), got=error, fix=self._fix) from error
+
+    def hits(self, reply: Reply, read: Callable[[Any], list[Hit]]) -> list[Hit]:
+        """Read the hits in the reply's JSON with `read`.
+
+        Raises:
+            SearchError: the reply is not JSON, or `read` refuses it; what is shown of it holds no
+                key.
+        """
+        try:
+            return read(json.loads(reply.body))
+        except SearchError as error:
+            raise SearchError(self._client.readable(str(error))) from None
+        except (ValueError, RecursionError) as error:
+            got = self._client.shown(reply.body)
+            raise SearchError(
+                f"the search server's reply is malformed: expected JSON, got {got}"
+            ) from error
 
 
 class RemoteSearch:
@@ -109,10 +218,8 @@ class RemoteSearch:
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
-        caller = self._caller
-        self._caller = None
-        if caller:
-            await caller.aclose()
+        if self._caller:
+            await self._caller.aclose()
 
     async def search(self, query: str, top_k: int) -> Sequence[Hit]:
         """Return the server's best passages, in its order, ties by id.
@@ -125,29 +232,21 @@ class RemoteSearch:
                 the first search.
             ConfigError: the token in the environment cannot be sent.
         """
-        # Servers fail on lone surrogates.
-        clean = query.encode("utf-8", "replace").decode("utf-8")
-        caller = self._open()
-        reply = await caller.call("POST", self._url, json=self._wire.ask(clean, top_k))
-        self._require_same_index(reply)
-        return read_hits(reply, caller, self._wire.hits)[:top_k]
-
-    def _open(self) -> Caller:
         if self._caller is None:
             token = bearer_token()
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            fix = (
-                "start the server; check search.server.url, its dialect and the token in "
-                f"{TOKEN_VARIABLE}"
-            )
             self._caller = Caller(
-                self._settings.patience,
-                headers=headers,
-                secrets=(token,),
+                patience_of(self._settings),
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                secret=token,
                 name="search server",
-                fix=fix,
+                fix="start the server; check search.server.url, its dialect and the token in "
+                f"{TOKEN_VARIABLE}",
             )
-        return self._caller
+        # Servers fail on lone surrogates.
+        clean = query.encode("utf-8", "replace").decode("utf-8")
+        reply = await self._caller.call("POST", self._url, json=self._wire.ask(clean, top_k))
+        self._require_same_index(reply)
+        return self._caller.hits(reply, self._wire.hits)[:top_k]
 
     def _require_same_index(self, reply: Reply) -> None:
         """Raise where the server has another index than before: its results would not compare."""
@@ -178,20 +277,3 @@ def _served_at(url: str) -> str:
     if isinstance(served, str) and re.fullmatch(r"[\w:.-]{1,100}", served):
         return served
     return ""
-
-
-def read_hits(reply: Reply, caller: Caller, read: Callable[[Any], list[Hit]]) -> list[Hit]:
-    """Read the hits in the reply's JSON with `read`.
-
-    Raises:
-        SearchError: the reply is not JSON, or `read` refuses it; what is shown of it holds no key.
-    """
-    try:
-        return read(json.loads(reply.body))
-    except SearchError as error:
-        raise SearchError(caller.readable(str(error))) from None
-    except (ValueError, RecursionError) as error:
-        got = caller.shown(reply.body)
-        raise SearchError(
-            f"the search server's reply is malformed: expected JSON, got {got}"
-        ) from error

@@ -5,32 +5,13 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
 
-from coa.search import Hit, Passage
+from coa.search import Finder, Hit, Passage
 
 _QUERIES_PER_TURN = 8
 """A batch is searched in pieces of so many queries, so that single queries need not wait for all of
 it."""
 _LONGEST_PAUSE_SECONDS = 30
-
-
-class Finder(Protocol):
-    """An engine in this process that several threads may ask, such as `EmbeddedSearch`."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identify corpus, engine and settings."""
-
-    @property
-    def num_passages(self) -> int:
-        """Count the passages in the corpus."""
-
-    def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """Find the best passages, best first."""
-
-    def passage(self, passage_id: str) -> Passage | None:
-        """Return the passage with this id; None where there is none."""
 
 
 class BusyError(Exception):

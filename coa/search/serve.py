@@ -33,8 +33,7 @@ from coa.search import EngineKind
 from coa.search.app import Serving, create_app
 from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
-from coa.search.finders import IN_PROCESS, AnyFinder, open_finder
-from coa.search.fusion import FusionSettings
+from coa.search.finders import IN_PROCESS, AnyFinder, FusionSettings, open_finder
 from coa.search.wire import Dialect, bearer_token
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"

@@ -20,7 +20,6 @@ import msgspec
 
 from coa.errors import ConfigError
 from coa.search import Hit, Passage, SearchError
-from coa.search.corpus import split_contents
 
 FINGERPRINT_HEADER = "X-Search-Fingerprint"
 """Header in which this project's server says what it searches."""
@@ -157,6 +156,21 @@ class SearchEndpoint:
 def contents_of(passage: Passage) -> str:
     r"""Join title and text as `"Title"\ntext`, which `split_contents` takes apart."""
     return f'"{passage.title}"\n{passage.text}'
+
+
+def split_contents(contents: str) -> tuple[str, str]:
+    r"""Split a wiki-18 passage, `"Title"\ntext`, into title and text.
+
+    Without a line break, all of it is text.
+    """
+    title, line_break, text = contents.partition("\n")
+    if not line_break:
+        return "", contents
+    title = title.strip()
+    is_quoted = len(title) > 1 and title[0] == title[-1] == '"'
+    if is_quoted:
+        title = title[1:-1]
+    return title, text
 
 
 def document_of(passage: Passage) -> dict[str, str]:

@@ -1,25 +1,104 @@
-"""Search the vectors of an index's passages: the engine `dense`."""
+"""Search the vectors of an index's passages: the engine `dense`.
+
+The nearest vectors are found by a mapped graph of neighbours (HNSW, of the library usearch).
+"""
 
 import asyncio
 import hashlib
 import json
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
-from coa.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
+from usearch.index import Index
+
+from coa.errors import InputError, writing_error
 from coa.search import Hit, Passage
 from coa.search.building import read_manifest
-from coa.search.dense import Embedder
-from coa.search.dense.graph import EXPANSION_SEARCH, Graph
+from coa.search.dense.embedders import Embedder, Vectors
 from coa.search.dense.settings import DenseSettings
 from coa.search.dense.vectors import Origin, VectorFolder, require_size
 from coa.search.embedded import EmbeddedSearch
+from coa.whole_files import replacing
 
 GRAPH = "graph.usearch"
 DIGEST = "graph.sha256"
 _TIE_MARGIN = 32
 """Neighbours that are fetched beyond the limit: equally near ones are ordered by id."""
+CONNECTIVITY = 16
+"""Neighbours of a vector."""
+EXPANSION_ADD = 128
+"""Candidates that are looked at for a new vector's neighbours."""
+EXPANSION_SEARCH = 128
+"""Candidates that are looked at for a query, or as many as are asked for."""
+_ROWS_AT_ONCE = 10_000
+
+
+def build_graph(
+    rows: NDArray[np.float16], path: Path, threads: int, advance: Callable[[int], None]
+) -> str:
+    """Write the graph of `rows` and return its digest; the file appears whole or not at all.
+
+    The rows stay in their mapped file while the graph is built: it holds neighbours alone.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    index = Index(
+        ndim=rows.shape[1],
+        metric="ip",
+        dtype="f16",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+    )
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        numbers = np.arange(start, start + len(part), dtype=np.uint64)
+        index.add(numbers, part, copy=False, threads=threads)
+        advance(len(part))
+    try:
+        with replacing(path) as partial:
+            index.save(partial)
+    except (OSError, RuntimeError) as error:
+        fault = error if isinstance(error, OSError) else OSError(str(error))
+        raise writing_error(path, fault) from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Graph:
+    """A mapped graph; several threads and processes may ask it at once."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            index = Index.restore(path, view=True, expansion_search=EXPANSION_SEARCH)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _damaged(path, str(error)) from error
+        if index is None:
+            raise _damaged(path, "no graph of usearch")
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def nearest(self, vector: Vectors, count: int) -> list[tuple[int, float]]:
+        """Return the numbers of the nearest rows with their cosines, nearest first."""
+        found = self._index.search(vector[0], count, threads=1)
+        return [
+            (int(number), 1.0 - float(distance))
+            for number, distance in zip(found.keys, found.distances, strict=True)
+        ]
+
+
+def _damaged(path: Path, got: str) -> InputError:
+    return InputError(
+        f"the graph {path} is damaged",
+        got=got[:200],
+        fix=f"remove it, and build it from the vectors: rm {path}; python -m coa.search.embed",
+    )
 
 
 class IndexedPassages:
@@ -45,7 +124,7 @@ def origin_of(passages: IndexedPassages, index: Path, settings: DenseSettings) -
 class DenseSearch:
     """A search engine that finds the passages whose vectors are nearest to the query's.
 
-    It is safe to use from several threads. Close it with `aclose`.
+    It is safe to use from several threads.
 
     Args:
         index: The opened index, for the passages.
@@ -80,10 +159,6 @@ class DenseSearch:
         content = json.dumps([*parts, settings.identity], sort_keys=True)
         self.fingerprint = f"dense:{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
-    async def aclose(self) -> None:
-        """Close the embedder's connections."""
-        await asyncio.to_thread(self._embedder.close)
-
     async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
         """Run `find` in a thread, so that other rollouts go on meanwhile."""
         return await asyncio.to_thread(self.find, query, top_k)
@@ -94,8 +169,7 @@ class DenseSearch:
         There are none for a blank query, or one that says nothing to the embedder.
 
         Raises:
-            SearchError: the query could not be embedded.
-            ServiceError: the embedder cannot be reached, or gives vectors of another size.
+            ServiceError: the embedder gives vectors of another size.
         """
         limit = min(top_k, self.num_passages)
         if limit < 1 or not query.strip():

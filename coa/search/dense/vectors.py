@@ -8,7 +8,6 @@ graph.sha256     the digest of the graph
 """
 
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from coa.errors import InputError, OutputError, ServiceError, writing_error
 from coa.output_folder import OwnFolder, check_own_folder
-from coa.search.dense import Vectors
+from coa.search.dense.embedders import Vectors
 from coa.whole_files import write_file
 
 FORMAT_VERSION = 1
@@ -62,13 +61,12 @@ class Manifest:
 
 
 class VectorFolder:
-    """The vectors in a folder, complete or not; several threads may write at once."""
+    """The vectors in a folder, complete or not."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
         self.origin = manifest.origin
         self.dimensions = manifest.dimensions
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, origin: Origin) -> Self | None:
@@ -101,21 +99,18 @@ class VectorFolder:
 
     def _make_files(self) -> None:
         """Make the large files where they are missing, all zeros; they take no space yet."""
-        for file, size in self._sizes().items():
+        num_rows = self.origin.num_passages
+        num_bytes = num_rows * self.dimensions * np.dtype(np.float16).itemsize
+        for name, size in (("vectors.f16", num_bytes), ("done", num_rows)):
+            file = self._path / name
             try:
                 if not file.exists():
                     with file.open("xb") as empty:
                         empty.truncate(size)
                 if file.stat().st_size != size:
-                    raise _unusable(self._path, f"{file.name} has another size")
+                    raise _unusable(self._path, f"{name} has another size")
             except OSError as error:
                 raise writing_error(file, error) from error
-
-    def _sizes(self) -> dict[Path, int]:
-        """Return the size that each of the large files must have."""
-        num_rows = self.origin.num_passages
-        num_bytes = num_rows * self.dimensions * np.dtype(np.float16).itemsize
-        return {self._path / "vectors.f16": num_bytes, self._path / "done": num_rows}
 
     @property
     def rows(self) -> NDArray[np.float16]:
@@ -136,25 +131,22 @@ class VectorFolder:
             OutputError: they cannot be written.
         """
         require_size(vectors, self.dimensions, self._path)
+        rows = vectors.astype(np.float16)
+        row_bytes = rows.itemsize * self.dimensions
         try:
-            with self._lock:
-                self._write(numbers, vectors.astype(np.float16))
+            with (self._path / "vectors.f16").open("r+b") as file:
+                for number, row in zip(numbers, rows, strict=True):
+                    file.seek(number * row_bytes)
+                    file.write(row.tobytes())
+                file.flush()
+                # After a power cut, a row that counts as written must not be empty.
+                os.fdatasync(file.fileno())
+            with (self._path / "done").open("r+b") as file:
+                for number in numbers:
+                    file.seek(number)
+                    file.write(b"\1")
         except OSError as error:
             raise writing_error(self._path, error) from error
-
-    def _write(self, numbers: Sequence[int], rows: NDArray[np.float16]) -> None:
-        row_bytes = rows.itemsize * self.dimensions
-        with (self._path / "vectors.f16").open("r+b") as file:
-            for number, row in zip(numbers, rows, strict=True):
-                file.seek(number * row_bytes)
-                file.write(row.tobytes())
-            file.flush()
-            # After a power cut, a row that counts as written must not be empty.
-            os.fdatasync(file.fileno())
-        with (self._path / "done").open("r+b") as file:
-            for number in numbers:
-                file.seek(number)
-                file.write(b"\1")
 
 
 @contextmanager
@@ -180,7 +172,7 @@ def require_size(vectors: Vectors, dimensions: int, where: object) -> None:
     """Refuse vectors of another size than those in the folder.
 
     Raises:
-        ServiceError: they are of another model, whatever the server calls it.
+        ServiceError: they are of another model, whatever its name.
     """
     if vectors.shape[1] != dimensions:
         raise ServiceError(
