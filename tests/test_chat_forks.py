@@ -27,8 +27,7 @@ from coa.policy.server.app import serve
 from coa.policy.server.personalities import Personality
 from coa.policy.transcripts import mark_transcribed
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
-from curate.fork_choice import Fork, forks_of
-from curate.forks import action_points
+from curate.fork_choice import Fork, action_points, forks_of
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents
 
