@@ -37,9 +37,8 @@ from coa.tools.search import SearchTool
 from coa.trajectory import Mode, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate.arms import add_to_sample, judge_worth, plan_looks, takes_arm
-from curate.fork_choice import Fork
+from curate.fork_choice import Fork, thought_points
 from curate.fork_tasks import ForkRun, free_fork_task
-from curate.forks import thought_points
 
 NUM_QUESTIONS = 300
 SIZES = (4, 8, 16, 32)

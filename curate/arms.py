@@ -30,10 +30,9 @@ from coa.spool import Spool
 from coa.tools.search import SearchTool
 from coa.trajectory import StepKind, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
-from curate.fork_choice import Fork
+from curate.fork_choice import Fork, thought_points
 from curate.fork_results import ResultWriter
 from curate.fork_tasks import ForkRun, fork_task, free_fork_task
-from curate.forks import thought_points
 
 _PARENT = -1
 """Stands for the parent where a kept continuation has its number."""

@@ -34,9 +34,8 @@ from coa.reviews import Applied
 from coa.sets import AssembleParams
 from coa.trajectory import Mode
 from curate.pools import Pool, count_drops, let_in, pair_pool, question_pool, trajectory_pool
-from curate.revising import read_revision
 from curate.strata import Candidate, choose
-from curate.verdicts import Revision
+from curate.verdicts import Revision, read_revision
 
 OUT = ASSEMBLED
 REVIEWED = OUT / "reviewed.parquet"

@@ -20,7 +20,7 @@ from coa.errors import InputError
 from coa.pairs import Arm
 from coa.tools.search import SearchTool
 from coa.trajectory import Step, StepKind
-from curate.diagnosis.blame import quote
+from curate.diagnosis.case import quote
 from curate.diagnosis.claims import SENTENCE_END
 
 ARM_TO_TRY: Mapping[Cause, Arm | None] = {

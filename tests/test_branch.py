@@ -29,9 +29,8 @@ from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.tools.search import SearchTool
 from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.fork_choice import Fork, choose_parents, forks_of
+from curate.fork_choice import Fork, action_points, choose_parents, forks_of, thought_points
 from curate.fork_tasks import ForkRun, fork_task
-from curate.forks import action_points, thought_points
 from tests.settle_support import settle_fork
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)

@@ -25,8 +25,7 @@ from coa.policy.completions import ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.transcripts import mark_transcribed
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
-from curate.fork_choice import Fork, forks_of
-from curate.forks import action_points
+from curate.fork_choice import Fork, action_points, forks_of
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.doubles.model_server import Personality, serve
 from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents

@@ -25,9 +25,8 @@ from coa.policy.chat.policy import ChatSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Mode, Sampling, StopReason
-from curate.fork_choice import Fork, forks_of
+from curate.fork_choice import Fork, action_points, forks_of, tool_at
 from curate.fork_tasks import ForkRun, fork_task, free_fork_task
-from curate.forks import action_points, tool_at
 from tests.both_arms_support import (
     NEED,
     PROMPTS,

@@ -39,9 +39,8 @@ from curate.assemble import main as assemble
 from curate.branch import main as branch
 from curate.filter import FilterParams, judge
 from curate.filter import main as filter_rows
-from curate.fork_choice import Fork
+from curate.fork_choice import Fork, thought_points
 from curate.fork_tasks import ForkRun, fork_task
-from curate.forks import thought_points
 from curate.grade import main as grade
 from curate.screen import main as screen
 from synth.questions import main as questions

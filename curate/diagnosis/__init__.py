@@ -1,15 +1,12 @@
 """Find out why a graded trajectory failed. `curate.analyse` is the stage, `curate.report` the page.
 
 rules       apply the rules in their order; the rules on form and grade
-answers     compare a wrong answer with an accepted one: does it say the same?
-denials     recognise an answer that names an accepted one only to rule it out
+answers     compare a wrong answer with an accepted one: does it say the same, or rule it out?
 same_names  write names, numbers and dates in one way
-facts       the rules on facts: find the wrong one, and what led to it
+facts       the rules on facts: find the wrong one, also of two that are compared, and its cause
 untitled    the rules where no gold titles say what the facts on the way are
-blame       find the claim to blame and where it came from, and write the finding
-comparing   find the wrong fact of a question that compares two things
 queries     judge whether a query was a good one
-case        a wrong trajectory as the rules on facts see it
+case        a wrong trajectory as the rules on facts see it, and the findings on its claims
 claims      read thoughts as claims: what is stated, and how the policy came by it
 gold        collect what had to be found, from gold titles and the corpus
 

@@ -16,10 +16,9 @@ from coa.grading import Verdict, normalise
 from coa.plain_words import WORD
 from coa.question import Question
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, StepKind, StopReason
-from curate.diagnosis.answers import says_the_same
+from curate.diagnosis.answers import names_without_giving, says_the_same
 from curate.diagnosis.case import Case
 from curate.diagnosis.claims import read
-from curate.diagnosis.denials import names_without_giving
 from curate.diagnosis.facts import diagnose_fact
 from curate.diagnosis.gold import Corpus, gold_of
 

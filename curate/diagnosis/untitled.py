@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 
 from coa.causes import Cause, Finding
 from coa.trajectory import Mode, StepKind
-from curate.diagnosis.blame import (
+from curate.diagnosis.case import (
+    NAMELESS,
+    Case,
+    Place,
     answer_as_claim,
     causes_unsearched,
     claim_of_answer,
@@ -21,7 +24,6 @@ from curate.diagnosis.blame import (
     states,
     whole_place,
 )
-from curate.diagnosis.case import NAMELESS, Case, Place
 from curate.diagnosis.claims import (
     Basis,
     Claim,
