@@ -14,6 +14,7 @@ from pathlib import Path
 from coa import protocol, tables
 from coa.adjudication import AdjudicationParams, Decision, Standing, decide_all
 from coa.drops import Dropped, DropReason
+from coa.evaluation_questions import read_evaluation
 from coa.exclusions import Excluded, RowKind
 from coa.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
 from coa.graded import GradedTrajectory
@@ -34,7 +35,6 @@ from coa.reviews import (
     trajectory_version,
 )
 from coa.sets import AssembleParams
-from curate.evaluation_files import read_evaluation
 from curate.filter import FilterParams, judge
 from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenParams, read_marks, row_of
