@@ -30,8 +30,7 @@ from coa.policy import AnyPolicy, BatchPolicy, Completion, Policy, RequestError
 from coa.progress import Ended
 from coa.rollout import RolloutContext, State, Task
 from coa.spool import Spool
-from coa.tools import Toolbox, ToolReply
-from coa.tools.repeats import without_repeats
+from coa.tools import Toolbox, ToolReply, without_repeats
 from coa.trajectory import FAILED_STOPS, Outcome, Trajectory
 
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]

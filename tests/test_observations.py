@@ -18,8 +18,7 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, RolloutContext, Task
 from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.tools import Repeats, ToolReply
-from coa.tools.repeats import ALL_SHOWN, without_repeats
+from coa.tools import ALL_SHOWN, Repeats, ToolReply, without_repeats
 from coa.tools.search import (
     Numbering,
     ObservationSettings,

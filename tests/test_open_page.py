@@ -14,8 +14,7 @@ from aiohttp import web
 
 from coa.tools import ToolReply
 from coa.tools.fetching import FetchLimits, is_own
-from coa.tools.open_page import OpenSettings, OpenTool
-from coa.tools.page_reader import PageReader, UnreadableError
+from coa.tools.open_page import OpenSettings, OpenTool, PageReader, UnreadableError
 from coa.trajectory import Outcome
 from tests.page_support import (
     open_page,

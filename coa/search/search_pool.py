@@ -36,7 +36,6 @@ class SearchPool:
         self._seconds_per_query = 0.001
         self.num_waiting = 0
         """Number of accepted queries without an answer, those being searched included."""
-        self.num_answered = 0
 
     async def search(
         self, queries: Sequence[str], top_k: int, timeout_seconds: float
@@ -75,8 +74,16 @@ class SearchPool:
         self, loop: asyncio.AbstractEventLoop, queries: Sequence[str], top_k: int
     ) -> "Future[list[Sequence[Hit]]]":
         turn = self._pool.submit(self._find_all, queries, top_k)
+
         # Counted until the search is done: after a timeout it still takes up its thread.
-        turn.add_done_callback(lambda _: _call_soon(loop, self._count_answered, len(queries)))
+        def count_answered() -> None:
+            self.num_waiting -= len(queries)
+
+        def note_done(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(count_answered)
+
+        turn.add_done_callback(note_done)
         return turn
 
     def _passages(self, ids: Sequence[str]) -> list[Passage | None]:
@@ -89,16 +96,7 @@ class SearchPool:
         self._seconds_per_query += 0.05 * (seconds - self._seconds_per_query)
         return found
 
-    def _count_answered(self, count: int) -> None:
-        self.num_waiting -= count
-        self.num_answered += count
-
     def _pause(self) -> int:
         """Estimate the whole seconds until half of the waiting queries will be done."""
         seconds = math.ceil(self.num_waiting * self._seconds_per_query / self._threads / 2)
         return min(max(seconds, 1), _LONGEST_PAUSE_SECONDS)
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, call: "object", *values: object) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, *values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Turn web pages into text, one after another, in the processes of `coa/tools/page_reader.py`.
+"""Turn web pages into text, one after another, in the processes of `coa/tools/open_page.py`.
 
 A stranger's HTML can cost a parser minutes and gigabytes: an opening tag looks through all elements
 that are open, so 300 KB of `<nav>` take ten seconds and more, and 60 KB of unclosed `<b>` unfold to
