@@ -26,7 +26,7 @@ from tests.costs_support import MODEL, PaidTeacher, served
 RUN = ("mode=cot", "out=data/paid/sample")
 PRICES = f"costs.models={{{MODEL}: {{input: 2, cached_input: 0.5, output: 8, reasoning: 10}}}}"
 
-NUM_PROBES = 6
+NUM_PROBES = 1
 """Questions that are asked of a server before the first one of a run."""
 
 

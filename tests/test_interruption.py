@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from coa.interruption import Interrupted, run_interruptible
-from coa.policy.probe.questions import STORY
+from coa.policy.probe import STORY
 
 CONCURRENCY = 6
 

@@ -6,8 +6,7 @@ the requests, because it writes 32,000 token ids at once; the `openai` package w
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -26,9 +25,8 @@ from coa.http_client import (
 )
 from coa.model_files import fingerprint_model
 from coa.pacing import Limits
-from coa.policy import Completion, Finish, Request, RequestError, Traffic
-from coa.policy.probe.completions import IdCoder, probe_completions
-from coa.policy.probe.run import Ask, Findings, ProbeReply
+from coa.policy import Completion, Request, RequestError, Traffic
+from coa.policy.probe import STORY, look_at_story, story_question
 from coa.policy.refusals import (
     CHAT_STATUSES,
     MISSING_PAGE,
@@ -60,8 +58,6 @@ _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
 _STREAM = "text/event-stream"
-_last_body: ContextVar[bytes] = ContextVar("last_body", default=b"")
-"""The last reply that the running task read: a probe looks at more than a completion holds."""
 
 
 class CompletionsPolicy:
@@ -184,30 +180,26 @@ class CompletionsPolicy:
         self._forecast.correct(request, expected, completion)
         return completion
 
-    async def answer_probe(self, request: Request) -> ProbeReply:
-        """Answer a question of a probe; a refusal is an answer too.
+    @property
+    def where(self) -> str:
+        """Return the addresses of the servers."""
+        return self._server.base_url
+
+    def probe_questions(self, like: Request) -> tuple[Request, ...]:
+        """Word the questions that a probe asks before a run with requests like this one."""
+        return (story_question(like, self.encode(STORY, is_prompt=True)),)
+
+    def look_at_probe(self, replies: Sequence[Completion]) -> dict[str, str]:
+        """Say what the server made of these questions.
 
         Raises:
-            ServiceError: the server cannot be reached, or fails until our patience ends.
+            ConfigError: It contradicts the settings.
         """
-        try:
-            completion = await self.complete(request)
-        except RequestError as error:
-            return ProbeReply("", Finish.END, 0, num_context_tokens=0, refusal=str(error))
-        sent = self._client.without_secrets(_last_body.get().decode("utf-8", "replace"))
-        return ProbeReply.of(completion, sent[sent.index("{") :])
-
-    async def probe(self, like: Request, ask: Ask) -> Findings:
-        """Look at what the server does with a few short questions.
-
-        Args:
-            like: A request of the run.
-            ask: Asks a question by `answer_probe`, or reads the recorded reply.
-        """
-        coder = None
-        if self._gives_ids and self._encoder is not None:
-            coder = IdCoder(partial(self.encode, is_prompt=True), self._encoder.decode)
-        return await probe_completions(ask, like, self._server.base_url, coder)
+        (reply,) = replies
+        decoded = None
+        if self._encoder is not None and reply.ids is not None:
+            decoded = self._encoder.decode(reply.ids)
+        return look_at_story(reply, decoded, where=self.where, gives_ids=self._gives_ids)
 
     def probe_key(self, request: Request) -> tuple[object, ...]:
         """Return what the reply to a question of a probe depends on: what is sent, and to whom."""
@@ -249,7 +241,6 @@ class CompletionsPolicy:
                 got=f"Content-Type: {_STREAM}",
                 fix="remove `stream` from teacher.server.extra_body",
             )
-        _last_body.set(reply.body)
         return self._read(reply, request)
 
     def _read(self, reply: Reply, request: Request) -> Completion:

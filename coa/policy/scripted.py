@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from coa.policy import Completion, Finish, Request, cut_at_stop
-from coa.policy.probe.questions import scripted_answer
+from coa.policy.probe import scripted_answer
 from coa.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")

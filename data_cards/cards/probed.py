@@ -21,7 +21,7 @@ class Probed(msgspec.Struct, frozen=True):
     """What is known of the server behind a set."""
 
     probe: dict[str, str] = {}
-    """What it was seen to do, by the names of `coa.policy.probe.run.Capability`."""
+    """What it was seen to do, by the thing that a run relies on (`coa/policy/probe.py`)."""
     waived: tuple[str, ...] = ()
     """Its faults that the settings accept."""
 

@@ -5,7 +5,7 @@ read back as thought, action and answer (`coa/policy/chat/replies.py`). What a f
 does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -31,8 +31,7 @@ from coa.policy.chat.replies import (
 )
 from coa.policy.chat.waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.probe.chat import ChatServer, probe_chat
-from coa.policy.probe.run import Ask, Findings
+from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.usage import read_usage
 from coa.tools import ToolSchema
@@ -197,12 +196,17 @@ class ChatPolicy(CompletionsPolicy):
             return f"{SAID[found]}: {self._client.readable(str(model))}"
         return SAID[found]
 
-    async def probe(self, like: Request, ask: Ask) -> Findings:
-        """Look at what the server does with a few short questions."""
-        chat = self._chat
-        where = self._server.base_url
-        server = ChatServer(where, self.name, chat.served_as, self._family, chat.waives)
-        return await probe_chat(ask, like, server)
+    def probe_questions(self, like: Request) -> tuple[Request, ...]:
+        """Word the questions that a probe asks before a run with requests like this one."""
+        return chat_questions(like)
+
+    def look_at_probe(self, replies: Sequence[Completion]) -> dict[str, str]:
+        """Say what the server made of these questions.
+
+        Raises:
+            ConfigError: It cannot teach.
+        """
+        return look_at_chat(replies, self._chat.waives, where=self.where)
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if reply.status in REQUEST_STATUSES:

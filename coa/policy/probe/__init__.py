@@ -1,1 +1,0 @@
-"""Look at what a server does before a run relies on it."""
