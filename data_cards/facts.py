@@ -52,6 +52,15 @@ def collect(frame: pl.LazyFrame) -> pl.DataFrame:
     return frame.collect(engine="streaming")
 
 
+def id_column(name: SetName) -> pl.Expr:
+    """Give the column of a set's file that holds the ids of its rows."""
+    if name is SetName.COT_A:
+        return pl.col("pair_id")
+    if name is SetName.RL:
+        return pl.col("question_id")
+    return pl.col("trajectory").struct.field("trajectory_id")
+
+
 def facts(name: SetName) -> pl.LazyFrame:
     """Read the facts of both splits of a set.
 

@@ -12,15 +12,14 @@ from coa import tables
 from coa.calls import fork_point
 from coa.files import FORKS, GRADED, INGESTED, SAMPLED
 from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
 from coa.trajectory import Trajectory, is_imported
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import collect, scan
+from data_cards.facts import collect, id_column, scan
+from data_cards.formats.published_rows import RECORDS
+from data_cards.formats.published_rows import Record as SetRow
 
 Record = TypeVar("Record")
 _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
-SetRow = GradedTrajectory | PreferencePair | Question
 
 
 def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | None:
@@ -41,21 +40,11 @@ def find_in_sets(row_id: str, names: Iterable[SetName]) -> tuple[SetName, str, S
         InputError: a file is missing or broken.
     """
     for name in names:
-        record, column = _record_of(name)
         for split in SPLITS:
-            row = find_one(local_path(name, split), record, column == row_id)
+            row = find_one(local_path(name, split), RECORDS[name], id_column(name) == row_id)
             if row is not None:
                 return name, split, row
     return None
-
-
-def _record_of(name: SetName) -> tuple[type[SetRow], pl.Expr]:
-    """Give the type of a set's rows and the column of their ids."""
-    if name is SetName.COT_A:
-        return PreferencePair, pl.col("pair_id")
-    if name is SetName.RL:
-        return Question, pl.col("question_id")
-    return GradedTrajectory, _TRAJECTORY_ID
 
 
 def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:

@@ -10,10 +10,13 @@ import pytest
 
 from coa import tables
 from coa.exclusions import EvaluationSet
+from coa.files import EVALUATION_SETS
 from coa.graded import GradedTrajectory
 from coa.question import Question
 from coa.trajectory import Mode, StepKind
-from data_cards.cards import sections, yields
+from data_cards.cards import yields
+from data_cards.cards.safe_markdown import frame_table
+from data_cards.cards.yields import cost_table
 from data_cards.catalogue import SetName
 
 
@@ -23,12 +26,9 @@ def run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_run)
 
 
-def costs(name: SetName, num_kept: int) -> str:
-    return sections.cost_table(yields.costs(name), num_kept)
-
-
 def contamination(name: SetName) -> str:
-    return sections.overlap_table(name, yields.evaluation_overlaps(name))
+    found = yields.evaluation_overlaps(name)
+    return "" if found is None else frame_table(found)
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -44,7 +44,7 @@ def test_the_costs_of_a_set_are_those_of_all_its_rollouts(mode: Mode) -> None:
         row.trajectory for row in tables.read_table(Path("data/grade.parquet"), GradedTrajectory)
     ]
     rows = [row for row in rows if row.mode is mode]
-    found = cells(costs(SetName(mode), 10))
+    found = cells(cost_table(SetName(mode), 10))
     assert found["rollouts"] == [str(len(rows)), f"{len(rows) / 10:.1f}"]
     assert found["calls of the teacher"][0] == str(sum(row.num_calls for row in rows))
     written = sum(row.num_policy_tokens for row in rows)
@@ -58,7 +58,7 @@ def test_the_costs_of_pairs_are_those_of_the_forks() -> None:
         row.trajectory
         for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)
     ]
-    found = cells(costs(SetName.COT_A, 4))
+    found = cells(cost_table(SetName.COT_A, 4))
     assert found["calls of the teacher"] == [
         str(sum(row.num_calls for row in forks)),
         f"{sum(r.num_calls for r in forks) / 4:.1f}",
@@ -67,8 +67,8 @@ def test_the_costs_of_pairs_are_those_of_the_forks() -> None:
 
 
 def test_questions_and_empty_pools_have_no_costs() -> None:
-    assert costs(SetName.RL, 10) == ""
-    assert costs(SetName.COA, 0) == ""
+    assert cost_table(SetName.RL, 10) == ""
+    assert cost_table(SetName.COA, 0) == ""
 
 
 def test_every_evaluation_set_is_listed_with_its_questions() -> None:
@@ -85,9 +85,7 @@ def test_rows_that_touch_a_set_are_counted_by_kind(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert contamination(SetName.COA) == ""
-    tables.write_table(
-        yields.EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)]
-    )
+    tables.write_table(EVALUATION_SETS, EvaluationSet, [EvaluationSet("bamboogle", 125, 3, 2, 1)])
     assert [cells(contamination(name))["`bamboogle`"] for name in SetName] == [
         ["125", "2"],
         ["125", "3"],

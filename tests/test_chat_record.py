@@ -29,8 +29,8 @@ from coa.trajectory import (
     is_imported,
     merge_thoughts,
 )
+from data_cards.cards.contents import sampling_table
 from data_cards.cards.masks import count_characters
-from data_cards.cards.spreads import sampling
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import facts
 from data_cards.formats.traces import trace
@@ -137,7 +137,9 @@ def test_settings_that_a_family_is_not_sent_are_not_in_the_record(
         tables.write_table(path, GradedTrajectory, map(graded, rows))
     tables.write_table(QUESTIONS, Question, [Question("q", "Who?", ("x",), "train")])
     found = facts(SetName.COA)
-    assert sampling(SetName.COA, found).settings == ((stated, 6),)
+    shown = sampling_table(SetName.COA, found).splitlines()
+    (line,) = [line for line in shown if line.startswith("| sampling ")]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == ["sampling", stated, "6"]
     assert not found.select("is_imported").collect()["is_imported"].any()
 
 

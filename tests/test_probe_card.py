@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError
-from data_cards.cards.probed import read_probed
+from data_cards.cards.figures import read_figures
 from data_cards.catalogue import SetName
 from data_cards.render import main as render
 from tests.card_support import card, cells, plain_run
@@ -53,4 +53,4 @@ def test_a_set_whose_teacher_is_behind_no_server_has_no_such_table() -> None:
 def test_figures_that_cannot_be_read_are_an_error() -> None:
     figures(probe=["not", "a", "mapping"])
     with pytest.raises(InputError, match=r"sample_coa\.json"):
-        read_probed(SetName.COA)
+        read_figures(SetName.COA)

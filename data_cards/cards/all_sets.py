@@ -6,7 +6,6 @@ from typing import NamedTuple
 from coa.params import Params
 from coa.sets import AssembleParams
 from data_cards.cards.card import Card, SetCard, front_page, set_card
-from data_cards.cards.measure import measure, measure_run
 from data_cards.catalogue import built_sets
 from data_cards.settings import RenderParams, check, shown_settings
 
@@ -54,7 +53,5 @@ def render(params: Params, section: RenderParams, published: Path) -> Rendered:
     sizes = params.section(AssembleParams, "assemble")
     cards = []
     for name in built_sets(sizes):
-        facts = measure(name, settings, sizes.sizes[name], published)
-        cards.append(set_card(facts, section))
-    front = front_page(cards, measure_run(sizes), section)
-    return Rendered(front, tuple(cards))
+        cards.append(set_card(name, settings, sizes.sizes[name], published, section))
+    return Rendered(front_page(cards, sizes, section), tuple(cards))

@@ -1,28 +1,42 @@
-"""Render the card of a set from its facts, and the front page of a repository from its cards.
+"""Write the card of a set, and the front page of a repository from the cards of its sets.
 
-`data_cards.cards.measure` makes the facts. Here they become Markdown: `data_cards.cards.sections`
-makes the tables, templates/ has the text around them.
+The tables come from the files beside this one; templates/ has the text around them.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from coa.forking import ArmChoice
 from coa.policy.scripted import is_scripted
-from data_cards.cards import licences, sections
+from coa.sets import AssembleParams
+from data_cards.cards import masks, reviews
+from data_cards.cards.contents import contents, count_table
 from data_cards.cards.example import Example, show_row
-from data_cards.cards.front_matter import assemble_card, metadata
-from data_cards.cards.licences import Source
-from data_cards.cards.measure import RunFacts, SetFacts
-from data_cards.cards.probed import probe_table, waived_names
-from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
-from data_cards.cards.sections import Distribution
-from data_cards.cards.set_info import SetInfo
-from data_cards.cards.yields import Count, Imported, total_rows
-from data_cards.catalogue import SPLITS, TITLES, SetName
-from data_cards.settings import RenderParams, settings_block, settings_of_run
+from data_cards.cards.front_matter import SetInfo, assemble_card, metadata, set_info
+from data_cards.cards.licences import Source, licence_fields, licence_table
+from data_cards.cards.safe_markdown import Cell, Markdown, fence, frame_table, inline, table
+from data_cards.cards.sources import Count, Imported, writers
+from data_cards.cards.yields import funnel, funnel_table, yields
+from data_cards.catalogue import SPLITS, TITLES, SetName, asked_sets, built_sets
+from data_cards.facts import collect, facts, num_questions_in_both_splits
+from data_cards.settings import (
+    RenderParams,
+    ShownPrompt,
+    settings_block,
+    settings_of_run,
+    shown_prompt,
+)
 
+PICTURES = Path("reports/pictures")
+_PICTURES_OF = {
+    SetName.COT_A: ("causes", "quadrants", "worth"),
+    SetName.COA: ("funnel", "causes", "actions"),
+    SetName.COT: ("funnel", "causes"),
+    SetName.RL: (),
+}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -48,67 +62,147 @@ class SetCard(NamedTuple):
     card: Card
 
 
-def set_card(facts: SetFacts, params: RenderParams) -> SetCard:
-    """Write the card of a set."""
-    title = f"{params.title}: {TITLES[facts.name]}"
-    example = show_row(facts.name, facts.row_id, facts.row)
+def set_card(
+    name: SetName,
+    settings: Mapping[str, Any],
+    num_asked: int,
+    published: Path,
+    params: RenderParams,
+) -> SetCard:
+    """Measure a set and write its card.
+
+    Args:
+        name: The set.
+        settings: Of the stages that made it, without what is private.
+        num_asked: Train rows that it was asked for.
+        published: The folder with the sets as they are published.
+        params: What the cards cannot count.
+
+    Raises:
+        ConfigError: the prompt cannot be shown, or a setting is missing.
+        InputError: a file is missing or broken or lacks a column, or the set is empty.
+    """
+    frame = facts(name)
+    info = set_info(name, published)
+    written = writers(name, frame)
+    example = show_row(name, frame)
+    prompt = shown_prompt(name, settings)
+    characters = masks.count_characters(name)
+    pictures = _pictures(name)
+    heading = "teacher or forking model" if written.forkers else "teacher"
+    models = pl.DataFrame(written.models, schema=[heading, "rows"], orient="row")
     context = {
-        **_identity(params, [facts.info], facts.models, facts.imported),
-        **_contents(facts),
+        **_identity(params, [info], written.models, written.imported),
+        **contents(name, frame),
+        **yields(name, info.num_rows, has_forkers=bool(written.forkers)),
+        "name": name,
+        "set_title": TITLES[name],
+        "splits": table(("split", "rows"), [(Markdown(it), info.num_rows_of(it)) for it in SPLITS]),
         "example": example,
-        **_yields(facts),
-        **_making(facts),
-        "licences": licence_table(facts.sources, params),
-        "pictures": frozenset(facts.pictures),
+        "num_asked": num_asked,
+        "is_smaller": info.num_rows_of("train") < num_asked,
+        "characters": masks.character_table(characters),
+        "trained_share": masks.trained_share(characters),
+        "reviews": reviews.change_table(name),
+        "agreement": reviews.agreement_table(name),
+        "forks_both_arms": settings.get("branch", {}).get("arms") == ArmChoice.BOTH,
+        "models": count_table(models, inline) if written.models else "",
+        "imported": _imported_table(written.imported),
+        "prompt": prompt,
+        "prompt_block": fence(prompt.text) if prompt else "",
+        "num_prompted": _num_prompted(frame, prompt) if prompt else 0,
+        "settings": settings_block(settings_of_run(settings)),
+        "licences": licence_table(written.sources, params.licenses),
+        "pictures": frozenset(pictures),
     }
     text = _with_metadata(
         fill("card.md", context),
-        infos=[facts.info],
-        sources=facts.sources,
-        models=facts.models,
-        title=title,
+        infos=[info],
+        sources=written.sources,
+        models=written.models,
+        title=f"{params.title}: {TITLES[name]}",
         params=params,
     )
-    card = Card(text, tuple(facts.pictures.values()))
-    return SetCard(facts.info, facts.sources, facts.models, facts.imported, example, card)
+    card = Card(text, tuple(pictures.values()))
+    return SetCard(info, written.sources, written.models, written.imported, example, card)
 
 
-def front_page(cards: Sequence[SetCard], run: RunFacts, params: RenderParams) -> Card:
+def _pictures(name: SetName) -> dict[str, Path]:
+    """Find the pictures of a set's card that were drawn, by what they show."""
+    found = {}
+    for what in _PICTURES_OF[name]:
+        path = PICTURES / f"{what}.png"
+        if path.exists():
+            found[what] = path
+    return found
+
+
+def _imported_table(imported: Sequence[Imported]) -> Markdown:
+    """List the models of imported rows with who published them and the licence; may be empty."""
+    headings = ("model of imported rows", "published by", "licence", "rows")
+    frame = pl.DataFrame(imported, schema=headings, orient="row")
+    return frame_table(frame, {"published by": _stated, "licence": _stated})
+
+
+def _stated(text: str) -> Markdown:
+    return inline(text) if text else Markdown("not stated")
+
+
+def _num_prompted(frame: pl.LazyFrame, prompt: ShownPrompt) -> int:
+    """Count the rows that were sampled with a prompt.
+
+    A prompt is recognised by its hash where rows have it, and by its beginning where not.
+    """
+    if "prompt_hash" in frame.collect_schema():
+        matches = pl.col("prompt_hash") == prompt.prompt_hash
+    else:
+        matches = pl.col("prompt").str.starts_with(prompt.head)
+    return int(collect(frame.select(matches.sum())).item())
+
+
+def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderParams) -> Card:
     """Write the card of the repository that holds all sets.
 
     Args:
         cards: Those of the sets that were built.
-        run: What is said of all sets together.
+        asked: How many rows the sets were asked for.
         params: What the cards cannot count.
+
+    Raises:
+        InputError: a file is missing or broken or lacks a column.
     """
     sources: dict[Source, None] = {}
     models: dict[Count, None] = {}
     imported: list[Imported] = []
     rows: list[Sequence[Cell]] = []
+    fewer: list[str] = []
     for card in cards:
         sources.update(dict.fromkeys(card.sources))
         models.update(dict.fromkeys(card.models))
         imported += card.imported
         name = card.info.name
+        num_train, num_validation = (card.info.num_rows_of(split) for split in SPLITS)
         link = Markdown(f"[{name}]({name}/README.md)")
-        sizes = [card.info.num_rows_of(split) for split in SPLITS]
-        rows.append((link, Markdown(TITLES[name]), *sizes))
+        rows.append((link, Markdown(TITLES[name]), num_train, num_validation))
+        if num_train < asked.sizes[name]:
+            fewer.append(f"`{name}` has {num_train:,} of {asked.sizes[name]:,}")
     infos = [card.info for card in cards]
     names = [info.name for info in infos]
     loaded = SetName.COA if SetName.COA in names else next(iter(names), "")
     shown = [card for card in cards if card.info.name == loaded]
+    pictures = [picture.name for card in shown for picture in card.card.pictures]
     context = {
         **_identity(params, infos, list(models), imported),
         "names": names,
         "loaded": loaded,
         "examples": [card.example for card in shown],
-        "pictures": [f"{loaded}/pictures/{name}" for name in _front_pictures(shown)],
-        "num_in_both_splits": run.num_in_both_splits,
+        "pictures": [f"{loaded}/pictures/{name}" for name in pictures if name == "funnel.png"],
+        "num_in_both_splits": num_questions_in_both_splits(built_sets(asked)),
         "sets": table(("set", "what it holds", "train", "validation"), rows),
-        "training_order": sections.training_order(names),
-        "fewer": _fewer(infos, run.asked),
-        "not_built": _not_built(run),
-        "licences": licence_table(list(sources), params),
+        "training_order": training_order(names),
+        "fewer": fewer,
+        "not_built": _not_built(asked),
+        "licences": licence_table(sources, params.licenses),
     }
     text = _with_metadata(
         fill("front_page.md", context),
@@ -121,28 +215,32 @@ def front_page(cards: Sequence[SetCard], run: RunFacts, params: RenderParams) ->
     return Card(text, ())
 
 
-def _front_pictures(shown: Sequence[SetCard]) -> list[str]:
-    """Name the picture of the front page, which lies beside the card of the set that it loads."""
-    names = [picture.name for card in shown for picture in card.card.pictures]
-    return [name for name in names if name == "funnel.png"]
+def training_order(names: Sequence[SetName]) -> str:
+    """Say which stages of training take these sets, in their order; empty without a set."""
+    uses: list[str] = []
+    if SetName.COT_A in names:
+        uses.append("`cot_a` teaches when to search (SFT stage 1)")
+    if SetName.COA in names:
+        share_of_cot = " with a share of `cot`" if SetName.COT in names else ""
+        uses.append(f"`coa`{share_of_cot} teaches how (SFT stages 2 and 3)")
+    elif SetName.COT in names:
+        uses.append("`cot` teaches how to reason (SFT stages 2 and 3)")
+    if SetName.RL in names:
+        uses.append("`rl` has further questions for reinforcement learning")
+    if len(uses) > 1:
+        return f"The stages of training take them in this order: {', '.join(uses)}."
+    return f"In training, {uses[0]}." if uses else ""
 
 
-def _fewer(infos: Sequence[SetInfo], asked: Mapping[str, int]) -> list[str]:
-    """Name the sets that have fewer train rows than they were asked for."""
-    found: list[str] = []
-    for info in infos:
-        num_train = info.num_rows_of("train")
-        if num_train < asked[info.name]:
-            found.append(f"`{info.name}` has {num_train:,} of {asked[info.name]:,}")
-    return found
-
-
-def _not_built(run: RunFacts) -> list[dict[str, Any]]:
+def _not_built(asked: AssembleParams) -> list[dict[str, Any]]:
     """Say of each set that has no row what became of those that could have entered it."""
+    built = built_sets(asked)
     found: list[dict[str, Any]] = []
-    for name, funnel in run.not_built.items():
-        lost = sections.funnel_table(funnel, num_taken=0)
-        found.append({"name": name, "title": TITLES[name], "asked": run.asked[name], "lost": lost})
+    for name in asked_sets(asked):
+        if name not in built:
+            lost = funnel_table(funnel(name), num_taken=0)
+            num_asked = asked.sizes[name]
+            found.append({"name": name, "title": TITLES[name], "asked": num_asked, "lost": lost})
     return found
 
 
@@ -168,86 +266,6 @@ def _identity(
     }
 
 
-def _contents(facts: SetFacts) -> dict[str, Any]:
-    """Say what is in the set: an example, and everything that can be counted."""
-    hops = sections.spread_table("hops", facts.hops)
-    question_types = sections.spread_table("question type", facts.question_types)
-    distributions = [
-        Distribution("By number of facts to be joined (hops)", hops),
-        Distribution("By question type", question_types),
-    ]
-    if facts.name is SetName.COA:
-        searches = sections.spread_table("searches", facts.searches)
-        distributions.append(Distribution("By number of searches", searches))
-    is_pairs = facts.name is SetName.COT_A
-    return {
-        "name": facts.name,
-        "set_title": TITLES[facts.name],
-        "splits": sections.split_table(facts.info),
-        "distributions": distributions,
-        "lengths": sections.length_table(facts.lengths),
-        "kinds": sections.kind_table(facts.kinds) if is_pairs else "",
-        "worths": sections.worth_table(facts.worths),
-        "terms_of_worth": sections.terms_of_worth(facts.worth_terms),
-        "has_other_tools": any(spread.tool != "search" for spread in facts.worths),
-        "num_measured": sum(terms.rows for terms in facts.worth_terms),
-        "characters": sections.character_table(facts.characters),
-        "trained_share": sections.trained_share(facts.characters),
-    }
-
-
-def _yields(facts: SetFacts) -> dict[str, Any]:
-    """Say what became of the rows of the run: funnel, costs, failures, screen, reviews."""
-    causes = None
-    num_failed = 0
-    if facts.causes is not None:
-        causes = sections.count_table("cause", facts.causes, words)
-        num_failed = total_rows(facts.causes)
-    return {
-        "funnel": sections.funnel_table(facts.funnel, facts.info.num_rows),
-        "run_kinds": facts.run_kinds,
-        "ways": sections.way_table(facts.chosen_points),
-        "forks_both_arms": facts.settings.get("branch", {}).get("arms") == ArmChoice.BOTH,
-        "costs": sections.cost_table(facts.costs, facts.funnel.pool),
-        "paid": facts.paid,
-        "has_forkers": bool(facts.forkers),
-        "num_pool": facts.funnel.pool,
-        "causes": causes,
-        "num_failed": num_failed,
-        "num_asked": facts.num_asked,
-        "is_smaller": facts.info.num_rows_of("train") < facts.num_asked,
-        "is_screened": facts.is_screened,
-        "lists_evaluation_sets": facts.evaluation_overlaps is not None,
-        "is_compared": any(found.num_questions for found in facts.evaluation_overlaps or ()),
-        "contamination": sections.overlap_table(facts.name, facts.evaluation_overlaps),
-        "reviews": sections.review_table(facts.reviews),
-        "agreement": sections.agreement_table(facts.agreement),
-    }
-
-
-def _making(facts: SetFacts) -> dict[str, Any]:
-    """Say how the rows were made: teachers, prompt, sampling, settings."""
-    heading = "teacher or forking model" if facts.forkers else "teacher"
-    return {
-        "models": sections.count_table(heading, facts.models, inline) if facts.models else "",
-        "has_turn_forks": facts.has_turn_forks,
-        "imported": sections.imported_table(facts.imported),
-        "facts_of_sampling": sections.sampling_table(facts.sampling),
-        "probe": probe_table(facts.probed),
-        "waived": waived_names(facts.probed),
-        "prompt": facts.prompt,
-        "prompt_block": fence(facts.prompt.text) if facts.prompt else "",
-        "num_prompted": facts.num_prompted,
-        "settings": settings_block(settings_of_run(facts.settings)),
-    }
-
-
-def licence_table(sources: Sequence[Source], params: RenderParams) -> Markdown:
-    """List every source with its licence."""
-    rows = licences.licences(sources, params.licenses)
-    return table(("what", "from", "licence"), rows)
-
-
 def _with_metadata(
     body: str,
     *,
@@ -263,7 +281,7 @@ def _with_metadata(
         infos,
         title=title,
         languages=params.languages,
-        licence=licences.licence_fields(sources, params.licenses),
+        licence=licence_fields(sources, params.licenses),
         extra_tags=("scripted-teacher",) if has_scripted else (),
     )
     return assemble_card(data, body)

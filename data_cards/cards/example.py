@@ -1,12 +1,16 @@
-"""Show one row of a set as blocks of text: who wrote what, step by step, and the other columns."""
+"""Show a row of a set as blocks of text: who wrote what, step by step, and the other columns."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import polars as pl
+
+from coa.errors import InputError
 from coa.trajectory import Author
 from data_cards.cards.safe_markdown import Markdown, cut, fence, inline, wrapped
-from data_cards.catalogue import SetName
+from data_cards.catalogue import SetName, local_path
+from data_cards.facts import collect, id_column
 
 _MAX_STEPS = 60
 _MAX_STEP_CHARS = 2_000
@@ -30,10 +34,30 @@ class Example(NamedTuple):
     blocks: tuple[Block, ...]
 
 
-def show_row(name: SetName, row_id: str, row: Mapping[str, Any]) -> Example:
-    """Show a row of a set."""
+def show_row(name: SetName, frame: pl.LazyFrame) -> Example:
+    """Show the train row of median length; among rows of equal length the smaller id comes first.
+
+    Args:
+        name: The set.
+        frame: Its facts (`data_cards.facts`).
+
+    Raises:
+        InputError: the set is empty.
+    """
+    path = local_path(name, "train")
+    train = frame.filter(pl.col("split") == "train").select("num_chars", "row_id")
+    ids = collect(train.sort("num_chars", "row_id"))["row_id"]
+    if ids.is_empty():
+        raise InputError(
+            f"the set '{name}' is empty",
+            where=path,
+            expected="at least one train row",
+            fix=f"raise assemble.num_{name}, or set it to 0, then dvc repro",
+        )
+    row_id = str(ids[len(ids) // 2])
+    row = collect(pl.scan_parquet(path).filter(id_column(name) == row_id)).row(0, named=True)
     if name is SetName.COT_A:
-        blocks = _pair(dict(row))
+        blocks = _pair(row)
     elif name is SetName.RL:
         blocks = [Block("", _columns(row))]
     else:

@@ -1,15 +1,19 @@
-"""Write the YAML at the head of a card, as the Hub reads it.
+"""Write the YAML at the head of a card, as the Hub reads it, from the published files of a set.
 
 The vocabulary is the Hub's (github.com/huggingface/hub-docs, datasetcard.md). The classes of
 `huggingface_hub` write it and read it back.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coa.errors import OutputError
-from data_cards.cards.set_info import SetInfo
-from data_cards.catalogue import TAGS, TASKS, SetName
+import pyarrow as pa
+
+from coa import tables
+from coa.errors import InputError, OutputError
+from data_cards.catalogue import TAGS, TASKS, SetName, published_path, published_splits
+from data_cards.formats.published_rows import published_file
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData, ModelCardData
@@ -27,7 +31,101 @@ _SIZES = {
     "100B<n<1T": 10**12,
 }
 """The Hub's size categories and the number of rows below which each holds."""
+_DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64", pa.bool_(): "bool"}
+_WHOLE = "---\n{{ card_data }}\n---\n\n{{ body }}"
 _COMMON_TAGS = ("agent", "chain-of-action", "reasoning", "search", "synthetic", "arxiv:2503.06580")
+
+
+class SetInfo(NamedTuple):
+    """A set as the Hub describes it."""
+
+    name: SetName
+    config: dict[str, Any]
+    """Its entry under `configs`: which files make which split."""
+    dataset_info: dict[str, Any]
+    """Its columns and sizes."""
+
+    @property
+    def splits(self) -> list[dict[str, Any]]:
+        """Name, rows and bytes of each split that has rows."""
+        return list(self.dataset_info["splits"])
+
+    def num_rows_of(self, split: str) -> int:
+        """Count the rows of a split, which is not published where it has none."""
+        for found in self.splits:
+            if found["name"] == split:
+                return int(found["num_examples"])
+        return 0
+
+    @property
+    def num_rows(self) -> int:
+        """Count the rows of all splits."""
+        return sum(split["num_examples"] for split in self.splits)
+
+
+def set_info(name: SetName, folder: Path) -> SetInfo:
+    """Measure a set's files in a folder of published files.
+
+    Raises:
+        InputError: a file is missing or broken, or the splits differ.
+    """
+    splits = published_splits(name)
+    files = [{"split": split, "path": published_path(name, split)} for split in splits]
+    config = {"config_name": str(name), "data_files": files}
+    dataset_info = {"config_name": str(name), "features": _features(name, folder)}
+    dataset_info |= _sizes(name, folder)
+    return SetInfo(name, config, dataset_info)
+
+
+def _features(name: SetName, folder: Path) -> list[dict[str, Any]]:
+    """Describe the columns of a set, which are the same in both of its splits."""
+    train = tables.open_parquet(published_file(name, "train", folder)).schema_arrow
+    validation = tables.open_parquet(published_file(name, "validation", folder)).schema_arrow
+    if not train.equals(validation):
+        raise InputError(
+            f"the splits of the set '{name}' have different columns",
+            where=published_file(name, "validation", folder),
+            expected=train.names,
+            got=validation.names,
+            fix="make both with the same version of the code: dvc repro",
+        )
+    return [_feature(field) for field in train]
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    return {"name": field.name, **_type(field.type)}
+
+
+def _type(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_struct(kind):
+        return {"struct": [_feature(field) for field in kind]}
+    if pa.types.is_list(kind):
+        item = _type(kind.value_type)
+        return {"list": item.get("dtype", item.get("struct"))}
+    if kind not in _DTYPES:
+        raise InputError(
+            "a column has a type that no record has", expected=sorted(_DTYPES.values()), got=kind
+        )
+    return {"dtype": _DTYPES[kind]}
+
+
+def _sizes(name: SetName, folder: Path) -> dict[str, Any]:
+    """Measure the splits that have rows: rows, bytes in memory, and bytes of the files."""
+    splits = []
+    download_size = 0
+    for split in published_splits(name):
+        path = published_file(name, split, folder)
+        file = tables.open_parquet(path)
+        batches = tables.parquet_batches(path, file, file.schema_arrow.names)
+        num_bytes = sum(batch.nbytes for batch in batches)
+        num_examples = file.metadata.num_rows
+        splits.append({"name": split, "num_bytes": num_bytes, "num_examples": num_examples})
+        download_size += path.stat().st_size
+    return {
+        "splits": splits,
+        "download_size": download_size,
+        "dataset_size": sum(split["num_bytes"] for split in splits),
+    }
 
 
 def size_category(num_rows: int) -> str:
@@ -88,14 +186,14 @@ def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:
     Raises:
         OutputError: the metadata that are read back from the card differ from `data`.
     """
-    from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
+    from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, RepoCard
 
-    kind = DatasetCard if isinstance(data, DatasetCardData) else ModelCard
-    card = f"---\n{data.to_yaml()}\n---\n\n{body.strip()}\n"
-    found = dict(kind(card).data.to_dict())  # type: ignore[no-untyped-call]
+    kind: type[RepoCard] = DatasetCard if isinstance(data, DatasetCardData) else ModelCard
+    card = kind.from_template(data, template_str=_WHOLE, body=body.strip())
+    found = dict(card.data.to_dict())
     meant = dict(data.to_dict())  # type: ignore[no-untyped-call]
     if found != meant:
         raise OutputError(
             "the head of a card does not survive being read", expected=meant, got=found
         )
-    return card
+    return f"{card.content}\n"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError
-from data_cards.cards.safe_markdown import Markdown, inline
+from data_cards.cards.safe_markdown import Cell, Markdown, inline, table
 
 CORPUS = "corpus"
 """The name in `render.licenses` under which the licence of the searched passages stands."""
@@ -54,23 +54,15 @@ class Source(NamedTuple):
     """What the rows say of it, where `render.licenses` does not name it; empty: nothing."""
 
 
-class Licence(NamedTuple):
-    """A source with its licence."""
-
-    what: Markdown
-    source: Markdown
-    licence: Markdown
-
-
-def licences(sources: Iterable[Source], known: Mapping[str, str]) -> list[Licence]:
+def licence_table(sources: Iterable[Source], known: Mapping[str, str]) -> Markdown:
     """List every source with its licence, which is unknown where nobody states it."""
-    found = []
+    rows: list[list[Cell]] = []
     for source in sources:
         name = inline(source.name) if source.name else Markdown("not stated")
         stated = _stated(source, known)
         licence = inline(stated) if stated else Markdown(f"**{UNKNOWN}**")
-        found.append(Licence(Markdown(source.what), name, licence))
-    return found
+        rows.append([Markdown(source.what), name, licence])
+    return table(("what", "from", "licence"), rows)
 
 
 def _stated(source: Source, known: Mapping[str, str]) -> str:

@@ -1,11 +1,11 @@
-"""Count the characters of a set by who wrote them and which stage of training learns them.
+"""Tell how many characters of a set each author wrote, and which stage of training learns them.
 
 The count uses the same pieces as the token masks (`coa.protocol.pieces`), so the card cannot
 contradict them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from coa import protocol, tables
@@ -13,6 +13,7 @@ from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.protocol import Piece
 from coa.trajectory import Author, Step
+from data_cards.cards.safe_markdown import Cell, Markdown, share, table
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 NEVER = "never"
@@ -99,3 +100,23 @@ def _side_pieces(what: str, steps: Iterable[Step], trained: str) -> Iterator[tup
 
 def _reading_order(part: Part) -> tuple[int, str]:
     return _READING_ORDER.index(part.what), part.author
+
+
+def character_table(parts: Mapping[Part, int]) -> Markdown:
+    """List the parts with their characters, who wrote them and what learns them."""
+    total = sum(parts.values())
+    rows: list[list[Cell]] = []
+    for part, count in parts.items():
+        author = Markdown(str(part.author))
+        trained = Markdown(part.trained)
+        rows.append([Markdown(part.what), author, count, share(count, total), trained])
+    return table(("part", "written by", "characters", "share", "trained in"), rows)
+
+
+def trained_share(parts: Mapping[Part, int]) -> Markdown:
+    """Give the share of the characters that the policy wrote and some stage learns."""
+    own = 0
+    for part, count in parts.items():
+        if part.author is Author.POLICY and part.trained != NEVER:
+            own += count
+    return share(own, sum(parts.values()))

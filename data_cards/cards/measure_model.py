@@ -16,7 +16,7 @@ from coa.model_files import fingerprint_files
 from coa.prompts import Prompt
 from data_cards.cards import trained
 from data_cards.cards.licences import Source
-from data_cards.cards.measure import models_and_sources
+from data_cards.cards.sources import models_and_sources
 from data_cards.cards.trained import Result, TrainedStage
 from data_cards.settings import public
 
@@ -71,7 +71,6 @@ def measure_model(folder: Path) -> ModelFacts:
     own_results, other_results = trained.results(folder)
     models, set_sources = models_and_sources(trained.sets_of(runs))
     sources = dict.fromkeys([*set_sources, *trained.other_sources(runs)])
-    teachers = dict.fromkeys(model.value for model in models)
     run = runs[-1]
     config = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     architectures = config.get("architectures") or ["unknown"]
@@ -83,7 +82,7 @@ def measure_model(folder: Path) -> ModelFacts:
         chain=tuple(runs),
         base=trained.base_of(runs),
         sources=tuple(sources),
-        teachers=tuple(teachers),
+        teachers=tuple(models),
         data_files=trained.data_files(runs),
         architecture=str(architectures[0]),
         sizes=sizes,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.errors import ConfigError
 from coa.policy.scripted import is_scripted
-from data_cards.cards import licences, practice
-from data_cards.cards.card import fill, licence_table
+from data_cards.cards import practice
+from data_cards.cards.card import fill
 from data_cards.cards.front_matter import assemble_card
-from data_cards.cards.licences import Source
+from data_cards.cards.licences import Source, licence_fields, licence_table
 from data_cards.cards.measure_model import ModelFacts
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.trained import Result, ResultPart, TrainedStage
@@ -98,7 +98,7 @@ def render_card(facts: ModelFacts, section: RenderParams, repository: str = "") 
         "name": "model",
         "is_all_scripted": False,
         "scripted": ", ".join(scripted),
-        "licences": licence_table(facts.sources, section),
+        "licences": licence_table(facts.sources, section.licenses),
     }
     body = fill("model.md", context)
     return ModelCard(
@@ -261,7 +261,7 @@ def _metadata(facts: ModelFacts, section: RenderParams, title: str) -> "ModelCar
         datasets=[section.repository] if section.repository else None,
         model_name=title if measured else None,
         eval_results=measured or None,
-        **licences.licence_fields(facts.sources, section.licenses),
+        **licence_fields(facts.sources, section.licenses),
     )
 
 

@@ -1,10 +1,10 @@
-"""Count what people reviewed in a set: what it came to, how far they agree, which rows they read.
+"""Tell what people reviewed in a set: what it came to, how far they agree, which rows they read.
 
 A review of another version of a row does not count.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import polars as pl
 
@@ -13,57 +13,79 @@ from coa.files import AGREEMENT, REVIEWED, REVIEWS
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
 from coa.reviews import DECISIVE, Review, ReviewKind, pair_version, read_reviews, trajectory_version
-from data_cards.cards.yields import Count, counts
+from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, words
+from data_cards.cards.sources import counts
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, scan
 
 _DECISIVE_QUESTIONS = ("verdict", "preference", "same_answer")
+_CAME_TO = "what the reviews came to"
 
 
-class QuestionAgreement(NamedTuple):
-    """The agreement of reviewers on a question that decides."""
+EFFECTS = {
+    "confirmed": "reviewers agree with the program",
+    "dropped": "left out",
+    "stays_out": "left out by a rule, though reviewers would keep it",
+    "not_fixed": "left out: needs a fix that no command makes",
+    "answer_added": "the question has one more accepted answer",
+    "let_in": "let in: right by an added answer",
+    "flipped": "sides changed places",
+    "discarded": "left out: no side is better, or both are right",
+    "conflict": "nothing changed: reviewers disagree",
+    "pending": "nothing changed: too few reviews",
+    "stale": "nothing changed: the text was made again since",
+}
+"""What a review came to, in the words of a card."""
 
-    question: str
-    num_items: int
-    equal_share: float
-    alpha: float | None
-    """Krippendorff's; None where it is not defined."""
 
-
-def changes(name: SetName) -> list[Count]:
-    """Count the reviewed items that concern a set by what the reviews came to.
+def change_table(name: SetName) -> Markdown:
+    """Count the reviewed items that concern a set by what the reviews came to; may be empty.
 
     Raises:
         InputError: a file is broken or lacks a column.
     """
     if not REVIEWED.exists() or name is SetName.RL:
-        return []
+        return Markdown("")
     if name is SetName.COT_A:
         concerns = pl.col("kind") == "pair"
     else:
         # A trajectory's id is {question}/{mode}/{index}.
         mode = pl.col("item_id").str.split("/").list.get(-2, null_on_oob=True)
         concerns = (pl.col("kind") != "pair") & (mode == str(name))
-    return counts(scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns), "effect")
+    reviewed = scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
+    found = counts(reviewed.select(pl.col("effect").alias(_CAME_TO)), _CAME_TO)
+    return frame_table(found.rename({"rows": "items"}), {_CAME_TO: _effect})
 
 
-def agreement(name: SetName) -> list[QuestionAgreement]:
-    """Read how far reviewers agree; nothing where no item was reviewed twice.
+def _effect(effect: str) -> Markdown:
+    return Markdown(EFFECTS[effect]) if effect in EFFECTS else words(effect)
+
+
+def agreement_table(name: SetName) -> Markdown:
+    """Tell how far reviewers agree on what decides; empty where no item was reviewed twice.
 
     Raises:
         InputError: a file is broken or lacks a column.
     """
     if not AGREEMENT.exists():
-        return []
+        return Markdown("")
     is_of_pairs = pl.col("kind") == "pair"
     concerns = is_of_pairs if name is SetName.COT_A else ~is_of_pairs
     is_between_reviewers = pl.col("between") == "reviewers"
     is_decisive = pl.col("question").is_in(_DECISIVE_QUESTIONS)
-    shown = list(QuestionAgreement._fields)
-    rows = scan(AGREEMENT, ["kind", "between", *shown])
-    wanted = rows.filter(concerns & is_between_reviewers & is_decisive)
-    found = collect(wanted.select(shown).sort("question"))
-    return [QuestionAgreement(*row) for row in found.iter_rows()]
+    columns = ["kind", "between", "question", "num_items", "equal_share", "alpha"]
+    rows = scan(AGREEMENT, columns).filter(concerns & is_between_reviewers & is_decisive)
+    shown = rows.select(
+        "question",
+        items="num_items",
+        **{"equal answers": "equal_share", "Krippendorff's alpha": "alpha"},
+    )
+    shows: dict[str, Callable[[Any], Cell]] = {
+        "question": words,
+        "equal answers": lambda equal: Markdown(f"{equal:.1%}"),
+        "Krippendorff's alpha": lambda alpha: Markdown(f"{alpha:.2f}"),
+    }
+    return frame_table(collect(shown.sort("question")), shows)
 
 
 def num_reviewed(name: SetName) -> int:

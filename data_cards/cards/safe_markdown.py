@@ -9,12 +9,17 @@ what is safe, so that the type checker finds what is not.
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import NewType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NewType
+
+import polars as pl
 
 Markdown = NewType("Markdown", str)
 """Text that may be put into a card as it is."""
 
+DASH = Markdown("–")  # noqa: RUF001
+"""What stands in a cell without a value."""
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+-]*[A-Za-z0-9])?")
 _MAX_NAME_CHARS = 80
 _BACKTICKS = re.compile(r"`+")
@@ -96,7 +101,7 @@ def share(part: float, whole: float) -> Markdown:
     """Give a part of a whole in per cent; a dash where there is no whole."""
     if 0 < part < 0.0005 * whole:
         return Markdown("<0.1%")
-    return Markdown(f"{part / whole:.1%}" if whole else "–")  # noqa: RUF001
+    return Markdown(f"{part / whole:.1%}") if whole else DASH
 
 
 Cell = Markdown | int
@@ -117,6 +122,33 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markdown:
         rule.append("-" * (width - 1) + ":" if holds_numbers else "-" * width)
     shown = [_line(line, widths, is_right) for line in (headings, rule, *lines)]
     return Markdown("\n".join(shown))
+
+
+def frame_table(
+    frame: pl.DataFrame, shows: Mapping[str, Callable[[Any], Cell]] = MappingProxyType({})
+) -> Markdown:
+    """Write a frame as a table under the names of its columns; empty for a frame without rows.
+
+    Whole numbers are shown as they are, what is missing as a dash, and all else by `inline`.
+
+    Args:
+        frame: The rows.
+        shows: How the values of a column are shown instead, by its name.
+    """
+    if frame.is_empty():
+        return Markdown("")
+    rows: list[list[Cell]] = []
+    for line in frame.iter_rows(named=True):
+        cells: list[Cell] = []
+        for name, value in line.items():
+            if value is None:
+                cells.append(DASH)
+            elif name in shows:
+                cells.append(shows[name](value))
+            else:
+                cells.append(value if isinstance(value, int) else inline(str(value)))
+        rows.append(cells)
+    return table(frame.columns, rows)
 
 
 def _cell(cell: Cell) -> str:

@@ -1,11 +1,9 @@
-"""Count what became of the rows of a run.
+"""Say what became of the rows of a run: the funnel of a set, its costs, failures, and the screen.
 
-The funnel of a set, what its rollouts cost, why rollouts failed, and what the screen found. The
-files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
+The files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -23,26 +21,12 @@ from coa.files import (
 )
 from coa.points import PointOutcome
 from coa.policy.chat.families import ForkWay
-from data_cards.catalogue import SetName
+from data_cards.cards.contents import count_table
+from data_cards.cards.figures import probe_table, read_figures
+from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, inline, share, table, words
+from data_cards.cards.sources import counts
+from data_cards.catalogue import HAS_TRAJECTORIES, SetName
 from data_cards.facts import collect, scan
-
-
-class Count(NamedTuple):
-    """The number of rows that share a value."""
-
-    value: str
-    rows: int
-
-
-class Imported(NamedTuple):
-    """How many rows others made, with one model, origin and licence."""
-
-    model: str
-    origin: str
-    """Who published them; empty where nobody says it."""
-    licence: str
-    """Empty where nobody says it."""
-    rows: int
 
 
 class Funnel(NamedTuple):
@@ -52,26 +36,51 @@ class Funnel(NamedTuple):
     """What a row is, in the plural."""
     first: int
     """Rows before anything was left out."""
-    losses: tuple[Count, ...]
+    losses: tuple[tuple[Markdown, int], ...]
     """Rows that went no further, by reason, in the order of the stages."""
     pool: int
     """Rows that were good enough for the set; it takes as many of them as it was asked for."""
 
 
-class Cost(NamedTuple):
-    """The amount of something that the rollouts of a set took in all."""
+def yields(name: SetName, num_rows: int, *, has_forkers: bool) -> dict[str, Any]:
+    """Make what the template says of the yield of a set.
 
-    what: str
-    total: int
+    Args:
+        name: The set.
+        num_rows: Its rows.
+        has_forkers: Whether other models than the teacher wrote forks of its pairs.
 
-
-class EvaluationSetOverlap(NamedTuple):
-    """The number of rows that the screen left out because they touch an evaluation set."""
-
-    name: str
-    num_questions: int
-    """Questions of the evaluation set that were compared."""
-    left_out: int
+    Raises:
+        InputError: a file is missing or broken, or lacks a column.
+    """
+    lost = funnel(name)
+    figures = read_figures(name)
+    overlaps = evaluation_overlaps(name)
+    found: dict[str, Any] = {
+        "funnel": funnel_table(lost, num_rows),
+        "num_pool": lost.pool,
+        "costs": cost_table(name, lost.pool, has_forkers=has_forkers),
+        "paid": figures.costs if figures.costs and figures.costs.written_tokens else None,
+        "has_forkers": has_forkers,
+        "probe": probe_table(figures.probe),
+        "waived": ", ".join(inline(name) for name in figures.waived),
+        "is_screened": EXCLUDED.exists(),
+        "lists_evaluation_sets": overlaps is not None,
+        "is_compared": overlaps is not None and any(overlaps["questions compared"]),
+        "contamination": "" if overlaps is None else frame_table(overlaps),
+        "causes": None,
+    }
+    if name is SetName.COT_A:
+        kinds = counts(scan(PAIRS, ["kind"]), "kind").iter_rows()
+        named = [f"{rows:,} are of the kind {inline(kind)}" for kind, rows in kinds]
+        found["run_kinds"] = ", ".join(named)
+        found |= _points()
+    elif name in HAS_TRAJECTORIES and ANALYSED.exists():
+        has_failed = (pl.col("mode") == str(name)) & pl.col("cause").is_not_null()
+        causes = counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
+        found["causes"] = count_table(causes, words)
+        found["num_failed"] = causes["rows"].sum()
+    return found
 
 
 def funnel(name: SetName) -> Funnel:
@@ -81,94 +90,41 @@ def funnel(name: SetName) -> Funnel:
         InputError: a file is missing or broken, or lacks a column.
     """
     if name is SetName.COT_A:
-        start = _pair_funnel()
+        unit = "points"
+        outcomes = counts(scan(POINTS, ["outcome"]), "outcome")
+        first = int(outcomes["rows"].sum())
+        lost = outcomes.filter(pl.col("outcome") != str(PointOutcome.PAIRED))
     elif name is SetName.RL:
-        start = _question_funnel()
+        unit = "train questions"
+        questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
+        question_id = pl.col("trajectory").struct.field("question_id")
+        sampled = scan(GRADED, ["trajectory"]).select(question_id).unique()
+        first = _num_rows(questions)
+        left = _num_rows(questions.join(sampled, on="question_id", how="anti"))
+        lost = pl.DataFrame({"reason": ["sampled_for_trajectories"], "rows": [first - left]})
     else:
-        start = _trajectory_funnel(name)
-    screened = [Count(f"screen: {loss.value}", loss.rows) for loss in excluded(name)]
-    losses = (*start.losses, *screened)
-    pool = start.first - total_rows(losses)
-    return Funnel(unit=start.unit, first=start.first, losses=losses, pool=pool)
+        unit = "trajectories"
+        mode_of_kept = pl.col("trajectory").struct.field("mode")
+        kept = scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
+        mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
+        dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(name))
+        lost = counts(dropped, "reason")
+        first = _num_rows(kept) + int(lost["rows"].sum())
+    losses = [(words(reason), rows) for reason, rows in lost.iter_rows()]
+    for reason, rows in _excluded(name).iter_rows():
+        losses.append((Markdown(f"screen: {words(reason)}"), rows))
+    pool = first - sum(rows for _, rows in losses)
+    return Funnel(unit, first, tuple(losses), pool)
 
 
-class _FunnelStart(NamedTuple):
-    """A funnel up to the screen."""
-
-    unit: str
-    first: int
-    losses: list[Count]
+def _num_rows(frame: pl.LazyFrame) -> int:
+    return int(collect(frame.select(pl.len())).item())
 
 
-def _trajectory_funnel(mode: SetName) -> _FunnelStart:
-    mode_of_kept = pl.col("trajectory").struct.field("mode")
-    kept = scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(mode))
-    mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
-    dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(mode))
-    losses = counts(dropped, "reason")
-    first = _num_rows(kept) + total_rows(losses)
-    return _FunnelStart("trajectories", first, losses)
-
-
-def _pair_funnel() -> _FunnelStart:
-    points = scan(POINTS, ["outcome"])
-    outcomes = counts(points, "outcome")
-    losses = [count for count in outcomes if count.value != PointOutcome.PAIRED]
-    return _FunnelStart("points", _num_rows(points), losses)
-
-
-class ChosenPoints(NamedTuple):
-    """The points that were chosen in one way, and those of them that gave a pair."""
-
-    way: str
-    points: int
-    paired: int
-
-
-def chosen_points() -> list[ChosenPoints]:
-    """Count the points by the way in which they were chosen; empty for an older file.
-
-    Raises:
-        InputError: the file of the points is missing or broken.
-    """
-    points = scan(POINTS, ["outcome"])
-    if "chosen_by" not in points.collect_schema():
-        return []
-    is_paired = pl.col("outcome") == str(PointOutcome.PAIRED)
-    grouped = points.group_by("chosen_by").agg(points=pl.len(), paired=is_paired.sum())
-    return [ChosenPoints(*row) for row in collect(grouped.sort("chosen_by")).iter_rows()]
-
-
-def has_turn_forks() -> bool:
-    """Return whether a chat policy forked some points, turn by turn.
-
-    Raises:
-        InputError: the file of the points is missing or broken.
-    """
-    points = scan(POINTS, ["outcome"])
-    if "way" not in points.collect_schema():  # an older file
-        return False
-    return bool(_num_rows(points.filter(pl.col("way") != ForkWay.TEXT)))
-
-
-def _question_funnel() -> _FunnelStart:
-    questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
-    question_id = pl.col("trajectory").struct.field("question_id")
-    sampled = scan(GRADED, ["trajectory"]).select(question_id).unique()
-    left = questions.join(sampled, on="question_id", how="anti")
-    first = _num_rows(questions)
-    losses = [Count("sampled_for_trajectories", first - _num_rows(left))]
-    return _FunnelStart("train questions", first, losses)
-
-
-def excluded(name: SetName) -> list[Count]:
-    """Count the rows that the screen left out of a set, by reason; none where it has not run.
-
-    Raises:
-        InputError: the screen's file is broken or lacks a column.
-    """
+def _excluded(name: SetName) -> pl.DataFrame:
+    """Count the rows that the screen left out of a set, by reason; none where it has not run."""
     if not EXCLUDED.exists():
-        return []
+        return pl.DataFrame()
     what = pl.col("what")
     if name is SetName.COT_A:
         belongs = what == "pair"
@@ -181,7 +137,40 @@ def excluded(name: SetName) -> list[Count]:
     return counts(scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
 
 
-def evaluation_overlaps(name: SetName) -> list[EvaluationSetOverlap] | None:
+def funnel_table(found: Funnel, num_taken: int) -> Markdown:
+    """List every loss of a funnel with its share of the first row.
+
+    Args:
+        found: What became of the rows.
+        num_taken: Rows that are in the set.
+    """
+    lines = [(Markdown(f"**{found.unit}**"), found.first)]
+    lines += [(Markdown(f"left out: {reason}"), rows) for reason, rows in found.losses]
+    lines.append((Markdown("**good enough for this set**"), found.pool))
+    lines.append((Markdown("**in this set**"), num_taken))
+    rows: list[list[Cell]] = [[what, num, share(num, found.first)] for what, num in lines]
+    return table(("", "rows", "share"), rows)
+
+
+def _points() -> dict[str, Any]:
+    """Say how the points of all pairs of the run were chosen and forked; older files do not."""
+    points = scan(POINTS, ["outcome"])
+    known = points.collect_schema()
+    found: dict[str, Any] = {"ways": "", "has_turn_forks": False}
+    if "way" in known:
+        found["has_turn_forks"] = _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
+    if "chosen_by" in known:
+        is_paired = pl.col("outcome") == str(PointOutcome.PAIRED)
+        grouped = points.group_by("chosen_by").agg(points=pl.len(), paired=is_paired.sum())
+        rows: list[list[Cell]] = []
+        for way, num_points, num_paired in collect(grouped.sort("chosen_by")).iter_rows():
+            rows.append([words(way), num_points, num_paired, share(num_paired, num_points)])
+        if rows:
+            found["ways"] = table(("points chosen by", "points", "gave a pair", "share"), rows)
+    return found
+
+
+def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     """Read how many rows touch each evaluation set; None where nothing was screened.
 
     Those rows were left out: none of them is in the set.
@@ -191,102 +180,66 @@ def evaluation_overlaps(name: SetName) -> list[EvaluationSetOverlap] | None:
     """
     if not EVALUATION_SETS.exists():
         return None
+    column = "num_trajectories"
+    unit = "trajectories of both modes"
     if name is SetName.COT_A:
-        left_out = "num_pairs"
+        column = "num_pairs"
+        unit = "pairs"
     elif name is SetName.RL:
-        left_out = "num_train_questions"
-    else:
-        left_out = "num_trajectories"
-    columns = ["name", "num_questions", left_out]
-    found = collect(scan(EVALUATION_SETS, columns).select(columns))
-    return [EvaluationSetOverlap(*row) for row in found.iter_rows()]
+        column = "num_train_questions"
+        unit = "questions"
+    found = scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
+        pl.col("name").alias("evaluation set"),
+        pl.col("num_questions").alias("questions compared"),
+        pl.col(column).alias(f"{unit} that touch it, left out"),
+    )
+    return collect(found)
 
 
-def costs(name: SetName, *, has_forkers: bool = False) -> list[Cost]:
-    """Add up what the teacher, or another model that wrote forks, and the search did for a set.
+def cost_table(name: SetName, num_kept: int, *, has_forkers: bool = False) -> Markdown:
+    """List what the teacher, or another model that wrote forks, and the search did for a set.
 
     Counted is what a fresh run pays: calls and tokens of every rollout that could have entered the
     set, the dropped ones included and the imported ones not. Retries, cached prefixes and prices
-    depend on the provider and are not known here.
+    depend on the provider and are not known here. Empty for questions, which cost nothing, where
+    the rollouts are not here, where all were imported, and where no row was kept.
 
-    Returns:
-        Nothing for questions, which cost nothing, where the rollouts are not here, and where all
-        were imported.
+    Args:
+        name: The set.
+        num_kept: Rows that are good enough for it.
+        has_forkers: Whether other models than the teacher wrote forks.
 
     Raises:
         InputError: a file is broken or lacks a column.
     """
     path = FORKS if name is SetName.COT_A else GRADED
-    if name is SetName.RL or not path.exists():
-        return []
-    rows = scan(path, ["trajectory"])
-    fields = rows.collect_schema()["trajectory"].fields  # type: ignore[attr-defined]
-    known = {field.name for field in fields}
+    if name is SetName.RL or not num_kept or not path.exists():
+        return Markdown("")
+    rows = scan(path, ["trajectory"]).select(pl.col("trajectory").struct.unnest())
+    known = rows.collect_schema()
     if "num_calls" not in known:
-        return []
-    rollout = pl.col("trajectory").struct
+        return Markdown("")
     if "sampling" in known:
-        sampling = rollout.field("sampling").struct
+        sampling = pl.col("sampling").struct
         rows = rows.filter((sampling.field("temperature") >= 0) | (sampling.field("seed") >= 0))
-    if name is not SetName.COT_A:
-        rows = rows.filter(rollout.field("mode") == str(name))
-    prompt_tokens = rollout.field("num_prompt_tokens")
-    read_tokens = prompt_tokens + rollout.field("num_environment_tokens")
-    is_observation = pl.element().struct.field("kind") == "observation"
-    num_searches = rollout.field("steps").list.eval(is_observation).list.sum()
     writer = "model that wrote the forks" if has_forkers else "teacher"
+    read_tokens = pl.col("num_prompt_tokens") + pl.col("num_environment_tokens")
     totals = {
         "rollouts": pl.len(),
-        f"calls of the {writer}": rollout.field("num_calls").sum(),
-        "tokens that it wrote": rollout.field("num_policy_tokens").sum(),
+        f"calls of the {writer}": pl.col("num_calls").sum(),
+        "tokens that it wrote": pl.col("num_policy_tokens").sum(),
         "tokens of prompts and search results, each counted once": read_tokens.sum(),
     }
     if name is not SetName.COT_A:
         # A fork's steps include those of its prefix, which its parent paid for.
-        totals["searches"] = num_searches.sum()
+        rows = rows.filter(pl.col("mode") == str(name))
+        is_observation = pl.element().struct.field("kind") == "observation"
+        totals["searches"] = pl.col("steps").list.eval(is_observation).list.sum().sum()
     found = collect(rows.select(**totals)).row(0, named=True)
     if not found["rollouts"]:
-        return []
-    return [Cost(what, int(total or 0)) for what, total in found.items()]
-
-
-def causes(mode: SetName) -> list[Count] | None:
-    """Count why trajectories of a mode failed; None where nothing was analysed.
-
-    Raises:
-        InputError: the analysis is broken or lacks a column.
-    """
-    if not ANALYSED.exists():
-        return None
-    has_failed = (pl.col("mode") == str(mode)) & pl.col("cause").is_not_null()
-    return counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
-
-
-def imported(frame: pl.LazyFrame) -> list[Imported]:
-    """Count the imported rows of a set by who made them, the most frequent first."""
-    rows = frame.filter("is_imported")
-    grouped = rows.group_by("model", "origin", "license").agg(rows=pl.len())
-    ordered = grouped.sort(-pl.col("rows").cast(int), "model", "origin", "license")
-    return [Imported(*row) for row in collect(ordered).iter_rows()]
-
-
-def pair_kinds() -> list[Count]:
-    """Count all pairs of the run by kind."""
-    return counts(scan(PAIRS, ["kind"]), "kind")
-
-
-def counts(frame: pl.LazyFrame, column: str) -> list[Count]:
-    """Count rows by the value of a column, the most frequent first; null counts as empty."""
-    value = pl.col(column).cast(pl.String).fill_null("")
-    grouped = frame.group_by(value=value).len()
-    rows = collect(grouped.sort(["len", "value"], descending=[True, False]))
-    return [Count(*row) for row in rows.iter_rows()]
-
-
-def total_rows(found: Iterable[Count]) -> int:
-    """Add up the rows of all values."""
-    return sum(count.rows for count in found)
-
-
-def _num_rows(frame: pl.LazyFrame) -> int:
-    return int(collect(frame.select(pl.len())).item())
+        return Markdown("")
+    lines: list[list[Cell]] = []
+    for what, total in found.items():
+        per_row = Markdown(f"{int(total or 0) / num_kept:,.1f}")
+        lines.append([Markdown(what), int(total or 0), per_row])
+    return table(("", "in all", "for each row good enough"), lines)
