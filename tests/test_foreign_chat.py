@@ -17,7 +17,6 @@ from coa.grading import boxed_answer, normalise
 from coa.own_tags import rewrite
 from coa.prompts import Prompt
 from coa.trajectory import Author, Mode, Outcome, StepKind
-from data_cards.formats.sharegpt import conversation
 from synth.ingest import ForeignFile, to_trajectory
 from tests.foreign_chat_support import PARIS, QUESTION, RUNS, Run, Spelling, Turn, chat_row
 
@@ -306,18 +305,6 @@ def test_ten_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
         except UnreadableError:
             continue
     assert time.perf_counter() - started < 20
-
-
-def test_this_projects_own_conversations_are_read_back_to_the_character() -> None:
-    steps = own(read_foreign_row(chat_row(Spelling.TONGYI, PARIS)))
-    row = {"conversations": conversation(QUESTION, steps), "answer": "Paris"}
-    found = read_foreign_row(row)
-    assert (found.format, found.question) == (Format.SHAREGPT, QUESTION)
-    assert protocol.render(found.steps) == protocol.render(steps)
-    assert protocol.render(own(found)) == protocol.render(steps)
-    row["conversations"][2]["value"] = "not in its tags"
-    with pytest.raises(UnreadableError):
-        read_foreign_row(row)
 
 
 SEARCHED = (

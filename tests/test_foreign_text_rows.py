@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coa import protocol
-from coa.foreign.record import Format
+from coa.foreign.record import GOLD_COLUMNS, Format
 from coa.foreign.rows import FORMATS, read_foreign_row
-from coa.foreign.text_rows import GOLD_COLUMNS, QUESTION_COLUMNS, TEXT_COLUMNS
+from coa.foreign.text_rows import QUESTION_COLUMNS, TEXT_COLUMNS
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.grading import boxed_answer
 from coa.prompts import Prompt

@@ -16,10 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from coa.foreign.chat_fields import read_message, role_name
-from coa.foreign.chat_message import Message, Role, refusal
-from coa.foreign.chat_rows import Chat, chat_of, gold_answers_of, offers_tools, to_row
-from coa.foreign.record import ForeignRow, Format, identifier, optional_text
+from coa.foreign.chats import Chat, chat_of, offers_tools, to_row
+from coa.foreign.messages import Message, Role, read_message, refusal, role_name
+from coa.foreign.record import (
+    ForeignRow,
+    Format,
+    gold_answers_of,
+    identifier,
+    optional_text,
+)
 from coa.foreign.unreadable import UnreadableReason
 
 _ROLES = {"system": "system", "user": "user", "agent": "assistant"}

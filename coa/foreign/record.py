@@ -1,6 +1,7 @@
 """Define the record of a foreign row, and read the columns that formats share."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -82,6 +83,23 @@ class ForeignRow(NamedTuple):
     """The model that wrote the steps; empty where the row names it in `model` or not at all."""
 
 
+ID_COLUMNS = ("question_id", "qid", "query_id")
+"""The columns of a question's id. A column `id` may be that of the trajectory."""
+GOLD_COLUMNS = (
+    "gold_answers",
+    "golden_answers",
+    "gold_answer",
+    "gold",
+    "ground_truths",
+    "ground_truth",
+    "targets",
+    "target",
+    "answers",
+    "answer",
+    "gts",
+)
+_GOLD_OBJECTS = ("reward_model", "reward_spec", "info", "extra_info")
+"""Objects that may hold such a column, as in verl, SkyRL and prime-rl."""
 UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
 """No file says how its policy was sampled; no server accepts -1, so it is clearly no setting."""
 
@@ -109,11 +127,40 @@ def identifier(value: Any) -> str:
     return "" if "/" in text else text  # the separator within a trajectory's id
 
 
+def first_identifier(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Read the id in the first of the columns that has one; empty where none has."""
+    for name in names:
+        found = identifier(row.get(name))
+        if found:
+            return found
+    return ""
+
+
 def gold_answers(value: Any) -> tuple[str, ...]:
-    """Read one gold answer or several, without the blank ones."""
-    items = value if isinstance(value, list) else [value]
-    texts = [item.strip() for item in items if isinstance(item, str)]
+    """Read one gold answer or several, without the blank ones; an object has them in `target`."""
+    if isinstance(value, dict):
+        value = value.get("target")
+    texts: list[str] = []
+    for item in value if isinstance(value, list) else [value]:
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        if isinstance(item, str) or is_number:
+            texts.append(str(item).strip())
     return tuple(text for text in texts if text)
+
+
+def gold_answers_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Find the gold answers of a row: in the first column that holds any, then in its objects."""
+    places = [row]
+    for name in _GOLD_OBJECTS:
+        inner = row.get(name)
+        if isinstance(inner, dict):
+            places.append(inner)
+    for place in places:
+        for name in GOLD_COLUMNS:
+            found = gold_answers(place.get(name))
+            if found:
+                return found
+    return ()
 
 
 def optional_text(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from coa.foreign import chat_rows, logs, released, sharegpt
+from coa.foreign import chats, logs, released
 from coa.foreign.autocoa import has_own_tags, read_autocoa
 from coa.foreign.react import NUMBERED_LABEL, read_numbered_react, read_react_text
 from coa.foreign.record import ForeignRow, Format
@@ -100,8 +100,8 @@ COLUMN_FORMATS = (
     FormatReader(Format.ATIF, logs.is_atif, logs.read_atif_row),
     FormatReader(Format.VERIFIERS, logs.is_trace, logs.read_trace_row),
     FormatReader(Format.INSPECT, logs.is_sample, logs.read_sample_row),
-    FormatReader(Format.MESSAGES, chat_rows.is_messages, chat_rows.read_messages_row),
-    FormatReader(Format.SHAREGPT, sharegpt.is_sharegpt, sharegpt.read_sharegpt_row),
+    FormatReader(Format.MESSAGES, chats.is_messages, chats.read_messages_row),
+    FormatReader(Format.SHAREGPT, chats.is_sharegpt, chats.read_sharegpt_row),
 )
 """The formats with columns of their own."""
 TEXT_FORMATS = (

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 from coa import protocol
 from coa.foreign.autocoa import has_own_tags
-from coa.foreign.chat_as_text import find_single_turn
+from coa.foreign.chats import find_single_turn
 from coa.foreign.record import (
+    ID_COLUMNS,
     UNKNOWN_SAMPLING,
     ForeignRow,
     Format,
-    gold_answers,
-    identifier,
+    first_identifier,
+    gold_answers_of,
     optional_text,
     question_text,
 )
@@ -35,18 +36,9 @@ TEXT_COLUMNS = (
 )
 """The columns that may hold the text of a trajectory."""
 QUESTION_COLUMNS = ("question", "Question", "query", "problem")
-GOLD_COLUMNS = (
-    "golden_answers",
-    "gold_answers",
-    "answers",
-    "answer",
-    "ground_truth",
-    "target",
-    "gts",
-)
 _PROMPT_COLUMNS = ("prompt", "input")
 """The columns of the prompt as text. verl's dumps of rollouts have `input`, `output` and `gts`."""
-_ID_COLUMNS = ("id", "idx", "qid", "question_id")
+_ID_COLUMNS = (*ID_COLUMNS, "id", "idx")
 _QUESTION_LABEL = "Question:"
 _USER_TURN, _TURN_END = "<|im_start|>user\n", "<|im_end|>"
 _OPENED_TURN = re.compile(rf"\nassistant\n(?:{protocol.THINK_OPEN}\n)?\Z")
@@ -118,9 +110,9 @@ def read_text_row(
     acts = any(step.kind is StepKind.ACTION for step in steps)
     return ForeignRow(
         format=form,
-        question_id=identifier(_first(row, _ID_COLUMNS)),
+        question_id=first_identifier(row, _ID_COLUMNS),
         question=asked,
-        gold_answers=_golds(row),
+        gold_answers=gold_answers_of(row),
         prompt=found.prompt,
         steps=steps,
         # The rows do not say which tools were offered, so the calls decide.
@@ -162,17 +154,6 @@ def _only_user_message(messages: Any) -> str | None:
         if isinstance(item, dict) and item.get("role") == "user"
     ]
     return optional_text(asked[0]) if len(asked) == 1 else None
-
-
-def _golds(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the gold answers, which verl's rows have in `reward_model`."""
-    found = _first(row, GOLD_COLUMNS)
-    reward = row.get("reward_model")
-    if found is None and isinstance(reward, dict):
-        found = reward.get("ground_truth")
-    if isinstance(found, dict):
-        found = found.get("target")
-    return gold_answers(found)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
