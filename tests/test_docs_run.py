@@ -1,11 +1,13 @@
 """Run the blocks of the documents that are marked so, each beside what its mark names."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import polars
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from coa.microworld.factory import MicroworldParams, scripted_teacher
+from coa.params import Params
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
 from tests.docs_support import (
@@ -25,7 +29,8 @@ from tests.docs_support import (
     read_blocks,
     read_commands,
 )
-from tests.project_support import environment, finish, make_project, start
+from tests.doubles.model_server import Personality, serve
+from tests.project_support import environment, finish, make_project
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 SERVER = "localhost:8000"
@@ -171,15 +176,22 @@ def served_teacher(finished_project: Path) -> Iterator[dict[str, str]]:
 
     It answers chat, and in vLLM's place raw completions.
     """
-    command = ("-m", "coa.policy.rehearse", "personality=deepseek", "port=0")
-    process = start(finished_project, sys.executable, *command)
-    assert process.stdout
-    for line in process.stdout:
-        if served := dict(re.findall(r"teacher\.server\.(base_url|model)=(\S+)", line)):
-            yield served
-            break
-    process.terminate()
-    process.communicate()
+    params = Params.load("microworld", path=finished_project / "params.yaml")
+    teacher = scripted_teacher(params.section(MicroworldParams))
+    started, stopped, addresses = threading.Event(), threading.Event(), list[str]()
+
+    async def run_server() -> None:
+        async with serve(teacher, personality=Personality.DEEPSEEK) as base_url:
+            addresses.append(base_url)
+            started.set()
+            await asyncio.to_thread(stopped.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(run_server(),))
+    thread.start()
+    assert started.wait(60)
+    yield {"base_url": addresses[0], "model": teacher.name}
+    stopped.set()
+    thread.join()
 
 
 def edited(served: dict[str, str]) -> str:
