@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coa import protocol
-from coa.calls import observation_body
+from coa.protocol import observation_body
 from coa.trajectory import Step, StepKind
 
 PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
