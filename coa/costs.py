@@ -117,17 +117,19 @@ def count_kept(stage: str) -> int | None:
 
 
 def cost_rows(stage: StageCosts) -> list[tuple[str, ...]]:
-    """Return the rows of a stage in the table of costs."""
-    rows = []
-    name = _short(stage.name, _MAX_STAGE)
-    for model, tally in sorted(stage.spending.models.items()):
-        rows.append((name, _short(model, _MAX_MODEL), *_figures(tally)))
-        name = ""
-    for engine, tally in sorted(stage.spending.searches.items()):
-        label = f"{engine}: requests"
+    """Return the rows of a stage in the table of costs: its models, then its engines."""
+    models, engines = [], []
+    for name, tally in sorted(stage.spending.tallies.items()):
+        if not tally.requests:
+            models.append((_short(name, _MAX_MODEL), *_figures(tally)))
+            continue
         figures = (_calls(tally.requests), *[""] * 4, _number(tally.seconds), _dollars(tally))
-        rows.append((name, label, *figures))
-        name = ""
+        engines.append((f"{name}: requests", *figures))
+    rows = []
+    label = _short(stage.name, _MAX_STAGE)
+    for row in (*models, *engines):
+        rows.append((label, *row))
+        label = ""
     return rows
 
 
@@ -149,45 +151,35 @@ def yield_row(stage: StageCosts) -> tuple[str, ...]:
     )
 
 
-def total_rows(stages: Sequence[StageCosts]) -> list[tuple[str, ...]]:
-    """Return the last row of the table of costs: all stages together."""
-    spending = Spending()
-    for stage in stages:
-        spending.add(stage.spending)
-    return [("all stages", "", *_figures(spending.total))]
-
-
 def render(stages: Sequence[StageCosts]) -> str:
     """Return both tables as text of at most 100 columns, and what is not known."""
     rows: list[tuple[str, ...]] = []
+    spending = Spending()
     for stage in stages:
         rows.extend(cost_rows(stage))
+        spending.add(stage.spending)
+    rows.append(("all stages", "", *_figures(spending.total)))
     parts = [
-        _table([_COSTS, *rows, *total_rows(stages)], num_names=2),
+        _table([_COSTS, *rows], num_names=2),
         _table([_YIELDS, *[yield_row(stage) for stage in stages]], num_names=1),
-        *_notes(stages),
+        *_notes(stages, spending),
     ]
     return "\n\n".join(parts)
 
 
-def _notes(stages: Sequence[StageCosts]) -> list[str]:
-    unpriced = set()
-    estimated = 0
-    num_free = sum(stage.spending.num_free for stage in stages)
-    for stage in stages:
-        for model, tally in stage.spending.models.items():
-            estimated += tally.estimated_calls
-            if tally.unpriced_calls:
-                unpriced.add(model)
+def _notes(stages: Sequence[StageCosts], spending: Spending) -> list[str]:
     notes = []
     for stage in stages:
         if stage.num_running:
             notes.append(f"{stage.num_running} shards of {stage.name} run now: not counted yet.")
-    if num_free:
-        notes.append(f"{num_free:,} calls of tools sent no request: they are free, and not listed.")
+    if spending.num_free:
+        free = f"{spending.num_free:,} calls of tools sent no request"
+        notes.append(f"{free}: they are free, and not listed.")
+    unpriced = [name for name, tally in sorted(spending.tallies.items()) if tally.unpriced_calls]
     if unpriced:
-        names = "\n".join(f"  {model}" for model in sorted(unpriced))
+        names = "\n".join(f"  {name}" for name in unpriced)
         notes.append(f"Without a price in the section costs.models, so without dollars:\n{names}")
+    estimated = spending.total.estimated_calls
     if estimated:
         notes.append(f"The tokens of {estimated:,} calls are not the server's own count.")
     return notes

@@ -5,7 +5,6 @@ reported. So what a stage spent over all its runs is a sum over its journal.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +26,10 @@ _PLACES = 6
 
 @dataclass(slots=True)
 class Tally:
-    """The sums over calls of one model, or of one engine."""
+    """The sums over calls of one model, of one search engine, or of several of them."""
 
     calls: int = 0
+    """Calls of models; a call of a search counts by its requests alone."""
     context_tokens: int = 0
     cached_tokens: int = 0
     written_tokens: int = 0
@@ -83,14 +83,6 @@ class Tally:
         self.unpriced_calls += other.unpriced_calls
 
 
-def total_of(tallies: Mapping[str, Tally]) -> Tally:
-    """Add up tallies."""
-    total = Tally()
-    for name in sorted(tallies):
-        total.add(tallies[name])
-    return total
-
-
 def engine_of(fingerprint: str) -> str:
     """Return the search engine of a tool's fingerprint, as `costs.searches` names it.
 
@@ -104,28 +96,30 @@ def engine_of(fingerprint: str) -> str:
 class Spending:
     """What calls of models and tools cost."""
 
-    models: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    """By the model's name."""
-    searches: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    """By engine: calls of tools that sent a request."""
+    tallies: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By the name of the model, or of the engine to which a tool sent requests."""
     num_free: int = 0
-    """Calls of tools that sent none, such as searches of an index on this machine."""
+    """Calls of tools that sent no request, such as searches of an index on this machine."""
 
     @property
     def total(self) -> Tally:
-        """Return the sums over models alone, with the dollars of searches."""
-        total = total_of(self.models)
-        searches = total_of(self.searches)
-        total.requests = searches.requests
-        total.dollars += searches.dollars
+        """Return the sums over all models and engines."""
+        total = Tally()
+        for name in sorted(self.tallies):
+            total.add(self.tallies[name])
         return total
+
+    def count(self, name: str, tally: Tally) -> None:
+        """Count a call of this model or engine."""
+        if tally.calls or tally.requests:
+            self.tallies[name].add(tally)
+        else:
+            self.num_free += 1
 
     def add(self, other: "Spending") -> None:
         """Add what other calls cost."""
-        for name, tally in other.models.items():
-            self.models[name].add(tally)
-        for name, tally in other.searches.items():
-            self.searches[name].add(tally)
+        for name, tally in other.tallies.items():
+            self.tallies[name].add(tally)
         self.num_free += other.num_free
 
     def metrics(self) -> dict[str, float | None]:
@@ -165,7 +159,7 @@ def price_requests(
 ) -> Tally:
     """Return the tally of a call that sent requests to a search engine."""
     dollars = num_requests * prices.searches.get(engine, 0.0)
-    return Tally(calls=1, requests=num_requests, seconds=seconds, dollars=dollars)
+    return Tally(requests=num_requests, seconds=seconds, dollars=dollars)
 
 
 class _PaidReply(msgspec.Struct):
@@ -206,13 +200,8 @@ def price_journal(journal: JournalReader | Journal, prices: CostParams) -> Spend
     """
     spending = Spending()
     for call in journal.calls():
-        tally = price_recorded(call, prices, journal.path)
-        if call.kind == CallKind.POLICY:
-            spending.models[call.who].add(tally)
-        elif tally.requests:
-            spending.searches[engine_of(call.who)].add(tally)
-        else:
-            spending.num_free += 1
+        name = call.who if call.kind == CallKind.POLICY else engine_of(call.who)
+        spending.count(name, price_recorded(call, prices, journal.path))
     return spending
 
 
@@ -237,29 +226,29 @@ class Ledger:
 
     def count_paid(self, who: str, reply: Completion | ToolReply, seconds: float) -> None:
         """Count a call that was made."""
-        if isinstance(reply, Completion):
-            tally = price_call(who, reply.charged, self.prices, seconds)
-            self.paid.models[who].add(tally)
-        elif reply.num_requests:
-            engine = engine_of(who)
-            tally = price_requests(engine, reply.num_requests, self.prices, seconds)
-            self.paid.searches[engine].add(tally)
+        self.paid.count(*self._priced(who, reply, seconds))
 
     def count_used(self, key: str, who: str, reply: Completion | ToolReply) -> None:
         """Count a call that a row needed, whether it was made or the journal answered it.
 
         A search that several rows need is paid once, and counted once.
         """
-        if isinstance(reply, Completion):
-            self.used.models[who].add(price_call(who, reply.charged, self.prices))
-            return
-        # A part of the key is enough: a run may have millions of searches.
-        short_key = int(key[:15], 16)
-        if reply.num_requests and short_key not in self._used_searches:
+        if isinstance(reply, ToolReply) and reply.num_requests:
+            # A part of the key is enough: a run may have millions of searches.
+            short_key = int(key[:15], 16)
+            if short_key in self._used_searches:
+                return
             self._used_searches.add(short_key)
-            engine = engine_of(who)
-            tally = price_requests(engine, reply.num_requests, self.prices)
-            self.used.searches[engine].add(tally)
+        self.used.count(*self._priced(who, reply))
+
+    def _priced(
+        self, who: str, reply: Completion | ToolReply, seconds: float = 0.0
+    ) -> tuple[str, Tally]:
+        """Name the model or the engine that gave a reply, and say what the reply cost."""
+        if isinstance(reply, Completion):
+            return who, price_call(who, reply.charged, self.prices, seconds)
+        engine = engine_of(who)
+        return engine, price_requests(engine, reply.num_requests, self.prices, seconds)
 
     def begin(self, kind: CallKind) -> None:
         """Count a call as under way; those of tools are not counted."""
@@ -324,7 +313,7 @@ class Ledger:
     def _unpriced_models(self) -> list[str]:
         """Name the models whose calls have no price; a script or a model in a folder needs none."""
         models = []
-        for name, tally in sorted(self.paid.models.items()):
+        for name, tally in sorted(self.paid.tallies.items()):
             # With ReAct's lines around it a model has another name.
             is_here = Path(name.removesuffix(SUFFIX)).is_dir()
             if tally.unpriced_calls and not is_here and not is_scripted(name):

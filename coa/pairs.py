@@ -20,6 +20,25 @@ class Arm(StrEnum):
     """The tool is not used: the policy goes on reasoning."""
 
 
+class ForkPoint(NamedTuple):
+    """The place where a fork left its parent."""
+
+    parent_id: str
+    point: int
+    arm: Arm
+
+
+def fork_point(trajectory_id: str) -> ForkPoint | None:
+    """Read the end of a fork's id, `{parent}/{point}/{arm}/{k}`.
+
+    It is None for a trajectory that is not a fork.
+    """
+    parts = trajectory_id.rsplit("/", 3)
+    if len(parts) < 4 or parts[2] not in frozenset(Arm) or not parts[1].isdecimal():
+        return None
+    return ForkPoint(parts[0], int(parts[1]), Arm(parts[2]))
+
+
 class PairKind(StrEnum):
     """The paper's two kinds of contrastive pairs."""
 

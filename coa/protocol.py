@@ -79,6 +79,12 @@ def observation_text(tool: str, body: str, control_tokens: Sequence[str] = ()) -
     return f"\n<{tool}_result> {neutralise(body, control_tokens)} </{tool}_result>\n"
 
 
+def observation_body(step: Step) -> str:
+    """Return what a tool answered, without the tags around it."""
+    opening, closing = observation_text(step.tool or "", "\0").split("\0")
+    return step.text.removeprefix(opening).removesuffix(closing)
+
+
 def neutralise(text: str, control_tokens: Sequence[str] = ()) -> str:
     r"""Make `text` harmless: nothing in it can be read as a tag, an answer or a control token.
 

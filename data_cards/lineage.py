@@ -11,30 +11,50 @@ journal in a fresh clone) is said to be missing. What cannot be proven to belong
 to be unknown.
 """
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from coa import protocol
-from coa.errors import ConfigError, InputError
-from coa.files import ANALYSED, ASSEMBLED, GRADED, INGESTED, QUESTIONS
+from coa.calls import RecordedCall, Replay, find_calls, journal_of, policy_of, prompts_of
+from coa.errors import CoaError, ConfigError, InputError
+from coa.factory import PolicyKind, TeacherParams, template_of
+from coa.files import (
+    ANALYSED,
+    ASSEMBLED,
+    GRADED,
+    INGESTED,
+    QUESTIONS,
+    RECORDED,
+    STUDENT_ASSEMBLED,
+    STUDENT_BRANCHED,
+    STUDENT_GRADED,
+)
 from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
+from coa.journal import CallKind
+from coa.pairs import PreferencePair, fork_point
 from coa.params import Params
+from coa.prompts import Prompt
 from coa.question import Question
 from coa.sets import AssembleParams
-from coa.trajectory import Step, Trajectory, describe_sampling, is_imported
+from coa.trajectory import (
+    Mode,
+    Step,
+    StepKind,
+    Trajectory,
+    describe_sampling,
+    is_imported,
+)
 from coa.worth import Worth, show_worth
-from data_cards import rows
+from data_cards import provenance, rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
-from data_cards.catalogue import built_sets, local_path
+from data_cards.catalogue import SPLITS, SetName, built_sets, local_path, sets_in
 from data_cards.facts import collect, scan
-from data_cards.tracing import provenance, run_files
-from data_cards.tracing.origins import call_lines, prompt_line, writer_of
-from data_cards.tracing.student import find_student_row, student_lines
 
 _MAX_CHARS = 160
 _ANOTHER_RUNS = "the trajectory of this id here is another run's"
@@ -42,6 +62,7 @@ _ALWAYS = frozenset({"questions", "screen", "assemble"})
 """The stages that every row passes."""
 _OF_TRAJECTORIES = frozenset({"index", "grade", "filter"})
 _OF_PAIRS = frozenset({"index", "grade", "branch"})
+_LAST = "assemble"
 
 
 class Line(NamedTuple):
@@ -66,7 +87,7 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
     """
     names = built_sets(params.section(AssembleParams, "assemble"))
     found = rows.find_in_sets(row_id, names)
-    students = _student_sections(row_id)
+    students = _trace_student(row_id)
     if found is None and students:
         return students
     if found is None:
@@ -95,13 +116,50 @@ def trace_row(row_id: str, params: Params) -> list[Section]:
     ]
 
 
-def _student_sections(row_id: str) -> list[Section]:
-    """Trace the row of this id that a trained student wrote, where there is one."""
-    found = find_student_row(row_id)
-    if found is None:
-        return []
-    lines = tuple(Line(name, value) for name, value in student_lines(found))
-    return [Section(f"student's {row_id}", lines), _question(found.question_id)]
+def _trace_student(row_id: str) -> list[Section]:
+    """Trace the row of this id that a trained student wrote, where there is one.
+
+    Ids of the student's rows are made as those of the teacher's, of the question and the mode, so
+    one id may stand in a set of each.
+    """
+    with sets_in(STUDENT_ASSEMBLED):
+        names = []
+        for name in (SetName.COT_A, SetName.COA):
+            if all(local_path(name, split).exists() for split in SPLITS):
+                names.append(name)
+        found = rows.find_in_sets(row_id, names)
+        if found is None:
+            return []
+        name, split, row = found
+        path = local_path(name, split)
+    title = f"student's {row_id}"
+    if isinstance(row, PreferencePair):
+        lines = (
+            Line("is in", f"{path}, by the stage student_pairs"),
+            Line("mined", f"by the stage student_branch, forked by {row.fork_model}"),
+            Line("kind", row.kind),
+            Line("parts at", f"character {row.point} of {row.trajectory_id}"),
+            Line("worth", _worth(row.worth)),
+            Line("chosen", _student_of(row.chosen_id)),
+            Line("rejected", _student_of(row.rejected_id)),
+        )
+        return [Section(title, lines), _question(row.question_id)]
+    assert isinstance(row, GradedTrajectory)
+    where = Line("is in", f"{path}, by the stage student_assemble")
+    trajectory = Line("trajectory", _student_of(row.trajectory.trajectory_id))
+    return [Section(title, (where, trajectory)), _question(row.trajectory.question_id)]
+
+
+def _student_of(trajectory_id: str) -> str:
+    """Say which stage and model wrote a trajectory of the student's, and its grade."""
+    stage, path = "student_sample", STUDENT_GRADED
+    if fork_point(trajectory_id):
+        stage, path = "student_branch", STUDENT_BRANCHED / "forks.parquet"
+    row = rows.find_graded(path, trajectory_id)
+    if row is None:
+        return f"{trajectory_id}: missing, not in {path}"
+    grade = f"{row.grade.verdict}: {row.grade.prediction!r}"
+    return f"{trajectory_id}, by the stage {stage} with {row.trajectory.model}, {grade}"
 
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
@@ -145,11 +203,12 @@ def _side(part: str, trajectory_id: str, steps: Sequence[Step], params: Params) 
 
 def _publications(lock: provenance.Lock) -> Iterator[Line]:
     """Say where the run of this lock was published; of other runs, that they were published."""
-    is_ours = run_files.is_of_lock(lock)
+    is_ours = _is_of_lock(lock)
     published = []
     if provenance.RECORDS.exists():
         published = provenance.RECORDS.read_text(encoding="utf-8").splitlines()
-    for record in rows.json_lines(published):
+    for line in published:
+        record = json.loads(line)
         if record["kind"] == "dataset":
             revision = record["hub_revision"][:10]
             text = f"{record['repository']} {record['tag']} (revision {revision})"
@@ -212,12 +271,11 @@ def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Sectio
         ),
         *_grade(row),
         Line("cause", _cause(trajectory_id, row)),
-        Line("prompt", prompt_line(trajectory, params)),
+        Line("prompt", _prompt(trajectory, params)),
     )
-    calls = [Line(name, value) for name, value in call_lines(trajectory, params)]
     return [
         Section(f"{part} {trajectory_id}", lines),
-        Section(f"calls of {trajectory_id}", tuple(calls)),
+        Section(f"calls of {trajectory_id}", tuple(call_lines(trajectory, params))),
     ]
 
 
@@ -230,7 +288,96 @@ def _maker(trajectory: Trajectory) -> tuple[Line, ...]:
             Line("licence", trajectory.license or "not stated"),
         )
     settings = describe_sampling(trajectory.sampling)
-    return (Line(writer_of(trajectory), trajectory.model), Line("sampling", settings))
+    return (Line(_writer_of(trajectory), trajectory.model), Line("sampling", settings))
+
+
+def _writer_of(trajectory: Trajectory) -> str:
+    """Say who wrote a trajectory of this project's own runs: another policy may write the forks."""
+    return "forked by" if fork_point(trajectory.trajectory_id) else "teacher"
+
+
+def _prompt(trajectory: Trajectory, params: Params) -> str:
+    """Name the prompt's file, if its hash is the trajectory's, and the hash."""
+    files = prompts_of(trajectory, params)
+    writer = policy_of(trajectory, params)
+    path = Path(files.cot if trajectory.mode is Mode.COT else files.coa)
+    try:
+        is_same = Prompt.load(path, template_of(writer)).prompt_hash == trajectory.prompt_hash
+    except CoaError:
+        is_same = False
+    name = f"{path}" if is_same else f"another version of {path}"
+    line = f"{name}, hash {trajectory.prompt_hash}"
+    if is_imported(trajectory):
+        return f"{line}, put before it here; what its model was asked with is not recorded"
+    return line
+
+
+def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
+    """Yield every call of the policy and of search, then whether they give the same trajectory.
+
+    Raises:
+        ConfigError: the teacher's settings are wrong.
+    """
+    results = [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
+    if is_imported(trajectory):
+        no_call = "from a file of other people's: no call of this project made it"
+        yield Line("imported", no_call)
+        yield Line("stands in", _place(trajectory))
+        for number, step in enumerate(results, 1):
+            titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
+            unknown = f"imported: what answered is not recorded and cannot be checked{titles}"
+            yield Line(f"result {number}", unknown)
+        return
+    found = find_calls(trajectory, params)
+    for call in found.calls:
+        yield _call(call, _writer_of(trajectory))
+    for number, step in enumerate(results, 1):
+        passages = ", ".join(step.passages) or "nothing"
+        by = trajectory.search_fingerprint
+        yield Line(f"result {number}", f"{step.outcome}: {passages}, by {by}")
+    if found.cost.text:
+        yield Line("cost", found.cost.text)
+    journal = journal_of(trajectory, params)
+    verdict = _verdict(found, journal, policy_of(trajectory, params))
+    yield Line("journal", f"{journal}: {verdict}")
+
+
+def _call(call: RecordedCall, who: str) -> Line:
+    when = call.finished_at or "not in this journal"
+    cost = f"{call.cost.text}, " if call.cost.text else ""
+    facts = f"{when}, {call.seconds:.2f} s, {cost}key {call.key}"
+    if call.kind is CallKind.POLICY:
+        return Line(who, f"{facts}: {call.text[-80:]}")
+    return Line("search", f"{facts}: {call.text}")
+
+
+def _place(trajectory: Trajectory) -> str:
+    """Say in which file and line an imported trajectory stands, where that is known."""
+    if not rows.is_in_run(trajectory):
+        path = rows.run_file(trajectory)
+        return f"not known: {path} is missing or does not hold this trajectory"
+    frame = scan(RECORDED, ["trajectory_id", "file", "line"])
+    found = collect(frame.filter(pl.col("trajectory_id") == trajectory.trajectory_id)).to_dicts()
+    if not found:
+        return f"not known: {RECORDED} does not name it"
+    return f"{found[0]['file']}, line {found[0]['line']}"
+
+
+def _verdict(found: Replay, journal: Path, writer: TeacherParams) -> str:
+    """Say whether the calls are proven to be those of the trajectory."""
+    if found.is_same:
+        return "its replies give this trajectory again, character by character"
+    if not journal.exists():
+        return "not here; calls stay where they were made"
+    if writer.policy is not PolicyKind.LOCAL:
+        others = "other settings, another journal, or a call that was not kept"
+        return f"does not give this trajectory: {others}"
+    # The key of a call holds the weights.
+    model = writer.local.model
+    doubt = f"other weights than those now in {model!r}, other settings, or another journal"
+    if not Path(model).is_dir():
+        doubt = f"the model's folder {model!r} is not here"
+    return f"the calls cannot be proven: {doubt}"
 
 
 def _grade(row: GradedTrajectory) -> Iterator[Line]:
@@ -287,7 +434,7 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     code = provenance.code_state()
     state = f"; not committed: {provenance.shown(code.changed)}" if code.changed else ""
     lines = [Line("code here", f"commit {code.commit or 'none'}{state}")]
-    if not run_files.is_of_lock(lock):
+    if not _is_of_lock(lock):
         reason = f"{ASSEMBLED} is not the one that it describes" if lock.outs else "missing"
         no_commit = Line("commit", "not known: another run made the row, or dvc.lock is missing")
         return Section("code and files", (*lines, no_commit, Line(str(provenance.LOCK), reason)))
@@ -300,11 +447,48 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
             lines.append(Line(f"  {stage}", unknown))
         else:
             stages |= {stage}
-    for file in run_files.files_behind(lock, stages):
-        note = "" if file.is_known else ", as it was read; which run made it is not known"
-        if file.path.startswith("data/"):
-            lines.append(Line(f"  {file.stage}", f"{file.path} {file.md5}{note}"))
+    lines += _files_behind(lock, stages)
     return Section("code and files", tuple(lines))
+
+
+def _is_of_lock(lock: provenance.Lock) -> bool:
+    """Return whether data/assemble is the one that dvc.lock describes."""
+    md5 = lock.outs.get(_LAST, {}).get(ASSEMBLED.as_posix(), "")
+    return bool(md5) and provenance.md5_of(ASSEMBLED) == md5
+
+
+def _files_behind(lock: provenance.Lock, stages: Collection[str]) -> Iterator[Line]:
+    """Yield the data files that led to data/assemble, with their hashes, the last stage first.
+
+    The lock says which files `assemble` read, by their hashes, and which of its stages made them,
+    and so on back to the questions. A file that another run made breaks the chain: nothing before
+    it is known.
+
+    Args:
+        lock: One to which data/assemble belongs (`_is_of_lock`).
+        stages: Those that a row passed; what others made is left out.
+    """
+    makers = {}
+    for stage, made in lock.outs.items():
+        for path in made:
+            makers[path] = stage
+    todo = [_LAST]
+    seen = {_LAST}
+    while todo:
+        reader = todo.pop(0)
+        for path, md5 in lock.outs[reader].items():
+            if path.startswith("data/"):
+                yield Line(f"  {reader}", f"{path} {md5}")
+        for path, md5 in lock.deps[reader].items():
+            stage = makers.get(path, "")
+            if stage not in stages or stage in seen:
+                continue
+            seen.add(stage)
+            if lock.outs[stage][path] == md5:
+                todo.append(stage)
+            elif path.startswith("data/"):
+                unknown = "as it was read; which run made it is not known"
+                yield Line(f"  {stage}", f"{path} {md5}, {unknown}")
 
 
 def _unknown_run(lock: provenance.Lock, stage: str, trajectory: Trajectory) -> str:

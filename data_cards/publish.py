@@ -28,6 +28,7 @@ from coa.output_folder import remove_leftovers, working_folder
 from coa.params import Params
 from coa.sets import AssembleParams
 from coa.trajectory import SCHEMA_VERSION
+from data_cards import provenance
 from data_cards.cards.all_sets import render
 from data_cards.cards.card_files import stale_files
 from data_cards.cards.measure_model import measure_model
@@ -67,7 +68,6 @@ from data_cards.publishing.gate import (
 )
 from data_cards.publishing.hub import Change, HubRepository, Remote, changes
 from data_cards.settings import PublishParams, RenderParams, check, shown_settings
-from data_cards.tracing import provenance
 
 LINEAGE = "lineage.json"
 _MAX_SHOWN = 40

@@ -1,17 +1,16 @@
 """Find single rows by their ids without reading the others into memory."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import polars as pl
 
 from coa import tables
-from coa.calls import fork_point
 from coa.files import FORKS, GRADED, INGESTED, SAMPLED
 from coa.graded import GradedTrajectory
+from coa.pairs import fork_point
 from coa.trajectory import Trajectory, is_imported
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, id_column, scan
@@ -51,9 +50,17 @@ def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
     """Find a graded trajectory, or a fork where the id is that of one.
 
     Raises:
-        InputError: a file is missing or broken.
+        InputError: a file is broken.
     """
-    path = FORKS if fork_point(trajectory_id) else GRADED
+    return find_graded(FORKS if fork_point(trajectory_id) else GRADED, trajectory_id)
+
+
+def find_graded(path: Path, trajectory_id: str) -> GradedTrajectory | None:
+    """Find a graded trajectory in a file, which may be missing.
+
+    Raises:
+        InputError: the file is broken.
+    """
     if not path.exists():
         return None
     return find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)
@@ -72,9 +79,3 @@ def run_file(trajectory: Trajectory) -> Path:
     """Give the file in which a trajectory came into the run: sampled, or imported, by its mode."""
     folder = INGESTED if is_imported(trajectory) else SAMPLED
     return folder / f"{trajectory.mode}.parquet"
-
-
-def json_lines(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Parse lines of JSON."""
-    for line in lines:
-        yield json.loads(line)

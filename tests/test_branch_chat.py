@@ -18,7 +18,7 @@ from coa.params import Params
 from coa.points import Point
 from coa.policy.chat.families import ForkWay
 from curate import branch
-from data_cards.tracing.origins import call_lines
+from data_cards.lineage import call_lines
 
 CHAT_PROMPTS = ["prompts.coa=synth/prompts/chat_coa.txt", "prompts.cot=synth/prompts/chat_cot.txt"]
 OTHER_PROMPTS = "branch.prompts={coa: synth/prompts/chat_coa.txt, cot: synth/prompts/chat_cot.txt}"

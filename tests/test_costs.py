@@ -148,9 +148,9 @@ def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
 def test_a_model_in_a_folder_needs_no_price_for_a_limit_in_dollars(tmp_path: Path) -> None:
     ledger = Ledger(prices=CostParams(max_dollars=1))
     for model in (str(tmp_path), f"{tmp_path}+react"):
-        ledger.paid.models[model].unpriced_calls += 1
+        ledger.paid.tallies[model].unpriced_calls += 1
     ledger.require_room()
-    ledger.paid.models["somebody/model"].unpriced_calls += 1
+    ledger.paid.tallies["somebody/model"].unpriced_calls += 1
     with pytest.raises(CapError, match="hold: somebody/model has no price"):
         ledger.require_room()
 
@@ -218,8 +218,8 @@ def test_no_number_or_name_makes_the_table_wider_than_a_page(number: int) -> Non
     spending = Spending()
     for name in (12 * "model/", "m"):
         seconds = number / 1000
-        spending.models[name] = Tally(*[number] * 6, seconds=seconds, dollars=number / 1e6)
-        spending.searches["searxng"] = Tally(number, requests=number, seconds=seconds / 1000)
+        spending.tallies[name] = Tally(*[number] * 6, seconds=seconds, dollars=number / 1e6)
+        spending.tallies["searxng"] = Tally(requests=number, seconds=seconds / 1000)
     stages = [costs.StageCosts(9 * "stage-", spending, Runs(number, *[number] * 4), number or None)]
     assert max(map(len, costs.render(stages).splitlines())) <= 100
 

@@ -92,8 +92,7 @@ def test_requests_of_searches_are_counted_with_their_repeats_and_paid_once(serve
     assert again.used.metrics()["search_requests"] == 5
     assert again.paid.total.known_dollars == 0.005
     (stage,) = costs.read_stages(Path(".journal"), PRICES)
-    tally = stage.spending.searches["serper"]
-    assert (tally.calls, tally.requests) == (3, 5)
+    assert stage.spending.tallies["serper"].requests == 5
     assert "serper: requests" in costs.render([stage])
 
 
@@ -169,7 +168,7 @@ def test_the_judge_is_paid_once_and_counted() -> None:
     assert account.ledger.used.metrics()["calls"] == 4
     (stage,) = costs.read_stages(Path(".journal"), CostParams())
     assert stage.name == "judge-rl2"
-    assert stage.spending.models[MODEL].tokens == teacher.num_tokens
+    assert stage.spending.tallies[MODEL].tokens == teacher.num_tokens
 
 
 def test_a_cap_holds_for_the_judge_too() -> None:

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from coa import protocol, tables
-from coa.calls import observation_body
 from coa.files import FORKS, GRADED
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
 from coa.graded import GradedTrajectory
+from coa.protocol import observation_body
 from coa.question import Question
 from coa.trajectory import FORCED_STOPS, Author, Outcome, Step, StepKind, StopReason, Trajectory
 from data_cards.export import main

@@ -21,9 +21,9 @@ from coa.trajectory import Author, Outcome, Step, StepKind
 from data_cards.cards import licences
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
+from data_cards.provenance import without_user
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason
-from data_cards.tracing.provenance import without_user
 from tests.gate_support import row_refusals
 
 pytest.importorskip("linkify_it")

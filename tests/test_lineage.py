@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from coa import tables
-from coa.call_search import journal_of
-from coa.calls import ForkPoint, fork_point, replay
+from coa.calls import journal_of, replay
 from coa.errors import ConfigError, InputError
 from coa.factory import TeacherParams, open_policy
 from coa.graded import GradedTrajectory
 from coa.microworld.factory import MicroworldParams
-from coa.pairs import PreferencePair
+from coa.pairs import ForkPoint, PreferencePair, fork_point
 from coa.params import Params
 from coa.question import Question
 from coa.reviews import (
@@ -29,8 +28,7 @@ from coa.reviews import (
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
-from data_cards.lineage import main
-from data_cards.tracing.origins import call_lines
+from data_cards.lineage import call_lines, main
 from synth import sample
 from tests.lineage_support import (
     rows,

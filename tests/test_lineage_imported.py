@@ -14,7 +14,7 @@ from coa.trajectory import Trajectory
 from curate import grade
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.lineage import main
-from data_cards.tracing.provenance import md5_of
+from data_cards.provenance import md5_of
 from synth import ingest, questions
 from tests.ingest_support import R1, make_folder, write
 from tests.lineage_support import sections

@@ -18,7 +18,7 @@ from coa.question import Question
 from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
-from data_cards.tracing.provenance import md5_of
+from data_cards.provenance import md5_of
 from tests.lineage_support import (
     rows,
     sections,

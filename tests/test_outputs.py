@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa import tables
-from coa.call_search import journal_of
+from coa.calls import journal_of
 from coa.errors import ConfigError
 from coa.outputs import check_file, check_folder, journal_name, metrics_name
 from coa.params import Params

@@ -27,7 +27,7 @@ from curate import student_pairs
 from curate.assemble import split_candidates
 from curate.strata import Candidate
 from data_cards import lineage
-from data_cards.tracing.student import find_student_row, student_lines
+from tests.lineage_support import sections
 from tests.sample_records import make_graded, make_pair, make_trajectory
 
 ROOT = Path(__file__).parent.parent
@@ -232,18 +232,15 @@ def test_the_lineage_of_a_students_pair_names_its_stages_and_its_model(project: 
     tables.write_table(forks, GradedTrajectory, [fork_row])
     student_pairs.main([])
 
-    found = find_student_row(pair.pair_id)
-    assert found
-    facts = dict(student_lines(found))
+    no_others = [f"assemble.num_{name}=0" for name in ("cot_a", "coa", "cot", "rl")]
+    found = sections(lineage.main([pair.pair_id, *no_others]))
+    facts = dict(found[f"student's {pair.pair_id}"])
     assert facts["is in"].endswith("by the stage student_pairs")
     assert facts["mined"] == "by the stage student_branch, forked by data/train/sft2"
-    assert facts["worth"].startswith("acting: +0.6")
+    assert facts["worth"].startswith("+0.6")
     assert "by the stage student_branch with data/train/sft2, correct" in facts["chosen"]
     assert "by the stage student_sample with m" in facts["rejected"]
-    no_others = [f"assemble.num_{name}=0" for name in ("cot_a", "coa", "cot", "rl")]
-    shown = lineage.main([pair.pair_id, *no_others])
-    assert f"student's {pair.pair_id}" in shown
-    assert QUESTIONS[0].question in shown
+    assert dict(found[f"question {pair.question_id}"])["asks"] == QUESTIONS[0].question
 
 
 def test_shuffled_sides_change_places_in_about_half_of_the_pairs() -> None:

@@ -14,7 +14,7 @@ from coa.view.app import create_app
 from coa.view.masks import Masks
 from coa.view.related import find_calls_of
 from coa.view.run_files import find_files
-from data_cards.tracing.origins import call_lines
+from data_cards.lineage import call_lines
 from evaluation.evaluate import main as evaluate
 from tests.costs_support import PaidTeacher, served
 from tests.lineage_support import save_student
@@ -80,7 +80,7 @@ def test_the_calls_of_an_evaluation_are_those_of_its_own_journal() -> None:
     for it in rows(file):
         found, note = find_calls_of(it, file, [MICROWORLD, prices(it)])
         assert note == SAME
-        assert found.cost.calls == it.num_calls + it.num_actions
+        assert found.cost.calls == it.num_calls
         assert found.cost.known_dollars
     assert "does not give this trajectory" in find_calls_of(it, file)[1]
 

@@ -4,8 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coa.call_search import find_calls
-from coa.calls import Replay
+from coa.calls import Replay, find_calls
 from coa.errors import CoaError
 from coa.params import Params
 from coa.trajectory import Trajectory, is_imported

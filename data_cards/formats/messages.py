@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from coa import protocol
-from coa.calls import observation_body
+from coa.protocol import observation_body
 from coa.trajectory import Step, StepKind
 
 PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coa import protocol, tables
-from coa.calls import observation_body
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.protocol import observation_body
 from coa.question import Question
 from coa.trajectory import Author, Step, StepKind
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path

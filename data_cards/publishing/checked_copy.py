@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from coa.errors import InputError, writing_error
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.tracing.provenance import shown
+from data_cards.provenance import shown
 
 FOLDER = Path(".cache/publication")
 """The copies are beside this path; each folder's name has the number of its process."""

@@ -22,6 +22,7 @@ from coa.pairs import PreferencePair
 from coa.policy.scripted import is_scripted
 from coa.question import Question
 from coa.trajectory import Author, Step
+from data_cards import provenance
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard
 from data_cards.cards.model_card import ModelCard
@@ -35,10 +36,9 @@ from data_cards.formats.published_rows import (
     read_published,
     read_records,
 )
+from data_cards.provenance import shown
 from data_cards.publishing.private_text import find_key, find_private
 from data_cards.settings import PublishParams
-from data_cards.tracing import provenance
-from data_cards.tracing.provenance import shown
 
 
 class Reason(StrEnum):
