@@ -12,6 +12,8 @@ import msgspec
 from omegaconf import OmegaConf
 
 from coa.factory import SearchParams
+from coa.intervals import Interval
+from coa.model_files import fingerprint_model
 from coa.policy import Completion, Finish, Request
 from coa.question import Question
 from coa.rollout import Limits
@@ -22,6 +24,7 @@ from coa.simulators.settings import SimulatorParams
 from coa.stages import Stage
 from coa.student.settings import RlParams, TrainParams
 from coa.student.small import StudentSettings, new_student
+from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
 from coa.tools.factory import ToolsParams
@@ -247,3 +250,24 @@ def write_project(
     Path("params.yaml").write_text(
         OmegaConf.to_yaml(OmegaConf.create(msgspec.to_builtins(settings)))
     )
+
+
+def write_verdict_of_gain(model: Path, world: SimulatorParams) -> None:
+    """Write what the gate would find where a simulated search pays."""
+    always = Interval(1.0, 1.0, 1.0, 2)
+    never = Interval(0.0, 0.0, 0.0, 2)
+    report = GateReport(
+        model=str(model),
+        model_fingerprint=fingerprint_model(str(model)),
+        simulator="simulated",
+        num_questions=2,
+        num_searched=2,
+        num_searches=2,
+        answer_bearing=always,
+        closed_book=never,
+        pays=always,
+        prediction=Prediction.GAIN,
+        world=world_settings(world),
+    )
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "gain.json").write_bytes(msgspec.json.encode(report))

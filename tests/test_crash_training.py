@@ -25,7 +25,6 @@ train:
   sft1: {arguments: {save_steps: 1}}
   sft2: {arguments: {max_steps: 10, save_steps: 2}}
   sft3: {arguments: {max_steps: 10, save_steps: 2}}
-  rl1: {arguments: {max_steps: 3, save_steps: 1}}
   rl2: {arguments: {max_steps: 3, save_steps: 1}}
 """
 STAGES = (
@@ -46,7 +45,6 @@ STAGES = (
     "train.run stage=sft1",
     "train.run stage=sft2",
     "train.run stage=sft3",
-    "train.run stage=rl1",
     "train.run stage=rl2",
     "evaluation.evaluate name=rl2 model=data/train/rl2 mode=coa",
 )

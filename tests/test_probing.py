@@ -262,7 +262,7 @@ def test_a_key_that_a_server_repeats_is_not_recorded(
 def tokenizer(tmp_path: Path) -> Any:
     """A tokenizer in a folder, as a server's settings name it."""
     pytest.importorskip("torch")
-    from train.student import StudentSettings, new_student
+    from coa.student.small import StudentSettings, new_student
 
     texts = [f"{STORY} an old man by the river, two dogs and many apple trees."]
     made = new_student(texts, StudentSettings(16, 1, 2, 32, 64), seed=1).tokenizer

@@ -148,7 +148,7 @@ def test_a_simulator_in_this_process_still_answers_in_batches(
         LIMITS,
         {},
         loop,
-        simulate=lambda policy, done: SimulatedTools(frozen, max_tokens=40),
+        simulate=lambda policy: SimulatedTools(frozen, max_tokens=40),
     )
     in_turns = rollouts.roll_out(KEYS, Wanderer(student.tokenizer), SAMPLING)
     sizes = frozen.sizes.copy()
