@@ -60,10 +60,9 @@ def test_where_bars_are_switched_off_there_is_none(tmp_path: Path) -> None:
 def test_the_last_value_of_a_figure_stays(capsys: pytest.CaptureFixture[str]) -> None:
     bar, state, control = TrainingBar(), TrainerState(max_steps=2), TrainerControl()
     bar.on_train_begin(None, state, control)
-    state.log_history = [{"reward": 0.25, "searches/mean": None, "epoch": 0.1}]
-    bar.on_log(None, state, control)
-    state.log_history += [{"eval_rollouts/exact_match": 0.5}, {"epoch": 0.2}]
-    bar.on_log(None, state, control)
+    bar.on_log(None, state, control, {"reward": 0.25, "searches/mean": None, "epoch": 0.1})
+    bar.on_log(None, state, control, {"eval_rollouts/exact_match": 0.5})
+    bar.on_log(None, state, control, {"epoch": 0.2})
     state.global_step = 1
     bar.on_step_end(None, state, control)
     bar.on_train_end(None, state, control)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from coa.question import Question
 from train.run import main
@@ -126,3 +128,37 @@ def test_the_students_turns_have_a_limit_of_their_own(
     limited = train(*one_step, "train.max_turn_tokens=2")
     assert [entry[f"{PREFIX}answered"] for entry in limited] == [0.0, 0.0]
     assert watched_of("sft2")[-1][f"{PREFIX}answered"] > 0.5
+
+
+class Recorder(TrainerCallback):
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        TOLD.clear()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: object) -> None:
+        TOLD.append({**logs, "step": state.global_step})
+
+
+TOLD: list[dict[str, float]] = []
+
+
+@pytest.mark.slow
+def test_a_tracker_that_is_named_gets_all_that_the_log_holds(
+    watched_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(watched_run)
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "recorder", Recorder)
+    train(
+        "stage=rl2",
+        "train.rl2.init=data/train/sft2",
+        "train.rl2.arguments.max_steps=2",
+        "train.rl2.arguments.logging_steps=1",
+        "train.rl2.arguments.report_to=recorder",
+    )
+    lines = Path("data/train/tried/log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == TOLD
+    watched_at = [entry["step"] for entry in TOLD if f"{PREFIX}answered" in entry]
+    assert watched_at[0] == 0 and watched_at[-1] == 2
+    trained_at = [entry["step"] for entry in TOLD if "reward" in entry and "loss" in entry]
+    assert trained_at == [1, 2]

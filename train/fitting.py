@@ -34,6 +34,7 @@ def fit(
     """
     from train.training_bar import use_training_bar
 
+    run.trainer = trainer
     use_training_bar(trainer)
     checkpoint = _find_checkpoint(run, trainer, inputs)
     if checkpoint:

@@ -46,6 +46,8 @@ class StageRun:
         self.report = StageReport(stage, params, self.workspace, resolved)
         self.callbacks: list[Any] = []
         """What watches the training (train/monitors.py)."""
+        self.trainer: Any = None
+        """What trains, from where `fit` starts it."""
 
     def load(self, init: str) -> Student:
         """Load the student to start from.

@@ -22,20 +22,14 @@ class TrainingBar(ProgressCallback):
         """Begin with no figure."""
         super().__init__()
         self._figures: dict[str, str] = {}
-        self._num_read = 0
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: object
     ) -> None:
-        """Take the figures that are shown from new entries; the next step writes them.
-
-        They come from the log so far: what is watched (train/watching.py) stands there alone.
-        """
-        for entry in state.log_history[self._num_read :]:
-            for name, title in _SHOWN.items():
-                if entry.get(name) is not None:
-                    self._figures[title] = f"{float(entry[name]):.3g}"
-        self._num_read = len(state.log_history)
+        """Take the figures that are shown; the next step writes them."""
+        for name, title in _SHOWN.items():
+            if logs and logs.get(name) is not None:
+                self._figures[title] = f"{float(logs[name]):.3g}"
         if self.training_bar is not None:
             self.training_bar.set_postfix(self._figures, refresh=False)
 

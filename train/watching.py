@@ -2,9 +2,10 @@
 
 A loss can fall while the model forgets to search or to answer. So every stage but `pretrain` asks
 the same questions before its first step and a few times on its way (`train.monitors.every`):
-greedily, with the real search, through the one rollout loop. What comes of it stands in the log
-under `eval_rollouts/`, where the alarms of train/alarms.py read it. Nothing is trained on it, and
-no random number of the training is spent.
+greedily, with the real search, through the one rollout loop. What comes of it is logged under
+`eval_rollouts/`: the alarms of train/alarms.py read it, and the tracker that `report_to` names gets
+it as it gets every other figure. Nothing is trained on it, and no random number of the training is
+spent.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from coa import rollout, tables
 from coa.asking import make_task
@@ -56,6 +57,7 @@ class RolloutWatch(TrainerCallback):
         react_prompt: str = "",
     ) -> None:
         assert run.sections is not None
+        self._run = run
         self._settings = run.params.monitors
         self._name = run.workspace.name
         self._tokenizer = student.tokenizer
@@ -70,20 +72,24 @@ class RolloutWatch(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure the model that the stage starts from; a resumed run has done so."""
         if state.global_step == 0:
-            self._measure(state, more["model"])
+            self._measure(state, control, more["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure at the steps that the settings name, and after the last one."""
         stride = max(1, round(state.max_steps * self._settings.every))
         if state.global_step % stride == 0 or state.global_step == state.max_steps:
-            self._measure(state, more["model"])
+            self._measure(state, control, more["model"])
 
-    def _measure(self, state: Any, model: Any) -> None:
+    def _measure(self, state: Any, control: Any, model: Any) -> None:
         if not state.is_world_process_zero:
             return
         found = summarise(self.roll_out(model), self._probe)
-        entry = {PREFIX + name: value for name, value in found.items()}
-        state.log_history.append({**entry, "step": state.global_step})
+        should_log = control.should_log
+        # Of the base class: `log` of the trainers of pairs and of GRPO adds the means of the
+        # training steps so far, and begins new ones.
+        Trainer.log(self._run.trainer, {PREFIX + name: value for name, value in found.items()})
+        # Every log resets it, and the entry of this step is still to be written.
+        control.should_log = should_log
 
     def roll_out(self, model: Any) -> list[GradedTrajectory]:
         """Roll out all questions with the model as it is now."""
