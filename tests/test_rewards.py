@@ -247,7 +247,7 @@ class TestMonitor:
         """Feed a log entry by entry, as a trainer does."""
         from transformers import TrainerControl, TrainerState
 
-        from train.monitors import Monitor
+        from train.watching import Monitor
 
         monitor, state, control = (
             Monitor(MonitorSettings(**settings)),
@@ -265,8 +265,6 @@ class TestMonitor:
 
         for alarm in ALARMS:
             good, bad = 0.0, alarm.limit + 0.1
-            if alarm.condition is Condition.BELOW:
-                good, bad = alarm.limit + 1, alarm.limit - 0.1
             if alarm.condition in (Condition.FELL, Condition.DROPPED):
                 good, bad = 0.0, -alarm.limit - 0.1
             history = [dict.fromkeys(alarm.quantities, value) for value in (good, bad, bad)]
@@ -282,8 +280,7 @@ class TestMonitor:
 
         for alarm in ALARMS:
             num_entries = alarm.patience or 3
-            sign = -1 if alarm.condition is Condition.BELOW else 1
-            bad, good = alarm.limit + sign * 0.01, alarm.limit - sign * 0.01
+            bad, good = alarm.limit + 0.01, alarm.limit - 0.01
             before: list[dict[str, float]] = []
             if alarm.condition in (Condition.FELL, Condition.DROPPED, Condition.ROSE):
                 before = [dict.fromkeys(alarm.quantities, 0.0)]
@@ -316,20 +313,23 @@ class TestMonitor:
         assert capsys.readouterr().err.count("likelihood_collapse") == 1
 
     def test_it_is_said_again_after_it_had_passed(self, capsys: pytest.CaptureFixture[str]) -> None:
-        entries: list[dict[str, float]] = [{"searches/mean": value} for value in (0, 0, 2, 0, 0)]
+        shares = (1.0, 1.0, 0.5, 1.0, 1.0)
+        entries: list[dict[str, float]] = [{"searches/trigger_rate": share} for share in shares]
 
         self.run(entries, patience=2)
 
-        assert capsys.readouterr().err.count("no_searches") == 2
+        assert capsys.readouterr().err.count("over_triggering") == 2
 
     @pytest.mark.parametrize("stops", [False, True])
     def test_it_stops_the_training_where_it_is_told_to(self, stops: bool) -> None:
-        control = self.run([{"kl": 2.0}] * 3, stops=stops)
+        control = self.run([{"searches/trigger_rate": 1.0}] * 3, stops=stops)
 
         assert control.should_training_stop is stops
 
     def test_a_limit_can_be_set_by_name_and_a_name_that_is_none_is_named(self) -> None:
-        control = self.run([{"kl": 2.0}] * 3, stops=True, limits={"far_from_reference": 3.0})
+        control = self.run(
+            [{"searches/trigger_rate": 0.995}] * 3, stops=True, limits={"over_triggering": 0.999}
+        )
 
         assert not control.should_training_stop
         with pytest.raises(ConfigError, match="alarm"):
@@ -337,11 +337,11 @@ class TestMonitor:
 
     def test_quantities_that_are_unknown_for_a_while_are_left_out(self) -> None:
         entries: list[dict[str, Any]] = [
-            {"kl": 2.0},
-            {"kl": None},
-            {"kl": 2.0},
+            {"searches/trigger_rate": 1.0},
+            {"searches/trigger_rate": None},
+            {"searches/trigger_rate": 1.0},
             {"loss": 1.0},
-            {"kl": 2.0},
+            {"searches/trigger_rate": 1.0},
         ]
 
         assert self.run(entries, stops=True).should_training_stop

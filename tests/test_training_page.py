@@ -24,7 +24,9 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("rl2", "sft2", HOSTILE.replace("/", "")):
         folder = Path("data/train") / name
         folder.mkdir(parents=True)
-        entries = [{"step": step, "searches/mean": 0.0, "loss": 1.0} for step in range(1, 6)]
+        entries = [
+            {"step": step, "searches/trigger_rate": 1.0, "loss": 1.0} for step in range(1, 6)
+        ]
         entries += [{"step": 5, "train_runtime": 60.0}, {"step": 5, "eval_loss": 0.25}]
         (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
         (folder / "curves.png").write_bytes(PICTURE)
@@ -50,7 +52,7 @@ def test_an_alarm_is_shown_at_the_step_where_it_went_off() -> None:
     history = read_log(Path("data/train/sft2/log.jsonl"))
     seen = find_alarms(history, MonitorSettings(patience=3))
     found = {it.alarm.name: it.step for it in seen}
-    assert found["no_searches"] == 3
+    assert found["over_triggering"] == 3
     assert not list(find_alarms(history[:2], MonitorSettings(patience=3)))
 
 

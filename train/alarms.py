@@ -1,7 +1,7 @@
 """Find the known ways to fail in a training's log.
 
-`ALARMS` is the list; to add one, add a row. train/monitors.py watches a training for them. What RL
-logs of its rollouts is measured in train/rewards.py.
+`ALARMS` is the list; to add one, add a row. train/watching.py looks for them while a stage trains.
+What RL logs of its rollouts is measured in train/rewards.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,6 @@ Entry = Mapping[str, Any]
 class Condition(StrEnum):
     """When a quantity is alarming."""
 
-    BELOW = "is below"
     ABOVE = "is above"
     FELL = "fell from its first value by more than"
     DROPPED = "fell from its highest value by more than"
@@ -55,33 +54,11 @@ ALARMS = (
         "both sides of the pairs become less likely: raise alpha or lower the learning rate",
     ),
     Alarm(
-        "no_searches",
-        ("searches/mean",),
-        Condition.BELOW,
-        0.05,
-        "the policy has stopped searching: lower the temperature or the learning rate, or "
-        "start from another model",
-    ),
-    Alarm(
-        "only_searches",
-        ("searches/at_cap",),
-        Condition.ABOVE,
-        0.3,
-        "the policy searches until its actions are used up",
-    ),
-    Alarm(
         "over_triggering",
         ("searches/trigger_rate",),
         Condition.ABOVE,
         0.99,
         "the policy searches on every question, needed or not: more CoT rows in SFT help",
-    ),
-    Alarm(
-        "unselective",
-        ("searches/known",),
-        Condition.ABOVE,
-        0.9,
-        "the policy searches for what it knows: a cost for searches, or more CoT rows in SFT",
     ),
     Alarm(
         "simulation_gap",
@@ -92,66 +69,6 @@ ALARMS = (
         "believes what it invents",
         # Measured once in a validation, of which there may be one alone, after the last step.
         patience=1,
-    ),
-    Alarm(
-        "no_contrast",
-        ("frac_reward_zero_std",),
-        Condition.ABOVE,
-        0.95,
-        "nearly all groups have one and the same reward: nothing is learned; choose other "
-        "questions",
-    ),
-    Alarm(
-        "far_from_reference",
-        ("kl",),
-        Condition.ABOVE,
-        1.0,
-        "the policy has left its reference: raise beta or lower the learning rate",
-    ),
-    Alarm(
-        "entropy_collapse",
-        ("entropy",),
-        Condition.BELOW,
-        0.01,
-        "the policy hardly varies any more: raise the temperature or add an entropy bonus",
-    ),
-    Alarm(
-        "forged_observations",
-        ("format/forged",),
-        Condition.ABOVE,
-        0.05,
-        "the policy writes observations itself: raise the weight of format_penalty",
-    ),
-    Alarm(
-        "stray_tags",
-        ("format/stray_tags",),
-        Condition.ABOVE,
-        0.1,
-        "the policy leaves tags open or writes them where they do not belong: raise the "
-        "weight of format_penalty",
-    ),
-    Alarm(
-        "broken_format",
-        ("format/broken",),
-        Condition.ABOVE,
-        0.5,
-        "most rollouts end without a proper answer: more SFT before RL",
-    ),
-    Alarm(
-        "truncation",
-        ("format/truncated",),
-        Condition.ABOVE,
-        0.25,
-        "rollouts are cut at a limit: look for loops, or raise train.max_context_tokens, at most "
-        "to what the student reads, or train.max_turn_tokens where it is set",
-    ),
-    Alarm(
-        "unclosed_simulations",
-        ("simulated/unclosed",),
-        Condition.ABOVE,
-        0.2,
-        "the policy does not close the observations that it simulates: SFT stage 3 first, or "
-        "raise train.rl1.max_observation_tokens",
     ),
     Alarm(
         "long_horizon",
@@ -178,7 +95,7 @@ ALARMS = (
         Condition.ROSE,
         # A stage that teaches a new form breaks some texts on its way; half of them is too much.
         0.5,
-        "the texts fall apart: lower the learning rate, raise alpha, or train the likelihood of "
+        "generations degenerate: lower the learning rate, raise alpha, or train the likelihood of "
         "trajectories beside the pairs",
         patience=2,
     ),
@@ -195,17 +112,10 @@ ALARMS = (
         "searches_for_known_facts",
         ("eval_rollouts/searched_known",),
         Condition.ABOVE,
-        # As `unselective`; a model that searches always gains nothing from what it knows.
+        # A model that searches always gains nothing from what it knows.
         0.9,
         "the policy searches for what it knows: more CoT rows in SFT, or a price of searches in RL",
         patience=2,
-    ),
-    Alarm(
-        "failing_tools",
-        ("failures",),
-        Condition.ABOVE,
-        0.1,
-        "the search or the policy's server fails: such rollouts teach nothing",
     ),
 )
 
@@ -261,14 +171,12 @@ def _meets(alarm: Alarm, row: Sequence[float], rows: Sequence[Sequence[float]]) 
     """Tell whether all quantities of one entry are alarming, beside those of all entries."""
     for value, history in zip(row, zip(*rows, strict=True), strict=True):
         amount = {
-            Condition.BELOW: -value,
             Condition.ABOVE: value,
             Condition.FELL: history[0] - value,
             Condition.DROPPED: max(history) - value,
             Condition.ROSE: value - min(history),
         }[alarm.condition]
-        limit = -alarm.limit if alarm.condition is Condition.BELOW else alarm.limit
-        if amount <= limit:
+        if amount <= alarm.limit:
             return False
     return True
 

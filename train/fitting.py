@@ -32,7 +32,7 @@ def fit(
         ConfigError: the memory does not suffice; says what to change.
         OutputError: a file cannot be written.
     """
-    from train.training_bar import use_training_bar
+    from train.watching import use_training_bar
 
     run.trainer = trainer
     use_training_bar(trainer)

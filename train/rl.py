@@ -64,13 +64,12 @@ from train.encode import RowTally
 from train.fitting import fit
 from train.grpo import trainer_class
 from train.judging import JudgeAccount
-from train.monitors import Monitor
 from train.reward_stages import all_weights, check_stages, weights_at
 from train.rewards import reward_functions
 from train.rollouts import Ask, Rollouts, key_of
 from train.spending import SearchBill, price_of_request
 from train.stage import StageRun
-from train.watching import watched
+from train.watching import Monitor, watched
 
 _NOT_HONOURED: dict[str, Any] = {
     "use_transformers_paged": False,

@@ -26,8 +26,7 @@ def train(run: StageRun) -> None:
     settings = run.params.sft_of(run.stage)
     student = run.load(settings.init)
     # Both import transformers, which takes seconds that a missing model need not wait for.
-    from train.monitors import Monitor
-    from train.watching import watched
+    from train.watching import Monitor, watched
 
     encoder = Encoder(
         student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens

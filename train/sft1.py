@@ -22,11 +22,10 @@ from coa.student.settings import Sft1Params
 from train.decisions import check_settings, find_decision
 from train.encode import DecisionExample, Encoder, PairExample, to_dataset
 from train.fitting import fit
-from train.monitors import Monitor
 from train.pair_batches import collate
 from train.pair_trainer import PairTrainer
 from train.stage import StageRun
-from train.watching import watched
+from train.watching import Monitor, watched
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -45,7 +45,7 @@ class StageRun:
         self.workspace = Workspace(_name_of(stage, params))
         self.report = StageReport(stage, params, self.workspace, resolved)
         self.callbacks: list[Any] = []
-        """What watches the training (train/monitors.py)."""
+        """What watches the training (train/watching.py)."""
         self.trainer: Any = None
         """What trains, from where `fit` starts it."""
 

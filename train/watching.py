@@ -1,4 +1,4 @@
-"""Roll out a few validation questions while a stage trains, so that its log shows how it acts.
+"""Watch a stage while it trains: by rollouts of a few validation questions, alarms and a bar.
 
 A loss can fall while the model forgets to search or to answer. So every stage but `pretrain` asks
 the same questions before its first step and a few times on its way (`train.monitors.every`):
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from transformers import Trainer, TrainerCallback
+from transformers import ProgressCallback, Trainer, TrainerCallback
 
 from coa import rollout, tables
 from coa.asking import make_task
@@ -32,9 +32,11 @@ from coa.rollout import Limits, RolloutContext
 from coa.student.checkpoint import Student
 from coa.student.held_tools import HeldTools
 from coa.student.knowledge import KnowledgeProbe, open_probe
+from coa.student.settings import MonitorSettings
 from coa.tools import Toolbox, library_fingerprint
 from coa.tools.search import SearchTool
 from coa.trajectory import FAILED_STOPS, Mode, Sampling, count_actions
+from train.alarms import Alarm, alarms_of, is_alarmed
 from train.arguments import shards_weights
 from train.rewards import breaks_format
 from train.stage import StageRun
@@ -42,6 +44,15 @@ from train.watched_questions import choose_watched
 
 PREFIX = "eval_rollouts/"
 """Begins the names of what is logged."""
+_SHOWN = {
+    "loss": "loss",
+    "eval_loss": "validation loss",
+    "reward": "reward",
+    "rewards/exact_match/mean": "correct",
+    "searches/mean": "searches each",
+    "eval_rollouts/exact_match": "correct when watched",
+}
+"""Figures of the log that stand behind the bar, each with its name there."""
 
 
 class RolloutWatch(TrainerCallback):
@@ -174,3 +185,57 @@ def watched(run: StageRun, student: Student, react_prompt: str = "") -> Iterator
         # Before the monitors, which read what it logs.
         run.callbacks.insert(0, watch)
         yield
+
+
+class Monitor(TrainerCallback):
+    """A callback that warns once when an alarm goes off, and again only after it has passed.
+
+    Where `train.monitors.stops` is set, an alarm also ends the training.
+    """
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._alarms = alarms_of(settings)
+        self._settings = settings
+        self._active: set[str] = set()
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: object) -> None:
+        """Read the log so far, so that a resumed run sees what one that never stopped sees."""
+        for alarm in self._alarms:
+            if not is_alarmed(alarm, state.log_history):
+                self._active.discard(alarm.name)
+            elif alarm.name not in self._active:
+                self._active.add(alarm.name)
+                self._warn(alarm, state)
+                control.should_training_stop |= self._settings.stops
+
+    def _warn(self, alarm: Alarm, state: Any) -> None:
+        verdict = "stopping" if self._settings.stops else "warning"
+        print(
+            f"\n{verdict} at step {state.global_step}: {alarm.name}: {alarm.what}; {alarm.advice}",
+            file=sys.stderr,
+        )
+
+
+class TrainingBar(ProgressCallback):
+    """A bar with the last value of a few figures; `log.jsonl` and `curves.png` have all of them."""
+
+    def __init__(self) -> None:
+        """Begin with no figure."""
+        super().__init__()
+        self._figures: dict[str, str] = {}
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: object
+    ) -> None:
+        """Take the figures that are shown; the next step writes them."""
+        for name, title in _SHOWN.items():
+            if logs and logs.get(name) is not None:
+                self._figures[title] = f"{float(logs[name]):.3g}"
+        if self.training_bar is not None:
+            self.training_bar.set_postfix(self._figures, refresh=False)
+
+
+def use_training_bar(trainer: Any) -> None:
+    """Put the bar in the place of transformers' own; where that is switched off, there is none."""
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(TrainingBar)
