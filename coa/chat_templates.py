@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from coa import protocol
 from coa.errors import ConfigError
 from coa.prompts import Prompt
@@ -26,7 +28,7 @@ def own_template(tokenizer: Any) -> str:
     it for all, so that opening is taken away here: the thinking is opened once.
 
     Raises:
-        ConfigError: the tokenizer has no chat template.
+        ConfigError: the tokenizer has no chat template, or one that cannot be filled.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -36,12 +38,17 @@ def own_template(tokenizer: Any) -> str:
             "'{prompt}\\n\\n'",
         )
     message = [{"role": "user", "content": "{prompt}"}]
-    text: str = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-    return without_thinking(text)
-
-
-def without_thinking(template: str) -> str:
-    """Take away the opening of the thinking at a template's end, where there is one."""
-    if template.rstrip().endswith(protocol.THINK_OPEN):
-        return template.rstrip().removesuffix(protocol.THINK_OPEN)
-    return template
+    try:
+        text: str = tokenizer.apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise ConfigError(
+            "the tokenizer's chat template cannot be filled",
+            where=tokenizer.name_or_path,
+            got=error,
+            fix="mend it, or set train.chat_template and evaluate.policy.chat_template",
+        ) from error
+    if text.rstrip().endswith(protocol.THINK_OPEN):
+        return text.rstrip().removesuffix(protocol.THINK_OPEN)
+    return text

@@ -7,12 +7,28 @@ that names no setting. Optional packages that settings ask for are looked for he
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, get_type_hints
 
 import msgspec
 
 from coa.errors import ConfigError, MissingExtraError
+from coa.stages import Stage
+
+
+def arguments_kind(stage: Stage) -> type[Any] | None:
+    """Return the dataclass that the `arguments` of a stage go to; None where it is not installed.
+
+    Importing it takes seconds.
+    """
+    try:
+        if stage is Stage.SFT1:
+            return import_module("transformers").TrainingArguments  # type: ignore[no-any-return]
+        name = "GRPOConfig" if stage in (Stage.RL1, Stage.RL2) else "SFTConfig"
+        return getattr(import_module("trl"), name)  # type: ignore[no-any-return]
+    except ImportError:
+        return None
 
 
 def make_arguments(kind: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
@@ -45,11 +61,13 @@ def check_types(kind: type[Any], values: Mapping[str, Any], *, where: str) -> No
     hints = get_type_hints(kind)
     for name, value in values.items():
         if name not in hints:
+            near = get_close_matches(name, hints)
             raise ConfigError(
                 f"{kind.__name__} refuses a setting that it does not know",
                 where=where,
-                expected=", ".join(get_close_matches(name, hints)),
+                expected=", ".join(near) or f"a field of {kind.__name__}",
                 got=name,
+                fix=f"write {near[0]} in its place" if near else "take it out",
             )
         if not _fits(value, hints[name]):
             raise ConfigError(

@@ -1,14 +1,10 @@
-"""Read from a model's folder what training needs to know of it, without loading the model.
-
-torch and transformers are not imported: `train.check` looks before anything is paid for.
-"""
+"""Read from a model's folder what training needs to know of it, without loading the model."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from coa.chat_templates import without_thinking
 from coa.errors import ConfigError
 
 WEIGHTS = "*.safetensors"
@@ -17,15 +13,6 @@ _CONFIG = "config.json"
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """Names that architectures have for how many tokens their positions reach."""
-
-
-class Counter(NamedTuple):
-    """Counts the tokens of a text."""
-
-    count: Callable[[str], int]
-    unit: str
-    """`tokens`, or `words` where the tokenizer cannot be read: there are at least as many tokens as
-    words."""
 
 
 def check_files(folder: Path, name: str, *, has_weights: bool = True) -> None:
@@ -88,79 +75,6 @@ def check_window(model: str, window: int | None, max_context_tokens: int) -> Non
             fix=f"set train.max_context_tokens={window} or less, or start from a model that reads "
             "more (of a model from nothing: raise train.pretrain.student.max_context)",
         )
-
-
-def load_counter(folder: Path) -> Counter:
-    """Load the folder's tokenizer to count with; count words where that cannot be done."""
-    path = folder / _TOKENIZERS[0]
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        return Counter(count_words, "words")
-    if not path.is_file():
-        return Counter(count_words, "words")
-    tokenizer = Tokenizer.from_file(str(path))
-
-    def count(text: str) -> int:
-        return len(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    return Counter(count, "tokens")
-
-
-def count_words(text: str) -> int:
-    """Count the words of a text."""
-    return len(text.split())
-
-
-def read_chat_template(folder: Path) -> str | None:
-    """Write a model's own chat template around `{prompt}`; None where it cannot be written here.
-
-    Raises:
-        ConfigError: the model has none.
-    """
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    config = _read_json(folder / "tokenizer_config.json")
-    source = _template_source(folder, config)
-    if not source:
-        raise ConfigError(
-            "the tokenizer has no chat template",
-            where=folder,
-            fix="set train.chat_template, such as '{prompt}\\n\\n'",
-        )
-    # As transformers reads such templates; they are programs of strangers, hence the sandbox.
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    named = {name: _token(config.get(name)) for name in ("bos_token", "eos_token")}
-    message = {"role": "user", "content": "{prompt}"}
-    try:
-        text = environment.from_string(source).render(
-            messages=[message], add_generation_prompt=True, **named
-        )
-    except (TemplateError, TypeError, ValueError):
-        return None
-    return without_thinking(text)
-
-
-def _template_source(folder: Path, config: Mapping[str, Any]) -> str:
-    """Read the template's program: a file of its own, or a setting of the tokenizer."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    found = config.get("chat_template") or ""
-    if isinstance(found, str):
-        return found
-    by_name = {entry["name"]: entry["template"] for entry in found}
-    return str(by_name.get("default", ""))
-
-
-def _token(value: Any) -> str:
-    """Return the text of a special token, which may be described by its settings."""
-    if isinstance(value, Mapping):
-        return str(value.get("content", ""))
-    return str(value or "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa import tables
-from coa.errors import ConfigError
+from coa.chat_templates import own_template
+from coa.errors import ConfigError, MissingExtraError
 from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
 from coa.params import PARAMS_FILE, Params
 from coa.plan import Plan
+from coa.policy.local.model import load_tokenizer
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.stages import Stage
@@ -29,17 +31,9 @@ from coa.student.held_out import choose_held_out
 from coa.student.sets import SETTINGS, how_to_make
 from coa.student.settings import TrainParams
 from coa.whole_files import write_file
-from train.base_files import (
-    Counter,
-    check_files,
-    check_window,
-    count_words,
-    load_counter,
-    read_chat_template,
-    read_window,
-)
+from train.arguments import arguments_kind, check_types
+from train.base_files import check_files, check_window, read_window
 from train.decisions import check_settings
-from train.known_arguments import check_names
 from train.reward_stages import check_stages
 from train.watched_questions import choose_watched
 
@@ -52,6 +46,34 @@ _STUDENT_SETS = {
 }
 """The sets of what a student wrote, and how to have each made."""
 _RL = (Stage.RL1, Stage.RL2)
+
+
+class Base(NamedTuple):
+    """What is known of the model that training starts from."""
+
+    tokenizer: Any = None
+    """None where the model is not here, or transformers is not installed."""
+
+    @property
+    def unit(self) -> str:
+        """Name what `count` counts: there are at least as many tokens as words."""
+        return "words" if self.tokenizer is None else "tokens"
+
+    def count(self, text: str) -> int:
+        """Count the tokens of a text, or its words."""
+        if self.tokenizer is None:
+            return len(text.split())
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def written_out(self, template: str) -> str:
+        """Return a chat template; the model's own for an empty one, as far as it is known.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        if template or self.tokenizer is None:
+            return template
+        return own_template(self.tokenizer)
 
 
 class PromptUse(NamedTuple):
@@ -162,37 +184,30 @@ def prompt_uses(params: TrainParams, asked: EvaluateParams, plan: Plan) -> Itera
         yield PromptUse(file, asked.policy.chat_template, *limit)
 
 
-def check_prompt(use: PromptUse, question: str, base: Path | None, counter: Counter) -> int:
+def check_prompt(use: PromptUse, question: str, base: Base) -> int:
     """Check that a prompt can be read and leaves room; return its length with the longest question.
 
     Raises:
         ConfigError: its file is missing or has no place for the question, the model has no chat
             template, or the prompt alone fills the context.
     """
-    template = _written_out(use.template, base) or "{prompt}"
-    length = counter.count(Prompt.load(Path(use.file), template).fill(question))
+    template = base.written_out(use.template) or "{prompt}"
+    length = base.count(Prompt.load(Path(use.file), template).fill(question))
     if length >= use.limit:
         raise ConfigError(
             "the prompt with the longest question leaves no room for an answer",
             where=use.file,
             expected=f"fewer than {use.limit_setting} = {use.limit} tokens",
-            got=f"{length} {counter.unit}",
+            got=f"{length} {base.unit}",
             fix=f"raise {use.limit_setting}, or shorten the prompt or the questions",
         )
     return length
 
 
-def _written_out(template: str, base: Path | None) -> str:
-    """Return a chat template, which may be the model's own; empty where that is not known here."""
-    if template or base is None:
-        return template
-    return read_chat_template(base) or ""
-
-
-def warn_of_templates(params: TrainParams, asked: EvaluateParams, base: Path | None) -> None:
+def warn_of_templates(params: TrainParams, asked: EvaluateParams, base: Base) -> None:
     """Say so where models are evaluated in another chat format than they are trained in."""
-    trained = _written_out(params.chat_template, base)
-    evaluated = _written_out(asked.policy.chat_template, base)
+    trained = base.written_out(params.chat_template)
+    evaluated = base.written_out(asked.policy.chat_template)
     if trained and evaluated and trained != evaluated:
         print(
             "WARNING: models are evaluated in another chat format than they are trained in: "
@@ -215,28 +230,40 @@ def longest_question(path: Path) -> str:
 
 
 def check_arguments(params: TrainParams, stages: Sequence[Stage]) -> bool:
-    """Check the names of rewards and of the trainers' arguments.
+    """Check the names of rewards, and the names and types of the trainers' arguments.
 
     Returns:
         False where the trainers are not installed, so that their arguments cannot be checked.
 
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: a name is unknown, or a value has the wrong type.
     """
     is_known = True
     for stage in stages:
         if stage in _RL:
             check_stages(params.rl_of(stage), where=f"{PARAMS_FILE}, train.{stage}")
-        is_known &= check_names(stage, params.arguments_of(stage))
+        kind = arguments_kind(stage)
+        if kind is None:
+            is_known = False
+        else:
+            where = f"{PARAMS_FILE}, train.{stage}.arguments"
+            check_types(kind, params.arguments_of(stage), where=where)
     return is_known
 
 
-def _base_folder(params: TrainParams, stages: Sequence[Stage]) -> Path | None:
-    """Return the folder of the first given model; None where there is none here."""
+def load_base(params: TrainParams, stages: Sequence[Stage]) -> Base:
+    """Load the tokenizer of the first given model that is here.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     for _, model in _given_models(params, stages):
         if Path(model).is_dir():
-            return Path(model)
-    return None
+            try:
+                return Base(load_tokenizer(model))
+            except MissingExtraError:
+                return Base()
+    return Base()
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -261,14 +288,13 @@ def main(arguments: Sequence[str]) -> str:
     choose_held_out(tables.read_table(QUESTIONS, Question), asked)
     if params.monitors.every > 0 and stages != [Stage.PRETRAIN]:
         choose_watched(tables.read_table(QUESTIONS, Question), params.monitors.num_questions)
-    base = _base_folder(params, stages)
+    base = load_base(params, stages)
     warn_of_templates(params, asked, base)
-    counter = Counter(count_words, "words") if base is None else load_counter(base)
     question = longest_question(QUESTIONS)
     uses = list(prompt_uses(params, asked, plan))
-    lengths = [check_prompt(use, question, base, counter) for use in uses]
+    lengths = [check_prompt(use, question, base) for use in uses]
     write_file(OUT, _CONTENT)
-    shown = f"prompts of at most {max(lengths)} {counter.unit}"
+    shown = f"prompts of at most {max(lengths)} {base.unit}"
     rest = f"; not checked: {', '.join(unchecked)}" if unchecked else ""
     return f"{OUT}: {', '.join(stages)} will find what they need; {shown}{rest}"
 
