@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from annotate.settings import AnnotateParams
+from coa.base_models import BaseParams
 from coa.doctor.settings import DoctorParams
 from coa.factory import SearchParams, TeacherParams
 from coa.forking import BranchParams
@@ -73,6 +74,7 @@ SECTIONS: dict[str, type[Any]] = {
     "pipeline": PipelineParams,
     "microworld": MicroworldParams,
     "questions": QuestionParams,
+    "base": BaseParams,
     "fetch": FetchParams,
     "ingest": IngestParams,
     "index": IndexParams,
