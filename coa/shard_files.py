@@ -86,8 +86,6 @@ class Finished(msgspec.Struct):
     """The hashes of its tables and of the calls in its journals, by their files' names."""
     earlier: list[str]
     """Other journals that it looked into."""
-    summary: str
-    host: str
     counts: Any = None
     """What it counted, of a stage whose shards are put together without running it again."""
 

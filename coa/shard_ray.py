@@ -103,7 +103,6 @@ def _ray(address: str, num_cpus: int) -> Iterator[Any]:
         raise ConfigError(
             "Ray, which starts the shards, is not installed",
             where="shards.launcher",
-            expected="none, or ray with Ray installed",
             fix="pip install 'ray>=2.60,<3'; or run each shard with its argument, such as "
             "shard=1/4, and then python -m coa.merge (docs/shards.md)",
         ) from error

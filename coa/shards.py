@@ -17,7 +17,6 @@ rows as its shards, and the merge joins the tables that they wrote.
 import hashlib
 import re
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -337,32 +336,17 @@ class ShardRun:
             fix="say how many with shards.num_shards=4" if counts else RUN_THEM,
         )
 
-    def parts(self, name: str) -> list[Path]:
-        """Return a file of each shard that is merged, in the shards' order."""
-        return [folder / name for folder in self.merged]
-
-    def join(self, out: Path, record: type[Any], ids: str, *names: str) -> None:
-        """Join tables of all shards that are merged.
+    def parts(self, ids: str, *names: str) -> list[Path]:
+        """Return the files of all shards that are merged: one of each, then the next of each.
 
         Args:
-            out: The file to write.
-            record: The type of its rows.
-            ids: The dotted name of the column whose values are unique.
-            names: The files in each shard's folder, one behind the other.
+            ids: The column whose values are unique, dotted where it is inside of a record.
+            names: The files in each shard's folder.
 
         Raises:
-            InputError: Two shards have a row in common.
+            InputError: Two of the files have a row in common.
         """
-        parts = [part for name in names for part in self.parts(name)]
-        self.require_unique(parts, ids)
-        tables.join(out, record, parts)
-
-    def require_unique(self, parts: Sequence[Path], ids: str) -> None:
-        """Refuse tables of shards of which two hold the same row.
-
-        Raises:
-            InputError: It names the row and both tables.
-        """
+        parts = [folder / name for name in names for folder in self.merged]
         found = tables.find_shared_id(parts, ids)
         if found:
             raise InputError(
@@ -370,6 +354,7 @@ class ShardRun:
                 where=f"{found.first} and {found.last}",
                 fix=f"{RUN_AGAIN}; the input may hold this row twice, too",
             )
+        return parts
 
     def counts(self, kind: type[_Item]) -> list[_Item]:
         """Return what each shard that is merged counted, in the shards' order."""
@@ -390,7 +375,6 @@ class ShardRun:
         if self.is_part:
             finished = self._describe(f"{self.shard} of {self.stage}")
             finished.files = hash_files(self.folder)
-            finished.summary = summary
             finished.counts = counts
             write_finished(self.folder, finished)
             return f"{self.shard}: {summary}"
@@ -416,8 +400,6 @@ class ShardRun:
             num_items=self.num_items,
             files={},
             earlier=sorted(path.as_posix() for path in self._earlier),
-            summary="",
-            host=socket.gethostname(),
         )
 
     def tell(self, done: int, total: int, dollars: float) -> None:

@@ -202,7 +202,7 @@ def analyse_file(work: ShardRun, out: Path) -> dict[Mode, Totals]:
 
 def join(work: ShardRun, out: Path) -> dict[Mode, Totals]:
     """Join what shards analysed, and return the counts."""
-    work.join(out, Analysis, "trajectory_id", out.name)
+    tables.join(out, Analysis, work.parts("trajectory_id", out.name))
     totals = {mode: Totals() for mode in Mode}
     for counted in work.counts(dict[Mode, Totals]):
         for mode in Mode:

@@ -248,8 +248,9 @@ def join(samples: Sequence[Sample], out: Path, work: ShardRun) -> list[Tally]:
             tally.include(other)
     for tally, (_, path) in zip(tallies, samples, strict=True):
         tally.require_own_tags(path)
-    parts = [_part(number) for number in range(len(samples))]
-    work.join(out, GradedTrajectory, "trajectory.trajectory_id", *parts)
+    names = [_part(number) for number in range(len(samples))]
+    parts = work.parts("trajectory.trajectory_id", *names)
+    tables.join(out, GradedTrajectory, parts)
     return tallies
 
 

@@ -297,8 +297,7 @@ def screen_shard(
 
 def join(what: RowKind, work: ShardRun, min_similarity: float) -> Iterator[Excluded]:
     """Yield what shards found among the rows of a kind, and the copies over all shards."""
-    parts = work.parts(f"{what}.parquet")
-    work.require_unique(parts, "row_id")
+    parts = work.parts("row_id", f"{what}.parquet")
     for part in parts:
         yield from tables.read_table(part, Excluded)
     found = find_in([part.parent for part in parts], what, min_similarity)
