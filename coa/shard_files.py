@@ -29,6 +29,7 @@ RUN_AGAIN = "run this shard again, and then merge: the calls that are in its jou
 _NO_TABLES = (PROGRESS, FINISHED, LOG, f"{JOURNAL}-", f"{JOURNAL}.", f"{JUDGED}-", f"{JUDGED}.")
 _MAX_SHOWN = 5
 _SEAL = "seal"
+_UNREADABLE = (OSError, UnicodeDecodeError, RecursionError, msgspec.DecodeError)
 _ELSEWHERE = {
     "api_key_env",
     "base_url",
@@ -149,7 +150,7 @@ def read_finished(folder: Path) -> Finished | None:
         plain = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         seal = plain.pop(_SEAL, "")
         finished = msgspec.convert(plain, Finished)
-    except (OSError, msgspec.DecodeError) as error:
+    except _UNREADABLE as error:
         fix = f"move it away, and {RUN_AGAIN}"
         raise InputError(f"{path} cannot be read", got=error, fix=fix) from error
     if seal != _hash(plain):
@@ -179,7 +180,7 @@ def read_standing(folder: Path) -> Standing:
     """Read how far the shard of a folder is."""
     try:
         return msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Standing)
-    except (OSError, msgspec.DecodeError):
+    except _UNREADABLE:
         return Standing(0, 0, 0.0)
 
 

@@ -240,8 +240,8 @@ def filter_rows(work: ShardRun, params: FilterParams, kept: Path, dropped: Path)
 def join(work: ShardRun, kept: Path, dropped: Path) -> Counts:
     """Join what shards divided, and return the counts."""
     kept_parts = work.parts("trajectory.trajectory_id", kept.name)
-    tables.join(kept, GradedTrajectory, kept_parts)
     dropped_parts = work.parts("row.trajectory.trajectory_id", dropped.name)
+    tables.join(kept, GradedTrajectory, kept_parts)
     tables.join(dropped, Dropped, dropped_parts)
     counts = {mode: Counter[str]() for mode in Mode}
     for counted in work.counts(Counts):

@@ -261,6 +261,10 @@ def put(name: str, other: str) -> None:
     shutil.copy(SHARDS / "sample-coa" / other, SHARDS / "sample-coa" / name)
 
 
+def write(name: str, content: bytes) -> None:
+    (SHARDS / "sample-coa" / name).write_bytes(content)
+
+
 def change_count(name: str) -> None:
     path = SHARDS / "sample-coa" / name
     path.write_text(re.sub(r'"num_items":\d+', '"num_items":7', path.read_text()))
@@ -297,6 +301,14 @@ DAMAGES: dict[str, tuple[Callable[[], None], str]] = {
     "finished.json tells other counts": (
         lambda: change_count("2-of-2/finished.json"),
         "finished.json is not as the shard wrote it",
+    ),
+    "finished.json is not text": (
+        lambda: write("2-of-2/finished.json", b'{"shard": "\xff"}'),
+        "finished.json cannot be read",
+    ),
+    "finished.json does not end": (
+        lambda: write("2-of-2/finished.json", b'{"counts": ' + b"[" * 200_000),
+        "finished.json cannot be read",
     ),
     "finished.json of an earlier version": (
         lambda: put("2-of-2/finished.json", "2-of-2/progress.json"),
