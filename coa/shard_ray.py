@@ -127,12 +127,14 @@ def _ray(address: str, num_cpus: int) -> Iterator[Any]:
             fix="start one with `ray start --head`, or leave the address empty: then one is "
             "started on this machine",
         ) from error
-    try:
-        for number, handler in handlers.items():  # Ray's own would end this process at once
-            signal.signal(number, handler)
-        yield ray
-    finally:
-        ray.shutdown()
+    for number, handler in handlers.items():  # Ray's own would end this process at once
+        signal.signal(number, handler)
+    # Where a worker dies, Ray prints a page for those who look after Ray.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 async def _wait(ray: Any, shard: Shard, running: Any) -> None:
@@ -143,9 +145,11 @@ async def _wait(ray: Any, shard: Shard, running: Any) -> None:
     """
     try:
         failure = await running
+    except ray.exceptions.RayTaskError:  # a fault of ours, with its traceback
+        raise
     except ray.exceptions.RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        failure = f"it died {MAX_STARTS} times or was stopped: {last}"
+        name = type(error).__name__
+        failure = f"its worker died {MAX_STARTS} times or was stopped, such as for memory: {name}"
     if failure:
         raise CoaError(
             f"{shard} failed, so the others were stopped",
