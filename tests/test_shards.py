@@ -67,7 +67,17 @@ def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return Path()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+OTHER_SHAPES = ("sample, cot", "branch, both arms")
+"""Shapes of stages that are there in another shape, too."""
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in OTHER_SHAPES else name
+        for name in STAGES
+    ],
+)
 def test_shards_give_the_bytes_of_one_process(stage: str, run: Path) -> None:
     main, arguments = STAGES[stage]
     main(arguments)
