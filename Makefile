@@ -11,7 +11,6 @@
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
 #                 make test-trainers: LLaMA-Factory's and verl's own loaders on our exports
 #   make check    formatting, lint, types, and the bookkeeping of names, links and imports
-#   make deps     the code that each stage runs, written into dvc.yaml
 #   make docs     what the documents say of each file and each setting, from the docstrings
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
@@ -31,7 +30,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 export UV_EXTRA_INDEX_URL ?= $(PIP_EXTRA_INDEX_URL)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo announce-demo data review test test-full test-long test-vllm test-trainers check deps docs format \
+.PHONY: demo announce-demo data review test test-full test-long test-vllm test-trainers check docs format \
   install-full clean
 
 demo: announce-demo $(INSTALLED)-train
@@ -81,9 +80,6 @@ check: $(INSTALLED)-dev
 	ruff check .
 	mypy
 	python -m pytest tests/house -q
-
-deps: $(INSTALLED)-dev
-	python -m scripts.code_dependencies
 
 docs: $(INSTALLED)-dev
 	python -m scripts.file_map

@@ -2,22 +2,22 @@
 
     python -m coa.pipeline        # `python -m coa.params PROFILE` does it too
 
-The stages stand in pipeline/stages.yaml.jinja, the code that each one runs in pipeline/code.yaml.
-Which stages a run has follows from its settings (coa/plan.py). DVC itself cannot leave out a stage
-by a setting (docs/decisions/0009-dvc-yaml-is-written.md).
+The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows from its settings
+(coa/plan.py). DVC itself cannot leave out a stage by a setting
+(docs/decisions/0009-dvc-yaml-is-written.md).
 """
 
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from ruamel.yaml import YAML
 
+from coa.code_hashes import PIPELINE_FILE
 from coa.factory import BEHIND_SERVER, TeacherParams
 from coa.interruption import tell
 from coa.metrics import FOLDER as METRICS
@@ -26,13 +26,12 @@ from coa.plan import Plan
 from coa.terminal import printable
 from coa.whole_files import write_file
 
-PIPELINE_FILE = Path("dvc.yaml")
 FOLDER = Path("pipeline")
 TEMPLATE = "stages.yaml.jinja"
-CODE_FILE = FOLDER / "code.yaml"
-CODE_MARKER = "# code, written by `make deps`"
 _METRICS_PATH = re.compile(r"metrics/\S+?\.json")
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
+_WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
+"""The blank lines that a part of the template leaves which the run does not need."""
 _SHIPPED = "metrics/microworld.json"
 
 
@@ -44,17 +43,12 @@ def write_pipeline(params: Params, out: Path = PIPELINE_FILE) -> Plan:
         OutputError: the file cannot be written.
     """
     plan = Plan(params)
-    write_file(out, render_pipeline(plan, read_code()))
+    write_file(out, render_pipeline(plan))
     return plan
 
 
-def render_pipeline(plan: Plan, code: Mapping[str, Sequence[str]]) -> str:
-    """Return the text of dvc.yaml; `code` holds the files that each stage runs."""
-
-    def list_code(stage: str, indent: int = 6) -> str:
-        lines = [CODE_MARKER, *(f"- {path}" for path in code.get(stage, ()))]
-        return "\n".join(" " * indent + line for line in lines)
-
+def render_pipeline(plan: Plan) -> str:
+    """Return the text of dvc.yaml."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
@@ -64,15 +58,8 @@ def render_pipeline(plan: Plan, code: Mapping[str, Sequence[str]]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["quoted"] = json.dumps
-    text = environment.get_template(TEMPLATE).render(plan=plan, code=list_code)
-    lines = [line for line in text.splitlines() if line.strip() or not line]
-    return "\n".join(lines) + "\n"
-
-
-def read_code() -> dict[str, list[str]]:
-    """Read which files each stage runs."""
-    found: dict[str, list[str]] = YAML(typ="safe").load(CODE_FILE.read_text(encoding="utf-8"))
-    return found
+    text = environment.get_template(TEMPLATE).render(plan=plan)
+    return _WITHIN_STAGE.sub("\n", text).rstrip() + "\n"
 
 
 def main(arguments: Sequence[str]) -> str:

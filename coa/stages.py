@@ -36,6 +36,18 @@ class Stage(StrEnum):
     """Rejection fine-tuning: SFT 2 with right trajectories of a trained student added."""
 
 
+TRAINING_MODULES = {
+    Stage.PRETRAIN: "train.pretrain",
+    Stage.SFT1: "train.sft1",
+    Stage.SFT2: "train.sft",
+    Stage.SFT3: "train.sft",
+    Stage.RL1: "train.rl",
+    Stage.RL2: "train.rl",
+    Stage.RFT: "train.sft",
+}
+"""Each stage's module, imported when it is chosen: so rl2 does not depend on the code of sft1."""
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineParams:
     """Which stages `dvc repro` has; after a change, `python -m coa.pipeline` writes dvc.yaml."""

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
+from coa.code_hashes import STAGE as CODE_STAGE
+from coa.code_hashes import write_code
 from coa.errors import InputError
 
 LOCK = Path("dvc.lock")
@@ -68,12 +70,13 @@ def stale_stages(stage: str) -> tuple[str, ...]:
     """Return the stages up to `stage` whose code, settings or files differ from dvc.lock.
 
     Raises:
-        InputError: DVC cannot tell.
+        InputError: dvc.yaml cannot be read, or DVC cannot tell.
     """
+    write_code()  # DVC compares what the files in .code/ say
     command = (sys.executable, "-m", "dvc", "status", "--json", "--with-deps", stage)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        return tuple(sorted(json.loads(done.stdout)))
+        return tuple(sorted(set(json.loads(done.stdout)) - {CODE_STAGE}))
     except json.JSONDecodeError:
         said = (done.stderr.strip() or done.stdout.strip())[-300:]
         raise InputError(

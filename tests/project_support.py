@@ -1,15 +1,36 @@
 """Make projects, and start and finish their commands, for the tests that kill them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from coa.files import SHARED_PREFIX_PAIRS
+from coa.params import Params
+from coa.pipeline import render_pipeline
+from coa.plan import Plan
+from coa.stages import Stage
 
 ROOT = Path(__file__).parent.parent
 REPRO = ("dvc", "repro", "report", "render")
 """The line of data; the chain of training on it is run by the stages' own tests."""
-TREE = ("coa", "synth", "curate", "data_cards", "train", "conf", "pipeline", ".dvcignore")
+TREE = (
+    "coa",
+    "synth",
+    "curate",
+    "data_cards",
+    "train",
+    "evaluation",
+    "lab",
+    "conf",
+    "pipeline",
+    ".dvcignore",
+)
 
 
 def environment() -> dict[str, str]:
@@ -61,6 +82,28 @@ def make_tiny_project(folder: Path) -> Path:
     return folder
 
 
+def stages_run(output: str) -> list[str]:
+    """The stages that `dvc repro` says it ran."""
+    return re.findall("Running stage '([^']+)'", output)
+
+
 def copy(folder: Path, to: Path) -> Path:
     shutil.copytree(folder, to, symlinks=True)
     return to
+
+
+def all_stages() -> dict[str, dict[str, Any]]:
+    """Every stage that a profile can have, by name, as dvc.yaml describes it."""
+    everything = [
+        "pipeline.trajectories=[sample,ingest]",
+        f"pipeline.training=[{','.join(Stage)}]",
+        f"pipeline.student={Stage.RL2}",
+        "pipeline.student_pairs=1",
+        "ingest.files=[{path: data/raw}]",
+        f"branch.more_pairs={SHARED_PREFIX_PAIRS}",
+    ]
+    params = Params.load("pipeline", everything, ROOT / "conf/microworld.yaml")
+    found: dict[str, dict[str, Any]] = YAML(typ="safe").load(render_pipeline(Plan(params)))[
+        "stages"
+    ]
+    return found

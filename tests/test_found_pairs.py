@@ -12,7 +12,7 @@ from coa.errors import InputError
 from coa.files import ASSEMBLED, PAIRS, POINTS, SHARED_PREFIX_PAIRS
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
-from coa.pipeline import read_code, render_pipeline
+from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.points import Point, PointOutcome
 from coa.question import Question
@@ -37,7 +37,7 @@ MORE = f"branch.more_pairs={SHARED_PREFIX_PAIRS}"
 
 def stages_of(root: Path, *overrides: str) -> dict[str, Any]:
     params = Params.load("pipeline", overrides, root / "conf/microworld.yaml")
-    stages: dict[str, Any] = yaml.safe_load(render_pipeline(Plan(params), read_code()))["stages"]
+    stages: dict[str, Any] = yaml.safe_load(render_pipeline(Plan(params)))["stages"]
     return stages
 
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
 from coa.params import Params, write_profiles
-from coa.pipeline import read_code, render_pipeline
+from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.stages import Stage
 
@@ -51,7 +51,7 @@ def plan_of(*overrides: str) -> Plan:
 
 
 def stages_of(*overrides: str) -> dict[str, Any]:
-    text = render_pipeline(plan_of(*overrides), read_code())
+    text = render_pipeline(plan_of(*overrides))
     found: dict[str, Any] = YAML(typ="safe").load(text)["stages"]
     return found
 
@@ -59,7 +59,7 @@ def stages_of(*overrides: str) -> dict[str, Any]:
 def pipeline_of(profiles: list[Path], folder: Path) -> dict[str, Any]:
     write_profiles(profiles, folder / "params.yaml")
     plan = Plan(Params.load("pipeline", (), folder / "params.yaml"))
-    found: dict[str, Any] = YAML(typ="safe").load(render_pipeline(plan, read_code()))
+    found: dict[str, Any] = YAML(typ="safe").load(render_pipeline(plan))
     return found
 
 
@@ -78,13 +78,16 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_committed_file_is_what_the_default_profile_needs() -> None:
     params = Params.load("pipeline", (), ROOT / "conf/microworld.yaml")
-    written = render_pipeline(Plan(params), read_code())
-    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == written, "run `make deps`"
+    written = render_pipeline(Plan(params))
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == written, (
+        "run `python -m coa.params conf/microworld.yaml`"
+    )
 
 
 def test_a_run_on_real_data_without_training_makes_no_world_and_ends_with_cards() -> None:
     stages = stages_of(*REAL, *NO_TRAINING)
     assert list(stages) == [
+        "code",
         "questions",
         "index",
         "sample",
@@ -99,7 +102,7 @@ def test_a_run_on_real_data_without_training_makes_no_world_and_ends_with_cards(
 def test_imported_trajectories_are_neither_sampled_nor_forked_nor_searched_for() -> None:
     ingest = ["pipeline.trajectories=[ingest]", "ingest.files=[{path: data/raw/rows/*.jsonl}]"]
     stages = stages_of(*REAL, *NO_TRAINING, *ingest, "assemble.num_cot_a=0")
-    assert list(stages) == ["ingest", "questions", *DATA_LINE]
+    assert list(stages) == ["code", "ingest", "questions", *DATA_LINE]
     assert "data/raw/rows" in stages["ingest"]["deps"]
     assert "data/ingest" in stages["grade"]["deps"]
     assert stages["grade"]["cmd"].endswith("'samples=[data/ingest]'")
@@ -129,7 +132,7 @@ def test_without_pairs_nothing_depends_on_them() -> None:
         "pipeline.student=null",
         "train.sft2.init=data/train/pretrain",
     ]
-    text = render_pipeline(plan_of(*overrides), {})
+    text = render_pipeline(plan_of(*overrides))
     assert "data/branch" not in text
     assert [row.name for row in plan_of(*overrides).evaluations] == [
         "pretrain_cot",

@@ -14,7 +14,7 @@ from coa.files import STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm
 from coa.params import Params
-from coa.pipeline import read_code, render_pipeline
+from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.points import Point
 from coa.question import Question
@@ -39,7 +39,7 @@ QUESTIONS = [
 def arguments_of(stage: str) -> list[str]:
     """What a stage's command is given, with the settings that DVC would fill in."""
     params = Params.load("pipeline", ())
-    text = render_pipeline(Plan(params), read_code())
+    text = render_pipeline(Plan(params))
     command: str = YAML(typ="safe").load(text)["stages"][stage]["cmd"]
     settings = OmegaConf.create(params.values())
 

@@ -17,7 +17,7 @@ from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.graded import GradedTrajectory
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params, write_profiles
-from coa.pipeline import read_code, render_pipeline
+from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.question import Question
 from coa.sets import AssembleParams
@@ -51,7 +51,7 @@ QUESTIONS = [
 
 def stages_of(*overrides: str) -> dict[str, Any]:
     plan = Plan(Params.load("pipeline", overrides, ROOT / "conf/microworld.yaml"))
-    found: dict[str, Any] = YAML(typ="safe").load(render_pipeline(plan, read_code()))["stages"]
+    found: dict[str, Any] = YAML(typ="safe").load(render_pipeline(plan))["stages"]
     return found
 
 

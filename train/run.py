@@ -16,19 +16,8 @@ from importlib.util import find_spec
 
 from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
-from coa.stages import Stage
+from coa.stages import TRAINING_MODULES, Stage
 from coa.student.settings import TrainParams
-
-MODULES = {
-    Stage.PRETRAIN: "train.pretrain",
-    Stage.SFT1: "train.sft1",
-    Stage.SFT2: "train.sft",
-    Stage.SFT3: "train.sft",
-    Stage.RL1: "train.rl",
-    Stage.RL2: "train.rl",
-    Stage.RFT: "train.sft",
-}
-"""Each stage's module, imported when it is chosen: so rl2 does not depend on the code of sft1."""
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -45,7 +34,7 @@ def main(arguments: Sequence[str]) -> str:
     from train.stage import StageRun
 
     run = StageRun(params.stage, params, loaded.dump(sections_beside(params.stage)), loaded)
-    import_module(MODULES[params.stage]).train(run)
+    import_module(TRAINING_MODULES[params.stage]).train(run)
     leave_process_group()
     return run.report.summary
 

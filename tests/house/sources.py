@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from scripts.code_dependencies import imported_modules
+from coa.code_hashes import imported_modules
 
 ROOT = Path(__file__).parent.parent.parent
 CORE = "coa"

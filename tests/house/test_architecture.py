@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scripts.code_dependencies import imported_modules
+from coa.code_hashes import imported_modules
 from tests.house.sources import (
     LAB,
     PACKAGES,

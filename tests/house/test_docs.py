@@ -73,7 +73,6 @@ from coa.worth import ArmSample, Worth
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
-from scripts.code_dependencies import all_stages
 from scripts.file_map import write_map
 from scripts.settings_reference import (
     SECTIONS,
@@ -88,6 +87,7 @@ from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DroppedQuestion
 from synth.sample import Assignment
 from tests.house.sources import PACKAGES, ROOT, read, source_files
+from tests.project_support import all_stages
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RECORDS: list[type[Any]] = [

@@ -1,0 +1,202 @@
+"""Write the hashes of the code that each stage runs into .code/STAGE, on which the stage depends.
+
+    python -m coa.code_hashes        # the stage `code`, which `dvc repro` always runs first
+
+A stage runs again when its file in .code/ has changed, so a line changed in one module reruns the
+stages that reach it by import, and no other. Each line is a hash and a path of the project, as
+`sha256sum` writes them.
+"""
+
+import ast
+import hashlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from coa.errors import ConfigError, InputError
+from coa.stages import TRAINING_MODULES, Stage
+from coa.whole_files import write_file
+
+ROOT = Path(__file__).parent.parent
+"""The folder of all packages."""
+PIPELINE_FILE = Path("dvc.yaml")
+FOLDER = Path(".code")
+STAGE = "code"
+"""The stage that runs this module."""
+TEMPLATES = "templates"
+"""A module that names this folder reads the files in it, where it lies beside the module."""
+_MODULE = re.compile(r"[a-z]\w*(\.\w+)+")
+
+
+def write_code(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> list[str]:
+    """Write a file for each stage of `pipeline` that depends on one; return the stages' names.
+
+    Raises:
+        InputError: the pipeline cannot be read.
+        ConfigError: a stage's command names no module.
+        OutputError: a file cannot be written.
+    """
+    commands = read_commands(pipeline, folder)
+    for name, command in commands.items():
+        write_file(folder / name, describe_code(name, command))
+    for path in folder.glob("*"):
+        if path.name not in commands:
+            path.unlink()
+    return list(commands)
+
+
+def read_commands(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> dict[str, str]:
+    """Return the command of each stage that depends on a file of `folder`, by that file's name.
+
+    Raises:
+        InputError: the pipeline cannot be read.
+    """
+    try:
+        text = pipeline.read_text(encoding="utf-8")
+        stages: Mapping[str, Any] = YAML(typ="safe").load(text)["stages"]
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError) as error:
+        raise InputError(
+            f"cannot read the stages of {pipeline}",
+            got=str(error).replace("\n", " "),
+            fix="write it again: python -m coa.pipeline",
+        ) from error
+    found: dict[str, str] = {}
+    for entry in stages.values():
+        stage = entry.get("do", entry)
+        for path in map(Path, stage.get("deps", ())):
+            if path.parent == folder:
+                command = stage["cmd"]
+                found[path.name] = command if isinstance(command, str) else command[0]
+    return found
+
+
+def describe_code(name: str, command: str) -> str:
+    """Return a line for each file that a stage's command may run: its hash and its path.
+
+    Raises:
+        ConfigError: the command names no module of the project.
+    """
+    files: set[str] = set()
+    for module in modules_of(name, command):
+        files |= reachable_files(ROOT, module)
+    return "".join(f"{_hash_of(ROOT / path)}  {path}\n" for path in sorted(files))
+
+
+def modules_of(name: str, command: str) -> tuple[str, ...]:
+    """Return the module that a command runs; for training also the stage's own, imported by name.
+
+    Raises:
+        ConfigError: the command names no module of the project.
+    """
+    words = command.split()
+    for word in words:
+        if not _MODULE.fullmatch(word) or _find_file(ROOT, word) is None:
+            continue
+        for stage in Stage:
+            if f"stage={stage}" in words:
+                return word, TRAINING_MODULES[stage]
+        return (word,)
+    raise ConfigError(
+        f"the command of the stage {name!r} names no module of the project",
+        where=PIPELINE_FILE,
+        expected="such as python -m synth.sample",
+        got=command,
+        fix=f"take {FOLDER / name} out of the stage's deps",
+    )
+
+
+def reachable_files(root: Path, module: str) -> set[str]:
+    """Return the files that running `module` may read as code, as paths below `root`.
+
+    They are the modules that it imports, directly or indirectly, with the `__init__.py` of their
+    packages, and the templates beside them.
+    """
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [f"{module}.__main__", module]
+    while waiting:
+        name = waiting.pop()
+        path = _find_file(root, name)
+        if name in seen or path is None:
+            continue
+        seen.add(name)
+        found.add(path.relative_to(root).as_posix())
+        found.update(template.relative_to(root).as_posix() for template in _templates_of(path))
+        waiting.append(name.rpartition(".")[0])
+        waiting.extend(imported_modules(path))
+    return found
+
+
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
+    """Return the modules that a file imports, also by `import_module` of a constant.
+
+    `from a import b` counts as a and a.b, since b may be a module.
+    """
+    names: set[str] = set()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _calls_import_module(node):
+            argument = node.args[0]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                names.add(argument.value)
+    return frozenset(names)
+
+
+def _calls_import_module(node: ast.Call) -> bool:
+    name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+    return name == "import_module" and bool(node.args)
+
+
+@cache
+def _templates_of(path: Path) -> tuple[Path, ...]:
+    """Return the templates that a module reads: all in the folder beside it, if it names that."""
+    folder = path.parent / TEMPLATES
+    if not folder.is_dir() or f'"{TEMPLATES}"' not in path.read_text(encoding="utf-8"):
+        return ()
+    return tuple(sorted(file for file in folder.iterdir() if file.is_file()))
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _find_file(root: Path, module: str) -> Path | None:
+    """Return the file of a module or of a package; None where the project has none."""
+    if not module:
+        return None
+    folder = root.joinpath(*module.split("."))
+    for path in (folder.with_suffix(".py"), folder / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Write the files; return the summary line."""
+    if arguments:
+        raise ConfigError("this command takes no arguments", got=" ".join(arguments))
+    return f"{FOLDER}/: the code of {len(write_code())} stages"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

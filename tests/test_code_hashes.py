@@ -1,0 +1,137 @@
+"""Test that a changed file makes stale the stages that run it, and no other."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coa.code_hashes import describe_code, modules_of, reachable_files, read_commands, write_code
+from coa.errors import ConfigError, InputError
+from coa.stages import Stage
+from tests.project_support import ROOT, all_stages, environment, finish
+
+
+def command_of(name: str) -> str:
+    stage = all_stages()[name]
+    command: str | list[str] = stage.get("do", stage)["cmd"]
+    return command if isinstance(command, str) else command[0]
+
+
+def files_of(name: str) -> set[str]:
+    files: set[str] = set()
+    for module in modules_of(name, command_of(name)):
+        files |= reachable_files(ROOT, module)
+    return files
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_every_stage_but_code_depends_on_its_code() -> None:
+    for name, stage in all_stages().items():
+        deps = stage.get("do", stage).get("deps", ())
+        assert (f".code/{name}" in deps) is (name != "code"), name
+
+
+def test_the_code_of_a_stage_is_what_it_reaches_by_import() -> None:
+    files = files_of("grade")
+    assert {"curate/__init__.py", "curate/grade.py", "coa/grading.py", "coa/cli.py"} <= files
+    assert "curate/filter.py" not in files
+
+
+def test_what_a_function_imports_late_is_code_too() -> None:
+    assert "coa/policy/local/model.py" in files_of("sample")
+
+
+def test_a_training_stage_has_the_code_of_its_own_trainer_alone() -> None:
+    assert {"train/sft1.py", "train/run.py"} <= files_of("sft1")
+    assert not {"train/sft.py", "train/rl.py"} & files_of("sft1")
+    for stage in Stage:
+        assert modules_of(stage, f"accelerate launch -m train.run stage={stage}")[0] == "train.run"
+
+
+def test_the_templates_of_a_page_are_code() -> None:
+    assert {"curate/templates/errors.html", "coa/templates/report.html"} <= files_of("report")
+    assert "data_cards/cards/templates/card.md" in files_of("render")
+    assert not any("templates/" in path for path in files_of("grade"))
+
+
+def test_no_stage_runs_the_browser_of_files() -> None:
+    for name in all_stages():
+        if name != "code":
+            assert not any(path.startswith("coa/view/") for path in files_of(name)), name
+
+
+def test_a_line_of_the_file_is_what_sha256sum_checks() -> None:
+    text = describe_code("grade", "python -m curate.grade")
+    done = subprocess.run(
+        ["sha256sum", "--check", "--quiet"], input=text, text=True, capture_output=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_stage_that_is_gone_leaves_no_file(tmp_path: Path) -> None:
+    pipeline = tmp_path / "dvc.yaml"
+    pipeline.write_text(
+        "stages:\n"
+        "  grade: {cmd: python -m curate.grade, deps: [.code/grade]}\n"
+        "  own: {cmd: echo, deps: [a.txt]}\n"
+    )
+    folder = tmp_path / ".code"
+    folder.mkdir()
+    (folder / "gone").write_text("")
+    assert read_commands(pipeline) == {"grade": "python -m curate.grade"}
+    assert write_code(pipeline, folder) == []
+    assert list(folder.iterdir()) == []
+
+
+def test_a_command_without_a_module_is_named() -> None:
+    with pytest.raises(ConfigError, match="the stage 'own' names no module") as caught:
+        describe_code("own", "bash own.sh")
+    assert caught.value.details["what to do"] == "take .code/own out of the stage's deps"
+
+
+@pytest.mark.parametrize("text", ["stages: [", "- 1", ""])
+def test_a_broken_pipeline_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(InputError, match="cannot read the stages of"):
+        read_commands(tmp_path / "dvc.yaml")
+
+
+def stale(project: Path) -> set[str]:
+    """The stages that DVC calls stale, after the hashes are written."""
+    finish(project, sys.executable, "-m", "coa.code_hashes")
+    done = subprocess.run(
+        ["dvc", "status", "--json"], cwd=project, env=environment(), capture_output=True, text=True
+    )
+    return {name for name, why in json.loads(done.stdout).items() if why != ["always changed"]}
+
+
+@pytest.mark.slow
+def test_a_changed_file_makes_stale_what_runs_it_and_no_more(
+    finished_project: Path, tmp_path: Path
+) -> None:
+    project = Path(shutil.copytree(finished_project, tmp_path / "project", symlinks=True))
+    before = stale(project)
+    assert not before & {"sample@coa", "grade", "filter", "report", "render"}
+
+    with (project / "coa/view/app.py").open("a") as file:
+        file.write("# A comment.\n")
+    assert stale(project) == before
+
+    with (project / "coa/grading.py").open("a") as file:
+        file.write("# A comment.\n")
+    found = stale(project) - before
+    assert {"code", "grade", "branch", "screen", "assemble"} <= found
+    output = finish(project, "dvc", "repro", "grade")
+    assert "Running stage 'grade'" in output
+
+    with (project / "curate/filter.py").open("a") as file:
+        file.write("# A comment.\n")
+    finish(project, "dvc", "repro", "report", "render")
+    assert stale(project) == before
