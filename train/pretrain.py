@@ -46,9 +46,7 @@ def train(run: StageRun) -> None:
             muon_learning_rate=settings.muon_learning_rate,
             learning_rate=settings.arguments.get("learning_rate", 1e-2),
         )
-    trainer = make_trainer(
-        run, student, splits, settings.arguments, optimizer=optimizer, kind=_plain_trainer()
-    )
+    trainer = make_trainer(run, student, splits, settings.arguments, optimizer=optimizer)
     inputs = (settings.documents, settings.corpus)
     fit(run, trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
 
@@ -109,17 +107,6 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
-
-
-def _plain_trainer() -> type[Any]:
-    """Return TRL's trainer with the model's own loss.
-
-    TRL's also counts entropy and right tokens, which takes a seventh of so small a step.
-    """
-    from transformers import Trainer
-    from trl.trainer.sft_trainer import SFTTrainer
-
-    return type("PlainTrainer", (SFTTrainer,), {"compute_loss": Trainer.compute_loss})
 
 
 def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[int]]:

@@ -58,7 +58,6 @@ def make_trainer(
     arguments: Arguments,
     *,
     optimizer: Any = None,
-    kind: Any = None,
 ) -> Any:
     """Make TRL's trainer over `train` and `validation`, packed without padding.
 
@@ -68,15 +67,15 @@ def make_trainer(
         splits: the sequences, by split.
         arguments: the trainer's own settings.
         optimizer: in place of the trainer's.
-        kind: a class derived from TRL's trainer, in place of it.
     """
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from train.likelihood_trainer import LikelihoodTrainer
 
     packed = run.arguments(
         SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True
     )
-    return (kind or SFTTrainer)(
+    return LikelihoodTrainer(
         model=student.model,
         args=packed,
         train_dataset=splits["train"],
