@@ -61,7 +61,7 @@ def _spread(node: Any) -> bool:
     """
     if isinstance(node, str):
         return ":" in node
-    items = list(node.values()) if isinstance(node, dict) else node
+    items = [*node, *node.values()] if isinstance(node, dict) else node
     if not isinstance(items, list):
         return False
     found = [_spread(item) for item in items]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.errors import CapError, ConfigError
-from coa.factory import SearchParams, TeacherParams, open_library, open_policy
+from coa.factory import TeacherParams, open_policy
 from coa.failing import stop_if_all_fail
 from coa.interruption import tell
 from coa.journal import Journal
@@ -33,10 +33,12 @@ from coa.prices import CostParams
 from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
+from coa.search.settings import SearchParams
 from coa.shard_files import JOURNAL, Shard
 from coa.shards import ShardRun
 from coa.tools import Toolbox, library_fingerprint, own_schemas
-from coa.tools.factory import ToolsParams
+from coa.tools.factory import open_library
+from coa.tools.settings import ToolsParams
 from coa.trajectory import Trajectory
 
 _SHOWN_EVERY_SECONDS = 2.0

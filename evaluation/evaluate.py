@@ -23,7 +23,7 @@ from pathlib import Path
 
 from coa import tables
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, SearchParams, template_of
+from coa.factory import PolicyKind, template_of
 from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, is_right
 from coa.interruption import run_interruptible
@@ -37,6 +37,7 @@ from coa.progress import Progress
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.runtime import Runtime, open_runtime
+from coa.search.settings import SearchParams
 from coa.shards import ShardRun, open_stage
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import (

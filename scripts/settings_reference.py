@@ -26,7 +26,7 @@ from ruamel.yaml.comments import CommentedMap
 from annotate.settings import AnnotateParams
 from coa.base_models import BaseParams
 from coa.doctor.settings import DoctorParams
-from coa.factory import SearchParams, TeacherParams
+from coa.factory import TeacherParams
 from coa.forking import BranchParams
 from coa.judging.judge import JudgeParams
 from coa.microworld.factory import MicroworldParams
@@ -38,13 +38,14 @@ from coa.rollout import Limits
 from coa.search.evaluate import SearchEvaluateParams
 from coa.search.index import IndexParams
 from coa.search.serve import ServeParams
+from coa.search.settings import SearchParams
 from coa.sets import AssembleParams
 from coa.shards import ShardsParams
 from coa.simulators.settings import SimulatorParams
 from coa.stages import PipelineParams
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.settings import TrainParams
-from coa.tools.factory import ToolsParams
+from coa.tools.settings import ToolsParams
 from coa.view.settings import ViewParams
 from curate.analyse import AnalyseParams
 from curate.filter import FilterParams

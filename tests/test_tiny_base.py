@@ -33,7 +33,7 @@ from coa.student.small import END  # noqa: E402
 from coa.tokens import PieceEncoder  # noqa: E402
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
 from scripts import tiny_base  # noqa: E402
-from train.base_files import read_window  # noqa: E402
+from train.base import read_window  # noqa: E402
 from train.encode import Encoder  # noqa: E402
 from train.run import main  # noqa: E402
 
