@@ -25,7 +25,7 @@ from bench.student import cpu_seconds, encoder, interleaved, untrained_student
 from coa.pairs import PreferencePair
 from coa.student.sets import read_split
 from train.encode import PairExample
-from train.sft1 import collate, side_means
+from train.pair_trainer import collate, score_sides
 
 NUM_PAIRS = 16
 NUM_REPEATS = 5
@@ -74,7 +74,7 @@ def apart(examples: Sequence[PairExample]) -> dict[str, Tensor]:
 
 
 def means_apart(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    """Compute what `side_means` gives, with the prefix computed for each side."""
+    """Compute the means that `score_sides` gives, with the prefix computed for each side."""
     row, column = batch["trained"].nonzero(as_tuple=True)
     positions, place = (column - 1).unique(return_inverse=True)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -96,11 +96,13 @@ def measure(model: Any, examples: Sequence[PairExample], pad_id: int) -> tuple[f
     alone = apart(examples)
     with torch.no_grad():
         torch.testing.assert_close(
-            side_means(model, together), means_apart(model, alone), atol=1e-4, rtol=1e-4
+            score_sides(model, together).means, means_apart(model, alone), atol=1e-4, rtol=1e-4
         )
     works = {
         "apart": lambda: cpu_seconds(lambda: loss(means_apart(model, alone)).backward()),
-        "together": lambda: cpu_seconds(lambda: loss(side_means(model, together)).backward()),
+        "together": lambda: cpu_seconds(
+            lambda: loss(score_sides(model, together).means).backward()
+        ),
     }
     found = interleaved(works, NUM_REPEATS)
     return found["apart"], found["together"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coa.asking import make_task
 from coa.drivers import roll_out_all
-from coa.factory import SearchParams, TeacherParams
+from coa.factory import TeacherParams
 from coa.graded import grade_trajectory
 from coa.intervals import Interval, mean_interval
 from coa.microworld.factory import MicroworldParams, scripted_teacher
@@ -28,10 +28,11 @@ from coa.prompts import Prompt, PromptParams
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.search.embedded import EmbeddedSearch
+from coa.search.settings import SearchParams
 from coa.tools import Tool
 from coa.tools.calculator import Calculator
-from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
+from coa.tools.settings import ToolsParams
 from coa.trajectory import Mode, count_actions
 
 NUM_QUESTIONS = 2_000

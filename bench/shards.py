@@ -1,7 +1,7 @@
 """Measure shards against one process: the same sampling, the same served fake, its latency known.
 
-    python -m bench.shards                             # 1, 2 and 4 shards, as processes
-    python -m bench.shards launcher=ray counts=1,2     # on Ray (docs/shards.md)
+    python -m bench.shards                 # 1, 2 and 4 shards, on Ray
+    python -m bench.shards counts=1,8
 
 A folder of its own gets a small invented world. The fake is the world's teacher behind a real HTTP
 server in a process of its own, with replies of `seconds` on average. Each run starts without a
@@ -39,7 +39,6 @@ class Options:
     """Options of the command line."""
 
     counts: str = "1,2,4"
-    launcher: str = "processes"
     questions: int = 800
     """Half of them are asked with search."""
     concurrency: int = 8
@@ -123,7 +122,7 @@ def measure(options: Options) -> None:
         print("shards  wall s  faster  calls  answered twice  same bytes", flush=True)
         for count in map(int, options.counts.split(",")):
             shutil.rmtree(folder / ".journal", ignore_errors=True)
-            shards = (f"shards.num_shards={count}", f"shards.launcher={options.launcher}")
+            shards = (f"shards.num_shards={count}", "shards.launcher=ray")
             seconds = run_command(folder, *sampling, *shards)
             found = (folder / OUT).read_bytes()
             alone, expected = alone or seconds, expected or found

@@ -48,7 +48,8 @@ from coa.rollout import Limits, RolloutContext, State, Task
 from coa.runtime import JOURNALS
 from coa.shard_files import JOURNAL
 from coa.tools import ToolReply, tool_fingerprints
-from coa.tools.factory import ToolsParams, own_tools
+from coa.tools.factory import own_tools
+from coa.tools.settings import ToolsParams
 from coa.trajectory import Mode, Step, StepKind, Trajectory
 
 

@@ -64,6 +64,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Questions and search": (
         Command("microworld", "synth.microworld", "microworld"),
         Command("fetch", "synth.fetch", "fetch"),
+        Command("base", "coa.base_models", "base", first="name"),
         Command("questions", "synth.questions", "questions"),
         Command("index", "coa.search.index", "index"),
         Command("embed", "coa.search.embed", "search"),

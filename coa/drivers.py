@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from coa import rollout
-from coa.journaled import JournaledBatchPolicy, count_calls
 from coa.pending import Call, Done, Failure, Generate
 from coa.policy import AnyPolicy, BatchPolicy, Completion, Policy, RequestError
-from coa.progress import Ended
+from coa.progress import Ended, count_calls
 from coa.rollout import RolloutContext, State, Task
 from coa.spool import Spool
 from coa.tools import Toolbox, ToolReply, without_repeats
@@ -345,9 +344,8 @@ async def _generate_batch(slots: list[_Slot], policy: AnyPolicy) -> None:
         completions = policy.complete_batch([rollout.request(slot.state) for slot in ready])
     else:
         completions = await asyncio.gather(*(_complete(policy, slot.state) for slot in ready))
-    made: Sequence[bool] = [True] * len(ready)
-    if isinstance(policy, JournaledBatchPolicy):
-        made = policy.was_made
+    # Behind a journal (`JournaledBatchPolicy`) some calls were not made.
+    made: Sequence[bool] = getattr(policy, "was_made", [True] * len(ready))
     for slot, completion, is_live in zip(ready, completions, made, strict=True):
         slot.state = rollout.advance(slot.state, completion)
         slot.is_live |= is_live

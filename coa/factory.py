@@ -1,39 +1,24 @@
-"""Open the policy, the search engine and the tools that params.yaml describes."""
+"""Open the policy that a section of params.yaml describes, such as `teacher`.
 
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from pathlib import Path
+A policy is imported when it is opened: a run loads the one that it asks.
+"""
+
+from dataclasses import dataclass, field
 
 from coa.chat_templates import own_template
 from coa.errors import ConfigError
-from coa.files import INDEX
 from coa.microworld.factory import MicroworldParams, scripted_teacher
+from coa.own_parts import PartKind, load_part, names_own_part
 from coa.policy import AnyPolicy
-from coa.policy.chat.policy import ChatPolicy, ChatSettings, require_plain_template
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.policy import ChatSettings, require_plain_template
 from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
-from coa.policy.native.policy import NativePolicy
-from coa.search import EngineKind, SearchEngine
-from coa.search.dense.settings import DenseSettings
-from coa.search.finders import FusionSettings, open_finder
-from coa.search.recorded import (
-    RecordedSearch,
-    RecordingMode,
-    RecordingSettings,
-    recorded_name,
-)
-from coa.search.remote import RemoteSearch, RemoteSettings
-from coa.search.web import WebSearch, WebSettings
-from coa.tools import Tool
-from coa.tools.factory import ToolsParams, open_tools
-from coa.tools.search import ObservationSettings, SearchTool
+from coa.policy.server_settings import ServerSettings
 from coa.trajectory import Sampling
 
 
-class PolicyKind(StrEnum):
-    """Which policy a section describes."""
+class PolicyKind(PartKind):
+    """Which policy a section describes; or your own, as `module:name`."""
 
     MICROWORLD = "microworld"
     """The scripted teacher of the microworld: no model, no keys."""
@@ -52,6 +37,8 @@ class PolicyKind(StrEnum):
     """For the section `judge` alone: a script that compares answers, with planted errors."""
 
 
+_NEEDED = ("name", "identity", "encode", "count_tokens")
+"""What a policy of the user's must have, beside `complete` or `complete_batch` (`coa.policy`)."""
 BEHIND_SERVER = (PolicyKind.COMPLETIONS, PolicyKind.CHAT, PolicyKind.NATIVE)
 """The kinds of policies that ask a server."""
 
@@ -85,28 +72,6 @@ class TeacherParams:
     """For `gold`."""
 
 
-@dataclass(frozen=True, slots=True)
-class SearchParams:
-    """The search that policies use."""
-
-    engine: EngineKind = EngineKind.EMBEDDED
-    """Which search engine is asked."""
-    index: str = INDEX.as_posix()
-    """For `embedded`, `dense` and `hybrid`: the folder that `coa.search.index` wrote."""
-    dense: DenseSettings = field(default_factory=DenseSettings)
-    """For `dense` and `hybrid`."""
-    fusion: FusionSettings = field(default_factory=FusionSettings)
-    """For `hybrid`."""
-    server: RemoteSettings = field(default_factory=RemoteSettings)
-    """For `server`."""
-    web: WebSettings = field(default_factory=WebSettings)
-    """For `web`."""
-    recording: RecordingSettings = field(default_factory=RecordingSettings)
-    """How searches are recorded and replayed."""
-    observation: ObservationSettings = field(default_factory=ObservationSettings)
-    """How results are shown to the policy."""
-
-
 def template_of(params: TeacherParams) -> str:
     """Return a policy's chat template around `{prompt}`.
 
@@ -133,13 +98,21 @@ def open_policy(
         ConfigError: Its settings are wrong.
         InputError: The file of questions that the `gold` script reads is missing.
     """
+    if names_own_part(params.policy):
+        return _open_own_policy(params.policy)
     place = f"{section}.server"
     if params.policy is PolicyKind.COMPLETIONS:
+        from coa.policy.completions import CompletionsPolicy
+
         return CompletionsPolicy(params.server, deployment=params.name, place=place)
     if params.policy is PolicyKind.CHAT:
+        from coa.policy.chat.policy import ChatPolicy
+
         require_plain_template(params.chat_template)
         return ChatPolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.NATIVE:
+        from coa.policy.native.policy import NativePolicy
+
         require_plain_template(params.chat_template)
         return NativePolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.LOCAL:
@@ -156,49 +129,15 @@ def open_policy(
     return scripted_teacher(microworld)
 
 
-def open_engine(params: SearchParams) -> SearchEngine:
-    """Open the engine that `params` describes, with its recording where that is on.
+def _open_own_policy(path: str) -> AnyPolicy:
+    """Open a policy of the user's.
 
     Raises:
-        InputError: The index is missing or of another version.
+        ConfigError: it cannot be loaded, or is no policy.
     """
-    engine = _open_unrecorded_engine(params)
-    if params.recording.mode is RecordingMode.OFF:
-        return engine
-    return RecordedSearch(engine, params.recording)
-
-
-def _open_unrecorded_engine(params: SearchParams) -> SearchEngine:
-    if params.engine is EngineKind.SERVER:
-        server = params.server
-        recording = params.recording
-        if recording.mode is RecordingMode.REPLAY and not server.name:
-            return RemoteSearch(replace(server, name=recorded_name(recording.path, server)))
-        return RemoteSearch.connect(server)
-    if params.engine is EngineKind.WEB:
-        return WebSearch(params.web)
-    return open_finder(params.engine, Path(params.index), params.dense, params.fusion)
-
-
-def open_search_tool(params: SearchParams) -> SearchTool:
-    """Open the search tool over the engine that `params` describes."""
-    return SearchTool(open_engine(params), params.observation)
-
-
-async def open_library(
-    search: SearchParams, tools: ToolsParams, stack: AsyncExitStack
-) -> dict[str, Tool]:
-    """Open all tools that a run offers, by name, `search` first; `stack` closes them.
-
-    Raises:
-        MissingExtraError: A tool's library is not installed.
-        InputError: The search index is missing.
-        ServiceError: An MCP server cannot be reached.
-        ConfigError: Two tools have the same name.
-    """
-    search_tool = open_search_tool(search)
-    stack.push_async_callback(search_tool.aclose)
-    library: dict[str, Tool] = {search_tool.name: search_tool}
-    for tool in await open_tools(tools, stack):
-        library[tool.name] = tool
-    return library
+    policy: AnyPolicy = load_part(path, "policy", _NEEDED)
+    if not (hasattr(policy, "complete") or hasattr(policy, "complete_batch")):
+        raise ConfigError(
+            f"{path!r} is no policy", expected="a method `complete` or `complete_batch`"
+        )
+    return policy

@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -244,8 +244,8 @@ class Journal:
         *,
         wait_seconds: float = 60.0,
         earlier: Sequence[Path] = (),
-        on_put: Callable[[Row], None] | None = None,
         is_alone: bool = False,
+        is_synced: bool = False,
     ) -> None:
         """Name the file.
 
@@ -253,8 +253,9 @@ class Journal:
             path: The file.
             wait_seconds: How long another process may have it open.
             earlier: Journals that are looked into where this one has no reply.
-            on_put: Called with each call that is recorded.
             is_alone: Nobody else can read the file while it is open; for shards.
+            is_synced: Each call is on the disk when it is recorded, which takes milliseconds; for
+                shards on machines whose memory may be lost.
         """
         self.path = Path(path)
         self.num_replayed = 0
@@ -267,8 +268,8 @@ class Journal:
         self._earlier_paths = earlier
         self.earlier: list[JournalReader] = []
         """The earlier journals, while it is open."""
-        self._on_put = on_put
         self._is_alone = is_alone
+        self._is_synced = is_synced
         # One thread may open it and another close it.
         self._lock = FileLock(f"{self.path}.lock", thread_local=False)
         self._guard = threading.Lock()
@@ -291,7 +292,7 @@ class Journal:
                     self.path, isolation_level=None, check_same_thread=False
                 )
                 stack.callback(connection.close)
-                prepare(connection, self.path, is_alone=self._is_alone)
+                prepare(connection, self.path, is_alone=self._is_alone, is_synced=self._is_synced)
             self.earlier = [
                 stack.enter_context(JournalReader(path)) for path in self._earlier_paths
             ]
@@ -351,8 +352,6 @@ class Journal:
         row = Row(key, kind, who, reply.decode(), seconds, finished_at)
         inserted = self._execute(_PUT, row)
         self.num_recorded += inserted.rowcount
-        if self._on_put and inserted.rowcount:
-            self._on_put(row)
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Record calls that another process made; those that are here already stay."""

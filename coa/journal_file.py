@@ -100,11 +100,14 @@ def _name_holder(pid_file: Path) -> str:
     return f"process {pid or '(not yet known)'}"
 
 
-def prepare(connection: sqlite3.Connection, path: Path, *, is_alone: bool = False) -> None:
+def prepare(
+    connection: sqlite3.Connection, path: Path, *, is_alone: bool = False, is_synced: bool = False
+) -> None:
     """Set up a new journal, or check that an existing one has this version.
 
     Any other file is refused before it is changed. With `is_alone` nobody else can read it while
-    it is open, and SQLite needs no memory that processes share, which a network disk has not.
+    it is open, and SQLite needs no memory that processes share, which a network disk has not. With
+    `is_synced` each commit is on the disk before it returns.
     """
     if is_alone:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -114,7 +117,7 @@ def prepare(connection: sqlite3.Connection, path: Path, *, is_alone: bool = Fals
     if not is_new:
         check_journal(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
     if is_new:
         connection.executescript(_SCHEMA)
     connection.executescript(_RUNS)

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -21,33 +20,10 @@ from coa.policy import (
     RequestError,
     Traffic,
 )
+from coa.progress import calls_of_task
 from coa.requests_sent import count_requests
 from coa.tools import Tool, ToolReply
 from coa.trajectory import Outcome
-
-
-@dataclass(slots=True)
-class CallCount:
-    """The numbers of a rollout's calls that were made and that the journal answered."""
-
-    made: int = 0
-    replayed: int = 0
-
-    @property
-    def is_live(self) -> bool:
-        """Return whether any call was made; also true where no journal is used."""
-        return self.made > 0 or self.replayed == 0
-
-
-_counting: ContextVar[CallCount | None] = ContextVar("counting", default=None)
-
-
-def count_calls() -> CallCount:
-    """Begin to count the calls of the running asyncio task."""
-    count = CallCount()
-    _counting.set(count)
-    return count
-
 
 _Reply = TypeVar("_Reply", bound=Completion | ToolReply)
 _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
@@ -111,7 +87,7 @@ class RecordedCalls(Generic[_Reply]):
             CapError: the call is one too many.
         """
         found = self.find(key)
-        count = _counting.get()
+        count = calls_of_task()
         if count is not None and found is None:
             count.made += 1
         elif count is not None:

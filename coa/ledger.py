@@ -17,7 +17,7 @@ from coa.policy.react import SUFFIX
 from coa.policy.scripted import is_scripted
 from coa.policy.usage import Usage, charged_usage
 from coa.prices import CostParams
-from coa.search.web import Provider
+from coa.search.settings import Provider
 from coa.tools import ToolReply
 
 _PLACES = 6

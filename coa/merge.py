@@ -2,17 +2,17 @@
 
     python -m coa.merge stage=sample mode=coa      # also branch, evaluate and stages of curation
 
-The other arguments are those that the shards were given. All shards must be over and have run with
-the same settings on the same items. Their journals become one, in .journal/, and the stage runs
-from it; of grade, analyse, filter and screen the tables are joined. Then the shards' own files are
-removed.
+The other arguments are those that the shards were given. All shards must be over, have run with the
+same settings on the same items, and have their files as they wrote them. Their journals become one,
+in .journal/, and the stage runs from it; of grade, analyse, filter and screen the tables are
+joined. Then the shards' own files are removed.
 """
 
-import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from coa.errors import ConfigError, InputError, unknown_name
+from coa.errors import ConfigError, unknown_name
 from coa.shards import MERGED
 
 MODULES = {
@@ -37,11 +37,8 @@ def main(arguments: Sequence[str]) -> str:
     if stage not in MODULES:
         raise unknown_name("stage with shards", stage, MODULES)
     rest = [argument for argument in arguments if argument not in stages]
-    command = [sys.executable, "-m", MODULES[stage], *rest, MERGED]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"the shards of {stage} are not merged", got="see above")
-    return done.stdout.strip()
+    summary: str = import_module(MODULES[stage]).main([*rest, MERGED])
+    return summary
 
 
 if __name__ == "__main__":

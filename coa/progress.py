@@ -5,7 +5,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
@@ -14,6 +15,34 @@ from coa.policy import Traffic
 
 _MIN_BAR = 3
 """Columns of the shortest bar with the signs at its ends."""
+
+
+@dataclass(slots=True)
+class CallCount:
+    """The numbers of a rollout's calls that were made and that the journal answered."""
+
+    made: int = 0
+    replayed: int = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether any call was made; also true where no journal is used."""
+        return self.made > 0 or self.replayed == 0
+
+
+_counting: ContextVar[CallCount | None] = ContextVar("counting", default=None)
+
+
+def count_calls() -> CallCount:
+    """Begin to count the calls of the running asyncio task."""
+    count = CallCount()
+    _counting.set(count)
+    return count
+
+
+def calls_of_task() -> CallCount | None:
+    """Return the count of the running asyncio task; None where nobody counts."""
+    return _counting.get()
 
 
 class Ended(NamedTuple):

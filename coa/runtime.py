@@ -5,11 +5,10 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
-from coa.errors import CapError
-from coa.factory import SearchParams, TeacherParams, open_library, open_policy
+from coa.errors import CapError, ConfigError
+from coa.factory import TeacherParams, open_policy
 from coa.failing import stop_if_all_fail
 from coa.interruption import tell
 from coa.journal import Journal
@@ -34,10 +33,12 @@ from coa.prices import CostParams
 from coa.probing import Probe
 from coa.progress import Ended, Progress, Standing
 from coa.rollout import Limits, RolloutContext, Task
-from coa.shard_files import JOURNAL
+from coa.search.settings import SearchParams
+from coa.shard_files import JOURNAL, Shard
 from coa.shards import ShardRun
 from coa.tools import Toolbox, library_fingerprint, own_schemas
-from coa.tools.factory import ToolsParams
+from coa.tools.factory import open_library
+from coa.tools.settings import ToolsParams
 from coa.trajectory import Trajectory
 
 _SHOWN_EVERY_SECONDS = 2.0
@@ -295,14 +296,23 @@ def share_rates(teacher: TeacherParams, count: int) -> TeacherParams:
         teacher,
         server=replace(
             server,
-            max_requests_per_minute=_share(server.max_requests_per_minute, count),
-            max_tokens_per_minute=_share(server.max_tokens_per_minute, count),
+            max_requests_per_minute=_rate_share(server.max_requests_per_minute, count),
+            max_tokens_per_minute=_rate_share(server.max_tokens_per_minute, count),
         ),
     )
 
 
+def _rate_share(limit: int, count: int) -> int:
+    """Return a shard's part of a rate, at least 1; 0, which is no limit, stays."""
+    return max(limit // count, 1) if limit else 0
+
+
 def share_caps(costs: CostParams, journal: Journal, work: ShardRun) -> CostParams:
-    """Divide among the shards what may still be spent after earlier runs."""
+    """Divide among the shards what may still be spent after earlier runs.
+
+    Raises:
+        ConfigError: A limit is smaller than the number of shards.
+    """
     if not work.is_part:
         return costs
     before = Spending()
@@ -310,22 +320,33 @@ def share_caps(costs: CostParams, journal: Journal, work: ShardRun) -> CostParam
         before.add(price_journal(earlier, costs))
     paid = before.total
     work.paid_before = paid.dollars
-    count = work.shard.count
+    shard = work.shard
+    for name in ("max_calls", "max_tokens"):
+        limit: int = getattr(costs, name)
+        if 0 < limit < shard.count:
+            raise ConfigError(
+                f"costs.{name} cannot be divided among {shard.count} shards",
+                expected=f"at least one for each, or costs.{name}=0 for no limit",
+                got=f"costs.{name}={limit}",
+                fix="raise it, or run fewer shards",
+            )
+    dollars_left = max(costs.max_dollars - paid.dollars, 0.0)
     return replace(
         costs,
-        max_calls=_share(costs.max_calls, count, paid.calls),
-        max_tokens=_share(costs.max_tokens, count, paid.tokens),
-        max_dollars=_share(costs.max_dollars, count, paid.dollars),
+        max_calls=_share(costs.max_calls, paid.calls, shard),
+        max_tokens=_share(costs.max_tokens, paid.tokens, shard),
+        max_dollars=min(costs.max_dollars, paid.dollars + dollars_left / shard.count),
     )
 
 
-def _share(limit: Any, count: int, spent: Any = 0) -> Any:
-    """Return a shard's part of a limit of which some is spent; 0, which is no limit, stays."""
+def _share(limit: int, spent: int, shard: Shard) -> int:
+    """Return up to where a shard may spend: to what is spent, and its part of what is left.
+
+    The parts of all shards add up to what is left. 0, which is no limit, stays.
+    """
     left = max(limit - spent, 0)
-    if not limit or not left:
-        return limit
-    part = left // count if isinstance(limit, int) else left / count
-    return spent + max(part, 1 if isinstance(limit, int) else 0)
+    part = left // shard.count + (shard.number <= left % shard.count)
+    return min(limit, spent + part)
 
 
 async def _wait_for_calls(journal: Journal) -> None:

@@ -1,172 +1,178 @@
-"""Run shards on the nodes of a Ray cluster, which starts a shard again where a worker or node dies.
+"""Run shards on Ray, here or on a cluster; one whose worker or node dies starts again.
 
-A shard writes to its own node's disk. Each finished call is sent at once to the ledger, an actor
-beside the process that launched the shards, which keeps it in the journal of the shard there. A
-shard that starts again, on whichever node, first takes its calls from the ledger. So a dead worker
-or node loses the calls in flight and those that had not arrived. All nodes see the project's folder
-under the same path and read from it; only the launcher's node writes there.
+A shard on Ray is the stage's own command, as it is by hand: it runs in the project's folder, which
+all nodes see under the same path, and keeps its calls in its own folder there. So a shard that
+starts again, on whichever node, finds all calls that were finished.
 """
 
 import asyncio
 import os
 import signal
-import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from functools import partial
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from coa.errors import CoaError, MissingExtraError
-from coa.journal import Journal, Row
-from coa.shard_files import JOURNAL, JUDGED, MIRROR, Mirror, Shard, folder_name
-from coa.shard_processes import MAX_STARTS, failed, run_together
-from coa.whole_files import write_file
+from coa.errors import CoaError, ConfigError, ServiceError
+from coa.policy import Traffic
+from coa.progress import Progress, Standing
+from coa.shard_files import LOG, Shard, read_standing
 
-
-class Ledger:
-    """The calls and the small files of all shards, kept where the shards were launched."""
-
-    def __init__(self, folder: Path) -> None:
-        """Keep everything below `folder`, in a folder for each shard."""
-        self._folder = folder
-        self._journals: dict[tuple[Shard, str], Journal] = {}
-        self._opened = ExitStack()
-
-    def rows(self, shard: Shard, name: str) -> list[Row]:
-        """Return the calls that a shard finished before, of one of its journals."""
-        path = self._folder / folder_name(shard) / name
-        return list(self._journal(shard, name).rows()) if path.exists() else []
-
-    def put(self, shard: Shard, name: str, row: Row) -> None:
-        """Keep a finished call."""
-        self._journal(shard, name).put_rows([row])
-
-    def write(self, shard: Shard, name: str, content: bytes) -> None:
-        """Keep a small file."""
-        write_file(self._folder / folder_name(shard) / name, content)
-
-    def write_part(self, shard: Shard, name: str, offset: int, content: bytes) -> None:
-        """Keep a part of a large file; the first part comes first and replaces an earlier file."""
-        path = self._folder / folder_name(shard) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("r+b" if offset else "wb") as file:
-            file.seek(offset)
-            file.write(content)
-
-    def sync(self) -> None:
-        """Return once everything that was sent before is kept."""
-
-    def close(self) -> None:
-        """Close the journals, so that they can be merged."""
-        self._opened.close()
-
-    def _journal(self, shard: Shard, name: str) -> Journal:
-        if (shard, name) not in self._journals:
-            path = self._folder / folder_name(shard) / name
-            journal = self._opened.enter_context(Journal(path, is_alone=True))
-            self._journals[shard, name] = journal
-        return self._journals[shard, name]
+MAX_STARTS = 4
+"""Starts of one shard. A shard that dies more often does so for a reason that stays."""
+_OBJECT_STORE_BYTES = 80_000_000
+"""About the least that Ray takes: a shard's result is a line."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of a change to come
+}
+_SHOWN_EVERY_SECONDS = 1.0
 
 
 def run_shard(
-    folder: Path, shard: Shard, module: str, arguments: Sequence[str], ledger: Any
+    project: Path, folder: Path, shard: Shard, module: str, arguments: Sequence[str]
 ) -> str:
-    """Run one shard on a node; return its error, which another start would not mend, or nothing.
+    """Run one shard in a worker; return its error, which another start would not mend, or nothing.
 
     Args:
-        folder: The folder of all shards, in the project's folder.
+        project: The project's folder.
+        folder: The folder of all shards, relative to it.
         shard: The shard.
         module: The module of the stage.
         arguments: Its arguments without `shard`.
-        ledger: The actor with the methods of `Ledger`.
     """
-    import ray
-
-    project = folder.parent.parent.parent
     os.chdir(project)
-    with tempfile.TemporaryDirectory() as scratch:
-        own = Path(scratch) / folder.name / folder_name(shard)
-        for name in (JOURNAL, JUDGED):
-            rows = ray.get(ledger.rows.remote(shard, name))
-            if rows:
-                with Journal(own / name, is_alone=True) as journal:
-                    journal.put_rows(rows)
-        MIRROR.set(
-            Mirror(
-                Path(scratch),
-                partial(ledger.put.remote, shard),
-                partial(ledger.write.remote, shard),
-                partial(ledger.write_part.remote, shard),
-            )
-        )
+    with (
+        (folder / shard.folder / LOG).open("a", encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         try:
             import_module(module).main([*arguments, f"shard={shard.number}/{shard.count}"])
         except CoaError as error:
             return str(error)
-        finally:
-            ray.get(ledger.sync.remote())
     return ""
 
 
 async def run_on_ray(
     folder: Path, shards: Sequence[Shard], module: str, arguments: Sequence[str], address: str
 ) -> None:
-    """Run all shards on a cluster, and wait until they are over.
+    """Run all shards, and wait until they are over; the first that fails stops the others.
 
     Args:
-        folder: The folder of all shards.
+        folder: The folder of all shards, with a folder for each.
         shards: The shards to run.
         module: The module of the stage.
         arguments: Its arguments without `shard`.
         address: Of the cluster; empty: one is started on this machine, and stopped at the end.
 
     Raises:
-        MissingExtraError: Ray is not installed.
+        ConfigError: Ray is not installed.
+        ServiceError: There is no cluster at the address.
         CoaError: A shard failed, or died too often. The others are stopped in order.
     """
+    with _ray(address, len(shards)) as ray:
+        task = ray.remote(num_cpus=1, max_retries=MAX_STARTS - 1)(run_shard)
+        running: dict[Shard, Any] = {}
+        for shard in shards:
+            running[shard] = task.remote(Path.cwd(), folder, shard, module, list(arguments))
+        waiting = [asyncio.create_task(_wait(ray, shard, running[shard])) for shard in shards]
+        with Progress(f"{folder.name}, {len(shards)} shards", 0, "items") as bar:
+            watching = asyncio.create_task(_watch(folder, shards, bar))
+            try:
+                await asyncio.gather(*waiting)
+                _show(folder, shards, bar)
+            finally:
+                watching.cancel()
+                for over in running.values():
+                    ray.cancel(over)
+                # Each waits for its calls under way; a second signal ends this wait.
+                ray.wait(list(running.values()), num_returns=len(running))
+                await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@contextmanager
+def _ray(address: str, num_cpus: int) -> Iterator[Any]:
+    """Connect to a cluster, or start one on this machine for the length of the block."""
+    os.environ.update(_QUIET)
     try:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
     except ImportError as error:
-        raise MissingExtraError("ray", "ray") from error
-    started = {} if address else {"include_dashboard": False, "num_cpus": len(shards)}
+        raise ConfigError(
+            "Ray, which starts the shards, is not installed",
+            where="shards.launcher",
+            fix="pip install 'ray>=2.60,<3'; or run each shard with its argument, such as "
+            "shard=1/4, and then python -m coa.merge (docs/shards.md)",
+        ) from error
+    own: dict[str, Any] = {}
+    if not address:
+        own = {
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(address=address or "local", log_to_driver=False, logging_level="warning", **started)
+    try:
+        host, is_known, port = address.rpartition(":")
+        if is_known:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ServiceError(
+            "there is no Ray cluster that can be used",
+            where=f"shards.ray_address = {address!r}",
+            got=str(error).strip().splitlines()[0],
+            fix="start one with `ray start --head`, or leave the address empty: then one is "
+            "started on this machine",
+        ) from error
     for number, handler in handlers.items():  # Ray's own would end this process at once
         signal.signal(number, handler)
-    try:
-        here = ray.get_runtime_context().get_node_id()
-        beside_us = NodeAffinitySchedulingStrategy(here, soft=False)
-        actor = ray.remote(num_cpus=0, scheduling_strategy=beside_us)(Ledger)
-        ledger = actor.remote(folder.absolute())
-        task = ray.remote(num_cpus=1, max_retries=MAX_STARTS - 1)(run_shard)
-        runs = []
-        for shard in shards:
-            place = folder.absolute()
-            over = task.remote(place, shard, module, list(arguments), ledger)
-            runs.append(_wait(shard, over))
+    # Where a worker dies, Ray prints a page for those who look after Ray.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         try:
-            await run_together(folder, shards, runs)
+            yield ray
         finally:
-            ray.get(ledger.close.remote())
-    finally:
-        ray.shutdown()
+            ray.shutdown()
 
 
-async def _wait(shard: Shard, over: Any) -> None:
-    """Wait for a shard; when cancelled, stop it in order."""
-    import ray
+async def _wait(ray: Any, shard: Shard, running: Any) -> None:
+    """Wait for a shard.
 
+    Raises:
+        CoaError: It failed, or died too often.
+    """
     try:
-        failure = await over
-    except asyncio.CancelledError:
-        ray.cancel(over)
-        ray.wait([over])
+        failure = await running
+    except ray.exceptions.RayTaskError:  # a fault of ours, with its traceback
         raise
     except ray.exceptions.RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise failed(shard, "ray", f"it died {MAX_STARTS} times or was stopped: {last}") from error
+        name = type(error).__name__
+        failure = f"its worker died {MAX_STARTS} times or was stopped, such as for memory: {name}"
     if failure:
-        raise failed(shard, "ray", failure)
+        raise CoaError(
+            f"{shard} failed, so the others were stopped",
+            where=f"ray; {LOG} in the shard's folder shows its output",
+            got=failure,
+            fix="mend it and run the same command again: finished calls are kept",
+        )
+
+
+async def _watch(folder: Path, shards: Sequence[Shard], bar: Progress) -> None:
+    while True:
+        _show(folder, shards, bar)
+        await asyncio.sleep(_SHOWN_EVERY_SECONDS)
+
+
+def _show(folder: Path, shards: Sequence[Shard], bar: Progress) -> None:
+    """Show in one bar how far all shards are, and what they paid."""
+    standings = [read_standing(folder / shard.folder) for shard in shards]
+    total = sum(standing.total for standing in standings)
+    done = sum(standing.done for standing in standings)
+    dollars = sum(standing.dollars for standing in standings)
+    if total > bar.total:
+        bar.expect(total - bar.total)
+    if done > bar.done:  # a shard that started again replays what it had
+        bar.add(done - bar.done)
+    bar.show(Standing(Traffic(), paid=dollars or None))

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -25,6 +25,8 @@ Record = TypeVar("Record")
 
 _ROWS_PER_GROUP = 1000
 """Rows held in memory at a time; large enough to compress well, small enough for 10 MB rows."""
+_IDS_AT_ONCE = 1_000_000
+"""Ids that are compared at a time: about 100 MB."""
 _FOOTER_END = 8
 """Bytes at the end of a parquet file: the size of its footer, and four letters."""
 _VERSION_KEY = b"coa.schema_version"
@@ -167,6 +169,44 @@ def join(out: Path, record: type[Any], parts: Iterable[Path]) -> None:
     with TableWriter(out, record) as table:
         for part in parts:
             table.append(part)
+
+
+class SharedId(NamedTuple):
+    """An id that stands in two files."""
+
+    name: str
+    first: Path
+    last: Path
+
+
+def find_shared_id(paths: Sequence[Path], column: str) -> SharedId | None:
+    """Find the first id that stands in two files; a million ids are in memory at a time.
+
+    Args:
+        paths: The parquet files.
+        column: The name of the ids' column, dotted where they are inside of a record.
+    """
+    import polars as pl
+
+    name, *fields_within = column.split(".")
+    ids = pl.col(name)
+    for field in fields_within:
+        ids = ids.struct.field(field)
+    num_parts = sum(count_rows(path) for path in paths) // _IDS_AT_ONCE + 1
+    for part in range(num_parts):
+        found: list[pl.LazyFrame] = []
+        for number, path in enumerate(paths):
+            rows = pl.scan_parquet(path).select(id=ids, file=pl.lit(number))
+            found.append(rows.filter(pl.col("id").hash() % num_parts == part))
+        files = (
+            pl.concat(found)
+            .group_by("id")
+            .agg(first=pl.col("file").min(), last=pl.col("file").max())
+        )
+        twice = files.filter(pl.col("first") != pl.col("last")).collect().sort("id")
+        for shared, first, last in twice.iter_rows():
+            return SharedId(shared, paths[first], paths[last])
+    return None
 
 
 def read_table(path: Path, record: type[Record], rows: range | None = None) -> Iterator[Record]:

@@ -27,7 +27,6 @@ from coa.errors import InputError
 from coa.files import ANALYSED, GRADED, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict
-from coa.launching import launch_shards
 from coa.metrics import rate, write_metrics
 from coa.outputs import check_file, journal_name, metrics_name
 from coa.params import Params
@@ -35,7 +34,7 @@ from coa.progress import Progress
 from coa.question import Question
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.trajectory import Mode
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
@@ -179,14 +178,14 @@ class Totals:
         }
 
 
-def analyse_file(params: Params, work: ShardRun, out: Path) -> dict[Mode, Totals]:
+def analyse_file(work: ShardRun, out: Path) -> dict[Mode, Totals]:
     """Analyse the graded rows, or a shard of them, and count what was found."""
-    graded = Path(params.section(AnalyseParams).graded)
+    graded = Path(work.params.section(AnalyseParams).graded)
     rows = work.rows(tables.count_rows(graded))
     questions: dict[str, Question] = {}
     for question in tables.read_table(QUESTIONS, Question):
         questions[question.question_id] = question
-    context = load_context(params, questions)
+    context = load_context(work.params, questions)
     totals = {mode: Totals() for mode in Mode}
     with (
         tables.TableWriter(out, Analysis) as table,
@@ -203,7 +202,7 @@ def analyse_file(params: Params, work: ShardRun, out: Path) -> dict[Mode, Totals
 
 def join(work: ShardRun, out: Path) -> dict[Mode, Totals]:
     """Join what shards analysed, and return the counts."""
-    tables.join(out, Analysis, work.parts(out.name))
+    tables.join(out, Analysis, work.parts("trajectory_id", out.name))
     totals = {mode: Totals() for mode in Mode}
     for counted in work.counts(dict[Mode, Totals]):
         for mode in Mode:
@@ -213,17 +212,14 @@ def join(work: ShardRun, out: Path) -> dict[Mode, Totals]:
 
 def main(arguments: Sequence[str]) -> str:
     """Analyse all graded rows, or a shard of them, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    params = Params.load("analyse", arguments)
-    settings = params.section(AnalyseParams)
+    work = open_stage("curate.analyse", arguments)
+    settings = work.params.section(AnalyseParams)
     check_file(settings.out)
     name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
-    work = ShardRun(shard, "analyse", journal_name(settings.out), params)
-    work = launch_shards(work, "curate.analyse", arguments)
-    work.read(QUESTIONS, Path(settings.graded))
-    work.begin()
+    work.launch(journal_name(settings.out))
+    work.begin_rows(QUESTIONS, Path(settings.graded))
     out = work.out(Path(settings.out))
-    totals = join(work, out) if work.shard.is_merge else analyse_file(params, work, out)
+    totals = join(work, out) if work.shard.is_merge else analyse_file(work, out)
     num_analysed = sum(total.analysed for total in totals.values())
     num_failed = sum(total.causes.total() for total in totals.values())
     unknown = sum(total.causes[Cause.UNKNOWN] for total in totals.values())

@@ -32,7 +32,6 @@ from coa.forking import (
 from coa.graded import GradedTrajectory, RightBy
 from coa.interruption import run_interruptible
 from coa.judging.judge import judge_policy, open_judge
-from coa.launching import launch_shards
 from coa.metrics import shown_stop_reasons, write_metrics
 from coa.outputs import check_folder, journal_name, metrics_name
 from coa.pairs import Arm, PairKind, PreferencePair
@@ -41,7 +40,7 @@ from coa.points import Point
 from coa.policy.chat.record import Unforkable
 from coa.prompts import Prompt
 from coa.runtime import JOURNALS, Runtime, open_runtime
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.spool import Spool
 from curate.arms import try_arms
 from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
@@ -104,14 +103,13 @@ def _require_tools(names: set[str], runtime: Runtime) -> None:
 
 def main(arguments: Sequence[str]) -> str:
     """Fork, continue and pair, or do a shard of it; return the summary line."""
-    shard, arguments = take_shard(arguments)
-    params = Params.load("branch", arguments)
+    work = open_stage("curate.branch", arguments)
+    params = work.params
     settings = params.section(BranchParams)
     check_folder(settings.out)
     graded = Path(settings.graded)
-    work = ShardRun(shard, "branch", journal_name(settings.out), params)
     policy = forking_policy(params)
-    work = launch_shards(work, "curate.branch", arguments, policy, judge_policy(params))
+    work.launch(journal_name(settings.out), policy, judge_policy(params))
     folder = work.folder if work.is_part else Path(settings.out)
     name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
     require_budget(settings)

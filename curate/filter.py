@@ -20,13 +20,11 @@ from coa.drops import Dropped, DropReason
 from coa.files import FILTERED, GRADED
 from coa.graded import GradedTrajectory, RightBy, is_right
 from coa.grading import Verdict
-from coa.launching import launch_shards
 from coa.metrics import write_metrics
 from coa.outputs import check_folder, journal_name, metrics_name
-from coa.params import Params
 from coa.plain_words import WORD
 from coa.progress import Progress
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
 
 
@@ -241,8 +239,10 @@ def filter_rows(work: ShardRun, params: FilterParams, kept: Path, dropped: Path)
 
 def join(work: ShardRun, kept: Path, dropped: Path) -> Counts:
     """Join what shards divided, and return the counts."""
-    tables.join(kept, GradedTrajectory, work.parts(kept.name))
-    tables.join(dropped, Dropped, work.parts(dropped.name))
+    kept_parts = work.parts("trajectory.trajectory_id", kept.name)
+    dropped_parts = work.parts("row.trajectory.trajectory_id", dropped.name)
+    tables.join(kept, GradedTrajectory, kept_parts)
+    tables.join(dropped, Dropped, dropped_parts)
     counts = {mode: Counter[str]() for mode in Mode}
     for counted in work.counts(Counts):
         for mode in Mode:
@@ -252,15 +252,12 @@ def join(work: ShardRun, kept: Path, dropped: Path) -> Counts:
 
 def main(arguments: Sequence[str]) -> str:
     """Filter all graded rows, or a shard of them, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    loaded = Params.load("filter", arguments)
-    params = loaded.section(FilterParams)
+    work = open_stage("curate.filter", arguments)
+    params = work.params.section(FilterParams)
     check_folder(params.out)
     name = metrics_name(params.out)  # refuses a bad `out` before anything is written
-    work = ShardRun(shard, "filter", journal_name(params.out), loaded)
-    work = launch_shards(work, "curate.filter", arguments)
-    work.read(Path(params.graded))
-    work.begin()
+    work.launch(journal_name(params.out))
+    work.begin_rows(Path(params.graded))
     kept = work.out(Path(params.out) / "kept.parquet")
     dropped = work.out(Path(params.out) / "dropped.parquet")
     if work.shard.is_merge:

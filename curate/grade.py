@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
-
 from coa import protocol, tables
 from coa.errors import InputError
 from coa.files import GRADED, QUESTIONS, SAMPLED
@@ -29,19 +27,17 @@ from coa.graded import GradedTrajectory, grade_trajectory, is_right
 from coa.interruption import run_interruptible
 from coa.judging.judge import judge_all, judge_policy, open_judge
 from coa.judging.verdicts import JudgeVerdict
-from coa.launching import launch_shards
 from coa.metrics import rate, write_metrics
 from coa.outputs import check_file, journal_name, metrics_name
 from coa.params import Params
 from coa.progress import Progress
 from coa.question import Question
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.trajectory import Mode, Trajectory
 
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now
 and then of its own accord."""
-_IDS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +100,20 @@ def find_samples(params: GradeParams) -> list[Sample]:
 
 
 def require_unique_ids(paths: Sequence[Path]) -> None:
-    """Make sure that no trajectory stands in two files; so many ids are in memory at a time.
+    """Make sure that no trajectory stands in two files.
 
     Raises:
         InputError: two files have an id in common.
     """
-    num_parts = sum(tables.count_rows(path) for path in paths) // _IDS_AT_ONCE + 1
-    trajectory_id = pl.col("trajectory_id")
-    for part in range(num_parts):
-        ids: list[pl.LazyFrame] = []
-        for number, path in enumerate(paths):
-            rows = pl.scan_parquet(path).filter(trajectory_id.hash() % num_parts == part)
-            ids.append(rows.select(trajectory_id, file=pl.lit(number)))
-        files = (
-            pl.concat(ids)
-            .group_by("trajectory_id")
-            .agg(first=pl.col("file").min(), last=pl.col("file").max())
+    found = tables.find_shared_id(paths, "trajectory_id")
+    if found:
+        raise InputError(
+            f"the trajectory {found.name!r} stands in two files",
+            where=f"{found.first} and {found.last}",
+            expected="ids that are unique over all folders of grade.samples",
+            fix="dvc repro ingest, which numbers imported trajectories after the teacher's; of "
+            "two folders of your own, leave one out",
         )
-        twice = files.filter(pl.col("first") != pl.col("last")).collect().sort("trajectory_id")
-        for name, first, last in twice.iter_rows():
-            raise InputError(
-                f"the trajectory {name!r} stands in two files",
-                where=f"{paths[first]} and {paths[last]}",
-                expected="ids that are unique over all folders of grade.samples",
-                fix="dvc repro ingest, which numbers imported trajectories after the teacher's; of "
-                "two folders of your own, leave one out",
-            )
 
 
 @dataclass(slots=True)
@@ -264,7 +248,8 @@ def join(samples: Sequence[Sample], out: Path, work: ShardRun) -> list[Tally]:
             tally.include(other)
     for tally, (_, path) in zip(tallies, samples, strict=True):
         tally.require_own_tags(path)
-    parts = [part for number in range(len(samples)) for part in work.parts(_part(number))]
+    names = [_part(number) for number in range(len(samples))]
+    parts = work.parts("trajectory.trajectory_id", *names)
     tables.join(out, GradedTrajectory, parts)
     return tallies
 
@@ -279,8 +264,8 @@ async def _graded(
 
 def main(arguments: Sequence[str]) -> str:
     """Grade the modes, or a shard of them, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    params = Params.load("grade", arguments)
+    work = open_stage("curate.grade", arguments)
+    params = work.params
     settings = params.section(GradeParams)
     check_file(settings.out)
     out = Path(settings.out)
@@ -293,10 +278,8 @@ def main(arguments: Sequence[str]) -> str:
         )
     if len(settings.samples) > 1:
         require_unique_ids(paths)
-    work = ShardRun(shard, "grade", journal_name(settings.out), params)
-    work = launch_shards(work, "curate.grade", arguments, judge_policy(params))
-    work.read(QUESTIONS, *paths)
-    work.begin()
+    work.launch(journal_name(settings.out), judge_policy(params))
+    work.begin_rows(QUESTIONS, *paths)
     if work.shard.is_merge:
         tallies = join(samples, out, work)
     else:

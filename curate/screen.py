@@ -29,15 +29,13 @@ from coa.evaluation_questions import read_evaluation
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
-from coa.launching import launch_shards
 from coa.metrics import write_metrics
 from coa.pairs import PreferencePair
-from coa.params import Params
 from coa.plain_words import words
 from coa.progress import Progress
 from coa.question import Question
 from coa.sets import AssembleParams
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.trajectory import Author, Step, Trajectory
 from curate.near_duplicates import Duplicate, NearDuplicates, find_in
 from curate.overlap import EvaluationSets, SharedRun
@@ -299,7 +297,7 @@ def screen_shard(
 
 def join(what: RowKind, work: ShardRun, min_similarity: float) -> Iterator[Excluded]:
     """Yield what shards found among the rows of a kind, and the copies over all shards."""
-    parts = work.parts(f"{what}.parquet")
+    parts = work.parts("row_id", f"{what}.parquet")
     for part in parts:
         yield from tables.read_table(part, Excluded)
     found = find_in([part.parent for part in parts], what, min_similarity)
@@ -308,18 +306,14 @@ def join(what: RowKind, work: ShardRun, min_similarity: float) -> Iterator[Exclu
 
 def main(arguments: Sequence[str]) -> str:
     """Screen all rows, or a shard of them, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    settings = Params.load("screen", arguments)
-    params = settings.section(ScreenParams)
-    makes_pairs = settings.section(AssembleParams, "assemble").makes_pairs
-    work = ShardRun(shard, "screen", "screen", settings)
-    work = launch_shards(work, "curate.screen", arguments)
+    work = open_stage("curate.screen", arguments)
+    params = work.params.section(ScreenParams)
+    makes_pairs = work.params.section(AssembleParams, "assemble").makes_pairs
+    work.launch("screen")
     found = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
     questions = list(found)
     sizes = Counter(question.set_name for question in questions)
-    work.read(QUESTIONS, GRADED, KEPT, *[PAIRS] * makes_pairs)
-    work.note(questions)
-    work.begin()
+    work.begin_rows(QUESTIONS, GRADED, KEPT, *[PAIRS] * makes_pairs, also=questions)
     counts = {what: Counter[ExclusionReason]() for what in RowKind}
     with ExitStack() as stack:
         if work.shard.is_merge:

@@ -23,13 +23,12 @@ from pathlib import Path
 
 from coa import tables
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, SearchParams, template_of
+from coa.factory import PolicyKind, template_of
 from coa.files import EVALUATED, QUESTIONS
 from coa.graded import GradedTrajectory, is_right
 from coa.interruption import run_interruptible
 from coa.judging.judge import Judge, judge_all, judge_policy, open_judge
 from coa.judging.verdicts import RIGHT
-from coa.launching import launch_shards
 from coa.metrics import shown_stop_reasons
 from coa.model_files import evaluation_journal, fingerprint_model
 from coa.params import Params
@@ -38,7 +37,8 @@ from coa.progress import Progress
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.runtime import Runtime, open_runtime
-from coa.shards import ShardRun, take_shard
+from coa.search.settings import SearchParams
+from coa.shards import ShardRun, open_stage
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import (
     TOLD_BY_GOLD,
@@ -231,13 +231,11 @@ def _has_rubric(questions: Iterable[Question]) -> bool:
 
 def main(arguments: Sequence[str]) -> str:
     """Evaluate one policy, or do a shard of it, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    loaded = Params.load("evaluate", arguments)
+    work = open_stage("evaluation.evaluate", arguments)
+    loaded = work.params
     params = check(loaded.section(EvaluateParams))
-    work = ShardRun(shard, "evaluate", evaluation_journal(params.name, params.model), loaded)
-    work = launch_shards(
-        work, "evaluation.evaluate", arguments, params.policy, judge_policy(loaded)
-    )
+    journal = evaluation_journal(params.name, params.model)
+    work.launch(journal, params.policy, judge_policy(loaded))
     held_out = list(tables.read_table(QUESTIONS, Question))
     sets = pin_sets(held_out, params.split)
     if params.pins:
@@ -246,7 +244,7 @@ def main(arguments: Sequence[str]) -> str:
     questions = list(work.choose(all_questions))
     if not questions:
         raise ConfigError(
-            f"{shard} has no question",
+            f"{work.shard} has no question",
             where="shards.num_shards",
             expected=f"at most {len(all_questions):,} shards",
         )

@@ -20,7 +20,6 @@ from pathlib import Path
 import yaml
 
 from coa import tables
-from coa.factory import SearchParams
 from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.intervals import Interval, mean_interval
@@ -30,6 +29,7 @@ from coa.policy import BatchPolicy
 from coa.policy.local.model import LocalPolicy, LocalSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.question import Question
+from coa.search.settings import SearchParams
 from coa.simulators.factory import open_simulator
 from coa.simulators.settings import SimulatorKind, SimulatorParams
 from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe

@@ -41,8 +41,9 @@ from coa.student.results import file_name, write_text
 from coa.student.sets import read_split
 from coa.student.settings import TrainParams
 from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
-from coa.tools.factory import ToolsParams, own_tools
+from coa.tools.factory import own_tools
 from coa.tools.search import SearchTool
+from coa.tools.settings import ToolsParams
 from coa.tools.simulated import observation_body
 from coa.trajectory import Mode, Sampling, StepKind
 from evaluation.fidelity import known_doubts

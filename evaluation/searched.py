@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.factory import SearchParams
-from coa.search import EngineKind
 from coa.search.building import read_manifest
+from coa.search.settings import EngineKind, SearchParams
 
 _HASH_DIGITS = 16
 

@@ -4,7 +4,7 @@
 
 It needs nothing of this project. Each side ends where its first search result would begin, so that
 no text of the environment is learned. The paper's own loss for these pairs is another one
-(`train/pair_losses.py`).
+(`train/pair_trainer.py`).
 """
 
 import sys

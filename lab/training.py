@@ -25,7 +25,7 @@ from coa.whole_files import write_file
 from evaluation.summary import result_groups
 from evaluation.table import PICTURE, TableParams
 from train.alarms import SeenAlarm, find_alarms
-from train.curves import Entry
+from train.report import Entry
 
 OUT = Path("reports/training.html")
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -29,7 +29,6 @@ from coa.factory import TeacherParams, template_of
 from coa.files import QUESTIONS, SAMPLED
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
-from coa.launching import launch_shards
 from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
 from coa.outputs import check_folder, journal_name, metrics_name
 from coa.params import Params
@@ -40,7 +39,7 @@ from coa.ranking import seeded_rank
 from coa.rollout import Task
 from coa.runtime import open_runtime
 from coa.shard_files import Shard
-from coa.shards import ShardRun, take_shard
+from coa.shards import ShardRun, open_stage
 from coa.terminal import printable
 from coa.trajectory import Author, Mode, Step, StopReason, Trajectory
 
@@ -217,10 +216,11 @@ def _shortened(step: Step) -> Step:
     return replace(step, text=f"{step.text[:_MAX_PREVIEWED]} ... {num_left:,} more characters\n")
 
 
-def preview(questions: Sequence[Question], prompt: Prompt, params: Params) -> str:
+def preview(questions: Sequence[Question], prompt: Prompt, work: ShardRun, journal: str) -> str:
     """Roll out the first questions, show them, and return the summary line."""
+    params = work.params
     settings = params.section(SampleParams)
-    work = ShardRun(Shard(), "sample", journal_name(settings.out, settings.mode), params)
+    work = replace(work, shard=Shard(), journal_name=journal)
     with TemporaryDirectory() as folder:
         out = Path(folder) / "preview.parquet"
         first = questions[: settings.preview]
@@ -238,8 +238,8 @@ def preview(questions: Sequence[Question], prompt: Prompt, params: Params) -> st
 
 def main(arguments: Sequence[str]) -> str:
     """Sample one mode, or a shard of it, and return the summary line."""
-    shard, arguments = take_shard(arguments)
-    params = Params.load("sample", arguments)
+    work = open_stage("synth.sample", arguments)
+    params = work.params
     settings = params.section(SampleParams)
     teacher = params.section(TeacherParams, "teacher")
     check_folder(settings.out)
@@ -249,10 +249,10 @@ def main(arguments: Sequence[str]) -> str:
     prompt = Prompt.load(Path(prompt_file), template_of(teacher))
     known = list(tables.read_table(QUESTIONS, Question))
     all_questions = choose_questions(known, settings, settings.mode)
+    journal = journal_name(settings.out, settings.mode)
     if settings.preview:
-        return preview(all_questions, prompt, params)
-    work = ShardRun(shard, "sample", journal_name(settings.out, settings.mode), params)
-    work = launch_shards(work, "synth.sample", arguments, teacher)
+        return preview(all_questions, prompt, work, journal)
+    work.launch(journal, teacher)
     questions = list(work.choose(all_questions))
     out = work.out(Path(settings.out) / f"{settings.mode}.parquet")
     with tables.TableWriter(out, Trajectory) as table:

@@ -27,6 +27,7 @@ RUNS = frozenset(
         "long: default run",  # in one of the default profile
         "run",  # in a finished run of the tiny profile
         "run: default world",  # with its passages and its teacher
+        "run: own parts",  # by tests/test_own_parts.py
         "run: hub",  # beside a Hub on this machine
         "run: reviewers",  # beside Argilla, where two people answer
         "run: server",  # beside the search server of the page
@@ -34,7 +35,8 @@ RUNS = frozenset(
         "run: tokenizer",  # with a Qwen tokenizer from a folder
     }
 )
-"""The other marks; each but the first has a test in tests/test_docs_run.py."""
+"""The other marks; each but the first has a test, which is in tests/test_docs_run.py if no other is
+named."""
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>console|bash|sh|python)\n(?P<text>.*?)^```",
     re.MULTILINE | re.DOTALL,

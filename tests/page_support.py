@@ -3,8 +3,8 @@
 import asyncio
 
 from coa.tools import ToolReply
-from coa.tools.fetching import FetchLimits
-from coa.tools.open_page import OpenSettings, OpenTool
+from coa.tools.open_page import OpenTool
+from coa.tools.settings import FetchLimits, OpenSettings
 
 
 def open_page(

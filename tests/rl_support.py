@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import msgspec
 from omegaconf import OmegaConf
 
-from coa.factory import SearchParams
 from coa.intervals import Interval
 from coa.model_files import fingerprint_model
 from coa.policy import Completion, Finish, Request
@@ -20,6 +19,7 @@ from coa.rollout import Limits
 from coa.search import Hit, Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
+from coa.search.settings import SearchParams
 from coa.simulators.settings import SimulatorParams
 from coa.stages import Stage
 from coa.student.settings import RlParams, TrainParams
@@ -27,8 +27,8 @@ from coa.student.small import StudentSettings, new_student
 from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
 from coa.tables import write_table
 from coa.tokens import PieceEncoder
-from coa.tools.factory import ToolsParams
 from coa.tools.search import SearchTool
+from coa.tools.settings import ToolsParams
 from coa.trajectory import Author, Mode, Sampling
 from evaluation.gate import GateParams
 from train.rl import make_trainer

@@ -7,7 +7,8 @@ from aiohttp import web
 
 from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.search.remote import RemoteSearch, RemoteSettings
+from coa.search.remote import RemoteSearch
+from coa.search.settings import RemoteSettings
 
 ENGINE = EmbeddedSearch.in_memory(
     [

@@ -19,7 +19,7 @@ from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from coa.shard_files import JOURNAL, PROGRESS, SHARDS, Shard, folder_name, read_standing
+from coa.shard_files import JOURNAL, PROGRESS, SHARDS, Shard, read_standing
 
 ROOT = Path(__file__).parent.parent
 CONCURRENCY = 8
@@ -172,12 +172,12 @@ def wait_until(is_true: Callable[[], bool], seconds: float = 150.0) -> None:
 
 
 def num_done(folder: Path, journal: str, shard: Shard) -> int:
-    return read_standing(folder / SHARDS / journal, shard).done
+    return read_standing(folder / SHARDS / journal / shard.folder).done
 
 
 def process_of(folder: Path, journal: str, shard: Shard, file: str = JOURNAL) -> int:
     """The process that runs a shard, once it has begun."""
-    place = folder / SHARDS / journal / folder_name(shard)
+    place = folder / SHARDS / journal / shard.folder
     begun = place / (PROGRESS if file == JOURNAL else f"{file}.pid")
     wait_until(lambda: begun.exists() and bool(begun.read_text()))
     return int((place / f"{file}.pid").read_text().split()[0])

@@ -22,7 +22,8 @@ from coa.policy.scripted import ScriptedPolicy
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolSchema, own_schemas
-from coa.tools.model_context import McpSettings, open_mcp_tools
+from coa.tools.model_context import open_mcp_tools
+from coa.tools.settings import McpSettings
 from coa.trajectory import Mode, Sampling, Step, StepKind, StopReason, Trajectory
 from data_cards.formats.traces import trace
 from tests.chat_support import MODEL, world

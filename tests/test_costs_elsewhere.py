@@ -19,14 +19,14 @@ from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.prices import CostParams
 from coa.question import Question
-from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
-from coa.search.web import Provider, WebSearch, WebSettings
+from coa.search.recorded import RecordedSearch
+from coa.search.settings import Provider, RecordingMode, RecordingSettings, WebSettings
+from coa.search.web import WebSearch
 from coa.student.settings import RubricSettings
 from coa.tools.search import SearchTool
 from tests.costs_support import MODEL, PaidTeacher, served
 from tests.sample_records import make_graded
-from train.judging import JudgeAccount
-from train.rewards import Judge
+from train.judging import JudgeAccount, RubricJudge
 
 PRICES = CostParams(searches={"serper": 0.001})
 
@@ -142,7 +142,7 @@ def judge(account: JudgeAccount, asked: tuple[str, ...], num_rows: int) -> list[
     question = Question("q", "Who?", ("Ada",), "train")
 
     async def score() -> list[float | None]:
-        judging = Judge(settings, account.open_judge(settings.server))
+        judging = RubricJudge(settings, account.open_judge(settings.server))
         assert account.client is not None
         async with account.client:
             scores = []

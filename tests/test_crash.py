@@ -91,6 +91,14 @@ def served(policy: Paid) -> Iterator[str]:
         thread.join()
 
 
+def wait_until_idle(policy: Paid) -> None:
+    """Wait until the server has answered what a killed run left in flight."""
+    before = -1
+    while policy.answered.total() > before:
+        before = policy.answered.total()
+        time.sleep(0.5)
+
+
 def recorded(journal: Path) -> int:
     """The calls of the policy that a journal holds."""
     if not journal.exists():
@@ -144,6 +152,7 @@ def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_c
             assert not (killed / "data/sample/coa.parquet").exists() or process.returncode == 0
         assert num_kills >= 3
 
+        wait_until_idle(policy)
         held, answered_before = recorded(journal), policy.answered.copy()
         finish(killed, *command)
 

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from coa import runtime, tables
 from coa.errors import ConfigError
-from coa.factory import EngineKind, SearchParams
 from coa.intervals import mean_interval, mean_over_groups
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
@@ -25,7 +24,7 @@ from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
-from coa.search.remote import RemoteSettings
+from coa.search.settings import EngineKind, RemoteSettings, SearchParams
 from coa.student.asking import AskingPrompts
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out

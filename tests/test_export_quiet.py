@@ -12,6 +12,7 @@ pytest.importorskip("datasets")
 from tests.tokenizers_support import byte_level
 
 
+@pytest.mark.long
 def test_an_export_without_a_terminal_shows_no_bars_and_lists_the_sets_it_wrote(
     small_run: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def test_the_suite_of_the_paper_is_downloaded_read_and_kept(
 
 @pytest.mark.slow
 @needs_datasets
+@pytest.mark.long
 def test_a_file_of_another_revision_or_length_or_a_broken_one_is_downloaded_again(
     tmp_path: Path,
 ) -> None:

@@ -40,7 +40,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from train.fitting import leave_process_group
+from train.stage import leave_process_group
 from train.grpo import centred_in_all
 
 accelerator = Accelerator(cpu=True)

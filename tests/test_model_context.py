@@ -15,8 +15,9 @@ import pytest
 
 from coa.errors import ConfigError, ServiceError
 from coa.tools import ToolReply
-from coa.tools.factory import ToolsParams, open_tools
-from coa.tools.model_context import McpSettings, open_mcp_tools
+from coa.tools.factory import open_tools
+from coa.tools.model_context import open_mcp_tools
+from coa.tools.settings import McpSettings, ToolsParams
 from coa.trajectory import Outcome
 
 SERVER = r'''

@@ -31,8 +31,8 @@ from synth.question_file import QuestionFile
 from synth.questions import QuestionParams, read_questions
 from synth.questions import main as questions
 from synth.sample import main as sample
-from train.judging import JudgeAccount
-from train.rewards import REWARDS, judged, reward_functions
+from train.judging import JudgeAccount, judged
+from train.rewards import REWARDS, reward_functions
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("Ada", "Bea", "Cid", "Dov", "Eli", "Fay", "Gus", "Hal", "Ina", "Jon", "Kit", "Lou")

@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from coa.tools import ToolReply
-from coa.tools.fetching import FetchLimits, is_own
-from coa.tools.open_page import OpenSettings, OpenTool, PageReader, UnreadableError
+from coa.tools.fetching import is_own
+from coa.tools.open_page import OpenTool, PageReader, UnreadableError
+from coa.tools.settings import FetchLimits, OpenSettings
 from coa.trajectory import Outcome
 from tests.page_support import (
     open_page,

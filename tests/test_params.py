@@ -9,7 +9,7 @@ import pytest
 
 from coa import pipeline
 from coa.errors import ConfigError
-from coa.params import Params, write_profile
+from coa.params import Params, find_profiles, write_profile
 from coa.params.__main__ import main
 from coa.params.sections import SECTIONS, kind_of, with_defaults
 from coa.prompts import Prompt
@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    "profile", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.stem
+    "profile",
+    [Path(path) for path in find_profiles(ROOT / "conf").values()],
+    ids=lambda it: it.stem,
 )
 def test_every_shipped_profile_loads_in_every_section(profile: Path, tmp_path: Path) -> None:
     write_profile(profile, tmp_path / "params.yaml", ROOT / "conf/microworld.yaml")

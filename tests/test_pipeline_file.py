@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
-from coa.params import Params, write_profiles
+from coa.params import Params, find_profiles, write_profiles
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.stages import Stage
@@ -26,7 +26,7 @@ OVERLAYS = (
 )
 """Profiles that are laid over another one."""
 PROFILES = (
-    [[path] for path in sorted((ROOT / "conf").glob("*.yaml")) if path.stem not in OVERLAYS]
+    [[Path(path)] for name, path in find_profiles(ROOT / "conf").items() if name not in OVERLAYS]
     + [[ROOT / "conf/paper.yaml", ROOT / "conf/7b.yaml"]]
     + [[ROOT / f"conf/{name}.yaml" for name in ("paper", "7b", "32b")]]
     + [[ROOT / "conf/real.yaml", ROOT / "conf/random_model.yaml"]]

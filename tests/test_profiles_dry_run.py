@@ -148,16 +148,16 @@ def write_params(folder: Path, model: str, *, use_vllm: bool = False, **train: A
 @pytest.mark.parametrize(
     ("stage", "model", "lora"),
     [
-        ("sft1", "own", {}),
-        ("sft2", "own", {}),
-        ("sft3", "own", {}),
-        ("rl2", "own", LORA),
+        ("sft2", "own", LORA),
+        pytest.param("sft1", "own", {}, marks=pytest.mark.long),
+        pytest.param("sft2", "own", {}, marks=pytest.mark.long),
+        pytest.param("sft3", "own", {}, marks=pytest.mark.long),
+        pytest.param("rl2", "own", LORA, marks=pytest.mark.long),
         pytest.param("rl1", "own", {}, marks=pytest.mark.long),
         pytest.param("rl2", "own", {}, marks=pytest.mark.long),
         pytest.param("sft2", "prefilled", {}, marks=pytest.mark.long),
         pytest.param("rl2", "prefilled", {}, marks=pytest.mark.long),
         pytest.param("sft1", "own", LORA, marks=pytest.mark.long),
-        pytest.param("sft2", "own", LORA, marks=pytest.mark.long),
     ],
     ids=lambda item: item if isinstance(item, str) else "lora" if item else "all",
 )

@@ -157,6 +157,7 @@ def test_the_card_says_what_was_waived_and_its_metadata_are_valid(
     assert messages[-1]["message"]["content"].startswith("\\boxed{")
 
 
+@pytest.mark.long
 def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(
     assert tags == ["v1"]
 
 
+@pytest.mark.long
 def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_wrong_token_a_name_of_others_and_a_taken_name_are_refused_clearly(
     assert not any(it.startswith("PUT") and "lineage" in it for it in hub.network.requests)
 
 
+@pytest.mark.long
 def test_a_dry_run_says_whether_the_token_may_write_under_the_name(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -392,6 +395,7 @@ def test_a_model_is_published_with_its_card_and_loads(
     assert "secret" not in text
 
 
+@pytest.mark.long
 def test_the_examples_train_one_step_on_what_is_published(
     project: Path, hub: Hub, name: str, model: Path, tmp_path: Path
 ) -> None:

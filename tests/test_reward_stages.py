@@ -11,8 +11,7 @@ from coa.question import Question
 from coa.student.settings import RlParams
 from coa.trajectory import Mode, Outcome, StopReason
 from tests.sample_records import make_graded
-from train.reward_stages import all_weights, check_stages, switch_step, weights_at
-from train.rewards import REWARDS
+from train.rewards import REWARDS, all_weights, check_stages, switch_step, weights_at
 
 QUESTION = Question("q", "Who wrote it?", ("Ada", "Ada L."), "train")
 STAGES = RlParams(

@@ -17,10 +17,10 @@ from coa.question import Question
 from coa.student.settings import MonitorSettings, RubricSettings
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from tests.doubles.model_server import serve
+from train.judging import RubricJudge
 from train.rewards import (
     REWARDS,
     RUBRIC,
-    Judge,
     breaks_format,
     exact_match,
     format_penalty,
@@ -183,7 +183,7 @@ def judge_with(
                 server=ServerSettings(base_url=url, model=policy.name, patience_minutes=0),
             )
             async with CompletionsPolicy(settings.server) as client:
-                judge = Judge(settings, client)
+                judge = RubricJudge(settings, client)
                 return [await judge.score(row) for row in rows]
 
     return asyncio.run(scores())
@@ -247,7 +247,7 @@ class TestMonitor:
         """Feed a log entry by entry, as a trainer does."""
         from transformers import TrainerControl, TrainerState
 
-        from train.watching import Monitor
+        from train.callbacks import Monitor
 
         monitor, state, control = (
             Monitor(MonitorSettings(**settings)),

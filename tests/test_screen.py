@@ -311,6 +311,7 @@ def test_a_missing_column_is_named(screened: Screened, tmp_path: Path) -> None:
         screen.main([])
 
 
+@pytest.mark.long
 def test_texts_that_are_empty_hostile_or_huge_pass_through(screened: Screened) -> None:
     asked = [
         question("q1", "\x00"),

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError
-from coa.factory import SearchParams, open_engine
-from coa.search import EngineKind, Hit, Passage
+from coa.search import Hit, Passage
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
-from coa.search.finders import FusionSettings, HybridSearch, fuse, open_finder
-from coa.search.remote import RemoteSearch, RemoteSettings
+from coa.search.factory import open_engine, open_finder
+from coa.search.hybrid import HybridSearch, fuse
+from coa.search.remote import RemoteSearch
 from coa.search.serve import ServeParams
-from coa.search.wire import Dialect
+from coa.search.settings import Dialect, EngineKind, FusionSettings, RemoteSettings, SearchParams
 from tests.dense_support import RIVERS, dense_settings, embed, make_index
 
 RANKINGS = st.lists(st.lists(st.integers(0, 12), unique=True, max_size=9), max_size=4)

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
 from coa.search import Hit, Passage, SearchError
-from coa.search.remote import RemoteSearch, RemoteSettings
+from coa.search.remote import RemoteSearch
+from coa.search.settings import RemoteSettings
 from coa.search.wire import TOKEN_VARIABLE
 from tests.search_remote_support import (
     ENGINE,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from coa.errors import ServiceError
 from coa.search import Passage, SearchError
 from coa.search.app import Serving
-from coa.search.remote import RemoteSearch, RemoteSettings
-from coa.search.wire import Dialect, of_dialect
+from coa.search.remote import RemoteSearch
+from coa.search.settings import Dialect, RemoteSettings
+from coa.search.wire import of_dialect
 from tests.search_remote_support import (
     ENGINE,
     search,

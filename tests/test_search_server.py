@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from coa.search.app import Serving
 from coa.search.connections import RequestLimits
-from coa.search.wire import SPELLINGS, Dialect
+from coa.search.settings import Dialect
+from coa.search.wire import SPELLINGS
 from tests.search_server_support import (
     ENGINE,
     POST,

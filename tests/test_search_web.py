@@ -13,13 +13,21 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, InputError, ServiceError
-from coa.factory import EngineKind, SearchParams, open_engine, open_search_tool
 from coa.search import Hit, Passage, SearchError
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
-from coa.search.recorded import RecordedSearch, RecordingMode, RecordingSettings
-from coa.search.remote import RemoteSettings
-from coa.search.web import Provider, WebSearch, WebSettings
+from coa.search.factory import open_engine, open_search_tool
+from coa.search.recorded import RecordedSearch
+from coa.search.settings import (
+    EngineKind,
+    Provider,
+    RecordingMode,
+    RecordingSettings,
+    RemoteSettings,
+    SearchParams,
+    WebSettings,
+)
+from coa.search.web import WebSearch
 from coa.trajectory import Outcome
 
 PAGES = [

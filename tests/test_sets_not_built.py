@@ -188,6 +188,7 @@ def commit_all(folder: Path) -> None:
         subprocess.run(command, cwd=folder, env=environment_of(), check=True, capture_output=True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_set_is_published_and_loads(coa_run: Path, hub: Hub) -> None:
     commit_all(coa_run)
@@ -203,6 +204,7 @@ def test_one_set_is_published_and_loads(coa_run: Path, hub: Hub) -> None:
     assert hub.run(loaded).stdout.split("\n")[-2] == "20"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_empty_publication_is_refused_by_name(empty_run: Path, hub: Hub) -> None:
     commit_all(empty_run)

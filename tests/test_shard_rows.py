@@ -1,8 +1,7 @@
 """Curation in shards: ranges of rows, the bytes of one process, and a judge that is paid once."""
 
+import shutil
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,15 @@ from coa.graded import GradedTrajectory
 from coa.journal import JournalReader
 from coa.journal_file import JOURNALS
 from coa.prices import CostParams
-from coa.shard_files import JUDGED, MIRROR, SHARDS, Mirror, Shard, folder_name
-from coa.shard_ray import Ledger
+from coa.shard_files import (
+    JUDGED,
+    SHARDS,
+    Shard,
+    hash_files,
+    read_finished,
+    split,
+    write_finished,
+)
 from coa.tables import count_rows, read_table, write_table
 from coa.trajectory import Trajectory
 from curate.analyse import main as analyse
@@ -58,7 +64,17 @@ def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return Path()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+OTHER_SHAPES = ("grade", "branch, judged")
+"""Shapes of stages that are there in another shape, too."""
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(name, marks=pytest.mark.long) if name in OTHER_SHAPES else name
+        for name in STAGES
+    ],
+)
 def test_shards_of_rows_give_the_bytes_of_one_process(stage: str, run: Path) -> None:
     main, arguments = STAGES[stage]
     if main is branch:
@@ -115,6 +131,23 @@ def test_shards_of_another_file_are_refused(run: Path) -> None:
         screen(["shard=merged"])
 
 
+def test_a_row_in_the_tables_of_two_shards_is_refused_whatever_they_say_of_themselves(
+    run: Path,
+) -> None:
+    for number in (1, 2):
+        filter_([f"shard={number}/2"])
+    first, second = (SHARDS / "filter" / shard.folder for shard in split(2))
+    own = read_finished(second)
+    shutil.copy(first / "kept.parquet", second / "kept.parquet")
+    assert own
+    own.files = hash_files(second)
+    write_finished(second, own)
+    before = made()
+    with pytest.raises(InputError, match="stands in the tables of two shards"):
+        filter_(["shard=merged"])
+    assert made() == before
+
+
 def test_limits_of_a_judge_hold_over_all_shards_and_nothing_is_paid_twice(run: Path) -> None:
     cap = 21
     for number in (1, 2, 3):
@@ -146,29 +179,6 @@ def test_one_process_takes_over_the_verdicts_that_shards_paid(run: Path) -> None
         assert len(list(journal.calls())) > paid > 0
 
 
-@pytest.fixture
-def mirrored(tmp_path: Path) -> Iterator[None]:
-    """A launcher on another machine: a shard's folder is elsewhere, and its files are sent."""
-    ledger = Ledger(SHARDS / "screen")
-    shard = Shard(1, 2)
-    (SHARDS / "screen" / folder_name(shard)).mkdir(parents=True)
-    calls = [partial(call, shard) for call in (ledger.put, ledger.write, ledger.write_part)]
-    token = MIRROR.set(Mirror(tmp_path / "scratch", *calls))
-    yield
-    MIRROR.reset(token)
-    ledger.close()
-
-
-def test_a_shard_on_another_machine_sends_what_the_merge_reads(run: Path, mirrored: None) -> None:
-    screen(SCREEN)
-    expected = made()
-    screen([*SCREEN, "shard=1/2"])
-    MIRROR.set(None)
-    screen([*SCREEN, "shard=2/2"])
-    screen([*SCREEN, "shard=merged"])
-    assert made() == expected
-
-
 @pytest.mark.slow
 def test_a_shard_that_is_killed_while_it_judges_pays_only_calls_in_flight_again(
     run: Path, monkeypatch: pytest.MonkeyPatch
@@ -193,13 +203,3 @@ def test_a_shard_that_is_killed_while_it_judges_pays_only_calls_in_flight_again(
         assert judge.num_repeated <= CONCURRENCY
         assert len(judge.answered) == num_calls
         clear(run)
-
-
-@pytest.mark.slow
-def test_a_launcher_runs_the_shards_of_rows(run: Path) -> None:
-    filter_([])
-    expected = made()
-    command = (sys.executable, "-m", "curate.filter")
-    output = finish(start(run, *command, "shards.num_shards=2", "shards.launcher=processes"))
-    assert "filter, 2 shards" in output
-    assert made() == expected

@@ -176,6 +176,7 @@ def peak_of(num_questions: int) -> int:
     return peak
 
 
+@pytest.mark.long
 def test_memory_holds_a_few_bytes_of_a_row_that_waits(folder: Path) -> None:
     few, more = peak_of(1_000), peak_of(2_500)
     assert (more - few) / 3_000 < 400

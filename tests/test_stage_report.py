@@ -9,7 +9,7 @@ from coa.params import Params
 from coa.stages import Stage
 from coa.student.checkpoint import Workspace
 from coa.student.settings import TrainParams
-from train.reporting import StageReport
+from train.report import StageReport
 
 
 def test_a_measure_that_no_rollout_allows_is_null_in_the_metrics(

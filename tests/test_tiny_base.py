@@ -33,7 +33,7 @@ from coa.student.small import END  # noqa: E402
 from coa.tokens import PieceEncoder  # noqa: E402
 from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
 from scripts import tiny_base  # noqa: E402
-from train.base_files import read_window  # noqa: E402
+from train.base import read_window  # noqa: E402
 from train.encode import Encoder  # noqa: E402
 from train.run import main  # noqa: E402
 
@@ -186,6 +186,7 @@ def test_the_sides_of_a_pair_follow_the_same_ids(base: Path, root: Path) -> None
     assert decoder.decode(example["rejected_ids"]).startswith("Maybe Ångström.")
 
 
+@pytest.mark.long
 def test_a_chain_runs_on_it_with_its_own_chat_template(project: Path, base: Path) -> None:
     assert str(base) in main(["stage=pretrain"])
     for stage in ("sft1", "sft2", "sft3"):

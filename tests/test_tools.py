@@ -14,17 +14,17 @@ from coa import protocol
 from coa.asking import make_task
 from coa.drivers import roll_out
 from coa.errors import ConfigError, ServiceError
-from coa.factory import SearchParams, open_library
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.rollout import Limits, RolloutContext
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
+from coa.search.settings import SearchParams
 from coa.tools import ToolReply, library_fingerprint, tool_fingerprints
-from coa.tools.factory import ToolsParams, open_tools
-from coa.tools.model_context import McpSettings, Parameters, open_mcp_tools, tag_name
-from coa.tools.open_page import OpenSettings
+from coa.tools.factory import open_library, open_tools
+from coa.tools.model_context import Parameters, open_mcp_tools, tag_name
+from coa.tools.settings import McpSettings, OpenSettings, ToolsParams
 from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
 SERVER = '''

@@ -17,7 +17,7 @@ from coa.errors import CoaError, ConfigError
 from coa.question import Question
 from tests.settings_support import every_setting
 from train import check
-from train.base_files import window_of
+from train.base import window_of
 
 QUESTIONS = [
     *(Question(f"t{i}", f"Who wrote book {i}?", ("Ada",), "train") for i in range(4)),
@@ -148,7 +148,7 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
             "another student",
         ),
         (["train.sft1.trajectories=[mine]"], "nothing to train sft1 on", "train.parquet"),
-        (["train.sft1.likelihood_share=0.0"], "out of its range", "train.sft1.likelihood_share"),
+        (["train.sft1.likelihood_share=0.0"], "bad value", ""),
         (["train.rl2.rewards.exact_mach=1.0"], "unknown reward 'exact_mach'", ""),
         (NO_REWARDS, "no reward is weighted", ""),
         (["pipeline.student=null", "pipeline.training=[]"], "no training stage is named", ""),

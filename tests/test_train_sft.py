@@ -135,7 +135,9 @@ def hand_loss(model: Any) -> Any:
 def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
     tmp_path: Path, batch_size: int, accumulation: int
 ) -> None:
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from train.likelihood_trainer import LikelihoodTrainer
 
     settings = StudentSettings(
         hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
@@ -153,7 +155,7 @@ def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
         max_length=8,
         activation_checkpointing=False,
     )
-    trainer = SFTTrainer(
+    trainer = LikelihoodTrainer(
         model=student.model,
         args=arguments,
         train_dataset=to_dataset(EXAMPLES, Example),

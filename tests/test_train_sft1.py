@@ -24,8 +24,11 @@ from coa.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
 from tests.sample_records import make_pair, make_trajectory  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import Encoder, PairExample, to_dataset  # noqa: E402
-from train.pair_batches import collate, score_sides  # noqa: E402
-from train.pair_trainer import PairTrainer  # noqa: E402
+from train.pair_trainer import (  # noqa: E402
+    PairTrainer,
+    collate,
+    score_sides,
+)
 
 ALPHA = 0.2
 PAIRS: list[PairExample] = [

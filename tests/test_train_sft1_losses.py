@@ -18,8 +18,11 @@ from coa.student.settings import Sft1Params  # noqa: E402
 from coa.student.small import StudentSettings, new_student  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import DecisionExample, PairExample, to_dataset  # noqa: E402
-from train.pair_batches import collate  # noqa: E402
-from train.pair_trainer import MixedOrder, PairTrainer  # noqa: E402
+from train.pair_trainer import (  # noqa: E402
+    MixedOrder,
+    PairTrainer,
+    collate,
+)
 
 PAIRS: list[DecisionExample] = [
     {

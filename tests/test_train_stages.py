@@ -99,7 +99,7 @@ def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(
     assert [json.loads(line)["step"] for line in log if '"loss"' in line] == list(range(1, 61))
 
 
-@pytest.mark.parametrize("stage", ["sft1", "sft2"])
+@pytest.mark.parametrize("stage", [pytest.param("sft1", marks=pytest.mark.long), "sft2"])
 def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(
     training_folder: Path, root: Path, stage: str
 ) -> None:

@@ -163,7 +163,7 @@ def test_a_stage_says_by_name_whose_text_its_tokenizer_loses(
 
 def test_running_out_of_memory_says_what_to_change() -> None:
     from coa.stages import Stage
-    from train.fitting import explaining_memory
+    from train.stage import explaining_memory
 
     with pytest.raises(ConfigError, match="out of memory") as caught, explaining_memory(Stage.SFT2):
         torch.empty(2**50)

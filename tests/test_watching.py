@@ -15,9 +15,9 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from coa.question import Question
+from coa.student.held_out import choose_watched
+from train.callbacks import PREFIX
 from train.run import main
-from train.watched_questions import choose_watched
-from train.watching import PREFIX
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from coa.errors import unknown_name
 from coa.student.settings import MonitorSettings
-from train.rewards import MANY_ACTIONS
 
 Entry = Mapping[str, Any]
+MANY_ACTIONS = 4
+"""Rollouts with this many actions or more are measured together."""
 
 
 class Condition(StrEnum):

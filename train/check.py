@@ -27,15 +27,13 @@ from coa.question import Question
 from coa.stages import Stage
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import EvaluateParams
-from coa.student.held_out import choose_held_out
+from coa.student.held_out import choose_held_out, choose_watched
 from coa.student.sets import SETTINGS, how_to_make
 from coa.student.settings import TrainParams
 from coa.whole_files import write_file
 from train.arguments import arguments_kind, check_types
-from train.base_files import check_files, check_window, read_window
-from train.decisions import check_settings
-from train.reward_stages import check_stages
-from train.watched_questions import choose_watched
+from train.base import check_files, check_window, read_window
+from train.rewards import check_stages
 
 OUT = DATA / "train_check.json"
 _CONTENT = '{"training": "will find what it needs"}\n'
@@ -279,8 +277,6 @@ def main(arguments: Sequence[str]) -> str:
             where=f"{PARAMS_FILE}, section 'pipeline'",
             expected="pipeline.training: [pretrain, sft1, ...]",
         )
-    if Stage.SFT1 in stages:
-        check_settings(params.sft1)
     unchecked = list(check_models(params, stages))
     check_sets(params, plan, loaded.values()["assemble"])
     if not check_arguments(params, stages):

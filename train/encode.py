@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_type_hints
 import pyarrow as pa
 
 from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
 from coa.prompts import Prompt
 from coa.tokens import PieceEncoder, TextLostError, Tokenised, tokenise
 from coa.trajectory import Step, StepKind
-from train.decisions import Decision
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from coa.pairs import PreferencePair
 
 IGNORED = -100
 """The label of a token that is not trained (PyTorch's cross entropy)."""
@@ -127,29 +127,6 @@ class Encoder:
                 labels[position] = IGNORED
         return Example(input_ids=list(tokens.ids), labels=labels)
 
-    def observation(self, row: GradedTrajectory, steps: tuple[Step, ...]) -> Example | None:
-        """Encode steps of a trajectory of which only the last, an observation, is learned.
-
-        Returns:
-            None where the row is left out.
-        """
-        prompt = self._prompt.fill(row.trajectory.question)
-        try:
-            tokens = tokenise(prompt, steps[-1:], self._encoder, prefix=steps[:-1])
-        except TextLostError as error:
-            self.rows.lose(row.trajectory.trajectory_id, error)
-            return None
-        start = len(tokens.ids) - _num_last(tokens)
-        mask = tokens.mask(lambda piece: piece.is_world)
-        is_trained = any(mask[start:])
-        if not self.rows.keeps(len(tokens.ids), self._max_tokens, is_trained=is_trained):
-            return None
-        labels = [IGNORED] * len(tokens.ids)
-        for position in range(start, len(labels)):
-            if mask[position]:
-                labels[position] = tokens.ids[position]
-        return Example(input_ids=list(tokens.ids), labels=labels)
-
     def likelihood(self, row: GradedTrajectory) -> PairExample | None:
         """Encode a trajectory as stage 2 does, as a pair's chosen side that has no rejected one.
 
@@ -168,11 +145,11 @@ class Encoder:
             rejected_mask=[],
         )
 
-    def decision_lengths(self, pair: PairExample, decision: Decision) -> list[int]:
+    def decision_lengths(self, pair: PairExample, chosen: str, rejected: str) -> list[int]:
         """Count the tokens of a pair's decisions: the fewest whose text holds each decision."""
         return [
-            self._num_tokens(pair["chosen_ids"], decision.chosen),
-            self._num_tokens(pair["rejected_ids"], decision.rejected),
+            self._num_tokens(pair["chosen_ids"], chosen),
+            self._num_tokens(pair["rejected_ids"], rejected),
         ]
 
     def _num_tokens(self, ids: list[int], text: str) -> int:
@@ -182,7 +159,7 @@ class Encoder:
                 return number
         return len(ids)
 
-    def pair(self, row: PreferencePair) -> PairExample | None:
+    def pair(self, row: "PreferencePair") -> PairExample | None:
         """Encode both sides of a pair; a side that ends in an action has no end-of-turn token.
 
         Returns:
@@ -216,16 +193,6 @@ class Encoder:
 
     def _end_of(self, steps: tuple[Step, ...]) -> int | None:
         return self._end_id if steps and steps[-1].kind is StepKind.ANSWER else None
-
-
-def _num_last(tokens: Tokenised) -> int:
-    """Count the tokens after the last piece that is no observation."""
-    number = 0
-    for piece, length in zip(reversed(tokens.pieces), reversed(tokens.lengths), strict=True):
-        if piece.kind is not StepKind.OBSERVATION:
-            break
-        number += length
-    return number
 
 
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

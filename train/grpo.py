@@ -12,7 +12,7 @@ from typing import Any
 
 from coa.student.settings import Baseline
 from coa.trajectory import FAILED_STOPS
-from train.reward_stages import WeightsAt
+from train.rewards import WeightsAt
 
 
 def trainer_class(baseline: Baseline, weights_at: WeightsAt | None = None) -> Any:

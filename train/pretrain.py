@@ -5,9 +5,12 @@ facts, how to read passages, and to hedge on what it does not know. Where `train
 names a model, that one is fetched instead (train/base.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
 
 from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
@@ -15,13 +18,10 @@ from coa.search import Passage
 from coa.student.checkpoint import Student
 from coa.student.settings import PretrainParams
 from coa.student.small import new_student, start_unseen_tokens
-from train.base import fetch_base
-from train.base_files import check_window, read_window
+from train.base import check_window, fetch_base, read_window
 from train.encode import IGNORED, Example, RowTally, in_chunks, to_dataset
-from train.fitting import fit
-from train.muon import MuonWithAdamW
-from train.sft_trainer import make_trainer
-from train.stage import StageRun
+from train.sft import make_trainer
+from train.stage import StageRun, fit
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,14 +39,14 @@ def train(run: StageRun) -> None:
         return
     student = new_student(_texts(settings), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)
-    optimizer = MuonWithAdamW(
-        student.model,
-        muon_learning_rate=settings.muon_learning_rate,
-        learning_rate=settings.arguments.get("learning_rate", 1e-2),
-    )
-    trainer = make_trainer(
-        run, student, splits, settings.arguments, optimizer=optimizer, kind=_plain_trainer()
-    )
+    optimizer = None
+    if settings.muon_learning_rate:
+        optimizer = MuonWithAdamW(
+            student.model,
+            muon_learning_rate=settings.muon_learning_rate,
+            learning_rate=settings.arguments.get("learning_rate", 1e-2),
+        )
+    trainer = make_trainer(run, student, splits, settings.arguments, optimizer=optimizer)
     inputs = (settings.documents, settings.corpus)
     fit(run, trainer, student, inputs, finish=lambda: start_unseen_tokens(student, is_seen))
 
@@ -62,15 +62,51 @@ def _fetch(run: StageRun) -> None:
     run.report.write_fetched(origin)
 
 
-def _plain_trainer() -> type[Any]:
-    """Return TRL's trainer with the model's own loss.
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside the layers and AdamW for everything else.
 
-    TRL's also counts entropy and right tokens, which takes a seventh of so small a step.
+    Both are one optimiser that a Trainer can drive: their groups are one list, so that one schedule
+    scales both learning rates. A small model learns to read from a fraction of the tokens that
+    AdamW alone needs.
     """
-    from transformers import Trainer
-    from trl.trainer.sft_trainer import SFTTrainer
 
-    return type("PlainTrainer", (SFTTrainer,), {"compute_loss": Trainer.compute_loss})
+    def __init__(
+        self, model: nn.Module, *, muon_learning_rate: float, learning_rate: float
+    ) -> None:
+        inner: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        for name, parameter in model.named_parameters():
+            is_token_matrix = "embed" in name or "lm_head" in name
+            if parameter.dim() == 2 and not is_token_matrix:
+                inner.append(parameter)
+            else:
+                rest.append(parameter)
+        self._parts: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(inner, lr=muon_learning_rate, weight_decay=0.0),
+            torch.optim.AdamW(rest, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        )
+        super().__init__([{"params": [*inner, *rest]}], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        self.param_groups = []
+        for part in self._parts:
+            self.param_groups += part.param_groups
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step of each."""
+        for part in self._parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return both states."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take both states up again."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
 
 
 def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[int]]:

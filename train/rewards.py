@@ -1,28 +1,23 @@
 """Reward rollouts in RL: named rewards of the graded record, with weights (`train.rl2.rewards`).
 
-To add one, write a function of a `GradedTrajectory` and name it in `REWARDS`. A rollout that says
+To add one, write a function of a `GradedTrajectory` and name it as `module:name`, or here in
+`REWARDS`. A rollout that says
 nothing about the policy, because a tool or server failed, has no reward: it is left out of its
 group's mean and gets no advantage. No reward depends on what a model knows, so all of them count
 for questions about the real world, too. `measure` says what else is logged of every rollout.
 """
 
-import asyncio
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coa import protocol
 from coa.errors import ConfigError, unknown_name
 from coa.graded import GradedTrajectory
 from coa.grading import Verdict, grade_prediction
-from coa.judging.judge import Judge as VerdictJudge
-from coa.policy import Policy, Request, RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.own_parts import load_part, names_own_part
 from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
-from coa.student.settings import RubricSettings
+from coa.student.settings import RlParams, RubricSettings
 from coa.tools.search import SearchTool
-from coa.tools.simulated import observation_body
 from coa.trajectory import (
     FAILED_STOPS,
     FORCED_STOPS,
@@ -31,7 +26,15 @@ from coa.trajectory import (
     StopReason,
     count_actions,
 )
+from train.alarms import MANY_ACTIONS
 
+if TYPE_CHECKING:
+    from coa.judging.judge import Judge
+    from coa.policy import Policy
+    from coa.policy.server_settings import ServerSettings
+
+WeightsAt = Callable[[int, int], list[float]]
+"""The weights of the rewards at a step, from 0 on, of a run of so many."""
 Reward = Callable[[GradedTrajectory], float | None]
 """A number for a graded rollout; None where it does not apply, as exact match to an open-ended
 question."""
@@ -108,6 +111,8 @@ def retrieved(row: GradedTrajectory) -> float:
     With `well_formed` it is the first stage of R1-Searcher, which teaches to search before it
     teaches to answer: `{retrieved: 0.5, well_formed: 0.1}`.
     """
+    from coa.tools.simulated import observation_body
+
     for step in row.trajectory.steps:
         if step.kind is StepKind.OBSERVATION:
             found = grade_prediction(observation_body(step.text, step.tool or ""), row.gold_answers)
@@ -153,8 +158,6 @@ RUBRIC = "rubric"
 JUDGE = "judge"
 """The reward of the judge that the section `judge` describes: 1 where it calls the answer right,
 else 0; for an open-ended question the score by its rubric."""
-MANY_ACTIONS = 4
-"""Rollouts with this many actions or more are measured together."""
 
 _TRUNCATED = frozenset({StopReason.TRUNCATED, StopReason.TURN_BUDGET, StopReason.CONTEXT_BUDGET})
 
@@ -200,8 +203,8 @@ def reward_functions(
     weights: Mapping[str, float],
     rubric: RubricSettings,
     probe: KnowledgeProbe = NOBODY_CAN_TELL,
-    open_judge: Callable[[ServerSettings], Policy] = CompletionsPolicy,
-    open_verdicts: Callable[[], VerdictJudge] | None = None,
+    open_judge: "Callable[[ServerSettings], Policy] | None" = None,
+    open_verdicts: "Callable[[], Judge] | None" = None,
 ) -> dict[Any, float]:
     """Return the rewards as TRL calls them, with their weights.
 
@@ -211,7 +214,7 @@ def reward_functions(
         weights: by name; a reward that is not named does not count.
         rubric: settings of the reward of that name.
         probe: tells the log which searches were for known facts.
-        open_judge: opens the judge's policy; `train/judging.py` opens one that keeps account.
+        open_judge: opens the policy of the judge by the rubric (`train.judging.JudgeAccount`).
         open_verdicts: opens the judge of the reward `judge`.
 
     Raises:
@@ -222,10 +225,14 @@ def reward_functions(
     functions: dict[Any, float] = {}
     for name, weight in {exact_match.__name__: 0.0, **weights}.items():
         if name == RUBRIC:
-            function = _judged_reward(Judge(rubric, open_judge(rubric.server)))
+            from train.judging import rubric_reward
+
+            function = rubric_reward(rubric, open_judge)
         elif name == JUDGE:
+            from train.judging import verdict_reward
+
             assert open_verdicts is not None
-            function = _verdict_reward(open_verdicts())
+            function = verdict_reward(open_verdicts())
         else:
             function = _computed_reward(name, probe)
         functions[function] = weight
@@ -245,12 +252,15 @@ def check_weights(weights: Mapping[str, float], where: str) -> None:
             expected="rewards: {exact_match: 1.0, format_penalty: 0.1}",
         )
     for name in weights:
-        if name not in (*REWARDS, RUBRIC, JUDGE):
+        if names_own_part(name):
+            load_part(name, "reward", ("__call__",))
+        elif name not in (*REWARDS, RUBRIC, JUDGE):
             raise unknown_name("reward", name, [*REWARDS, RUBRIC, JUDGE], where=where)
 
 
 def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
     """Return TRL's function of a reward that follows from the record alone."""
+    of_row: Reward = load_part(name, "reward") if names_own_part(name) else REWARDS[name]
 
     def reward(
         graded: Sequence[GradedTrajectory],
@@ -265,7 +275,7 @@ def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
         rewards: list[float | None] = []
         for row in graded:
             has_failed = row.trajectory.stop_reason in FAILED_STOPS
-            rewards.append(None if has_failed else REWARDS[name](row))
+            rewards.append(None if has_failed else of_row(row))
         return rewards
 
     reward.__name__ = name  # under which TRL logs it
@@ -282,91 +292,43 @@ def _log_measures(
             log_metric(quantity, value)
 
 
-def _judged_reward(judge: "Judge") -> Any:
-    """Return TRL's function of the reward that a served judge gives."""
-
-    async def reward(graded: Sequence[GradedTrajectory], **_: object) -> list[float | None]:
-        return await asyncio.gather(*(judge.score(row) for row in graded))
-
-    reward.__name__ = RUBRIC
-    return reward
+def switch_step(settings: RlParams, num_steps: int) -> int:
+    """Return the first step of the second part: below 1 the setting is a share of the run."""
+    at = settings.rewards_switch
+    return round(at * num_steps) if at < 1 else int(at)
 
 
-def _verdict_reward(judge: VerdictJudge) -> Any:
-    """Return TRL's function of the reward that follows from a judge's verdicts."""
-
-    async def reward(graded: Sequence[GradedTrajectory], **_: object) -> list[float | None]:
-        rows = await asyncio.gather(*(judge.judge(row) for row in graded))
-        return [judged(row) for row in rows]
-
-    reward.__name__ = JUDGE
-    return reward
+def all_weights(settings: RlParams) -> dict[str, float]:
+    """Return the weights of the first part, and 0 for what only the second one pays."""
+    return {**dict.fromkeys(settings.later_rewards, 0.0), **settings.rewards}
 
 
-def judged(row: GradedTrajectory) -> float | None:
-    """Return the judge's score, or 1 for right and 0 for wrong; None where it did not tell."""
-    if row.judgement is None or row.trajectory.stop_reason in FAILED_STOPS:
+def weights_at(settings: RlParams, names: Sequence[str]) -> WeightsAt | None:
+    """Return what gives the weights of a step, in the order of `names`; None where they stay."""
+    if not settings.later_rewards:
         return None
-    if row.judgement.score is not None:
-        return row.judgement.score
-    return _number(row.judgement.is_right)
+
+    def weights(step: int, num_steps: int) -> list[float]:
+        is_later = step >= switch_step(settings, num_steps)
+        chosen = settings.later_rewards if is_later else settings.rewards
+        return [float(chosen.get(name, 0.0)) for name in names]
+
+    return weights
 
 
-class Judge:
-    """A served model that scores answers by a rubric.
+def check_stages(settings: RlParams, where: str) -> None:
+    """Refuse rewards that train nothing or are unknown, and a switch that is no step.
 
-    The rubric is a prompt file with the places `{question}`, `{gold}` and `{answer}`.
+    Raises:
+        ConfigError: a name is unknown, a part pays nothing, or the switch is below 0.
     """
-
-    _PLACE = re.compile(r"\{(question|gold|answer)\}")
-    _SCORE = re.compile(r"\s*(10|[0-9])(?![0-9.])")
-
-    def __init__(self, settings: RubricSettings, policy: Policy) -> None:
-        try:
-            rubric = Path(settings.prompt).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the rubric {settings.prompt}", got=error) from error
-        places = {"{prompt}": settings.chat_template, "{question}": rubric, "{answer}": rubric}
-        missing = [place for place, text in places.items() if place not in text]
-        if missing:
-            raise ConfigError(
-                "the rubric lacks a place", where=settings.prompt, expected=", ".join(missing)
-            )
-        self._prompt = settings.chat_template.replace("{prompt}", rubric)
-        self._policy = policy
-        self._slots = asyncio.Semaphore(settings.concurrency)
-
-    async def score(self, row: GradedTrajectory) -> float | None:
-        """Ask the judge for a score from 0 to 1.
-
-        Returns:
-            0 where there is no answer; None where the rollout failed or the judge gives no score.
-
-        Raises:
-            ServiceError: the judge cannot be reached after all retries.
-        """
-        if row.trajectory.stop_reason in FAILED_STOPS:
-            return None
-        if row.grade.prediction is None:
-            return 0.0
-        async with self._slots:
-            try:
-                reply = await self._policy.complete(self._request(row))
-            except RequestError:
-                return None
-        found = self._SCORE.match(reply.text)
-        return int(found[1]) / 10 if found else None
-
-    def _request(self, row: GradedTrajectory) -> Request:
-        texts = {
-            "question": row.trajectory.question,
-            "gold": "; ".join(row.gold_answers),
-            "answer": row.grade.prediction or "",
-        }
-        # The policy is trained against this prompt: its answer stays on one line, without tags and
-        # chat markers.
-        harmless: dict[str, str] = {}
-        for name, text in texts.items():
-            harmless[name] = " ".join(protocol.neutralise(text).split())
-        prompt = self._PLACE.sub(lambda place: harmless[place[1]], self._prompt)
-        return Request(prompt, stop=("\n",), max_tokens=8, temperature=0.0, top_p=1.0, seed=0)
+    check_weights(settings.rewards, where=f"{where}.rewards")
+    if settings.later_rewards:
+        check_weights(settings.later_rewards, where=f"{where}.later_rewards")
+    if settings.rewards_switch < 0:
+        raise ConfigError(
+            "rewards cannot change before the run",
+            where=f"{where}.rewards_switch",
+            expected="a share of the run below 1, or a step",
+            got=settings.rewards_switch,
+        )

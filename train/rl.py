@@ -34,12 +34,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
-from coa.judging.judge import Judge
-from coa.policy import Policy
-from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.question import Question
 from coa.ranking import seeded_rank
 from coa.rollout import Limits
@@ -61,15 +58,16 @@ from coa.trajectory import Mode
 from train import spending, vllm_policy
 from train.arguments import uses_fsdp
 from train.encode import RowTally
-from train.fitting import fit
 from train.grpo import trainer_class
-from train.judging import JudgeAccount
-from train.reward_stages import all_weights, check_stages, weights_at
-from train.rewards import reward_functions
+from train.rewards import JUDGE, RUBRIC, all_weights, check_stages, reward_functions, weights_at
 from train.rollouts import Ask, Rollouts, key_of
 from train.spending import SearchBill, price_of_request
-from train.stage import StageRun
-from train.watching import Monitor, watched
+from train.stage import StageRun, fit
+
+if TYPE_CHECKING:
+    from coa.judging.judge import Judge
+    from coa.policy import Policy
+    from coa.policy.server_settings import ServerSettings
 
 _NOT_HONOURED: dict[str, Any] = {
     "use_transformers_paged": False,
@@ -127,13 +125,18 @@ def train(run: StageRun) -> None:
             bill=bill,
         )
         is_react = settings.asking is Asking.REACT
-        stack.enter_context(watched(run, student, settings.react_prompt if is_react else ""))
-        run.callbacks += [Monitor(run.params.monitors), bill]
-        account = stack.enter_context(JudgeAccount(run.sections, run.workspace.name))
-        trainer = make_trainer(
-            run, student, asks, rollouts, account.open_judge, account.open_verdicts
-        )
-        run.report.judge_ledger = account.ledger
+        stack.enter_context(run.watched(student, settings.react_prompt if is_react else ""))
+        run.callbacks.append(bill)
+        if {RUBRIC, JUDGE} & all_weights(settings).keys():
+            from train.judging import JudgeAccount
+
+            account = stack.enter_context(JudgeAccount(run.sections, run.workspace.name))
+            trainer = make_trainer(
+                run, student, asks, rollouts, account.open_judge, account.open_verdicts
+            )
+            run.report.judge_ledger = account.ledger
+        else:
+            trainer = make_trainer(run, student, asks, rollouts)
         fit(run, trainer, student, (settings.init, settings.questions))
         is_first = trainer.is_world_process_zero()
         spent = bill.close(run.workspace.out, is_first=is_first)
@@ -207,8 +210,8 @@ def make_trainer(
     student: Student,
     asks: Mapping[str, Sequence[Ask]],
     rollouts: Rollouts,
-    open_judge: Callable[[ServerSettings], Policy] = CompletionsPolicy,
-    open_verdicts: Callable[[], Judge] | None = None,
+    open_judge: "Callable[[ServerSettings], Policy] | None" = None,
+    open_verdicts: "Callable[[], Judge] | None" = None,
 ) -> Any:
     """Make TRL's trainer with our rollouts and rewards.
 

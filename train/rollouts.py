@@ -26,8 +26,9 @@ from coa.simulators.factory import MakeSimulator
 from coa.stages import Stage
 from coa.student.asking import Asking
 from coa.tools import Toolbox, library_fingerprint
-from coa.tools.factory import ToolsParams, own_tools
+from coa.tools.factory import own_tools
 from coa.tools.search import SearchTool
+from coa.tools.settings import ToolsParams
 from coa.tools.simulated import SimulatedTools
 from coa.trajectory import FAILED_STOPS, Author, Mode, Sampling, count_actions
 from train import vllm_policy

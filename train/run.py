@@ -30,8 +30,7 @@ def main(arguments: Sequence[str]) -> str:
     for package in ("torch", "trl"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "train")
-    from train.fitting import leave_process_group
-    from train.stage import StageRun
+    from train.stage import StageRun, leave_process_group
 
     run = StageRun(params.stage, params, loaded.dump(sections_beside(params.stage)), loaded)
     import_module(TRAINING_MODULES[params.stage]).train(run)

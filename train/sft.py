@@ -1,21 +1,21 @@
 """Train SFT stages 2 and 3, and rejection fine-tuning, by token likelihood, on TRL's SFTTrainer.
 
-Stage 2 masks observations out, stage 3 trains their
-bodies with the closing tags (AutoCoA, section 3); both masks come from who wrote what. Rejection
-fine-tuning is stage 2 with right trajectories of a trained student added to its sets. Sequences are
-packed without padding; no token sees another sequence.
+Stage 2 masks observations out, stage 3 trains their bodies with the closing tags (AutoCoA, section
+3); both masks come from who wrote what. Rejection fine-tuning is stage 2 with right trajectories of
+a trained student added to its sets. Sequences are packed without padding; no token sees another
+sequence.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from coa.graded import GradedTrajectory
 from coa.stages import Stage
+from coa.student.checkpoint import Student
 from coa.student.sets import read_split
+from coa.student.settings import Arguments
 from train.encode import Encoder, Example, to_dataset
-from train.fitting import fit
-from train.sft_trainer import make_trainer
-from train.stage import StageRun
+from train.stage import StageRun, fit
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,9 +25,6 @@ def train(run: StageRun) -> None:
     """Run stage sft2, sft3 or rft."""
     settings = run.params.sft_of(run.stage)
     student = run.load(settings.init)
-    # Both import transformers, which takes seconds that a missing model need not wait for.
-    from train.watching import Monitor, watched
-
     encoder = Encoder(
         student.tokenizer, run.prompt(student.tokenizer), run.params.max_context_tokens
     )
@@ -36,8 +33,7 @@ def train(run: StageRun) -> None:
         "validation": _encode_split(run, encoder, "validation"),
     }
     run.report.note_rows(encoder.rows, len(splits["train"]))
-    with watched(run, student):
-        run.callbacks.append(Monitor(run.params.monitors))
+    with run.watched(student):
         trainer = make_trainer(run, student, splits, settings.arguments)
         fit(run, trainer, student, (settings.init, *settings.trajectories))
 
@@ -53,3 +49,39 @@ def _encode_split(run: StageRun, encoder: Encoder, split: str) -> "Dataset":
                 yield encoder.trajectory(row, trains_world=trains_world)
 
     return to_dataset(examples(), Example)
+
+
+def make_trainer(
+    run: StageRun,
+    student: Student,
+    splits: Mapping[str, "Dataset"],
+    arguments: Arguments,
+    *,
+    optimizer: Any = None,
+) -> Any:
+    """Make TRL's trainer over `train` and `validation`, packed without padding.
+
+    Args:
+        run: gives the settings that all stages share.
+        student: what is trained.
+        splits: the sequences, by split.
+        arguments: the trainer's own settings.
+        optimizer: in place of the trainer's.
+    """
+    from trl.trainer.sft_config import SFTConfig
+
+    from train.likelihood_trainer import LikelihoodTrainer
+
+    packed = run.arguments(
+        SFTConfig, arguments, max_length=run.params.max_context_tokens, packing=True
+    )
+    return LikelihoodTrainer(
+        model=student.model,
+        args=packed,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"] or None,
+        processing_class=student.tokenizer,
+        peft_config=run.lora(),
+        callbacks=run.callbacks,
+        optimizers=(optimizer, None),
+    )

@@ -15,12 +15,11 @@ import msgspec
 from transformers import TrainerCallback
 
 from coa.drivers import Environment
-from coa.factory import SearchParams
 from coa.params import Params
 from coa.prices import CostParams
 from coa.requests_sent import count_requests
 from coa.rollout import State
-from coa.search import EngineKind
+from coa.search.settings import EngineKind, SearchParams
 from coa.student.results import write_text
 from coa.tools import ToolReply
 

@@ -1,10 +1,13 @@
-"""Hold what every stage shares while it runs: its settings, its folders and its prompt.
+"""Run one stage: its folders, its student and prompt, its trainer's settings, and its training.
 
 A stage loads its student with `StageRun.load`, tells its rows to `StageRun.report`
-(train/reporting.py), makes its trainer from `StageRun.arguments`, and hands it to `fit`
-(train/fitting.py).
+(train/report.py), makes its trainer from `StageRun.arguments`, and hands it to `fit`, which goes on
+from the last checkpoint, trains, and saves what came of it.
 """
 
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,11 @@ from coa.errors import ConfigError, MissingExtraError
 from coa.params import Params
 from coa.prompts import Prompt
 from coa.stages import Stage
-from coa.student.checkpoint import OUT, Student, Workspace, load_student
+from coa.student.checkpoint import OUT, Student, Workspace, explaining_writes, load_student
 from coa.student.settings import Arguments, TrainParams
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
-from train.base_files import check_window, window_of
-from train.reporting import StageReport
+from train.base import check_window, window_of
+from train.report import StageReport
 
 _ALWAYS: Arguments = {
     "report_to": "none",
@@ -45,7 +48,7 @@ class StageRun:
         self.workspace = Workspace(_name_of(stage, params))
         self.report = StageReport(stage, params, self.workspace, resolved)
         self.callbacks: list[Any] = []
-        """What watches the training (train/watching.py)."""
+        """What is called back while it trains (train/callbacks.py)."""
         self.trainer: Any = None
         """What trains, from where `fit` starts it."""
 
@@ -121,6 +124,54 @@ class StageRun:
             values["activation_checkpointing"] = False
         return make_arguments(kind, values, where=f"params.yaml, train.{self.stage}.arguments")
 
+    @contextmanager
+    def watched(self, student: Student, react_prompt: str = "") -> Iterator[None]:
+        """Add the alarms to the callbacks and, where they are asked for, rollouts before them.
+
+        There are no rollouts where `train.monitors.every` is 0, in a dry run, and where a process
+        holds only a part of the weights: its rollouts would have to wait for the other processes.
+
+        Raises:
+            InputError: the questions or the search index are missing.
+            ConfigError: no question is of the split validation.
+        """
+        from train.callbacks import Monitor, RolloutWatch
+
+        monitors = self.params.monitors
+        is_wanted = monitors.every > 0 and not self.params.dry_run
+        if is_wanted and shards_weights():
+            print(
+                "no rollouts are watched while training: each process holds a part of the weights",
+                file=sys.stderr,
+            )
+            is_wanted = False
+        if not is_wanted or self.sections is None:
+            self.callbacks.append(Monitor(monitors))
+            yield
+            return
+        # The rollouts need the search and the tools, which a stage without them need not load.
+        from train.watching import open_watch
+
+        prompt = self.prompt(student.tokenizer, react_prompt)
+        name = self.workspace.name
+        is_react = bool(react_prompt)
+        with open_watch(
+            self.sections, self.params, name, student.tokenizer, prompt, is_react
+        ) as measure:
+            # Before the alarms, which read what is logged.
+            self.callbacks += [RolloutWatch(monitors.every, measure, self.log), Monitor(monitors)]
+            yield
+
+    def log(self, figures: Mapping[str, float]) -> None:
+        """Add an entry to the trainer's log, and to the tracker that `report_to` names.
+
+        It is the base class's: `log` of the trainers of pairs and of GRPO adds the means of the
+        training steps so far, and begins new ones.
+        """
+        from transformers import Trainer
+
+        Trainer.log(self.trainer, dict(figures))
+
     def adapted(self, model: Any) -> Any:
         """Add LoRA adapters to the model, for a trainer that does not add them itself."""
         settings = self.lora()
@@ -163,3 +214,127 @@ def _name_of(stage: Stage, params: TrainParams) -> str:
     if params.name:
         return params.name
     return f"{stage}_dry_run" if params.dry_run else str(stage)
+
+
+def fit(
+    run: StageRun,
+    trainer: Any,
+    student: Student,
+    inputs: Sequence[str],
+    finish: Callable[[], None] | None = None,
+) -> None:
+    """Train, from the last checkpoint where there is one, and write the model and its report.
+
+    Args:
+        run: the stage's run.
+        trainer: transformers' Trainer or one derived from it.
+        student: its tokenizer is saved beside the trained model.
+        inputs: files and folders; a checkpoint made from others is not taken up.
+        finish: called when the model is trained and measured, before it is saved.
+
+    Raises:
+        ConfigError: the memory does not suffice; says what to change.
+        OutputError: a file cannot be written.
+    """
+    from train.callbacks import use_training_bar
+
+    run.trainer = trainer
+    use_training_bar(trainer)
+    checkpoint = _find_checkpoint(run, trainer, inputs)
+    if checkpoint:
+        print(f"going on from {checkpoint}", file=sys.stderr)
+    final: dict[str, float] = {}
+    with explaining_memory(run.stage):
+        with explaining_writes(run.workspace.checkpoints):
+            _train(trainer, checkpoint)
+        if trainer.eval_dataset is not None:
+            final = trainer.evaluate()
+    if finish is not None:
+        finish()
+    is_saved = _save(run, trainer, student)
+    if is_saved:
+        run.report.write_trained(trainer.state.log_history, final, trainer.state.global_step)
+        run.workspace.clear()
+
+
+def _find_checkpoint(run: StageRun, trainer: Any, inputs: Sequence[str]) -> str | None:
+    """Find the checkpoint to go on from.
+
+    The first process clears what is of no use and notes what the run is; the others find that done.
+    """
+    with trainer.accelerator.main_process_first():
+        run.workspace.check_out()
+        if run.params.dry_run and trainer.is_world_process_zero():
+            run.workspace.clear()
+        return run.workspace.resume_from(run.resolved, inputs)
+
+
+def _train(trainer: Any, checkpoint: str | None) -> None:
+    """Train to the end.
+
+    A checkpoint of the last step is only loaded: the trainer itself would take one step more.
+    """
+    from transformers import TrainerState
+
+    if checkpoint:
+        reached = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json"))
+        if reached.global_step >= reached.max_steps:
+            trainer._load_from_checkpoint(checkpoint)
+            trainer.state = reached
+            return
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def _save(run: StageRun, trainer: Any, student: Student) -> bool:
+    """Save the trained model; False in a process that is not the first, which saves nothing.
+
+    Every process takes part in collecting the weights. Adapters are merged into them, so that
+    transformers loads the model.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state = None
+    if not run.params.lora:
+        sharded = trainer.model if trainer.deepspeed is None else trainer.deepspeed
+        state = trainer.accelerator.get_state_dict(sharded)
+    if not trainer.is_world_process_zero():
+        return False
+    if run.params.lora:
+        model = model.merge_and_unload()
+    run.workspace.save(Student(model, student.tokenizer), state)
+    return True
+
+
+@contextmanager
+def explaining_memory(stage: Stage) -> Iterator[None]:
+    """Turn what torch says when memory runs out into what to change.
+
+    Raises:
+        ConfigError: the memory does not suffice.
+    """
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_told_by_type = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not is_told_by_type and "allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            "out of memory",
+            where=f"params.yaml, train.{stage}.arguments",
+            got=str(error).partition("\n")[0],
+            fix="halve per_device_train_batch_size and double gradient_accumulation_steps; then "
+            "activation_checkpointing: true, train.lora, or a smaller train.max_context_tokens",
+        ) from error
+
+
+def leave_process_group() -> None:
+    """Wait for the other processes of a training, if there are any, and part from them in order.
+
+    A process that ends while another one still writes can make it abort.
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

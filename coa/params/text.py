@@ -88,7 +88,7 @@ def _to_nodes(value: Any, name: str, comments: dict[str, list[str]]) -> Any:
 
 def _is_deep(value: Any) -> bool:
     """Return whether a value holds a text with a colon, or a mapping below its first level."""
-    items = list(value.values()) if isinstance(value, dict) else value
+    items = [*value, *value.values()] if isinstance(value, dict) else value
     for item in items:
         if isinstance(item, str) and ":" in item:
             return True

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 
@@ -61,18 +60,3 @@ class Finder(Protocol):
 
     def passage(self, passage_id: str) -> Passage | None:
         """Return the passage with this id; None where there is none."""
-
-
-class EngineKind(StrEnum):
-    """Which search engine a section describes."""
-
-    EMBEDDED = "embedded"
-    """The index of this project, memory-mapped, in this process: BM25."""
-    DENSE = "dense"
-    """The vectors of the index's passages: those nearest to the query's vector."""
-    HYBRID = "hybrid"
-    """BM25 and the vectors, fused by reciprocal ranks."""
-    SERVER = "server"
-    """A retrieval server: this project's, or any that speaks one of the dialects."""
-    WEB = "web"
-    """A search engine of the web."""

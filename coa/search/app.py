@@ -24,11 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coa.search import Finder, Hit
 from coa.search.connections import Connections, RequestLimits
 from coa.search.search_pool import BusyError, SearchPool
+from coa.search.settings import Dialect
 from coa.search.wire import (
     FINGERPRINT_HEADER,
     PAGES,
     SEARCHES,
-    Dialect,
     InvalidSearchError,
     PageEndpoint,
     ParsedSearch,

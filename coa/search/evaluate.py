@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError
-from coa.factory import SearchParams, open_engine
 from coa.files import QUESTIONS
 from coa.grading import YES_NO, normalise
 from coa.metrics import write_metrics
 from coa.params import Params
 from coa.progress import Progress
 from coa.search import Hit, SearchEngine
+from coa.search.factory import open_engine
+from coa.search.settings import SearchParams
 from coa.sources import read_rows
 
 _DEPTHS = (1, 3, 5, 10, 20, 50, 100)

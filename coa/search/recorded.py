@@ -8,45 +8,13 @@ replay fails where the run failed.
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 import msgspec
 
 from coa.errors import ConfigError, InputError
 from coa.journal import CallKind, Journal, JournalReader, request_key, to_json
 from coa.search import Hit, SearchEngine, SearchError
-from coa.search.remote import RemoteSettings
-
-
-class RecordingMode(StrEnum):
-    """A way to use a recording."""
-
-    OFF = "off"
-    """Nothing: every search goes to the engine."""
-    RECORD = "record"
-    """A search that is not in the recording goes to the engine and is added; the others are
-    answered from it."""
-    REPLAY = "replay"
-    """The recording answers; a search that it does not hold is an error. The engine is never
-    asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingSettings:
-    """A recording of searches."""
-
-    mode: RecordingMode = RecordingMode.OFF
-    """What is done with it."""
-    path: str = ""
-    """The file, such as `data/raw/searches.sqlite`."""
-
-    def __post_init__(self) -> None:
-        if self.mode is not RecordingMode.OFF and not self.path:
-            raise ConfigError(
-                "search.recording.path is missing",
-                expected="the file to record into or replay from",
-            )
+from coa.search.settings import RecordingMode, RecordingSettings, RemoteSettings
 
 
 class Recorded(msgspec.Struct, frozen=True):

@@ -9,88 +9,22 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self
+from dataclasses import replace
+from typing import Any, Self
 
-from coa.errors import ConfigError, ServiceError
+from coa.errors import ServiceError
 from coa.http_attempts import NO_CONNECTION
 from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
 from coa.requests_sent import note_request
 from coa.search import Hit, SearchError
-from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, Dialect, bearer_token, of_dialect
+from coa.search.settings import PatientSettings, RemoteSettings
+from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, bearer_token, of_dialect
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
 _REFUSALS = frozenset({401, 403, 404, 405})
 """Statuses that every other request would get too."""
 _HEALTH_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteSettings:
-    """Address of a search server, its dialect, and how long a search is tried."""
-
-    url: str = "http://127.0.0.1:8000"
-    """Without the dialect's path. No credentials: a token comes from the environment,
-    `COA_SEARCH_TOKEN`."""
-    dialect: Dialect = Dialect.SEARCH_R1
-    """Whose protocol it speaks."""
-    name: str = ""
-    """What the server searches and how, such as wiki-18-e5: the dialects do not say it, so results
-    are comparable only where name and url are the same. Empty: a server of ours is asked for its
-    index's fingerprint. A fingerprint (`tantivy:...`, `dense:...`, `hybrid:...`) is compared with
-    what such a server says."""
-    timeout_seconds: float = 20.0
-    """For one attempt."""
-    deadline_seconds: float = 60.0
-    """For one search with all its attempts; waiting for its turn does not count."""
-    max_concurrency: int = 64
-    """Searches in flight at once."""
-    max_per_second: float = 0.0
-    """Requests a second; 0 sets no limit."""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"https?://[^@\s]+", self.url):
-            # The value is not shown: it may hold a password.
-            raise ConfigError(
-                "search.server.url is not usable",
-                expected="http(s)://host:port without credentials",
-            )
-        check_patience(self, "search.server")
-
-
-class PatientSettings(Protocol):
-    """Settings that say how long a search is tried, and how many are sent."""
-
-    @property
-    def timeout_seconds(self) -> float:
-        """For one attempt."""
-
-    @property
-    def deadline_seconds(self) -> float:
-        """For one search with all its attempts."""
-
-    @property
-    def max_concurrency(self) -> int:
-        """Searches in flight at once."""
-
-    @property
-    def max_per_second(self) -> float:
-        """Requests a second; 0 sets no limit."""
-
-
-def check_patience(settings: PatientSettings, section: str) -> None:
-    """Refuse limits of time and rate with which no search could be made.
-
-    Raises:
-        ConfigError: one is out of range.
-    """
-    for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
-        if not getattr(settings, name) > 0:
-            raise ConfigError(f"{section}.{name} must be positive", got=getattr(settings, name))
-    if settings.max_per_second < 0:
-        what = f"{section}.max_per_second must not be negative"
-        raise ConfigError(what, got=settings.max_per_second)
 
 
 def patience_of(settings: PatientSettings) -> Patience:

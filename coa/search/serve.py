@@ -29,12 +29,12 @@ from coa.errors import ConfigError, unknown_name
 from coa.files import INDEX
 from coa.listening import BACKLOG, listen
 from coa.params import Params
-from coa.search import EngineKind
 from coa.search.app import Serving, create_app
 from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
-from coa.search.finders import IN_PROCESS, AnyFinder, FusionSettings, open_finder
-from coa.search.wire import Dialect, bearer_token
+from coa.search.factory import IN_PROCESS, AnyFinder, open_finder
+from coa.search.settings import Dialect, EngineKind, FusionSettings
+from coa.search.wire import bearer_token
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
 """Environment variable that carries the settings to the workers, which are separate processes."""
@@ -116,7 +116,7 @@ def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
 
 def main(arguments: Sequence[str]) -> str:
     """Serve until a signal ends it and return the summary line."""
-    from coa.factory import SearchParams  # not at the top: workers start faster without it
+    from coa.search.settings import SearchParams  # not at the top: workers start faster without it
 
     loaded = Params.load("serve", arguments)
     params = loaded.section(ServeParams)

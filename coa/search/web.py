@@ -4,34 +4,21 @@ Each hit is a page's address, title and snippet.
 """
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from coa.errors import ConfigError, ServiceError
 from coa.search import Hit, Passage
-from coa.search.remote import Caller, check_patience, patience_of
+from coa.search.remote import Caller, patience_of
+from coa.search.settings import Provider, WebSettings
 from coa.search.wire import malformed
-
-
-class Provider(StrEnum):
-    """Service that searches the web."""
-
-    SERPER = "serper"
-    """Serper (Google's results); paid, the key is in SERPER_API_KEY."""
-    SEARXNG = "searxng"
-    """A SearXNG server that you run, with its JSON format switched on; no key."""
-    TAVILY = "tavily"
-    """Tavily; paid, the key is in TAVILY_API_KEY."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Service:
     """How a provider is asked and answers."""
 
-    url: str
     list_key: str
     """Key under which the reply has its results."""
     fields: tuple[str, str, str]
@@ -47,7 +34,6 @@ class _Service:
 
 _SERVICES = {
     Provider.SERPER: _Service(
-        url="https://google.serper.dev",
         list_key="organic",
         fields=("link", "title", "snippet"),
         request=lambda query, top_k: {"json": {"q": query, "num": top_k}},
@@ -55,14 +41,12 @@ _SERVICES = {
         key_header=("X-API-KEY", ""),
     ),
     Provider.SEARXNG: _Service(
-        url="http://127.0.0.1:8888",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, _: {"params": {"q": query, "format": "json"}},
         method="GET",
     ),
     Provider.TAVILY: _Service(
-        url="https://api.tavily.com",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, top_k: {"json": {"query": query, "max_results": min(top_k, 20)}},
@@ -70,43 +54,6 @@ _SERVICES = {
         key_header=("Authorization", "Bearer "),
     ),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class WebSettings:
-    """Settings of web search and its costs. Keys come from the environment only."""
-
-    provider: Provider = Provider.SEARXNG
-    """The service that is asked."""
-    url: str = ""
-    """Another address than the provider's usual one."""
-    timeout_seconds: float = 20.0
-    """For one attempt."""
-    deadline_seconds: float = 60.0
-    """For one search with all its attempts; waiting for its turn does not count."""
-    max_concurrency: int = 8
-    """Searches in flight at once."""
-    max_per_second: float = 5.0
-    """Requests a second; 0 sets no limit."""
-    max_paid_calls: int = 1000
-    """A run that has sent so many paid requests ends with an error rather than with a surprise."""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"(https?://[^@\s]+)?", self.url):
-            raise ConfigError(
-                "search.web.url is not usable",
-                expected="http(s)://host without credentials, or nothing",
-            )
-        check_patience(self, "search.web")
-        if self.max_paid_calls < 0:
-            raise ConfigError(
-                "search.web.max_paid_calls must not be negative", got=self.max_paid_calls
-            )
-
-    @property
-    def address(self) -> str:
-        """Return the address that requests are sent to."""
-        return (self.url or _SERVICES[self.provider].url).rstrip("/")
 
 
 class WebSearch:

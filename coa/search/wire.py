@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
@@ -20,32 +19,12 @@ import msgspec
 
 from coa.errors import ConfigError
 from coa.search import Hit, Passage, SearchError
+from coa.search.settings import Dialect
 
 FINGERPRINT_HEADER = "X-Search-Fingerprint"
 """Header in which this project's server says what it searches."""
 TOKEN_VARIABLE = "COA_SEARCH_TOKEN"
 """Environment variable of the bearer token, for servers that want one and clients that send it."""
-
-
-class Dialect(StrEnum):
-    """Protocol that a server or its client speaks."""
-
-    FLASHRAG = "flashrag"
-    """AutoCoA's and FlashRAG's `/retrieve`: `query`, `tok_k` (so misspelt) or `top_k`,
-    `return_score`."""
-    RECALL = "recall"
-    """ReCall's and ReSearch's `/search` and `/batch_search`: `query`, `top_n`, `return_score`."""
-    SEARCH_R1 = "search_r1"
-    """Search-R1's `/retrieve`, also that of slime, Tree-GRPO and verl: `queries`, `topk`,
-    `return_scores`."""
-    SKYRL = "skyrl"
-    """SkyRL's `/retrieve`: Search-R1's with one `query`."""
-    ASEARCHER = "asearcher"
-    """ASearcher's `/retrieve`, whose documents have a `url`, and `/access`, which reads them."""
-    R1_SEARCHER = "r1_searcher"
-    """R1-Searcher's `/queries`: `queries`, `k`; documents are texts."""
-    OPENRESEARCHER = "openresearcher"
-    """OpenResearcher's `/search` (`query`, `topn`) and `/get_content`."""
 
 
 Size = Annotated[float, msgspec.Meta(ge=1, multiple_of=1)]

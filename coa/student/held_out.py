@@ -1,4 +1,4 @@
-"""Choose the held-out questions that an evaluation asks."""
+"""Choose the held-out questions that an evaluation asks, and those that watch a training."""
 
 import hashlib
 from collections import defaultdict
@@ -109,3 +109,26 @@ def _choose_sets(questions: Iterable[Question], params: Choice) -> dict[str, lis
                 fix=f"set num_questions={size} or fewer; 0 asks all {size:,}",
             )
     return sets
+
+
+def choose_watched(questions: Iterable[Question], number: int) -> list[Question]:
+    """Choose the validation questions by which trainings are watched; their ids alone decide.
+
+    Raises:
+        ConfigError: there is no validation question.
+    """
+
+    def draw(question: Question) -> bytes:
+        return hashlib.sha256(question.question_id.encode()).digest()
+
+    held_out = [question for question in questions if question.split == "validation"]
+    if not held_out:
+        raise ConfigError(
+            "there is no question to watch a training by",
+            where=QUESTIONS,
+            expected="questions of the split validation",
+            fix="name a file of them in questions.files with `split: validation`, or set train "
+            "questions aside (`num_validation: 50` in an entry), after which others are sampled; "
+            "train.monitors.every=0 watches none",
+        )
+    return sorted(held_out, key=draw)[:number]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from coa.factory import SearchParams, open_library
 from coa.params import Params
-from coa.search.recorded import RecordingMode
+from coa.search.settings import RecordingMode, SearchParams
 from coa.tools import Toolbox
-from coa.tools.factory import ToolsParams
+from coa.tools.factory import open_library
+from coa.tools.settings import ToolsParams
 
 
 class HeldTools:

@@ -2,30 +2,32 @@
 
 In the microworld both can be told: they are read back from a rollout's own sentences. In any other
 world nobody can tell what a model knows. `open_probe` chooses between the two by the questions.
-Only this module, and pretrain.py, which reads the microworld's texts, know the microworld.
+Only this module, and pretrain.py, which reads the microworld's texts, know the microworld; it is
+imported for its own questions alone.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from coa.errors import InputError
-from coa.microworld.factory import MicroworldParams
-from coa.microworld.phrases import PhraseKind, read_back
-from coa.microworld.plans import CALCULATIONS, Plan, make_plan
-from coa.microworld.questions import SOURCE
-from coa.microworld.world import Fact, World, make_world
 from coa.params import Params
 from coa.protocol import render
 from coa.question import Question
 from coa.trajectory import Step
 
+if TYPE_CHECKING:
+    from coa.microworld.plans import Plan
+    from coa.microworld.world import Fact, World
+
+_MICROWORLD = "microworld"
+"""The source of that world's questions (`coa.microworld.questions.SOURCE`)."""
 _BETWEEN_RELATION_AND_ENTITY = " of "
 
 
 class Decision(NamedTuple):
     """The move of a rollout right after it had said which fact it needs."""
 
-    fact: Fact
+    fact: "Fact"
     is_known: bool
     searched: bool
 
@@ -83,7 +85,7 @@ class MicroworldProbe:
     rollouts name no fact of this world.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: "World") -> None:
         self._world = world
 
     def needs_no_search(self, question: Question) -> bool | None:
@@ -101,11 +103,15 @@ class MicroworldProbe:
         Returns:
             None for a question that is not about this world.
         """
+        from coa.microworld.plans import CALCULATIONS
+
         plan = self._find_plan(question)
         return plan.kind in CALCULATIONS if plan else None
 
     def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
         """Yield one decision, to search or not, for each fact of this world that is needed."""
+        from coa.microworld.phrases import PhraseKind, read_back
+
         fact: Fact | None = None
         for utterance in read_back(render(steps)):
             if fact is not None:
@@ -116,6 +122,8 @@ class MicroworldProbe:
 
     def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
         """Return the last fact that the steps say they need; None where the world has no such."""
+        from coa.microworld.phrases import PhraseKind, read_back
+
         fact: Fact | None = None
         for utterance in read_back(render(steps)):
             if utterance.said is PhraseKind.NEED:
@@ -124,16 +132,18 @@ class MicroworldProbe:
             return None
         return NeededFact(fact.value, self._world.is_known(fact))
 
-    def _find_plan(self, question: Question) -> Plan | None:
+    def _find_plan(self, question: Question) -> "Plan | None":
         """Find the facts that a question joins; None where it is not about this world."""
-        if question.source != SOURCE:
+        from coa.microworld.plans import make_plan
+
+        if question.source != _MICROWORLD:
             return None
         try:
             return make_plan(self._world, question.question)
         except InputError:
             return None
 
-    def _find_fact(self, said: str) -> Fact | None:
+    def _find_fact(self, said: str) -> "Fact | None":
         """Find the fact that a sentence speaks of as `relation of entity`."""
         relation, _, entity = said.partition(_BETWEEN_RELATION_AND_ENTITY)
         return self._world.facts.get((entity, relation))
@@ -147,8 +157,11 @@ def open_probe(questions: Iterable[Question], sections: Params) -> KnowledgeProb
     Raises:
         ConfigError: that section is missing or has a bad value.
     """
-    if not any(question.source == SOURCE for question in questions):
+    if not any(question.source == _MICROWORLD for question in questions):
         return NOBODY_CAN_TELL
+    from coa.microworld.factory import MicroworldParams
+    from coa.microworld.world import make_world
+
     return MicroworldProbe(make_world(sections.section(MicroworldParams, "microworld").world))
 
 

@@ -8,14 +8,17 @@ theirs is renamed.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from coa.errors import ConfigError
 from coa.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
-from coa.policy.completions import ServerSettings
-from coa.rollout import Limits
+from coa.policy.server_settings import ServerSettings
 from coa.stages import Stage
 from coa.student.asking import Asking
 from coa.student.small import StudentSettings
+
+if TYPE_CHECKING:
+    from coa.rollout import Limits
 
 Arguments = Mapping[str, Any]
 _RFT_SETS = (
@@ -66,6 +69,12 @@ class Sft1Params:
     """With trajectories: weight of their mean loss per token beside that of the pairs."""
     arguments: Arguments = field(default_factory=dict)
     """The trainer's own settings."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.likelihood_share < 1:
+            raise ConfigError(
+                f"train.sft1.likelihood_share must be between 0 and 1, not {self.likelihood_share}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,7 @@ class TrainParams:
     rl2: RlParams = field(default_factory=lambda: RlParams("data/train/sft2"))
     rft: SftParams = field(default_factory=lambda: SftParams("data/train/sft1", _RFT_SETS))
 
-    def limit_rollouts(self, teacher: Limits) -> Limits:
+    def limit_rollouts(self, teacher: "Limits") -> "Limits":
         """Return the budgets of the student's rollouts: the section `rollout` with its own."""
         return replace(
             teacher,

@@ -9,10 +9,11 @@ import asyncio
 import ipaddress
 import socket
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from yarl import URL
+
+from coa.tools.settings import FetchLimits
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -51,20 +52,6 @@ class Page(NamedTuple):
     """Its address after redirects."""
     content_type: str
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """Limits on what one page may cost."""
-
-    timeout_seconds: float = 20.0
-    """Time for a page with all its redirects."""
-    max_bytes: int = 2_000_000
-    """Longer pages are cut."""
-    max_per_second: float = 2.0
-    """Pages a second from one host; 0 sets no limit."""
-    private_hosts: tuple[str, ...] = ()
-    """Names of hosts that may have private addresses, such as an intranet's."""
 
 
 class PageFetcher:

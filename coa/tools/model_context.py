@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from coa.errors import ConfigError, MissingExtraError, ServiceError, unknown_name
+from coa.errors import MissingExtraError, ServiceError, unknown_name
 from coa.tools import ToolReply, ToolSchema
+from coa.tools.settings import McpSettings
 from coa.trajectory import Outcome
 
 if TYPE_CHECKING:
@@ -27,36 +28,6 @@ if TYPE_CHECKING:
 _MAX_PAGES = 100
 """Largest number of pages in a server's list of tools."""
 _PLAIN = {"string": str, "integer": int, "number": float}
-
-
-@dataclass(frozen=True, slots=True)
-class McpSettings:
-    """A server and which of its tools are offered."""
-
-    command: str = ""
-    """Starts a server that speaks over stdin and stdout: `python weather.py`. No shell runs it."""
-    url: str = ""
-    """Or the address of one that is running: `http://127.0.0.1:8000/mcp`."""
-    tools: tuple[str, ...] = ()
-    """Names of the tools that are offered; empty: all of them."""
-    timeout_seconds: float = 30.0
-    """For one call, and for the list of tools."""
-    max_chars: int = 4000
-    """Characters of a reply that are shown."""
-
-    def __post_init__(self) -> None:
-        if bool(self.command.strip()) == bool(self.url.strip()):
-            raise ConfigError("an MCP server needs either a command or a url", where="tools.mcp")
-        try:
-            shlex.split(self.command)
-        except ValueError as error:
-            raise ConfigError(
-                "the command of an MCP server cannot be read", where="tools.mcp", got=error
-            ) from error
-        for name in ("timeout_seconds", "max_chars"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ConfigError(f"{name} of an MCP server must be positive, not {value}")
 
 
 class McpTool:

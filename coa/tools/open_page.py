@@ -10,14 +10,14 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from coa.errors import ConfigError, MissingExtraError
+from coa.errors import MissingExtraError
 from coa.tools import ToolReply
-from coa.tools.fetching import AddressError, FetchLimits, Page, PageError, PageFetcher
+from coa.tools.fetching import AddressError, Page, PageError, PageFetcher
 from coa.tools.page_text import REPLY, REQUEST
 from coa.tools.search import shorten, shorten_to_chars
+from coa.tools.settings import OpenSettings
 from coa.trajectory import Outcome
 
 _MAX_URL_CHARS = 2000
@@ -28,29 +28,6 @@ _SECONDS = 5.0
 """Time to read one page; an ordinary one of two megabytes takes 0.2 s."""
 _MAX_PROCESSES = 4
 _COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("page_text.py")))
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSettings:
-    """Settings for opening and showing pages."""
-
-    is_offered: bool = False
-    """Whether the tool is there."""
-    max_words: int = 600
-    """Words of the page that are shown, up to the end of a sentence."""
-    fetch: FetchLimits = field(default_factory=FetchLimits)
-    """Limits on what one page may cost."""
-
-    def __post_init__(self) -> None:
-        if self.max_words < 1:
-            raise ConfigError(
-                "tools.open.max_words is too small", expected="at least 1", got=self.max_words
-            )
-        for name in ("timeout_seconds", "max_bytes"):
-            if not getattr(self.fetch, name) > 0:
-                raise ConfigError(
-                    f"tools.open.fetch.{name} must be positive", got=getattr(self.fetch, name)
-                )
 
 
 class OpenTool:

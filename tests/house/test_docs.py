@@ -22,7 +22,7 @@ from coa.commands import find_command
 from coa.comparisons import Comparison, Parting, Source
 from coa.drops import Dropped, DropReason
 from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
-from coa.factory import EngineKind, PolicyKind
+from coa.factory import PolicyKind
 from coa.foreign.record import Format
 from coa.foreign.unreadable import UnreadableReason
 from coa.graded import GradedTrajectory
@@ -52,9 +52,7 @@ from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import Manifest
 from coa.search.index import IndexParams
-from coa.search.recorded import RecordingMode
-from coa.search.web import Provider
-from coa.search.wire import Dialect
+from coa.search.settings import Dialect, EngineKind, Provider, RecordingMode
 from coa.settings_help import all_sections, field_docs
 from coa.tools import Repeats
 from coa.tools.search import Numbering

@@ -1,4 +1,4 @@
-"""Open the engines that search an index folder in this process, and fuse two of them: `hybrid`.
+"""Fuse the rankings of two engines over one corpus: `hybrid`.
 
 Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) needs no scores that compare: a
 passage scores 1 / (k + rank) in each ranking that holds it.
@@ -8,56 +8,12 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
-from coa.errors import ConfigError
-from coa.search import EngineKind, Finder, Hit, Passage
-from coa.search.dense.settings import DenseSettings
-from coa.search.embedded import EmbeddedSearch
+from coa.search import Finder, Hit, Passage
+from coa.search.settings import FusionSettings
 
-if TYPE_CHECKING:
-    from coa.search.dense.engine import DenseSearch
-
-IN_PROCESS = (EngineKind.EMBEDDED, EngineKind.DENSE, EngineKind.HYBRID)
-"""The engines that need no server."""
 RANK_CONSTANT = 60
 """The paper's k: the larger it is, the less the first ranks count beyond the others."""
-AnyFinder: TypeAlias = "EmbeddedSearch | HybridSearch | DenseSearch"
-"""Each is a `SearchEngine` and a `Finder`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FusionSettings:
-    """The rankings of BM25 and of the vectors made one."""
-
-    depth: int = 100
-    """Passages that each ranking contributes; at least as many as are asked for."""
-
-    def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise ConfigError("search.fusion.depth must be positive", got=self.depth)
-
-
-def open_finder(
-    kind: EngineKind, index: Path, dense: DenseSettings, fusion: FusionSettings
-) -> AnyFinder:
-    """Open an engine over the index folder `index`; only `dense` and `hybrid` read the vectors.
-
-    Raises:
-        InputError: the index or the vectors are missing or damaged, or do not belong together.
-        MissingExtraError: sentence-transformers is not installed.
-    """
-    words = EmbeddedSearch.open(index)
-    if kind not in (EngineKind.DENSE, EngineKind.HYBRID):
-        return words
-    # Loaded where it is needed: usearch and numpy take time that BM25 need not wait for.
-    from coa.search.dense.embedders import open_embedder
-    from coa.search.dense.engine import DenseSearch
-
-    vectors = DenseSearch(words, index, dense, open_embedder(dense))
-    return vectors if kind is EngineKind.DENSE else HybridSearch(words, vectors, fusion)
 
 
 class HybridSearch:
