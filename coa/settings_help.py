@@ -209,7 +209,7 @@ def _lines_of(
 
 
 def _members(kind: EnumType) -> list[Any]:
-    return list(kind)  # type: ignore[call-overload]
+    return list(kind)
 
 
 def _short(value: Any) -> str:

@@ -72,9 +72,13 @@ def kind_of(section: str) -> type[Any] | None:
     return found
 
 
-@cache
 def hints_of(kind: Any) -> dict[str, Any]:
     """Return the types of a record's fields in their order."""
+    return _hints_of(kind)
+
+
+@cache
+def _hints_of(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
 
