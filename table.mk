@@ -22,7 +22,7 @@ PLAIN_STEPS ?= 217
 # How the profile starts a training stage: `python -m`, or accelerate on many GPUs. Pre-training runs in one process, as
 # in dvc.yaml.
 launch = $(if $(filter pretrain,$(1)),python -m,$$$$(python -c \
-  'from coa.params import Params; print(Params.load("train").values()["train"]["launch"])'))
+  'from coa.params import Params; print(Params.load("train").values(["train"])["train"]["launch"])'))
 trained = data/train/$(1)-s$(SEED)/params.yaml
 
 # $(1) the row's name, $(2) its stage, $(3) the row it starts from, $(4) further settings

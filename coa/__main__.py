@@ -13,15 +13,23 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from coa import cli
 from coa.commands import GROUPS, Command, find_command
 from coa.errors import CoaError, ConfigError, closest
-from coa.settings_help import describe, read_reference, sections_within
 from coa.terminal import printable
+
+if TYPE_CHECKING:
+    from coa.settings_help import Section as SettingsSection
 
 _HELP = ("-h", "--help", "help")
 _MAX_WIDTH = 100
+_HOW_TO_SET = """\
+For one command, write KEY=VALUE behind it. For the pipeline, write the setting into params.yaml, or
+  dvc exp run -S SECTION.KEY=VALUE       a setting that params.yaml holds
+  dvc exp run -S +SECTION.KEY=VALUE      one that has its default
+A list takes one value or [a, b]; KEY= is an empty text. Quote what the shell would take apart."""
 
 
 def overview() -> str:
@@ -35,43 +43,66 @@ def overview() -> str:
             about = textwrap.shorten(command.about, _MAX_WIDTH - len(start), placeholder="...")
             lines.append(start + about)
         lines.append("")
-    lines.append("`coa COMMAND --help` lists the settings of a command. All of them stand in")
-    lines.append("params.yaml; docs/params.md explains them.")
+    lines.append(
+        "`coa COMMAND --help` lists the settings of a command, their values, and who chose"
+    )
+    lines.append(
+        "them; `python -m MODULE --help` does it, too. docs/params.md explains all settings."
+    )
     return "\n".join(lines)
 
 
 def help_of(command: Command, arguments: Sequence[str]) -> str:
     """Return the help of a command: what it does and its settings, or those of a named section.
 
+    Arguments of the form `key=value` are shown as the values that they set.
+
+    Raises:
+        ConfigError: There is no such section, or params.yaml is broken.
+    """
+    parts = [f"coa {command.name}: {command.about}", _examples(command)]
+    named = [argument for argument in arguments if "=" not in argument]
+    if not named and not command.section:
+        return "\n\n".join(part for part in parts if part)
+    # So that the help of a command without settings is there at once.
+    from coa.settings_help import Sources, describe
+
+    given = [argument for argument in arguments if "=" in argument]
+    sources = Sources(given, command.section or "pipeline")
+    width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 24)).columns)
+    if named:
+        found = [describe(_sections_of(command, name), sources, width) for name in named]
+        return "\n\n".join([*found, _HOW_TO_SET])
+    own, *within = _sections_of(command, command.section)
+    sections = [own] if command.first else [own, *within]
+    parts.append("Settings, as key=value; after `section.` those of other sections:")
+    parts.append(describe(sections, sources, width))
+    if command.first and within:
+        more = ", ".join(section.name for section in within)
+        parts.append(f"More, by `coa {command.name} --help NAME`: {more}")
+    return "\n\n".join([*(part for part in parts if part), _HOW_TO_SET])
+
+
+def _sections_of(command: Command, name: str) -> "list[SettingsSection]":
+    """Return a section, by its whole name or below the command's own, and those within it.
+
     Raises:
         ConfigError: There is no such section.
     """
-    reference = read_reference()
-    width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 24)).columns)
-    named = [argument for argument in arguments if "=" not in argument]
-    parts = []
-    for name in named:
-        inner = f"{command.section}.{name}"
-        if inner not in reference and name not in reference:
-            known = [it for it in reference if it[0].islower()]
-            raise ConfigError(
-                f"unknown section {name!r}", fix=closest(name, known) or "see docs/params.md"
-            )
-        section = inner if inner in reference else name
-        parts.append(describe(reference, [section, *sections_within(reference, section)], width))
-    if parts:
-        return "\n\n".join(parts)
-    parts = [f"coa {command.name}: {command.about}", _examples(command)]
-    if command.section:
-        sections = [command.section]
-        within = sections_within(reference, command.section)
-        if not command.first:
-            sections += within
-        parts.append("Settings, as key=value; after `section.` those of other sections:")
-        parts.append(describe(reference, sections, width))
-        if command.first and within:
-            parts.append(f"More, by `coa {command.name} --help NAME`: {', '.join(within)}")
-    return "\n\n".join(part for part in parts if part)
+    from coa.params.sections import SECTIONS
+    from coa.settings_help import sections_within
+
+    for dotted in (f"{command.section}.{name}", name):
+        root = dotted.partition(".")[0]
+        if root not in SECTIONS:
+            continue
+        within = sections_within(root)
+        found = [it for it in within if it.name == dotted or it.name.startswith(f"{dotted}.")]
+        if found:
+            return found
+    raise ConfigError(
+        f"unknown section {name!r}", fix=closest(name, SECTIONS) or "see docs/params.md"
+    )
 
 
 def _examples(command: Command) -> str:

@@ -8,6 +8,7 @@ on the terminal are spelled out.
 
 import logging
 import os
+import runpy
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from coa.terminal import printable
 
 READER_GONE = 141
 """The status that a shell gives for SIGPIPE."""
+_HELP = ("-h", "--help")
 _SPINS = "10000"
 """How often a thread of OpenMP looks for work before it sleeps; some 20 microseconds."""
 
@@ -70,10 +72,16 @@ def _limit_spinning() -> None:
 
 def _output_of(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> str:
     """Return what a command prints at its end: its summary, or its help where that is asked for."""
-    if {"-h", "--help"} & set(arguments):
-        module = sys.modules[main.__module__]
+    others = [argument for argument in arguments if argument not in _HELP]
+    if len(others) == len(arguments):
+        return printable(main(arguments))
+    module = sys.modules[main.__module__]
+    if module.__spec__ is None or module.__name__ != "__main__":
         return (module.__doc__ or "").strip()
-    return printable(main(arguments))
+    # `python -m synth.sample --help` is `coa synth.sample --help`, a program that ends by itself.
+    sys.argv = ["coa", "--help", module.__spec__.name.removesuffix(".__main__"), *others]
+    runpy.run_module("coa", run_name="__main__", alter_sys=True)
+    return ""
 
 
 def _is_closed(stream: TextIO) -> bool:

@@ -4,22 +4,25 @@
 
 A stage runs again when its file in .code/ has changed, so a line changed in one module reruns the
 stages that reach it by import, and no other. Each line is a hash and a path of the project, as
-`sha256sum` writes them.
+`sha256sum` writes them. Comments below hold the hashes of the settings that the stage reads, those
+of the code's defaults included, which params.yaml does not name and DVC cannot follow.
 """
 
 import ast
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from coa.errors import ConfigError, InputError
+from coa.params import Params
 from coa.stages import TRAINING_MODULES, Stage
 from coa.whole_files import write_file
 
@@ -34,25 +37,36 @@ TEMPLATES = "templates"
 _MODULE = re.compile(r"[a-z]\w*(\.\w+)+")
 
 
+class Entry(NamedTuple):
+    """What dvc.yaml says of a stage that depends on its code."""
+
+    command: str
+    settings: tuple[str, ...]
+    """The sections and settings that it reads, by their dotted names."""
+
+
 def write_code(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> list[str]:
     """Write a file for each stage of `pipeline` that depends on one; return the stages' names.
 
     Raises:
         InputError: the pipeline cannot be read.
-        ConfigError: a stage's command names no module.
+        ConfigError: a stage's command names no module, or the settings are missing or broken.
         OutputError: a file cannot be written.
     """
-    commands = read_commands(pipeline, folder)
-    for name, command in commands.items():
-        write_file(folder / name, describe_code(name, command))
+    entries = read_entries(pipeline, folder)
+    read = {name.partition(".")[0] for entry in entries.values() for name in entry.settings}
+    values = Params.load("pipeline").values(sorted(read)) if read else {}
+    for name, entry in entries.items():
+        text = describe_code(name, entry.command) + describe_settings(entry.settings, values)
+        write_file(folder / name, text)
     for path in folder.glob("*"):
-        if path.name not in commands:
+        if path.name not in entries:
             path.unlink()
-    return list(commands)
+    return list(entries)
 
 
-def read_commands(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> dict[str, str]:
-    """Return the command of each stage that depends on a file of `folder`, by that file's name.
+def read_entries(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> dict[str, Entry]:
+    """Return the stages that depend on a file of `folder`, by that file's name.
 
     Raises:
         InputError: the pipeline cannot be read.
@@ -66,14 +80,28 @@ def read_commands(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> dict
             got=str(error).replace("\n", " "),
             fix="write it again: python -m coa.pipeline",
         ) from error
-    found: dict[str, str] = {}
+    found: dict[str, Entry] = {}
     for entry in stages.values():
         stage = entry.get("do", entry)
+        settings = [*stage.get("params", ()), *stage.get("meta", {}).get("by_default", ())]
         for path in map(Path, stage.get("deps", ())):
             if path.parent == folder:
                 command = stage["cmd"]
-                found[path.name] = command if isinstance(command, str) else command[0]
+                command = command if isinstance(command, str) else command[0]
+                found[path.name] = Entry(command, tuple(sorted(settings)))
     return found
+
+
+def describe_settings(names: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return a comment for each setting or section of settings: its name and its hash."""
+    lines = []
+    for name in names:
+        value: Any = values
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        content = json.dumps(value, sort_keys=True, default=str)
+        lines.append(f"# {name}: {hashlib.sha256(content.encode()).hexdigest()}\n")
+    return "".join(lines)
 
 
 def describe_code(name: str, command: str) -> str:

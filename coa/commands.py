@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Settings": (
         Command("params", "coa.params"),
         Command("pipeline", "coa.pipeline", "pipeline"),
+        Command("code", "coa.code_hashes"),
         Command("check", "train.check", "train"),
         Command("rehearse", "coa.policy.rehearse", "rehearse"),
     ),
@@ -122,7 +123,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
 
 
 def find_command(name: str) -> Command:
-    """Return the command of a name.
+    """Return the command of a name, or of a module.
+
+    A module of the project that is no command has a help of its own, its docstring.
 
     Raises:
         ConfigError: There is none.
@@ -130,5 +133,10 @@ def find_command(name: str) -> Command:
     known = {command.name: command for group in GROUPS.values() for command in group}
     if name in known:
         return known[name]
+    for command in known.values():
+        if command.module == name:
+            return command
+    if "." in name and ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file():
+        return Command(name, name)
     fix = closest(name, known) or "`coa --help` lists the commands"
     raise ConfigError(f"unknown command {name!r}", got=name, fix=fix)

@@ -1,12 +1,14 @@
 """Write dvc.yaml: the stages that params.yaml needs, and no other.
 
-    python -m coa.pipeline        # `python -m coa.params PROFILE` does it too
+    python -m coa.pipeline                     # `python -m coa.params PROFILE` does it too
+    python -m coa.pipeline overwrite=true      # also where the file was changed by hand
 
 The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows from its settings
 (coa/plan.py). DVC itself cannot leave out a stage by a setting
 (docs/decisions/0009-dvc-yaml-is-written.md).
 """
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +20,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coa.code_hashes import PIPELINE_FILE
+from coa.errors import ConfigError
 from coa.factory import BEHIND_SERVER, TeacherParams
 from coa.interruption import tell
 from coa.metrics import FOLDER as METRICS
@@ -26,8 +29,11 @@ from coa.plan import Plan
 from coa.terminal import printable
 from coa.whole_files import write_file
 
-FOLDER = Path("pipeline")
+FOLDER = Path(__file__).parent.parent / "pipeline"
 TEMPLATE = "stages.yaml.jinja"
+OVERWRITE = "overwrite=true"
+"""The argument that lets a file be replaced that was changed by hand."""
+_HEAD = "# Written by `python -m coa.params`; what follows has the hash "
 _METRICS_PATH = re.compile(r"metrics/\S+?\.json")
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 _WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
@@ -35,16 +41,42 @@ _WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
 _SHIPPED = "metrics/microworld.json"
 
 
-def write_pipeline(params: Params, out: Path = PIPELINE_FILE) -> Plan:
-    """Write `out` with the stages that the settings need.
+def write_pipeline(text: str, out: Path = PIPELINE_FILE, *, overwrites: bool = False) -> None:
+    """Write the text of dvc.yaml below a line with its hash, by which a change is seen later.
 
     Raises:
-        ConfigError: the settings contradict each other.
+        ConfigError: the file was changed by hand, or is another's, and is not to be overwritten.
         OutputError: the file cannot be written.
     """
-    plan = Plan(params)
-    write_file(out, render_pipeline(plan))
-    return plan
+    if not overwrites:
+        check_is_ours(text, out)
+    write_file(out, f"{_HEAD}{_hash_of(text)}\n{text}")
+
+
+def check_is_ours(text: str, out: Path = PIPELINE_FILE) -> None:
+    """Refuse to replace a pipeline that differs from `text` and is not as it was written.
+
+    Raises:
+        ConfigError: the file was changed by hand, or is another's.
+    """
+    try:
+        head, _, rest = out.read_text(encoding="utf-8").partition("\n")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {out}", got=error) from error
+    if rest != text and head != f"{_HEAD}{_hash_of(rest)}":
+        raise ConfigError(
+            f"{out} was changed by hand, or is of an older version",
+            where=out,
+            expected="a file that is as this command wrote it, which it may replace",
+            fix=f"keep what you changed in another file, then add overwrite=true; "
+            f"a stage of your own may stand in a {out.name} of another folder",
+        )
+
+
+def _hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def render_pipeline(plan: Plan) -> str:
@@ -64,8 +96,17 @@ def render_pipeline(plan: Plan) -> str:
 
 def main(arguments: Sequence[str]) -> str:
     """Write dvc.yaml for params.yaml as it is; return the summary line."""
-    params = Params.load("pipeline", arguments)
-    plan = write_pipeline(params)
+    others = [argument for argument in arguments if argument != OVERWRITE]
+    if others:
+        raise ConfigError(
+            "the pipeline follows from params.yaml",
+            expected=f"no argument but {OVERWRITE}",
+            got=" ".join(others),
+            fix="change params.yaml, or lay a profile over another one",
+        )
+    params = Params.load("pipeline")
+    plan = Plan(params)
+    write_pipeline(render_pipeline(plan), overwrites=bool(arguments))
     warn_of_key(params.section(TeacherParams, "teacher"))
     return summary(plan)
 

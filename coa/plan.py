@@ -5,7 +5,7 @@ anything reads the invented world: all of it follows from params.yaml. Settings 
 other are refused here, before anything runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from coa.files import (
     TRAINED,
 )
 from coa.forking import forking_policy, require_forks
-from coa.params import PARAMS_FILE, Params
+from coa.params import Params
 from coa.prompts import PromptParams
 from coa.stages import PipelineParams, Stage, TrajectorySource
 
@@ -45,6 +45,7 @@ class Plan:
             ConfigError: the settings contradict each other.
         """
         settings = params.section(PipelineParams, "pipeline")
+        self._params = params
         self._values: Mapping[str, Any] = params.values()
         self.training = [str(stage) for stage in Stage if stage in settings.training]
         self.student = settings.student or ""
@@ -55,13 +56,30 @@ class Plan:
         if self.makes_pairs:
             require_forks(forking_policy(params))
 
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """Return those settings that stand in params.yaml: DVC stops at others."""
+        return [name for name in names if self._params.chooses(name)]
+
+    def ref(self, name: str) -> str:
+        """Return a setting as DVC finds it in params.yaml; its default, where it is not there."""
+        if self._params.chooses(name):
+            return f"${{{name}}}"
+        value: Any = self._values
+        for part in name.split("."):
+            value = value[part]
+        return str(value)
+
+    def _entries(self, name: str, values: Sequence[str]) -> list[str]:
+        """Return the entries of a list as `ref` does."""
+        if not self._params.chooses(name):
+            return list(values)
+        return [f"${{{name}[{i}]}}" for i in range(len(values))]
+
     @property
     def question_files(self) -> list[str]:
         """Return the files that questions are read from, as DVC finds them in params.yaml."""
-        return [
-            f"${{questions.files[{i}].path}}"
-            for i in range(len(self._values["questions"]["files"]))
-        ]
+        files = self._values["questions"]["files"]
+        return [f"${{questions.files[{i}].path}}" for i in range(len(files))]
 
     @property
     def foreign_files(self) -> list[str]:
@@ -111,7 +129,7 @@ class Plan:
         """Return the prompt files of the policy that writes forks."""
         own = self._values["branch"]["prompts"]
         if not own:
-            return ["${prompts.cot}", "${prompts.coa}"]
+            return [self.ref("prompts.cot"), self.ref("prompts.coa")]
         files = PromptParams(**own)
         return [files.cot, files.coa]
 
@@ -154,7 +172,7 @@ class Plan:
         if "pretrain" not in self.training:
             return []
         base = self._values["train"]["pretrain"]["base"]
-        return ["${train.pretrain.base}"] if base and _is_local(base) else []
+        return [self.ref("train.pretrain.base")] if base and _is_local(base) else []
 
     @property
     def drawn(self) -> list[str]:
@@ -201,15 +219,14 @@ class Plan:
         if stage == "pretrain":
             if settings["base"]:
                 return self.given_models
-            return ["${train.pretrain.documents}", "${train.pretrain.corpus}"]
+            return [self.ref("train.pretrain.documents"), self.ref("train.pretrain.corpus")]
         found: list[str] = []
         if _is_local(settings["init"]):
-            found.append(f"${{train.{stage}.init}}")
+            found.append(self.ref(f"train.{stage}.init"))
         for key in ("pairs", "questions"):
             if key in settings:
-                found.append(f"${{train.{stage}.{key}}}")
-        for i in range(len(settings.get("trajectories", ()))):
-            found.append(f"${{train.{stage}.trajectories[{i}]}}")
+                found.append(self.ref(f"train.{stage}.{key}"))
+        found += self._entries(f"train.{stage}.trajectories", settings.get("trajectories", ()))
         return [*found, *self.worlds] if stage == "rl1" else found
 
     @property
@@ -223,10 +240,9 @@ class Plan:
         own = self._values["train"]["rl1"]["init"]
         is_other = settings["model"] != own and _is_local(settings["model"])
         if writer == "model" and is_other:
-            found.append("${simulator.model}")
+            found.append(self.ref("simulator.model"))
         if is_recorded:
-            for i in range(len(recorded["sets"])):
-                found.append(f"${{simulator.recorded.sets[{i}]}}")
+            found += self._entries("simulator.recorded.sets", recorded["sets"])
         return found
 
     def _check(self) -> None:
@@ -235,7 +251,7 @@ class Plan:
         Raises:
             ConfigError: a stage needs another one, or a set, that the run does not have.
         """
-        where = f"{PARAMS_FILE}, section 'pipeline'"
+        where = f"{self._params.path}, section 'pipeline'"
         if not (self.samples or self.ingests):
             raise ConfigError(
                 "there are no trajectories",
@@ -317,7 +333,7 @@ class Plan:
             if DATA.is_relative_to(folder):
                 raise ConfigError(
                     "a pattern of ingest.files needs a folder of its own",
-                    where=f"{PARAMS_FILE}, section 'ingest'",
+                    where=f"{self._params.path}, section 'ingest'",
                     expected="such as data/raw/r1searcher/*.jsonl",
                     got=f"a pattern in {folder}, where stages write, too",
                     fix="move the files into a folder of their own, and name that",

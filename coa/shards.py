@@ -178,9 +178,8 @@ class ShardRun:
 
     @property
     def settings(self) -> ShardsParams:
-        """Return the section `shards`; one process where there is none."""
-        has_section = "shards" in self.params.values()
-        return self.params.section(ShardsParams, "shards") if has_section else ShardsParams()
+        """Return the section `shards`."""
+        return self.params.section(ShardsParams, "shards")
 
     @property
     def all_shards(self) -> Path:

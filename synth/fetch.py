@@ -63,11 +63,11 @@ class Suite(StrEnum):
 class FetchParams:
     """Settings of a download."""
 
-    dataset: QuestionFormat
+    dataset: QuestionFormat = QuestionFormat.HOTPOTQA
     """The data set; it decides the repository and the configuration."""
-    split: str
+    split: str = "train"
     """The split's name in the repository: train, validation, dev, ..."""
-    out: str
+    out: str = "data/raw/hotpotqa_train.parquet"
     """The .parquet file to write."""
     repo: str = ""
     """Another repository, or a folder, with rows in the same form or in FlashRAG's; empty for the

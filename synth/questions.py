@@ -46,7 +46,7 @@ DROPPED = Path("data/questions_dropped.parquet")
 class QuestionParams:
     """The files that questions are read from, each with its own form, split and source."""
 
-    files: tuple[QuestionFile, ...]
+    files: tuple[QuestionFile, ...] = ()
     """One file after another, into one table. Each is an entry with `path` and, where needed,
     format, columns, split, source, names_source, answer_separator, keeps, limit, num_validation
     (docs/own_data.md)."""

@@ -1,10 +1,9 @@
 """Hold what the tests of the lab share: settings, and rows that are kept."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from coa.trajectory import Sampling
 from evaluation.outcomes import Outcome, Setting, summarise
@@ -12,17 +11,13 @@ from lab.kept import KeptRow, write_row
 from lab.plan import LabParams, plan_rows
 from lab.row import make_row
 from tests.evaluate_support import outcome
+from tests.settings_support import every_setting
 
 
 def write_params(root: Path, *changes: str) -> None:
     """Write params.yaml of the default profile with other values of some settings."""
-    merged = OmegaConf.merge(_defaults(root), OmegaConf.from_dotlist(list(changes)))
+    merged = OmegaConf.merge(every_setting(), OmegaConf.from_dotlist(list(changes)))
     Path("params.yaml").write_text(json.dumps(OmegaConf.to_container(merged)))
-
-
-@lru_cache
-def _defaults(root: Path) -> DictConfig | ListConfig:
-    return OmegaConf.load(root / "conf/microworld.yaml")
 
 
 def outcomes(right: list[bool]) -> list[Outcome]:

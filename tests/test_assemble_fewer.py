@@ -31,7 +31,7 @@ def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def change_settings(section: str, **values: Any) -> None:
     path = Path("params.yaml")
     sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections[section].update(values)
+    sections.setdefault(section, {}).update(values)
     path.write_text(yaml.safe_dump(sections), encoding="utf-8")
 
 

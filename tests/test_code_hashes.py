@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from coa.code_hashes import describe_code, modules_of, reachable_files, read_commands, write_code
+from coa.code_hashes import (
+    Entry,
+    describe_code,
+    describe_settings,
+    modules_of,
+    reachable_files,
+    read_entries,
+    write_code,
+)
 from coa.errors import ConfigError, InputError
+from coa.params import Params
 from coa.stages import Stage
 from tests.project_support import ROOT, all_stages, environment, finish
 
@@ -85,9 +94,35 @@ def test_a_stage_that_is_gone_leaves_no_file(tmp_path: Path) -> None:
     folder = tmp_path / ".code"
     folder.mkdir()
     (folder / "gone").write_text("")
-    assert read_commands(pipeline) == {"grade": "python -m curate.grade"}
-    assert write_code(pipeline, folder) == []
-    assert list(folder.iterdir()) == []
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(tmp_path)
+        assert read_entries(pipeline) == {"grade": Entry("python -m curate.grade", ())}
+        assert write_code() == ["grade"]
+    assert [path.name for path in folder.iterdir()] == ["grade"]
+
+
+def test_a_default_that_changes_and_a_setting_that_is_added_change_the_file() -> None:
+    names = ("filter", "sample.num_rollouts")
+    default = Params.load("filter", (), ROOT / "params.yaml")
+    before = describe_settings(names, default.values(["filter", "sample"]))
+    assert [line.partition(":")[0] for line in before.splitlines()] == [f"# {it}" for it in names]
+    added = default.override(["sample.num_rollouts=9"]).values(["filter", "sample"])
+    after = describe_settings(names, added)
+    assert before.splitlines()[0] == after.splitlines()[0]
+    assert before.splitlines()[1] != after.splitlines()[1]
+
+
+def test_every_setting_that_a_stage_reads_is_followed_by_dvc_or_by_the_code(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  grade:\n"
+        "    cmd: [python -m curate.grade]\n"
+        "    deps: [.code/grade]\n"
+        "    params: [grade]\n"
+        "    meta: {by_default: [judge, costs.models]}\n"
+    )
+    entry = Entry("python -m curate.grade", ("costs.models", "grade", "judge"))
+    assert read_entries(tmp_path / "dvc.yaml") == {"grade": entry}
 
 
 def test_a_command_without_a_module_is_named() -> None:
@@ -100,7 +135,7 @@ def test_a_command_without_a_module_is_named() -> None:
 def test_a_broken_pipeline_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "dvc.yaml").write_text(text)
     with pytest.raises(InputError, match="cannot read the stages of"):
-        read_commands(tmp_path / "dvc.yaml")
+        read_entries(tmp_path / "dvc.yaml")
 
 
 def stale(project: Path) -> set[str]:

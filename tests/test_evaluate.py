@@ -41,6 +41,7 @@ from tests.evaluate_support import (
     outcome,
     result,
 )
+from tests.settings_support import every_setting
 
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
@@ -216,7 +217,7 @@ def workplace(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         build_index(
             iter(passages), Path("data/index"), IndexSettings(), corpus_hash([corpus]), progress
         )
-    values = OmegaConf.load(root / "conf/microworld.yaml")
+    values = every_setting()
     values.microworld.world = OmegaConf.create(asdict(WORLD_SETTINGS))
     prompts = AskingPrompts("prompt.txt", "prompt.txt", "prompt.txt")
     values.evaluate = to_builtins(EvaluateParams(num_resamples=100, prompts=prompts))

@@ -34,6 +34,7 @@ from evaluation.benchmarks import questions_hash
 from evaluation.outcomes import Outcome, Setting, summarise
 from evaluation.result_files import read_result, write_result
 from evaluation.searched import Searched, describe_search
+from tests.settings_support import every_setting
 
 SIZES = {"hotpotqa": 30, "nq": 20, "bamboogle": 5}
 SETTING = Setting("a", "m", "", "coa", "test", "hash", "p", "bm25/top2", Sampling(), {})
@@ -259,7 +260,7 @@ def policy(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> LateF
         build_index(
             iter(passages), Path("data/index"), IndexSettings(), corpus_hash([corpus]), progress
         )
-    values = OmegaConf.load(root / "conf/microworld.yaml")
+    values = every_setting()
     prompts = AskingPrompts("prompt.txt", "prompt.txt", "prompt.txt")
     values.evaluate = to_builtins(EvaluateParams(num_resamples=100, prompts=prompts))
     values.search.observation.top_k = 2

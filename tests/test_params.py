@@ -1,16 +1,18 @@
 """Settings: every shipped profile loads, overrides are typed, mistakes name the known keys."""
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
+from coa import pipeline
 from coa.errors import ConfigError
 from coa.params import Params, write_profile
 from coa.params.__main__ import main
+from coa.params.sections import SECTIONS, kind_of, with_defaults
 from coa.prompts import Prompt
-from scripts.settings_reference import SECTIONS
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,8 +23,20 @@ ROOT = Path(__file__).parent.parent
 def test_every_shipped_profile_loads_in_every_section(profile: Path, tmp_path: Path) -> None:
     write_profile(profile, tmp_path / "params.yaml", ROOT / "conf/microworld.yaml")
     params = Params.load("sample", [], tmp_path / "params.yaml")
-    for name, kind in SECTIONS.items():
+    for name in SECTIONS:
+        kind = kind_of(name)
+        assert kind is not None
         assert isinstance(params.section(kind, name), kind)
+
+
+def test_a_profile_writes_what_was_chosen_and_its_comments(tmp_path: Path) -> None:
+    write_profile(ROOT / "conf/tiny.yaml", tmp_path / "params.yaml", ROOT / "conf/microworld.yaml")
+    lines = (tmp_path / "params.yaml").read_text().splitlines()
+    assert len(lines) < 220
+    assert "# A model that has trained for so few steps hardly searches, so the gate would" in (
+        "\n".join(lines)
+    )
+    assert not any(line.lstrip().startswith("num_rollouts") for line in lines)
 
 
 def test_the_committed_params_are_the_default_profile(tmp_path: Path) -> None:
@@ -85,7 +99,7 @@ def test_a_key_without_a_dot_belongs_to_the_stage(file: Path) -> None:
     ("argument", "message"),
     [
         ("sise=7", "in stage: colour, inner, names, size"),
-        ("nowhere.size=7", "in the file: other, stage"),
+        ("nowhere.size=7", "in the settings: .*other.*stage"),
         ("size", "key=value"),
         ("size=big", "expected: |\\$.size|size"),
         ("colour=blue", r'one of "" \(none\), red'),
@@ -130,7 +144,7 @@ def test_the_values_of_a_setting_that_may_be_unset_are_listed(file: Path) -> Non
         Params.load("stage", ["colour=blue"], file).section(Optional)
 
 
-def test_dvc_changes_a_value_and_the_quotes_of_off_and_the_rest_is_read_as_before(
+def test_dvc_changes_a_value_and_the_rest_stays_as_it_is(
     tmp_path: Path,
 ) -> None:
     from dvc.utils.serialize import load_yaml, modify_yaml
@@ -141,14 +155,97 @@ def test_dvc_changes_a_value_and_the_quotes_of_off_and_the_rest_is_read_as_befor
         values["filter"]["max_copied_words"] = 3
     before = (ROOT / "params.yaml").read_text().splitlines()
     changed = set(path.read_text().splitlines()) - set(before)
-    assert changed == {"  max_copied_words: 3", "    mode: off"}
-    assert Params.load("filter", [], path).values() == load_yaml(path)
+    assert changed == {"  max_copied_words: 3"}
+    assert Params.load("filter", [], path).chosen == load_yaml(path)
 
 
-def test_a_key_that_is_missing_in_the_file_is_an_error(file: Path) -> None:
-    file.write_text("stage: {size: 3, colour: red, names: []}")
-    with pytest.raises(ConfigError, match="the key 'inner' is missing"):
-        Params.load("stage", [], file).section(Stage)
+def test_a_key_that_is_missing_in_the_file_has_its_default(file: Path) -> None:
+    file.write_text("stage: {size: 3}")
+    assert Params.load("stage", [], file).section(Stage) == Stage(3)
+
+
+@dataclass(frozen=True)
+class Required:
+    path: str
+    inner: Inner = field(default_factory=lambda: Inner(7))
+
+
+def test_a_key_without_a_default_that_is_missing_is_an_error(file: Path) -> None:
+    file.write_text("stage: {}")
+    with pytest.raises(ConfigError, match="the key 'path' is missing"):
+        Params.load("stage", [], file).section(Required)
+
+
+def test_a_part_of_a_record_leaves_the_rest_as_the_section_has_it(file: Path) -> None:
+    @dataclass(frozen=True)
+    class Pair:
+        left: int = 1
+        right: int = 2
+
+    @dataclass(frozen=True)
+    class Outer:
+        pair: Pair = field(default_factory=lambda: Pair(5, 6))
+
+    values = with_defaults(Outer, {"pair": {"left": 9}})
+    assert values == {"pair": {"left": 9, "right": 6}}
+
+
+def test_a_section_that_is_almost_one_of_ours_is_refused(file: Path) -> None:
+    file.write_text("fliter: {max_copied_words: 3}")
+    with pytest.raises(ConfigError, match=r"did you mean filter\?"):
+        Params.load("filter", [], file)
+    file.write_text("my_stage: {max_copied_words: 3}")
+    Params.load("filter", [], file)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    names: tuple[str, ...] = ("a",)
+    places: tuple[Inner, ...] = ()
+    title: str = "t"
+    limit: int | None = 3
+    addresses: str | tuple[str, ...] = ""
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("names=x", Shapes(names=("x",))),
+        ("names=[x, y]", Shapes(names=("x", "y"))),
+        ("names=", Shapes(names=())),
+        ("places={depth: 2}", Shapes(places=(Inner(2),))),
+        ("title=", Shapes(title="")),
+        ("title=''", Shapes(title="")),
+        ("title=off", Shapes(title="off")),
+        ("limit=", Shapes(limit=None)),
+        ("addresses=http://a", Shapes(addresses="http://a")),
+        ("addresses=[http://a]", Shapes(addresses=("http://a",))),
+    ],
+)
+def test_a_value_may_be_written_in_a_shorter_way(
+    file: Path, argument: str, expected: Shapes
+) -> None:
+    file.write_text("stage: {}")
+    values = with_defaults(Shapes, {})
+    file.write_text(f"stage: {json.dumps(values)}")
+    assert Params.load("stage", [argument], file).section(Shapes) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["format=[trl"], "format"),
+        (["files=[{path:", "x}]"], "files"),
+        (["sets={a: b: c}"], "sets"),
+    ],
+)
+def test_a_slip_of_yaml_on_the_command_line_is_a_readable_error(
+    file: Path, arguments: list[str], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read the value of {key}") as caught:
+        Params.load("export", arguments, file)
+    assert caught.value.details["where"] == "the command line"
+    assert caught.value.details["what to do"] == f"put the whole argument in quotes: '{key}=...'"
 
 
 def test_an_unknown_key_in_the_file_is_an_error(file: Path) -> None:
@@ -237,6 +334,46 @@ def test_a_misspelt_section_of_a_profile_is_answered_with_the_right_one(
         write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
 
 
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ("filter: {max_copied_words: many}", "Expected `int`"),
+        ("filter: {right_by: luck}", "one of"),
+        ("pipeline: {training: [sft2]}", "sft2 starts from data/train/sft1"),
+    ],
+)
+def test_a_bad_value_of_a_profile_names_it_and_leaves_both_files_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlay: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(ROOT / "conf")
+    main(["conf/tiny.yaml"])
+    before = [Path(name).read_text() for name in ("params.yaml", "dvc.yaml")]
+    Path("mine.yaml").write_text(overlay)
+    with pytest.raises(ConfigError, match=message) as caught:
+        main(["conf/tiny.yaml", "mine.yaml"])
+    assert "mine.yaml" in caught.value.details["where"]
+    assert [Path(name).read_text() for name in ("params.yaml", "dvc.yaml")] == before
+
+
+def test_a_pipeline_that_was_changed_by_hand_is_replaced_only_when_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(ROOT / "conf")
+    main(["conf/tiny.yaml"])
+    main(["conf/microworld.yaml"])  # as it was written: it is replaced
+    own = Path("dvc.yaml").read_text() + "  own: {cmd: echo}\n"
+    Path("dvc.yaml").write_text(own)
+    before = Path("params.yaml").read_text()
+    for command, arguments in ((main, ["conf/tiny.yaml"]), (pipeline.main, [])):
+        with pytest.raises(ConfigError, match=r"dvc\.yaml was changed by hand"):
+            command(arguments)
+    assert (Path("dvc.yaml").read_text(), Path("params.yaml").read_text()) == (own, before)
+    pipeline.main(["overwrite=true"])
+    assert "own: {cmd" not in Path("dvc.yaml").read_text()
+
+
 @pytest.mark.parametrize("values", ["{}", "{f1: 1.0}"])
 def test_an_argument_may_add_a_key_to_an_open_mapping(tmp_path: Path, values: str) -> None:
     path = tmp_path / "params.yaml"
@@ -264,7 +401,7 @@ def test_a_profile_keeps_the_comments_and_off_stays_a_text(tmp_path: Path) -> No
     write_profile(mine, out, base)
     text = out.read_text()
     assert "  # How it is kept.\n  mode: 'off'\n  size: 3\n" in text
-    assert Params.load("stage", [], out).values() == {"stage": {"mode": "off", "size": 3}}
+    assert Params.load("stage", [], out).chosen == {"stage": {"mode": "off", "size": 3}}
     assert "mine.yaml" in text.splitlines()[0]
     assert "The head" not in text
 

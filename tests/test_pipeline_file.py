@@ -79,9 +79,9 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_committed_file_is_what_the_default_profile_needs() -> None:
     params = Params.load("pipeline", (), ROOT / "conf/microworld.yaml")
     written = render_pipeline(Plan(params))
-    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == written, (
-        "run `python -m coa.params conf/microworld.yaml`"
-    )
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert text.partition("\n")[2] == written, "run `python -m coa.params conf/microworld.yaml`"
+    assert len(text.splitlines()) <= 500
 
 
 def test_a_run_on_real_data_without_training_makes_no_world_and_ends_with_cards() -> None:
@@ -164,7 +164,7 @@ def test_a_model_on_the_hub_may_begin_a_stage() -> None:
 
 def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
     stages = stages_of("pipeline.training=[pretrain,sft1,sft2,rft]", "pipeline.student=sft2")
-    assert "${train.rft.trajectories[2]}" in stages["rft"]["deps"]
+    assert "data/student/assemble/coa" in stages["rft"]["deps"]
     assert "data/train/sft2" in stages["student_sample"]["deps"]
     assert "student_assemble" in stages
 

@@ -44,7 +44,7 @@ COA_ALONE = {"num_cot_a": 0, "num_cot": 0, "num_rl": 0}
 def change_settings(section: str, **values: Any) -> None:
     path = Path("params.yaml")
     sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections[section].update(values)
+    sections.setdefault(section, {}).update(values)
     path.write_text(yaml.safe_dump(sections), encoding="utf-8")
 
 

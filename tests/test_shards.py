@@ -186,9 +186,8 @@ def test_other_shards_take_what_earlier_runs_paid(run: Path) -> None:
         sample(["mode=coa", f"shard={number}/2"])
     for number in (1, 2, 3):
         assert ": 0 calls made" in sample(["mode=coa", f"shard={number}/3"]).replace("; ", ": ")
-    Path("params.yaml").write_text(
-        Path("params.yaml").read_text().replace("num_shards: 1", "num_shards: 3")
-    )
+    settings = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(f"{settings}shards: {{num_shards: 3}}\n")
     assert "0 calls made" in sample(["mode=coa", "shard=merged"])
 
 

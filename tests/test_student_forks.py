@@ -23,6 +23,7 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from curate import analyse, branch
 from tests.sample_records import make_graded
+from tests.settings_support import every_setting
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -58,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("train", "pipeline"):
         (tmp_path / name).symlink_to(ROOT / name)
-    settings: Any = OmegaConf.load(ROOT / "conf/microworld.yaml")
+    settings: Any = every_setting()
     changes = {
         "index": {"corpus": ""},
         "pipeline": {"student": "sft2", "student_pairs": 5, "student_continuations": 2},

@@ -29,6 +29,7 @@ from curate.strata import Candidate
 from data_cards import lineage
 from tests.lineage_support import sections
 from tests.sample_records import make_graded, make_pair, make_trajectory
+from tests.settings_support import every_setting
 
 ROOT = Path(__file__).parent.parent
 STUDENT_PAIRS = ("student_analyse", "student_branch", "student_pairs")
@@ -80,7 +81,7 @@ def test_the_policy_that_forks_is_the_student_that_sampled() -> None:
     assert policies[0] == policies[1]
     forks = stages["student_branch"]["cmd"].split()
     assert {"policy=null", "prompts=null", "arms=both", "points=blame"} <= set(forks)
-    assert "prompts.cot=${train.prompt}" in forks
+    assert "prompts.cot=train/prompts/question.txt" in forks
 
 
 @pytest.mark.usefixtures("in_root")
@@ -142,7 +143,7 @@ def test_the_profile_of_decisions_trains_sft1_after_sft2_on_its_own_pairs(tmp_pa
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the default settings, questions, and the student's graded rollouts."""
     monkeypatch.chdir(tmp_path)
-    settings = OmegaConf.load(ROOT / "conf/microworld.yaml")
+    settings = every_setting()
     settings.assemble.validation_share = 0.2
     settings.pipeline.student_pairs = 12
     OmegaConf.save(settings, tmp_path / "params.yaml")

@@ -16,6 +16,7 @@ from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from curate import student_set
 from curate.assemble import AssembleParams, split_candidates
 from curate.strata import Candidate
+from tests.settings_support import every_setting
 
 THOUGHTS = (
     "I remember the map of it",
@@ -59,7 +60,7 @@ def written(asked: Question, thought: str, index: int = 0) -> GradedTrajectory:
 def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the default settings and its questions."""
     monkeypatch.chdir(tmp_path)
-    settings = OmegaConf.load(root / "conf/microworld.yaml")
+    settings = every_setting()
     settings.assemble.validation_share = 0.2
     OmegaConf.save(settings, tmp_path / "params.yaml")
     tables.write_table(Path("data/questions.parquet"), Question, [*QUESTIONS, HELD_OUT])

@@ -24,6 +24,7 @@ from evaluation.table import (
     make_panel,
     write_markdown,
 )
+from tests.settings_support import every_setting
 
 LIMITS = {"max_actions": 10, "max_context_tokens": 512, "max_answer_tokens": 32}
 SETTING = Setting(
@@ -244,7 +245,7 @@ def test_the_command_writes_page_and_picture(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    values = OmegaConf.load(root / "conf/microworld.yaml")
+    values = every_setting()
     values.table = to_builtins(replace(TABLE, sets={"nq": "NQ", "hotpotqa": "HotpotQA"}))
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     for name in ("a", "b"):
@@ -280,7 +281,7 @@ def commands(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("PYTHONPATH", str(root))
     Path("installed-train").touch()
     Path("table.mk").write_text((root / "table.mk").read_text())
-    values = OmegaConf.load(root / "conf/microworld.yaml")
+    values = every_setting()
     values.train.launch = "many --config_file fsdp.yaml -m"
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     return tmp_path / "commands.txt"

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from coa import tables
 from coa.errors import CoaError, ConfigError
 from coa.question import Question
+from tests.settings_support import every_setting
 from train import check
 from train.base import window_of
 
@@ -34,7 +35,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A project with the settings of the default profile, three validation questions and a base."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train").symlink_to(root / "train")
-    settings = OmegaConf.load(root / "conf/microworld.yaml")
+    settings = every_setting()
     settings.evaluate.num_questions = 3
     OmegaConf.save(settings, tmp_path / "params.yaml")
     tables.write_table(Path("data/questions.parquet"), Question, QUESTIONS)

@@ -24,7 +24,7 @@ from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_pas
 class IndexParams:
     """Settings of the index: what is searched, and how its text is cut into terms."""
 
-    corpus: str
+    corpus: str = ""
     """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern
     such as `raw/*.parquet`, or `hub:OWNER/NAME[@REVISION][:PATTERN]` for a data set of the Hugging
     Face Hub; `dvc repro` follows files and folders alone. Ids are unique over all files, and all

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
+from coa.params import Params
 from tests.house.sources import PACKAGES, ROOT, parse, source_files
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-DEFAULTS: dict[str, Any] = YAML(typ="safe").load(
-    (ROOT / "conf/microworld.yaml").read_text(encoding="utf-8")
-)
+DEFAULTS: dict[str, Any] = Params.load("pipeline", (), ROOT / "conf/microworld.yaml").values()
 OF_LIBRARIES = {"normalize_answer", "dataset_dir", "tokenized_path", "ddp_timeout", "NO_COLOR"}
 """Names of SQuAD's script, LLaMA-Factory, transformers and terminals that no code of ours uses."""
 OF_FILES = {"coa.schema_version"}

@@ -51,8 +51,8 @@ def check_names_of(name: str) -> None:
     assert all(
         path.startswith(tuple(folders)) for path in map(path_of, stage(name).get("outs", []))
     )
-    params = {param.partition(".")[0] for param in stage(name).get("params", [word])}
-    params |= set(stage(name).get("params", []))
+    read = [*stage(name).get("params", []), *stage(name).get("meta", {}).get("by_default", [])]
+    params = {*read, *(param.partition(".")[0] for param in read)} or {word}
     assert {section, word, "train"} & params or name.startswith("student_") or name == "report"
 
 
