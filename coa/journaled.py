@@ -9,8 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from coa.errors import InputError
-from coa.journal import OTHER_VERSION, CallKind, Journal, request_key, to_json
+from coa.journal import CallKind, Journal, Readable, find_readable, request_key, to_json
 from coa.ledger import Ledger
 from coa.policy import (
     BatchPolicy,
@@ -76,10 +75,13 @@ class RecordedCalls(Generic[_Reply]):
         self._who = who
         self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
 
-    def find(self, key: str) -> _Reply | None:
-        """Return the recorded reply; None when there is none."""
-        recorded = self._journal.get(key)
-        return None if recorded is None else self._read(key, recorded)
+    def find(self, key: str) -> Readable[_Reply]:
+        """Return the recorded reply, where there is one that can be read."""
+        return find_readable(self._journal, key, self._decoder)
+
+    def count_replayed(self) -> None:
+        """Count a call that the journal answered."""
+        self._journal.num_replayed += 1
 
     def require_room(self, num_calls: int) -> None:
         """Raise CapError where the run may not make so many calls any more."""
@@ -94,13 +96,20 @@ class RecordedCalls(Generic[_Reply]):
         """Record a reply and return it as every later run will read it.
 
         A failure is not recorded, so that a re-run tries again.
+
+        Raises:
+            RequestError: No later run could read it.
         """
         if isinstance(reply, ToolReply) and reply.outcome is Outcome.ERROR:
             return reply
         recorded = to_json(reply)
+        try:
+            read = self._decoder.decode(recorded)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"the reply cannot be recorded: {error}") from error
         self._journal.put(key, recorded, kind=self._kind, who=self._who, seconds=seconds)
-        self._ledger.count_paid(self._who, reply, seconds)
-        return self._read(key, recorded)
+        self._ledger.count_paid(self._who, read, seconds)
+        return read
 
     async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
         """Return the recorded reply, or make the call and record it.
@@ -110,13 +119,14 @@ class RecordedCalls(Generic[_Reply]):
         Raises:
             CapError: the call is one too many.
         """
-        found = self.find(key)
+        key, _, found = self.find(key)
         count = _counting.get()
         if count is not None and found is None:
             count.made += 1
         elif count is not None:
             count.replayed += 1
         if found is not None:
+            self.count_replayed()
             return self.count_used(key, found)
         task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
         if task is None:
@@ -144,15 +154,6 @@ class RecordedCalls(Generic[_Reply]):
             # Every caller may have been cancelled meanwhile. Reading the error here keeps asyncio
             # from warning that nobody did.
             task.exception()
-
-    def _read(self, key: str, recorded: bytes) -> _Reply:
-        try:
-            return self._decoder.decode(recorded)
-        except msgspec.DecodeError as error:
-            where = f"{self._journal.path}, key {key}"
-            raise InputError(
-                "a recorded reply cannot be read", where=where, got=error, fix=OTHER_VERSION
-            ) from error
 
 
 class Probe(Protocol):
@@ -202,7 +203,7 @@ class JournaledPolicy(_Journaled[Policy]):
         """Continue the request's context; errors are the policy's own and are not recorded."""
         key = policy_key(self, request)
         if self._probe is not None and not self._probe.is_over:
-            await self._probe.look(request, may_ask=self._journal.find(key) is None)
+            await self._probe.look(request, may_ask=self._calls.find(key).reply is None)
         try:
             return await self._calls.once(key, lambda: self._policy.complete(request))
         except RequestError:
@@ -241,10 +242,11 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
             if key in replies or key in missing:
                 continue
             found = self._calls.find(key)
-            if found is None:
+            if found.reply is None:
                 missing[key] = request
             else:
-                replies[key] = found
+                self._calls.count_replayed()
+                replies[key] = found.reply
         self.was_made = [key in missing for key in keys]
         if missing:
             self._calls.require_room(len(missing))
@@ -258,7 +260,8 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
         seconds = (time.perf_counter() - started) / len(requests)
         replies = {}
         for key, completion in list(zip(requests, completions, strict=True)):
-            replies[key] = self._calls.record(key, completion, seconds)
+            place = self._calls.find(key).key
+            replies[key] = self._calls.record(place, completion, seconds)
         return replies
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from coa.errors import CapError, InputError
-from coa.journal import OTHER_VERSION, Call, CallKind, Journal, JournalReader
+from coa.errors import CapError
+from coa.journal import Call, CallKind, Journal, JournalReader
 from coa.policy import Completion
 from coa.policy.react import SUFFIX
 from coa.policy.scripted import is_scripted
-from coa.policy.usage import Usage, charged_usage
+from coa.policy.usage import Count, Usage, charged_usage
 from coa.prices import CostParams
 from coa.search.web import Provider
 from coa.tools import ToolReply
@@ -165,27 +165,23 @@ def price_requests(
 class _PaidReply(msgspec.Struct):
     """What a recorded reply of either kind says of its cost; the rest is skipped."""
 
-    num_tokens: int = 0
-    num_context_tokens: int | None = None
+    num_tokens: Count = 0
+    num_context_tokens: Count | None = None
     usage: Usage | None = None
-    num_requests: int = 0
+    num_requests: Count = 0
 
 
 _REPLIES = msgspec.json.Decoder(_PaidReply)
+_UNREADABLE = _PaidReply()
+"""A call was paid whose cost nobody knows: it counts as a call, with estimated tokens: none."""
 
 
-def price_recorded(call: Call, prices: CostParams, journal: Path) -> Tally:
-    """Return the tally of a call of a journal; one of a tool that sent no request is free.
-
-    Raises:
-        InputError: the reply cannot be read.
-    """
+def price_recorded(call: Call, prices: CostParams) -> Tally:
+    """Return the tally of a call of a journal; one of a tool that sent no request is free."""
     try:
         reply = _REPLIES.decode(call.reply)
-    except msgspec.DecodeError as error:
-        raise InputError(
-            "a recorded reply cannot be read", where=journal, got=error, fix=OTHER_VERSION
-        ) from error
+    except (ValueError, RecursionError):
+        reply = _UNREADABLE
     if call.kind == CallKind.POLICY:
         usage = charged_usage(reply.usage, reply.num_context_tokens, reply.num_tokens)
         return price_call(call.who, usage, prices, call.seconds)
@@ -193,15 +189,11 @@ def price_recorded(call: Call, prices: CostParams, journal: Path) -> Tally:
 
 
 def price_journal(journal: JournalReader | Journal, prices: CostParams) -> Spending:
-    """Return what all calls of a journal cost.
-
-    Raises:
-        InputError: a reply cannot be read.
-    """
+    """Return what all calls of a journal cost."""
     spending = Spending()
     for call in journal.calls():
         name = call.who if call.kind == CallKind.POLICY else engine_of(call.who)
-        spending.count(name, price_recorded(call, prices, journal.path))
+        spending.count(name, price_recorded(call, prices))
     return spending
 
 

@@ -28,7 +28,6 @@ class Probe:
         """Whether what the server does is known."""
         self.ledger = ledger
         self._policy = policy
-        self._journal = journal
         self._calls = RecordedCalls(journal, ledger, Completion, CallKind.POLICY, policy.name)
         self._lock = asyncio.Lock()
         self._is_unrecorded = False
@@ -51,7 +50,7 @@ class Probe:
             questions = self._policy.probe_questions(like)
             for attempt in count():
                 keys = [self._key(question, attempt) for question in questions]
-                num_asked = sum(self._journal.find(key) is None for key in keys)
+                num_asked = sum(self._calls.find(key).reply is None for key in keys)
                 if num_asked and not may_ask:
                     self._is_unrecorded = True
                     return

@@ -305,8 +305,26 @@ def test_prices_that_are_none_are_refused(wrong: str) -> None:
             {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None, "cost": -1},
             Usage(9, 4),
         ),
+        (
+            {"prompt_tokens": True, "completion_tokens": 4, "cost": True},
+            Usage(7, 4, is_estimated=True),
+        ),
+        (
+            {"prompt_tokens": 2**63, "completion_tokens": -(10**400), "cost": 10**400},
+            Usage(7, 5, is_estimated=True),
+        ),
     ],
-    ids=["plain", "nothing", "nonsense", "deepseek", "openrouter", "xai", "null"],
+    ids=[
+        "plain",
+        "nothing",
+        "nonsense",
+        "deepseek",
+        "openrouter",
+        "xai",
+        "null",
+        "true",
+        "huge",
+    ],
 )
 def test_usage_is_read_in_the_form_of_each_server(reported: object, expected: Usage) -> None:
     assert read_usage(reported, 5, lambda: 7) == expected

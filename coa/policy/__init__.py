@@ -8,12 +8,16 @@ example.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from coa.policy.usage import Usage, charged_usage
+from coa.policy.usage import Count, Usage, charged_usage
 from coa.trajectory import Author, Sampling
+
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""An id of a vocabulary, as tables and models hold it."""
 
 
 class Finish(StrEnum):
@@ -89,10 +93,10 @@ class Completion:
     text: str
     """Includes the stop string, if one ended it."""
     finish: Finish
-    num_tokens: int
-    num_context_tokens: int | None = None
+    num_tokens: Count
+    num_context_tokens: Count | None = None
     """Tokens of the request's context as the policy counts them; None when it does not say."""
-    ids: tuple[int, ...] | None = None
+    ids: tuple[TokenId, ...] | None = None
     """The sampled ids, for policies that give them."""
     opening_ids: tuple[int, ...] = ()
     """Ids that a wrapper put between the request's context and `ids`.

@@ -7,7 +7,8 @@ import msgspec
 
 from coa import protocol
 from coa.http_client import Fault, PassingFailure
-from coa.policy import Finish, Request, RequestError, cut_at_stop
+from coa.policy import Finish, Request, RequestError, TokenId, cut_at_stop
+from coa.policy.usage import read_count
 
 _STOP_FIELDS = ("stop_reason", "matched_stop")
 """The fields in which vLLM and SGLang say which stop string ended a text.
@@ -27,21 +28,28 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
     stop_reason: Any = msgspec.UNSET
     matched_stop: Any = msgspec.UNSET
-    token_ids: list[int] | None = None
+    token_ids: list[TokenId] | None = None
 
 
 class Envelope(msgspec.Struct):
     """What replies have in common; an error may come in their place, with status 200 too."""
 
-    usage: Any = None
+    told_usage: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="usage")
+    """It is decoded by itself: an odd number there is no reason to pay for the reply again."""
     error: Any = None
+
+    @property
+    def usage(self) -> object:
+        """Return the field `usage`; None where it is missing or cannot be read."""
+        try:
+            return msgspec.json.decode(self.told_usage)
+        except (ValueError, RecursionError):
+            return None
 
     def count(self, name: str) -> int | None:
         """Read a number of tokens in `usage`; None where the server does not say it."""
-        value = self.usage.get(name) if isinstance(self.usage, dict) else None
-        if isinstance(value, int) and value >= 0:
-            return value
-        return None
+        usage = self.usage
+        return read_count(usage.get(name)) if isinstance(usage, dict) else None
 
     @property
     def error_status(self) -> int:
