@@ -97,7 +97,7 @@ class _Opened(NamedTuple):
         if found is None:
             return RecordedCall(kind, key, "", 0.0, text, Tally())
         paid = PaidCall(kind, found.who, found.seconds, found.reply)
-        cost = price_recorded(paid, self.prices)
+        _, cost = price_recorded(paid, self.prices)
         return RecordedCall(kind, key, found.finished_at, found.seconds, text, cost)
 
 

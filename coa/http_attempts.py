@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.http_proxy import proxy_for
 from coa.servers import Server
+from coa.under_way import CallUnderWay
 
 if TYPE_CHECKING:
     # Loaded at run time only where a connection is opened, because that takes most of a second.
@@ -106,6 +107,7 @@ class Asking:
     options: Mapping[str, Any]
     session: str
     num_tokens: float
+    call: CallUnderWay
     started_at: float = field(default_factory=time.monotonic)
     waited: float = 0.0
     """The seconds for which it waited for its turn."""

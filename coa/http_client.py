@@ -36,6 +36,7 @@ from coa.http_attempts import (
 from coa.http_warnings import Watch, warn_of_rest
 from coa.pacing import Limits, Pace
 from coa.servers import Server, Servers
+from coa.under_way import call_under_way
 
 __all__ = [
     "Fault",
@@ -151,10 +152,12 @@ class HttpClient:
             GaveUp: It kept failing until its deadline.
         """
         channel = self._channel()
-        async with channel.slots:
-            with channel.watch.waiting():
-                asking = Asking(method, url, options, session, num_tokens)
-                return await self._until_deadline(channel, asking, read)
+        call = call_under_way()
+        with call.waiting():
+            async with channel.slots:
+                with channel.watch.waiting():
+                    asking = Asking(method, url, options, session, num_tokens, call)
+                    return await self._until_deadline(channel, asking, read)
 
     async def attempt(self, method: str, url: str, seconds: float, **options: Any) -> Reply:
         """Send a request once; the reply may have any status.
@@ -224,6 +227,7 @@ class HttpClient:
         """Repeat a request, whose first attempt failed, until its deadline."""
 
         def before_pause(state: RetryCallState) -> None:
+            asking.call.require_going_on()
             self._before_repeat()
             if asking.seconds >= self._patience.quiet_seconds:
                 left = self._patience.deadline_seconds - asking.seconds
@@ -241,6 +245,7 @@ class HttpClient:
                 with attempt:
                     if attempt.retry_state.attempt_number == 1:
                         raise first
+                    await asking.call.wait_for_room()
                     return await self._ask(channel, asking, read)
         except PassingFailure as failure:
             failed_at = asking.failed_at
@@ -261,7 +266,8 @@ class HttpClient:
         url = server.address + asking.url
         try:
             self._before_attempt()
-            reply = await channel.connections.send(asking.method, url, seconds, asking.options)
+            with asking.call.sending():
+                reply = await channel.connections.send(asking.method, url, seconds, asking.options)
             self.require_success(reply)
             result = read(reply)
         except PassingFailure as failure:

@@ -1,7 +1,8 @@
-"""Stop a run in order at control-C or SIGTERM; a second signal stops it at once.
+"""Stop a run in order at control-C, SIGTERM or SIGHUP; a second signal stops it at once.
 
 The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for the
-calls under way and keeps their replies, because they are paid for.
+calls under way and keeps their replies, because they are paid for. SIGHUP comes when a terminal is
+closed.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
-        """The exit status that shells expect: 130 for control-C, 143 for SIGTERM."""
+        """The exit status that shells expect, such as 130 for control-C and 143 for SIGTERM."""
 
 
 def run_interruptible(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -52,7 +53,7 @@ class _Stop:
         self.number: int | None = None
         """The number of the first signal that came."""
         is_main = threading.current_thread() is threading.main_thread()
-        known = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
         self._handled = [number for number in known if signal.getsignal(number) in _DEFAULTS]
 
     async def supervise(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -88,5 +89,5 @@ class _Stop:
 
 def tell(line: str) -> None:
     """Print a line on stderr; where nobody reads stderr any more, go on without it."""
-    with suppress(BrokenPipeError):
-        print(line, file=sys.stderr)
+    with suppress(OSError):  # a closed pipe, or a terminal that is gone
+        print(line, file=sys.stderr, flush=True)

@@ -12,7 +12,6 @@ local one, because SQLite's WAL does not work over a network. The journal of a s
 own process alone, which needs no such disk (docs/shards.md).
 """
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -25,7 +24,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -38,6 +37,7 @@ from coa.journal_file import (
     prepare,
     translate_errors,
 )
+from coa.under_way import CallUnderWay
 
 __all__ = [
     "JOURNAL_VERSION",
@@ -70,6 +70,8 @@ class CallKind(StrEnum):
     """A policy continued a context."""
     TOOL = "tool"
     """A tool answered an action."""
+    LOST = "lost"
+    """A reply was paid that could not be used; only its cost is recorded."""
 
 
 def request_key(*parts: object) -> str:
@@ -300,7 +302,7 @@ class Journal:
         """Calls that the journal answered since it was opened."""
         self.num_recorded = 0
         """Calls added since it was opened."""
-        self.in_flight: dict[str, asyncio.Task[Any]] = {}
+        self.in_flight: dict[str, CallUnderWay] = {}
         """Calls under way in the event loop, by key: all wrappers of one journal share them."""
         self._wait_seconds = wait_seconds
         self._earlier_paths = earlier
@@ -385,6 +387,19 @@ class Journal:
         inserted = self._execute(_PUT, row)
         self.num_recorded += inserted.rowcount
         if self._on_put and inserted.rowcount:
+            self._on_put(row)
+
+    def put_lost(self, cost: bytes, *, who: str) -> None:
+        """Record what a reply cost that could not be used, so that caps hold over all runs.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
+        finished_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        key = request_key(CallKind.LOST, who, finished_at, os.urandom(16).hex())
+        row = Row(key, CallKind.LOST, who, cost.decode(), 0.0, finished_at)
+        self._execute(_PUT, row)
+        if self._on_put:
             self._on_put(row)
 
     def put_rows(self, rows: Iterable[Row]) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 
 from coa.errors import ConfigError
 from coa.journal import CallKind, Journal, request_key
-from coa.journaled import RecordedCalls
+from coa.journaled import RecordedCalls, most_of
 from coa.ledger import Ledger
 from coa.policy import Completion, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
@@ -76,7 +76,11 @@ class Probe:
 
     async def _ask(self, question: Request, key: str) -> Completion:
         try:
-            return await self._calls.once(key, lambda: self._policy.complete(question))
+            return await self._calls.once(
+                key,
+                lambda: self._policy.complete(question),
+                lambda: most_of(self._policy, question, self.ledger),
+            )
         except RequestError as error:
             raise ConfigError(
                 "the server refuses a question, as every such request of this run",

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from coa.drivers import OnEnd, roll_out_all, roll_out_batched
 from coa.errors import CapError
@@ -250,7 +249,7 @@ async def open_runtime(
 
 @asynccontextmanager
 async def keep_calls(journal: Journal, ledger: Ledger) -> AsyncIterator[None]:
-    """Wait at the end of a run for the calls under way where it was cancelled or reached a cap.
+    """Wait for the calls under way where a run was cancelled or reached a cap; cancel mere waits.
 
     Raises:
         CapError: The body asked for a call beyond a limit of the section costs.
@@ -295,10 +294,15 @@ def share_rates(teacher: TeacherParams, count: int) -> TeacherParams:
         teacher,
         server=replace(
             server,
-            max_requests_per_minute=_share(server.max_requests_per_minute, count),
-            max_tokens_per_minute=_share(server.max_tokens_per_minute, count),
+            max_requests_per_minute=_share_rate(server.max_requests_per_minute, count),
+            max_tokens_per_minute=_share_rate(server.max_tokens_per_minute, count),
         ),
     )
+
+
+def _share_rate(limit: int, count: int) -> int:
+    """Return a shard's part of a rate: at least 1, because 0 is no limit."""
+    return max(limit // count, 1) if limit else 0
 
 
 def share_caps(costs: CostParams, journal: Journal, work: ShardRun) -> CostParams:
@@ -310,38 +314,59 @@ def share_caps(costs: CostParams, journal: Journal, work: ShardRun) -> CostParam
         before.add(price_journal(earlier, costs))
     paid = before.total
     work.paid_before = paid.dollars
-    count = work.shard.count
     return replace(
         costs,
-        max_calls=_share(costs.max_calls, count, paid.calls),
-        max_tokens=_share(costs.max_tokens, count, paid.tokens),
-        max_dollars=_share(costs.max_dollars, count, paid.dollars),
+        max_calls=_share_whole("max_calls", costs.max_calls, work, paid.calls),
+        max_tokens=_share_whole("max_tokens", costs.max_tokens, work, paid.tokens),
+        max_dollars=_share(costs.max_dollars, work.shard.count, paid.dollars),
     )
 
 
-def _share(limit: Any, count: int, spent: Any = 0) -> Any:
+def _share_whole(name: str, limit: int, work: ShardRun, spent: int) -> int:
+    """Return a shard's part of a limit in whole numbers; the first shards have the remainder.
+
+    Raises:
+        CapError: nothing is left for this shard.
+    """
+    shard = work.shard
+    part, rest = divmod(max(limit - spent, 0), shard.count)
+    part += shard.number <= rest
+    if limit and not spent and not part:
+        raise CapError(
+            f"the limit costs.{name} leaves nothing for this shard",
+            where=str(shard),
+            got=f"costs.{name} = {limit:,}",
+            fix=f"raise costs.{name}, or divide the work into fewer shards",
+        )
+    return spent + part if limit else 0
+
+
+def _share(limit: float, count: int, spent: float = 0.0) -> float:
     """Return a shard's part of a limit of which some is spent; 0, which is no limit, stays."""
-    left = max(limit - spent, 0)
-    if not limit or not left:
-        return limit
-    part = left // count if isinstance(limit, int) else left / count
-    return spent + max(part, 1 if isinstance(limit, int) else 0)
+    left = max(limit - spent, 0.0)
+    return spent + left / count if left else limit
 
 
 async def _wait_for_calls(journal: Journal) -> None:
-    """Wait for the calls under way, because they are paid for; each is recorded as it ends."""
-    calls = list(journal.in_flight.values())
-    if calls:
-        tell(f"waiting for {len(calls):,} calls under way, to keep their replies")
-        await asyncio.wait(calls)
+    """Wait for the calls under way, because they are paid for; each is recorded as it ends.
+
+    Calls that only wait, such as to be repeated, are cancelled.
+    """
+    for call in journal.in_flight.values():
+        call.stop()
+    await asyncio.sleep(0)  # lets the cancelled ones end
+    tasks = [call.task for call in journal.in_flight.values() if call.task]
+    if tasks:
+        tell(f"waiting for {len(tasks):,} calls under way, to keep their replies")
+        await asyncio.wait(tasks)
 
 
 async def _cancel_calls(journal: Journal) -> None:
     """Cancel the calls that no rollout waits for any more, before the journal is closed."""
-    calls = list(journal.in_flight.values())
-    for call in calls:
-        call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
+    tasks = [call.task for call in journal.in_flight.values() if call.task]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_policy(

@@ -177,6 +177,20 @@ def reads_turns(encoder: object) -> bool:
     return bool(getattr(encoder, "reads_turns", False))
 
 
+def most_context_tokens(policy: object, request: Request) -> int:
+    """Return the most tokens that a request's context may have.
+
+    A token has at least one byte. Policies that add to the context, or that can count, have a
+    method of this name.
+    """
+    own = getattr(policy, "most_context_tokens", None)
+    if own is not None:
+        return int(own(request))
+    if request.context_ids is not None:
+        return len(request.context_ids)
+    return len(request.context.encode("utf-8", "replace"))
+
+
 def sent_sampling(encoder: object, sampling: Sampling) -> Sampling:
     """Return the settings that the policy's server got; the others are -1.
 

@@ -38,13 +38,14 @@ from coa.policy.refusals import (
     quoted,
     refusal,
 )
-from coa.policy.replies import decode_body, finished_text, only_choice
+from coa.policy.replies import Envelope, decode_body, finished_text, only_choice
 from coa.policy.routing import CHARS_PER_TOKEN, TokenForecast, session_headers
 from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
-from coa.policy.usage import read_usage
+from coa.policy.usage import Usage, read_usage
 from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
+from coa.under_way import call_under_way
 
 __all__ = ["CompletionsPolicy", "ServerSettings"]
 
@@ -54,6 +55,8 @@ _OFFERS_SECONDS = 5.0
 """How long each request may take that asks what the server offers."""
 _PROBE_SECONDS = 60.0
 """How long the request may take that tests whether the server answers at all."""
+_ADDED_TOKENS = 8
+"""The most that a server adds to a context, such as a token for its beginning."""
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
@@ -140,6 +143,14 @@ class CompletionsPolicy:
         if self._encoder:
             return len(self._encoder.encode(text, is_prompt=True))
         return math.ceil(len(text) / CHARS_PER_TOKEN)
+
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the most tokens that a request's context may have, for caps."""
+        if self._gives_ids and request.context_ids is not None:
+            return len(request.context_ids)
+        if self._encoder:
+            return self.count_tokens(request.context) + _ADDED_TOKENS
+        return len(self._body(request))  # a token has at least one byte
 
     async def __aenter__(self) -> "CompletionsPolicy":
         return self
@@ -241,7 +252,22 @@ class CompletionsPolicy:
                 got=f"Content-Type: {_STREAM}",
                 fix="remove `stream` from teacher.server.extra_body",
             )
-        return self._read(reply, request)
+        try:
+            return self._read(reply, request)
+        except (PassingFailure, RequestError):
+            call_under_way().lose(self._usage_of_lost(reply, request))
+            raise
+
+    def _usage_of_lost(self, reply: Reply, request: Request) -> Usage:
+        """Tell or estimate what a reply with status 200 cost that cannot be used."""
+        try:
+            body = msgspec.json.decode(reply.body.lstrip(), type=Envelope)
+        except (ValueError, RecursionError):
+            body = Envelope()
+        if body.error and not body.usage:
+            return Usage(0, 0, is_estimated=True)
+        num_written = math.ceil(len(reply.body) / CHARS_PER_TOKEN)
+        return read_usage(body.usage, num_written, lambda: self._num_read(request))
 
     def _read(self, reply: Reply, request: Request) -> Completion:
         """Turn a reply with status 200 into a completion.
@@ -298,6 +324,7 @@ class CompletionsPolicy:
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if is_about_request(reply):
+            call_under_way().lose(Usage(0, 0))
             return RequestError(quoted(reply, self._client))
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
@@ -330,7 +357,7 @@ class CompletionsPolicy:
         try:
             reply = await self._client.attempt("POST", url, seconds, data=self._body(_PROBE))
             self._client.require_success(reply)
-            self._read(reply, _PROBE)
+            call_under_way().lose(self._read(reply, _PROBE).charged)
         except (PassingFailure, Rejection, RequestError):
             return False
         return True

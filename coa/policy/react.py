@@ -21,7 +21,16 @@ from typing import NamedTuple
 
 from coa import protocol
 from coa.grading import boxed_answer
-from coa.policy import BatchPolicy, Completion, Encoder, Finish, Policy, Request, control_tokens
+from coa.policy import (
+    BatchPolicy,
+    Completion,
+    Encoder,
+    Finish,
+    Policy,
+    Request,
+    control_tokens,
+    most_context_tokens,
+)
 from coa.trajectory import Author, Step, StepKind
 
 THOUGHT = "Thought:"
@@ -171,6 +180,10 @@ class ReactPolicy(_Translator):
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self._policy = policy
+
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the most tokens that the inner policy may read, for caps."""
+        return most_context_tokens(self._policy, self._inner(request))
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context.

@@ -84,8 +84,9 @@ def _count(found: Mapping[str, Any], name: str) -> int:
 
 def read_count(value: object) -> int | None:
     """Return what a server tells as a number of tokens; None where it is no such number."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= MOST_TOKENS else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def _dollars(value: object) -> float | None:

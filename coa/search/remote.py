@@ -15,9 +15,9 @@ from typing import Any, Protocol, Self
 from coa.errors import ConfigError, ServiceError
 from coa.http_attempts import NO_CONNECTION
 from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
-from coa.requests_sent import note_request
 from coa.search import Hit, SearchError
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, Dialect, bearer_token, of_dialect
+from coa.under_way import call_under_way
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
@@ -123,7 +123,7 @@ class Caller:
         def begin() -> None:
             if before_attempt:
                 before_attempt()
-            note_request()
+            call_under_way().num_requests += 1
 
         self._client = HttpClient(
             name, patience, headers=headers, secrets=(secret,), before_attempt=begin

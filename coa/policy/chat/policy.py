@@ -33,9 +33,13 @@ from coa.policy.chat.waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
-from coa.policy.usage import read_usage
+from coa.policy.usage import Usage, read_usage
 from coa.tools import ToolSchema
 from coa.trajectory import Author
+from coa.under_way import call_under_way
+
+_TEMPLATE_TOKENS = 1024
+"""What a server's template may add to a conversation, such as how to call tools."""
 
 __all__ = ["ChatPolicy", "ChatSettings", "Waiver", "require_plain_template"]
 
@@ -101,6 +105,13 @@ class ChatPolicy(CompletionsPolicy):
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
     ) -> None:
         """Return None: the server does not read the loop's text, so that has no ids."""
+
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the most tokens that a request's conversation may have, for caps."""
+        body = self._body(request)
+        if self._encoder:
+            return self.count_tokens(body.decode()) + _TEMPLATE_TOKENS
+        return len(body) + _TEMPLATE_TOKENS  # a token has at least one byte
 
     def _body(self, request: Request) -> bytes:
         """Write a request; without `turns` it is one user message, and its reply a plain text."""
@@ -210,6 +221,7 @@ class ChatPolicy(CompletionsPolicy):
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if reply.status in REQUEST_STATUSES:
+            call_under_way().lose(Usage(0, 0))
             return RequestError(quoted(reply, self._client))
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()

@@ -125,6 +125,10 @@ class NativePolicy(ChatPolicy):
         """
         return await super().complete(replace(request, context_ids=self._prompt_ids(request)))
 
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the tokens of a request's conversation, for caps."""
+        return len(self._prompt_ids(request))
+
     def _prompt_ids(self, request: Request) -> tuple[int, ...]:
         """Return the ids that the policy reads: its own turns are those that it sampled."""
         if isinstance(request.turns, msgspec.UnsetType):
