@@ -2,13 +2,12 @@
 
 A reply that no repetition would change raises `Rejection`; a deadline that passes raises `GaveUp`.
 The callers decide what these mean for a run: `coa/search/remote.py`, `coa/policy/completions.py`.
-Which of several servers is asked is decided in `coa/servers.py`, and how fast in `coa/pacing.py`.
+Which of several servers is asked is decided in `coa/servers.py`; `coa/pacing.py` keeps to limits.
 """
 
 import asyncio
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ from coa.http_attempts import (
     is_limit,
 )
 from coa.http_warnings import Watch, warn_of_rest
-from coa.pacing import Limits, Pace
+from coa.pacing import Limits
 from coa.servers import Server, Servers
 from coa.under_way import call_under_way
 
@@ -52,6 +51,7 @@ __all__ = [
 _Result = TypeVar("_Result")
 
 _LONGEST_PAUSE_SECONDS = 10.0
+_CROWDED_PAUSE_SECONDS = 2.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 """Statuses below 500 that a repetition may change."""
 _LONGEST_STAY_SECONDS = 10.0
@@ -84,10 +84,6 @@ class _Channel:
     slots: asyncio.Semaphore
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the request that waits for the limits over all servers."""
-    server_turns: defaultdict[Server, asyncio.Lock] = field(
-        default_factory=lambda: defaultdict(asyncio.Lock)
-    )
-    """Held by the request that waits for the pace of its server."""
 
 
 def _allow() -> None:
@@ -296,24 +292,29 @@ class HttpClient:
         server.num_requests += 1  # also while it waits, so that others choose another server
         is_taken = False
         try:
-            async with channel.server_turns[server]:
-                await _until_free(server.pace)
-                async with channel.turn:
-                    await _until_free(self._limits)
-                    has_failed = server.rested_at > chosen_at
-                    if not has_failed or not self._servers.another_is_awake(server):
-                        self._limits.take(asking.num_tokens)
-                        server.pace.take()
-                        is_taken = True
+            while (seconds := server.resumes_at - time.monotonic()) > 0:
+                if self._has_left(server, chosen_at):
+                    return None
+                await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
+            async with channel.turn:
+                while (seconds := self._limits.seconds_until_free()) > 0:
+                    await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
+                if not self._has_left(server, chosen_at):
+                    self._limits.take(asking.num_tokens)
+                    is_taken = True
         finally:
             if not is_taken:
                 server.num_requests -= 1
         return server if is_taken else None
 
+    def _has_left(self, server: Server, chosen_at: float) -> bool:
+        """Tell whether a server was left alone since, and another one is there."""
+        return server.rested_at > chosen_at and self._servers.another_is_awake(server)
+
     def _note_failure(
         self, asking: Asking, server: Server, failure: PassingFailure, sent_at: float
     ) -> None:
-        """Slow down where the server asks for it, and leave alone a server that is down."""
+        """Pause where the server asks for it, and leave alone a server that is down."""
         asking.tried.append(server)
         if asking.failed_at is None:
             asking.failed_at = time.monotonic()
@@ -321,16 +322,17 @@ class HttpClient:
         is_unreachable = failure.fault in NO_CONNECTION
         if is_refused or is_unreachable:
             self._limits.correct_tokens(-asking.num_tokens)  # they were not used
-        if is_refused:
-            server.pace.refuse(sent_at)
         asked = asked_seconds(failure)
         asks_for_long = asked > _LONGEST_STAY_SECONDS and self._servers.are_several
         if not asks_for_long and 0 < asked < self._patience.deadline_seconds:
-            server.pace.pause(asked)
-        if is_refused and not asks_for_long:
-            return
+            server.pause(asked)
+        if is_refused:
+            server.refuse()
+            # A crowded server keeps its trajectories, whose prefixes it has in a cache.
+            if not asks_for_long and not server.refuses_all:
+                return
         is_silent = failure.fault is Fault.TIMED_OUT and server.answered_at < sent_at
-        is_down = is_unreachable or is_silent or asks_for_long
+        is_down = is_unreachable or is_silent or is_refused
         least = time.monotonic() - sent_at if is_silent else asked
         if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
             warn_of_rest(self.name, server.address, failure)
@@ -355,16 +357,11 @@ class HttpClient:
         if server and self._servers.another_is_awake(server):
             return 0.0
         asked = asked_seconds(failure)
-        if server and server.pace.is_found and is_limit(failure):
-            return asked
-        random_pause = wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)
+        longest = _LONGEST_PAUSE_SECONDS
+        if server and is_limit(failure) and server.answered_at > time.monotonic() - longest:
+            longest = _CROWDED_PAUSE_SECONDS  # it lets others in: its turn may come soon
+        random_pause = wait_random_exponential(multiplier=0.25, max=longest)
         return asked + random_pause(state)
-
-
-async def _until_free(limit: Pace | Limits) -> None:
-    """Wait until a limit allows another request; it may change meanwhile."""
-    while (seconds := limit.seconds_until_free()) > 0:
-        await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
 
 
 def _failure(state: RetryCallState) -> PassingFailure:

@@ -6,11 +6,14 @@ closed.
 """
 
 import asyncio
+import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -77,7 +80,11 @@ class _Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Not the event loop's own handlers: a model in this process may hold the loop for minutes,
         # and the second signal must stop that too.
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if self.number is not None:
+            if number == signal.SIGHUP:
+                return  # the shell and the kernel both send it when a terminal is closed
             raise Interrupted(number)
         self.number = number
         self._loop.call_soon_threadsafe(self._begin)
@@ -85,6 +92,15 @@ class _Stop:
     def _begin(self) -> None:
         self._task.cancel()
         tell("\nstopping; a second signal stops at once")
+
+
+def _leave_terminal() -> None:
+    """Write to nowhere what would go to a terminal that is gone, where every write is an error."""
+    with Path(os.devnull).open("wb") as nowhere:
+        for number in (1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(number).st_mode):
+                    os.dup2(nowhere.fileno(), number)
 
 
 def tell(line: str) -> None:

@@ -319,3 +319,15 @@ def test_a_reply_with_an_odd_usage_is_paid_once_and_read_by_every_later_run(
     assert run(go()) == first_time
     assert len(sent) == 1
     assert 0 < first_time.charged.written_tokens < 10
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("You exceeded your current quota, please check your plan and billing", "top it up"),
+        ("Rate limit reached for requests", "lower the concurrency"),
+    ],
+)
+def test_the_advice_fits_a_limit_that_outlasts_the_patience(message: str, advice: str) -> None:
+    with pytest.raises(ServiceError, match=advice):
+        run(ask([], fails=always(429, message)))

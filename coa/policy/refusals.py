@@ -29,6 +29,8 @@ _CHAT_ONLY = re.compile(
     re.IGNORECASE,
 )
 """Messages of servers that have no raw completions for a model."""
+_NO_CREDIT = re.compile(r"quota|credit|billing|balance|insufficient", re.IGNORECASE)
+"""Messages of hosts that refuse as too many what nobody has paid for."""
 _MAX_SEARCHED_CHARS = 300
 """Only the beginning is searched: a message may go on to repeat the prompt."""
 _RAW_PAGE = "completions"
@@ -139,7 +141,7 @@ def outage(
         f"no answer from the policy's server in {server.patience_minutes:g} minutes of patience",
         where=server.base_url,
         got=got,
-        fix=f"{_outage_advice(server, error.failure.fault, is_limited=is_limited)}; "
+        fix=f"{_outage_advice(server, error.failure.fault, got, is_limited=is_limited)}; "
         "then run the same command again: finished calls are kept",
     )
 
@@ -154,11 +156,13 @@ def _misnamed(server: Server, error: GaveUp, got: str) -> ServiceError:
     )
 
 
-def _outage_advice(server: Server, fault: Fault, *, is_limited: bool) -> str:
+def _outage_advice(server: Server, fault: Fault, got: str, *, is_limited: bool) -> str:
+    if is_limited and _NO_CREDIT.search(got):
+        return "the credit or the quota seems to be used up: top it up, or wait for its renewal"
     if is_limited:
         return (
             "it limits how much we may ask: lower the concurrency (`teacher.concurrency`), "
-            "or raise `patience_minutes`"
+            "set `max_requests_per_minute`, or raise `patience_minutes`"
         )
     if fault is Fault.UNREACHABLE:
         return (
