@@ -187,6 +187,10 @@ class Connections:
         return self._proxies[origin]
 
 
+Connect = Callable[[Mapping[str, str], Callable[[str], str]], Connections]
+"""Opens the connections of an event loop: with these headers, and what hides secrets in errors."""
+
+
 async def _read(response: "aiohttp.ClientResponse") -> bytes:
     received = bytearray()
     async for part in response.content.iter_chunked(65536):

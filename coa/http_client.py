@@ -22,6 +22,7 @@ from tenacity import (
 from coa.http_attempts import (
     NO_CONNECTION,
     Asking,
+    Connect,
     Connections,
     Fault,
     PassingFailure,
@@ -95,8 +96,8 @@ class HttpClient:
 
     With `servers`, requests name a path, and each attempt is sent to the server that is chosen.
     Each event loop has connections of its own: call `aclose` in the loop that used it.
-    `before_attempt` is called before each attempt and may raise an error to prevent it;
-    `before_repeat` is called when an attempt has failed and another one will follow.
+    `connect` opens them. `before_attempt` is called before each attempt and may raise an error to
+    prevent it; `before_repeat` is called when an attempt has failed and another one will follow.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class HttpClient:
         before_repeat: Callable[[], None] = _allow,
         servers: Servers | None = None,
         limits: Limits | None = None,
+        connect: Connect = Connections,
     ) -> None:
         self.name = name
         self._patience = patience
@@ -119,6 +121,7 @@ class HttpClient:
         self._before_repeat = before_repeat
         self._servers = servers or Servers([""])
         self._limits = limits or Limits(_SECONDS_PER_MINUTE * patience.max_per_second)
+        self._connect = connect
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
 
     async def aclose(self) -> None:
@@ -202,7 +205,7 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         if loop not in self._channels:
             patience = self._patience
-            connections = Connections(self._headers, self.readable)
+            connections = self._connect(self._headers, self.readable)
             watch = Watch(self.name, patience.timeout_seconds, patience.warning_seconds)
             slots = asyncio.Semaphore(patience.max_concurrency or sys.maxsize)
             self._channels[loop] = _Channel(connections, watch, slots)

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_attempts import NO_CONNECTION
+from coa.http_attempts import NO_CONNECTION, Connect, Connections
 from coa.http_client import (
     GaveUp,
     HttpClient,
@@ -96,7 +96,12 @@ class CompletionsPolicy:
         self.traffic = Traffic()
         limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
         self._forecast = TokenForecast(limits)
-        self._client = _make_client(settings, key, limits, self._count_repeat)
+        self._client = _make_client(settings, key, limits, self._count_repeat, self._connect)
+
+    @staticmethod
+    def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
+        """Open the connections of an event loop."""
+        return Connections(headers, readable)
 
     def require_key(self) -> None:
         """Check that the key is there; opening alone needs none, because lineage only reads names.
@@ -152,7 +157,7 @@ class CompletionsPolicy:
             return self.count_tokens(request.context) + _ADDED_TOKENS
         return len(self._body(request))  # a token has at least one byte
 
-    async def __aenter__(self) -> "CompletionsPolicy":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -364,24 +369,29 @@ class CompletionsPolicy:
 
 
 def _make_client(
-    settings: ServerSettings, key: str, limits: Limits, before_repeat: Callable[[], None]
+    settings: ServerSettings,
+    key: str,
+    limits: Limits,
+    before_repeat: Callable[[], None],
+    connect: Connect,
 ) -> HttpClient:
     patience = Patience(
         settings.timeout_seconds,
         settings.patience_minutes * _SECONDS_PER_MINUTE,
         cuts_attempts=False,
     )
-    headers = dict(_JSON)
+    headers = {**_JSON, **settings.headers}
     if key:
-        headers["Authorization"] = f"Bearer {key}"
+        headers.setdefault("Authorization", f"Bearer {key}")
     return HttpClient(
         "policy's server",
         patience,
         headers=headers,
-        secrets=(key,),
+        secrets=(key, *settings.headers.values()),
         before_repeat=before_repeat,
         servers=Servers(settings.addresses),
         limits=limits,
+        connect=connect,
     )
 
 

@@ -5,7 +5,7 @@ read back as thought, action and answer (`coa/policy/chat/replies.py`). What a f
 does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_client import Reply
+from coa.http_attempts import Connections, Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
 from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
@@ -84,6 +84,13 @@ class ChatPolicy(CompletionsPolicy):
         self._family = FAMILIES[chat.family]
         self._own_schemas: Mapping[str, ToolSchema] = {}
 
+    @staticmethod
+    def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
+        """Open the connections of an event loop; `openai` takes most of a second to load."""
+        from coa.http_openai import OpenAIConnections
+
+        return OpenAIConnections(headers, readable)
+
     @property
     def sampling_sent(self) -> tuple[str, ...]:
         """Name the sampling settings that the family honours; no others are sent."""
@@ -117,7 +124,7 @@ class ChatPolicy(CompletionsPolicy):
         """Write a request; without `turns` it is one user message, and its reply a plain text."""
         fields: dict[str, Any] = {
             "model": self.name,
-            "max_tokens": request.max_tokens,
+            self._family.limit_field: request.max_tokens,
         }
         for name in self._family.sampling:
             fields[name] = getattr(request, name)
@@ -159,7 +166,7 @@ class ChatPolicy(CompletionsPolicy):
         if body.error:
             self._client.require_success(reply._replace(status=body.error_status))
         try:
-            message = read_reply(body, self._family)
+            message = read_reply(body)
         except RequestError as error:
             raise RequestError(self._client.readable(str(error))) from None
         completion = self._transcribed(message, body, request)

@@ -113,6 +113,7 @@ class NativePolicy(ChatPolicy):
         return {**super().identity, "native": self._template.digest}
 
     _rejected = CompletionsPolicy._rejected
+    _connect = staticmethod(CompletionsPolicy._connect)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's conversation.
