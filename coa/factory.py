@@ -14,7 +14,7 @@ from coa.policy.chat.policy import ChatPolicy, ChatSettings, require_plain_templ
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
-from coa.policy.native.policy import NativePolicy
+from coa.policy.native import NativePolicy
 from coa.search import EngineKind, SearchEngine
 from coa.search.dense.settings import DenseSettings
 from coa.search.finders import FusionSettings, open_finder

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 from openai import APIStatusError, AsyncOpenAI, Omit, RequestOptions
 
-from coa.http_attempts import Connections, Reply
+from coa.http_client import Connections, Reply
 
 _ANY_ADDRESS = "http://127.0.0.1"
 """Requests have whole addresses, because there may be several servers."""

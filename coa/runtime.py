@@ -26,8 +26,8 @@ from coa.policy import (
     reads_turns,
     sent_sampling,
 )
+from coa.policy.chat.families import Waiver
 from coa.policy.chat.policy import ChatPolicy
-from coa.policy.chat.waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.probing import Probe

@@ -25,7 +25,7 @@ from coa.graded import GradedTrajectory, grade_trajectory
 from coa.grading import Verdict
 from coa.policy import BatchPolicy
 from coa.policy.local.model import LocalPolicy
-from coa.policy.react_ids import ReactIdsPolicy
+from coa.policy.react import ReactIdsPolicy
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext

@@ -5,6 +5,7 @@ requests at once). To add one, implement either protocol; `coa/policy/scripted.p
 example.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -256,6 +257,11 @@ class UnbatchedPolicy:
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context, in a batch of one."""
         return self._policy.complete_batch([request])[0]
+
+
+def session_name(trajectory_id: str) -> str:
+    """Return the name of a trajectory for routers: a hash, because an id may say too much."""
+    return hashlib.sha256(trajectory_id.encode()).hexdigest()[:32]
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

@@ -14,7 +14,6 @@ import msgspec
 from coa.errors import ServiceError
 from coa.http_client import Fault, GaveUp, HttpClient, Reply
 from coa.policy import RequestError
-from coa.policy.replies import error_message
 
 MISSING_PAGE = frozenset({404, 405})
 """Statuses for an address, or a model, that does not exist."""
@@ -208,4 +207,13 @@ def _message(reply: Reply) -> str:
         body = msgspec.json.decode(reply.body)
     except (ValueError, RecursionError):
         body = reply.body.decode("utf-8", "replace")
-    return error_message(body)
+    return _error_message(body)
+
+
+def _error_message(error: object) -> str:
+    """Find the message in the body of an error, as OpenAI, vLLM or FastAPI write it."""
+    if isinstance(error, dict):
+        error = error.get("error") or error.get("message") or error.get("detail") or error
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return str(error or "no message")

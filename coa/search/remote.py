@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_attempts import NO_CONNECTION
-from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
+from coa.http_client import NO_CONNECTION, GaveUp, HttpClient, Patience, Rejection, Reply, bare
 from coa.search import Hit, SearchError
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, Dialect, bearer_token, of_dialect
 from coa.under_way import call_under_way

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import UNSET
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_attempts import Connections, Reply
+from coa.http_client import Connections, Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
-from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.families import FAMILIES, SAID, FamilyName, Waiver
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
 from coa.policy.chat.replies import (
     ChatBody,
@@ -29,7 +29,6 @@ from coa.policy.chat.replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.chat.waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal

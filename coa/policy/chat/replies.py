@@ -17,8 +17,8 @@ from coa.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
 from coa.policy.chat.families import DETAILS, REASONING, ChatFamily
 from coa.policy.chat.messages import ARGUMENT
+from coa.policy.completions import Envelope
 from coa.policy.react import for_a_box
-from coa.policy.replies import Envelope
 
 _ENDS = frozenset({"stop", "tool_calls", "function_call", "length", None})
 """Values of `finish_reason` that say how a turn ended."""
