@@ -32,7 +32,7 @@ LIST = ROOT / "conf" / "base_models.yaml"
 class BaseParams:
     """Which model is made, and where."""
 
-    name: str
+    name: str = "smollm2"
     """A model of conf/base_models.yaml: smollm2 or minilm."""
     out: str = ""
     """The folder to write; empty for data/raw/ and the name."""
