@@ -247,7 +247,7 @@ async def roll_out(plans: Sequence[Plan], base_url: str, *, is_whole: bool = Tru
                     await running
                 else:
                     await slots.all_begun.wait()
-                    calls = list(journal.in_flight.values())
+                    calls = [call.task for call in journal.in_flight.values() if call.task]
                     for task in (running, *calls):
                         task.cancel()
                     await asyncio.gather(running, *calls, return_exceptions=True)

@@ -32,8 +32,8 @@ from aiohttp import web
 from bench.loop import ANSWER, CALL, InstantSearch
 from coa import protocol
 from coa.drivers import roll_out_all
+from coa.policy import session_name
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.routing import session_name
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Mode, Sampling, StopReason
 

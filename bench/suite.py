@@ -27,7 +27,7 @@ from bench.many_servers import NUM_TURNS, Fake, Options, ideal_seconds, post_bar
 from coa import tables
 from coa.files import QUESTIONS
 from coa.params import DEFAULT_PROFILE
-from coa.policy.routing import session_name
+from coa.policy import session_name
 from coa.progress import Progress
 from coa.question import Question
 from coa.search import Passage

@@ -28,7 +28,7 @@ from coa.forking import (
     way_to,
 )
 from coa.journal import Call as PaidCall
-from coa.journal import CallKind, Finished, JournalReader, request_key
+from coa.journal import CallKind, Finished, JournalReader, find_readable, request_key
 from coa.journaled import policy_key
 from coa.ledger import Tally, price_recorded
 from coa.microworld.factory import MicroworldParams
@@ -51,6 +51,9 @@ from coa.tools import ToolReply, tool_fingerprints
 from coa.tools.factory import own_tools
 from coa.tools.settings import ToolsParams
 from coa.trajectory import Mode, Step, StepKind, Trajectory
+
+_COMPLETIONS = msgspec.json.Decoder(Completion)
+_TOOL_REPLIES = msgspec.json.Decoder(ToolReply)
 
 
 class RecordedCall(NamedTuple):
@@ -95,7 +98,7 @@ class _Opened(NamedTuple):
         if found is None:
             return RecordedCall(kind, key, "", 0.0, text, Tally())
         paid = PaidCall(kind, found.who, found.seconds, found.reply)
-        cost = price_recorded(paid, self.prices, self.journal.path)
+        _, cost = price_recorded(paid, self.prices)
         return RecordedCall(kind, key, found.finished_at, found.seconds, text, cost)
 
 
@@ -173,18 +176,17 @@ def _completion(
 ) -> Completion | None:
     """Return the journal's reply to what the rollout asks now, and add the call to `calls`."""
     key = policy_key(run.encoder, rollout.request(state))
-    found = opened.journal.find(key)
-    if found is None:
-        return None
-    completion = msgspec.json.decode(found.reply, type=Completion)
-    calls.append(opened.record(CallKind.POLICY, key, found, completion.text))
-    return completion
+    found = find_readable(opened.journal, key, _COMPLETIONS)
+    if found.reply is not None:
+        calls.append(opened.record(CallKind.POLICY, found.key, found.finished, found.reply.text))
+    return found.reply
 
 
 def _search(call: Call, fingerprints: Mapping[str, str], opened: _Opened) -> RecordedCall:
     """Return a call of a tool with the time that the journal has for it."""
     key = request_key(CallKind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
-    return opened.record(CallKind.TOOL, key, opened.journal.find(key), call.argument)
+    found = find_readable(opened.journal, key, _TOOL_REPLIES)
+    return opened.record(CallKind.TOOL, found.key, found.finished, call.argument)
 
 
 def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:

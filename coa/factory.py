@@ -111,7 +111,7 @@ def open_policy(
         require_plain_template(params.chat_template)
         return ChatPolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.NATIVE:
-        from coa.policy.native.policy import NativePolicy
+        from coa.policy.native import NativePolicy
 
         require_plain_template(params.chat_template)
         return NativePolicy(params.server, params.chat, deployment=params.name, place=place)

@@ -2,16 +2,24 @@
 
 A reply that no repetition would change raises `Rejection`; a deadline that passes raises `GaveUp`.
 The callers decide what these mean for a run: `coa/search/remote.py`, `coa/policy/completions.py`.
-Which of several servers is asked is decided in `coa/servers.py`, and how fast in `coa/pacing.py`.
+`Connections` sends a request once, `HttpClient` repeats it, `Watch` warns while a server is silent.
+Which of several servers is asked is decided in `coa/servers.py`; `coa/pacing.py` keeps to limits.
 """
 
 import asyncio
+import logging
+import re
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from tenacity import (
     AsyncRetrying,
@@ -20,37 +28,327 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from coa.http_attempts import (
-    NO_CONNECTION,
-    Asking,
-    Connections,
-    Fault,
-    PassingFailure,
-    Patience,
-    Rejection,
-    Reply,
-    asked_seconds,
-    bare,
-    is_limit,
-)
-from coa.http_warnings import Watch, warn_of_rest
-from coa.pacing import Limits, Pace
+from coa.pacing import Limits
 from coa.servers import Server, Servers
+from coa.under_way import CallUnderWay, call_under_way
 
-__all__ = [
-    "Fault",
-    "GaveUp",
-    "HttpClient",
-    "PassingFailure",
-    "Patience",
-    "Rejection",
-    "Reply",
-    "bare",
-]
+if TYPE_CHECKING:
+    # Loaded at run time only where a connection is opened, because that takes most of a second.
+    import aiohttp
+
+_CONNECT_SECONDS = 10.0
+"""A server that accepts no connection for so long is unreachable."""
+_MAX_REPLY_BYTES = 64_000_000
+"""No reply that is worth reading is longer."""
+_TOO_MANY_REQUESTS = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The limits on a request's time and on the number of requests."""
+
+    timeout_seconds: float
+    """For one attempt."""
+    deadline_seconds: float
+    """For a request with all its attempts; waiting for its turn does not count."""
+    max_concurrency: int = 0
+    """Requests in flight at once; 0 sets no limit."""
+    max_per_second: float = 0.0
+    """Requests a second; 0 sets no limit."""
+    cuts_attempts: bool = True
+    """Whether the deadline ends an attempt under way; if not, it only decides whether another one
+    begins."""
+    quiet_seconds: float = 5.0
+    """A request is repeated for so long before a warning is logged."""
+    warning_seconds: float = 60.0
+    """A warning is logged when the server answers no request for so long. It is also the least time
+    between two warnings."""
+
+
+class Reply(NamedTuple):
+    """A server's reply."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    url: str = ""
+    """The address that replied."""
+
+
+class Fault(StrEnum):
+    """The reason why an attempt failed that may be repeated."""
+
+    UNREACHABLE = "unreachable"
+    """No connection was made."""
+    UNRESOLVED = "unresolved"
+    """The host's name leads to no address."""
+    TIMED_OUT = "timed_out"
+    """The reply took too long."""
+    LOST = "lost"
+    """The connection broke."""
+    STATUS = "status"
+    """The server says that it is busy or has failed."""
+    ODD_REPLY = "odd_reply"
+    """The reply cannot be read."""
+
+
+NO_CONNECTION = frozenset({Fault.UNREACHABLE, Fault.UNRESOLVED})
+"""The faults of a server that was not reached at all."""
+
+
+class PassingFailure(Exception):
+    """An attempt failed in a way that may pass."""
+
+    def __init__(self, fault: Fault, reason: str, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.fault = fault
+        self.reply = reply
+
+
+class Rejection(Exception):
+    """The server rejects the request with a status that no repetition changes."""
+
+    def __init__(self, reason: str, reply: Reply) -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+@dataclass(slots=True)
+class Asking:
+    """One request, from its first attempt to its end."""
+
+    method: str
+    url: str
+    """An address, or a path at one of the servers."""
+    options: Mapping[str, Any]
+    session: str
+    num_tokens: float
+    call: CallUnderWay
+    started_at: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    """The seconds for which it waited for its turn."""
+    failed_at: float | None = None
+    """The time of its first failure."""
+    server: Server | None = None
+    """The server that was asked last."""
+    tried: list[Server] = field(default_factory=list)
+    """The servers that failed."""
+
+    @property
+    def last_url(self) -> str:
+        """Return the address that was asked last."""
+        return self.server.address + self.url if self.server else self.url
+
+    @property
+    def seconds(self) -> float:
+        """Return for how long it is under way, without the waiting for its turn."""
+        return time.monotonic() - self.started_at - self.waited
+
+
+class Connections:
+    """The connections of one event loop, to any number of servers."""
+
+    def __init__(self, headers: Mapping[str, str], readable: Callable[[str], str]) -> None:
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(
+            headers=headers, connector=aiohttp.TCPConnector(limit=0)
+        )
+        self._readable = readable
+        self._proxies: dict[str, str | None] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def send(
+        self, method: str, url: str, seconds: float, options: Mapping[str, Any]
+    ) -> Reply:
+        """Send a request; the reply may have any status.
+
+        Raises:
+            PassingFailure: There is no reply within `seconds`.
+        """
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(_CONNECT_SECONDS, seconds))
+        try:
+            async with self._session.request(
+                method,
+                url,
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=self._proxy(url),
+                **options,
+            ) as response:
+                body = await _read(response)
+                return Reply(response.status, body, response.headers.copy(), url)
+        except aiohttp.ClientConnectorDNSError as error:
+            reason = f"the host's name does not resolve: {error}"
+            raise PassingFailure(Fault.UNRESOLVED, reason) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise PassingFailure(Fault.UNREACHABLE, f"no connection: {error}") from error
+        except TimeoutError as error:
+            reason = f"no reply within {seconds:.1f} seconds"
+            raise PassingFailure(Fault.TIMED_OUT, reason) from error
+        except aiohttp.ClientError as error:
+            reason = f"connection lost: {self._readable(repr(error))}"
+            raise PassingFailure(Fault.LOST, reason) from error
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy for an address; the environment is read once for each server.
+
+        aiohttp's own trust_env would read it for every request, and send passwords of .netrc.
+        """
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(url)
+        return self._proxies[origin]
+
+
+Connect = Callable[[Mapping[str, str], Callable[[str], str]], Connections]
+"""Opens the connections of an event loop: with these headers, and what hides secrets in errors."""
+
+
+async def _read(response: "aiohttp.ClientResponse") -> bytes:
+    received = bytearray()
+    async for part in response.content.iter_chunked(65536):
+        received += part
+        if len(received) > _MAX_REPLY_BYTES:
+            reason = f"the reply is too large: more than {_MAX_REPLY_BYTES:,} bytes"
+            raise Rejection(
+                reason, Reply(response.status, reason.encode(), response.headers.copy())
+            )
+    return bytes(received)
+
+
+def bare(url: str) -> str:
+    """Return an address without its query, which may hold a key."""
+    return url.partition("?")[0]
+
+
+def is_limit(failure: PassingFailure) -> bool:
+    """Tell whether the server refused because of too many requests."""
+    return failure.reply is not None and failure.reply.status == _TOO_MANY_REQUESTS
+
+
+def asked_seconds(failure: PassingFailure) -> float:
+    """Return the pause that the server asks for; 0 where it asks for none."""
+    if failure.reply is None:
+        return 0.0
+    return _retry_after(failure.reply.headers.get("Retry-After", ""))
+
+
+def _retry_after(value: str) -> float:
+    """Read a `Retry-After` header, given in seconds or as a date; 0 when it says nothing."""
+    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that are always reached without a proxy."""
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the proxy for requests to the host of `url`; None where they go straight there."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or host in _THIS_MACHINE or urllib.request.proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+logger = logging.getLogger(__name__)
+
+
+class Watch:
+    """Watches the requests of one event loop, and logs a warning now and then."""
+
+    def __init__(self, name: str, timeout_seconds: float, warning_seconds: float) -> None:
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._warning_seconds = warning_seconds
+        self._loop = asyncio.get_running_loop()
+        self._warned_at = float("-inf")
+        self._num_waiting = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered_at = 0.0
+
+    @property
+    def answered_at(self) -> float:
+        """Return the time of the last reply, or of the first request that waits."""
+        return self._answered_at
+
+    def answered(self) -> None:
+        """Note that a request was answered."""
+        self._answered_at = time.monotonic()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Watch for silence of the server while any request waits."""
+        if not self._num_waiting:
+            self.answered()
+            self._look_later(self._warning_seconds)
+        self._num_waiting += 1
+        try:
+            yield
+        finally:
+            self._num_waiting -= 1
+            if not self._num_waiting and self._timer is not None:
+                self._timer.cancel()
+
+    def warn_of_retry(self, url: str, reason: object, seconds_left: float) -> None:
+        """Warn of a request that fails and is repeated."""
+        self._warn(
+            f"the {self._name} does not answer a request ({url}: {reason}); "
+            f"it is asked again for up to {_span(seconds_left)}"
+        )
+
+    def _look_later(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._warn_of_silence)
+
+    def _warn_of_silence(self) -> None:
+        silent = time.monotonic() - self._answered_at
+        longest = self._warning_seconds
+        if silent >= longest:
+            self._warn(
+                f"the {self._name} has answered nobody for {_span(silent)}; requests that wait: "
+                f"{self._num_waiting:,}, each for up to {_span(self._timeout_seconds)}"
+            )
+        self._look_later(longest - silent if silent < longest else longest)
+
+    def _warn(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= self._warning_seconds:
+            self._warned_at = now
+            logger.warning("%s", message)
+
+
+def warn_of_rest(name: str, address: str, reason: object) -> None:
+    """Warn of one of several servers that is left alone from now on."""
+    logger.warning(
+        "the %s at %s fails (%s); it is left alone for a while, and the others go on",
+        name,
+        address,
+        reason,
+    )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
 
 _Result = TypeVar("_Result")
 
 _LONGEST_PAUSE_SECONDS = 10.0
+_CROWDED_PAUSE_SECONDS = 2.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 """Statuses below 500 that a repetition may change."""
 _LONGEST_STAY_SECONDS = 10.0
@@ -83,10 +381,6 @@ class _Channel:
     slots: asyncio.Semaphore
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the request that waits for the limits over all servers."""
-    server_turns: defaultdict[Server, asyncio.Lock] = field(
-        default_factory=lambda: defaultdict(asyncio.Lock)
-    )
-    """Held by the request that waits for the pace of its server."""
 
 
 def _allow() -> None:
@@ -98,8 +392,8 @@ class HttpClient:
 
     With `servers`, requests name a path, and each attempt is sent to the server that is chosen.
     Each event loop has connections of its own: call `aclose` in the loop that used it.
-    `before_attempt` is called before each attempt and may raise an error to prevent it;
-    `before_repeat` is called when an attempt has failed and another one will follow.
+    `connect` opens them. `before_attempt` is called before each attempt and may raise an error to
+    prevent it; `before_repeat` is called when an attempt has failed and another one will follow.
     """
 
     def __init__(
@@ -113,6 +407,7 @@ class HttpClient:
         before_repeat: Callable[[], None] = _allow,
         servers: Servers | None = None,
         limits: Limits | None = None,
+        connect: Connect = Connections,
     ) -> None:
         self.name = name
         self._patience = patience
@@ -122,6 +417,7 @@ class HttpClient:
         self._before_repeat = before_repeat
         self._servers = servers or Servers([""])
         self._limits = limits or Limits(_SECONDS_PER_MINUTE * patience.max_per_second)
+        self._connect = connect
         self._channels: dict[asyncio.AbstractEventLoop, _Channel] = {}
 
     async def aclose(self) -> None:
@@ -151,10 +447,12 @@ class HttpClient:
             GaveUp: It kept failing until its deadline.
         """
         channel = self._channel()
-        async with channel.slots:
-            with channel.watch.waiting():
-                asking = Asking(method, url, options, session, num_tokens)
-                return await self._until_deadline(channel, asking, read)
+        call = call_under_way()
+        with call.waiting():
+            async with channel.slots:
+                with channel.watch.waiting():
+                    asking = Asking(method, url, options, session, num_tokens, call)
+                    return await self._until_deadline(channel, asking, read)
 
     async def attempt(self, method: str, url: str, seconds: float, **options: Any) -> Reply:
         """Send a request once; the reply may have any status.
@@ -203,7 +501,7 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         if loop not in self._channels:
             patience = self._patience
-            connections = Connections(self._headers, self.readable)
+            connections = self._connect(self._headers, self.readable)
             watch = Watch(self.name, patience.timeout_seconds, patience.warning_seconds)
             slots = asyncio.Semaphore(patience.max_concurrency or sys.maxsize)
             self._channels[loop] = _Channel(connections, watch, slots)
@@ -224,6 +522,7 @@ class HttpClient:
         """Repeat a request, whose first attempt failed, until its deadline."""
 
         def before_pause(state: RetryCallState) -> None:
+            asking.call.require_going_on()
             self._before_repeat()
             if asking.seconds >= self._patience.quiet_seconds:
                 left = self._patience.deadline_seconds - asking.seconds
@@ -241,6 +540,7 @@ class HttpClient:
                 with attempt:
                     if attempt.retry_state.attempt_number == 1:
                         raise first
+                    await asking.call.wait_for_room()
                     return await self._ask(channel, asking, read)
         except PassingFailure as failure:
             failed_at = asking.failed_at
@@ -261,7 +561,8 @@ class HttpClient:
         url = server.address + asking.url
         try:
             self._before_attempt()
-            reply = await channel.connections.send(asking.method, url, seconds, asking.options)
+            with asking.call.sending():
+                reply = await channel.connections.send(asking.method, url, seconds, asking.options)
             self.require_success(reply)
             result = read(reply)
         except PassingFailure as failure:
@@ -290,24 +591,29 @@ class HttpClient:
         server.num_requests += 1  # also while it waits, so that others choose another server
         is_taken = False
         try:
-            async with channel.server_turns[server]:
-                await _until_free(server.pace)
-                async with channel.turn:
-                    await _until_free(self._limits)
-                    has_failed = server.rested_at > chosen_at
-                    if not has_failed or not self._servers.another_is_awake(server):
-                        self._limits.take(asking.num_tokens)
-                        server.pace.take()
-                        is_taken = True
+            while (seconds := server.resumes_at - time.monotonic()) > 0:
+                if self._has_left(server, chosen_at):
+                    return None
+                await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
+            async with channel.turn:
+                while (seconds := self._limits.seconds_until_free()) > 0:
+                    await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
+                if not self._has_left(server, chosen_at):
+                    self._limits.take(asking.num_tokens)
+                    is_taken = True
         finally:
             if not is_taken:
                 server.num_requests -= 1
         return server if is_taken else None
 
+    def _has_left(self, server: Server, chosen_at: float) -> bool:
+        """Tell whether a server was left alone since, and another one is there."""
+        return server.rested_at > chosen_at and self._servers.another_is_awake(server)
+
     def _note_failure(
         self, asking: Asking, server: Server, failure: PassingFailure, sent_at: float
     ) -> None:
-        """Slow down where the server asks for it, and leave alone a server that is down."""
+        """Pause where the server asks for it, and leave alone a server that is down."""
         asking.tried.append(server)
         if asking.failed_at is None:
             asking.failed_at = time.monotonic()
@@ -315,16 +621,17 @@ class HttpClient:
         is_unreachable = failure.fault in NO_CONNECTION
         if is_refused or is_unreachable:
             self._limits.correct_tokens(-asking.num_tokens)  # they were not used
-        if is_refused:
-            server.pace.refuse(sent_at)
         asked = asked_seconds(failure)
         asks_for_long = asked > _LONGEST_STAY_SECONDS and self._servers.are_several
         if not asks_for_long and 0 < asked < self._patience.deadline_seconds:
-            server.pace.pause(asked)
-        if is_refused and not asks_for_long:
-            return
+            server.pause(asked)
+        if is_refused:
+            server.refuse()
+            # A crowded server keeps its trajectories, whose prefixes it has in a cache.
+            if not asks_for_long and not server.refuses_all:
+                return
         is_silent = failure.fault is Fault.TIMED_OUT and server.answered_at < sent_at
-        is_down = is_unreachable or is_silent or asks_for_long
+        is_down = is_unreachable or is_silent or is_refused
         least = time.monotonic() - sent_at if is_silent else asked
         if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
             warn_of_rest(self.name, server.address, failure)
@@ -349,16 +656,11 @@ class HttpClient:
         if server and self._servers.another_is_awake(server):
             return 0.0
         asked = asked_seconds(failure)
-        if server and server.pace.is_found and is_limit(failure):
-            return asked
-        random_pause = wait_random_exponential(multiplier=0.25, max=_LONGEST_PAUSE_SECONDS)
+        longest = _LONGEST_PAUSE_SECONDS
+        if server and is_limit(failure) and server.answered_at > time.monotonic() - longest:
+            longest = _CROWDED_PAUSE_SECONDS  # it lets others in: its turn may come soon
+        random_pause = wait_random_exponential(multiplier=0.25, max=longest)
         return asked + random_pause(state)
-
-
-async def _until_free(limit: Pace | Limits) -> None:
-    """Wait until a limit allows another request; it may change meanwhile."""
-    while (seconds := limit.seconds_until_free()) > 0:
-        await asyncio.sleep(min(seconds, _LONGEST_SLEEP_SECONDS))
 
 
 def _failure(state: RetryCallState) -> PassingFailure:

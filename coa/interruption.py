@@ -1,15 +1,19 @@
-"""Stop a run in order at control-C or SIGTERM; a second signal stops it at once.
+"""Stop a run in order at control-C, SIGTERM or SIGHUP; a second signal stops it at once.
 
 The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for the
-calls under way and keeps their replies, because they are paid for.
+calls under way and keeps their replies, because they are paid for. SIGHUP comes when a terminal is
+closed.
 """
 
 import asyncio
+import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -27,7 +31,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
-        """The exit status that shells expect: 130 for control-C, 143 for SIGTERM."""
+        """The exit status that shells expect, such as 130 for control-C and 143 for SIGTERM."""
 
 
 def run_interruptible(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -52,7 +56,7 @@ class _Stop:
         self.number: int | None = None
         """The number of the first signal that came."""
         is_main = threading.current_thread() is threading.main_thread()
-        known = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_main else ()
         self._handled = [number for number in known if signal.getsignal(number) in _DEFAULTS]
 
     async def supervise(self, work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -76,7 +80,11 @@ class _Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Not the event loop's own handlers: a model in this process may hold the loop for minutes,
         # and the second signal must stop that too.
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if self.number is not None:
+            if number == signal.SIGHUP:
+                return  # the shell and the kernel both send it when a terminal is closed
             raise Interrupted(number)
         self.number = number
         self._loop.call_soon_threadsafe(self._begin)
@@ -86,7 +94,16 @@ class _Stop:
         tell("\nstopping; a second signal stops at once")
 
 
+def _leave_terminal() -> None:
+    """Write to nowhere what would go to a terminal that is gone, where every write is an error."""
+    with Path(os.devnull).open("wb") as nowhere:
+        for number in (1, 2):
+            with suppress(OSError):
+                if stat.S_ISCHR(os.fstat(number).st_mode):
+                    os.dup2(nowhere.fileno(), number)
+
+
 def tell(line: str) -> None:
     """Print a line on stderr; where nobody reads stderr any more, go on without it."""
-    with suppress(BrokenPipeError):
-        print(line, file=sys.stderr)
+    with suppress(OSError):  # a closed pipe, or a terminal that is gone
+        print(line, file=sys.stderr, flush=True)

@@ -12,9 +12,9 @@ local one, because SQLite's WAL does not work over a network. The journal of a s
 own process alone, which needs no such disk (docs/shards.md).
 """
 
-import asyncio
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -22,8 +22,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Generic, NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -31,16 +32,15 @@ from filelock import FileLock, Timeout
 
 from coa.journal_file import (
     JOURNAL_VERSION,
-    OTHER_VERSION,
     acquire,
     check_journal,
     prepare,
     translate_errors,
 )
+from coa.under_way import CallUnderWay
 
 __all__ = [
     "JOURNAL_VERSION",
-    "OTHER_VERSION",
     "Call",
     "CallKind",
     "Finished",
@@ -54,6 +54,9 @@ __all__ = [
     "to_json",
 ]
 
+logger = logging.getLogger(__name__)
+
+_Reply = TypeVar("_Reply")
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _ALL_CALLS = "SELECT kind, who, seconds, CAST(reply AS BLOB) FROM calls"
 _FIND = "SELECT CAST(reply AS BLOB), who, seconds, finished_at FROM calls WHERE key = ?"
@@ -67,6 +70,8 @@ class CallKind(StrEnum):
     """A policy continued a context."""
     TOOL = "tool"
     """A tool answered an action."""
+    LOST = "lost"
+    """A reply was paid that could not be used; only its cost is recorded."""
 
 
 def request_key(*parts: object) -> str:
@@ -75,6 +80,14 @@ def request_key(*parts: object) -> str:
     It is the first 32 hex digits of the SHA-256 of the parts as JSON, with mappings sorted by key.
     """
     return hashlib.sha256(to_json(parts)).hexdigest()[:32]
+
+
+def key_again(key: str) -> str:
+    """Return the key under which a call is made again, because its recorded reply is unreadable.
+
+    The journal is append-only, so the reply that cannot be read stays where it is.
+    """
+    return request_key("again", key)
 
 
 def to_json(value: object) -> bytes:
@@ -136,6 +149,34 @@ class Runs(NamedTuple):
     """Calls that the journal answered."""
     rollouts: int = 0
     """Rollouts that needed a call."""
+
+
+class Readable(NamedTuple, Generic[_Reply]):
+    """What a journal holds of a call, in a form that can be read."""
+
+    key: str
+    """Where the reply is, or belongs."""
+    finished: Finished | None = None
+    reply: _Reply | None = None
+
+
+def find_readable(
+    journal: "Journal | JournalReader", key: str, decoder: msgspec.json.Decoder[_Reply]
+) -> Readable[_Reply]:
+    """Find the reply to a call; one that cannot be read is named, and taken for none."""
+    while found := journal.find(key):
+        try:
+            return Readable(key, found, decoder.decode(found.reply))
+        except (ValueError, RecursionError) as error:
+            warn_of_unreadable(journal.path, key, str(error))
+            key = key_again(key)
+    return Readable(key)
+
+
+@cache
+def warn_of_unreadable(path: Path, key: str, reason: str) -> None:
+    """Say once which recorded reply cannot be read."""
+    logger.warning("%s, key %s: the recorded reply cannot be read (%s)", path, key, reason)
 
 
 def add_runs(some: Runs, others: Runs) -> Runs:
@@ -259,10 +300,10 @@ class Journal:
         """
         self.path = Path(path)
         self.num_replayed = 0
-        """Look-ups that the journal answered since it was opened."""
+        """Calls that the journal answered since it was opened."""
         self.num_recorded = 0
         """Calls added since it was opened."""
-        self.in_flight: dict[str, asyncio.Task[Any]] = {}
+        self.in_flight: dict[str, CallUnderWay] = {}
         """Calls under way in the event loop, by key: all wrappers of one journal share them."""
         self._wait_seconds = wait_seconds
         self._earlier_paths = earlier
@@ -307,16 +348,10 @@ class Journal:
     def get(self, key: str) -> bytes | None:
         """Return the reply recorded under `key`, as JSON; None when there is none."""
         found = self.find(key)
-        if found is None:
-            return None
-        self.num_replayed += 1
-        return found.reply
+        return found.reply if found else None
 
     def find(self, key: str) -> Finished | None:
-        """Return the whole record under `key`, to trace where a text comes from.
-
-        It is not counted as replayed.
-        """
+        """Return the whole record under `key`; None when there is none."""
         row = self._execute(_FIND, (key,)).fetchone()
         if row:
             return Finished(*row)
@@ -352,6 +387,17 @@ class Journal:
         row = Row(key, kind, who, reply.decode(), seconds, finished_at)
         inserted = self._execute(_PUT, row)
         self.num_recorded += inserted.rowcount
+
+    def put_lost(self, cost: bytes, *, who: str) -> None:
+        """Record what a reply cost that could not be used, so that caps hold over all runs.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
+        finished_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        key = request_key(CallKind.LOST, who, finished_at, os.urandom(16).hex())
+        row = Row(key, CallKind.LOST, who, cost.decode(), 0.0, finished_at)
+        self._execute(_PUT, row)
 
     def put_rows(self, rows: Iterable[Row]) -> None:
         """Record calls that another process made; those that are here already stay."""

@@ -152,7 +152,8 @@ def translate_errors(path: Path) -> Iterator[None]:
             raise InputError(
                 "the file is not a journal", where=path, got=error, fix="name another path"
             ) from error
-        if name.startswith("SQLITE_CORRUPT"):
+        # SQLITE_ERROR: a table is missing, or has other columns.
+        if name.startswith("SQLITE_CORRUPT") or name == "SQLITE_ERROR":
             fix = (
                 f"move it away and save what can be saved: sqlite3 MOVED .recover | sqlite3 {path}"
             )

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from coa.errors import InputError
-from coa.journal import OTHER_VERSION, CallKind, Journal, request_key, to_json
-from coa.ledger import Ledger
+from coa.journal import CallKind, Journal, Readable, find_readable, request_key, to_json
+from coa.ledger import Ledger, Most
 from coa.policy import (
     BatchPolicy,
     Completion,
@@ -19,11 +19,13 @@ from coa.policy import (
     Request,
     RequestError,
     Traffic,
+    most_context_tokens,
 )
+from coa.policy.usage import Usage
 from coa.progress import calls_of_task
-from coa.requests_sent import count_requests
 from coa.tools import Tool, ToolReply
 from coa.trajectory import Outcome
+from coa.under_way import CallUnderWay, call_under_way, follow
 
 _Reply = TypeVar("_Reply", bound=Completion | ToolReply)
 _Inner = TypeVar("_Inner", bound=Policy | BatchPolicy)
@@ -40,6 +42,22 @@ def policy_key(policy: Encoder, request: Request) -> str:
     return request_key(CallKind.POLICY, policy.name, asked, policy.identity)
 
 
+def most_of(policy: Encoder, request: Request, ledger: Ledger) -> Most:
+    """Return the most that a request may cost."""
+    context_tokens = most_context_tokens(policy, request)
+    return ledger.most_of(policy.name, context_tokens, request.max_tokens)
+
+
+def most_of_all(policy: Encoder, requests: Sequence[Request], ledger: Ledger) -> Most:
+    """Return the most that a batch of requests may cost; nothing where there are no caps."""
+    if not ledger.prices.has_caps:
+        return Most()
+    every = [most_of(policy, request, ledger) for request in requests]
+    tokens = sum(one.tokens for one in every)
+    dollars = sum(one.dollars for one in every)
+    return Most(policy.name, len(every), tokens, dollars)
+
+
 class RecordedCalls(Generic[_Reply]):
     """The calls of one policy or tool in the journal."""
 
@@ -52,14 +70,13 @@ class RecordedCalls(Generic[_Reply]):
         self._who = who
         self._decoder: msgspec.json.Decoder[_Reply] = msgspec.json.Decoder(reply_type)
 
-    def find(self, key: str) -> _Reply | None:
-        """Return the recorded reply; None when there is none."""
-        recorded = self._journal.get(key)
-        return None if recorded is None else self._read(key, recorded)
+    def find(self, key: str) -> Readable[_Reply]:
+        """Return the recorded reply, where there is one that can be read."""
+        return find_readable(self._journal, key, self._decoder)
 
-    def require_room(self, num_calls: int) -> None:
-        """Raise CapError where the run may not make so many calls any more."""
-        self._ledger.require_room(num_calls if self._kind is CallKind.POLICY else 0)
+    def count_replayed(self) -> None:
+        """Count a call that the journal answered."""
+        self._journal.num_replayed += 1
 
     def count_used(self, key: str, reply: _Reply) -> _Reply:
         """Count the cost of a reply that a row needs, and return it."""
@@ -70,49 +87,96 @@ class RecordedCalls(Generic[_Reply]):
         """Record a reply and return it as every later run will read it.
 
         A failure is not recorded, so that a re-run tries again.
+
+        Raises:
+            RequestError: No later run could read it.
         """
         if isinstance(reply, ToolReply) and reply.outcome is Outcome.ERROR:
+            if reply.num_requests:
+                self._ledger.count_lost_requests(self._who, reply.num_requests)
             return reply
         recorded = to_json(reply)
+        try:
+            read = self._decoder.decode(recorded)
+        except (ValueError, RecursionError) as error:
+            self._ledger.count_lost(self._who, Usage(0, 0, is_estimated=True))
+            raise RequestError(f"the reply cannot be recorded: {error}") from error
         self._journal.put(key, recorded, kind=self._kind, who=self._who, seconds=seconds)
-        self._ledger.count_paid(self._who, reply, seconds)
-        return self._read(key, recorded)
+        self._ledger.count_paid(self._who, read, seconds)
+        return read
 
-    async def once(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
+    async def once(
+        self, key: str, call: Callable[[], Awaitable[_Reply]], most: Callable[[], Most]
+    ) -> _Reply:
         """Return the recorded reply, or make the call and record it.
 
         If the same call is under way already, its reply is awaited instead.
 
+        Args:
+            key: The journal's key of the call.
+            call: Makes it.
+            most: Tells the most that it may cost; asked only where there are caps.
+
         Raises:
             CapError: the call is one too many.
         """
-        found = self.find(key)
+        key, _, found = self.find(key)
         count = calls_of_task()
         if count is not None and found is None:
             count.made += 1
         elif count is not None:
             count.replayed += 1
         if found is not None:
+            self.count_replayed()
             return self.count_used(key, found)
-        task: asyncio.Task[_Reply] | None = self._journal.in_flight.get(key)
-        if task is None:
-            self.require_room(1)
-            # Counted before the task runs: calls that begin together must not pass a cap together.
-            self._ledger.begin(self._kind)
-            task = asyncio.create_task(self._make(key, call))
-            self._journal.in_flight[key] = task
+        under_way = self._journal.in_flight.get(key)
+        if under_way is None:
+            under_way = CallUnderWay(lose=partial(self._ledger.count_lost, self._who))
+            task = asyncio.create_task(self._make(key, call, most, under_way))
+            under_way.task = task
+            self._journal.in_flight[key] = under_way
             task.add_done_callback(lambda done: self._forget(key, done))
+        assert under_way.task is not None
         # A caller that is cancelled does not cancel the call: it is paid for, so its reply is kept.
-        return self.count_used(key, await asyncio.shield(task))
+        return self.count_used(key, await asyncio.shield(under_way.task))
 
-    async def _make(self, key: str, call: Callable[[], Awaitable[_Reply]]) -> _Reply:
-        """Make a call and record its reply."""
-        started = time.perf_counter()
+    async def _make(
+        self,
+        key: str,
+        call: Callable[[], Awaitable[_Reply]],
+        most: Callable[[], Most],
+        under_way: CallUnderWay,
+    ) -> _Reply:
+        """Make a call when the caps allow it, and record its reply."""
+        ledger = self._ledger
+        if not ledger.prices.has_caps:
+            with follow(under_way):
+                started = time.perf_counter()
+                return self.record(key, await call(), time.perf_counter() - started)
+        admitted: list[Most] = []
+
+        async def wait_for_room() -> None:
+            """Make room for the next request of the call."""
+            one = most()
+            if admitted and self._kind is CallKind.TOOL:
+                # Nobody says which of its requests was charged: all count until it ends.
+                ledger.admit_now(one)
+            else:
+                while admitted:
+                    ledger.release(admitted.pop())  # a reply that was paid is counted by now
+                with under_way.waiting():
+                    await ledger.admit(one)
+            admitted.append(one)
+
+        under_way.wait_for_room = wait_for_room
         try:
-            reply = await call()
+            await wait_for_room()
+            with follow(under_way):
+                started = time.perf_counter()
+                return self.record(key, await call(), time.perf_counter() - started)
         finally:
-            self._ledger.end(self._kind)
-        return self.record(key, reply, time.perf_counter() - started)
+            for one in admitted:
+                ledger.release(one)
 
     def _forget(self, key: str, task: asyncio.Task[_Reply]) -> None:
         del self._journal.in_flight[key]
@@ -120,15 +184,6 @@ class RecordedCalls(Generic[_Reply]):
             # Every caller may have been cancelled meanwhile. Reading the error here keeps asyncio
             # from warning that nobody did.
             task.exception()
-
-    def _read(self, key: str, recorded: bytes) -> _Reply:
-        try:
-            return self._decoder.decode(recorded)
-        except msgspec.DecodeError as error:
-            where = f"{self._journal.path}, key {key}"
-            raise InputError(
-                "a recorded reply cannot be read", where=where, got=error, fix=OTHER_VERSION
-            ) from error
 
 
 class Probe(Protocol):
@@ -178,9 +233,13 @@ class JournaledPolicy(_Journaled[Policy]):
         """Continue the request's context; errors are the policy's own and are not recorded."""
         key = policy_key(self, request)
         if self._probe is not None and not self._probe.is_over:
-            await self._probe.look(request, may_ask=self._journal.find(key) is None)
+            await self._probe.look(request, may_ask=self._calls.find(key).reply is None)
         try:
-            return await self._calls.once(key, lambda: self._policy.complete(request))
+            return await self._calls.once(
+                key,
+                lambda: self._policy.complete(request),
+                lambda: most_of(self._policy, request, self.ledger),
+            )
         except RequestError:
             self._num_refused += 1
             raise
@@ -217,24 +276,30 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
             if key in replies or key in missing:
                 continue
             found = self._calls.find(key)
-            if found is None:
+            if found.reply is None:
                 missing[key] = request
             else:
-                replies[key] = found
+                self._calls.count_replayed()
+                replies[key] = found.reply
         self.was_made = [key in missing for key in keys]
         if missing:
-            self._calls.require_room(len(missing))
             replies |= self._make_batch(missing)
         return [self._calls.count_used(key, replies[key]) for key in keys]
 
     def _make_batch(self, requests: dict[str, Request]) -> dict[str, Completion]:
         """Make the requests as one batch and record each reply with its share of the time."""
-        started = time.perf_counter()
-        completions = self._policy.complete_batch(list(requests.values()))
-        seconds = (time.perf_counter() - started) / len(requests)
-        replies = {}
-        for key, completion in list(zip(requests, completions, strict=True)):
-            replies[key] = self._calls.record(key, completion, seconds)
+        most = most_of_all(self._policy, list(requests.values()), self.ledger)
+        self.ledger.admit_now(most)
+        try:
+            started = time.perf_counter()
+            completions = self._policy.complete_batch(list(requests.values()))
+            seconds = (time.perf_counter() - started) / len(requests)
+            replies = {}
+            for key, completion in list(zip(requests, completions, strict=True)):
+                place = self._calls.find(key).key
+                replies[key] = self._calls.record(place, completion, seconds)
+        finally:
+            self.ledger.release(most)
         return replies
 
 
@@ -248,8 +313,9 @@ class JournaledTool:
         self._tool = tool
         self.name = tool.name
         self.fingerprint = tool.fingerprint
+        self._ledger = ledger or Ledger()
         self._calls = RecordedCalls(
-            journal, ledger or Ledger(), ToolReply, CallKind.TOOL, tool.fingerprint
+            journal, self._ledger, ToolReply, CallKind.TOOL, tool.fingerprint
         )
 
     async def call(self, argument: str) -> ToolReply:
@@ -258,10 +324,14 @@ class JournaledTool:
         Exceptions are the tool's own.
         """
         key = request_key(CallKind.TOOL, self.name, self.fingerprint, argument)
-        return await self._calls.once(key, lambda: self._call(argument))
+        return await self._calls.once(
+            key,
+            lambda: self._call(argument),
+            lambda: self._ledger.most_of_tool(self.fingerprint),
+        )
 
     async def _call(self, argument: str) -> ToolReply:
         """Make the call, and note in the reply how many requests it sent."""
-        with count_requests() as sent:
-            reply = await self._tool.call(argument)
-        return replace(reply, num_requests=sent.number) if sent.number else reply
+        call = call_under_way()
+        reply = await self._tool.call(argument)
+        return replace(reply, num_requests=call.num_requests) if call.num_requests else reply

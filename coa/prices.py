@@ -1,8 +1,8 @@
 """Define the section `costs` of params.yaml: prices of models and searches, and caps of a run.
 
 There is no table of other people's prices in the project: prices change, and what a run cost would
-depend on the installed version of such a table. What a server says that a call cost counts before
-the table.
+depend on the installed version of such a table. Where a server says what a call cost, the dearer of
+its word and the table counts.
 """
 
 from collections.abc import Mapping
@@ -40,11 +40,14 @@ class CostParams:
     """Dollars per request by engine: `serper`, `tavily`, `searxng` or `server`. An engine without a
     price is free."""
     max_dollars: float = 0.0
-    """Dollars that a stage may spend, over all its runs with the same journal; 0 sets no limit."""
+    """Dollars that a stage may spend, over all its runs with the same journal; 0 sets no limit. A
+    call begins only where it fits with all calls under way at their most: a token for each byte of
+    the context (exact counts with `tokenizer`), and `max_tokens` written. Tokens that a server
+    writes beyond `max_tokens` or adds to the context cannot be bounded."""
     max_tokens: int = 0
     """Tokens that the model may read and write; as above."""
     max_calls: int = 0
-    """Calls of the model; as above."""
+    """Calls of the model; as above. Replies that are refused or cannot be read count."""
 
     def __post_init__(self) -> None:
         for model, prices in self.models.items():
@@ -79,6 +82,15 @@ class CostParams:
         cached = usage.cached_tokens * per_cached
         reasoning = usage.reasoning_tokens * per_reasoning
         return (read + cached + written + reasoning) / _MILLION
+
+    def most_dollars(self, model: str, context_tokens: int, written_tokens: int) -> float:
+        """Return the most that a call costs by the table; 0 where the model has no price."""
+        prices = self.models.get(model)
+        if prices is None:
+            return 0.0
+        per_input = max(prices[PriceKind.INPUT], prices.get(PriceKind.CACHED_INPUT, 0.0))
+        per_output = max(prices[PriceKind.OUTPUT], prices.get(PriceKind.REASONING, 0.0))
+        return (context_tokens * per_input + written_tokens * per_output) / _MILLION
 
 
 def _require_no_negative(

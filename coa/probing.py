@@ -11,7 +11,7 @@ from itertools import count
 
 from coa.errors import ConfigError
 from coa.journal import CallKind, Journal, request_key
-from coa.journaled import RecordedCalls
+from coa.journaled import RecordedCalls, most_of
 from coa.ledger import Ledger
 from coa.policy import Completion, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
@@ -28,7 +28,6 @@ class Probe:
         """Whether what the server does is known."""
         self.ledger = ledger
         self._policy = policy
-        self._journal = journal
         self._calls = RecordedCalls(journal, ledger, Completion, CallKind.POLICY, policy.name)
         self._lock = asyncio.Lock()
         self._is_unrecorded = False
@@ -51,7 +50,7 @@ class Probe:
             questions = self._policy.probe_questions(like)
             for attempt in count():
                 keys = [self._key(question, attempt) for question in questions]
-                num_asked = sum(self._journal.find(key) is None for key in keys)
+                num_asked = sum(self._calls.find(key).reply is None for key in keys)
                 if num_asked and not may_ask:
                     self._is_unrecorded = True
                     return
@@ -77,7 +76,11 @@ class Probe:
 
     async def _ask(self, question: Request, key: str) -> Completion:
         try:
-            return await self._calls.once(key, lambda: self._policy.complete(question))
+            return await self._calls.once(
+                key,
+                lambda: self._policy.complete(question),
+                lambda: most_of(self._policy, question, self.ledger),
+            )
         except RequestError as error:
             raise ConfigError(
                 "the server refuses a question, as every such request of this run",

@@ -16,8 +16,16 @@ from msgspec.structs import replace
 
 from coa import opening, protocol
 from coa.pending import Call, Done, Failure, Generate
-from coa.policy import Completion, Encoder, Finish, Request, Turns, control_tokens, reads_turns
-from coa.policy.routing import session_name
+from coa.policy import (
+    Completion,
+    Encoder,
+    Finish,
+    Request,
+    Turns,
+    control_tokens,
+    reads_turns,
+    session_name,
+)
 from coa.policy.transcripts import mark_transcribed
 from coa.ranking import call_seed
 from coa.tools import ToolReply

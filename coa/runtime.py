@@ -26,8 +26,8 @@ from coa.policy import (
     reads_turns,
     sent_sampling,
 )
+from coa.policy.chat.families import Waiver
 from coa.policy.chat.policy import ChatPolicy
-from coa.policy.chat.waivers import Waiver
 from coa.policy.completions import CompletionsPolicy
 from coa.prices import CostParams
 from coa.probing import Probe
@@ -251,7 +251,7 @@ async def open_runtime(
 
 @asynccontextmanager
 async def keep_calls(journal: Journal, ledger: Ledger) -> AsyncIterator[None]:
-    """Wait at the end of a run for the calls under way where it was cancelled or reached a cap.
+    """Wait for the calls under way where a run was cancelled or reached a cap; cancel mere waits.
 
     Raises:
         CapError: The body asked for a call beyond a limit of the section costs.
@@ -350,19 +350,25 @@ def _share(limit: int, spent: int, shard: Shard) -> int:
 
 
 async def _wait_for_calls(journal: Journal) -> None:
-    """Wait for the calls under way, because they are paid for; each is recorded as it ends."""
-    calls = list(journal.in_flight.values())
-    if calls:
-        tell(f"waiting for {len(calls):,} calls under way, to keep their replies")
-        await asyncio.wait(calls)
+    """Wait for the calls under way, because they are paid for; each is recorded as it ends.
+
+    Calls that only wait, such as to be repeated, are cancelled.
+    """
+    for call in journal.in_flight.values():
+        call.stop()
+    await asyncio.sleep(0)  # lets the cancelled ones end
+    tasks = [call.task for call in journal.in_flight.values() if call.task]
+    if tasks:
+        tell(f"waiting for {len(tasks):,} calls under way, to keep their replies")
+        await asyncio.wait(tasks)
 
 
 async def _cancel_calls(journal: Journal) -> None:
     """Cancel the calls that no rollout waits for any more, before the journal is closed."""
-    calls = list(journal.in_flight.values())
-    for call in calls:
-        call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
+    tasks = [call.task for call in journal.in_flight.values() if call.task]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_policy(

@@ -8,12 +8,12 @@ and its trajectories go on elsewhere. After the pause one request tries it.
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from coa.pacing import Pace
+from dataclasses import dataclass
 
 _FAILURES_IN_A_ROW = 3
 """A server that breaks so many requests and answers none between them is left alone."""
+_REFUSING_SECONDS = 2.0
+"""A server that refuses all requests as too many for so long fails; a crowded one lets some in."""
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 15.0
 """Longer pauses save nothing: a connection that is refused costs nothing, and a server that hangs
@@ -27,8 +27,10 @@ class Server:
     """One server: its address, and how it is doing. Times are those of `time.monotonic`."""
 
     address: str
-    pace: Pace = field(default_factory=Pace)
-    """The rate at which it accepts requests."""
+    resumes_at: float = 0.0
+    """The end of the pause that it asked for: nothing is sent before."""
+    refuses_since: float = 0.0
+    """Its first refusal as too many since its last answer; 0 where it has not refused any."""
     num_requests: int = 0
     """Requests that it works on or that wait for their turn."""
     num_sessions: int = 0
@@ -46,6 +48,19 @@ class Server:
     def is_resting(self) -> bool:
         """Return whether it is left alone."""
         return self.num_rests > 0 and time.monotonic() < self.rests_until
+
+    @property
+    def refuses_all(self) -> bool:
+        """Return whether it has refused every request as too many for some time."""
+        return 0 < self.refuses_since < time.monotonic() - _REFUSING_SECONDS
+
+    def refuse(self) -> None:
+        """Note that it refused a request as one too many."""
+        self.refuses_since = self.refuses_since or time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for the seconds that it asks for."""
+        self.resumes_at = max(self.resumes_at, time.monotonic() + seconds)
 
 
 class Servers:
@@ -101,6 +116,7 @@ class Servers:
         server.answered_at = time.monotonic()
         server.num_failures = 0
         server.num_rests = 0
+        server.refuses_since = 0.0
 
     def failed(self, server: Server, sent_at: float, *, is_down: bool, seconds: float) -> bool:
         """Note a failure of a request, and tell whether the server begins to be left alone.

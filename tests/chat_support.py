@@ -86,10 +86,11 @@ async def roll(
     try:
         return [row async for row in rollouts]
     finally:
-        calls = list(journal.in_flight.values()) if journal else []
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        calls = [call.task for call in journal.in_flight.values()] if journal else []
+        for task in calls:
+            assert task is not None
+            task.cancel()
+        await asyncio.gather(*filter(None, calls), return_exceptions=True)
 
 
 def raw_rows(

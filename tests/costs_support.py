@@ -18,10 +18,16 @@ class PaidTeacher(ScriptedPolicy):
     """A teacher that answers at once, and keeps an account of what it was asked."""
 
     def __init__(
-        self, *, dollars: float | None = None, seconds: float = 0.0, model: str = MODEL
+        self,
+        *,
+        dollars: float | None = None,
+        dollars_a_token: float = 0.0,
+        seconds: float = 0.0,
+        model: str = MODEL,
     ) -> None:
         super().__init__(_think, model)
         self.dollars = dollars
+        self.dollars_a_token = dollars_a_token
         self.seconds = seconds
         self.charged: list[Usage] = []
 
@@ -31,12 +37,13 @@ class PaidTeacher(ScriptedPolicy):
             await asyncio.sleep(self.seconds)
         completion = await super().complete(request)
         assert completion.num_context_tokens is not None
+        num_tokens = completion.num_context_tokens + completion.num_tokens
         usage = Usage(
             completion.num_context_tokens,
             completion.num_tokens,
             cached_tokens=completion.num_context_tokens // 2,
             reasoning_tokens=completion.num_tokens - 3,
-            dollars=self.dollars,
+            dollars=self.dollars_a_token * num_tokens or self.dollars,
         )
         self.charged.append(usage)
         return replace(completion, usage=usage)

@@ -17,8 +17,7 @@ from coa.journal import Journal
 from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
-from coa.policy.native.policy import NativePolicy
-from coa.policy.native.template import NativeTemplate
+from coa.policy.native import NativePolicy, NativeTemplate
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory

@@ -210,7 +210,6 @@ def test_the_table_of_families_is_that_of_the_records() -> None:
     for name, family in FAMILIES.items():
         cells = (
             f"`{name}`",
-            ", ".join(f"`{it}`" for it in family.reasoning),
             ", ".join(f"`{it}`" for it in family.returns) or "nothing",
             ", ".join(family.sampling) or "none",
             "switched off" if family.switches_off_parallel_calls else "cut",

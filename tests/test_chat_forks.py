@@ -18,7 +18,7 @@ from coa.forking import PointChoice, family_of, first_turns, require_forks, way_
 from coa.pairs import Arm, arm_of, side_of
 from coa.points import PointOutcome
 from coa.policy import Completion, Native, Request, Turns
-from coa.policy.chat.families import FAMILIES, FamilyName, ForkWay
+from coa.policy.chat.families import FAMILIES, REASONING, FamilyName, ForkWay
 from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.chat.record import Unforkable, UnforkableError, rebuild_messages
 from coa.policy.completions import ServerSettings
@@ -307,7 +307,7 @@ def test_a_final_message_that_is_gone_on_from_is_misparsed(personality: Personal
     asked = {"continue_final_message": True, "add_generation_prompt": False}
     message = talk(personality, [begun], "/v1", **asked)
     assert message.content == "it is Nora.\n</think>\n\n\\boxed{Nora}"
-    assert not message.model_extra.get(FAMILIES[FamilyName(personality.value)].reasoning[0])
+    assert not any(message.model_extra.get(name) for name in REASONING)
     with pytest.raises(openai.BadRequestError, match="add_generation_prompt"):
         talk(personality, [begun], "/v1", continue_final_message=True)
 

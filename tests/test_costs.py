@@ -6,22 +6,32 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from coa import costs
 from coa.errors import CapError, ConfigError
-from coa.journal import Journal, Runs
-from coa.ledger import Ledger, Spending, Tally
+from coa.journal import Journal, JournalReader, Runs
+from coa.journaled import JournaledPolicy
+from coa.ledger import Ledger, Spending, Tally, price_journal
 from coa.params import Params
+from coa.policy import Request, RequestError
+from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import error_response
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
 from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample
-from tests.completions_support import ask
+from tests.completions_support import ask, request
 from tests.costs_support import MODEL, PaidTeacher, served
+from tests.doubles.model_server import serve as serve_oddly
+from tests.many_servers_support import SlowScript
 
 RUN = ("mode=cot", "out=data/paid/sample")
 PRICES = f"costs.models={{{MODEL}: {{input: 2, cached_input: 0.5, output: 8, reasoning: 10}}}}"
@@ -64,7 +74,7 @@ def test_the_ledger_equals_what_the_server_counted() -> None:
     assert found.runs.rollouts == sums["calls"] - NUM_PROBES
 
 
-def test_what_the_server_says_that_a_call_costs_comes_before_the_table() -> None:
+def test_the_dearer_of_the_table_and_what_the_server_says_counts() -> None:
     teacher = PaidTeacher(dollars=0.25)
     with served(teacher) as asked:
         sample([*RUN, *asked, PRICES])
@@ -118,22 +128,97 @@ def test_a_cap_on_calls_is_exact_and_holds_over_resumed_runs(root: Path) -> None
         assert metrics()["calls"] == len(teacher.charged)
 
 
-@pytest.mark.parametrize(
-    ("cap", "dollars"), [("max_tokens=600", None), ("max_dollars=0.9", 0.1)], ids=["tokens", "usd"]
-)
-def test_caps_on_tokens_and_dollars_end_near_the_limit(cap: str, dollars: float | None) -> None:
-    teacher = PaidTeacher(dollars=dollars, seconds=0.01)
-    spent = []
-    with served(teacher) as asked:
-        for _ in range(3):
-            with pytest.raises(CapError, match=cap.partition("=")[0]):
-                sample([*RUN, *asked, f"costs.{cap}"])
-            spent.append(len(teacher.charged) * dollars if dollars else teacher.num_tokens)
+TURN = "rollout.max_turn_tokens=40"
+MOST_TOKENS = 600
+"""More than a call of these runs may read and write."""
+DOLLARS_A_TOKEN = 0.001
+FLAT = f"costs.models={{{MODEL}: {{input: 1000, output: 1000}}}}"
+"""The same price for each token."""
 
-    limit = float(cap.partition("=")[2])
-    per_call = spent[-1] / len(teacher.charged)
-    assert limit - 4 * per_call < spent[-1] < limit + 4 * per_call
+
+@pytest.mark.parametrize(
+    ("cap", "prices", "told"),
+    [
+        ("max_tokens=1200", "", 0.0),
+        ("max_dollars=1.2", FLAT, 0.0),
+        ("max_dollars=1.2", "", DOLLARS_A_TOKEN),
+        ("max_dollars=1.2", FLAT.replace("1000", "10"), DOLLARS_A_TOKEN),
+        ("max_dollars=1.2", FLAT, DOLLARS_A_TOKEN / 100),
+    ],
+    ids=["tokens", "table", "told", "told dearer", "table dearer"],
+)
+def test_caps_are_reached_and_never_passed(cap: str, prices: str, told: float) -> None:
+    teacher = PaidTeacher(dollars_a_token=told, seconds=0.01)
+    with served(teacher) as asked:
+        arguments = [*RUN, *asked, TURN, f"costs.{cap}", "teacher.concurrency=32"]
+        for _ in range(2):
+            with pytest.raises(CapError, match=cap.partition("=")[0]):
+                sample([*arguments, prices] if prices else arguments)
+
+    assert 1200 - MOST_TOKENS < teacher.num_tokens <= 1200
     assert stage("paid-sample-cot").spending.total.calls == len(teacher.charged)
+
+
+def test_a_cost_of_0_that_the_server_tells_does_not_switch_a_cap_off() -> None:
+    teacher = PaidTeacher(dollars=0.0)
+    with served(teacher) as asked:
+        with pytest.raises(CapError, match="paid has no price"):
+            sample([*RUN, *asked, "costs.max_dollars=1"])
+        with pytest.raises(CapError, match=r"max_dollars is reached"):
+            sample([*RUN, *asked, TURN, "costs.max_dollars=1.2", FLAT])
+    assert 0 < teacher.num_tokens * DOLLARS_A_TOKEN <= 1.2
+
+
+def test_replies_that_cannot_be_used_count_in_this_run_and_in_the_next(tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def fail(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        sent.append(1)
+        usage = {"prompt_tokens": 100, "completion_tokens": 10}
+        withheld = {"text": "no", "finish_reason": "content_filter"}
+        replies = [
+            web.json_response({"choices": [], "usage": usage}),
+            web.json_response({"choices": [withheld], "usage": usage}),
+            web.Response(text='{"choices": [{"te', content_type="application/json"),
+            error_response(400, "too long"),
+        ]
+        return replies[len(sent) % 4]
+
+    async def go(max_calls: int) -> Spending:
+        async with serve_oddly(ScriptedPolicy([]), fails=fail) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=1)
+            async with CompletionsPolicy(settings) as policy:
+                with Journal(tmp_path / "journal.sqlite") as journal:
+                    ledger = Ledger(journal, CostParams(max_calls=max_calls))
+                    journaled = JournaledPolicy(policy, journal, ledger)
+                    for seed in range(10):
+                        with suppress(RequestError):
+                            await journaled.complete(request(seed=seed))
+                    return ledger.paid
+
+    for limit in (7, 12):
+        with pytest.raises(CapError, match=f"max_calls = {limit}"):
+            asyncio.run(go(limit))
+        assert len(sent) == limit
+    with JournalReader(tmp_path / "journal.sqlite") as journal:
+        total = price_journal(journal, CostParams()).total
+    assert total.calls == 12
+    assert total.context_tokens > 600
+
+
+def test_calls_wait_for_room_instead_of_ending_the_run() -> None:
+    """All calls at their most would pass the cap; one after the other they do not."""
+    policy = SlowScript(0.01)
+
+    async def go() -> Ledger:
+        with Journal(".journal/waits.sqlite") as journal:
+            ledger = Ledger(journal, CostParams(max_tokens=1000))
+            journaled = JournaledPolicy(policy, journal, ledger)
+            asked = [Request("Question?", (), 300, 0.6, 1.0, seed) for seed in range(20)]
+            await asyncio.gather(*map(journaled.complete, asked))
+            return ledger
+
+    assert 0 < asyncio.run(go()).paid.total.tokens < 700
 
 
 def test_a_cap_in_dollars_without_a_price_stops_the_run() -> None:
@@ -149,10 +234,10 @@ def test_a_model_in_a_folder_needs_no_price_for_a_limit_in_dollars(tmp_path: Pat
     ledger = Ledger(prices=CostParams(max_dollars=1))
     for model in (str(tmp_path), f"{tmp_path}+react"):
         ledger.paid.tallies[model].unpriced_calls += 1
-    ledger.require_room()
+    ledger.admit_now(ledger.most_of(str(tmp_path), 100, 100))
     ledger.paid.tallies["somebody/model"].unpriced_calls += 1
     with pytest.raises(CapError, match="hold: somebody/model has no price"):
-        ledger.require_room()
+        ledger.admit_now(ledger.most_of("somebody/model", 100, 100))
 
 
 def test_a_script_without_a_price_is_free_beside_a_teacher_with_one() -> None:
@@ -305,8 +390,26 @@ def test_prices_that_are_none_are_refused(wrong: str) -> None:
             {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None, "cost": -1},
             Usage(9, 4),
         ),
+        (
+            {"prompt_tokens": True, "completion_tokens": 4, "cost": True},
+            Usage(7, 4, is_estimated=True),
+        ),
+        (
+            {"prompt_tokens": 2**63, "completion_tokens": -(10**400), "cost": 10**400},
+            Usage(7, 5, is_estimated=True),
+        ),
     ],
-    ids=["plain", "nothing", "nonsense", "deepseek", "openrouter", "xai", "null"],
+    ids=[
+        "plain",
+        "nothing",
+        "nonsense",
+        "deepseek",
+        "openrouter",
+        "xai",
+        "null",
+        "true",
+        "huge",
+    ],
 )
 def test_usage_is_read_in_the_form_of_each_server(reported: object, expected: Usage) -> None:
     assert read_usage(reported, 5, lambda: 7) == expected

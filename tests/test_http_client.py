@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa.http_client import GaveUp, HttpClient, Patience, Reply
-from coa.http_proxy import proxy_for
+from coa.http_client import GaveUp, HttpClient, Patience, Reply, proxy_for
 
 SECRET = "sk-secret-123"
 Answer = Callable[[int], web.StreamResponse]

@@ -1,7 +1,8 @@
-"""Control-C and SIGTERM on a real process that asks a slow server: calls under way are kept."""
+"""Control-C, SIGTERM and SIGHUP on a real process that asks a slow server: calls are kept."""
 
 import asyncio
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ class SlowServer:
     def __init__(self) -> None:
         self.seconds = 1.5
         self.is_over = False
+        self.refused_share = 0.0
+        """The share of requests that are refused for a moment, for ever."""
         self.num_asked = self.num_answered = 0
         self.num_probed = 0
         """Questions of the probe, which are answered at once."""
@@ -42,6 +46,8 @@ class SlowServer:
             self.num_probed += 1
             return self._reply()
         self.num_asked += 1
+        if self.num_asked % CONCURRENCY < self.refused_share * CONCURRENCY:
+            return web.json_response({"error": {"message": "busy"}}, status=503)
         started = time.monotonic()
         while time.monotonic() < started + self.seconds and not self.is_over:
             await asyncio.sleep(0.02)
@@ -58,7 +64,7 @@ class SlowServer:
 class Sampling:
     """`python -m synth.sample` in a folder of its own, asking a server."""
 
-    def __init__(self, root: Path, folder: Path, url: str) -> None:
+    def __init__(self, root: Path, folder: Path, url: str, terminal: int | None = None) -> None:
         self.journal = folder / ".journal/run-cot.sqlite"
         teacher = (
             "teacher.policy=completions",
@@ -70,9 +76,10 @@ class Sampling:
             [sys.executable, "-m", "synth.sample", "mode=cot", "out=data/run", *teacher],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
+            preexec_fn=None if terminal is None else partial(os.login_tty, terminal),
         )
 
     def stop(self, *signals: int) -> tuple[int, str]:
@@ -110,8 +117,8 @@ def sampling(
     started: list[Sampling] = []
     with served_app(server.app) as url:
 
-        def start() -> Sampling:
-            started.append(Sampling(root, tmp_path, url))
+        def start(terminal: int | None = None) -> Sampling:
+            started.append(Sampling(root, tmp_path, url, terminal))
             asked = server.num_asked
             while server.num_asked < asked + CONCURRENCY:
                 assert started[-1].process.poll() is None, started[-1].process.communicate()
@@ -127,7 +134,9 @@ def sampling(
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_one_signal_keeps_every_call_under_way_and_makes_no_more(
     sampling: Callable[[], Sampling], server: SlowServer, number: int, status: int
@@ -139,6 +148,37 @@ def test_one_signal_keeps_every_call_under_way_and_makes_no_more(
     assert f"waiting for {CONCURRENCY} calls under way" in ended[1]
     assert "run the same command again to go on" in ended[1]
     assert "Traceback" not in ended[1]
+    num_recorded = run.num_recorded() - server.num_probed
+    assert server.num_asked == server.num_answered == num_recorded == CONCURRENCY
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_calls_that_only_wait_to_be_repeated_are_not_waited_for(
+    sampling: Callable[[], Sampling], server: SlowServer, number: int
+) -> None:
+    server.refused_share = 0.5
+    server.seconds = 6.0
+    run = sampling()
+    time.sleep(1)
+    started = time.monotonic()
+    status, told = run.stop(number)
+
+    assert status == 128 + number
+    assert time.monotonic() - started < 15, "patience is ten minutes"
+    assert "waiting for" in told
+    assert run.num_recorded() - server.num_probed == server.num_answered > 0
+
+
+def test_a_terminal_that_is_closed_keeps_every_call_under_way(
+    sampling: Callable[..., Sampling], server: SlowServer
+) -> None:
+    ours, theirs = pty.openpty()
+    run = sampling(theirs)
+    os.close(theirs)
+    os.close(ours)  # the kernel sends SIGHUP
+    os.kill(run.process.pid, signal.SIGHUP)  # and so do shells
+
+    assert run.process.wait(30) == 129
     num_recorded = run.num_recorded() - server.num_probed
     assert server.num_asked == server.num_answered == num_recorded == CONCURRENCY
 

@@ -31,7 +31,7 @@ def test_a_recorded_reply_is_read_back_after_reopening(journal_path: Path) -> No
     with Journal(journal_path) as journal:
         assert journal.get(KEY) == b'{"text":"\xc3\xa9"}'
         assert journal.get(request_key("another")) is None
-        assert (journal.num_replayed, journal.num_recorded) == (1, 0)
+        assert journal.num_recorded == 0
 
 
 def test_the_first_reply_under_a_key_stays(journal_path: Path) -> None:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from coa.errors import InputError, ServiceError
+from coa.errors import ServiceError
 from coa.journal import CallKind, Journal, request_key
-from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool, policy_key
+from coa.ledger import Ledger
 from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
+from coa.prices import CostParams
 from coa.tools import ToolReply
 from coa.trajectory import Outcome
-from tests.journal_support import (
-    put,
-)
+from tests.journal_support import damage, put
 
 
 def request(seed: int = 0, **changes: object) -> Request:
@@ -231,11 +231,68 @@ def test_a_reply_with_a_lone_surrogate_reads_live_as_it_will_be_replayed(
     assert live == replayed == ToolReply(Outcome.OK, "broken ? emoji, é")
 
 
-def test_a_reply_of_another_form_names_the_journal_and_the_key(journal_path: Path) -> None:
+def test_a_recorded_reply_that_cannot_be_read_is_named_and_asked_for_once_more(
+    journal_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     key = request_key(CallKind.TOOL, "search", "corpus-1", "query")
     tool = CountingTool(lambda argument: ToolReply(Outcome.OK, "text"))
     with Journal(journal_path) as journal:
         put(journal, key, b'{"outcome":"unheard of"}')
+    for _ in range(2):
+        with Journal(journal_path) as journal:
+            reply = asyncio.run(JournaledTool(tool, journal).call("query"))
+            assert reply == ToolReply(Outcome.OK, "text")
 
-        with pytest.raises(InputError, match=rf"cannot be read(.|\n)*{key}"):
-            asyncio.run(JournaledTool(tool, journal).call("query"))
+    assert tool.calls == ["query"]
+    (told,) = caplog.messages
+    assert f"{journal_path}, key {key}: the recorded reply cannot be read" in told
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        b'{"text":"a","finish":"end","num_tokens":true}',
+        b'{"text":"a","finish":"end","num_tokens":3,"num_context_tokens":true}',
+        b'{"text":"a","finish":"end","num_tokens":9223372036854775808}',
+        b'{"text":"a","finish":"end","num_tokens":3,"usage":{"context_tokens":-1,'
+        b'"written_tokens":3}}',
+        b'{"text":"a","finish":"end","num_tokens":3,"ids":[1,99999999999]}',
+        b'{"text":"a"',
+        b"\xff",
+        b"",
+        b"[" * 5000,
+    ],
+)
+def test_one_bad_row_of_an_old_journal_costs_one_call(journal_path: Path, recorded: bytes) -> None:
+    policy = ScriptedPolicy(["first", "second"])
+    keys = [policy_key(policy, request(seed)) for seed in (1, 2)]
+    with Journal(journal_path) as journal:
+        put(journal, keys[0])
+        damage(journal_path, keys[0], recorded)
+        prices = CostParams(max_calls=10)
+        journaled = JournaledPolicy(policy, journal, Ledger(journal, prices))
+        replies = [asyncio.run(journaled.complete(request(seed))) for seed in (1, 2, 1)]
+
+    assert [reply.text for reply in replies] == ["first", "second", "first"]
+    assert policy.requests == [request(1), request(2)]
+
+
+def test_a_batch_asks_again_for_a_reply_that_cannot_be_read(journal_path: Path) -> None:
+    policy = ScriptedPolicy(["first"])
+    with Journal(journal_path) as journal:
+        put(journal, policy_key(policy, request()), b"{}")
+        journaled = JournaledBatchPolicy(policy, journal)
+        for _ in range(2):
+            (reply,) = journaled.complete_batch([request()])
+            assert reply.text == "first"
+
+
+def test_a_reply_that_no_later_run_could_read_is_not_recorded(journal_path: Path) -> None:
+    class Odd(ScriptedPolicy):
+        async def complete(self, request: Request) -> Completion:
+            return Completion("text", Finish.END, num_tokens=2**63)
+
+    with Journal(journal_path) as journal:
+        with pytest.raises(RequestError, match="cannot be recorded"):
+            asyncio.run(JournaledPolicy(Odd([]), journal).complete(request()))
+        assert not list(journal.calls())

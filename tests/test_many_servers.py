@@ -13,9 +13,8 @@ from aiohttp import web
 from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy, policy_key
-from coa.policy import Request
+from coa.policy import Request, session_name
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.routing import session_name
 from coa.policy.server import error_response
 from coa.servers import Servers
 from coa.trajectory import StopReason, Trajectory

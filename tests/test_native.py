@@ -19,7 +19,7 @@ from coa.policy.chat.messages import tool_schemas
 from coa.policy.chat.policy import ChatSettings
 from coa.policy.completions import ServerSettings
 from coa.policy.local.model import LocalPolicy
-from coa.policy.native.policy import NativePolicy, TokenSequence, token_sequence
+from coa.policy.native import NativePolicy, TokenSequence, token_sequence
 from coa.policy.rehearse import open_writer
 from coa.policy.server import serve
 from coa.rollout import Limits, RolloutContext, State

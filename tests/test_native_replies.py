@@ -20,13 +20,13 @@ from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat.policy import ChatSettings
 from coa.policy.chat.replies import Call, ChatReply, Shown
 from coa.policy.completions import ServerSettings
-from coa.policy.native.grammar import GRAMMARS, read_turn, write_turn
-from coa.policy.native.policy import NativePolicy
+from coa.policy.native import GRAMMARS, NativePolicy, read_turn
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.rollout import Limits, State
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import MODEL, roll, tasks
+from tests.doubles.native_writer import write_turn
 from tests.native_support import (
     OddWriter,
     last_state,

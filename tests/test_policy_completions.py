@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy
 from coa.policy import Completion, Finish, Request, RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.replies import finished_text
+from coa.policy.completions import CompletionsPolicy, ServerSettings, finished_text
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from tests.completions_support import (

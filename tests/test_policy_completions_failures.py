@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from coa.errors import ServiceError
+from coa.journal import Journal
+from coa.journaled import JournaledPolicy
+from coa.ledger import Ledger
 from coa.policy import Completion, Request, RequestError
+from coa.policy.chat.policy import ChatPolicy, ChatSettings
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.prices import CostParams
 from tests.completions_support import (
     SECRET,
     always,
@@ -271,3 +277,57 @@ def test_a_limit_that_outlasts_our_patience_spoils_no_rollout() -> None:
 
     assert isinstance(limited, ServiceError)
     assert isinstance(answered, Completion)
+
+
+ODD_USAGE = [
+    '{"prompt_tokens": true, "completion_tokens": true}',
+    '{"prompt_tokens": 9223372036854775808, "completion_tokens": 18446744073709551616}',
+    '{"prompt_tokens": 1e400, "completion_tokens": -1e400}',
+    '{"prompt_tokens": 9, "completion_tokens": 2, "cost": 1' + "0" * 400 + "}",
+    '{"completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1e99}}',
+    '{"prompt_tokens": -3, "completion_tokens": 2.5, "cost": "free"}',
+    '"none"',
+]
+
+
+@pytest.mark.parametrize("page", ["completions", "chat"])
+@pytest.mark.parametrize("usage", ODD_USAGE)
+def test_a_reply_with_an_odd_usage_is_paid_once_and_read_by_every_later_run(
+    usage: str, page: str, tmp_path: Path
+) -> None:
+    sent: list[int] = []
+    choice = '{"text": "well", "message": {"content": "well"}, "finish_reason": "stop"}'
+    reply = f'{{"choices": [{choice}], "usage": {usage}}}'
+
+    def odd(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        sent.append(1)
+        return web.Response(text=reply, content_type="application/json")
+
+    async def go() -> Completion:
+        async with serve(ScriptedPolicy([]), fails=odd) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=0.05)
+            chat = ChatPolicy(settings, ChatSettings())
+            policy = chat if page == "chat" else CompletionsPolicy(settings)
+            async with policy:
+                with Journal(tmp_path / "journal.sqlite") as journal:
+                    ledger = Ledger(journal, CostParams(max_calls=5))
+                    asked = request(context="Question", stop=())
+                    return await JournaledPolicy(policy, journal, ledger).complete(asked)
+
+    first_time = run(go())
+    assert first_time.text == "well"
+    assert run(go()) == first_time
+    assert len(sent) == 1
+    assert 0 < first_time.charged.written_tokens < 10
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("You exceeded your current quota, please check your plan and billing", "top it up"),
+        ("Rate limit reached for requests", "lower the concurrency"),
+    ],
+)
+def test_the_advice_fits_a_limit_that_outlasts_the_patience(message: str, advice: str) -> None:
+    with pytest.raises(ServiceError, match=advice):
+        run(ask([], fails=always(429, message)))

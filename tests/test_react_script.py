@@ -9,8 +9,7 @@ from coa.drivers import roll_out
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import UnbatchedPolicy
 from coa.policy.gold.teacher import GoldTeacher
-from coa.policy.react import ReactBatchPolicy
-from coa.policy.react_script import speaks_react
+from coa.policy.react import ReactBatchPolicy, speaks_react
 from coa.policy.scripted import ScriptedPolicy
 from coa.prompts import Prompt
 from coa.question import Question

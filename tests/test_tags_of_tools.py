@@ -13,7 +13,7 @@ from coa.trajectory import Author, Outcome
 
 pytest.importorskip("transformers")
 
-from coa.policy.react_ids import ReactIdsPolicy
+from coa.policy.react import ReactIdsPolicy
 from tests.rl_support import EncodingPolicy
 from tests.tokenizers_support import byte_level
 

@@ -19,7 +19,7 @@ from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import AnyPolicy, Finish
 from coa.policy.local.model import LocalPolicy
-from coa.policy.react_ids import in_react
+from coa.policy.react import in_react
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, State, Task
 from coa.simulators.factory import MakeSimulator

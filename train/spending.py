@@ -17,11 +17,11 @@ from transformers import TrainerCallback
 from coa.drivers import Environment
 from coa.params import Params
 from coa.prices import CostParams
-from coa.requests_sent import count_requests
 from coa.rollout import State
 from coa.search.settings import EngineKind, SearchParams
 from coa.student.results import write_text
 from coa.tools import ToolReply
+from coa.under_way import CallUnderWay, follow
 
 FILE = "searches.json"
 _PLACES = 6
@@ -68,7 +68,7 @@ class SearchBill(TrainerCallback):
 
         async def answer(states: Sequence[State]) -> Sequence[ToolReply]:
             started = time.perf_counter()
-            with count_requests() as sent:
+            with follow(CallUnderWay()) as call:
                 replies = await environment(states)
             seconds = time.perf_counter() - started
             if is_real:
@@ -76,7 +76,7 @@ class SearchBill(TrainerCallback):
                 new = Searches(
                     real=len(states),
                     real_seconds=seconds,
-                    requests=sent.number,
+                    requests=call.num_requests,
                     validation=on_trial,
                 )
             else:

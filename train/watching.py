@@ -74,7 +74,7 @@ class WatchedRollouts:
         model.eval()
         policy: BatchPolicy = LocalPolicy(model, self._tokenizer, name=self._name)
         if self._is_react:
-            from coa.policy.react_ids import ReactIdsPolicy
+            from coa.policy.react import ReactIdsPolicy
 
             policy = ReactIdsPolicy(policy, tuple(self._tools))
         with torch.no_grad(), torch.random.fork_rng():

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from coa.errors import ConfigError, ServiceError
@@ -33,6 +34,7 @@ from coa.policy import (
     RequestError,
     UnbatchedPolicy,
     control_tokens,
+    most_context_tokens,
 )
 from coa.policy.completions import CompletionsPolicy
 from coa.runtime import keep_calls, open_account, share_rates
@@ -199,6 +201,7 @@ class _OnceDown:
         self.encode = policy.encode
         self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
+        self.most_context_tokens = partial(most_context_tokens, policy)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context, unless an earlier request found the policy down."""

@@ -5,15 +5,20 @@ requests at once). To add one, implement either protocol; `coa/policy/scripted.p
 example.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from coa.policy.usage import Usage, charged_usage
+from coa.policy.usage import Count, Usage, charged_usage
 from coa.trajectory import Author, Sampling
+
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+"""An id of a vocabulary, as tables and models hold it."""
 
 
 class Finish(StrEnum):
@@ -89,10 +94,10 @@ class Completion:
     text: str
     """Includes the stop string, if one ended it."""
     finish: Finish
-    num_tokens: int
-    num_context_tokens: int | None = None
+    num_tokens: Count
+    num_context_tokens: Count | None = None
     """Tokens of the request's context as the policy counts them; None when it does not say."""
-    ids: tuple[int, ...] | None = None
+    ids: tuple[TokenId, ...] | None = None
     """The sampled ids, for policies that give them."""
     opening_ids: tuple[int, ...] = ()
     """Ids that a wrapper put between the request's context and `ids`.
@@ -173,6 +178,20 @@ def reads_turns(encoder: object) -> bool:
     return bool(getattr(encoder, "reads_turns", False))
 
 
+def most_context_tokens(policy: object, request: Request) -> int:
+    """Return the most tokens that a request's context may have.
+
+    A token has at least one byte. Policies that add to the context, or that can count, have a
+    method of this name.
+    """
+    own = getattr(policy, "most_context_tokens", None)
+    if own is not None:
+        return int(own(request))
+    if request.context_ids is not None:
+        return len(request.context_ids)
+    return len(request.context.encode("utf-8", "replace"))
+
+
 def sent_sampling(encoder: object, sampling: Sampling) -> Sampling:
     """Return the settings that the policy's server got; the others are -1.
 
@@ -238,6 +257,11 @@ class UnbatchedPolicy:
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context, in a batch of one."""
         return self._policy.complete_batch([request])[0]
+
+
+def session_name(trajectory_id: str) -> str:
+    """Return the name of a trajectory for routers: a hash, because an id may say too much."""
+    return hashlib.sha256(trajectory_id.encode()).hexdigest()[:32]
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:

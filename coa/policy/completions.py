@@ -9,13 +9,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
+from coa import protocol
 from coa.errors import ConfigError, ServiceError
-from coa.http_attempts import NO_CONNECTION
 from coa.http_client import (
+    NO_CONNECTION,
+    Connect,
+    Connections,
+    Fault,
     GaveUp,
     HttpClient,
     PassingFailure,
@@ -25,7 +29,7 @@ from coa.http_client import (
 )
 from coa.model_files import fingerprint_model
 from coa.pacing import Limits
-from coa.policy import Completion, Request, RequestError, Traffic
+from coa.policy import Completion, Finish, Request, RequestError, TokenId, Traffic, cut_at_stop
 from coa.policy.probe import STORY, look_at_story, story_question
 from coa.policy.refusals import (
     CHAT_STATUSES,
@@ -38,13 +42,12 @@ from coa.policy.refusals import (
     quoted,
     refusal,
 )
-from coa.policy.replies import decode_body, finished_text, only_choice
-from coa.policy.routing import CHARS_PER_TOKEN, TokenForecast, session_headers
 from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
-from coa.policy.usage import read_usage
+from coa.policy.usage import Usage, read_count, read_usage
 from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
+from coa.under_way import call_under_way
 
 __all__ = ["CompletionsPolicy", "ServerSettings"]
 
@@ -54,6 +57,8 @@ _OFFERS_SECONDS = 5.0
 """How long each request may take that asks what the server offers."""
 _PROBE_SECONDS = 60.0
 """How long the request may take that tests whether the server answers at all."""
+_ADDED_TOKENS = 8
+"""The most that a server adds to a context, such as a token for its beginning."""
 _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
@@ -93,7 +98,12 @@ class CompletionsPolicy:
         self.traffic = Traffic()
         limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
         self._forecast = TokenForecast(limits)
-        self._client = _make_client(settings, key, limits, self._count_repeat)
+        self._client = _make_client(settings, key, limits, self._count_repeat, self._connect)
+
+    @staticmethod
+    def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
+        """Open the connections of an event loop."""
+        return Connections(headers, readable)
 
     def require_key(self) -> None:
         """Check that the key is there; opening alone needs none, because lineage only reads names.
@@ -141,7 +151,15 @@ class CompletionsPolicy:
             return len(self._encoder.encode(text, is_prompt=True))
         return math.ceil(len(text) / CHARS_PER_TOKEN)
 
-    async def __aenter__(self) -> "CompletionsPolicy":
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the most tokens that a request's context may have, for caps."""
+        if self._gives_ids and request.context_ids is not None:
+            return len(request.context_ids)
+        if self._encoder:
+            return self.count_tokens(request.context) + _ADDED_TOKENS
+        return len(self._body(request))  # a token has at least one byte
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -241,7 +259,22 @@ class CompletionsPolicy:
                 got=f"Content-Type: {_STREAM}",
                 fix="remove `stream` from teacher.server.extra_body",
             )
-        return self._read(reply, request)
+        try:
+            return self._read(reply, request)
+        except (PassingFailure, RequestError):
+            call_under_way().lose(self._usage_of_lost(reply, request))
+            raise
+
+    def _usage_of_lost(self, reply: Reply, request: Request) -> Usage:
+        """Tell or estimate what a reply with status 200 cost that cannot be used."""
+        try:
+            body = msgspec.json.decode(reply.body.lstrip(), type=Envelope)
+        except (ValueError, RecursionError):
+            body = Envelope()
+        if body.error and not body.usage:
+            return Usage(0, 0, is_estimated=True)
+        num_written = math.ceil(len(reply.body) / CHARS_PER_TOKEN)
+        return read_usage(body.usage, num_written, lambda: self._num_read(request))
 
     def _read(self, reply: Reply, request: Request) -> Completion:
         """Turn a reply with status 200 into a completion.
@@ -298,6 +331,7 @@ class CompletionsPolicy:
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if is_about_request(reply):
+            call_under_way().lose(Usage(0, 0))
             return RequestError(quoted(reply, self._client))
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
@@ -330,31 +364,36 @@ class CompletionsPolicy:
         try:
             reply = await self._client.attempt("POST", url, seconds, data=self._body(_PROBE))
             self._client.require_success(reply)
-            self._read(reply, _PROBE)
+            call_under_way().lose(self._read(reply, _PROBE).charged)
         except (PassingFailure, Rejection, RequestError):
             return False
         return True
 
 
 def _make_client(
-    settings: ServerSettings, key: str, limits: Limits, before_repeat: Callable[[], None]
+    settings: ServerSettings,
+    key: str,
+    limits: Limits,
+    before_repeat: Callable[[], None],
+    connect: Connect,
 ) -> HttpClient:
     patience = Patience(
         settings.timeout_seconds,
         settings.patience_minutes * _SECONDS_PER_MINUTE,
         cuts_attempts=False,
     )
-    headers = dict(_JSON)
+    headers = {**_JSON, **settings.headers}
     if key:
-        headers["Authorization"] = f"Bearer {key}"
+        headers.setdefault("Authorization", f"Bearer {key}")
     return HttpClient(
         "policy's server",
         patience,
         headers=headers,
-        secrets=(key,),
+        secrets=(key, *settings.headers.values()),
         before_repeat=before_repeat,
         servers=Servers(settings.addresses),
         limits=limits,
+        connect=connect,
     )
 
 
@@ -362,3 +401,220 @@ def _load_encoder(tokenizer: str) -> PieceEncoder:
     from coa.policy.local.model import load_tokenizer
 
     return PieceEncoder(load_tokenizer(tokenizer))
+
+
+_STOP_FIELDS = ("stop_reason", "matched_stop")
+"""The fields in which vLLM and SGLang say which stop string ended a text.
+
+Null or a token id means that the policy ended its turn.
+"""
+_ENDS = frozenset({"stop", "length", None})
+"""Values of `finish_reason` that say how a text ended."""
+_FAILED_ENDS = frozenset({"error", "abort"})
+"""Values of `finish_reason` that say that the server failed on the way."""
+
+
+class _Choice(msgspec.Struct):
+    """One text that the server wrote."""
+
+    text: str | None = None
+    finish_reason: str | None = None
+    stop_reason: Any = msgspec.UNSET
+    matched_stop: Any = msgspec.UNSET
+    token_ids: list[TokenId] | None = None
+
+
+class Envelope(msgspec.Struct):
+    """What replies have in common; an error may come in their place, with status 200 too."""
+
+    told_usage: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="usage")
+    """It is decoded by itself: an odd number there is no reason to pay for the reply again."""
+    error: Any = None
+
+    @property
+    def usage(self) -> object:
+        """Return the field `usage`; None where it is missing or cannot be read."""
+        try:
+            return msgspec.json.decode(self.told_usage)
+        except (ValueError, RecursionError):
+            return None
+
+    def count(self, name: str) -> int | None:
+        """Read a number of tokens in `usage`; None where the server does not say it."""
+        usage = self.usage
+        return read_count(usage.get(name)) if isinstance(usage, dict) else None
+
+    @property
+    def error_status(self) -> int:
+        """Return the status that belongs to an error in a reply with status 200."""
+        code = self.error.get("code") if isinstance(self.error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+        return 500
+
+
+class Body(Envelope):
+    """A reply of `POST /v1/completions`."""
+
+    choices: list[_Choice] | None = None
+
+
+_DECODER = msgspec.json.Decoder(Body)
+
+
+def decode_body(body: bytes) -> Body:
+    """Decode a reply.
+
+    Raises:
+        PassingFailure: it is not JSON, or not that of a completions server.
+    """
+    try:
+        return _DECODER.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
+
+
+class Written(NamedTuple):
+    """A text that the server wrote."""
+
+    text: str
+    finish_reason: str | None
+    stated: Mapping[str, object]
+    """The fields beyond the protocol in which the server says how the text ended."""
+    token_ids: list[int] | None
+
+
+def only_choice(body: Body) -> Written:
+    """Return the text that was asked for.
+
+    Raises:
+        PassingFailure: there is none, or the server failed on the way.
+        RequestError: the server withholds it.
+    """
+    if not body.choices:
+        raise PassingFailure(Fault.ODD_REPLY, "a reply without choices")
+    choice = body.choices[0]
+    if choice.finish_reason in _FAILED_ENDS:
+        reason = f"a text that ends with finish_reason {choice.finish_reason!r}"
+        raise PassingFailure(Fault.ODD_REPLY, reason)
+    if choice.text is None:
+        if choice.finish_reason not in _ENDS:
+            raise _withheld(choice.finish_reason)
+        raise PassingFailure(Fault.ODD_REPLY, "a reply without text")
+    stated = {}
+    for name in _STOP_FIELDS:
+        value = getattr(choice, name)
+        if value is not msgspec.UNSET:
+            stated[name] = value
+    return Written(choice.text, choice.finish_reason, stated, choice.token_ids)
+
+
+def finished_text(
+    text: str, reason: str | None, extra: Mapping[str, object], request: Request
+) -> tuple[str, Finish]:
+    """Complete a text with its stop string, and tell why it ended.
+
+    Where the server keeps the stop string or ignores it, the text is cut after it. Where the server
+    drops it, `extra` (the choice's fields beyond the protocol) names it or says that there was
+    none.
+
+    Other servers report a stop string and the end of a turn alike, as "stop". Then a tool's closing
+    tag is restored if its opening tag is open, inserted triggers included. Any other stop string is
+    restored if it is the only one asked for. Else the turn has ended.
+
+    Raises:
+        RequestError: the server ended the text for another reason, say its content filter.
+    """
+    kept, has_stopped = cut_at_stop(text, request.stop)
+    if has_stopped:
+        return kept, Finish.STOP
+    if reason == "length":
+        return text, Finish.LENGTH
+    if reason not in _ENDS:
+        raise _withheld(reason)
+    stated = [extra[name] for name in _STOP_FIELDS if name in extra]
+    stop = stated[0] if stated else _likely_stop(text, request)
+    if isinstance(stop, str) and stop in request.stop:
+        return text + stop, Finish.STOP
+    return text, Finish.END
+
+
+def _withheld(reason: str | None) -> RequestError:
+    return RequestError(f"the server ended the text with finish_reason {reason!r}")
+
+
+def _likely_stop(text: str, request: Request) -> str | None:
+    """Guess the stop string that a server dropped silently; None when the turn has ended."""
+    stop_of_tag = {}
+    for stop in request.stop:
+        opening = _opening_tag(stop)
+        if opening:
+            stop_of_tag[opening] = stop
+    triggers = [tag for tag in stop_of_tag if request.context.endswith(tag)]
+    trigger = triggers[0] if triggers else ""
+    written = (trigger + text).rpartition(protocol.THINK_CLOSE)[2]
+    last_open = max(stop_of_tag, key=written.rfind, default="")
+    if last_open and last_open in written:
+        return stop_of_tag[last_open]
+    if len(request.stop) == 1 and not stop_of_tag:
+        return request.stop[0]
+    return None
+
+
+def _opening_tag(stop: str) -> str | None:
+    """Return the tag that opens what `stop` closes; None when `stop` closes no tool's tag."""
+    before, _, after = protocol.close_tag(" ").partition(" ")
+    has_name = len(stop) > len(before) + len(after)
+    if not has_name or not stop.startswith(before) or not stop.endswith(after):
+        return None
+    tool = stop.removeprefix(before).removesuffix(after)
+    return protocol.open_tag(tool)
+
+
+CHARS_PER_TOKEN = 3.5
+"""An estimate for English text and today's vocabularies.
+
+It is not learned from replies: a resumed run must count as the first did.
+"""
+_FIRST_WRITTEN_TOKENS = 256.0
+"""The tokens that a turn is expected to have before any was seen."""
+_NEWEST_SHARE = 0.05
+"""The weight of the newest turn in the mean."""
+
+
+def session_headers(request: Request) -> dict[str, str]:
+    """Return the headers by which routers keep a trajectory on one server.
+
+    `X-Session-ID` is read by several, `X-SMG-Routing-Key` by SGLang's.
+    """
+    if not request.session:
+        return {}
+    return {"X-Session-ID": request.session, "X-SMG-Routing-Key": request.session}
+
+
+class TokenForecast:
+    """Expects the tokens of requests, and corrects `limits` once a reply tells the true number."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._mean_written = _FIRST_WRITTEN_TOKENS
+
+    def expect(self, request: Request) -> float:
+        """Return the tokens that a request will use: its context, and a turn of mean length."""
+        if not self._limits.counts_tokens:
+            return 0.0
+        return _context_tokens(request) + min(self._mean_written, request.max_tokens)
+
+    def correct(self, request: Request, expected: float, completion: Completion) -> None:
+        """Count what a request used in place of what was expected."""
+        if not self._limits.counts_tokens:
+            return
+        context = completion.num_context_tokens or _context_tokens(request)
+        self._limits.correct_tokens(context + completion.num_tokens - expected)
+        self._mean_written += _NEWEST_SHARE * (completion.num_tokens - self._mean_written)
+
+
+def _context_tokens(request: Request) -> float:
+    if request.context_ids is not None:
+        return float(len(request.context_ids))
+    return len(request.context) / CHARS_PER_TOKEN

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, Turns
-from coa.policy.chat.waivers import ADVICE, SAID, Waiver
+from coa.policy.chat.families import ADVICE, SAID, Waiver
 from coa.policy.react import THINKING_OPENED
 from coa.trajectory import StepKind
 

@@ -14,7 +14,6 @@ import msgspec
 from coa.errors import ServiceError
 from coa.http_client import Fault, GaveUp, HttpClient, Reply
 from coa.policy import RequestError
-from coa.policy.replies import error_message
 
 MISSING_PAGE = frozenset({404, 405})
 """Statuses for an address, or a model, that does not exist."""
@@ -29,6 +28,8 @@ _CHAT_ONLY = re.compile(
     re.IGNORECASE,
 )
 """Messages of servers that have no raw completions for a model."""
+_NO_CREDIT = re.compile(r"quota|credit|billing|balance|insufficient", re.IGNORECASE)
+"""Messages of hosts that refuse as too many what nobody has paid for."""
 _MAX_SEARCHED_CHARS = 300
 """Only the beginning is searched: a message may go on to repeat the prompt."""
 _RAW_PAGE = "completions"
@@ -139,7 +140,7 @@ def outage(
         f"no answer from the policy's server in {server.patience_minutes:g} minutes of patience",
         where=server.base_url,
         got=got,
-        fix=f"{_outage_advice(server, error.failure.fault, is_limited=is_limited)}; "
+        fix=f"{_outage_advice(server, error.failure.fault, got, is_limited=is_limited)}; "
         "then run the same command again: finished calls are kept",
     )
 
@@ -154,11 +155,13 @@ def _misnamed(server: Server, error: GaveUp, got: str) -> ServiceError:
     )
 
 
-def _outage_advice(server: Server, fault: Fault, *, is_limited: bool) -> str:
+def _outage_advice(server: Server, fault: Fault, got: str, *, is_limited: bool) -> str:
+    if is_limited and _NO_CREDIT.search(got):
+        return "the credit or the quota seems to be used up: top it up, or wait for its renewal"
     if is_limited:
         return (
             "it limits how much we may ask: lower the concurrency (`teacher.concurrency`), "
-            "or raise `patience_minutes`"
+            "set `max_requests_per_minute`, or raise `patience_minutes`"
         )
     if fault is Fault.UNREACHABLE:
         return (
@@ -204,4 +207,13 @@ def _message(reply: Reply) -> str:
         body = msgspec.json.decode(reply.body)
     except (ValueError, RecursionError):
         body = reply.body.decode("utf-8", "replace")
-    return error_message(body)
+    return _error_message(body)
+
+
+def _error_message(error: object) -> str:
+    """Find the message in the body of an error, as OpenAI, vLLM or FastAPI write it."""
+    if isinstance(error, dict):
+        error = error.get("error") or error.get("message") or error.get("detail") or error
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    return str(error or "no message")

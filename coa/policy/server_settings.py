@@ -38,6 +38,9 @@ class ServerSettings:
     that is a special token vanishes), `add_special_tokens: false` (or contexts begin with two start
     tokens), and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with
     ids."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of every request, such as `OpenAI-Organization`, or those that a gateway
+    asks for. A key belongs into `api_key_env`."""
     session_field: str = ""
     """Name of a field of every request that carries a hash of the trajectory's id, such as vLLM's
     `session_id`; empty: no field. The headers `X-Session-ID` and `X-SMG-Routing-Key` always do."""

@@ -5,25 +5,33 @@ of what was written, with some additions: DeepSeek counts cache hits in a field 
 OpenRouter adds what the call cost, and xAI leaves reasoning out of the written tokens.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+
+MOST_TOKENS = 1_000_000_000
+"""A server that tells more tokens for one call is wrong; tables hold no number of any size."""
+_MOST_DOLLARS = 1_000_000.0
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+"""A number of tokens in a journal."""
+Dollars = Annotated[float, msgspec.Meta(ge=0, le=_MOST_DOLLARS)]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """The tokens that a call is charged for, and its price where the server says it."""
 
-    context_tokens: int
+    context_tokens: Count
     """Tokens that the model read, the cached ones included."""
-    written_tokens: int
+    written_tokens: Count
     """Tokens that the model wrote, reasoning and text that was cut off later included."""
-    cached_tokens: int = 0
+    cached_tokens: Count = 0
     """Those of the context that the server had in its cache."""
-    reasoning_tokens: int = 0
+    reasoning_tokens: Count = 0
     """Those of the written tokens that are reasoning, where the server tells them apart."""
-    dollars: float | None = None
+    dollars: Dollars | None = None
     """What the server says that the call cost; None where it does not say it."""
     is_estimated: bool = False
     """Whether the server did not count, so that the counts are the client's own."""
@@ -52,7 +60,7 @@ def read_usage(reported: object, num_tokens: int, count_context: Callable[[], in
     reasoning = _count(_part(found, "completion_tokens_details"), "reasoning_tokens")
     is_left_out = reasoning and _count(found, "total_tokens") == context + written + reasoning
     if is_left_out:
-        written += reasoning
+        written = min(written + reasoning, MOST_TOKENS)
     context_tokens = context or count_context()
     written_tokens = written or num_tokens
     return Usage(
@@ -71,14 +79,18 @@ def _part(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _count(found: Mapping[str, Any], name: str) -> int:
-    value = found.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return max(value, 0)
-    return 0
+    return read_count(found.get(name)) or 0
+
+
+def read_count(value: object) -> int | None:
+    """Return what a server tells as a number of tokens; None where it is no such number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def _dollars(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    # Not-a-number and infinity are no prices either; JSON of some servers holds them.
-    return float(value) if 0 <= value < math.inf else None
+    # JSON of some servers holds not-a-number and infinity, and an int may be too large for a float.
+    return float(value) if 0 <= value <= _MOST_DOLLARS else None

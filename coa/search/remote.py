@@ -13,12 +13,11 @@ from dataclasses import replace
 from typing import Any, Self
 
 from coa.errors import ServiceError
-from coa.http_attempts import NO_CONNECTION
-from coa.http_client import GaveUp, HttpClient, Patience, Rejection, Reply, bare
-from coa.requests_sent import note_request
+from coa.http_client import NO_CONNECTION, GaveUp, HttpClient, Patience, Rejection, Reply, bare
 from coa.search import Hit, SearchError
 from coa.search.settings import PatientSettings, RemoteSettings
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, bearer_token, of_dialect
+from coa.under_way import call_under_way
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
@@ -57,7 +56,7 @@ class Caller:
         def begin() -> None:
             if before_attempt:
                 before_attempt()
-            note_request()
+            call_under_way().num_requests += 1
 
         self._client = HttpClient(
             name, patience, headers=headers, secrets=(secret,), before_attempt=begin

@@ -14,7 +14,7 @@ import msgspec
 from coa import protocol, tables
 from coa.errors import InputError
 from coa.graded import GradedTrajectory
-from coa.journal import CallKind, JournalReader, request_key
+from coa.journal import CallKind, JournalReader, request_key, warn_of_unreadable
 from coa.pending import Call
 from coa.policy import Finish
 from coa.rollout import State
@@ -126,17 +126,18 @@ class JournaledCalls:
     def _read(self, path: Path) -> None:
         with JournalReader(path) as journal:
             for key, who, text in journal.replies(CallKind.TOOL):
-                reply = _decode(text, path)
-                if reply.outcome is Outcome.OK:
+                reply = _decode(key, text, path)
+                if reply is not None and reply.outcome is Outcome.OK:
                     self._replies[key] = reply.text
                     self._fingerprints.add(who)
 
 
-def _decode(text: bytes, path: Path) -> ToolReply:
+def _decode(key: str, text: bytes, path: Path) -> ToolReply | None:
     try:
         return msgspec.json.decode(text, type=ToolReply)
-    except msgspec.DecodeError as error:
-        raise InputError("a recorded reply cannot be read", where=path, got=error) from error
+    except (ValueError, RecursionError) as error:
+        warn_of_unreadable(path, key, str(error))
+        return None
 
 
 class RecordedTools:

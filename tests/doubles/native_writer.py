@@ -14,8 +14,7 @@ import msgspec
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 from coa.policy.chat.messages import Message
 from coa.policy.chat.replies import Call, ChatReply, Shown
-from coa.policy.native.grammar import read_turn, write_turn
-from coa.policy.native.template import NativeTemplate
+from coa.policy.native import Grammar, NativeTemplate, read_turn
 from coa.policy.server import ChatPage, Refused
 from coa.trajectory import Author
 
@@ -128,3 +127,27 @@ class NativeWriter:
         if reply.reasoning:
             message["reasoning"] = reply.reasoning
         return message
+
+
+def write_turn(reply: ChatReply, grammar: Grammar, *, is_thinking: bool = False) -> str:
+    """Write a turn as a model of this format writes it, without its end-of-turn token.
+
+    Args:
+        reply: Its reasoning, content and calls.
+        grammar: The marks of the format.
+        is_thinking: Whether it ends inside the reasoning.
+    """
+    text = ""
+    if reply.reasoning:
+        text = grammar.think_open + reply.reasoning
+        if is_thinking:
+            return text
+        text += grammar.think_close
+    text += reply.content
+    for call in reply.calls:
+        opening = grammar.call_open
+        if not text or text.endswith("\n"):
+            opening = opening.lstrip("\n")
+        name = msgspec.json.encode(call.name).decode()
+        text += f'{opening}{{"name": {name}, "arguments": {call.arguments}}}{grammar.call_close}'
+    return text

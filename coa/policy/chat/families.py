@@ -31,6 +31,12 @@ class FamilyName(StrEnum):
     """Alibaba's own service."""
     GPT_OSS = "gpt_oss"
     """gpt-oss behind vLLM, whose reasoning is the channel `analysis`."""
+    OPENAI = "openai"
+    """OpenAI's own service with a reasoning model, whose reasoning it does not show."""
+    GEMINI = "gemini"
+    """Google's own service at its address for OpenAI's interface (`.../v1beta/openai`)."""
+    ANTHROPIC = "anthropic"
+    """Anthropic's own service at its address for OpenAI's interface; it shows no reasoning."""
 
 
 class Checked(StrEnum):
@@ -60,8 +66,6 @@ class ForkWay(StrEnum):
 class ChatFamily:
     """What is known of one family of chat servers."""
 
-    reasoning: tuple[str, ...]
-    """Fields of a reply's message that hold the reasoning; the first with a text counts."""
     returns: tuple[str, ...]
     """Fields of its own earlier messages that the server wants back, unchanged."""
     sampling: tuple[str, ...]
@@ -71,6 +75,8 @@ class ChatFamily:
     checked: Checked
     switches_off_parallel_calls: bool = True
     """Whether it honours `parallel_tool_calls: false`; further calls are cut anyway."""
+    limit_field: str = "max_tokens"
+    """The field of a request that limits what is written."""
     always: Mapping[str, Any] = field(default_factory=dict)
     """Fields of every request."""
     forced: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +87,9 @@ class ChatFamily:
     """For `ForkWay.PREFIX`: how the server's address must end."""
 
 
+REASONING = ("reasoning", "reasoning_content")
+"""Fields of a reply's message that hold the reasoning, whatever the family, because versions of one
+server differ. The first with a text counts."""
 DETAILS = "reasoning_details"
 """OpenRouter's list of typed pieces of reasoning, some of them summaries or encrypted."""
 _OPENAI_SAMPLING = ("temperature", "top_p", "seed")
@@ -89,7 +98,6 @@ _NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 
 FAMILIES: Mapping[FamilyName, ChatFamily] = {
     FamilyName.VLLM: ChatFamily(
-        reasoning=("reasoning", "reasoning_content"),
         returns=("reasoning",),
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
@@ -97,7 +105,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.RUN,
     ),
     FamilyName.SGLANG: ChatFamily(
-        reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
@@ -106,7 +113,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.RUN,
     ),
     FamilyName.DEEPSEEK: ChatFamily(
-        reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=(),
         forks=(ForkWay.TOOLS_WITHHELD, ForkWay.PREFIX),
@@ -118,7 +124,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.RUN,
     ),
     FamilyName.OPENROUTER: ChatFamily(
-        reasoning=("reasoning",),
         returns=("reasoning", DETAILS),
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
@@ -127,14 +132,12 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.RUN,
     ),
     FamilyName.PLAIN: ChatFamily(
-        reasoning=("reasoning", "reasoning_content"),
         returns=(),
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
         checked=Checked.RUN,
     ),
     FamilyName.KIMI: ChatFamily(
-        reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=(),
         forks=(ForkWay.TOOLS_WITHHELD,),
@@ -142,7 +145,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.READ,
     ),
     FamilyName.GLM: ChatFamily(
-        reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=("temperature", "top_p"),
         forks=(ForkWay.TOOLS_WITHHELD,),
@@ -152,7 +154,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.READ,
     ),
     FamilyName.QWEN: ChatFamily(
-        reasoning=("reasoning_content",),
         returns=("reasoning_content",),
         sampling=_OPENAI_SAMPLING,
         forks=(ForkWay.TOOLS_WITHHELD,),
@@ -161,11 +162,59 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         checked=Checked.READ,
     ),
     FamilyName.GPT_OSS: ChatFamily(
-        reasoning=("reasoning", "reasoning_content"),
         returns=("reasoning",),
         sampling=_OPENAI_SAMPLING,
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
         checked=Checked.READ,
     ),
+    FamilyName.OPENAI: ChatFamily(
+        returns=(),
+        sampling=(),
+        forks=_BETWEEN_TURNS,
+        switches_off_parallel_calls=False,
+        limit_field="max_completion_tokens",
+        checked=Checked.READ,
+    ),
+    # Its calls bear signatures that must come back, and no record keeps them: it cannot fork.
+    FamilyName.GEMINI: ChatFamily(
+        returns=(),
+        sampling=("temperature", "top_p"),
+        forks=(),
+        switches_off_parallel_calls=False,
+        checked=Checked.READ,
+    ),
+    # It refuses a conversation with calls where no tool is offered, so tools are never withheld.
+    FamilyName.ANTHROPIC: ChatFamily(
+        returns=(),
+        sampling=(),
+        forks=(ForkWay.FORCED_CALL,),
+        checked=Checked.READ,
+    ),
 }
+
+
+class Waiver(StrEnum):
+    """A fault of a chat server that a run accepts."""
+
+    NO_REASONING = "no_reasoning"
+    """It shows no reasoning: thoughts are what it says beside its calls, or nothing."""
+    SUMMARY = "summary"
+    """It shows a summary of its reasoning, or encrypted text."""
+    OTHER_MODEL = "other_model"
+    """It names another model than the one that was asked for."""
+
+
+SAID = {
+    Waiver.NO_REASONING: "the server shows no reasoning",
+    Waiver.SUMMARY: "the server shows only a summary of the reasoning",
+    Waiver.OTHER_MODEL: "the reply is another model's",
+}
+"""What is said of a fault."""
+ADVICE = {
+    Waiver.NO_REASONING: "switch the reasoning on (vLLM: --reasoning-parser; others: a field of "
+    "extra_body), check teacher.chat.family",
+    Waiver.SUMMARY: "choose a model whose reasoning is shown",
+    Waiver.OTHER_MODEL: "name it in teacher.server.model, or in teacher.chat.served_as",
+}
+"""What to do about it."""

@@ -5,7 +5,7 @@ read back as thought, action and answer (`coa/policy/chat/replies.py`). What a f
 does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,9 @@ import msgspec
 from msgspec import UNSET
 
 from coa.errors import ConfigError, ServiceError
-from coa.http_client import Reply
+from coa.http_client import Connections, Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
-from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.families import FAMILIES, SAID, FamilyName, Waiver
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
 from coa.policy.chat.replies import (
     ChatBody,
@@ -29,13 +29,16 @@ from coa.policy.chat.replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.chat.waivers import SAID, Waiver
 from coa.policy.completions import CompletionsPolicy, ServerSettings
 from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
-from coa.policy.usage import read_usage
+from coa.policy.usage import Usage, read_usage
 from coa.tools import ToolSchema
 from coa.trajectory import Author
+from coa.under_way import call_under_way
+
+_TEMPLATE_TOKENS = 1024
+"""What a server's template may add to a conversation, such as how to call tools."""
 
 __all__ = ["ChatPolicy", "ChatSettings", "Waiver", "require_plain_template"]
 
@@ -80,6 +83,13 @@ class ChatPolicy(CompletionsPolicy):
         self._family = FAMILIES[chat.family]
         self._own_schemas: Mapping[str, ToolSchema] = {}
 
+    @staticmethod
+    def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
+        """Open the connections of an event loop; `openai` takes most of a second to load."""
+        from coa.http_openai import OpenAIConnections
+
+        return OpenAIConnections(headers, readable)
+
     @property
     def sampling_sent(self) -> tuple[str, ...]:
         """Name the sampling settings that the family honours; no others are sent."""
@@ -102,11 +112,18 @@ class ChatPolicy(CompletionsPolicy):
     ) -> None:
         """Return None: the server does not read the loop's text, so that has no ids."""
 
+    def most_context_tokens(self, request: Request) -> int:
+        """Return the most tokens that a request's conversation may have, for caps."""
+        body = self._body(request)
+        if self._encoder:
+            return self.count_tokens(body.decode()) + _TEMPLATE_TOKENS
+        return len(body) + _TEMPLATE_TOKENS  # a token has at least one byte
+
     def _body(self, request: Request) -> bytes:
         """Write a request; without `turns` it is one user message, and its reply a plain text."""
         fields: dict[str, Any] = {
             "model": self.name,
-            "max_tokens": request.max_tokens,
+            self._family.limit_field: request.max_tokens,
         }
         for name in self._family.sampling:
             fields[name] = getattr(request, name)
@@ -148,7 +165,7 @@ class ChatPolicy(CompletionsPolicy):
         if body.error:
             self._client.require_success(reply._replace(status=body.error_status))
         try:
-            message = read_reply(body, self._family)
+            message = read_reply(body)
         except RequestError as error:
             raise RequestError(self._client.readable(str(error))) from None
         completion = self._transcribed(message, body, request)
@@ -210,6 +227,7 @@ class ChatPolicy(CompletionsPolicy):
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
         if reply.status in REQUEST_STATUSES:
+            call_under_way().lose(Usage(0, 0))
             return RequestError(quoted(reply, self._client))
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()

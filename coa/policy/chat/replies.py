@@ -15,10 +15,10 @@ from coa import protocol
 from coa.grading import boxed_answer
 from coa.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
-from coa.policy.chat.families import DETAILS, ChatFamily
+from coa.policy.chat.families import DETAILS, REASONING, ChatFamily
 from coa.policy.chat.messages import ARGUMENT
+from coa.policy.completions import Envelope
 from coa.policy.react import for_a_box
-from coa.policy.replies import Envelope
 
 _ENDS = frozenset({"stop", "tool_calls", "function_call", "length", None})
 """Values of `finish_reason` that say how a turn ended."""
@@ -90,7 +90,7 @@ def decode_chat(body: bytes) -> ChatBody:
         raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
 
 
-def read_reply(body: ChatBody, family: ChatFamily) -> ChatReply:
+def read_reply(body: ChatBody) -> ChatReply:
     """Read the message that was asked for.
 
     Raises:
@@ -105,7 +105,7 @@ def read_reply(body: ChatBody, family: ChatFamily) -> ChatReply:
         raise PassingFailure(Fault.ODD_REPLY, reason)
     if choice.finish_reason not in _ENDS:
         raise RequestError(f"the server ended the message with {choice.finish_reason!r}")
-    reasoning, shown = _reasoning(choice.message, family)
+    reasoning, shown = _reasoning(choice.message)
     return ChatReply(
         message=choice.message,
         reasoning=reasoning,
@@ -116,14 +116,14 @@ def read_reply(body: ChatBody, family: ChatFamily) -> ChatReply:
     )
 
 
-def _reasoning(message: Mapping[str, Any], family: ChatFamily) -> tuple[str, Shown]:
+def _reasoning(message: Mapping[str, Any]) -> tuple[str, Shown]:
     """Find the reasoning, verbatim, and say whether it is the reasoning itself."""
     found = message.get(DETAILS)
     details = found if isinstance(found, list) else ()
     pieces = [piece for piece in details if isinstance(piece, dict)]
     texts = [piece.get("text") or "" for piece in pieces if piece.get("type") == _TEXT_PIECE]
     is_summary = bool(pieces) and not texts
-    for name in family.reasoning:
+    for name in REASONING:
         text = message.get(name)
         if isinstance(text, str) and text:
             return text, Shown.SUMMARY if is_summary else Shown.TEXT
@@ -168,7 +168,7 @@ def returned_message(reply: ChatReply, family: ChatFamily, begun: str = "") -> s
         if reply.message.get(name) is not None:
             kept[name] = reply.message[name]
         if begun:
-            kept[name] = begun + (kept.get(name) or "")
+            kept[name] = begun + str(kept.get(name) or "")
     if reply.calls:
         kept["tool_calls"] = calls_with_ids(reply.message["tool_calls"])
     return msgspec.json.encode(kept).decode()

@@ -23,7 +23,7 @@ from coa.grading import grade_prediction
 from coa.policy import Request
 from coa.policy.gold.evidence import Evidence, Lookup, harmless, words_of
 from coa.policy.gold.phrases import COPIED, PHRASES, GoldPhraseKind
-from coa.policy.react_script import speaks_react
+from coa.policy.react import speaks_react
 from coa.policy.scripted import ScriptedPolicy, asked_question, scripted_name
 from coa.question import Question, told_answers
 

@@ -1,1 +1,0 @@
-"""Ask open models in their own format, by token ids."""
