@@ -5,11 +5,15 @@ thinking, with stop strings, reliably. The chat endpoint closes and reopens turn
 the requests, because it writes 32,000 token ids at once; the `openai` package walks them id by id.
 """
 
+import json
 import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -42,14 +46,125 @@ from coa.policy.refusals import (
     quoted,
     refusal,
 )
-from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
 from coa.policy.usage import Usage, read_count, read_usage
 from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 from coa.under_way import call_under_way
 
-__all__ = ["CompletionsPolicy", "ServerSettings"]
+_BASE_URL = re.compile(r"https?://[^/@\s?#]+(/[^\s?#]*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Settings of the server: its address, the model, and how long to wait."""
+
+    base_url: str | tuple[str, ...] = "http://127.0.0.1:8000/v1"
+    """The address up to and including `/v1`; the default is vLLM's. It may be a list of addresses
+    of servers of the same model. A trajectory begins at the one with the fewest requests and stays
+    there. A server that fails is left alone for a while, and its trajectories go on elsewhere."""
+    model: str = ""
+    """The model's name on the server."""
+    api_key_env: str = ""
+    """Name of the environment variable that holds the key; empty where no key is needed."""
+    timeout_seconds: float = 600.0
+    """How long one reply may take."""
+    patience_minutes: float = 10.0
+    """How long a failed request is repeated, with growing, jittered pauses. This holds for refused
+    and lost connections, timeouts, 408, 409, 425, 429 (`Retry-After` is obeyed), 5xx and replies
+    that cannot be read. A reply under way is waited for. Warnings are logged meanwhile. 0 repeats
+    nothing at the same server. Of several servers, all must fail."""
+    tokenizer: str = ""
+    """Folder or Hub name of the model's tokenizer, to count tokens exactly. If empty, a token is
+    estimated as 3.5 characters. Needs the extra `train`."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request. vLLM needs `skip_special_tokens: false` (or a closing tag
+    that is a special token vanishes), `add_special_tokens: false` (or contexts begin with two start
+    tokens), and, with `tokenizer` set, `return_token_ids: true`, which makes this a policy with
+    ids."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of every request, such as `OpenAI-Organization`, or those that a gateway
+    asks for. A key belongs into `api_key_env`."""
+    session_field: str = ""
+    """Name of a field of every request that carries a hash of the trajectory's id, such as vLLM's
+    `session_id`; empty: no field. The headers `X-Session-ID` and `X-SMG-Routing-Key` always do."""
+    max_requests_per_minute: int = 0
+    """Requests that all servers together are sent in a minute; 0 sets no limit."""
+    max_tokens_per_minute: int = 0
+    """Tokens that all servers together read and write in a minute; 0 sets no limit. A request is
+    counted with the tokens that it will probably use, and corrected when the reply tells them."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses of all servers, without a slash at the end."""
+        listed = (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+        return tuple(address.rstrip("/") for address in listed)
+
+
+def require_usable(settings: ServerSettings, place: str) -> None:
+    """Check that requests can be sent with these settings, which stand in `place`.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if not all(_is_usable(address) for address in settings.addresses):
+        # It may hold a password: it is not shown.
+        raise ConfigError(
+            "base_url is not usable",
+            where=f"{place}.base_url",
+            expected="http://... or https://... without credentials and query",
+        )
+    where = ", ".join(settings.addresses)
+    if not where or len(set(settings.addresses)) < len(settings.addresses):
+        raise ConfigError("base_url must name each server once", where=where or f"{place}.base_url")
+    if not settings.model:
+        raise ConfigError(
+            "no model is named", where=where, fix="set `model` to one the server lists"
+        )
+    if settings.timeout_seconds <= 0:
+        raise ConfigError("timeout_seconds must be positive", where=where)
+    for name in ("patience_minutes", "max_requests_per_minute", "max_tokens_per_minute"):
+        if getattr(settings, name) < 0:
+            raise ConfigError(f"{name} must not be negative", where=where)
+
+
+def _is_usable(base_url: str) -> bool:
+    """Tell whether requests can be sent to this address at all."""
+    try:
+        parts = urlsplit(base_url)
+        host = (parts.hostname or "").encode("idna")
+        _ = parts.port  # raises ValueError where it is not a port
+    except ValueError:
+        return False
+    return bool(host and _BASE_URL.fullmatch(base_url))
+
+
+def read_key(variable: str) -> str:
+    """Read the key from an environment variable; empty where there is none.
+
+    Raises:
+        ConfigError: It has characters that no header can hold.
+    """
+    key = os.environ.get(variable, "").strip() if variable else ""
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("the key cannot be sent", where=f"environment variable {variable}")
+    return key
+
+
+def require_key(settings: ServerSettings, place: str) -> None:
+    """Check that the key is there, before a run writes anything; the settings stand in `place`.
+
+    Raises:
+        ConfigError: The environment variable that should hold it is not set, or empty.
+    """
+    variable = settings.api_key_env
+    if variable and not read_key(variable):
+        raise ConfigError(
+            f"the environment variable {variable} is not set, and the server needs its key",
+            where=f"{place}.api_key_env",
+            fix=f"export {variable}=..., or empty `api_key_env` where no key is needed",
+        )
+
 
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""
@@ -460,6 +575,7 @@ class Body(Envelope):
 
 
 _DECODER = msgspec.json.Decoder(Body)
+_Body = TypeVar("_Body", bound=Envelope)
 
 
 def decode_body(body: bytes) -> Body:
@@ -468,8 +584,23 @@ def decode_body(body: bytes) -> Body:
     Raises:
         PassingFailure: it is not JSON, or not that of a completions server.
     """
+    return decode_reply(body, _DECODER)
+
+
+def decode_reply(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
+    """Decode a reply with lone surrogates replaced, which some servers write for half a character.
+
+    Raises:
+        PassingFailure: it cannot be read.
+    """
     try:
-        return _DECODER.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            if b"\\u" not in body:
+                raise
+            plain = json.dumps(json.loads(body), ensure_ascii=False)
+            return decoder.decode(plain.encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
 
