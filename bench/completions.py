@@ -22,7 +22,8 @@ import openai
 from aiohttp import web
 
 from coa.policy import Request
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.student.small import StudentSettings, new_student
 
 CONCURRENCY = 64

@@ -44,7 +44,8 @@ from coa.drivers import roll_out_all
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy, JournaledTool
 from coa.policy import Request
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.progress import Ended
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolReply

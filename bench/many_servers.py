@@ -33,7 +33,8 @@ from bench.loop import ANSWER, CALL, InstantSearch
 from coa import protocol
 from coa.drivers import roll_out_all
 from coa.policy import session_name
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Mode, Sampling, StopReason
 

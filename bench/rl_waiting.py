@@ -43,7 +43,8 @@ from bench.latency_model import (
 from bench.student import interleaved
 from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.policy import AnyPolicy, Completion, Finish, Request, cut_at_stop
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Outcome, Sampling

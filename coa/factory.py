@@ -10,7 +10,7 @@ from coa.errors import ConfigError
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.own_parts import PartKind, load_part, names_own_part
 from coa.policy import AnyPolicy
-from coa.policy.chat.policy import ChatSettings, require_plain_template
+from coa.policy.chat.families import ChatSettings, require_plain_template
 from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.server_settings import ServerSettings

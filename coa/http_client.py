@@ -383,7 +383,7 @@ class _Channel:
     """Held by the request that waits for the limits over all servers."""
 
 
-def _allow() -> None:
+def allow() -> None:
     """Allow every attempt."""
 
 
@@ -403,8 +403,8 @@ class HttpClient:
         *,
         headers: Mapping[str, str],
         secrets: tuple[str, ...],
-        before_attempt: Callable[[], None] = _allow,
-        before_repeat: Callable[[], None] = _allow,
+        before_attempt: Callable[[], None] = allow,
+        before_repeat: Callable[[], None] = allow,
         servers: Servers | None = None,
         limits: Limits | None = None,
         connect: Connect = Connections,
@@ -561,6 +561,7 @@ class HttpClient:
         url = server.address + asking.url
         try:
             self._before_attempt()
+            asking.call.num_requests += 1
             with asking.call.sending():
                 reply = await channel.connections.send(asking.method, url, seconds, asking.options)
             self.require_success(reply)

@@ -26,7 +26,7 @@ from coa.policy import (
     reads_turns,
     session_name,
 )
-from coa.policy.transcripts import mark_transcribed
+from coa.policy.chat.record import mark_transcribed
 from coa.ranking import call_seed
 from coa.tools import ToolReply
 from coa.trajectory import (

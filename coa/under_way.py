@@ -31,7 +31,7 @@ class CallUnderWay:
     """One call, from its admission to its reply."""
 
     num_requests: int = 0
-    """Requests that a tool sent, repeated ones included, because a provider may charge for each."""
+    """Requests that were sent, repeated ones included, because a provider may charge for each."""
     num_waiting: int = 0
     """Waits for room under a cap and requests; a request of these may be under way."""
     num_sending: int = 0

@@ -14,9 +14,11 @@ from coa.microworld.questions import make_questions
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Policy, Request, sent_sampling
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task

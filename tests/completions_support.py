@@ -10,9 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from coa.policy import Completion, Policy, Request
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from tests.doubles.model_server import serve
 
 SECRET = "sk-secret-123"

@@ -14,9 +14,10 @@ from coa.graded import GradedTrajectory, grade_like, grade_trajectory
 from coa.pairs import Arm, PreferencePair
 from coa.points import Point, PointOutcome
 from coa.policy import Policy
-from coa.policy.chat.families import FAMILIES, ChatFamily, FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import FAMILIES, ChatFamily, ChatSettings, FamilyName, Waiver
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.prompts import Prompt
 from coa.rollout import Limits
 from coa.trajectory import Mode, Trajectory

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from coa.drivers import roll_out_all
 from coa.policy import Completion, Policy, Request
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, RolloutContext, Task
 from coa.trajectory import Sampling, Trajectory
 from tests.completions_support import free_port

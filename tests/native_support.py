@@ -15,9 +15,9 @@ import pytest
 from coa.drivers import follow
 from coa.journal import Journal
 from coa.policy import Completion, Finish, Policy, Request
-from coa.policy.chat.policy import ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import ChatSettings
 from coa.policy.native import NativePolicy, NativeTemplate
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, RolloutContext, State
 from coa.tools import ToolReply
 from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 
 from coa.graded import grade_like, is_sound
 from coa.pairs import Arm, side_of
-from coa.policy.chat.families import FAMILIES, FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.server import serve
+from coa.policy.server_settings import ServerSettings
 from coa.protocol import action_indices
 from coa.trajectory import Trajectory
 from curate.arms import takes_arm

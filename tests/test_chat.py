@@ -15,11 +15,11 @@ from coa.factory import PolicyKind, TeacherParams, open_policy
 from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
 from coa.policy import Request, RequestError, Turns, reads_turns
-from coa.policy.chat.families import FAMILIES, Checked, FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import FAMILIES, ChatSettings, Checked, FamilyName, Waiver
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import (

@@ -9,8 +9,9 @@ from aiohttp import web
 
 from coa.errors import ServiceError
 from coa.policy import Completion, Request
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.server_settings import ServerSettings
 
 SECRET = "sk-secret-123"
 REPLY = {

@@ -11,8 +11,9 @@ from coa import protocol
 from coa.errors import ServiceError
 from coa.journal import Journal
 from coa.policy import Completion, Request
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
 from tests.chat_support import (
     MODEL,

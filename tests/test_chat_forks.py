@@ -18,12 +18,11 @@ from coa.forking import PointChoice, family_of, first_turns, require_forks, way_
 from coa.pairs import Arm, arm_of, side_of
 from coa.points import PointOutcome
 from coa.policy import Completion, Native, Request, Turns
-from coa.policy.chat.families import FAMILIES, REASONING, FamilyName, ForkWay
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.chat.record import Unforkable, UnforkableError, rebuild_messages
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import FAMILIES, REASONING, ChatSettings, FamilyName, ForkWay
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.chat.record import Unforkable, UnforkableError, mark_transcribed, rebuild_messages
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.transcripts import mark_transcribed
+from coa.policy.server_settings import ServerSettings
 from coa.trajectory import Mode, Step, StepKind, merge_thoughts
 from curate.fork_choice import Fork, action_points, forks_of
 from tests.chat_support import MODEL, Script, roll, tasks

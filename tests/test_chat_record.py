@@ -13,10 +13,10 @@ from coa.doctor.recorded_authors import mask_fault
 from coa.files import QUESTIONS
 from coa.graded import GradedTrajectory, grade_trajectory
 from coa.journal import Journal
-from coa.policy.chat.families import FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
+from coa.policy.chat.families import ChatSettings, FamilyName
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import argument_of
-from coa.policy.completions import ServerSettings
+from coa.policy.server_settings import ServerSettings
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import (

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from coa import protocol
 from coa.http_client import PassingFailure, Reply
 from coa.policy import Completion, Finish, Request, RequestError, Turns
-from coa.policy.chat.families import FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
+from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import decode_chat, is_served_model
-from coa.policy.completions import ServerSettings
+from coa.policy.server_settings import ServerSettings
 from coa.trajectory import StepKind
 
 MODEL = "maker/model"

@@ -16,9 +16,10 @@ from coa.drivers import roll_out_all
 from coa.graded import grade_trajectory
 from coa.journaled import policy_key
 from coa.policy import Request, Turns
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import ToolSchema, own_schemas

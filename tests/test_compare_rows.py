@@ -10,10 +10,12 @@ import pytest
 from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.policy import Request
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import PromptForm, serve
+from coa.policy.server_settings import ServerSettings
 from coa.prompts import Prompt
 from coa.trajectory import Mode, StopReason, Trajectory
 from scripts.compare_rows import Likeness, compare, main

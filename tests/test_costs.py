@@ -21,9 +21,10 @@ from coa.journaled import JournaledPolicy
 from coa.ledger import Ledger, Spending, Tally, price_journal
 from coa.params import Params
 from coa.policy import Request, RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.policy.usage import Usage, read_usage
 from coa.prices import CostParams
 from evaluation.evaluate import main as evaluate

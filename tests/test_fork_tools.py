@@ -20,8 +20,7 @@ from coa.journaled import JournaledPolicy
 from coa.pairs import Arm
 from coa.pending import Generate
 from coa.policy import Completion, Finish, Request
-from coa.policy.chat.families import FAMILIES, FamilyName
-from coa.policy.chat.policy import ChatSettings
+from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
 from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, RolloutContext
 from coa.trajectory import Author, Mode, Sampling, StopReason

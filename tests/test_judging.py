@@ -18,10 +18,11 @@ from coa.judging.prompt import JudgePrompt, as_quoted
 from coa.judging.scripted import scripted_judge
 from coa.judging.verdicts import JudgeVerdict, read_verdict
 from coa.params import Params
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
+from coa.policy.server_settings import ServerSettings
 from coa.trajectory import StopReason
 from tests.judge_support import OPEN, PROMPTS, QUESTION, ROOT, answered
 from tests.sample_records import make_graded

@@ -14,8 +14,9 @@ from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy, policy_key
 from coa.policy import Request, session_name
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.servers import Servers
 from coa.trajectory import StopReason, Trajectory
 from tests.completions_support import always, request, run

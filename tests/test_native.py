@@ -15,13 +15,13 @@ from coa.factory import PolicyKind
 from coa.journal import Journal
 from coa.params import Params
 from coa.policy import UnbatchedPolicy
+from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.messages import tool_schemas
-from coa.policy.chat.policy import ChatSettings
-from coa.policy.completions import ServerSettings
 from coa.policy.local.model import LocalPolicy
 from coa.policy.native import NativePolicy, TokenSequence, token_sequence
 from coa.policy.rehearse import open_writer
 from coa.policy.server import serve
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, RolloutContext, State
 from coa.trajectory import Mode, StepKind, StopReason, Trajectory
 from synth import sample

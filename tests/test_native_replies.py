@@ -17,12 +17,12 @@ from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
 from coa.pending import Done
 from coa.policy import Completion, Finish, Request, Turns
-from coa.policy.chat.policy import ChatSettings
+from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.replies import Call, ChatReply, Shown
-from coa.policy.completions import ServerSettings
 from coa.policy.native import GRAMMARS, NativePolicy, read_turn
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
+from coa.policy.server_settings import ServerSettings
 from coa.rollout import Limits, State
 from coa.trajectory import Mode, StepKind, StopReason
 from tests.chat_support import MODEL, roll, tasks

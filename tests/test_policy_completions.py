@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from coa.journal import Journal
 from coa.journaled import JournaledPolicy
 from coa.policy import Completion, Finish, Request, RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings, finished_text
+from coa.policy.completions import CompletionsPolicy, finished_text
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from tests.completions_support import (
     ask,
     first,

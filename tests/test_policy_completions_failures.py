@@ -13,10 +13,12 @@ from coa.journal import Journal
 from coa.journaled import JournaledPolicy
 from coa.ledger import Ledger
 from coa.policy import Completion, Request, RequestError
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.prices import CostParams
 from tests.completions_support import (
     SECRET,
@@ -331,3 +333,23 @@ def test_a_reply_with_an_odd_usage_is_paid_once_and_read_by_every_later_run(
 def test_the_advice_fits_a_limit_that_outlasts_the_patience(message: str, advice: str) -> None:
     with pytest.raises(ServiceError, match=advice):
         run(ask([], fails=always(429, message)))
+
+
+@pytest.mark.parametrize("page", ["completions", "chat"])
+def test_half_a_character_in_a_reply_is_no_reason_to_pay_again(page: str, tmp_path: Path) -> None:
+    sent: list[int] = []
+    choice = r'{"text": "we\ud83d", "message": {"content": "we\ud83d"}, "finish_reason": "stop"}'
+
+    def broken(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        sent.append(1)
+        return web.Response(text=f'{{"choices": [{choice}]}}', content_type="application/json")
+
+    async def go() -> Completion:
+        async with serve(ScriptedPolicy([]), fails=broken) as base_url:
+            settings = ServerSettings(base_url, "scripted", patience_minutes=0.05)
+            chat = ChatPolicy(settings, ChatSettings())
+            async with chat if page == "chat" else CompletionsPolicy(settings) as policy:
+                return await policy.complete(request(stop=()))
+
+    assert run(go()).text == "we?"
+    assert len(sent) == 1

@@ -7,8 +7,9 @@ from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
 from coa.policy import RequestError
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from tests.completions_support import (
     SECRET,
     always,

@@ -13,12 +13,13 @@ from coa.errors import ConfigError, ServiceError
 from coa.journal import Journal, JournalReader
 from coa.ledger import Ledger
 from coa.policy import Completion, Policy, Request, Turns
-from coa.policy.chat.families import FamilyName
-from coa.policy.chat.policy import ChatPolicy, ChatSettings, Waiver
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.probe import STORY
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.probing import Probe
 from coa.tokens import PieceEncoder
 from tests.chat_support import MODEL, faulty

@@ -10,9 +10,10 @@ import pytest
 from coa import protocol
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
+from coa.policy.server_settings import ServerSettings
 from coa.question import Question
 from coa.student.settings import MonitorSettings, RubricSettings
 from coa.trajectory import Mode, Sampling, StopReason, Trajectory

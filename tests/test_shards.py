@@ -222,6 +222,19 @@ def test_limits_are_divided_without_a_rest_and_none_stays_none(cap: int, run: Pa
     assert sum(parts) == cap and max(parts) - min(parts) <= 1
 
 
+def test_a_limit_smaller_than_the_number_of_shards_is_not_made_larger(run: Path) -> None:
+    params = Params.load("sample")
+    allowed = []
+    for number in (1, 2, 3, 4):
+        work = ShardRun(Shard(number, 4), "sample", "sample-coa", params)
+        with work.open_journal() as journal:
+            try:
+                allowed.append(share_caps(CostParams(max_calls=2), journal, work).max_calls)
+            except CapError as error:
+                assert f"shard {number} of 4" in str(error)
+    assert allowed == [1, 1]
+
+
 def test_costs_count_the_shards_of_a_stage_together(run: Path) -> None:
     sample(["mode=coa"])
     (expected,) = read_stages(JOURNALS, CostParams())

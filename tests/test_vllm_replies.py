@@ -11,9 +11,11 @@ from aiohttp import web
 from coa import protocol
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, RequestError, Turns
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server_settings import ServerSettings
 from tests.chat_support import ROOT
 from tests.doubles.model_server import serve
 

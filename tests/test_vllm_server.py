@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 from coa.drivers import roll_out_all  # noqa: E402
 from coa.graded import grade_trajectory  # noqa: E402
 from coa.policy.chat.policy import ChatPolicy, ChatSettings  # noqa: E402
-from coa.policy.completions import CompletionsPolicy, ServerSettings  # noqa: E402
+from coa.policy.completions import CompletionsPolicy  # noqa: E402
+from coa.policy.server_settings import ServerSettings  # noqa: E402
 from coa.rollout import Limits, RolloutContext  # noqa: E402
 from coa.trajectory import Mode, Sampling, StepKind, StopReason, Trajectory  # noqa: E402
 from synth.sample import make_tasks  # noqa: E402

@@ -16,6 +16,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from coa.question import Question
 from coa.student.held_out import choose_watched
+from coa.student.settings import TrainParams
 from train.callbacks import PREFIX
 from train.run import main
 

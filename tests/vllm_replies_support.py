@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coa.policy.chat.families import FAMILIES, FamilyName
+from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
 from coa.policy.chat.messages import tool_schemas
-from coa.policy.chat.policy import ChatSettings
 from tests.vllm_support import (
     MODEL,
     ROOT,

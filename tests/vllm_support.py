@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from coa import protocol
-from coa.policy.chat.policy import ChatSettings
+from coa.policy.chat.families import ChatSettings
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.search import Passage

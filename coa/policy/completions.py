@@ -5,11 +5,12 @@ thinking, with stop strings, reliably. The chat endpoint closes and reopens turn
 the requests, because it writes 32,000 token ids at once; the `openai` package walks them id by id.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -48,8 +49,6 @@ from coa.servers import Servers
 from coa.tokens import PieceEncoder
 from coa.trajectory import Author
 from coa.under_way import call_under_way
-
-__all__ = ["CompletionsPolicy", "ServerSettings"]
 
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""
@@ -460,6 +459,7 @@ class Body(Envelope):
 
 
 _DECODER = msgspec.json.Decoder(Body)
+_Body = TypeVar("_Body", bound=Envelope)
 
 
 def decode_body(body: bytes) -> Body:
@@ -468,8 +468,23 @@ def decode_body(body: bytes) -> Body:
     Raises:
         PassingFailure: it is not JSON, or not that of a completions server.
     """
+    return decode_reply(body, _DECODER)
+
+
+def decode_reply(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
+    """Decode a reply with lone surrogates replaced, which some servers write for half a character.
+
+    Raises:
+        PassingFailure: it cannot be read.
+    """
     try:
-        return _DECODER.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            if b"\\u" not in body:
+                raise
+            plain = json.dumps(json.loads(body), ensure_ascii=False)
+            return decoder.decode(plain.encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
 

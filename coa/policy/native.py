@@ -30,9 +30,9 @@ from coa import protocol
 from coa.errors import ConfigError
 from coa.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
-from coa.policy.chat.families import FAMILIES
+from coa.policy.chat.families import FAMILIES, ChatSettings
 from coa.policy.chat.messages import Message, is_forced, to_messages, tool_schemas
-from coa.policy.chat.policy import ChatPolicy, ChatSettings
+from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import (
     Call,
     ChatReply,
@@ -42,13 +42,8 @@ from coa.policy.chat.replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.completions import (
-    CompletionsPolicy,
-    ServerSettings,
-    decode_body,
-    finished_text,
-    only_choice,
-)
+from coa.policy.completions import CompletionsPolicy, decode_body, finished_text, only_choice
+from coa.policy.server_settings import ServerSettings
 from coa.policy.usage import read_usage
 from coa.tokens import PieceEncoder
 

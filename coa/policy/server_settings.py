@@ -1,4 +1,7 @@
-"""Describe a model's server: its address, its key, and how long to wait for it."""
+"""Define the settings of a server, and check them before anything is sent.
+
+They stand apart from the policy, so that reading settings loads no client.
+"""
 
 import os
 import re

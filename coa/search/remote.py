@@ -13,11 +13,19 @@ from dataclasses import replace
 from typing import Any, Self
 
 from coa.errors import ServiceError
-from coa.http_client import NO_CONNECTION, GaveUp, HttpClient, Patience, Rejection, Reply, bare
+from coa.http_client import (
+    NO_CONNECTION,
+    GaveUp,
+    HttpClient,
+    Patience,
+    Rejection,
+    Reply,
+    allow,
+    bare,
+)
 from coa.search import Hit, SearchError
 from coa.search.settings import PatientSettings, RemoteSettings
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, bearer_token, of_dialect
-from coa.under_way import call_under_way
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
 """How the fingerprints of this project's engines begin."""
@@ -53,13 +61,12 @@ class Caller:
         fix: str,
         before_attempt: Callable[[], None] | None = None,
     ) -> None:
-        def begin() -> None:
-            if before_attempt:
-                before_attempt()
-            call_under_way().num_requests += 1
-
         self._client = HttpClient(
-            name, patience, headers=headers, secrets=(secret,), before_attempt=begin
+            name,
+            patience,
+            headers=headers,
+            secrets=(secret,),
+            before_attempt=before_attempt or allow,
         )
         self._deadline_seconds = patience.deadline_seconds
         self._fix = fix

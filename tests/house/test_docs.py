@@ -33,8 +33,7 @@ from coa.microworld.world import GroupSize
 from coa.pairs import Arm, PairKind, PreferencePair
 from coa.params import Params
 from coa.points import Point, PointOutcome
-from coa.policy.chat.families import FamilyName, ForkWay
-from coa.policy.chat.policy import Waiver
+from coa.policy.chat.families import FamilyName, ForkWay, Waiver
 from coa.question import Criterion, Question
 from coa.reviews import (
     Agreement,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from coa.errors import ConfigError
+
 
 class FamilyName(StrEnum):
     """Which family of chat servers is asked."""
@@ -218,3 +220,38 @@ ADVICE = {
     Waiver.OTHER_MODEL: "name it in teacher.server.model, or in teacher.chat.served_as",
 }
 """What to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """How a chat server is spoken with."""
+
+    family: FamilyName = FamilyName.VLLM
+    """Which manners the server has (docs/teachers.md)."""
+    waives: tuple[Waiver, ...] = ()
+    """Faults of the server that are accepted. The run's metrics and the card name them."""
+    tools: dict[str, str] = field(
+        default_factory=lambda: {
+            "search": "Search for passages about one fact. The results are shown to you."
+        }
+    )
+    """What the server is told of each tool, by the tool's name."""
+    served_as: tuple[str, ...] = ()
+    """Other names of the model that its replies may have."""
+    answer_request: str = r"Stop here. Give your final answer now, short, in \boxed{}."
+    """What the user says when a budget is used up and the answer is forced."""
+
+
+def require_plain_template(chat_template: str) -> None:
+    """Refuse a chat template: a chat server has its own.
+
+    Raises:
+        ConfigError: There is more than the prompt and blanks.
+    """
+    if chat_template.strip() != "{prompt}":
+        raise ConfigError(
+            "a chat server has a template of its own",
+            where="teacher.chat_template",
+            expected="'{prompt}'",
+            got=repr(chat_template),
+        )

@@ -6,17 +6,17 @@ does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from coa.errors import ConfigError, ServiceError
+from coa.errors import ServiceError
 from coa.http_client import Connections, Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
-from coa.policy.chat.families import FAMILIES, SAID, FamilyName, Waiver
+from coa.policy.chat.families import FAMILIES, SAID, ChatSettings, Waiver
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
 from coa.policy.chat.replies import (
     ChatBody,
@@ -29,9 +29,10 @@ from coa.policy.chat.replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.completions import CompletionsPolicy, ServerSettings
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
+from coa.policy.server_settings import ServerSettings
 from coa.policy.usage import Usage, read_usage
 from coa.tools import ToolSchema
 from coa.trajectory import Author
@@ -39,28 +40,6 @@ from coa.under_way import call_under_way
 
 _TEMPLATE_TOKENS = 1024
 """What a server's template may add to a conversation, such as how to call tools."""
-
-__all__ = ["ChatPolicy", "ChatSettings", "Waiver", "require_plain_template"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatSettings:
-    """How a chat server is spoken with."""
-
-    family: FamilyName = FamilyName.VLLM
-    """Which manners the server has (docs/teachers.md)."""
-    waives: tuple[Waiver, ...] = ()
-    """Faults of the server that are accepted. The run's metrics and the card name them."""
-    tools: dict[str, str] = field(
-        default_factory=lambda: {
-            "search": "Search for passages about one fact. The results are shown to you."
-        }
-    )
-    """What the server is told of each tool, by the tool's name."""
-    served_as: tuple[str, ...] = ()
-    """Other names of the model that its replies may have."""
-    answer_request: str = r"Stop here. Give your final answer now, short, in \boxed{}."
-    """What the user says when a budget is used up and the answer is forced."""
 
 
 class ChatPolicy(CompletionsPolicy):
@@ -232,18 +211,3 @@ class ChatPolicy(CompletionsPolicy):
         base_url = reply.url.removesuffix(f"/{self._page}")
         offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
         return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
-
-
-def require_plain_template(chat_template: str) -> None:
-    """Refuse a chat template: a chat server has its own.
-
-    Raises:
-        ConfigError: There is more than the prompt and blanks.
-    """
-    if chat_template.strip() != "{prompt}":
-        raise ConfigError(
-            "a chat server has a template of its own",
-            where="teacher.chat_template",
-            expected="'{prompt}'",
-            got=repr(chat_template),
-        )

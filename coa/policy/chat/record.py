@@ -4,15 +4,20 @@ A message that was sent back is known in full only while its rollout runs. The r
 thought, the call's own arguments and the further calls (`Step.transcribed`, `Step.cut_calls`). From
 these a message is rebuilt to the character, but for the ids of its calls, which are ours. Where
 something is missing, the reason is said, and nothing is guessed.
+
+`mark_transcribed` writes that record: our tags around thoughts, calls and answers are transcribed,
+so the meaning of a call is the policy's, and its characters are not (docs/protocol.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from coa import protocol
+from coa.policy import Native
 from coa.policy.chat.families import DETAILS, ChatFamily
 from coa.trajectory import Step, StepKind
 
@@ -137,3 +142,18 @@ def _parts(thought: Step) -> tuple[str, str]:
     if not is_sure or protocol.break_tags(own) != own or _BROKEN in said:
         raise UnforkableError(Unforkable.NOT_VERBATIM)
     return own, said
+
+
+def mark_transcribed(steps: Iterable[Step], native: Native | None) -> tuple[Step, ...]:
+    """Note the originals at the steps of one turn; without `native` the policy wrote the text."""
+    if native is None:
+        return tuple(steps)
+    return tuple(_marked(step, native) for step in steps)
+
+
+def _marked(step: Step, native: Native) -> Step:
+    if step.kind is StepKind.ACTION:
+        return replace(step, transcribed=native.arguments, cut_calls=native.cut_calls)
+    if step.kind is StepKind.ANSWER:
+        return replace(step, transcribed=native.content)
+    return replace(step, transcribed=native.thought)

@@ -17,7 +17,7 @@ from coa.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
 from coa.policy.chat.families import DETAILS, REASONING, ChatFamily
 from coa.policy.chat.messages import ARGUMENT
-from coa.policy.completions import Envelope
+from coa.policy.completions import Envelope, decode_reply
 from coa.policy.react import for_a_box
 
 _ENDS = frozenset({"stop", "tool_calls", "function_call", "length", None})
@@ -84,10 +84,7 @@ def decode_chat(body: bytes) -> ChatBody:
     lines = body.lstrip().splitlines(keepends=True)
     while lines and (lines[0].startswith(b":") or not lines[0].strip()):
         del lines[0]
-    try:
-        return _DECODER.decode(b"".join(lines))
-    except (ValueError, RecursionError) as error:
-        raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
+    return decode_reply(b"".join(lines), _DECODER)
 
 
 def read_reply(body: ChatBody) -> ChatReply:
