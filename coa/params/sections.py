@@ -152,7 +152,7 @@ def adapt(value: Any, hint: Any) -> Any:
             is_unset = value in (None, "") and NoneType in options
             return None if is_unset else [adapt(item, entry) for item in as_list(value)]
         if is_dataclass(option) and isinstance(value, Mapping):
-            hints = hints_of(option)  # type: ignore[arg-type]
+            hints = hints_of(option)
             return {key: adapt(inner, hints.get(key)) for key, inner in value.items()}
     return None if value == "" and NoneType in options else value
 
