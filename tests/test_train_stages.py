@@ -70,6 +70,30 @@ def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_se
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_stage_imports_few_modules_of_ours_and_none_of_what_it_does_not_use(
+    training_folder: Path, root: Path
+) -> None:
+    main(["stage=pretrain"])
+    code = (
+        "import sys; from coa.cli import run; from train.run import main; "
+        "main(['stage=sft2', 'train.sft2.init=data/train/pretrain']); "
+        "ours = [name for name in sys.modules if name.split('.')[0] in ('coa', 'train')]; "
+        "print(*ours)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=training_folder,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = set(done.stdout.split())
+    assert "train.sft" in ours
+    assert len(ours) <= 60
+    assert not ours & {"coa.factory", "coa.journal", "coa.rollout", "coa.policy.completions"}
+
+
 def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(
     training_folder: Path, root: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """Find the known ways to fail in a training's log.
 
-`ALARMS` is the list; to add one, add a row. train/watching.py looks for them while a stage trains.
+`ALARMS` is the list; to add one, add a row. train/callbacks.py looks for them while a stage trains.
 What RL logs of its rollouts is measured in train/rewards.py.
 """
 

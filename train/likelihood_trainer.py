@@ -16,7 +16,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from train.encode import IGNORED
 
 
-class RowCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
+class RowCollator(DataCollatorForLanguageModeling):
     """Pads packed rows to one length; no sequence of a row sees another."""
 
     def __init__(self, pad_token_id: int) -> None:
@@ -34,13 +34,14 @@ class RowCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
         return batch
 
 
-class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc]
+class LikelihoodTrainer(SFTTrainer):
     """TRL's trainer, with a loss of its own on a processor."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         if self.args.use_cpu and self.padding_free:
-            self.data_collator = RowCollator(self.data_collator.pad_token_id)
+            theirs: Any = self.data_collator
+            self.data_collator = RowCollator(theirs.pad_token_id)
 
     def compute_loss(
         self,
@@ -51,9 +52,11 @@ class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> Any:
         """Compute the sum over the trained tokens, divided by the number of those of the step."""
         labels = inputs["labels"]
-        is_plain = self.args.loss_type == "nll" and self.label_smoother is None
+        arguments: Any = self.args
+        is_plain = arguments.loss_type == "nll" and self.label_smoother is None
         if labels.device.type != "cpu" or self.aux_loss_enabled or not is_plain or return_outputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            theirs: Any = super().compute_loss
+            return theirs(model, inputs, return_outputs, num_items_in_batch)
 
         row, column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         targets = labels[row, column + 1]
@@ -66,18 +69,12 @@ class LikelihoodTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
 
+        # The log has the mean of these since its last entry.
+        metrics = self._metrics["train" if model.training else "eval"]
         is_right = (logits.detach().argmax(dim=-1) == targets).float()
-        self._note("mean_token_accuracy", is_right.mean().item() if len(targets) else 0.0)
+        metrics["mean_token_accuracy"].append(is_right.mean().item() if len(targets) else 0.0)
         if model.training:
             num_tokens = torch.tensor(labels.numel())
             self._total_train_tokens += self.accelerator.gather(num_tokens).sum().item()
-        self._metrics[self._mode]["num_tokens"] = [self._total_train_tokens]
+        metrics["num_tokens"] = [self._total_train_tokens]
         return loss
-
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    def _note(self, name: str, value: float) -> None:
-        """Keep a value of this process for the mean in the next entry of the log."""
-        self._metrics[self._mode][name].append(value)

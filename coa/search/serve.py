@@ -33,7 +33,7 @@ from coa.search.app import Serving, create_app
 from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
 from coa.search.factory import IN_PROCESS, AnyFinder, open_finder
-from coa.search.settings import Dialect, EngineKind, FusionSettings
+from coa.search.settings import Dialect, EngineKind, FusionSettings, SearchParams
 from coa.search.wire import bearer_token
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
@@ -116,8 +116,6 @@ def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
 
 def main(arguments: Sequence[str]) -> str:
     """Serve until a signal ends it and return the summary line."""
-    from coa.search.settings import SearchParams  # not at the top: workers start faster without it
-
     loaded = Params.load("serve", arguments)
     params = loaded.section(ServeParams)
     search = loaded.section(SearchParams, "search")
