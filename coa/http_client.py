@@ -540,13 +540,19 @@ class HttpClient:
                 with attempt:
                     if attempt.retry_state.attempt_number == 1:
                         raise first
-                    await asking.call.wait_for_room()
+                    await self._wait_for_room(asking)
                     return await self._ask(channel, asking, read)
         except PassingFailure as failure:
             failed_at = asking.failed_at
             others_answered = failed_at is not None and channel.watch.answered_at > failed_at
             raise GaveUp(failure, url=asking.last_url, others_answered=others_answered) from failure
         raise AssertionError("unreachable: the attempts end with a reply or an error")
+
+    async def _wait_for_room(self, asking: Asking) -> None:
+        """Wait until the caps of a run allow another attempt; that uses up no patience."""
+        began_at = time.monotonic()
+        await asking.call.wait_for_room()
+        asking.waited += time.monotonic() - began_at
 
     async def _ask(
         self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result]
@@ -632,7 +638,7 @@ class HttpClient:
             if not asks_for_long and not server.refuses_all:
                 return
         is_silent = failure.fault is Fault.TIMED_OUT and server.answered_at < sent_at
-        is_down = is_unreachable or is_silent or is_refused
+        is_down = is_unreachable or is_silent or is_refused or asks_for_long
         least = time.monotonic() - sent_at if is_silent else asked
         if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
             warn_of_rest(self.name, server.address, failure)

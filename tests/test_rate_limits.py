@@ -97,9 +97,10 @@ def test_nothing_is_sent_while_a_server_asks_for_a_pause(as_date: bool) -> None:
     assert longest in (2, 3), "only what was on its way came in the pause"
 
 
-def test_a_server_that_asks_for_a_long_pause_hands_its_trajectories_on() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_for_a_long_pause_hands_its_trajectories_on(status: int) -> None:
     def limit(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
-        return error_response(429, "come back tomorrow", {"Retry-After": "86400"})
+        return error_response(status, "come back tomorrow", {"Retry-After": "86400"})
 
     fleet = [Served(fails=limit), Served()]
 
