@@ -12,9 +12,9 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import AnyPolicy
 from coa.policy.chat.policy import ChatPolicy, ChatSettings, require_plain_template
 from coa.policy.completions import CompletionsPolicy, ServerSettings
-from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.native.policy import NativePolicy
+from coa.policy.teacher.titled import GoldSettings, gold_teacher
 from coa.search import EngineKind, SearchEngine
 from coa.search.dense.settings import DenseSettings
 from coa.search.finders import FusionSettings, open_finder
@@ -36,7 +36,7 @@ class PolicyKind(StrEnum):
     """Which policy a section describes."""
 
     MICROWORLD = "microworld"
-    """The scripted teacher of the microworld: no model, no keys."""
+    """The scripted teacher for questions about the microworld: no model, no keys."""
     COMPLETIONS = "completions"
     """A server with OpenAI-compatible raw completions, such as vLLM."""
     CHAT = "chat"
@@ -47,7 +47,8 @@ class PolicyKind(StrEnum):
     LOCAL = "local"
     """A transformers model in this process."""
     GOLD = "gold"
-    """A script that is told the gold titles and answers: no model, no keys."""
+    """The same script for the questions of a table with answers, and gold titles where they are
+    known: no model, no keys."""
     SCRIPTED_JUDGE = "scripted_judge"
     """For the section `judge` alone: a script that compares answers, with planted errors."""
 

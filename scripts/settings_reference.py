@@ -177,7 +177,8 @@ def field_docs(kind: type[Any]) -> dict[str, str]:
     """Return the docstring below each field of a record or each value of an enum, on one line."""
     (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(node, ast.ClassDef)
-    docs: dict[str, str] = {}
+    parent = kind.__base__
+    docs = field_docs(parent) if parent is not None and is_dataclass(parent) else {}
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign):
             target: ast.expr = statement.target

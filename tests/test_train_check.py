@@ -4,10 +4,7 @@ The check loads no model and imports neither torch nor transformers.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -18,17 +18,7 @@ from typing import NamedTuple
 from coa.errors import ConfigError
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
-from coa.microworld.phrases import (
-    PhraseKind,
-    boxed,
-    calculate,
-    calculation,
-    comparison,
-    need,
-    results,
-    say,
-    search,
-)
+from coa.microworld.phrases import calculation, comparison, need, say
 from coa.microworld.plans import AGES, Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import (
     BIRTH_YEAR,
@@ -39,6 +29,7 @@ from coa.microworld.relations import (
     sentence,
 )
 from coa.microworld.world import Fact, Group, World, similar_name
+from coa.policy.teacher.sentences import PhraseKind, boxed, calculate, results, search
 from coa.protocol import THINK_OPEN
 
 _RARE_WEIGHT = 0.25

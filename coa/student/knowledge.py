@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 from coa.errors import InputError
 from coa.microworld.factory import MicroworldParams
-from coa.microworld.phrases import PhraseKind, read_back
+from coa.microworld.phrases import read_back
 from coa.microworld.plans import CALCULATIONS, Plan, make_plan
 from coa.microworld.questions import SOURCE
 from coa.microworld.world import Fact, World, make_world
 from coa.params import Params
+from coa.policy.teacher.sentences import PhraseKind
 from coa.protocol import render
 from coa.question import Question
 from coa.trajectory import Step
