@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from coa import protocol
+from coa.grading import boxed_answer
 from coa.pending import Call, Done, Failure, Generate
 from coa.policy import Completion, Encoder, Finish, Request, Turns, control_tokens, reads_turns
 from coa.policy.routing import session_name
@@ -47,6 +48,8 @@ class Limits:
     max_turn_tokens: int = 0
     """A turn that reaches this many tokens ends its rollout, so that one that rambles does not hold
     up its batch; 0 sets no limit."""
+    forces_box: bool = False
+    """Whether an answer is forced as well where a turn ends without a boxed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +172,11 @@ def _plan_after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> 
     is_answering = last is not None and last.kind is StepKind.ANSWER
     if event.finish is Finish.LENGTH:
         return _plan_after_limit(state, is_answering=is_answering)
-    if is_answering:
-        return _end(state, state.forced or StopReason.ANSWERED)
-    return _end(state, StopReason.NO_ANSWER)
+    if state.forced:
+        return _end(state, state.forced if is_answering else StopReason.NO_ANSWER)
+    if state.run.limits.forces_box and boxed_answer(protocol.answer_text(state.steps)) is None:
+        return _force_answer(state, StopReason.UNBOXED)
+    return _end(state, StopReason.ANSWERED if is_answering else StopReason.NO_ANSWER)
 
 
 def _plan_after_limit(state: State, *, is_answering: bool) -> State:
@@ -180,7 +185,11 @@ def _plan_after_limit(state: State, *, is_answering: bool) -> State:
     if state.forced:
         return _end(state, StopReason.TRUNCATED)
     # Some servers leave only an estimate of what was written, so what was asked for decides.
-    if state.pending.max_tokens == state.run.limits.max_turn_tokens:
+    limits = state.run.limits
+    is_turn_spent = state.pending.max_tokens == limits.max_turn_tokens
+    if limits.forces_box and (is_turn_spent or is_answering):
+        return _force_answer(state, StopReason.UNBOXED)
+    if is_turn_spent:
         return _end(state, StopReason.TURN_BUDGET)
     if is_answering:
         return _end(state, StopReason.TRUNCATED)

@@ -80,7 +80,7 @@ def test_the_policy_that_forks_is_the_student_that_sampled() -> None:
     assert policies[0] == policies[1]
     forks = stages["student_branch"]["cmd"].split()
     assert {"policy=null", "prompts=null", "arms=both", "points=blame"} <= set(forks)
-    assert "prompts.cot=${train.prompt}" in forks
+    assert "prompts.cot=${evaluate.prompts.cot}" in forks
 
 
 @pytest.mark.usefixtures("in_root")

@@ -43,6 +43,9 @@ _OVERCONFIDENT = 0.1
 The base model is not perfectly honest either.
 """
 
+_PROMPTED_SHARE = 0.5
+"""Share of the documents with a question that begin with the prompt."""
+
 QUESTION = "Question: {}\n\n"
 REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: {}")
 """The lines of a ReAct transcript (Yao et al., arXiv 2210.03629)."""
@@ -76,7 +79,7 @@ class PretrainingDocument:
 
 
 def pretraining_documents(
-    world: World, seed: int, notation_share: float = 0.0
+    world: World, seed: int, notation_share: float = 0.0, prompt: str = ""
 ) -> Iterator[Document]:
     """Write documents without end; equal arguments give equal documents.
 
@@ -84,6 +87,7 @@ def pretraining_documents(
         world: The world whose known facts are taught.
         seed: Chooses the documents.
         notation_share: Share of the documents that show the tags of calls as notation.
+        prompt: What half of the documents with a question begin with, as a policy is asked later.
 
     Raises:
         ConfigError: `notation_share` is no share.
@@ -104,9 +108,14 @@ def pretraining_documents(
     if notation_share:
         makers.append(writer.notation)
         weights.append(sum(weights) * notation_share / (1 - notation_share))
+    asking = (writer.recall, writer.hedge, writer.read, writer.calculation)
+    prompting = random.Random(f"{seed}/prompts")
     while True:
         make_document = writer.rng.choices(makers, weights)[0]
-        yield tuple(make_document())
+        pieces = tuple(make_document())
+        if prompt and make_document in asking and prompting.random() < _PROMPTED_SHARE:
+            pieces = (DocumentPiece(prompt, is_trained=False), *pieces)
+        yield pieces
 
 
 class _Writer:
