@@ -91,7 +91,7 @@ class PricedWorld:
         settings = replace(
             self.microworld.teacher,
             searches_remembered=habit.searches_remembered,
-            searches_other=habit.searches_other,
+            never_searched=1 - habit.searches_other,
         )
         policy = scripted_teacher(replace(self.microworld, teacher=settings))
         run = RolloutContext(policy, self.teacher.sampling, self.limits)

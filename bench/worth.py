@@ -38,7 +38,7 @@ from coa.trajectory import Mode, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate.arms import add_to_sample, judge_worth, plan_looks, takes_arm
 from curate.fork_choice import Fork, thought_points
-from curate.fork_tasks import ForkRun, free_fork_task
+from curate.fork_tasks import ForkRun, fork_task
 
 NUM_QUESTIONS = 300
 SIZES = (4, 8, 16, 32)
@@ -113,7 +113,7 @@ class DecidingTeacher:
         for decision in decisions:
             for arm in Arm:
                 for k in range(num_continuations):
-                    yield free_fork_task(decision.fork, k, self._forks, arm)
+                    yield fork_task(decision.fork, k, self._forks, arm)
 
     async def _find(self) -> list[Decision]:
         questions = iter(self._world.questions)

@@ -24,7 +24,6 @@ from coa.forking import (
     family_of,
     first_turns,
     forking_policy,
-    load_prompts,
     way_to,
 )
 from coa.journal import Call as PaidCall
@@ -34,7 +33,7 @@ from coa.ledger import Tally, price_recorded
 from coa.microworld.factory import MicroworldParams
 from coa.model_files import evaluation_journal
 from coa.outputs import journal_name
-from coa.pairs import Arm, fork_point
+from coa.pairs import fork_point
 from coa.params import Params
 from coa.pending import Call, Done, Generate
 from coa.policy import Completion, Encoder, Turns
@@ -108,7 +107,6 @@ def replay(
     journal: Path,
     tools: Sequence[str] = ("search",),
     family: ChatFamily | None = None,
-    opening_prompt: str = "",
     prices: CostParams | None = None,
 ) -> Replay:
     """Find the calls of a trajectory; a fork's are returned without those of its parent.
@@ -120,7 +118,6 @@ def replay(
         journal: The journal's file; a missing one holds no calls.
         tools: Names of the run's tools, as they were offered.
         family: The family of the server, for a chat policy.
-        opening_prompt: The prompt without tools, for a fork that thought first and may act later.
         prices: What models and searches cost.
 
     Raises:
@@ -131,7 +128,7 @@ def replay(
     calls: list[RecordedCall] = []
     with JournalReader(journal) as reader:
         opened = _Opened(reader, prices or CostParams())
-        task = rebuild_task(trajectory, tools, family, opening_prompt)
+        task = rebuild_task(trajectory, tools, family)
         state = _follow(trajectory, task, run, opened, calls)
     is_same = isinstance(state.pending, Done) and rollout.finish(state) == trajectory
     return Replay(tuple(calls), is_same, state.turns.messages)
@@ -196,10 +193,7 @@ def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
 
 
 def rebuild_task(
-    trajectory: Trajectory,
-    tools: Sequence[str],
-    family: ChatFamily | None = None,
-    opening_prompt: str = "",
+    trajectory: Trajectory, tools: Sequence[str], family: ChatFamily | None = None
 ) -> Task:
     """Return the task that a trajectory came from; `family` is that of a chat policy's server."""
     names = tuple(tools)
@@ -207,7 +201,6 @@ def rebuild_task(
     fork = fork_point(trajectory.trajectory_id)
     prefix: tuple[Step, ...] = ()
     turns: Turns | None = None
-    opening = ""
     if fork is not None:
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
         tool = _tool_of(rest)
@@ -217,8 +210,6 @@ def rebuild_task(
         if family is not None and way is not None:
             with suppress(UnforkableError):  # other settings than those of the run: not its calls
                 turns = first_turns(prefix, fork.arm, way, family, tool)
-        if offers_tools and fork.arm is Arm.THINK:
-            opening = opening_prompt
     return Task(
         trajectory_id=trajectory.trajectory_id,
         question_id=trajectory.question_id,
@@ -231,7 +222,6 @@ def rebuild_task(
         forbidden_tools=() if offers_tools else names,
         prefix=prefix,
         first_turns=turns,
-        opening_prompt=opening,
     )
 
 
@@ -353,7 +343,6 @@ def _replay_with(
 
     Where none does, the one with the most calls is returned.
     """
-    opening = _opening_prompt(trajectory, params)
     prices = params.section(CostParams, "costs")
     family = family_of(maker.policy)
     tools = tool_names(params)
@@ -361,17 +350,9 @@ def _replay_with(
     for encoder in encoders:
         search = trajectory.search_fingerprint
         run = RolloutContext(encoder, trajectory.sampling, maker.limits, search)
-        prompt = opening.for_policy(encoder).fill(trajectory.question) if opening else ""
-        found = replay(trajectory, run, maker.journal, tools, family, prompt, prices)
+        found = replay(trajectory, run, maker.journal, tools, family, prices)
         if found.is_same:
             return found
         if len(found.calls) > len(best.calls):
             best = found
     return best
-
-
-def _opening_prompt(trajectory: Trajectory, params: Params) -> Prompt | None:
-    """Load the prompt without tools under which a fork may have begun; None for other rows."""
-    if not fork_point(trajectory.trajectory_id):
-        return None
-    return load_prompts(params)[Arm.THINK]

@@ -15,6 +15,8 @@ class Parting(StrEnum):
     """Both call a tool, but another one or with another argument."""
     BOTH_THINK = "both_think"
     """Neither calls a tool there."""
+    ACTS_LATER = "acts_later"
+    """One calls a tool, and the other one does later: it did not reason on to its end."""
     SCAFFOLD = "scaffold"
     """The scaffold's text comes next on a side, such as a trigger that was never closed: the policy
     did not choose between acting and thinking."""

@@ -11,9 +11,9 @@ from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.own_parts import PartKind, load_part, names_own_part
 from coa.policy import AnyPolicy
 from coa.policy.chat.families import ChatSettings, require_plain_template
-from coa.policy.gold.teacher import GoldSettings, gold_teacher
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.server_settings import ServerSettings
+from coa.policy.teacher.titled import GoldSettings, gold_teacher
 from coa.trajectory import Sampling
 
 
@@ -21,7 +21,7 @@ class PolicyKind(PartKind):
     """Which policy a section describes; or your own, as `module:name`."""
 
     MICROWORLD = "microworld"
-    """The scripted teacher of the microworld: no model, no keys."""
+    """The scripted teacher for questions about the microworld: no model, no keys."""
     COMPLETIONS = "completions"
     """A server with OpenAI-compatible raw completions, such as vLLM."""
     CHAT = "chat"
@@ -32,7 +32,8 @@ class PolicyKind(PartKind):
     LOCAL = "local"
     """A transformers model in this process."""
     GOLD = "gold"
-    """A script that is told the gold titles and answers: no model, no keys."""
+    """The same script for the questions of a table with answers, and gold titles where they are
+    known: no model, no keys."""
     SCRIPTED_JUDGE = "scripted_judge"
     """For the section `judge` alone: a script that compares answers, with planted errors."""
 

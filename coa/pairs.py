@@ -17,7 +17,7 @@ class Arm(StrEnum):
     ACT = "act"
     """The tool is used: the action trigger is written."""
     THINK = "think"
-    """The tool is not used: the policy goes on reasoning."""
+    """No tool is used any more: the policy reasons on to its end."""
 
 
 class ForkPoint(NamedTuple):
@@ -207,7 +207,24 @@ def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
 
 
 def arm_of(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
-    """Tell which arm a side took by its first step that is not blank.
+    """Tell which arm a side took: it acts at once, or it thinks without any tool to its end.
+
+    Args:
+        side: The steps after the point.
+        by_turn: See `first_move`.
+
+    Returns:
+        The arm; None where the scaffold's text comes first, or where the side thinks first and acts
+        later: such a side says nothing of whether to act.
+    """
+    move = first_move(side, by_turn=by_turn)
+    if move is Arm.THINK and any(step.kind is StepKind.ACTION for step in side):
+        return None
+    return move
+
+
+def first_move(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
+    """Tell whether a side acts or thinks first, by its first step that is not blank.
 
     Args:
         side: The steps after the point.
@@ -232,7 +249,7 @@ def arm_of(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
 def _require_both_arms(pair_id: str, chosen: Arm | None, rejected: Arm | None) -> None:
     if {chosen, rejected} != set(Arm):
         raise InputError(
-            "the two sides of a pair do not differ in whether the tool is called",
+            "the two sides of a pair do not differ in whether a tool is called",
             where=pair_id,
             expected=f"one side for each arm: {', '.join(Arm)}",
             got=f"chosen: {chosen}, rejected: {rejected}",

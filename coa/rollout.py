@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from coa import opening, protocol
+from coa import protocol
+from coa.grading import boxed_answer
 from coa.pending import Call, Done, Failure, Generate
 from coa.policy import (
     Completion,
@@ -55,6 +56,8 @@ class Limits:
     max_turn_tokens: int = 0
     """A turn that reaches this many tokens ends its rollout, so that one that rambles does not hold
     up its batch; 0 sets no limit."""
+    forces_box: bool = False
+    """Whether an answer is forced as well where a turn ends without a boxed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +80,6 @@ class Task:
     """Steps that are already there; they may end with an inserted trigger."""
     first_turns: Turns | None = None
     """For a fork by a chat policy: what it is told with the first request."""
-    opening_prompt: str = ""
-    """For a fork that thinks first: the prompt of its first clause (`coa/opening.py`), instead of
-    `prompt`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,6 @@ class State(Struct, frozen=True):
     """Who wrote the ids: authors with the number of ids, in order."""
     forced: StopReason | None = None
     """The budget that was used up, once the answer marker is appended."""
-    is_opening: bool = False
-    """Whether the next turn is a first clause under another prompt (`coa/opening.py`)."""
     num_prompt_tokens: int = 0
     num_policy_tokens: int = 0
     num_environment_tokens: int = 0
@@ -137,7 +135,6 @@ def start(task: Task, run: RolloutContext) -> State:
         turns=task.first_turns or Turns(task.tools, ()),
         num_context_tokens=0,
         ids=(),
-        is_opening=bool(task.opening_prompt),
     )
     state = _count_text(state, task.prompt, Author.SCAFFOLD, is_prompt=True)
     state = _append_given(state, *task.prefix)
@@ -155,28 +152,13 @@ def advance(state: State, event: Completion | Failure) -> State:
     state = replace(state, num_calls=state.num_calls + 1)
     if isinstance(event, Failure):
         return _end(state, StopReason.POLICY_ERROR, event.message)
-    if state.is_opening:
-        event = opening.first_clause(event, state.run.encoder)
     is_thinking = not any(protocol.closes_thinking(step) for step in state.steps)
     new = protocol.parse_policy(
         event.text, is_thinking=is_thinking, triggered_tool=_triggered_tool(state)
     )
     new = mark_transcribed(new, event.native)
     state = _append_written(state, event, new)
-    if state.is_opening:
-        return _plan_after_opening(state, event, new)
     return _plan_after_turn(state, event, new)
-
-
-def _plan_after_opening(state: State, event: Completion, new: tuple[Step, ...]) -> State:
-    """Go on after the first clause with the tools that are offered."""
-    # The policy has not counted this prompt yet: its next count is the first.
-    state = replace(state, is_opening=False, num_counted_tokens=0)
-    if event.finish is not Finish.STOP:
-        return _plan_after_turn(state, event, new)
-    if opening.calls_tool(event.text):
-        return _end(state, StopReason.FORBIDDEN_ACTION)
-    return _plan_next(state)
 
 
 def _triggered_tool(state: State) -> str:
@@ -198,9 +180,11 @@ def _plan_after_turn(state: State, event: Completion, new: tuple[Step, ...]) -> 
     is_answering = last is not None and last.kind is StepKind.ANSWER
     if event.finish is Finish.LENGTH:
         return _plan_after_limit(state, is_answering=is_answering)
-    if is_answering:
-        return _end(state, state.forced or StopReason.ANSWERED)
-    return _end(state, StopReason.NO_ANSWER)
+    if state.forced:
+        return _end(state, state.forced if is_answering else StopReason.NO_ANSWER)
+    if state.run.limits.forces_box and boxed_answer(protocol.answer_text(state.steps)) is None:
+        return _force_answer(state, StopReason.UNBOXED)
+    return _end(state, StopReason.ANSWERED if is_answering else StopReason.NO_ANSWER)
 
 
 def _plan_after_limit(state: State, *, is_answering: bool) -> State:
@@ -209,7 +193,11 @@ def _plan_after_limit(state: State, *, is_answering: bool) -> State:
     if state.forced:
         return _end(state, StopReason.TRUNCATED)
     # Some servers leave only an estimate of what was written, so what was asked for decides.
-    if state.pending.max_tokens == state.run.limits.max_turn_tokens:
+    limits = state.run.limits
+    is_turn_spent = state.pending.max_tokens == limits.max_turn_tokens
+    if limits.forces_box and (is_turn_spent or is_answering):
+        return _force_answer(state, StopReason.UNBOXED)
+    if is_turn_spent:
         return _end(state, StopReason.TURN_BUDGET)
     if is_answering:
         return _end(state, StopReason.TRUNCATED)
@@ -269,8 +257,6 @@ def _plan_next(state: State) -> State:
         return _force_answer(state, StopReason.CONTEXT_BUDGET)
     tools = (trigger,) if trigger else state.task.tools + state.task.forbidden_tools
     stop = tuple(protocol.close_tag(tool) for tool in tools)
-    if state.is_opening:
-        stop = opening.STOPS
     max_tokens = min(left, limits.max_turn_tokens or left)
     return replace(state, pending=Generate(stop, max_tokens))
 
@@ -279,7 +265,7 @@ def _force_answer(state: State, reason: StopReason) -> State:
     """Append the answer marker and let the policy continue it."""
     state = _append_given(state, protocol.marker(protocol.ANSWER_MARKER))
     answer = Generate(stop=(), max_tokens=state.run.limits.max_answer_tokens)
-    return replace(state, forced=reason, pending=answer, is_opening=False)
+    return replace(state, forced=reason, pending=answer)
 
 
 def _append_given(state: State, *steps: Step) -> State:
@@ -360,19 +346,14 @@ def request(state: State) -> Request:
     """Return the request that `state` waits for; no two turns of a run have the same seed."""
     assert isinstance(state.pending, Generate), state.pending
     sampling = state.run.sampling
-    context, ids = state.context, state.ids
-    if state.is_opening:
-        prompt = state.task.opening_prompt
-        context = prompt + context[len(state.task.prompt) :]
-        ids = opening.replace_prompt(prompt, ids, state.id_runs, state.run.encoder)
     return Request(
-        context=context,
+        context=state.context,
         stop=state.pending.stop,
         max_tokens=state.pending.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         seed=call_seed(sampling.seed, state.task.trajectory_id, state.num_calls),
-        context_ids=ids,
+        context_ids=state.ids,
         session=session_name(state.task.trajectory_id),
         turns=state.turns if reads_turns(state.run.encoder) else UNSET,
     )

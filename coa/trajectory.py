@@ -73,6 +73,8 @@ class StopReason(StrEnum):
     """The actions were used up; the policy answered after the scaffold's marker."""
     CONTEXT_BUDGET = "context_budget"
     """The context was used up; the policy answered after the scaffold's marker."""
+    UNBOXED = "unboxed"
+    """A turn ended without a boxed answer; the policy answered after the scaffold's marker."""
     NO_ANSWER = "no_answer"
     """The policy ended without closing its thinking."""
     TRUNCATED = "truncated"
@@ -91,7 +93,9 @@ class StopReason(StrEnum):
     deadline. The failed call is not kept: a re-run tries again."""
 
 
-FORCED_STOPS = frozenset({StopReason.ACTION_BUDGET, StopReason.CONTEXT_BUDGET})
+BUDGET_STOPS = frozenset({StopReason.ACTION_BUDGET, StopReason.CONTEXT_BUDGET})
+"""The reasons of rollouts whose answer was forced because a budget was used up."""
+FORCED_STOPS = BUDGET_STOPS | {StopReason.UNBOXED}
 """The reasons of rollouts whose answer was forced."""
 FAILED_STOPS = frozenset({StopReason.TOOL_ERROR, StopReason.POLICY_ERROR})
 """The reasons of rollouts in which a tool or the server failed; the policy is not to blame."""

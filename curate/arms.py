@@ -32,7 +32,7 @@ from coa.trajectory import StepKind, Trajectory
 from coa.worth import ArmSample, Worth, estimate_worth
 from curate.fork_choice import Fork, thought_points
 from curate.fork_results import ResultWriter
-from curate.fork_tasks import ForkRun, fork_task, free_fork_task
+from curate.fork_tasks import ForkRun, fork_task
 
 _PARENT = -1
 """Stands for the parent where a kept continuation has its number."""
@@ -167,10 +167,7 @@ class Trial:
     def tasks(self) -> Iterator[Task]:
         """Make the tasks of the round."""
         for place in self._places():
-            if self._tries_both:
-                yield free_fork_task(place.fork, place.k, self._run, place.arm)
-            else:
-                yield fork_task(place.fork, place.k, self._run)
+            yield fork_task(place.fork, place.k, self._run, place.arm)
 
     def _places(self) -> Iterator[_Place]:
         for number in self._open:

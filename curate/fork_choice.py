@@ -341,10 +341,9 @@ def fork_points(
 ) -> list[int]:
     """Find where a trajectory can be forked in one way to take the arm that it did not take there.
 
-    Before an action it is to think; at the end of a sentence (with `cue`, where there is one) that
-    no action follows, it is to act. A call can be forced only in the first turn of a trajectory
-    that never acted. A chat policy that goes on inside a thought takes the arm of its whole turn,
-    so all sentences of a turn that acted took that arm.
+    Before an action it is to think. At the end of a sentence (with `cue`, where there is one) after
+    the last action it is to act: before it the trajectory, which acts later, did not take the arm
+    that thinks. A call can be forced only in the first turn of a trajectory that never acted.
     """
     if way is ForkWay.TOOLS_WITHHELD:
         return [turn.start for turn in acting_turns(steps)]
@@ -352,24 +351,8 @@ def fork_points(
         return [] if protocol.action_indices(steps) else [0]
     if arm is Arm.THINK:
         return action_points(steps)
-    before_actions = action_points(steps)
-    points = []
-    for point in thought_points(steps, cue):
-        if way is ForkWay.PREFIX:
-            acts = _is_in_acting_turn(steps, point)
-        else:
-            acts = point in before_actions
-        if not acts:
-            points.append(point)
-    return points
-
-
-def _is_in_acting_turn(steps: Sequence[Step], point: int) -> bool:
-    """Tell whether a point lies in a turn that ended in a call, before this call."""
-    for turn, action_start in zip(acting_turns(steps), action_points(steps), strict=True):
-        if turn.start <= point <= action_start:
-            return True
-    return False
+    last_action = max(action_points(steps), default=-1)
+    return [point for point in thought_points(steps, cue) if point > last_action]
 
 
 def tool_at(steps: Sequence[Step], point: int, tool_cues: Mapping[str, str]) -> str:

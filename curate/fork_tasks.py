@@ -40,8 +40,8 @@ def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
 
     On the arm `act` a policy of raw completions finds the opening tag of the tool in question
     inserted, after the same space that followed the point; a chat policy is told by messages and
-    settings. After that call it has all tools. On the arm `think` no tool is offered, and calling
-    one ends the rollout.
+    settings. After that call it has all tools. On the arm `think` no tool is offered to the end,
+    and calling one ends the rollout.
     """
     arm = arm or fork.arm
     parent = fork.parent.trajectory
@@ -66,32 +66,6 @@ def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
         forbidden_tools=() if is_acting else run.tools,
         prefix=prefix,
         first_turns=turns,
-    )
-
-
-def free_fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm) -> Task:
-    """Make the task of the k-th continuation of an arm that is free after the decision.
-
-    A policy that thinks first writes a clause without the tools (`coa/opening.py`) and may act
-    later. A chat server ends its turn with an answer where no tool is offered, so a chat policy
-    that thinks never acts again.
-    """
-    if arm is Arm.ACT or run.family is not None:
-        return fork_task(fork, k, run, arm)
-    parent = fork.parent.trajectory
-    prefix, _ = protocol.split_at(parent.steps, fork.point)
-    prompt = run.prompts[Arm.ACT]
-    return Task(
-        trajectory_id=fork_id(parent.trajectory_id, fork.point, arm, k),
-        question_id=parent.question_id,
-        mode=Mode.COA,
-        index=parent.index,
-        question=parent.question,
-        prompt=prompt.fill(parent.question),
-        prompt_hash=prompt.prompt_hash,
-        tools=run.tools,
-        prefix=prefix,
-        opening_prompt=run.prompts[Arm.THINK].fill(parent.question),
     )
 
 

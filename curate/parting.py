@@ -12,7 +12,16 @@ from typing import NamedTuple
 from coa import protocol
 from coa.comparisons import Comparison, Parting, Source
 from coa.graded import GradedTrajectory, is_right, is_sound
-from coa.pairs import Arm, ArmCount, PairKind, PreferencePair, arm_of, make_pair, side_of
+from coa.pairs import (
+    Arm,
+    ArmCount,
+    PairKind,
+    PreferencePair,
+    arm_of,
+    first_move,
+    make_pair,
+    side_of,
+)
 from coa.trajectory import Author, Step, StepKind, Trajectory, is_imported
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*(?=\s|$)")
@@ -95,14 +104,16 @@ def part(right: Trajectory, wrong: Trajectory) -> Parted:
     """Find where a right and a wrong trajectory part, and how they go on there."""
     point = parting_point(right.steps, wrong.steps)
     prefix, _ = protocol.split_at(right.steps, point)
-    arms = {arm_of(side_of(right, point)), arm_of(side_of(wrong, point))}
+    sides = (side_of(right, point), side_of(wrong, point))
+    moves = [first_move(side) for side in sides]
+    arms = [arm_of(side) for side in sides]
     if not any(step.author is Author.POLICY and step.text.strip() for step in prefix):
         parting = Parting.NOTHING_SHARED
-    elif None in arms:
+    elif None in moves:
         parting = Parting.SCAFFOLD
-    elif len(arms) > 1:
-        parting = Parting.ONE_ACTS
-    elif Arm.ACT in arms:
+    elif len(set(moves)) > 1:
+        parting = Parting.ACTS_LATER if None in arms else Parting.ONE_ACTS
+    elif Arm.ACT in moves:
         parting = Parting.BOTH_ACT
     else:
         parting = Parting.BOTH_THINK

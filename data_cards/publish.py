@@ -42,7 +42,11 @@ from data_cards.catalogue import (
     published_splits,
     sets_in,
 )
-from data_cards.formats.published_rows import published_file, write_published
+from data_cards.formats.published_rows import (
+    published_file,
+    student_prompt,
+    write_published,
+)
 from data_cards.formats.traces import trace_files
 from data_cards.publishing.checked_copy import (
     FOLDER,
@@ -105,7 +109,8 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
     copied_sets.mkdir(parents=True, exist_ok=True)  # where no set was built
     published = private / "published"
     with sets_in(copied_sets):
-        hashes = {path: hashes_of(path) for path in write_published(names, published)}
+        written = write_published(names, published, student_prompt(params))
+        hashes = {path: hashes_of(path) for path in written}
         rendered = render(params, section, published)
         cards = rendered.files()
         refusals = check_sets(

@@ -25,7 +25,7 @@ from coa.sets import AssembleParams
 from data_cards.cards.all_sets import render
 from data_cards.cards.card_files import write_files
 from data_cards.catalogue import SetName, built_sets
-from data_cards.formats.published_rows import write_published
+from data_cards.formats.published_rows import student_prompt, write_published
 from data_cards.settings import RenderParams
 
 OUT = RENDERED
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> str:
     names = built_sets(params.section(AssembleParams, "assemble"))
     with TemporaryDirectory() as folder:
         published = Path(folder)
-        write_published(names, published)
+        write_published(names, published, student_prompt(params))
         rendered = render(params, params.section(RenderParams), published)
     write_files(OUT, rendered.files(), OWN_FOLDER)
     sizes = [f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets]

@@ -22,7 +22,7 @@ from coa.protocol import stray_tags
 from coa.student.knowledge import Decision
 from coa.tools.calculator import Calculator
 from coa.tools.search import SearchTool
-from coa.trajectory import FAILED_STOPS, Sampling, StopReason, count_actions
+from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Sampling, StopReason, count_actions
 from evaluation.benchmarks import Pin
 from evaluation.judged_measures import JUDGED_MEASURES
 from evaluation.searched import Searched
@@ -148,7 +148,7 @@ class Setting:
     search: str
     """Fingerprint of corpus, engine, top-k and how results are shown; empty without a tool."""
     sampling: Sampling
-    limits: dict[str, int]
+    limits: dict[str, int | bool]
     """The budgets of a rollout."""
     prompt_file: str = ""
     """The prompt's file; `prompt_hash` is also that of the chat format around it."""
@@ -259,6 +259,7 @@ MEASURES: dict[str, Measure] = {
     "actions": lambda row: row.num_actions,
     "needless_search": _searched_without_need,
     "broken_format": lambda row: row.is_broken,
+    "forced_answer": lambda row: row.stop_reason in FORCED_STOPS,
     "utility": lambda row: row.utility,
     "calculated_where_needed": _calculated_with_need,
     "calculated_needlessly": _calculated_without_need,

@@ -24,6 +24,7 @@ _MEASURES = {
     "f1": "F1",
     "utility": "utility",
     "broken_format": "broken format",
+    "forced_answer": "forced answers",
 }
 _NEXT = """open in a browser
   reports/errors.html         why trajectories fail

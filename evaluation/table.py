@@ -44,6 +44,7 @@ _PERCENT = {
     "exact_match_search_needed": "EM, search needed",
     "needless_search": "needless search",
     "broken_format": "broken format",
+    "forced_answer": "forced",
     "utility": "utility",
     "calculated_where_needed": "calculated, needed",
     "calculated_needlessly": "calculated, not needed",

@@ -12,6 +12,8 @@ from lab.records import Training
 _AS_SFT_2 = "train.sft3.arguments=${train.sft2.arguments}"
 """Stage sft3 is sft2 without the mask."""
 _PAIR_STEPS = "train.sft1.arguments.max_steps={pair_steps}"
+_PAPERS_LOSS = "train.sft1.trajectories=[]"
+"""Without the likelihood of whole trajectories beside the pairs."""
 _RL_STEPS = "train.rl2.arguments.max_steps={rl_steps}"
 
 
@@ -127,7 +129,9 @@ TRAININGS = (
     ),
     Training("rl2", Stage.RL2, "sft2", (_RL_STEPS,), is_of_table=True),
     Training("rl2_priced", Stage.RL2, "sft2", (_RL_STEPS, "train.rl2.rewards.searches=-0.1")),
-    Training("alpha_0", Stage.SFT1, "pretrain", ("train.sft1.alpha=0",)),
+    Training("papers_loss", Stage.SFT1, "pretrain", (_PAPERS_LOSS,)),
+    Training("papers_loss_sft2", Stage.SFT2, "papers_loss"),
+    Training("alpha_0", Stage.SFT1, "pretrain", (_PAPERS_LOSS, "train.sft1.alpha=0")),
     Training("alpha_0_sft2", Stage.SFT2, "alpha_0"),
     _mixed("cot_none", 0),
     _mixed("cot_sixth", 1 / 6),

@@ -56,14 +56,22 @@ ALPHA = Experiment(
     "The paper, section 3: without the term alpha P(chosen) the probabilities of both sides fall "
     "together, and the model collapses.",
     "Look at the curves first: with alpha 0 both sides are to fall. Broken texts and exact match "
-    "say whether that harms the model, right away and after SFT 2.",
+    "say whether that harms the model, right away and after SFT 2. The profile trains whole "
+    "trajectories beside the pairs; the paper's loss does not.",
     rows=(
         Row("alpha_0", "SFT 1, alpha 0", "alpha_0"),
-        Row("sft1", "SFT 1, alpha 0.2", "sft1"),
+        Row("papers_loss", "SFT 1, alpha 0.2: the paper's loss", "papers_loss"),
+        Row("sft1", "SFT 1, with whole trajectories beside it", "sft1"),
         Row("alpha_0_sft2", "SFT 1,2, alpha 0", "alpha_0_sft2"),
-        Row("sft2", "SFT 1,2, alpha 0.2", "sft2"),
+        Row("papers_loss_sft2", "SFT 1,2, alpha 0.2: the paper's loss", "papers_loss_sft2"),
+        Row("sft2", "SFT 1,2, with whole trajectories beside it", "sft2"),
     ),
-    compares=(("sft1", "alpha_0"), ("sft2", "alpha_0_sft2")),
+    compares=(
+        ("papers_loss", "alpha_0"),
+        ("papers_loss_sft2", "alpha_0_sft2"),
+        ("sft1", "papers_loss"),
+        ("sft2", "papers_loss_sft2"),
+    ),
     curves=("logps/chosen", "logps/rejected"),
 )
 COT_SHARE = Experiment(

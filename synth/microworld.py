@@ -14,20 +14,21 @@ from pathlib import Path
 from coa import tables
 from coa.metrics import write_metrics
 from coa.microworld.factory import MicroworldParams
-from coa.microworld.pretraining import PretrainingDocument, pretraining_documents
+from coa.microworld.pretraining import QUESTION, PretrainingDocument, pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, World, make_world
 from coa.params import Params
+from coa.prompts import Prompt, PromptParams
 from coa.question import Question
 from coa.search import Passage
 
 OUT = Path("data/microworld")
 
 
-def documents(world: World, params: MicroworldParams) -> Iterator[PretrainingDocument]:
+def documents(world: World, params: MicroworldParams, prompt: str) -> Iterator[PretrainingDocument]:
     """Yield the first `num_documents` documents of the endless stream."""
-    stream = pretraining_documents(world, params.seed, params.notation_share)
+    stream = pretraining_documents(world, params.seed, params.notation_share, prompt)
     for pieces in itertools.islice(stream, params.num_documents):
         yield PretrainingDocument(
             texts=tuple(piece.text for piece in pieces),
@@ -48,14 +49,18 @@ def questions(world: World, params: MicroworldParams) -> Iterator[Question]:
 
 def main(arguments: Sequence[str]) -> str:
     """Write the world's files and return the summary line."""
-    params = Params.load("microworld", arguments).section(MicroworldParams)
+    sections = Params.load("microworld", arguments)
+    params = sections.section(MicroworldParams)
+    # The base meets the prompt of no action alone: that of the tool shows its tags.
+    asked = Prompt.load(Path(sections.section(PromptParams, "prompts").cot), "{prompt}").fill("")
+    prompt = asked.partition(QUESTION.partition("{}")[0])[0]
     world = make_world(params.world)
     num_questions = tables.write_table(
         OUT / "questions.parquet", Question, questions(world, params)
     )
     num_passages = tables.write_table(OUT / "corpus.parquet", Passage, world.passages())
     num_documents = tables.write_table(
-        OUT / "pretraining.parquet", PretrainingDocument, documents(world, params)
+        OUT / "pretraining.parquet", PretrainingDocument, documents(world, params, prompt)
     )
     counts = {
         "facts": len(world.facts),

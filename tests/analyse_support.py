@@ -11,13 +11,14 @@ from coa import protocol
 from coa.causes import Cause
 from coa.drivers import roll_out_batched
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.microworld.decisions import FORMAT_SLIPS, TeacherDecision, TeacherEvent
-from coa.microworld.phrases import PhraseKind, Utterance, read_back
+from coa.microworld.phrases import read_back
 from coa.microworld.plans import Plan
 from coa.microworld.relations import read_value
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import World
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.teacher.sentences import PhraseKind, Utterance
+from coa.policy.teacher.settings import TeacherDecision, TeacherEvent
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
@@ -113,7 +114,8 @@ def true_fault(trajectory: Trajectory, plan: Plan, events: list[TeacherEvent]) -
     """The first fact whose value is not the plan's, and what the teacher decided there."""
     if trajectory.stop_reason in FORCED_STOPS:
         return Truth(Cause.BUDGET)
-    if FORMAT_SLIPS & {event.what for event in events}:
+    decided = {event.what for event in events}
+    if TeacherDecision.FORMAT in decided:
         return Truth(Cause.FORMAT)
     for hop, (fact, (step, said, seen)) in enumerate(
         zip(plan.facts, _values(trajectory), strict=True)
@@ -145,9 +147,9 @@ def _values(trajectory: Trajectory) -> Iterator[tuple[int, Utterance, str]]:
 def _had_good_query(decisions: list[TeacherDecision]) -> bool:
     """Whether any query was good; a repeated one is as good as the one before."""
     is_good = [
-        beside is not TeacherDecision.POOR_QUERY
+        beside is not TeacherDecision.BAD_QUERY
         for what, beside in zip(decisions, [*decisions[1:], None], strict=True)
-        if what is TeacherDecision.SEARCHED and beside is not TeacherDecision.REPEATED
+        if what is TeacherDecision.SEARCHED and beside is not TeacherDecision.REPEATED_SEARCH
     ]
     return any(is_good)
 

@@ -53,8 +53,8 @@ def call(tool: str, argument: str = "capital") -> str:
     return f"{protocol.open_tag(tool)} {argument} {protocol.close_tag(tool)}"
 
 
-def is_opening(request: Request) -> bool:
-    """Tell whether a request is for a first clause without the tools."""
+def is_thinking(request: Request) -> bool:
+    """Tell whether a request is without the tools."""
     return request.context.startswith("no tools")
 
 
@@ -62,12 +62,12 @@ def answers(*, acting: str, thinking: str) -> Script:
     """Write a script that ends in one text after it acted, and in another where it did not."""
 
     def write(request: Request) -> str:
-        if is_opening(request):
-            return " It may be known. And so on."
+        if is_thinking(request):
+            return f" It may be known. And so on.{thinking}"
         for tool in TOOLS:
             if request.context.endswith(protocol.open_tag(tool)):
                 return f" 1 {protocol.close_tag(tool)}"
-        return acting if "_result>" in request.context else thinking
+        return acting
 
     return write
 

@@ -23,6 +23,7 @@ from data_cards.render import OUT
 datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
 SIZES = AssembleParams(num_cot_a=8, num_coa=9, num_cot=5, num_rl=4)
+ROOT = Path(__file__).parent.parent
 TEACHER = "scripted/microworld-12345678"
 HOSTILE = (
     "```\n---\nlicense: mit\n---\n# Owned\n<script>x</script> {{ title }} {% raw %} | a | "
@@ -153,8 +154,11 @@ def write_settings(**render: Any) -> None:
         "licenses": {"microworld": "Apache-2.0"},
     }
     server = {"base_url": "http://secret.host:8000/v1", "api_key_env": "SECRET_KEY", "model": "m"}
+    profile = yaml.safe_load((ROOT / "conf/microworld.yaml").read_text(encoding="utf-8"))
+    training = profile["train"]
     params = {
         "prompts": {"cot": "cot.txt", "coa": "coa.txt"},
+        "train": {**training, "prompt": "coa.txt"},
         "assemble": asdict(SIZES),
         "sample": {"note": HOSTILE.replace("\x00", "")},
         "teacher": {"chat_template": "{prompt}\n", "server": server},

@@ -7,8 +7,8 @@ from pathlib import Path
 from coa import protocol
 from coa.drivers import roll_out
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.policy.gold.teacher import GoldSettings, GoldTeacher
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.teacher.titled import GoldSettings, GoldTeacher
 from coa.prompts import Prompt
 from coa.question import Question
 from coa.rollout import Limits, RolloutContext, Task
@@ -69,18 +69,18 @@ OTHERS = tuple(
 )
 QUESTIONS = (BRIDGE, CLOSED, CHOICE, NUMBER)
 FLAWLESS = GoldSettings(
-    remembers=0.0,
-    never_searches=0.0,
-    poor_query=0.0,
+    remembers_other=0.0,
     searches_again=1.0,
+    never_searched=0.0,
+    bad_query=0.0,
+    evidence_ignored=0.0,
+    distractor_followed=0.0,
+    false_recall=0.0,
+    reasoning_slip=0.0,
     repeated_search=0.0,
     needless_search=0.0,
-    ignores_evidence=0.0,
-    wrong_answer=0.0,
-    guesses_wrong=1.0,
-    wrong_recall=0.0,
     copied_observation=0.0,
-    unboxed=0.0,
+    format=0.0,
 )
 SHOWN = ObservationSettings(top_k=2)
 PROMPTS = {mode: Prompt.load(ROOT / f"synth/prompts/{mode}.txt", "{prompt}\n\n") for mode in Mode}

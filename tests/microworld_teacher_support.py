@@ -8,27 +8,27 @@ from typing import NamedTuple
 import tantivy
 
 from coa import protocol
-from coa.microworld.decisions import TeacherSettings
-from coa.microworld.phrases import SEARCH_CLOSE, SEARCH_OPEN, results
 from coa.microworld.plans import Plan
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import World
 from coa.policy import Request
+from coa.policy.teacher.sentences import SEARCH_CLOSE, SEARCH_OPEN, results
+from coa.policy.teacher.settings import TeacherSettings
 from coa.question import Question
 
 PERFECT = TeacherSettings(
     remembers_known=1.0,
     remembers_other=0.0,
     searches_remembered=0.0,
-    searches_other=1.0,
     searches_again=1.0,
-    poor_query=0.0,
-    misreads=0.0,
-    misreads_absent=0.0,
-    repeats=0.0,
-    copies=0.0,
-    unboxed=0.0,
-    unclosed=0.0,
+    never_searched=0.0,
+    bad_query=0.0,
+    evidence_ignored=0.0,
+    distractor_followed=0.0,
+    reasoning_slip=0.0,
+    repeated_search=0.0,
+    copied_observation=0.0,
+    format=0.0,
 )
 TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 Search = Callable[[str], list[str]]

@@ -19,9 +19,9 @@ from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.errors import InputError
 from coa.files import ANALYSED
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.microworld.decisions import TeacherEvent
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.world import Group, WorldSettings, make_world
+from coa.policy.teacher.settings import TeacherEvent
 from coa.question import Question
 from coa.search import Passage
 from coa.trajectory import (

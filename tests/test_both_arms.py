@@ -1,4 +1,4 @@
-"""Both arms at a point: free after the decision, in rounds, and why a point gives no pair."""
+"""Both arms at a point: one that thinks to its end, in rounds, and why a point gives no pair."""
 
 import random
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coa import opening, protocol
+from coa import protocol
 from coa.errors import ServiceError
 from coa.pairs import Arm, PairKind, arm_of
 from coa.points import PointOutcome
@@ -23,7 +23,7 @@ from tests.both_arms_support import (
     answers,
     call,
     fork,
-    is_opening,
+    is_thinking,
     try_arms,
 )
 
@@ -68,41 +68,18 @@ def test_thinking_may_be_better(tmp_path: Path) -> None:
     assert pair.kind is PairKind.THINK_IS_BETTER and pair.value_of_acting == -1
 
 
-def test_the_first_clause_is_never_written_under_the_prompt_with_the_tools(tmp_path: Path) -> None:
+def test_who_thinks_has_no_tool_to_the_end(tmp_path: Path) -> None:
     tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG))
-    first = [request for request in tried.asked if is_opening(request)]
-    assert len(first) == 4
-    for request in first:
-        assert request.stop == opening.STOPS and len(request.stop) <= 4
+    thinking = [request for request in tried.asked if is_thinking(request)]
+    assert len(thinking) == 4
+    for request in thinking:
         assert request.context == PROMPTS[Arm.THINK].fill("What is capital 0?") + NEED
-    for request in tried.asked:
-        begun = request.context.rpartition("<think>\n")[2]
-        if not is_opening(request):
-            assert begun != NEED and request.context.startswith("use tools")
-            assert request.stop == (protocol.close_tag("search"),)
-
-
-def test_a_policy_that_thinks_first_may_act_later_and_its_calls_are_priced(tmp_path: Path) -> None:
-    def write(request: Request) -> str:
-        if is_opening(request):
-            return " Let me see first. More."
-        if request.context.endswith(protocol.open_tag("search")):
-            return f" capital {protocol.close_tag('search')}"
-        if "_result>" in request.context:
-            return RIGHT
-        return " Now I look. " + call("search")
-
-    settings = replace(BOTH, search_price=0.25)
-    tried = try_arms(tmp_path, write, settings=settings)
-    (point,) = tried.points
-    assert point.worth is not None and point.outcome is PointOutcome.TOO_SMALL
-    assert point.worth.think.num == point.worth.think.num_searches > 0
-    assert point.worth.value == 0
-    assert point.worth.think.num_tokens > point.worth.act.num_tokens > 0
-    later = [row.trajectory for row in tried.forks if "/think/" in row.trajectory.trajectory_id]
-    assert {row.mode for row in later} == {Mode.COA}
-    assert [step.kind for step in later[0].steps][:2] == [StepKind.THOUGHT, StepKind.ACTION]
-    assert later[0].steps[0].text == f"{NEED} Let me see first. Now I look. "
+    for row in tried.forks:
+        is_act = "/act/" in row.trajectory.trajectory_id
+        assert row.trajectory.mode is (Mode.COA if is_act else Mode.COT)
+        assert bool(row.trajectory.num_actions) is is_act
+    (pair,) = tried.pairs
+    assert not protocol.action_indices(pair.rejected)
 
 
 def test_acting_once_does_not_oblige_again_and_every_call_has_its_price(tmp_path: Path) -> None:
@@ -120,11 +97,11 @@ def test_acting_once_does_not_oblige_again_and_every_call_has_its_price(tmp_path
     assert point.worth.value == pytest.approx(0.8)
 
 
-def test_a_clause_that_calls_the_tool_is_off_the_arm_and_spends_the_budget(tmp_path: Path) -> None:
+def test_a_call_where_none_is_offered_is_off_the_arm_and_spends_the_budget(tmp_path: Path) -> None:
     script = answers(acting=RIGHT, thinking=WRONG)
 
     def write(request: Request) -> str:
-        return f" So {call('search')}" if is_opening(request) else script(request)
+        return f" So {call('search')}" if is_thinking(request) else script(request)
 
     tried = try_arms(tmp_path, write)
     (point,) = tried.points
@@ -135,7 +112,7 @@ def test_a_clause_that_calls_the_tool_is_off_the_arm_and_spends_the_budget(tmp_p
 
 def test_a_call_that_is_opened_and_never_closed_takes_no_arm(tmp_path: Path) -> None:
     def write(request: Request) -> str:
-        return " Perhaps. More." if is_opening(request) else f" so it is.{RIGHT}"
+        return f" so it is.{RIGHT}"
 
     (point,) = try_arms(tmp_path, write).points
     assert point.outcome is PointOutcome.OFF_ARM and point.worth is None
@@ -143,7 +120,7 @@ def test_a_call_that_is_opened_and_never_closed_takes_no_arm(tmp_path: Path) -> 
 
 def test_what_is_open_goes_on_until_the_budget_is_spent(tmp_path: Path) -> None:
     def write(request: Request) -> str:
-        is_right = random.Random(request.seed).random() < 0.5
+        is_right = random.Random(request.seed + 1).random() < 0.5
         end = RIGHT if is_right else WRONG
         return answers(acting=end, thinking=end)(request)
 
@@ -257,7 +234,7 @@ def test_a_hostile_clause_breaks_nothing(clause: str, tmp_path: Path) -> None:
     script = answers(acting=RIGHT, thinking=f" Rome.{WRONG}")
 
     def write(request: Request) -> str:
-        return clause if is_opening(request) else script(request)
+        return clause if is_thinking(request) else script(request)
 
     tried = try_arms(tmp_path, write)
     for row in tried.forks:

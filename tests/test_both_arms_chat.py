@@ -14,7 +14,7 @@ from coa.protocol import action_indices
 from coa.trajectory import Trajectory
 from curate.arms import takes_arm
 from curate.fork_choice import forks_of
-from curate.fork_tasks import ForkRun, free_fork_task
+from curate.fork_tasks import ForkRun, fork_task
 from tests.chat_support import MODEL, Script, roll
 from tests.doubles.model_server import Personality
 from tests.fork_support import PARAMS, WAIVES, parents, prompts
@@ -30,7 +30,7 @@ def test_every_sound_continuation_takes_its_arm_and_who_thinks_never_acts() -> N
     for fork in forks:
         for arm in Arm:
             expected.append((fork, arm))
-    tasks = [free_fork_task(fork, 0, run, arm) for fork, arm in expected]
+    tasks = [fork_task(fork, 0, run, arm) for fork, arm in expected]
 
     async def through() -> list[Trajectory]:
         async with AsyncExitStack() as stack:

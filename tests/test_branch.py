@@ -180,7 +180,7 @@ def test_sides_that_do_not_differ_in_acting_are_refused_as_a_pair() -> None:
     unclosed = continued(fork, UNCLOSED + RIGHT).trajectory
     reasoned = roll(Mode.COT, THINK + RIGHT).trajectory
     for other in (unclosed, reasoned):
-        with pytest.raises(InputError, match="do not differ in whether the tool is called"):
+        with pytest.raises(InputError, match="do not differ in whether a tool is called"):
             make_pair(
                 parent.trajectory,
                 fork.point,

@@ -15,10 +15,11 @@ from coa.errors import ConfigError, InputError
 from coa.graded import GradedTrajectory
 from coa.intervals import mean_interval, paired_difference
 from coa.microworld.names import Category
-from coa.microworld.phrases import PhraseKind, boxed, need, say, search
+from coa.microworld.phrases import need, say
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.model_files import fingerprint_model
+from coa.policy.teacher.sentences import PhraseKind, boxed, search
 from coa.progress import Progress
 from coa.protocol import parse
 from coa.question import Question

@@ -5,9 +5,8 @@ The whole line runs with it as well.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from coa import protocol, tables
+from coa.causes import Cause
 from coa.drops import DropReason
 from coa.errors import InputError
 from coa.graded import GradedTrajectory, is_sound
@@ -24,19 +24,23 @@ from coa.grading import Verdict
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.pairs import Arm
 from coa.params import write_profile
+from coa.plain_words import words
 from coa.policy import Request
-from coa.policy.gold.teacher import GoldSettings, GoldTeacher, gold_teacher
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.teacher.sentences import PhraseKind
+from coa.policy.teacher.titled import SENTENCES, GoldSettings, GoldTeacher, gold_teacher
 from coa.question import Question
 from coa.reviews import write_reviews
 from coa.rollout import Limits
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main as index
-from coa.trajectory import Mode
+from coa.trajectory import Mode, StepKind
 from curate.analyse import main as analyse
 from curate.assemble import main as assemble
 from curate.branch import main as branch
+from curate.diagnosis.gold import gold_passages
+from curate.diagnosis.rules import Context, diagnose
 from curate.filter import FilterParams, judge
 from curate.filter import main as filter_rows
 from curate.fork_choice import Fork, thought_points
@@ -52,6 +56,7 @@ from tests.gold_teacher_support import (
     CLOSED,
     ENGINE,
     FLAWLESS,
+    NUMBER,
     OTHERS,
     PASSAGES,
     PROMPTS,
@@ -66,15 +71,36 @@ from tests.gold_teacher_support import (
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question_id)
-def test_it_searches_for_the_gold_titles_in_turn_and_answers_rightly(question: Question) -> None:
+def test_it_searches_for_what_was_named_and_answers_rightly(question: Question) -> None:
     row = roll(question)
-    assert queries(row) == [title.replace("&amp;", "&") for title in question.gold_titles]
+    asked = queries(row)
+    assert sorted(asked) == sorted(title.replace("&amp;", "&") for title in question.gold_titles)
+    assert row.grade.exact_match and is_sound(row)
+
+
+def test_what_the_question_names_first_is_looked_up_first() -> None:
+    assert queries(roll(CHOICE)) == ["Danube", "Rhine"]  # the gold titles come the other way round
+
+
+def test_a_further_title_is_searched_for_only_once_a_result_has_named_it() -> None:
+    silent = replace(PASSAGES[0], text="Iron Sky Road is a film that nobody has directed.")
+    row = roll(BRIDGE, engine=EmbeddedSearch.in_memory([silent, *PASSAGES[2:]]))
+    assert not any("Ada" in query for query in queries(row))
+    assert row.grade.verdict is Verdict.WRONG and is_sound(row)
+
+
+def test_a_question_that_names_no_title_is_searched_for_by_its_rarest_name() -> None:
+    question = Question(
+        "q9", "Who is the director from Turku?", ("Ada Fenn",), "train", gold_titles=("Ada Fenn",)
+    )
+    row = roll(question)
+    assert queries(row) == ["Turku"]
     assert row.grade.exact_match and is_sound(row)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.question_id)
 def test_without_the_tool_it_answers_rightly_only_what_it_remembers(question: Question) -> None:
-    assert roll(question, replace(FLAWLESS, remembers=1.0), Mode.COT).grade.exact_match
+    assert roll(question, replace(FLAWLESS, remembers_other=1.0), Mode.COT).grade.exact_match
     row = roll(question, FLAWLESS, Mode.COT)
     assert row.grade.verdict is Verdict.WRONG and is_sound(row) and not queries(row)
 
@@ -82,11 +108,8 @@ def test_without_the_tool_it_answers_rightly_only_what_it_remembers(question: Qu
 def test_without_the_passage_it_asks_again_in_other_words_and_guesses() -> None:
     engine = EmbeddedSearch.in_memory(passage for passage in PASSAGES if passage.id != "p2")
     row = roll(BRIDGE, engine=engine)
-    assert queries(row) == ["Iron Sky Road", "Ada Fenn", "Ada Fenn Where director from"]
+    assert queries(row) == ["Iron Sky Road", "Ada Fenn", "Ada Fenn director"]
     assert row.grade.verdict is Verdict.WRONG
-    assert roll(
-        BRIDGE, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), engine=engine
-    ).grade.exact_match
 
 
 @pytest.mark.parametrize("question", [CLOSED, CHOICE])
@@ -95,108 +118,119 @@ def test_what_is_compared_can_be_told_only_from_all_titles(question: Question) -
     assert not roll(question, engine=engine).grade.exact_match
 
 
+def test_a_comparison_puts_side_by_side_what_was_found() -> None:
+    compared = text(roll(CLOSED)).split("</search_result>")[-1]
+    assert "Danube: The Danube is a river of ten countries; Rhine: The Rhine is" in compared
+
+
 def test_a_title_is_shown_only_as_a_title() -> None:
     engine = EmbeddedSearch.in_memory([PASSAGES[2], Passage("p7", "Rhine, New York", "A town.")])
     assert not roll(CLOSED, engine=engine).grade.exact_match
 
 
-def test_a_title_that_would_give_the_answer_away_is_not_called_by_its_name() -> None:
-    question = replace(
-        BRIDGE, question_id="q9", question="Who directed Iron Sky Road?", gold_answers=("Ada Fenn",)
-    )
-    row = roll(question, mode=Mode.COT)
-    assert "Iron Sky Road" in text(row)
-    assert "Ada Fenn" not in text(row)
-
-
-def test_a_question_without_gold_titles_is_searched_for_itself() -> None:
+def test_a_question_without_gold_titles_is_searched_for_by_its_own_names() -> None:
     asked = "Who directed the film Iron Sky Road?"
     found = Question("q10", asked, ("Ada Fenn",), "train")
     row = roll(found)
-    assert queries(row)[0] == asked and row.grade.exact_match and is_sound(row)
-    assert "The results do not mention" not in text(row)
+    assert queries(row) == ["Iron Sky Road"] and row.grade.exact_match and is_sound(row)
     row = roll(replace(found, gold_answers=("Kemi",)))
-    assert queries(row) == [asked, f"{asked} directed film Iron Road"]
+    assert queries(row) == ["Iron Sky Road", "directed film Iron Road"]
     assert row.grade.verdict is Verdict.WRONG
 
 
 @pytest.mark.parametrize("question", [CLOSED, CHOICE])
 def test_without_gold_titles_nothing_shows_that_a_comparison_is_settled(question: Question) -> None:
-    asked = f"Tell me: {question.question}"
+    asked = f"please tell me: {question.question}"
     row = roll(replace(question, question_id="q11", question=asked, gold_titles=()))
-    assert len(queries(row)) == 2 and row.grade.verdict is Verdict.WRONG
+    assert queries(row) and (row.grade.verdict is Verdict.WRONG) is (question is CLOSED)
+
+
+def test_questions_alone_without_any_gold_title_can_be_rehearsed() -> None:
+    known = GoldTeacher([replace(BRIDGE, gold_titles=())], FLAWLESS)
+    task = next(make_tasks([BRIDGE], Mode.COA, 1, PROMPTS[Mode.COA]))
+    row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
+    assert queries(row)[0] == "Iron Sky Road" and is_sound(row)
+
+
+def test_no_questions_at_all_are_an_error() -> None:
+    with pytest.raises(InputError, match=r"no question[\s\S]*data/questions\.parquet"):
+        GoldTeacher([])
 
 
 def test_of_equal_questions_the_one_with_gold_titles_is_known() -> None:
     untitled = replace(BRIDGE, question_id="q12", gold_titles=())
     known = GoldTeacher([untitled, BRIDGE, untitled])
-    assert [lookup.question_id for lookup in known.lookups.values()] == ["q1"]
+    assert [question.question_id for question in known.told.values()] == ["q1"]
 
 
-def two_equal(found: list[str]) -> bool:
-    return any(a == b for a, b in pairwise(found))
-
-
-ERRORS: dict[str, Callable[[GradedTrajectory], bool]] = {
-    "never_searches": lambda row: not queries(row) and row.trajectory.mode is Mode.COA,
-    "poor_query": lambda row: queries(row)[0] in ("Iron", "Sky", "Road"),
-    "repeated_search": lambda row: two_equal(queries(row)),
-    "needless_search": lambda row: len(queries(row)) > 2,
-    "ignores_evidence": lambda row: (
-        row.grade.verdict is Verdict.WRONG and "I do not trust these results" in text(row)
-    ),
-    "wrong_answer": lambda row: (
-        row.grade.verdict is Verdict.WRONG and "results" in text(row).split("</search_result>")[-1]
-    ),
-    "copied_observation": lambda row: (
-        getattr(judge(row, FilterParams()), "reason", "") is DropReason.COPIED_OBSERVATION
-    ),
-    "unboxed": lambda row: row.grade.verdict is Verdict.NO_ANSWER,
+CORPUS = gold_passages(PASSAGES, [passage.title for passage in PASSAGES])
+LOST = [passage for passage in PASSAGES if passage.id != "p2"]
+"""Passages without the one that holds the answer."""
+PLANTED: dict[Cause, tuple[dict[str, float], Sequence[Passage]]] = {
+    Cause.NEVER_SEARCHED: ({"never_searched": 1.0}, PASSAGES),
+    Cause.EVIDENCE_IGNORED: ({"evidence_ignored": 1.0}, PASSAGES),
+    Cause.FALSE_RECALL: ({"never_searched": 1.0, "false_recall": 1.0}, PASSAGES),
+    Cause.KNOWLEDGE_GAP: ({"never_searched": 1.0}, PASSAGES),
+    Cause.REASONING_SLIP: ({"reasoning_slip": 1.0}, PASSAGES),
+    Cause.REPEATED_SEARCH: ({"repeated_search": 1.0}, LOST),
+    Cause.NEEDLESS_SEARCH: ({"needless_search": 1.0}, PASSAGES),
+    Cause.RETRIEVAL_MISS: ({}, LOST),
+    Cause.FORMAT: ({"format": 1.0}, PASSAGES),
 }
+"""The settings that plant a cause, and the passages with which it can be planted."""
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_every_error_shows_at_its_rate_and_not_without(name: str) -> None:
-    settings = replace(FLAWLESS, **{name: 1.0})  # type: ignore[arg-type]
-    assert ERRORS[name](roll(BRIDGE, settings))
-    assert not ERRORS[name](roll(BRIDGE))
+@pytest.mark.parametrize("cause", PLANTED)
+def test_the_error_analysis_finds_what_was_planted_and_only_that(cause: Cause) -> None:
+    settings, passages = PLANTED[cause]
+    found = findings(replace(FLAWLESS, **settings), passages)  # type: ignore[arg-type]
+    assert cause in found
+    assert cause not in findings(FLAWLESS, PASSAGES)
 
 
-@pytest.mark.parametrize(
-    ("hedges", "says"), [(1.0, ("might be", "Perhaps")), (0.0, ("I recall", "well known"))]
-)
-def test_a_wrong_memory_before_a_search_is_hedged_or_not(
-    hedges: float, says: tuple[str, ...]
-) -> None:
-    row = roll(BRIDGE, replace(FLAWLESS, wrong_recall=1.0, hedges=hedges))
-    first = row.trajectory.steps[0].text
-    assert any(words in first for words in says)
-    assert row.grade.exact_match
+def findings(settings: GoldSettings, passages: Sequence[Passage]) -> set[Cause]:
+    """The causes that the analysis finds, primary or beside another."""
+    row = roll(BRIDGE, settings, engine=EmbeddedSearch.in_memory(passages))
+    return {finding.cause for finding in diagnose(row, BRIDGE, Context(CORPUS))}
+
+
+def test_a_bad_query_is_a_part_of_a_name_or_beside_the_point() -> None:
+    row = roll(BRIDGE, replace(FLAWLESS, bad_query=1.0))
+    assert queries(row)[0] in ("Iron", "Sky", "Road", "director")
+
+
+def test_a_copied_observation_is_filtered_for_it() -> None:
+    row = roll(BRIDGE, replace(FLAWLESS, copied_observation=1.0))
+    assert getattr(judge(row, FilterParams()), "reason", "") is DropReason.COPIED_OBSERVATION
+
+
+def test_thoughts_have_more_than_one_wording() -> None:
+    firsts = {roll(BRIDGE, seed=seed).trajectory.steps[0].text for seed in range(20)}
+    assert len(firsts) == len(SENTENCES.wordings[PhraseKind.NEED])
 
 
 def test_rates_are_met() -> None:
-    settings = replace(FLAWLESS, never_searches=0.25, wrong_answer=0.5)
-    rows = [roll(BRIDGE, settings, seed=seed) for seed in range(300)]
+    settings = replace(FLAWLESS, never_searched=0.25, reasoning_slip=0.5)
+    one = replace(NUMBER, question_id="q13")
+    rows = [roll(one, settings, seed=seed) for seed in range(300)]
     searched = [row for row in rows if queries(row)]
     assert 0.17 < 1 - len(searched) / len(rows) < 0.33
     assert 0.4 < sum(row.grade.exact_match for row in searched) / len(searched) < 0.6
 
 
 def test_which_answers_are_remembered_follows_from_the_question_and_the_seed() -> None:
-    asked = [
-        replace(BRIDGE, question_id=f"x{i}", question=f"Where is {i} from?") for i in range(200)
-    ]
+    ids = [f"x{i}" for i in range(200)]
 
     def remembered(seed: int) -> list[bool]:
-        known = GoldTeacher(asked, GoldSettings(seed=seed))
-        return [known.remembers(lookup) for lookup in known.lookups.values()]
+        known = GoldTeacher([BRIDGE], GoldSettings(seed=seed))
+        return [known.remembers(name) for name in ids]
 
     assert remembered(0) == remembered(0) != remembered(1)
     assert 0.2 < sum(remembered(0)) / 200 < 0.4
 
 
 def test_a_wrong_answer_is_found_even_where_there_is_no_other_question() -> None:
-    known = GoldTeacher([BRIDGE], replace(FLAWLESS, wrong_answer=1.0))
+    known = GoldTeacher([BRIDGE], FLAWLESS)
     task = next(make_tasks([BRIDGE], Mode.COT, 1, PROMPTS[Mode.COT]))
     row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
     assert row.grade.prediction == "unknown"
@@ -213,7 +247,7 @@ ROWS = {mode: roll(BRIDGE, mode=mode) for mode in Mode}
 def test_a_rollout_goes_on_from_wherever_it_was_cut(mode: Mode, end: int, seed: int) -> None:
     whole = text(ROWS[mode])
     prefix = whole[: end % (len(whole) + 1)]
-    known = GoldTeacher((*QUESTIONS, *OTHERS), GoldSettings(unboxed=0.0))
+    known = GoldTeacher((*QUESTIONS, *OTHERS), GoldSettings(format=0.0))
     written = known.write(request(ROWS[mode], prefix, seed))
     assert written == known.write(request(ROWS[mode], prefix, seed))
     has_ended = "\\boxed{" in prefix + written or (prefix + written).endswith(
@@ -260,7 +294,7 @@ def test_texts_of_the_questions_cannot_act() -> None:
         gold_titles=(f"Iron {close}", "&lt;think&gt; {0} Road", "!!!"),
     )
     for mode in Mode:
-        row = roll(hostile, replace(FLAWLESS, remembers=1.0, guesses_wrong=0.0), mode)
+        row = roll(hostile, replace(FLAWLESS, remembers_other=1.0), mode)
         assert protocol.stray_tags(row.trajectory.steps) == []
         assert row.grade.prediction == "{Set} ‹/think>"
 
@@ -280,13 +314,6 @@ def test_it_finds_its_question_within_a_chat_format() -> None:
     assert teacher.write(Request(opened, (), 10, 1.0, 1.0, 0)) == plain
 
 
-def test_questions_without_gold_titles_are_an_error() -> None:
-    with pytest.raises(
-        InputError, match=r"no question has gold titles[\s\S]*data/questions\.parquet"
-    ):
-        GoldTeacher([replace(BRIDGE, gold_titles=())])
-
-
 def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were_told(
     tmp_path: Path,
 ) -> None:
@@ -302,6 +329,41 @@ def test_scripted_teachers_say_so_in_their_names_which_change_with_all_they_were
 
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data"
+)
+def test_no_query_holds_a_word_that_neither_the_question_nor_a_result_has_shown() -> None:
+    table = pl.read_parquet(REAL / "questions.parquet").filter(pl.col("dataset") == "hotpotqa")
+    asked = [
+        Question(
+            row["qid"],
+            row["question"],
+            tuple(row["answers"]),
+            "train",
+            gold_titles=tuple(row["gold_titles"]),
+        )
+        for row in table.head(500).iter_rows(named=True)
+    ]
+    known = ScriptedPolicy(GoldTeacher(asked).write)
+    passages = pl.read_parquet(REAL / "corpus_gold.parquet", columns=["id", "title", "text"])
+    engine = EmbeddedSearch.in_memory(
+        Passage(row["id"], row["title"], row["text"]) for row in passages.iter_rows(named=True)
+    )
+    num_queries = 0
+    for question in asked:
+        task = next(make_tasks([question], Mode.COA, 1, PROMPTS[Mode.COA]))
+        row = run_task(task, known, question, engine, 0, Limits())
+        shown = set(words(row.trajectory.question))
+        for step in row.trajectory.steps:
+            if step.kind is StepKind.ACTION:
+                num_queries += 1
+                assert set(words(step.argument or "")) <= shown
+            elif step.kind is StepKind.OBSERVATION:
+                shown |= set(words(step.text))
+    assert num_queries > 500
 
 
 @pytest.mark.slow

@@ -97,7 +97,10 @@ def test_a_row_of_other_questions_is_left_out_and_named(folder: Path) -> None:
     write_row(path, replace(read_row(path), questions="others"))
     findings = find(find_experiment("alpha"))
     assert [system.row.name for system in findings.systems] == ["alpha_0"]
-    assert any("SFT 1, alpha 0.2, seed 0: left out" in note for note in findings.notes)
+    assert any(
+        "SFT 1, with whole trajectories beside it, seed 0: left out" in note
+        for note in findings.notes
+    )
 
 
 @pytest.mark.slow

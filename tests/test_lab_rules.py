@@ -66,7 +66,8 @@ def test_make_shows_the_commands_of_an_experiment_in_their_order(project: Path) 
 
 def test_a_row_that_is_kept_is_not_made_again(project: Path) -> None:
     right = [True, False] * 6
-    for row in ("alpha_0", "alpha_0_sft2", "sft1", "sft2"):
+    rows = ("alpha_0", "papers_loss", "sft1", "alpha_0_sft2", "papers_loss_sft2", "sft2")
+    for row in rows:
         keep_row("alpha", row, right)
     shown = shown_commands("lab", "EXPERIMENT=alpha")
     assert not any("train.run" in command or "evaluation.evaluate" in command for command in shown)

@@ -12,7 +12,6 @@ from coa.asking import make_task
 from coa.drivers import roll_out_all
 from coa.errors import ConfigError
 from coa.graded import GradedTrajectory, grade_trajectory
-from coa.microworld.decisions import TeacherSettings
 from coa.microworld.plans import CALCULATIONS
 from coa.microworld.pretraining import pretraining_documents
 from coa.microworld.questions import make_questions, plan_question
@@ -20,6 +19,7 @@ from coa.microworld.teacher import Teacher
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, GroupSize, World, WorldSettings, make_world
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.teacher.settings import TeacherSettings
 from coa.prompts import Prompt
 from coa.protocol import render, stray_tags
 from coa.question import Question

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from coa.errors import ConfigError
-from coa.microworld.decisions import TeacherSettings
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.microworld.faults import FaultShares, PassageFault
-from coa.microworld.phrases import results
 from coa.microworld.relations import read_value, sentence
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import GroupSize, World, WorldSettings, make_world
+from coa.policy.teacher.sentences import results
+from coa.policy.teacher.settings import TeacherSettings
 from coa.protocol import observation_text
 from tests.microworld_teacher_support import PERFECT, prompt_of, request_for
 

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 from collections.abc import Iterable
 
-from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.microworld.pretraining import pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary
@@ -37,7 +36,3 @@ def test_the_pretraining_texts_and_words_of_the_default_world_stay() -> None:
     documents = itertools.islice(pretraining_documents(WORLD, seed=0), 1_000)
     assert digest(documents) == "d8ba8a00531f1942"
     assert digest(vocabulary(WORLD)) == "01f59e4273ef1b37"
-
-
-def test_the_journal_knows_the_default_teacher_by_the_same_name() -> None:
-    assert scripted_teacher(MicroworldParams()).name == "scripted/microworld-8c322bff"

@@ -119,6 +119,14 @@ def test_two_queries_are_a_comparison_and_no_decision() -> None:
     assert not pair.is_decision
 
 
+def test_a_side_that_thinks_first_and_acts_later_makes_no_decision() -> None:
+    acts = row("0", "I need it. " + call("leader"), "It says so." + RIGHT)
+    later = row("1", "I need it. I recall her. " + call("head"), "It says so." + WRONG)
+    (pair,) = longest_first([acts, later])
+    assert pair.parting is Parting.ACTS_LATER
+    assert not pair.is_decision
+
+
 def test_the_same_words_to_another_tool_are_another_step() -> None:
     one = steps_of("It. " + call("age"), RIGHT)
     changed = replace(one[1], tool="calculate")

@@ -182,13 +182,11 @@ def test_random_points_are_all_that_blame_may_choose_from() -> None:
     before = [(fork.arm, text_before(acted.trajectory.steps, fork.point)) for fork in every]
     assert before == [
         (Arm.THINK, "I need the director."),
-        (Arm.ACT, before[1][1]),
         (Arm.THINK, "Where was she born?"),
-        (Arm.ACT, before[3][1]),
+        (Arm.ACT, before[2][1]),
         (Arm.ACT, "So it is Oslo."),
     ]
-    assert before[1][1].endswith("It says Ada Novak.")
-    assert before[3][1].endswith("The passage says Oslo.")
+    assert before[2][1].endswith("The passage says Oslo.")
     seeds = {forks_of(acted, replace(RANDOM, seed=seed))[0].point for seed in range(40)}
     assert seeds == {fork.point for fork in every}
 

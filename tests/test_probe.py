@@ -9,10 +9,11 @@ from omegaconf import OmegaConf
 from coa import protocol
 from coa.errors import ConfigError
 from coa.microworld.factory import MicroworldParams
-from coa.microworld.phrases import need, search
+from coa.microworld.phrases import need
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.params import Params
+from coa.policy.teacher.sentences import search
 from coa.question import Question
 from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe, open_probe
 

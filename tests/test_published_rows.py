@@ -12,6 +12,7 @@ import pytest
 from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.prompts import Prompt
 from coa.trajectory import Outcome
 from data_cards import lineage
 from data_cards.catalogue import SetName, local_path
@@ -71,6 +72,19 @@ def test_pairs_are_texts_and_our_record_is_a_column_of_its_own(published: Path) 
         assert not any("<search_result>" in side for side in sides)
         begins = row.record.prompt + protocol.render(row.record.prefix)
         assert row.flat["prompt"] == begins
+
+
+def test_the_prompt_of_a_pair_is_the_one_that_a_student_is_trained_with(
+    published: Path, root: Path, tmp_path: Path
+) -> None:
+    prompt = Prompt.load(root / "synth/prompts/cot.txt", "{prompt}\n\n")
+    write_published([SetName.COT_A], tmp_path, prompt)
+    for row in read_published(SetName.COT_A, "train", tmp_path):
+        assert isinstance(row.record, PreferencePair)
+        asked = prompt.fill(row.record.question)
+        assert row.flat["prompt"] == asked + protocol.render(row.record.prefix)
+        assert not row.record.prompt.startswith("Answer the question from memory")
+        assert flat_fault(row) == ""
 
 
 def test_an_id_of_a_published_row_is_traced(published: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from coa import protocol
 from coa.drivers import roll_out_all, roll_out_batched
+from coa.grading import boxed_answer
 from coa.policy.scripted import ScriptedPolicy
 from coa.rollout import Limits, RolloutContext, Task
 from coa.tools import Tool
@@ -226,3 +227,24 @@ def test_a_turns_limit_leaves_the_other_budgets_as_they_are(drive: Driver) -> No
     limits = Limits(max_context_tokens=used + 3, max_turn_tokens=9)
     row, _ = drive([RAMBLING, "42}"], Echo(), limits, task())
     assert row.stop_reason is StopReason.CONTEXT_BUDGET
+
+
+@both_drivers
+@pytest.mark.parametrize("turn", ["I think it is 42.", "I think.\n</think>\n\n42", RAMBLING])
+def test_an_answer_is_forced_where_a_turn_ends_without_a_box(drive: Driver, turn: str) -> None:
+    limits = Limits(max_turn_tokens=40, forces_box=True)
+    row, policy = drive([f"go {OPEN} q {CLOSE}", turn, "42}"], Echo(), limits, task())
+    assert (row.stop_reason, row.num_calls) == (StopReason.UNBOXED, 3)
+    assert policy.requests is not None
+    assert policy.requests[-1].context.endswith(protocol.ANSWER_MARKER)
+    assert [step.author for step in row.steps[-2:]] == [Author.SCAFFOLD, Author.POLICY]
+    assert boxed_answer(protocol.answer_text(row.steps)) == "42"
+
+
+@both_drivers
+def test_a_box_is_not_forced_twice_and_not_where_there_is_one(drive: Driver) -> None:
+    boxed, _ = drive(["So.\n</think>\n\n\\boxed{42}"], Echo(), Limits(forces_box=True), task())
+    assert (boxed.stop_reason, boxed.num_calls) == (StopReason.ANSWERED, 1)
+    row, _ = drive(["So.", "42 without an end"], Echo(), Limits(forces_box=True), task())
+    assert (row.stop_reason, row.num_calls) == (StopReason.UNBOXED, 2)
+    assert boxed_answer(protocol.answer_text(row.steps)) is None

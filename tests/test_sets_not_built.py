@@ -346,7 +346,7 @@ def test_a_training_stage_that_reads_a_set_of_size_zero_is_refused_beforehand(ro
     def plan_of(*overrides: str) -> Plan:
         return Plan(Params.load("pipeline", overrides, root / "conf/microworld.yaml"))
 
-    with pytest.raises(ConfigError, match="sft2 reads data/assemble/cot, which is not built"):
+    with pytest.raises(ConfigError, match="sft1 reads data/assemble/cot, which is not built"):
         plan_of("assemble.num_cot=0")
     without = "trajectories=[data/assemble/coa]"
     plan = plan_of("assemble.num_cot=0", f"train.sft2.{without}", f"train.sft3.{without}")

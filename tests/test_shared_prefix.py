@@ -70,7 +70,8 @@ def test_trajectories_of_one_question_are_paired_and_those_of_two_are_not(folder
     assert comparisons == []
     assert summary == (
         "data/shared_prefix: 1 pairs (1 act_is_better, 0 think_is_better) and 0 comparisons "
-        "(0 one_acts, 0 both_act, 0 both_think, 0 scaffold, 0 nothing_shared) of 3 questions, "
+        "(0 one_acts, 0 both_act, 0 both_think, 0 acts_later, 0 scaffold, 0 nothing_shared) of "
+        "3 questions, "
         "1 of them answered both right and wrong"
     )
     metrics = json.loads(Path("metrics/shared__prefix.json").read_text(encoding="utf-8"))

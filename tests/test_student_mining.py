@@ -81,7 +81,7 @@ def test_the_policy_that_forks_is_the_student_that_sampled() -> None:
     assert policies[0] == policies[1]
     forks = stages["student_branch"]["cmd"].split()
     assert {"policy=null", "prompts=null", "arms=both", "points=blame"} <= set(forks)
-    assert "prompts.cot=train/prompts/question.txt" in forks
+    assert "prompts.cot=synth/prompts/cot.txt" in forks
 
 
 @pytest.mark.usefixtures("in_root")

@@ -128,7 +128,7 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
         ),
         (
             ["assemble.num_cot=0"],
-            "sft2 reads data/assemble/cot, which is not built",
+            "sft1 reads data/assemble/cot, which is not built",
             "assemble.num_cot",
         ),
         (["train.sft3.trajectories=[mine]"], "nothing to train sft3 on", "train.parquet"),

@@ -14,9 +14,9 @@ from torch import nn
 
 from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
+from coa.prompts import Prompt
 from coa.search import Passage
 from coa.student.checkpoint import Student
-from coa.student.settings import PretrainParams
 from coa.student.small import new_student, start_unseen_tokens
 from train.base import check_window, fetch_base, read_window
 from train.encode import IGNORED, Example, RowTally, in_chunks, to_dataset
@@ -37,7 +37,7 @@ def train(run: StageRun) -> None:
     if settings.base:
         _fetch(run)
         return
-    student = new_student(_texts(settings), settings.student, run.params.seed)
+    student = new_student(_texts(run), settings.student, run.params.seed)
     splits, is_seen = _splits(run, student)
     optimizer = None
     if settings.muon_learning_rate:
@@ -134,8 +134,10 @@ def _splits(run: StageRun, student: Student) -> tuple[dict[str, "Dataset"], set[
     return splits, seen
 
 
-def _texts(settings: PretrainParams) -> Iterator[str]:
+def _texts(run: StageRun) -> Iterator[str]:
     """Yield all texts whose words the tokenizer is to know."""
+    settings = run.params.pretrain
+    yield Prompt.load(Path(run.params.prompt), "{prompt}").fill("")
     for document in tables.read_table(Path(settings.documents), PretrainingDocument):
         yield "".join(document.texts)
     for passage in tables.read_table(Path(settings.corpus), Passage):

@@ -19,8 +19,8 @@ from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from coa.student.settings import RlParams, RubricSettings
 from coa.tools.search import SearchTool
 from coa.trajectory import (
+    BUDGET_STOPS,
     FAILED_STOPS,
-    FORCED_STOPS,
     Mode,
     StepKind,
     StopReason,
@@ -100,7 +100,7 @@ def breaks_format(row: GradedTrajectory) -> bool:
     stands where none belongs. A tag of an observation that the policy wrote itself is such a tag.
     An answer that a budget forced breaks nothing.
     """
-    ends_well = row.trajectory.stop_reason in {StopReason.ANSWERED, *FORCED_STOPS}
+    ends_well = row.trajectory.stop_reason in {StopReason.ANSWERED, *BUDGET_STOPS}
     is_boxed = row.grade.verdict is not Verdict.NO_ANSWER
     return not (ends_well and is_boxed) or bool(protocol.stray_tags(row.trajectory.steps))
 

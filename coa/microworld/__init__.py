@@ -9,10 +9,8 @@ world.py        the entities, facts and passages that follow from settings and a
 plans.py        a question for a path through the facts, and the path of a question
 paths.py        all the paths that a question can ask for
 questions.py    questions of one to four hops, comparisons, yes or no
-phrases.py      the sentences of trajectories, written and read back
-progress.py     how far a rollout has come with its plan
-decisions.py    how good the teacher is, and what it decided
-teacher.py      the scripted, imperfect policy that writes such trajectories
+phrases.py      the sentences of trajectories
+teacher.py      which facts the scripted teacher (coa/policy/teacher) is told of
 factory.py      the teacher that the section `microworld` of params.yaml describes
 pretraining.py  the texts from which a student learns the known facts and how to read
 vocabulary.py   every word of all these texts

@@ -1,11 +1,11 @@
 """Make the teacher from the section `microworld` of params.yaml."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from coa.microworld.decisions import TeacherSettings
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import WorldSettings, make_world
 from coa.policy.scripted import ScriptedPolicy, scripted_name
+from coa.policy.teacher.settings import TeacherSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,6 @@ class MicroworldParams:
 
 def scripted_teacher(params: MicroworldParams) -> ScriptedPolicy:
     """Make the policy that answers any question of the world that `params` describes."""
-    added = (*_added_settings(params.world), *_added_settings(params.teacher))
-    name = scripted_name("microworld", params.world, params.teacher, *added)
+    name = scripted_name("microworld", params.world, params.teacher)
     teacher = Teacher(make_world(params.world), settings=params.teacher)
     return ScriptedPolicy(teacher.write, name)
-
-
-def _added_settings(settings: WorldSettings | TeacherSettings) -> list[tuple[str, object]]:
-    """List the settings that their own text leaves out, where they differ from a default one's."""
-    usual = type(settings)()
-    added = []
-    for each in fields(settings):
-        value = getattr(settings, each.name)
-        if not each.repr and value != getattr(usual, each.name):
-            added.append((each.name, value))
-    return added

@@ -111,10 +111,6 @@ class Plan:
         return self.conclude([fact.value for fact in self.facts])
 
 
-MISCALCULATIONS = (-10, -1, 1, 10)
-"""By how much a calculation in one's head can be wrong."""
-
-
 def calculate(expression: str) -> int:
     """Compute a sum or a difference as `Plan.expression` writes it."""
     first, sign, second = expression.split()

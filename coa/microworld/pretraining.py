@@ -18,17 +18,7 @@ from typing import NamedTuple
 from coa.errors import ConfigError
 from coa.microworld.names import POOLS, VALUES, Category
 from coa.microworld.paths import known_paths
-from coa.microworld.phrases import (
-    PhraseKind,
-    boxed,
-    calculate,
-    calculation,
-    comparison,
-    need,
-    results,
-    say,
-    search,
-)
+from coa.microworld.phrases import calculation, comparison, need, say
 from coa.microworld.plans import AGES, Facts, Plan, PlanKind, question_text
 from coa.microworld.relations import (
     BIRTH_YEAR,
@@ -39,6 +29,7 @@ from coa.microworld.relations import (
     sentence,
 )
 from coa.microworld.world import Fact, Group, World, similar_name
+from coa.policy.teacher.sentences import PhraseKind, boxed, calculate, results, search
 from coa.protocol import THINK_OPEN
 
 _RARE_WEIGHT = 0.25
@@ -51,6 +42,9 @@ _OVERCONFIDENT = 0.1
 
 The base model is not perfectly honest either.
 """
+
+_PROMPTED_SHARE = 0.5
+"""Share of the documents with a question that begin with the prompt."""
 
 QUESTION = "Question: {}\n\n"
 REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: {}")
@@ -85,7 +79,7 @@ class PretrainingDocument:
 
 
 def pretraining_documents(
-    world: World, seed: int, notation_share: float = 0.0
+    world: World, seed: int, notation_share: float = 0.0, prompt: str = ""
 ) -> Iterator[Document]:
     """Write documents without end; equal arguments give equal documents.
 
@@ -93,6 +87,7 @@ def pretraining_documents(
         world: The world whose known facts are taught.
         seed: Chooses the documents.
         notation_share: Share of the documents that show the tags of calls as notation.
+        prompt: What half of the documents with a question begin with, as a policy is asked later.
 
     Raises:
         ConfigError: `notation_share` is no share.
@@ -113,9 +108,14 @@ def pretraining_documents(
     if notation_share:
         makers.append(writer.notation)
         weights.append(sum(weights) * notation_share / (1 - notation_share))
+    asking = (writer.recall, writer.hedge, writer.read, writer.calculation)
+    prompting = random.Random(f"{seed}/prompts")
     while True:
         make_document = writer.rng.choices(makers, weights)[0]
-        yield tuple(make_document())
+        pieces = tuple(make_document())
+        if prompt and make_document in asking and prompting.random() < _PROMPTED_SHARE:
+            pieces = (DocumentPiece(prompt, is_trained=False), *pieces)
+        yield pieces
 
 
 class _Writer:

@@ -1,44 +1,29 @@
-"""Continue a request's text as a scripted, imperfect teacher: the script of a `ScriptedPolicy`.
+"""Tell the scripted teacher of an invented world which facts a question takes.
 
-The teacher remembers part of the facts and makes up the rest. It searches mostly for what it does
-not remember, writes a poor query now and then, misreads, gives up, and breaks the format once in a
-while, so that all later stages have real errors to find. What it writes depends on the request's
-text and seed alone: a call can be replayed, and a rollout may be cut after any sentence and
-continued, with or without a trigger.
+The teacher remembers part of the facts and makes up the rest. The words of the relations are the
+language of its world: a query may hold them whatever was shown, but no name that was not.
 """
 
 import random
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from coa.microworld import phrases
-from coa.microworld.decisions import TeacherDecision, TeacherEvent, TeacherSettings
 from coa.microworld.names import POOLS, VALUES
-from coa.microworld.phrases import PhraseKind, Utterance
-from coa.microworld.plans import (
-    CALCULATIONS,
-    MISCALCULATIONS,
-    Plan,
-    PlanKind,
-    calculate,
-    make_plan,
-)
-from coa.microworld.progress import PlanProgress
+from coa.microworld.plans import CALCULATIONS, Plan, PlanKind, make_plan
 from coa.microworld.relations import BY_NAME, RELATIONS_OF, find_sentence, read_value
 from coa.microworld.world import World
-from coa.policy import Request
-from coa.policy.scripted import asked_question
-from coa.protocol import THINK_CLOSE, THINK_OPEN, neutralise
+from coa.policy.teacher.script import Script, Shown
+from coa.policy.teacher.settings import TeacherEvent, TeacherSettings
+from coa.protocol import neutralise
 
-_RESPONSE_START = f"{THINK_OPEN}\n"
 _NAME_WORDS = frozenset(chain.from_iterable(pool.first + pool.second for pool in POOLS.values()))
 _PLAIN_VALUES = frozenset(chain.from_iterable(VALUES.values()))
-_COMPARISONS = frozenset({PlanKind.OLDER, PlanKind.NEWER, PlanKind.SAME})
+_IN_ORDER = frozenset({PlanKind.OLDER, PlanKind.NEWER})
 
 
-class Teacher:
-    """A teacher that writes trajectories; `write` is the script."""
+class Teacher(Script):
+    """A teacher that answers the questions of a world."""
 
     def __init__(
         self,
@@ -47,33 +32,16 @@ class Teacher:
         settings: TeacherSettings | None = None,
         on_event: Callable[[TeacherEvent], None] | None = None,
     ) -> None:
+        super().__init__(self._find, settings or TeacherSettings(), on_event)
         self.world = world
-        self.settings = settings or TeacherSettings()
-        self.on_event = on_event
         self.memory = self._memorise()
         """The facts that it remembers, by entity and relation."""
         # Known plans save reading the question, and their ids are in the events.
         self._plans = {neutralise(plan.question): plan for plan in plans}
 
-    def write(self, request: Request) -> str:
-        """Continue the request's context up to the end of the next action or of the answer.
-
-        Raises:
-            InputError: the context holds no question about this world, or does not open the
-                thinking.
-        """
-        prompt, _, response = request.context.rpartition(_RESPONSE_START)
-        question = asked_question(prompt)
+    def _find(self, question: str) -> "WorldKnowledge":
         plan = self._plans.get(question) or make_plan(self.world, question)
-        turn = _Turn(
-            self,
-            plan,
-            request.seed,
-            response,
-            is_offered=phrases.SEARCH_OPEN in prompt,
-            has_calculator=phrases.CALCULATE_OPEN in prompt,
-        )
-        return turn.write()
+        return WorldKnowledge(self.world, plan, self.memory)
 
     def _memorise(self) -> frozenset[tuple[str, str]]:
         rng = random.Random(f"{self.settings.seed}/memory")
@@ -87,271 +55,111 @@ class Teacher:
         return frozenset(remembered)
 
 
-class _Turn:
-    """The writing of one call, from the end of the context to the end of the turn."""
+class WorldKnowledge:
+    """The facts that a question about an invented world takes (`Knowledge`)."""
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        plan: Plan,
-        seed: int,
-        response: str,
-        *,
-        is_offered: bool,
-        has_calculator: bool,
-    ) -> None:
-        self._teacher = teacher
-        self._settings = teacher.settings
+    sentences = phrases.SENTENCES
+
+    def __init__(self, world: World, plan: Plan, memory: frozenset[tuple[str, str]]) -> None:
+        self._world = world
         self._plan = plan
-        self._seed = seed
-        self._response = response
-        self._is_offered = is_offered
-        self._has_calculator = has_calculator
-        self._rng = random.Random(seed << 32 | zlib.crc32(response.encode()))
-        self._progress = PlanProgress(plan, response)
-        self._written = ""
-        self._is_over = False
+        self._memory = memory
+        self.question_id = plan.question_id
+        self.num_facts = len(plan.facts)
 
-    def write(self) -> str:
-        if THINK_CLOSE in self._response:
-            return self._answer_after_close()
-        if self._response.endswith(phrases.SEARCH_OPEN):
-            self._progress.aim_search()
-            return f" {self._query()} {phrases.SEARCH_CLOSE}"
-        if self._response.endswith(phrases.CALCULATE_OPEN):
-            return f" {self._expression() or 0} {phrases.CALCULATE_CLOSE}"
-        if self._progress.unread is not None:
-            self._read(self._progress.unread)
-        while not self._is_over:
-            if self._progress.is_open:
-                self._decide()
-            elif self._progress.has_next:
-                self._progress.next_hop()
-                self._say(PhraseKind.NEED, f"{self._progress.relation} of {self._progress.entity}")
-            else:
-                self._finish()
-        return self._written
+    def _entity(self, index: int, values: Sequence[str]) -> str:
+        """Return what the fact is about: the question names it, or the fact before leads to it."""
+        if index > 0 and self._plan.kind is PlanKind.CHAIN:
+            return values[index - 1]
+        return self._plan.facts[index].entity
 
-    def _note(self, what: TeacherDecision) -> None:
-        if self._teacher.on_event:
-            hop = max(self._progress.hop, 0)
-            self._teacher.on_event(TeacherEvent(self._plan.question_id, hop, what, self._seed))
+    def _key(self, index: int, values: Sequence[str]) -> tuple[str, str]:
+        return self._entity(index, values), self._plan.facts[index].relation
 
-    def _happens(self, probability: float) -> bool:
-        return self._rng.random() < probability
+    def need(self, index: int, values: Sequence[str], shown: Shown) -> str:
+        """Name the relation and the entity."""
+        entity, relation = self._key(index, values)
+        return f"{relation} of {entity}"
 
-    def _append(self, text: str) -> None:
-        """Append a text, with a space before it where there is no blank."""
-        before = self._written or self._response
-        if before and not before[-1].isspace() and not text[0].isspace():
-            self._written += " "
-        self._written += text
+    def is_settled(self, values: Sequence[str]) -> bool:
+        """Tell that all facts are needed."""
+        return False
 
-    def _say(self, said: PhraseKind, what: str = "") -> None:
-        self._append(phrases.say(said, what))
-        self._progress.follow(Utterance(said, what))
+    def can_search(self, index: int, values: Sequence[str], shown: Shown) -> bool:
+        """Tell whether the question or a result has shown the entity."""
+        return shown.holds(self._entity(index, values))
 
-    # Searching or not
+    def query(
+        self, index: int, values: Sequence[str], shown: Shown, queries: Sequence[str]
+    ) -> Sequence[str]:
+        """Write queries of any form; after a failure a better one than the last."""
+        entity, name = self._key(index, values)
+        verb = BY_NAME[name].verb
+        with_both = f"{entity} {name} {verb}"
+        if queries:
+            return [with_both if queries[-1] != with_both else f"{entity} {verb}"]
+        return [f"{entity} {name}"] * 5 + [f"{entity} {verb}"] + [with_both] * 4
 
-    def _decide(self) -> None:
-        """Search for this hop's value, or state it from memory."""
-        progress = self._progress
-        is_remembered = (progress.entity, progress.relation) in self._teacher.memory
-        if self._wants_search(is_remembered):
-            self._search(self._query())
-            return
-        if progress.num_searches:
-            self._note(TeacherDecision.GAVE_UP)
-        if is_remembered:
-            self._note(TeacherDecision.RECALLED)
-            self._say(PhraseKind.RECALL, self._believe())
-        else:
-            self._note(TeacherDecision.HALLUCINATED)
-            self._say(PhraseKind.GUESS, self._believe())
+    def bad_query(self, index: int, values: Sequence[str], shown: Shown, rng: random.Random) -> str:
+        """Ask for the entity alone, half the name, or another relation."""
+        entity, name = self._key(index, values)
+        relations = RELATIONS_OF[BY_NAME[name].subject]
+        others = [other.name for other in relations if other.name != name]
+        half_name = f"{entity.split()[0]} {name}"
+        wrong_relation = f"{entity} {rng.choice(others)}"
+        return rng.choices((entity, half_name, wrong_relation), (4, 3, 3))[0]
 
-    def _wants_search(self, is_remembered: bool) -> bool:
-        num_searches = self._progress.num_searches
-        settings = self._settings
-        if not self._is_offered or num_searches >= settings.max_searches:
-            return False
-        if num_searches:
-            return self._happens(settings.searches_again)
-        if is_remembered:
-            return self._happens(settings.searches_remembered)
-        return self._happens(settings.searches_other)
+    def read(
+        self, index: int, values: Sequence[str], shown: Shown, observations: Sequence[str]
+    ) -> str:
+        """Read the value that a passage states for the relation of the entity."""
+        return read_value("\n".join(observations), *self._key(index, values))
 
-    def _believe(self) -> str:
-        """Remember this hop's value, or make up one of the right category."""
-        key = self._progress.entity, self._progress.relation
-        if key in self._teacher.memory:
-            return self._teacher.world.facts[key].value
-        return self._invent()
-
-    def _invent(self) -> str:
-        category = BY_NAME[self._progress.relation].value
-        return self._teacher.world.invent_value(category, self._rng)
-
-    def _search(self, query: str) -> None:
-        self._append(phrases.search(query))
-        self._is_over = True
-
-    def _query(self) -> str:
-        """Write a query for this hop.
-
-        The first has any form; after a failure comes a better one than the last.
-        """
-        progress = self._progress
-        entity = progress.entity
-        relation = BY_NAME[progress.relation]
-        self._note(TeacherDecision.SEARCHED)
-        with_noun = f"{entity} {relation.name}"
-        with_verb = f"{entity} {relation.verb}"
-        with_both = f"{with_noun} {relation.verb}"
-        if progress.num_searches:
-            return with_both if progress.last_query != with_both else with_verb
-        if not self._happens(self._settings.poor_query):
-            return self._rng.choices((with_noun, with_verb, with_both), (5, 1, 4))[0]
-        self._note(TeacherDecision.POOR_QUERY)
-        others = [other.name for other in RELATIONS_OF[relation.subject] if other is not relation]
-        half_name = f"{entity.split()[0]} {relation.name}"
-        wrong_relation = f"{entity} {self._rng.choice(others)}"
-        return self._rng.choices((entity, half_name, wrong_relation), (4, 3, 3))[0]
-
-    # Reading what came back
-
-    def _read(self, body: str) -> None:
-        progress = self._progress
-        value = read_value(body, progress.entity, progress.relation)
-        if not value:
-            self._miss(body)
-            return
-        if self._doubts(value):
-            self._note(TeacherDecision.RECALLED)
-            self._say(PhraseKind.RECALL, self._believe())
-            return
-        if self._happens(self._settings.copies):
-            self._note(TeacherDecision.COPIED)
-            self._append(find_sentence(body, progress.entity, progress.relation))
-        if self._happens(self._settings.misreads):
-            self._note(TeacherDecision.MISREAD)
-            self._say(PhraseKind.READ, self._misread(body, value))
-        else:
-            self._note(TeacherDecision.RIGHT_READ)
-            self._say(PhraseKind.READ, value)
-
-    def _doubts(self, value: str) -> bool:
-        """Tell whether it trusts its memory more than a value that an observation states."""
-        key = self._progress.entity, self._progress.relation
-        is_remembered = key in self._teacher.memory
-        if not is_remembered or self._teacher.world.facts[key].value == value:
-            return False
-        return self._happens(self._settings.trusts_memory)
-
-    def _miss(self, body: str) -> None:
-        """React to an observation that does not hold the value."""
-        progress = self._progress
-        settings = self._settings
-        if self._others_shown(body) and self._happens(settings.misreads_absent):
-            self._note(TeacherDecision.MISREAD)
-            self._say(PhraseKind.READ, self._misread(body))
-            return
-        self._note(TeacherDecision.NOT_FOUND)
-        self._say(PhraseKind.NOT_FOUND)
-        can_search = self._is_offered and 0 < progress.num_searches < settings.max_searches
-        if can_search and self._happens(settings.repeats):
-            self._note(TeacherDecision.SEARCHED)
-            self._note(TeacherDecision.REPEATED)
-            self._search(progress.last_query)
-
-    def _misread(self, body: str, right: str = "") -> str:
-        """Choose another value that the observation shows, else invent one."""
-        others = self._others_shown(body, right)
-        if others:
-            return self._rng.choice(others)
-        value = self._invent()
-        while value == right:
-            value = self._invent()
-        return value
-
-    def _others_shown(self, body: str, right: str = "") -> list[str]:
-        """List the names and values that an observation shows beside the right one."""
+    def distractors(self, index: int, observation: str, right: str) -> list[str]:
+        """List the names and values that a result shows beside the right one."""
         others = []
-        for value in phrases.values_shown(body):
+        for value in phrases.values_shown(observation):
             is_named = value in _PLAIN_VALUES or value.split()[0] in _NAME_WORDS
             if value != right and is_named:
                 others.append(value)
         return others
 
-    # Answering
+    def copied(self, index: int, values: Sequence[str], observation: str) -> str:
+        """Copy the sentence that states the fact, or what was shown first."""
+        return find_sentence(observation, *self._key(index, values)) or observation.split("\n")[0]
 
-    def _finish(self) -> None:
-        """Compare where the question asks for it, then conclude and answer."""
-        progress = self._progress
+    def recall(self, index: int, values: Sequence[str]) -> str:
+        """Return the value of a fact that is remembered."""
+        key = self._key(index, values)
+        return self._world.facts[key].value if key in self._memory else ""
+
+    def invent(self, index: int, values: Sequence[str], rng: random.Random) -> str:
+        """Invent a value of the right category."""
+        category = BY_NAME[self._plan.facts[index].relation].value
+        return self._world.invent_value(category, rng)
+
+    def compare(self, values: Sequence[str]) -> str:
+        """Say which year is before, or whether two values are the same."""
+        if self._plan.kind not in (*_IN_ORDER, PlanKind.SAME):
+            return ""
+        return phrases.comparison(values, is_by_order=self._plan.kind in _IN_ORDER)
+
+    def expression(self, values: Sequence[str]) -> str:
+        """Write the calculation with the years that were found."""
+        return self._plan.expression(values)
+
+    def conclude(self, values: Sequence[str], shown: Shown) -> str:
+        """Conclude the answer from the values, be they right or not."""
+        return self._plan.conclude(values)
+
+    def slip(self, values: Sequence[str], answer: str, rng: random.Random) -> str:
+        """Take the other one of two, an earlier value, or the entity that was asked about."""
         kind = self._plan.kind
-        if self._expression() and not progress.has_compared:
-            self._calculate()
-            if self._is_over:
-                return
-        elif kind in _COMPARISONS and not progress.has_compared:
-            is_by_order = kind is not PlanKind.SAME
-            compared = phrases.comparison(progress.values, is_by_order=is_by_order)
-            self._say(PhraseKind.COMPARE, compared)
-        if not progress.answer:
-            concluded = self._plan.conclude(progress.values)
-            is_calculated = kind in CALCULATIONS and progress.has_compared
-            self._say(PhraseKind.ANSWER, progress.result if is_calculated else concluded)
-        self._is_over = True
-        if self._happens(self._settings.unclosed):
-            self._note(TeacherDecision.UNCLOSED)
-        elif self._happens(self._settings.unboxed):
-            self._note(TeacherDecision.UNBOXED)
-            self._append(f"\n{THINK_CLOSE}\n\n{progress.answer}")
-        else:
-            self._append(phrases.boxed(progress.answer))
-
-    def _expression(self) -> str:
-        """Write the calculation for the values found; empty where there is none to do yet."""
-        progress = self._progress
-        if progress.is_open or progress.has_next:
-            return ""
-        return self._plan.expression(progress.values)
-
-    def _calculate(self) -> None:
-        """Call the calculator, or say what it has shown, or calculate in one's head."""
-        expression = self._expression()
-        shown = self._progress.calculated
-        if not shown and self._has_calculator and self._happens(self._settings.calculates):
-            self._note(TeacherDecision.CALCULATED)
-            self._append(phrases.calculate(expression))
-            self._is_over = True
-            return
-        result = shown if shown.isdecimal() else str(self._calculate_in_head(expression))
-        self._say(PhraseKind.COMPARE, phrases.calculation(expression, result))
-
-    def _calculate_in_head(self, expression: str) -> int:
-        result = calculate(expression)
-        if not self._happens(self._settings.miscalculates):
-            return result
-        self._note(TeacherDecision.MISCALCULATED)
-        return result + self._rng.choice(MISCALCULATIONS)
-
-    def _answer_after_close(self) -> str:
-        """Answer where the thinking is already closed, as after the marker that forces it."""
-        answer = self._progress.answer or self._best_guess()
-        if self._response.endswith(phrases.BOX_OPEN):
-            return f"{answer}}}"
-        if phrases.BOX_OPEN in self._response:
-            return ""
-        return f"{phrases.BOX_OPEN}{answer}}}"
-
-    def _best_guess(self) -> str:
-        """Answer from what was found; each value still missing is remembered or made up."""
-        progress = self._progress
-        if progress.unread is not None:
-            value = read_value(progress.unread, progress.entity, progress.relation)
-            progress.values[progress.hop :] = [value or self._believe()]
-        while progress.is_open or progress.has_next:
-            if not progress.is_open:
-                progress.next_hop()
-            progress.values.append(self._believe())
-        return self._plan.conclude(progress.values)
+        if kind is PlanKind.SAME:
+            return "no" if answer == "yes" else "yes"
+        named = [fact.entity for fact in self._plan.facts]
+        if kind in _IN_ORDER:
+            return named[0] if answer == named[1] else named[1]
+        if kind in CALCULATIONS:
+            return values[0]
+        return values[-2] if len(values) > 1 else named[0]

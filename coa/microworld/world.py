@@ -84,11 +84,9 @@ class WorldSettings:
     """Share of the facts for which there is also a passage about a similar name."""
     aside_share: float = 0.12
     """Share of the facts for which there is also a passage with something else about the entity."""
-    # The settings from here on were added later. They are not in the text of the settings, from
-    # which a teacher is named, so that journals of worlds without them stay valid.
-    faults: FaultShares = field(default_factory=FaultShares, repr=False)
+    faults: FaultShares = field(default_factory=FaultShares)
     """Passages that mislead whoever searches for a known fact; the facts themselves stay true."""
-    calculation_share: float = field(default=0.0, repr=False)
+    calculation_share: float = 0.0
     """Share of the questions that need a calculation with years; above 0 every person has a year
     of birth."""
 

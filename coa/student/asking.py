@@ -19,9 +19,9 @@ class Asking(StrEnum):
 class AskingPrompts:
     """The prompt file of each way of asking."""
 
-    coa: str = "train/prompts/question.txt"
+    coa: str = "synth/prompts/coa.txt"
     """With the tool."""
-    cot: str = "train/prompts/question.txt"
+    cot: str = "synth/prompts/cot.txt"
     """Without it."""
     react: str = "train/prompts/react.txt"
     """In the form of ReAct."""

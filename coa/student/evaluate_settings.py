@@ -89,7 +89,7 @@ class EvaluateParams:
     prompts: AskingPrompts = field(default_factory=AskingPrompts)
     policy: TeacherParams = field(default_factory=TeacherParams)
     """As in the section `teacher`; with a `model`, `policy.local` says how it is loaded."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: Limits(forces_box=True))
     """As in the section `rollout`."""
     search_price: float = 0.0
     """What one search costs, in exact match; above 0 the utility is reported, too: exact match

@@ -110,7 +110,8 @@ class MicroworldProbe:
 
     def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
         """Yield one decision, to search or not, for each fact of this world that is needed."""
-        from coa.microworld.phrases import PhraseKind, read_back
+        from coa.microworld.phrases import read_back
+        from coa.policy.teacher.sentences import PhraseKind
 
         fact: Fact | None = None
         for utterance in read_back(render(steps)):
@@ -122,7 +123,8 @@ class MicroworldProbe:
 
     def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
         """Return the last fact that the steps say they need; None where the world has no such."""
-        from coa.microworld.phrases import PhraseKind, read_back
+        from coa.microworld.phrases import read_back
+        from coa.policy.teacher.sentences import PhraseKind
 
         fact: Fact | None = None
         for utterance in read_back(render(steps)):

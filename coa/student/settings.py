@@ -184,11 +184,12 @@ class TrainParams:
     conf/accelerate/fsdp2.yaml -m` on many GPUs."""
     dry_run: bool = False
     """One step of the stage on a tiny random model of the same architecture."""
-    prompt: str = "train/prompts/question.txt"
-    """The prompt file of the student."""
+    prompt: str = "synth/prompts/coa.txt"
+    """The prompt file of the student, in all stages; it names the tool and the form of an
+    answer."""
     chat_template: str = "{prompt}\n\n"
     """The text around `{prompt}`; empty: the tokenizer's own chat template."""
-    max_context_tokens: int = 384
+    max_context_tokens: int = 448
     """Longer rows are left out, counted and reported; never cut. In RL the context budget."""
     max_turn_tokens: int = 0
     """Of the student's rollouts in RL, in the gate and while it is watched: a turn that reaches

@@ -15,14 +15,21 @@ from coa.graded import GradedTrajectory
 from coa.grading import Verdict, normalise
 from coa.plain_words import WORD
 from coa.question import Question
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, StepKind, StopReason
+from coa.trajectory import BUDGET_STOPS, FAILED_STOPS, Author, StepKind, StopReason
 from curate.diagnosis.answers import names_without_giving, says_the_same
 from curate.diagnosis.case import Case
 from curate.diagnosis.claims import read
 from curate.diagnosis.facts import diagnose_fact
 from curate.diagnosis.gold import Corpus, gold_of
 
-_BROKEN = frozenset({StopReason.MALFORMED, StopReason.FORBIDDEN_ACTION, StopReason.NO_ANSWER})
+_BROKEN = frozenset(
+    {
+        StopReason.MALFORMED,
+        StopReason.FORBIDDEN_ACTION,
+        StopReason.NO_ANSWER,
+        StopReason.UNBOXED,
+    }
+)
 _MAX_CHARS = 100_000
 """So many characters of a step are searched for another name of the answer."""
 
@@ -120,7 +127,7 @@ def _truncated(row: GradedTrajectory) -> Finding | None:
 
 def _budget(row: GradedTrajectory) -> Finding | None:
     trajectory = row.trajectory
-    if trajectory.stop_reason not in FORCED_STOPS:
+    if trajectory.stop_reason not in BUDGET_STOPS:
         return None
     forcing = [i for i, step in enumerate(trajectory.steps) if step.author is Author.SCAFFOLD]
     evidence = f"{trajectory.stop_reason} after {trajectory.num_actions} actions"

@@ -6,6 +6,7 @@
 | `cot_a` | `id`, `prompt`, `chosen`, `rejected` as texts; `tool` and its worth | `pair` |
 | `rl` | `prompt` as messages | the other columns |
 
+The `prompt` of a pair is the one that a student is trained with; its teacher's is in the record.
 `data/assemble` has the records alone. A row is written from its record and read back for the gate,
 which compares both (`flat_fault`).
 """
@@ -23,8 +24,11 @@ import pyarrow.parquet as pq
 from coa import protocol, tables
 from coa.graded import GradedTrajectory
 from coa.pairs import PreferencePair
+from coa.params import Params
+from coa.prompts import Prompt
 from coa.protocol import observation_body
 from coa.question import Question
+from coa.student.settings import TrainParams
 from coa.trajectory import Author, Step, StepKind
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
 from data_cards.formats.messages import (
@@ -69,8 +73,27 @@ def published_file(name: SetName, split: str, folder: Path) -> Path:
     return folder / name / f"{split}.parquet"
 
 
-def write_published(names: Iterable[SetName], folder: Path) -> list[Path]:
+def student_prompt(params: Params) -> Prompt:
+    """Load the prompt that a student is trained with.
+
+    The tokenizer's own chat template is left to its trainer.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    train = params.section(TrainParams, "train")
+    return Prompt.load(Path(train.prompt), train.chat_template or "{prompt}\n\n")
+
+
+def write_published(
+    names: Iterable[SetName], folder: Path, prompt: Prompt | None = None
+) -> list[Path]:
     """Write the splits of these sets into a folder; skip one without a file here.
+
+    Args:
+        names: The sets.
+        folder: The folder.
+        prompt: The prompt of pairs, in place of the one of their teacher.
 
     Raises:
         InputError: a file is broken.
@@ -80,7 +103,7 @@ def write_published(names: Iterable[SetName], folder: Path) -> list[Path]:
         form = call_form_of(name)
         for split in _splits_of(name):
             path = published_file(name, split, folder)
-            rows = (_row(name, record, form) for record in read_records(name, split))
+            rows = (_row(name, record, form, prompt) for record in read_records(name, split))
             write_rows(path, _schema(name, form), rows)
             written.append(path)
     return written
@@ -164,11 +187,14 @@ def _schema(name: SetName, form: CallForm) -> pa.Schema:
     return pa.schema(columns, metadata=record.metadata)
 
 
-def _row(name: SetName, record: Any, form: CallForm) -> dict[str, Any]:
+def _row(name: SetName, record: Any, form: CallForm, prompt: Prompt | None) -> dict[str, Any]:
     """Return a record as a published row."""
     values: dict[str, Any] = msgspec.to_builtins(record)
     if name is SetName.COT_A:
-        return {**_pair_columns(record), "id": record.pair_id, "pair": values}
+        columns = _pair_columns(record)
+        if prompt is not None:
+            columns["prompt"] = prompt.fill(record.question) + protocol.render(record.prefix)
+        return {**columns, "id": record.pair_id, "pair": values}
     if name is SetName.RL:
         asked = [{"role": "user", "content": user_content(record.question)}]
         return {"prompt": asked, **values}
@@ -216,7 +242,7 @@ def flat_own_text(row: PublishedRow) -> str:
     if isinstance(record, Question):
         return ""
     if isinstance(record, PreferencePair):
-        prefix = str(flat["prompt"]).removeprefix(record.prompt)
+        prefix = protocol.render(record.prefix)
         return "\n".join((prefix, flat["chosen"], flat["rejected"]))
     own = [turn for turn in flat["messages"] if turn["role"] == "assistant"]
     return "\n".join(str(turn["content"]) for turn in own)
@@ -233,10 +259,19 @@ def flat_fault(row: PublishedRow) -> str:
         return "" if flat["prompt"] == asked else "the prompt does not ask the question"
     if isinstance(record, PreferencePair):
         for column, value in _pair_columns(record).items():
-            if flat[column] != value:
+            if column != "prompt" and flat[column] != value:
                 return f"the column {column} differs from the pair"
-        return ""
+        return _prompt_fault(str(flat["prompt"]), record)
     return _message_fault(flat["messages"], record.trajectory.steps)
+
+
+def _prompt_fault(prompt: str, pair: PreferencePair) -> str:
+    """Say whether a pair's published prompt is neither its teacher's nor one with its question."""
+    begun = protocol.render(pair.prefix)
+    asked = " ".join(protocol.neutralise(pair.question).split())
+    is_own = prompt == pair.prompt + begun
+    asks = asked in prompt and prompt.endswith(f"{protocol.THINK_OPEN}\n{begun}")
+    return "" if is_own or asks else "the column prompt differs from the pair"
 
 
 def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> str:

@@ -1,1 +1,0 @@
-"""Write trajectories from gold titles by a script."""
