@@ -42,8 +42,8 @@ from coa.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
 DEFAULT_PROFILE = Path("conf/microworld.yaml")
-_NO_PROFILES = (PARAMS_FILE.name, "dvc.yaml", "base_models.yaml")
-"""Files that this command writes, and a list of models: none of them is offered as a profile."""
+_NO_PROFILES = (PARAMS_FILE.name, "dvc.yaml")
+"""Files that this command writes, so none of them is offered as a profile."""
 REPLACE = "_replace_"
 """A profile's mapping that holds `_replace_: true` replaces the whole mapping of the base."""
 
