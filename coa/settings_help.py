@@ -96,7 +96,18 @@ def item_of(hint: Any) -> type[Any] | None:
 
 
 def field_docs(kind: type[Any]) -> dict[str, str]:
-    """Return the docstring below each field of a record or each value of an enum, on one line."""
+    """Return the docstring below each field of a record or each value of an enum, on one line.
+
+    A field that a record has from another has the docstring that it has there.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if is_dataclass(base) or base is kind:
+            docs |= _own_docs(base)
+    return docs
+
+
+def _own_docs(kind: type[Any]) -> dict[str, str]:
     (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(node, ast.ClassDef)
     docs: dict[str, str] = {}
