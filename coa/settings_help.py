@@ -98,12 +98,12 @@ def item_of(hint: Any) -> type[Any] | None:
 def field_docs(kind: type[Any]) -> dict[str, str]:
     """Return the docstring below each field of a record or each value of an enum, on one line.
 
-    Those of the records that it refines count, too.
+    A field that a record has from another has the docstring that it has there.
     """
     docs: dict[str, str] = {}
-    for part in reversed(kind.__mro__):
-        if is_dataclass(part) or part is kind:
-            docs |= _own_docs(part)
+    for base in reversed(kind.__mro__):
+        if is_dataclass(base) or base is kind:
+            docs |= _own_docs(base)
     return docs
 
 
