@@ -44,7 +44,7 @@ questions:
   - {path: raw.jsonl, columns: {gold_answers: ""}}
 index: {corpus: corpus.jsonl}
 search: {observation: {top_k: 2, shows_titles: true}}
-teacher: {policy: gold, gold: {remembers: 0.5, guesses_wrong: 1.0, copied_observation: 0.0}}
+teacher: {policy: gold, gold: {remembers_other: 0.5, copied_observation: 0.0}}
 rollout: {max_context_tokens: 4096, max_answer_tokens: 64}
 sample: {assignment: same, num_questions: 7, num_rollouts: 4}
 filter: {max_policy_tokens: 512, max_copied_words: 24}

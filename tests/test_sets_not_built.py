@@ -349,7 +349,8 @@ def test_a_training_stage_that_reads_a_set_of_size_zero_is_refused_beforehand(ro
     with pytest.raises(ConfigError, match="sft1 reads data/assemble/cot, which is not built"):
         plan_of("assemble.num_cot=0")
     without = "trajectories=[data/assemble/coa]"
-    plan = plan_of("assemble.num_cot=0", f"train.sft2.{without}", f"train.sft3.{without}")
+    stages = [f"train.{stage}.{without}" for stage in ("sft1", "sft2", "sft3")]
+    plan = plan_of("assemble.num_cot=0", *stages)
     assert "sft2" in plan.training
 
 

@@ -64,7 +64,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "index": {"corpus": ""},
         "pipeline": {"student": "sft2", "student_pairs": 5, "student_continuations": 2},
         "branch": {"first_continuations": 1},
-        "train": {"max_context_tokens": 48},
+        "train": {"max_context_tokens": 48, "prompt": "train/prompts/question.txt"},
+        "evaluate": {"prompts": {"cot": "train/prompts/question.txt"}},
     }
     OmegaConf.save(OmegaConf.merge(settings, changes), "params.yaml")
     shape = StudentSettings(

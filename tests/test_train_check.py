@@ -34,9 +34,13 @@ CHATML = (
 def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with the settings of the default profile, three validation questions and a base."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "train").symlink_to(root / "train")
+    for folder in ("synth", "train"):
+        (tmp_path / folder).symlink_to(root / folder)
     settings = every_setting()
     settings.evaluate.num_questions = 3
+    # A short prompt leaves room in the small windows of these tests.
+    settings.train.prompt = "train/prompts/question.txt"
+    settings.evaluate.prompts = dict.fromkeys(("coa", "cot", "react"), settings.train.prompt)
     OmegaConf.save(settings, tmp_path / "params.yaml")
     tables.write_table(Path("data/questions.parquet"), Question, QUESTIONS)
     write_base(Path("base"))
