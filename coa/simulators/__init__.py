@@ -1,7 +1,7 @@
 """Stand in for the search while a policy practises: each simulator is an environment of rollouts.
 
 Imagined searches cost nothing, and they teach only where they hold what is searched for
-(docs/worlds.md). `coa.simulators.factory` opens the one that the section `simulator` describes.
+(docs/training.md). `coa.simulators.factory` opens the one that the section `simulator` describes.
 """
 
 from collections import Counter
