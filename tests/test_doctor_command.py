@@ -59,7 +59,9 @@ def test_a_set_is_shown_under_the_prompt_that_the_student_reads(
     row = next(iter(rows))
     trajectory = row.trajectory
     assert "Think step by step" in trajectory.prompt  # the teacher's instructions
-    examine("set=coa", f"show={trajectory.trajectory_id}")
+    examine(
+        "set=coa", f"show={trajectory.trajectory_id}", "train.prompt=train/prompts/question.txt"
+    )
     shown = capsys.readouterr().out
     assert f"Question: {trajectory.question}" in shown
     assert "Think step by step" not in shown

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import msgspec
-import pytest
 from omegaconf import OmegaConf
 
 from coa import protocol
-from coa.errors import ConfigError
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.phrases import need
 from coa.microworld.questions import make_questions
@@ -49,8 +47,6 @@ def test_one_question_of_the_invented_world_opens_it(tmp_path: Path) -> None:
     assert isinstance(found, MicroworldProbe)
     assert found.needs_no_search(invented[0]) is not None
     assert found.needs_no_search(REAL) is None
-    with pytest.raises(ConfigError, match="'microworld' is missing"):
-        open_probe([REAL, *invented], params(tmp_path))
 
 
 def test_beside_the_invented_world_rollouts_about_the_real_one_show_no_decision() -> None:

@@ -352,7 +352,7 @@ def test_the_command_counts_what_was_set_aside_and_what_was_dropped() -> None:
     [
         ("{pth: a.jsonl}", "unknown key 'pth'", "entry 2"),
         ("{path: b.jsonl, colums: {}}", "unknown key 'colums'", "num_validation, path, source"),
-        ("{split: test}", "bad value", "`path`"),
+        ("{split: test}", "the key 'path' is missing", "entry 2"),
         ("{path: b.jsonl, format: hotpot}", "bad value", "hotpotqa, musique"),
         ("{path: b.jsonl, num_validation: -1}", "bad value", "num_validation"),
         ("{path: b.jsonl, columns: {questoin: q}}", "unknown column 'questoin'", "b.jsonl"),
@@ -374,12 +374,12 @@ def test_no_file_at_all_is_an_error() -> None:
 
 
 def test_a_mapping_of_records_refuses_unknown_keys_too() -> None:
-    Path("params.yaml").write_text("index: {files: {a: {path: x, pth: y}}}\n")
+    Path("params.yaml").write_text("mine: {files: {a: {path: x, pth: y}}}\n")
     with pytest.raises(ConfigError, match="unknown key 'pth'") as error:
-        Params.load("index").section(Mapped)
+        Params.load("mine").section(Mapped)
     assert "key 'files', entry 'a'" in str(error.value)
-    Path("params.yaml").write_text("index: {files: {a: {path: x}}}\n")
-    assert Params.load("index").section(Mapped).files["a"] == QuestionFile("x")
+    Path("params.yaml").write_text("mine: {files: {a: {path: x}}}\n")
+    assert Params.load("mine").section(Mapped).files["a"] == QuestionFile("x")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,9 @@ def test_one_process_goes_on_from_shards_that_were_given_up(run: Path) -> None:
     sample(["mode=coa", "shard=1/2"])
     with JournalReader(SHARDS / "sample-coa/1-of-2/journal.sqlite") as journal:
         num_calls = len(list(journal.calls()))
-    assert f", {num_calls:,} taken" not in sample(["mode=coa"])
+    taken = re.search(r"([\d,]+) taken from the journal", sample(["mode=coa"]))
+    assert taken is not None
+    assert int(taken[1].replace(",", "")) >= num_calls
     assert made() == expected
     with JournalReader(".journal/sample-coa.sqlite") as journal:
         assert journal.runs().made >= num_calls
@@ -220,19 +222,6 @@ def test_limits_are_divided_without_a_rest_and_none_stays_none(cap: int, run: Pa
         assert (shared.max_calls, shared.max_dollars) == (0, 0.5)
         parts.append(shared.max_tokens)
     assert sum(parts) == cap and max(parts) - min(parts) <= 1
-
-
-def test_a_limit_smaller_than_the_number_of_shards_is_not_made_larger(run: Path) -> None:
-    params = Params.load("sample")
-    allowed = []
-    for number in (1, 2, 3, 4):
-        work = ShardRun(Shard(number, 4), "sample", "sample-coa", params)
-        with work.open_journal() as journal:
-            try:
-                allowed.append(share_caps(CostParams(max_calls=2), journal, work).max_calls)
-            except CapError as error:
-                assert f"shard {number} of 4" in str(error)
-    assert allowed == [1, 1]
 
 
 def test_costs_count_the_shards_of_a_stage_together(run: Path) -> None:

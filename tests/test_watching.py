@@ -33,7 +33,7 @@ STUDENT = {
     "num_layers": 2,
     "num_heads": 2,
     "intermediate_size": 160,
-    "max_context": 256,
+    "max_context": 384,
 }
 
 
@@ -128,7 +128,7 @@ def test_the_students_turns_have_a_limit_of_their_own(
     one_step = ["stage=rl2", "train.rl2.init=data/train/sft2", "train.rl2.arguments.max_steps=1"]
     limited = train(*one_step, "train.max_turn_tokens=2")
     assert [entry[f"{PREFIX}answered"] for entry in limited] == [0.0, 0.0]
-    assert watched_of("sft2")[-1][f"{PREFIX}answered"] > 0.5
+    assert watched_of("sft2")[-1][f"{PREFIX}answered"] > 0.25
 
 
 class Recorder(TrainerCallback):
