@@ -70,7 +70,6 @@ from coa.worth import ArmSample, Worth
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
-from scripts.file_map import write_map
 from scripts.settings_reference import write_reference
 from synth.ingest import DroppedLine, Recorded
 from synth.question_formats import QuestionFormat, RefusalReason
@@ -316,10 +315,6 @@ def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
         found = found.partition(" 'samples")[0].replace("${key}", key or "{name}")
         found = re.sub(r"\$\{item\.(\w+)\}", r"{\1}", found.replace("${train.launch}", "python -m"))
         assert found == command if stage in of_data or stage != name else found.startswith(command)
-
-
-def test_the_map_of_files_is_written_from_their_docstrings() -> None:
-    assert text_of("docs/map.md") == write_map(text_of("docs/map.md")), "run `make docs`"
 
 
 def test_the_first_page_is_short() -> None:
