@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa import tables
-from coa.errors import InputError
+from coa.errors import InputError, writing_error
 from coa.files import ASSEMBLED, DROPPED, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
 from coa.graded import GradedTrajectory
 from coa.metrics import write_metrics
+from coa.output_folder import working_folder
 from coa.pairs import PreferencePair
 from coa.params import Params
 from coa.question import Question
@@ -192,7 +193,7 @@ def _counted(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
-def write_set(source: SetSource, chosen: dict[str, set[str]], folder: Path = OUT) -> dict[str, int]:
+def write_set(source: SetSource, chosen: dict[str, set[str]], folder: Path) -> dict[str, int]:
     """Copy the chosen rows of each split to its file, sorted by id, and return the sizes."""
     sizes: dict[str, int] = {}
     for name, ids in chosen.items():
@@ -207,13 +208,28 @@ def write_set(source: SetSource, chosen: dict[str, set[str]], folder: Path = OUT
     return sizes
 
 
-def remove_set(name: str) -> None:
-    """Remove the set that an earlier run built."""
+def replace_set(name: str, made: Path) -> None:
+    """Put the files of a set from the folder `made` in the place of those of an earlier run.
+
+    A set that was not made is removed.
+
+    Raises:
+        OutputError: the files cannot be moved.
+    """
     folder = OUT / name
-    for split in SPLITS:
-        (folder / f"{split}.parquet").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+    try:
+        for split in SPLITS:
+            path = folder / f"{split}.parquet"
+            new = made / name / path.name
+            if new.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                new.replace(path)
+            else:
+                path.unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise writing_error(folder, error) from error
 
 
 def say_empty(source: SetSource) -> str:
@@ -244,17 +260,19 @@ def main(arguments: Sequence[str]) -> str:
     revision = read_revision(settings)
     # All sets are chosen before the first is written: a pool that is too small leaves no files.
     chosen = [(source, choose_rows(source, params)) for source in sources(params, revision)]
-    for name in params.sizes:
-        remove_set(name)
     sizes: dict[str, dict[str, int]] = {}
     empty: list[str] = []
-    for source, rows in chosen:
-        if rows["train"]:
-            written = write_set(source, rows)
-        else:
-            written = dict.fromkeys(SPLITS, 0)
-            empty.append(say_empty(source))
-        sizes[source.name] = {"asked": source.size, **written}
+    # A full disk or a kill while rows are written leaves the earlier sets as they were.
+    with working_folder(OUT) as made:
+        for source, rows in chosen:
+            if rows["train"]:
+                written = write_set(source, rows, made)
+            else:
+                written = dict.fromkeys(SPLITS, 0)
+                empty.append(say_empty(source))
+            sizes[source.name] = {"asked": source.size, **written}
+        for name in params.sizes:
+            replace_set(name, made)
     tables.write_table(REVIEWED, Applied, revision.applied)
     write_metrics("assemble", sizes)
     return "; ".join([f"{OUT}: {say_sizes(sizes)}", *empty])

@@ -1,5 +1,6 @@
 """Test the sets: none holds what the screen excluded, and one that cannot be filled says why."""
 
+import resource
 from pathlib import Path
 
 import polars as pl
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from coa import protocol, tables
-from coa.errors import InputError
+from coa.errors import InputError, OutputError
 from coa.exclusions import Excluded, ExclusionReason, RowKind
 from coa.files import EXCLUDED
 from coa.graded import GradedTrajectory
@@ -141,3 +142,24 @@ def test_a_file_of_exclusions_that_is_missing_or_lacks_a_column_is_named(folder:
     EXCLUDED.unlink()
     with pytest.raises(InputError, match="is missing"):
         assemble.main([])
+
+
+def test_a_full_disk_leaves_the_sets_of_the_run_before(folder: Path) -> None:
+    assemble.main([])
+    before = {path: path.read_bytes() for path in assemble.OUT.rglob("*.parquet")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        with pytest.raises(OutputError):
+            assemble.main(["num_coa=2"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in assemble.OUT.rglob("*.parquet")} == before
+    assert [path.name for path in Path("data").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_set_that_is_no_longer_built_goes(folder: Path) -> None:
+    assemble.main([])
+    assert (assemble.OUT / "rl/train.parquet").exists()
+    assemble.main(["num_coa=8", "num_rl=12", "allows_fewer=true"])
+    assert {path.name for path in assemble.OUT.iterdir() if path.is_dir()} >= {"coa", "cot"}
