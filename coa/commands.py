@@ -106,10 +106,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("run-files", "evaluation.run_files", "evaluate"),
     ),
     "Experiments": (
+        Command("lab-plans", "lab.plans"),
+        Command("lab-chain", "lab.chain", "lab"),
         Command("lab-page", "lab.page"),
-        Command("lab-missing", "lab.missing", "lab"),
-        Command("lab-row", "lab.row", "lab"),
-        Command("lab-rules", "lab.rules", "lab"),
         Command("lab-subset", "lab.subset", "lab_subset"),
     ),
     "Publishing": (
