@@ -106,7 +106,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("run-files", "evaluation.run_files", "evaluate"),
     ),
     "Experiments": (
-        Command("lab-plans", "lab.plans"),
+        Command("lab-plan", "lab.plan"),
         Command("lab-chain", "lab.chain", "lab"),
         Command("lab-page", "lab.page"),
         Command("lab-subset", "lab.subset", "lab_subset"),

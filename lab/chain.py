@@ -32,7 +32,7 @@ from coa.whole_files import write_file
 from evaluation.result_files import FOLDER as RESULTS
 from evaluation.result_files import read_result
 from lab.kept import KeptRow, Verdict, pack_outcomes, write_row
-from lab.plans import Plan, Step, read_plan
+from lab.plan import Plan, Step, read_plan
 
 _LOCKS = Path(".lab")
 _MADE = "made.json"

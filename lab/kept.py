@@ -63,7 +63,7 @@ class KeptRow:
     row: str
     seed: int
     plan: str
-    """The hash of its plan (lab/plans.py)."""
+    """The hash of its plan (lab/plan.py)."""
     common: str
     """The hash of its plan's part that the rows of an experiment share."""
     code: str

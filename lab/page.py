@@ -17,7 +17,7 @@ from coa.intervals import Interval, Over, difference_over, mean_interval
 from coa.report_page import render_report
 from coa.whole_files import write_file
 from lab.kept import GROUPS, KeptRow, read_row, row_path
-from lab.plans import plan_path, read_plan
+from lab.plan import plan_path, read_plan
 from lab.records import Experiment, Lab, Row, read_lab
 
 OUT = Path("reports/lab.html")

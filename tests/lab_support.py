@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from coa.params import Params
 from evaluation.outcomes import Outcome
 from lab.kept import KeptRow, Verdict, pack_outcomes, write_row
-from lab.plans import Plan, Planner, read_data
+from lab.plan import Plan, Planner, read_data
 from lab.records import read_lab
 from tests.evaluate_support import outcome
 from tests.settings_support import every_setting

@@ -8,7 +8,7 @@ from coa.intervals import Interval, Over
 from lab import page
 from lab.kept import Verdict
 from lab.page import compare, find_systems
-from lab.plans import write_plan
+from lab.plan import write_plan
 from lab.records import read_lab
 from tests.lab_support import LOCK, keep_row, plans_of, write_params
 

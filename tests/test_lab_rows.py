@@ -14,7 +14,7 @@ from coa.student.verdict import GateReport
 from lab import chain, subset
 from lab.chain import ChainError, check_data, make_row, make_step, read_logged, run_module
 from lab.kept import Verdict, pack, pack_outcomes, read_row, unpack
-from lab.plans import Step
+from lab.plan import Step
 from tests.lab_support import LOCK, keep_row, outcomes, plans_of, write_params
 from tests.train_support import trajectory
 

@@ -6,8 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError, InputError
-from lab import plans
-from lab.plans import read_data
+from lab.plan import Plan, main, read_data, read_plan
 from lab.records import FILE, read_lab
 from tests.lab_support import LOCK, plans_of, write_params
 
@@ -22,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def changed_rows(before: dict[str, plans.Plan]) -> set[str]:
+def changed_rows(before: dict[str, Plan]) -> set[str]:
     """Return the rows whose plans differ from earlier ones."""
     now = plans_of(tuple(before))
     return {row for row, plan in before.items() if now[row].hash != plan.hash}
@@ -170,8 +169,8 @@ def test_plans_are_written_for_all_rows_and_seeds_and_others_go(folder: Path) ->
     stale = Path("lab/plans/nobody-s0.json")
     stale.parent.mkdir(parents=True)
     stale.write_text("{}")
-    plans.main([])
+    main([])
     lab = read_lab()
     names = {f"{row}-s{seed}.json" for row in lab.rows for seed in lab.seeds}
     assert {path.name for path in stale.parent.iterdir()} == names
-    assert plans.read_plan("sft2", 1).hash == plans_of(("sft2",), 1)["sft2"].hash
+    assert read_plan("sft2", 1).hash == plans_of(("sft2",), 1)["sft2"].hash

@@ -1,6 +1,6 @@
 """Plan every row for every seed: lab/plans/ROW-sSEED.json, on which DVC's stage of the row depends.
 
-    python -m lab.plans        # the stage `plans` of lab/dvc.yaml, which always runs
+    python -m lab.plan        # the stage `plans` of lab/dvc.yaml, which always runs
 
 A plan holds all that decides the row: the settings of every training of its chain and of its
 evaluation, with the values of params.yaml, hashes of the data as dvc.lock has them, and hashes of
@@ -371,7 +371,7 @@ def read_plan(row: str, seed: int) -> Plan:
     Raises:
         InputError: it is missing or holds something else.
     """
-    return read_json(plan_path(row, seed), Plan, command="python -m lab.plans")
+    return read_json(plan_path(row, seed), Plan, command="python -m lab.plan")
 
 
 def main(arguments: Sequence[str]) -> str:
