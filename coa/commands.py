@@ -101,15 +101,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("fidelity", "evaluation.fidelity", "fidelity"),
         Command("table", "evaluation.table", "table"),
         Command("training", "lab.training"),
+        Command("lab-page", "lab.page"),
         Command("gate", "evaluation.gate", "gate"),
         Command("pin", "evaluation.pin", "evaluate"),
         Command("run-files", "evaluation.run_files", "evaluate"),
-    ),
-    "Experiments": (
-        Command("lab-plan", "lab.plan"),
-        Command("lab-chain", "lab.chain", "lab"),
-        Command("lab-page", "lab.page"),
-        Command("lab-subset", "lab.subset", "lab_subset"),
     ),
     "Publishing": (
         Command("render", "data_cards.render", "render"),
