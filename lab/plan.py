@@ -52,6 +52,8 @@ _OF_SETS = (
     "filter",
     "branch",
     "assemble",
+    "student_pairs",
+    "student_set",
 )
 """Sections that the commands which make sets read."""
 _OF_EVALUATION = ("evaluate", "search", "tools", "judge", "microworld")
@@ -93,7 +95,7 @@ class Step:
     """A set or a training that a row needs."""
 
     name: str
-    """Ends in the seed and a hash of all that decides it, so nothing stale bears its name."""
+    """Ends in a hash of all that decides it, so nothing stale bears its name."""
     folder: str
     stage: str
     """Of a training; empty for a set."""
@@ -180,12 +182,12 @@ class Planner:
             self._decided[name] = self._of_training(name) if training else self._of_set(expanded)
         decided_by = dict(self._decided[name])
         decided_by["needs"] = [steps[part].name for part in sorted(steps)]
-        # A set without the seed in its commands, and made of none with it, serves every seed.
-        if training or steps or any("{seed}" in text for text in expanded):
+        own = name
+        # A set whose commands name neither the seed nor anything before it serves every seed.
+        if training or steps or "{seed}" in " ".join(expanded):
             decided_by["seed"] = seed
-        own = f"{name}-s{seed}-{hash_of(decided_by)[:_HASH_LENGTH]}"
-        if "seed" not in decided_by:
-            own = f"{name}-{hash_of(decided_by)[:_HASH_LENGTH]}"
+            own = f"{name}-s{seed}"
+        own = f"{own}-{hash_of(decided_by)[:_HASH_LENGTH]}"
         folder = (TRAINED if training else SETS) / own
         places = {part: step.folder for part, step in steps.items()}
         places |= {"seed": str(seed), "out": folder.as_posix()}

@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from coa.params import Params
 from evaluation.outcomes import Outcome
 from lab.kept import KeptRow, Verdict, pack_outcomes, write_row
 from lab.plan import Plan, Planner, read_data
 from lab.records import read_lab
 from tests.evaluate_support import outcome
-from tests.settings_support import every_setting
+from tests.settings_support import PROFILE
 
 LOCK = """schema: '2.0'
 stages:
@@ -23,8 +21,8 @@ stages:
 
 def write_params(*changes: str) -> None:
     """Write params.yaml of the default profile with other values of some settings."""
-    merged = OmegaConf.merge(every_setting(), OmegaConf.from_dotlist(list(changes)))
-    Path("params.yaml").write_text(json.dumps(OmegaConf.to_container(merged)))
+    params = Params.load("pipeline", changes, PROFILE)
+    Path("params.yaml").write_text(json.dumps(params.chosen))
 
 
 def plans_of(rows: tuple[str, ...], seed: int = 0) -> dict[str, Plan]:

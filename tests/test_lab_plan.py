@@ -174,3 +174,9 @@ def test_plans_are_written_for_all_rows_and_seeds_and_others_go(folder: Path) ->
     names = {f"{row}-s{seed}.json" for row in lab.rows for seed in lab.seeds}
     assert {path.name for path in stale.parent.iterdir()} == names
     assert read_plan("sft2", 1).hash == plans_of(("sft2",), 1)["sft2"].hash
+
+
+def test_a_set_that_does_not_depend_on_the_seed_serves_all_seeds(folder: Path) -> None:
+    first, second = (plans_of(("untimed_sft2",), seed)["untimed_sft2"].steps for seed in (0, 1))
+    names = [{step.name for step in steps if not step.stage} for steps in (first, second)]
+    assert names[0] == names[1] != set()
