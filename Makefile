@@ -3,9 +3,6 @@
 #   make demo     all of `dvc repro` on the embedded microworld: the sets, a chain of training on them, its evaluation
 #   make data     the line of data alone; needs no torch
 #   make review   Argilla on this machine, to review what was made
-#   make table    every row of the paper's table for one seed (table.mk)
-#   make mining   what a student learns from decision pairs, its own and the teacher's (mining.mk)
-#   make lab      the rows of one experiment of the lab (lab.mk)
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
@@ -128,10 +125,6 @@ define install
 	@touch $@
 	@echo "installed: source $(VENV)/bin/activate"
 endef
-
-include table.mk
-include mining.mk
-include lab.mk
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -101,16 +101,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("fidelity", "evaluation.fidelity", "fidelity"),
         Command("table", "evaluation.table", "table"),
         Command("training", "lab.training"),
+        Command("lab-page", "lab.page"),
         Command("gate", "evaluation.gate", "gate"),
         Command("pin", "evaluation.pin", "evaluate"),
         Command("run-files", "evaluation.run_files", "evaluate"),
-    ),
-    "Experiments": (
-        Command("lab-page", "lab.page"),
-        Command("lab-missing", "lab.missing", "lab"),
-        Command("lab-row", "lab.row", "lab"),
-        Command("lab-rules", "lab.rules", "lab"),
-        Command("lab-subset", "lab.subset", "lab_subset"),
     ),
     "Publishing": (
         Command("render", "data_cards.render", "render"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 _PLACES = 4
@@ -9,13 +10,13 @@ _PLACES = 4
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its 95% bootstrap interval over questions."""
+    """A mean with its 95% interval: over questions, where nothing else is said."""
 
     value: float
     low: float
     high: float
     num: int
-    """How many questions it is the mean of."""
+    """How many questions it is the mean of; over seeds alone, how many seeds."""
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
@@ -84,3 +85,82 @@ def paired_difference(
     """Compute the mean of `ours - theirs` over the questions: what both find hard cancels out."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     return mean_interval(differences, num_resamples=num_resamples, seed=seed)
+
+
+class Over(StrEnum):
+    """What a difference was drawn from: what its interval generalises to."""
+
+    QUESTIONS = "questions"
+    """Other questions, asked of these very models."""
+    SEEDS = "seeds"
+    """Other seeds of the trainings, asked these questions."""
+    SEEDS_AND_QUESTIONS = "seeds and questions"
+    """Both."""
+
+
+def difference_over(
+    over: Over,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    *,
+    num_resamples: int,
+    seed: int,
+) -> Interval | None:
+    """Compute the mean of `ours - theirs` with the interval for one way of drawing.
+
+    Over questions a question counts with its mean over the seeds; over seeds the interval is that
+    of a paired t-test; over both, the bootstrap draws seeds and then, for all of them, questions.
+
+    Args:
+        over: The way of drawing.
+        ours: For each seed a number for each question.
+        theirs: The same seeds and questions in the same order.
+        num_resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        The difference; None where there are no questions, or too few seeds: one seed says nothing
+        of others.
+    """
+    import numpy as np
+
+    differences = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
+    num_seeds = len(differences)
+    if not differences.size or (over is not Over.QUESTIONS and num_seeds < 2):
+        return None
+    if over is Over.QUESTIONS:
+        values = differences.mean(axis=0).tolist()
+        return mean_interval(values, num_resamples=num_resamples, seed=seed)
+    mean = float(differences.mean())
+    if over is Over.SEEDS:
+        low, high = _t_interval(differences.mean(axis=1).tolist())
+        num = num_seeds
+    else:
+        low, high = _crossed_bootstrap(differences, num_resamples, seed)
+        num = differences.shape[1]
+    return Interval(round(mean, _PLACES), round(low, _PLACES), round(high, _PLACES), num=num)
+
+
+def _t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of a mean by Student's t."""
+    from scipy.stats import ttest_1samp
+
+    if min(values) == max(values):
+        return values[0], values[0]
+    found = ttest_1samp(values, 0).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+def _crossed_bootstrap(differences: Any, num_resamples: int, seed: int) -> tuple[float, float]:
+    """Draw seeds and questions again, each time the same questions for all drawn seeds."""
+    import numpy as np
+
+    num_seeds, num_questions = differences.shape
+    rng = np.random.default_rng(seed)
+    # How often each seed and each question is drawn, in every resample.
+    seeds = rng.multinomial(num_seeds, [1 / num_seeds] * num_seeds, num_resamples)
+    questions = rng.multinomial(num_questions, [1 / num_questions] * num_questions, num_resamples)
+    by_question = seeds @ differences / num_seeds
+    means = (by_question * questions).sum(axis=1) / num_questions
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

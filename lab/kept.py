@@ -1,7 +1,9 @@
-"""Define the file that keeps a finished row: small, committed, and enough for paired intervals.
+"""Define the file that keeps a finished row: lab/rows/ROW-sSEED.json, a metrics file of DVC.
 
-Outcomes are kept by column in the order of the questions' ids, a byte for each question, compressed
-and in base64. Rows with the same hash of questions can be compared question by question.
+Its figures stand at the top, where `dvc metrics` and `dvc exp show` read them. All else stands in
+the list `about`, as they read no lists. Outcomes are kept by column in the order of the questions'
+ids, a byte for each question, compressed and in base64: rows with the same hash of questions can be
+compared question by question.
 """
 
 import base64
@@ -10,14 +12,15 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from coa.errors import InputError
 from coa.intervals import Interval
+from coa.metrics import rate
 from coa.student.results import read_json
 from coa.whole_files import write_file
 from evaluation.outcomes import Outcome
 
+FOLDER = Path("lab/rows")
 _NONE = 255
 """The byte of a question to which a column does not apply."""
 COLUMNS: dict[str, Callable[[Outcome], int | None]] = {
@@ -42,46 +45,54 @@ GROUPS: dict[str, Callable[[Values], bool]] = {
     "recent": lambda values: values["needs_no_search"] == 0,
 }
 """Groups of questions. Popular ones join known facts alone, recent ones need a search."""
-Point = tuple[float, float]
-"""A step, and what was measured there."""
-ROLLOUTS = "eval_rollouts/"
-"""Begins the names of what was measured by rollouts while training (train/watching.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate said before the last training that practises on simulated searches."""
+
+    predicts: str
+    pays: Interval | None
+    """What a simulated search brings, as a difference of shares of right answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """A finished row of an experiment, for one seed."""
+    """A finished row."""
 
-    experiment: str
     row: str
     seed: int
-    fingerprint: str
-    """Of all settings of the chain and of the evaluation (lab/plan.py)."""
+    plan: str
+    """The hash of its plan (lab/plan.py)."""
     common: str
-    """Of the settings that the rows of an experiment share."""
-    command: str
-    """Makes the row."""
+    """The hash of its plan's part that the rows of an experiment share."""
+    code: str
+    """The hash of the code that evaluated it."""
     date: str
-    model: str
-    """The fingerprint of the model's files."""
-    split: str
-    questions: str
+    machine: dict[str, str]
+    """What it was made on: platform, processor, version of torch, threads."""
+    gate: Verdict | None = None
+    """None where no training of the chain practises on simulated searches."""
+    model: str = ""
+    """The fingerprint of the model's files; empty where the gate predicted a harm, so that there is
+    no model."""
+    questions: str = ""
     """The hash of the questions that were asked."""
-    num_questions: int
-    num_failed: int
+    num_questions: int = 0
+    num_failed: int = 0
     """Rollouts in which a tool or a server failed; they count as wrong."""
-    metrics: dict[str, dict[str, Interval | None]]
-    """Means over groups of questions: group, measure, interval."""
-    curves: dict[str, dict[str, list[Point]]]
-    """From the logs of the chain: training, quantity, points."""
-    columns: dict[str, str]
+    columns: dict[str, str] = field(default_factory=dict)
     """What became of every question, packed."""
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What else was measured: `gate` and `searches`, which the last training wrote beside its
-    model, and `fidelity` of its simulator."""
+    logged: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The first and the last value of the quantities that an experiment shows of the log of the
+    last training."""
 
-    def questions_of(self, group: str) -> dict[int, dict[str, int | None]]:
-        """Return the outcomes of a group of questions, by the question's place."""
+    def questions_of(self, group: str = "all") -> dict[int, dict[str, int | None]]:
+        """Return the outcomes of a group of questions, by the question's place.
+
+        Raises:
+            InputError: a column is broken.
+        """
         unpacked = {name: unpack(text, self.num_questions) for name, text in self.columns.items()}
         found = {}
         for place in range(self.num_questions):
@@ -89,6 +100,38 @@ class KeptRow:
             if GROUPS[group](values):
                 found[place] = values
         return found
+
+    def mean(self, measure: str, group: str = "all") -> float | None:
+        """Return the mean over a group of questions; None where there are none."""
+        values = [float(outcome[measure] or 0) for outcome in self.questions_of(group).values()]
+        return round(sum(values) / len(values), 4) if values else None
+
+    def search_rate(self, facts: str) -> float | None:
+        """Return P(search given known or unknown), of the facts that it said it needed."""
+        outcomes = self.questions_of().values()
+        searched = sum(outcome[f"searched_{facts}"] or 0 for outcome in outcomes)
+        needed = sum(outcome[f"needed_{facts}"] or 0 for outcome in outcomes)
+        return rate(searched, needed) if needed else None
+
+    def figures(self) -> dict[str, float]:
+        """Return the numbers that DVC shows; none where there is no model."""
+        found: dict[str, float | None] = {}
+        for group in GROUPS:
+            name = "exact_match" if group == "all" else f"exact_match {group}"
+            found[name] = self.mean("exact_match", group)
+        found["searched_known"] = self.search_rate("known")
+        found["searched_unknown"] = self.search_rate("unknown")
+        found["num_actions"] = self.mean("num_actions")
+        found["broken"] = self.mean("is_broken")
+        found["num_failed"] = self.num_failed if self.num_questions else None
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is read of a file: the figures follow from the rest."""
+
+    about: tuple[KeptRow]
 
 
 def pack(values: Iterable[int | None]) -> str:
@@ -122,13 +165,20 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return {name: pack(read(row) for row in rows) for name, read in COLUMNS.items()}
 
 
-def write_row(path: Path, row: KeptRow) -> None:
+def row_path(row: str, seed: int) -> Path:
+    """Return the file that keeps a row."""
+    return FOLDER / f"{row}-s{seed}.json"
+
+
+def write_row(row: KeptRow) -> Path:
     """Write a kept row; equal rows give equal bytes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_file(path, json.dumps(asdict(row), indent=1) + "\n")
+    path = row_path(row.row, row.seed)
+    write_file(path, json.dumps({**row.figures(), "about": [asdict(row)]}, indent=1) + "\n")
+    return path
 
 
 def read_row(path: Path) -> KeptRow:
@@ -137,4 +187,4 @@ def read_row(path: Path) -> KeptRow:
     Raises:
         InputError: the file is missing or holds something else.
     """
-    return read_json(path, KeptRow, command="make lab EXPERIMENT=...")
+    return read_json(path, _File, command="dvc --cd lab repro").about[0]

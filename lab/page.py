@@ -1,177 +1,211 @@
-"""Write the page of the lab: reports/lab.html, all experiments with their tables and figures.
+"""Write the page of the lab, reports/lab.html: a table for each experiment, and its differences.
 
     python -m lab.page
 
-Reads lab/*/*.json, the rows that are kept, and nothing else: no model and no params.yaml is needed.
-The page is one file without scripts that needs no network; equal rows give equal bytes.
+Reads lab/experiments.yaml and the rows that are kept, and nothing else: no model and no params.yaml
+is needed. The page is one file without scripts that needs no network; equal rows give equal bytes.
 """
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coa.drawing import Picture
 from coa.errors import ConfigError
-from coa.intervals import Interval
+from coa.intervals import Interval, Over, difference_over, mean_interval
 from coa.report_page import render_report
 from coa.whole_files import write_file
-from lab.comparing import Findings, System, find, paper_means, watched_trainings
-from lab.experiments import EXPERIMENTS
-from lab.kept import GROUPS
-from lab.pictures import curves, group_dots, success_by_actions, watched
-from lab.records import Shows
-from lab.worlds import Shown, show_agreement, show_fidelity
+from lab.kept import GROUPS, KeptRow, read_row, row_path
+from lab.plan import plan_path, read_plan
+from lab.records import Experiment, Lab, Row, read_lab
 
 OUT = Path("reports/lab.html")
 _TEMPLATES = Path(__file__).parent / "templates"
+_NUM_RESAMPLES = 2000
+_SEED = 0
 
 
-def draw(findings: Findings) -> list[tuple[str, Picture]]:
-    """Draw the figures of an experiment, each with its caption; none where nothing is run."""
-    systems = findings.systems
-    if not systems:
-        return []
-    if findings.experiment.shows is Shows.ACTIONS:
-        return [("Exact match by the number of actions.", success_by_actions(systems))]
-    groups = ["single hop", "multi hop"]
-    if findings.experiment.uses:
-        groups = ["popular", "recent"]
-    groups = [
-        name for name in groups if any(system.mean("exact_match", name) for system in systems)
-    ]
-    figures = [("Exact match by group of questions.", group_dots(systems, groups or ["all"]))]
-    drawn = curves(systems, findings.experiment.curves)
-    if drawn is not None:
-        figures.append(("From the log of each training; a line for each seed.", drawn))
-    drawn = watched(systems)
-    if drawn is not None:
-        caption = "A few validation questions, asked while training; a line for each seed."
-        figures.append((caption, drawn))
-    return figures
+@dataclass(frozen=True, slots=True)
+class System:
+    """One row of an experiment with all its seeds."""
 
+    name: str
+    row: Row
+    seeds: tuple[KeptRow, ...]
 
-def show_worlds(findings: Findings) -> Shown | None:
-    """Show what simulated searches came to, where the experiment is about them."""
-    match findings.experiment.shows:
-        case Shows.AGREEMENT:
-            return show_agreement(findings.systems)
-        case Shows.FIDELITY:
-            return show_fidelity(findings.systems)
-        case _:
+    def mean(self, measure: str, group: str = "all") -> Interval | None:
+        """Return the mean over a group of questions; a question counts with its mean over seeds."""
+        by_seed = values_of(self.seeds, measure, group)
+        if not by_seed:
             return None
+        values = [sum(column) / len(column) for column in zip(*by_seed, strict=True)]
+        return mean_interval(values, num_resamples=_NUM_RESAMPLES, seed=_SEED)
+
+    def average(self, values: Sequence[float | None]) -> float | None:
+        """Return the mean of the seeds' figures; None where no seed has one."""
+        found = [value for value in values if value is not None]
+        return sum(found) / len(found) if found else None
 
 
-def table_rows(systems: Sequence[System]) -> list[dict[str, Any]]:
-    """Return the cells of the table of systems."""
+def values_of(seeds: Sequence[KeptRow], measure: str, group: str) -> list[list[float]]:
+    """Return for each seed that was evaluated a number for each question of a group."""
     found = []
-    for system in systems:
-        paper = paper_means(system.row)
-        found.append(
-            {
-                "title": system.row.title,
-                "seeds": ", ".join(str(kept.seed) for kept in system.seeds),
-                "groups": [_percent(system.mean("exact_match", group)) for group in GROUPS],
-                "known": _rate(system.search_rate("known")),
-                "unknown": _rate(system.search_rate("unknown")),
-                "actions": _number(system.mean("num_actions")),
-                "broken": _percent(system.mean("is_broken")),
-                "failed": sum(kept.num_failed for kept in system.seeds),
-                "paper": [f"{value:.1f}" for value in paper] if paper else [""] * 3,
-                "commands": sorted({f"{kept.command}, {kept.date}" for kept in system.seeds}),
-            }
-        )
+    for kept in seeds:
+        if kept.num_questions:
+            outcomes = kept.questions_of(group).values()
+            found.append([float(outcome[measure] or 0) for outcome in outcomes])
     return found
 
 
-def describe(findings: Findings) -> dict[str, Any]:
-    """Return what the template shows of an experiment."""
-    from markupsafe import Markup
+def find_systems(lab: Lab, experiment: Experiment) -> tuple[list[System], list[str]]:
+    """Read the kept rows of an experiment, and say which of them are left out or stale.
 
-    commands: dict[str, None] = {}  # a set that keeps the order
-    rows = table_rows(findings.systems)
-    for row in rows:
-        commands.update(dict.fromkeys(row["commands"]))
+    Raises:
+        InputError: a file is not a kept row.
+    """
+    systems = []
+    notes = []
+    asked: dict[str, str] = {}
+    for name in experiment.rows:
+        row = lab.rows[name]
+        seeds = []
+        for seed in lab.seeds:
+            path = row_path(name, seed)
+            if not path.is_file():
+                continue
+            kept = read_row(path)
+            title = f"{row.title}, seed {seed}"
+            if kept.common != asked.setdefault("common", kept.common) or (
+                kept.questions and kept.questions != asked.setdefault("questions", kept.questions)
+            ):
+                notes.append(f"{title}: left out, as it was asked other questions, or otherwise")
+                continue
+            if plan_path(name, seed).is_file() and read_plan(name, seed).hash != kept.plan:
+                notes.append(f"{title}: made with other settings, data or code than there are now")
+            seeds.append(kept)
+        systems.append(System(name, row, tuple(seeds)))
+    return systems, notes
+
+
+def compare(ours: System, theirs: System, over: Over, group: str = "all") -> Interval | None:
+    """Compare exact match over the seeds that both have; None where that cannot be said."""
+    shared = _evaluated(ours) & _evaluated(theirs)
+    sides = []
+    for system in (ours, theirs):
+        seeds = [kept for kept in system.seeds if kept.seed in shared]
+        sides.append(values_of(seeds, "exact_match", group))
+    return difference_over(over, sides[0], sides[1], num_resamples=_NUM_RESAMPLES, seed=_SEED)
+
+
+def _evaluated(system: System) -> set[int]:
+    return {kept.seed for kept in system.seeds if kept.num_questions}
+
+
+def describe(lab: Lab, name: str) -> dict[str, Any]:
+    """Return what the template shows of an experiment."""
+    experiment = lab.experiments[name]
+    systems, notes = find_systems(lab, experiment)
+    kept = [system for system in systems if system.seeds]
+    by_name = {system.name: system for system in kept}
     differences = []
-    for ours, theirs, by_group in findings.comparisons():
-        cells = [
-            (_points(found), found is not None and found.excludes_zero)
-            for found in by_group.values()
-        ]
-        differences.append((ours.row.title, theirs.row.title, cells))
-    figures = draw(findings)
-    worlds = show_worlds(findings)
-    if worlds is not None:
-        figures.insert(0, (worlds.table.caption, worlds.picture))
-    sources = [findings.experiment.name, *findings.experiment.uses]
+    for ours, theirs in experiment.compares:
+        if ours in by_name and theirs in by_name:
+            differences += _differences(by_name[ours], by_name[theirs])
+    first = kept[0].row if kept else None
+    targets = []
+    for system in systems:
+        there = {found.seed for found in system.seeds}
+        targets += [f"row@{system.name}-{seed}" for seed in lab.seeds if seed not in there]
     return {
-        "experiment": findings.experiment,
-        "rows": rows,
-        "has_paper": all(any(row["paper"]) for row in rows),
+        "name": name,
+        "experiment": experiment,
+        "rows": [_cells(system, experiment) for system in kept],
+        "has_paper": any(system.row.paper for system in kept),
+        "has_gate": any(found.gate for system in kept for found in system.seeds),
         "differences": differences,
-        # SVG that we drew ourselves is the only text that passes unescaped.
-        "figures": [(caption, Markup(picture.svg)) for caption, picture in figures],
-        "worlds": worlds.table if worlds else None,
-        "alarms": alarm_lines(findings.systems),
-        "absent": [row.title for row in findings.absent],
-        "is_registered": bool(findings.systems or findings.absent),
-        "notes": findings.notes,
-        "commands": list(commands),
-        "to_run": [
-            f"make lab EXPERIMENT={name} SEED=0"
-            for name in sources
-            if any(row in findings.absent for row in _rows_of(name))
-        ],
-        "num_questions": findings.systems[0].seeds[0].num_questions if findings.systems else 0,
-        "split": findings.systems[0].seeds[0].split if findings.systems else "",
+        "notes": notes,
+        "machines": sorted({_machine(found) for system in kept for found in system.seeds}),
+        "absent": [system.row.title for system in systems if not system.seeds],
+        "targets": targets,
+        "asked": f"{first.num_questions:,} questions of the split {first.split}" if first else "",
     }
 
 
-def alarm_lines(systems: Sequence[System]) -> list[str]:
-    """Say of each training that was watched which alarms went off, or that none did."""
+def _cells(system: System, experiment: Experiment) -> dict[str, Any]:
+    """Return the cells of one row of the table."""
+    seeds = system.seeds
+    paper = system.row.paper
+    return {
+        "title": system.row.title,
+        "seeds": [(kept.seed, _percent(kept.mean("exact_match"))) for kept in seeds],
+        "groups": [_with_interval(system.mean("exact_match", group)) for group in GROUPS],
+        "known": _number(system.average([kept.search_rate("known") for kept in seeds])),
+        "unknown": _number(system.average([kept.search_rate("unknown") for kept in seeds])),
+        "actions": _number(system.average([kept.mean("num_actions") for kept in seeds])),
+        "broken": _percent(system.average([kept.mean("is_broken") for kept in seeds])),
+        "failed": sum(kept.num_failed for kept in seeds),
+        "paper": f"{sum(paper) / len(paper):.1f}" if paper else "",
+        "gate": [_gate(kept) for kept in seeds if kept.gate],
+        "logged": [
+            [_logged(kept, quantity) for kept in seeds if quantity in kept.logged]
+            for quantity in experiment.shows
+        ],
+    }
+
+
+def _differences(ours: System, theirs: System) -> list[dict[str, Any]]:
+    """Return a line for each way of drawing that the seeds allow."""
     lines = []
-    for training in watched_trainings(systems):
-        what = f"{training.name.replace('_', ' ')} (seeds {_listed(training.seeds)})"
-        went_off = []
-        for name, seeds in training.alarms.items():
-            went_off.append(f"{name.replace('_', ' ')} (seeds {_listed(seeds)})")
-        lines.append(f"{what}: {', '.join(went_off) or 'none'}")
+    for over in Over:
+        cells = [compare(ours, theirs, over, group) for group in GROUPS]
+        if any(cells):
+            num_seeds = len(_evaluated(ours) & _evaluated(theirs))
+            lines.append(
+                {
+                    "title": f"{ours.row.title} over {theirs.row.title}",
+                    "over": f"{over}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+                    "cells": [(_points(cell), bool(cell and cell.excludes_zero)) for cell in cells],
+                }
+            )
     return lines
 
 
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(str(seed) for seed in seeds)
+def _gate(kept: KeptRow) -> str:
+    assert kept.gate is not None
+    pays = f" ({_points(kept.gate.pays)})" if kept.gate.pays else ""
+    return f"seed {kept.seed}: {kept.gate.predicts}{pays}"
 
 
-def _rows_of(name: str) -> Sequence[Any]:
-    return next(experiment.rows for experiment in EXPERIMENTS if experiment.name == name)
+def _logged(kept: KeptRow, quantity: str) -> str:
+    first, last = kept.logged[quantity]
+    return f"seed {kept.seed}: {first:.2f} to {last:.2f}"
 
 
-def render(found: Sequence[Findings]) -> str:
-    """Render the page."""
-    parts = [describe(findings) for findings in found]
-    return render_report(_TEMPLATES, "lab.html", parts=parts, groups=list(GROUPS))
+def _machine(kept: KeptRow) -> str:
+    parts = [f"{key} {value}" for key, value in sorted(kept.machine.items())]
+    return ", ".join(parts)
 
 
-def _percent(found: Interval | None) -> tuple[str, str]:
+def _with_interval(found: Interval | None) -> tuple[str, str]:
     """Write a share and its interval, in percent."""
     if found is None:
         return "", ""
     return f"{100 * found.value:.1f}", f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def _points(found: Interval | None) -> tuple[str, str]:
+def _points(found: Interval | None) -> str:
     """Write a difference and its interval, in points."""
     if found is None:
-        return "", ""
-    return f"{100 * found.value:+.1f}", f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        return ""
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
-def _number(found: Interval | None) -> str:
-    return f"{found.value:.2f}" if found else ""
+def _percent(found: float | None) -> str:
+    return "" if found is None else f"{100 * found:.1f}"
 
 
-def _rate(found: float | None) -> str:
+def _number(found: float | None) -> str:
     return "" if found is None else f"{found:.2f}"
 
 
@@ -179,11 +213,12 @@ def main(arguments: Sequence[str]) -> str:
     """Write the page and return the summary line."""
     if arguments:
         raise ConfigError("this command takes no arguments", got=" ".join(arguments))
-    found = [find(experiment) for experiment in EXPERIMENTS]
-    write_file(OUT, render(found))
-    num_rows = sum(len(findings.systems) for findings in found if not findings.experiment.uses)
-    num_absent = sum(len(findings.absent) for findings in found if not findings.experiment.uses)
-    return f"{OUT}: {num_rows} rows, {num_absent} not run; open it in a browser"
+    lab = read_lab()
+    parts = [describe(lab, name) for name in lab.experiments]
+    page = render_report(_TEMPLATES, "lab.html", parts=parts, groups=list(GROUPS))
+    write_file(OUT, page)
+    kept = [name for name in lab.rows if any(row_path(name, seed).is_file() for seed in lab.seeds)]
+    return f"{OUT}: {len(kept)} of {len(lab.rows)} rows; open it in a browser"
 
 
 if __name__ == "__main__":

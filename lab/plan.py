@@ -1,58 +1,69 @@
-"""Plan a row before it is trained: the settings of its chain, and their fingerprint.
+"""Plan every row for every seed: lab/plans/ROW-sSEED.json, on which DVC's stage of the row depends.
 
-A kept row is skipped where its fingerprint is that of its plan, on whichever machine it was made.
-So the fingerprint holds what can change a result, and nothing that cannot: no path of a machine, no
-batch of an evaluation, no number of requests at once.
+    python -m lab.plan        # the stage `plans` of lab/dvc.yaml, which always runs
+
+A plan holds all that decides the row: the settings of every training of its chain and of its
+evaluation, with the values of params.yaml, hashes of the data as dvc.lock has them, and hashes of
+the code. So a row is stale when its plan has changed, and a clone without data has the same plans.
+A plan holds nothing that cannot change a result, such as a number of requests at once.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from coa.errors import InputError
-from coa.files import TRAINED
+from coa.code_hashes import describe_code
+from coa.errors import ConfigError, InputError
+from coa.files import DATA, QUESTIONS, TRAINED
 from coa.params import Params
 from coa.stages import Stage
-from evaluation.result_files import FIDELITY
-from evaluation.result_files import FOLDER as RESULTS
-from lab.chains import TRAININGS, chain_of
-from lab.experiments import EXPERIMENTS, find_experiment
-from lab.records import Experiment, Row, Training
+from coa.student.results import read_json
+from coa.whole_files import write_file
+from lab.records import Lab, Row, fill, read_lab
+from train.run import sections_beside
 
-_SHARED = ("prompt", "chat_template", "max_context_tokens", "lora", "seed")
+FOLDER = Path("lab/plans")
+SETS = DATA / "lab"
+_LOCK = Path("dvc.lock")
+_HASH_LENGTH = 10
+_SHARED = ("prompt", "chat_template", "max_context_tokens", "lora")
 """Settings of the section `train` that all stages share and that change a model."""
-_DATA = (
+_OF_SETS = (
     "pipeline",
     "microworld",
-    "questions",
-    "ingest",
     "search",
     "tools",
     "teacher",
     "prompts",
     "rollout",
     "sample",
+    "grade",
+    "judge",
     "analyse",
     "filter",
     "branch",
-    "screen",
     "assemble",
+    "student_pairs",
+    "student_set",
 )
-"""Sections that decide what is trained on and what is searched."""
+"""Sections that the commands which make sets read."""
+_OF_EVALUATION = ("evaluate", "search", "tools", "judge", "microworld")
 _WITHOUT_EFFECT = frozenset(
     {
         "batch_size",
         "concurrency",
-        "corpus",
         "deadline_seconds",
         "device",
         "disable_tqdm",
-        "documents",
         "index",
         "init",
         "logging_steps",
@@ -75,262 +86,313 @@ _WITHOUT_EFFECT = frozenset(
     }
 )
 """Settings by which no result changes, and those that the chain itself says."""
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_BETWEEN_PATHS = re.compile(r"[\s=,\[\]{}'\"]+")
 
 
 @dataclass(frozen=True, slots=True)
-class LabParams:
-    """Which rows are made, and how large they are."""
+class Step:
+    """A set or a training that a row needs."""
 
-    experiment: str = ""
-    """One of lab/experiments.py, or several joined by commas; empty: all of them."""
-    row: str = ""
-    """A row of the experiment; empty: all of them."""
-    seed: int = 0
-    """Of the chain's trainings."""
-    split: str = ""
-    """Whose questions are asked; empty: those of the experiment's split."""
-    num_questions: int | None = None
-    """Of each evaluation set, as in the section `evaluate`; null: as many as the experiment has."""
-    pretrain_steps: int = 1700
-    """As PRETRAIN_STEPS of table.mk."""
-    rl_steps: int = 24
-    """As RL_STEPS of table.mk."""
-    num_mixed: int = 2000
-    """Trajectories of each row of `cot_share`; half of them are CoT in one of the rows."""
-    pair_steps: int = 94
-    """Steps of SFT 1 in each row of `pairs`: about an epoch of all pairs."""
-    num_resamples: int = 2000
-    """Of the bootstrap."""
+    name: str
+    """Ends in a hash of all that decides it, so nothing stale bears its name."""
+    folder: str
+    stage: str
+    """Of a training; empty for a set."""
+    start: str
+    """The folder of the model that it starts from; empty for none."""
+    commands: tuple[str, ...]
+    """A module with its settings, one after the other; of a training the settings alone."""
+    decided_by: dict[str, Any]
+    """Settings with their values, hashes of data and code, and the names of what it needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A row that is to be there."""
+    """What a row is made by, and by what it is decided."""
 
-    experiment: Experiment
-    row: Row
+    row: str
     seed: int
-    fingerprint: str
-    """Of all settings of the chain and of the evaluation: 16 hex digits."""
+    steps: tuple[Step, ...]
+    """In their order; the last one trains the model."""
+    evaluation: str
+    """The settings of `evaluation.evaluate`."""
+    decided_by: dict[str, Any]
+    """What else the evaluation depends on: settings, data and code."""
     common: str
-    """Of the settings that all rows of an experiment share; rows that differ in it are not to be
+    """A hash of the questions and of how all rows are asked; rows that differ in it are not to be
     compared."""
-    chain: tuple[Training, ...]
-    """With the places in their settings filled in."""
-    split: str
-    num_questions: int
+    shows: tuple[str, ...] = ()
+    """What experiments show of the log of the last training."""
 
     @property
-    def asked(self) -> dict[str, object]:
-        """Return what the lab says of the evaluation in place of the section `evaluate`."""
-        return {"split": self.split, "num_questions": self.num_questions}
-
-    @property
-    def model(self) -> str:
-        """Return the folder of the chain's last model, as settings name it."""
-        return f"{TRAINED.as_posix()}/{self.row.training}-s{self.seed}"
-
-    @property
-    def result(self) -> str:
-        """Return the name of its evaluation: rows that are asked the same share it."""
-        return f"{self.row.result}_{self.split}{self.num_questions}-s{self.seed}"
-
-    @property
-    def result_path(self) -> Path:
-        """Return the file that its evaluation writes."""
-        return RESULTS / f"{self.result}.json"
-
-    @property
-    def fidelity_path(self) -> Path:
-        """Return the file with the measured observations of its simulator."""
-        name = f"lab_{self.row.name}_{self.split}{self.num_questions}-s{self.seed}"
-        return FIDELITY / f"{name}.json"
-
-    @property
-    def path(self) -> Path:
-        """Return the file that keeps the row."""
-        return Path("lab") / self.experiment.name / f"{self.row.name}-s{self.seed}.json"
-
-    @property
-    def command(self) -> str:
-        """Return the command that makes the row."""
-        return f"make lab EXPERIMENT={self.experiment.name} SEED={self.seed}"
+    def hash(self) -> str:
+        """Return a hash of the whole plan."""
+        return hash_of(asdict(self))
 
 
-def plan_rows(params: LabParams) -> list[Plan]:
-    """Plan the rows that the settings name, in the order of the page."""
-    names = params.experiment.split(",") if params.experiment else []
-    chosen = [find_experiment(name) for name in names] or EXPERIMENTS
-    settings = Settings(params)
-    plans = []
-    for experiment in chosen:
-        for row in experiment.rows:
-            if params.row in ("", row.name):
-                plans.append(settings.plan(experiment, row))
-    return plans
+class Planner:
+    """Plans rows from params.yaml, dvc.lock and the code; what rows share is found once."""
 
-
-class Settings:
-    """The settings of params.yaml, from which rows are planned."""
-
-    def __init__(self, params: LabParams) -> None:
+    def __init__(self, lab: Lab, params: Params, data: Mapping[str, str]) -> None:
+        self._lab = lab
         self._params = params
-        self._loaded = Params.load("train")
-        self._values = self._loaded.values()
-        self._described: dict[Training, dict[str, Any]] = {}
-        """What was found before: chains share trainings, and to merge settings takes a while."""
+        self._data = data
+        self._decided: dict[str, dict[str, Any]] = {}
+        self._steps: dict[tuple[str, int], Step] = {}
 
-    def plan(self, experiment: Experiment, row: Row) -> Plan:
+    def plan(self, name: str, seed: int) -> Plan:
         """Plan one row.
 
         Raises:
-            ConfigError: a setting of its chain is unknown.
+            ConfigError: a name or a setting of its chain is unknown.
         """
-        places = _places(self._params, self._values)
-        chain = []
-        for training in chain_of(row.training, TRAININGS):
-            settings = _fill(training.settings, places)
-            subset = _fill(training.subset, places)
-            chain.append(replace(training, settings=settings, subset=subset))
-        split = self._params.split or experiment.split
-        num_questions = self._params.num_questions
-        if num_questions is None:
-            num_questions = experiment.num_questions
-        asked = {"split": split, "num_questions": num_questions}
-        common = {
-            "data": _with_effect({name: self._values[name] for name in _DATA}),
-            "evaluation": _with_effect(self._values["evaluate"]) | asked,
-        }
-        described = {
-            **common,
-            "mode": row.mode,
-            "asked": list(row.settings),
-            "chain": [self.describe(training) for training in chain],
-        }
-        # Elsewhere a training starts from the one before it.
-        branched = [training for training in chain if training.needs]
-        if branched:
-            described["starts"] = [training.start for training in branched]
-        if row.fidelity is not None:
-            row = replace(row, fidelity=_fill(row.fidelity, places))
-            described["fidelity"] = self._simulator(row.fidelity) if row.fidelity else ()
+        row = self._lab.rows[name]
+        steps = []
+        for needed in self._lab.chain_of(row.training):
+            steps.append(self._step(needed, seed))
+        decided_by, common = self._evaluation(row)
+        asked = f"mode={row.mode} split={row.split} num_questions={row.num_questions}"
+        asked = f"{asked} {self._lab.expand(row.settings)}"
+        shows: set[str] = set()
+        for experiment in self._lab.experiments.values():
+            if name in experiment.rows:
+                shows.update(experiment.shows)
         return Plan(
-            experiment,
-            row,
-            self._params.seed,
-            fingerprint(described),
-            fingerprint(common),
-            tuple(chain),
-            split,
-            num_questions,
+            name, seed, tuple(steps), asked.strip(), decided_by, common, tuple(sorted(shows))
         )
 
-    def _simulator(self, settings: Iterable[str]) -> Any:
-        """Describe a simulator by all its settings: what is not named follows from params.yaml."""
-        return _with_effect(self._loaded.override(list(settings)).values()["simulator"])
+    def _step(self, name: str, seed: int) -> Step:
+        """Plan a set or a training for one seed."""
+        key = (name, seed)
+        if key not in self._steps:
+            self._steps[key] = self._make_step(name, seed)
+        return self._steps[key]
 
-    def describe(self, training: Training) -> dict[str, Any]:
-        """Describe a training by all settings that can change its model."""
-        if training not in self._described:
-            arguments = [f"train.seed={self._params.seed}", *training.settings]
-            values = self._loaded.override(arguments).values()
-            found = _settings_of(values, training) | {"subset": list(training.subset)}
-            self._described[training] = found
-        return self._described[training]
+    def _make_step(self, name: str, seed: int) -> Step:
+        lab = self._lab
+        training = lab.trainings.get(name)
+        texts = [training.settings] if training else lab.sets[name]
+        expanded = [lab.expand(text) for text in texts]
+        needed = [part for text in expanded for part in lab.needs(text)]
+        if training and training.start:
+            needed.append(training.start)
+        steps = {part: self._step(part, seed) for part in needed}
+        if name not in self._decided:
+            self._decided[name] = self._of_training(name) if training else self._of_set(expanded)
+        decided_by = dict(self._decided[name])
+        decided_by["needs"] = [steps[part].name for part in sorted(steps)]
+        own = name
+        # A set whose commands name neither the seed nor anything before it serves every seed.
+        if training or steps or "{seed}" in " ".join(expanded):
+            decided_by["seed"] = seed
+            own = f"{name}-s{seed}"
+        own = f"{own}-{hash_of(decided_by)[:_HASH_LENGTH]}"
+        folder = (TRAINED if training else SETS) / own
+        places = {part: step.folder for part, step in steps.items()}
+        places |= {"seed": str(seed), "out": folder.as_posix()}
+        return Step(
+            name=own,
+            folder=folder.as_posix(),
+            stage=str(training.stage) if training else "",
+            start=steps[training.start].folder if training and training.start else "",
+            commands=tuple(fill(text, places) for text in expanded),
+            decided_by=decided_by,
+        )
+
+    def _of_training(self, name: str) -> dict[str, Any]:
+        """Describe a training by all settings, data and code that can change its model."""
+        training = self._lab.trainings[name]
+        stage = training.stage
+        # What it needs is told by its name, so that the settings are the same for every seed.
+        text = self._lab.expand(training.settings)
+        params = self._params.override(fill(text, _Unfilled()).split())
+        values = params.values({"train", "judge", *sections_beside(stage)})
+        train = values.pop("train")
+        judge = values.pop("judge")
+        own = {"own": train[stage], **{key: train[key] for key in _SHARED}, **values}
+        if stage in (Stage.RL1, Stage.RL2):
+            own["max_turn_tokens"] = train["max_turn_tokens"]
+            if "rubric" in train[stage]["rewards"]:
+                own |= {"rubric": train["rubric"], "judge": judge}
+        code = [code_of("train.run", f"stage={stage}")]
+        if stage is Stage.RL1:
+            code.append(code_of("evaluation.gate"))
+        return {
+            "stage": str(stage),
+            "settings": with_effect(own),
+            "data": self._inputs(own),
+            "code": code,
+        }
+
+    def _of_set(self, commands: Iterable[str]) -> dict[str, Any]:
+        """Describe a set by its commands, and the settings, data and code that they read."""
+        commands = list(commands)
+        sections = self._params.values(_OF_SETS)
+        if all(command.startswith("lab.subset ") for command in commands):
+            sections = {}  # It reads its arguments alone.
+        referred: dict[str, Any] = {}
+        for name in _REFERENCE.findall(" ".join(commands)):
+            value: Any = self._params.values([name.partition(".")[0]])
+            for part in name.split("."):
+                value = value[part]
+            if name.rpartition(".")[2] not in _WITHOUT_EFFECT:
+                referred[name] = value
+        return {
+            "commands": commands,
+            "settings": with_effect(sections) | referred,
+            "data": self._inputs([commands, sections, referred]),
+            "code": {command.split()[0]: code_of(command.split()[0]) for command in commands},
+        }
+
+    def _evaluation(self, row: Row) -> tuple[dict[str, Any], str]:
+        """Describe how a row is asked, and hash what all rows of an experiment share of it."""
+        key = f"{row.settings} {row.split} {row.num_questions}"
+        if key not in self._decided:
+            settings = self._lab.expand(row.settings).split()
+            values = self._params.override(settings).values(_OF_EVALUATION)
+            data = self._inputs([values, QUESTIONS.as_posix()])
+            self._decided[key] = {
+                "settings": with_effect(values),
+                "data": data,
+                "code": code_of("evaluation.evaluate"),
+            }
+        decided_by = self._decided[key]
+        asked = self._params.values(["evaluate"])
+        questions = decided_by["data"].get(QUESTIONS.as_posix())
+        return decided_by, hash_of([with_effect(asked), questions, row.split, row.num_questions])
+
+    def _inputs(self, values: Any) -> dict[str, str]:
+        """Return a hash of each file or folder that settings name, by its path.
+
+        What the project's pipeline makes is described by dvc.lock, other files by themselves.
+        """
+        found = {}
+        for text in _texts_of(values):
+            for name in _BETWEEN_PATHS.split(text):
+                path = Path(name)
+                if path.is_relative_to(TRAINED) or path.is_relative_to(SETS):
+                    continue
+                if path.is_relative_to(DATA):
+                    for made, md5 in self._data.items():
+                        if path.is_relative_to(made):
+                            found[name] = md5
+                        elif path != DATA and Path(made).is_relative_to(path):
+                            found[made] = md5
+                elif "/" in name and not path.is_absolute() and path.is_file():
+                    found[name] = hashlib.md5(path.read_bytes()).hexdigest()
+        return found
 
 
-def fingerprint(described: object) -> str:
-    """Hash settings: the first 16 hex digits of their SHA-256."""
-    text = json.dumps(described, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+class _Unfilled(dict[str, str]):
+    """Gives each place a folder that is the same for every seed."""
+
+    def __missing__(self, name: str) -> str:
+        return (SETS / name).as_posix()
 
 
-def _places(params: LabParams, values: Mapping[str, Any]) -> dict[str, object]:
-    """Return what stands in the places of settings, such as `{seed}`."""
-    num_pairs = values["assemble"]["num_cot_a"]
-    return {
-        "{seed}": params.seed,
-        "{pretrain_steps}": params.pretrain_steps,
-        "{rl_steps}": params.rl_steps,
-        "{more_rl_steps}": params.rl_steps * 3 // 2,
-        "{num_mixed}": params.num_mixed,
-        "{pair_steps}": params.pair_steps,
-        "{quarter_of_pairs}": num_pairs // 4,
-        "{sixteenth_of_pairs}": num_pairs // 16,
-    }
+def _texts_of(values: Any) -> Iterator[str]:
+    """Yield the texts within settings."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for value in values.values():
+            yield from _texts_of(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts_of(value)
 
 
-def _fill(settings: Iterable[str], places: Mapping[str, object]) -> tuple[str, ...]:
-    found = []
-    for setting in settings:
-        for place, value in places.items():
-            setting = setting.replace(place, str(value))
-        found.append(setting)
-    return tuple(found)
-
-
-def _settings_of(values: Mapping[str, Any], training: Training) -> dict[str, Any]:
-    """Choose what concerns one stage of training; the settings may be a finished model's."""
-    section = values["train"]
-    shared = {name: section[name] for name in _SHARED}
-    own = _with_effect(section[training.stage])
-    if training.stage in (Stage.RL1, Stage.RL2):
-        if "rubric" in section[training.stage]["rewards"]:
-            shared["rubric"] = _with_effect(section["rubric"])
-        if section.get("max_turn_tokens"):
-            shared["max_turn_tokens"] = section["max_turn_tokens"]
-    if training.stage is Stage.RL1:
-        shared["simulator"] = _with_effect(values["simulator"])
-    return {"stage": str(training.stage), "shared": _with_effect(shared), "own": own}
-
-
-def _with_effect(values: Any) -> Any:
+def with_effect(values: Any) -> Any:
     """Leave out settings without effect, and the folders above a machine's own paths."""
     if isinstance(values, Mapping):
-        return {
-            str(key): _with_effect(value)
-            for key, value in values.items()
-            if key not in _WITHOUT_EFFECT
-        }
+        kept = {}
+        for key, value in values.items():
+            if key not in _WITHOUT_EFFECT:
+                kept[str(key)] = with_effect(value)
+        return kept
     if isinstance(values, list | tuple):
-        return [_with_effect(value) for value in values]
-    if isinstance(values, str) and PurePath(values).is_absolute():
-        return PurePath(values).name
+        return [with_effect(value) for value in values]
+    if isinstance(values, str) and Path(values).is_absolute():
+        return Path(values).name
     return values
 
 
-def check_chain(plan: Plan) -> None:
-    """Check that the models of a chain were trained as it is planned.
+def hash_of(described: object) -> str:
+    """Hash settings: the SHA-256 of their JSON in hex digits."""
+    text = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_of(module: str, *arguments: str) -> str:
+    """Hash the files that a command reaches by import, and their paths."""
+    text = describe_code(module, " ".join(["python -m", module, *arguments]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_data(lock: Path = _LOCK) -> dict[str, str]:
+    """Return the MD5 of everything that the project's pipeline has made, by its path.
 
     Raises:
-        InputError: one of them is missing, or was trained with other settings.
+        InputError: the lock cannot be read.
     """
-    settings = Settings(LabParams(seed=plan.seed))
-    for training in plan.chain:
-        path = TRAINED / f"{training.name}-s{plan.seed}" / "params.yaml"
-        try:
-            trained = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-            found = _settings_of(trained, training) | {"subset": list(training.subset)}
-        except (OSError, KeyError, TypeError) as error:
-            raise InputError(
-                f"there is no finished model in {path.parent}", got=error, fix=plan.command
-            ) from error
-        planned = settings.describe(training)
-        if found != planned:
-            raise InputError(
-                f"the model in {path.parent} was trained with other settings than params.yaml has",
-                where=path,
-                expected=_first_difference(planned, found),
-                got=_first_difference(found, planned),
-                fix=f"move {path.parent} and the models that start from it away, then "
-                f"{plan.command}",
-            )
+    if not lock.is_file():
+        return {}
+    try:
+        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
+        found = {}
+        for stage in stages.values():
+            for out in stage.get("outs", ()):
+                found[str(out["path"])] = str(out["md5"])
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
+        got = str(error).replace("\n", " ")
+        raise InputError(f"cannot read {lock}", got=got, fix="dvc repro assemble") from error
+    return found
 
 
-def _first_difference(one: Any, other: Any, name: str = "") -> str:
-    """Name the first setting in which two descriptions differ, with its value in the first."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted({*one, *other}):
-            if one.get(key) != other.get(key):
-                return _first_difference(one.get(key), other.get(key), f"{name}.{key}".strip("."))
-    return f"{name}: {one!r}"
+def plan_path(row: str, seed: int) -> Path:
+    """Return the file of a row's plan."""
+    return FOLDER / f"{row}-s{seed}.json"
+
+
+def write_plan(plan: Plan) -> Path:
+    """Write a plan, and return its file; equal plans give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = plan_path(plan.row, plan.seed)
+    write_file(path, json.dumps(asdict(plan), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def read_plan(row: str, seed: int) -> Plan:
+    """Read a plan back.
+
+    Raises:
+        InputError: it is missing or holds something else.
+    """
+    return read_json(plan_path(row, seed), Plan, command="python -m lab.plan")
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Write all plans, and return the summary line."""
+    if arguments:
+        raise ConfigError("this command takes no arguments", got=" ".join(arguments))
+    lab = read_lab()
+    planner = Planner(lab, Params.load("train"), read_data())
+    planned = set()
+    for seed in lab.seeds:
+        for row in lab.rows:
+            planned.add(write_plan(planner.plan(row, seed)))
+    for path in FOLDER.glob("*.json"):
+        if path not in planned:
+            path.unlink()
+    return f"{FOLDER}: {len(lab.rows)} rows with {len(lab.seeds)} seeds"
+
+
+if __name__ == "__main__":
+    from coa.cli import run
+
+    run(main, sys.argv[1:])

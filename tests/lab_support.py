@@ -1,23 +1,34 @@
-"""Hold what the tests of the lab share: settings, and rows that are kept."""
+"""Hold what the tests of the lab share: settings, plans, and rows that are kept."""
 
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from coa.trajectory import Sampling
-from evaluation.outcomes import Outcome, Setting, summarise
-from lab.kept import KeptRow, write_row
-from lab.plan import LabParams, plan_rows
-from lab.row import make_row
+from coa.params import Params
+from evaluation.outcomes import Outcome
+from lab.kept import KeptRow, Verdict, pack_outcomes, write_row
+from lab.plan import Plan, Planner, read_data
+from lab.records import read_lab
 from tests.evaluate_support import outcome
-from tests.settings_support import every_setting
+from tests.settings_support import PROFILE
+
+LOCK = """schema: '2.0'
+stages:
+  assemble: {outs: [{path: data/assemble, md5: sets}]}
+  questions: {outs: [{path: data/questions.parquet, md5: questions}]}
+  branch: {outs: [{path: data/branch/pairs.parquet, md5: pairs}]}
+"""
 
 
-def write_params(root: Path, *changes: str) -> None:
+def write_params(*changes: str) -> None:
     """Write params.yaml of the default profile with other values of some settings."""
-    merged = OmegaConf.merge(every_setting(), OmegaConf.from_dotlist(list(changes)))
-    Path("params.yaml").write_text(json.dumps(OmegaConf.to_container(merged)))
+    params = Params.load("pipeline", changes, PROFILE)
+    Path("params.yaml").write_text(json.dumps(params.chosen))
+
+
+def plans_of(rows: tuple[str, ...], seed: int = 0) -> dict[str, Plan]:
+    """Plan some rows of the lab with the settings and the data of the current folder."""
+    planner = Planner(read_lab(), Params.load("train"), read_data())
+    return {row: planner.plan(row, seed) for row in rows}
 
 
 def outcomes(right: list[bool]) -> list[Outcome]:
@@ -35,12 +46,30 @@ def outcomes(right: list[bool]) -> list[Outcome]:
     return rows
 
 
-def keep_row(experiment: str, row: str, right: list[bool], seed: int = 0) -> KeptRow:
-    """Keep a row as if it had been made with the settings of now."""
-    params = LabParams(experiment=experiment, row=row, seed=seed, num_resamples=50)
-    (plan,) = plan_rows(params)
-    setting = Setting("lab", "m", "f", "coa", "validation", "hash", "p", "bm25", Sampling(), {})
-    result = summarise(setting, outcomes(right), num_resamples=50, seed=0)
-    made = make_row(plan, result, params, reports={})
-    write_row(plan.path, made)
-    return made
+def keep_row(
+    row: str,
+    right: list[bool],
+    seed: int = 0,
+    *,
+    plan: str = "plan",
+    common: str = "common",
+    gate: Verdict | None = None,
+    logged: dict[str, tuple[float, float]] | None = None,
+) -> KeptRow:
+    """Keep a row; without questions it is one of which the gate predicts a harm."""
+    kept = KeptRow(
+        row=row,
+        seed=seed,
+        plan=plan,
+        common=common,
+        code="code",
+        date="2026-11-25",
+        machine={"platform": "test"},
+        gate=gate,
+        questions="questions" if right else "",
+        num_questions=len(right),
+        columns=pack_outcomes(outcomes(right)) if right else {},
+        logged=logged or {},
+    )
+    write_row(kept)
+    return kept

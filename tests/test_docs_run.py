@@ -271,7 +271,7 @@ def test_the_page_of_plots_shows_pictures_that_lie_beside_it(trained_project: Pa
 @pytest.mark.long
 def test_the_demo_ends_with_what_there_is_to_open(trained_project: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained_project, tmp_path / "demo", symlinks=True))
-    for path in (*ROOT.glob("*.mk"), *map(ROOT.joinpath, ("Makefile", "pyproject.toml"))):
+    for path in map(ROOT.joinpath, ("Makefile", "pyproject.toml")):
         shutil.copy2(path, folder)
     # The environment of the tests stands in for the one that the command makes.
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,9 +1,6 @@
-"""Test the table over several evaluation sets, its notes on what was asked otherwise, table.mk."""
+"""Test the table over several evaluation sets, and its notes on what was asked otherwise."""
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,68 +251,3 @@ def test_the_command_writes_page_and_picture(
     page = Path("results/table.md").read_text()
     assert "| system | NQ (40) | HotpotQA (10) | mean |" in page
     assert Path("results/table.png").read_bytes().startswith(b"\x89PNG")
-
-
-# table.mk
-
-_PYTHON = """#!/bin/sh
-[ "$1" = -c ] && exec {python} "$@"
-echo "python $*" >> commands.txt
-"""
-_RECORDS = """#!/bin/sh
-echo "$(basename "$0") $*" >> commands.txt
-"""
-
-
-@pytest.fixture
-def commands(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a folder with table.mk, and programs that write down how they were called."""
-    monkeypatch.chdir(tmp_path)
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    scripts = {"python": _PYTHON.format(python=sys.executable), "dvc": _RECORDS, "many": _RECORDS}
-    for name, text in scripts.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(root))
-    Path("installed-train").touch()
-    Path("table.mk").write_text((root / "table.mk").read_text())
-    values = every_setting()
-    values.train.launch = "many --config_file fsdp.yaml -m"
-    Path("params.yaml").write_text(OmegaConf.to_yaml(values))
-    return tmp_path / "commands.txt"
-
-
-def run_make(*arguments: str) -> None:
-    command = ["make", "-f", "table.mk", "INSTALLED=installed", *arguments]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-
-
-def test_a_row_of_the_table_is_trained_as_the_profile_launches_it(commands: Path) -> None:
-    run_make("data/train/sft1-s3/params.yaml", "SEED=3", "PRETRAIN_STEPS=7")
-    assert commands.read_text().splitlines() == [
-        "dvc repro assemble",
-        "python -m train.run stage=pretrain name=pretrain-s3 train.seed=3 "
-        "train.pretrain.arguments.max_steps=7",
-        "many --config_file fsdp.yaml -m train.run stage=sft1 name=sft1-s3 train.seed=3 "
-        "train.sft1.init=data/train/pretrain-s3",
-    ]
-
-
-@pytest.mark.parametrize("sets", ["", "nq,hotpotqa"])
-def test_rows_are_evaluated_on_all_sets_of_the_split_unless_some_are_named(
-    commands: Path, sets: str
-) -> None:
-    run_make("results/evaluate/pretrain_cot-s0.json", f"SETS={sets}", "NUM_QUESTIONS=0")
-    assert commands.read_text().splitlines()[-1] == (
-        "python -m evaluation.evaluate name=pretrain_cot-s0 model=data/train/pretrain-s0 mode=cot "
-        f"split=test sets=[{sets}] num_questions=0"
-    )
-
-
-def test_without_settings_no_training_starts(commands: Path) -> None:
-    Path("params.yaml").unlink()
-    with pytest.raises(subprocess.CalledProcessError):
-        run_make("data/train/sft1-s0/params.yaml")
-    assert "stage=sft1" not in commands.read_text()

@@ -56,7 +56,7 @@ SECTIONS = {
     "gate": "evaluation.gate:GateParams",
     "fidelity": "evaluation.fidelity:FidelityParams",
     "table": "evaluation.table:TableParams",
-    "lab": "lab.plan:LabParams",
+    "lab": "lab.chain:LabParams",
     "lab_subset": "lab.subset:LabSubsetParams",
 }
 """The module and the name of each section's dataclass."""

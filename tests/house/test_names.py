@@ -49,8 +49,9 @@ def words_of_code(sources: dict[Path, ast.Module]) -> set[str]:
             value = node.value if isinstance(node, ast.Constant) else None
             for text in (*texts, value):
                 words.update(re.findall(r"\w+", text) if isinstance(text, str) else ())
-    settings = [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("*.yaml"), *ROOT.glob("metrics/*")]
-    for path in [*settings, ROOT / "Makefile", *ROOT.glob("*.mk"), ROOT / "pyproject.toml"]:
+    settings = [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("*.yaml"), *ROOT.glob("lab/*.yaml")]
+    settings += ROOT.glob("metrics/*")
+    for path in [*settings, ROOT / "Makefile", ROOT / "pyproject.toml"]:
         words.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
     return words
 
