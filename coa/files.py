@@ -10,7 +10,7 @@ DATA = Path("data")
 """The folder of all that stages write."""
 
 PRETRAINING_TEXTS = DATA / "microworld/pretraining.parquet"
-"""What a student made from nothing learns to read from."""
+"""What a student made from scratch learns to read from."""
 MICROWORLD_CORPUS = DATA / "microworld/corpus.parquet"
 """The passages of the invented world."""
 QUESTIONS = DATA / "questions.parquet"

@@ -20,7 +20,7 @@ class Stage(StrEnum):
     """What is trained (AutoCoA, section 3)."""
 
     PRETRAIN = "pretrain"
-    """The model to start from: a small one, trained from nothing on the microworld's text, or
+    """The model to start from: a small one, trained from scratch on the microworld's text, or
     another maker's."""
     SFT1 = "sft1"
     """When to act: a loss on pairs that share a prefix and part at one point."""

@@ -122,7 +122,7 @@ def test_the_card_tells_the_whole_chain_and_what_it_was_trained_on(chain: Path) 
             path = Path(f"data/{name}/{split}.parquet")
             assert hashlib.sha256(path.read_bytes()).hexdigest() in shown
     assert "Masked: prompt, search results, inserted markers." in shown
-    assert "begun from nothing" in shown
+    assert "trained from scratch" in shown
     assert (OUT / "sft2/curves.png").read_bytes() == b"a picture"
 
 

@@ -1,4 +1,4 @@
-"""Run the tiny profile from nothing to the sets, to a remote and back, and into clear errors."""
+"""Run the tiny profile from scratch to the sets, to a remote and back, and into clear errors."""
 
 import json
 import shutil

@@ -1,6 +1,6 @@
 """Make the model that a chain starts from: train a small one, or fetch another maker's.
 
-The small one is trained from nothing on data/microworld/pretraining.parquet: it learns the known
+The small one is trained from scratch on data/microworld/pretraining.parquet: it learns the known
 facts, how to read passages, and to hedge on what it does not know. Where `train.pretrain.base`
 names a model, that one is fetched instead (train/base.py).
 """

@@ -193,7 +193,7 @@ class RemoteSearch:
         served = reply.headers.get(FINGERPRINT_HEADER, "")
         self._served = self._served or served
         if served and served != self._served:
-            fix = "run it all on one index: start the old one again, or begin again from nothing"
+            fix = "run it all on one index: start the old one again, or begin again from scratch"
             raise ServiceError(
                 "the search server has another index",
                 where=self._url,

@@ -30,7 +30,7 @@ _RFT_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class PretrainParams:
-    """The model that a chain starts from: another maker's, or one from nothing."""
+    """The model that a chain starts from: another maker's, or one from scratch."""
 
     base: str = ""
     """A folder or a name on the Hub, brought to data/train/; empty: a new model is trained on the

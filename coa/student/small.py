@@ -1,4 +1,4 @@
-"""Make a student that starts from nothing: a word tokenizer and a small Qwen3 with random weights.
+"""Make a student that starts from scratch: a word tokenizer and a small Qwen3 with random weights.
 
 Only the microworld's `pretrain` stage needs it; every other profile starts from a model on the Hub.
 """

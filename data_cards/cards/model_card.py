@@ -113,7 +113,7 @@ def render_card(facts: ModelFacts, section: RenderParams, repository: str = "") 
 
 def _context(facts: ModelFacts) -> dict[str, Any]:
     run = facts.chain[-1]
-    begins = ", begun from nothing"
+    begins = ", trained from scratch"
     if facts.base:
         begins = f" and begins with {inline(facts.base)}"
     return {

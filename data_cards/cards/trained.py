@@ -33,7 +33,7 @@ class TrainedStage(NamedTuple):
     stage: str
     """`pretrain`, `sft1`, ..."""
     init: str
-    """The folder or the model that it started from; empty for one made from nothing."""
+    """The folder or the model that it started from; empty for one made from scratch."""
     data: tuple[str, ...]
     """Files and folders that it was trained on."""
     arguments: dict[str, Any]
