@@ -496,7 +496,7 @@ def read_profiles(path: Path) -> list[Path]:
 
 
 def merge_profiles(profiles: Sequence[Path], base: Path = DEFAULT_PROFILE) -> Merged:
-    """Return what the base profile and `profiles` choose, each laid over those before it.
+    """Return what the base profile and `profiles` choose, each overriding those before it.
 
     A mapping with keys of the user's choice is whole: what a profile adds, and what was there.
 
@@ -522,7 +522,7 @@ def _check_values(values: DictConfig, chosen: DictConfig, profile: Path) -> None
     """Refuse a value that was chosen and that its section cannot hold.
 
     Raises:
-        ConfigError: It names the profile that was laid over the others last.
+        ConfigError: It names the last profile.
     """
     for name in map(str, chosen):
         kind = kind_of(name)
