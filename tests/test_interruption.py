@@ -23,6 +23,14 @@ from coa.policy.probe import STORY
 CONCURRENCY = 6
 
 
+@pytest.fixture(autouse=True)
+def closed_terminals_are_heard() -> Iterator[None]:
+    """Let commands hear SIGHUP, also where the tests run under nohup, which makes them deaf."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 class SlowServer:
     """Answers completions after some seconds, and counts what it was asked."""
 
