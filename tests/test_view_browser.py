@@ -50,7 +50,7 @@ def page(url: str) -> Iterator[Any]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         alarms: list[str] = []
         page.on("dialog", lambda dialog: (alarms.append(dialog.message), dialog.dismiss()))
         page.on("pageerror", lambda error: alarms.append(str(error)))
@@ -126,6 +126,7 @@ def test_the_masks_switch_says_what_it_needs(page: Any) -> None:
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_selector("#masks")
+    page.wait_for_load_state("load")  # keys are heard from then on
     page.keyboard.press("m")
     page.wait_for_url("**masks=1**")
     assert "there is no tokenizer" in page.locator("main").inner_text()
