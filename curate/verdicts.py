@@ -7,7 +7,7 @@ nothing, and neither does a conflict.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -234,14 +234,6 @@ def now_right(rows: Iterable[GradedTrajectory], revision: Revision) -> Iterator[
         revised = revision.trajectory(row)
         if revised.grade.verdict is Verdict.CORRECT:
             yield revised
-
-
-def count_effects(applied: Iterable[Applied]) -> Mapping[Effect, int]:
-    """Count how often each effect occurred."""
-    counts = dict.fromkeys(Effect, 0)
-    for item in applied:
-        counts[item.effect] += 1
-    return counts
 
 
 def read_revision(params: Params) -> Revision:

@@ -160,6 +160,9 @@ def test_a_full_disk_leaves_the_sets_of_the_run_before(folder: Path) -> None:
 
 def test_a_set_that_is_no_longer_built_goes(folder: Path) -> None:
     assemble.main([])
-    assert (assemble.OUT / "rl/train.parquet").exists()
-    assemble.main(["num_coa=8", "num_rl=12", "allows_fewer=true"])
-    assert {path.name for path in assemble.OUT.iterdir() if path.is_dir()} >= {"coa", "cot"}
+    assert (assemble.OUT / "cot_a/train.parquet").exists()
+    pairs = pl.read_parquet(assemble.PAIRS)["pair_id"]
+    exclude(*((pair_id, RowKind.PAIR) for pair_id in pairs))
+    assert "cot_a: no row is left" in assemble.main(["allows_fewer=true"])
+    built = {path.name for path in assemble.OUT.iterdir() if path.is_dir()}
+    assert built == {"coa", "cot", "rl"}
