@@ -57,7 +57,7 @@ class Plan:
             require_forks(forking_policy(params))
 
     def chosen(self, names: Iterable[str]) -> list[str]:
-        """Return those settings that stand in params.yaml: DVC stops at others."""
+        """Return those settings that params.yaml has: DVC stops at others."""
         return [name for name in names if self._params.chooses(name)]
 
     def ref(self, name: str) -> str:

@@ -3,7 +3,7 @@
     python -m lab.chain row=sft2 seed=0        # the stage `row` of lab/dvc.yaml: use `dvc repro`
 
 Rows share what they share, and two of them may be made side by side: what one makes, the other
-waits for. A killed chain goes on where it stopped: a training from its last checkpoint, sets and
+waits for. A killed chain resumes where it stopped: a training from its last checkpoint, sets and
 evaluations from .journal/. Before a training on simulated searches the gate is asked; where it
 predicts a harm, nothing is trained and the row keeps the verdict alone.
 """
@@ -68,7 +68,7 @@ def run_module(program: str, module: str, settings: str) -> None:
         raise ChainError(
             f"{module} has failed",
             got=f"status {status}",
-            fix="see above; started again, the chain goes on from there",
+            fix="see above; run again, the chain resumes from there",
         )
 
 

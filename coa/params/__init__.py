@@ -86,12 +86,12 @@ class Params:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], path: Path, own_section: str = "pipeline") -> "Params":
-        """Return settings that stand in no file yet; messages call them `path`."""
+        """Return settings that are in no file yet; messages call them `path`."""
         return cls(OmegaConf.create(dict(values)), own_section, path)
 
     @property
     def path(self) -> Path:
-        """The file that the settings stand in."""
+        """The file that holds the settings."""
         return self._path
 
     def override(self, arguments: Sequence[str]) -> "Params":
@@ -145,11 +145,11 @@ class Params:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What stands in the file and on the command line, without defaults."""
+        """The values that the file and the command line give, without defaults."""
         return cast(dict[str, Any], OmegaConf.to_container(self._values))
 
     def chooses(self, dotted: str) -> bool:
-        """Return whether a section or a setting stands in the file, or on the command line."""
+        """Return whether the file or the command line gives a section or a setting."""
         return chosen_value(self.chosen, dotted) is not MISSING
 
     def values(self, sections: Iterable[str] = ()) -> dict[str, Any]:

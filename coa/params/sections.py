@@ -116,7 +116,7 @@ def with_defaults(kind: type[Any], given: Mapping[str, Any], preset: Any = None)
 
 
 def chosen_part(kind: type[Any] | None, values: Mapping[str, Any], chosen: Any) -> dict[str, Any]:
-    """Return of a section's values those whose keys stand in `chosen`, in its order."""
+    """Return of a section's values those whose keys `chosen` has, in its order."""
     hints = hints_of(kind) if kind is not None else {}
     found: dict[str, Any] = {}
     for key, value in chosen.items():

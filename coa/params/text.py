@@ -60,7 +60,7 @@ def to_text(values: dict[str, Any], comments: dict[str, list[str]], head: str) -
 
 
 def _to_nodes(value: Any, name: str, comments: dict[str, list[str]]) -> Any:
-    """Return values for the YAML writer: what fits into a line stands in a line, in brackets.
+    """Return values for the YAML writer: what fits on a line is written on one, in brackets.
 
     Not so a section, nor what has a comment within. DVC's reader refuses a text with a colon
     without quotes within brackets, and DVC writes no quotes: so what holds such a text, as an

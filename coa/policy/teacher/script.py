@@ -1,6 +1,6 @@
 """Continue a request's text as a scripted, imperfect teacher: the script of a `ScriptedPolicy`.
 
-The teacher names a fact that it needs, searches for it or not, says what it found, and goes on with
+The teacher names a fact that it needs, searches for it or not, says what it found, and turns to
 the next fact. A query holds only what the question or an earlier result has shown. So a further
 name is searched for only once a result has shown it, and where the evidence never comes the rollout
 ends wrong. It errs on purpose, at the rates of its settings, so that all later stages have real
