@@ -44,9 +44,11 @@ class LabParams:
     """Which row is made."""
 
     row: str = ""
-    """One of lab/experiments.yaml."""
+    """One of experiments.yaml."""
     seed: int = 0
     """Of the chain's trainings."""
+    folder: str = "lab"
+    """The lab: a folder with experiments.yaml."""
 
 
 class ChainError(CoaError):
@@ -216,15 +218,16 @@ def main(arguments: Sequence[str]) -> str:
     """Make the row and return the summary line."""
     loaded = Params.load("lab", arguments)
     params = loaded.section(LabParams)
+    folder = Path(params.folder)
     if not params.row:
         raise ConfigError("name a row", expected="row=sft2 seed=0")
-    plan = read_plan(params.row, params.seed)
+    plan = read_plan(params.row, params.seed, folder)
     launch: str = loaded.values(["train"])["train"]["launch"]
     row = make_row(plan, launch)
-    path = write_row(row)
+    path = write_row(row, folder)
     right = row.mean("exact_match")
     found = "the gate predicts a harm" if right is None else f"exact match {100 * right:.1f}%"
-    return f"{path}: {found}; commit it with lab/dvc.lock"
+    return f"{path}: {found}; commit it with {folder}/dvc.lock"
 
 
 if __name__ == "__main__":

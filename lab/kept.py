@@ -1,4 +1,4 @@
-"""Define the file that keeps a finished row: lab/rows/ROW-sSEED.json, a metrics file of DVC.
+"""Define the file that keeps a finished row: rows/ROW-sSEED.json, a metrics file of DVC.
 
 Its figures stand at the top, where `dvc metrics` and `dvc exp show` read them. All else stands in
 the list `about`, as they read no lists. Outcomes are kept by column in the order of the questions'
@@ -17,14 +17,17 @@ from coa.errors import InputError
 from coa.intervals import Interval
 from coa.metrics import rate
 from coa.student.results import read_json
+from coa.trajectory import FORCED_STOPS
 from coa.whole_files import write_file
 from evaluation.outcomes import Outcome
+from lab.records import FOLDER
 
-FOLDER = Path("lab/rows")
 _NONE = 255
 """The byte of a question to which a column does not apply."""
 COLUMNS: dict[str, Callable[[Outcome], int | None]] = {
     "exact_match": lambda row: row.exact_match,
+    "f1": lambda row: None if row.f1 is None else round(100 * row.f1),
+    "is_forced": lambda row: row.stop_reason in FORCED_STOPS,
     "num_actions": lambda row: row.num_actions,
     "num_hops": lambda row: row.num_hops,
     "needs_no_search": lambda row: row.needs_no_search,
@@ -34,7 +37,7 @@ COLUMNS: dict[str, Callable[[Outcome], int | None]] = {
     "searched_unknown": lambda row: row.searched_unknown,
     "needed_unknown": lambda row: row.needed_unknown,
 }
-"""What is kept of each question."""
+"""What is kept of each question; F1 in hundredths."""
 Values = Mapping[str, int | None]
 """The columns of one question."""
 GROUPS: dict[str, Callable[[Values], bool]] = {
@@ -121,6 +124,9 @@ class KeptRow:
             found[name] = self.mean("exact_match", group)
         found["searched_known"] = self.search_rate("known")
         found["searched_unknown"] = self.search_rate("unknown")
+        f1 = self.mean("f1")
+        found["f1"] = None if f1 is None else round(f1 / 100, 4)
+        found["is_forced"] = self.mean("is_forced")
         found["num_actions"] = self.mean("num_actions")
         found["broken"] = self.mean("is_broken")
         found["num_failed"] = self.num_failed if self.num_questions else None
@@ -165,18 +171,18 @@ def pack_outcomes(outcomes: Sequence[Outcome]) -> dict[str, str]:
     return {name: pack(read(row) for row in rows) for name, read in COLUMNS.items()}
 
 
-def row_path(row: str, seed: int) -> Path:
-    """Return the file that keeps a row."""
-    return FOLDER / f"{row}-s{seed}.json"
+def row_path(row: str, seed: int, folder: Path = FOLDER) -> Path:
+    """Return the file that keeps a row of a lab."""
+    return folder / "rows" / f"{row}-s{seed}.json"
 
 
-def write_row(row: KeptRow) -> Path:
-    """Write a kept row; equal rows give equal bytes.
+def write_row(row: KeptRow, folder: Path = FOLDER) -> Path:
+    """Write a kept row of a lab; equal rows give equal bytes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    path = row_path(row.row, row.seed)
+    path = row_path(row.row, row.seed, folder)
     write_file(path, json.dumps({**row.figures(), "about": [asdict(row)]}, indent=1) + "\n")
     return path
 

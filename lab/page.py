@@ -1,8 +1,9 @@
 """Write the page of the lab, reports/lab.html: a table for each experiment, and its differences.
 
-    python -m lab.page
+    python -m lab.page                      # reports/lab.html
+    python -m lab.page folder=lab/smollm    # reports/smollm.html
 
-Reads lab/experiments.yaml and the rows that are kept, and nothing else: no model and no params.yaml
+Reads experiments.yaml and the rows that are kept, and nothing else: no model and no params.yaml
 is needed. The page is one file without scripts that needs no network; equal rows give equal bytes.
 """
 
@@ -12,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coa.errors import ConfigError
 from coa.intervals import Interval, Over, difference_over, mean_interval
 from coa.report_page import render_report
 from coa.whole_files import write_file
 from lab.kept import GROUPS, KeptRow, read_row, row_path
 from lab.plan import plan_path, read_plan
-from lab.records import Experiment, Lab, Row, read_lab
+from lab.records import FOLDER, Experiment, Lab, Row, folder_of, read_lab
 
-OUT = Path("reports/lab.html")
+REPORTS = Path("reports")
 _TEMPLATES = Path(__file__).parent / "templates"
 _NUM_RESAMPLES = 2000
 _SEED = 0
@@ -58,7 +58,9 @@ def values_of(seeds: Sequence[KeptRow], measure: str, group: str) -> list[list[f
     return found
 
 
-def find_systems(lab: Lab, experiment: Experiment) -> tuple[list[System], list[str]]:
+def find_systems(
+    lab: Lab, experiment: Experiment, folder: Path = FOLDER
+) -> tuple[list[System], list[str]]:
     """Read the kept rows of an experiment, and say which of them are left out or stale.
 
     Raises:
@@ -71,7 +73,7 @@ def find_systems(lab: Lab, experiment: Experiment) -> tuple[list[System], list[s
         row = lab.rows[name]
         seeds = []
         for seed in lab.seeds:
-            path = row_path(name, seed)
+            path = row_path(name, seed, folder)
             if not path.is_file():
                 continue
             kept = read_row(path)
@@ -81,7 +83,8 @@ def find_systems(lab: Lab, experiment: Experiment) -> tuple[list[System], list[s
             ):
                 notes.append(f"{title}: left out, as it was asked other questions, or otherwise")
                 continue
-            if plan_path(name, seed).is_file() and read_plan(name, seed).hash != kept.plan:
+            planned = plan_path(name, seed, folder)
+            if planned.is_file() and read_plan(name, seed, folder).hash != kept.plan:
                 notes.append(f"{title}: made with other settings, data or code than there are now")
             seeds.append(kept)
         systems.append(System(name, row, tuple(seeds)))
@@ -102,10 +105,10 @@ def _evaluated(system: System) -> set[int]:
     return {kept.seed for kept in system.seeds if kept.num_questions}
 
 
-def describe(lab: Lab, name: str) -> dict[str, Any]:
+def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """Return what the template shows of an experiment."""
     experiment = lab.experiments[name]
-    systems, notes = find_systems(lab, experiment)
+    systems, notes = find_systems(lab, experiment, folder)
     kept = [system for system in systems if system.seeds]
     by_name = {system.name: system for system in kept}
     differences = []
@@ -210,15 +213,18 @@ def _number(found: float | None) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write the page and return the summary line."""
-    if arguments:
-        raise ConfigError("this command takes no arguments", got=" ".join(arguments))
-    lab = read_lab()
-    parts = [describe(lab, name) for name in lab.experiments]
-    page = render_report(_TEMPLATES, "lab.html", parts=parts, groups=list(GROUPS))
-    write_file(OUT, page)
-    kept = [name for name in lab.rows if any(row_path(name, seed).is_file() for seed in lab.seeds)]
-    return f"{OUT}: {len(kept)} of {len(lab.rows)} rows; open it in a browser"
+    """Write the page of a lab, and return the summary line."""
+    folder = folder_of(arguments)
+    lab = read_lab(folder)
+    parts = [describe(lab, name, folder) for name in lab.experiments]
+    page = render_report(_TEMPLATES, "lab.html", parts=parts, lab=folder)
+    out = REPORTS / f"{folder.name}.html"
+    write_file(out, page)
+    kept = []
+    for name in lab.rows:
+        if any(row_path(name, seed, folder).is_file() for seed in lab.seeds):
+            kept.append(name)
+    return f"{out}: {len(kept)} of {len(lab.rows)} rows; open it in a browser"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Plan every row for every seed: lab/plans/ROW-sSEED.json, on which DVC's stage of the row depends.
+"""Plan every row for every seed: plans/ROW-sSEED.json, on which DVC's stage of the row depends.
 
-    python -m lab.plan        # the stage `plans` of lab/dvc.yaml, which always runs
+    python -m lab.plan                      # the stage `plans` of lab/dvc.yaml, which always runs
+    python -m lab.plan folder=lab/smollm    # that of another lab
 
 A plan holds all that decides the row: the settings of every training of its chain and of its
 evaluation, with the values of params.yaml, hashes of the data as dvc.lock has them, and hashes of
@@ -22,16 +23,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from coa.code_hashes import describe_code
-from coa.errors import ConfigError, InputError
+from coa.errors import InputError
 from coa.files import DATA, QUESTIONS, TRAINED
 from coa.params import Params
 from coa.stages import Stage
 from coa.student.results import read_json
 from coa.whole_files import write_file
-from lab.records import Lab, Row, fill, read_lab
+from lab.records import FOLDER, Lab, Row, fill, folder_of, read_lab
 from train.run import sections_beside
 
-FOLDER = Path("lab/plans")
 SETS = DATA / "lab"
 _LOCK = Path("dvc.lock")
 _HASH_LENGTH = 10
@@ -351,45 +351,46 @@ def read_data(lock: Path = _LOCK) -> dict[str, str]:
     return found
 
 
-def plan_path(row: str, seed: int) -> Path:
-    """Return the file of a row's plan."""
-    return FOLDER / f"{row}-s{seed}.json"
+def plan_path(row: str, seed: int, folder: Path = FOLDER) -> Path:
+    """Return the file of a row's plan in a lab."""
+    return folder / "plans" / f"{row}-s{seed}.json"
 
 
-def write_plan(plan: Plan) -> Path:
-    """Write a plan, and return its file; equal plans give equal bytes.
+def write_plan(plan: Plan, folder: Path = FOLDER) -> Path:
+    """Write a plan of a lab, and return its file; equal plans give equal bytes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    path = plan_path(plan.row, plan.seed)
+    path = plan_path(plan.row, plan.seed, folder)
     write_file(path, json.dumps(asdict(plan), indent=1, sort_keys=True) + "\n")
     return path
 
 
-def read_plan(row: str, seed: int) -> Plan:
-    """Read a plan back.
+def read_plan(row: str, seed: int, folder: Path = FOLDER) -> Plan:
+    """Read a plan of a lab back.
 
     Raises:
         InputError: it is missing or holds something else.
     """
-    return read_json(plan_path(row, seed), Plan, command="python -m lab.plan")
+    command = f"python -m lab.plan folder={folder}"
+    return read_json(plan_path(row, seed, folder), Plan, command=command)
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Write all plans, and return the summary line."""
-    if arguments:
-        raise ConfigError("this command takes no arguments", got=" ".join(arguments))
-    lab = read_lab()
+    """Write all plans of a lab, and return the summary line."""
+    folder = folder_of(arguments)
+    lab = read_lab(folder)
     planner = Planner(lab, Params.load("train"), read_data())
     planned = set()
     for seed in lab.seeds:
         for row in lab.rows:
-            planned.add(write_plan(planner.plan(row, seed)))
-    for path in FOLDER.glob("*.json"):
+            planned.add(write_plan(planner.plan(row, seed), folder))
+    plans = folder / "plans"
+    for path in plans.glob("*.json"):
         if path not in planned:
             path.unlink()
-    return f"{FOLDER}: {len(lab.rows)} rows with {len(lab.seeds)} seeds"
+    return f"{plans}: {len(lab.rows)} rows with {len(lab.seeds)} seeds"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""Read lab/experiments.yaml, which holds the experiments: sets, trainings, rows and comparisons."""
+"""Read a lab's experiments.yaml, which holds its sets, trainings, rows and comparisons.
+
+A lab is a folder with experiments.yaml, dvc.yaml and the rows that are kept: `lab` for the
+invented world, `lab/smollm` for the real language model.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,7 +17,9 @@ from ruamel.yaml.error import YAMLError
 from coa.errors import ConfigError, InputError, unknown_name
 from coa.stages import Stage
 
-FILE = Path(__file__).parent / "experiments.yaml"
+FOLDER = Path("lab")
+"""The lab of the invented world."""
+FILE = "experiments.yaml"
 _PLACE = re.compile(r"(?<!\$)\{(\w+)\}")
 """A place in a setting or a command; `${train.prompt}` is a reference to a setting."""
 _OWN = frozenset({"seed", "out"})
@@ -65,7 +71,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """All that lab/experiments.yaml holds, by name."""
+    """All that experiments.yaml holds, by name."""
 
     seeds: tuple[int, ...]
     trainings: dict[str, Training]
@@ -130,19 +136,35 @@ class Lab:
         yield from self.needs(self.expand(training.settings))
 
 
+def folder_of(arguments: Sequence[str]) -> Path:
+    """Return the lab that a command line names: `folder=lab/smollm`, or none for `lab`.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    if not arguments:
+        return FOLDER
+    name, _, value = arguments[0].partition("=")
+    if len(arguments) > 1 or name != "folder" or not value:
+        got = " ".join(arguments)
+        raise ConfigError("this command takes a lab alone", expected="folder=lab/smollm", got=got)
+    return Path(value)
+
+
 def fill(text: str, places: Mapping[str, object]) -> str:
     """Put values in the places of an expanded text."""
     return _PLACE.sub(lambda place: str(places[place[1]]), text)
 
 
 @cache
-def read_lab(path: Path = FILE) -> Lab:
-    """Read the experiments.
+def read_lab(folder: Path = FOLDER) -> Lab:
+    """Read the experiments of a lab.
 
     Raises:
         InputError: the file cannot be read, or holds something else.
         ConfigError: an experiment names a row that is not there, or a name stands twice.
     """
+    path = folder / FILE
     try:
         lab = msgspec.convert(YAML(typ="safe").load(path.read_text(encoding="utf-8")), Lab)
     except (OSError, UnicodeDecodeError, YAMLError, msgspec.ValidationError) as error:
