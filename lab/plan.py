@@ -210,7 +210,11 @@ class Planner:
         values = params.values({"train", "judge", *sections_beside(stage)})
         train = values.pop("train")
         judge = values.pop("judge")
-        own = {"own": train[stage], **{key: train[key] for key in _SHARED}, **values}
+        of_stage = dict(train[stage])
+        if stage is Stage.PRETRAIN and of_stage["base"]:
+            # Another maker's model is brought, and none is trained on texts.
+            of_stage = {name: of_stage[name] for name in ("base", "revision")}
+        own = {"own": of_stage, **{key: train[key] for key in _SHARED}, **values}
         if stage in (Stage.RL1, Stage.RL2):
             own["max_turn_tokens"] = train["max_turn_tokens"]
             if "rubric" in train[stage]["rewards"]:
